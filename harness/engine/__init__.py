@@ -1,0 +1,1 @@
+"""Where checks run: contained workers, and the artifact cache."""

@@ -1,0 +1,40 @@
+"""A built case: what every exporter is given, and what eager torch answers with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from harness.spec.case import Mode
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A module in its asked mode, with example inputs by label.
+
+    ``module.forward`` takes the inputs by order and returns a tensor or a tuple of tensors,
+    which are called ``output_0``, ``output_1``, ... in every artifact. ``dynamic`` maps a
+    label to its open axes and their names.
+    """
+
+    module: nn.Module
+    inputs: Mapping[str, torch.Tensor]
+    outputs: int
+    mode: Mode = "eval"
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+    @property
+    def output_names(self) -> list[str]:
+        """``output_0`` and so on: the names of the outputs in every artifact."""
+        return [f"output_{index}" for index in range(self.outputs)]
+
+    def fresh(self) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+        """Copies of the module and its inputs, since exporters and in-place layers change what they are given."""
+        module = copy.deepcopy(self.module)
+        return module, tuple(
+            tensor.detach().clone(memory_format=torch.preserve_format) for tensor in self.inputs.values()
+        )

@@ -1,0 +1,190 @@
+"""What a check leaves behind: plain data, the shape of ``report.json``.
+
+Non-finite numbers become the strings ``"nan"``, ``"inf"`` and ``"-inf"`` on the way out
+(:func:`to_json`) and numbers again on the way in (:func:`result_from_json`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["passed", "failed", "error", "known", "fixed", "skipped"]
+Stage = Literal["build", "export", "load", "run", "compare"]
+Symptom = Literal[
+    "mismatch", "exception", "crash", "timeout", "out-of-memory", "unsupported", "unavailable", "placement"
+]
+Blame = Literal["exporter", "optimizer", "kernel", "rounding", "torch", "spec"]
+
+STATUSES: tuple[Status, ...] = ("passed", "failed", "error", "known", "fixed", "skipped")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputComparison:
+    """One output held against its reference.
+
+    ``max_abs`` and ``max_rel`` are over the elements where both are finite; ``max_ulp`` counts
+    representable numbers of the output's dtype between them. ``mismatched`` of ``of`` elements
+    are outside ``tolerance``; ``worst`` is the index of the one that is furthest outside.
+    ``least_rtol`` (with atol 0) and ``least_atol`` (with rtol 0) are the smallest that would
+    have passed; infinite where none would. ``problem`` is None where the output passes.
+    ``blind`` says why a pass should not be trusted, where the tolerance could not have seen it.
+    ``at`` names the shape, where the artifact is verified at several.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    tolerance: str
+    max_abs: float | None = None
+    max_rel: float | None = None
+    max_ulp: int | None = None
+    mismatched: int = 0
+    of: int = 0
+    worst: tuple[int, ...] | None = None
+    actual_at_worst: float | None = None
+    expected_at_worst: float | None = None
+    least_rtol: float | None = None
+    least_atol: float | None = None
+    problem: str | None = None
+    blind: str | None = None
+    at: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """True where structure and every element are within tolerance."""
+        return self.problem is None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One expectation of the spec, held against the target's answer.
+
+    ``what`` is the key under ``expect`` (``outputs``, ``shape``, ``range``, ``formula``,
+    ``gradient``, ``gradient_range``, ``equals``, ``differs_from``, ``raises``), or ``oracle``
+    for eager torch against the layer's own definition.
+    """
+
+    what: str
+    passed: bool
+    message: str
+    comparison: OutputComparison | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far eager torch and the target each are from the float64 oracle, for one output."""
+
+    index: int
+    eager_max_abs: float
+    target_max_abs: float
+    nearer: Literal["eager", "target", "neither"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One check: one case on one target.
+
+    ``stage`` is the stage that did not finish, or where the disagreement showed; ``seconds``
+    is wall time by stage. ``evidence`` says, line by line, what ``blame`` rests on. ``notes``
+    hold what the reader should know although the check passed. ``log`` is what the libraries
+    printed, warned and logged meanwhile. ``checker`` is what ``onnx.checker`` objected to.
+    """
+
+    case: str
+    target: str
+    status: Status
+    stage: Stage | None = None
+    symptom: Symptom | None = None
+    message: str | None = None
+    blame: Blame | None = None
+    evidence: tuple[str, ...] = ()
+    outputs: tuple[OutputComparison, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    distances: tuple[Distance, ...] = ()
+    placement: Mapping[str, Any] | None = None
+    latency: Mapping[str, Any] | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+    checker: str | None = None
+    artifact: str | None = None
+    reason: str | None = None
+    issue: str | None = None
+    where: str | None = None
+    pictures: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole run: where it ran, and what every check came to. ``summary`` is derived, never stored apart."""
+
+    environment: Mapping[str, Any]
+    results: tuple[Result, ...]
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """Counts by status, with ``checks`` for all of them."""
+        counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
+        for result in self.results:
+            counts[result.status] += 1
+        return {"checks": len(self.results), **counts}
+
+
+def to_json(value: object) -> Any:
+    """``value`` as JSON can hold it: dataclasses as objects, tuples as lists, non-finite floats as strings."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: to_json(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return value
+    return [to_json(item) for item in value]
+
+
+_NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_FLOATS = {"max_abs", "max_rel", "least_rtol", "least_atol", "actual_at_worst", "expected_at_worst"}
+
+
+def _comparison(raw: Mapping[str, Any]) -> OutputComparison:
+    numbers = {key: _NONFINITE.get(raw[key], raw[key]) for key in _FLOATS & raw.keys()}
+    worst = raw.get("worst")
+    return OutputComparison(
+        **{
+            **raw,
+            **numbers,
+            "shape": tuple(raw["shape"]),
+            "worst": None if worst is None else tuple(worst),
+        }
+    )
+
+
+def result_from_json(raw: Mapping[str, Any]) -> Result:
+    """The :class:`Result` that :func:`to_json` wrote.
+
+    Raises ``KeyError`` or ``TypeError`` where ``raw`` is not one; readers turn that into a problem with a place.
+    """
+    findings = tuple(
+        Finding(**{**item, "comparison": item.get("comparison") and _comparison(item["comparison"])})
+        for item in raw.get("findings", ())
+    )
+    distances = tuple(
+        Distance(**{key: _NONFINITE.get(item, item) for key, item in distance.items()})
+        for distance in raw.get("distances", ())
+    )
+    return Result(
+        **{
+            **raw,
+            "outputs": tuple(_comparison(item) for item in raw.get("outputs", ())),
+            "findings": findings,
+            "distances": distances,
+            **{key: tuple(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures")},
+        }
+    )

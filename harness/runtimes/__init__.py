@@ -1,0 +1,105 @@
+"""One runtime a file; this is what each of them is: it loads an artifact and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from harness.exporters import Artifact, Format
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a runtime can be used here.
+
+    ``missing`` is None where it can; else what is not there, and ``bring`` the command or the
+    step that would bring it. ``detail`` says what is there (version, device).
+    """
+
+    missing: str | None = None
+    bring: str | None = None
+    detail: str = ""
+
+    @property
+    def present(self) -> bool:
+        """True where the runtime can load and run."""
+        return self.missing is None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the nodes of the graph ran.
+
+    ``nodes`` counts nodes by execution provider and operator: ``{"CPUExecutionProvider": {"MaxPool": 1}}``.
+    ``asked`` is the provider that was asked for; ``stray`` names each node elsewhere that the target does not allow.
+    """
+
+    asked: str
+    nodes: Mapping[str, Mapping[str, int]]
+    stray: tuple[str, ...] = ()
+
+
+class Session(Protocol):
+    """A loaded artifact."""
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name, in the model's order, as NumPy arrays on the host.
+
+        ``inputs`` are by the case's labels, in the case's order. The arrays are not changed.
+        """
+        ...
+
+    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """A call without arguments that runs once on inputs already in place on the device, for timing.
+
+        It returns only when the device has finished.
+        """
+        ...
+
+    def placement(self) -> Placement | None:
+        """Where the nodes run; None where the runtime has one place only."""
+        ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the figures depend on: ``precision``, ``threads``, ``optimization``, ``device``, ``version``."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the session holds."""
+        ...
+
+
+class Runtime(Protocol):
+    """Loads artifacts of one format. Its third-party library is imported in its own file, inside functions only.
+
+    ``name`` is the target's second word; ``takes`` is the format that it loads; ``options`` are
+    the keys that a target may set, each with one line that says what it does and its values.
+    """
+
+    name: str
+    takes: Format
+    options: Mapping[str, str]
+
+    def availability(self) -> Availability:
+        """Whether it can be used here; never raises."""
+        ...
+
+    def load(self, artifact: Artifact, options: Mapping[str, str]) -> Session:
+        """The artifact, ready to run.
+
+        Raises :class:`harness.errors.Unavailable` where the device is not there; lets the library's own exceptions
+        through unchanged.
+        """
+        ...
+
+
+def owned(arrays: Sequence[Array]) -> tuple[Array, ...]:
+    """Copies that own their memory, so that a runtime that reuses its buffers cannot change an answer already given."""
+    return tuple(np.array(array, copy=True) for array in arrays)

@@ -1,0 +1,144 @@
+"""A case: one fully resolved configuration. Plain data; every later stage starts from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.errors import Location
+from harness.spec.tolerance import Rule
+
+Layout = Literal["contiguous", "channels_last", "strided"]
+Mode = Literal["eval", "train"]
+FillKind = Literal["normal", "uniform", "integers", "arange", "ones", "zeros", "full", "choice"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """How a tensor without literal values is filled.
+
+    ``parameters`` are ``(low, high)`` for ``uniform`` and ``integers`` (both ends reachable for
+    ``integers``), ``(value,)`` for ``full``, the values for ``choice``, empty for the others.
+    """
+
+    kind: FillKind
+    parameters: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor: its literal ``values`` (nested tuples), or a ``fill`` with a seed of its own."""
+
+    label: str
+    dtype: str
+    shape: tuple[int, ...]
+    values: Any | None = None
+    fill: Fill | None = None
+    layout: Layout = "contiguous"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerModel:
+    """One layer by its ``torch.nn`` class name; ``forward`` holds constant keyword arguments of ``forward``."""
+
+    layer: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    forward: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SequentialModel:
+    """Layers one after another: a ``torch.nn.Sequential``."""
+
+    steps: tuple[LayerModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphNode:
+    """One layer of a graph, with the names of the values that it reads and writes."""
+
+    layer: LayerModel
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphModel:
+    """Layers wired by name; the case's input labels are the first names."""
+
+    nodes: tuple[GraphNode, ...]
+    returns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FactoryModel:
+    """A user's own ``package.module:callable`` that returns an ``nn.Module``; it runs code."""
+
+    factory: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+Model = LayerModel | SequentialModel | GraphModel | FactoryModel
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedModel:
+    """A model with its weights: what a case is made of, and what ``equals`` compares it with."""
+
+    model: Model
+    weights: Mapping[str, TensorSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the spec says must hold, beyond agreement with eager torch.
+
+    ``outputs``: tensors the outputs must equal within tolerance. ``shape``: a shape per output.
+    ``formula``: an expression for the first output, or a condition on it (a boolean result must
+    be true everywhere). ``gradient``: by input label or parameter name, an expression for the
+    gradient of the sum of the first output. ``raises``: text in eager torch's error.
+    """
+
+    outputs: tuple[TensorSpec, ...] | None = None
+    shape: tuple[tuple[int, ...], ...] | None = None
+    range: tuple[float, float] | None = None
+    formula: str | None = None
+    gradient: Mapping[str, str] = field(default_factory=dict)
+    gradient_range: tuple[float, float] | None = None
+    equals: WeightedModel | None = None
+    differs_from: WeightedModel | None = None
+    raises: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseTolerance:
+    """What the spec says about tolerance; ``rule`` is None where the layer's default holds."""
+
+    rule: Rule | None = None
+    by_output: Mapping[int, Rule] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One fully resolved configuration.
+
+    ``dynamic`` maps an input's label to its open axes and their names; ``also`` holds further
+    shapes by label at which the same artifact is verified. ``bench`` holds further shapes by
+    label at which latency is measured. ``seed`` seeds the weights and stochastic layers.
+    """
+
+    id: str
+    about: str
+    model: WeightedModel
+    inputs: tuple[TensorSpec, ...]
+    where: Location
+    mode: Mode = "eval"
+    dtype: str = "float32"
+    expect: Expectation = field(default_factory=Expectation)
+    tolerance: CaseTolerance = field(default_factory=CaseTolerance)
+    seed: int = 0
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    also: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    bench: tuple[Mapping[str, tuple[int, ...]], ...] = ()
