@@ -1,0 +1,47 @@
+"""The time and the memory that one check may take, enforced by the kernel.
+
+The time limit is a timer whose signal is left at its default, which ends the process even where
+a library holds the interpreter's lock in an endless loop. The memory limit is the soft limit on
+private memory, so that an allocation over it fails inside the library that asked.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TIMED_OUT = -signal.SIGALRM
+PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def limited(timeout: float | None, memory: int | None) -> Iterator[None]:
+    """Run the block under both limits; ``timeout`` in seconds, ``memory`` in bytes beyond what is held already."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (_held() + memory, before[1]))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, timeout or 0.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        if memory is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this process when the one that started it is gone, so that a killed run leaves nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _held() -> int:
+    """The private memory of this process in bytes: what RLIMIT_DATA counts."""
+    import psutil
+
+    return int(psutil.Process().memory_info().data)

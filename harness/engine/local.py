@@ -1,0 +1,155 @@
+"""The local engine: a pool of contained workers on this machine.
+
+A worker that dies takes one check with it. Its case goes back to the pool with the checks that
+are left, and the check that was in flight becomes a row that says how its worker died.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from harness.engine.chatter import chatter_since
+from harness.engine.job import Job, lost
+from harness.engine.journal import JournalReader, Started
+from harness.engine.limits import TIMED_OUT
+from harness.errors import HarnessError
+from harness.result import Result, Symptom
+from harness.verify.stages import OUT_OF_MEMORY
+
+RETIRED = 86
+CASES_A_WORKER = 400
+WAITING_A_WORKER = 3
+TRIES = 3
+GRACE = 60.0
+
+
+def warm_up() -> ForkServerContext:
+    """Start loading the libraries in the background; call it as early as it is known that checks will run."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["harness.engine.preload"])
+    forkserver.ensure_running()
+    return context
+
+
+class LocalEngine:
+    """Runs jobs on ``workers`` processes and yields each result as soon as it is known."""
+
+    def __init__(self, workers: int, journal: Path, scratch: Path) -> None:
+        self._workers, self._scratch = workers, scratch
+        journal.touch()
+        self._journal = JournalReader(journal)
+        self._in_flight: dict[str, Started] = {}
+        self._left: dict[str, Job] = {}
+        self._tries: dict[str, int] = {}
+        self._waiting: deque[Job] = deque()
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Result]:
+        """The results of all checks, in the order in which they are known.
+
+        Raises :class:`HarnessError` where workers cannot be started at all. Leaving the generator stops the workers.
+        """
+        self._waiting.extend(jobs)
+        done: queue.SimpleQueue[tuple[str, Future[None]]] = queue.SimpleQueue()
+        pool = _pool(self._workers, self._scratch)
+        try:
+            while self._waiting or self._left:
+                while self._waiting and len(self._left) < self._workers * WAITING_A_WORKER:
+                    self._submit(pool, self._waiting.popleft(), done)
+                try:
+                    case, future = done.get(timeout=0.2)
+                except queue.Empty:
+                    yield from self._news()
+                    continue
+                yield from self._news()
+                yield from self._settle(case, future)
+        finally:
+            pool.stop()
+            pool.join()
+
+    def _submit(self, pool: Any, job: Job, done: queue.SimpleQueue[tuple[str, Future[None]]]) -> None:
+        self._left[job.case.id] = job
+        limit = job.settings.timeout
+        backstop = None if limit is None else limit * len(job.targets) + GRACE
+        future = pool.schedule(_work, args=[job], timeout=backstop)
+        future.add_done_callback(lambda finished, case=job.case.id: done.put((case, finished)))
+
+    def _news(self) -> Iterator[Result]:
+        """What the workers have written since the last look."""
+        for record in self._journal.new():
+            if isinstance(record, Started):
+                self._in_flight[record.case] = record
+                continue
+            self._in_flight.pop(record.case, None)
+            job = self._left[record.case]
+            left = tuple(target for target in job.targets if str(target) != record.target)
+            self._left[record.case] = replace(job, targets=left)
+            yield record
+
+    def _settle(self, case: str, future: Future[None]) -> Iterator[Result]:
+        """A job came back: done, or with its worker dead and some checks left."""
+        job, error = self._left.pop(case), future.exception()
+        started = self._in_flight.pop(case, None)
+        if not job.targets:
+            return
+        if error is None or not isinstance(error, ProcessExpired | TimeoutError):
+            raise HarnessError(f"the worker of {case} came back with checks undone: {error!r}") from error
+        if started is not None:
+            yield _epitaph(job, started, error)
+            job = replace(job, targets=tuple(target for target in job.targets if str(target) != started.target))
+        elif getattr(error, "exitcode", None) != RETIRED:
+            self._tries[case] = self._tries.get(case, 0) + 1
+            if self._tries[case] >= TRIES:
+                raise HarnessError(f"workers die before they begin {case}: {error}; run harness doctor")
+        if job.targets:
+            self._waiting.appendleft(job)
+
+
+def _pool(workers: int, scratch: Path) -> Any:
+    return ProcessPool(
+        max_workers=workers,
+        max_tasks=CASES_A_WORKER,
+        initializer=_start,
+        initargs=(scratch,),
+        context=warm_up(),
+    )
+
+
+def _start(scratch: Path) -> None:
+    from harness.engine.worker import start
+
+    start(scratch)
+
+
+def _work(job: Job) -> None:
+    from harness.engine.worker import work
+
+    work(job)
+
+
+def _epitaph(job: Job, started: Started, error: BaseException) -> Result:
+    """The row of the check that was in flight when its worker died."""
+    log = chatter_since(Path(started.log), started.offset)
+    symptom, message = _cause(job, error, log)
+    return lost(job, started.target, started.stage, symptom, message, log)
+
+
+def _cause(job: Job, error: BaseException, log: tuple[str, ...]) -> tuple[Symptom, str]:
+    code = getattr(error, "exitcode", None)
+    if isinstance(error, TimeoutError) or code == TIMED_OUT:
+        return "timeout", f"not done after {job.settings.timeout:g} s; --timeout sets the limit"
+    if any(sign in line.lower() for line in log for sign in OUT_OF_MEMORY):
+        return "out-of-memory", "the process ended for want of memory; --memory sets the limit"
+    if code is not None and code < 0:
+        return "crash", f"the process was ended by {signal.Signals(-code).name}"
+    return "crash", f"the process ended itself with exit code {code}"

@@ -1,0 +1,199 @@
+"""The story: specs are read, checks are planned and run, results are judged, the report is written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from harness.engine.job import Job, fingerprint
+from harness.engine.journal import JournalWriter, recorded
+from harness.engine.local import LocalEngine
+from harness.environment import describe, versions
+from harness.errors import HarnessError, RuntimeMissing, UsageError
+from harness.gate import judge
+from harness.plan import Plan, Shard, plan
+from harness.registry import plugins
+from harness.report.write import write
+from harness.result import Report, Result
+from harness.spec.discover import Specs, load
+from harness.spec.known_failures import load_known_failures
+from harness.spec.targets import load_target_sets
+from harness.verify.settings import Settings
+
+JOURNAL = "journal.jsonl"
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What ``harness run`` was asked for; each field is the option of the same name."""
+
+    paths: tuple[str, ...]
+    targets: tuple[str, ...] = ("default",)
+    keywords: tuple[str, ...] = ()
+    shard: Shard | None = None
+    workers: int = 0
+    report_dir: Path = Path("reports/latest")
+    formats: tuple[str, ...] = ("json", "md")
+    known_failures: Path | None = None
+    require: tuple[str, ...] = ()
+    resume: bool = False
+    allow_import: bool = False
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to: the judged report, the files it was written to, and the exit code."""
+
+    report: Report
+    files: tuple[Path, ...]
+    exit_code: int
+    problems: tuple[str, ...] = ()
+
+
+class Watcher(Protocol):
+    """Somebody who looks on while checks run."""
+
+    def begin(self, checks: int) -> None:
+        """``checks`` are about to run."""
+        ...
+
+    def advance(self, result: Result) -> None:
+        """One more is known."""
+        ...
+
+    def end(self) -> None:
+        """No more will come."""
+        ...
+
+
+def run(request: Request, watcher: Watcher) -> Outcome:
+    """Verify and time everything that ``request`` names, and write the report.
+
+    Raises :class:`harness.errors.RequestError` where the request is wrong, before anything runs.
+    """
+    began = time.time()
+    specs = load(request.paths, allow_import=request.allow_import)
+    sets = load_target_sets(specs.root)
+    targets = sets.select(request.targets)
+    known = load_known_failures(request.known_failures or specs.known_failures)
+    work = plan(specs.cases, targets, request.keywords, request.shard)
+    _require(request.require)
+    results, interrupted = _carry_out(request, work, watcher)
+    verdict = judge(
+        _in_order(results, work),
+        known,
+        versions=versions(),
+        all_cases=[case.id for case in specs.cases],
+        all_targets=[str(target) for target in (*sets.all, *targets)],
+        required=request.require,
+    )
+    report = Report(describe(), verdict.results, _about(request, specs, began, interrupted))
+    files = write(report, request.report_dir, request.formats)
+    if not interrupted:
+        (request.report_dir / JOURNAL).unlink(missing_ok=True)
+    return Outcome(report, tuple(files), INTERRUPTED if interrupted else verdict.exit_code, verdict.problems)
+
+
+def _carry_out(request: Request, work: Plan, watcher: Watcher) -> tuple[list[Result], bool]:
+    """The results of all checks, and whether somebody stopped the run before its end."""
+    workers = request.workers or len(os.sched_getaffinity(0))
+    results: list[Result] = []
+    with _journal(request) as journal, _scratch() as scratch:
+        jobs, kept = _jobs(request, work, workers, journal, scratch)
+        watcher.begin(work.checks)
+        try:
+            for result in kept:
+                results.append(result)
+                watcher.advance(result)
+            for result in LocalEngine(min(workers, max(1, len(jobs))), journal, scratch).run(jobs):
+                results.append(result)
+                watcher.advance(result)
+        except KeyboardInterrupt:
+            return results, True
+        finally:
+            watcher.end()
+    return results, False
+
+
+def _jobs(request: Request, work: Plan, workers: int, journal: Path, scratch: Path) -> tuple[list[Job], list[Result]]:
+    """What is to be run, and what an interrupted run has already done of it."""
+    earlier = recorded(journal) if request.resume else {}
+    settings = replace(request.settings, concurrent=workers)
+    jobs, kept = [], []
+    for case, targets in work.work:
+        left = []
+        for target in targets:
+            of, result = earlier.get((case.id, str(target)), ("", None))
+            if result is not None and of == fingerprint(case, target, request.settings):
+                kept.append(result)
+            else:
+                left.append(target)
+        if left:
+            jobs.append(Job(case, tuple(left), settings, journal, scratch))
+    if not request.resume:
+        journal.unlink(missing_ok=True)
+        JournalWriter(journal).close()
+    return jobs, kept
+
+
+@contextmanager
+def _journal(request: Request) -> Iterator[Path]:
+    """The journal in the report's folder; that it can be written is known before the first check."""
+    try:
+        request.report_dir.mkdir(parents=True, exist_ok=True)
+        JournalWriter(request.report_dir / JOURNAL).close()
+    except OSError as error:
+        said = f"--report-dir {request.report_dir}: {error.strerror}; name a folder that can be written"
+        raise HarnessError(said) from error
+    yield (request.report_dir / JOURNAL).resolve()
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="harness-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_order(results: Sequence[Result], work: Plan) -> list[Result]:
+    """As the specs name them, whatever order the workers finished in."""
+    order = {
+        (case.id, str(target)): at
+        for at, (case, target) in enumerate((case, target) for case, targets in work.work for target in targets)
+    }
+    return sorted(results, key=lambda result: order[result.case, result.target])
+
+
+def _require(runtimes: Sequence[str]) -> None:
+    """Raises :class:`RuntimeMissing` for the first of ``runtimes`` that is not on this machine."""
+    for name in runtimes:
+        if name not in plugins("runtimes"):
+            raise UsageError(f"--require {name}: no such runtime; one of {', '.join(plugins('runtimes'))}")
+        available = plugins("runtimes")[name].availability()
+        if not available.present:
+            raise RuntimeMissing(f"--require {name}: {available.missing}; {available.bring}")
+
+
+def _about(request: Request, specs: Specs, began: float, interrupted: bool) -> dict[str, object]:
+    """What the reader of a report wants to know of the run itself."""
+    return {
+        "paths": list(request.paths),
+        "targets": list(request.targets),
+        "keywords": list(request.keywords),
+        "shard": None if request.shard is None else f"{request.shard.index}/{request.shard.count}",
+        "files": len(specs.files),
+        "seconds": round(time.time() - began, 2),
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        "interrupted": interrupted,
+    }

@@ -1,0 +1,174 @@
+"""One check: export, load, run, compare, time; whatever happens comes back as a :class:`Result`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from harness.blame.attribute import Scene, attribute, first_wrong
+from harness.compare.distance import distances
+from harness.compare.verdict import Comparison, compare
+from harness.exporters import Artifact
+from harness.latency import quick
+from harness.model.reference import Reference
+from harness.registry import plugins
+from harness.result import Blame, Finding, Result
+from harness.runtimes import Availability, Session
+from harness.runtimes.torchscript import Differentiable
+from harness.spec.target import Target
+from harness.verify.expectations import hold, hold_gradients
+from harness.verify.refusal import check_refusal
+from harness.verify.settings import Settings
+from harness.verify.stages import Clock, StageStopped
+from harness.verify.trial import Trial
+
+Array = NDArray[Any]
+
+
+def check(trial: Trial, target: Target, settings: Settings, clock: Clock) -> Result:
+    """Take the trial's case to ``target`` and say what came of it. Raises nothing that a library raised."""
+    blank = Result(trial.case.id, str(target), "passed", seconds=clock.seconds, where=str(trial.case.where))
+    available = _available(target.runtime)
+    if not available.present:
+        said = f"{target.runtime}: {available.missing}; {available.bring}"
+        return replace(blank, status="skipped", stage="load", symptom="unavailable", message=said)
+    if trial.case.expect.raises is not None:
+        return check_refusal(trial, target, blank, clock)
+    try:
+        return _verified(trial, target, settings, blank, clock)
+    except StageStopped as stop:
+        blame: Blame | None = "spec" if stop.stage == "build" else None
+        return replace(blank, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message, blame=blame)
+
+
+def _verified(trial: Trial, target: Target, settings: Settings, blank: Result, clock: Clock) -> Result:
+    with clock.stage("build"):
+        subject, references, about_eager = trial.subject, trial.references, trial.about_eager
+    with clock.stage("export"):
+        artifact = trial.artifact(target)
+    with clock.stage("load"):
+        session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
+    try:
+        exported = replace(blank, checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
+        with clock.stage("run"):
+            given = [session.run(reference.inputs) for reference in references]
+            placement = session.placement()
+        with clock.stage("compare"):
+            verdict = _judge(trial, references, given, session, artifact)
+        result = _told(exported, verdict, about_eager)
+        if placement is not None:
+            result = replace(result, placement=asdict(placement))
+            if placement.stray and result.status == "passed":
+                said = f"{len(placement.stray)} nodes ran outside {placement.asked}: {', '.join(placement.stray)}"
+                return replace(result, status="failed", stage="load", symptom="placement", message=said)
+        if result.status == "failed" and result.blame is None:
+            at = first_wrong(verdict.comparisons)
+            scene = Scene(target, artifact, references[at], given[at], trial.tolerance(artifact.opset))
+            blame, evidence = attribute(scene)
+            return replace(result, blame=blame, evidence=evidence)
+        if settings.latency and result.status == "passed":
+            eager = _eager_call(subject.module, list(subject.inputs.values()))
+            timed = quick(session.bind(references[0].inputs), baseline=eager)
+            facts = {**session.facts(), "concurrent_workers": settings.concurrent}
+            return replace(result, latency={**timed.to_dict(), "load_s": clock.seconds["load"], **facts})
+        return result
+    finally:
+        session.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What comparing found: against eager torch at each set of shapes, and against the spec."""
+
+    comparisons: tuple[Comparison, ...]
+    findings: tuple[Finding, ...]
+    distances: tuple[Any, ...]
+
+
+def _judge(
+    trial: Trial,
+    references: Sequence[Reference],
+    given: Sequence[Mapping[str, Array]],
+    session: Session,
+    artifact: Artifact,
+) -> _Verdict:
+    tolerance = trial.tolerance(artifact.opset)
+    comparisons = tuple(
+        compare(
+            answer,
+            reference.eager,
+            tolerance,
+            magnitudes=reference.magnitudes,
+            undefined=reference.undefined,
+            at=reference.at,
+        )
+        for reference, answer in zip(references, given, strict=True)
+        if not reference.stochastic
+    )
+    own, answer = references[0], given[0]
+    findings = list(hold(trial.case, trial.subject, own, answer, tolerance))
+    if own.stochastic:
+        findings.append(_same_structure(own.eager, answer))
+    expect = trial.case.expect
+    if (expect.gradient or expect.gradient_range) and isinstance(session, Differentiable):
+        gradients = session.gradients(own.inputs)
+        findings += hold_gradients(trial.case, trial.subject, own, answer, gradients)
+    known = () if own.oracle is None else distances(own.eager, answer, own.oracle)
+    return _Verdict(comparisons, tuple(findings), tuple(known))
+
+
+def _told(result: Result, verdict: _Verdict, about_eager: Sequence[Finding]) -> Result:
+    """The verdict in words: what is wrong first, and with whom."""
+    outputs = tuple(output for comparison in verdict.comparisons for output in comparison.outputs)
+    notes = (*result.notes, *(note for comparison in verdict.comparisons for note in comparison.notes))
+    told = replace(
+        result, outputs=outputs, findings=(*verdict.findings, *_oracle(about_eager)), distances=verdict.distances
+    )
+    told = replace(told, notes=tuple(dict.fromkeys(notes)))
+    wrong_eager = [finding for finding in about_eager if not finding.passed]
+    wrong = [comparison.message for comparison in verdict.comparisons if not comparison.passed]
+    wrong += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
+    if wrong_eager:
+        blame: Blame = "torch" if any(finding.what == "oracle" for finding in wrong_eager) else "spec"
+        said = "; ".join(f"eager torch itself, {finding.what}: {finding.message}" for finding in wrong_eager)
+        return replace(told, status="failed", stage="compare", symptom="mismatch", message=said, blame=blame)
+    if not wrong and not verdict.comparisons and not any(finding.what in VALUES for finding in verdict.findings):
+        wrong = ["nothing was compared: eager torch answers differently each time; say under expect what must hold"]
+    if wrong:
+        return replace(told, status="failed", stage="compare", symptom="mismatch", message="; ".join(wrong))
+    return told
+
+
+VALUES = ("outputs", "range", "formula", "equals", "differs_from")
+
+
+def _oracle(about_eager: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Of what was found about eager torch, the part that the row repeats: its distance from the definition."""
+    return tuple(finding for finding in about_eager if finding.what == "oracle")
+
+
+def _same_structure(eager: Mapping[str, Array], answer: Mapping[str, Array]) -> Finding:
+    def form(outputs: Mapping[str, Array]) -> list[str]:
+        return [f"{name} {values.dtype}{list(values.shape)}" for name, values in outputs.items()]
+
+    return Finding("structure", form(eager) == form(answer), f"{form(answer)}, expected {form(eager)}")
+
+
+def _eager_call(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
+    def call() -> object:
+        with torch.no_grad():
+            return module(*inputs)
+
+    return call
+
+
+@cache
+def _available(runtime: str) -> Availability:
+    found = plugins("runtimes")[runtime].availability()
+    assert isinstance(found, Availability)
+    return found

@@ -1,0 +1,22 @@
+"""What a run asks of every check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``timeout`` is in seconds and ``memory`` in bytes, per check; None is no limit.
+
+    ``strict_ulp`` holds every floating output to that many ULP, whatever the spec or the layer says. ``cache`` is the
+    folder of exported files, None for a run that keeps none. ``latency`` is False where nothing is timed.
+    """
+
+    timeout: float | None = 120.0
+    memory: int | None = None
+    latency: bool = True
+    strict_ulp: int | None = None
+    cache: Path | None = None
+    concurrent: int = 1

@@ -1,0 +1,121 @@
+"""One case in a worker: what all its checks share is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from numpy.typing import NDArray
+
+from harness.compare.verdict import compare
+from harness.errors import Unsupported
+from harness.exporters import Artifact
+from harness.model.build import build, tensors
+from harness.model.gradients import gradients
+from harness.model.reference import Reference, refer, tolerance_of
+from harness.model.subject import Subject
+from harness.registry import plugins
+from harness.result import Finding
+from harness.spec.case import Case
+from harness.spec.target import Target
+from harness.spec.tolerance import Exact, Rule, Tolerance, Ulp
+from harness.verify.artifacts import Artifacts
+from harness.verify.expectations import hold, hold_gradients
+
+SUFFIX = {"onnx": ".onnx", "torchscript": ".pt"}
+
+
+class Trial:
+    """A case with its subject, its references and its exports, each made when it is first asked for.
+
+    What raises once raises again for every check that needs it.
+    """
+
+    def __init__(self, case: Case, artifacts: Artifacts, strict_ulp: int | None = None) -> None:
+        self.case = case
+        self._artifacts = artifacts
+        self._strict_ulp = strict_ulp
+        self._made: dict[str, Artifact | Exception] = {}
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The built module with its example inputs."""
+        return build(self.case)
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """The reference answers at the case's own shapes, then at those of ``also``."""
+        own = refer(self.case, self.subject, self.subject.inputs)
+        return (own, *(self._at(shapes) for shapes in self.case.also))
+
+    @cached_property
+    def gradients(self) -> dict[str, NDArray[Any]]:
+        """Eager torch's own gradients."""
+        return gradients(self.subject, self.case.seed)
+
+    @cached_property
+    def about_eager(self) -> tuple[Finding, ...]:
+        """Eager torch held against the spec's expectations and against the layer's definition."""
+        own = self.references[0]
+        found = list(hold(self.case, self.subject, own, own.eager, self.tolerance(None)))
+        if self.case.expect.gradient or self.case.expect.gradient_range:
+            found += hold_gradients(self.case, self.subject, own, own.eager, self.gradients)
+        return (*found, *(held for reference in self.references if (held := self._against_oracle(reference))))
+
+    def tolerance(self, opset: int | None) -> Tolerance:
+        """What the outputs are held to; with ``strict_ulp``, that many ULP and nothing else."""
+        if self._strict_ulp is not None:
+            return Tolerance(Ulp(self._strict_ulp))
+        return tolerance_of(self.case, opset)
+
+    def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:
+        """The case exported for ``target``, once for all that share the export; ``subject`` if not the trial's own."""
+        if target.export not in self._made:
+            try:
+                self._made[target.export] = self._export(target, subject or self.subject)
+            except Exception as error:  # noqa: BLE001 - kept, and raised again below for each check that asks
+                self._made[target.export] = error
+        made = self._made[target.export]
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    def _export(self, target: Target, subject: Subject) -> Artifact:
+        exporter = plugins("exporters")[target.exporter]
+        opsets = exporter.opsets()
+        if target.opset is not None and target.opset not in opsets:
+            raise Unsupported(f"{target.exporter} takes opsets {opsets.start} to {opsets.stop - 1}, not {target.opset}")
+        export: Callable[..., Artifact] = exporter.export
+        return self._artifacts.get(
+            self.case,
+            target,
+            SUFFIX[exporter.makes],
+            lambda path: export(subject, path, opset=target.opset, fixes=target.fixes),
+        )
+
+    def _at(self, shapes: Mapping[str, tuple[int, ...]]) -> Reference:
+        specs = [replace(spec, shape=tuple(shapes.get(spec.label, spec.shape))) for spec in self.case.inputs]
+        said = ", ".join(f"{label}={list(shape)}" for label, shape in shapes.items())
+        return refer(self.case, self.subject, tensors(specs), at=said)
+
+    def _against_oracle(self, reference: Reference) -> Finding | None:
+        if reference.oracle is None:
+            return None
+        eager = reference.eager
+        if eager.keys() != reference.oracle.keys():
+            said = f"torch gives {len(eager)} outputs, the definition {len(reference.oracle)}"
+            return Finding("oracle", False, said)
+        expected = {name: values.astype(eager[name].dtype) for name, values in reference.oracle.items()}
+        tolerance = self.tolerance(None)
+        held = Tolerance(_rounded(tolerance.rule), {at: _rounded(rule) for at, rule in tolerance.by_output.items()})
+        comparison = compare(
+            eager, expected, held, magnitudes=reference.magnitudes, undefined=reference.undefined, at=reference.at
+        )
+        return Finding("oracle", comparison.passed, comparison.message, next(iter(comparison.outputs), None))
+
+
+def _rounded(rule: Rule) -> Rule:
+    """The definition is rounded once and torch at each step, so that equality means two ULP for floating outputs."""
+    return Ulp(2) if isinstance(rule, Exact) else Ulp(rule.n + 2) if isinstance(rule, Ulp) else rule
