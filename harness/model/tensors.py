@@ -1,0 +1,85 @@
+"""Between torch's tensors and NumPy's arrays: every dtype and layout that a case can name, and never shared memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.spec.case import Layout
+
+Array = NDArray[Any]
+
+# What torch and ml_dtypes know and NumPy's own dtypes do not: (torch, NumPy, an integer of the same width in both).
+_FOREIGN: tuple[tuple[torch.dtype, np.dtype[Any], torch.dtype, np.dtype[Any]], ...] = (
+    (torch.bfloat16, np.dtype(ml_dtypes.bfloat16), torch.int16, np.dtype(np.int16)),
+    (torch.float8_e4m3fn, np.dtype(ml_dtypes.float8_e4m3fn), torch.int8, np.dtype(np.int8)),
+    (torch.float8_e4m3fnuz, np.dtype(ml_dtypes.float8_e4m3fnuz), torch.int8, np.dtype(np.int8)),
+    (torch.float8_e5m2, np.dtype(ml_dtypes.float8_e5m2), torch.int8, np.dtype(np.int8)),
+    (torch.float8_e5m2fnuz, np.dtype(ml_dtypes.float8_e5m2fnuz), torch.int8, np.dtype(np.int8)),
+)
+_FROM_NUMPY = {numpy_dtype: (torch_dtype, bits) for torch_dtype, numpy_dtype, _, bits in _FOREIGN}
+_FROM_TORCH = {torch_dtype: (numpy_dtype, bits) for torch_dtype, numpy_dtype, bits, _ in _FOREIGN}
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def to_torch(array: Array, layout: Layout | None = None) -> torch.Tensor:
+    """A tensor on the CPU with the values of ``array``, in memory of its own.
+
+    ``contiguous`` is row-major. ``channels_last`` keeps the second axis innermost; it is defined for four and five
+    axes, and for any other number the layout is contiguous. ``strided`` is every second element of the last axis of a
+    buffer twice as wide, whose other half holds NaN (or the largest integer), so that a kernel which ignores strides
+    is found out. None takes over the layout of ``array``: its strides where they are positive, else contiguous.
+    """
+    if layout is None:
+        return _keep_strides(_view(array))
+    tensor = _view(np.ascontiguousarray(array).reshape(array.shape))
+    if layout == "strided" and tensor.dim():
+        wide = _poisoned((*tensor.shape[:-1], 2 * tensor.shape[-1]), tensor.dtype)
+        return wide[..., ::2].copy_(tensor)
+    if layout == "channels_last" and tensor.dim() in _CHANNELS_LAST:
+        return tensor.clone().contiguous(memory_format=_CHANNELS_LAST[tensor.dim()])
+    return tensor.clone()
+
+
+def to_numpy(tensor: torch.Tensor) -> Array:
+    """The values of ``tensor`` on the host, in memory of their own, with the tensor's strides where it has plain ones.
+
+    A dtype that NumPy lacks (bfloat16, the 8-bit floats) comes back as ml_dtypes' dtype of the same name.
+    """
+    held = _keep_strides(tensor.detach().resolve_conj().resolve_neg().cpu())
+    if held.dtype in _FROM_TORCH:
+        numpy_dtype, bits = _FROM_TORCH[held.dtype]
+        return held.view(bits).numpy().view(numpy_dtype)
+    array: Array = held.numpy()
+    return array
+
+
+def _view(array: Array) -> torch.Tensor:
+    """``array`` as a tensor, sharing memory where torch can."""
+    if not array.flags.writeable or any(stride < 0 or stride % array.itemsize for stride in array.strides):
+        # torch refuses negative strides and warns of memory that it might write to.
+        array = array.copy()
+    if array.dtype in _FROM_NUMPY:
+        torch_dtype, bits = _FROM_NUMPY[array.dtype]
+        return torch.from_numpy(array.view(bits)).view(torch_dtype)
+    return torch.from_numpy(array)
+
+
+def _keep_strides(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with the strides of ``tensor``; contiguous where elements overlap or lie far apart."""
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    if tensor.numel() == 0 or 0 in tensor.stride() or not tensor.numel() <= reach <= 2 * tensor.numel():
+        return tensor.clone(memory_format=torch.contiguous_format)
+    return _poisoned((reach,), tensor.dtype).as_strided(tensor.shape, tensor.stride()).copy_(tensor)
+
+
+def _poisoned(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Memory that no kernel should read: NaN, or the largest value of a dtype that has none."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.empty(shape, dtype=dtype).fill_(float("nan"))
+    return torch.full(shape, True if dtype == torch.bool else torch.iinfo(dtype).max, dtype=dtype)
