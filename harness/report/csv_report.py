@@ -1,0 +1,59 @@
+"""``report.csv``: one row a check, for a spreadsheet; several outputs are told by the one that tells most."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from harness.report.wording import explanation, printable, telling
+from harness.result import OutputComparison, Report, Result, to_json
+
+_CHECK = ("case", "target", "status", "stage", "symptom", "blame")
+_COMPARISON = (
+    "tolerance", "max_abs", "max_rel", "max_ulp", "mismatched", "of", "worst", "actual_at_worst", "expected_at_worst",
+    "least_rtol", "least_atol",
+)  # fmt: skip
+_TEXT = ("reason", "issue", "where")
+
+
+class CsvReport:
+    """RFC 4180; figures in full, non-finite ones as in ``report.json``."""
+
+    name = "csv"
+    suffix = ".csv"
+
+    def render(self, report: Report) -> str:
+        """The whole report as text."""
+        written = io.StringIO()
+        rows = csv.writer(written)
+        rows.writerow([*_CHECK, "output", *_COMPARISON, "seconds", "message", *_TEXT])
+        rows.writerows(_row(result) for result in report.results)
+        return written.getvalue()
+
+
+PROVIDES = (CsvReport(),)
+
+
+def _row(result: Result) -> list[object]:
+    comparison = telling(result)
+    return [
+        *(_text(getattr(result, key)) for key in _CHECK),
+        "" if comparison is None else _text(comparison.name) or comparison.index,
+        *(_figure(comparison, key) for key in _COMPARISON),
+        sum(result.seconds.values()) if result.seconds else "",
+        _text(explanation(result)),
+        *(_text(getattr(result, key)) for key in _TEXT),
+    ]
+
+
+def _figure(comparison: OutputComparison | None, key: str) -> object:
+    value = None if comparison is None else getattr(comparison, key)
+    if isinstance(value, str):
+        return _text(value)
+    return "" if value is None else list(value) if isinstance(value, tuple) else to_json(value)
+
+
+def _text(text: str | None) -> str:
+    """``text`` as a spreadsheet may show it: never as a formula that it would compute."""
+    safe = printable(text or "")
+    return f"'{safe}" if safe.startswith(("=", "+", "-", "@")) else safe

@@ -1,0 +1,19 @@
+"""The environment as rows: nested facts get dotted names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def facts(environment: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every fact as its dotted name and its value; facts that are None are left out."""
+    for key, value in environment.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from facts(value, f"{name}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            if value:
+                yield name, ", ".join(map(str, value))
+        elif value is not None:
+            yield name, str(value)

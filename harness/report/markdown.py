@@ -1,0 +1,174 @@
+"""``report.md``: a summary that fits a screen, then each divergence, the matrix, latency, and where it ran.
+
+The report is a sequence of blocks, each whole by itself, so that a place with a size limit
+(:mod:`harness.report.github`) can take as many as fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.report.details import details
+from harness.report.facts import facts
+from harness.report.markup import code, link, plain, table
+from harness.report.matrix import groups, targets
+from harness.report.wording import explanation, happened, numbers, one_line, outcome, shortened, telling, verdict, wrong
+from harness.result import STATUSES, Report, Result
+
+_DETAILED = 100
+"""So many wrong checks are shown in full; of the others a row each, and report.json holds all of them."""
+
+_CELL = 160
+"""A table cell's text is cut at so many characters."""
+
+
+class MarkdownReport:
+    """GitHub-flavoured Markdown; words carry every status, nothing rests on colour."""
+
+    name = "md"
+    suffix = ".md"
+
+    def render(self, report: Report) -> str:
+        """The whole report as text."""
+        return "\n\n".join(blocks(report)) + "\n"
+
+
+PROVIDES = (MarkdownReport(),)
+
+
+def blocks(report: Report) -> Iterator[str]:
+    """The report from the most to the least urgent, block by block."""
+    yield "# Parity report"
+    yield f"**{plain(verdict(report))}**"
+    yield from (f"- {plain(str(complaint))}" for complaint in report.run.get("complaints", ()))
+    yield _counts(report.results)
+    yield from _wrong(wrong(report.results))
+    yield from _known([result for result in report.results if result.status == "known"])
+    yield from _remarked([result for result in report.results if result.status == "passed"])
+    yield from _matrix(report.results)
+
+    yield from _skipped([result for result in report.results if result.status == "skipped"])
+    yield from _environment(report)
+
+
+def _counts(results: Sequence[Result]) -> str:
+    """How many checks of each target came to each status."""
+    rows = []
+    for target in targets(results):
+        statuses = [result.status for result in results if result.target == target]
+        rows.append([code(target), *(_count(statuses.count(status)) for status in STATUSES)])
+    statuses = [result.status for result in results]
+    rows.append(["all", *(_count(statuses.count(status)) for status in STATUSES)])
+    return table(["target", *STATUSES], rows)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else "."
+
+
+def _wrong(results: Sequence[Result]) -> Iterator[str]:
+    if not results:
+        return
+    yield "## Not as expected"
+    for result in results[:_DETAILED]:
+        yield from details(result)
+    if rest := results[_DETAILED:]:
+        yield f"And {len(rest):,} more; `report.json` holds them in full:"
+        yield _rows(rest)
+
+
+def _rows(results: Sequence[Result]) -> str:
+    """One row a check: what happened, by how much, and whose fault it is."""
+    return table(
+        ["case", "target", "what happened", "numbers", "blame", "where"],
+        [
+            [
+                code(result.case),
+                code(result.target),
+                outcome(result),
+                _figures(result),
+                result.blame or "-",
+                code(result.where) if result.where else "-",
+            ]
+            for result in results
+        ],
+    )
+
+
+def _figures(result: Result) -> str:
+    comparison = telling(result)
+    if comparison is not None and not comparison.passed:
+        return plain(numbers(comparison))
+    return plain(shortened(explanation(result), _CELL)) or "-"
+
+
+def _known(results: Sequence[Result]) -> Iterator[str]:
+    """Known failures, under the reason that the list gives for each."""
+    if not results:
+        return
+    yield "## Known failures"
+    by_reason: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        by_reason.setdefault((result.reason or "no reason given", result.issue or ""), []).append(result)
+    for (reason, issue), alike in by_reason.items():
+        yield f"**{plain(reason)}**" + (f" {link(issue)}" if issue else "")
+        yield _rows(alike)
+
+
+def _remarked(results: Sequence[Result]) -> Iterator[str]:
+    """Checks that passed and still have something to say: one row for each remark and target."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        for remark in _remarks(result):
+            alike.setdefault((result.target, remark), []).append(result.case)
+    if not alike:
+        return
+    yield "## Passed, with a remark"
+    yield table(
+        ["target", "remark", "cases", "the first"],
+        [
+            [code(target), plain(shortened(remark, _CELL)), f"{len(cases):,}", code(cases[0])]
+            for (target, remark), cases in alike.items()
+        ],
+    )
+
+
+def _remarks(result: Result) -> Iterator[str]:
+    yield from (f"blind: {one_line(output.blind)}" for output in result.outputs if output.blind)
+    if result.checker:
+        yield f"onnx.checker: {one_line(result.checker)}"
+    yield from map(one_line, result.notes)
+
+
+def _matrix(results: Sequence[Result]) -> Iterator[str]:
+    if not results:
+        return
+    yield "## Cases by targets"
+    yield "`[...]` stands for matrix points that came to the same; what is wrong is in capitals and has its own row."
+    columns = [code(target) for target in targets(results)]
+    for group in groups(results):
+        yield f"### {code(group.spec) if group.spec else 'cases'}"
+        yield table(
+            ["case", "points", *columns],
+            [[code(row.label), f"{row.cases:,}", *row.cells] for row in group.rows],
+        )
+
+
+def _skipped(results: Sequence[Result]) -> Iterator[str]:
+    if not results:
+        return
+    yield "## Skipped"
+    alike: dict[tuple[str, str], int] = {}
+    for result in results:
+        why = (result.target, explanation(result) or happened(result) or "no reason was given")
+        alike[why] = alike.get(why, 0) + 1
+    rows = [[code(target), f"{count:,}", plain(why)] for (target, why), count in alike.items()]
+    yield table(["target", "checks", "why, and what would bring it"], rows)
+
+
+def _environment(report: Report) -> Iterator[str]:
+    rows = [[plain(name), plain(value)] for name, value in facts(report.environment)]
+    rows += [[plain(name), plain(value)] for name, value in facts(report.run, "run.") if name != "run.complaints"]
+    if rows:
+        yield "## Environment"
+        yield table(["what", "value"], rows)

@@ -1,0 +1,109 @@
+"""What the person at the terminal sees: progress while it runs, then a summary with what is wrong last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.advice import next_step
+from harness.report.matrix import targets
+from harness.report.wording import (
+    explanation,
+    happened,
+    numbers,
+    one_line,
+    printable,
+    shortened,
+    telling,
+    verdict,
+    wrong,
+)
+from harness.result import STATUSES, Report, Result, Status
+
+SHOWN = 20
+"""So many wrong checks are listed; the others stand in the report."""
+
+_STYLES: dict[Status, str] = {
+    "passed": "green",
+    "failed": "bold red",
+    "error": "bold red",
+    "known": "yellow",
+    "fixed": "bold magenta",
+    "skipped": "dim",
+}
+
+
+def show(report: Report, console: Console, written: Sequence[Path] = ()) -> None:
+    """Print the summary table, what is not as expected, where the report lies, and the verdict as the last line.
+
+    Words carry every status; colour, where the terminal has it, only helps to find them.
+    ``written`` are the paths of the reports, the one to read first.
+    """
+    if report.results:
+        console.print(_summary(report.results, console))
+    bad = wrong(report.results)
+    for result in bad[:SHOWN]:
+        console.print(_entry(result, console))
+    if rest := bad[SHOWN:]:
+        place = f" in {written[0]}" if written else ""
+        console.print(_text(f"... and {len(rest):,} more{place}", console))
+    if bad:
+        console.print()
+    if written:
+        console.print(_text(f"Written: {', '.join(map(str, written))}", console))
+    for complaint in report.run.get("complaints", ()):
+        console.print(_text(str(complaint), console, "bold red"))
+    console.print(_text(verdict(report), console, "bold red" if _alarming(report) else "bold green"))
+
+
+def _alarming(report: Report) -> bool:
+    undone = {result.status for result in report.results} <= {"skipped"}
+    return bool(undone or wrong(report.results) or report.run.get("complaints"))
+
+
+def _summary(results: Sequence[Result], console: Console) -> Table:
+    """Targets by statuses; a column that would be empty throughout is left out."""
+    present = [status for status in STATUSES if any(result.status == status for result in results)]
+    table = Table(box=None, pad_edge=False, show_footer=True, footer_style="bold")
+    statuses = [result.status for result in results]
+    table.add_column("target", footer="all", overflow="fold", ratio=1)
+    for status in present:
+        table.add_column(status, footer=f"{statuses.count(status):,}", justify="right", style=_STYLES[status])
+    for target in targets(results):
+        here = [result.status for result in results if result.target == target]
+        table.add_row(_text(target, console), *(f"{count:,}" if (count := here.count(s)) else "." for s in present))
+    return table
+
+
+def _entry(result: Result, console: Console) -> Table:
+    """One wrong check: a line on a wide terminal, folded beside its status on a narrow one."""
+    entry = Table.grid(padding=(0, 1))
+    entry.add_column(width=max(map(len, STATUSES)))
+    entry.add_column(overflow="fold")
+    entry.add_row(Text(result.status.upper(), style=_STYLES[result.status]), _text(" | ".join(_line(result)), console))
+    return entry
+
+
+def _line(result: Result) -> Iterator[str]:
+    yield f"{result.case} on {result.target}"
+    if what := happened(result):
+        yield what + (f" (blame: {result.blame})" if result.blame else "")
+    comparison = telling(result)
+    if result.status == "failed" and comparison is not None and not comparison.passed:
+        yield numbers(comparison)
+    elif why := explanation(result):
+        yield shortened(why, 240)
+    if result.where:
+        yield result.where
+    if (step := next_step(result)) and step.command:
+        yield step.command
+
+
+def _text(text: str, console: Console, style: str = "") -> Text:
+    """Literal text: nothing in it is markup, a control sequence, or beyond the terminal's encoding."""
+    line = printable(one_line(text))
+    return Text(line.encode(console.encoding, "backslashreplace").decode(console.encoding), style=style)

@@ -1,0 +1,106 @@
+"""Reports made by hand for the tests of the formats: every status, stage, symptom and blame there is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import get_args
+
+from harness.result import Blame, Distance, Finding, OutputComparison, Report, Result, Stage, Symptom
+
+ENVIRONMENT = {"harness": "0.1.0", "torch": {"version": "2.13.0", "threads": 2}, "devices": ["cpu"], "cuda": None}
+
+AGREES = OutputComparison(
+    0, "y", (1, 2), "float32", "exact", max_abs=0.0, max_rel=0.0, max_ulp=0, of=2, least_rtol=0.0, least_atol=0.0
+)
+DIFFERS = OutputComparison(
+    0,
+    "y",
+    (1, 1, 2, 2),
+    "float32",
+    "exact",
+    max_abs=0.33333331,
+    max_rel=0.25,
+    max_ulp=4194304,
+    mismatched=3,
+    of=4,
+    worst=(0, 0, 1, 1),
+    actual_at_worst=1.0,
+    expected_at_worst=1.33333337,
+    least_rtol=0.25,
+    least_atol=0.333333343,
+    problem="3 of 4 elements differ",
+)
+NOT_A_NUMBER = replace(
+    DIFFERS, index=1, name="z", max_abs=None, max_rel=None, max_ulp=None, actual_at_worst=math.nan,
+    expected_at_worst=-math.inf, least_rtol=math.inf, least_atol=math.inf, problem="NaN where a number was meant",
+)  # fmt: skip
+
+PASSED = Result(
+    "pool/avg/windows[args.kernel_size=2,args.ceil_mode=true]",
+    "trace/torch-cpu",
+    "passed",
+    outputs=(AGREES,),
+    seconds={"export": 0.01, "compare": 0.001},
+    where="specs/pool/avg.yaml:12:5",
+)
+FAILED = Result(
+    "pool/avg/divisor",
+    "onnx-dynamo@18/ort-cpu",
+    "failed",
+    "compare",
+    "mismatch",
+    "output y: 3 of 4 elements differ",
+    "exporter",
+    ("the file computes 1 with optimization off too", "the other exporter agrees with eager"),
+    (DIFFERS, NOT_A_NUMBER),
+    (Finding("outputs", False, "expected 4/3, got 1", DIFFERS), Finding("oracle", True, "eager is right")),
+    (Distance(0, 0.0, 0.333, "eager"),),
+    {"asked": "CUDAExecutionProvider", "nodes": {"CPU": {"AveragePool": 1}}, "stray": ["AveragePool_0"]},
+    notes=("the exporter said nothing",),
+    log=tuple(f"line {number}" for number in range(40)),
+    checker="Field 'shape' of 'type' is required",
+    where="specs/pool/avg.yaml:30:5",
+)
+ERROR = Result(
+    "pool/unpool/all",
+    "script/torch-cpu",
+    "error",
+    "export",
+    "unsupported",
+    "RuntimeError: isIntList() INTERNAL ASSERT FAILED\nat line 7",
+    where="specs/pool/unpool.yaml:3:5",
+)
+KNOWN = replace(
+    FAILED,
+    case="pool/avg/known",
+    status="known",
+    reason="the exporter drops the divisor",
+    issue="https://example.org/issues/1",
+)
+FIXED = replace(PASSED, case="pool/avg/mended", status="fixed", message="passes, although k.yaml:3:1 lists it")
+SKIPPED = Result(
+    "pool/avg/divisor",
+    "onnx-dynamo@18/ort-cuda",
+    "skipped",
+    "load",
+    "unavailable",
+    "ort-cuda: no CUDA device; install onnxruntime-gpu",
+)
+
+ALL = (PASSED, FAILED, ERROR, KNOWN, FIXED, SKIPPED)
+
+
+def report(*results: Result) -> Report:
+    return Report(ENVIRONMENT, results)
+
+
+def every_way_to_end_badly() -> tuple[Result, ...]:
+    """A check for each stage, symptom and blame, failed and in error."""
+    return tuple(
+        Result(f"all/{status}/{stage}-{symptom}-{blame}", "trace/torch-cpu", status, stage, symptom, "why", blame)
+        for status in ("failed", "error")
+        for stage in get_args(Stage)
+        for symptom in get_args(Symptom)
+        for blame in (*get_args(Blame), None)
+    )

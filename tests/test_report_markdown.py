@@ -1,0 +1,248 @@
+"""The Markdown report: what it says of each check, and that no text from elsewhere can break it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from itertools import pairwise, product
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from report_samples import (
+    AGREES,
+    ALL,
+    ERROR,
+    FAILED,
+    FIXED,
+    KNOWN,
+    PASSED,
+    SKIPPED,
+    every_way_to_end_badly,
+    report,
+)
+
+from harness.report.advice import next_step
+from harness.report.case_name import CaseName
+from harness.report.markdown import MarkdownReport
+from harness.report.markup import code, fenced, plain, table
+from harness.report.matrix import groups
+from harness.report.wording import one_line, printable, verdict
+from harness.result import Report, Result, Status
+
+READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+def render(*results: Result) -> str:
+    return MarkdownReport().render(report(*results))
+
+
+# --- what it says ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ((PASSED,), "All as expected: 1 check (1 passed)."),
+        ((PASSED, KNOWN, SKIPPED), "All as expected: 3 checks (1 passed, 1 known, 1 skipped)."),
+        (ALL, "Not as expected: 3 of 6 checks (1 passed, 1 failed, 1 error, 1 known, 1 fixed, 1 skipped)."),
+        ((SKIPPED,), "No verdict: nothing was compared, all of 1 check skipped."),
+        ((), "No verdict: there was nothing to verify."),
+    ],
+)
+def test_the_verdict_is_one_sentence_and_comes_first(made: tuple[Result, ...], says: str) -> None:
+    assert verdict(report(*made)) == says
+    assert [line for line in render(*made).splitlines() if line][1] == f"**{says}**"
+
+
+def test_a_complaint_stands_before_every_count() -> None:
+    run = {"complaints": ["known-failures.yaml:3:1: matches nothing; remove it"]}
+    assert verdict(Report({}, (PASSED,), run)).startswith("No verdict: known-failures.yaml:3:1: matches nothing")
+
+
+def test_a_divergence_is_shown_with_all_that_is_known_of_it() -> None:
+    text = render(FAILED)
+    for said in (
+        "output y: 3 of 4 elements differ",
+        "Blame: **exporter**",
+        "the other exporter agrees with eager",
+        "3 of 4",
+        "0.333",
+        "4,194,304",
+        r"\[0, 0, 1, 1]",
+        "1.33333337",
+        "NaN where a number was meant",
+        "expected 4/3, got 1",
+        "eager is nearer",
+        "AveragePool_0",
+        "Field 'shape' of 'type' is required",
+        "`specs/pool/avg.yaml:30:5`",
+        "**Next**",
+        "`harness explain pool/avg/divisor --target onnx-dynamo@18/ort-cpu`",
+        "line 39",
+        "25 earlier lines",
+    ):
+        assert said in text
+    assert "line 3\n" not in text
+
+
+def test_known_failures_stand_under_their_reason_with_their_numbers() -> None:
+    text = render(PASSED, KNOWN, replace(KNOWN, case="pool/avg/other"))
+    assert text.count("the exporter drops the divisor") == 1
+    assert "<https://example.org/issues/1>" in text
+    assert text.count("3 of 4 outside exact") == 2
+    assert "Not as expected" not in text
+
+
+def test_a_pass_with_a_remark_is_told() -> None:
+    blind = replace(PASSED, outputs=(replace(AGREES, blind="atol is larger than every value"),), checker="bad shape")
+    text = render(blind, replace(blind, case="pool/avg/other"))
+    assert re.search(r"blind: atol is larger than every value *\| 2 ", text)
+    assert "onnx.checker: bad shape" in text
+    assert "remark" not in render(PASSED)
+
+
+def test_skipped_checks_say_what_would_bring_them() -> None:
+    assert re.search(r"ort-cuda` *\| 2 *\| ort-cuda: no CUDA device; install onnxruntime-gpu", render(SKIPPED, SKIPPED))
+
+
+def test_the_environment_is_all_there() -> None:
+    text = render(PASSED)
+    assert re.search(r"torch\.version *\| 2\.13\.0", text)
+    assert "cuda" not in text
+
+
+def test_beyond_a_hundred_each_wrong_check_still_has_a_row() -> None:
+    text = render(*(replace(FAILED, case=f"a/case{number:03}") for number in range(150)))
+    assert text.count("### FAILED") == 100
+    assert "And 50 more" in text
+    assert "| `a/case149`" in text
+
+
+# --- the matrix -----------------------------------------------------------------------------------------------------
+
+
+def family(*statuses: Status) -> list[Result]:
+    points = product(("1", "[2, 3]"), ("true", "false"))
+    return [
+        replace(PASSED, case=f"pool/avg/windows[k={k},c={c}]", status=status)
+        for status, (k, c) in zip(statuses, points, strict=False)
+    ]
+
+
+def labels(results: list[Result]) -> list[tuple[str, int]]:
+    return [(row.label, row.cases) for group in groups(results) for row in group.rows]
+
+
+def test_points_that_came_to_the_same_are_one_row() -> None:
+    assert labels(family("passed", "passed", "passed", "passed")) == [("windows[...]", 4)]
+
+
+def test_a_point_that_is_wrong_keeps_a_row_of_its_own() -> None:
+    rows = labels(family("passed", "failed", "passed", "failed"))
+    assert rows == [
+        ("windows[c=true,...]", 2),
+        ("windows[k=1,c=false]", 1),
+        ("windows[k=[2, 3],c=false]", 1),
+    ]
+
+
+def test_points_that_came_to_something_else_are_told_apart_by_what_they_share() -> None:
+    rows = labels(family("passed", "passed", "known", "known"))
+    assert rows == [("windows[k=1,...]", 2), ("windows[k=[2, 3],...]", 2)]
+
+
+def test_every_case_is_accounted_for_and_a_check_that_was_not_asked_for_is_no_pass() -> None:
+    lone = replace(PASSED, case="pool/max/plain", target="script/torch-cpu")
+    made = [*family("passed", "known", "failed"), lone]
+    assert sum(cases for _, cases in labels(made)) == 4
+    (last,) = groups(made)[-1].rows
+    assert last.cells == ("-", "pass")
+    assert [group.spec for group in groups(made)] == ["pool/avg", "pool/max"]
+
+
+def test_a_case_name_is_taken_apart_at_the_right_places() -> None:
+    name = CaseName.parse("a/b/c[p=[1, 2],q={x: 1, y: 2},r=d/e]")
+    assert name == CaseName("a/b", "c", ("p=[1, 2]", "q={x: 1, y: 2}", "r=d/e"))
+    assert name.short == "c[p=[1, 2],q={x: 1, y: 2},r=d/e]"
+    assert CaseName.parse("bare") == CaseName("", "bare")
+
+
+# --- advice ---------------------------------------------------------------------------------------------------------
+
+
+def test_there_is_advice_for_every_way_to_end_badly_and_none_where_all_is_well() -> None:
+    assert all(next_step(result) for result in every_way_to_end_badly())
+    assert next_step(PASSED) is None
+    assert next_step(KNOWN) is None
+    fixed = next_step(FIXED)
+    assert fixed is not None
+    assert "known-failures.yaml" in fixed.sentence
+
+
+def test_advice_differs_by_blame_and_the_command_survives_a_shell() -> None:
+    blamed = [
+        replace(FAILED, blame=blame) for blame in ("exporter", "optimizer", "kernel", "rounding", "torch", "spec")
+    ]
+    steps = [next_step(result) for result in blamed]
+    assert len({step.sentence for step in steps if step}) == 6
+    assert "atol 0.333 (or rtol 0.25)" in ((steps[3] and steps[3].sentence) or "")
+    step = next_step(replace(ERROR, case="a/b[k=1]; rm x", symptom="crash"))
+    assert step is not None
+    assert step.command == "harness explain 'a/b[k=1]; rm x' --target script/torch-cpu"
+
+
+# --- safety ---------------------------------------------------------------------------------------------------------
+
+
+def shown(tokens: list[Token]) -> str:
+    """The text that a reader of the rendered page sees."""
+    return "".join(shown(token.children) if token.children else token.content for token in tokens)
+
+
+written = st.text(st.characters(codec="utf-8") | st.sampled_from("\\`*_[]()<>#+-!|~&$\n\r\t 1.:;="), max_size=30)
+
+
+@given(written)
+@example("1234. a").via("a numbered list")
+@example("- a").via("a list within a list")
+@example("---").via("a rule")
+def test_any_text_is_read_back_as_it_stands(text: str) -> None:
+    meant = printable(one_line(text))
+    assert shown(READER.parse(plain(text))) == meant
+    assert shown(READER.parse(f"- {plain(text)}")) == meant
+    assert shown(READER.parse(f"x {code(text)}")).removeprefix("x").strip() == meant
+
+
+@given(st.lists(st.tuples(written, written), min_size=1, max_size=3))
+def test_any_text_stays_in_its_own_cell(cells: list[tuple[str, str]]) -> None:
+    made = READER.parse(table(["a", "b"], [[code(one), plain(other)] for one, other in cells]))
+    found = [shown([token]) for before, token in pairwise(made) if before.type == "td_open"]
+    assert found == [printable(one_line(text)) for row in cells for text in row]
+
+
+@given(st.text(st.sampled_from("`~\n a<"), max_size=30))
+def test_no_text_ends_its_fence(text: str) -> None:
+    (block,) = READER.parse(fenced(text))
+    assert block.type == "fence"
+
+
+HOSTILE = "a | b ` c\n## Heading\n<script>alert(1)</script> [x](javascript:y) **bold** \x1b[31m"
+
+
+@pytest.mark.parametrize("status", ["passed", "failed", "error", "known", "fixed", "skipped"])
+def test_hostile_text_anywhere_in_a_check_adds_no_heading_no_html_and_no_cell(status: Status) -> None:
+    made = replace(
+        FAILED, status=status, case=HOSTILE, target=HOSTILE, message=HOSTILE, evidence=(HOSTILE,), notes=(HOSTILE,),
+        log=(HOSTILE, "```", "# no"), checker=HOSTILE, reason=HOSTILE, issue=HOSTILE, where=HOSTILE,
+    )  # fmt: skip
+    tokens = READER.parse(MarkdownReport().render(Report({HOSTILE: HOSTILE}, (made,))))
+    inline = [child for token in tokens for child in token.children or []]
+    assert not {"html_block", "html_inline", "link_open"} & {token.type for token in [*tokens, *inline]}
+    headings = [tokens[place + 1].content for place, token in enumerate(tokens) if token.type == "heading_open"]
+    assert "Heading" not in headings
+    widths = re.findall(r"^\|.*\|$", MarkdownReport().render(Report({}, (made,))), re.MULTILINE)
+    assert widths
+    assert "\x1b" not in "".join(widths)

@@ -1,0 +1,127 @@
+"""What is printed: the order of it, and that it holds in narrow, plain, colourless and ASCII terminals."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from report_samples import ALL, ERROR, FAILED, FIXED, PASSED, SKIPPED, report
+from rich.console import Console
+
+from harness.report.progress import Progress
+from harness.report.terminal import SHOWN, show
+from harness.result import Report, Result
+
+
+def printed(made: Report, *, width: int = 80, encoding: str = "utf-8", **options: bool) -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    console = Console(file=stream, width=width, **options)  # type: ignore[arg-type]
+    show(made, console, [Path("reports/latest/report.md"), Path("reports/latest/report.json")])
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def flat(text: str) -> str:
+    return "".join(text.split())
+
+
+def test_the_summary_is_first_what_is_wrong_is_last_and_the_verdict_ends_it() -> None:
+    text = printed(report(*ALL), width=200)
+    lines = text.splitlines()
+    assert lines[0].split() == ["target", "passed", "failed", "error", "known", "fixed", "skipped"]
+    places = [text.index(word) for word in ("\nall", "FAILED", "ERROR", "FIXED", "Written:", "Not as expected: 3 of 6")]
+    assert places == sorted(places)
+    assert lines[-1].startswith("Not as expected")
+
+
+def test_a_wrong_check_is_one_line_where_there_is_room() -> None:
+    (line,) = [line for line in printed(report(FAILED, PASSED), width=500).splitlines() if line.startswith("FAILED")]
+    for said in (FAILED.case, FAILED.target, "compare: mismatch", "exporter", "3 of 4 outside exact", FAILED.where):
+        assert said is not None
+        assert said in line
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_nothing_is_lost_and_nothing_overflows_at_any_width(width: int) -> None:
+    text = printed(report(*ALL), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    for said in (FAILED.case, FAILED.target, str(FAILED.where), "INTERNAL ASSERT FAILED", "Not as expected: 3 of 6"):
+        assert flat(said) in flat(text)
+
+
+def test_square_brackets_of_a_case_are_no_markup() -> None:
+    assert "a[bold]b[/bold]" in printed(report(replace(ERROR, case="a[bold]b[/bold]", target="[red]t/r")), width=200)
+
+
+def test_no_control_character_of_a_message_reaches_the_terminal() -> None:
+    text = printed(report(replace(ERROR, message="\x1b]0;title\x07 \x1b[2J gone")), width=200)
+    assert "\x1b" not in text
+    assert "\\x1b[2J gone" in text
+
+
+def test_a_terminal_without_unicode_gets_escapes_and_not_an_error() -> None:
+    assert "\\xd7" in printed(report(replace(ERROR, message="2\u00d72")), encoding="ascii", width=200)
+
+
+def test_colour_is_left_out_when_asked_and_carries_nothing_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    coloured = printed(report(*ALL), force_terminal=True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = printed(report(*ALL), force_terminal=True)
+    assert "\x1b[32m" in coloured
+    assert "\x1b[3" not in plain
+    assert "FAILED" in plain
+
+
+def test_many_wrong_checks_are_cut_and_counted() -> None:
+    text = printed(report(*(replace(FAILED, case=f"a/c{number}") for number in range(SHOWN + 7))), width=200)
+    assert text.count("FAILED") == SHOWN
+    assert "... and 7 more in reports/latest/report.md" in text
+
+
+def test_what_could_not_be_verified_is_not_shown_as_well() -> None:
+    assert "No verdict: nothing was compared" in printed(report(SKIPPED))
+    assert "No verdict: there was nothing to verify." in printed(report())
+    complaint = "known-failures.yaml:1:1: matches nothing; remove it"
+    text = printed(Report({}, (PASSED,), {"complaints": [complaint]}), width=200)
+    assert text.splitlines()[-2:] == [complaint, f"No verdict: {complaint} (1 check: 1 passed)."]
+
+
+# --- progress -------------------------------------------------------------------------------------------------------
+
+
+def followed(results: list[Result], *, terminal: bool, seconds: float = 1.0) -> str:
+    now = [0.0]
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=terminal, color_system=None)
+    with Progress(len(results), console, clock=lambda: now[0]) as progress:
+        for result in results:
+            now[0] += seconds
+            progress.advance(result)
+    return stream.getvalue()
+
+
+def test_a_log_gets_a_line_for_each_tenth() -> None:
+    lines = followed([PASSED] * 30 + [FAILED] + [FIXED] + [PASSED] * 68, terminal=False).splitlines()
+    assert len(lines) == 10
+    assert lines[0] == "10 of 100 checks, about 90 s left"
+    assert lines[3] == "40 of 100 checks, 2 not as expected, about 60 s left"
+    assert lines[-1] == "100 of 100 checks, 2 not as expected"
+
+
+def test_a_slow_run_is_heard_of_between_the_tenths() -> None:
+    lines = followed([PASSED] * 100, terminal=False, seconds=20.0).splitlines()
+    assert len(lines) == 50
+    assert "about 33 min left" in lines[0]
+
+
+def test_fewer_checks_than_tenths_give_a_line_each() -> None:
+    assert followed([PASSED, ERROR, SKIPPED], terminal=False).count("\n") == 3
+
+
+def test_a_terminal_gets_a_live_line_that_goes_away() -> None:
+    text = followed([PASSED] * 5, terminal=True)
+    assert "5/5" in text
+    assert text.endswith("\x1b[2K") or "\x1b[1A" in text
