@@ -15,7 +15,6 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_samples import ALL, DIFFERS, ERROR, FAILED, FIXED, KNOWN, PASSED, SKIPPED, every_way_to_end_badly, report
 
 from harness.errors import SpecError
 from harness.report.csv_report import CsvReport
@@ -33,6 +32,18 @@ from harness.result import (
     Symptom,
     result_from_json,
     to_json,
+)
+from tests.report_samples import (
+    ALL,
+    DIFFERS,
+    ERROR,
+    FAILED,
+    FIXED,
+    KNOWN,
+    PASSED,
+    SKIPPED,
+    every_way_to_end_badly,
+    report,
 )
 
 JSON = JsonReport()

@@ -11,7 +11,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from report_samples import (
+
+from harness.report.advice import next_step
+from harness.report.case_name import CaseName
+from harness.report.markdown import MarkdownReport
+from harness.report.markup import code, fenced, plain, table
+from harness.report.matrix import groups
+from harness.report.wording import one_line, printable, verdict
+from harness.result import Report, Result, Status
+from tests.report_samples import (
     AGREES,
     ALL,
     ERROR,
@@ -23,14 +31,6 @@ from report_samples import (
     every_way_to_end_badly,
     report,
 )
-
-from harness.report.advice import next_step
-from harness.report.case_name import CaseName
-from harness.report.markdown import MarkdownReport
-from harness.report.markup import code, fenced, plain, table
-from harness.report.matrix import groups
-from harness.report.wording import one_line, printable, verdict
-from harness.result import Report, Result, Status
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 

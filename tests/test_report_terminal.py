@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_samples import ALL, ERROR, FAILED, FIXED, PASSED, SKIPPED, report
 from rich.console import Console
 
 from harness.report.progress import Progress
 from harness.report.terminal import SHOWN, show
 from harness.result import Report, Result
+from tests.report_samples import ALL, ERROR, FAILED, FIXED, PASSED, SKIPPED, report
 
 
 def printed(made: Report, *, width: int = 80, encoding: str = "utf-8", **options: bool) -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding)
     console = Console(file=stream, width=width, **options)  # type: ignore[arg-type]
-    show(made, console, [Path("reports/latest/report.md"), Path("reports/latest/report.json")])
+    show(made, [Path("reports/latest/report.json"), Path("reports/latest/report.md")], console)
     stream.flush()
     return raw.getvalue().decode(encoding)
 
@@ -84,9 +84,15 @@ def test_many_wrong_checks_are_cut_and_counted() -> None:
 def test_what_could_not_be_verified_is_not_shown_as_well() -> None:
     assert "No verdict: nothing was compared" in printed(report(SKIPPED))
     assert "No verdict: there was nothing to verify." in printed(report())
-    complaint = "known-failures.yaml:1:1: matches nothing; remove it"
-    text = printed(Report({}, (PASSED,), {"complaints": [complaint]}), width=200)
-    assert text.splitlines()[-2:] == [complaint, f"No verdict: {complaint} (1 check: 1 passed)."]
+    complaints = ["known-failures.yaml:1:1: matches nothing; remove it", "and another"]
+    text = printed(Report({}, (PASSED,), {"complaints": complaints}), width=200)
+    assert text.splitlines()[-2:] == ["and another", f"No verdict: {complaints[0]} (1 check: 1 passed)."]
+
+
+def test_an_interrupted_run_has_no_verdict() -> None:
+    assert "No verdict: the run was interrupted after 1 check (1 passed)." in printed(
+        Report({}, (PASSED,), {"interrupted": True})
+    )
 
 
 # --- progress -------------------------------------------------------------------------------------------------------
@@ -96,10 +102,12 @@ def followed(results: list[Result], *, terminal: bool, seconds: float = 1.0) -> 
     now = [0.0]
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=terminal, color_system=None)
-    with Progress(len(results), console, clock=lambda: now[0]) as progress:
-        for result in results:
-            now[0] += seconds
-            progress.advance(result)
+    progress = Progress(console, clock=lambda: now[0])
+    progress.begin(len(results))
+    for result in results:
+        now[0] += seconds
+        progress.advance(result)
+    progress.end()
     return stream.getvalue()
 
 
@@ -107,8 +115,8 @@ def test_a_log_gets_a_line_for_each_tenth() -> None:
     lines = followed([PASSED] * 30 + [FAILED] + [FIXED] + [PASSED] * 68, terminal=False).splitlines()
     assert len(lines) == 10
     assert lines[0] == "10 of 100 checks, about 90 s left"
-    assert lines[3] == "40 of 100 checks, 2 not as expected, about 60 s left"
-    assert lines[-1] == "100 of 100 checks, 2 not as expected"
+    assert lines[3] == "40 of 100 checks, 2 failing, about 60 s left"
+    assert lines[-1] == "100 of 100 checks, 2 failing"
 
 
 def test_a_slow_run_is_heard_of_between_the_tenths() -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_samples import ALL, ERROR, FAILED, PASSED, every_way_to_end_badly, report
 
 from harness.errors import HarnessError, UsageError
 from harness.registry import plugins
@@ -18,6 +17,7 @@ from harness.report.github import ANNOTATIONS, SUMMARY_BYTES, GitHubReport, erro
 from harness.report.json_report import read_report
 from harness.report.write import write
 from harness.result import Report
+from tests.report_samples import ALL, ERROR, FAILED, PASSED, every_way_to_end_badly, report
 
 FORMATS = ("json", "md", "junit", "csv", "github")
 

@@ -40,7 +40,8 @@ def blocks(report: Report) -> Iterator[str]:
     """The report from the most to the least urgent, block by block."""
     yield "# Parity report"
     yield f"**{plain(verdict(report))}**"
-    yield from (f"- {plain(str(complaint))}" for complaint in report.run.get("complaints", ()))
+    if rest := report.run.get("complaints", ())[1:]:
+        yield "\n".join(f"- {plain(str(complaint))}" for complaint in rest)
     yield _counts(report.results)
     yield from _wrong(wrong(report.results))
     yield from _known([result for result in report.results if result.status == "known"])

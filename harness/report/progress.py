@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -19,57 +17,55 @@ _QUIET_SECONDS = 30.0
 
 
 class Progress:
-    """Counts checks as they come in; a context manager around the run.
+    """Looks on while checks run: ``begin`` with how many there are, ``advance`` for each, ``end``.
 
-    ``advance`` takes each check with its final status (see :func:`harness.gate.expected`), so that
-    what is counted as not as expected is what the report will say. In a log a line appears with
-    every tenth of the checks, and when half a minute has gone by without one.
+    What fails is counted before the gate has judged it, known failures included. In a log a line
+    appears with every tenth of the checks, and when half a minute has gone by without one.
     """
 
-    def __init__(self, total: int, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.total = total
-        self.done = 0
-        self.wrong = 0
-        self._console = console
+    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console or Console()
         self._clock = clock
-        self._began = self._last_line = clock()
-        self._live = _live(console) if console.is_terminal else None
-        self._task = None if self._live is None else self._live.add_task("checks", total=total, wrong="")
+        self._total = self._done = self._failing = 0
+        self._began = self._last_line = 0.0
+        self._live: Live | None = None
 
-    def __enter__(self) -> Self:
-        """Show the live line, where there is a terminal."""
-        if self._live is not None:
+    def begin(self, checks: int) -> None:
+        """``checks`` are about to run; on a terminal the live line appears."""
+        self._total, self._done, self._failing = checks, 0, 0
+        self._began = self._last_line = self._clock()
+        if self._console.is_terminal:
+            self._live = _live(self._console)
+            self._live.add_task("checks", total=checks, failing="")
             self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Take the live line away: what follows is the summary."""
-        if self._live is not None:
-            self._live.stop()
 
     def advance(self, result: Result) -> None:
-        """Count one check."""
-        self.done += 1
-        self.wrong += result.status in WRONG
-        if self._live is not None and self._task is not None:
-            self._live.update(self._task, advance=1, wrong=self._not_as_expected())
+        """One more check is known."""
+        self._done += 1
+        self._failing += result.status in WRONG
+        if self._live is not None:
+            self._live.update(self._live.task_ids[0], advance=1, failing=self._failing_so_far())
         elif self._due():
             self._last_line = self._clock()
             self._console.print(self._line(), markup=False, highlight=False)
 
+    def end(self) -> None:
+        """No more will come; the live line goes away, what follows is the summary."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
     def _due(self) -> bool:
-        tenth = self.done * _TENTHS // self.total > (self.done - 1) * _TENTHS // self.total
+        tenth = self._done * _TENTHS // self._total > (self._done - 1) * _TENTHS // self._total
         return tenth or self._clock() - self._last_line >= _QUIET_SECONDS
 
     def _line(self) -> str:
-        left = (self._clock() - self._began) / self.done * (self.total - self.done)
-        rest = f", about {_span(left)} left" if self.done < self.total else ""
-        return f"{self.done:,} of {self.total:,} checks{self._not_as_expected()}{rest}"
+        left = (self._clock() - self._began) / self._done * (self._total - self._done)
+        rest = f", about {_span(left)} left" if self._done < self._total else ""
+        return f"{self._done:,} of {self._total:,} checks{self._failing_so_far()}{rest}"
 
-    def _not_as_expected(self) -> str:
-        return f", {self.wrong:,} not as expected" if self.wrong else ""
+    def _failing_so_far(self) -> str:
+        return f", {self._failing:,} failing" if self._failing else ""
 
 
 def _live(console: Console) -> Live:
@@ -78,7 +74,7 @@ def _live(console: Console) -> Live:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("[bold red]{task.fields[wrong]}"),
+        TextColumn("[bold red]{task.fields[failing]}"),
         console=console,
         transient=True,
     )

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from harness.report.advice import next_step
 from harness.report.matrix import targets
+from harness.report.progress import Progress
 from harness.report.wording import (
     explanation,
     happened,
@@ -23,6 +24,8 @@ from harness.report.wording import (
     wrong,
 )
 from harness.result import STATUSES, Report, Result, Status
+
+__all__ = ["SHOWN", "Progress", "show"]
 
 SHOWN = 20
 """So many wrong checks are listed; the others stand in the report."""
@@ -37,32 +40,39 @@ _STYLES: dict[Status, str] = {
 }
 
 
-def show(report: Report, console: Console, written: Sequence[Path] = ()) -> None:
+def show(report: Report, written: Sequence[Path] = (), console: Console | None = None) -> None:
     """Print the summary table, what is not as expected, where the report lies, and the verdict as the last line.
 
     Words carry every status; colour, where the terminal has it, only helps to find them.
-    ``written`` are the paths of the reports, the one to read first.
+    ``written`` are the paths of the reports; ``console`` is standard output where none is given.
     """
+    console = console or Console()
     if report.results:
         console.print(_summary(report.results, console))
     bad = wrong(report.results)
     for result in bad[:SHOWN]:
         console.print(_entry(result, console))
     if rest := bad[SHOWN:]:
-        place = f" in {written[0]}" if written else ""
-        console.print(_text(f"... and {len(rest):,} more{place}", console))
+        console.print(_text(f"... and {len(rest):,} more{_in_full(written)}", console))
     if bad:
         console.print()
     if written:
         console.print(_text(f"Written: {', '.join(map(str, written))}", console))
-    for complaint in report.run.get("complaints", ()):
+    for complaint in report.run.get("complaints", ())[1:]:
         console.print(_text(str(complaint), console, "bold red"))
     console.print(_text(verdict(report), console, "bold red" if _alarming(report) else "bold green"))
 
 
+def _in_full(written: Sequence[Path]) -> str:
+    """Where the rest can be read: in the Markdown report, else in whatever was written."""
+    readable = [path for path in written if path.suffix == ".md"] or list(written)
+    return f" in {readable[0]}" if readable else ""
+
+
 def _alarming(report: Report) -> bool:
     undone = {result.status for result in report.results} <= {"skipped"}
-    return bool(undone or wrong(report.results) or report.run.get("complaints"))
+    unreliable = report.run.get("complaints") or report.run.get("interrupted")
+    return bool(undone or unreliable or wrong(report.results))
 
 
 def _summary(results: Sequence[Result], console: Console) -> Table:

@@ -19,13 +19,16 @@ def verdict(report: Report) -> str:
     """The whole run in one sentence.
 
     ``report.run["complaints"]``, where the caller left any, are why the run as a whole cannot be
-    relied on (see :class:`harness.gate.Judged`); they come before every count.
+    relied on (see :class:`harness.gate.Judged`), and ``report.run["interrupted"]`` that it was not
+    finished; both come before every count.
     """
     counts = report.summary
     tally = ", ".join(f"{counts[status]:,} {status}" for status in counts if status != "checks" and counts[status])
     checks = _count(counts["checks"], "check")
     if complaints := report.run.get("complaints", ()):
         return f"No verdict: {one_line(str(complaints[0]))} ({checks}: {tally or 'none done'})."
+    if report.run.get("interrupted"):
+        return f"No verdict: the run was interrupted after {checks} ({tally or 'none done'})."
     if not counts["checks"]:
         return "No verdict: there was nothing to verify."
     if counts["skipped"] == counts["checks"]:
