@@ -1,0 +1,261 @@
+"""Keeps what torch's dynamo exporter works out anew for every export, though it is the same each time.
+
+A tiny export takes half a second, nearly all of it spent on tables that do not depend on the
+model: the registry of ONNX functions, the composite operators, the decomposition table, and the
+kernels that are swapped for its sake. :func:`quick` keeps each of them while it is open, and
+:func:`prepare` fills them once, before workers are forked.
+
+This is the one file of the exporters that touches private names of torch. A name that a release
+of torch does not have switches its lever off, never the export: see :func:`levers`. What a lever
+hands out is a copy, so a translation table given to one export cannot reach the next; what it
+keeps is thrown away as soon as the tables that it was made from have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, NamedTuple
+
+Table = dict[Any, Any]
+
+
+@dataclass
+class _Kept:
+    """What lives between exports; one a process, inherited by forked workers."""
+
+    registries: dict[int, Any] = field(default_factory=dict)
+    torchlib: list[Any] | None = None
+    registrations: list[str] | None = None
+    composites: frozenset[Any] = frozenset()
+    decompositions: list[tuple[Any, Table]] = field(default_factory=list)
+    splits: list[tuple[Table, frozenset[Any], tuple[Table, Table]]] = field(default_factory=list)
+    overrides: list[_Override] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Override:
+    """The kernels and fake rules of the composite operators, before they were swapped and while they were."""
+
+    asked: Table
+    before: Table
+    rules_before: Table
+    during: Table
+    rules_during: Table
+
+
+class _Lever(NamedTuple):
+    """One private name, and the function that wraps what it holds."""
+
+    name: str
+    module: str
+    path: str
+    wrap: Callable[[Any], Any]
+    needs: str | None = None  # another lever, whose name this one reads
+
+
+_KEPT = _Kept()
+_MOST_TABLES = 8  # one per opset and per set of fixes is all that a run needs
+
+
+def _keep(table: list[Any], entry: Any) -> None:
+    table.append(entry)
+    del table[:-_MOST_TABLES]
+
+
+def _kept_registry(original: Any) -> Any:
+    def from_torchlib(cls: Any, opset_version: int = 18) -> Any:
+        if opset_version not in _KEPT.registries:
+            _KEPT.registries[opset_version] = original.__func__(cls, opset_version)
+        master = _KEPT.registries[opset_version]
+        registry = cls()
+        vars(registry).update(vars(master))
+        registry.functions = {target: list(decompositions) for target, decompositions in master.functions.items()}
+        return registry
+
+    return classmethod(from_torchlib)
+
+
+def _kept_torchlib(original: Any) -> Any:
+    def get_torchlib_ops() -> list[Any]:
+        if _KEPT.torchlib is None:
+            _KEPT.torchlib = original()
+        return list(_KEPT.torchlib)
+
+    return get_torchlib_ops
+
+
+def _kept_composites(original: Any) -> Any:
+    def collect() -> set[Any]:
+        import torch
+
+        registrations = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")  # noqa: SLF001
+        if registrations != _KEPT.registrations:
+            _KEPT.composites = frozenset(original())
+            _KEPT.registrations = registrations
+        return set(_KEPT.composites)
+
+    return collect
+
+
+def _kept_decompositions(original: Any) -> Any:
+    def create(registered: set[Any]) -> Table:
+        import torch
+
+        made_from = (set(registered), dict(torch._decomp.decomposition_table), _composites())  # noqa: SLF001
+        for kept_for, table in _KEPT.decompositions:
+            if kept_for == made_from:
+                return dict(table)
+        table = original(registered)
+        _keep(_KEPT.decompositions, (made_from, table))
+        return dict(table)
+
+    return create
+
+
+def _kept_split(original: Any) -> Any:
+    def split(table: Table) -> tuple[Table, Table]:
+        composites = _composites()
+        for kept_for, with_composites, halves in _KEPT.splits:
+            if with_composites == composites and kept_for == table:
+                return dict(halves[0]), dict(halves[1])
+        asked = dict(table)
+        composite, rest = original(table)
+        _keep(_KEPT.splits, (asked, composites, (dict(composite), dict(rest))))
+        return composite, rest
+
+    return split
+
+
+def _composites() -> frozenset[Any]:
+    from torch.export import exported_program
+
+    return frozenset(exported_program._collect_all_valid_cia_ops())  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def _kept_override(original: Any) -> Any:
+    """Swap the composite operators' kernels as the last export did, if nothing has changed since."""
+
+    @contextmanager
+    def override(asked: Table) -> Iterator[None]:
+        from torch._subclasses.fake_impls import op_implementations_dict as rules
+
+        before = {op: dict(op.py_kernels) for op in asked}
+        rules_before = {op: rules[op] for op in asked if op in rules}
+        for kept in _KEPT.overrides:
+            if kept.asked == asked and kept.before == before and kept.rules_before == rules_before:
+                with _swapped(kept, rules):
+                    yield
+                return
+        with original(asked):
+            during = {op: dict(op.py_kernels) for op in asked}
+            rules_during = {op: rules[op] for op in asked if op in rules}
+            _keep(_KEPT.overrides, _Override(dict(asked), before, rules_before, during, rules_during))
+            yield
+
+    return override
+
+
+@contextmanager
+def _swapped(kept: _Override, rules: Table) -> Iterator[None]:
+    _install(kept.during)
+    rules.update(kept.rules_during)
+    try:
+        yield
+    finally:
+        _install(kept.before)
+        for op in kept.asked:  # torch takes away every rule on its way out, also those that stood there before
+            rules.pop(op, None)
+
+
+def _install(kernels: Table) -> None:
+    for op, table in kernels.items():
+        op.py_kernels.clear()
+        op.py_kernels.update(table)
+        op._dispatch_cache.clear()  # noqa: SLF001
+
+
+_EXPORTER = "torch.onnx._internal.exporter"
+_PROGRAM = "torch.export.exported_program"
+_LEVERS = (
+    _Lever("registry", f"{_EXPORTER}._registration", "ONNXRegistry.from_torchlib", _kept_registry),
+    _Lever("torchlib", f"{_EXPORTER}._registration", "onnxscript_apis.get_torchlib_ops", _kept_torchlib),
+    _Lever("composites", _PROGRAM, "_collect_all_valid_cia_ops", _kept_composites),
+    _Lever("composites by default", "torch.export.decomp_utils", "_collect_all_valid_cia_ops", _kept_composites),
+    _Lever(
+        "decompositions",
+        f"{_EXPORTER}._decomp",
+        "create_onnx_friendly_decomposition_table",
+        _kept_decompositions,
+        needs="composites",
+    ),
+    _Lever("split", _PROGRAM, "_split_decomp_table_to_cia_and_python_decomp", _kept_split, needs="composites"),
+    _Lever("override", _PROGRAM, "_override_composite_implicit_decomp", _kept_override),
+)
+
+
+def _owner(lever: _Lever) -> tuple[Any, str] | None:
+    """The object that holds the lever's name, and the name; None where this release of torch has no such thing."""
+    try:
+        owner = import_module(lever.module)
+        *parents, name = lever.path.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent)
+        getattr(owner, name)
+    except (ImportError, AttributeError):
+        return None
+    return owner, name
+
+
+def levers() -> dict[str, bool]:
+    """Which of the levers the installed torch has a place for."""
+    there = {lever.name: _owner(lever) is not None for lever in _LEVERS}
+    return {lever.name: there[lever.name] and there.get(lever.needs or lever.name, False) for lever in _LEVERS}
+
+
+@contextmanager
+def quick() -> Iterator[None]:
+    """While open, exports of this process share their tables; on leaving, torch is as it was."""
+    holding = levers()
+    with ExitStack() as stack:
+        for lever in _LEVERS:
+            place = _owner(lever) if holding[lever.name] else None
+            if place is not None:
+                stack.enter_context(_replaced(*place, lever.wrap))
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
+    own = name in vars(owner)
+    original = vars(owner)[name] if own else getattr(owner, name)
+    setattr(owner, name, wrap(original))
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, original)
+        else:
+            delattr(owner, name)
+
+
+def prepare(opsets: Iterable[int] = (18, 23)) -> None:
+    """Fill the tables for ``opsets``, so that a worker forked from here exports quickly from the first time on.
+
+    Runs one tiny export an opset on the CPU, in this process; starts no threads and touches no GPU.
+    """
+    import torch
+
+    with quick():
+        for opset in dict.fromkeys(opsets):
+            for _ in range(2):  # the first export leaves torch's fake rules as every later one finds them
+                torch.onnx.export(
+                    torch.nn.ReLU().eval(), (torch.zeros(1),), dynamo=True, opset_version=opset, verbose=False
+                )
+
+
+def forget() -> None:
+    """Throw away all that is kept; for measurements and tests."""
+    vars(_KEPT).update(vars(_Kept()))

@@ -1,0 +1,61 @@
+"""What an ONNX file says about itself, read back before anyone relies on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import StageError, Unsupported
+from harness.exporters import Artifact
+from harness.exporters._files import sha256, staged
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from harness.model.subject import Subject
+
+
+def written(exporter: str, subject: Subject, path: Path, opset: int | None, write: Callable[[Path], None]) -> Artifact:
+    """The artifact at ``path``, once ``write`` has written it and it is what was asked for.
+
+    Raises :class:`Unsupported` where the exporter ended at another opset than the one asked for,
+    :class:`StageError` where inputs or outputs were renamed, reordered or dropped.
+    """
+    import onnx
+
+    with staged(path) as draft:
+        write(draft)
+        model = onnx.load(draft, load_external_data=False)
+        reached = _opset(model)
+        if opset is not None and reached != opset:
+            raise Unsupported(
+                f"{exporter} could not convert the model to opset {opset} and left it at {reached}; "
+                f"ask for @{reached} or above"
+            )
+        _same_names(exporter, "inputs", [value.name for value in model.graph.input], list(subject.inputs))
+        _same_names(exporter, "outputs", [value.name for value in model.graph.output], subject.output_names)
+        objection = _objection(draft)
+        digest = sha256(draft, *sorted(set(draft.parent.iterdir()) - {draft}))
+    return Artifact("onnx", path, digest, opset=reached, checker=objection)
+
+
+def _opset(model: ModelProto) -> int:
+    """The opset of the default domain; an empty graph may import none, and then means the lowest."""
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 1)
+
+
+def _same_names(exporter: str, what: str, found: list[str], wanted: list[str]) -> None:
+    if found != wanted:
+        raise StageError(f"{exporter} wrote the {what} {', '.join(found) or 'none'}; right are {', '.join(wanted)}")
+
+
+def _objection(path: Path) -> str | None:
+    """The first line of what ``onnx.checker`` with full checks objects to; None where it is content."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as objection:
+        return next(line.strip() for line in str(objection).splitlines() if line.strip())
+    return None

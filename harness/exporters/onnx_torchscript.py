@@ -1,0 +1,86 @@
+"""ONNX through TorchScript: ``torch.onnx.export(dynamo=False)``."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import Unsupported
+from harness.exporters import Artifact, Format
+from harness.exporters._onnx_file import written
+from harness.exporters._opsets import torchscript_opsets
+from harness.exporters._refusals import refusals_named
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.model.subject import Subject
+
+_PROTOBUF_LIMIT = 2**31
+
+
+class OnnxTorchScript:
+    """``torch.onnx.export(module, inputs, path, dynamo=False)``.
+
+    A module in training mode: the exporter's default writes its evaluation form without a word,
+    and stock is that default. With fixes the module's mode is kept (``TrainingMode.PRESERVE``).
+    """
+
+    name = "onnx-torchscript"
+    makes: Format = "onnx"
+
+    def opsets(self) -> range:
+        """See :class:`harness.exporters.Exporter`."""
+        return torchscript_opsets()
+
+    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+        """See :class:`harness.exporters.Exporter`; with ``fixes``, :mod:`harness.fixes` is in force for this call."""
+        import torch
+
+        from harness.fixes import corrected
+
+        module, inputs = subject.fresh()
+        _fits_protobuf(module)
+        mode = torch.onnx.TrainingMode.PRESERVE if fixes else torch.onnx.TrainingMode.EVAL
+
+        def write(draft: Path) -> None:
+            with refusals_named(), _symbolics(opset) if fixes else nullcontext():
+                torch.onnx.export(
+                    corrected(module) if fixes else module,
+                    inputs,
+                    draft,
+                    dynamo=False,
+                    opset_version=opset,
+                    input_names=list(subject.inputs),
+                    output_names=subject.output_names,
+                    dynamic_axes={label: dict(axes) for label, axes in subject.dynamic.items()},
+                    training=mode,
+                )
+
+        return written(self.name, subject, path, opset, write)
+
+
+def _symbolics(opset: int | None) -> AbstractContextManager[None]:
+    from torch.onnx import _constants
+
+    from harness.fixes import LOWEST_OPSET, torchscript_symbolics
+
+    opset = opset or _constants.ONNX_DEFAULT_OPSET
+    if opset < LOWEST_OPSET:
+        raise Unsupported(
+            f"the corrected lowerings cannot be written at opset {opset}; ask for @{LOWEST_OPSET} or above"
+        )
+    return torchscript_symbolics(opset)
+
+
+def _fits_protobuf(module: nn.Module) -> None:
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    if weights >= _PROTOBUF_LIMIT:
+        raise Unsupported(
+            f"the weights take {weights / 2**30:.1f} GiB and an ONNX file holds at most 2; "
+            "onnx-dynamo writes them beside the model"
+        )
+
+
+PROVIDES = (OnnxTorchScript(),)

@@ -1,0 +1,162 @@
+"""One way to write ONNX nodes, for both exporters: a lowering is written once and serves both.
+
+Every operator is written as ONNX has it from opset 13 to 18, where the inputs and attributes that
+the lowerings use did not change; the dynamo exporter converts from 18 to the opset asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Value = Any  # an onnxscript value, or a node output of a TorchScript graph
+Attribute = int | float | str | Sequence[int]
+
+# ONNX's own numbers (TensorProto.DataType), which no release will change.
+_NUMBER = {"FLOAT": 1, "INT64": 7, "FLOAT16": 10, "DOUBLE": 11, "BFLOAT16": 16}
+_TORCHSCRIPT_DTYPE = {"Float": "FLOAT", "Double": "DOUBLE", "Half": "FLOAT16", "BFloat16": "BFLOAT16", "Long": "INT64"}
+
+
+class Builder(Protocol):
+    """Writes nodes into the graph that is being exported."""
+
+    def op(self, kind: str, *inputs: Value, outputs: int = 1, **attributes: Attribute) -> Any:
+        """One node of the default domain: its output, or the tuple of them where ``outputs`` is more than one."""
+        ...
+
+    def constant(self, array: NDArray[Any]) -> Value:
+        """A constant with ``array``'s dtype and shape."""
+        ...
+
+    def dtype(self, value: Value) -> str:
+        """ONNX's name of the element type: ``FLOAT``, ``DOUBLE``, ``FLOAT16``, ``BFLOAT16``, ``INT64``, ..."""
+        ...
+
+    def sizes(self, value: Value) -> tuple[int | None, ...]:
+        """The shape, with None for an axis that is open."""
+        ...
+
+    def items(self, value: Any) -> list[int | Value]:
+        """The entries of an argument that is a list of integers, each a number where it is known."""
+        ...
+
+
+class DynamoBuilder:
+    """Writes through onnxscript, inside a function of a ``custom_translation_table``."""
+
+    def op(self, kind: str, *inputs: Value, outputs: int = 1, **attributes: Attribute) -> Any:
+        """See :class:`Builder`."""
+        from onnxscript import opset18
+
+        made = getattr(opset18, kind)(*inputs, **attributes)
+        several = tuple(made) if isinstance(made, Sequence) else (made,)
+        return several[:outputs] if outputs > 1 else several[0]
+
+    def constant(self, array: NDArray[Any]) -> Value:
+        """See :class:`Builder`."""
+        from onnxscript import ir, opset18
+
+        return opset18.Constant(value=ir.tensor(array))  # type: ignore[arg-type]  # an ir tensor serves
+
+    def dtype(self, value: Value) -> str:
+        """See :class:`Builder`."""
+        return str(value.dtype.name)
+
+    def sizes(self, value: Value) -> tuple[int | None, ...]:
+        """See :class:`Builder`."""
+        return tuple(size if isinstance(size, int) else None for size in value.shape)
+
+    def items(self, value: Any) -> list[int | Value]:
+        """See :class:`Builder`."""
+        return list(value)
+
+
+class TorchScriptBuilder:
+    """Writes into the graph context that a symbolic function is given."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+
+    def op(self, kind: str, *inputs: Value, outputs: int = 1, **attributes: Attribute) -> Any:
+        """See :class:`Builder`."""
+        suffixed = {f"{name}_{_suffix(value)}": value for name, value in attributes.items()}
+        made = self._graph.op(kind, *inputs, outputs=outputs, **suffixed)
+        return tuple(made) if outputs > 1 else made
+
+    def constant(self, array: NDArray[Any]) -> Value:
+        """See :class:`Builder`."""
+        import torch
+
+        return self._graph.op("Constant", value_t=torch.from_numpy(np.array(array)))
+
+    def dtype(self, value: Value) -> str:
+        """See :class:`Builder`."""
+        name = value.type().scalarType()
+        return _TORCHSCRIPT_DTYPE.get(name, str(name).upper())
+
+    def sizes(self, value: Value) -> tuple[int | None, ...]:
+        """See :class:`Builder`."""
+        sizes = value.type().varyingSizes()
+        if sizes is None:
+            from harness.errors import Unsupported
+
+            raise Unsupported("the corrected lowerings need to know how many axes a tensor has, and this one is open")
+        return tuple(sizes)
+
+    def items(self, value: Any) -> list[int | Value]:
+        """See :class:`Builder`."""
+        node = value.node()
+        if node.kind() == "prim::ListConstruct":
+            return [_number(item) for item in node.inputs()]
+        known = node.t("value").tolist() if node.kind() == "onnx::Constant" else value.toIValue()
+        return list(known)
+
+
+def _number(value: Value) -> int | Value:
+    known = value.node().t("value") if value.node().kind() == "onnx::Constant" else value.toIValue()
+    return value if known is None else int(known)
+
+
+def _suffix(value: Attribute) -> str:
+    """What TorchScript's graph wants at the end of an attribute's name, for its type."""
+    return "s" if isinstance(value, str) else "f" if isinstance(value, float) else "i"
+
+
+def cast(builder: Builder, value: Value, dtype: str) -> Value:
+    """``value`` as ``dtype`` (ONNX's name)."""
+    return builder.op("Cast", value, to=_NUMBER[dtype])
+
+
+def widened(builder: Builder, value: Value) -> tuple[Value, str]:
+    """``value`` in the dtype that torch computes in on the CPU, and that dtype: half types compute in float32."""
+    dtype = builder.dtype(value)
+    if dtype in {"FLOAT16", "BFLOAT16"}:
+        return cast(builder, value, "FLOAT"), "FLOAT"
+    return value, dtype
+
+
+def narrowed(builder: Builder, value: Value, like: str) -> Value:
+    """``value`` back in dtype ``like``, rounded once, as torch does."""
+    return cast(builder, value, like) if like in {"FLOAT16", "BFLOAT16"} else value
+
+
+def number(builder: Builder, value: float, dtype: str) -> Value:
+    """A scalar constant of the floating ``dtype``, ``FLOAT`` or ``DOUBLE``."""
+    return builder.constant(np.array(value, dtype={"FLOAT": np.float32, "DOUBLE": np.float64}[dtype]))
+
+
+def integers(builder: Builder, items: Sequence[int | Value]) -> Value:
+    """A vector of int64 from numbers and from scalars of the graph."""
+    if all(isinstance(item, int) for item in items):
+        return builder.constant(np.array(items, dtype=np.int64))
+    one = builder.constant(np.array([1], dtype=np.int64))
+    parts = [
+        builder.constant(np.array([item], dtype=np.int64))
+        if isinstance(item, int)
+        else builder.op("Reshape", cast(builder, item, "INT64"), one)
+        for item in items
+    ]
+    return builder.op("Concat", *parts, axis=0)

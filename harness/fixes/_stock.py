@@ -1,0 +1,46 @@
+"""The exporters' own lowerings, which a fix hands the plain case on to.
+
+This is the one file of the fixes that touches private names, of torch and of onnxscript. Where
+torch's registry of symbolic functions is not in its place, the functions of
+``torch.onnx.symbolic_opset9`` and ``symbolic_opset10`` are the public fall-back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+_REGISTRIES = ("torch.onnx._internal.torchscript_exporter.registration", "torch.onnx._internal.registration")
+
+
+def stock_symbolic(name: str, opset: int) -> Callable[..., Any] | None:
+    """What ``torch.onnx.export(dynamo=False)`` would call for ``name`` at ``opset``; None where it has nothing."""
+    for module in _REGISTRIES:
+        try:
+            registry = import_module(module).registry
+        except ImportError:
+            continue
+        group = registry.get_function_group(name)
+        symbolic: Callable[..., Any] | None = None if group is None else group.get(opset)
+        return symbolic
+    from torch.onnx import symbolic_opset9, symbolic_opset10
+
+    _, _, function = name.partition("::")
+    return getattr(symbolic_opset10, function, None) or getattr(symbolic_opset9, function, None)
+
+
+@cache
+def stock_translation(name: str) -> Callable[..., Any]:
+    """What ``torch.onnx.export(dynamo=True)`` would call for ``name``; raises ``LookupError`` where it has nothing."""
+    from onnxscript.function_libs.torch_lib import (
+        ops,  # noqa: F401  # importing it fills the registry
+        registration,
+    )
+
+    overloads = registration.default_registry[name].overloads if name in registration.default_registry else ()
+    if not overloads:
+        raise LookupError(f"the dynamo exporter has no lowering for {name} to hand on to")
+    function: Callable[..., Any] = overloads[0]
+    return function
