@@ -2,7 +2,7 @@
 
 A definition here is written from the mathematics and calls no torch; it is what eager torch
 itself is held against. A layer without a file still works: float64 eager is its oracle, and
-:func:`default_rule` its tolerance.
+:func:`default_tolerance` its tolerance.
 """
 
 from __future__ import annotations
@@ -13,8 +13,30 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from harness.layers._defaults import (
+    MOVES_ONLY,
+    SUMS_OF_PRODUCTS,
+    composite_tolerance,
+    default_tolerance,
+    find,
+)
+from harness.layers._windows import output_size
 from harness.spec.case import Mode
 from harness.spec.tolerance import Tolerance
+
+__all__ = [
+    "MOVES_ONLY",
+    "SUMS_OF_PRODUCTS",
+    "Answer",
+    "Array",
+    "Call",
+    "Layer",
+    "Twin",
+    "composite_tolerance",
+    "default_tolerance",
+    "find",
+    "output_size",
+]
 
 Array = NDArray[Any]
 

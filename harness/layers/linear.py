@@ -1,0 +1,70 @@
+"""Linear: each output is a weighted sum of all inputs, and a bias."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.layers import Answer, Array, Call, Layer, Twin
+from harness.layers._precision import is_floating, sum_error
+from harness.layers._twins import identity, nothing_to_see, with_weight
+from harness.spec.tolerance import Exact, Scaled, Tolerance
+
+
+class Linear:
+    """``y = x W^T + b`` over the last axis (torch.nn.Linear); ``weight`` is (out_features, in_features)."""
+
+    name = "Linear"
+
+    def oracle(self, call: Call) -> Answer:
+        """The sums, and the sums of the magnitudes of their terms, the bias included."""
+        x, weight = call.inputs[0], call.weights["weight"]
+        bias = call.weights.get("bias", np.zeros(weight.shape[0], dtype=weight.dtype))
+        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+            total = x @ weight.T + bias
+            magnitude = np.abs(x) @ np.abs(weight).T + np.abs(bias)
+        return Answer((total,), magnitudes=(magnitude,), undefined=(None,))
+
+    def tolerance(self, args: Mapping[str, Any], dtype: str, opset: int | None) -> Tolerance:  # noqa: ARG002
+        """Scaled by the error of a sum of ``in_features`` products and a bias; exact for integers.
+
+        ULP is no measure here: where the terms cancel, eager itself is thousands of ULP from the truth.
+        """
+        if not is_floating(dtype):
+            return Tolerance(Exact())
+        return Tolerance(Scaled(sum_error(args["in_features"] + bool(args.get("bias", True)), dtype)))
+
+    def twins(self, call: Call) -> Iterable[Twin]:
+        """Weights turned, shuffled, negated, missing; the bias dropped; nothing done at all."""
+        weight = call.weights["weight"]
+        leading = call.inputs[0].shape[:-1]
+        empty = "the output has no elements" if 0 in {*leading, weight.shape[0]} else None
+        if weight.shape[0] == weight.shape[1]:
+            yield identity(why_equal=nothing_to_see(call) or _multiplies_by_one(call))
+            yield with_weight(call, "weight", "transposed", np.transpose, why_equal=empty)
+        yield with_weight(call, "weight", "rows shuffled", lambda w: np.roll(w, 1, axis=0), why_equal=empty)
+        yield with_weight(call, "weight", "columns shuffled", lambda w: np.roll(w, 1, axis=1), why_equal=empty)
+        yield with_weight(call, "weight", "without its last column", _without_last_column, why_equal=empty)
+        yield with_weight(call, "weight", "negated", np.negative, why_equal=empty)
+        yield with_weight(call, "weight", "zeroed", np.zeros_like, why_equal=empty)
+        if "bias" in call.weights:
+            yield with_weight(call, "bias", "dropped", np.zeros_like, why_equal=empty)
+            yield with_weight(call, "bias", "negated", np.negative, why_equal=empty)
+            yield with_weight(call, "bias", "shuffled", lambda b: np.roll(b, 1), why_equal=empty)
+
+
+def _multiplies_by_one(call: Call) -> str | None:
+    # A larger unit matrix is no identity: it multiplies infinities by its zeros.
+    unit = np.array_equal(call.weights["weight"], [[1]]) and not np.any(call.weights.get("bias", 0))
+    return "it multiplies one feature by 1" if unit else None
+
+
+def _without_last_column(weight: Array) -> Array:
+    short = weight.copy()
+    short[:, -1:] = 0
+    return short
+
+
+PROVIDES: tuple[Layer, ...] = (Linear(),)

@@ -1,0 +1,42 @@
+"""ReLU: max(0, x)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.layers import Answer, Call, Layer, Twin
+from harness.layers._twins import another, identity, is_real, nothing_to_see
+from harness.spec.tolerance import Exact, Tolerance
+
+
+class ReLU:
+    """The rectifier (torch.nn.ReLU); integers stay integers."""
+
+    name = "ReLU"
+
+    def oracle(self, call: Call) -> Answer:
+        """The larger of 0 and x; NaN stays NaN."""
+        x = call.inputs[0]
+        return Answer((np.maximum(x, x.dtype.type(0)),), magnitudes=(None,), undefined=(None,))
+
+    def tolerance(self, args: Mapping[str, Any], dtype: str, opset: int | None) -> Tolerance:  # noqa: ARG002
+        """Exact: the answer is x or 0, and nothing is rounded. Measured: 0 ULP everywhere."""
+        return Tolerance(Exact())
+
+    def twins(self, call: Call) -> Iterable[Twin]:
+        """Other functions that keep positive inputs, or nearly."""
+        x = call.inputs[0]
+        empty = nothing_to_see(call)
+        unsigned = "an unsigned input is never negative" if np.issubdtype(x.dtype, np.unsignedinteger) else None
+        yield identity(why_equal=empty or unsigned)
+        if is_real(x):
+            yield another("ReLU6", why_equal=empty)
+            yield another("LeakyReLU", why_equal=empty)
+            yield another("GELU", why_equal=empty)
+            yield another("Softplus", why_equal=empty)
+
+
+PROVIDES: tuple[Layer, ...] = (ReLU(),)

@@ -1,0 +1,222 @@
+"""Each layer's own definition, held against eager torch in float64 and against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.layers import Array, Call
+from harness.spec.tolerance import Close, Exact, Scaled
+from tests.layers_strategies import ALL, INF, NAN, calls, eager, layer, same
+
+EPS = 2.0**-52
+
+
+def pool(x: Any, **args: Any) -> Call:
+    return Call(args, {}, [np.asarray(x)], dtype="float64")
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_the_definition_is_what_eager_torch_computes(name: str, data: st.DataObject) -> None:
+    call = data.draw(calls(name))
+    answer = layer(name).oracle(call)
+    right = eager(name, call.args, call)
+    assert len(answer.outputs) == len(right) == len(answer.magnitudes) == len(answer.undefined)
+    for expected, actual, magnitude, undefined in zip(
+        answer.outputs, right, answer.magnitudes, answer.undefined, strict=True
+    ):
+        assert expected.shape == actual.shape
+        assert expected.dtype == actual.dtype
+        known = np.ones(expected.shape, bool) if undefined is None else ~undefined
+        rule = layer(name).tolerance(call.args, "float64", None).rule
+        assert within(rule, actual[known], expected[known], None if magnitude is None else magnitude[known])
+
+
+def within(rule: Any, actual: Array, expected: Array, magnitude: Array | None) -> bool:
+    finite = np.isfinite(expected)
+    if isinstance(rule, Exact) or not finite.all():
+        if not same(actual[~finite], expected[~finite]):
+            return False
+        if isinstance(rule, Exact):
+            return same(actual, expected)
+    error = np.abs(actual[finite] - expected[finite])
+    match rule:
+        case Close(rtol, atol):
+            return bool((error <= atol + rtol * np.abs(expected[finite])).all())
+        case Scaled(n):
+            assert magnitude is not None
+            return bool((error <= n * (EPS * magnitude[finite] + 2.0**-1074)).all())
+        case _:
+            raise AssertionError(rule)
+
+
+@pytest.mark.parametrize(
+    ("x", "value", "index"),
+    [
+        ([1, 1, 0, 1], 1, 0),  # the first of equal maxima
+        ([NAN, 1, NAN, 3], NAN, 2),  # but the last NaN
+        ([-INF, -INF, -INF, -INF], -INF, 0),
+        ([0, 5, 5, INF], INF, 3),
+    ],
+)
+def test_the_place_of_a_maximum(x: list[float], value: float, index: int) -> None:
+    args = {"kernel_size": (1, 4), "return_indices": True}
+    values, indices = layer("MaxPool2d").oracle(pool([[x]], **args)).outputs
+    np.testing.assert_array_equal(values, [[[value]]])
+    assert indices.tolist() == [[[index]]]
+
+
+def test_padding_never_wins_against_minus_infinity() -> None:
+    call = pool([[[-INF, -INF]]], kernel_size=(1, 2), padding=(0, 1), return_indices=True)
+    values, indices = layer("MaxPool2d").oracle(call).outputs
+    assert values.tolist() == [[[-INF, -INF]]]
+    assert indices.tolist() == [[[0, 1]]]
+
+
+def test_a_window_wholly_in_padding_is_undefined() -> None:
+    answer = layer("MaxPool2d").oracle(pool([[[5.0]]], kernel_size=2, padding=1, dilation=2, return_indices=True))
+    assert [mask.tolist() for mask in answer.undefined] == [[[[True]]], [[[True]]]]
+    answer = layer("MaxPool2d").oracle(pool([[[5.0]]], kernel_size=1))
+    assert answer.undefined == (None,)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.int64])
+def test_integers_are_pooled_as_integers(dtype: type[np.integer[Any]]) -> None:
+    least = np.iinfo(dtype).min
+    x = np.array([[[least, least], [3, 3]]], dtype)
+    values, indices = layer("MaxPool2d").oracle(pool(x, kernel_size=2, padding=1, return_indices=True)).outputs
+    right, places = torch.nn.MaxPool2d(2, padding=1, return_indices=True)(torch.from_numpy(x))
+    assert values.dtype == dtype
+    assert same(values, right.numpy())
+    assert same(indices, places.numpy())
+
+
+def test_integer_averages_are_cut_towards_zero() -> None:
+    x = -np.arange(16).reshape(1, 4, 4)
+    (average,) = layer("AvgPool2d").oracle(pool(x, kernel_size=2, padding=1)).outputs
+    assert same(average, torch.nn.AvgPool2d(2, padding=1)(torch.from_numpy(x)).numpy())
+
+
+def test_four_ones_over_three() -> None:
+    call = pool(np.ones((1, 1, 4, 4)), kernel_size=(2, 2), stride=(2, 2), divisor_override=3)
+    answer = layer("AvgPool2d").oracle(call)
+    assert answer.outputs[0].tolist() == [[[[4 / 3] * 2] * 2]]
+    assert answer.magnitudes[0].tolist() == [[[[4 / 3] * 2] * 2]]
+
+
+def test_the_divisor_stops_where_the_padding_ends() -> None:
+    # 3x3 windows of stride 2 over ones, padded to 6x6: the last window overhangs by one row and one column.
+    call = pool(np.ones((1, 4, 4)), kernel_size=3, stride=2, padding=1, ceil_mode=True)
+    (average,) = layer("AvgPool2d").oracle(call).outputs
+    np.testing.assert_allclose(average[0], [[4 / 9, 6 / 9, 2 / 6], [6 / 9, 1, 3 / 6], [2 / 6, 3 / 6, 1 / 4]])
+
+
+def test_magnitudes_do_not_cancel() -> None:
+    answer = layer("AvgPool2d").oracle(pool([[[1.0, -1.0]]], kernel_size=(1, 2)))
+    assert answer.outputs[0].item() == 0
+    assert answer.magnitudes[0].item() == 1
+
+
+def test_a_divisor_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="divisor_override is 0"):
+        layer("AvgPool2d").oracle(pool(np.ones((1, 2, 2)), kernel_size=2, divisor_override=0))
+
+
+def test_linear_of_the_notes() -> None:
+    weight = np.array([[1.0] * 3, [2.0] * 3, [3.0] * 3, [4.0] * 3])
+    args = {"in_features": 3, "out_features": 4, "bias": True}
+    call = Call(args, {"weight": weight, "bias": np.full(4, 0.5)}, [np.array([[1.0, 2.0, 3.0]])])
+    assert layer("Linear").oracle(call).outputs[0].tolist() == [[6.5, 12.5, 18.5, 24.5]]
+    negative = Call(args, {"weight": -weight, "bias": np.full(4, 0.5)}, call.inputs)
+    assert layer("Linear").oracle(negative).magnitudes[0].tolist() == [[6.5, 12.5, 18.5, 24.5]]
+
+
+def unpool(values: Any, indices: Any, forward: dict[str, Any] | None = None, **args: Any) -> Call:
+    return Call(args, {}, [np.asarray(values), np.asarray(indices)], forward=forward or {}, dtype="float64")
+
+
+def test_values_land_where_the_indices_say() -> None:
+    call = unpool([[[3.0, 7.0]]], [[[1, 6]]], kernel_size=2)
+    assert layer("MaxUnpool2d").oracle(call).outputs[0].tolist() == [[[0, 3, 0, 0], [0, 0, 7, 0]]]
+
+
+def test_a_place_written_twice_is_undefined_unless_the_values_agree() -> None:
+    agree = layer("MaxUnpool2d").oracle(unpool([[[3.0, 3.0]]], [[[1, 1]]], kernel_size=2))
+    assert agree.undefined == (None,)
+    differ = layer("MaxUnpool2d").oracle(unpool([[[3.0, 4.0]]], [[[1, 1]]], kernel_size=2))
+    assert differ.undefined[0].ravel().tolist() == [False, True, *[False] * 6]
+
+
+@pytest.mark.parametrize(
+    ("indices", "forward", "message"),
+    [
+        ([[[0, 8]]], {}, "index 8 is outside its plane"),
+        ([[[0, -1]]], {}, "index -1 is outside its plane"),
+        ([[[0]]], {}, "indices have shape"),
+        ([[[0, 1]]], {"output_size": (4, 4)}, "output_size 4; between 1 and 3"),
+        ([[[0, 1]]], {"output_size": (1, 1, 1, 1, 1)}, "output_size has 5 numbers"),
+    ],
+)
+def test_what_torch_refuses_to_unpool_is_refused(indices: Any, forward: dict[str, Any], message: str) -> None:
+    call = unpool([[[3.0, 4.0]]], indices, forward, kernel_size=2)
+    with pytest.raises(ValueError, match=message):
+        layer("MaxUnpool2d").oracle(call)
+    with pytest.raises((RuntimeError, ValueError)):
+        eager("MaxUnpool2d", call.args, call)
+
+
+def test_slopes_that_fit_no_channel_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 slopes for 2 channels"):
+        layer("PReLU").oracle(Call({}, {"weight": np.ones(3)}, [np.ones((1, 2))]))
+
+
+@pytest.mark.parametrize(("name", "args"), [("LeakyReLU", {"negative_slope": 0.01}), ("RReLU", {})])
+def test_a_slope_is_held_in_the_precision_that_is_computed_in(name: str, args: dict[str, Any]) -> None:
+    x = -np.abs(np.random.default_rng(0).standard_normal(4096)).astype(np.float32)
+    right = getattr(torch.nn, name)(**args).eval()(torch.from_numpy(x)).numpy()
+    (held,) = layer(name).oracle(Call(args, {}, [x.astype(np.float64)], dtype="float32")).outputs
+    (double,) = layer(name).oracle(Call(args, {}, [x.astype(np.float64)], dtype="float64")).outputs
+    assert same(held.astype(np.float32), right)
+    assert not same(double.astype(np.float32), right)
+
+
+def test_a_random_slope_has_no_answer() -> None:
+    assert layer("RReLU").oracle(Call({}, {}, [np.ones(2)], mode="train")) is None
+
+
+@pytest.mark.parametrize("name", ["Sigmoid", "Tanh"])
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64])
+def test_integers_go_through_as_numbers(name: str, dtype: type[Any]) -> None:
+    x = np.array([0, 1, 1, 0]).astype(dtype)
+    right = getattr(torch, name.lower())(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(layer(name).oracle(Call({}, {}, [x])).outputs[0], right, rtol=1e-6)
+
+
+def test_saturated_ends_neither_overflow_nor_cancel() -> None:
+    x = np.array([-800.0, -700.0, -1e-320, 1e-320, 700.0])
+    assert layer("Tanh").oracle(Call({}, {}, [x])).outputs[0].tolist() == [-1, -1, -1e-320, 1e-320, 1]
+    sigmoid = layer("Sigmoid").oracle(Call({}, {}, [x])).outputs[0]
+    np.testing.assert_allclose(sigmoid, [0, np.exp(-700), 0.5, 0.5, 1], rtol=1e-15)
+
+
+def test_no_definition_needs_torch() -> None:
+    program = (
+        "import sys, numpy as np\n"
+        "from harness.registry import plugins\n"
+        "from harness.layers import Call\n"
+        "relu = plugins('layers')['ReLU']\n"
+        "assert relu.oracle(Call({}, {}, [np.array([-1.0])])).outputs[0] == 0\n"
+        "heavy = {'torch', 'scipy', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
