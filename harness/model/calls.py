@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 
 
 def repeatable(module: Callable[..., object], inputs: Sequence[torch.Tensor]) -> tuple[Callable[[], object], bool]:
     """A call of ``module`` on ``inputs`` without autograd, and whether it must copy the inputs each time.
 
+    The call works on a copy of the module, so that running statistics of the original stay as they are. No tensor of
+    the copy requires a gradient, so that autograd records nothing; entering ``torch.no_grad`` at each call would be
+    timed as well, and takes as long as a small layer.
+
     A layer that works in place changes what it is given: the second call would see other numbers than the first, and
     denormals after a few. Such a call copies its inputs first, and the copy is part of what is timed. To find out, the
     module is called once, on copies.
     """
-    given = tuple(inputs)
-    with torch.inference_mode():
-        trial = tuple(tensor.clone() for tensor in given)
-        module(*trial)
-        in_place = not all(_same(before, after) for before, after in zip(given, trial, strict=True))
-    if in_place:
+    given = tuple(tensor.detach() for tensor in inputs)
+    called = _without_gradients(module) if isinstance(module, nn.Module) else module
+    trial = tuple(tensor.clone() for tensor in given)
+    called(*trial)
+    if all(_same(before, after) for before, after in zip(given, trial, strict=True)):
+        return lambda: called(*given), False
+    return lambda: called(*(tensor.clone() for tensor in given)), True
 
-        def call() -> object:
-            with torch.inference_mode():
-                return module(*(tensor.clone() for tensor in given))
 
-    else:
-
-        def call() -> object:
-            with torch.inference_mode():
-                return module(*given)
-
-    return call, in_place
+def _without_gradients(module: nn.Module) -> nn.Module:
+    """A copy that requires no gradients; the module itself where it holds no tensors (frozen ones may refuse)."""
+    if not module.state_dict():
+        return module
+    with torch.no_grad():  # the copy of a script module's parameter would else be the result of a computation
+        copied = copy.deepcopy(module)
+    for parameter in copied.parameters():
+        parameter.requires_grad_(False)
+    return copied
 
 
 def _same(before: torch.Tensor, after: torch.Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,13 +79,16 @@ class Session(Protocol):
 class Runtime(Protocol):
     """Loads artifacts of one format. Its third-party library is imported in its own file, inside functions only.
 
-    ``name`` is the target's second word; ``takes`` is the format that it loads; ``options`` are
-    the keys that a target may set, each with one line that says what it does and its values.
+    ``name`` is the target's second word; ``takes`` is the format that it loads.
     """
 
     name: str
     takes: Format
-    options: Mapping[str, str]
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """The keys that a target may set, each with one line that says what it does and its values."""
+        ...
 
     def availability(self) -> Availability:
         """Whether it can be used here; never raises."""
@@ -94,9 +97,49 @@ class Runtime(Protocol):
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> Session:
         """The artifact, ready to run.
 
-        Raises :class:`harness.errors.Unavailable` where the device is not there; lets the library's own exceptions
-        through unchanged.
+        Raises :class:`harness.errors.Unavailable` where the device is not there, :class:`harness.errors.Unsupported`
+        where the runtime says that it does not do this, and :class:`harness.errors.UsageError` for an option that it
+        does not have; lets the library's own exceptions through unchanged.
         """
+        ...
+
+
+@runtime_checkable
+class Strict(Protocol):
+    """A runtime that can say, before anything is loaded, whether it takes a target's options."""
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """Raises :class:`harness.errors.UsageError` for a key or a value that the runtime does not take."""
+        ...
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A session that can differentiate what it has loaded."""
+
+    def gradients(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The gradient of the sum of the first output, by input label and parameter name.
+
+        Every floating input and every floating parameter is there, zeros where the output does not depend on it.
+        """
+        ...
+
+
+@runtime_checkable
+class DeviceTimed(Protocol):
+    """A session on a device that keeps its own clock, with memory of its own."""
+
+    def device_us(self, inputs: Mapping[str, Array], runs: int) -> list[float]:
+        """Microseconds that each of ``runs`` runs took by the device's clock, transfers left out."""
+        ...
+
+
+@runtime_checkable
+class Transferring(Protocol):
+    """A session whose inputs and outputs travel between the host and a device."""
+
+    def transfer(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """A call that carries the inputs to the device and the outputs back, and computes nothing, for timing."""
         ...
 
 

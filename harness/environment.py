@@ -1,0 +1,125 @@
+"""Where a run takes place: versions, operating system, CPU, memory, GPUs. Nothing here imports what it asks about."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness import __version__
+from harness.runtimes.installed import installed, onnxruntime_builds
+
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes", "scipy", "openvino", "tract")
+
+# Instruction sets that decide which kernels the runtimes choose.
+_FEATURES = (
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_bf16", "amx_int8"),
+    *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme"),
+)
+
+
+def describe() -> Mapping[str, Any]:
+    """Everything that figures and verdicts may depend on; what cannot be found out is None.
+
+    Memory is in GiB, frequencies are in MHz.
+    """
+    return {
+        "harness": __version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": versions(),
+        "onnxruntime_builds": list(onnxruntime_builds()),
+        "os": platform.platform(),
+        "machine": platform.machine(),
+        "board": _first_line(Path("/proc/device-tree/model")),
+        "cpu": _cpu(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": list(_gpus()),
+        "threads": {key: os.environ[key] for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if key in os.environ},
+    }
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """The version of each package that ``when`` in a list of known failures may name; not installed = not there."""
+    found = {name: installed(name) for name in _PACKAGES}
+    found["onnxruntime"] = next(map(installed, onnxruntime_builds()), None)
+    numbers = {name: number for name, number in sorted(found.items()) if number is not None}
+    return {"harness": __version__, "python": platform.python_version(), **numbers}
+
+
+def _cpu() -> Mapping[str, Any]:
+    facts = _cpuinfo()
+    flags = set((facts.get("flags") or facts.get("features") or "").split())
+    policy = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    return {
+        "model": facts.get("model name") or facts.get("hardware") or platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(logical=False),
+        "threads": psutil.cpu_count(),
+        "usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count(),
+        "features": [name for name in _FEATURES if name in flags],
+        "governor": _first_line(policy / "scaling_governor"),
+        "mhz": None if frequency is None else round(frequency.current),
+        "max_mhz": None if frequency is None or not frequency.max else round(frequency.max),
+    }
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's facts in ``/proc/cpuinfo``, by their names in lower case; empty elsewhere than on Linux."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None
+
+
+def _gpus() -> Iterator[Mapping[str, Any]]:
+    """Each NVIDIA GPU as its driver tells; none where nvidia-ml-py or the driver is not there."""
+    if sys.platform == "darwin" or installed("nvidia-ml-py") is None:
+        return
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return
+    try:
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            device = pynvml.nvmlDeviceGetHandleByIndex(index)
+            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(device)
+            yield {
+                "name": pynvml.nvmlDeviceGetName(device),
+                "memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(device).total / 2**30, 1),
+                "compute_capability": f"{major}.{minor}",
+                "driver": driver,
+                "sm_mhz": _clock(pynvml.nvmlDeviceGetClockInfo, device),
+                "max_sm_mhz": _clock(pynvml.nvmlDeviceGetMaxClockInfo, device),
+            }
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _clock(ask: Callable[[Any, int], int], device: Any) -> int | None:
+    """The clock of the multiprocessors; None where the driver does not tell, as under MIG."""
+    import pynvml
+
+    try:
+        return ask(device, pynvml.NVML_CLOCK_SM)
+    except pynvml.NVMLError:
+        return None

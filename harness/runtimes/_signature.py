@@ -1,0 +1,76 @@
+"""What an ONNX file says of its inputs and outputs, for runtimes that do not hold callers to it themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import StageError, Unsupported
+from harness.runtimes import Array
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One input: its dtype, and its shape with None for an open axis; the shape is None where even the rank is open."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs by name and the outputs' names, both in the model's order."""
+
+    inputs: Mapping[str, Declared]
+    outputs: tuple[str, ...]
+
+    def admit(self, given: Mapping[str, Array]) -> None:
+        """Raises :class:`harness.errors.StageError` where names, dtypes or shapes are not as declared."""
+        if given.keys() != self.inputs.keys():
+            raise StageError(f"the inputs are {', '.join(given)}; the model's are {', '.join(self.inputs)}")
+        for name, array in given.items():
+            declared = self.inputs[name]
+            if array.dtype != declared.dtype:
+                raise StageError(f"input {name} is {array.dtype}; the model declares {declared.dtype}")
+            if declared.shape is not None and not _fits(array.shape, declared.shape):
+                wanted = ", ".join("?" if size is None else str(size) for size in declared.shape)
+                raise StageError(f"input {name} has shape {list(array.shape)}; the model declares [{wanted}]")
+
+
+def read(path: Path) -> Signature:
+    """The signature of the model at ``path``.
+
+    Raises :class:`harness.errors.Unsupported` for an input or output that is not a tensor.
+    """
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    for value in (*graph.input, *graph.output):
+        if not value.type.HasField("tensor_type"):
+            raise Unsupported(f"{value.name} is no tensor; harness compares tensors")
+    inputs = {value.name: _declared(value) for value in graph.input if value.name not in constants}
+    return Signature(inputs, tuple(value.name for value in graph.output))
+
+
+def _declared(value: onnx.ValueInfoProto) -> Declared:
+    from onnx import helper
+
+    kind = value.type.tensor_type
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    if not kind.HasField("shape"):
+        return Declared(dtype, None)
+    return Declared(dtype, tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim))
+
+
+def _fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(declared) and all(
+        wanted is None or size == wanted for size, wanted in zip(shape, declared, strict=True)
+    )

@@ -1,0 +1,8 @@
+"""ONNX Runtime: one runtime for each execution provider, ``ort-cpu``, ``ort-cuda`` and so on."""
+
+from __future__ import annotations
+
+from harness.runtimes.onnxruntime.providers import PROVIDERS
+from harness.runtimes.onnxruntime.runtime import OnnxRuntime
+
+PROVIDES = tuple(OnnxRuntime(provider) for provider in PROVIDERS)

@@ -1,0 +1,104 @@
+"""``onnx.reference``: the ONNX standard's own evaluator in Python. Slow, and no tie-breaker for pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import Unavailable
+from harness.runtimes import Array, Availability, Placement
+from harness.runtimes._options import settle
+from harness.runtimes._signature import read
+from harness.runtimes.installed import installed
+
+if TYPE_CHECKING:
+    from harness.exporters import Artifact, Format
+
+# Shown on onnx 1.23: MaxPool's indices are wrong where there is more than one plane, shapes are wrong under asymmetric
+# padding and under ceil_mode with a stride of 1, and NaN is passed over.
+UNSOUND = "pools (indices over several planes, asymmetric padding, ceil_mode with stride 1, NaN)"
+
+
+class ReferenceSession:
+    """A ``ReferenceEvaluator``, held to the declared names, dtypes and shapes, which it would not look at itself."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        self._signature = read(artifact.path)
+        self._evaluator = ReferenceEvaluator(str(artifact.path))
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by the model's names."""
+        self._signature.admit(inputs)
+        answers = self._evaluator.run(None, _copies(inputs))
+        return {
+            name: np.array(answer, copy=True) for name, answer in zip(self._signature.outputs, answers, strict=True)
+        }
+
+    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """A call on copies of ``inputs``."""
+        self._signature.admit(inputs)
+        return partial(self._evaluator.run, None, _copies(inputs))
+
+    def placement(self) -> Placement | None:
+        """None: everything runs in Python."""
+        return None
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the figures depend on, and for what the answers are no evidence."""
+        return {
+            "precision": "as NumPy computes",
+            "threads": 1,
+            "optimization": "none",
+            "device": "cpu",
+            "version": f"onnx {installed('onnx')}",
+            "unsound_for": UNSOUND,
+        }
+
+    def close(self) -> None:
+        """Give the evaluator back."""
+        del self._evaluator
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """``reference``: it has no options."""
+
+    name: str = "reference"
+    takes: Format = "onnx"
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """None."""
+        return {}
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """Raises :class:`harness.errors.UsageError` for any option."""
+        settle(self.name, {}, options)
+
+    def availability(self) -> Availability:
+        """Whether onnx is installed."""
+        number = installed("onnx")
+        if number is None:
+            return Availability("onnx is not installed", "pip install onnx")
+        return Availability(detail=f"onnx {number}; unsound for {UNSOUND}")
+
+    def load(self, artifact: Artifact, options: Mapping[str, str]) -> ReferenceSession:
+        """The evaluator for the artifact."""
+        self.check(options)
+        available = self.availability()
+        if not available.present:
+            raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
+        return ReferenceSession(artifact)
+
+
+def _copies(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: np.array(array) for name, array in inputs.items()}
+
+
+PROVIDES = (Reference(),)
