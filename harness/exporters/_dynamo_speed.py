@@ -179,7 +179,7 @@ def _install(kernels: Table) -> None:
 
 _EXPORTER = "torch.onnx._internal.exporter"
 _PROGRAM = "torch.export.exported_program"
-_LEVERS = (
+_LEVERS: tuple[_Lever, ...] = (
     _Lever("registry", f"{_EXPORTER}._registration", "ONNXRegistry.from_torchlib", _kept_registry),
     _Lever("torchlib", f"{_EXPORTER}._registration", "onnxscript_apis.get_torchlib_ops", _kept_torchlib),
     _Lever("composites", _PROGRAM, "_collect_all_valid_cia_ops", _kept_composites),

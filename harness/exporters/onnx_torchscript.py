@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.model.subject import Subject
 
 _PROTOBUF_LIMIT = 2**31
+_EVALUATION = "the module is in training mode, and the exporter's default wrote its evaluation form"
 
 
 class OnnxTorchScript:
@@ -58,7 +60,8 @@ class OnnxTorchScript:
                     training=mode,
                 )
 
-        return written(self.name, subject, path, opset, write)
+        artifact = written(self.name, subject, path, opset, write)
+        return artifact if fixes or subject.mode == "eval" else replace(artifact, notes=(_EVALUATION,))
 
 
 def _symbolics(opset: int | None) -> AbstractContextManager[None]:

@@ -96,6 +96,9 @@ def _parsed(graph: Any, kind: Kind, argument: Any) -> Any:
     """A symbolic function's argument as the Python value that it stands for."""
     from torch.onnx import symbolic_helper
 
+    if argument.node().mustBeNone():
+        return None
+
     @symbolic_helper.parse_args(kind)
     def itself(graph: Any, argument: Any) -> Any:
         del graph

@@ -82,7 +82,7 @@ PROVIDES = (
     Lowering(
         name="avg_pool2d",
         about="AvgPool2d: divisor_override is dropped by both exporters; unbatched input, ceil_mode and float64 fail",
-        issue=None,
+        issue="https://github.com/pytorch/pytorch/issues/105349",
         aten="avg_pool2d",
         arguments=("v", "is", "is", "is", "b", "b", "i"),
         lower=lower,

@@ -123,7 +123,7 @@ PROVIDES = (
     Lowering(
         name="max_pool2d",
         about="MaxPool2d: NaN and -inf are lost in the runtime; unbatched input and a dropped last window fail",
-        issue=None,
+        issue="https://github.com/microsoft/onnxruntime/issues/24819",
         aten="max_pool2d",
         arguments=_ARGUMENTS,
         lower=lower,

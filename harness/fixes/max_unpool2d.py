@@ -27,8 +27,10 @@ def lower(builder: Builder, x: Value, indices: Value, output_size: Sequence[int 
     height, width = builder.items(output_size)[-2:]
     size = integers(builder, [height, width])
     flat = builder.op("Concat", leading, _product(builder, _part(builder, shape, outer, outer + 2)), axis=0)
-    zero = cast(builder, number(builder, 0.0, "FLOAT"), builder.dtype(x))
-    planes = builder.op("Expand", zero, builder.op("Concat", leading, _product(builder, size), axis=0))
+    empty = builder.op(
+        "Expand", number(builder, 0.0, "FLOAT"), builder.op("Concat", leading, _product(builder, size), axis=0)
+    )
+    planes = cast(builder, empty, builder.dtype(x))
     values, places = builder.op("Reshape", x, flat), builder.op("Reshape", indices, flat)
     scattered = builder.op("ScatterElements", planes, places, values, axis=outer)
     return builder.op("Reshape", scattered, builder.op("Concat", leading, size, axis=0))
@@ -60,7 +62,7 @@ PROVIDES = (
     Lowering(
         name="max_unpool2d",
         about="MaxUnpool2d: no lowering through TorchScript; through dynamo an index outside its plane lands elsewhere",
-        issue=None,
+        issue="https://github.com/pytorch/pytorch/issues/25088",
         aten="max_unpool2d",
         arguments=("v", "v", "v"),
         lower=lower,

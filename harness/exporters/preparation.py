@@ -1,0 +1,7 @@
+"""What a process that will fork workers does once, so that each of them exports quickly from the first time on."""
+
+from __future__ import annotations
+
+from harness.exporters._dynamo_speed import prepare
+
+__all__ = ["prepare"]
