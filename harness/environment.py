@@ -7,14 +7,27 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from harness import __version__
-from harness.runtimes.installed import installed, onnxruntime_builds
 
+# onnxruntime is published under one name for each build; all of them hold the module ``onnxruntime``.
+ONNXRUNTIME = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+    "onnxruntime-rocm",
+    "onnxruntime-migraphx",
+    "onnxruntime-cann",
+    "onnxruntime-webgpu",
+    "onnxruntime-windowsml",
+)
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes", "scipy", "openvino", "tract")
 
 # Instruction sets that decide which kernels the runtimes choose.
@@ -52,6 +65,20 @@ def versions() -> Mapping[str, str]:
     found["onnxruntime"] = next(map(installed, onnxruntime_builds()), None)
     numbers = {name: number for name, number in sorted(found.items()) if number is not None}
     return {"harness": __version__, "python": platform.python_version(), **numbers}
+
+
+@cache
+def installed(distribution: str) -> str | None:
+    """The version of ``distribution``; None where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def onnxruntime_builds() -> tuple[str, ...]:
+    """Under which names onnxruntime is installed: one at most in a sound environment."""
+    return tuple(name for name in ONNXRUNTIME if installed(name) is not None)
 
 
 def _cpu() -> Mapping[str, Any]:

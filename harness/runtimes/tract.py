@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.environment import installed
 from harness.errors import Unavailable, Unsupported
 from harness.runtimes import Array, Availability, Placement
 from harness.runtimes._options import settle
 from harness.runtimes._signature import read
-from harness.runtimes.installed import installed
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from harness.environment import onnxruntime_builds
 from harness.runtimes import Availability
-from harness.runtimes.installed import onnxruntime_builds
 from harness.runtimes.onnxruntime.providers import CPU, Provider
 
 
