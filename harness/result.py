@@ -32,7 +32,8 @@ class OutputComparison:
     ``least_rtol`` (with atol 0) and ``least_atol`` (with rtol 0) are the smallest that would
     have passed; infinite where none would. ``problem`` is None where the output passes.
     ``blind`` says why a pass should not be trusted, where the tolerance could not have seen it.
-    ``at`` names the shape, where the artifact is verified at several.
+    ``at`` names the shape, where the artifact is verified at several. ``extra`` holds the numbers of
+    metrics that other packages add, by name.
     """
 
     index: int
@@ -53,6 +54,7 @@ class OutputComparison:
     problem: str | None = None
     blind: str | None = None
     at: str | None = None
+    extra: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def passed(self) -> bool:
@@ -162,6 +164,7 @@ def _comparison(raw: Mapping[str, Any]) -> OutputComparison:
             **numbers,
             "shape": tuple(raw["shape"]),
             "worst": None if worst is None else tuple(worst),
+            "extra": {key: _NONFINITE.get(item, item) for key, item in raw.get("extra", {}).items()},
         }
     )
 
