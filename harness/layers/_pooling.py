@@ -40,6 +40,11 @@ def nudges(call: Call, key: str, dims: int) -> Iterator[Size]:
         yield size[::-1]
 
 
+def averages(kernel: Size, plane: Size) -> bool:
+    """Whether an average pool takes the kernel: AvgPool3d alone refuses one larger than its plane, padded or not."""
+    return len(plane) < 3 or all(k <= n for k, n in zip(kernel, plane, strict=True))
+
+
 def each_its_own(windows: Windows) -> str | None:
     """Why a pool that keeps its plane's size does nothing: window n sees element n and no other."""
     alone = windows.inside.sum(axis=-1) == 1

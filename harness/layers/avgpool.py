@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.layers import Answer, Array, Call, Layer, Twin
-from harness.layers._pooling import argument_twins, each_its_own
+from harness.layers._pooling import argument_twins, averages, each_its_own
 from harness.layers._precision import is_floating, sum_error
 from harness.layers._twins import another, identity, nothing_to_see, with_argument
-from harness.layers._windows import Geometry, Size, Windows, per_axis
+from harness.layers._windows import Geometry, Windows, per_axis
 from harness.spec.tolerance import Exact, Scaled, Tolerance
 
 
@@ -57,7 +57,7 @@ class AvgPool:
         """Another window, another divisor, another summary of the window."""
         plane = call.inputs[0].shape[-self.dims :]
         for twin in argument_twins(call, self.dims, self._same):
-            if twin.args is not None and self._takes(twin.args, plane):
+            if twin.args is not None and averages(per_axis(twin.args["kernel_size"], self.dims), plane):
                 yield twin
         yield from self._other_divisors(call)
         yield from self._other_layers(call)
@@ -67,11 +67,6 @@ class AvgPool:
         right, wrong = (Geometry.of(args, self.dims).windows(plane) for args in (call.args, changed))
         alike = right.same_as(wrong) and np.array_equal(_divisor(call.args, right), _divisor(changed, wrong))
         return "every window sums the same elements and divides them by the same number" if alike else None
-
-    def _takes(self, args: Mapping[str, Any], plane: Size) -> bool:
-        """AvgPool3d, alone among the pools, refuses a kernel that is larger than its plane, padded or not."""
-        kernel = per_axis(args["kernel_size"], self.dims)
-        return self.dims < 3 or all(k <= n for k, n in zip(kernel, plane, strict=True))
 
     def _other_divisors(self, call: Call) -> Iterator[Twin]:
         if "divisor_override" not in call.args:
