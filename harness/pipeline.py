@@ -138,7 +138,7 @@ def _jobs(request: Request, work: Plan, workers: int, journal: Path, scratch: Pa
             else:
                 left.append(target)
         if left:
-            jobs.append(Job(case, tuple(left), settings, journal, scratch))
+            jobs.append(Job(case, tuple(left), settings, journal, scratch, Path.cwd()))
     if not request.resume:
         journal.unlink(missing_ok=True)
         JournalWriter(journal).close()

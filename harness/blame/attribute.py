@@ -103,7 +103,7 @@ def _optimizer_did_it(scene: Scene, evidence: list[str]) -> bool:
         plain = session.run(scene.reference.inputs)
     finally:
         session.close()
-    mended = scene.compare(plain, scene.truth).passed
+    mended: bool = scene.compare(plain, scene.truth).passed
     evidence.append(f"with graph optimization off the same file gives {'the right' if mended else 'a wrong'} answer")
     return mended
 

@@ -17,7 +17,7 @@ class Job:
     """One case on some targets: the unit that is sent to a worker, since its checks share their preparation.
 
     ``journal`` is the file that results go to, line by line, as they come; ``scratch`` is a folder for what need not
-    outlive the run, which the run removes.
+    outlive the run, which the run removes; ``home`` is the folder that a factory's module is looked for in.
     """
 
     case: Case
@@ -25,6 +25,7 @@ class Job:
     settings: Settings
     journal: Path
     scratch: Path
+    home: Path
 
 
 def lost(job: Job, target: str, stage: Stage, symptom: Symptom, message: str, log: tuple[str, ...]) -> Result:

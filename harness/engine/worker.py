@@ -34,6 +34,7 @@ def start(scratch: Path) -> None:
 
 def work(job: Job) -> None:
     """Run the job's checks. A worker that a library left in a doubtful state says its last result and retires."""
+    os.chdir(job.home)
     journal, chatter = JournalWriter(job.journal), _chatter(job.scratch)
     trial = Trial(job.case, Artifacts(job.settings.cache, job.scratch), job.settings.strict_ulp)
     try:

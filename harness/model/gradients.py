@@ -23,8 +23,5 @@ def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
         # An in-place layer may not write on a leaf, so it is given a copy that autograd follows.
         answer = module(*(tensor.clone() for tensor in inputs.values()))
     total = pytree.tree_leaves(answer)[0].sum()
-    found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
-    return {
-        name: to_numpy(torch.zeros_like(tensor) if gradient is None else gradient)
-        for (name, tensor), gradient in zip(wanted.items(), found, strict=True)
-    }
+    found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True, materialize_grads=True)
+    return {name: to_numpy(gradient) for name, gradient in zip(wanted, found, strict=True)}

@@ -19,7 +19,7 @@ from harness.model.reference import Reference
 from harness.registry import plugins
 from harness.result import Blame, Finding, Result
 from harness.runtimes import Availability, Session
-from harness.runtimes.torchscript import Differentiable
+from harness.runtimes import Differentiable
 from harness.spec.target import Target
 from harness.verify.expectations import hold, hold_gradients
 from harness.verify.refusal import check_refusal

@@ -9,7 +9,7 @@ from harness.model.build import module_of, tensors
 from harness.model.subject import Subject
 from harness.model.tensors import to_numpy
 from harness.registry import plugins
-from harness.result import Result
+from harness.result import Finding, Result
 from harness.runtimes import Session
 from harness.spec.target import Target
 from harness.verify.stages import Clock, StageStopped, chain_text, message_of
@@ -20,7 +20,7 @@ def check_refusal(trial: Trial, target: Target, blank: Result, clock: Clock) -> 
     """Pass where eager torch raises the text of ``expect.raises`` and the target refuses as well.
 
     Until the model runs, the refusal is torch's own and must hold the same text; at run time on a runtime that is
-    not torch any refusal counts, and its words are kept as a note. An answer is a mismatch.
+    not torch any refusal counts, and its words are kept. An answer is a mismatch.
     """
     case, text = trial.case, trial.case.expect.raises
     assert text is not None
@@ -44,18 +44,17 @@ def check_refusal(trial: Trial, target: Target, blank: Result, clock: Clock) -> 
         answer = _answer(trial, target, subject, clock)
     except StageStopped as stop:
         if text in chain_text(stop.cause) or (stop.stage == "run" and not target.runtime.startswith("torch")):
-            return replace(told, notes=(*told.notes, f"{target.runtime} refuses at {stop.stage}: {stop.message}"))
+            refused = Finding("raises", True, f"{target.runtime} refuses at {stop.stage}: {stop.message}")
+            return replace(told, findings=(*told.findings, refused))
         said = f"refused, but not with {text!r}: {stop.message}"
         return replace(blank, status="error", stage=stop.stage, symptom=stop.symptom, message=said)
     said = f"torch raises an error with {text!r}; {target.runtime} answered with {answer}"
-    return replace(
-        blank, status="failed", stage="compare", symptom="mismatch", message=said, blame="exporter", notes=told.notes
-    )
+    return replace(told, status="failed", stage="compare", symptom="mismatch", message=said, blame="exporter")
 
 
 def _eager_refused(blank: Result, error: BaseException, text: str, said: str) -> Result:
     if text in chain_text(error):
-        return replace(blank, notes=(said,))
+        return replace(blank, findings=(Finding("raises", True, said),))
     wrong = f"{said}; expected an error with {text!r}"
     return replace(blank, status="failed", stage="build", symptom="mismatch", message=wrong, blame="spec")
 

@@ -1,0 +1,77 @@
+"""What every test may ask for: a run of the command line in this process, on workers that stay warm between tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import main
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One call of the command line: its exit code, what it printed, and its report where it wrote one."""
+
+    code: int
+    out: str
+    err: str
+    report: dict[str, Any]
+
+    @property
+    def rows(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The results by case and target."""
+        return {(row["case"], row["target"]): row for row in self.report["results"]}
+
+    @property
+    def only(self) -> dict[str, Any]:
+        """The one result."""
+        (row,) = self.report["results"]
+        assert isinstance(row, dict)
+        return row
+
+
+Call = Callable[..., Ran]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "160")
+    return tmp_path
+
+
+@pytest.fixture
+def harness(here: Path, capfd: pytest.CaptureFixture[str]) -> Call:
+    """``harness(*arguments)``: the command line, from the empty folder."""
+
+    def call(*arguments: str) -> Ran:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        said = capfd.readouterr()
+        report = here / "reports" / "latest" / "report.json"
+        assert isinstance(left.value.code, int)
+        told = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+        return Ran(left.value.code, said.out, said.err, told)
+
+    return call
+
+
+@pytest.fixture
+def spec(here: Path) -> Callable[[str, str], Path]:
+    """``spec(name, text)``: write a spec into ``specs/`` and give its path."""
+
+    def write(name: str, text: str) -> Path:
+        path = here / "specs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
