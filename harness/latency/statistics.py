@@ -1,0 +1,76 @@
+"""What samples come to: their median with an interval that assumes nothing of their distribution, and their tail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = Sequence[float] | NDArray[np.float64]
+
+CONFIDENCE = 0.95
+
+# A percentile is told where this many samples lie beyond it; nearer the end it is the luck of one sample.
+_BEYOND = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """In the samples' unit. ``low`` and ``high`` enclose the true median with 95% confidence, None under six samples.
+
+    ``iqr`` is the distance of the quartiles, ``mad`` the median distance from the median. ``p90`` and ``p99`` are None
+    where too few samples lie beyond them.
+    """
+
+    count: int
+    median: float
+    low: float | None
+    high: float | None
+    iqr: float
+    mad: float
+    p90: float | None
+    p99: float | None
+
+
+def summarise(samples: Samples) -> Summary:
+    """The summary of at least one sample."""
+    values = np.sort(np.asarray(samples, dtype=np.float64))
+    count = len(values)
+    median = float(np.median(values))
+    lower, upper = np.quantile(values, (0.25, 0.75))
+    rank = median_rank(count)
+    return Summary(
+        count=count,
+        median=median,
+        low=None if rank is None else float(values[rank]),
+        high=None if rank is None else float(values[count - 1 - rank]),
+        iqr=float(upper - lower),
+        mad=float(np.median(np.abs(values - median))),
+        p90=_percentile(values, 0.90),
+        p99=_percentile(values, 0.99),
+    )
+
+
+@cache
+def median_rank(count: int, confidence: float = CONFIDENCE) -> int | None:
+    """The place, from either end of the sorted samples, of the bounds of the interval for the median.
+
+    The number of samples below the true median is binomial with probability 1/2, whatever the distribution (David and
+    Nagaraja, *Order Statistics*, 7.1). The largest rank is taken that keeps ``confidence``; None where none does.
+    """
+    allowed = (1 - confidence) / 2 * 2**count
+    below, rank = 0, None
+    for place in range(count // 2 + 1):
+        below += comb(count, place)
+        if below > allowed:
+            break
+        rank = place
+    return rank
+
+
+def _percentile(values: NDArray[np.float64], fraction: float) -> float | None:
+    return float(np.quantile(values, fraction)) if len(values) * (1 - fraction) >= _BEYOND - 1e-9 else None
