@@ -61,7 +61,7 @@ def module_of(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> nn.
         module = _wired(weighted.model, labels)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
-    load_weights(module, {name: array(spec) for name, spec in weighted.weights.items()})
+    load_weights(module, {name: array(spec, _shape_of(module, name)) for name, spec in weighted.weights.items()})
     return module.train(case.mode == "train")
 
 
@@ -79,6 +79,12 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
             raise UsageError(f"weights: {name} has shape {tuple(held.shape)}, given {values.shape}")
         with torch.no_grad():
             held.copy_(to_torch(values, "contiguous"))
+
+
+def _shape_of(module: nn.Module, name: str) -> Sequence[int]:
+    """The shape that a weight is filled in; that of nothing where there is no such parameter."""
+    held = parameter_of(module, name)
+    return () if held is None else tuple(held.shape)
 
 
 def answers(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:

@@ -28,7 +28,11 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor: its literal ``values`` (nested tuples), or a ``fill`` with a seed of its own."""
+    """One tensor: its literal ``values`` (nested tuples), or a ``fill`` with a seed of its own.
+
+    ``takes_shape`` is True for a weight that is filled in the shape of the parameter it becomes;
+    ``shape`` is then ``()`` and says nothing.
+    """
 
     label: str
     dtype: str
@@ -37,6 +41,7 @@ class TensorSpec:
     fill: Fill | None = None
     layout: Layout = "contiguous"
     seed: int = 0
+    takes_shape: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from harness.errors import Problem
 from harness.spec.compact import shown
 from harness.spec.nearest import suggestion
 from harness.spec.node import Node
-from harness.spec.signatures import Parameter, Signature, layers, not_layers
+from harness.spec.signatures import Parameter, layers, not_layers
 
 AT_LEAST: Mapping[str, int] = {
     "kernel_size": 1,

@@ -49,8 +49,8 @@ def points(case: Node) -> Iterator[Point]:
     """
     matrix = case.child("matrix")
     if matrix is None:
-        if excluded := case.child("exclude"):
-            raise SpecError([Problem(excluded.where, "exclude without a matrix", "write a `matrix:` beside it")])
+        if alone := case.child("exclude"):
+            raise SpecError([Problem(alone.where, "exclude without a matrix", "write a `matrix:` beside it")])
         yield Point("", case)
         return
     axes = [Axis(str(name), matrix.keys[name], node.items) for name, node in matrix.entries.items()]
@@ -88,7 +88,8 @@ def _axis_problems(axis: Axis, axes: Sequence[Axis], case: Node) -> Iterator[Pro
     first = str(axis.path[0])
     if first not in known:
         yield Problem(axis.where, f"{axis.name}: a case has no {first}", suggestion(first, known, "correct the path"))
-    labels = (case.child("inputs") or case).entries if first == "inputs" else {}
+    inputs = case.child("inputs")
+    labels = inputs.entries if inputs is not None else {}
     if first == "inputs" and labels and len(axis.path) > 1 and axis.path[1] not in labels:
         near = suggestion(str(axis.path[1]), map(str, labels), f"its inputs are {', '.join(map(str, labels))}")
         yield Problem(axis.where, f"{axis.name}: the case has no input {axis.path[1]}", near)
@@ -105,7 +106,8 @@ def _axis_problems(axis: Axis, axes: Sequence[Axis], case: Node) -> Iterator[Pro
 
 def _exclusions(case: Node, axes: Sequence[Axis]) -> list[Mapping[str, str]]:
     """The entries of ``exclude``, each as what its values look like."""
-    found, problems = [], []
+    found: list[Mapping[str, str]] = []
+    problems = []
     by_name = {axis.name: {compact(value.plain()) for value in axis.values} for axis in axes}
     for entry in (case.child("exclude") or Node(case.where, ())).items:
         for name, value in entry.entries.items():

@@ -9,6 +9,7 @@ cases share, and a plain alias may stand for any whole value.
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def parse(text: str, file: str) -> Node:
 
 def _text(path: Path, where: Location) -> str:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SpecError([Problem(where, "not a regular file", "a spec is YAML text in a file")])
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE + 1)
     except OSError as error:

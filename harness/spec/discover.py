@@ -1,0 +1,166 @@
+"""Paths -> every case under them, with all that is wrong with them in one go.
+
+A directory is searched for ``*.yaml``, except ``targets.yaml`` and ``known-failures.yaml``, and is
+itself the root: ids are paths below it, and the two files are looked for in it. For a file, the
+root is the nearest folder above it, its own first, that holds one of the two, not above the
+repository it is in (the folder with ``.git``); so a file's cases have the same ids, targets and
+known failures alone as in the whole. Where there is no such folder, the root is the file's own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from harness.errors import Location, Problem, RequestError, SpecError, UsageError
+from harness.spec.case import Case
+from harness.spec.expand import expand
+from harness.spec.read import read
+
+TARGETS = "targets.yaml"
+KNOWN_FAILURES = "known-failures.yaml"
+
+
+@dataclass(frozen=True)
+class Specs:
+    """Every case that was asked for.
+
+    ``root`` holds ``targets.yaml``, where there is one; ``known_failures`` is the list that
+    speaks of these cases, None where there is none.
+    """
+
+    cases: tuple[Case, ...]
+    files: tuple[Path, ...]
+    root: Path
+    known_failures: Path | None
+    allow_import: bool = False
+
+    @cached_property
+    def ids_known_of(self) -> tuple[str, ...]:
+        """The ids of every case that ``known_failures`` speaks of: these, and those of its folder that were not asked.
+
+        Raises :class:`SpecError` where a spec of that folder is wrong.
+        """
+        asked = tuple(case.id for case in self.cases)
+        if self.known_failures is None:
+            return asked
+        root = self.known_failures.parent
+        given = {file.resolve() for file in self.files}
+        rest = [_Found(file, root) for file in _search(root) if file.resolve() not in given]
+        return asked + tuple(case.id for case in _cases(rest, allow_import=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A spec and the folder that its ids are told from."""
+
+    file: Path
+    root: Path
+
+    @property
+    def stem(self) -> str:
+        """What the ids of its cases begin with."""
+        return Path(os.path.relpath(self.file, self.root)).with_suffix("").as_posix()
+
+
+def load(paths: Sequence[Path | str], *, allow_import: bool = False) -> Specs:
+    """Every case of the specs that ``paths`` name, files or directories.
+
+    Raises :class:`RequestError` for a path that is not there or has no spec, :class:`UsageError`
+    where two of them have targets or known failures of their own, and :class:`SpecError` with
+    every problem of every file.
+    """
+    found: dict[Path, _Found] = {}
+    for path in map(Path, paths):
+        for each in _find(path):
+            found.setdefault(each.file.resolve(), each)
+    if not found:
+        raise RequestError("nothing to verify; name a spec, or a directory of specs")
+    roots = tuple(dict.fromkeys(each.root for each in found.values()))
+    targets, known = _one(roots, TARGETS), _one(roots, KNOWN_FAILURES)
+    cases = _cases(found.values(), allow_import=allow_import)
+    root = targets.parent if targets else roots[0]
+    return Specs(cases, tuple(each.file for each in found.values()), root, known, allow_import)
+
+
+def _find(path: Path) -> Iterator[_Found]:
+    try:
+        is_directory, is_file = path.is_dir(), path.is_file()
+        exists = is_directory or is_file or path.exists()
+    except OSError as error:
+        raise RequestError(
+            f"{path}: cannot be read: {(error.strerror or str(error)).lower()}; name a file that can"
+        ) from error
+    if is_directory:
+        files = list(_search(path))
+        if not files:
+            raise RequestError(f"{path}: no spec in this directory; a spec is a file called *.yaml")
+        yield from (_Found(file, path) for file in files)
+    elif not exists:
+        raise RequestError(f"{path}: no such file or directory; name a spec, or a directory of specs")
+    elif not is_file:
+        raise RequestError(f"{path}: not a file; name a spec, or a directory of specs")
+    elif path.name in {TARGETS, KNOWN_FAILURES}:
+        raise RequestError(f"{path}: not a spec; name the directory that it stands in")
+    else:
+        yield _Found(path, _root_of(path))
+
+
+def _search(folder: Path) -> Iterator[Path]:
+    """The specs below ``folder``, sorted. Links to directories are not followed: they may go in circles."""
+
+    def refuse(error: OSError) -> None:
+        said = (error.strerror or str(error)).lower()
+        raise RequestError(f"{error.filename}: cannot be read: {said}; name a directory that can") from error
+
+    found = [
+        Path(parent) / name
+        for parent, folders, names in os.walk(folder, onerror=refuse)
+        for name in names
+        if name.endswith(".yaml") and name not in {TARGETS, KNOWN_FAILURES}
+    ]
+    yield from sorted(found)
+
+
+def _root_of(file: Path) -> Path:
+    """The nearest folder above ``file`` with targets or known failures; its own where there is none."""
+    for above in (Path.cwd() / file).parents:
+        if any((above / name).is_file() for name in (TARGETS, KNOWN_FAILURES)):
+            return Path(os.path.relpath(above))
+        if (above / ".git").exists():
+            break
+    return file.parent
+
+
+def _one(roots: Iterable[Path], name: str) -> Path | None:
+    """The file called ``name`` of the only root that has one."""
+    there = {path.resolve(): path for path in (root / name for root in roots) if path.is_file()}
+    if len(there) > 1:
+        listed = " and ".join(map(str, there.values()))
+        raise UsageError(f"{listed} both apply; give their paths to runs of their own")
+    return next(iter(there.values()), None)
+
+
+def _cases(found: Iterable[_Found], *, allow_import: bool) -> tuple[Case, ...]:
+    cases: dict[str, Case] = {}
+    problems: list[Problem] = []
+    for each in found:
+        try:
+            listed = expand(read(each.file), each.stem, allow_import=allow_import)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        for case in listed:
+            if case.id in cases:
+                problems.append(_twice(case.id, case.where, cases[case.id].where))
+            cases.setdefault(case.id, case)
+    if problems:
+        raise SpecError(problems)
+    return tuple(cases.values())
+
+
+def _twice(case_id: str, where: Location, first: Location) -> Problem:
+    return Problem(where, f"{case_id}: {first} has this id too", "give a root that holds both, or rename one")

@@ -1,0 +1,103 @@
+"""A spec file's tree -> its cases: defaults under them, matrices spread out, everything resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.errors import Location, Problem, SpecError
+from harness.spec import expectations, models, open_axes, schema, tensors
+from harness.spec.case import Case, CaseTolerance
+from harness.spec.matrix import points
+from harness.spec.merge import under_defaults, without
+from harness.spec.node import Key, Node
+from harness.spec.seeds import seed_of
+from harness.spec.strict import validated
+
+
+def expand(file: Node, stem: str, *, allow_import: bool = False) -> tuple[Case, ...]:
+    """The file's cases, in its order; ``stem`` is the part of their ids before the case's name.
+
+    Raises :class:`SpecError` with every problem of the file.
+    """
+    problems: list[Problem] = []
+    with _collecting(problems):
+        validated(schema.SpecFile, file)
+    listed = file.child("cases")
+    if listed is None or any(problem.where < listed.where for problem in problems):
+        # What the cases share is wrong: what they would be with it put right cannot be told.
+        raise SpecError(problems)
+    cases: list[Case] = []
+    for node in listed.items:
+        with _collecting(problems):
+            name = validated(schema.Case, node).name
+            for point in points(under_defaults(file, node)):
+                with _collecting(problems):
+                    cases.append(resolve(point.case, f"{stem}/{name}{point.suffix}", allow_import=allow_import))
+    problems += _repeated(listed)
+    if problems:
+        raise SpecError(problems)
+    return tuple(cases)
+
+
+def resolve(node: Node, case_id: str, *, allow_import: bool = False) -> Case:
+    """One case with nothing left open. Raises :class:`SpecError` with every problem that it has."""
+    case = validated(schema.Case, without(node, {"matrix", "exclude"}))
+    drawn_from = case_id if case.seed is None else f"seed {case.seed}"
+    labels, may_raise = list(case.inputs), case.expect.raises is not None
+    problems = [
+        *_input_problems(node, case),
+        *models.problems(node, case, labels, case.dtype, allow_import=allow_import, may_raise=may_raise),
+        *expectations.problems(node, case, allow_import=allow_import),
+    ]
+    if problems:
+        raise SpecError(problems)
+    inputs = {label: tensors.tensor(label, spec, case.dtype, drawn_from) for label, spec in case.inputs.items()}
+    if problems := list(open_axes.problems(node, case, inputs)):
+        raise SpecError(problems)
+    return Case(
+        id=case_id,
+        about=case.about,
+        model=models.weighted(case, case.dtype, drawn_from),
+        inputs=tuple(inputs.values()),
+        where=node.where,
+        mode=case.mode,
+        dtype=case.dtype,
+        expect=expectations.expectation(case, drawn_from),
+        tolerance=case.tolerance or CaseTolerance(),
+        seed=seed_of(case_id) if case.seed is None else case.seed,
+        dynamic=case.dynamic,
+        also=tuple(open_axes.by_label(shapes, inputs) for shapes in case.also),
+        bench=tuple(open_axes.by_label(shapes, inputs) for shapes in case.bench),
+    )
+
+
+def _input_problems(node: Node, case: schema.Case) -> Iterator[Problem]:
+    if not case.inputs:
+        yield Problem(node.where, "the case has no inputs", "add `inputs: {x: {shape: [2, 3]}}`")
+    held = node.child("inputs") or node
+    for label, spec in case.inputs.items():
+        yield from tensors.problems(held.child(label) or held, spec, case.dtype)
+
+
+def _repeated(cases: Node) -> Iterator[Problem]:
+    """Names that more than one case of the file has."""
+    seen: dict[Key, Location] = {}
+    for node in cases.items:
+        name = node.child("name")
+        if name is None or not isinstance(name.value, str):
+            continue
+        if name.value in seen:
+            wrong = f"name: {name.value} is taken by the case on line {seen[name.value].line}"
+            yield Problem(name.where, wrong, "give each case a name of its own")
+        else:
+            seen[name.value] = name.where
+
+
+@contextmanager
+def _collecting(problems: list[Problem]) -> Iterator[None]:
+    """Goes on after a :class:`SpecError`, and remembers what it said."""
+    try:
+        yield
+    except SpecError as error:
+        problems += error.problems

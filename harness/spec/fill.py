@@ -1,0 +1,115 @@
+"""A tensor's description -> its values, the same bits on every platform.
+
+Random values are made from the raw words of PCG64, whose stream NumPy promises to keep, and exact
+or correctly rounded arithmetic; NumPy's own distributions may change with its version and with the
+machine's logarithm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.spec.case import Fill, FillKind, TensorSpec
+
+Array = NDArray[Any]
+
+TERMS = 12
+INTEGER_SPREAD = 8.0
+
+
+def array(spec: TensorSpec, shape: Sequence[int] | None = None) -> Array:
+    """The values of ``spec`` in C order, in its dtype and shape; a new array at each call.
+
+    ``normal`` in an integer dtype is rounded after scaling by 8 (and without sign where the dtype has
+    none); in ``bool`` each is as likely as the other. The layout is not applied here.
+    ``shape`` is the parameter's, for a weight that ``takes_shape``; else it is not looked at.
+    """
+    dtype = dtype_of(spec.dtype)
+    if spec.values is not None:
+        return _literal(spec.values, dtype).reshape(spec.shape)
+    fill = spec.fill or Fill("normal")
+    if spec.takes_shape and shape is None:
+        raise ValueError(f"{spec.label} takes the shape of its parameter, and none is given")
+    filled = tuple(shape or ()) if spec.takes_shape else spec.shape
+    return _FILLS[fill.kind](fill, prod(filled), dtype, np.random.PCG64(spec.seed)).reshape(filled)
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """NumPy's dtype by torch's name."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        name = ml_dtypes.bfloat16
+    return np.dtype(name)
+
+
+def _literal(values: Any, dtype: np.dtype[Any]) -> Array:
+    """Integers directly, floats through float64, so that neither loses a bit that the dtype could hold."""
+    if dtype.kind in "iub":
+        return np.array(values, dtype=dtype)
+    return np.array(values, dtype=np.float64).astype(dtype)
+
+
+def _unit(count: int, bits: np.random.PCG64) -> Array:
+    """Uniform in [0, 1), on the grid of 2**-53."""
+    return (_raw(count, bits) >> np.uint64(11)) * 2.0**-53
+
+
+def _raw(count: int, bits: np.random.PCG64) -> Array:
+    words: Array = bits.random_raw(count)
+    return words
+
+
+def _normal(_: Fill, count: int, dtype: np.dtype[Any], bits: np.random.PCG64) -> Array:
+    """Irwin-Hall: the sum of twelve uniforms less six has mean 0 and variance 1, and needs no logarithm."""
+    if dtype.kind == "b":
+        return (_raw(count, bits) & np.uint64(1)).astype(dtype)
+    total = np.full(count, -TERMS / 2)
+    for _term in range(TERMS):
+        total += _unit(count, bits)
+    if dtype.kind in "iu":
+        total = np.rint(INTEGER_SPREAD * total)
+        total = np.abs(total) if dtype.kind == "u" else total
+    return total.astype(dtype)
+
+
+def _uniform(fill: Fill, count: int, dtype: np.dtype[Any], bits: np.random.PCG64) -> Array:
+    low, high = fill.parameters
+    unit = _unit(count, bits)
+    # As a weighted mean: the width of the range may be beyond float64 where its ends are not.
+    return np.clip(low * (1.0 - unit) + high * unit, low, high).astype(dtype)
+
+
+def _integers(fill: Fill, count: int, dtype: np.dtype[Any], bits: np.random.PCG64) -> Array:
+    low, high = (int(each) for each in fill.parameters)
+    return (low + (_raw(count, bits) % np.uint64(high - low + 1)).astype(np.int64)).astype(dtype)
+
+
+def _arange(_: Fill, count: int, dtype: np.dtype[Any], __: np.random.PCG64) -> Array:
+    return np.arange(count).astype(dtype)
+
+
+def _choice(fill: Fill, count: int, dtype: np.dtype[Any], bits: np.random.PCG64) -> Array:
+    return _literal(fill.parameters, dtype)[_raw(count, bits) % np.uint64(len(fill.parameters))]
+
+
+def _constant(fill: Fill, count: int, dtype: np.dtype[Any], _: np.random.PCG64) -> Array:
+    value = {"ones": 1, "zeros": 0}.get(fill.kind) if not fill.parameters else fill.parameters[0]
+    return np.repeat(_literal([value], dtype), count)
+
+
+_FILLS: Mapping[FillKind, Callable[[Fill, int, np.dtype[Any], np.random.PCG64], Array]] = {
+    "normal": _normal,
+    "uniform": _uniform,
+    "integers": _integers,
+    "arange": _arange,
+    "choice": _choice,
+    "ones": _constant,
+    "zeros": _constant,
+    "full": _constant,
+}

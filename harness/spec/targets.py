@@ -1,0 +1,193 @@
+"""``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]`` -> a :class:`Target`, and ``targets.yaml``'s named sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import RootModel
+
+from harness.errors import Location, Problem, SpecError, UsageError
+from harness.registry import plugins
+from harness.spec.glob import matches
+from harness.spec.nearest import suggestion
+from harness.spec.node import Node
+from harness.spec.read import read
+from harness.spec.strict import validated
+from harness.spec.target import Target
+
+FORM = "EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"
+TARGET = re.compile(
+    r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<fixes>\+[^/@+?]*)?/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
+)
+SET_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+DEFAULT = "default"
+BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    DEFAULT: (
+        "trace/torch-cpu",
+        "script/torch-cpu",
+        "onnx-torchscript@17/ort-cpu",
+        "onnx-dynamo@18/ort-cpu",
+        "onnx-dynamo@23/ort-cpu",
+        "onnx-dynamo@23+fixes/ort-cpu",
+    )
+}
+FORMATS = {"torchscript": "TorchScript", "onnx": "ONNX"}
+
+
+def parse_target(text: str, where: Location | None = None) -> Target:
+    """The target that ``text`` names, checked against the exporters and runtimes that there are.
+
+    Raises :class:`UsageError`, or where the text stands in a file (``where``) :class:`SpecError`.
+    """
+    try:
+        return _target(text.strip())
+    except UsageError as error:
+        if where is None:
+            raise
+        wrong, _, right = str(error).partition("; ")
+        raise SpecError([Problem(where, wrong, right)]) from None
+
+
+def _target(text: str) -> Target:
+    parts = TARGET.fullmatch(text)
+    if parts is None:
+        raise UsageError(f"{text}: not a target; write {FORM}")
+    exporters, runtimes = plugins("exporters"), plugins("runtimes")
+    name, runs = parts["exporter"], parts["runtime"]
+    for word, known, kind in ((name, exporters, "exporter"), (runs, runtimes, "runtime")):
+        if word not in known:
+            raise UsageError(f"{text}: no {kind} {word}; {suggestion(word, known, f'one of {_listed(known)}')}")
+    makes, takes = exporters[name].makes, runtimes[runs].takes
+    if makes != takes:
+        fitting = _listed(each for each, runtime in runtimes.items() if runtime.takes == makes)
+        wrong = f"{name} makes {FORMATS[makes]}, {runs} runs {FORMATS[takes]}"
+        raise UsageError(f"{text}: {wrong}; with {name} use one of {fitting}")
+    if parts["fixes"] not in {None, "+fixes"}:
+        raise UsageError(f"{text}: {parts['fixes']} is not known; the only one is +fixes")
+    return Target(
+        exporter=name,
+        runtime=runs,
+        opset=_opset(text, name, makes, parts["opset"]),
+        fixes=parts["fixes"] is not None,
+        options=_options(text, runs, runtimes[runs].options, parts["options"]),
+    )
+
+
+def _opset(text: str, exporter: str, makes: str, opset: str | None) -> int | None:
+    if opset is None:
+        return None
+    if makes != "onnx":
+        raise UsageError(f"{text}: {exporter} makes {FORMATS[makes]}, which has no opset; remove @{opset}")
+    if not re.fullmatch(r"[1-9][0-9]?", opset):
+        raise UsageError(f"{text}: @{opset} is not an opset; write a whole number, such as {exporter}@18")
+    return int(opset)
+
+
+def _options(text: str, runtime: str, known: Mapping[str, str], written: str | None) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for pair in written.split("&") if written is not None else ():
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise UsageError(f"{text}: {pair!r} is not an option; write ?option=value&...")
+        if key not in known:
+            right = suggestion(key, known, f"it has {_listed(known)}" if known else "it has none")
+            raise UsageError(f"{text}: {runtime} has no option {key}; {right}")
+        if key in options:
+            raise UsageError(f"{text}: {key} is set twice; set it once")
+        options[key] = value
+    return options
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSets:
+    """Sets of targets by name."""
+
+    sets: Mapping[str, tuple[Target, ...]]
+
+    @property
+    def all(self) -> tuple[Target, ...]:
+        """Every target that a set names, once."""
+        return _once(target for targets in self.sets.values() for target in targets)
+
+    def select(self, words: Sequence[str] = (DEFAULT,)) -> tuple[Target, ...]:
+        """The targets that ``words`` name, each once, in order; the default set where there are no words.
+
+        A word, or each part of a comma list, is the name of a set, a target, or with ``*`` a glob over the
+        targets of all sets: over the whole target where it has a ``/``, else over the runtime.
+        Raises :class:`UsageError` for a word that names nothing.
+        """
+        parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
+        return _once(target for part in parts or [DEFAULT] for target in self._named(part))
+
+    def _named(self, word: str) -> Iterator[Target]:
+        if word in self.sets:
+            yield from self.sets[word]
+        elif "*" in word:
+            found = [target for target in self.all if matches(word, str(target) if "/" in word else target.runtime)]
+            if not found:
+                raise UsageError(f"{word}: no target matches; there are {_listed(map(str, self.all))}")
+            yield from found
+        elif "/" in word:
+            yield parse_target(word)
+        else:
+            known = [*self.sets, *map(str, self.all)]
+            right = suggestion(word, known, f"one of the sets {_listed(self.sets)}, or a target {FORM}")
+            raise UsageError(f"{word}: no set of targets is called so; {right}")
+
+
+def load_target_sets(root: Path | str) -> TargetSets:
+    """The sets of ``targets.yaml`` in ``root``, over the built-in ``default``.
+
+    Raises :class:`SpecError` with every problem of the file.
+    """
+    path = Path(root) / "targets.yaml"
+    built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN.items()}
+    if not path.is_file():
+        return TargetSets(built_in)
+    tree = read(path)
+    written = validated(_Sets, tree).root
+    sets: dict[str, tuple[Target, ...]] = {}
+    problems: list[Problem] = []
+    for name in written:
+        node = tree.child(name) or tree
+        problems += _set_problems(name, node, tree)
+        targets = []
+        for item in node.items:
+            try:
+                targets.append(parse_target(str(item.value), item.where))
+            except SpecError as error:
+                problems += error.problems
+        problems += _repeated(targets, node) if len(targets) == len(node.items) else ()
+        sets[name] = tuple(targets)
+    if problems:
+        raise SpecError(problems)
+    return TargetSets({**built_in, **sets})
+
+
+class _Sets(RootModel[dict[str, list[str]]]):
+    """Targets by the name of their set."""
+
+
+def _set_problems(name: str, node: Node, tree: Node) -> Iterator[Problem]:
+    if not SET_NAME.fullmatch(name):
+        yield Problem(tree.keys[name], f"{name!r} cannot name a set", "letters, digits, `.`, `_` and `-` only")
+    if not node.items:
+        yield Problem(node.where, f"{name}: a set without targets", "name one, such as trace/torch-cpu")
+
+
+def _repeated(targets: Sequence[Target], node: Node) -> Iterator[Problem]:
+    for at, target in enumerate(targets):
+        if target in targets[:at]:
+            yield Problem(node.items[at].where, f"{target}: twice in one set", "name it once")
+
+
+def _once(targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Each target once, in order; targets hold a mapping and have no hash."""
+    return tuple({str(target): target for target in targets}.values())
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
