@@ -8,7 +8,13 @@ from typing import get_args
 
 from harness.result import Blame, Distance, Finding, OutputComparison, Report, Result, Stage, Symptom
 
-ENVIRONMENT = {"harness": "0.1.0", "torch": {"version": "2.13.0", "threads": 2}, "devices": ["cpu"], "cuda": None}
+ENVIRONMENT = {
+    "harness": "0.1.0",
+    "torch": {"version": "2.13.0", "threads": 2},
+    "devices": ["cpu"],
+    "gpus": [{"name": "A"}],
+    "cuda": None,
+}
 
 AGREES = OutputComparison(
     0, "y", (1, 2), "float32", "exact", max_abs=0.0, max_rel=0.0, max_ulp=0, of=2, least_rtol=0.0, least_atol=0.0
@@ -36,11 +42,18 @@ NOT_A_NUMBER = replace(
     expected_at_worst=-math.inf, least_rtol=math.inf, least_atol=math.inf, problem="NaN where a number was meant",
 )  # fmt: skip
 
+LATENCY = {
+    "median_us": 12.34, "low_us": 12.0, "high_us": 12.6, "iqr_us": 0.4, "samples": 20, "batch": 10, "warmup_calls": 25,
+    "eager_us": 6.17, "ratio": 2.0, "ratio_low": 1.9, "ratio_high": 2.1, "quotable": True, "notes": [],
+    "load_s": 0.001, "precision": "float32", "threads": 1, "concurrent_workers": 2,
+}  # fmt: skip
+
 PASSED = Result(
     "pool/avg/windows[args.kernel_size=2,args.ceil_mode=true]",
     "trace/torch-cpu",
     "passed",
     outputs=(AGREES,),
+    latency=LATENCY,
     seconds={"export": 0.01, "compare": 0.001},
     where="specs/pool/avg.yaml:12:5",
 )

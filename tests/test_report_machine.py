@@ -224,6 +224,7 @@ def test_csv_has_a_row_for_each_check_with_its_figures_in_full() -> None:
     assert (failed["mismatched"], failed["of"], failed["worst"]) == ("3", "4", "[0, 0, 1, 1]")
     assert (read[3]["reason"], read[3]["issue"]) == (KNOWN.reason, KNOWN.issue)
     assert read[5]["max_abs"] == ""
+    assert [row["median_us"] for row in read] == ["12.34", "", "", "", "12.34", ""]
 
 
 def test_csv_survives_text_that_means_something_to_csv_or_to_a_spreadsheet() -> None:

@@ -26,6 +26,7 @@ from tests.report_samples import (
     FAILED,
     FIXED,
     KNOWN,
+    LATENCY,
     PASSED,
     SKIPPED,
     every_way_to_end_badly,
@@ -111,7 +112,26 @@ def test_skipped_checks_say_what_would_bring_them() -> None:
 def test_the_environment_is_all_there() -> None:
     text = render(PASSED)
     assert re.search(r"torch\.version *\| 2\.13\.0", text)
+    assert re.search(r"gpus\.0\.name *\| A ", text)
     assert "cuda" not in text
+
+
+def test_latency_is_told_against_eager_and_hints_are_marked() -> None:
+    slow = replace(
+        PASSED, case="pool/avg/slow", latency={**LATENCY, "median_us": 98.7, "ratio": 0.5, "quotable": False}
+    )
+    untimed = replace(PASSED, case="pool/avg/untimed", target="script/torch-cpu", latency=None)
+    text = render(PASSED, slow, untimed)
+    assert re.search(r"trace/torch-cpu` *\| 2 *\| 1 *\| 1x *\| 0\.5x *\| 2x *\| precision float32, threads 1", text)
+    assert re.search(r"`slow` *\| 98\.7 \(0\.5x\) \? ", text)
+    assert re.search(r"windows\[.*` *\| 12\.3 \(2x\) *\|", text)
+    assert "untimed" not in text[text.index("## Latency") :]
+
+
+def test_no_latency_table_where_nothing_was_timed() -> None:
+    assert "Latency" not in render(replace(PASSED, latency=None))
+    without_eager = render(replace(PASSED, latency={**LATENCY, "ratio": None, "eager_us": None}))
+    assert re.search(r"` *\| 12\.3 *\|", without_eager)
 
 
 def test_beyond_a_hundred_each_wrong_check_still_has_a_row() -> None:

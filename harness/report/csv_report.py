@@ -13,6 +13,7 @@ _COMPARISON = (
     "tolerance", "max_abs", "max_rel", "max_ulp", "mismatched", "of", "worst", "actual_at_worst", "expected_at_worst",
     "least_rtol", "least_atol",
 )  # fmt: skip
+_LATENCY = ("median_us", "ratio", "quotable")
 _TEXT = ("reason", "issue", "where")
 
 
@@ -26,7 +27,7 @@ class CsvReport:
         """The whole report as text."""
         written = io.StringIO()
         rows = csv.writer(written)
-        rows.writerow([*_CHECK, "output", *_COMPARISON, "seconds", "message", *_TEXT])
+        rows.writerow([*_CHECK, "output", *_COMPARISON, *_LATENCY, "seconds", "message", *_TEXT])
         rows.writerows(_row(result) for result in report.results)
         return written.getvalue()
 
@@ -40,6 +41,7 @@ def _row(result: Result) -> list[object]:
         *(_text(getattr(result, key)) for key in _CHECK),
         "" if comparison is None else _text(comparison.name) or comparison.index,
         *(_figure(comparison, key) for key in _COMPARISON),
+        *(to_json((result.latency or {}).get(key, "")) for key in _LATENCY),
         sum(result.seconds.values()) if result.seconds else "",
         _text(explanation(result)),
         *(_text(getattr(result, key)) for key in _TEXT),

@@ -13,7 +13,14 @@ def facts(environment: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
         if isinstance(value, Mapping):
             yield from facts(value, f"{name}.")
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            if value:
-                yield name, ", ".join(map(str, value))
+            yield from _listed(name, value)
         elif value is not None:
             yield name, str(value)
+
+
+def _listed(name: str, values: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """Plain values on one row; things with facts of their own, such as GPUs, numbered."""
+    if any(isinstance(value, Mapping) for value in values):
+        yield from facts({str(number): value for number, value in enumerate(values)}, f"{name}.")
+    elif values:
+        yield name, ", ".join(map(str, values))

@@ -114,6 +114,8 @@ def _figures(result: Result) -> Iterator[str]:
         for key in ("max_abs", "max_rel", "max_ulp", "mismatched", "of", "worst", "least_rtol", "least_atol"):
             if (value := getattr(comparison, key)) is not None:
                 yield f"{label}.{key}={value}"
+    for key, value in facts(result.latency or {}, "latency."):
+        yield f"{key}={value}"
     yield from (f"note={note}" for note in result.notes)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.report.details import details
 from harness.report.facts import facts
+from harness.report.latency_tables import latency_blocks
 from harness.report.markup import code, link, plain, table
 from harness.report.matrix import groups, targets
 from harness.report.wording import explanation, happened, numbers, one_line, outcome, shortened, telling, verdict, wrong
@@ -47,6 +48,7 @@ def blocks(report: Report) -> Iterator[str]:
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarked([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
+    yield from latency_blocks(report.results)
 
     yield from _skipped([result for result in report.results if result.status == "skipped"])
     yield from _environment(report)
