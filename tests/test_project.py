@@ -1,0 +1,262 @@
+"""The project as a whole: what its files promise each other."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import harness
+from harness.registry import plugins
+from harness.spec.case import FillKind, Layout
+from harness.spec.discover import load
+from harness.spec.functions import FUNCTIONS
+from harness.spec.schema import json_schema
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "harness"
+
+HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "openvino", "tract", "scipy"}
+"""What takes long to import, or need not be there."""
+
+HEAVY_ROOMS = ("audit.py", "blame", "engine", "fixes", "latency", "model", "verify")
+"""Rooms that workers enter. Every other module must be quick: the command line and the run's parent import them."""
+
+
+def quick_modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in HEAVY_ROOMS)
+
+
+def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+# What is imported when
+
+
+def imported_at_once(tree: ast.Module) -> Iterator[str]:
+    """The packages that a module imports as it is imported: not in its functions, not for type checkers only."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting.extend(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import torch.nn", {"torch"}),
+        ("from torch import nn", {"torch"}),
+        ("try:\n    import onnx\nexcept ImportError:\n    pass", {"onnx"}),
+        ("class Late:\n    import scipy", {"scipy"}),
+        ("def late():\n    import torch", set()),
+        ("if TYPE_CHECKING:\n    import torch\nelse:\n    import onnx", {"onnx"}),
+    ],
+)
+def test_imports_at_once_are_told_from_late_ones(source: str, expected: set[str]) -> None:
+    assert set(imported_at_once(ast.parse(source))) == expected
+
+
+@pytest.mark.parametrize("path", quick_modules(), ids=name_of)
+def test_quick_modules_name_nothing_heavy_at_their_top(path: Path) -> None:
+    assert not HEAVY & set(imported_at_once(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def test_quick_modules_bring_nothing_heavy_in() -> None:
+    """The same by running it: what a module imports may import something heavy in its turn."""
+    names = [name_of(path) for path in quick_modules() if path.name != "__main__.py"]
+    told = python("-c", f"import sys, {', '.join(names)}; print(*sorted({HEAVY!r} & sys.modules.keys()))")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["--version"], ["schema"], ["check", "specs/"], ["list", "specs/"]]
+)
+def test_quick_commands_never_import_torch(arguments: list[str]) -> None:
+    done = python("-X", "importtime", "-m", "harness", *arguments)
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "harness" in imported, "nothing was measured"
+    assert not HEAVY & imported
+
+
+# What the packaging says
+
+
+def extras() -> dict[str, list[Requirement]]:
+    return {
+        extra: [Requirement(text) for text in texts]
+        for extra, texts in project()["project"]["optional-dependencies"].items()
+    }
+
+
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all(len(pin.specifier) == 1 and next(iter(pin.specifier)).operator == "==" for pin in found)
+    return {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in found}
+
+
+def named_requirements() -> list[Requirement]:
+    base = [Requirement(text) for text in project()["project"]["dependencies"]]
+    found = base + [requirement for some in extras().values() for requirement in some]
+    return [requirement for requirement in found if requirement.name != "parity-harness"]
+
+
+@pytest.mark.parametrize("requirement", named_requirements(), ids=str)
+def test_constraints_are_within_the_ranges(requirement: Requirement) -> None:
+    name = canonicalize_name(requirement.name)
+    if name == "onnxruntime-gpu":
+        assert name not in pins(), "it shares its module with onnxruntime, which is what is tested"
+        return
+    assert requirement.specifier.contains(pins()[name])
+
+
+def needed_here() -> Iterator[str]:
+    """Every distribution that the package with its ``cpu`` and ``dev`` extras needs here, by what is installed."""
+    seen: set[tuple[str, str]] = set()
+    waiting = [("parity-harness", ""), ("parity-harness", "cpu"), ("parity-harness", "dev")]
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        yield name
+        for text in distribution(name).requires or ():
+            needed = Requirement(text)
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                wanted = canonicalize_name(needed.name)
+                waiting += [(wanted, ""), *((wanted, inner) for inner in needed.extras)]
+
+
+def test_constraints_pin_everything_that_is_installed_with_the_package() -> None:
+    unpinned = set(needed_here()) - pins().keys() - {"parity-harness"}
+    by_torch = ("triton", "nvidia-", "cuda-")  # its CUDA build pins these itself
+    assert {name for name in unpinned if not name.startswith(by_torch)} == set()
+
+
+def test_no_extra_brings_both_builds_of_onnxruntime() -> None:
+    for extra, requirements in extras().items():
+        assert len({one.name for one in requirements} & {"onnxruntime", "onnxruntime-gpu"}) <= 1, extra
+
+
+def test_a_board_gets_no_torch() -> None:
+    base = {Requirement(text).name for text in project()["project"]["dependencies"]}
+    assert not {"torch", "onnxscript", "onnxruntime"} & (base | {one.name for one in extras()["target"]})
+
+
+def test_versions_agree() -> None:
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(\d[^\]]*)\]", changes, re.MULTILINE)
+    assert newest is not None
+    assert harness.__version__ == distribution("parity-harness").version == newest[1]
+
+
+# What the tree looks like
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=name_of)
+def test_a_file_is_short_enough_to_be_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def documents() -> list[Path]:
+    """The Markdown files that the project ships; reports of a run are not among them."""
+    found = [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")]
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)|^\[[^\]]+\]:\s+(\S+)", re.MULTILINE)
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of ``document``."""
+    text = FENCED.sub("", document.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#{1,6}\s+(.*?)\s*$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: os.path.relpath(path, ROOT))
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    text = FENCED.sub("", document.read_text(encoding="utf-8"))
+    for link in [inline or reference for inline, reference in LINK.findall(text)]:
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        there = (document.parent / path).resolve() if path else document
+        assert there.exists(), link
+        assert not anchor or anchor in anchors(there), link
+
+
+def test_architecture_names_every_room_and_no_other() -> None:
+    """The tree that ARCHITECTURE.md draws is the tree that is there."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawn = re.search(r"^```\nharness/\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert drawn is not None
+    named = set(re.findall(r"^  (\w+(?:\.py|/)) ", drawn[1], re.MULTILINE))
+    rooms = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    files = {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")}
+    assert named == rooms | files
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SPECS = [block for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "harness: 1" in block]
+
+
+def test_readme_shows_specs() -> None:
+    assert len(SPECS) >= 4
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.splitlines()[1])
+def test_specs_in_the_readme_are_valid(spec: str, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(spec, encoding="utf-8")
+    assert load([str(tmp_path)], allow_import=False).cases
+
+
+def keys_of_the_language() -> set[str]:
+    """Every key that the schema knows, in a file, a case, a tensor, a step, an expectation."""
+    kinds = json_schema()["$defs"].values()
+    return {key for kind in [json_schema(), *kinds] for key in kind.get("properties", ())}
+
+
+def test_readme_is_a_whole_reference() -> None:
+    """What the spec language knows stands in the README as code."""
+    words = {word for code in re.findall(r"`([^`]+)`", FENCED.sub("", README)) for word in re.findall(r"\w+", code)}
+    shown = words | {word for spec in SPECS for word in re.findall(r"\w+(?=:)", spec)}
+    assert {"layer", "gradient_range", "layout"} <= keys_of_the_language()
+    assert keys_of_the_language() - shown == set()
+    assert (FUNCTIONS.keys() | set(get_args(FillKind)) | set(get_args(Layout))) - words == set()
+    assert (plugins("exporters").keys() | plugins("report").keys()) - set(re.findall(r"[\w-]+", README)) == set()
+
+
+@pytest.mark.parametrize("script", [".ci/run"])
+def test_scripts_can_be_run(script: str) -> None:
+    assert os.access(ROOT / script, os.X_OK)
