@@ -228,7 +228,9 @@ def test_architecture_names_every_room_and_no_other() -> None:
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SPECS = [block for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "harness: 1" in block]
+SPECS = [
+    block for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "harness: 1" in block
+]
 
 
 def test_readme_shows_specs() -> None:
