@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,19 +100,7 @@ class OpenVino:
 
     def availability(self) -> Availability:
         """Whether openvino is installed and drives this CPU."""
-        bring = "pip install openvino, on an x86-64 or Arm CPU"
-        number = installed("openvino")
-        if number is None:
-            return Availability("openvino is not installed", bring)
-        try:
-            import openvino
-
-            found = openvino.Core().available_devices
-        except (ImportError, OSError, RuntimeError) as error:
-            return Availability(f"openvino does not load: {str(error).splitlines()[0]}", bring)
-        if "CPU" not in found:
-            return Availability("openvino drives no CPU here", bring, f"openvino {number}")
-        return Availability(detail=f"openvino {number}, {', '.join(found)}")
+        return _availability()
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> OpenVinoSession:
         """The model, compiled for this CPU."""
@@ -120,6 +109,23 @@ class OpenVino:
         if not available.present:
             raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
         return OpenVinoSession(artifact, settings)
+
+
+@cache
+def _availability() -> Availability:
+    bring = "pip install 'parity-harness[openvino]', on an x86-64 or Arm CPU"
+    number = installed("openvino")
+    if number is None:
+        return Availability("openvino is not installed", bring)
+    try:
+        import openvino
+
+        found = openvino.Core().available_devices
+    except (ImportError, OSError, RuntimeError) as error:
+        return Availability(f"openvino does not load: {str(error).splitlines()[0]}", bring)
+    if "CPU" not in found:
+        return Availability("openvino drives no CPU here", bring, f"openvino {number}")
+    return Availability(detail=f"openvino {number}, {', '.join(found)}")
 
 
 def _copies(inputs: Mapping[str, Array]) -> dict[str, Array]:

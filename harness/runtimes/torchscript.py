@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.environment import installed
 from harness.errors import Unavailable, Unsupported
 from harness.runtimes import Availability
-from harness.runtimes import Differentiable as Differentiable  # noqa: PLC0414 - looked for here as well
 from harness.runtimes._options import THREADS, Choice, settle
 from harness.runtimes._torch_cuda import CudaSession
 from harness.runtimes._torch_session import ScriptSession, TorchSession

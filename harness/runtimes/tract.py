@@ -89,7 +89,7 @@ class Tract:
         """Whether tract is installed."""
         number = installed("tract")
         if number is None:
-            return Availability("tract is not installed", "pip install tract")
+            return Availability("tract is not installed", "pip install 'parity-harness[tract]'")
         return Availability(detail=f"tract {number}")
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TractSession:
