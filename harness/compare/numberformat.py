@@ -47,7 +47,7 @@ def _floating(dtype: np.dtype[Any]) -> NumberFormat | None:
         info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     except ValueError:
         return None
-    if info.bits != 8 * dtype.itemsize or info.bits > 64 or info.min >= 0:
+    if info.bits != 8 * dtype.itemsize or info.bits > 64 or float(info.min) >= 0:
         return None
     return NumberFormat("floating", float(info.eps), float(info.smallest_subnormal), np.dtype(f"i{dtype.itemsize}"))
 

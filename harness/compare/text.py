@@ -12,11 +12,11 @@ Array = NDArray[Any]
 
 def wrong_text(actual: Array, expected: Array) -> tuple[str | None, NDArray[np.intp]]:
     """What is wrong, in one sentence or None, and the flat indices at which two arrays of one shape differ."""
-    one, other = actual.reshape(-1), expected.reshape(-1)
+    one, other = actual.reshape(-1).astype(object), expected.reshape(-1).astype(object)
     for values in (one, other):
-        if values.dtype.kind == "O" and not all(isinstance(value, str | bytes) for value in values):
+        if not all(isinstance(value, str | bytes) for value in values):
             return "dtype object holds values that are not text; text would be compared", np.arange(one.size)
-    unequal = np.flatnonzero(one.astype(object) != other.astype(object))
+    unequal = np.flatnonzero(one != other)
     if not unequal.size:
         return None, unequal
     first = int(unequal[0])

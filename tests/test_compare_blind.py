@@ -1,0 +1,158 @@
+"""A pass that a blind tolerance gave is told, and honest rounding is left in peace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from harness.compare.verdict import compare
+from harness.result import OutputComparison
+from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+
+DEFAULT = Close(1.3e-6, 1e-5)
+
+
+def passing(actual: NDArray[Any], expected: NDArray[Any], rule: Rule, **more: Any) -> OutputComparison:
+    output = compare({"o": actual}, {"o": expected}, Tolerance(rule, {0: rule}), **more).outputs[0]
+    assert output.passed
+    return output
+
+
+def signal(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
+    return np.random.default_rng(7).standard_normal(shape).astype(dtype)
+
+
+def test_a_small_channel_flushed_to_zero_is_told() -> None:
+    expected = signal(2, 3, 4, 4)
+    expected[:, 1] *= 1e-6
+    actual = expected.copy()
+    actual[:, 1] = 0
+    assert passing(actual, expected, DEFAULT).blind == (
+        "32 of 96 elements are off by more than 10%, 32 of them zero where a number is expected, and pass only because "
+        "the tolerance is rtol 1.3e-06 + atol 1e-05, the first at (0, 1, 0, 0)"
+    )
+
+
+def test_a_channel_that_is_a_small_share_is_told_by_its_slice() -> None:
+    expected = signal(1, 64, 3, 3)
+    expected[:, 5] *= 1e-6
+    actual = expected.copy()
+    actual[:, 5] *= -1
+    assert "9 of 576 elements are off by more than 10% and pass only" in (
+        passing(actual, expected, DEFAULT).blind or ""
+    )
+
+
+@pytest.mark.parametrize("where", [np.s_[3, 10:18], np.s_[10:13, 20:23]])
+def test_a_run_and_a_block_inside_a_large_output_are_told(where: Any) -> None:
+    expected = signal(64, 64)
+    expected[where] = 1e-6
+    actual = expected.copy()
+    actual[where] = 2e-6
+    assert passing(actual, expected, DEFAULT).blind is not None
+
+
+def test_the_tail_of_a_saturating_function_is_told() -> None:
+    x = np.linspace(-40, 40, 401)
+    expected = (1 / (1 + np.exp(-x))).astype(np.float32)
+    flushed = np.where(x < -18, 0, expected).astype(np.float32)
+    assert "zero where a number is expected" in (passing(flushed, expected, DEFAULT).blind or "")
+
+
+def test_a_few_strewn_elements_are_honest_cancellation() -> None:
+    expected = signal(100, 100)
+    actual = expected + 1e-6 * signal(100, 100)[::-1]
+    expected.reshape(-1)[::397] = 1e-7
+    actual.reshape(-1)[::397] = -2e-7
+    assert passing(actual, expected, Close(1e-5, 1e-5)).blind is None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", ml_dtypes.bfloat16])
+def test_cancellation_under_scaled_is_honest(dtype: Any) -> None:
+    rng = np.random.default_rng(3)
+    eps = float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
+    terms = np.full((8, 8), 1000.0)
+    noise = [(eps * 1000 * rng.uniform(-1, 1, (8, 8))).astype(dtype) for _ in range(2)]
+    assert passing(noise[0], noise[1], Scaled(4), magnitudes=[terms]).blind is None
+
+
+def test_known_magnitudes_excuse_cancellation_under_any_rule_and_nothing_more() -> None:
+    expected, actual = np.full((4, 4), 1e-7, np.float32), np.full((4, 4), -1e-7, np.float32)
+    rule = Close(0.0, 1e-5)
+    assert passing(actual, expected, rule, magnitudes=[np.ones((4, 4))]).blind is None
+    assert passing(actual, expected, rule, magnitudes=[np.full((4, 4), 1e-7)]).blind is not None
+    assert passing(actual, expected, rule).blind is not None
+
+
+def test_honest_rounding_in_every_dtype_is_left_in_peace() -> None:
+    for dtype, rule in (
+        ("float16", Close(1e-3, 1e-5)),
+        ("float32", DEFAULT),
+        ("float64", Close(1e-7, 1e-7)),
+        (ml_dtypes.bfloat16, Close(1.6e-2, 1e-5)),
+    ):
+        expected = signal(3, 200, dtype=dtype)
+        actual = np.nextafter(expected, np.array(np.inf, dtype))
+        assert passing(actual, expected, rule).blind is None
+
+
+def test_neighbours_among_the_denormals_are_honest() -> None:
+    tiny = np.finfo(np.float32).smallest_subnormal
+    expected = (np.arange(1, 17) * tiny).astype(np.float32)
+    expected = np.concatenate([expected, np.ones(4, np.float32)])
+    assert passing(expected + tiny, expected, Ulp(1)).blind is None
+    assert passing(expected + tiny, expected, DEFAULT).blind is None
+    flushed = np.where(expected < 1e-30, 0, expected).astype(np.float32)
+    assert passing(flushed, expected, Ulp(16)).blind is None
+    assert passing(flushed, expected, DEFAULT).blind is not None
+
+
+def test_a_tolerance_that_all_zeros_would_pass_is_told_even_where_all_is_equal() -> None:
+    expected = signal(3, 3) * np.float32(1e-6)
+    assert passing(expected.copy(), expected, DEFAULT).blind == "an answer of all zeros would pass this tolerance"
+    one = np.array(0.5, np.float32)
+    assert passing(one, one, Close(0.0, 0.5)).blind == "an answer of all zeros would pass this tolerance"
+    assert passing(one, one, Close(0.0, 0.49)).blind is None
+
+
+def test_a_tolerance_that_the_mean_would_pass_is_told() -> None:
+    expected = 5 + signal(4, 4) * np.float32(1e-3)
+    assert passing(expected.copy(), expected, Close(0.0, 1e-2)).blind == (
+        f"an answer of {expected.astype(float).mean():g} everywhere, the mean, would pass this tolerance"
+    )
+    assert passing(expected.copy(), expected, Close(0.0, 1e-4)).blind is None
+
+
+def test_zeros_and_constants_that_are_expected_are_no_sign_of_blindness() -> None:
+    for expected in (np.zeros((3, 3), np.float32), np.full((3, 3), 4 / 3, np.float32)):
+        assert passing(expected.copy(), expected, DEFAULT).blind is None
+    third = np.float32(4 / 3)
+    rounded = np.array([third, np.nextafter(third, np.float32(2))] * 4)
+    assert passing(rounded.copy(), rounded, DEFAULT).blind is None
+
+
+def test_exact_and_a_fine_ulp_see_everything_and_a_coarse_ulp_does_not() -> None:
+    expected = signal(4, 4)
+    assert passing(expected.copy(), expected, Exact()).blind is None
+    assert passing(expected.copy(), expected, Ulp(1000)).blind is None
+    assert passing(expected.copy(), expected, Ulp(2**31)).blind == "an answer of all zeros would pass this tolerance"
+
+
+def test_a_scaled_tolerance_that_is_far_too_wide_is_told() -> None:
+    expected = signal(4, 4)
+    output = passing(expected.copy(), expected, Scaled(1e8), magnitudes=[np.abs(expected).astype(float)])
+    assert output.blind == "an answer of all zeros would pass this tolerance"
+
+
+def test_an_integer_output_whose_close_hides_it_is_told() -> None:
+    classes = np.array([0, 1, 1, 0], np.int64)
+    assert passing(classes.copy(), classes, Close(0.0, 1.0)).blind == "an answer of all zeros would pass this tolerance"
+
+
+def test_a_failing_output_is_not_called_blind() -> None:
+    one, other = np.array([0.0, 9.0], np.float32), np.array([1e-9, 1.0], np.float32)
+    assert compare({"o": one}, {"o": other}, Tolerance(Close(0.0, 1e-3))).outputs[0].blind is None

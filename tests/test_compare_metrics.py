@@ -1,0 +1,104 @@
+"""A metric is one file; and who is nearer to the truth."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import harness.compare.metrics
+from harness.compare.distance import distances
+from harness.compare.output import STANDARD
+from harness.compare.verdict import compare
+from harness.registry import plugins
+from harness.result import OutputComparison, Report, Result, result_from_json, to_json
+from harness.spec.tolerance import Exact, Tolerance
+
+A_METRIC = """
+class MeanAbs:
+    name = "mean_abs"
+
+    def measure(self, judged):
+        return judged.pair.distance.mean() if judged.pair.distance.size else None
+
+
+PROVIDES = (MeanAbs(),)
+"""
+
+
+@pytest.fixture
+def _added_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "mean_abs.py").write_text(A_METRIC)
+    monkeypatch.setattr(harness.compare.metrics, "__path__", [*harness.compare.metrics.__path__, str(tmp_path)])
+    plugins.cache_clear()
+    yield
+    sys.modules.pop("harness.compare.metrics.mean_abs", None)
+    plugins.cache_clear()
+
+
+def one_output(*actual: float) -> OutputComparison:
+    expected = {"o": np.zeros(len(actual), np.float32)}
+    return compare({"o": np.array(actual, np.float32)}, expected, Tolerance(Exact())).outputs[0]
+
+
+def test_the_standard_metrics_are_found_by_their_files() -> None:
+    assert plugins("compare.metrics").keys() == STANDARD
+
+
+@pytest.mark.usefixtures("_added_metric")
+def test_a_metric_in_a_new_file_shows_up_in_the_report() -> None:
+    output = one_output(1.0, 2.0)
+    assert output.extra == {"mean_abs": 1.5}
+    assert output.max_abs == 2.0
+    written = to_json(Report({}, (Result("c", "t", "failed", outputs=(output, one_output(math.inf))),)))
+    assert written["results"][0]["outputs"][0]["extra"] == {"mean_abs": 1.5}
+    assert written["results"][0]["outputs"][1]["extra"] == {}
+    assert result_from_json(written["results"][0]).outputs[0] == output
+
+
+def test_the_metrics_of_a_known_pair() -> None:
+    expected = np.array([[1.0, -2.0], [0.0, 4.0]], np.float32)
+    actual = np.array([[1.0, -2.5], [0.0, 4.5]], np.float32)
+    output = compare({"o": actual}, {"o": expected}, Tolerance(Exact())).outputs[0]
+    assert (output.max_abs, output.max_rel, output.max_ulp) == (0.5, 0.25, 2**21)
+    assert (output.mismatched, output.of, output.worst) == (2, 4, (0, 1))
+    assert (output.actual_at_worst, output.expected_at_worst) == (-2.5, -2.0)
+    assert (output.least_rtol, output.least_atol) == (0.25, 0.5)
+
+
+def test_a_number_against_zero_has_no_relative_tolerance() -> None:
+    output = one_output(1e-3)
+    assert output.max_rel == output.least_rtol == math.inf
+    assert output.least_atol == float(np.float32(1e-3))
+
+
+def test_the_nearer_one_is_named_for_each_output() -> None:
+    truth = {"a": np.array([1.0, 2.0]), "b": np.array([np.nan, np.inf, 3.0]), "c": np.array([1.0])}
+    eager = {"a": np.array([1.0, 2.5]), "b": np.array([np.nan, np.inf, 3.0]), "c": np.array([2.0])}
+    target = {"a": np.array([1.25, 2.0]), "b": np.array([0.0, np.inf, 3.0]), "c": np.array([0.0])}
+    first, second, third = distances(eager, target, truth)
+    assert (first.eager_max_abs, first.target_max_abs, first.nearer) == (0.5, 0.25, "target")
+    assert (second.eager_max_abs, second.target_max_abs, second.nearer) == (0.0, math.inf, "eager")
+    assert (third.index, third.nearer) == (2, "neither")
+
+
+def test_an_answer_that_cannot_be_held_against_the_truth_is_infinitely_far() -> None:
+    truth = {"a": np.zeros((2, 2)), "b": np.zeros(1)}
+    eager = {"a": np.zeros((2, 2)), "b": np.array([-np.inf])}
+    first, second = distances(eager, {"a": np.zeros(4)}, truth)
+    assert (first.target_max_abs, first.nearer) == (math.inf, "eager")
+    assert (second.eager_max_abs, second.target_max_abs, second.nearer) == (math.inf, math.inf, "neither")
+
+
+def test_undefined_elements_do_not_count_for_the_distance() -> None:
+    found = distances(
+        {"a": np.array([5.0, 1.0])},
+        {"a": np.array([0.0, 1.5])},
+        {"a": np.array([0.0, 1.0])},
+        undefined=[np.array([True, False])],
+    )
+    assert (found[0].eager_max_abs, found[0].nearer) == (0.0, "eager")

@@ -1,0 +1,167 @@
+"""What must hold for any two arrays: no false pass, no false alarm, no exception, no warning."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from harness.compare.verdict import compare
+from harness.result import OutputComparison
+from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from tests.compare_arrays import FLOATS, INTEGERS, NARROW, RULES, SHAPES, UNLIKE, Array, arrays, pairs
+
+ALL = FLOATS + NARROW + INTEGERS
+
+
+def held(one: Array, other: Array, rule: Rule, **more: Any) -> OutputComparison:
+    terms = [np.abs(other.astype(np.float64))] if isinstance(rule, Scaled) else []
+    return compare({"o": one}, {"o": other}, Tolerance(rule, {0: rule}), magnitudes=terms, **more).outputs[0]
+
+
+def finite(array: Array) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool(np.isfinite(array.astype(np.float64)).all())
+
+
+@settings(max_examples=400)
+@given(pairs(ALL), RULES)
+def test_any_pair_gets_a_verdict(pair: tuple[Array, Array], rule: Rule) -> None:
+    # Warnings are errors here: a verdict means no exception and no RuntimeWarning.
+    output = held(*pair, rule)
+    assert output.of == pair[0].size
+    assert 0 <= output.mismatched <= output.of
+    assert output.passed == (output.mismatched == 0)
+    assert (output.worst is None) == (output.max_ulp in {0, None} and output.passed)
+
+
+@given(st.sampled_from(ALL), SHAPES, st.data(), RULES)
+def test_what_is_equal_passes_every_rule(
+    dtype: np.dtype[Any], shape: tuple[int, ...], data: st.DataObject, rule: Rule
+) -> None:
+    values = data.draw(arrays(dtype, shape))
+    output = held(values, values.copy(), rule)
+    assert output.passed
+    assert output.mismatched == output.least_rtol == output.least_atol == 0
+    assert output.max_ulp in {0, None}
+    assert output.worst is None
+
+
+@given(pairs(FLOATS + NARROW + INTEGERS))
+def test_ulp_and_absolute_difference_are_symmetric(pair: tuple[Array, Array]) -> None:
+    one, other = pair
+    forth, back = held(one, other, Exact()), held(other, one, Exact())
+    assert (forth.max_ulp, forth.max_abs) == (back.max_ulp, back.max_abs)
+    assert forth.mismatched == back.mismatched
+
+
+def tight_and_wide(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.tuples(numbers, numbers).map(sorted)
+
+
+STEPS, BOUNDS = tight_and_wide(st.integers(0, 2**64)), tight_and_wide(st.floats(0, 1e30))
+WIDENED: st.SearchStrategy[tuple[Rule, Rule]] = st.one_of(
+    STEPS.map(lambda n: (Ulp(n[0]), Ulp(n[1]))),
+    BOUNDS.map(lambda n: (Scaled(n[0]), Scaled(n[1]))),
+    st.tuples(BOUNDS, BOUNDS).map(lambda both: (Close(both[0][0], both[1][0]), Close(both[0][1], both[1][1]))),
+)
+
+
+@settings(max_examples=200)
+@given(pairs(ALL), WIDENED)
+def test_a_wider_tolerance_never_refuses_what_a_tighter_one_passed(
+    pair: tuple[Array, Array], rules: tuple[Rule, Rule]
+) -> None:
+    tight, wide = rules
+    assert held(*pair, wide).mismatched <= held(*pair, tight).mismatched
+    assert held(*pair, tight).mismatched <= held(*pair, Exact()).mismatched
+
+
+@settings(max_examples=300)
+@given(pairs(ALL))
+def test_least_rtol_and_least_atol_are_really_the_least(pair: tuple[Array, Array]) -> None:
+    output = held(*pair, Exact())
+    rules: list[tuple[float | None, Callable[[float], Rule]]] = [
+        (output.least_rtol, lambda rtol: Close(rtol, 0.0)),
+        (output.least_atol, lambda atol: Close(0.0, atol)),
+    ]
+    for least, rule in rules:
+        assert least is not None
+        if math.isinf(least):
+            assert not held(*pair, rule(sys.float_info.max)).passed
+            continue
+        assert held(*pair, rule(least)).passed
+        if least > 0:
+            assert not held(*pair, rule(math.nextafter(least, 0.0))).passed
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(FLOATS), st.data(), st.integers(0, 40), st.booleans())
+def test_ulp_is_the_count_of_next_numbers(dtype: np.dtype[Any], data: st.DataObject, count: int, up: bool) -> None:
+    start = data.draw(arrays(dtype, (1,)))
+    assume(finite(start))
+    there = start.copy()
+    for _ in range(count):
+        there = np.nextafter(there, np.array([np.inf if up else -np.inf], dtype))
+    assume(finite(there))
+    output = held(there, start, Ulp(count))
+    assert output.max_ulp == count
+    assert output.passed
+    assert count == 0 or not held(there, start, Ulp(count - 1)).passed
+
+
+@given(st.sampled_from(FLOATS), st.data())
+def test_crossing_zero_counts_the_numbers_on_both_sides(dtype: np.dtype[Any], data: st.DataObject) -> None:
+    value = data.draw(arrays(dtype, (1,)))
+    assume(finite(value))
+    from_zero = held(value, np.zeros(1, dtype), Exact()).max_ulp
+    assert from_zero is not None
+    assert held(value, -value, Exact()).max_ulp == 2 * from_zero
+    assert held(value, np.array([-0.0], dtype), Exact()).max_ulp == from_zero
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(ALL), SHAPES.filter(lambda shape: 0 not in shape), st.data(), RULES)
+def test_one_element_beyond_the_tolerance_is_caught_and_pointed_at(
+    dtype: np.dtype[Any], shape: tuple[int, ...], data: st.DataObject, rule: Rule
+) -> None:
+    expected = data.draw(arrays(dtype, shape))
+    at = tuple(data.draw(st.integers(0, extent - 1)) for extent in shape)
+    actual = expected.copy()
+    actual[at] = data.draw(arrays(dtype, (1,)))[0]
+    alone = held(actual[at].reshape(1), expected[at].reshape(1), rule)
+    output = held(actual, expected, rule)
+    assert output.passed == alone.passed
+    if not alone.passed:
+        assert (output.mismatched, output.worst) == (1, at)
+        assert output.problem is not None
+        assert str(at) in output.problem
+
+
+@given(pairs(ALL), st.sampled_from(ALL + UNLIKE), SHAPES)
+def test_another_shape_or_dtype_never_passes(
+    pair: tuple[Array, Array], dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> None:
+    one, other = pair[0], np.zeros(shape, dtype)
+    assume((one.shape, one.dtype) != (other.shape, other.dtype))
+    for actual, expected in ((one, other), (other, one)):
+        output = held(actual, expected, Close(1e300, 1e300))
+        assert not output.passed
+        assert "expected" in (output.problem or "")
+
+
+@given(pairs(FLOATS + INTEGERS), st.data(), RULES)
+def test_what_is_undefined_does_not_change_the_verdict_on_the_rest(
+    pair: tuple[Array, Array], data: st.DataObject, rule: Rule
+) -> None:
+    one, other = pair
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=one.size, max_size=one.size)), bool).reshape(one.shape)
+    masked, rest = held(one, other, rule, undefined=[mask]), held(one[~mask], other[~mask], rule)
+    assert (masked.passed, masked.mismatched, masked.of) == (rest.passed, rest.mismatched, rest.of)
+    assert (masked.max_abs, masked.max_ulp) == (rest.max_abs, rest.max_ulp)
+    assert masked.worst is None or not mask[masked.worst]
