@@ -10,7 +10,7 @@ from harness.spec import expectations, models, open_axes, schema, tensors
 from harness.spec.case import Case, CaseTolerance
 from harness.spec.matrix import points
 from harness.spec.merge import under_defaults, without
-from harness.spec.node import Key, Node
+from harness.spec.node import Node
 from harness.spec.seeds import seed_of
 from harness.spec.strict import validated
 
@@ -30,14 +30,28 @@ def expand(file: Node, stem: str, *, allow_import: bool = False) -> tuple[Case, 
     cases: list[Case] = []
     for node in listed.items:
         with _collecting(problems):
-            name = validated(schema.Case, node).name
+            if problems:
+                _still_valid(file, node, problems)
             for point in points(under_defaults(file, node)):
                 with _collecting(problems):
-                    cases.append(resolve(point.case, f"{stem}/{name}{point.suffix}", allow_import=allow_import))
+                    cases.append(resolve(point.case, f"{stem}/{_name(node)}{point.suffix}", allow_import=allow_import))
     problems += _repeated(listed)
     if problems:
         raise SpecError(problems)
     return tuple(cases)
+
+
+def _still_valid(file: Node, case: Node, problems: list[Problem]) -> None:
+    """Goes on with a case of a file with problems only where none of them is the case's own.
+
+    Else, what can be said of its layers is said before :class:`SpecError` is raised.
+    """
+    try:
+        validated(schema.Case, case)
+    except SpecError:
+        if case.entries and case.child("matrix") is None:
+            problems += models.call_problems(under_defaults(file, case))
+        raise
 
 
 def resolve(node: Node, case_id: str, *, allow_import: bool = False) -> Case:
@@ -46,6 +60,7 @@ def resolve(node: Node, case_id: str, *, allow_import: bool = False) -> Case:
     drawn_from = case_id if case.seed is None else f"seed {case.seed}"
     labels, may_raise = list(case.inputs), case.expect.raises is not None
     problems = [
+        *models.call_problems(node),
         *_input_problems(node, case),
         *models.problems(node, case, labels, case.dtype, allow_import=allow_import, may_raise=may_raise),
         *expectations.problems(node, case, allow_import=allow_import),
@@ -82,16 +97,20 @@ def _input_problems(node: Node, case: schema.Case) -> Iterator[Problem]:
 
 def _repeated(cases: Node) -> Iterator[Problem]:
     """Names that more than one case of the file has."""
-    seen: dict[Key, Location] = {}
+    seen: dict[str, Location] = {}
     for node in cases.items:
-        name = node.child("name")
-        if name is None or not isinstance(name.value, str):
-            continue
-        if name.value in seen:
-            wrong = f"name: {name.value} is taken by the case on line {seen[name.value].line}"
-            yield Problem(name.where, wrong, "give each case a name of its own")
+        name, where = _name(node), node.place(["name"])
+        if name in seen:
+            wrong = f"name: {name} is taken by the case on line {seen[name].line}"
+            yield Problem(where, wrong, "give each case a name of its own")
         else:
-            seen[name.value] = name.where
+            seen[name] = where
+
+
+def _name(case: Node) -> str:
+    """The name of a case; a place of its own where it has none, so that no two are the same."""
+    name = case.child("name")
+    return str(case.where if name is None else name.value)
 
 
 @contextmanager

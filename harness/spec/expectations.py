@@ -55,6 +55,7 @@ def problems(node: Node, case: Case, *, allow_import: bool) -> Iterator[Problem]
     for key, model in (("equals", expect.equals), ("differs_from", expect.differs_from)):
         if model is not None:
             there = held.child(key) or held
+            yield from models.call_problems(there)
             yield from models.problems(there, model, list(case.inputs), case.dtype, allow_import=allow_import)
     texts = [(["formula"], expect.formula)] if expect.formula else []
     texts += [(["gradient", name] if name else ["gradient"], text) for name, text in (expect.gradient or {}).items()]

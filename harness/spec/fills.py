@@ -12,6 +12,12 @@ from harness.spec.nearest import suggestion
 from harness.spec.strict import objection
 
 FILLS: tuple[str, ...] = get_args(FillKind)
+EXAMPLES = {
+    "uniform": "{uniform: [0, 1]}",
+    "integers": "{integers: [0, 9]}",
+    "full": "{full: 0.5}",
+    "choice": "{choice: [0, 1]}",
+}
 BARE_FILLS = ("normal", "arange", "ones", "zeros")
 
 PAIR_SCHEMA = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
@@ -38,7 +44,7 @@ def fill(value: Any) -> Fill:
     if isinstance(value, str):
         if value in BARE_FILLS:
             return Fill(value)  # type: ignore[arg-type]  # one of the kinds
-        right = f"such as {{{value}: [0, 1]}}" if value in FILLS else suggestion(value, FILLS, _one_of(FILLS))
+        right = f"write {EXAMPLES[value]}" if value in EXAMPLES else suggestion(value, FILLS, _one_of(FILLS))
         raise objection(f"{shown(value)} is not a fill", right)
     if not isinstance(value, Mapping) or len(value) != 1:
         raise objection(f"{shown(value)} is not a fill", f"name one: {', '.join(FILLS)}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import Problem
 from harness.spec.compact import shown
-from harness.spec.nearest import suggestion
+from harness.spec.nearest import nearest, suggestion
 from harness.spec.node import Node
 from harness.spec.signatures import Parameter, layers, not_layers
 
@@ -46,7 +46,7 @@ HALF_PADDED = ("AvgPool", "MaxPool")
 
 
 def problems(node: Node, layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with calling ``layer`` so; ``node`` is the mapping that holds ``layer``, ``args`` and ``forward``.
+    """Names and types that are wrong; ``node`` is the mapping that holds ``layer``, ``args`` and ``forward``.
 
     Values that are of the right type but refused by the layer are :func:`value_problems`.
     """
@@ -56,10 +56,11 @@ def problems(node: Node, layer: str, args: Mapping[str, Any], forward: Mapping[s
         return
     yield from _calls(node, "args", layer, args, signature.parameters)
     yield from _calls(node, "forward", f"{layer}.forward", forward, signature.forward)
+    meant = {nearest(str(name), signature.parameters) for name in args if name not in signature.parameters}
     for name, parameter in signature.parameters.items():
-        if parameter.required and name not in args:
+        if parameter.required and name not in args and name not in meant:
             right = f"add it under `args:`, {parameter.wanted}"
-            yield Problem(node.place(["layer"]), f"{layer}: {name} is missing", right)
+            yield Problem(node.place(["args"]), f"{name}: {layer} needs it, and it is missing", right)
 
 
 def input_problems(node: Node, layer: str, count: int, forward: Mapping[str, Any]) -> Iterator[Problem]:
@@ -71,7 +72,7 @@ def input_problems(node: Node, layer: str, count: int, forward: Mapping[str, Any
     taken = names[:count]
     required = [name for name, parameter in signature.forward.items() if parameter.required]
     missing = [name for name in required if name not in taken and name not in forward]
-    where = node.place(["inputs"], of_key=True) if node.child("inputs") else node.place(["layer"])
+    where = node.place(["inputs"], of_key=True)
     plural = "input" if count == 1 else "inputs"
     if count > len(names):
         wrong = f"{count} {plural}, but {layer} takes at most {len(names)}"
@@ -122,9 +123,9 @@ def _calls(
 
 
 def _wrong_values(layer: str, args: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for name, least in AT_LEAST.items():
-        if any(number < least for number in _numbers(args.get(name))):
-            yield name, f"{shown(args[name])} is too small", f"at least {least}"
+    for name, value in args.items():
+        if name in AT_LEAST and any(number < AT_LEAST[name] for number in _numbers(value)):
+            yield name, f"{shown(value)} is too small", f"at least {AT_LEAST[name]}"
     if "kernel_size" in args and any(number < 0 for number in _numbers(args.get("padding"))):
         yield "padding", f"{shown(args['padding'])} is negative", "at least 0"
     if layer.startswith(HALF_PADDED) and _is_over_padded(args):

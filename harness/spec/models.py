@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.errors import Problem
+from harness.errors import Location, Problem
 from harness.spec import layer_rules, tensors
 from harness.spec.case import FactoryModel, GraphModel, GraphNode, LayerModel, Model, SequentialModel, WeightedModel
 from harness.spec.nearest import suggestion
@@ -15,6 +15,7 @@ from harness.spec.schema import Case, OtherModel, Step, WiredStep
 Named = Case | OtherModel
 KINDS = ("layer", "sequential", "graph", "factory")
 TAKES = {"args": {"layer", "factory"}, "forward": {"layer"}, "returns": {"graph"}}
+NOTHING = Node(Location(""), None)
 NAME_ONE = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`"
 
 
@@ -51,8 +52,10 @@ def _problems_of_kind(
     node: Node, named: Named, labels: Sequence[str], *, allow_import: bool, may_raise: bool
 ) -> Iterator[Problem]:
     if named.layer is not None:
-        yield from _layer_problems(node, named.layer, named, may_raise=may_raise)
-        yield from layer_rules.input_problems(node, named.layer, len(labels), named.forward)
+        if not may_raise:
+            yield from layer_rules.value_problems(node, named.layer, named.args)
+        if labels:
+            yield from layer_rules.input_problems(node, named.layer, len(labels), named.forward)
     elif named.sequential is not None:
         if len(labels) > 1:
             where = node.place(["sequential"], of_key=True)
@@ -65,16 +68,24 @@ def _problems_of_kind(
         yield Problem(where, f"factory: {named.factory} would run code", "pass --allow-import to allow it")
 
 
-def _layer_problems(node: Node, layer: str, step: Step | Named, *, may_raise: bool) -> Iterator[Problem]:
-    yield from layer_rules.problems(node, layer, step.args, step.forward)
-    if not may_raise:
-        yield from layer_rules.value_problems(node, layer, step.args)
+def call_problems(node: Node) -> Iterator[Problem]:
+    """Layers of the model at ``node`` that are called by wrong names or with wrong types.
+
+    It needs no valid case: whatever else is wrong with it, its calls are told in the same go.
+    """
+    steps = [step for key in ("sequential", "graph") for step in (node.child(key) or NOTHING).items]
+    for each in (node, *steps):
+        layer = (each.child("layer") or NOTHING).value
+        args, forward = ((each.child(key) or NOTHING).plain() for key in ("args", "forward"))
+        if isinstance(layer, str) and isinstance(args, dict | None) and isinstance(forward, dict | None):
+            yield from layer_rules.problems(each, layer, args or {}, forward or {})
 
 
 def _chain_problems(node: Node, steps: Sequence[Step], *, may_raise: bool) -> Iterator[Problem]:
     for at, step in enumerate(steps):
         held = node.child(at) or node
-        yield from _layer_problems(held, step.layer, step, may_raise=may_raise)
+        if not may_raise:
+            yield from layer_rules.value_problems(held, step.layer, step.args)
         yield from layer_rules.input_problems(held, step.layer, 1, step.forward)
 
 
@@ -85,7 +96,8 @@ def _graph_problems(
     known, read = set(labels), set(returns)
     for at, step in enumerate(steps):
         held = graph.child(at) or graph
-        yield from _layer_problems(held, step.layer, step, may_raise=may_raise)
+        if not may_raise:
+            yield from layer_rules.value_problems(held, step.layer, step.args)
         yield from layer_rules.input_problems(held, step.layer, len(step.in_), step.forward)
         yield from _unknown_values(held, "in", step.in_, known)
         for place, label in enumerate(step.out):

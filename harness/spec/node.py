@@ -20,13 +20,13 @@ class Node:
     """
 
     where: Location
-    value: Scalar | tuple[Node, ...] | Mapping[Key, Node]
+    value: Scalar | tuple[Node, ...] | dict[Key, Node]
     keys: Mapping[Key, Location] = field(default_factory=dict)
 
     @property
     def entries(self) -> Mapping[Key, Node]:
         """What is in a mapping; nothing where this is none."""
-        return self.value if isinstance(self.value, Mapping) else {}
+        return self.value if isinstance(self.value, dict) else {}
 
     @property
     def items(self) -> tuple[Node, ...]:
@@ -35,7 +35,7 @@ class Node:
 
     def child(self, part: Key) -> Node | None:
         """The value at a key or an index; None where there is none."""
-        if isinstance(self.value, Mapping):
+        if isinstance(self.value, dict):
             return self.value.get(part)
         if isinstance(self.value, tuple) and isinstance(part, int) and 0 <= part < len(self.value):
             return self.value[part]
@@ -43,7 +43,7 @@ class Node:
 
     def plain(self) -> Any:
         """The same as dictionaries, lists and scalars, without places."""
-        if isinstance(self.value, Mapping):
+        if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, tuple):
             return [node.plain() for node in self.value]
@@ -62,8 +62,3 @@ class Node:
             found = node.keys.get(part, child.where) if of_key and at == len(path) - 1 else child.where
             node = child
         return found
-
-
-def mapping(where: Location, entries: Mapping[Key, Node], keys: Mapping[Key, Location]) -> Node:
-    """A mapping that stands at ``where``."""
-    return Node(where, entries, keys)

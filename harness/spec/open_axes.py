@@ -71,7 +71,9 @@ def _axis_problems(
         shape = given.get(label, spec.shape)
         where = node.place(["also", at, label])
         if len(shape) != len(spec.shape):
-            yield Problem(where, f"also: {label} has {len(shape)} axes", f"{len(spec.shape)}, as in inputs")
+            yield Problem(
+                where, f"also: {shown(shape)} has not the axes of {label}", f"{len(spec.shape)} sizes, as in inputs"
+            )
             continue
         for axis, (size, first) in enumerate(zip(shape, spec.shape, strict=True)):
             name = case.dynamic.get(label, {}).get(axis)

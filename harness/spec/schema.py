@@ -115,6 +115,8 @@ class Expect(Strict):
 class Defaults(ModelArguments):
     """What is merged under every case of the file."""
 
+    elsewhere = dict.fromkeys(ModelKeys.model_fields, "a model stands beside `defaults:`, or in a case")
+
     inputs: dict[Label, Input] = Field(default_factory=dict)
     mode: Mode = "eval"
     dtype: FloatingDType = "float32"
@@ -131,6 +133,8 @@ class Defaults(ModelArguments):
 class Case(ModelKeys, Defaults):
     """One case, or with a `matrix` every combination of its values."""
 
+    elsewhere = dict.fromkeys(Input.model_fields, "it belongs to an input: `inputs: {x: {...}}`")
+
     name: CaseName = Field(examples=["small"])
     about: str = ""
     matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = Field(default=None, min_length=1)
@@ -139,6 +143,8 @@ class Case(ModelKeys, Defaults):
 
 class SpecFile(ModelKeys):
     """A file of cases."""
+
+    elsewhere = dict.fromkeys(Defaults.model_fields, "put it under `defaults:`, or in a case")
 
     harness: Literal[1] = Field(examples=[FORMAT], description="The format's version.")
     about: str = ""

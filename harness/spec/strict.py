@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
@@ -22,6 +22,9 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Keys that readers expect here, and where they belong."""
+
     @model_validator(mode="wrap")
     @classmethod
     def _name_the_nearest(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -38,7 +41,8 @@ class Strict(BaseModel):
         context = dict(detail.get("ctx", {}))
         if kind == "extra_forbidden" and len(detail["loc"]) == 1:
             known = [field.alias or name for name, field in cls.model_fields.items()]
-            right = suggestion(str(detail["loc"][0]), known, f"known here: {', '.join(known)}")
+            key = str(detail["loc"][0])
+            right = cls.elsewhere.get(key) or suggestion(key, known, f"known here: {', '.join(known)}")
             kind = PydanticCustomError(UNKNOWN_KEY, "unknown key", {"wrong": "unknown key", "right": right})
         elif kind == "missing" and len(detail["loc"]) == 1:
             named = next(f for n, f in cls.model_fields.items() if (f.alias or n) == detail["loc"][0])
@@ -105,7 +109,8 @@ def _not(noun: str, example: str, **meant: str) -> Callable[[Any, Mapping[str, A
 
 def _choice(value: Any, context: Mapping[str, Any]) -> tuple[str, str]:
     known = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
-    return f"{shown(value)} is not known here", suggestion(str(value), known, f"one of {', '.join(known)}")
+    otherwise = f"write {known[0]}" if len(known) == 1 else f"one of {', '.join(known)}"
+    return f"{shown(value)} is not known here", suggestion(str(value), known, otherwise)
 
 
 WORDS: Mapping[str, Callable[[Any, Mapping[str, Any]], tuple[str, str]]] = {

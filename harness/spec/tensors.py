@@ -135,13 +135,13 @@ def _unfit(where: Location, value: Any, dtype: str) -> Iterator[Problem]:
     """A number that the dtype cannot hold without becoming another."""
     if dtype == "bool":
         if not isinstance(value, bool):
-            yield Problem(where, f"{shown(value)} is not a bool", "write true or false")
+            yield Problem(where, f"{shown(value)} does not fit bool", "write true or false")
     elif isinstance(value, bool):
-        yield Problem(where, f"{shown(value)} is not a {dtype}", "write a number, or `dtype: bool`")
+        yield Problem(where, f"{shown(value)} does not fit {dtype}", "write a number, or `dtype: bool`")
     elif dtype in INTEGERS:
         low, high = INTEGERS[dtype]
         if not isinstance(value, int) or not low <= value <= high:
-            yield Problem(where, f"{shown(value)} is not an {dtype}", f"a whole number from {low} to {high}")
+            yield Problem(where, f"{shown(value)} does not fit {dtype}", f"a whole number from {low} to {high}")
     elif math.isfinite(value) and abs(value) > LARGEST_FLOAT[dtype]:
         yield Problem(where, f"{shown(value)} is beyond {dtype}", f"at most {LARGEST_FLOAT[dtype]:g}, or .inf")
 
