@@ -151,11 +151,13 @@ def test_outputs_that_are_dropped_or_renamed_are_an_error(tmp_path: Path) -> Non
         return to
 
     given = Subject(nn.ReLU(), {"x": torch.ones(2)}, 2)
-    with pytest.raises(StageError, match="wrote the outputs output_0; right are output_0, output_1"):
+    with pytest.raises(
+        StageError, match=r"wrote the outputs output_0 \(it dropped output_1\); right are output_0, output_1"
+    ):
         written("some", given, tmp_path / "m.onnx", None, write(["x"], ["output_0"]))
     with pytest.raises(StageError, match="wrote the outputs output_1, output_0; right are"):
         written("some", given, tmp_path / "m.onnx", None, write(["x"], ["output_1", "output_0"]))
-    with pytest.raises(StageError, match="wrote the inputs y; right are x"):
+    with pytest.raises(StageError, match=r"wrote the inputs y \(it dropped x\); right are x"):
         written("some", given, tmp_path / "m.onnx", None, write(["y"], ["output_0", "output_1"]))
     assert list(tmp_path.iterdir()) == []
     right = written("some", given, tmp_path / "m.onnx", None, write(["x"], ["output_0", "output_1"]))

@@ -47,7 +47,11 @@ def _opset(model: ModelProto) -> int:
 
 def _same_names(exporter: str, what: str, found: list[str], wanted: list[str]) -> None:
     if found != wanted:
-        raise StageError(f"{exporter} wrote the {what} {', '.join(found) or 'none'}; right are {', '.join(wanted)}")
+        lost = [name for name in wanted if name not in found]
+        dropped = f" (it dropped {', '.join(lost)})" if lost else ""
+        raise StageError(
+            f"{exporter} wrote the {what} {', '.join(found) or 'none'}{dropped}; right are {', '.join(wanted)}"
+        )
 
 
 def _objection(path: Path) -> str | None:

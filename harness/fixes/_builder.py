@@ -16,8 +16,31 @@ Value = Any  # an onnxscript value, or a node output of a TorchScript graph
 Attribute = int | float | str | Sequence[int]
 
 # ONNX's own numbers (TensorProto.DataType), which no release will change.
-_NUMBER = {"FLOAT": 1, "INT64": 7, "FLOAT16": 10, "DOUBLE": 11, "BFLOAT16": 16}
-_TORCHSCRIPT_DTYPE = {"Float": "FLOAT", "Double": "DOUBLE", "Half": "FLOAT16", "BFloat16": "BFLOAT16", "Long": "INT64"}
+_NUMBER = {
+    "FLOAT": 1,
+    "UINT8": 2,
+    "INT8": 3,
+    "INT16": 5,
+    "INT32": 6,
+    "INT64": 7,
+    "FLOAT16": 10,
+    "DOUBLE": 11,
+    "BFLOAT16": 16,
+}
+_NUMPY = {"FLOAT": np.float32, "DOUBLE": np.float64, "INT32": np.int32, "INT64": np.int64}
+_TORCHSCRIPT_DTYPE = {
+    "Float": "FLOAT",
+    "Byte": "UINT8",
+    "Char": "INT8",
+    "Short": "INT16",
+    "Int": "INT32",
+    "Long": "INT64",
+    "Half": "FLOAT16",
+    "Double": "DOUBLE",
+    "BFloat16": "BFLOAT16",
+}
+INTEGERS = frozenset({"UINT8", "INT8", "INT16", "INT32", "INT64"})
+"""ONNX's names of the integer types that torch has."""
 
 
 class Builder(Protocol):
@@ -130,22 +153,40 @@ def cast(builder: Builder, value: Value, dtype: str) -> Value:
     return builder.op("Cast", value, to=_NUMBER[dtype])
 
 
+_COMPUTES_IN = {"FLOAT16": "FLOAT", "BFLOAT16": "FLOAT", "UINT8": "INT32", "INT8": "INT32", "INT16": "INT32"}
+
+
 def widened(builder: Builder, value: Value) -> tuple[Value, str]:
-    """``value`` in the dtype that torch computes in on the CPU, and that dtype: half types compute in float32."""
+    """``value`` in a dtype that every runtime has kernels for, and that dtype.
+
+    It is the one that torch computes in on the CPU for the half types (float32), and one that
+    holds every value of the short integers.
+    """
     dtype = builder.dtype(value)
-    if dtype in {"FLOAT16", "BFLOAT16"}:
-        return cast(builder, value, "FLOAT"), "FLOAT"
-    return value, dtype
+    compute = _COMPUTES_IN.get(dtype, dtype)
+    return (value if compute == dtype else cast(builder, value, compute)), compute
 
 
 def narrowed(builder: Builder, value: Value, like: str) -> Value:
-    """``value`` back in dtype ``like``, rounded once, as torch does."""
-    return cast(builder, value, like) if like in {"FLOAT16", "BFLOAT16"} else value
+    """What :func:`widened` made of dtype ``like``, back in it: rounded once, as torch does."""
+    return cast(builder, value, like) if like in _COMPUTES_IN else value
 
 
 def number(builder: Builder, value: float, dtype: str) -> Value:
-    """A scalar constant of the floating ``dtype``, ``FLOAT`` or ``DOUBLE``."""
-    return builder.constant(np.array(value, dtype={"FLOAT": np.float32, "DOUBLE": np.float64}[dtype]))
+    """A scalar constant of a dtype that :func:`widened` gives."""
+    return builder.constant(np.array(value, dtype=_NUMPY[dtype]))
+
+
+def in_float32(builder: Builder, kind: str, x: Value) -> Value | None:
+    """The operator computed in float32, for what the runtime has no kernel for: bfloat16, and integers.
+
+    A bfloat16 answer is rounded once; integers give float32, as in torch. None for the other dtypes.
+    """
+    dtype = builder.dtype(x)
+    if dtype not in INTEGERS | {"BFLOAT16"}:
+        return None
+    y = builder.op(kind, cast(builder, x, "FLOAT"))
+    return cast(builder, y, dtype) if dtype == "BFLOAT16" else y
 
 
 def integers(builder: Builder, items: Sequence[int | Value]) -> Value:

@@ -57,11 +57,11 @@ def _divided_sum(builder: Builder, x: Value, window: tuple[Axis, Axis], divisor:
     dtype, rank = builder.dtype(x), len(builder.sizes(x))
     wide, compute = widened(builder, x)
     padding, overhang = [axis.padding for axis in window], [axis.overhang for axis in window]
-    zero, one = number(builder, 0.0, compute), number(builder, 1.0, compute)
+    zero, one = number(builder, 0, compute), number(builder, 1, compute)
     ends = [axis.padding + axis.overhang for axis in window]
     total = _sum(builder, pad(builder, wide, rank, padding, ends, zero), window)
     if divisor is not None:
-        below = number(builder, float(divisor), compute)
+        below = number(builder, divisor, compute)
     else:
         counted = pad(builder, _plane_of(builder, one, x), 2, padding, padding, one if include else zero)
         below = _sum(builder, pad(builder, counted, 2, [0, 0], overhang, zero), window)
@@ -75,7 +75,10 @@ def _plane_of(builder: Builder, filling: Value, x: Value) -> Value:
 
 
 def _sum(builder: Builder, padded: Value, window: tuple[Axis, Axis]) -> Value:
-    return builder.op("Sum", *elements(builder, padded, window))
+    first, *others = elements(builder, padded, window)
+    for view in others:
+        first = builder.op("Add", first, view)
+    return first
 
 
 PROVIDES = (

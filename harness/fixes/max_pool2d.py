@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.fixes._builder import Builder, Value, cast, integers, narrowed, number, widened
+from harness.fixes._builder import INTEGERS, Builder, Value, cast, integers, narrowed, number, widened
 from harness.fixes._lowering import Kind, Lowering
 from harness.fixes._windows import along, axes, pad, pads
 
@@ -32,14 +32,12 @@ def lower(
     padding: Sequence[int] = (0, 0),
     dilation: Sequence[int] = (1, 1),
     ceil_mode: bool = False,
-) -> Value | None:
-    """``aten::max_pool2d``; None for integers, which have neither NaN nor -inf."""
-    if not _floating(builder, x):
-        return None
+) -> Value:
+    """``aten::max_pool2d``."""
     window = axes(kernel_size, stride, padding, dilation, ceil_mode)
     y, compute = widened(builder, x)
     begins, ends = [axis.padding for axis in window], [axis.padding + axis.overhang for axis in window]
-    y = pad(builder, y, len(builder.sizes(x)), begins, ends, number(builder, -math.inf, compute))
+    y = pad(builder, y, len(builder.sizes(x)), begins, ends, number(builder, _least(compute), compute))
     for axis, position in zip(reversed(window), (-1, -2), strict=True):
         views = along(builder, y, axis, position)
         y = builder.op("Max", *views)
@@ -55,13 +53,13 @@ def lower_with_indices(
     dilation: Sequence[int] = (1, 1),
     ceil_mode: bool = False,
 ) -> tuple[Value, Value] | None:
-    """``aten::max_pool2d_with_indices``; None for integers."""
-    if not _floating(builder, x):
-        return None
+    """``aten::max_pool2d_with_indices``; None for int64, which no dtype of the runtime's kernel holds exactly."""
     dtype, sizes = builder.dtype(x), builder.sizes(x)
+    if dtype == "INT64":
+        return None
     window = axes(kernel_size, stride, padding, dilation, ceil_mode)
     first = integers(builder, [0])
-    wide, compute = widened(builder, x)
+    wide, compute = (cast(builder, x, "DOUBLE"), "DOUBLE") if dtype in INTEGERS else widened(builder, x)
     wide = wide if len(sizes) == 4 else builder.op("Unsqueeze", wide, first)
     # ONNX Runtime refuses a pad as long as the kernel, which only a dilated window can hang over by.
     fits = all(axis.padding + axis.overhang < axis.kernel for axis in window)
@@ -85,7 +83,7 @@ def lower_with_indices(
         i = plane.without(builder, i, _side(builder, wide, 3))
     if len(sizes) == 3:
         y, i = builder.op("Squeeze", y, first), builder.op("Squeeze", i, first)
-    return narrowed(builder, y, dtype), i
+    return cast(builder, y, dtype), i
 
 
 class _Plane:
@@ -113,8 +111,9 @@ def _side(builder: Builder, x: Value, position: int) -> Value:
     return builder.op("Slice", builder.op("Shape", x), integers(builder, [position]), integers(builder, [position + 1]))
 
 
-def _floating(builder: Builder, x: Value) -> bool:
-    return builder.dtype(x) in {"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"}
+def _least(dtype: str) -> float:
+    """What padding is filled with: nothing in a window is less."""
+    return int(np.iinfo(dtype.lower()).min) if dtype in INTEGERS else -math.inf
 
 
 _ARGUMENTS: tuple[Kind, ...] = ("v", "is", "is", "is", "is", "b")
@@ -122,7 +121,7 @@ _ARGUMENTS: tuple[Kind, ...] = ("v", "is", "is", "is", "is", "b")
 PROVIDES = (
     Lowering(
         name="max_pool2d",
-        about="MaxPool2d: NaN and -inf are lost in the runtime; unbatched input and a dropped last window fail",
+        about="MaxPool2d: NaN and -inf are lost in the runtime; integers, unbatched input, a dropped last window fail",
         issue="https://github.com/microsoft/onnxruntime/issues/24819",
         aten="max_pool2d",
         arguments=_ARGUMENTS,

@@ -26,14 +26,18 @@ def lower(builder: Builder, x: Value, indices: Value, output_size: Sequence[int 
     leading = _part(builder, shape, 0, outer)
     height, width = builder.items(output_size)[-2:]
     size = integers(builder, [height, width])
+    target = builder.op("Concat", leading, size, axis=0)
+    if 0 in builder.sizes(x):
+        # Nothing to place, and torch's own shape inference would divide by zero at the Reshape below. The sum of
+        # no indices is the zero to fill with, and keeps them an input of the graph.
+        return cast(
+            builder, builder.op("Expand", builder.op("ReduceSum", indices, keepdims=0), target), builder.dtype(x)
+        )
     flat = builder.op("Concat", leading, _product(builder, _part(builder, shape, outer, outer + 2)), axis=0)
-    empty = builder.op(
-        "Expand", number(builder, 0.0, "FLOAT"), builder.op("Concat", leading, _product(builder, size), axis=0)
-    )
-    planes = cast(builder, empty, builder.dtype(x))
+    extent = builder.op("Concat", leading, _product(builder, size), axis=0)
+    planes = cast(builder, builder.op("Expand", number(builder, 0, "FLOAT"), extent), builder.dtype(x))
     values, places = builder.op("Reshape", x, flat), builder.op("Reshape", indices, flat)
-    scattered = builder.op("ScatterElements", planes, places, values, axis=outer)
-    return builder.op("Reshape", scattered, builder.op("Concat", leading, size, axis=0))
+    return builder.op("Reshape", builder.op("ScatterElements", planes, places, values, axis=outer), target)
 
 
 def _part(builder: Builder, vector: Value, start: int, end: int) -> Value:
