@@ -38,11 +38,11 @@ def test_a_small_channel_flushed_to_zero_is_told() -> None:
 
 
 def test_a_channel_that_is_a_small_share_is_told_by_its_slice() -> None:
-    expected = signal(1, 64, 3, 3)
+    expected = signal(1, 64, 2, 2)
     expected[:, 5] *= 1e-6
     actual = expected.copy()
     actual[:, 5] *= -1
-    assert "9 of 576 elements are off by more than 10% and pass only" in (
+    assert "4 of 256 elements are off by more than 10% and pass only" in (
         passing(actual, expected, DEFAULT).blind or ""
     )
 
@@ -54,6 +54,14 @@ def test_a_run_and_a_block_inside_a_large_output_are_told(where: Any) -> None:
     actual = expected.copy()
     actual[where] = 2e-6
     assert passing(actual, expected, DEFAULT).blind is not None
+
+
+def test_a_large_share_is_told_even_where_it_is_strewn() -> None:
+    expected = signal(500)
+    expected[::5] = 1e-6
+    actual = expected.copy()
+    actual[::5] = 0
+    assert "100 of 500 elements are off by more than 10%" in (passing(actual, expected, DEFAULT).blind or "")
 
 
 def test_the_tail_of_a_saturating_function_is_told() -> None:
@@ -154,5 +162,10 @@ def test_an_integer_output_whose_close_hides_it_is_told() -> None:
 
 
 def test_a_failing_output_is_not_called_blind() -> None:
-    one, other = np.array([0.0, 9.0], np.float32), np.array([1e-9, 1.0], np.float32)
-    assert compare({"o": one}, {"o": other}, Tolerance(Close(0.0, 1e-3))).outputs[0].blind is None
+    expected = np.append(np.full(20, 1e-9, np.float32), np.float32(1))
+    flushed = np.append(np.zeros(20, np.float32), np.float32(1))
+    rule = Close(0.0, 1e-3)
+    assert passing(flushed, expected, rule).blind is not None
+    flushed[-1] = 9
+    failing = compare({"o": flushed}, {"o": expected}, Tolerance(rule)).outputs[0]
+    assert (failing.passed, failing.blind) == (False, None)

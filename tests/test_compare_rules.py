@@ -58,6 +58,16 @@ def test_scaled_leaves_room_for_one_rounding_below_the_normal_range() -> None:
     assert not held([tiny], [0], Scaled(1), magnitudes=[np.array([0.0])]).passed
 
 
+def test_magnitudes_stay_with_their_elements_where_others_are_left_out() -> None:
+    terms, eps = np.array([1e6, 1e6, 1.0, 1e6]), float(np.finfo(np.float32).eps)
+    for shift, passed in ((0.5 * eps, True), (4 * eps, False)):
+        actual, expected = [np.nan, 5.0, 0.25 + shift, 7.0], [np.nan, 9.0, 0.25, 7.0]
+        mask = np.array([False, True, False, False])
+        output = held(actual, expected, Scaled(1), magnitudes=[terms], undefined=[mask])
+        assert output.passed == passed
+        assert output.worst == (2,)
+
+
 @pytest.mark.parametrize("magnitude", [np.inf, np.nan, -1.0])
 def test_scaled_excuses_nothing_by_a_senseless_magnitude(magnitude: float) -> None:
     assert not held([1.0], [2.0], Scaled(1e6), magnitudes=[np.array([magnitude])]).passed
@@ -126,6 +136,11 @@ def test_float64_differences_that_overflow_are_still_told_apart() -> None:
     assert (far.passed, far.max_abs, far.max_rel, far.least_rtol, far.least_atol) == (False, np.inf, 2.0, 2.0, np.inf)
     assert held([most], [-most], Close(2.0, 0.0), "float64").passed
     assert held([most, 1.0], [-most, 1.0], Close(2.0, 0.0), "float64").worst == (0,)
+    assert not held([1e308], [-0.9e308], Close(0.0, 1.5e308), "float64").passed
+    assert held([1e308], [-0.7e308], Close(0.0, 1.7e308), "float64").passed
+    terms = [np.array([1e308])]
+    assert held([1e308], [-1e308], Scaled(1.01e16), "float64", magnitudes=terms).passed
+    assert not held([1e308], [-1e308], Scaled(0.8e16), "float64", magnitudes=terms).passed
 
 
 @pytest.mark.parametrize(

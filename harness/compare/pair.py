@@ -58,7 +58,7 @@ class Pair:
     @cached_property
     def most_relative(self) -> float:
         """The largest ``relative``; 0 where there are no elements."""
-        return max(0.0, float(np.fmax.reduce(self.relative))) if self.relative.size else 0.0
+        return 0.0 if self.same else float(np.fmax.reduce(self.relative))
 
     @cached_property
     def same(self) -> bool:
