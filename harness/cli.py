@@ -135,8 +135,6 @@ def run(paths: tuple[str, ...], **options: Any) -> int:
     )
     outcome = carry_out(request, Progress())
     show(outcome.report, outcome.files)
-    for problem in outcome.problems:
-        click.echo(problem, err=True)
     return outcome.exit_code
 
 

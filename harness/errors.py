@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,22 +79,22 @@ class StageError(HarnessError):
     ``symptom`` is the contract's word for it.
     """
 
-    symptom: ClassVar[str] = "exception"
+    symptom: ClassVar[Literal["exception", "unsupported", "unavailable", "out-of-memory"]] = "exception"
 
 
 class Unsupported(StageError):
     """The exporter or the runtime does not do this, and says so."""
 
-    symptom: ClassVar[str] = "unsupported"
+    symptom = "unsupported"
 
 
 class Unavailable(StageError):
     """What the target needs is not on this machine; the message says what would bring it."""
 
-    symptom: ClassVar[str] = "unavailable"
+    symptom = "unavailable"
 
 
 class OutOfMemory(StageError):
     """The stage asked for more memory than the check may have."""
 
-    symptom: ClassVar[str] = "out-of-memory"
+    symptom = "out-of-memory"

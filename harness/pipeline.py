@@ -22,8 +22,11 @@ from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
 from harness.report.write import write
 from harness.result import Report, Result
+from harness.runtimes import Strict
 from harness.spec.discover import Specs, load
-from harness.spec.known_failures import load_known_failures
+from harness.spec.glob import matches
+from harness.spec.known_failures import KnownFailure, load_known_failures
+from harness.spec.target import Target
 from harness.spec.targets import load_target_sets
 from harness.verify.settings import Settings
 
@@ -56,7 +59,6 @@ class Outcome:
     report: Report
     files: tuple[Path, ...]
     exit_code: int
-    problems: tuple[str, ...] = ()
 
 
 class Watcher(Protocol):
@@ -84,7 +86,8 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     specs = load(request.paths, allow_import=request.allow_import)
     sets = load_target_sets(specs.root)
     targets = sets.select(request.targets)
-    known = load_known_failures(request.known_failures or specs.known_failures)
+    _check_options(targets)
+    known = _known(request, specs)
     work = plan(specs.cases, targets, request.keywords, request.shard)
     _require(request.require)
     results, interrupted = _carry_out(request, work, watcher)
@@ -96,11 +99,12 @@ def run(request: Request, watcher: Watcher) -> Outcome:
         all_targets=[str(target) for target in (*sets.all, *targets)],
         required=request.require,
     )
-    report = Report(describe(), verdict.results, _about(request, specs, began, interrupted))
+    about = _about(request, specs, began, interrupted) | {"complaints": list(verdict.complaints)}
+    report = Report(describe(), verdict.results, about)
     files = write(report, request.report_dir, request.formats)
     if not interrupted:
         (request.report_dir / JOURNAL).unlink(missing_ok=True)
-    return Outcome(report, tuple(files), INTERRUPTED if interrupted else verdict.exit_code, verdict.problems)
+    return Outcome(report, tuple(files), INTERRUPTED if interrupted else verdict.exit_code)
 
 
 def _carry_out(request: Request, work: Plan, watcher: Watcher) -> tuple[list[Result], bool]:
@@ -173,6 +177,28 @@ def _in_order(results: Sequence[Result], work: Plan) -> list[Result]:
         for at, (case, target) in enumerate((case, target) for case, targets in work.work for target in targets)
     }
     return sorted(results, key=lambda result: order[result.case, result.target])
+
+
+def _check_options(targets: Sequence[Target]) -> None:
+    """Raises :class:`UsageError` for an option's value that its runtime does not know, before anything runs."""
+    for target in targets:
+        runtime = plugins("runtimes")[target.runtime]
+        if isinstance(runtime, Strict):
+            runtime.check(target.options)
+
+
+def _known(request: Request, specs: Specs) -> tuple[KnownFailure, ...]:
+    """The known failures of these specs.
+
+    Where only some files of the list's folder are given, an entry may well speak of the others: it is left out, not
+    called stale.
+    """
+    path = request.known_failures or specs.known_failures
+    known = load_known_failures(path)
+    whole = path is not None and any(Path(given).resolve() == path.parent.resolve() for given in request.paths)
+    if whole or request.known_failures is not None:
+        return known
+    return tuple(entry for entry in known if any(matches(entry.cases, case.id) for case in specs.cases))
 
 
 def _require(runtimes: Sequence[str]) -> None:

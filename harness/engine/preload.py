@@ -21,7 +21,7 @@ from harness.registry import plugins  # noqa: E402
 torch.set_num_threads(1)
 warnings.simplefilter("always")
 for kind in ("layers", "exporters", "fixes", "runtimes"):
-    plugins(kind)  # type: ignore[arg-type]
+    plugins(kind)
 prepare()
 # What is loaded now lives as long as the worker: the collector need not walk torch's heap again.
 gc.collect()

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 
 from harness.blame.attribute import Scene, attribute, first_wrong
@@ -15,16 +14,16 @@ from harness.compare.distance import distances
 from harness.compare.verdict import Comparison, compare
 from harness.exporters import Artifact
 from harness.latency import quick
+from harness.model.calls import repeatable
 from harness.model.reference import Reference
 from harness.registry import plugins
 from harness.result import Blame, Finding, Result
-from harness.runtimes import Availability, Session
-from harness.runtimes import Differentiable
+from harness.runtimes import Availability, Differentiable, Session
 from harness.spec.target import Target
 from harness.verify.expectations import hold, hold_gradients
 from harness.verify.refusal import check_refusal
 from harness.verify.settings import Settings
-from harness.verify.stages import Clock, StageStopped
+from harness.verify.stages import Clock, StageStopped, message_of
 from harness.verify.trial import Trial
 
 Array = NDArray[Any]
@@ -48,7 +47,7 @@ def check(trial: Trial, target: Target, settings: Settings, clock: Clock) -> Res
 
 def _verified(trial: Trial, target: Target, settings: Settings, blank: Result, clock: Clock) -> Result:
     with clock.stage("build"):
-        subject, references, about_eager = trial.subject, trial.references, trial.about_eager
+        references, about_eager = trial.references, trial.about_eager
     with clock.stage("export"):
         artifact = trial.artifact(target)
     with clock.stage("load"):
@@ -68,17 +67,37 @@ def _verified(trial: Trial, target: Target, settings: Settings, blank: Result, c
                 return replace(result, status="failed", stage="load", symptom="placement", message=said)
         if result.status == "failed" and result.blame is None:
             at = first_wrong(verdict.comparisons)
-            scene = Scene(target, artifact, references[at], given[at], trial.tolerance(artifact.opset))
-            blame, evidence = attribute(scene)
+            blame, evidence = attribute(_scene(trial, target, artifact, references[at], given[at]))
             return replace(result, blame=blame, evidence=evidence)
         if settings.latency and result.status == "passed":
-            eager = _eager_call(subject.module, list(subject.inputs.values()))
-            timed = quick(session.bind(references[0].inputs), baseline=eager)
-            facts = {**session.facts(), "concurrent_workers": settings.concurrent}
-            return replace(result, latency={**timed.to_dict(), "load_s": clock.seconds["load"], **facts})
+            return _timed(result, trial, session, clock, settings)
         return result
     finally:
         session.close()
+
+
+def _scene(
+    trial: Trial, target: Target, artifact: Artifact, reference: Reference, answer: Mapping[str, Array]
+) -> Scene:
+    tolerance = trial.tolerance(artifact.opset)
+
+    def meets(other: Mapping[str, Array]) -> bool:
+        return all(found.passed for found in hold(trial.case, trial.subject, reference, other, tolerance))
+
+    return Scene(target, artifact, reference, answer, tolerance, meets)
+
+
+def _timed(result: Result, trial: Trial, session: Session, clock: Clock, settings: Settings) -> Result:
+    """``result`` with its latency; a runtime that answers but cannot be bound for timing is told in a note."""
+    inputs = trial.references[0].inputs
+    try:
+        eager, _ = repeatable(trial.subject.module, list(trial.subject.inputs.values()))
+        timed = quick(session.bind(inputs), baseline=eager)
+    except Exception as error:  # noqa: BLE001 - the verdict stands; why there is no figure is told
+        return replace(result, notes=(*result.notes, f"not timed: {message_of(error)}"))
+    facts = {**session.facts(), "concurrent_workers": settings.concurrent}
+    first = {"load_s": clock.seconds["load"], "first_run_s": clock.seconds["run"]}
+    return replace(result, latency={**timed.to_dict(), **first, **facts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +137,7 @@ def _judge(
     if (expect.gradient or expect.gradient_range) and isinstance(session, Differentiable):
         gradients = session.gradients(own.inputs)
         findings += hold_gradients(trial.case, trial.subject, own, answer, gradients)
-    known = () if own.oracle is None else distances(own.eager, answer, own.oracle)
+    known = () if own.oracle is None else distances(own.eager, answer, own.oracle, undefined=own.undefined)
     return _Verdict(comparisons, tuple(findings), tuple(known))
 
 
@@ -157,14 +176,6 @@ def _same_structure(eager: Mapping[str, Array], answer: Mapping[str, Array]) -> 
         return [f"{name} {values.dtype}{list(values.shape)}" for name, values in outputs.items()]
 
     return Finding("structure", form(eager) == form(answer), f"{form(answer)}, expected {form(eager)}")
-
-
-def _eager_call(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
-    def call() -> object:
-        with torch.no_grad():
-            return module(*inputs)
-
-    return call
 
 
 @cache

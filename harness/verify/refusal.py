@@ -19,8 +19,8 @@ from harness.verify.trial import Trial
 def check_refusal(trial: Trial, target: Target, blank: Result, clock: Clock) -> Result:
     """Pass where eager torch raises the text of ``expect.raises`` and the target refuses as well.
 
-    Until the model runs, the refusal is torch's own and must hold the same text; at run time on a runtime that is
-    not torch any refusal counts, and its words are kept. An answer is a mismatch.
+    Eager torch must refuse in the words of the spec. Exporters and runtimes have words of their own for the same
+    thing, so any exception of theirs counts, and what it says is kept as a finding. An answer is a mismatch.
     """
     case, text = trial.case, trial.case.expect.raises
     assert text is not None
@@ -43,11 +43,8 @@ def check_refusal(trial: Trial, target: Target, blank: Result, clock: Clock) -> 
     try:
         answer = _answer(trial, target, subject, clock)
     except StageStopped as stop:
-        if text in chain_text(stop.cause) or (stop.stage == "run" and not target.runtime.startswith("torch")):
-            refused = Finding("raises", True, f"{target.runtime} refuses at {stop.stage}: {stop.message}")
-            return replace(told, findings=(*told.findings, refused))
-        said = f"refused, but not with {text!r}: {stop.message}"
-        return replace(blank, status="error", stage=stop.stage, symptom=stop.symptom, message=said)
+        refused = Finding("raises", True, f"{target} refuses at {stop.stage}: {stop.message}")
+        return replace(told, findings=(*told.findings, refused))
     said = f"torch raises an error with {text!r}; {target.runtime} answered with {answer}"
     return replace(told, status="failed", stage="compare", symptom="mismatch", message=said, blame="exporter")
 

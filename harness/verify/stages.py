@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from harness.errors import HarnessError, StageError
 from harness.result import Stage, Symptom
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+OWN_FILES = re.compile(r"/\S*/(model\.(?:onnx|pt))")
 
 
 @dataclass
@@ -49,21 +52,29 @@ class Clock:
 def symptom_of(error: BaseException) -> Symptom:
     """The contract's word for ``error``."""
     if isinstance(error, StageError):
-        return error.symptom  # type: ignore[return-value]
+        return error.symptom
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY):
         return "out-of-memory"
-    return "exception"
+    # ONNX Runtime's own NotImplemented, and Python's: the one who raises says that it does not do this.
+    return "unsupported" if type(error).__name__ in {"NotImplemented", "NotImplementedError"} else "exception"
 
 
 def message_of(error: BaseException) -> str:
-    """``error`` in one line: its kind, unless it is one of harness's own, and the first line that says something."""
+    """``error`` in one line: its kind, unless it is one of harness's own, and the first line that says something.
+
+    Where an exporter of torch wraps what went wrong in advice, the cause speaks. Escape codes for colours and the
+    folders of harness's own files are left out, so that the same failure reads the same anywhere.
+    """
     if isinstance(error, SystemExit):
         return f"the code called exit({error.code})"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if type(error).__module__.startswith("torch.onnx") and error.__cause__ is not None:
+        return message_of(error.__cause__)
+    lines = [line.strip() for line in ESCAPES.sub("", str(error)).splitlines() if line.strip()]
     said = " ".join(lines[0].split()) if lines else "no message"
     if said.endswith(":") and len(lines) > 1:
         said += f" {lines[1]}"
+    said = OWN_FILES.sub(r"\1", said)
     return said if isinstance(error, HarnessError) else f"{type(error).__name__}: {said}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from harness.compare.strict import strict_ulp
 from harness.compare.verdict import compare
 from harness.errors import Unsupported
 from harness.exporters import Artifact
@@ -65,10 +66,9 @@ class Trial:
         return (*found, *(held for reference in self.references if (held := self._against_oracle(reference))))
 
     def tolerance(self, opset: int | None) -> Tolerance:
-        """What the outputs are held to; with ``strict_ulp``, that many ULP and nothing else."""
-        if self._strict_ulp is not None:
-            return Tolerance(Ulp(self._strict_ulp))
-        return tolerance_of(self.case, opset)
+        """What the outputs are held to; with ``strict_ulp``, to no more than that many ULP."""
+        own = tolerance_of(self.case, opset)
+        return own if self._strict_ulp is None else strict_ulp(own, self._strict_ulp)
 
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:
         """The case exported for ``target``, once for all that share the export; ``subject`` if not the trial's own."""
