@@ -85,7 +85,19 @@ class FactoryModel:
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
-Model = LayerModel | SequentialModel | GraphModel | FactoryModel
+@dataclass(frozen=True, slots=True)
+class FileModel:
+    """A model file that exists already, with folders of recorded inputs and outputs; nothing is built or exported.
+
+    ``stamp`` changes when one of the files does.
+    """
+
+    path: str
+    data_sets: tuple[str, ...]
+    stamp: str = ""
+
+
+Model = LayerModel | SequentialModel | GraphModel | FactoryModel | FileModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """Paths -> every case under them, with all that is wrong with them in one go.
 
-A directory is searched for ``*.yaml``, except ``targets.yaml`` and ``known-failures.yaml``, and is
-itself the root: ids are paths below it, and the two files are looked for in it. For a file, the
+A directory is searched for ``*.yaml``, except ``targets.yaml`` and ``known-failures.yaml``, and for
+recorded models (see :mod:`harness.spec.recorded`), and is itself the root: ids are paths below it,
+and the two files are looked for in it. A recorded model that is itself given is called by the name
+of its folder. For a file, the
 root is the nearest folder above it, its own first, that holds one of the two, not above the
 repository it is in (the folder with ``.git``); so a file's cases have the same ids, targets and
 known failures alone as in the whole. Where there is no such folder, the root is the file's own.
@@ -19,6 +21,7 @@ from harness.errors import Location, Problem, RequestError, SpecError, UsageErro
 from harness.spec.case import Case
 from harness.spec.expand import expand
 from harness.spec.read import read
+from harness.spec.recorded import MODEL, is_recorded, recorded_case
 
 TARGETS = "targets.yaml"
 KNOWN_FAILURES = "known-failures.yaml"
@@ -55,21 +58,29 @@ class Specs:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A spec and the folder that its ids are told from."""
+    """A spec, or the file of a recorded model, and the folder that its ids are told from."""
 
     file: Path
     root: Path
 
     @property
     def stem(self) -> str:
-        """What the ids of its cases begin with."""
+        """What the ids of a spec's cases begin with."""
         return Path(os.path.relpath(self.file, self.root)).with_suffix("").as_posix()
+
+    def cases(self, *, allow_import: bool) -> tuple[Case, ...]:
+        """The cases of the spec, or the one of the recorded model. Raises :class:`SpecError` with its problems."""
+        if self.file.name != MODEL:
+            return expand(read(self.file), self.stem, allow_import=allow_import)
+        below = Path(os.path.relpath(self.file.parent, self.root)).as_posix()
+        case_id = self.file.parent.resolve().name if below == "." else below
+        return (recorded_case(self.file.parent, case_id),)
 
 
 def load(paths: Sequence[Path | str], *, allow_import: bool = False) -> Specs:
-    """Every case of the specs that ``paths`` name, files or directories.
+    """Every case of the specs and recorded models that ``paths`` name, files or directories.
 
-    Raises :class:`RequestError` for a path that is not there or has no spec, :class:`UsageError`
+    Raises :class:`RequestError` for a path that is not there or has nothing to verify, :class:`UsageError`
     where two of them have targets or known failures of their own, and :class:`SpecError` with
     every problem of every file.
     """
@@ -97,7 +108,8 @@ def _find(path: Path) -> Iterator[_Found]:
     if is_directory:
         files = list(_search(path))
         if not files:
-            raise RequestError(f"{path}: no spec in this directory; a spec is a file called *.yaml")
+            right = f"a spec is a file called *.yaml, a recorded model a folder with {MODEL} and test_data_set_0"
+            raise RequestError(f"{path}: no spec in this directory, and no recorded model; {right}")
         yield from (_Found(file, path) for file in files)
     elif not exists:
         raise RequestError(f"{path}: no such file or directory; name a spec, or a directory of specs")
@@ -110,18 +122,20 @@ def _find(path: Path) -> Iterator[_Found]:
 
 
 def _search(folder: Path) -> Iterator[Path]:
-    """The specs below ``folder``, sorted. Links to directories are not followed: they may go in circles."""
+    """The specs and the files of recorded models below ``folder``, sorted.
+
+    Links to directories are not followed: they may go in circles.
+    """
 
     def refuse(error: OSError) -> None:
         said = (error.strerror or str(error)).lower()
         raise RequestError(f"{error.filename}: cannot be read: {said}; name a directory that can") from error
 
-    found = [
-        Path(parent) / name
-        for parent, folders, names in os.walk(folder, onerror=refuse)
-        for name in names
-        if name.endswith(".yaml") and name not in {TARGETS, KNOWN_FAILURES}
-    ]
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        specs = [name for name in names if name.endswith(".yaml") and name not in {TARGETS, KNOWN_FAILURES}]
+        recorded = [MODEL] if is_recorded(Path(parent), folders, names) else []
+        found += [Path(parent) / name for name in (*specs, *recorded)]
     yield from sorted(found)
 
 
@@ -149,7 +163,7 @@ def _cases(found: Iterable[_Found], *, allow_import: bool) -> tuple[Case, ...]:
     problems: list[Problem] = []
     for each in found:
         try:
-            listed = expand(read(each.file), each.stem, allow_import=allow_import)
+            listed = each.cases(allow_import=allow_import)
         except SpecError as error:
             problems += error.problems
             continue

@@ -106,7 +106,7 @@ def _objections(tree: ast.Expression) -> Iterator[tuple[str, str]]:
 
 def _objections_to(node: ast.AST) -> Iterator[tuple[str, str]]:
     if not isinstance(node, ALLOWED):
-        yield f"{type(node).__name__} is not allowed", "use arithmetic, comparisons, subscripts and known functions"
+        yield f"{type(node).__name__} is not allowed", "use arithmetic, comparisons, subscripts and functions"
     elif isinstance(node, ast.Constant):
         number = node.value is None or node.value is Ellipsis or isinstance(node.value, int | float)
         if not number:

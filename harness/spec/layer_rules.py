@@ -129,7 +129,11 @@ def _wrong_values(layer: str, args: Mapping[str, Any]) -> Iterator[tuple[str, st
     if "kernel_size" in args and any(number < 0 for number in _numbers(args.get("padding"))):
         yield "padding", f"{shown(args['padding'])} is negative", "at least 0"
     if layer.startswith(HALF_PADDED) and _is_over_padded(args):
-        yield "padding", f"{shown(args['padding'])} is more than half of the window", "at most half of kernel_size"
+        yield (
+            "padding",
+            f"{shown(args['padding'])} is more than half of kernel_size",
+            "at most half of it, rounded down",
+        )
     if args.get("divisor_override") == 0:
         yield "divisor_override", "0 divides nothing", "any other whole number, or null"
     if "Dropout" in layer and not 0 <= args.get("p", 0) <= 1:
@@ -142,13 +146,9 @@ def _wrong_values(layer: str, args: Mapping[str, Any]) -> Iterator[tuple[str, st
 
 
 def _is_over_padded(args: Mapping[str, Any]) -> bool:
-    """Pools refuse padding that exceeds half of the window, dilation counted."""
-    kernels, paddings = _numbers(args.get("kernel_size")), _numbers(args.get("padding"))
-    dilations = _numbers(args.get("dilation", 1))
-    if not (kernels and paddings and dilations):
-        return False
-    sizes = zip(*(_spread(each) for each in (kernels, paddings, dilations)), strict=False)
-    return any(padding > (dilation * (kernel - 1) + 1) // 2 for kernel, padding, dilation in sizes)
+    """Pools refuse padding beyond half of ``kernel_size``; they do not count dilation."""
+    kernels, paddings = (_spread(_numbers(args.get(name))) for name in ("kernel_size", "padding"))
+    return any(padding > kernel // 2 for kernel, padding in zip(kernels, paddings, strict=False))
 
 
 def _spread(numbers: list[int]) -> list[int]:

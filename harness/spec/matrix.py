@@ -86,7 +86,9 @@ def _check(axes: Sequence[Axis], case: Node, where: Location) -> None:
 def _axis_problems(axis: Axis, axes: Sequence[Axis], case: Node) -> Iterator[Problem]:
     known = [field.alias or name for name, field in Case.model_fields.items() if name not in NOT_IN_A_MATRIX]
     first = str(axis.path[0])
-    if first not in known:
+    if first in NOT_IN_A_MATRIX:
+        yield Problem(axis.where, f"{axis.name}: a matrix cannot set it", "it is one case's own")
+    elif first not in known:
         yield Problem(axis.where, f"{axis.name}: a case has no {first}", suggestion(first, known, "correct the path"))
     inputs = case.child("inputs")
     labels = inputs.entries if inputs is not None else {}

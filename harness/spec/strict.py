@@ -80,7 +80,7 @@ def _problem(detail: ErrorDetails, node: Node) -> Problem:
     if kind == "absent":
         key, _, _ = context["example"].partition(":")
         return Problem(node.place(path[:-1]), f"{key} is missing", f"add `{context['example']}`")
-    of_key = kind == UNKNOWN_KEY or path[-1:] == ("[key]",)
+    of_key = kind in {UNKNOWN_KEY, "invalid_key"} or path[-1:] == ("[key]",)
     named = [part for part in path if isinstance(part, str) and part != "[key]"]
     name = str(path[-1]) if kind == UNKNOWN_KEY else named[-1] if named else ""
     wrong, right = _words(kind, detail["input"], context, detail["msg"])
@@ -133,5 +133,6 @@ WORDS: Mapping[str, Callable[[Any, Mapping[str, Any]], tuple[str, str]]] = {
         f"at most {context['max_length']}",
     ),
     "string_too_short": lambda _, __: ("is empty", "say it in words"),
+    "invalid_key": lambda value, _: (f"{shown(value)} is not a word", "keys are words here"),
     "finite_number": lambda value, _: (f"{shown(value)} is not finite", "write a finite number"),
 }
