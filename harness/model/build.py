@@ -18,6 +18,7 @@ from harness.model.wiring import bind, parameter_of, wire
 from harness.spec.case import (
     Case,
     FactoryModel,
+    FileModel,
     GraphModel,
     LayerModel,
     Model,
@@ -106,3 +107,5 @@ def _wired(model: Model, labels: Sequence[str]) -> nn.Module:
             return wire(model, labels)
         case FactoryModel():
             return call_factory(model)
+        case FileModel():
+            raise UsageError(f"{model.path}: a model file cannot be built; it is verified as it is")

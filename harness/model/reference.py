@@ -17,7 +17,7 @@ from harness.model.build import answers
 from harness.model.layers import arguments
 from harness.model.subject import Subject
 from harness.model.tensors import to_numpy
-from harness.spec.case import Case, FactoryModel, GraphModel, LayerModel, SequentialModel
+from harness.spec.case import Case, FactoryModel, FileModel, GraphModel, LayerModel, SequentialModel
 from harness.spec.tolerance import Tolerance
 
 Array = NDArray[Any]
@@ -91,7 +91,7 @@ def tolerance_of(case: Case, opset: int | None) -> Tolerance:
         case GraphModel(nodes):
             parts = [(node.layer.layer, arguments(node.layer)) for node in nodes]
             default = composite_tolerance(parts, case.dtype, opset)
-        case FactoryModel():
+        case FactoryModel() | FileModel():
             default = default_tolerance(None, {}, case.dtype, opset)
     if case.tolerance.rule is not None:
         return Tolerance(case.tolerance.rule, case.tolerance.by_output)

@@ -25,6 +25,7 @@ from harness.spec.recorded import MODEL, is_recorded, recorded_case
 
 TARGETS = "targets.yaml"
 KNOWN_FAILURES = "known-failures.yaml"
+MODEL_SUFFIX = ".onnx"
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Specs:
         if self.known_failures is None:
             return asked
         root = self.known_failures.parent
-        given = {file.resolve() for file in self.files}
-        rest = [_Found(file, root) for file in _search(root) if file.resolve() not in given]
+        given = {_Found(file, root).itself for file in self.files}
+        rest = [each for each in (_Found(file, root) for file in _search(root)) if each.itself not in given]
         return asked + tuple(case.id for case in _cases(rest, allow_import=True))
 
 
@@ -62,6 +63,11 @@ class _Found:
 
     file: Path
     root: Path
+
+    @property
+    def itself(self) -> Path:
+        """What makes it one thing under two names; a model with other data beside it is another."""
+        return self.file.parent.resolve() / MODEL if self.file.name == MODEL else self.file.resolve()
 
     @property
     def stem(self) -> str:
@@ -87,7 +93,7 @@ def load(paths: Sequence[Path | str], *, allow_import: bool = False) -> Specs:
     found: dict[Path, _Found] = {}
     for path in map(Path, paths):
         for each in _find(path):
-            found.setdefault(each.file.resolve(), each)
+            found.setdefault(each.itself, each)
     if not found:
         raise RequestError("nothing to verify; name a spec, or a directory of specs")
     roots = tuple(dict.fromkeys(each.root for each in found.values()))
@@ -115,10 +121,21 @@ def _find(path: Path) -> Iterator[_Found]:
         raise RequestError(f"{path}: no such file or directory; name a spec, or a directory of specs")
     elif not is_file:
         raise RequestError(f"{path}: not a file; name a spec, or a directory of specs")
+    elif path.suffix == MODEL_SUFFIX:
+        yield _Found(_with_data(path), path.parent)
     elif path.name in {TARGETS, KNOWN_FAILURES}:
         raise RequestError(f"{path}: not a spec; name the directory that it stands in")
     else:
         yield _Found(path, _root_of(path))
+
+
+def _with_data(model: Path) -> Path:
+    """A model file that was itself given. Raises :class:`RequestError` where nothing is recorded beside it."""
+    beside = [one.name for one in model.parent.iterdir() if one.is_dir()]
+    if model.name != MODEL or not is_recorded(model.parent, beside, [MODEL]):
+        right = f"put it in a folder as {MODEL}, with test_data_set_0 beside it, and name the folder"
+        raise RequestError(f"{model}: a model alone has nothing to be compared with; {right}")
+    return model
 
 
 def _search(folder: Path) -> Iterator[Path]:
