@@ -189,6 +189,45 @@ def schema() -> int:
     return 0
 
 
+@cli.command()
+@click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPORT.json...")
+@click.option("--report-dir", type=click.Path(path_type=Path), default="reports/latest", show_default=True)
+@click.option("--format", "formats", type=WordList(), default="json,md", show_default=True)
+def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...]) -> int:
+    """Join the reports of the shards of a run, or of several machines, into one; exits as the whole run would have."""
+    from harness.gate import exit_code
+    from harness.report.json_report import read_report
+    from harness.report.merge import merge as joined
+    from harness.report.terminal import show
+    from harness.report.write import write
+
+    whole = joined([(path, read_report(path)) for path in reports])
+    show(whole, write(whole, report_dir, formats))
+    return exit_code(whole.results)
+
+
+@cli.command()
+def doctor() -> int:
+    """Show the runtimes of this machine: what is here, and what would bring each of the others."""
+    from tabulate import tabulate
+
+    from harness.environment import versions
+    from harness.registry import plugins
+
+    rows = []
+    for name, runtime in plugins("runtimes").items():
+        found = runtime.availability()
+        rows.append((name, "present" if found.present else "absent", found.missing or found.detail, found.bring or ""))
+    rows.sort(key=lambda row: (row[1] != "present", row[0]))
+    click.echo(
+        tabulate(
+            rows, headers=("runtime", "", "what is there", "what would bring it"), maxcolwidths=[None, None, 60, 60]
+        )
+    )
+    click.echo("\n" + tabulate(versions().items(), headers=("package", "version")))
+    return 0 if any(row[1] == "present" for row in rows) else 3
+
+
 def cache_folder() -> Path:
     """Where exported files are kept between runs: ``HARNESS_CACHE``, else the user's cache folder."""
     import os

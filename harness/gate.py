@@ -79,7 +79,7 @@ def judge(
         results=final,
         problems=tuple(sorted(set(problems))),
         complaints=(*map(str, sorted(set(problems))), *missing),
-        exit_code=_exit_code(final, problems, missing),
+        exit_code=exit_code(final, problems, missing),
     )
 
 
@@ -155,7 +155,8 @@ def _runtime(target: str) -> str:
     return target.partition("/")[2].partition("?")[0]
 
 
-def _exit_code(results: Sequence[Result], problems: Sequence[Problem], missing: Sequence[str]) -> int:
+def exit_code(results: Sequence[Result], problems: Sequence[Problem] = (), missing: Sequence[str] = ()) -> int:
+    """The exit code of a run whose ``results`` are judged, by the second table above."""
     statuses = {one.status for one in results}
     if problems or not statuses:
         return 2

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from math import prod
 
 from harness.errors import UsageError
-from harness.spec.case import Case
+from harness.spec.case import Case, GraphModel, Model, SequentialModel
+from harness.spec.glob import matches
 from harness.spec.target import Target
+
+# Elements of input that take about as long, over all stages, as exporting and checking one small layer.
+A_LAYERS_WORTH = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +55,40 @@ def plan(cases: Sequence[Case], targets: Sequence[Target], keywords: Sequence[st
     if not asked:
         raise UsageError(f"-k {' '.join(keywords)}: names none of {len(cases)} cases; harness list shows them")
     if shard is not None:
-        asked = [case for at, case in enumerate(asked) if at % shard.count == shard.index - 1]
+        asked = _share(asked, shard)
         if not asked:
             raise UsageError(f"--shard {shard.index}/{shard.count}: holds no case; use fewer shards")
     return Plan(tuple((case, tuple(targets)) for case in asked))
 
 
+def _share(cases: Sequence[Case], shard: Shard) -> list[Case]:
+    """This shard's share, by cost: the dearest case first, each to the shard that has the least to do so far."""
+    loads = [(0.0, index) for index in range(1, shard.count + 1)]
+    mine: set[str] = set()
+    for case in sorted(cases, key=lambda case: (-_cost(case), case.id)):
+        load, index = heapq.heappop(loads)
+        heapq.heappush(loads, (load + _cost(case), index))
+        if index == shard.index:
+            mine.add(case.id)
+    return [case for case in cases if case.id in mine]
+
+
+def _cost(case: Case) -> float:
+    """What a case takes, in units of one small layer: each layer is exported, and each set of inputs is run."""
+    elements = sum(prod(spec.shape) for spec in case.inputs)
+    return _layers(case.model.model) + (1 + len(case.also)) * elements / A_LAYERS_WORTH
+
+
+def _layers(model: Model) -> int:
+    match model:
+        case SequentialModel(steps):
+            return len(steps)
+        case GraphModel(nodes):
+            return len(nodes)
+        case _:
+            return 1
+
+
 def _named(case_id: str, keywords: Sequence[str]) -> bool:
     """True where a keyword is part of the id, or a glob over all of it; ``[`` and ``]`` stand for themselves."""
-    globs = (keyword.replace("[", "[[]") for keyword in keywords)
-    return (
-        not keywords or any(keyword in case_id for keyword in keywords) or any(fnmatchcase(case_id, g) for g in globs)
-    )
+    return not keywords or any(keyword in case_id or matches(keyword, case_id) for keyword in keywords)

@@ -1,0 +1,58 @@
+"""Joins the reports of the shards of one run, or of several machines, into one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Location, Problem, SpecError
+from harness.result import Report, Result
+
+# What tells two machines apart; load and free memory change from hour to hour on one.
+MACHINE = ("cpu", "board", "gpus", "packages", "os", "python")
+
+
+def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
+    """One report with every result once, in the order given.
+
+    Raises :class:`SpecError` for a check that two reports hold: which of them would be right?
+    """
+    first: dict[tuple[str, str], Path] = {}
+    problems: list[Problem] = []
+    results: list[Result] = []
+    for path, report in reports:
+        for result in report.results:
+            check = (result.case, result.target)
+            if check in first:
+                wrong = f"{result.case} on {result.target} is in {first[check]} as well"
+                problems.append(Problem(Location(str(path)), wrong, "merge each check once"))
+            first.setdefault(check, path)
+            results.append(result)
+    if problems:
+        raise SpecError(problems)
+    return Report(_environment(reports), tuple(results), _run(reports))
+
+
+def _environment(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
+    """The one environment, or all of them where the reports come from different machines."""
+    environments = [report.environment for _, report in reports]
+    telling = [{key: environment.get(key) for key in MACHINE} for environment in environments]
+    if all(one == telling[0] for one in telling):
+        return environments[0]
+    return {
+        **environments[0],
+        "also": [one for one, told in zip(environments, telling, strict=True) if told != telling[0]],
+    }
+
+
+def _run(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
+    runs = [report.run for _, report in reports]
+    return {
+        **runs[0],
+        "shard": None,
+        "merged": [str(path) for path, _ in reports],
+        "seconds": round(sum(float(run.get("seconds", 0.0)) for run in runs), 2),
+        "interrupted": any(run.get("interrupted") for run in runs),
+        "complaints": list(dict.fromkeys(line for run in runs for line in run.get("complaints", ()))),
+    }
