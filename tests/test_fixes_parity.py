@@ -12,13 +12,19 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
+from scipy.stats import kstest, uniform
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.dlpack import from_dlpack
 
-from tests.exporting import eager, export, parted, subject
+from tests.exporting import answers, eager, export, parted, subject
 
-pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg", "ignore::torch.jit.TracerWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:::torch",
+    "ignore:::copyreg",
+    "ignore::torch.jit.TracerWarning",
+    "ignore:Exporting a model while it is in training",
+)
 
 TORCHSCRIPT, DYNAMO = "onnx-torchscript@17", "onnx-dynamo@23"
 ALL = ("trace", "script", TORCHSCRIPT, "onnx-dynamo@18")
@@ -182,6 +188,23 @@ def test_bfloat16_runs_and_agrees(module: nn.Module, shape: tuple[int, ...], tmp
     (right,) = eager(given.module, [x])
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, right)
+
+
+@pytest.mark.parametrize("target", [("onnx-torchscript", 17), ("onnx-dynamo", 18), ("onnx-dynamo", 23)])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_rrelu_in_training_draws_uniform_slopes_anew(target: tuple[str, int], inplace: bool, tmp_path: Path) -> None:
+    x = -torch.ones(40, 100)
+    x[:, 50:] = 3.0
+    given = subject(nn.RReLU(0.2, 0.6, inplace=inplace), [x], train=True)
+    artifact = export(given, target[0], tmp_path / "m.onnx", target[1], fixes=True)
+    (first,), (second,) = answers(artifact, [x]), answers(artifact, [x])
+    slopes = -first[:, :50].ravel()
+    assert (first[:, 50:] == 3.0).all()
+    assert not (first == second).all()
+    assert slopes.min() >= 0.2
+    assert slopes.max() <= 0.6
+    assert len(set(slopes.tolist())) > 1900
+    assert kstest(slopes, uniform(0.2, 0.4).cdf).pvalue > 1e-6
 
 
 OPEN = {2: "height", 3: "width", 0: "batch"}
