@@ -145,10 +145,9 @@ def check(paths: tuple[str, ...], allow_import: bool) -> int:
     """Validate specs, targets and known failures; answers at once, without torch."""
     from harness.spec.discover import load
     from harness.spec.known_failures import load_known_failures
-    from harness.spec.targets import load_target_sets
 
     specs = load(paths, allow_import=allow_import)
-    sets = load_target_sets(specs.root)
+    sets = specs.target_sets
     known = load_known_failures(specs.known_failures)
     counted = f"{len(specs.cases)} cases in {len(specs.files)} files, {len(sets.all)} targets"
     click.echo(f"{counted}, {len(known)} known failures: all valid")
@@ -166,10 +165,9 @@ def list_(
     """List the cases and the targets that a run would take them to."""
     from harness.plan import plan
     from harness.spec.discover import load
-    from harness.spec.targets import load_target_sets
 
     specs = load(paths, allow_import=allow_import)
-    chosen = load_target_sets(specs.root).select(_flat(targets) or ("default",))
+    chosen = specs.target_sets.select(_flat(targets) or ("default",))
     work = plan(specs.cases, chosen, keywords, None)
     for case, _ in work.work:
         click.echo(f"{case.id}  {case.about}".rstrip())

@@ -27,7 +27,6 @@ from harness.spec.discover import Specs, load
 from harness.spec.glob import matches
 from harness.spec.known_failures import KnownFailure, load_known_failures
 from harness.spec.target import Target
-from harness.spec.targets import load_target_sets
 from harness.verify.settings import Settings
 
 JOURNAL = "journal.jsonl"
@@ -84,7 +83,7 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     """
     began = time.time()
     specs = load(request.paths, allow_import=request.allow_import)
-    sets = load_target_sets(specs.root)
+    sets = specs.target_sets
     targets = sets.select(request.targets)
     _check_options(targets)
     known = _known(request, specs)

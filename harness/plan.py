@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from math import prod
 
 from harness.errors import UsageError
-from harness.spec.case import Case, GraphModel, Model, SequentialModel
+from harness.spec.case import Case, FileModel, GraphModel, Model, SequentialModel
 from harness.spec.glob import matches
-from harness.spec.target import Target
+from harness.spec.target import FILE, Target
 
 # Elements of input that take about as long, over all stages, as exporting and checking one small layer.
 A_LAYERS_WORTH = 1e6
@@ -47,7 +47,8 @@ class Plan:
 def plan(cases: Sequence[Case], targets: Sequence[Target], keywords: Sequence[str], shard: Shard | None) -> Plan:
     """Every case that any of ``keywords`` names, on every target, or this shard's share of them.
 
-    Raises :class:`UsageError` where nothing is left: a run that verifies nothing must not look like a pass.
+    Raises :class:`UsageError` where nothing is left, or no target fits a case: a run that verifies nothing must not
+    look like a pass.
     """
     if not targets:
         raise UsageError("no target is named; name one with --targets, or a set in targets.yaml")
@@ -58,7 +59,18 @@ def plan(cases: Sequence[Case], targets: Sequence[Target], keywords: Sequence[st
         asked = _share(asked, shard)
         if not asked:
             raise UsageError(f"--shard {shard.index}/{shard.count}: holds no case; use fewer shards")
-    return Plan(tuple((case, tuple(targets)) for case in asked))
+    return Plan(tuple((case, _fitting(case, targets)) for case in asked))
+
+
+def _fitting(case: Case, targets: Sequence[Target]) -> tuple[Target, ...]:
+    """Those of ``targets`` that can be asked of ``case``: a model file is not exported, and nothing else is a file."""
+    is_file = isinstance(case.model.model, FileModel)
+    fitting = tuple(target for target in targets if (target.exporter == FILE) == is_file)
+    if not fitting:
+        asked = ", ".join(map(str, targets))
+        kind, right = ("a model file", f"{FILE}/ort-cpu") if is_file else ("a spec's case", "trace/torch-cpu")
+        raise UsageError(f"--targets {asked}: none of them takes {case.id}, which is {kind}; add one such as {right}")
+    return fitting
 
 
 def _share(cases: Sequence[Case], shard: Shard) -> list[Case]:

@@ -18,10 +18,11 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.errors import Location, Problem, RequestError, SpecError, UsageError
-from harness.spec.case import Case
+from harness.spec.case import Case, FileModel
 from harness.spec.expand import expand
 from harness.spec.read import read
 from harness.spec.recorded import MODEL, is_recorded, recorded_case
+from harness.spec.targets import TargetSets, load_target_sets
 
 TARGETS = "targets.yaml"
 KNOWN_FAILURES = "known-failures.yaml"
@@ -41,6 +42,12 @@ class Specs:
     root: Path
     known_failures: Path | None
     allow_import: bool = False
+
+    @property
+    def target_sets(self) -> TargetSets:
+        """The sets of targets that these cases can be taken to. Raises :class:`SpecError` where their file is wrong."""
+        recorded = [isinstance(case.model.model, FileModel) for case in self.cases]
+        return load_target_sets(self.root, exported=not all(recorded), recorded=any(recorded))
 
     @cached_property
     def ids_known_of(self) -> tuple[str, ...]:

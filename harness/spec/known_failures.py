@@ -107,7 +107,13 @@ def _when(value: Any) -> Any:
     return value
 
 
-Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+def _said(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
+        raise objection("is blank", "say it in words")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_said)]
 
 
 class _Entry(Strict):

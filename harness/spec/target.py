@@ -1,12 +1,15 @@
 """A target: an exporter, its opset, and a runtime with its options.
 
-Written ``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]``.
+Written ``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]``, or ``file/RUNTIME[?...]`` for a recorded model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+FILE = "file"
+"""The first word of a target for a model that exists already as a file: nobody exports it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from pydantic import RootModel
 
 from harness.errors import Location, Problem, SpecError, UsageError
 from harness.registry import plugins
+from harness.spec.file_targets import ORDINARY, every_file_target, file_targets
 from harness.spec.glob import matches
 from harness.spec.nearest import suggestion
 from harness.spec.node import Node
 from harness.spec.read import read
 from harness.spec.strict import validated
-from harness.spec.target import Target
+from harness.spec.target import FILE, Target
 
 FORM = "EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"
 TARGET = re.compile(
@@ -57,14 +58,16 @@ def _target(text: str) -> Target:
         raise UsageError(f"{text}: not a target; write {FORM}")
     exporters, runtimes = plugins("exporters"), plugins("runtimes")
     name, runs = parts["exporter"], parts["runtime"]
-    for word, known, kind in ((name, exporters, "exporter"), (runs, runtimes, "runtime")):
+    for word, known, kind in ((name, [*exporters, FILE], "exporter"), (runs, [*runtimes], "runtime")):
         if word not in known:
             raise UsageError(f"{text}: no {kind} {word}; {suggestion(word, known, f'one of {_listed(known)}')}")
-    makes, takes = exporters[name].makes, runtimes[runs].takes
+    makes, takes = "onnx" if name == FILE else exporters[name].makes, runtimes[runs].takes
     if makes != takes:
         fitting = _listed(each for each, runtime in runtimes.items() if runtime.takes == makes)
         wrong = f"{name} makes {FORMATS[makes]}, {runs} runs {FORMATS[takes]}"
         raise UsageError(f"{text}: {wrong}; with {name} use one of {fitting}")
+    if name == FILE and (parts["opset"] is not None or parts["fixes"] is not None):
+        raise UsageError(f"{text}: a file is verified as it is; write {FILE}/{runs}")
     if parts["fixes"] not in {None, "+fixes"}:
         raise UsageError(f"{text}: {parts['fixes']} is not known; the only one is +fixes")
     return Target(
@@ -103,50 +106,75 @@ def _options(text: str, runtime: str, known: Mapping[str, str], written: str | N
 
 @dataclass(frozen=True, slots=True)
 class TargetSets:
-    """Sets of targets by name."""
+    """Sets of targets by name; ``exported`` and ``recorded`` say what they are for: cases of specs, recorded models."""
 
     sets: Mapping[str, tuple[Target, ...]]
+    exported: bool = True
+    recorded: bool = False
 
     @property
     def all(self) -> tuple[Target, ...]:
-        """Every target that a set names, once."""
+        """Every target that a set names, once; with recorded models, every one that a file can be taken to as well."""
+        return (*self._written, *every_file_target()) if self.recorded else self._written
+
+    @property
+    def _written(self) -> tuple[Target, ...]:
         return _once(target for targets in self.sets.values() for target in targets)
 
     def select(self, words: Sequence[str] = (DEFAULT,)) -> tuple[Target, ...]:
         """The targets that ``words`` name, each once, in order; the default set where there are no words.
 
         A word, or each part of a comma list, is the name of a set, a target, or with ``*`` a glob over the
-        targets of all sets: over the whole target where it has a ``/``, else over the runtime.
+        targets of all sets: over the whole target where it has a ``/``, else over the runtime. For recorded models
+        it may be a runtime too, and a glob goes over all runtimes.
         Raises :class:`UsageError` for a word that names nothing.
         """
         parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
         return _once(target for part in parts or [DEFAULT] for target in self._named(part))
 
     def _named(self, word: str) -> Iterator[Target]:
+        for_files = self._for_files(word) if self.recorded else ()
+        if self.exported or not for_files:
+            try:
+                yield from self._of_sets(word)
+            except UsageError:
+                if not for_files:
+                    raise
+        yield from for_files
+
+    def _for_files(self, word: str) -> tuple[Target, ...]:
+        if word not in self.sets:
+            return file_targets(word)
+        written = tuple(target for target in self.sets[word] if target.exporter == FILE)
+        return written or ((ORDINARY,) if word == DEFAULT else ())
+
+    def _of_sets(self, word: str) -> Iterator[Target]:
         if word in self.sets:
             yield from self.sets[word]
         elif "*" in word:
-            found = [target for target in self.all if matches(word, str(target) if "/" in word else target.runtime)]
+            found = [
+                target for target in self._written if matches(word, str(target) if "/" in word else target.runtime)
+            ]
             if not found:
-                raise UsageError(f"{word}: no target matches; there are {_listed(map(str, self.all))}")
+                raise UsageError(f"{word}: no target matches; there are {_listed(map(str, self._written))}")
             yield from found
         elif "/" in word:
             yield parse_target(word)
         else:
-            known = [*self.sets, *map(str, self.all)]
+            known = [*self.sets, *map(str, self._written)]
             right = suggestion(word, known, f"one of the sets {_listed(self.sets)}, or a target {FORM}")
             raise UsageError(f"{word}: no set of targets is called so; {right}")
 
 
-def load_target_sets(root: Path | str) -> TargetSets:
-    """The sets of ``targets.yaml`` in ``root``, over the built-in ``default``.
+def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool = False) -> TargetSets:
+    """The sets of ``targets.yaml`` in ``root``, over the built-in ``default``; for what, as :class:`TargetSets` says.
 
     Raises :class:`SpecError` with every problem of the file.
     """
     path = Path(root) / "targets.yaml"
     built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN.items()}
     if not path.is_file():
-        return TargetSets(built_in)
+        return TargetSets(built_in, exported, recorded)
     tree = read(path)
     written = validated(_Sets, tree).root
     sets: dict[str, tuple[Target, ...]] = {}
@@ -164,7 +192,7 @@ def load_target_sets(root: Path | str) -> TargetSets:
         sets[name] = tuple(targets)
     if problems:
         raise SpecError(problems)
-    return TargetSets({**built_in, **sets})
+    return TargetSets({**built_in, **sets}, exported, recorded)
 
 
 class _Sets(RootModel[dict[str, list[str]]]):
