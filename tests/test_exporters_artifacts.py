@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
 from harness.exporters._onnx_file import written
+from harness.exporters._opsets import default_opset
 from harness.model.subject import Subject
 from harness.registry import plugins
 from tests.exporting import answers, difference, eager, export, subject
@@ -193,3 +194,13 @@ def test_training_mode_stock_evaluates_and_says_so_fixes_keep_it(tmp_path: Path)
     assert "Dropout" in kinds[1]
     (drawn,) = answers(fixed, [torch.full((64,), -1.0)])
     assert -1 / 3 <= drawn.min() < drawn.max() <= -1 / 8
+
+
+def test_without_an_opset_the_stacks_own_default_is_written_fixes_or_not(tmp_path: Path) -> None:
+    given = subject(nn.AvgPool2d(2, divisor_override=3), [torch.ones(1, 1, 4, 4)])
+    reached = {
+        export(given, exporter, tmp_path / "m.onnx", fixes=fixes).opset
+        for exporter in ("onnx-torchscript", "onnx-dynamo")
+        for fixes in (False, True)
+    }
+    assert reached == {default_opset()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # What torch 2.6 to 2.13 say; used where a release keeps its bounds elsewhere.
-_LOWEST, _HIGHEST_TORCHSCRIPT = 7, 20
+_LOWEST, _HIGHEST_TORCHSCRIPT, _DEFAULT = 7, 20, 18
 
 
 def torchscript_opsets() -> range:
@@ -14,6 +14,15 @@ def torchscript_opsets() -> range:
         return range(_constants.ONNX_MIN_OPSET, _constants.ONNX_MAX_OPSET + 1)
     except (ImportError, AttributeError):
         return range(_LOWEST, _HIGHEST_TORCHSCRIPT + 1)
+
+
+def default_opset() -> int:
+    """What ``torch.onnx.export`` writes where no opset is asked for."""
+    try:
+        from torch.onnx import _constants
+    except ImportError:
+        return _DEFAULT
+    return int(getattr(_constants, "ONNX_DEFAULT_OPSET", _DEFAULT))
 
 
 def dynamo_opsets() -> range:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
 from harness.exporters._onnx_file import written
-from harness.exporters._opsets import torchscript_opsets
+from harness.exporters._opsets import default_opset, torchscript_opsets
 from harness.exporters._refusals import refusals_named
 
 if TYPE_CHECKING:
@@ -65,11 +65,9 @@ class OnnxTorchScript:
 
 
 def _symbolics(opset: int | None) -> AbstractContextManager[None]:
-    from torch.onnx import _constants
-
     from harness.fixes import LOWEST_OPSET, torchscript_symbolics
 
-    opset = opset or _constants.ONNX_DEFAULT_OPSET
+    opset = opset or default_opset()
     if opset < LOWEST_OPSET:
         raise Unsupported(
             f"the corrected lowerings cannot be written at opset {opset}; ask for @{LOWEST_OPSET} or above"
