@@ -74,7 +74,9 @@ class _Found:
     @property
     def itself(self) -> Path:
         """What makes it one thing under two names; a model with other data beside it is another."""
-        return self.file.parent.resolve() / MODEL if self.file.name == MODEL else self.file.resolve()
+        is_model = self.file.name == MODEL
+        # Not Path.resolve, which raises where a link leads to itself; reading the file says so with its place.
+        return Path(os.path.realpath(self.file.parent), MODEL) if is_model else Path(os.path.realpath(self.file))
 
     @property
     def stem(self) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, JsonValue, PlainValidator, WithJsonSchema
 
 from harness.spec.case import CaseTolerance, Fill
 from harness.spec.compact import shown
@@ -47,7 +47,7 @@ def _is_one_shape(value: Any) -> bool:
     return isinstance(value, list) and not any(isinstance(each, list) for each in value)
 
 
-_LABEL_SCHEMA = {"type": "string", "pattern": f"^{LABEL.pattern}$"}
+LABEL_SCHEMA: dict[str, JsonValue] = {"type": "string", "pattern": f"^{LABEL.pattern}$"}
 _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 16}
 
 DType = Literal["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]
@@ -60,7 +60,7 @@ Labels = Annotated[
     list[Label],
     Field(min_length=1),
     either(lambda value: isinstance(value, str), lambda word: [word]),
-    WithJsonSchema({"anyOf": [_LABEL_SCHEMA, {"type": "array", "items": _LABEL_SCHEMA, "minItems": 1}]}),
+    WithJsonSchema({"anyOf": [LABEL_SCHEMA, {"type": "array", "items": LABEL_SCHEMA, "minItems": 1}]}),
 ]
 
 Shape = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=16)]

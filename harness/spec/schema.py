@@ -12,6 +12,7 @@ from pydantic import Field, WithJsonSchema
 
 from harness.spec.case import Layout, Mode
 from harness.spec.parts import (
+    LABEL_SCHEMA,
     ONLY,
     CaseName,
     DType,
@@ -117,7 +118,7 @@ class Defaults(ModelArguments):
 
     elsewhere = dict.fromkeys(ModelKeys.model_fields, "a model stands beside `defaults:`, or in a case")
 
-    inputs: dict[Label, Input] = Field(default_factory=dict)
+    inputs: dict[Label, Input] = Field(default_factory=dict, json_schema_extra={"propertyNames": LABEL_SCHEMA})
     mode: Mode = "eval"
     dtype: FloatingDType = "float32"
     expect: Expect = Expect()

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import Location, SpecError, UsageError
+from harness.registry import plugins
+from harness.spec.glob import matches
+from harness.spec.target import Target
+from harness.spec.targets import BUILT_IN, load_target_sets, parse_target
+
+WRITTEN = [
+    ("trace/torch-cpu", Target("trace", "torch-cpu")),
+    ("onnx-dynamo@23+fixes/ort-cpu", Target("onnx-dynamo", "ort-cpu", opset=23, fixes=True)),
+    ("onnx-dynamo/ort-cpu", Target("onnx-dynamo", "ort-cpu")),
+    ("script+fixes/torch-cpu", Target("script", "torch-cpu", fixes=True)),
+]
+
+
+@pytest.mark.parametrize(("text", "target"), WRITTEN)
+def test_targets_are_read_and_written_alike(text: str, target: Target) -> None:
+    assert parse_target(text) == target
+    assert str(target) == text
+
+
+def test_options_are_those_that_the_runtime_has() -> None:
+    name, runtime = next((name, each) for name, each in plugins("runtimes").items() if len(each.options) > 1)
+    exporter = next(name for name, each in plugins("exporters").items() if each.makes == runtime.takes)
+    first, second = list(runtime.options)[:2]
+    text = f"{exporter}/{name}?{first}=1&{second}=a,b"
+    assert parse_target(text).options == {first: "1", second: "a,b"}
+    assert str(parse_target(text)) == text
+    for wrong, line in [
+        (f"{exporter}/{name}?{first}x=1", f"{name} has no option {first}x; did you mean {first}?"),
+        (f"{exporter}/{name}?{first}", f"'{first}' is not an option; write ?option=value&..."),
+        (f"{exporter}/{name}?{first}=", f"'{first}=' is not an option"),
+        (f"{exporter}/{name}?", "'' is not an option"),
+        (f"{exporter}/{name}?{first}=1&{first}=2", f"{first} is set twice; set it once"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            parse_target(wrong)
+        assert line in str(caught.value)
+
+
+WRONG = [
+    ("trace", "trace: not a target; write EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"),
+    ("", ": not a target; write"),
+    ("trace/", "trace/: not a target"),
+    ("/ort-cpu", "/ort-cpu: not a target"),
+    ("trace/torch-cpu/more", "not a target"),
+    ("tracee/torch-cpu", "no exporter tracee; did you mean trace?"),
+    ("trace/torch-gpu", "no runtime torch-gpu; did you mean torch-cpu?"),
+    ("onnx-dynamo/ort-cpuu", "no runtime ort-cpuu; did you mean ort-cpu?"),
+    ("trace/ort-cpu", "trace/ort-cpu: trace makes TorchScript, ort-cpu runs ONNX; with trace use one of torch-cpu"),
+    ("onnx-dynamo@18/torch-cpu", "onnx-dynamo makes ONNX, torch-cpu runs TorchScript; with onnx-dynamo use one of "),
+    ("trace@17/torch-cpu", "trace makes TorchScript, which has no opset; remove @17"),
+    ("onnx-dynamo@x/ort-cpu", "@x is not an opset; write a whole number, such as onnx-dynamo@18"),
+    ("onnx-dynamo@/ort-cpu", "@ is not an opset"),
+    ("onnx-dynamo@-1/ort-cpu", "@-1 is not an opset"),
+    ("onnx-dynamo@999/ort-cpu", "@999 is not an opset"),
+    ("onnx-dynamo@18+fix/ort-cpu", "+fix is not known; the only one is +fixes"),
+    ("onnx-dynamo+fixes@18/ort-cpu", "not a target"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), WRONG)
+def test_a_wrong_target_is_refused_with_what_would_be_right(text: str, line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_target(text)
+    assert line in str(caught.value)
+
+
+@given(st.text("traceonx-dymp@1+fis/?=&ut,* ", max_size=40))
+def test_any_text_is_a_target_or_one_clear_line(text: str) -> None:
+    said = "a target"
+    try:
+        assert parse_target(text).exporter in plugins("exporters")
+    except UsageError as error:
+        said = str(error)
+    assert len(said.splitlines()) == 1
+
+
+# Sets
+
+
+SETS = """
+default: [trace/torch-cpu, onnx-dynamo@18/ort-cpu]
+all-ort:
+  - onnx-dynamo@18/ort-cpu
+  - onnx-torchscript@17/ort-cpu
+  - onnx-dynamo@23+fixes/ort-cpu
+slow: [onnx-torchscript@17/reference]
+"""
+
+
+def names(root: Path, *words: str) -> list[str]:
+    return [str(target) for target in load_target_sets(root).select(words)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "targets.yaml").write_text(SETS)
+    return tmp_path
+
+
+def test_without_a_file_there_is_the_contract_s_default(tmp_path: Path) -> None:
+    assert names(tmp_path) == list(BUILT_IN["default"])
+    assert [str(target) for target in load_target_sets(tmp_path).all] == list(BUILT_IN["default"])
+
+
+def test_a_set_a_target_or_a_comma_list(root: Path) -> None:
+    assert names(root) == names(root, "default") == ["trace/torch-cpu", "onnx-dynamo@18/ort-cpu"]
+    assert names(root, "slow,script/torch-cpu", " default ") == [
+        "onnx-torchscript@17/reference",
+        "script/torch-cpu",
+        "trace/torch-cpu",
+        "onnx-dynamo@18/ort-cpu",
+    ]
+
+
+def test_each_target_is_taken_once(root: Path) -> None:
+    assert names(root, "default", "all-ort", "trace/torch-cpu").count("onnx-dynamo@18/ort-cpu") == 1
+    assert len(load_target_sets(root).all) == 5
+
+
+def test_a_glob_goes_over_the_targets_of_all_sets(root: Path) -> None:
+    assert names(root, "ort-*") == [
+        "onnx-dynamo@18/ort-cpu",
+        "onnx-torchscript@17/ort-cpu",
+        "onnx-dynamo@23+fixes/ort-cpu",
+    ]
+    assert names(root, "onnx-dynamo@*/*") == ["onnx-dynamo@18/ort-cpu", "onnx-dynamo@23+fixes/ort-cpu"]
+    assert names(root, "*+fixes/*") == ["onnx-dynamo@23+fixes/ort-cpu"]
+    assert len(names(root, "*")) == 5
+
+
+def test_a_word_that_names_nothing(root: Path) -> None:
+    for word, line in [
+        ("defautl", "defautl: no set of targets is called so; did you mean default?"),
+        ("trt-*", "trt-*: no target matches; there are trace/torch-cpu,"),
+        ("trace/torch-cpuu", "no runtime torch-cpuu; did you mean torch-cpu?"),
+        ("nothing-like-it", "one of the sets default, all-ort, slow, or a target EXPORTER"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            names(root, word)
+        assert line in str(caught.value)
+
+
+def test_a_file_that_names_no_default_keeps_the_built_in_one(tmp_path: Path) -> None:
+    (tmp_path / "targets.yaml").write_text("mine: [trace/torch-cpu]")
+    assert names(tmp_path) == list(BUILT_IN["default"])
+    assert names(tmp_path, "mine") == ["trace/torch-cpu"]
+
+
+def test_every_mistake_of_the_file_has_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "targets.yaml"
+    path.write_text(
+        "default: [trace/torch-cpu, trace/torch-cpu]\na/b: [trace/ort-cpu]\nnone: []\nx: [tracee/torch-cpu]\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_target_sets(tmp_path)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{path}:1:28: trace/torch-cpu: twice in one set; name it once"
+    assert lines[1] == f"{path}:2:1: 'a/b' cannot name a set; letters, digits, `.`, `_` and `-` only"
+    assert lines[2].startswith(f"{path}:2:7: trace/ort-cpu: trace makes TorchScript, ort-cpu runs ONNX;")
+    assert lines[3] == f"{path}:3:7: none: a set without targets; name one, such as trace/torch-cpu"
+    assert lines[4] == f"{path}:4:5: tracee/torch-cpu: no exporter tracee; did you mean trace?"
+    for text in ("default: trace/torch-cpu", "default: [1]", "- a", "", "default: {a: b}"):
+        path.write_text(text)
+        with pytest.raises(SpecError, match=r"targets\.yaml:1:\d+: "):
+            load_target_sets(tmp_path)
+
+
+def test_a_target_in_a_file_is_told_with_its_place() -> None:
+    with pytest.raises(SpecError, match=r"^f:3:4: nothing/here: no exporter nothing; one of "):
+        parse_target("nothing/here", Location("f", 3, 4))
+
+
+# Globs
+
+
+def test_brackets_in_a_glob_stand_for_themselves() -> None:
+    assert matches("f/m[k=[2,3]*", "f/m[k=[2,3],j=1]")
+    assert not matches("f/m[k]", "f/mk")
+    assert matches("a?c*", "abc") == matches("a?c*", "abcd") is True
+    assert not matches("a?c", "ac")
+    assert matches("*", "")
+
+
+def test_many_stars_are_no_trap() -> None:
+    assert not matches("*" * 50 + "b", "a" * 2000)
+
+
+@given(st.text(), st.text())
+def test_a_text_without_stars_matches_itself_alone(one: str, other: str) -> None:
+    pattern = one.replace("*", "").replace("?", "")
+    assert matches(pattern, pattern)
+    assert matches(pattern, other) == (pattern == other)
