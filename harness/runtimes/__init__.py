@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from harness.exporters import Artifact, Format
 
 Array = NDArray[Any]
+
+Value: TypeAlias = "Array | Sequence[Value] | Mapping[Any, Any] | None"
+"""What ONNX knows besides tensors: a sequence, a map, and an optional, which is None where it holds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,15 @@ class Differentiable(Protocol):
 
 
 @runtime_checkable
+class Structured(Protocol):
+    """A session that takes and gives sequences, maps and optionals as well as tensors."""
+
+    def answer(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """As :meth:`Session.run`, for inputs and outputs of any kind."""
+        ...
+
+
+@runtime_checkable
 class DeviceTimed(Protocol):
     """A session on a device that keeps its own clock, with memory of its own."""
 
@@ -143,6 +155,8 @@ class Transferring(Protocol):
         ...
 
 
-def owned(arrays: Sequence[Array]) -> tuple[Array, ...]:
-    """Copies that own their memory, so that a runtime that reuses its buffers cannot change an answer already given."""
-    return tuple(np.array(array, copy=True) for array in arrays)
+def owned(value: Value) -> Value:
+    """A copy that owns its memory, so that a runtime that reuses its buffers cannot change an answer already given."""
+    if isinstance(value, list | tuple):
+        return [owned(item) for item in value]
+    return np.array(value, copy=True) if isinstance(value, np.ndarray | np.generic) else value

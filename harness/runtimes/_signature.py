@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import StageError, Unsupported
-from harness.runtimes import Array
+from harness.runtimes import Value
 
 if TYPE_CHECKING:
     import onnx
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One input: its dtype, and its shape with None for an open axis; the shape is None where even the rank is open."""
+    """One input: its dtype, and its shape with None for an open axis; the shape is None where even the rank is open.
+
+    Of a sequence, a map or an optional neither says anything.
+    """
 
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...] | None
+    is_tensor: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +35,14 @@ class Signature:
     inputs: Mapping[str, Declared]
     outputs: tuple[str, ...]
 
-    def admit(self, given: Mapping[str, Array]) -> None:
+    def admit(self, given: Mapping[str, Value]) -> None:
         """Raises :class:`harness.errors.StageError` where names, dtypes or shapes are not as declared."""
         if given.keys() != self.inputs.keys():
             raise StageError(f"the inputs are {', '.join(given)}; the model's are {', '.join(self.inputs)}")
         for name, array in given.items():
             declared = self.inputs[name]
+            if not declared.is_tensor or not isinstance(array, np.ndarray):
+                continue
             if array.dtype != declared.dtype:
                 raise StageError(f"input {name} is {array.dtype}; the model declares {declared.dtype}")
             if declared.shape is not None and not _fits(array.shape, declared.shape):
@@ -49,13 +55,22 @@ def read(path: Path) -> Signature:
 
     Raises :class:`harness.errors.Unsupported` for an input or output that is not a tensor.
     """
+    return _of_graph(path, structures=False)
+
+
+def read_any(path: Path) -> Signature:
+    """The signature of the model at ``path``, whatever its inputs and outputs are."""
+    return _of_graph(path, structures=True)
+
+
+def _of_graph(path: Path, *, structures: bool) -> Signature:
     import onnx
 
     graph = onnx.load(path, load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     for value in (*graph.input, *graph.output):
-        if not value.type.HasField("tensor_type"):
-            raise Unsupported(f"{value.name} is no tensor; harness compares tensors")
+        if not structures and not value.type.HasField("tensor_type"):
+            raise Unsupported(f"{value.name} is no tensor; this runtime takes tensors")
     inputs = {value.name: _declared(value) for value in graph.input if value.name not in constants}
     return Signature(inputs, tuple(value.name for value in graph.output))
 
@@ -63,6 +78,8 @@ def read(path: Path) -> Signature:
 def _declared(value: onnx.ValueInfoProto) -> Declared:
     from onnx import helper
 
+    if not value.type.HasField("tensor_type"):
+        return Declared(np.dtype(object), None, is_tensor=False)
     kind = value.type.tensor_type
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
     if not kind.HasField("shape"):

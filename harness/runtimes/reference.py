@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.environment import installed
-from harness.errors import Unavailable
-from harness.runtimes import Array, Availability, Placement
+from harness.errors import Unavailable, Unsupported
+from harness.runtimes import Array, Availability, Placement, Value, owned
 from harness.runtimes._options import settle
-from harness.runtimes._signature import read
+from harness.runtimes._signature import read_any
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format
@@ -29,16 +30,24 @@ class ReferenceSession:
     def __init__(self, artifact: Artifact) -> None:
         from onnx.reference import ReferenceEvaluator
 
-        self._signature = read(artifact.path)
-        self._evaluator = ReferenceEvaluator(str(artifact.path))
+        self._signature = read_any(artifact.path)
+        with _refusals_named():
+            self._evaluator = ReferenceEvaluator(str(artifact.path))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by the model's names."""
+        """The outputs by the model's names. Raises :class:`Unsupported` where one is no tensor."""
+        answers = self.answer(inputs)
+        for name, answer in answers.items():
+            if not isinstance(answer, np.ndarray):
+                raise Unsupported(f"{name} is no tensor; a tensor would do here")
+        return {name: np.asarray(answer) for name, answer in answers.items()}
+
+    def answer(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """The same for inputs and outputs of any kind."""
         self._signature.admit(inputs)
-        answers = self._evaluator.run(None, _copies(inputs))
-        return {
-            name: np.array(answer, copy=True) for name, answer in zip(self._signature.outputs, answers, strict=True)
-        }
+        with _refusals_named():
+            answers = self._evaluator.run(None, {name: owned(value) for name, value in inputs.items()})
+        return {name: owned(answer) for name, answer in zip(self._signature.outputs, answers, strict=True)}
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """A call on copies of ``inputs``."""
@@ -95,6 +104,17 @@ class Reference:
         if not available.present:
             raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
         return ReferenceSession(artifact)
+
+
+@contextmanager
+def _refusals_named() -> Iterator[None]:
+    """Turn what the evaluator says that it does not do, or not without another package, into harness's words."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise Unsupported(str(error).split(", schema", 1)[0]) from error
+    except ImportError as error:
+        raise Unsupported(f"{error}; install what it names") from error
 
 
 def _copies(inputs: Mapping[str, Array]) -> dict[str, Array]:

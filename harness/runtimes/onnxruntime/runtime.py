@@ -12,6 +12,7 @@ from harness.runtimes._options import THREADS, Choice, settle
 from harness.runtimes.onnxruntime import library
 from harness.runtimes.onnxruntime.placement import RECORD
 from harness.runtimes.onnxruntime.providers import BY_SHORT, CPU, Provider
+from harness.runtimes.onnxruntime.refusals import refusals_named
 from harness.runtimes.onnxruntime.session import DeviceOrtSession, OrtSession
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class OnnxRuntime:
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> OrtSession:
         """A session on the provider.
 
-        Raises :class:`harness.errors.Unavailable` where onnxruntime would have run on the CPU instead.
+        Raises :class:`harness.errors.Unavailable` where onnxruntime would have run on the CPU instead, and
+        :class:`harness.errors.Unsupported` where it says that it does not do what the model asks for.
         """
         settings = settle(self.name, self._choices, options)
         available = self.availability()
@@ -83,7 +85,8 @@ class OnnxRuntime:
 
         kind = OrtSession if self.provider.memory == "cpu" else DeviceOrtSession
         allowed = [BY_SHORT[short].ep for short in _allowed(settings)]
-        session = kind(self.provider, settings, artifact.path, create, allowed=allowed, records=records)
+        with refusals_named():
+            session = kind(self.provider, settings, artifact.path, create, allowed=allowed, records=records)
         if self.provider.ep not in session.providers:
             said = f"{self.name}: onnxruntime gave up {self.provider.ep} for {', '.join(session.providers)}"
             raise Unavailable(f"{said}; {self.provider.bring}")

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.runtimes import Array, Placement
+from harness.runtimes import Array, Placement, Value, owned
 from harness.runtimes.onnxruntime.library import runtime
 from harness.runtimes.onnxruntime.placement import Assigned, place, profiled, recorded, shape_arithmetic
 from harness.runtimes.onnxruntime.providers import CPU, Provider
+from harness.runtimes.onnxruntime.refusals import refusals_named
 from harness.runtimes.onnxruntime.values import from_value, needs_values, require_tensors, to_value
 
 
@@ -42,7 +43,7 @@ class OrtSession:
         self._session = create()
         self._outputs = {output.name: output.type for output in self._session.get_outputs()}
         self._types = {item.name: item.type for item in self._session.get_inputs()} | self._outputs
-        self._last: dict[str, Array] = {}
+        self._last: dict[str, Value] = {}
         self._kept: list[object] = []
 
     @property
@@ -52,22 +53,32 @@ class OrtSession:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by the model's names. onnxruntime itself objects to a name or a shape that the model lacks."""
-        require_tensors(self._outputs)
+        require_tensors(self._types)
+        return {name: np.asarray(answer) for name, answer in self.answer(inputs).items()}
+
+    def answer(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """The same for inputs and outputs of any kind.
+
+        Raises :class:`harness.errors.Unsupported` for sequences, maps or optionals beside a dtype that only an
+        OrtValue holds: bfloat16 and narrower.
+        """
         if not self._records:
-            self._last = _copies(inputs)
-        if needs_values(self._types):
-            binding = self._bound(inputs, "cpu")
-            self._session.run_with_iobinding(binding)
-            answers = [from_value(value) for value in binding.get_outputs()]
-            self._kept.pop()
-        else:
-            # Not shared with the session's buffers, nor with an input that the model hands through.
-            answers = [np.array(array, copy=True) for array in self._session.run(None, dict(inputs))]
+            self._last = {name: owned(value) for name, value in inputs.items()}
+        # Not shared with the session's buffers, nor with an input that the model hands through.
+        with refusals_named():
+            if not needs_values(self._types):
+                answers = [owned(value) for value in self._session.run(None, dict(inputs))]
+            else:
+                require_tensors(self._types)
+                binding = self._bound({name: np.asarray(value) for name, value in inputs.items()}, "cpu")
+                self._session.run_with_iobinding(binding)
+                answers = [from_value(value) for value in binding.get_outputs()]
+                self._kept.pop()
         return dict(zip(self._outputs, answers, strict=True))
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """A call on inputs that are on the device, with outputs that stay there; ``iobinding=off`` passes arrays."""
-        require_tensors(self._outputs)
+        require_tensors(self._types)
         if self._settings["iobinding"] == "off" and not needs_values(self._types):
             return partial(self._session.run, None, _copies(inputs))
         return self._bound_call(self._bound(inputs, self._provider.memory))
