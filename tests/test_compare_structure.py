@@ -172,11 +172,24 @@ def test_masks_and_magnitudes_of_another_shape_are_the_callers_error() -> None:
         compare({"o": floats(1)}, {"o": floats(1)}, Tolerance(Exact()), undefined=[np.zeros(1, np.int64)])
 
 
-@pytest.mark.parametrize("dtype", ["complex64", "longdouble", "datetime64[s]", [("a", "f4")], ml_dtypes.float8_e8m0fnu])
+@pytest.mark.parametrize("dtype", ["complex64", "longdouble", "datetime64[s]", [("a", "f4")]])
 def test_dtypes_that_are_not_compared_are_refused_and_never_pass(dtype: Any) -> None:
     values = np.zeros(2, dtype)
     comparison = compare({"o": values}, {"o": values.copy()}, Tolerance(ANY))
     assert "is not compared; real numbers, integers or text would be" in comparison.message
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.float4_e2m1fn, ml_dtypes.float8_e8m0fnu])
+def test_neighbours_of_a_float_without_sign_or_of_half_a_byte_are_one_ulp_apart(dtype: Any) -> None:
+    patterns = np.arange(8, dtype=np.uint8)
+    values = patterns.view(dtype)
+    (output,) = compare({"o": values[1:]}, {"o": values[:-1]}, Tolerance(Exact())).outputs
+    assert (output.max_ulp, output.mismatched, output.of) == (1, 7, 7)
+
+
+def test_the_two_zeros_of_half_a_byte_are_equal() -> None:
+    zeros = np.array([0, 8], np.uint8).view(ml_dtypes.float4_e2m1fn)
+    assert compare({"o": zeros[:1]}, {"o": zeros[1:]}, Tolerance(Exact())).passed
 
 
 def test_text_is_compared_by_equality() -> None:

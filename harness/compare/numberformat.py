@@ -18,20 +18,22 @@ class NumberFormat:
     """A dtype whose values can be compared.
 
     ``eps`` is the distance from 1 to the next number, ``smallest`` the smallest subnormal, ``bits``
-    the signed integer of the same width; all three are those of a floating dtype, else 0, 0 and None.
+    the integer of the same width; all three are those of a floating dtype, else 0, 0 and None. ``spare`` is how many
+    bits of each element's byte a narrower dtype leaves unused, at its top.
     """
 
     kind: Literal["floating", "integer", "text"]
     eps: float = 0.0
     smallest: float = 0.0
     bits: np.dtype[Any] | None = None
+    spare: int = 0
 
 
 @cache
 def number_format(dtype: np.dtype[Any]) -> NumberFormat | None:
-    """The format of ``dtype``; None for those that are not compared (complex, sub-byte and unsigned floats, records).
+    """The format of ``dtype``; None for those that are not compared (complex, dates, records, 80-bit floats).
 
-    Covers bool and integers, float16, bfloat16, float32, float64 and the signed 8-bit floats of ml_dtypes, and text.
+    Covers bool and integers, float16, bfloat16, float32, float64, the narrow dtypes of ml_dtypes, and text.
     """
     if dtype.kind in "biu":
         return NumberFormat("integer")
@@ -47,9 +49,11 @@ def _floating(dtype: np.dtype[Any]) -> NumberFormat | None:
         info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     except ValueError:
         return None
-    if info.bits != 8 * dtype.itemsize or info.bits > 64 or float(info.min) >= 0:
+    if info.bits > 64:
         return None
-    return NumberFormat("floating", float(info.eps), float(info.smallest_subnormal), np.dtype(f"i{dtype.itemsize}"))
+    sign = "u" if float(info.min) >= 0 else "i"
+    bits, spare = np.dtype(f"{sign}{dtype.itemsize}"), 8 * dtype.itemsize - info.bits
+    return NumberFormat("floating", float(info.eps), float(info.smallest_subnormal), bits, spare)
 
 
 def _narrow_integer(dtype: np.dtype[Any]) -> NumberFormat | None:
@@ -67,9 +71,10 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 
 
 def bit_patterns(array: Array, form: NumberFormat) -> Array:
-    """The bits of each floating value, as signed integers of the same width."""
+    """The bits of each floating value, as integers of the same width; those of a narrower dtype stand at its top."""
     assert form.bits is not None
-    return array.view(form.bits)
+    bits = array.view(form.bits)
+    return np.left_shift(bits, form.spare, dtype=bits.dtype) if form.spare else bits
 
 
 def ordinals(array: Array, form: NumberFormat) -> Array:
@@ -82,7 +87,8 @@ def ordinals(array: Array, form: NumberFormat) -> Array:
         return array.astype(np.int64) if array.dtype.kind == "V" else array
     bits = bit_patterns(array, form)
     lowest = np.iinfo(bits.dtype).min
-    return np.where(bits < 0, lowest - bits, bits)
+    signed = np.where(bits < 0, lowest - bits, bits)
+    return signed >> form.spare if form.spare else signed
 
 
 def steps_between(actual: Array, expected: Array, form: NumberFormat) -> NDArray[np.uint64]:
