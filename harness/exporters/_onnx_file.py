@@ -27,7 +27,7 @@ def written(exporter: str, subject: Subject, path: Path, opset: int | None, writ
     with staged(path) as draft:
         write(draft)
         model = onnx.load(draft, load_external_data=False)
-        reached = _opset(model)
+        reached = opset_of(model)
         if opset is not None and reached != opset:
             raise Unsupported(
                 f"{exporter} could not convert the model to opset {opset} and left it at {reached}; "
@@ -35,12 +35,12 @@ def written(exporter: str, subject: Subject, path: Path, opset: int | None, writ
             )
         _same_names(exporter, "inputs", [value.name for value in model.graph.input], list(subject.inputs))
         _same_names(exporter, "outputs", [value.name for value in model.graph.output], subject.output_names)
-        objection = _objection(draft)
+        objected = objection(draft)
         digest = sha256(draft, *sorted(set(draft.parent.iterdir()) - {draft}))
-    return Artifact("onnx", path, digest, opset=reached, checker=objection)
+    return Artifact("onnx", path, digest, opset=reached, checker=objected)
 
 
-def _opset(model: ModelProto) -> int:
+def opset_of(model: ModelProto) -> int:
     """The opset of the default domain; an empty graph may import none, and then means the lowest."""
     return next((int(entry.version) for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 1)
 
@@ -54,7 +54,7 @@ def _same_names(exporter: str, what: str, found: list[str], wanted: list[str]) -
         )
 
 
-def _objection(path: Path) -> str | None:
+def objection(path: Path) -> str | None:
     """The first line of what ``onnx.checker`` with full checks objects to; None where it is content."""
     import onnx
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,17 +12,18 @@ from harness.blame.attribute import Scene, attribute, first_wrong
 from harness.compare.distance import distances
 from harness.compare.verdict import Comparison, compare
 from harness.exporters import Artifact
-from harness.latency import quick
+from harness.latency.sampling import Call
 from harness.model.calls import repeatable
 from harness.model.reference import Reference
 from harness.registry import plugins
 from harness.result import Blame, Finding, Result
-from harness.runtimes import Availability, Differentiable, Session
+from harness.runtimes import Differentiable, Session
 from harness.spec.target import Target
 from harness.verify.expectations import hold, hold_gradients
 from harness.verify.refusal import check_refusal
 from harness.verify.settings import Settings
-from harness.verify.stages import Clock, StageStopped, message_of
+from harness.verify.stages import Clock, StageStopped
+from harness.verify.steps import begun, placed, timed
 from harness.verify.trial import Trial
 
 Array = NDArray[Any]
@@ -31,11 +31,9 @@ Array = NDArray[Any]
 
 def check(trial: Trial, target: Target, settings: Settings, clock: Clock) -> Result:
     """Take the trial's case to ``target`` and say what came of it. Raises nothing that a library raised."""
-    blank = Result(trial.case.id, str(target), "passed", seconds=clock.seconds, where=str(trial.case.where))
-    available = _available(target.runtime)
-    if not available.present:
-        said = f"{target.runtime}: {available.missing}; {available.bring}"
-        return replace(blank, status="skipped", stage="load", symptom="unavailable", message=said)
+    blank = begun(trial.case, target, clock)
+    if blank.status == "skipped":
+        return blank
     if trial.case.expect.raises is not None:
         return check_refusal(trial, target, blank, clock)
     try:
@@ -59,21 +57,23 @@ def _verified(trial: Trial, target: Target, settings: Settings, blank: Result, c
             placement = session.placement()
         with clock.stage("compare"):
             verdict = _judge(trial, references, given, session, artifact)
-        result = _told(exported, verdict, about_eager)
-        if placement is not None:
-            result = replace(result, placement=asdict(placement))
-            if placement.stray and result.status == "passed":
-                said = f"{len(placement.stray)} nodes ran outside {placement.asked}: {', '.join(placement.stray)}"
-                return replace(result, status="failed", stage="load", symptom="placement", message=said)
+        result = placed(_told(exported, verdict, about_eager), placement)
+        if result.symptom == "placement":
+            return result
         if result.status == "failed" and result.blame is None:
             at = first_wrong(verdict.comparisons)
             blame, evidence = attribute(_scene(trial, target, artifact, references[at], given[at]))
             return replace(result, blame=blame, evidence=evidence)
         if settings.latency and result.status == "passed":
-            return _timed(result, trial, session, clock, settings)
+            return timed(result, session, references[0].inputs, lambda: _eager(trial), clock, settings)
         return result
     finally:
         session.close()
+
+
+def _eager(trial: Trial) -> Call:
+    call, _ = repeatable(trial.subject.module, list(trial.subject.inputs.values()))
+    return call
 
 
 def _scene(
@@ -85,19 +85,6 @@ def _scene(
         return all(found.passed for found in hold(trial.case, trial.subject, reference, other, tolerance))
 
     return Scene(target, artifact, reference, answer, tolerance, meets)
-
-
-def _timed(result: Result, trial: Trial, session: Session, clock: Clock, settings: Settings) -> Result:
-    """``result`` with its latency; a runtime that answers but cannot be bound for timing is told in a note."""
-    inputs = trial.references[0].inputs
-    try:
-        eager, _ = repeatable(trial.subject.module, list(trial.subject.inputs.values()))
-        timed = quick(session.bind(inputs), baseline=eager)
-    except Exception as error:  # noqa: BLE001 - the verdict stands; why there is no figure is told
-        return replace(result, notes=(*result.notes, f"not timed: {message_of(error)}"))
-    facts = {**session.facts(), "concurrent_workers": settings.concurrent}
-    first = {"load_s": clock.seconds["load"], "first_run_s": clock.seconds["run"]}
-    return replace(result, latency={**timed.to_dict(), **first, **facts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +163,3 @@ def _same_structure(eager: Mapping[str, Array], answer: Mapping[str, Array]) -> 
         return [f"{name} {values.dtype}{list(values.shape)}" for name, values in outputs.items()]
 
     return Finding("structure", form(eager) == form(answer), f"{form(answer)}, expected {form(eager)}")
-
-
-@cache
-def _available(runtime: str) -> Availability:
-    found = plugins("runtimes")[runtime].availability()
-    assert isinstance(found, Availability)
-    return found

@@ -1,0 +1,71 @@
+"""The steps that a check takes whatever it verifies: is the runtime there, where did nodes run, how long did it take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import cache
+from typing import Any
+
+from numpy.typing import NDArray
+
+from harness.latency import quick
+from harness.latency.sampling import Call
+from harness.registry import plugins
+from harness.result import Result
+from harness.runtimes import Availability, Placement, Session
+from harness.spec.case import Case
+from harness.spec.target import Target
+from harness.verify.settings import Settings
+from harness.verify.stages import Clock, message_of
+
+Array = NDArray[Any]
+
+
+def begun(case: Case, target: Target, clock: Clock) -> Result:
+    """The result of a check before anything is known: passed, or skipped where the runtime is not on this machine."""
+    blank = Result(case.id, str(target), "passed", seconds=clock.seconds, where=str(case.where))
+    available = _available(target.runtime)
+    if available.present:
+        return blank
+    said = f"{target.runtime}: {available.missing}; {available.bring}"
+    return replace(blank, status="skipped", stage="load", symptom="unavailable", message=said)
+
+
+def placed(result: Result, placement: Placement | None) -> Result:
+    """``result`` with where its nodes ran; a pass with nodes where the target does not allow them is none."""
+    if placement is None:
+        return result
+    told = replace(result, placement=asdict(placement))
+    if not placement.stray or result.status != "passed":
+        return told
+    said = f"{len(placement.stray)} nodes ran outside {placement.asked}: {', '.join(placement.stray)}"
+    return replace(told, status="failed", stage="load", symptom="placement", message=said)
+
+
+def timed(
+    result: Result,
+    session: Session,
+    inputs: Mapping[str, Array],
+    baseline: Callable[[], Call | None],
+    clock: Clock,
+    settings: Settings,
+) -> Result:
+    """``result`` with its latency beside that of the call which ``baseline`` makes.
+
+    A runtime that answers but cannot be bound for timing is told in a note.
+    """
+    try:
+        latency = quick(session.bind(inputs), baseline=baseline())
+    except Exception as error:  # noqa: BLE001 - the verdict stands; why there is no figure is told
+        return replace(result, notes=(*result.notes, f"not timed: {message_of(error)}"))
+    facts = {**session.facts(), "concurrent_workers": settings.concurrent}
+    first = {"load_s": clock.seconds["load"], "first_run_s": clock.seconds["run"]}
+    return replace(result, latency={**latency.to_dict(), **first, **facts})
+
+
+@cache
+def _available(runtime: str) -> Availability:
+    found = plugins("runtimes")[runtime].availability()
+    assert isinstance(found, Availability)
+    return found
