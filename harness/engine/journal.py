@@ -18,11 +18,12 @@ from harness.result import Result, Stage, result_from_json, to_json
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A check began, or came to ``stage``; ``log`` and ``offset`` say where its worker's chatter is kept."""
+    """A check came to ``stage`` in process ``pid``; ``log`` and ``offset`` say where its worker's chatter is kept."""
 
     case: str
     target: str
     stage: Stage
+    pid: int
     log: str
     offset: int
 

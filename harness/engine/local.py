@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import queue
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pebble import ProcessExpired, ProcessPool
 
 from harness.engine.chatter import chatter_since
@@ -31,6 +32,7 @@ RETIRED = 86
 CASES_A_WORKER = 400
 WAITING_A_WORKER = 3
 TRIES = 3
+LOOKS_AT_THE_DEAD = 5
 GRACE = 60.0
 
 
@@ -51,7 +53,9 @@ class LocalEngine:
         self._journal = JournalReader(journal)
         self._in_flight: dict[str, Started] = {}
         self._left: dict[str, Job] = {}
-        self._tries: dict[str, int] = {}
+        self._futures: dict[str, Future[None]] = {}
+        self._tries: Counter[str] = Counter()
+        self._looks: Counter[str] = Counter()
         self._waiting: deque[Job] = deque()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Result]:
@@ -60,29 +64,40 @@ class LocalEngine:
         Raises :class:`HarnessError` where workers cannot be started at all. Leaving the generator stops the workers.
         """
         self._waiting.extend(jobs)
-        done: queue.SimpleQueue[tuple[str, Future[None]]] = queue.SimpleQueue()
+        done: queue.SimpleQueue[str] = queue.SimpleQueue()
         pool = _pool(self._workers, self._scratch)
         try:
             while self._waiting or self._left:
                 while self._waiting and len(self._left) < self._workers * WAITING_A_WORKER:
                     self._submit(pool, self._waiting.popleft(), done)
                 try:
-                    case, future = done.get(timeout=0.2)
+                    case = done.get(timeout=0.2)
                 except queue.Empty:
                     yield from self._news()
+                    self._look_for_the_dead()
                     continue
                 yield from self._news()
-                yield from self._settle(case, future)
+                yield from self._settle(case)
         finally:
             pool.stop()
             pool.join()
 
-    def _submit(self, pool: Any, job: Job, done: queue.SimpleQueue[tuple[str, Future[None]]]) -> None:
+    def _submit(self, pool: Any, job: Job, done: queue.SimpleQueue[str]) -> None:
         self._left[job.case.id] = job
         limit = job.settings.timeout
         backstop = None if limit is None else limit * len(job.targets) + GRACE
-        future = pool.schedule(_work, args=[job], timeout=backstop)
-        future.add_done_callback(lambda finished, case=job.case.id: done.put((case, finished)))
+        future = self._futures[job.case.id] = pool.schedule(_work, args=[job], timeout=backstop)
+        future.add_done_callback(lambda _done, case=job.case.id: done.put(case))
+
+    def _look_for_the_dead(self) -> None:
+        """Give up on jobs whose worker left with exit code 0, which the pool takes for a worker that was done.
+
+        The pool sees every other death by itself, and is given some looks to do so, since it knows the exit code.
+        """
+        for case, started in self._in_flight.items():
+            self._looks[case] = 0 if _lives(started.pid) else self._looks[case] + 1
+            if self._looks[case] == LOOKS_AT_THE_DEAD:
+                self._futures[case].cancel()
 
     def _news(self) -> Iterator[Result]:
         """What the workers have written since the last look."""
@@ -96,19 +111,20 @@ class LocalEngine:
             self._left[record.case] = replace(job, targets=left)
             yield record
 
-    def _settle(self, case: str, future: Future[None]) -> Iterator[Result]:
+    def _settle(self, case: str) -> Iterator[Result]:
         """A job came back: done, or with its worker dead and some checks left."""
-        job, error = self._left.pop(case), future.exception()
+        job, error = self._left.pop(case), _error_of(self._futures.pop(case))
         started = self._in_flight.pop(case, None)
+        self._looks.pop(case, None)
         if not job.targets:
             return
-        if error is None or not isinstance(error, ProcessExpired | TimeoutError):
+        if error is None or not isinstance(error, ProcessExpired | TimeoutError | CancelledError):
             raise HarnessError(f"the worker of {case} came back with checks undone: {error!r}") from error
         if started is not None:
             yield _epitaph(job, started, error)
             job = replace(job, targets=tuple(target for target in job.targets if str(target) != started.target))
         elif getattr(error, "exitcode", None) != RETIRED:
-            self._tries[case] = self._tries.get(case, 0) + 1
+            self._tries[case] += 1
             if self._tries[case] >= TRIES:
                 raise HarnessError(f"workers die before they begin {case}: {error}; run harness doctor")
         if job.targets:
@@ -137,6 +153,17 @@ def _work(job: Job) -> None:
     work(job)
 
 
+def _error_of(future: Future[None]) -> BaseException | None:
+    return CancelledError() if future.cancelled() else future.exception()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _epitaph(job: Job, started: Started, error: BaseException) -> Result:
     """The row of the check that was in flight when its worker died."""
     log = chatter_since(Path(started.log), started.offset)
@@ -152,4 +179,4 @@ def _cause(job: Job, error: BaseException, log: tuple[str, ...]) -> tuple[Sympto
         return "out-of-memory", "the process ended for want of memory; --memory sets the limit"
     if code is not None and code < 0:
         return "crash", f"the process was ended by {signal.Signals(-code).name}"
-    return "crash", f"the process ended itself with exit code {code}"
+    return "crash", f"the process ended itself with exit code {code or 0}"

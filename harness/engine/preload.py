@@ -14,7 +14,7 @@ os.dup2(_nowhere, 2)
 import torch  # noqa: E402
 
 import harness.verify.check  # noqa: E402
-from harness.exporters._dynamo_speed import prepare  # noqa: E402
+from harness.exporters.preparation import prepare  # noqa: E402
 from harness.registry import plugins  # noqa: E402
 
 # One thread a worker: the workers share the cores, and a fork must not copy a thread pool.

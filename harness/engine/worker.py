@@ -42,7 +42,9 @@ def work(job: Job) -> None:
             chatter.take()
 
             def announce(stage: Stage, target: Target = target) -> None:
-                journal.started(Started(job.case.id, str(target), stage, str(chatter.path), chatter.offset))
+                journal.started(
+                    Started(job.case.id, str(target), stage, os.getpid(), str(chatter.path), chatter.offset)
+                )
 
             with limited(job.settings.timeout, job.settings.memory):
                 result = _contained(trial, target, job, Clock(announce))
