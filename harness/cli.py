@@ -106,9 +106,10 @@ def run(paths: tuple[str, ...], **options: Any) -> int:
     from harness.pipeline import run as carry_out
     from harness.plan import Shard
     from harness.report.terminal import Progress, show
+    from harness.spec.discover import has_specs
     from harness.verify.settings import Settings
 
-    warm_up()
+    warm_up(torch=has_specs(paths))
     unknown = [name for name in options["formats"] if name not in FORMATS]
     if unknown:
         raise UsageError(f"--format {unknown[0]}: no such format; any of {', '.join(FORMATS)}")

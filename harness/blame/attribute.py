@@ -11,23 +11,23 @@ else a kernel of the runtime.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.blame.float64 import evaluate, wide_array
+from harness.blame.float64 import evaluate
+from harness.blame.room import AS_NEAR, distance, with_room
 from harness.compare.verdict import Comparison, compare
 from harness.exporters import Artifact
 from harness.model.reference import Reference
 from harness.registry import plugins
 from harness.result import Blame
 from harness.spec.target import Target
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.tolerance import Close, Scaled, Tolerance
 
 Array = NDArray[Any]
-AS_NEAR = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,7 @@ class Scene:
 
     def compare(self, actual: Mapping[str, Array], expected: Mapping[str, Array]) -> Comparison:
         """Hold one answer against another, leaving room for one rounding more than the rule does."""
-        rules = {at: _with_room(rule) for at, rule in self.tolerance.by_output.items()}
-        tolerance = Tolerance(_with_room(self.tolerance.rule), rules)
+        tolerance = with_room(self.tolerance)
         same_shapes = all(values.shape == expected[name].shape for name, values in actual.items() if name in expected)
         if not same_shapes or not self.reference.magnitudes:
             return compare(actual, expected, _without_magnitudes(tolerance))
@@ -124,33 +123,10 @@ def _as_near_as_eager(scene: Scene, evidence: list[str]) -> bool:
         return False
     near: bool = True
     for name, truth in oracle.items():
-        eager, target = (_distance(side[name], truth) for side in (scene.reference.eager, scene.answer))
+        eager, target = (distance(side[name], truth) for side in (scene.reference.eager, scene.answer))
         near = near and target <= AS_NEAR * eager
         evidence.append(f"{name}: eager torch is {eager:.3g} from the definition, the target {target:.3g}")
     return near
-
-
-def _distance(values: Array, truth: Array) -> float:
-    """The largest absolute error; infinite where shapes, NaN or infinities do not agree."""
-    if values.shape != truth.shape:
-        return np.inf
-    wide, exact = wide_array(values).astype(np.float64), truth.astype(np.float64)
-    same = (wide == exact) | (np.isnan(wide) & np.isnan(exact))
-    with np.errstate(invalid="ignore"):
-        apart = np.where(same, 0.0, np.abs(wide - exact))
-    return float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0))
-
-
-def _with_room(rule: Rule) -> Rule:
-    match rule:
-        case Exact():
-            return Ulp(2)
-        case Ulp(n):
-            return Ulp(n + 2)
-        case Close(rtol, atol):
-            return replace(rule, rtol=2 * rtol, atol=2 * atol)
-        case Scaled(n):
-            return Scaled(n + 1)
 
 
 def _without_magnitudes(tolerance: Tolerance) -> Tolerance:

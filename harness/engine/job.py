@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.result import Result, Stage, Symptom
-from harness.spec.case import Case
+from harness.spec.case import Case, FileModel
 from harness.spec.target import Target
 from harness.verify.settings import Settings
 
@@ -26,6 +26,11 @@ class Job:
     journal: Path
     scratch: Path
     home: Path
+
+    @property
+    def is_recorded(self) -> bool:
+        """True where the case is a recorded model, which is verified without torch."""
+        return isinstance(self.case.model.model, FileModel)
 
 
 def lost(job: Job, target: str, stage: Stage, symptom: Symptom, message: str, log: tuple[str, ...]) -> Result:

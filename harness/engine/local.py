@@ -36,10 +36,13 @@ LOOKS_AT_THE_DEAD = 5
 GRACE = 60.0
 
 
-def warm_up() -> ForkServerContext:
-    """Start loading the libraries in the background; call it as early as it is known that checks will run."""
+def warm_up(*, torch: bool) -> ForkServerContext:
+    """Start loading the libraries in the background; call it as early as it is known that checks will run.
+
+    ``torch`` is False where recorded models are all that is verified.
+    """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["harness.engine.preload"])
+    context.set_forkserver_preload(["harness.engine.preload" if torch else "harness.engine.preload_recorded"])
     forkserver.ensure_running()
     return context
 
@@ -65,7 +68,7 @@ class LocalEngine:
         """
         self._waiting.extend(jobs)
         done: queue.SimpleQueue[str] = queue.SimpleQueue()
-        pool = _pool(self._workers, self._scratch)
+        pool = _pool(self._workers, self._scratch, torch=not all(job.is_recorded for job in jobs))
         try:
             while self._waiting or self._left:
                 while self._waiting and len(self._left) < self._workers * WAITING_A_WORKER:
@@ -131,13 +134,13 @@ class LocalEngine:
             self._waiting.appendleft(job)
 
 
-def _pool(workers: int, scratch: Path) -> Any:
+def _pool(workers: int, scratch: Path, *, torch: bool) -> Any:
     return ProcessPool(
         max_workers=workers,
         max_tasks=CASES_A_WORKER,
         initializer=_start,
         initargs=(scratch,),
-        context=warm_up(),
+        context=warm_up(torch=torch),
     )
 
 

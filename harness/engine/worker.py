@@ -6,10 +6,12 @@ import faulthandler
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from harness.engine import libraries
 from harness.engine.chatter import Chatter
 from harness.engine.job import Job, fingerprint
 from harness.engine.journal import JournalWriter, Started
@@ -17,11 +19,10 @@ from harness.engine.limits import die_with_parent, limited
 from harness.result import Result, Stage
 from harness.spec.target import Target
 from harness.verify.artifacts import Artifacts
-from harness.verify.check import check
 from harness.verify.stages import Clock
-from harness.verify.trial import Trial
 
 RETIRED = 86
+Verify = Callable[[Target, Clock], Result]
 
 
 def start(scratch: Path) -> None:
@@ -36,7 +37,7 @@ def work(job: Job) -> None:
     """Run the job's checks. A worker that a library left in a doubtful state says its last result and retires."""
     os.chdir(job.home)
     journal, chatter = JournalWriter(job.journal), _chatter(job.scratch)
-    trial = Trial(job.case, Artifacts(job.settings.cache, job.scratch), job.settings.strict_ulp)
+    verify = _verifier(job)
     try:
         for target in job.targets:
             chatter.take()
@@ -47,7 +48,7 @@ def work(job: Job) -> None:
                 )
 
             with limited(job.settings.timeout, job.settings.memory):
-                result = _contained(trial, target, job, Clock(announce))
+                result = _contained(verify, target, job, Clock(announce))
             journal.finished(replace(result, log=chatter.take()), fingerprint(job.case, target, job.settings))
             if _doubtful(result, target):
                 os._exit(RETIRED)
@@ -55,9 +56,25 @@ def work(job: Job) -> None:
         journal.close()
 
 
-def _contained(trial: Trial, target: Target, job: Job, clock: Clock) -> Result:
+def _verifier(job: Job) -> Verify:
+    """How the job's case is taken to a target. torch is loaded only for a case that needs it."""
+    if job.is_recorded:
+        libraries.for_recorded_models()
+        from harness.verify.recorded import Recording, check_recorded
+
+        recording = Recording(job.case, job.settings.strict_ulp)
+        return lambda target, clock: check_recorded(recording, target, job.settings, clock)
+    libraries.for_specs()
+    from harness.verify.check import check
+    from harness.verify.trial import Trial
+
+    trial = Trial(job.case, Artifacts(job.settings.cache, job.scratch), job.settings.strict_ulp)
+    return lambda target, clock: check(trial, target, job.settings, clock)
+
+
+def _contained(verify: Verify, target: Target, job: Job, clock: Clock) -> Result:
     try:
-        return check(trial, target, job.settings, clock)
+        return verify(target, clock)
     except Exception as error:  # noqa: BLE001 - harness's own mistake is a row too, and exit code 3; it hides nothing
         traceback.print_exc()
         said = f"harness itself failed: {type(error).__name__}: {error}"

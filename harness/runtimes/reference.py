@@ -112,7 +112,7 @@ def _refusals_named() -> Iterator[None]:
     try:
         yield
     except NotImplementedError as error:
-        raise Unsupported(str(error).split(", schema", 1)[0]) from error
+        raise Unsupported(str(error).split(", schema", 1)[0].removesuffix(" in")) from error
     except ImportError as error:
         raise Unsupported(f"{error}; install what it names") from error
 

@@ -112,6 +112,20 @@ def load(paths: Sequence[Path | str], *, allow_import: bool = False) -> Specs:
     return Specs(cases, tuple(each.file for each in found.values()), root, known, allow_import)
 
 
+def has_specs(paths: Iterable[Path | str]) -> bool:
+    """Whether there is any spec under ``paths``, by a quick look at names, before anything is read."""
+    return any(_is_spec(Path(path).name) or any(map(_is_spec, _names_below(path))) for path in paths)
+
+
+def _is_spec(name: str) -> bool:
+    return name.endswith(".yaml") and name not in {TARGETS, KNOWN_FAILURES}
+
+
+def _names_below(folder: Path | str) -> Iterator[str]:
+    for _, _, names in os.walk(folder):
+        yield from names
+
+
 def _find(path: Path) -> Iterator[_Found]:
     try:
         is_directory, is_file = path.is_dir(), path.is_file()
@@ -159,7 +173,7 @@ def _search(folder: Path) -> Iterator[Path]:
 
     found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
-        specs = [name for name in names if name.endswith(".yaml") and name not in {TARGETS, KNOWN_FAILURES}]
+        specs = [name for name in names if _is_spec(name)]
         recorded = [MODEL] if is_recorded(Path(parent), folders, names) else []
         found += [Path(parent) / name for name in (*specs, *recorded)]
     yield from sorted(found)

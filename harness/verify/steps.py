@@ -1,4 +1,4 @@
-"""The steps that a check takes whatever it verifies: is the runtime there, where did nodes run, how long did it take."""
+"""The steps that every check takes: is the runtime there, where did the nodes run, how long did it take."""
 
 from __future__ import annotations
 

@@ -1,0 +1,125 @@
+"""Attributes the disagreement of a recorded model, which nobody exported here.
+
+    recorded answer <- file -> optimized graph -> kernels -> answer
+
+The file is evaluated by itself twice: in float64, and as it is written, with every rounding that it asks for. Only
+where both say the same is anybody blamed. If both give the recorded answer, the runtime is wrong: its optimizer, where
+the file gives the right answer without it; rounding, where the answer is as near to float64 as the recorded one; else
+a kernel. If both give the runtime's answer, what was recorded is not what the file computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.blame.float64 import evaluate, evaluate_as_written
+from harness.blame.room import AS_NEAR, distance, with_room
+from harness.compare.verdict import compare
+from harness.exporters import Artifact
+from harness.registry import plugins
+from harness.result import Blame
+from harness.spec.target import Target
+from harness.spec.tolerance import Tolerance
+
+Array = NDArray[Any]
+Verdict = tuple[Blame | None, tuple[str, ...]]
+
+SAME_EVALUATOR = "reference"
+"""The runtime that is built from the evaluator that is asked here: where it is right, it only agrees with itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedScene:
+    """A disagreement: what was asked, what was recorded, what the target answered, by what rule."""
+
+    target: Target
+    artifact: Artifact
+    inputs: Mapping[str, Array]
+    recorded: Mapping[str, Array]
+    answer: Mapping[str, Array]
+    tolerance: Tolerance
+
+    def agree(self, one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+        """True where the two are the same answer, but for rounding."""
+        dtypes = {name: values.dtype for name, values in other.items()}
+        with np.errstate(all="ignore"):
+            cast = {name: np.asarray(values).astype(dtypes.get(name)) for name, values in one.items()}
+        return compare(cast, other, with_room(self.tolerance)).passed
+
+
+def attribute_recorded(scene: RecordedScene) -> Verdict:
+    """The hop to blame, None where nobody can be blamed with reason, and the evidence line by line."""
+    evidence: list[str] = []
+    answers = [
+        answer
+        for how, evaluator in (("in float64", evaluate), ("as it is written", evaluate_as_written))
+        if (answer := _evaluated(scene, how, evaluator, evidence)) is not None
+    ]
+    if len(answers) < 2:
+        return None, tuple(evidence)
+    if all(scene.agree(answer, scene.recorded) for answer in answers):
+        return _of_runtime(scene, answers[0], evidence), tuple(evidence)
+    if scene.target.runtime != SAME_EVALUATOR and all(scene.agree(answer, scene.answer) for answer in answers):
+        return "spec", (*evidence, "what was recorded is not what the file computes")
+    return None, tuple(evidence)
+
+
+def _evaluated(
+    scene: RecordedScene,
+    how: str,
+    evaluator: Callable[[Path, Mapping[str, Array]], Mapping[str, Array]],
+    evidence: list[str],
+) -> Mapping[str, Array] | None:
+    try:
+        outputs = evaluator(scene.artifact.path, scene.inputs)
+        recorded, target = scene.agree(outputs, scene.recorded), scene.agree(outputs, scene.answer)
+    except Exception as error:  # noqa: BLE001 - whatever the evaluator cannot do is told as evidence that is missing
+        said = str(error).splitlines()[0] if str(error) else "no message"
+        evidence.append(f"the file could not be evaluated {how}: {type(error).__name__}: {said[:200]}")
+        return None
+    whose = {(True, True): "both answers", (True, False): "the recorded answer", (False, True): "the target's answer"}
+    evidence.append(f"evaluated {how}, the file gives {whose.get((recorded, target), 'neither answer')}")
+    return outputs
+
+
+def _of_runtime(scene: RecordedScene, truth: Mapping[str, Array], evidence: list[str]) -> Blame:
+    if scene.agree(scene.answer, scene.recorded):
+        return "rounding"
+    if _optimizer_did_it(scene, evidence):
+        return "optimizer"
+    return "rounding" if _as_near_as_recorded(scene, truth, evidence) else "kernel"
+
+
+def _optimizer_did_it(scene: RecordedScene, evidence: list[str]) -> bool:
+    runtime = plugins("runtimes")[scene.target.runtime]
+    if "optimization" not in runtime.options or scene.target.options.get("optimization") == "disabled":
+        return False
+    try:
+        session = runtime.load(scene.artifact, {**scene.target.options, "optimization": "disabled"})
+        plain = session.run(scene.inputs)
+        session.close()
+    except Exception as error:  # noqa: BLE001 - a graph that runs only when it is optimized is told as evidence
+        evidence.append(f"with graph optimization off the same file does not run: {str(error).splitlines()[0][:200]}")
+        return False
+    mended = scene.agree(plain, scene.recorded)
+    evidence.append(f"with graph optimization off the same file gives {'the recorded' if mended else 'another'} answer")
+    return mended
+
+
+def _as_near_as_recorded(scene: RecordedScene, truth: Mapping[str, Array], evidence: list[str]) -> bool:
+    """True where the recorded answer is as far from float64 as the target's is, within a factor of two."""
+    floating = [name for name, values in scene.recorded.items() if np.asarray(truth[name]).dtype == np.float64]
+    if len(floating) < len(scene.recorded) or scene.answer.keys() != scene.recorded.keys():
+        return False
+    near = True
+    for name in floating:
+        recorded, target = (distance(side[name], np.asarray(truth[name])) for side in (scene.recorded, scene.answer))
+        near = near and target <= AS_NEAR * recorded
+        evidence.append(f"{name}: the recorded answer is {recorded:.3g} from float64, the target's {target:.3g}")
+    return near
