@@ -18,6 +18,7 @@ The run, by the first line that holds:
     a known failure matches no case or no target, or two contradict      | 2
     there are no checks                                                  | 2
     some check is failed, error or fixed                                 | 1
+    harness itself failed on some check (an error at no stage)           | 3
     a required runtime was unavailable, or no check asked for it         | 3
     every check was skipped: nothing was compared                        | 3
     all else: every check is passed, known or skipped, not all skipped   | 0
@@ -151,6 +152,11 @@ def _missing(results: Sequence[Result], required: Collection[str]) -> Iterator[s
             yield f"required runtime {runtime} was asked of no check; name a target that runs on it"
 
 
+def _own_failure(result: Result) -> bool:
+    """True where harness itself failed, so that nothing is known of the model."""
+    return result.status == "error" and result.stage is None
+
+
 def _runtime(target: str) -> str:
     return target.partition("/")[2].partition("?")[0]
 
@@ -158,10 +164,13 @@ def _runtime(target: str) -> str:
 def exit_code(results: Sequence[Result], problems: Sequence[Problem] = (), missing: Sequence[str] = ()) -> int:
     """The exit code of a run whose ``results`` are judged, by the second table above."""
     statuses = {one.status for one in results}
+    wrong = [one for one in results if one.status in {"failed", "error", "fixed"}]
     if problems or not statuses:
         return 2
-    if statuses & {"failed", "error", "fixed"}:
+    if any(not _own_failure(one) for one in wrong):
         return 1
+    if wrong:
+        return 3
     if missing or statuses == {"skipped"}:
         return 3
     return 0

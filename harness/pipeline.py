@@ -16,7 +16,7 @@ from harness.engine.job import Job, fingerprint
 from harness.engine.journal import JournalWriter, recorded
 from harness.engine.local import LocalEngine
 from harness.environment import describe, versions
-from harness.errors import HarnessError, RuntimeMissing, UsageError
+from harness.errors import RuntimeMissing, UsageError
 from harness.gate import judge
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
@@ -156,7 +156,7 @@ def _journal(request: Request) -> Iterator[Path]:
         JournalWriter(request.report_dir / JOURNAL).close()
     except OSError as error:
         said = f"--report-dir {request.report_dir}: {error.strerror}; name a folder that can be written"
-        raise HarnessError(said) from error
+        raise UsageError(said) from error
     yield (request.report_dir / JOURNAL).resolve()
 
 

@@ -1,0 +1,235 @@
+"""The command line as a stranger uses it: each mistake is one clear line and its exit code, never a traceback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Call
+
+Write = Callable[[str, str], Path]
+TRACE = ("--targets", "trace/torch-cpu", "--no-latency")
+RELU = """
+harness: 1
+layer: ReLU
+cases:
+  - {name: signed, inputs: {x: {values: [1.0, -2.0]}}}
+"""
+
+
+def one_line(text: str) -> str:
+    (line,) = text.strip().splitlines()
+    assert "Traceback" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["run", "missing.yaml"], 2, "missing.yaml: no such file or directory; "),
+        (["run", "empty"], 2, "empty: no spec in this directory"),
+        (["run", "binary.yaml"], 2, "binary.yaml:1:1: not UTF-8 text; "),
+        (["run", "specs", "--targets", "trase/torch-cpu"], 2, "no exporter trase; did you mean trace?"),
+        (["run", "specs", "--targets", "trace/ort-cpu"], 2, "trace makes TorchScript, ort-cpu runs ONNX"),
+        (["run", "specs", "--targets", "trace/torch-cpu?threads=none"], 2, "threads=none"),
+        (["run", "specs", "--format", "pdf"], 2, "--format pdf: no such format"),
+        (["run", "specs", "-k", "sigmoid"], 2, "-k sigmoid: names none of 1 cases"),
+        (["run", "specs", "--shard", "3/2"], 2, "--shard 3/2"),
+        (["run", "specs", "--memory", "lots"], 2, "--memory lots: not a size"),
+        (["run", "specs", "--report-dir", "binary.yaml/x"], 2, "--report-dir"),
+        (["run", "specs", "--require", "torch-gpu"], 2, "--require torch-gpu: no such runtime"),
+        (["run", "specs", "--require", "ort-coreml"], 3, "--require ort-coreml"),
+        (["check", "missing"], 2, "missing: no such file or directory"),
+    ],
+)
+def test_a_wrong_request_is_one_line(
+    harness: Call, spec: Write, here: Path, arguments: list[str], code: int, said: str
+) -> None:
+    spec("relu.yaml", RELU)
+    (here / "empty").mkdir()
+    (here / "binary.yaml").write_bytes(bytes(range(128, 256)))
+    ran = harness(*arguments)
+    assert ran.code == code
+    assert said in one_line(ran.err)
+
+
+def test_every_mistake_of_a_spec_is_told_in_one_go(harness: Call, spec: Write) -> None:
+    spec(
+        "pool.yaml",
+        """harness: 1
+layer: MaxPool2d
+cases:
+  - {name: a, args: {kernal_size: 2}, inputs: {x: {shape: [1, 1, 4, 4]}}}
+  - {name: b, args: {kernel_size: two}, inputs: {x: {shape: [1, 1, 4, 4]}}}
+  - {name: c, args: {kernel_size: 2}, inputs: {x: {shape: [1, -1, 4, 4]}}}
+""",
+    )
+    spec("unknown.yaml", "harness: 1\nlayer: MaxPol2d\ncases: [{name: a, inputs: {x: {shape: [2]}}}]\n")
+    ran = harness("run", "specs")
+    assert ran.code == 2
+    assert [line.split(": ", 1) for line in ran.err.splitlines()] == [
+        ["specs/pool.yaml:4:22", "kernal_size: MaxPool2d has no such argument; did you mean kernel_size?"],
+        [
+            "specs/pool.yaml:5:35",
+            "kernel_size: two is not what MaxPool2d takes; write a whole number or a list of 2 whole numbers",
+        ],
+        ["specs/pool.yaml:6:63", "shape: -1 is too small; at least 0"],
+        ["specs/unknown.yaml:2:8", "MaxPol2d: torch.nn has no such layer; did you mean MaxPool2d?"],
+    ]
+
+
+def test_a_shape_that_the_layer_refuses_is_a_row(harness: Call, spec: Write) -> None:
+    spec(
+        "linear.yaml",
+        "harness: 1\nlayer: Linear\n"
+        "cases: [{name: a, args: {in_features: 3, out_features: 2}, inputs: {x: {shape: [1, 4]}}}]\n",
+    )
+    ran = harness("run", "specs", *TRACE)
+    row = ran.only
+    assert ran.code == 1
+    assert (row["status"], row["stage"], row["symptom"], row["blame"]) == ("error", "build", "exception", "spec")
+    assert "shapes cannot be multiplied" in row["message"]
+    assert row["where"] == "specs/linear.yaml:3:9"
+
+
+def test_a_runtime_that_is_not_there_is_skipped_with_what_would_bring_it(harness: Call, spec: Write) -> None:
+    spec("relu.yaml", RELU)
+    ran = harness("run", "specs", "--targets", "trace/torch-cpu,onnx-torchscript@17/ort-coreml", "--no-latency")
+    assert ran.code == 0
+    row = ran.rows["relu/signed", "onnx-torchscript@17/ort-coreml"]
+    assert (row["status"], row["symptom"]) == ("skipped", "unavailable")
+    assert "pip install" in row["message"]
+
+
+def test_a_run_that_compared_nothing_is_no_pass(harness: Call, spec: Write) -> None:
+    spec("relu.yaml", RELU)
+    ran = harness("run", "specs", "--targets", "onnx-torchscript@17/ort-coreml")
+    assert ran.code == 3
+    assert "nothing was compared" in ran.out
+
+
+def test_the_report_holds_the_contract(harness: Call, spec: Write, here: Path) -> None:
+    spec("relu.yaml", RELU)
+    ran = harness("run", "specs", "--targets", "trace/torch-cpu", "--format", "json,md,junit,csv,github")
+    assert ran.code == 0
+    report = ran.report
+    assert report["format"] == 1
+    assert report["summary"] == {
+        "checks": 1,
+        "passed": 1,
+        "failed": 0,
+        "error": 0,
+        "known": 0,
+        "fixed": 0,
+        "skipped": 0,
+    }
+    row = ran.only
+    assert row["case"] == "relu/signed"
+    assert {"build", "export", "load", "run", "compare"} == set(row["seconds"])
+    (output,) = row["outputs"]
+    wanted = {"index", "shape", "dtype", "max_abs", "max_rel", "max_ulp", "mismatched", "of", "worst", "tolerance"}
+    assert wanted | {"least_rtol", "least_atol"} <= set(output)
+    assert row["latency"]["median_us"] > 0
+    left = {path.name for path in (here / "reports" / "latest").iterdir()}
+    assert left == {"report.json", "report.md", "report.xml", "report.csv", "report.github.md"}
+
+
+KNOWN = """
+- cases: pool/*
+  targets: onnx-*
+  stage: compare
+  symptom: mismatch
+  reason: both exporters drop the divisor
+"""
+POOL = """
+harness: 1
+layer: AvgPool2d
+cases:
+  - name: divisor
+    args: {kernel_size: 2, divisor_override: 3}
+    inputs: {x: {shape: [1, 1, 4, 4], fill: ones}}
+    expect: {outputs: [{shape: [1, 1, 2, 2], fill: {full: 1.3333333333333333}}]}
+"""
+
+
+def test_a_dropped_divisor_is_found_blamed_known_and_fixed(harness: Call, spec: Write, here: Path) -> None:
+    spec("pool.yaml", POOL)
+    targets = "trace/torch-cpu,onnx-torchscript@17/ort-cpu,onnx-dynamo@23/ort-cpu"
+    ran = harness("run", "specs", "--targets", targets)
+    assert ran.code == 1
+    assert ran.report["summary"]["failed"] == 2
+    for exporter in ("onnx-torchscript@17", "onnx-dynamo@23"):
+        row = ran.rows["pool/divisor", f"{exporter}/ort-cpu"]
+        assert (row["status"], row["stage"], row["symptom"]) == ("failed", "compare", "mismatch")
+        assert row["blame"] == "exporter"
+        assert row["evidence"]
+    (here / "specs" / "known-failures.yaml").write_text(KNOWN, encoding="utf-8")
+    ran = harness("run", "specs", "--targets", targets)
+    assert ran.code == 0
+    assert ran.report["summary"]["known"] == 2
+    assert ran.rows["pool/divisor", "onnx-dynamo@23/ort-cpu"]["reason"] == "both exporters drop the divisor"
+    ran = harness("run", "specs", "--targets", "onnx-torchscript@17+fixes/ort-cpu,onnx-dynamo@23+fixes/ort-cpu")
+    assert ran.code == 1, "a check that passes although it is listed fails the gate"
+    assert ran.report["summary"]["fixed"] == 2
+
+
+def test_a_known_failure_that_matches_nothing_is_an_error(harness: Call, spec: Write, here: Path) -> None:
+    spec("relu.yaml", RELU)
+    (here / "specs" / "known-failures.yaml").write_text(KNOWN, encoding="utf-8")
+    ran = harness("run", "specs", *TRACE)
+    assert ran.code == 2
+    assert "known-failures.yaml:2:3" in ran.out + ran.err
+
+
+def test_list_and_schema_and_check(harness: Call, spec: Write) -> None:
+    spec("relu.yaml", RELU)
+    ran = harness("list", "specs")
+    assert ran.code == 0
+    assert "relu/signed" in ran.out
+    assert "1 cases x 6 targets = 6 checks" in ran.out
+    assert json.loads(harness("schema").out)["$schema"].startswith("https://json-schema.org/")
+    assert harness("check", "specs").out.startswith("1 cases in 1 files")
+
+
+def test_a_case_that_eager_torch_refuses_must_be_refused(harness: Call, spec: Write) -> None:
+    spec(
+        "raises.yaml",
+        """
+harness: 1
+layer: MaxUnpool2d
+cases:
+  - name: outside
+    args: {kernel_size: 2}
+    inputs:
+      x: {values: [[[[1.0]], [[2.0]]]]}
+      indices: {dtype: int64, values: [[[[7]], [[0]]]]}
+    expect: {raises: Found an invalid max index}
+""",
+    )
+    ran = harness("run", "specs", "--targets", "trace/torch-cpu,onnx-dynamo@23/ort-cpu")
+    assert ran.rows["raises/outside", "trace/torch-cpu"]["status"] == "passed"
+    row = ran.rows["raises/outside", "onnx-dynamo@23/ort-cpu"]
+    assert (row["status"], row["symptom"]) == ("failed", "mismatch")
+    assert "answered with" in row["message"]
+
+
+def test_open_axes_are_verified_at_other_shapes(harness: Call, spec: Write) -> None:
+    spec(
+        "open.yaml",
+        """
+harness: 1
+layer: Sigmoid
+cases:
+  - name: batch
+    inputs: {x: {shape: [2, 3]}}
+    dynamic: {x: {0: N}}
+    also: [{x: [5, 3]}]
+""",
+    )
+    ran = harness("run", "specs", "--targets", "onnx-torchscript@17/ort-cpu,onnx-dynamo@23/ort-cpu")
+    assert ran.code == 0
+    for row in ran.report["results"]:
+        assert [output["shape"] for output in row["outputs"]] == [[2, 3], [5, 3]]
