@@ -5,7 +5,8 @@
 The file is evaluated by itself twice: in float64, and as it is written, with every rounding that it asks for. Only
 where both say the same is anybody blamed. If both give the recorded answer, the runtime is wrong: its optimizer, where
 the file gives the right answer without it; rounding, where the answer is as near to float64 as the recorded one; else
-a kernel. If both give the runtime's answer, what was recorded is not what the file computes.
+a kernel. If both give the runtime's answer, what was recorded is not what the file computes. What no evaluation can
+settle (see :mod:`harness.blame.unsettled`) is nobody's fault.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from harness.blame.float64 import evaluate, evaluate_as_written
 from harness.blame.room import AS_NEAR, distance, with_room
+from harness.blame.unsettled import unsettled
 from harness.compare.verdict import compare
 from harness.exporters import Artifact
 from harness.registry import plugins
@@ -55,6 +57,8 @@ class RecordedScene:
 
 def attribute_recorded(scene: RecordedScene) -> Verdict:
     """The hop to blame, None where nobody can be blamed with reason, and the evidence line by line."""
+    if why := unsettled(scene.artifact.path):
+        return None, (why,)
     evidence: list[str] = []
     answers = [
         answer
