@@ -17,7 +17,7 @@ from harness.engine.journal import JournalWriter, recorded
 from harness.engine.local import LocalEngine
 from harness.environment import describe, versions
 from harness.errors import RuntimeMissing, UsageError
-from harness.gate import judge
+from harness.gate import expected, judge
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
 from harness.report.write import write
@@ -76,6 +76,21 @@ class Watcher(Protocol):
         ...
 
 
+class _Expecting:
+    """Tells a watcher of failures that are known as what they are, while the run goes on."""
+
+    def __init__(self, watcher: Watcher, known: Sequence[KnownFailure]) -> None:
+        self._watcher = watcher
+        self._known = [entry for entry in known if entry.applies(versions())]
+        self.begin, self.end = watcher.begin, watcher.end
+
+    def advance(self, result: Result) -> None:
+        """One more is known."""
+        if result.status != "passed":
+            result = expected(result, [one for one in self._known if one.matches(result.case, result.target)])
+        self._watcher.advance(result)
+
+
 def run(request: Request, watcher: Watcher) -> Outcome:
     """Verify and time everything that ``request`` names, and write the report.
 
@@ -89,7 +104,7 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     known = _known(request, specs)
     work = plan(specs.cases, targets, request.keywords, request.shard)
     _require(request.require)
-    results, interrupted = _carry_out(request, work, watcher)
+    results, interrupted = _carry_out(request, work, _Expecting(watcher, known))
     verdict = judge(
         _in_order(results, work),
         known,

@@ -233,3 +233,8 @@ cases:
     assert ran.code == 0
     for row in ran.report["results"]:
         assert [output["shape"] for output in row["outputs"]] == [[2, 3], [5, 3]]
+
+
+def test_the_shipped_schema_is_the_one_that_harness_prints(harness: Call) -> None:
+    shipped = Path(__file__).parent.parent / "specs" / "harness.schema.json"
+    assert json.loads(harness("schema").out) == json.loads(shipped.read_text(encoding="utf-8"))

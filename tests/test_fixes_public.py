@@ -76,6 +76,25 @@ class Pair(nn.Module):
         self.prelu = nn.PReLU()
 
 
+def test_an_operator_that_stock_has_never_heard_of_is_unsupported_before_and_after_the_fix(tmp_path: Path) -> None:
+    class Unpool(torch.nn.MaxUnpool2d):
+        def forward(self, x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return super().forward(x, indices, [4, 4])
+
+    given = (torch.ones(1, 1, 2, 2), torch.tensor([[[[0, 2], [8, 10]]]]))
+
+    def stock() -> str:
+        with pytest.raises(Exception) as refused:  # noqa: PT011 - what matters is that it is the same both times
+            torch.onnx.export(Unpool(2), given, tmp_path / "m.onnx", dynamo=False, opset_version=17)
+        return f"{refused.type.__name__}: {refused.value}"
+
+    first = stock()
+    with torchscript_symbolics(17):
+        torch.onnx.export(Unpool(2), given, tmp_path / "m.onnx", dynamo=False, opset_version=17)
+    assert "max_unpool2d" in first
+    assert stock() == first
+
+
 def test_corrected_is_a_copy_in_which_one_object_stays_one() -> None:
     model = Pair().train()
     copy = corrected(model)

@@ -60,10 +60,12 @@ def torchscript_symbolics(opset: int, without: Collection[str] = ()) -> Iterator
     """
     from torch import onnx
 
+    from harness.fixes._stock import no_empty_groups
+
     if opset < LOWEST_OPSET:
         raise UsageError(f"the corrected lowerings cannot be written at opset {opset}; {LOWEST_OPSET} or above can")
     symbolics = _joined((fix.name, fix.symbolics(opset)) for fix in fixes(without).values())
-    with ExitStack() as stack:
+    with no_empty_groups(), ExitStack() as stack:
         for name, symbolic in symbolics.items():
             onnx.register_custom_op_symbolic(name, symbolic, opset)  # type: ignore[attr-defined]
             stack.callback(onnx.unregister_custom_op_symbolic, name, opset)  # type: ignore[attr-defined]

@@ -7,7 +7,8 @@ torch's registry of symbolic functions is not in its place, the functions of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -29,6 +30,30 @@ def stock_symbolic(name: str, opset: int) -> Callable[..., Any] | None:
 
     _, _, function = name.partition("::")
     return getattr(symbolic_opset10, function, None) or getattr(symbolic_opset9, function, None)
+
+
+@contextmanager
+def no_empty_groups() -> Iterator[None]:
+    """On leaving, forget the operators that torch's registry had never heard of on entering.
+
+    Unregistering the last symbolic of such an operator leaves an empty group behind, on which the next stock export
+    stumbles instead of saying that the operator is not supported. Without the private registry torch stays as it is.
+    """
+    groups = _groups()
+    before = set(groups)
+    yield
+    for name in set(groups) - before:
+        del groups[name]
+
+
+def _groups() -> MutableMapping[str, Any]:
+    for module in _REGISTRIES:
+        try:
+            groups: MutableMapping[str, Any] = import_module(module).registry._registry  # noqa: SLF001
+        except (ImportError, AttributeError):
+            continue
+        return groups
+    return {}
 
 
 @cache
