@@ -35,7 +35,7 @@ def compact(value: Any) -> str:
         case _:
             word = str(value)
             bare = WORD.fullmatch(word) and word.lower() not in RESERVED
-            return word if bare else json.dumps(word, ensure_ascii=False)
+            return word if bare else json.dumps(word, ensure_ascii=not word.isprintable())
 
 
 def label(value: Any) -> str:
