@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 MOST_LINES, MOST_CHARACTERS = 30, 300
+# Where a package lies on this machine is no news, and a report that travels should not tell.
+OF_PACKAGES = re.compile(rf"\S*/site-packages/|{re.escape(str(Path(__file__).parents[2]))}/")
 
 
 class Chatter:
@@ -37,6 +40,7 @@ def chatter_since(path: Path, offset: int) -> tuple[str, ...]:
             text = file.read(1 << 20).decode(errors="replace")
     except FileNotFoundError:
         return ()
-    lines = list(dict.fromkeys(line.rstrip()[:MOST_CHARACTERS] for line in text.splitlines() if line.strip()))
+    said = (OF_PACKAGES.sub("", line.rstrip())[:MOST_CHARACTERS] for line in text.splitlines() if line.strip())
+    lines = list(dict.fromkeys(said))
     more = len(lines) - MOST_LINES
     return tuple(lines[:MOST_LINES]) + ((f"... and {more} more lines",) if more > 0 else ())
