@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
 from harness.errors import Location, Problem, RequestError, SpecError
 from harness.spec.case import Case, CaseTolerance, FileModel, WeightedModel
 from harness.spec.parts import Rules
 from harness.spec.read import read
-from harness.spec.strict import Strict, validated
-from harness.spec.tolerance import Close
+from harness.spec.strict import Strict, objection, validated
+from harness.spec.tolerance import Close, Scaled
 
 MODEL = "model.onnx"
 MANIFEST = "data.json"
@@ -73,6 +73,13 @@ def _by_number(value: Any) -> Any:
     return {**value, "by_output": rules}
 
 
+def _measurable(tolerance: CaseTolerance) -> CaseTolerance:
+    """Nothing is recorded of the terms that were added up."""
+    if any(isinstance(rule, Scaled) for rule in (tolerance.rule, *tolerance.by_output.values())):
+        raise objection("scaled needs the terms' magnitudes, which are not recorded", "write ulp, or rtol and atol")
+    return tolerance
+
+
 class _Manifest(Strict):
     """``data.json`` as ``onnx.backend.test.loader`` reads it, and beside it a tolerance in the words of a spec."""
 
@@ -81,7 +88,7 @@ class _Manifest(Strict):
     about: str = ""
     rtol: Annotated[NonNegativeFloat, Field(allow_inf_nan=False)] | None = None
     atol: Annotated[NonNegativeFloat, Field(allow_inf_nan=False)] | None = None
-    tolerance: Annotated[Rules, BeforeValidator(_by_number)] | None = None
+    tolerance: Annotated[Rules, BeforeValidator(_by_number), AfterValidator(_measurable)] | None = None
 
 
 def _manifest(path: Path) -> tuple[str, CaseTolerance]:
