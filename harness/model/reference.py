@@ -82,20 +82,25 @@ def define(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Ans
 
 def tolerance_of(case: Case, opset: int | None) -> Tolerance:
     """How far a target's answer may be from eager's: what the spec says, else the layers' own default."""
-    model = case.model.model
-    match model:
-        case LayerModel(layer, _):
-            default = default_tolerance(layer, arguments(model), case.dtype, opset)
-        case SequentialModel(steps):
-            default = composite_tolerance([(step.layer, arguments(step)) for step in steps], case.dtype, opset)
-        case GraphModel(nodes):
-            parts = [(node.layer.layer, arguments(node.layer)) for node in nodes]
-            default = composite_tolerance(parts, case.dtype, opset)
-        case FactoryModel() | FileModel():
-            default = default_tolerance(None, {}, case.dtype, opset)
+    default = own_tolerance(case, opset)
     if case.tolerance.rule is not None:
         return Tolerance(case.tolerance.rule, case.tolerance.by_output)
     return Tolerance(default.rule, {**default.by_output, **case.tolerance.by_output})
+
+
+def own_tolerance(case: Case, opset: int | None) -> Tolerance:
+    """How far correct implementations of the case's layers may be apart, whatever the spec says."""
+    model = case.model.model
+    match model:
+        case LayerModel(layer, _):
+            return default_tolerance(layer, arguments(model), case.dtype, opset)
+        case SequentialModel(steps):
+            return composite_tolerance([(step.layer, arguments(step)) for step in steps], case.dtype, opset)
+        case GraphModel(nodes):
+            parts = [(node.layer.layer, arguments(node.layer)) for node in nodes]
+            return composite_tolerance(parts, case.dtype, opset)
+        case FactoryModel() | FileModel():
+            return default_tolerance(None, {}, case.dtype, opset)
 
 
 def _in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:

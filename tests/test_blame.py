@@ -1,0 +1,112 @@
+"""Each hop is blamed for what it alone did, with evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.blame.float64 import evaluate
+from tests.conftest import Call
+
+AVERAGE = """
+harness: 1
+layer: AvgPool2d
+cases:
+  - {name: dropped-divisor, args: {kernel_size: 2, divisor_override: 3}, inputs: {x: {shape: [1, 2, 4, 4]}}}
+"""
+MAXIMUM = """
+harness: 1
+layer: MaxPool2d
+cases:
+  - name: lost-nan
+    args: {kernel_size: [1, 2]}
+    inputs: {x: {values: [[[[.nan, 1.0]]]]}}
+  - name: indices-of-planes
+    args: {kernel_size: 2, return_indices: true}
+    inputs: {x: {shape: [2, 3, 4, 4]}}
+"""
+LINEAR = """
+harness: 1
+layer: Linear
+cases:
+  - {name: rounding, args: {in_features: 300, out_features: 40}, inputs: {x: {shape: [20, 300]}}, tolerance: {ulp: 0}}
+"""
+WRONG = """
+harness: 1
+layer: ReLU
+cases:
+  - {name: wrong-spec, inputs: {x: {values: [1.0, -1.0]}}, expect: {outputs: [{values: [1.0, -1.0]}]}}
+"""
+
+
+@pytest.fixture
+def rows(harness: Call, spec: Callable[[str, str], Path]) -> dict[tuple[str, str], Any]:
+    for name, text in (("average", AVERAGE), ("maximum", MAXIMUM), ("linear", LINEAR), ("wrong", WRONG)):
+        spec(f"{name}.yaml", text)
+    targets = "trace/torch-cpu,onnx-torchscript@17/ort-cpu,onnx-torchscript@17/reference"
+    ran = harness("run", "specs", "--targets", targets, "--no-latency")
+    assert ran.code == 1
+    return {(case.split("/")[1], target.split("/")[1]): row for (case, target), row in ran.rows.items()}
+
+
+def test_the_hop_that_did_it_is_blamed(rows: dict[tuple[str, str], Any]) -> None:
+    blamed = {check: row["blame"] for check, row in rows.items() if row["status"] == "failed"}
+    assert blamed["dropped-divisor", "ort-cpu"] == "exporter"
+    assert blamed["dropped-divisor", "reference"] == "exporter"
+    assert blamed["lost-nan", "ort-cpu"] == "kernel"
+    assert blamed["indices-of-planes", "reference"] == "kernel"
+    assert blamed["rounding", "ort-cpu"] == "rounding"
+    assert {blamed["wrong-spec", runtime] for runtime in ("torch-cpu", "ort-cpu", "reference")} == {"spec"}
+    assert ("dropped-divisor", "torch-cpu") not in blamed
+    assert ("indices-of-planes", "ort-cpu") not in blamed
+
+
+def test_blame_comes_with_evidence(rows: dict[tuple[str, str], Any]) -> None:
+    exporter = " ".join(rows["dropped-divisor", "ort-cpu"]["evidence"])
+    assert "evaluated in float64, the exported file itself is wrong" in exporter
+    kernel = " ".join(rows["lost-nan", "ort-cpu"]["evidence"])
+    assert "the exported file itself gives the right answer" in kernel
+    assert "graph optimization off" in kernel
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.integers(1, 3),
+    ceil=st.booleans(),
+    average=st.booleans(),
+    padded=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_the_float64_evaluation_of_pools_is_sound(
+    tmp_path_factory: pytest.TempPathFactory,
+    kernel: tuple[int, int],
+    stride: int,
+    ceil: bool,
+    average: bool,
+    padded: bool,
+    seed: int,
+) -> None:
+    """It breaks ties between exporter and kernel, so it must be right where ``onnx.reference`` is not."""
+    padding = (kernel[0] // 2, kernel[1] // 2) if padded else 0
+    module: torch.nn.Module = (
+        torch.nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil, count_include_pad=seed % 2 == 0)
+        if average
+        else torch.nn.MaxPool2d(kernel, stride, padding, return_indices=True, ceil_mode=ceil)
+    )
+    x = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(seed))
+    answer = module(x)
+    path = tmp_path_factory.mktemp("pool") / "m.onnx"
+    torch.onnx.export(module, (x,), path, dynamo=False, opset_version=17, input_names=["x"])
+    outputs = list(evaluate(path, {"x": x.numpy()}).values())
+    wanted = answer if isinstance(answer, tuple) else (answer,)
+    for actual, expected in zip(outputs, wanted, strict=True):
+        assert actual.dtype in (np.float64, np.int64)
+        np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-5, atol=1e-6)
