@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
+from importlib.util import find_spec
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -24,7 +25,7 @@ from harness.engine.chatter import chatter_since
 from harness.engine.job import Job, lost
 from harness.engine.journal import JournalReader, Started
 from harness.engine.limits import TIMED_OUT
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RuntimeMissing
 from harness.result import Result, Symptom
 from harness.verify.stages import OUT_OF_MEMORY
 
@@ -64,11 +65,16 @@ class LocalEngine:
     def run(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """The results of all checks, in the order in which they are known.
 
-        Raises :class:`HarnessError` where workers cannot be started at all. Leaving the generator stops the workers.
+        Raises :class:`RuntimeMissing` for a case of a spec where there is no torch, and :class:`HarnessError` where
+        workers cannot be started at all. Leaving the generator stops the workers.
         """
+        needs_torch = not all(job.is_recorded for job in jobs)
+        if needs_torch and find_spec("torch") is None:
+            right = "pip install 'parity-harness[cpu]', or name recorded models alone"
+            raise RuntimeMissing(f"specs are verified against torch, which is not installed; {right}")
         self._waiting.extend(jobs)
         done: queue.SimpleQueue[str] = queue.SimpleQueue()
-        pool = _pool(self._workers, self._scratch, torch=not all(job.is_recorded for job in jobs))
+        pool = _pool(self._workers, self._scratch, torch=needs_torch)
         try:
             while self._waiting or self._left:
                 while self._waiting and len(self._left) < self._workers * WAITING_A_WORKER:

@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
 from harness.errors import StageError, Unsupported
@@ -105,6 +106,9 @@ def _value(file: Path, declared: ValueInfoProto | None) -> Value:
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(message)):
         raise StageError(f"{_short(file)} keeps its data in another file; recorded values must hold their own")
     noun = proto.__name__.removesuffix("Proto").lower()
+    if any(UnknownFieldSet(part) for part in _parts(message)):
+        # A tensor reads as an empty sequence, with all that it holds in fields that a sequence does not have.
+        raise StageError(f"{_short(file)} is no {noun}, or one of a later ONNX: it has fields that a {noun} has not")
     if negative := next((list(tensor.dims) for tensor in _tensors(message) if min(tensor.dims, default=0) < 0), None):
         raise StageError(f"{_short(file)} holds no whole {noun}: its shape is {negative}; sizes are never negative")
     try:
@@ -141,14 +145,18 @@ def _inside(folder: Path, tensor: TensorProto) -> Path:
 
 
 def _tensors(message: Message) -> Iterator[TensorProto]:
-    """Every tensor in ``message`` at whatever depth, by walking all its fields: those of a later ONNX too."""
+    """Every tensor in ``message``, at whatever depth."""
+    return (part for part in _parts(message) if isinstance(part, TensorProto))
+
+
+def _parts(message: Message) -> Iterator[Message]:
+    """``message`` and every message in it but a tensor's own, by walking all fields: those of a later ONNX too."""
     waiting: list[Message] = [message]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, TensorProto):
-            yield one
-            continue
-        for field, value in one.ListFields():
+        yield one
+        # To list a tensor's fields is to copy its data.
+        for field, value in [] if isinstance(one, TensorProto) else one.ListFields():
             if field.message_type is not None:
                 waiting.extend(value if isinstance(value, Iterable) else [value])
 

@@ -1,0 +1,86 @@
+"""On a board there is no torch: recorded models are verified where importing it fails, and nobody even tries."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.recorded_models import X, relu
+
+BLOCKER = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {forbidden!r}:
+            with open({tried!r}, "a") as log:
+                log.write(name + "\\n")
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+FORBIDDEN = ("torch", "onnxscript", "onnx_ir")
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """A folder whose ``sitecustomize`` keeps torch out of every Python process that starts there, workers included."""
+    (tmp_path / "site").mkdir()
+    text = BLOCKER.format(forbidden=FORBIDDEN, tried=str(tmp_path / "tried"))
+    (tmp_path / "site" / "sitecustomize.py").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def python(board: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(board / "site"), "HARNESS_CACHE": str(board / "cache")}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=board, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_board_really_has_no_torch(board: Path) -> None:
+    done = python(board, "-c", "import torch")
+    assert "No module named 'torch'" in done.stderr
+    assert (board / "tried").read_text() == "torch\n"
+
+
+def test_recorded_models_are_verified_and_timed_without_torch(board: Path) -> None:
+    relu(board / "suite" / "right")
+    relu(board / "suite" / "wrong", output=np.abs(X))
+    done = python(board, "-m", "harness", "run", "suite", "--targets", "ort-cpu,reference", "--format", "json,md,junit")
+    assert done.returncode == 1, done.stderr
+    report = json.loads((board / "reports" / "latest" / "report.json").read_text(encoding="utf-8"))
+    rows = {(row["case"], row["target"]): row for row in report["results"]}
+    assert {key: row["status"] for key, row in rows.items()} == {
+        ("right", "file/ort-cpu"): "passed",
+        ("right", "file/reference"): "passed",
+        ("wrong", "file/ort-cpu"): "failed",
+        ("wrong", "file/reference"): "failed",
+    }
+    assert rows["right", "file/ort-cpu"]["latency"]["median_us"] > 0
+    assert rows["wrong", "file/ort-cpu"]["blame"] == "spec"
+    assert not (board / "tried").exists(), "somebody tried to import " + (board / "tried").read_text()
+
+
+@pytest.mark.parametrize("command", ["list", "check"])
+def test_recorded_models_are_listed_and_checked_without_torch(board: Path, command: str) -> None:
+    relu(board / "suite" / "right")
+    done = python(board, "-m", "harness", command, "suite")
+    assert done.returncode == 0, done.stderr
+    assert not (board / "tried").exists()
+
+
+def test_specs_without_torch_are_refused_in_one_line(board: Path) -> None:
+    (board / "site" / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n", encoding="utf-8")
+    spec = "{harness: 1, layer: ReLU, cases: [{name: a, inputs: {x: {values: [1.0, -2.0]}}}]}"
+    (board / "relu.yaml").write_text(spec, encoding="utf-8")
+    done = python(board, "-m", "harness", "run", "relu.yaml", "--targets", "onnx-dynamo@18/ort-cpu")
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith("specs are verified against torch, which is not installed")
+    assert "Traceback" not in done.stderr
