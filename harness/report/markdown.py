@@ -13,6 +13,7 @@ from harness.report.facts import facts
 from harness.report.latency_tables import latency_blocks
 from harness.report.markup import code, link, plain, table
 from harness.report.matrix import groups, targets
+from harness.report.placement_table import placement_blocks
 from harness.report.wording import explanation, happened, numbers, one_line, outcome, shortened, telling, verdict, wrong
 from harness.result import STATUSES, Report, Result
 
@@ -49,7 +50,7 @@ def blocks(report: Report) -> Iterator[str]:
     yield from _remarked([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
-
+    yield from placement_blocks(report.results)
     yield from _skipped([result for result in report.results if result.status == "skipped"])
     yield from _environment(report)
 
