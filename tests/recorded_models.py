@@ -54,8 +54,11 @@ def record(folder: Path, model: ModelProto, inputs: Sequence[Any], outputs: Sequ
     return folder
 
 
-def relu(folder: Path, **changed: Any) -> Path:
-    return record(folder, one_node("Relu"), [X], [changed.get("output", np.maximum(X, 0))])
+def relu(folder: Path, output: Any = None) -> Path:
+    """A rectifier of a fixed shape, as every runtime takes it."""
+    shape = tensor(FLOAT, X.shape)
+    model = graph([helper.make_node("Relu", ["x"], ["y"])], {"x": shape}, {"y": shape})
+    return record(folder, model, [X], [np.maximum(X, 0) if output is None else output])
 
 
 def _proto(value: Any, *, optional: bool) -> Any:

@@ -93,9 +93,11 @@ def test_targets_go_by_runtime(harness: Call, here: Path, words: str, targets: l
     assert [row["target"] for row in ran.report["results"]] == targets
 
 
-def test_a_glob_means_the_runtimes_that_are_here(harness: Call, here: Path) -> None:
+@pytest.mark.parametrize("glob", ["ort-*", "file/*", "*"])
+def test_a_glob_means_the_runtimes_that_are_here(harness: Call, here: Path, glob: str) -> None:
     relu(here / "net")
-    ran = harness("run", "net", QUIET, "--targets", "ort-*")
+    ran = harness("run", "net", QUIET, "--targets", glob)
+    assert ran.code == 0
     assert (ORT, "passed") in {(row["target"], row["status"]) for row in ran.report["results"]}
     assert not any(row["status"] == "skipped" for row in ran.report["results"])
 
@@ -135,7 +137,7 @@ def test_a_wrong_recorded_answer_fails_and_is_not_the_runtimes_fault(harness: Ca
     row = ran.rows["net", ORT]
     assert (row["status"], row["stage"], row["symptom"], row["blame"]) == ("failed", "compare", "mismatch", "spec")
     assert "1 of 3 elements is outside" in row["message"]
-    assert row["evidence"][-1] == "what was recorded is not what the file computes"
+    assert "what was recorded is not what the file computes" in row["evidence"]
     other = ran.rows["net", "file/reference"]
     assert (other["status"], other["blame"]) == ("failed", None)
 
@@ -245,19 +247,21 @@ def test_an_optional_that_holds_nothing_is_not_one_that_does(harness: Call, here
 
 
 NARROW = (ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2)
+DTYPES: tuple[Any, ...] = (*NARROW, np.float16, np.int8, np.uint64, np.bool_)
 
 
-@pytest.mark.parametrize("dtype", [*NARROW, np.float16, np.int8, np.uint64, np.bool_], ids=lambda d: d.__name__)
-def test_dtypes_pass_through_and_are_told_apart(harness: Call, here: Path, dtype: Any) -> None:
-    values = np.array([0, 1, 1, 0, 1]).astype(dtype)
-    number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    cast = helper.make_node("Cast", ["x"], ["y"], to=number)
-    model = graph([cast], {"x": tensor(number)}, {"y": tensor(number)}, opset=25)
-    record(here / "suite" / "right", model, [values], [values])
-    record(here / "suite" / "wrong", model, [values], [values[::-1]])
+def test_dtypes_pass_through_and_are_told_apart(harness: Call, here: Path) -> None:
+    for dtype in DTYPES:
+        number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        cast = helper.make_node("Cast", ["x"], ["y"], to=number)
+        model = graph([cast], {"x": tensor(number)}, {"y": tensor(number)}, opset=25)
+        values = np.array([0, 1, 1, 0, 1]).astype(dtype)
+        record(here / "suite" / "right" / dtype.__name__, model, [values], [values])
+        record(here / "suite" / "wrong" / dtype.__name__, model, [values], [values[::-1]])
     ran = harness("run", "suite", QUIET, "--targets", "ort-cpu,reference")
-    assert both(ran, "right") == [("passed", None)] * 2
-    assert [status for status, _ in both(ran, "wrong")] == ["failed"] * 2
+    for dtype in DTYPES:
+        assert both(ran, f"right/{dtype.__name__}") == [("passed", None)] * 2
+        assert [status for status, _ in both(ran, f"wrong/{dtype.__name__}")] == ["failed"] * 2
 
 
 def test_text_is_compared(harness: Call, here: Path) -> None:
@@ -286,21 +290,22 @@ def near(folder: Path, manifest: dict[str, Any] | None, factor: float = 1.0009) 
     return folder
 
 
-@pytest.mark.parametrize(
-    ("manifest", "status"),
-    [
-        (None, "passed"),
-        ({"model_name": "net", "url": None, "rtol": 2e-3, "atol": 1e-7}, "passed"),
-        ({"rtol": 1e-4}, "failed"),
-        ({"tolerance": "exact"}, "failed"),
-        ({"tolerance": {"ulp": 100000}}, "passed"),
-        ({"tolerance": {"rtol": 1, "by_output": {"0": "exact"}}}, "failed"),
-        ({"tolerance": {"by_output": {"0": {"rtol": 0.01}}}}, "passed"),
-    ],
+MANIFESTS: tuple[tuple[dict[str, Any] | None, str], ...] = (
+    (None, "passed"),
+    ({"model_name": "net", "url": None, "rtol": 2e-3, "atol": 1e-7}, "passed"),
+    ({"rtol": 1e-4}, "failed"),
+    ({"tolerance": "exact"}, "failed"),
+    ({"tolerance": {"ulp": 100000}}, "passed"),
+    ({"tolerance": {"rtol": 1, "by_output": {"0": "exact"}}}, "failed"),
+    ({"tolerance": {"by_output": {"0": {"rtol": 0.01}}}}, "passed"),
 )
-def test_the_manifest_says_how_near(harness: Call, here: Path, manifest: dict[str, Any] | None, status: str) -> None:
-    near(here / "net", manifest)
-    assert harness("run", "net", QUIET).only["status"] == status
+
+
+def test_the_manifest_says_how_near(harness: Call, here: Path) -> None:
+    for number, (manifest, _) in enumerate(MANIFESTS):
+        near(here / "suite" / str(number), manifest)
+    ran = harness("run", "suite", QUIET)
+    assert [row["status"] for row in ran.report["results"]] == [status for _, status in MANIFESTS]
 
 
 def test_strict_ulp_holds_for_recorded_models_too(harness: Call, here: Path) -> None:
