@@ -71,6 +71,8 @@ def test_the_hop_that_did_it_is_blamed(rows: dict[tuple[str, str], Any]) -> None
 def test_blame_comes_with_evidence(rows: dict[tuple[str, str], Any]) -> None:
     exporter = " ".join(rows["dropped-divisor", "ort-cpu"]["evidence"])
     assert "evaluated in float64, the exported file itself is wrong" in exporter
+    assert "the same case passes on trace/torch-cpu" in exporter
+    assert "it fails as well on onnx-torchscript@17/reference (compare: mismatch)" in exporter
     kernel = " ".join(rows["lost-nan", "ort-cpu"]["evidence"])
     assert "the exported file itself gives the right answer" in kernel
     assert "graph optimization off" in kernel

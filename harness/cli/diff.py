@@ -1,0 +1,34 @@
+"""``harness diff``: what changed from one report to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import EFFECT, FOLDER
+
+
+@click.command()
+@click.argument("old", type=FOLDER, metavar="OLD.json")
+@click.argument("new", type=FOLDER, metavar="NEW.json")
+@EFFECT
+@click.option("--across-hardware", is_flag=True, help="Compare latencies although the machines differ.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+def diff(old: Path, new: Path, *, min_effect: float, across_hardware: bool, as_json: bool) -> int:
+    """Show what changed in parity and latency from one report to another; exits 1 on a regression."""
+    import json
+
+    from harness.report.diff import diff as compared
+    from harness.report.diff_table import show_diff
+    from harness.report.json_report import read_report
+
+    found = compared(read_report(old), read_report(new), min_effect=min_effect, across_hardware=across_hardware)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        show_diff(found)
+    return int(bool(found.regressions))
+
+
+COMMANDS = (diff,)

@@ -1,0 +1,118 @@
+"""The options that several commands share, and how their words are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.errors import UsageError
+
+FORMATS = ("json", "md", "html", "junit", "csv", "github")
+
+
+class WordList(click.ParamType[tuple[str, ...]]):
+    """Comma-separated words."""
+
+    name = "words"
+
+    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, ...]:
+        """``a,b`` as ``("a", "b")``."""
+        return value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
+    """``512M``, ``4G`` or plain bytes."""
+    if text is None:
+        return None
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    number, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
+    if not number.isdecimal() or int(number) == 0:
+        raise UsageError(f"--memory {text}: not a size; write bytes, or a number with K, M, G or T, such as 4G")
+    return int(number) * unit
+
+
+PATHS = click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+ALLOW_IMPORT = click.option(
+    "--allow-import", is_flag=True, help="Let specs name a factory: it runs the code that it names."
+)
+TARGETS = click.option(
+    "--targets",
+    multiple=True,
+    type=WordList(),
+    metavar="LIST",
+    help="Targets, sets of targets.yaml or globs, separated by commas. [default: the set named default]",
+)
+KEYWORDS = click.option(
+    "-k", "keywords", multiple=True, metavar="TEXT", help="Only cases whose id holds TEXT, or matches it as a glob."
+)
+
+
+AT_LEAST_ONE = click.IntRange(min=1)
+SECONDS = click.FloatRange(min=0, min_open=True)
+FOLDER = click.Path(path_type=Path)
+EFFECT = click.option(
+    "--min-effect",
+    type=click.FloatRange(min=0),
+    default=0.03,
+    show_default=True,
+    metavar="R",
+    help="The least relative change of a latency that counts.",
+)
+CARRYING_OUT = (
+    PATHS,
+    TARGETS,
+    KEYWORDS,
+    click.option("--shard", metavar="I/N", help="Run part I of N."),
+    click.option("-j", "--jobs", type=AT_LEAST_ONE, metavar="N", help="Workers. [default: the cores]"),
+    click.option("--report-dir", type=FOLDER, default="reports/latest", show_default=True),
+    click.option(
+        "--format",
+        "formats",
+        type=WordList(),
+        default="json,md",
+        show_default=True,
+        help=f"Any of {', '.join(FORMATS)}.",
+    ),
+    click.option(
+        "--known-failures", type=FOLDER, metavar="FILE", help="[default: known-failures.yaml beside the specs]"
+    ),
+    click.option(
+        "--require", multiple=True, type=WordList(), metavar="RUNTIME", help="Exit 3 where this runtime is missing."
+    ),
+    click.option(
+        "--baseline", type=FOLDER, metavar="REPORT.json", help="Exit 1 where a check is worse or slower than there."
+    ),
+    EFFECT,
+    click.option(
+        "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds a check may take."
+    ),
+    click.option("--memory", callback=size, metavar="SIZE", help="Memory a check may take, such as 4G."),
+    click.option("--strict-ulp", type=click.IntRange(min=0), metavar="N", help="Hold every output to N ULP."),
+    click.option("--no-cache", is_flag=True, help="Export everything anew, and keep nothing."),
+    click.option("--resume", is_flag=True, help="Go on with a run that was interrupted."),
+    ALLOW_IMPORT,
+)
+
+
+def carrying_out(command: Callable[..., int]) -> Callable[..., int]:
+    """Give ``command`` the options of everything that verifies."""
+    for option in reversed(CARRYING_OUT):
+        command = option(command)
+    return command
+
+
+def cache_folder() -> Path:
+    """Where exported files are kept between runs: ``HARNESS_CACHE``, else the user's cache folder."""
+    import os
+
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("HARNESS_CACHE") or user_cache_path("harness")) / "artifacts"
+
+
+def flat(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The words of an option that may be given several times, each time with several words."""
+    return tuple(word for words in lists for word in words)

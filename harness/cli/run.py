@@ -1,0 +1,97 @@
+"""``harness run`` and ``harness bench``: verify, time, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.options import AT_LEAST_ONE, FORMATS, SECONDS, cache_folder, carrying_out, flat
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.bench import BenchSettings
+
+
+@click.command()
+@click.option("--latency/--no-latency", default=True, show_default=True, help="Time each check that passes.")
+@carrying_out
+def run(paths: tuple[str, ...], **options: Any) -> int:
+    """Verify and time every case on every target, and write the report."""
+    return _carried_out(paths, options)
+
+
+@click.command()
+@click.option("--budget", type=SECONDS, default=3.0, show_default=True, metavar="S", help="For a case at one shape.")
+@click.option("--processes", type=AT_LEAST_ONE, default=10, show_default=True, metavar="N", help="For each of these.")
+@click.option("--rounds", type=AT_LEAST_ONE, metavar="N", help="In each process. [default: what the budget holds]")
+@click.option(
+    "--threads", type=AT_LEAST_ONE, metavar="N", help="For eager, and for targets that do not say. [default: 1]"
+)
+@click.option("--cpus", metavar="LIST", help="The CPUs to be timed on, such as 0,2-3. [default: all]")
+@carrying_out
+def bench(paths: tuple[str, ...], **options: Any) -> int:
+    """Time every case thoroughly on every target where it verifies, and write the report."""
+    from harness.bench import BenchSettings, parse_cpus
+
+    asked = BenchSettings(
+        budget_s=options["budget"],
+        processes=options["processes"],
+        rounds=options["rounds"],
+        threads=options["threads"],
+        cpus=() if options["cpus"] is None else parse_cpus(options["cpus"]),
+    )
+    return _carried_out(paths, {**options, "latency": True}, asked)
+
+
+def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
+    """Do what ``run`` or ``bench`` was asked for, and show what came of it."""
+    from harness.engine.local import warm_up
+    from harness.pipeline import Request
+    from harness.pipeline import run as carry_out
+    from harness.plan import Shard
+    from harness.report.diff_table import show_diff
+    from harness.report.terminal import Progress, show
+    from harness.spec.discover import has_specs
+    from harness.verify.settings import Settings
+
+    warm_up(torch=has_specs(paths))
+    unknown = [name for name in options["formats"] if name not in FORMATS]
+    if unknown:
+        raise UsageError(f"--format {unknown[0]}: no such format; any of {', '.join(FORMATS)}")
+    settings = Settings(
+        timeout=options["timeout"],
+        memory=options["memory"],
+        latency=options["latency"],
+        strict_ulp=options["strict_ulp"],
+        cache=None if options["no_cache"] else cache_folder(),
+    )
+    request = Request(
+        paths=paths,
+        targets=flat(options["targets"]) or ("default",),
+        keywords=options["keywords"],
+        shard=None if options["shard"] is None else Shard.parse(options["shard"]),
+        workers=options["jobs"] or 0,
+        report_dir=options["report_dir"],
+        formats=options["formats"],
+        known_failures=options["known_failures"],
+        require=flat(options["require"]),
+        resume=options["resume"],
+        allow_import=options["allow_import"],
+        settings=settings,
+        bench=bench,
+        baseline=options["baseline"],
+        min_effect=options["min_effect"],
+    )
+    outcome = carry_out(request, Progress())
+    show(outcome.report, outcome.files)
+    if outcome.diff is not None:
+        show_diff(outcome.diff)
+    return outcome.exit_code
+
+
+COMMANDS = (
+    run,
+    bench,
+)

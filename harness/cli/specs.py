@@ -1,0 +1,63 @@
+"""``harness check``, ``list`` and ``schema``: what the specs say, without torch."""
+
+from __future__ import annotations
+
+import click
+
+from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS, TARGETS, flat
+
+
+@click.command()
+@PATHS
+@ALLOW_IMPORT
+def check(paths: tuple[str, ...], allow_import: bool) -> int:
+    """Validate specs, targets and known failures; answers at once, without torch."""
+    from harness.spec.discover import load
+    from harness.spec.known_failures import load_known_failures
+
+    specs = load(paths, allow_import=allow_import)
+    sets = specs.target_sets
+    known = load_known_failures(specs.known_failures)
+    counted = f"{len(specs.cases)} cases in {len(specs.files)} files, {len(sets.all)} targets"
+    click.echo(f"{counted}, {len(known)} known failures: all valid")
+    return 0
+
+
+@click.command("list")
+@PATHS
+@TARGETS
+@KEYWORDS
+@ALLOW_IMPORT
+def list_(
+    paths: tuple[str, ...], targets: tuple[tuple[str, ...], ...], keywords: tuple[str, ...], allow_import: bool
+) -> int:
+    """List the cases and the targets that a run would take them to."""
+    from harness.plan import plan
+    from harness.spec.discover import load
+
+    specs = load(paths, allow_import=allow_import)
+    chosen = specs.target_sets.select(flat(targets) or ("default",))
+    work = plan(specs.cases, chosen, keywords, None)
+    for case, _ in work.work:
+        click.echo(f"{case.id}  {case.about}".rstrip())
+    click.echo("\n" + "\n".join(f"{target}" for target in chosen))
+    click.echo(f"\n{len(work.work)} cases x {len(chosen)} targets = {work.checks} checks")
+    return 0
+
+
+@click.command()
+def schema() -> int:
+    """Print the JSON Schema of specs, for editors."""
+    import json
+
+    from harness.spec.schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+COMMANDS = (
+    check,
+    list_,
+    schema,
+)
