@@ -52,7 +52,7 @@ def test_ids_are_paths_below_the_root(harness: Call, here: Path) -> None:
 def test_specs_and_recorded_models_go_together(harness: Call, here: Path, spec: Callable[[str, str], Path]) -> None:
     spec("relu.yaml", "{harness: 1, layer: ReLU, cases: [{name: a, inputs: {x: {values: [1.0, -2.0]}}}]}")
     relu(here / "net")
-    ran = harness("run", "specs", "net", QUIET, "--targets", "trace/torch-cpu,reference")
+    ran = harness("run", "specs", "net", QUIET, "-j", "1", "--targets", "trace/torch-cpu,reference")
     assert ran.code == 0
     assert set(ran.rows) == {("relu/a", "trace/torch-cpu"), ("net", "file/reference")}
 
