@@ -95,6 +95,8 @@ class Result:
     is wall time by stage. ``evidence`` says, line by line, what ``blame`` rests on. ``notes``
     hold what the reader should know although the check passed. ``log`` is what the libraries
     printed, warned and logged meanwhile. ``checker`` is what ``onnx.checker`` objected to.
+    ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`); ``reproduction`` is a script that shows
+    the disagreement without harness.
     """
 
     case: str
@@ -119,6 +121,7 @@ class Result:
     issue: str | None = None
     where: str | None = None
     pictures: tuple[Mapping[str, Any], ...] = ()
+    reproduction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
