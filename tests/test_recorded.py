@@ -140,6 +140,7 @@ def test_a_wrong_recorded_answer_fails_and_is_not_the_runtimes_fault(harness: Ca
     assert "what was recorded is not what the file computes" in row["evidence"]
     other = ran.rows["net", "file/reference"]
     assert (other["status"], other["blame"]) == ("failed", None)
+    assert "record the answer anew" in (here / "reports" / "latest" / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_kernel_that_loses_nan_is_blamed(harness: Call, here: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.report.wording import number, telling
 from harness.result import Blame, Result, Symptom
+from harness.spec.target import FILE
 
-_BY_BLAME: dict[Blame, str] = {
+_BY_BLAME: Mapping[Blame | Symptom, str] = {
     "exporter": "The exported file is already wrong: try the exporter's `+fixes` target or another opset, "
     "and get a script for the upstream issue",
     "optimizer": "The runtime's graph optimizer changes the answer: switch graph optimization off, "
@@ -22,7 +24,7 @@ _BY_BLAME: dict[Blame, str] = {
     "spec": "The spec expects what the layer does not do: correct `expect` where the case is written",
 }
 
-_BY_SYMPTOM: dict[Symptom, str] = {
+_BY_SYMPTOM: Mapping[Blame | Symptom, str] = {
     "mismatch": "Find the first node that differs",
     "exception": "Read the message and the log, then repeat this check alone",
     "crash": "The process died: repeat this check alone, and report it upstream with the script",
@@ -33,6 +35,13 @@ _BY_SYMPTOM: dict[Symptom, str] = {
     "unavailable": "Install what the message names; `harness doctor` lists what this machine has",
     "placement": "Nodes ran outside the asked provider: take a build or an opset whose provider has these operators",
 }
+
+_OF_FILES: Mapping[Blame | Symptom, str] = {
+    "spec": "What was recorded is not what the file computes: one of the two has changed since, record the answer anew",
+    "unsupported": "Take another runtime, or a model of another opset; "
+    "where none does it, list it in `known-failures.yaml` with a reason",
+}
+"""What is said otherwise where the model is a file that nobody exported here."""
 
 _EXPLAINABLE: frozenset[Symptom] = frozenset({"mismatch", "exception", "crash", "timeout", "placement"})
 
@@ -60,10 +69,11 @@ def next_step(result: Result) -> Advice | None:
 
 def _mend(result: Result) -> Advice:
     symptom = result.symptom or ("mismatch" if result.status == "failed" else "exception")
-    if symptom == "mismatch" and result.blame is not None:
-        sentence = _BY_BLAME[result.blame].format(least=_least(result))
-    else:
-        sentence = _BY_SYMPTOM[symptom]
+    sentences = {**_BY_SYMPTOM, **_BY_BLAME}
+    if result.target.startswith(f"{FILE}/"):
+        sentences |= _OF_FILES
+    why = result.blame if symptom == "mismatch" and result.blame else symptom
+    sentence = sentences[why].format(least=_least(result))
     return Advice(sentence, explain_command(result) if symptom in _EXPLAINABLE else None)
 
 
