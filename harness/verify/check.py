@@ -117,11 +117,13 @@ def _judge(
         if not reference.stochastic
     )
     own, answer = references[0], given[0]
-    findings = list(hold(trial.case, trial.subject, own, answer, tolerance))
+    form = _same_structure(own.eager, answer)
+    # An answer of another form has failed already, and the spec's expressions could not be evaluated on it.
+    findings = list(hold(trial.case, trial.subject, own, answer, tolerance)) if form.passed else []
     if own.stochastic:
-        findings.append(_same_structure(own.eager, answer))
+        findings.append(form)
     expect = trial.case.expect
-    if (expect.gradient or expect.gradient_range) and isinstance(session, Differentiable):
+    if form.passed and (expect.gradient or expect.gradient_range) and isinstance(session, Differentiable):
         gradients = session.gradients(own.inputs)
         findings += hold_gradients(trial.case, trial.subject, own, answer, gradients)
     known = () if own.oracle is None else distances(own.eager, answer, own.oracle, undefined=own.undefined)
