@@ -1,0 +1,156 @@
+"""Single edits of an ONNX model, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+Array = NDArray[Any]
+Change = Callable[[ModelProto], None]
+
+
+def on(at: int, change: Callable[[NodeProto], None]) -> Change:
+    """``change`` done to node ``at``."""
+    return lambda model: change(model.graph.node[at])
+
+
+def on_attribute(at: int, place: int, field: str, value: Any) -> Change:
+    """One field of an attribute set to ``value``."""
+    return lambda model: setattr(model.graph.node[at].attribute[place], field, value)
+
+
+def on_ints(at: int, place: int, entry: int, step: int) -> Change:
+    """One of an attribute's integers moved by ``step``."""
+
+    def change(model: ModelProto) -> None:
+        model.graph.node[at].attribute[place].ints[entry] += step
+
+    return change
+
+
+def turned_round(at: int, place: int) -> Change:
+    """An attribute's integers in reverse."""
+
+    def change(model: ModelProto) -> None:
+        attribute = model.graph.node[at].attribute[place]
+        attribute.ints[:] = list(attribute.ints)[::-1]
+
+    return change
+
+
+def on_tensor(tensor: Callable[[ModelProto], TensorProto], wrong: Callable[[Array], Array]) -> Change:
+    """The values of a constant changed; shape and dtype stay what ``wrong`` leaves them."""
+
+    def change(model: ModelProto) -> None:
+        held = tensor(model)
+        with np.errstate(all="ignore"):
+            values = wrong(numpy_helper.to_array(held))
+        held.CopyFrom(numpy_helper.from_array(values, held.name))
+
+    return change
+
+
+def without(place: int) -> Callable[[NodeProto], None]:
+    """An attribute left out."""
+
+    def change(node: NodeProto) -> None:
+        del node.attribute[place]
+
+    return change
+
+
+def becomes(op_type: str, *, keep: Sequence[str], inputs: int | None = None) -> Callable[[NodeProto], None]:
+    """Another operator in the node's place, with the attributes named by ``keep`` and the first ``inputs`` inputs."""
+
+    def change(node: NodeProto) -> None:
+        kept = [attribute for attribute in node.attribute if attribute.name in keep]
+        node.op_type = op_type
+        node.domain = ""
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        if inputs is not None:
+            del node.input[inputs:]
+
+    return change
+
+
+def inputs_exchanged(node: NodeProto) -> None:
+    """The first two inputs the other way round."""
+    node.input[0], node.input[1] = node.input[1], node.input[0]
+
+
+def bias_dropped(node: NodeProto) -> None:
+    """The third input and what follows left out."""
+    del node.input[2:]
+
+
+def other_dtype(now: int, rng: np.random.Generator) -> int:
+    """A dtype that is not ``now``."""
+    others = [kind for kind in (TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT32) if kind != now]
+    return int(others[int(rng.integers(len(others)))])
+
+
+def after(model: ModelProto, at: int, steps: Sequence[tuple[str, dict[str, Any]]], kind: int) -> None:
+    """Put ``steps`` between what computes output ``at`` and the output."""
+    graph = model.graph
+    name = graph.output[at].name
+    rename(graph, name, f"{name}_before")
+    held = f"{name}_before"
+    for number, (op_type, attributes) in enumerate(steps):
+        made = name if number == len(steps) - 1 else f"{name}_{number}"
+        graph.node.append(helper.make_node(op_type, [held], [made], **attributes))
+        held = made
+    graph.output[at].type.tensor_type.elem_type = kind
+
+
+def rename(graph: GraphProto, name: str, new: str) -> None:
+    """Call a value of the graph otherwise wherever it is made or read; outputs of the graph keep their names."""
+    for node in graph.node:
+        node.input[:] = [new if held == name else held for held in node.input]
+        node.output[:] = [new if held == name else held for held in node.output]
+    for tensor in graph.initializer:
+        tensor.name = new if tensor.name == name else tensor.name
+
+
+def renamed(at: int) -> Change:
+    """Output ``at`` under another name."""
+
+    def change(model: ModelProto) -> None:
+        name = model.graph.output[at].name
+        rename(model.graph, name, f"{name}_")
+        model.graph.output[at].name = f"{name}_"
+
+    return change
+
+
+def dropped(model: ModelProto, at: int) -> None:
+    """Output ``at`` left out."""
+    del model.graph.output[at]
+
+
+def another_output(model: ModelProto) -> None:
+    """One output more, a copy of the first."""
+    first = model.graph.output[0]
+    model.graph.node.append(helper.make_node("Identity", [first.name], ["more"]))
+    model.graph.output.append(helper.make_tensor_value_info("more", first.type.tensor_type.elem_type, None))
+
+
+def reordered(model: ModelProto) -> None:
+    """The outputs in reverse, each under its own name."""
+    copies = [ValueInfoProto.FromString(value.SerializeToString()) for value in reversed(model.graph.output)]
+    del model.graph.output[:]
+    model.graph.output.extend(copies)
+
+
+def exchanged(model: ModelProto) -> None:
+    """The first output's values under the second's name, and the other way round."""
+    one, other = model.graph.output[0], model.graph.output[1]
+    first, second = one.name, other.name
+    for old, new in ((first, "between"), (second, first), ("between", second)):
+        rename(model.graph, old, new)
+    kinds = one.type.tensor_type.elem_type, other.type.tensor_type.elem_type
+    one.type.tensor_type.elem_type, other.type.tensor_type.elem_type = kinds[1], kinds[0]
