@@ -1,30 +1,26 @@
 """The samples that torch tests its own layers with, as cases: an independent choice of arguments and values.
 
 ``torch.testing._internal`` holds a ModuleInfo for most layers and an OpInfo for the function under each. Each sample
-becomes a case with literal values and is taken to the targets on which every layer of the notes must pass.
+becomes a case of a spec with literal values, and is taken to the targets on which every layer of the notes must pass.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
-from harness.engine.job import Job
-from harness.engine.local import LocalEngine
-from harness.errors import Location
-from harness.result import Result
-from harness.spec.case import Case, LayerModel, TensorSpec, WeightedModel
-from harness.spec.targets import parse_target
-from harness.verify.settings import Settings
+from tests.conftest import Call
+
+Case = dict[str, Any]
+"""One case of a spec, as it is written."""
 
 TARGETS = (
     "trace+fixes/torch-cpu",
@@ -60,7 +56,7 @@ def module_samples(layer: str) -> Iterator[Case]:
                 forward = sample.forward_input
                 inputs = [*forward.args, *forward.kwargs.values()]
                 built = sample.constructor_input
-                yield case("ModuleInfo", layer, named(layer, built.args, built.kwargs), inputs, {}, {})
+                yield case(layer, named(layer, built.args, built.kwargs), inputs, {}, {})
 
 
 # From a function's sample
@@ -73,7 +69,7 @@ def op_samples(layer: str) -> Iterator[Case]:
             for sample in info.sample_inputs("cpu", torch.float32, requires_grad=False):
                 made = convert(sample.input, sample.args, dict(sample.kwargs))
                 if made is not None:
-                    yield case("OpInfo", layer, *made)
+                    yield case(layer, *made)
 
 
 Parts = tuple[Mapping[str, Any], Sequence[torch.Tensor], Mapping[str, Any], Mapping[str, torch.Tensor]]
@@ -90,9 +86,10 @@ def plainly(layer: str) -> Callable[[torch.Tensor, Sequence[Any], dict[str, Any]
 
 
 def pool(x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Parts | None:
-    arguments = named("AvgPool2d", args, kwargs)
-    # An empty stride is torch.nn.functional's own way to say that there is none; the layer's is None.
-    return {key: value for key, value in arguments.items() if value != ()}, [x], {}, {}
+    # The function takes an empty stride for none, and one number in a tuple for both axes; the layer documents neither.
+    given = [value[0] if isinstance(value, tuple) and len(value) == 1 else value for value in args]
+    arguments = named("AvgPool2d", [None if value == () else value for value in given], kwargs)
+    return arguments, [x], {}, {}
 
 
 def unpool(x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Parts | None:
@@ -131,36 +128,30 @@ FUNCTIONS: Mapping[str, tuple[Callable[..., Parts | None], str]] = {
 }
 
 
-# Into a case
+# Into a spec
 
 
 def case(
-    source: str,
     layer: str,
     args: Mapping[str, Any],
     inputs: Sequence[torch.Tensor],
     forward: Mapping[str, Any],
     weights: Mapping[str, torch.Tensor],
 ) -> Case:
-    made = LayerModel(layer, args, forward)
-    shapes = " ".join(str(tuple(tensor.shape)).replace(" ", "") for tensor in inputs)
-    said = ",".join(f"{key}={value}".replace(" ", "") for key, value in {**args, **forward}.items())
-    return Case(
-        id=f"{source}/{layer}[{said}] {shapes}",
-        about="",
-        model=WeightedModel(made, {name: literal(name, tensor) for name, tensor in weights.items()}),
-        inputs=tuple(literal(f"x{at}", tensor) for at, tensor in enumerate(inputs)),
-        where=Location(__file__),
-    )
+    written: Case = {"layer": layer, "args": dict(args)}
+    written["inputs"] = {f"x{at}": literal(tensor) for at, tensor in enumerate(inputs)}
+    if forward:
+        written["forward"] = dict(forward)
+    if weights:
+        written["weights"] = {name: literal(tensor) for name, tensor in weights.items()}
+    return written
 
 
-def literal(label: str, tensor: torch.Tensor) -> TensorSpec:
-    values = tensor.detach().tolist()
-    return TensorSpec(label, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tuples(values))
-
-
-def tuples(values: Any) -> Any:
-    return tuple(map(tuples, values)) if isinstance(values, list) else values
+def literal(tensor: torch.Tensor) -> dict[str, Any]:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.numel():
+        return {"values": tensor.detach().tolist(), "dtype": dtype}
+    return {"shape": list(tensor.shape), "dtype": dtype}
 
 
 def named(layer: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,40 +161,39 @@ def named(layer: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[st
 
 
 def spread(cases: Sequence[Case]) -> list[Case]:
-    """At most :data:`MOST_OF_A_LAYER`, from all over the list, each with its number in it."""
+    """At most :data:`MOST_OF_A_LAYER`, from all over the list, each called by its place in it."""
     step = max(1, -(-len(cases) // MOST_OF_A_LAYER))
-    return [replace(cases[at], id=f"{cases[at].id} #{at}") for at in range(0, len(cases), step)]
+    return [{"name": f"sample-{at}", **cases[at]} for at in range(0, len(cases), step)]
 
 
 @cache
-def all_cases() -> tuple[Case, ...]:
-    return tuple(
-        case for layer in NOTES for source in (module_samples, op_samples) for case in spread(list(source(layer)))
-    )
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
-    """Every sample on every target."""
-    folder = tmp_path_factory.mktemp("samples")
-    targets = tuple(map(parse_target, TARGETS))
-    journal, settings = folder / "journal", Settings(latency=False)
-    jobs = [Job(sample, targets, settings, journal, folder, Path.cwd()) for sample in all_cases()]
-    return list(LocalEngine(2, journal, folder).run(jobs))
+def all_cases() -> Mapping[str, Sequence[Case]]:
+    """The cases by the name of the spec that they stand in."""
+    found = {
+        f"{source}-{layer}": spread(list(samples(layer)))
+        for layer in NOTES
+        for source, samples in (("module", module_samples), ("function", op_samples))
+    }
+    return {name: cases for name, cases in found.items() if cases}
 
 
 def test_every_layer_of_the_notes_is_among_the_samples() -> None:
-    counts = {layer: sum(f"/{layer}[" in sample.id for sample in all_cases()) for layer in NOTES}
+    counts = {
+        layer: sum(len(cases) for name, cases in all_cases().items() if name.endswith(f"-{layer}")) for layer in NOTES
+    }
     assert min(counts.values()) >= 2, counts
-    assert {sample.id.partition("/")[0] for sample in all_cases()} == {"ModuleInfo", "OpInfo"}
+    assert {name.partition("-")[0] for name in all_cases()} == {"module", "function"}
 
 
-def test_every_sample_passes_on_every_target(results: list[Result]) -> None:
-    assert len(results) == len(all_cases()) * len(TARGETS)
-    wrong = [f"{one.case} on {one.target}: {one.stage} {one.message}" for one in results if one.status != "passed"]
+def test_every_sample_passes_on_every_target(harness: Call, spec: Callable[[str, str], Path]) -> None:
+    for name, cases in all_cases().items():
+        spec(f"{name}.yaml", json.dumps({"harness": 1, "cases": cases}))
+    ran = harness("run", "specs", "--no-latency", "-j", "2", "--targets", ",".join(TARGETS))
+    assert ran.code == 0, ran.err or ran.out
+    rows = ran.report["results"]
+    wrong = [f"{row['case']} on {row['target']}: {row['message']}" for row in rows if row["status"] != "passed"]
     assert wrong == []
-
-
-def test_something_was_compared_in_each(results: list[Result]) -> None:
-    assert all(one.outputs for one in results)
-    assert sum(output.of for one in results for output in one.outputs) > 10_000
+    assert ran.code == 0
+    assert len(rows) == sum(map(len, all_cases().values())) * len(TARGETS)
+    assert all(row["outputs"] for row in rows), "nothing was compared"
+    assert sum(output["of"] for row in rows for output in row["outputs"]) > 10_000
