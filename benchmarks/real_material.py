@@ -1,6 +1,6 @@
 """Runs every test that the installed onnx ships or generates for backends, and writes the report on it.
 
-    python benchmarks/real_material.py [--into FOLDER] [--report reports/onnx-backend]
+    python -m benchmarks.real_material [--into FOLDER] [--report reports/onnx-backend]
 
 The tests are laid out as recorded models (``model.onnx`` with ``test_data_set_0``), by kind: ``node`` and ``simple`` as
 ``onnx.backend.test.case`` generates them, ``simple``, ``pytorch-converted`` and ``pytorch-operator`` as they are
@@ -28,7 +28,8 @@ import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 from onnx.backend.test.case.model import collect_testcases
 from onnx.backend.test.loader import DATA_DIR, load_model_tests
-from real_material_report import markdown
+
+from benchmarks.real_material_report import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("simple", "pytorch-converted", "pytorch-operator")

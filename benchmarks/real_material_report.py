@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 HEAD = """# ONNX's own backend tests
 
 Every test that onnx {onnx} ships or generates for backends, as a recorded model, on ONNX Runtime {onnxruntime} (CPU)
-and on the evaluator of onnx itself. Made by `python benchmarks/real_material.py`; outputs are held to ONNX's own rule
+and on the evaluator of onnx itself. Made by `python -m benchmarks.real_material`; outputs are held to ONNX's own rule
 (rtol 1e-3, atol 1e-7, bfloat16 rtol 2^-6; integers, text and structure exactly).
 
 **{tests} tests, {checks} checks: {passed} pass, {unsupported} are refused as unsupported, {stopped} stop otherwise,
