@@ -6,12 +6,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from harness.bench import BenchSettings, time_all, with_shapes
+from harness.blame.elsewhere import with_elsewhere
 from harness.engine.job import Job, fingerprint
 from harness.engine.journal import JournalWriter, recorded
 from harness.engine.local import LocalEngine
@@ -20,6 +22,8 @@ from harness.errors import RuntimeMissing, UsageError
 from harness.gate import expected, judge
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
+from harness.report.diff import MIN_EFFECT, Diff, diff, verdict_of
+from harness.report.json_report import read_report
 from harness.report.write import write
 from harness.result import Report, Result
 from harness.runtimes import Strict
@@ -35,7 +39,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What ``harness run`` was asked for; each field is the option of the same name."""
+    """What ``harness run`` was asked for; each field is the option of the same name. ``bench`` times thoroughly."""
 
     paths: tuple[str, ...]
     targets: tuple[str, ...] = ("default",)
@@ -49,26 +53,33 @@ class Request:
     resume: bool = False
     allow_import: bool = False
     settings: Settings = field(default_factory=Settings)
+    bench: BenchSettings | None = None
+    baseline: Path | None = None
+    min_effect: float = MIN_EFFECT
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to: the judged report, the files it was written to, and the exit code."""
+    """What a run came to: the judged report, the files it was written to, and the exit code.
+
+    ``diff`` is what changed since the baseline, where one was given.
+    """
 
     report: Report
     files: tuple[Path, ...]
     exit_code: int
+    diff: Diff | None = None
 
 
 class Watcher(Protocol):
     """Somebody who looks on while checks run."""
 
-    def begin(self, checks: int) -> None:
-        """``checks`` are about to run."""
+    def begin(self, total: int, what: str = "checks") -> None:
+        """So many are about to run."""
         ...
 
-    def advance(self, result: Result) -> None:
-        """One more is known."""
+    def advance(self, result: Result | None = None) -> None:
+        """One more is known; ``result`` is what it came to, where it is a check."""
         ...
 
     def end(self) -> None:
@@ -84,9 +95,9 @@ class _Expecting:
         self._known = [entry for entry in known if entry.applies(versions())]
         self.begin, self.end = watcher.begin, watcher.end
 
-    def advance(self, result: Result) -> None:
+    def advance(self, result: Result | None = None) -> None:
         """One more is known."""
-        if result.status != "passed":
+        if result is not None and result.status != "passed":
             result = expected(result, [one for one in self._known if one.matches(result.case, result.target)])
         self._watcher.advance(result)
 
@@ -102,11 +113,16 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     targets = sets.select(request.targets)
     _check_options(targets)
     known = _known(request, specs)
-    work = plan(specs.cases, targets, request.keywords, request.shard)
+    asked = plan(specs.cases, targets, request.keywords, request.shard)
     _require(request.require)
+    baseline = None if request.baseline is None else read_report(request.baseline)
+    request = _as_thorough(request, baseline)
+    work = asked if request.bench is None else with_shapes(asked)
     results, interrupted = _carry_out(request, work, _Expecting(watcher, known))
+    if request.bench is not None and not interrupted:
+        results, interrupted = _timed(request, request.bench, asked, results, watcher)
     verdict = judge(
-        _in_order(results, work),
+        _in_order(results, asked),
         known,
         versions=versions(),
         all_cases=[case.id for case in specs.cases],
@@ -114,11 +130,45 @@ def run(request: Request, watcher: Watcher) -> Outcome:
         required=request.require,
     )
     about = _about(request, specs, began, interrupted) | {"complaints": list(verdict.complaints)}
-    report = Report(describe(), verdict.results, about)
+    report = Report(describe(), with_elsewhere(verdict.results), about)
+    changed = None if baseline is None else diff(baseline, report, min_effect=request.min_effect)
+    if changed is not None:
+        report = replace(
+            report, run=about | {"baseline": {"file": str(request.baseline), "verdict": verdict_of(changed)}}
+        )
     files = write(report, request.report_dir, request.formats)
     if not interrupted:
         (request.report_dir / JOURNAL).unlink(missing_ok=True)
-    return Outcome(report, tuple(files), INTERRUPTED if interrupted else verdict.exit_code)
+    exit_code = INTERRUPTED if interrupted else verdict.exit_code or int(bool(changed and changed.regressions))
+    return Outcome(report, tuple(files), exit_code, changed)
+
+
+def _as_thorough(request: Request, baseline: Report | None) -> Request:
+    """``request``, timed as thoroughly as the baseline was: else the two could not be compared."""
+    bench = request.bench
+    if bench is None and baseline is not None and request.settings.latency:
+        bench = BenchSettings.from_report(baseline.run)
+    if bench is None:
+        return request
+    return replace(request, bench=bench, settings=replace(request.settings, latency=False))
+
+
+def _timed(
+    request: Request, bench: BenchSettings, asked: Plan, results: Sequence[Result], watcher: Watcher
+) -> tuple[list[Result], bool]:
+    """The results of the checks that were asked for, with their latency; without, where somebody stopped the run."""
+
+    def looking_on(processes: int) -> Callable[[], None]:
+        watcher.begin(processes, "measurements")
+        return watcher.advance
+
+    try:
+        with _scratch() as scratch:
+            return time_all(asked, results, bench, request.settings, scratch, looking_on), False
+    except KeyboardInterrupt:
+        return list(results), True
+    finally:
+        watcher.end()
 
 
 def _carry_out(request: Request, work: Plan, watcher: Watcher) -> tuple[list[Result], bool]:
@@ -185,12 +235,13 @@ def _scratch() -> Iterator[Path]:
 
 
 def _in_order(results: Sequence[Result], work: Plan) -> list[Result]:
-    """As the specs name them, whatever order the workers finished in."""
+    """The results of the checks of ``work``, as the specs name them, whatever order the workers finished in."""
     order = {
         (case.id, str(target)): at
         for at, (case, target) in enumerate((case, target) for case, targets in work.work for target in targets)
     }
-    return sorted(results, key=lambda result: order[result.case, result.target])
+    own = (result for result in results if (result.case, result.target) in order)
+    return sorted(own, key=lambda result: order[result.case, result.target])
 
 
 def _check_options(targets: Sequence[Target]) -> None:
@@ -234,6 +285,7 @@ def _about(request: Request, specs: Specs, began: float, interrupted: bool) -> d
         "shard": None if request.shard is None else f"{request.shard.index}/{request.shard.count}",
         "files": len(specs.files),
         "seconds": round(time.time() - began, 2),
+        "bench": None if request.bench is None else asdict(request.bench),
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "interrupted": interrupted,
     }

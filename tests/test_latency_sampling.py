@@ -13,7 +13,7 @@ import pytest
 from harness.latency import Effort, Timer, measure, quick
 from harness.latency.machine import MachineState, read_machine, read_machine_thoroughly
 
-QUIET = MachineState(load=0.5, preempted=0, throttled=0, cpus=2)
+QUIET = MachineState(load=0.5, preempted=0, throttled=0, cpus=2, stolen_s=0.0, mhz=3000.0)
 EFFORT = Effort(budget_s=0.01, least=10, most=30, warmup_s=0.001, patience_s=0.1)
 
 
@@ -24,6 +24,7 @@ class World:
         self.now = 0
         self.tick = tick
         self.slowness = 1.0
+        self.preemptions = 0
         self.made: list[str] = []
 
     def __call__(self) -> int:
@@ -39,6 +40,9 @@ class World:
 
         return work
 
+    def pace(self) -> None:
+        self.now += 10_000
+
 
 def still() -> MachineState:
     return QUIET
@@ -46,7 +50,7 @@ def still() -> MachineState:
 
 def test_a_figure_is_the_time_of_a_call() -> None:
     world = World()
-    latency = quick(world.call("a", 5.0), world.call("b", 4.0), timer=Timer(world), machine=still)
+    latency = quick(world.call("a", 5.0), world.call("b", 4.0), timer=Timer(world), yardstick=world.pace, machine=still)
     assert latency.median_us == pytest.approx(5.0, rel=0.01)
     assert latency.eager_us == pytest.approx(4.0, rel=0.01)
     assert latency.ratio == pytest.approx(1.25, rel=0.001)
@@ -110,7 +114,7 @@ def test_a_machine_that_slows_down_does_not_change_the_ratio() -> None:
         world.slowness *= 1.01
         slow()
 
-    latency = quick(throttling, fast, timer=Timer(world), machine=still)
+    latency = quick(throttling, fast, timer=Timer(world), yardstick=world.pace, machine=still)
     assert world.slowness > 1.3
     assert latency.ratio == pytest.approx(3.0, rel=0.02)
     assert latency.iqr_us > 0.05 * latency.median_us
@@ -119,21 +123,29 @@ def test_a_machine_that_slows_down_does_not_change_the_ratio() -> None:
 def test_small_layers_cost_a_few_milliseconds() -> None:
     for cost in (0.5, 3.0, 6.0, 20.0):
         world = World()
-        quick(world.call("a", 106.0, 12.0, cost), world.call("b", cost), timer=Timer(world), machine=still)
+        quick(
+            world.call("a", 106.0, 12.0, cost),
+            world.call("b", cost),
+            timer=Timer(world),
+            yardstick=world.pace,
+            machine=still,
+        )
         assert world.now < 8_000_000
 
 
 @pytest.mark.parametrize("cost", [1e3, 1e4, 1e5, 1e6, 1e7])
 def test_long_calls_are_made_few_times(cost: float) -> None:
     world = World()
-    latency = quick(world.call("a", cost), world.call("b", cost), timer=Timer(world), machine=still)
+    latency = quick(
+        world.call("a", cost), world.call("b", cost), timer=Timer(world), yardstick=world.pace, machine=still
+    )
     assert latency.samples >= 1
     assert world.now / 1e9 <= 0.12 + 8 * cost / 1e6
 
 
 def test_too_few_samples_are_told() -> None:
     world = World()
-    latency = quick(world.call("a", 1e6), timer=Timer(world), machine=still)
+    latency = quick(world.call("a", 1e6), timer=Timer(world), yardstick=world.pace, machine=still)
     assert latency.samples < 6
     assert latency.low_us is latency.high_us is latency.ratio is None
     assert not latency.quotable
@@ -142,7 +154,7 @@ def test_too_few_samples_are_told() -> None:
 
 def test_a_coarse_clock_is_told_and_bounded() -> None:
     world = World(tick=15_000_000)
-    latency = quick(world.call("a", 3.0), timer=Timer(world), machine=still)
+    latency = quick(world.call("a", 3.0), timer=Timer(world), yardstick=world.pace, machine=still)
     assert not latency.quotable
     assert any("on a clock of 15000000 ns" in note for note in latency.notes)
     assert len(world.made) < 1000
@@ -161,12 +173,12 @@ def test_garbage_waits_and_comes_back() -> None:
 
     world = World()
     assert gc.isenabled()
-    quick(look, timer=Timer(world), machine=still)
+    quick(look, timer=Timer(world), yardstick=world.pace, machine=still)
     assert gc.isenabled()
     assert not any(seen)
     gc.disable()
     try:
-        quick(look, timer=Timer(world), machine=still)
+        quick(look, timer=Timer(world), yardstick=world.pace, machine=still)
         assert not gc.isenabled()
     finally:
         gc.enable()
@@ -183,17 +195,48 @@ def test_a_call_that_fails_is_not_swallowed() -> None:
 
 def test_the_machine_is_read_before_and_after() -> None:
     world = World()
-    states = iter([QUIET, MachineState(load=5.0, preempted=40, throttled=3, cpus=2)])
-    latency = quick(world.call("a", 5.0), timer=Timer(world), machine=lambda: next(states))
+    states = iter([QUIET, MachineState(load=5.0, throttled=3, cpus=2, stolen_s=60.0, mhz=800.0)])
+    latency = quick(world.call("a", 5.0), timer=Timer(world), yardstick=world.pace, machine=lambda: next(states))
     assert "the machine is busy: load 5.0 on 2 CPUs" in latency.notes
-    assert "the process was preempted 40 times" in latency.notes
     assert "the CPU was throttled for heat" in latency.notes
+    assert any("of the time to other machines" in note for note in latency.notes)
+    assert "the CPU's frequency moved between 800 and 3000 MHz" in latency.notes
     assert not latency.quotable
+
+
+def test_a_sample_in_which_another_process_ran_is_kept_and_does_not_count() -> None:
+    world = World()
+    taken = 0
+
+    def disturbed() -> None:
+        nonlocal taken
+        world.now += 100_000
+        if (len(world.made) + taken) % 4 == 0:  # the other process takes nine times as long
+            world.now += 900_000
+            world.preemptions += 1
+        taken += 1
+
+    latency = quick(disturbed, timer=Timer(world, lambda: world.preemptions), machine=still, yardstick=world.pace)
+    (samples,), (aside,) = latency.samples_us, latency.interrupted
+    assert latency.median_us == pytest.approx(100.0, rel=0.01)
+    assert latency.iqr_us < 1.0
+    assert {samples[at] > 500.0 for at in aside} == {True}
+    assert max(samples) > 500.0
+    assert any("were interrupted by other processes and are set aside" in note for note in latency.notes)
+
+
+def test_where_every_sample_is_disturbed_all_of_them_count_and_it_is_told() -> None:
+    world = World()
+    timer = Timer(world, lambda: world.now)
+    latency = quick(world.call("a", 100.0), timer=timer, machine=still, yardstick=world.pace)
+    assert latency.median_us == pytest.approx(100.0, rel=0.01)
+    assert not latency.quotable
+    assert any("count all the same" in note for note in latency.notes)
 
 
 def test_what_a_report_holds_is_json_with_four_digits() -> None:
     world = World()
-    told = quick(world.call("a", 5.123456), timer=Timer(world), machine=still).to_dict()
+    told = quick(world.call("a", 5.123456), timer=Timer(world), yardstick=world.pace, machine=still).to_dict()
     assert told["median_us"] == pytest.approx(5.123456, rel=0.01)
     assert told["median_us"] == float(f"{told['median_us']:.4g}")
     assert json.loads(json.dumps(told, allow_nan=False)) == told

@@ -109,7 +109,7 @@ def test_a_percentile_needs_samples_beyond_it(count: int, p90: bool, p99: bool) 
 def told(samples: list[float], batch: int = 10, loop_ns: float = 10) -> list[Doubt]:
     series = Series(tuple(samples), batch, warmup_calls=10, first_us=1.0)
     measurement = Measurement({"a": series}, seconds=0.01, resolution_ns=50, loop_ns=loop_ns)
-    return list(doubts(series, summarise(samples), measurement))
+    return list(doubts(summarise(samples), [series], [measurement]))
 
 
 def test_a_calm_figure_raises_no_doubt() -> None:

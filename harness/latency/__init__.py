@@ -1,11 +1,12 @@
 """How long a call takes: sampled in turns with what it is compared with, and told with its doubts.
 
-:func:`quick` is what every passing check gets; :func:`measure` is the engine under it, for thorough figures.
+:func:`quick` is what every passing check gets; :func:`measure` is the engine under it and under ``harness bench``.
 """
 
 from __future__ import annotations
 
-from harness.latency.quick import Latency, quick
+from harness.latency.figure import Latency, latency
+from harness.latency.quick import quick
 from harness.latency.ratio import Ratio, paired_ratio
 from harness.latency.sampling import Effort, Measurement, Series, measure
 from harness.latency.statistics import Summary, summarise
@@ -19,6 +20,7 @@ __all__ = [
     "Series",
     "Summary",
     "Timer",
+    "latency",
     "measure",
     "paired_ratio",
     "quick",

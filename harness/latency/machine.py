@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 _THROTTLE = "devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"
 
@@ -15,22 +18,30 @@ class MachineState:
 
     ``load`` is the load average of the last minute, ``cpus`` how many CPUs this process may use. ``preempted`` counts
     how often this process had to give way, ``throttled`` how often a core was slowed down for heat, both since start.
+    ``stolen_s`` are the seconds that a hypervisor gave to other machines, ``mhz`` is the mean frequency of the cores.
     """
 
     load: float | None = None
     preempted: int | None = None
     throttled: int | None = None
     cpus: int | None = None
+    stolen_s: float | None = None
+    mhz: float | None = None
 
 
 def read_machine() -> MachineState:
     """What can be told in microseconds."""
-    return MachineState(_load(), _preempted(), None, _cpus())
+    return MachineState(load=_load(), preempted=preemptions(), cpus=_cpus())
 
 
 def read_machine_thoroughly() -> MachineState:
-    """Also the cores' own counts of thermal throttling, one file each."""
-    return MachineState(_load(), _preempted(), throttle_count(Path("/sys")), _cpus())
+    """Also what takes a file for each core: thermal throttling, frequencies, time stolen."""
+    return MachineState(_load(), preemptions(), throttle_count(Path("/sys")), _cpus(), _stolen(), _mhz())
+
+
+def preemptions() -> int:
+    """How often the system took the CPU from this process, all of its threads together."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def throttle_count(system: Path) -> int | None:
@@ -43,13 +54,14 @@ def _load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
-def _preempted() -> int | None:
-    try:
-        import resource
-    except ImportError:  # not a Unix
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-
-
 def _cpus() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _stolen() -> float | None:
+    return getattr(psutil.cpu_times(), "steal", None)
+
+
+def _mhz() -> float | None:
+    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    return None if frequency is None else frequency.current or None

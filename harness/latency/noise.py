@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.latency.machine import MachineState
 from harness.latency.sampling import Measurement, Series
 from harness.latency.statistics import Summary
 
@@ -13,6 +13,9 @@ _NEAR_THE_CLOCK = 20  # resolutions that a batch must last at least
 _WIDE = 0.10  # of the median, either way
 _SPREAD = 0.25  # of the median, between the quartiles
 _LOOP = 0.02  # of the median
+_INTERRUPTED = 0.10  # of the samples
+_STOLEN = 0.02  # of the time
+_FREQUENCY = 0.10  # of the frequency
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +26,53 @@ class Doubt:
     grave: bool = False
 
 
-def doubts(series: Series, summary: Summary, measurement: Measurement) -> Iterator[Doubt]:
-    """Every reason that one series of ``measurement`` gives."""
-    lasted = summary.median * series.batch * 1e3
-    if lasted < _NEAR_THE_CLOCK * measurement.resolution_ns:
-        yield Doubt(f"a sample lasts {lasted:.0f} ns on a clock of {measurement.resolution_ns} ns", grave=True)
+def doubts(summary: Summary, series: Sequence[Series], processes: Sequence[Measurement]) -> Iterator[Doubt]:
+    """Every reason that one call's ``series`` give, one for each of ``processes``, and ``summary`` of them all."""
+    batch = min(one.batch for one in series)
+    resolution = max(process.resolution_ns for process in processes)
+    lasted = summary.median * batch * 1e3
+    if lasted < _NEAR_THE_CLOCK * resolution:
+        yield Doubt(f"a sample lasts {lasted:.0f} ns on a clock of {resolution} ns", grave=True)
     if summary.low is None or summary.high is None:
-        yield Doubt(f"{summary.count} samples are too few for an interval", grave=True)
+        number, what = (summary.count, "samples") if len(processes) == 1 else (len(processes), "processes")
+        yield Doubt(f"{number} {what} are too few for an interval", grave=True)
     elif max(summary.high - summary.median, summary.median - summary.low) > _WIDE * summary.median:
         yield Doubt(f"the median is known to lie between {summary.low:.3g} and {summary.high:.3g} us only", grave=True)
     if summary.iqr > _SPREAD * summary.median:
         yield Doubt(f"half of the samples spread over {100 * summary.iqr / summary.median:.0f}% of the median")
-    if series.batch > 1 and measurement.loop_ns > _LOOP * summary.median * 1e3:
-        yield Doubt(f"{measurement.loop_ns:.0f} ns of each call are the loop's own")
-    yield from _about_the_machine(measurement.before, measurement.after, summary.count)
+    loop = min(process.loop_ns for process in processes)
+    if batch > 1 and loop > _LOOP * summary.median * 1e3:
+        yield Doubt(f"{loop:.0f} ns of each call are the loop's own")
+    yield from _interruptions(series)
+    yield from _about_the_machine(processes)
 
 
-def _about_the_machine(before: MachineState, after: MachineState, samples: int) -> Iterator[Doubt]:
-    if after.load is not None and after.cpus and after.load > after.cpus + 0.5:
-        yield Doubt(f"the machine is busy: load {after.load:.1f} on {after.cpus} CPUs")
-    if before.preempted is not None and after.preempted is not None:
-        times = after.preempted - before.preempted
-        if times > samples // 4:
-            yield Doubt(f"the process was preempted {times} times")
-    if before.throttled is not None and after.throttled is not None and after.throttled > before.throttled:
+def _interruptions(series: Sequence[Series]) -> Iterator[Doubt]:
+    count, of = sum(len(one.interrupted) for one in series), sum(len(one.samples_us) for one in series)
+    if count > _INTERRUPTED * of:
+        aside = all(len(one.undisturbed_us) < len(one.samples_us) for one in series if one.interrupted)
+        told = "are set aside" if aside else "count all the same, since too few are left"
+        yield Doubt(f"{count} of {of} samples were interrupted by other processes and {told}", grave=not aside)
+
+
+def _about_the_machine(processes: Sequence[Measurement]) -> Iterator[Doubt]:
+    load, cpus = max(_known(process.after.load for process in processes), default=0.0), processes[-1].after.cpus
+    if cpus and load > cpus + 0.5:
+        yield Doubt(f"the machine is busy: load {load:.1f} on {cpus} CPUs")
+    if any(_grew(process.before.throttled, process.after.throttled) for process in processes):
         yield Doubt("the CPU was throttled for heat", grave=True)
+    stolen = sum(_grew(process.before.stolen_s, process.after.stolen_s) for process in processes)
+    share = stolen / max(sum(process.seconds for process in processes) * (os.cpu_count() or 1), 1e-9)
+    if share > _STOLEN:
+        yield Doubt(f"the hypervisor gave {100 * share:.0f}% of the time to other machines")
+    speeds = list(_known(state.mhz for process in processes for state in (process.before, process.after)))
+    if speeds and max(speeds) > (1 + _FREQUENCY) * min(speeds):
+        yield Doubt(f"the CPU's frequency moved between {min(speeds):.0f} and {max(speeds):.0f} MHz")
+
+
+def _known(values: Iterable[float | None]) -> Iterator[float]:
+    return (value for value in values if value is not None)
+
+
+def _grew(before: float | None, after: float | None) -> float:
+    return 0.0 if before is None or after is None else max(0.0, after - before)

@@ -6,7 +6,7 @@ What disturbs the machine for a while disturbs all calls alike, so that figures 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -18,6 +18,9 @@ Call = Callable[[], object]
 # A warm-up is over once the median of this many calls is within 5% of the best such median before it.
 _CHUNK = 5
 _STEADY = 0.95
+
+# So many undisturbed samples are enough to do without the disturbed ones.
+_FEW = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,21 @@ class Effort:
 class Series:
     """One call's samples in microseconds a call, one for each round; each is the mean of ``batch`` calls.
 
-    ``first_us`` is the very first call of the warm-up, ``warmup_calls`` how many there were.
+    ``first_us`` is the very first call of the warm-up, ``warmup_calls`` how many there were. ``interrupted`` are the
+    rounds in which another process was given the CPU while this call was timed.
     """
 
     samples_us: tuple[float, ...]
     batch: int
     warmup_calls: int
     first_us: float
+    interrupted: frozenset[int] = frozenset()
+
+    @property
+    def undisturbed_us(self) -> tuple[float, ...]:
+        """The samples of this call alone; all of them where too few are."""
+        kept = tuple(us for at, us in enumerate(self.samples_us) if at not in self.interrupted)
+        return kept if len(kept) >= max(_FEW, len(self.samples_us) // 4) else self.samples_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +89,17 @@ def measure(
         start = timer.clock()
         warm = {name: _warm_up(call, effort, timer) for name, call in calls.items()}
         before = machine()
-        samples = _rounds(calls, {name: state.batch for name, state in warm.items()}, effort, rng, timer)
+        taken = _rounds(calls, {name: state.batch for name, state in warm.items()}, effort, rng, timer)
         after = machine()
         seconds = (timer.clock() - start) / 1e9
-    series = {
-        name: Series(tuple(samples[name]), state.batch, state.calls, state.first_ns / 1e3)
-        for name, state in warm.items()
-    }
+    series = {name: state.series(taken[name]) for name, state in warm.items()}
     return Measurement(series, seconds, resolution, loop, before, after)
 
 
 def _rounds(
     calls: Mapping[str, Call], batches: Mapping[str, int], effort: Effort, rng: random.Random, timer: Timer
-) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = {name: [] for name in calls}
+) -> dict[str, list[tuple[int, bool]]]:
+    taken: dict[str, list[tuple[int, bool]]] = {name: [] for name in calls}
     order = list(calls)
     start = timer.clock()
     for done in range(effort.most):
@@ -100,9 +108,8 @@ def _rounds(
             break
         rng.shuffle(order)
         for name in order:
-            batch = batches[name]
-            samples[name].append(timer.batch(calls[name], batch) / batch / 1e3)
-    return samples
+            taken[name].append(timer.watched_batch(calls[name], batches[name]))
+    return taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,15 @@ class _Warm:
     first_ns: int
     calls: int
     batch: int
+
+    def series(self, taken: Sequence[tuple[int, bool]]) -> Series:
+        return Series(
+            samples_us=tuple(lasted / self.batch / 1e3 for lasted, _ in taken),
+            batch=self.batch,
+            warmup_calls=self.calls,
+            first_us=self.first_ns / 1e3,
+            interrupted=frozenset(at for at, (_, disturbed) in enumerate(taken) if disturbed),
+        )
 
 
 def _warm_up(call: Call, effort: Effort, timer: Timer) -> _Warm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import comb
 
@@ -53,6 +53,27 @@ def summarise(samples: Samples) -> Summary:
         p90=_percentile(values, 0.90),
         p99=_percentile(values, 0.99),
     )
+
+
+def summarise_groups(groups: Sequence[Samples]) -> Summary:
+    """The summary of several processes' samples: the median and its interval are those of the processes' medians.
+
+    Samples of one process share its memory layout and its moment, so that they are not independent of each other; the
+    processes are. Spread and percentiles are of all samples together.
+    """
+    of_all, of_medians = summarise(np.concatenate(groups)), summarise([float(np.median(group)) for group in groups])
+    return replace(of_all, median=of_medians.median, low=of_medians.low, high=of_medians.high)
+
+
+def largest_split(values: Samples) -> float:
+    """The A/A comparison: how far apart the medians of two halves of ``values`` can be, relative to the lower one.
+
+    Of all ways to split the values in two, the lower half against the upper half differs most. The middle one of an odd
+    number is left out.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    half = len(ordered) // 2
+    return float(np.median(ordered[-half:]) / np.median(ordered[:half]) - 1)
 
 
 @cache

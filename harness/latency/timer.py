@@ -1,4 +1,4 @@
-"""The clock, how fine it is, and what the loop around a batch of calls costs."""
+"""The clock, how fine it is, what the loop around a batch of calls costs, and whether a batch was interrupted."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise, repeat
 
+from harness.latency.machine import preemptions
+
 _READINGS = 200
 _TURNS = 1000
 
 
 class Timer:
-    """Times batches of calls by ``clock``, which gives nanoseconds and never goes back."""
+    """Times batches of calls by ``clock``, which gives nanoseconds and never goes back.
 
-    def __init__(self, clock: Callable[[], int] = time.perf_counter_ns) -> None:
+    ``interruptions`` counts how often this process had to give way to others.
+    """
+
+    def __init__(
+        self, clock: Callable[[], int] = time.perf_counter_ns, interruptions: Callable[[], int] = lambda: 0
+    ) -> None:
         self.clock = clock
+        self._interruptions = interruptions
 
     def batch(self, call: Callable[[], object], turns: int) -> int:
         """Nanoseconds that ``turns`` calls take together."""
@@ -31,6 +39,12 @@ class Timer:
         for _ in loop:
             call()
         return clock() - start
+
+    def watched_batch(self, call: Callable[[], object], turns: int) -> tuple[int, bool]:
+        """The same, and whether another process was given the CPU meanwhile: then the time is partly that one's."""
+        before = self._interruptions()
+        lasted = self.batch(call, turns)
+        return lasted, self._interruptions() > before
 
     @cached_property
     def resolution_ns(self) -> int:
@@ -47,6 +61,11 @@ class Timer:
         for _ in loop:
             pass
         return (clock() - start) / _TURNS
+
+
+def wall_timer() -> Timer:
+    """The wall clock, with this process's own interruptions."""
+    return Timer(time.perf_counter_ns, preemptions)
 
 
 @contextmanager

@@ -27,22 +27,23 @@ class Progress:
         self._console = console or Console()
         self._clock = clock
         self._total = self._done = self._failing = 0
+        self._what = "checks"
         self._began = self._last_line = 0.0
         self._live: Live | None = None
 
-    def begin(self, checks: int) -> None:
-        """``checks`` are about to run; on a terminal the live line appears."""
-        self._total, self._done, self._failing = checks, 0, 0
+    def begin(self, total: int, what: str = "checks") -> None:
+        """So many are about to run; on a terminal the live line appears."""
+        self._total, self._done, self._failing, self._what = total, 0, 0, what
         self._began = self._last_line = self._clock()
         if self._console.is_terminal:
             self._live = _live(self._console)
-            self._live.add_task("checks", total=checks, failing="")
+            self._live.add_task(what, total=total, failing="")
             self._live.start()
 
-    def advance(self, result: Result) -> None:
-        """One more check is known."""
+    def advance(self, result: Result | None = None) -> None:
+        """One more is done; ``result`` is what it came to, where it is a check."""
         self._done += 1
-        self._failing += result.status in WRONG
+        self._failing += result is not None and result.status in WRONG
         if self._live is not None:
             self._live.update(self._live.task_ids[0], advance=1, failing=self._failing_so_far())
         elif self._due():
@@ -62,7 +63,7 @@ class Progress:
     def _line(self) -> str:
         left = (self._clock() - self._began) / self._done * (self._total - self._done)
         rest = f", about {_span(left)} left" if self._done < self._total else ""
-        return f"{self._done:,} of {self._total:,} checks{self._failing_so_far()}{rest}"
+        return f"{self._done:,} of {self._total:,} {self._what}{self._failing_so_far()}{rest}"
 
     def _failing_so_far(self) -> str:
         return f", {self._failing:,} failing" if self._failing else ""

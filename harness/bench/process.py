@@ -1,0 +1,138 @@
+"""What happens in one fresh process: every target is loaded, and all are sampled in turns with eager and the pace."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.bench.names import TRANSFER, series
+from harness.bench.task import Loaded, Taken, Task
+from harness.exporters import Artifact
+from harness.latency.figure import EAGER, PACE
+from harness.latency.machine import read_machine_thoroughly
+from harness.latency.pace import pace
+from harness.latency.sampling import Call, measure
+from harness.latency.timer import wall_timer
+from harness.registry import plugins
+from harness.runtimes import DeviceTimed, Runtime, Session, Transferring
+from harness.spec.target import Target
+from harness.verify.stages import message_of
+
+Array = NDArray[Any]
+OTHER_BINDING = {"on": "off", "off": "on"}
+DEVICE_RUNS = 20
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a case gives to be timed; ``eager`` is None where there is no torch to ask."""
+
+    inputs: Mapping[str, Array]
+    artifact: Callable[[Target], Artifact]
+    eager: Call | None
+
+
+def take(task: Task) -> Taken:
+    """Measure ``task`` in this process. A target that cannot be timed is told among the troubles."""
+    os.chdir(task.home)
+    if task.bench.cpus:
+        os.sched_setaffinity(0, task.bench.cpus)
+    material = _material(task)
+    order = random.Random(f"{task.case.id} {task.turn}")  # noqa: S311 - an order, no secret
+    loaded: dict[str, Loaded] = {}
+    troubles: dict[str, str] = {}
+    calls: dict[str, Call] = {PACE: pace()} | ({EAGER: material.eager} if material.eager else {})
+    with ExitStack() as opened:
+        for target in order.sample(task.targets, len(task.targets)):
+            try:
+                loaded[str(target)], own = _load(target, material, task, opened)
+            except Exception as error:  # noqa: BLE001 - a runtime that verifies and cannot be timed is told, in words
+                troubles[str(target)] = message_of(error)
+            else:
+                calls |= own
+        effort = task.bench.effort(len(calls))
+        measurement = measure(calls, effort, order, wall_timer(), read_machine_thoroughly)
+    return Taken(measurement, loaded, troubles)
+
+
+def _load(target: Target, material: Material, task: Task, opened: ExitStack) -> tuple[Loaded, dict[str, Call]]:
+    """A session of ``target`` with its first run, and the calls that time it: its own, and its variants'."""
+    artifact, options = material.artifact(target), options_of(target, task)
+    runtime: Runtime = plugins("runtimes")[target.runtime]
+    start = time.perf_counter()
+    session = runtime.load(artifact, options)
+    opened.callback(session.close)
+    ready = time.perf_counter()
+    session.run(material.inputs)
+    answered = time.perf_counter()
+    calls: dict[str, Call] = {series(target): session.bind(material.inputs)}
+    if "iobinding" in runtime.options:
+        other = OTHER_BINDING[options.get("iobinding", "on")]
+        unbound = runtime.load(artifact, {**options, "iobinding": other})
+        opened.callback(unbound.close)
+        calls[series(target, f"iobinding={other}")] = unbound.bind(material.inputs)
+    if isinstance(session, Transferring):
+        calls[series(target, TRANSFER)] = session.transfer(material.inputs)
+    return Loaded(session.facts(), ready - start, answered - ready, _by_the_device(session, material.inputs)), calls
+
+
+def options_of(target: Target, task: Task) -> dict[str, str]:
+    """The target's options; where it leaves the threads open, those that were asked for."""
+    known = plugins("runtimes")[target.runtime].options
+    asked = {"threads": str(task.bench.threads)} if task.bench.threads is not None and "threads" in known else {}
+    return {**asked, **target.options}
+
+
+def _by_the_device(session: Session, inputs: Mapping[str, Array]) -> tuple[float, ...] | None:
+    if not isinstance(session, DeviceTimed):
+        return None
+    session.device_us(inputs, DEVICE_RUNS)
+    return tuple(session.device_us(inputs, DEVICE_RUNS))
+
+
+def _material(task: Task) -> Material:
+    """The case built and exported, or its recorded model read; torch is loaded only for a case that needs it."""
+    from harness.engine import libraries
+    from harness.spec.case import FileModel
+
+    if isinstance(task.case.model.model, FileModel):
+        libraries.for_recorded_models()
+        from harness.verify.recorded import Recording
+
+        recording = Recording(task.case)
+        inputs = {name: np.asarray(value) for name, value in recording.data_sets[0].inputs.items()}
+        return Material(inputs, lambda _target: recording.model.artifact, eager=None)
+    libraries.for_specs()
+    from harness.model.tensors import to_numpy
+    from harness.verify.artifacts import Artifacts
+    from harness.verify.trial import Trial
+
+    kept = task.settings.cache or task.scratch / "artifacts"
+    trial = Trial(task.case, Artifacts(kept, task.scratch))
+    arrays = {label: to_numpy(tensor) for label, tensor in trial.subject.inputs.items()}
+    return Material(arrays, trial.artifact, _eager(trial.subject, task.bench.threads or 1))
+
+
+def _eager(subject: Any, threads: int) -> Call:
+    """Eager torch on the example inputs, on so many threads whatever the targets set."""
+    import torch
+
+    from harness.model.calls import repeatable
+
+    torch.set_num_threads(threads)
+    call, _ = repeatable(subject.module, list(subject.inputs.values()))
+
+    def timed() -> object:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        return call()
+
+    return timed

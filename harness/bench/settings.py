@@ -1,0 +1,59 @@
+"""What ``harness bench`` was asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UsageError
+from harness.latency.sampling import Effort
+
+_MOST_ROUNDS = 100  # of one process; what a report holds of raw samples stays bearable
+
+
+@dataclass(frozen=True, slots=True)
+class BenchSettings:
+    """``budget_s`` is for one case at one set of shapes, over all ``processes``; ``rounds`` are of each process.
+
+    Where ``rounds`` is None, there are as many as the budget holds. ``threads`` is what every runtime may use whose
+    target does not say otherwise, None for the runtime's default; ``cpus`` are those that the processes are bound to,
+    empty for all.
+    """
+
+    budget_s: float = 3.0
+    processes: int = 10
+    rounds: int | None = None
+    threads: int | None = None
+    cpus: tuple[int, ...] = ()
+
+    @classmethod
+    def from_report(cls, run: Mapping[str, Any]) -> BenchSettings | None:
+        """What a report's ``run`` says of how it was timed; None where it was not timed thoroughly."""
+        told = run.get("bench")
+        return cls(**{**told, "cpus": tuple(told["cpus"])}) if isinstance(told, Mapping) else None
+
+    def effort(self, calls: int) -> Effort:
+        """What one process may spend on so many calls."""
+        share = self.budget_s / self.processes
+        warmup = 0.2 * share / calls
+        if self.rounds is not None:
+            return Effort(share, self.rounds, self.rounds, warmup, patience_s=float("inf"))
+        return Effort(0.8 * share, least=5, most=_MOST_ROUNDS, warmup_s=warmup, patience_s=2 * share)
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """``0,2-3`` as ``(0, 2, 3)``. Raises :class:`UsageError` for what is no such list, or no CPU of this process."""
+    if not hasattr(os, "sched_getaffinity"):
+        raise UsageError(f"--cpus {text}: this system binds no process to CPUs; leave the option out")
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise UsageError(f"--cpus {text}: {part!r} is no CPU; write numbers or ranges, such as 0,2-3")
+        chosen |= set(range(int(first), int(last or first) + 1))
+    if strangers := sorted(chosen - os.sched_getaffinity(0)):
+        here = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise UsageError(f"--cpus {text}: this process may not use CPU {strangers[0]}; it may use {here}")
+    return tuple(sorted(chosen))

@@ -1,0 +1,235 @@
+"""Has a call become slower? The rule by which two measurements are held against each other.
+
+A change counts only if it is significant, above the noise of the machine that measured it, and at least as large as
+what was said to matter. It must be all of this in two views: as the clock had it, and in units of the machine's own
+pace (:mod:`harness.latency.pace`), so that neither a machine that slowed down nor one that caught up decides.
+
+    in both views                                                                        | verdict
+    -------------------------------------------------------------------------------------|-------------
+    the interval lies above 1, the estimate above the least effect and the noise          | slower
+    the interval lies below 1, the estimate as far below                                  | faster
+    the interval lies within the least effect, either way                                 | no change
+    all else                                                                              | inconclusive
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import ceil, comb, exp, log1p, sqrt
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.latency.statistics import largest_split
+
+Verdict = Literal["slower", "faster", "no change", "inconclusive"]
+Floats = NDArray[np.float64]
+
+FALSE_ALARMS = 0.01
+"""So often may a comparison of equals call itself a change, over all comparisons that are made together."""
+
+# Up to so many pairs of values the distribution of the rank sum is counted out.
+_EXACT = 20 * 20
+# More than so many times as much measuring is not worth proposing.
+_BEARABLE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One measurement: a value for each repetition that is independent of the others, in microseconds.
+
+    A repetition is a process with ``rounds`` rounds in it, or, where all of it is one process, a round. ``pace_us`` is
+    the pace of each repetition; None where it was not measured.
+    """
+
+    values_us: Sequence[float]
+    pace_us: Sequence[float] | None = None
+    rounds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """``ratio`` times as long as before, between ``low`` and ``high``, which are None where nothing can be told.
+
+    ``noise`` is the machine's own, as a ratio above 1, and ``more_rounds`` how many further rounds would probably
+    settle an inconclusive comparison; None where no number would. ``why`` is told where the verdict is inconclusive.
+    """
+
+    verdict: Verdict
+    ratio: float
+    low: float | None
+    high: float | None
+    noise: float
+    more_rounds: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The logarithm of the ratio as one view has it, with its interval and the noise of both sides."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    noise: float
+
+
+def change(
+    old: Side, new: Side, *, min_effect: float = 0.03, noise: float | None = None, comparisons: int = 1
+) -> Change:
+    """Hold ``new`` against ``old``.
+
+    ``min_effect`` is the least relative change that matters. ``noise`` is the machine's, relative; where it is None, it
+    is the A/A comparison of the repetitions of each side with each other. ``comparisons`` that are made together share
+    the false alarms (Bonferroni).
+    """
+    confidence = 1 - FALSE_ALARMS / comparisons
+    views = [_view(_logs(old.values_us), _logs(new.values_us), confidence, noise)]
+    if old.pace_us is not None and new.pace_us is not None:
+        views.append(_view(_paced(old), _paced(new), confidence, noise))
+    floor, matters = max(view.noise for view in views), log1p(min_effect)
+    verdict = _verdict(views, matters, floor)
+    more, why = (None, "")
+    if verdict == "inconclusive":
+        repetitions = min(len(old.values_us), len(new.values_us))
+        more, why = _what_would_settle(views, matters, floor, repetitions, confidence)
+    return Change(
+        verdict=verdict,
+        ratio=exp(views[0].estimate),
+        low=_exp([view.low for view in views], min),
+        high=_exp([view.high for view in views], max),
+        noise=exp(floor),
+        more_rounds=None if more is None else more * max(old.rounds, new.rounds),
+        why=why,
+    )
+
+
+def _view(old: Floats, new: Floats, confidence: float, noise: float | None) -> _View:
+    """The Hodges-Lehmann estimate of the shift, and the interval that inverts the rank sum test.
+
+    The median of all differences between a value of one side and one of the other; the interval's bounds are
+    differences too (Hollander, Wolfe and Chicken, *Nonparametric Statistical Methods*, 4.2 and 4.3).
+    """
+    differences = np.sort((new[:, None] - old[None, :]).ravel())
+    rank = rank_sum(len(old), len(new), confidence)
+    return _View(
+        estimate=float(np.median(differences)),
+        low=None if rank is None else float(differences[rank]),
+        high=None if rank is None else float(differences[len(differences) - 1 - rank]),
+        noise=max(_noise(old), _noise(new)) if noise is None else log1p(noise),
+    )
+
+
+def _verdict(views: Sequence[_View], matters: float, floor: float) -> Verdict:
+    threshold = max(matters, floor)
+    known = [(view.estimate, view.low, view.high) for view in views if view.low is not None and view.high is not None]
+    if len(known) < len(views):
+        return "inconclusive"
+    if all(low > 0 and estimate > threshold for estimate, low, _ in known):
+        return "slower"
+    if all(high < 0 and estimate < -threshold for estimate, _, high in known):
+        return "faster"
+    if all(-matters < low and high < matters for _, low, high in known):
+        return "no change"
+    return "inconclusive"
+
+
+def _what_would_settle(
+    views: Sequence[_View], matters: float, floor: float, repetitions: int, confidence: float
+) -> tuple[int | None, str]:
+    """How many further repetitions would, if all else stayed as it is, and why it is not settled now."""
+    kinds = {_kind(view.estimate, matters) for view in views}
+    if len(kinds) > 1:
+        drift = abs(views[0].estimate - views[-1].estimate)
+        return None, f"the machine's own pace changed by {_percent(drift)}"
+    if matters < abs(views[0].estimate) and min(abs(view.estimate) for view in views) <= floor:
+        return None, f"the machine's own noise is {_percent(floor)}"
+    needed = max(_needed(view, matters, repetitions, confidence) for view in views)
+    if needed > _BEARABLE * repetitions:
+        return None, "the figures spread too widely"
+    return max(1, needed - repetitions), "the interval is too wide"
+
+
+def _kind(estimate: float, matters: float) -> int:
+    """Which of slower (1), faster (-1) and no change (0) the estimate alone would say."""
+    return 0 if abs(estimate) <= matters else 1 if estimate > 0 else -1
+
+
+def _needed(view: _View, matters: float, repetitions: int, confidence: float) -> int:
+    """So many repetitions make the interval narrow enough: its width falls with the square root of their number."""
+    if view.low is None or view.high is None:
+        return _enough(confidence)
+    below, above = view.estimate - view.low, view.high - view.estimate
+    match _kind(view.estimate, matters):
+        case 1:
+            factor = below / view.estimate
+        case -1:
+            factor = above / -view.estimate
+        case _:
+            tiny = 1e-9  # an estimate right on the edge will never be told from it
+            factor = max(above / max(matters - view.estimate, tiny), below / max(matters + view.estimate, tiny))
+    return ceil(min(repetitions * factor**2, 1e9))
+
+
+def _enough(confidence: float) -> int:
+    """The least number of repetitions on each side for which there is an interval."""
+    return next(count for count in range(2, 100) if 2 / comb(2 * count, count) <= 1 - confidence)
+
+
+def _logs(values: Sequence[float]) -> Floats:
+    return np.log(np.asarray(values, dtype=np.float64))
+
+
+def _paced(side: Side) -> Floats:
+    assert side.pace_us is not None
+    return _logs(side.values_us) - _logs(side.pace_us)
+
+
+def _noise(logs: Floats) -> float:
+    return log1p(largest_split(np.exp(logs - logs[0]))) if len(logs) > 1 else 0.0
+
+
+def _percent(log: float) -> str:
+    return f"{100 * (exp(log) - 1):.1f}%"
+
+
+def _exp(logs: Sequence[float | None], choose: Callable[[list[float]], float]) -> float | None:
+    known = [log for log in logs if log is not None]
+    return exp(choose(known)) if len(known) == len(logs) else None
+
+
+@cache
+def rank_sum(old: int, new: int, confidence: float) -> int | None:
+    """The place, from either end of the sorted differences, of the interval's bounds; None where none keeps it.
+
+    The place is that of the critical value of the Mann-Whitney statistic: how many of the ways to deal ``old + new``
+    ranks to the sides give each value is the coefficient of a Gaussian binomial.
+    """
+    allowed = (1 - confidence) / 2
+    if old * new > _EXACT:
+        mean, deviation = old * new / 2, sqrt(old * new * (old + new + 1) / 12)
+        place = int(mean + NormalDist().inv_cdf(allowed) * deviation - 0.5)
+        return place if place >= 0 else None
+    tail, rank, whole = 0, None, comb(old + new, old)
+    for place, ways in enumerate(_gaussian_binomial(old, new)):
+        tail += ways
+        if tail > allowed * whole:
+            break
+        rank = place
+    return rank
+
+
+def _gaussian_binomial(old: int, new: int) -> list[int]:
+    """In how many ways ``old`` values can stand among ``new`` others, by the Mann-Whitney statistic from 0 on."""
+    size = old * new + 1
+    ways = [1] + [0] * (size - 1)
+    for step in range(1, old + 1):
+        for place in range(size - 1, new + step - 1, -1):  # times 1 - q^(new + step)
+            ways[place] -= ways[place - new - step]
+        for place in range(step, size):  # divided by 1 - q^step
+            ways[place] += ways[place - step]
+    return ways
