@@ -11,12 +11,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from onnx.backend.test.loader import DATA_DIR
 
+from harness.spec.known_failures import load_known_failures
+from harness.spec.targets import parse_target
 from tests.conftest import Call, Ran
 from tests.recorded_models import FLOAT, X, graph, one_node, record, relu, tensor
 
 ORT = "file/ort-cpu"
 QUIET = "--no-latency"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def both(ran: Ran, case: str) -> list[tuple[str, str | None]]:
@@ -371,3 +375,23 @@ def test_an_objection_of_the_checker_is_kept(harness: Call, here: Path) -> None:
     model = graph([helper.make_node("Relu", ["x"], ["y"])], {"x": tensor(FLOAT, [1, 3])}, {"y": tensor(FLOAT, [3, 3])})
     record(here / "net", model, [X], [np.maximum(X, 0)])
     assert "ShapeInference" in harness("run", "net", QUIET, "--targets", "reference").only["checker"]
+
+
+# What onnx itself ships
+
+
+def test_what_onnx_ships_is_verified(harness: Call, here: Path) -> None:
+    """The whole of it is the benchmark real_material; this is its smallest part."""
+    ran = harness("run", str(Path(DATA_DIR) / "simple"), QUIET, "--targets", "ort-cpu,reference")
+    ended = {key: row["symptom"] for key, row in ran.rows.items() if row["status"] != "passed"}
+    assert len(ran.rows) >= 46
+    assert {symptom for (case, _), symptom in ended.items() if "gradient" in case} == {"unsupported"}
+    # ONNX Runtime's StringNormalizer wants the locale en_US.UTF-8, which not every machine has.
+    assert all("gradient" in case or ("strnorm" in case and target == ORT) for case, target in ended)
+
+
+@pytest.mark.parametrize("name", ["known-failures", "without-locale", "without-pillow"])
+def test_the_lists_for_onnx_own_tests_are_valid(name: str) -> None:
+    entries = load_known_failures(ROOT / "benchmarks" / "onnx_backend" / f"{name}.yaml")
+    assert entries
+    assert all(parse_target(entry.targets).exporter == "file" for entry in entries)
