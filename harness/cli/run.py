@@ -23,8 +23,8 @@ def run(paths: tuple[str, ...], **options: Any) -> int:
 
 
 @click.command()
-@click.option("--budget", type=SECONDS, default=3.0, show_default=True, metavar="S", help="For a case at one shape.")
-@click.option("--processes", type=AT_LEAST_ONE, default=10, show_default=True, metavar="N", help="For each of these.")
+@click.option("--budget", type=SECONDS, default=5.0, show_default=True, metavar="S", help="For a case at one shape.")
+@click.option("--processes", type=AT_LEAST_ONE, default=20, show_default=True, metavar="N", help="For each of these.")
 @click.option("--rounds", type=AT_LEAST_ONE, metavar="N", help="In each process. [default: what the budget holds]")
 @click.option(
     "--threads", type=AT_LEAST_ONE, metavar="N", help="For eager, and for targets that do not say. [default: 1]"
@@ -47,11 +47,12 @@ def bench(paths: tuple[str, ...], **options: Any) -> int:
 
 def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
     """Do what ``run`` or ``bench`` was asked for, and show what came of it."""
-    from harness.engine.local import warm_up
+    from harness.engine.pool import warm_up
     from harness.pipeline import Request
     from harness.pipeline import run as carry_out
     from harness.plan import Shard
     from harness.report.diff_table import show_diff
+    from harness.report.on_github import publish
     from harness.report.terminal import Progress, show
     from harness.spec.discover import has_specs
     from harness.verify.settings import Settings
@@ -85,6 +86,7 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
         min_effect=options["min_effect"],
     )
     outcome = carry_out(request, Progress())
+    click.echo(publish(outcome.report, request.formats), nl=False)
     show(outcome.report, outcome.files)
     if outcome.diff is not None:
         show_diff(outcome.diff)
