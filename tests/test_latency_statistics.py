@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.latency import Measurement, Series, paired_ratio, summarise
+from harness.latency.calm import Samples
 from harness.latency.machine import MachineState, throttle_count
 from harness.latency.noise import Doubt, doubts
 from harness.latency.ratio import signed_rank
@@ -107,9 +108,9 @@ def test_a_percentile_needs_samples_beyond_it(count: int, p90: bool, p99: bool) 
 
 
 def told(samples: list[float], batch: int = 10, loop_ns: float = 10) -> list[Doubt]:
-    series = Series(tuple(samples), batch, warmup_calls=10, first_us=1.0)
+    series = Series(Samples(tuple(samples)), batch, warmup_calls=10, first_us=1.0)
     measurement = Measurement({"a": series}, seconds=0.01, resolution_ns=50, loop_ns=loop_ns)
-    return list(doubts(summarise(samples), [series], [measurement]))
+    return list(doubts(summarise(samples), [series], [measurement], len(samples)))
 
 
 def test_a_calm_figure_raises_no_doubt() -> None:

@@ -18,7 +18,7 @@ from harness.plan import Plan
 from harness.result import Result
 from harness.spec.case import Case
 
-RAW = ("samples_us", "interrupted", "eager_samples_us")
+RAW = ("samples_us", "interrupted", "pace_us", "stream_us", "eager_samples_us")
 Taking = Mapping[str, Sequence[Taken | str]]
 
 
@@ -66,8 +66,8 @@ def _figure(case: Case, target: str, taken: Taking) -> tuple[dict[str, Any] | No
         "shapes": shapes_of(case),
         "elements": sum(prod(spec.shape) for spec in case.inputs),
         **latency(target, measurements).to_dict(),
-        "load_s": median(each.load_s for each in loaded),
-        "first_run_s": median(each.first_run_s for each in loaded),
+        "load_s": _four_digits(median(each.load_s for each in loaded)),
+        "first_run_s": _four_digits(median(each.first_run_s for each in loaded)),
         **({"variants": variants} if variants else {}),
         **loaded[0].facts,
     }
@@ -93,3 +93,7 @@ def _device(processes: Sequence[Sequence[float]]) -> dict[str, Any]:
         "high_us": summary.high,
         "samples_us": [list(runs) for runs in processes],
     }
+
+
+def _four_digits(seconds: float) -> float:
+    return float(f"{seconds:.4g}")

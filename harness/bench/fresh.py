@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from concurrent.futures import TimeoutError as TimedOut
-from contextlib import AbstractContextManager
-from pathlib import Path
-from types import TracebackType
-from typing import Any
-
-from pebble import ProcessExpired, ProcessPool
+import signal
+from multiprocessing.connection import Connection, wait
 
 from harness.bench.task import Taken, Task
-from harness.engine.local import warm_up
+from harness.engine.pool import warm_up
 from harness.verify.stages import message_of
 
 GRACE = 60.0
 
 
-class FreshProcesses(AbstractContextManager["FreshProcesses"]):
+class FreshProcesses:
     """Takes measurements, each in a process of its own that ends with it; never two at once."""
 
-    def __init__(self, scratch: Path, *, torch: bool) -> None:
+    def __init__(self, *, torch: bool) -> None:
         """``torch`` is False where recorded models are all that is timed."""
-        self._pool: Any = ProcessPool(
-            max_workers=1, max_tasks=1, initializer=_start, initargs=(scratch,), context=warm_up(torch=torch)
-        )
+        self._context = warm_up(torch=torch)
 
     def take(self, task: Task) -> Taken | str:
         """What the process measured, or why it did not come to that."""
         limit = seconds_allowed(task)
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_take, args=(theirs, task, limit), daemon=True)
+        process.start()
+        theirs.close()
         try:
-            taken: Taken = self._pool.schedule(_take, args=[task, limit], timeout=limit and limit + GRACE).result()
-        except (TimedOut, ProcessExpired) as error:
-            return f"the process did not finish: {error}" if str(error) else "the process did not finish"
-        except Exception as error:  # noqa: BLE001 - what a library raised in there is told, in words
-            return message_of(error)
-        return taken
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the process that is at work, if any."""
-        self._pool.stop()
-        self._pool.join()
+            if not wait([ours], None if limit is None else limit + GRACE):
+                return f"not done after {limit:g} s"
+            answer: Taken | str = ours.recv()
+        except EOFError:
+            process.join()
+            return _last_words(process.exitcode or 0)
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
+        return answer
 
 
 def seconds_allowed(task: Task) -> float | None:
@@ -51,15 +46,20 @@ def seconds_allowed(task: Task) -> float | None:
     return None if timeout is None else timeout * len(task.targets) + 10 * task.bench.budget_s
 
 
-def _start(scratch: Path) -> None:
-    from harness.engine.worker import start
+def _last_words(code: int) -> str:
+    if code < 0:
+        return f"the process was ended by {signal.Signals(-code).name}"
+    return f"the process ended itself with exit code {code}"
 
-    start(scratch)
 
-
-def _take(task: Task, seconds: float | None) -> Taken:
+def _take(pipe: Connection, task: Task, seconds: float | None) -> None:
     from harness.bench.process import take
-    from harness.engine.limits import limited
+    from harness.engine.limits import die_with_parent, limited
 
-    with limited(seconds, task.settings.memory):
-        return take(task)
+    die_with_parent()
+    try:
+        with limited(seconds, task.settings.memory):
+            answer: Taken | str = take(task)
+    except Exception as error:  # noqa: BLE001 - what a library raised in here is told, in words
+        answer = message_of(error)
+    pipe.send(answer)

@@ -1,4 +1,4 @@
-"""What happens in one fresh process: every target is loaded, and all are sampled in turns with eager and the pace."""
+"""What happens in one fresh process: every target is loaded, and all are sampled in turns with eager."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from harness.bench.names import TRANSFER, series
 from harness.bench.task import Loaded, Taken, Task
 from harness.exporters import Artifact
-from harness.latency.figure import EAGER, PACE
+from harness.latency.figure import EAGER
 from harness.latency.machine import read_machine_thoroughly
-from harness.latency.pace import pace
+from harness.latency.pace import paces
 from harness.latency.sampling import Call, measure
 from harness.latency.timer import wall_timer
 from harness.registry import plugins
@@ -49,7 +49,7 @@ def take(task: Task) -> Taken:
     order = random.Random(f"{task.case.id} {task.turn}")  # noqa: S311 - an order, no secret
     loaded: dict[str, Loaded] = {}
     troubles: dict[str, str] = {}
-    calls: dict[str, Call] = {PACE: pace()} | ({EAGER: material.eager} if material.eager else {})
+    calls: dict[str, Call] = {} if material.eager is None else {EAGER: material.eager}
     with ExitStack() as opened:
         for target in order.sample(task.targets, len(task.targets)):
             try:
@@ -59,7 +59,7 @@ def take(task: Task) -> Taken:
             else:
                 calls |= own
         effort = task.bench.effort(len(calls))
-        measurement = measure(calls, effort, order, wall_timer(), read_machine_thoroughly)
+        measurement = measure(calls, effort, order, wall_timer(), read_machine_thoroughly, paces())
     return Taken(measurement, loaded, troubles)
 
 

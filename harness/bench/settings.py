@@ -22,8 +22,8 @@ class BenchSettings:
     empty for all.
     """
 
-    budget_s: float = 3.0
-    processes: int = 10
+    budget_s: float = 5.0
+    processes: int = 20
     rounds: int | None = None
     threads: int | None = None
     cpus: tuple[int, ...] = ()

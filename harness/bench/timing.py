@@ -51,8 +51,8 @@ def time_all(
     needs_torch = not all(isinstance(stand.case.model.model, FileModel) for stand in stands)
     if not stands:
         return rows
-    with FreshProcesses(scratch, torch=needs_torch) as fresh:
-        taken = take_turns(stands, bench, settings, scratch, fresh.take, looking_on(len(stands) * bench.processes))
+    fresh = FreshProcesses(torch=needs_torch)
+    taken = take_turns(stands, bench, settings, scratch, fresh.take, looking_on(len(stands) * bench.processes))
     return told(plan, rows, taken, bench)
 
 

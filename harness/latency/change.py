@@ -1,23 +1,24 @@
 """Has a call become slower? The rule by which two measurements are held against each other.
 
 A change counts only if it is significant, above the noise of the machine that measured it, and at least as large as
-what was said to matter. It must be all of this in two views: as the clock had it, and in units of the machine's own
-pace (:mod:`harness.latency.pace`), so that neither a machine that slowed down nor one that caught up decides.
+what was said to matter. It is looked at in two views: in units of the machine's own pace (:mod:`harness.latency.pace`),
+so that a machine that became slower is not taken for a model that did; and as the clock had it, which must agree.
 
-    in both views                                                                        | verdict
-    -------------------------------------------------------------------------------------|-------------
-    the interval lies above 1, the estimate above the least effect and the noise          | slower
-    the interval lies below 1, the estimate as far below                                  | faster
-    the interval lies within the least effect, either way                                 | no change
-    all else                                                                              | inconclusive
+    in units of the pace                                              | by the clock       | verdict
+    ------------------------------------------------------------------|--------------------|-------------
+    the interval lies above 1, the estimate above what matters and    | the estimate lies  | slower
+    above the noise                                                   | above what matters |
+    the interval lies below 1, the estimate as far below              | as far below       | faster
+    the interval lies within what matters                             | any                | no change
+    all else                                                          | any                | inconclusive
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, comb, exp, log1p, sqrt
+from math import ceil, comb, exp, log1p, nan, sqrt
 from statistics import NormalDist
 from typing import Literal
 
@@ -43,7 +44,7 @@ class Side:
     """One measurement: a value for each repetition that is independent of the others, in microseconds.
 
     A repetition is a process with ``rounds`` rounds in it, or, where all of it is one process, a round. ``pace_us`` is
-    the pace of each repetition; None where it was not measured.
+    the pace of each repetition; None where there is none that both sides have in common.
     """
 
     values_us: Sequence[float]
@@ -55,6 +56,7 @@ class Side:
 class Change:
     """``ratio`` times as long as before, between ``low`` and ``high``, which are None where nothing can be told.
 
+    All three are in units of the pace, where there is one.
     ``noise`` is the machine's own, as a ratio above 1, and ``more_rounds`` how many further rounds would probably
     settle an inconclusive comparison; None where no number would. ``why`` is told where the verdict is inconclusive.
     """
@@ -87,22 +89,24 @@ def change(
     is the A/A comparison of the repetitions of each side with each other. ``comparisons`` that are made together share
     the false alarms (Bonferroni).
     """
+    if not old.values_us or not new.values_us:
+        return Change("inconclusive", nan, None, None, nan, why="the machine was not as calm for both")
     confidence = 1 - FALSE_ALARMS / comparisons
-    views = [_view(_logs(old.values_us), _logs(new.values_us), confidence, noise)]
+    by_clock = paced = _view(_logs(old.values_us), _logs(new.values_us), confidence, noise)
     if old.pace_us is not None and new.pace_us is not None:
-        views.append(_view(_paced(old), _paced(new), confidence, noise))
-    floor, matters = max(view.noise for view in views), log1p(min_effect)
-    verdict = _verdict(views, matters, floor)
+        paced = _view(_paced(old), _paced(new), confidence, noise)
+    matters = log1p(min_effect)
+    verdict = _verdict(paced, by_clock, matters)
     more, why = (None, "")
     if verdict == "inconclusive":
         repetitions = min(len(old.values_us), len(new.values_us))
-        more, why = _what_would_settle(views, matters, floor, repetitions, confidence)
+        more, why = _what_would_settle(paced, by_clock, matters, repetitions, confidence)
     return Change(
         verdict=verdict,
-        ratio=exp(views[0].estimate),
-        low=_exp([view.low for view in views], min),
-        high=_exp([view.high for view in views], max),
-        noise=exp(floor),
+        ratio=exp(paced.estimate),
+        low=None if paced.low is None else exp(paced.low),
+        high=None if paced.high is None else exp(paced.high),
+        noise=exp(paced.noise),
         more_rounds=None if more is None else more * max(old.rounds, new.rounds),
         why=why,
     )
@@ -124,31 +128,29 @@ def _view(old: Floats, new: Floats, confidence: float, noise: float | None) -> _
     )
 
 
-def _verdict(views: Sequence[_View], matters: float, floor: float) -> Verdict:
-    threshold = max(matters, floor)
-    known = [(view.estimate, view.low, view.high) for view in views if view.low is not None and view.high is not None]
-    if len(known) < len(views):
+def _verdict(paced: _View, by_clock: _View, matters: float) -> Verdict:
+    if paced.low is None or paced.high is None:
         return "inconclusive"
-    if all(low > 0 and estimate > threshold for estimate, low, _ in known):
+    threshold = max(matters, paced.noise)
+    if paced.low > 0 and paced.estimate > threshold and by_clock.estimate > matters:
         return "slower"
-    if all(high < 0 and estimate < -threshold for estimate, _, high in known):
+    if paced.high < 0 and paced.estimate < -threshold and by_clock.estimate < -matters:
         return "faster"
-    if all(-matters < low and high < matters for _, low, high in known):
+    if -matters < paced.low and paced.high < matters:
         return "no change"
     return "inconclusive"
 
 
 def _what_would_settle(
-    views: Sequence[_View], matters: float, floor: float, repetitions: int, confidence: float
+    paced: _View, by_clock: _View, matters: float, repetitions: int, confidence: float
 ) -> tuple[int | None, str]:
     """How many further repetitions would, if all else stayed as it is, and why it is not settled now."""
-    kinds = {_kind(view.estimate, matters) for view in views}
-    if len(kinds) > 1:
-        drift = abs(views[0].estimate - views[-1].estimate)
-        return None, f"the machine's own pace changed by {_percent(drift)}"
-    if matters < abs(views[0].estimate) and min(abs(view.estimate) for view in views) <= floor:
-        return None, f"the machine's own noise is {_percent(floor)}"
-    needed = max(_needed(view, matters, repetitions, confidence) for view in views)
+    kind = _kind(paced.estimate, matters)
+    if kind and kind != _kind(by_clock.estimate, matters):
+        return None, f"the machine's own pace changed by {_percent(abs(paced.estimate - by_clock.estimate))}"
+    if kind and abs(paced.estimate) <= paced.noise:
+        return None, f"the machine's own noise is {_percent(paced.noise)}"
+    needed = _needed(paced, matters, repetitions, confidence)
     if needed > _BEARABLE * repetitions:
         return None, "the figures spread too widely"
     return max(1, needed - repetitions), "the interval is too wide"
@@ -195,11 +197,6 @@ def _noise(logs: Floats) -> float:
 
 def _percent(log: float) -> str:
     return f"{100 * (exp(log) - 1):.1f}%"
-
-
-def _exp(logs: Sequence[float | None], choose: Callable[[list[float]], float]) -> float | None:
-    known = [log for log in logs if log is not None]
-    return exp(choose(known)) if len(known) == len(logs) else None
 
 
 @cache

@@ -13,7 +13,7 @@ _NEAR_THE_CLOCK = 20  # resolutions that a batch must last at least
 _WIDE = 0.10  # of the median, either way
 _SPREAD = 0.25  # of the median, between the quartiles
 _LOOP = 0.02  # of the median
-_INTERRUPTED = 0.10  # of the samples
+_CALM = 0.75  # of the samples
 _STOLEN = 0.02  # of the time
 _FREQUENCY = 0.10  # of the frequency
 
@@ -26,8 +26,11 @@ class Doubt:
     grave: bool = False
 
 
-def doubts(summary: Summary, series: Sequence[Series], processes: Sequence[Measurement]) -> Iterator[Doubt]:
-    """Every reason that one call's ``series`` give, one for each of ``processes``, and ``summary`` of them all."""
+def doubts(summary: Summary, series: Sequence[Series], processes: Sequence[Measurement], calm: int) -> Iterator[Doubt]:
+    """Every reason that one call's ``series`` give, one for each of ``processes``.
+
+    ``summary`` is of them all, and ``calm`` how many of their samples were taken in calm and count.
+    """
     batch = min(one.batch for one in series)
     resolution = max(process.resolution_ns for process in processes)
     lasted = summary.median * batch * 1e3
@@ -43,16 +46,12 @@ def doubts(summary: Summary, series: Sequence[Series], processes: Sequence[Measu
     loop = min(process.loop_ns for process in processes)
     if batch > 1 and loop > _LOOP * summary.median * 1e3:
         yield Doubt(f"{loop:.0f} ns of each call are the loop's own")
-    yield from _interruptions(series)
+    of = sum(len(one.samples.samples_us) for one in series)
+    if calm == 0:
+        yield Doubt(f"too few of {of} samples were taken in calm, so that all of them count", grave=True)
+    elif calm < _CALM * of:
+        yield Doubt(f"{of - calm} of {of} samples were disturbed by other work on the machine and are set aside")
     yield from _about_the_machine(processes)
-
-
-def _interruptions(series: Sequence[Series]) -> Iterator[Doubt]:
-    count, of = sum(len(one.interrupted) for one in series), sum(len(one.samples_us) for one in series)
-    if count > _INTERRUPTED * of:
-        aside = all(len(one.undisturbed_us) < len(one.samples_us) for one in series if one.interrupted)
-        told = "are set aside" if aside else "count all the same, since too few are left"
-        yield Doubt(f"{count} of {of} samples were interrupted by other processes and {told}", grave=not aside)
 
 
 def _about_the_machine(processes: Sequence[Measurement]) -> Iterator[Doubt]:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from harness.latency.calm import Samples
 from harness.latency.machine import MachineState, read_machine
+from harness.latency.pace import Paces
 from harness.latency.timer import Timer, garbage_left_alone
 
 Call = Callable[[], object]
@@ -18,9 +20,6 @@ Call = Callable[[], object]
 # A warm-up is over once the median of this many calls is within 5% of the best such median before it.
 _CHUNK = 5
 _STEADY = 0.95
-
-# So many undisturbed samples are enough to do without the disturbed ones.
-_FEW = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +40,15 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One call's samples in microseconds a call, one for each round; each is the mean of ``batch`` calls.
+    """One call's samples, each the mean of ``batch`` calls.
 
-    ``first_us`` is the very first call of the warm-up, ``warmup_calls`` how many there were. ``interrupted`` are the
-    rounds in which another process was given the CPU while this call was timed.
+    ``first_us`` is the very first call of the warm-up, ``warmup_calls`` how many there were.
     """
 
-    samples_us: tuple[float, ...]
+    samples: Samples
     batch: int
     warmup_calls: int
     first_us: float
-    interrupted: frozenset[int] = frozenset()
-
-    @property
-    def undisturbed_us(self) -> tuple[float, ...]:
-        """The samples of this call alone; all of them where too few are."""
-        kept = tuple(us for at, us in enumerate(self.samples_us) if at not in self.interrupted)
-        return kept if len(kept) >= max(_FEW, len(self.samples_us) // 4) else self.samples_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,35 +72,73 @@ def measure(
     rng: random.Random,
     timer: Timer | None = None,
     machine: Callable[[], MachineState] = read_machine,
+    paces: Paces | None = None,
 ) -> Measurement:
-    """Sample every call once a round, in an order that ``rng`` draws anew for each round."""
+    """Sample every call once a round, in an order that ``rng`` draws anew for each round, each between two paces."""
     timer = timer or Timer()
     resolution, loop = timer.resolution_ns, timer.loop_ns
     with garbage_left_alone():
         start = timer.clock()
         warm = {name: _warm_up(call, effort, timer) for name, call in calls.items()}
         before = machine()
-        taken = _rounds(calls, {name: state.batch for name, state in warm.items()}, effort, rng, timer)
+        taken = _Taken(calls, {name: state.batch for name, state in warm.items()}, timer, paces)
+        _rounds(taken, effort, rng)
         after = machine()
         seconds = (timer.clock() - start) / 1e9
-    series = {name: state.series(taken[name]) for name, state in warm.items()}
+    series = {
+        name: Series(taken.samples(name), state.batch, state.calls, state.first_ns / 1e3)
+        for name, state in warm.items()
+    }
     return Measurement(series, seconds, resolution, loop, before, after)
 
 
-def _rounds(
-    calls: Mapping[str, Call], batches: Mapping[str, int], effort: Effort, rng: random.Random, timer: Timer
-) -> dict[str, list[tuple[int, bool]]]:
-    taken: dict[str, list[tuple[int, bool]]] = {name: [] for name in calls}
-    order = list(calls)
-    start = timer.clock()
+class _Taken:
+    """What has been sampled so far, round by round."""
+
+    def __init__(
+        self, calls: Mapping[str, Call], batches: Mapping[str, int], timer: Timer, paces: Paces | None
+    ) -> None:
+        self.timer, self.names = timer, tuple(calls)
+        self._calls, self._batches, self._paces = calls, batches, paces
+        self._us: dict[str, list[float]] = {name: [] for name in calls}
+        self._interrupted: dict[str, set[int]] = {name: set() for name in calls}
+        self._pace_us: dict[str, list[float]] = {name: [] for name in calls}
+        self._stream_us: list[float] = []
+
+    def round(self, order: Sequence[str]) -> None:
+        """One sample of every call, in this order."""
+        if self._paces is not None:
+            self._stream_us.append(self.timer.batch(self._paces.stream, 1) / 1e3)
+        before = self._pace()
+        for name in order:
+            batch = self._batches[name]
+            lasted, interrupted = self.timer.watched_batch(self._calls[name], batch)
+            if interrupted:
+                self._interrupted[name].add(len(self._us[name]))
+            self._us[name].append(lasted / batch / 1e3)
+            after = self._pace()
+            if before is not None and after is not None:
+                self._pace_us[name].append(max(before, after))
+            before = after
+
+    def samples(self, name: str) -> Samples:
+        """All samples of one call."""
+        us, paces, stream = self._us[name], self._pace_us[name], self._stream_us
+        return Samples(tuple(us), frozenset(self._interrupted[name]), tuple(paces), tuple(stream))
+
+    def _pace(self) -> float | None:
+        return None if self._paces is None else self.timer.batch(self._paces.frame, 1) / 1e3
+
+
+def _rounds(taken: _Taken, effort: Effort, rng: random.Random) -> None:
+    clock = taken.timer.clock
+    order, start = list(taken.names), clock()
     for done in range(effort.most):
-        spent = (timer.clock() - start) / 1e9
+        spent = (clock() - start) / 1e9
         if done and (spent >= effort.patience_s or (done >= effort.least and spent >= effort.budget_s)):
             break
         rng.shuffle(order)
-        for name in order:
-            taken[name].append(timer.watched_batch(calls[name], batches[name]))
-    return taken
+        taken.round(order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +146,6 @@ class _Warm:
     first_ns: int
     calls: int
     batch: int
-
-    def series(self, taken: Sequence[tuple[int, bool]]) -> Series:
-        return Series(
-            samples_us=tuple(lasted / self.batch / 1e3 for lasted, _ in taken),
-            batch=self.batch,
-            warmup_calls=self.calls,
-            first_us=self.first_ns / 1e3,
-            interrupted=frozenset(at for at, (_, disturbed) in enumerate(taken) if disturbed),
-        )
 
 
 def _warm_up(call: Call, effort: Effort, timer: Timer) -> _Warm:

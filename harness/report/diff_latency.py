@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
+from harness.latency.calm import Best, Samples, best, calm_rounds, counting
 from harness.latency.change import Side, Verdict, change
-from harness.latency.sampling import Series
 from harness.result import Result
 
 Checks = Mapping[tuple[str, str], Result]
@@ -60,10 +60,11 @@ def latency_changes(old: Checks, new: Checks, min_effect: float, *, paced: bool)
         if obstacle := _obstacle(before, after, noise):
             yield LatencyChange(case, target, shapes, *us, "not comparable", us[1] / us[0], why=obstacle)
             continue
-        alone = _is_single(before) or _is_single(after)
+        alone = _is_single(after)
+        old_side, new_side = _sides(before, after, paced=paced)
         found = change(
-            _side(before, paced=paced),
-            _side(after, paced=paced),
+            old_side,
+            new_side,
             min_effect=min_effect,
             noise=noise if alone else None,
             comparisons=comparable,
@@ -71,8 +72,9 @@ def latency_changes(old: Checks, new: Checks, min_effect: float, *, paced: bool)
         verdict, why = found.verdict, found.why
         if verdict in {"slower", "faster"} and (doubt := _doubt(before) or _doubt(after)):
             verdict, why = "inconclusive", doubt
+        ratio = us[1] / us[0] if found.low is None else found.ratio
         yield LatencyChange(
-            case, target, shapes, *us, verdict, found.ratio, found.low, found.high, found.noise, found.more_rounds, why
+            case, target, shapes, *us, verdict, ratio, found.low, found.high, found.noise, found.more_rounds, why
         )
 
 
@@ -113,19 +115,37 @@ def _doubt(figure: Figure) -> str:
 
 def _noise_of_single_processes(figures: Sequence[Figure]) -> float | None:
     """How far apart processes are that do the same: the pace of each, the slowest against the middle."""
-    paces = [pace for figure in figures if _is_single(figure) for pace in figure.get("pace_us") or ()]
+    paces = [median(figure["pace_us"][0]) for figure in figures if _is_single(figure) and figure["pace_us"][0]]
     return max(paces) / median(paces) - 1 if len(paces) >= _PACES else None
 
 
-def _side(figure: Figure, *, paced: bool) -> Side:
-    """A value for each process, or for each round where there is one process."""
-    groups = [_undisturbed(*each) for each in zip(figure["samples_us"], figure["interrupted"], strict=True)]
-    paces = figure.get("pace_us") if paced else None
-    if len(groups) == 1:
-        return Side(groups[0], None if paces is None else list(paces) * len(groups[0]))
-    return Side([median(group) for group in groups], paces, rounds=round(median(map(len, groups))))
+def _sides(old: Figure, new: Figure, *, paced: bool) -> tuple[Side, Side]:
+    """Both figures' calm samples, where the pace is the same work by one idea of calm: that of the better moment."""
+    before, after = _processes(old), _processes(new)
+    at_best = best(before).calmest(best(after)) if paced else None
+    return _side(before, at_best), _side(after, at_best)
 
 
-def _undisturbed(samples: Sequence[float], interrupted: Sequence[int]) -> Sequence[float]:
-    """As :attr:`harness.latency.sampling.Series.undisturbed_us` has it."""
-    return Series(tuple(samples), 1, 0, 0.0, frozenset(interrupted)).undisturbed_us
+def _processes(figure: Figure) -> list[Samples]:
+    each = zip(
+        figure["samples_us"], map(frozenset, figure["interrupted"]), figure["pace_us"], figure["stream_us"], strict=True
+    )
+    return [Samples(*one) for one in each]
+
+
+def _side(processes: Sequence[Samples], at_best: Best | None) -> Side:
+    """A value for each process that had a calm time, or for each calm round where there is one process."""
+    counted = counting(processes) if at_best is None else calm_rounds(processes, at_best)
+    if at_best is None and not any(counted):
+        counted = [tuple(range(len(one.samples_us))) for one in processes]
+    kept = [pair for pair in zip(processes, counted, strict=True) if pair[1]]
+    paced = at_best is not None and all(one.pace_us for one, _ in kept)
+    if len(processes) == 1:
+        values = [one.samples_us[at] for one, rounds in kept for at in rounds]
+        paces = [median(one.pace_us[at] for at in rounds) for one, rounds in kept for _ in rounds] if paced else None
+        return Side(values, paces)
+    return Side(
+        values_us=[median(one.samples_us[at] for at in rounds) for one, rounds in kept],
+        pace_us=[median(one.pace_us[at] for at in rounds) for one, rounds in kept] if paced else None,
+        rounds=round(median(len(one.samples_us) for one in processes)),
+    )

@@ -1,6 +1,6 @@
 """Latency as tables: each target against eager torch, each case's figures, and what they were measured under.
 
-Reads the ``latency`` of a result as :class:`harness.latency.quick.Latency` writes it; where a figure
+Reads the ``latency`` of a result as :class:`harness.latency.figure.Latency` writes it; where a figure
 says of itself that it is not quotable, the table says so beside it.
 """
 
@@ -11,13 +11,14 @@ from statistics import geometric_mean
 from typing import Any
 
 from harness.report.case_name import CaseName
+from harness.report.latency_growth import growth_blocks
 from harness.report.markup import code, plain, table
 from harness.report.matrix import targets
 from harness.result import Result
 
 _HINT = "?"
 _NOT_TIMED = "-"
-_CONDITIONS = ("device", "precision", "threads", "optimization", "version", "concurrent_workers")
+_CONDITIONS = ("device", "precision", "threads", "cpus", "optimization", "version", "concurrent_workers")
 
 
 def latency_blocks(results: Sequence[Result]) -> Iterator[str]:
@@ -32,6 +33,7 @@ def latency_blocks(results: Sequence[Result]) -> Iterator[str]:
     )
     yield _by_target(timed)
     yield from _by_case(timed)
+    yield from growth_blocks(timed)
 
 
 def _by_target(timed: Sequence[Result]) -> str:

@@ -1,0 +1,323 @@
+"""From one report to the next: what became worse is found, and nothing else is said to have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from harness.report.diff import Diff, diff, verdict_of
+from harness.report.diff_table import SHOWN, show_diff
+from harness.report.json_report import JsonReport, read_report
+from harness.result import Report, Result, Status
+from tests.conftest import Call
+from tests.report_samples import AGREES, DIFFERS, ERROR, FAILED, FIXED, KNOWN, PASSED, SKIPPED
+
+MACHINE = {
+    "machine": "x86_64",
+    "cpu": {"model": "A", "cores": 2, "threads": 2, "usable": 2, "mhz": 3000},
+    "gpus": [],
+    "packages": {"numpy": "2.0", "onnxruntime": "1.32.0"},
+}
+
+
+def figure(
+    factor: float = 1.0, seed: int = 0, processes: int = 20, spread: float = 0.005, **more: Any
+) -> dict[str, Any]:
+    """A thorough latency as ``harness bench`` writes it, of a call of 1 ms times ``factor``."""
+    rng = np.random.default_rng(seed)
+    level = rng.lognormal(0, spread, processes)
+    samples = [(1000 * factor * one * rng.lognormal(0, spread, 10)).tolist() for one in level]
+    return {
+        "shapes": "x=[2,3]",
+        "median_us": float(np.median(samples)),
+        "quotable": True,
+        "samples_us": samples,
+        "interrupted": [[] for _ in samples],
+        "pace_us": [[40.0] * 10 for _ in samples],
+        "stream_us": [[100.0] * 10 for _ in samples],
+        "threads": 1,
+        "device": "cpu",
+        **more,
+    }
+
+
+def timed(latency: dict[str, Any] | None, case: str = "a/b", status: Status = "passed") -> Result:
+    return Result(case, "trace/torch-cpu", status, outputs=(AGREES,), latency=latency)
+
+
+def report(*results: Result, **changed: Any) -> Report:
+    return Report({**MACHINE, **changed}, results)
+
+
+def only(old: dict[str, Any], new: dict[str, Any], **options: Any) -> Any:
+    (change,) = diff(report(timed(old)), report(timed(new)), **options).latency or ()
+    return change
+
+
+# Parity
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        (PASSED, FAILED, "regressed"),
+        (PASSED, ERROR, "regressed"),
+        (KNOWN, FAILED, "regressed"),
+        (SKIPPED, FAILED, "regressed"),
+        (None, FAILED, "regressed"),
+        (FIXED, FAILED, "regressed"),
+        (FAILED, PASSED, "mended"),
+        (ERROR, KNOWN, "mended"),
+        (KNOWN, PASSED, "mended"),
+        (FAILED, FIXED, "mended"),
+        (FAILED, ERROR, "otherwise"),
+        (KNOWN, FIXED, "otherwise"),
+        (PASSED, KNOWN, "otherwise"),
+        (PASSED, SKIPPED, "unverified"),
+        (SKIPPED, PASSED, "verified"),
+        (None, PASSED, "new"),
+        (PASSED, None, "gone"),
+    ],
+)
+def test_every_change_of_a_check_has_its_word(before: Result | None, after: Result | None, kind: str) -> None:
+    old, new = (report(*([replace(one, case="c", target="t")] if one else [])) for one in (before, after))
+    (change,) = diff(old, new).parity
+    assert change.kind == kind
+    assert change.worse == (kind == "regressed")
+
+
+@pytest.mark.parametrize("same", [PASSED, FAILED, ERROR, KNOWN, FIXED, SKIPPED])
+def test_what_did_not_change_is_not_told(same: Result) -> None:
+    found = diff(report(same), report(replace(same, seconds={"export": 9.0}, log=("other",))))
+    assert found.parity == ()
+    assert found.regressions == ()
+    assert verdict_of(found) == "No regression."
+
+
+def test_a_greater_distance_is_told_and_is_no_regression_while_it_is_within_tolerance() -> None:
+    further = replace(PASSED, outputs=(replace(AGREES, max_abs=1e-7, max_ulp=1),))
+    (change,) = diff(report(PASSED), report(further)).parity
+    assert (change.kind, change.worse) == ("numbers", False)
+    assert "1 ulp" in change.after
+
+
+def test_another_number_of_wrong_elements_is_told() -> None:
+    worse = replace(FAILED, outputs=(replace(DIFFERS, mismatched=4),))
+    (change,) = diff(report(FAILED), report(worse)).parity
+    assert change.kind == "numbers"
+
+
+# Latency
+
+
+def test_a_slowdown_is_a_regression_and_its_opposite_is_not() -> None:
+    slower = diff(report(timed(figure())), report(timed(figure(1.1, seed=1))))
+    assert [change.verdict for change in slower.latency or ()] == ["slower"]
+    assert verdict_of(slower) == "Regressed: 1 slower."
+    faster = diff(report(timed(figure(1.1, seed=1))), report(timed(figure())))
+    assert [change.verdict for change in faster.latency or ()] == ["faster"]
+    assert not faster.regressions
+
+
+def test_the_least_effect_is_the_callers() -> None:
+    assert only(figure(), figure(1.1, seed=1)).verdict == "slower"
+    assert only(figure(), figure(1.1, seed=1), min_effect=0.2).verdict == "no change"
+
+
+def test_equals_are_no_change() -> None:
+    change = only(figure(), figure(seed=1))
+    assert change.verdict == "no change"
+    assert change.low < 1 < change.high
+
+
+def test_noise_leaves_it_open_and_says_why() -> None:
+    change = only(figure(spread=0.2), figure(1.1, seed=1, spread=0.2))
+    assert change.verdict == "inconclusive"
+    assert change.why
+    few = only(figure(processes=3), figure(1.1, seed=1, processes=3))
+    assert few.more_rounds == 20
+
+
+def test_disturbed_samples_do_not_count() -> None:
+    new = figure(seed=1)
+    for samples, paces in zip(new["samples_us"], new["pace_us"], strict=True):
+        for at in range(6):  # six of ten rounds beside a neighbour
+            samples[at] *= 1.5
+            paces[at] = 60.0
+    assert only(figure(), new).verdict == "no change"
+    unseen = {**new, "pace_us": [[40.0] * 10 for _ in new["samples_us"]]}
+    assert only(figure(), unseen).verdict == "slower"
+
+
+def test_a_machine_that_was_never_calm_again_decides_nothing() -> None:
+    busy = figure(1.5, seed=1, pace_us=[[60.0] * 10 for _ in range(20)])
+    change = only(figure(), busy)
+    assert change.verdict == "inconclusive"
+    assert "calm" in change.why
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("threads", 2), ("precision", "bfloat16"), ("cpus", [1]), ("iobinding", "off")]
+)
+def test_figures_of_different_conditions_are_not_compared(key: str, value: Any) -> None:
+    change = only(figure(), figure(1.5, **{key: value}))
+    assert change.verdict == "not comparable"
+    assert key in change.why
+
+
+def test_another_version_of_a_runtime_is_what_one_wants_to_compare() -> None:
+    assert only(figure(version="onnxruntime 1.31"), figure(1.1, seed=1, version="onnxruntime 1.32")).verdict == "slower"
+
+
+def test_a_figure_that_is_not_worth_quoting_condemns_nothing() -> None:
+    change = only(figure(), figure(1.5, seed=1, quotable=False, notes=["the CPU was throttled for heat"]))
+    assert (change.verdict, change.why) == ("inconclusive", "the CPU was throttled for heat")
+
+
+def test_figures_at_bench_shapes_are_compared_too_each_once() -> None:
+    def whole(factor: float) -> dict[str, Any]:
+        own = figure()
+        first = {key: value for key, value in own.items() if "_us" not in key or key == "median_us"}
+        large = {key: item for key, item in figure(factor, seed=2).items() if key not in {"threads", "device"}}
+        return {**own, "by_shape": [first, {**large, "shapes": "x=[64,3]"}]}
+
+    found = diff(report(timed(whole(1.0))), report(timed(whole(1.2)))).latency
+    assert [(one.shapes, one.verdict) for one in found or ()] == [("x=[2,3]", "no change"), ("x=[64,3]", "slower")]
+
+
+def test_one_process_is_no_measure_of_itself() -> None:
+    quick = figure(processes=1)
+    assert only(quick, figure(3.0, seed=1, processes=1)).verdict == "not comparable"
+    assert "one process" in only(quick, figure(seed=1)).why
+
+
+def test_many_single_processes_measure_the_noise_by_their_pace() -> None:
+    """Quick figures of a run: what is slower by more than the same work ever was, among them all, is slower."""
+
+    def quick(at: int, factor: float, seed: int) -> Result:
+        latency = figure(factor, seed=seed, processes=1)
+        rng = np.random.default_rng(seed)
+        latency["samples_us"] = [(1000 * factor * rng.lognormal(0, 0.01, 40)).tolist()]
+        latency["pace_us"] = [[40.0 * (1 + at % 5 / 100)] * 40]
+        latency["stream_us"] = [[100.0] * 40]
+        return timed(latency, case=f"a/{at}")
+
+    old = report(*(quick(at, 1.0, at) for at in range(30)))
+    new = report(*(quick(at, 2.0 if at == 7 else 1.0, 100 + at) for at in range(30)))
+    found = diff(old, new)
+    assert [change.case for change in found.latency or () if change.verdict == "slower"] == ["a/7"]
+    assert len(found.regressions) == 1
+
+
+def test_old_reports_without_raw_samples_have_nothing_to_compare() -> None:
+    found = diff(report(PASSED), report(PASSED))
+    assert found.latency == ()
+
+
+# Hardware
+
+
+def test_reports_of_different_hardware_are_compared_in_parity_alone() -> None:
+    other = {"cpu": {**MACHINE["cpu"], "model": "B"}}  # type: ignore[dict-item]
+    old, new = report(timed(figure())), report(timed(figure(2.0), status="failed"), **other)
+    found = diff(old, new)
+    assert found.latency is None
+    assert found.hardware == {"cpu.model": ("A", "B")}
+    assert [change.kind for change in found.parity] == ["regressed"]
+    across = diff(old, new, across_hardware=True)
+    assert [change.verdict for change in across.latency or ()] == ["slower"]
+
+
+def test_load_and_frequency_make_no_other_machine() -> None:
+    other = {"cpu": {**MACHINE["cpu"], "mhz": 800}}  # type: ignore[dict-item]
+    assert diff(report(timed(figure())), report(timed(figure(seed=1)), **other)).latency
+
+
+def test_another_numpy_is_another_pace() -> None:
+    busy = figure(seed=1, pace_us=[[80.0] * 10 for _ in range(20)])
+    packages = {"packages": {**MACHINE["packages"], "numpy": "2.1"}}  # type: ignore[dict-item]
+    (change,) = diff(report(timed(figure())), report(timed(busy), **packages)).latency or ()
+    assert change.verdict == "no change"
+
+
+def test_changed_versions_are_told() -> None:
+    packages = {"packages": {"numpy": "2.0", "onnxruntime": "1.33.0", "tract": "0.22"}}
+    found = diff(report(), report(**packages))
+    assert found.versions == {"onnxruntime": ("1.32.0", "1.33.0"), "tract": ("none", "0.22")}
+
+
+# Told
+
+
+def told(found: Diff) -> str:
+    console = Console(width=200, record=True, force_terminal=False)
+    show_diff(found, console)
+    return console.export_text()
+
+
+def test_the_table_tells_what_is_worse_first_and_closes_with_the_verdict() -> None:
+    old = report(timed(figure()), replace(PASSED, case="p"))
+    new = report(timed(figure(1.1, seed=1)), replace(FAILED, case="p", target=PASSED.target))
+    lines = [line.rstrip() for line in told(diff(old, new)).splitlines()]
+    assert lines[-1] == "Regressed: 1 no longer as expected, 1 slower."
+    assert any(line.startswith("regressed") and "compare: mismatch" in line for line in lines)
+    assert any(line.startswith("slower") and "1.09" in line for line in lines)
+    assert "Latency: 1 slower (what counts is 3% and more)." in lines
+
+
+def test_the_table_is_cut_and_says_so() -> None:
+    results = [replace(PASSED, case=f"c{at}", target="t") for at in range(SHOWN + 5)]
+    assert "and 5 more; --json has all of them" in told(diff(report(), report(*results)))
+
+
+def test_markup_in_a_case_is_text() -> None:
+    changed = replace(FAILED, case="a/[bold]b[/bold]\x1b[31m")
+    assert "[bold]b[/bold]\\x1b[31m" in told(diff(report(), report(changed)))
+
+
+Write = Callable[[str, Report], Path]
+
+
+@pytest.fixture
+def write(here: Path) -> Write:
+    def put(name: str, what: Report) -> Path:
+        path = here / name
+        path.write_text(JsonReport().render(what), encoding="utf-8")
+        return path
+
+    return put
+
+
+def test_the_command_exits_by_what_it_finds(harness: Call, write: Write) -> None:
+    write("old.json", report(timed(figure())))
+    write("new.json", report(timed(figure(1.1, seed=1))))
+    assert harness("diff", "old.json", "old.json").code == 0
+    worse = harness("diff", "old.json", "new.json")
+    assert worse.code == 1
+    assert worse.out.splitlines()[-1] == "Regressed: 1 slower."
+    assert harness("diff", "old.json", "new.json", "--min-effect", "0.2").code == 0
+    missing = harness("diff", "old.json", "nowhere.json")
+    assert missing.code == 2
+    assert "nowhere.json" in missing.err
+
+
+def test_the_command_prints_json(harness: Call, write: Write) -> None:
+    write("old.json", report(timed(figure())))
+    write("new.json", report(timed(figure(1.1, seed=1))))
+    ran = harness("diff", "old.json", "new.json", "--json")
+    found = json.loads(ran.out)
+    assert (ran.code, found["regressed"]) == (1, True)
+    assert found["latency"][0]["verdict"] == "slower"
+
+
+def test_what_was_read_back_is_what_was_written(write: Write) -> None:
+    old, new = report(timed(figure())), report(timed(figure(1.1, seed=1)))
+    again = diff(read_report(write("old.json", old)), read_report(write("new.json", new)))
+    assert again.to_dict() == diff(old, new).to_dict()
