@@ -10,7 +10,7 @@ import click
 
 from harness.errors import UsageError
 
-FORMATS = ("json", "md", "html", "junit", "csv", "github")
+FORMATS = ("json", "md", "junit", "csv", "github")
 
 
 class WordList(click.ParamType[tuple[str, ...]]):
