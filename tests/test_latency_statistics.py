@@ -20,7 +20,7 @@ from harness.latency.statistics import median_rank
 TIMES = st.lists(st.floats(0.1, 1e6), min_size=1, max_size=60)
 
 
-@pytest.mark.parametrize("count", [*range(1, 41), 100, 500])
+@pytest.mark.parametrize("count", [*range(1, 41), 100, 500, 1023, 1024, 5000])
 def test_the_medians_interval_is_the_binomials(count: int) -> None:
     rank = median_rank(count)
     inside = stats.binom(count, 0.5)

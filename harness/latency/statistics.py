@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
-from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,13 +83,13 @@ def median_rank(count: int, confidence: float = CONFIDENCE) -> int | None:
     The number of samples below the true median is binomial with probability 1/2, whatever the distribution (David and
     Nagaraja, *Order Statistics*, 7.1). The largest rank is taken that keeps ``confidence``; None where none does.
     """
-    allowed = (1 - confidence) / 2 * 2**count
-    below, rank = 0, None
+    allowed = Fraction((1 - confidence) / 2) * 2**count  # no float holds 2**1024
+    below, rank, ways = 0, None, 1
     for place in range(count // 2 + 1):
-        below += comb(count, place)
+        below += ways
         if below > allowed:
             break
-        rank = place
+        rank, ways = place, ways * (count - place) // (place + 1)
     return rank
 
 
