@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
 from harness.blame.sound_pools import SOUND
@@ -25,6 +26,18 @@ def evaluate(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
     raises for an operator that it does not know.
     """
     return _run(widened(onnx.load(str(path))), {name: wide_array(values) for name, values in inputs.items()})
+
+
+def evaluate_all(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """As :func:`evaluate`, every value that a node of the graph computes, in the order in which they are computed."""
+    model = onnx.load(str(path))
+    if model.functions:
+        model = inline_local_functions(model)
+    evaluator = ReferenceEvaluator(widened(model), new_ops=list(SOUND))
+    with np.errstate(all="ignore"):
+        values = evaluator.run(None, {name: wide_array(array) for name, array in inputs.items()}, intermediate=True)
+    computed = [name for node in model.graph.node for name in node.output if name]
+    return {name: np.asarray(values[name]) for name in computed}
 
 
 def evaluate_as_written(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:

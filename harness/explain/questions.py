@@ -1,0 +1,56 @@
+"""What is asked in a contained process, where torch and the runtimes are loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.result import Result, Stage
+from harness.spec.case import Case, FileModel
+from harness.spec.target import Target
+from harness.verify.settings import Settings
+from harness.walk.found import Walk
+
+Announce = Callable[[Stage], None]
+
+
+def verified(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Result:
+    """What the check of ``case`` on ``target`` comes to; nothing is timed and nothing comes from the cache."""
+    from harness.verify.stages import Clock
+
+    os.chdir(home)
+    clock, settings = Clock(announce), Settings(latency=False)
+    if isinstance(case.model.model, FileModel):
+        from harness.verify.recorded import Recording, check_recorded
+
+        return check_recorded(Recording(case), target, settings, clock)
+    from harness.verify.artifacts import Artifacts
+    from harness.verify.check import check
+    from harness.verify.trial import Trial
+
+    return check(Trial(case, Artifacts(None, scratch)), target, settings, clock)
+
+
+def walked(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:
+    """The walk through the exported graph, or why there is none."""
+    from harness.verify.artifacts import Artifacts
+    from harness.verify.stages import message_of
+    from harness.verify.trial import Trial
+    from harness.walk.walk import walk
+
+    os.chdir(home)
+    announce("run")
+    try:
+        trial = Trial(case, Artifacts(None, scratch))
+        return walk(trial.subject, trial.artifact(target), target, trial.references, scratch)
+    except Exception as error:  # noqa: BLE001 - a graph that cannot be walked is told, in words
+        return message_of(error)
+
+
+def scripted(_scratch: Path, case: Case, target: Target, result: Result, *, announce: Announce) -> str | None:
+    """The text of the script, which needs the layers' own tolerances; None where there can be none."""
+    from harness.reproduction import reproduction
+
+    announce("build")
+    return reproduction(case, target, result)

@@ -1,0 +1,92 @@
+"""A failing case as the text of a script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from harness.reproduction.calls import exporting, loading
+from harness.reproduction.models import module, weight_name
+from harness.reproduction.obstacle import obstacle
+from harness.reproduction.rules import bounds
+from harness.reproduction.tensors import kinds, tensor
+from harness.reproduction.title import expected, title
+from harness.result import Result
+from harness.spec.case import Case, TensorSpec
+from harness.spec.target import Target
+from harness.spec.tolerance import Tolerance
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+WIDTH = 110
+FAULT = "the fault is there"
+NO_FAULT = "no fault"
+"""How the script's last line begins."""
+
+
+def reproduction(case: Case, target: Target, result: Result | None = None) -> str | None:
+    """The script for ``case`` on ``target``; None where :func:`harness.reproduction.obstacle` says that there is none.
+
+    ``result`` is what the check came to; with it the text names what fails and what was seen. The layers' own
+    tolerances are asked for, which loads torch.
+    """
+    if obstacle(case, target, result) is not None:
+        return None
+    from harness.model.reference import tolerance_of
+
+    return _template().render(_context(case, target, result, tolerance_of(case, target.opset)))
+
+
+def _context(case: Case, target: Target, result: Result | None, tolerance: Tolerance) -> Mapping[str, Any]:
+    model = module(case.model.model, [spec.label for spec in case.inputs])
+    weights = {weight_name(case.model.model, name): spec for name, spec in case.model.weights.items()}
+    shapes = [case.inputs, *(_at(case, other) for other in case.also)]
+    known = [spec for specs in shapes for spec in specs]
+    rules = bounds(tolerance, case.dtype)
+    seen = None if result is None else result.message
+    return {
+        "title": wrap(title(case, target, result), WIDTH),
+        "expected": wrap(f"Expected: {expected(case, result)}", WIDTH),
+        "actual": wrap(f"Actual: {seen}", WIDTH) if seen else [],
+        "definition": model.definition,
+        "call": model.call,
+        "seed": case.seed,
+        "dtype": case.dtype,
+        "mode": case.mode,
+        "weights": {name: tensor(spec) for name, spec in weights.items()},
+        "inputs": [[tensor(spec) for spec in specs] for specs in shapes],
+        "draws": kinds([*known, *weights.values()]),
+        "exporting": exporting(case, target, len(result.outputs) if result and result.outputs else None),
+        "loading": loading(target),
+        "runtime": target.runtime,
+        "onnx": target.exporter.startswith("onnx-"),
+        "rtol_atol": rules.pop(None),
+        "by_output": rules,
+        "raises": case.expect.raises,
+        "FAULT": FAULT,
+        "NO_FAULT": NO_FAULT,
+    }
+
+
+def _at(case: Case, shapes: Mapping[str, tuple[int, ...]]) -> list[TensorSpec]:
+    return [replace(spec, shape=tuple(shapes.get(spec.label, spec.shape))) for spec in case.inputs]
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    # Python source is written here, not a page: there is nothing to escape.
+    environment = Environment(
+        loader=PackageLoader("harness.reproduction", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701
+    )
+    return environment.get_template("script.py.j2")

@@ -1,0 +1,178 @@
+"""The walk through the exported graph ends at the node that was tampered with, and knows whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from harness.blame.float64 import evaluate, evaluate_all
+from harness.exporters import Artifact
+from harness.model.reference import Reference
+from harness.model.subject import Subject
+from harness.model.tensors import to_numpy
+from harness.registry import plugins
+from harness.spec.targets import parse_target
+from harness.walk.found import Walk
+from harness.walk.graph import giving_all, read
+from harness.walk.scopes import module_of
+from harness.walk.torch_values import module_calls
+from harness.walk.walk import walk
+
+# The exporters' own; what torch warns of while it exports is not what is tested here.
+pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg", "ignore::torch.jit.TracerWarning")
+EXPORTERS = ("onnx-torchscript@17", "onnx-dynamo@18")
+
+
+class Block(nn.Module):
+    """A module in a module, with a layer that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Sequential(nn.Sigmoid(), nn.Conv2d(2, 2, 1)))
+        self.act = nn.Tanh()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.act(self.body(self.act(x)))
+        return answer
+
+
+class Net(nn.Module):
+    """Two blocks and a pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(), Block()])
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for block in self.blocks:
+            x = block(x)
+        answer: tuple[torch.Tensor, torch.Tensor] = self.pool(x)
+        return answer
+
+
+def subject_of(module: nn.Module, x: torch.Tensor) -> Subject:
+    torch.manual_seed(1)
+    answer = module.eval()(x.clone())
+    return Subject(module, {"x": x}, outputs=len(answer) if isinstance(answer, tuple) else 1)
+
+
+def export(
+    subject: Subject, exporter: str, folder: Path, edit: Callable[[Any], None] = lambda _model: None
+) -> Artifact:
+    target = parse_target(f"{exporter}/ort-cpu")
+    made = plugins("exporters")[target.exporter].export(subject, folder / "model.onnx", opset=target.opset, fixes=False)
+    model = onnx.load(made.path)
+    edit(model)
+    onnx.save(model, made.path)
+    assert isinstance(made, Artifact)
+    return made
+
+
+def walked(subject: Subject, artifact: Artifact, exporter: str, folder: Path) -> Walk:
+    inputs = {label: to_numpy(tensor) for label, tensor in subject.inputs.items()}
+    eager = subject.module(*(tensor.clone() for tensor in subject.inputs.values()))
+    answers = {
+        f"output_{at}": to_numpy(each) for at, each in enumerate(eager if isinstance(eager, tuple) else (eager,))
+    }
+    reference = Reference(inputs, answers, None, (), (), stochastic=False)
+    return walk(subject, artifact, parse_target(f"{exporter}/ort-cpu"), [reference], folder)
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_right_graph_diverges_nowhere_and_every_module_is_found(
+    exporter: str, image: torch.Tensor, tmp_path: Path
+) -> None:
+    subject = subject_of(Net(), image)
+    found = walked(subject, export(subject, exporter, tmp_path), exporter, tmp_path)
+    assert found.modules == 11
+    assert found.matched == 11
+    assert found.module is None or found.module.rounding
+    assert found.kernel is None or found.kernel.rounding
+    assert found.note is None
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_node_that_was_exchanged_is_the_first_that_differs_from_torch(
+    exporter: str, image: torch.Tensor, tmp_path: Path
+) -> None:
+    def tamper(model: Any) -> None:
+        sigmoids = [node for node in model.graph.node if node.op_type == "Sigmoid"]
+        sigmoids[1].op_type = "Relu"
+
+    subject = subject_of(Net(), image)
+    found = walked(subject, export(subject, exporter, tmp_path, tamper), exporter, tmp_path)
+    assert found.module is not None
+    assert found.module.node.op_type == "Relu"
+    assert found.module.module == "blocks.1.body.1.0 (Sigmoid)"
+    assert found.module.how == "the exporter's own names"
+    assert not found.module.rounding
+    assert "outside" in found.module.difference
+    assert found.kernel is None or found.kernel.rounding, "the graph computes what it says"
+
+
+def test_a_kernel_that_loses_nan_is_off_the_graph_itself(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.ReLU(), nn.MaxPool2d((1, 2)), nn.Flatten())
+    subject = subject_of(module, torch.tensor([[[[float("nan"), 1.0, 2.0, 3.0]]]]))
+    artifact = export(subject, EXPORTERS[0], tmp_path)
+    found = walked(subject, artifact, EXPORTERS[0], tmp_path)
+    assert found.kernel is not None
+    assert found.kernel.node.op_type == "MaxPool"
+    assert "kernel_shape=[1, 2]" in found.kernel.node.attributes
+    assert "NaN is expected" in found.kernel.difference
+    assert found.kernel.module == "1 (MaxPool2d)"
+
+
+def test_what_no_name_tells_is_paired_by_shape_and_values(image: torch.Tensor, tmp_path: Path) -> None:
+    def forget(model: Any) -> None:
+        for node in model.graph.node:
+            node.name = ""
+
+    subject = subject_of(Net(), image)
+    found = walked(subject, export(subject, EXPORTERS[0], tmp_path, forget), EXPORTERS[0], tmp_path)
+    assert found.matched == 11
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_each_node_knows_its_module(exporter: str, image: torch.Tensor, tmp_path: Path) -> None:
+    subject = subject_of(Net(), image)
+    model = read(export(subject, exporter, tmp_path).path)
+    paths = {call.path for call in module_calls(subject, [image])}
+    owners = {module_of(node, paths) for node in model.graph.node if node.op_type in {"Conv", "Sigmoid", "Tanh"}}
+    assert owners == {path for path in paths if path != "pool"}
+
+
+def test_hooks_leave_the_module_and_its_inputs_as_they_are(image: torch.Tensor) -> None:
+    module = nn.Sequential(nn.ReLU(inplace=True), nn.Tanh())
+    subject = Subject(module, {"x": image}, outputs=1)
+    before = image.clone()
+    calls = module_calls(subject, [image])
+    assert [call.kind for call in calls] == ["ReLU", "Tanh"]
+    assert torch.equal(image, before)
+    assert all(not inner._forward_hooks for inner in module.modules())
+
+
+def test_every_value_is_given_out_and_evaluated(image: torch.Tensor, tmp_path: Path) -> None:
+    subject = subject_of(Net(), image)
+    artifact = export(subject, EXPORTERS[0], tmp_path)
+    model = read(artifact.path)
+    computed = [name for node in model.graph.node for name in node.output]
+    opened = giving_all(model)
+    assert {value.name for value in opened.graph.output} == set(computed)
+    assert [value.name for value in opened.graph.output][:2] == ["output_0", "output_1"]
+    values = evaluate_all(artifact.path, {"x": image.numpy()})
+    assert list(values) == computed
+    for name, wanted in evaluate(artifact.path, {"x": image.numpy()}).items():
+        np.testing.assert_array_equal(values[name], wanted)
