@@ -85,7 +85,8 @@ def _walk(walk: Walk | str, result: Result) -> Iterator[str]:
     if isinstance(walk, str):
         yield f"none was looked for: {walk}"
         return
-    yield f"{walk.nodes} nodes; {walk.matched} of {walk.modules} calls of torch modules found in the graph"
+    nodes = "1 node" if walk.nodes == 1 else f"{walk.nodes} nodes"
+    yield f"{nodes}; {walk.matched} of {walk.modules} calls of torch modules found in the graph"
     if walk.note:
         yield walk.note
     for found, against in (
