@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import harness.compare.metrics
+from harness.compare import metrics
 from harness.compare.distance import distances
 from harness.compare.output import STANDARD
 from harness.compare.verdict import compare
@@ -33,7 +33,7 @@ PROVIDES = (MeanAbs(),)
 @pytest.fixture
 def _added_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "mean_abs.py").write_text(A_METRIC)
-    monkeypatch.setattr(harness.compare.metrics, "__path__", [*harness.compare.metrics.__path__, str(tmp_path)])
+    monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
     plugins.cache_clear()
     yield
     sys.modules.pop("harness.compare.metrics.mean_abs", None)

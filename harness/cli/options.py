@@ -104,15 +104,6 @@ def carrying_out(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def cache_folder() -> Path:
-    """Where exported files are kept between runs: ``HARNESS_CACHE``, else the user's cache folder."""
-    import os
-
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("HARNESS_CACHE") or user_cache_path("harness")) / "artifacts"
-
-
 def flat(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """The words of an option that may be given several times, each time with several words."""
     return tuple(word for words in lists for word in words)

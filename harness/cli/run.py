@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import AT_LEAST_ONE, FORMATS, SECONDS, cache_folder, carrying_out, flat
+from harness.cli.options import AT_LEAST_ONE, FORMATS, SECONDS, carrying_out, flat
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
     from harness.report.on_github import publish
     from harness.report.terminal import Progress, show
     from harness.spec.discover import has_specs
-    from harness.verify.settings import Settings
+    from harness.verify.settings import Settings, cache_folder
 
     warm_up(torch=has_specs(paths))
     unknown = [name for name in options["formats"] if name not in FORMATS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,3 +21,10 @@ class Settings:
     strict_ulp: int | None = None
     cache: Path | None = None
     concurrent: int = 1
+
+
+def cache_folder() -> Path:
+    """Where exported files are kept between runs: ``HARNESS_CACHE``, else the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("HARNESS_CACHE") or user_cache_path("harness")) / "artifacts"

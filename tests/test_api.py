@@ -1,0 +1,238 @@
+"""The Python API: what is right passes, what is wrong does not, and what was never compared is no pass."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import harness
+import harness.verify.check  # a room of the same name is loaded, and the function still stands
+from harness import api
+from harness.errors import UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT, ORT = "trace/torch-cpu", "onnx-torchscript@17/ort-cpu"
+Write = Callable[[str, str], Path]
+RELU = """
+harness: 1
+layer: ReLU
+cases:
+  - {name: signed, inputs: {x: {values: [1.0, -2.0]}}}
+  - {name: wrong, inputs: {x: {values: [1.0, -2.0]}}, expect: {outputs: [{values: [1.0, -2.0]}]}}
+"""
+
+
+class Changing(nn.Module):
+    """Counts its calls, and works in place."""
+
+    calls: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x.relu_() * 2
+
+
+class Frozen(nn.Module):
+    """Its batch size is written into the export, whatever is asked of it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.full((x.shape[0], 1), float(x.shape[0]))
+
+
+def test_the_examples_of_the_documentation_hold(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with warnings.catch_warnings():
+        found = doctest.testmod(api)
+    assert found.attempted >= 10
+    assert not found.failed
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    heavy = "{'torch', 'onnx', 'numpy', 'click', 'pydantic', 'rich', 'yaml'}"
+    code = f"import sys, harness; print(sorted({heavy} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+# verify
+
+
+def test_a_model_that_survives_its_export_passes() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh()).eval()
+    verdict = harness.verify(model, torch.randn(2, 4), [SCRIPT, ORT])
+    verdict.assert_passed()
+    assert verdict
+    assert [result.target for result in verdict.results] == [SCRIPT, ORT]
+    assert str(verdict) == f"agrees on {SCRIPT}, {ORT}"
+
+
+def test_a_model_that_does_not_is_told_with_its_numbers() -> None:
+    verdict = harness.verify(nn.AvgPool2d(2, divisor_override=3), torch.ones(1, 1, 4, 4), f"{SCRIPT},{ORT}")
+    assert not verdict
+    with pytest.raises(
+        AssertionError, match=r"onnx-torchscript@17/ort-cpu: failed, compare: mismatch .*exporter.*4 of 4"
+    ):
+        verdict.assert_passed()
+    assert [result.status for result in verdict.results] == ["passed", "failed"]
+
+
+def test_a_stage_that_raises_is_part_of_the_answer() -> None:
+    class Stubborn(nn.Module):
+        def forward(self, _: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("not today")
+
+    verdict = harness.verify(Stubborn(), torch.ones(2), SCRIPT)
+    assert not verdict.passed
+    assert "not today" in verdict.message
+    assert verdict.results[0].stage == "build"
+
+
+def test_a_runtime_that_is_not_here_is_no_pass() -> None:
+    verdict = harness.verify(nn.ReLU(), torch.randn(3), [SCRIPT, "onnx-torchscript@17/ort-coreml"])
+    assert not verdict.passed
+    assert "ort-coreml: skipped" in verdict.message
+
+
+def test_a_model_without_outputs_is_no_pass() -> None:
+    class Silent(nn.Module):
+        def forward(self, _: torch.Tensor) -> tuple[()]:
+            return ()
+
+    assert not harness.verify(Silent(), torch.randn(3), SCRIPT).passed
+
+
+def test_neither_the_module_nor_its_inputs_are_changed() -> None:
+    model, x = Changing(), torch.tensor([1.0, -1.0])
+    harness.verify(model, x, [SCRIPT, ORT]).assert_passed()
+    assert torch.equal(x, torch.tensor([1.0, -1.0]))
+    assert torch.equal(model.calls, torch.zeros(1))
+
+
+def test_warnings_are_kept_with_the_row_even_where_they_are_errors() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        verdict = harness.verify(nn.ReLU(), torch.randn(3), ORT)
+    verdict.assert_passed()
+    assert any("DeprecationWarning" in line for line in verdict.results[0].log)
+
+
+def test_the_tolerance_decides() -> None:
+    model, x = nn.Sequential(nn.Linear(64, 64), nn.Sigmoid()).eval(), torch.randn(8, 64)
+    assert harness.verify(model, x, ORT, tolerance={"rtol": 1e-4, "atol": 1e-5}).passed
+    assert not harness.verify(model, x, ORT, tolerance="exact").passed
+
+
+def test_open_axes_are_verified_at_the_other_inputs() -> None:
+    model, x, other = nn.Linear(3, 2).eval(), torch.randn(2, 3), torch.randn(5, 3)
+    assert harness.verify(model, {"x": x}, ORT, dynamic={"x": {0: "N"}}, also=[{"x": other}]).passed
+    fixed = harness.verify(model, {"x": x}, ORT, also=[{"x": other}])
+    assert not fixed.passed
+    frozen = harness.verify(Frozen(), {"x": x}, SCRIPT, dynamic={"x": {0: "N"}}, also=[{"x": other}])
+    assert not frozen.passed
+
+
+def test_several_inputs_go_by_order() -> None:
+    class Minus(nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return a - b
+
+    a, b = torch.randn(3), torch.randn(3)
+    verdict = harness.verify(Minus(), (a, b), ORT)
+    verdict.assert_passed()
+    assert verdict.results[0].outputs[0].of == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: harness.verify(torch.relu, torch.ones(1)), "is not a torch.nn.Module"),
+        (lambda: harness.verify(nn.ReLU(), 3), "int is not a tensor"),
+        (lambda: harness.verify(nn.ReLU(), [torch.ones(1), 3]), "x1 is int, not a tensor"),
+        (lambda: harness.verify(nn.ReLU(), torch.ones(1), "trase/torch-cpu"), "did you mean trace?"),
+        (lambda: harness.verify(nn.ReLU(), torch.ones(1), "file/ort-cpu"), "takes a file"),
+        (lambda: harness.verify(nn.ReLU(), torch.ones(1), tolerance="near"), "tolerance: near is not a tolerance"),
+        (lambda: harness.verify(nn.ReLU(), torch.ones(1), tolerance={"scaled": 2}), "scaled needs"),
+        (lambda: harness.verify(nn.ReLU(), torch.ones(1), dynamic={"y": {0: "N"}}), "no input is called 'y'"),
+        (lambda: harness.verify(nn.ReLU(), torch.ones(1), also=[{"y": torch.ones(2)}]), "each must have x"),
+        (lambda: harness.compare("one", "one"), "str is not an array"),
+        (lambda: harness.compare(np.ones(1), np.ones(1), {"ulp": -1}), "ulp"),
+    ],
+)
+def test_a_wrong_request_says_what_would_be_right(call: Callable[[], Any], said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        call()
+    assert said in str(raised.value)
+    assert ";" in str(raised.value)
+
+
+# compare
+
+
+def test_tensors_and_arrays_compare_alike() -> None:
+    y = torch.tensor([1.0, 2.0])
+    assert harness.compare(y, y.numpy(), "exact").passed
+    assert harness.compare([y, y.int()], [y, y.int()]).passed
+    assert harness.compare({"scores": y}, {"scores": y}).passed
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected"),
+    [
+        (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.001])),
+        (torch.tensor([1.0]), torch.tensor([1.0], dtype=torch.float64)),
+        (torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 2.0]])),
+        (torch.tensor([1]), torch.tensor([2])),
+        (torch.tensor([float("nan")]), torch.tensor([1.0])),
+        ([torch.ones(1)], [torch.ones(1), torch.ones(1)]),
+        ({"a": torch.ones(1)}, {"b": torch.ones(1)}),
+        ([], []),
+    ],
+)
+def test_what_differs_does_not_pass(actual: Any, expected: Any) -> None:
+    found = harness.compare(actual, expected)
+    assert not found
+    assert found.message
+    with pytest.raises(AssertionError):
+        found.assert_passed()
+
+
+def test_the_default_goes_by_the_dtype_of_each_output() -> None:
+    half = torch.tensor([1.0], dtype=torch.float16)
+    near = half * 1.0009766  # one ULP of float16: within its default, far outside float64's
+    assert harness.compare([near, half.double()], [half, half.double()]).passed
+    assert not harness.compare([half, near.double()], [half, half.double()]).passed
+
+
+# run
+
+
+def test_a_run_is_judged_as_the_command_line_judges_it(spec: Write) -> None:
+    path = spec("relu.yaml", RELU)
+    report = harness.run(path, targets=SCRIPT)
+    assert (report.passed, report.exit_code) == (False, 1)
+    assert report.summary["failed"] == report.summary["passed"] == 1
+    assert "relu/wrong" not in repr(report)
+    with pytest.raises(AssertionError, match=r"Not as expected: 1 of 2 checks"):
+        report.assert_passed()
+    assert harness.run(path, targets=SCRIPT, keywords="signed")
+
+
+def test_a_run_leaves_files_only_where_it_is_told(spec: Write, here: Path) -> None:
+    path = spec("relu.yaml", RELU)
+    harness.run([path], targets=[SCRIPT], report_dir=here / "told", formats=["json"])
+    assert [file.name for file in (here / "told").iterdir()] == ["report.json"]
+    assert sorted(file.name for file in here.iterdir()) == ["cache", "specs", "told"]
