@@ -45,7 +45,9 @@ class GivenTrial(Trial):
         outputs = len(answers(self._module, list(own.values()), self.case.seed))
         return Subject(self._module, own, outputs, self.case.mode, self.case.dynamic)
 
-    def _refer(self) -> tuple[Reference, ...]:
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """Eager torch's answers to each of the inputs."""
         own, *others = self._inputs
         first = refer(self.case, self.subject, own)
         return (first, *(refer(self.case, self.subject, other, at=_shapes(other)) for other in others))

@@ -1,0 +1,127 @@
+"""A spec as a file of tests, and each of its checks as a test.
+
+A known failure is a strict ``xfail`` that takes nothing but the failure that is known: a check that fails otherwise is
+failed, and one that passes after all is failed by pytest as it fails every strict ``xfail``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.environment import versions
+from harness.errors import HarnessError
+from harness.gate import expected
+from harness.plan import plan
+from harness.pytest_plugin.carrying_out import carried_out
+from harness.pytest_plugin.telling import facts, told
+from harness.report.case_name import CaseName
+from harness.report.wording import explanation, outcome
+from harness.result import Result
+from harness.spec.case import Case
+from harness.spec.discover import load
+from harness.spec.known_failures import KnownFailure, load_known_failures
+from harness.spec.target import Target
+
+RESULTS = pytest.StashKey[dict[str, Result]]()
+
+
+class NotAsExpected(Exception):
+    """A check failed, or could not finish; ``result`` says how."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"{outcome(result)}: {explanation(result)}")
+        self.result = result
+
+
+class KnownToFail(NotAsExpected):
+    """A check failed as the list of known failures says."""
+
+
+class SpecFile(pytest.File):
+    """The checks of a spec: its cases, each on the targets that pytest was told or that its folder's file names."""
+
+    def collect(self) -> Iterable[Check]:
+        """Every check. Raises what is wrong with the spec; :meth:`repr_failure` shows it as harness does."""
+        allow_import = self.config.getoption("harness_allow_import") or self.config.getini("harness_allow_import")
+        specs = load([os.path.relpath(self.path)], allow_import=bool(allow_import))
+        words = self.config.getoption("harness_targets") or self.config.getini("harness_targets") or ["default"]
+        listed = [entry for entry in load_known_failures(specs.known_failures) if entry.applies(versions())]
+        for case, targets in plan(specs.cases, specs.target_sets.select(words), (), None).work:
+            for target in targets:
+                entries = [entry for entry in listed if entry.matches(case.id, str(target))]
+                yield Check.made(self, case, target, entries)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ARG002 - pytest's signature
+        """What is wrong with the spec, with its places and without a traceback."""
+        if isinstance(excinfo.value, HarnessError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo)
+
+
+class Check(pytest.Item):
+    """One case on one target, called ``case[target]``; a matrix point of a case is in its name, before the target."""
+
+    case: Case
+    target: Target
+    entries: Sequence[KnownFailure]
+
+    @classmethod
+    def made(cls, parent: SpecFile, case: Case, target: Target, entries: Sequence[KnownFailure]) -> Check:
+        """The check of ``case`` on ``target``; ``entries`` are the known failures that apply here and speak of it."""
+        name = f"{CaseName.parse(case.id).short}[{target}]"
+        # Its id as text, which pytest takes apart as it does with those it has written down for --lf.
+        check: Check = cls.from_parent(parent, name=name, nodeid=f"{parent.nodeid}::{name}")
+        check.case, check.target, check.entries = case, target, entries
+        if entries:
+            reason = "; ".join(dict.fromkeys(" ".join(filter(None, (one.reason, one.issue))) for one in entries))
+            check.add_marker(pytest.mark.xfail(reason=reason, raises=KnownToFail, strict=True))
+        return check
+
+    def runtest(self) -> None:
+        """Carry the check out, contained as ``harness run`` does it."""
+        result = expected(self._carried_out(), self.entries)
+        self.user_properties.extend(facts(result))
+        if result.log:
+            self.add_report_section("call", "library output", "\n".join(result.log))
+        match result.status:
+            case "passed" | "fixed":
+                return
+            case "skipped":
+                pytest.skip(explanation(result))
+            case "known":
+                raise KnownToFail(result)
+            case _:
+                raise NotAsExpected(result)
+
+    def _carried_out(self) -> Result:
+        """What the check came to. The checks of a case share their preparation, so that the first does all of them.
+
+        Under pytest-xdist another process may have been given the others, and each does its own.
+        """
+        results: dict[str, Result] = self.parent.stash.setdefault(RESULTS, {}) if self.parent else {}
+        if self.nodeid not in results:
+            alike = [self] if hasattr(self.config, "workerinput") else [*self._siblings()]
+            came_to = carried_out(self.case, [one.target for one in alike], self.config.getoption("harness_timeout"))
+            results.update({one.nodeid: came_to[str(one.target)] for one in alike})
+        return results.pop(self.nodeid)
+
+    def _siblings(self) -> Iterator[Check]:
+        """The checks of the same case that were asked for, this one among them."""
+        return (one for one in self.session.items if isinstance(one, Check) and one.case is self.case)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ARG002 - pytest's signature
+        """The check's numbers, its place and the next step, without a traceback."""
+        if isinstance(excinfo.value, NotAsExpected):
+            return told(excinfo.value.result)
+        if isinstance(excinfo.value, HarnessError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where the case is written, and what the check is called in harness's own reports."""
+        return self.path, self.case.where.line - 1, f"{self.case.id} on {self.target}"

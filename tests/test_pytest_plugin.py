@@ -1,0 +1,186 @@
+"""``pytest specs/``, as somebody who knows pytest uses it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+# A run of pytest inside this one forgets the modules that it loads; NumPy cannot be loaded twice.
+import harness.pytest_plugin.items  # noqa: F401
+
+pytest_plugins = "pytester"
+
+RELU = """\
+harness: 1
+layer: ReLU
+cases:
+  - {name: signed, inputs: {x: {values: [1.0, -2.0]}}}
+  - {name: wrong, inputs: {x: {values: [1.0, -2.0]}}, expect: {outputs: [{values: [1.0, -2.0]}]}}
+  - {name: sweep, matrix: {args.inplace: [true, false]}, inputs: {x: {values: [1.0, -2.0]}}}
+"""
+TARGETS = "default: [trace/torch-cpu, script/torch-cpu]\n"
+KNOWN = """\
+- {cases: relu/wrong, targets: trace/torch-cpu, stage: compare, symptom: mismatch, reason: We say so., issue: "#7"}
+- {cases: relu/wrong, targets: script/torch-cpu, stage: export, symptom: unsupported, reason: Not so.}
+- {cases: relu/signed, targets: script/torch-cpu, stage: compare, symptom: mismatch, reason: Long gone.}
+- {cases: relu/sweep*, targets: "*", stage: compare, symptom: mismatch, when: torch<1, reason: Not here.}
+"""
+ROOT = Path(__file__).resolve().parent.parent
+SELECTED = "specs/relu.yaml::signed[trace/torch-cpu]"
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder with a spec of three cases, and two targets; pytest runs in this process."""
+    # As it is loaded where harness is installed, whatever is installed here.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:harness -p harness.pytest_plugin")
+    specs = pytester.mkdir("specs")
+    (specs / "relu.yaml").write_text(RELU)
+    (specs / "targets.yaml").write_text(TARGETS)
+    monkeypatch.setenv("HARNESS_CACHE", str(pytester.path / "cache"))
+    return pytester
+
+
+def ids(result: pytest.RunResult) -> list[str]:
+    return [line for line in result.outlines if "::" in line]
+
+
+def test_pytest_finds_it_by_itself() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"harness": "harness.pytest_plugin"}
+
+
+def test_it_costs_a_project_without_specs_next_to_nothing() -> None:
+    code = (
+        "import sys, pytest; before = set(sys.modules); import harness.pytest_plugin; "
+        "print(sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "['harness']\n"
+
+
+# What is collected
+
+
+def test_every_check_has_a_name_of_its_own(project: pytest.Pytester) -> None:
+    assert ids(project.runpytest_inprocess("specs", "--collect-only", "-q")) == [
+        f"specs/relu.yaml::{case}[{target}]"
+        for case in ("signed", "wrong", "sweep[args.inplace=true]", "sweep[args.inplace=false]")
+        for target in ("trace/torch-cpu", "script/torch-cpu")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([SELECTED], 1),
+        (["specs/relu.yaml::sweep[args.inplace=true][script/torch-cpu]"], 1),
+        (["specs/relu.yaml::sweep"], 4),
+        (["specs", "-k", "sweep and script"], 2),
+        (["specs", "--deselect", "specs/relu.yaml::wrong"], 6),
+        (["specs", "--harness-targets", "trace/torch-cpu"], 4),
+        (["specs", "-o", "harness_targets=trace/torch-cpu,onnx-dynamo@23/ort-cpu trace/torch-cpu"], 8),
+    ],
+)
+def test_checks_are_selected_as_tests_are(project: pytest.Pytester, arguments: list[str], names: int) -> None:
+    assert len(ids(project.runpytest_inprocess(*arguments, "--collect-only", "-q"))) == names
+
+
+@pytest.mark.parametrize("text", ["services: {}\n", "ci:\n  harness: 1\n", "harness: yes please\n", "[broken", "\xff"])
+def test_other_yaml_is_left_alone(project: pytest.Pytester, text: str) -> None:
+    (project.path / "specs" / "relu.yaml").write_text(text, encoding="latin-1")
+    assert project.runpytest_inprocess("specs", "--collect-only").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.mark.parametrize("off", [["-o", "harness_collect=false"], ["-p", "no:harness.pytest_plugin"]])
+def test_it_can_be_switched_off(project: pytest.Pytester, off: list[str]) -> None:
+    project.makepyfile(test_own="def test_own(): pass")
+    project.runpytest_inprocess(*off).assert_outcomes(passed=1)
+
+
+def test_a_wrong_spec_is_told_with_its_places(project: pytest.Pytester) -> None:
+    (project.path / "specs" / "relu.yaml").write_text(RELU.replace("args.inplace", "args.inplaze"))
+    result = project.runpytest_inprocess("specs")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["specs/relu.yaml:6:*did you mean*inplace?"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_factory_needs_leave(project: pytest.Pytester) -> None:
+    (project.path / "specs" / "relu.yaml").write_text(RELU.replace("layer: ReLU", "factory: net:Net"))
+    project.runpytest_inprocess("specs", "--collect-only").stdout.fnmatch_lines(["*factory: net:Net would run code*"])
+    leave = project.runpytest_inprocess("specs", "--collect-only", "-q", "-k", "signed", "--harness-allow-import")
+    assert len(ids(leave)) == 2
+
+
+# What is run
+
+
+def test_a_failure_has_its_numbers_its_place_and_the_next_step_and_junit_keeps_them(project: pytest.Pytester) -> None:
+    result = project.runpytest_inprocess("specs", "--junit-xml", "out.xml")
+    result.assert_outcomes(passed=6, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*relu/wrong on trace/torch-cpu*",
+            "failed, compare: mismatch (blame: spec): *1 of 2 outside exact, max 2 abs*worst [[]1]: 0 for -2",
+            "specs/relu.yaml:5:5: relu/wrong on trace/torch-cpu",
+            "  harness explain relu/wrong --target trace/torch-cpu",
+            "FAILED specs/relu.yaml::wrong[[]trace/torch-cpu] - failed, compare*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+    suite = ET.parse(project.path / "out.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("8", "2", "0")
+    (wrong,) = suite.iterfind("testcase[@name='wrong[trace/torch-cpu]']")
+    held = {each.get("name"): each.get("value") for each in wrong.iter("property")}
+    assert (held["case"], held["status"], held["max_abs"]) == ("relu/wrong", "failed", "2.0")
+    assert "1 of 2 outside exact" in (wrong.findtext("failure") or "")
+
+
+def test_it_stops_at_the_first_failure_and_goes_on_from_there(project: pytest.Pytester) -> None:
+    project.runpytest_inprocess("specs", "-x").assert_outcomes(passed=2, failed=1)
+    again = project.runpytest_inprocess("specs", "--lf", "-v")
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["specs/relu.yaml::wrong[[]trace/torch-cpu] FAILED*"])
+
+
+def test_a_known_failure_is_a_strict_xfail_of_that_failure_alone(project: pytest.Pytester) -> None:
+    (project.path / "specs" / "known-failures.yaml").write_text(KNOWN)
+    result = project.runpytest_inprocess("specs", "-rxf")
+    result.assert_outcomes(passed=5, xfailed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*XPASS(strict)*Long gone.",
+            "failed, compare: mismatch*",
+            "*known to fail otherwise (export: unsupported*",
+            "XFAIL specs/relu.yaml::wrong[[]trace/torch-cpu] - We say so. #7",
+        ]
+    )
+    project.runpytest_inprocess("specs", "--runxfail").assert_outcomes(passed=6, failed=2)
+
+
+def test_a_runtime_that_is_not_here_is_a_skip(project: pytest.Pytester) -> None:
+    result = project.runpytest_inprocess(
+        "specs", "-k", "signed", "--harness-targets", "onnx-dynamo@23/ort-coreml", "-rs"
+    )
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*ort-coreml: *"])
+
+
+def test_a_check_that_takes_too_long_ends_alone(project: pytest.Pytester) -> None:
+    (project.path / "slow.py").write_text("import time\n\ndef net():\n    time.sleep(600)\n")
+    (project.path / "specs" / "slow.yaml").write_text(RELU.replace("layer: ReLU", "factory: slow:net"))
+    options = ("--harness-allow-import", "--harness-timeout", "0.5", "-k", "signed and trace")
+    result = project.runpytest_inprocess("specs", *options)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["error, build: timeout: not done after 0.5 s*"])
+
+
+def test_it_runs_in_processes_of_xdist(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess("specs", "-n", "1", "-p", "xdist")
+    result.assert_outcomes(passed=6, failed=2)
