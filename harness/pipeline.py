@@ -283,6 +283,7 @@ def _about(request: Request, specs: Specs, began: float, interrupted: bool) -> d
         "targets": list(request.targets),
         "keywords": list(request.keywords),
         "shard": None if request.shard is None else f"{request.shard.index}/{request.shard.count}",
+        "allow_import": request.allow_import,
         "files": len(specs.files),
         "seconds": round(time.time() - began, 2),
         "bench": None if request.bench is None else asdict(request.bench),

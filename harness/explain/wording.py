@@ -25,7 +25,8 @@ def lines(told: Explanation, result: Result, written: Path) -> Iterator[str]:
     if result.status in {"passed", "fixed", "skipped"}:
         return
     if result.blame or result.evidence:
-        yield from _section(f"Blame: {result.blame or 'nobody can be blamed with reason'}", result.evidence)
+        blamed = result.blame or "nobody can be blamed with reason"
+        yield from _section(f"Blame: {blamed}", result.evidence or ("no evidence was gathered",))
     yield from _section("Elsewhere", [_one_line(other) for other in told.elsewhere])
     if told.walk is not None:
         yield from _section("First diverging node", list(_walk(told.walk, result)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from harness.report.wording import number, telling
 from harness.result import Blame, Result, Symptom
@@ -43,6 +45,9 @@ _OF_FILES: Mapping[Blame | Symptom, str] = {
 }
 """What is said otherwise where the model is a file that nobody exported here."""
 
+_PLACE = re.compile(r"(:\d+)+$")
+"""The line and the column at the end of a place in a file."""
+
 _EXPLAINABLE: frozenset[Symptom] = frozenset({"mismatch", "exception", "crash", "timeout", "placement"})
 
 
@@ -54,8 +59,11 @@ class Advice:
     command: str | None = None
 
 
-def next_step(result: Result) -> Advice | None:
-    """What to do about ``result``; None where there is nothing to do."""
+def next_step(result: Result, *, allow_import: bool = False) -> Advice | None:
+    """What to do about ``result``; None where there is nothing to do.
+
+    ``allow_import`` is True where the run was allowed to run the specs' own code, which its command then says again.
+    """
     match result.status:
         case "passed" | "known":
             return None
@@ -64,22 +72,42 @@ def next_step(result: Result) -> Advice | None:
                 "Take this check out of `known-failures.yaml`: remove the entry, or narrow its globs or its `when`"
             )
         case _:
-            return _mend(result)
+            return _mend(result, allow_import)
 
 
-def _mend(result: Result) -> Advice:
+def _mend(result: Result, allow_import: bool) -> Advice:
     symptom = result.symptom or ("mismatch" if result.status == "failed" else "exception")
     sentences = {**_BY_SYMPTOM, **_BY_BLAME}
     if result.target.startswith(f"{FILE}/"):
         sentences |= _OF_FILES
     why = result.blame if symptom == "mismatch" and result.blame else symptom
     sentence = sentences[why].format(least=_least(result))
-    return Advice(sentence, explain_command(result) if symptom in _EXPLAINABLE else None)
+    command = explain_command(result, allow_import=allow_import) if symptom in _EXPLAINABLE else None
+    return Advice(sentence, command)
 
 
-def explain_command(result: Result) -> str:
-    """The command that explains this check, with its blame, its first diverging node and a script."""
-    return f"harness explain {shlex.quote(result.case)} --target {shlex.quote(result.target)}"
+def explain_command(result: Result, *, allow_import: bool = False) -> str:
+    """The command that explains this check, from the folder in which the run was started.
+
+    It names the folder in which the case has its id, unless that is ``specs``, which is where explain looks by itself.
+    """
+    words = ["harness", "explain", result.case, "--target", result.target]
+    folder = _folder(result)
+    words += [folder] if folder not in {None, "specs"} else []
+    words += ["--allow-import"] if allow_import else []
+    return shlex.join(words)
+
+
+def _folder(result: Result) -> str | None:
+    """What is left of the file's path without the part that the case's id repeats; None where it repeats none."""
+    if result.where is None:
+        return None
+    file = PurePath(_PLACE.sub("", result.where))
+    named = file.parent if result.target.startswith(f"{FILE}/") else file.with_suffix("")
+    for folder in reversed(named.parents):
+        if f"{result.case}/".startswith(f"{named.relative_to(folder).as_posix()}/"):
+            return str(folder)
+    return None
 
 
 def _least(result: Result) -> str:

@@ -45,7 +45,7 @@ def blocks(report: Report) -> Iterator[str]:
     if rest := report.run.get("complaints", ())[1:]:
         yield "\n".join(f"- {plain(str(complaint))}" for complaint in rest)
     yield _counts(report.results)
-    yield from _wrong(wrong(report.results))
+    yield from _wrong(wrong(report.results), allow_import=bool(report.run.get("allow_import")))
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarked([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
@@ -70,12 +70,12 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "."
 
 
-def _wrong(results: Sequence[Result]) -> Iterator[str]:
+def _wrong(results: Sequence[Result], *, allow_import: bool) -> Iterator[str]:
     if not results:
         return
     yield "## Not as expected"
     for result in results[:_DETAILED]:
-        yield from details(result)
+        yield from details(result, allow_import=allow_import)
     if rest := results[_DETAILED:]:
         yield f"And {len(rest):,} more; `report.json` holds them in full:"
         yield _rows(rest)

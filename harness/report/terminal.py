@@ -52,6 +52,9 @@ def show(report: Report, written: Sequence[Path] = (), console: Console | None =
     bad = wrong(report.results)
     for result in bad[:SHOWN]:
         console.print(_entry(result, console))
+        if (step := next_step(result, allow_import=bool(report.run.get("allow_import")))) and step.command:
+            # Never folded, so that it can be pasted.
+            console.print(Text.assemble(" " * 8, _text(step.command, console)), soft_wrap=True)
     if rest := bad[SHOWN:]:
         console.print(_text(f"... and {len(rest):,} more{_in_full(written)}", console))
     if bad:
@@ -109,8 +112,6 @@ def _line(result: Result) -> Iterator[str]:
         yield shortened(why, 240)
     if result.where:
         yield result.where
-    if (step := next_step(result)) and step.command:
-        yield step.command
 
 
 def _text(text: str, console: Console, style: str = "") -> Text:

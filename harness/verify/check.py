@@ -144,12 +144,27 @@ def _told(result: Result, verdict: _Verdict, about_eager: Sequence[Finding]) -> 
     if wrong_eager:
         blame: Blame = "torch" if any(finding.what == "oracle" for finding in wrong_eager) else "spec"
         said = "; ".join(f"eager torch itself, {finding.what}: {finding.message}" for finding in wrong_eager)
-        return replace(told, status="failed", stage="compare", symptom="mismatch", message=said, blame=blame)
+        failed = replace(told, status="failed", stage="compare", symptom="mismatch", message=said)
+        return replace(failed, blame=blame, evidence=_about(about_eager))
     if not wrong and not verdict.comparisons and not any(finding.what in VALUES for finding in verdict.findings):
         wrong = ["nothing was compared: eager torch answers differently each time; say under expect what must hold"]
     if wrong:
         return replace(told, status="failed", stage="compare", symptom="mismatch", message="; ".join(wrong))
     return told
+
+
+def _about(about_eager: Sequence[Finding]) -> tuple[str, ...]:
+    """What blaming torch or the spec rests on: what no export has touched, and where it stands."""
+    unmet = [f"expect.{finding.what}" for finding in about_eager if not finding.passed and finding.what != "oracle"]
+    evidence = [f"eager torch, before any export, does not meet the spec's {', '.join(unmet)}"] if unmet else []
+    near = [finding.passed for finding in _oracle(about_eager)]
+    if near and not all(near):
+        evidence.append(
+            "eager torch, before any export, is off the layer's definition in float64 by more than rounding"
+        )
+    elif near:
+        evidence.append("eager torch agrees with the layer's definition in float64")
+    return tuple(evidence)
 
 
 VALUES = ("outputs", "range", "formula", "equals", "differs_from")

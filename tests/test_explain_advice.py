@@ -1,0 +1,100 @@
+"""The command that reports advise is one that works when it is pasted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from harness.report.advice import explain_command
+from harness.result import Result
+from tests.conftest import Call, Ran
+
+TARGET = "trace/torch-cpu"
+WRONG = """
+harness: 1
+cases:
+  - name: too-narrow
+    matrix: {inputs.x.shape: [[3], [4]]}
+    layer: ReLU
+    inputs: {x: {fill: ones}}
+    expect: {range: [2, 3]}
+"""
+OWN_CODE = """
+harness: 1
+factory: own_code:net
+cases:
+  - {name: too-narrow, inputs: {x: {shape: [3], fill: ones}}, expect: {range: [2, 3]}}
+"""
+CASE = "too-narrow[inputs.x.shape=[3]]"
+
+
+def pasted(harness: Call, ran: Ran, case: str) -> Ran:
+    """What the command says that stands in the report and on the terminal for ``case``."""
+    assert ran.code == 1, ran.err
+    report = Path("reports/latest/report.md").read_text(encoding="utf-8")
+    commands = [found for found in re.findall(r"`(harness explain [^`]+)`", report) if case in found]
+    assert len(commands) == 1
+    assert commands[0] in [line.strip() for line in ran.out.splitlines()], "on the terminal it is one line"
+    return harness(*shlex.split(commands[0])[1:])
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "case"),
+    [
+        ("specs/a.yaml", "specs", f"a/{CASE}"),
+        ("mine/a.yaml", "mine", f"a/{CASE}"),
+        ("mine/deep/er/a.yaml", "mine", f"deep/er/a/{CASE}"),
+        ("mine/deep/er/a.yaml", "mine/deep/er/a.yaml", f"a/{CASE}"),
+        ("a.yaml", ".", f"a/{CASE}"),
+    ],
+)
+def test_it_finds_the_case_wherever_the_specs_are(harness: Call, here: Path, file: str, given: str, case: str) -> None:
+    place = here / file
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(WRONG, encoding="utf-8")
+    ran = harness("run", given, "--targets", TARGET, "--no-latency")
+    told = pasted(harness, ran, CASE)
+    assert told.code == 1, told.err
+    assert told.out.startswith(f"{case} on {TARGET}: failed (compare: mismatch)")
+    assert "Blame: spec\n  eager torch, before any export, does not meet the spec's expect.range" in told.out
+    assert "there is nothing to report to others" in told.out
+
+
+def test_it_may_run_the_code_that_the_run_was_allowed_to_run(
+    harness: Call, spec: Callable[[str, str], Path], here: Path
+) -> None:
+    (here / "own_code.py").write_text("from torch import nn\n\ndef net():\n    return nn.ReLU()\n", encoding="utf-8")
+    spec("own.yaml", OWN_CODE)
+    ran = harness("run", "specs", "--targets", TARGET, "--no-latency", "--allow-import")
+    told = pasted(harness, ran, "too-narrow")
+    assert told.code == 1, told.err
+    assert "own/too-narrow on trace/torch-cpu: failed" in told.out
+
+
+def test_it_finds_a_recorded_model(harness: Call, here: Path) -> None:
+    folder = here / "recorded" / "deep" / "relu"
+    (folder / "test_data_set_0").mkdir(parents=True)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="only")], "g", [x], [y])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
+    )
+    for kind, values in (("input", [-1.0, 2.0]), ("output", [0.0, 3.0])):
+        tensor = numpy_helper.from_array(np.array(values, np.float32), kind)
+        (folder / "test_data_set_0" / f"{kind}_0.pb").write_bytes(tensor.SerializeToString())
+    told = pasted(harness, harness("run", "recorded", "--targets", "ort-cpu"), "relu")
+    assert told.code == 1, told.err
+    assert told.out.startswith("deep/relu on file/ort-cpu: failed (compare: mismatch)")
+    assert "what was recorded is not what the file computes" in told.out
+
+
+def test_a_row_that_knows_no_place_names_its_case_alone() -> None:
+    row = Result("a/b[k=1]; rm x", TARGET, "error")
+    assert explain_command(row) == "harness explain 'a/b[k=1]; rm x' --target trace/torch-cpu"
