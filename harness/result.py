@@ -96,7 +96,7 @@ class Result:
     hold what the reader should know although the check passed. ``log`` is what the libraries
     printed, warned and logged meanwhile. ``checker`` is what ``onnx.checker`` objected to.
     ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`); ``reproduction`` is a script that shows
-    the disagreement without harness.
+    the failure without harness; ``harness explain`` runs it.
     """
 
     case: str

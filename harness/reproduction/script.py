@@ -60,7 +60,7 @@ def _context(case: Case, target: Target, result: Result | None, tolerance: Toler
         "weights": {name: tensor(spec) for name, spec in weights.items()},
         "inputs": [[tensor(spec) for spec in specs] for specs in shapes],
         "draws": kinds([*known, *weights.values()]),
-        "exporting": exporting(case, target, len(result.outputs) if result and result.outputs else None),
+        "exporting": exporting(case, target, _outputs(result)),
         "loading": loading(target),
         "runtime": target.runtime,
         "onnx": target.exporter.startswith("onnx-"),
@@ -70,6 +70,11 @@ def _context(case: Case, target: Target, result: Result | None, tolerance: Toler
         "FAULT": FAULT,
         "NO_FAULT": NO_FAULT,
     }
+
+
+def _outputs(result: Result | None) -> int | None:
+    """How many outputs the model has; None where it is not known. At several shapes each is seen several times."""
+    return len({output.index for output in result.outputs}) or None if result else None
 
 
 def _at(case: Case, shapes: Mapping[str, tuple[int, ...]]) -> list[TensorSpec]:

@@ -22,6 +22,7 @@ from harness.spec.target import Target
 from harness.verify.expectations import hold, hold_gradients
 from harness.verify.refusal import check_refusal
 from harness.verify.settings import Settings
+from harness.verify.shown import Sides, pictured, with_script
 from harness.verify.stages import Clock, StageStopped
 from harness.verify.steps import begun, placed, timed
 from harness.verify.trial import Trial
@@ -35,12 +36,14 @@ def check(trial: Trial, target: Target, settings: Settings, clock: Clock) -> Res
     if blank.status == "skipped":
         return blank
     if trial.case.expect.raises is not None:
-        return check_refusal(trial, target, blank, clock)
+        return with_script(check_refusal(trial, target, blank, clock), trial.case, target)
     try:
-        return _verified(trial, target, settings, blank, clock)
+        result = _verified(trial, target, settings, blank, clock)
     except StageStopped as stop:
         blame: Blame | None = "spec" if stop.stage == "build" else None
-        return replace(blank, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message, blame=blame)
+        stopped = replace(blank, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message)
+        result = replace(stopped, blame=blame)
+    return with_script(result, trial.case, target)
 
 
 def _verified(trial: Trial, target: Target, settings: Settings, blank: Result, clock: Clock) -> Result:
@@ -57,7 +60,7 @@ def _verified(trial: Trial, target: Target, settings: Settings, blank: Result, c
             placement = session.placement()
         with clock.stage("compare"):
             verdict = _judge(trial, references, given, session, artifact)
-        result = placed(_told(exported, verdict, about_eager), placement)
+        result = pictured(placed(_told(exported, verdict, about_eager), placement), verdict.compared)
         if result.symptom == "placement":
             return result
         if result.status == "failed" and result.blame is None:
@@ -91,9 +94,13 @@ def _scene(
 class _Verdict:
     """What comparing found: against eager torch at each set of shapes, and against the spec."""
 
-    comparisons: tuple[Comparison, ...]
+    compared: tuple[Sides, ...]
     findings: tuple[Finding, ...]
     distances: tuple[Any, ...]
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        return tuple(sides.comparison for sides in self.compared)
 
 
 def _judge(
@@ -104,14 +111,19 @@ def _judge(
     artifact: Artifact,
 ) -> _Verdict:
     tolerance = trial.tolerance(artifact.opset)
-    comparisons = tuple(
-        compare(
+    compared = tuple(
+        Sides(
+            compare(
+                answer,
+                reference.eager,
+                tolerance,
+                magnitudes=reference.magnitudes,
+                undefined=reference.undefined,
+                at=reference.at,
+            ),
             answer,
             reference.eager,
-            tolerance,
-            magnitudes=reference.magnitudes,
-            undefined=reference.undefined,
-            at=reference.at,
+            reference.undefined,
         )
         for reference, answer in zip(references, given, strict=True)
         if not reference.stochastic
@@ -127,7 +139,7 @@ def _judge(
         gradients = session.gradients(own.inputs)
         findings += hold_gradients(trial.case, trial.subject, own, answer, gradients)
     known = () if own.oracle is None else distances(own.eager, answer, own.oracle, undefined=own.undefined)
-    return _Verdict(comparisons, tuple(findings), tuple(known))
+    return _Verdict(compared, tuple(findings), tuple(known))
 
 
 def _told(result: Result, verdict: _Verdict, about_eager: Sequence[Finding]) -> Result:

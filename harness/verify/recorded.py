@@ -25,6 +25,7 @@ from harness.spec.target import Target
 from harness.spec.tolerance import Close, Rule, Tolerance
 from harness.verify.protobufs import DataSet, ModelFile, open_model, read_data_set
 from harness.verify.settings import Settings
+from harness.verify.shown import Sides, pictured
 from harness.verify.stages import Clock, StageStopped
 from harness.verify.steps import begun, placed, timed
 from harness.verify.structures import laid_out
@@ -102,6 +103,7 @@ def _verified(recording: Recording, target: Target, settings: Settings, blank: R
         with clock.stage("compare"):
             rounds = [_Round(recording, *each) for each in zip(data_sets, answers, strict=True)]
             result = placed(_told(loaded, [each.comparison for each in rounds]), placement)
+            result = pictured(result, (each.sides for each in rounds))
         if result.symptom == "mismatch":
             wrong = next(each for each in rounds if not each.comparison.passed)
             return _blamed(result, wrong, target)
@@ -126,10 +128,14 @@ class _Round:
         return self.recording.tolerance(self.data_set.outputs)
 
     @cached_property
-    def comparison(self) -> Comparison:
+    def sides(self) -> Sides:
         at = self.data_set.name if len(self.recording.data_sets) > 1 else None
         given, wanted = (self.recording.as_arrays(side) for side in (self.answer, self.data_set.outputs))
-        return compare(given, wanted, self.tolerance, at=at)
+        return Sides(compare(given, wanted, self.tolerance, at=at), given, wanted)
+
+    @property
+    def comparison(self) -> Comparison:
+        return self.sides.comparison
 
 
 def _answer(session: Session, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
