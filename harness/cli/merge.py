@@ -12,7 +12,7 @@ from harness.cli.options import WordList
 @click.command()
 @click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPORT.json...")
 @click.option("--report-dir", type=click.Path(path_type=Path), default="reports/latest", show_default=True)
-@click.option("--format", "formats", type=WordList(), default="json,md", show_default=True)
+@click.option("--format", "formats", type=WordList(), default="json,md,html", show_default=True)
 def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...]) -> int:
     """Join the reports of the shards of a run, or of several machines, into one; exits as the whole run would have."""
     from harness.gate import exit_code

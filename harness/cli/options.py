@@ -10,7 +10,7 @@ import click
 
 from harness.errors import UsageError
 
-FORMATS = ("json", "md", "junit", "csv", "github")
+FORMATS = ("json", "md", "html", "junit", "csv", "github")
 
 
 class WordList(click.ParamType[tuple[str, ...]]):
@@ -72,7 +72,7 @@ CARRYING_OUT = (
         "--format",
         "formats",
         type=WordList(),
-        default="json,md",
+        default="json,md,html",
         show_default=True,
         help=f"Any of {', '.join(FORMATS)}.",
     ),

@@ -1,0 +1,47 @@
+// A logarithmic axis: where a value stands between `start` and `end`, and which values are worth a line.
+function logAxis(values, start, end, { least = 0.35, apart = 60 } = {}) {
+  const known = values.filter((value) => Number.isFinite(value) && value > 0).map(Math.log10);
+  let low = known.reduce((one, other) => Math.min(one, other), Infinity);
+  let high = known.reduce((one, other) => Math.max(one, other), -Infinity);
+  const lacking = Math.max(0, least - (high - low)) / 2;
+  const margin = lacking + (high - low) * 0.03;
+  [low, high] = [low - margin, high + margin];
+  const at = (value) => start + ((Math.log10(value) - low) / (high - low)) * (end - start);
+  return { at, start, end, ticks: ticksBetween(low, high, Math.max(2, Math.abs(end - start) / apart)) };
+}
+
+// As many round values as there is room for: of the finest steps that fit, else whole decades.
+const STEPS_OF_TEN = [[0.02, 500], [0.05, 200], [0.1, 100], [0.2, 50], [0.5, 20]].map(([step, many]) => Array.from({ length: many }, (_, at) => 1 + at * step).filter((value) => value < 10));
+const FEW_OF_TEN = [[1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]];
+
+function ticksBetween(low, high, room) {
+  for (const steps of [...STEPS_OF_TEN, ...FEW_OF_TEN]) {
+    const ticks = roundValues(low, high, steps);
+    if (ticks.length && farEnough(ticks, low, high, room)) return ticks;
+  }
+  const decades = roundValues(low, high, [1]);
+  return decades.filter((_, at) => at % Math.ceil(decades.length / room) === 0);
+}
+
+// Whether no two neighbours are nearer than the room for one.
+const farEnough = (ticks, low, high, room) =>
+  ticks.every((tick, at) => at === 0 || Math.log10(tick / ticks[at - 1]) / (high - low) >= 1 / room);
+
+function roundValues(low, high, steps) {
+  const found = [];
+  for (let decade = Math.floor(low); decade <= high; decade += 1) {
+    for (const step of steps) {
+      const value = Number((step * 10 ** decade).toPrecision(3));
+      if (Math.log10(value) >= low && Math.log10(value) <= high) found.push(value);
+    }
+  }
+  return found;
+}
+
+// The axis as lines from `top` to `bottom`, with their values above or below.
+function gridOf(axis, top, bottom, written, labelAt = bottom + 15) {
+  return axis.ticks.map((tick) => [
+    s("line", { class: "grid", x1: axis.at(tick), x2: axis.at(tick), y1: top, y2: bottom }),
+    s("text", { class: "muted", x: axis.at(tick), y: labelAt, "text-anchor": "middle" }, written(tick)),
+  ]);
+}

@@ -1,0 +1,52 @@
+// What charts have in common: they fit their width, and each series has a shape of its own beside its colour.
+const PAPER = 700;
+
+function chart(label, draw) {
+  const figure = h("figure", { class: "chart" });
+  let drawn = 0;
+  const fit = (width) => {
+    if (!width || width === drawn) return;
+    drawn = width;
+    const { height, content } = draw(width);
+    figure.replaceChildren(s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label }, content));
+  };
+  new ResizeObserver(() => requestAnimationFrame(() => fit(figure.clientWidth))).observe(figure);
+  addEventListener("beforeprint", () => fit(Math.min(figure.clientWidth, PAPER)));
+  addEventListener("afterprint", () => fit(figure.clientWidth));
+  return figure;
+}
+
+const series = new Map(targets.map((target, at) => [target, at]));
+const seriesClass = (target) => `series-${(series.get(target) ?? 0) % 8}`;
+
+// Points of each shape on a circle of radius 1.
+const ring = (corners, turn, radii = [1]) => Array.from({ length: corners }, (_, at) => {
+  const angle = ((at + turn) / corners) * 2 * Math.PI - Math.PI / 2;
+  return [Math.cos(angle) * radii[at % radii.length], Math.sin(angle) * radii[at % radii.length]];
+});
+const SHAPES = [
+  ring(24, 0), ring(4, 0.5, [1.15]), ring(3, 0, [1.25]), ring(4, 0, [1.25]),
+  ring(3, 1.5, [1.25]), ring(10, 0, [1.3, 0.6]), [[-1.2, -0.5], [1.2, -0.5], [1.2, 0.5], [-1.2, 0.5]], [[-0.5, -1.2], [0.5, -1.2], [0.5, 1.2], [-0.5, 1.2]],
+];
+
+function mark(target, x, y, radius, more = "") {
+  const points = SHAPES[(series.get(target) ?? 0) % SHAPES.length].map(([dx, dy]) => `${(x + dx * radius).toFixed(1)},${(y + dy * radius).toFixed(1)}`);
+  return s("polygon", { class: `mark ${seriesClass(target)} ${more}`, points: points.join(" ") });
+}
+
+function whisker(target, from, to, y, more = "") {
+  return s("path", { class: `whisker ${seriesClass(target)} ${more}`, d: `M${from.toFixed(1)} ${y}H${to.toFixed(1)}M${from.toFixed(1)} ${y - 2.5}v5M${to.toFixed(1)} ${y - 2.5}v5` });
+}
+
+// A mark that leads to its check, and says on the pointer and to a screen reader what it stands for.
+const linked = (check, text, ...content) => s("a", { href: addressOf(check), "aria-label": text }, s("title", {}, text), content);
+
+function legend(shown, further = []) {
+  return h("ul", { class: "legend" }, [
+    shown.map((target) => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, mark(target, 0, 0, 5)), h("code", {}, target))),
+    further,
+  ]);
+}
+
+const eagerKey = () => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("path", { class: "whisker eager", d: "M0 -7V7" })), "eager torch");
+const hintKey = () => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("circle", { class: "mark hint series-0", r: 5 })), "hollow: no more than a hint");

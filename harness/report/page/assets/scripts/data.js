@@ -1,0 +1,30 @@
+// The report's data. A check is a list of places in a table of distinct values; here it becomes an object again.
+const packed = JSON.parse(document.getElementById("data").textContent);
+
+const targets = packed.targets;
+const checks = packed.checks.map((places, number) => {
+  const check = { number };
+  packed.fields.forEach((field, at) => {
+    check[field] = packed.values[places[at]];
+  });
+  return check;
+});
+
+const STATUSES = ["passed", "failed", "error", "known", "fixed", "skipped"];
+const WRONG = new Set(["failed", "error", "fixed"]);
+
+// JSON has no number for these three; the report writes them as words.
+const NOT_FINITE = { nan: NaN, inf: Infinity, "-inf": -Infinity };
+const real = (value) => (typeof value === "string" ? NOT_FINITE[value] : value);
+
+function grouped(items, key) {
+  const groups = new Map();
+  for (const item of items) {
+    const name = key(item);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(item);
+  }
+  return groups;
+}
+
+const find = (name, target) => checks.find((check) => check.case === name && check.target === target);

@@ -1,0 +1,79 @@
+// Building the page. Text only ever becomes a text node, so that nothing in a report can become markup.
+function build(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+const h = (tag, attributes = {}, ...children) => build(document.createElement(tag), attributes, children);
+
+const s = (tag, attributes = {}, ...children) =>
+  build(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+const icon = (name) => s("svg", { class: "icon", "aria-hidden": "true" }, s("use", { href: `#icon-${name}` }));
+
+const hidden = (text) => h("span", { class: "hidden" }, text);
+
+// A sentence in which `code` stands between backticks.
+const sentence = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+
+// A name that is too long for its place may break after what separates its parts.
+const breakable = (name) => name.split(/(?<=[/@+?&,])/).flatMap((part) => [part, h("wbr")]);
+
+// A section of the page that has something to say is shown, and so is the link to it.
+function reveal(id, count) {
+  const section = document.getElementById(id);
+  const link = document.querySelector(`nav a[href="#${id}"]`);
+  section.hidden = false;
+  link.hidden = false;
+  if (count !== undefined) link.append(" ", h("span", { class: "count" }, count.toLocaleString("en")));
+  return section;
+}
+
+// A fold whose content is made when it is first opened; `unfold` opens it at once.
+function fold(attributes, summary, content) {
+  const details = h("details", attributes, h("summary", {}, summary));
+  details.fill = () => {
+    if (details.childElementCount === 1) details.append(content());
+  };
+  details.addEventListener("toggle", () => details.open && details.fill());
+  return details;
+}
+
+function unfold(details) {
+  details.open = true;
+  details.fill();
+}
+
+function copyButton(text) {
+  const button = h("button", { class: "button", type: "button" }, "Copy");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Select it and copy by hand";
+    }
+  });
+  return button;
+}
+
+// A long list piece by piece: what `drawn` makes of the first items, and a button for the next.
+function paged(items, atOnce, drawn, attributes = {}) {
+  const holder = h("div", attributes);
+  const more = h("button", { class: "button", type: "button" });
+  let from = 0;
+  const extend = () => {
+    holder.append(drawn(items.slice(from, from + atOnce)));
+    from += atOnce;
+    more.textContent = `Show more; ${(items.length - from).toLocaleString("en")} left`;
+    more.hidden = from >= items.length;
+  };
+  more.addEventListener("click", extend);
+  extend();
+  return h("div", {}, holder, more);
+}

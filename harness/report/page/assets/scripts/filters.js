@@ -1,0 +1,41 @@
+// The row of controls above the matrix.
+function filters() {
+  const search = h("input", { type: "search", id: "search", placeholder: "case, target, message ...", autocomplete: "off", spellcheck: "false" });
+  search.addEventListener("input", () => choose({ q: search.value }));
+
+  const toggles = STATUSES.filter((status) => checks.some((check) => check.status === status)).map((status) => {
+    const total = checks.filter((check) => check.status === status).length;
+    const button = h("button", { type: "button", class: `toggle ${status}`, "data-status": status },
+      icon(status), status, h("span", { class: "count" }, total.toLocaleString("en")));
+    button.addEventListener("click", () => {
+      const statuses = new Set(choice.status);
+      if (!statuses.delete(status)) statuses.add(status);
+      choose({ status: statuses });
+    });
+    return button;
+  });
+
+  const target = select("Target", "all targets", targets);
+  const blame = select("Blame", "anyone", [...new Set(checks.map((check) => check.blame).filter(Boolean))]);
+  const reset = h("button", { type: "button", class: "button", onclick: () => { choose({ q: "", status: new Set(), target: "", blame: "" }); search.focus(); } }, "Show all");
+
+  watching.push(() => {
+    if (search.value !== choice.q) search.value = choice.q;
+    for (const button of toggles) button.setAttribute("aria-pressed", String(choice.status.has(button.dataset.status)));
+    target.value = choice.target;
+    blame.value = choice.blame;
+    reset.hidden = !isChosen();
+  });
+  return h("div", { class: "filters", role: "search", "aria-label": "Choose checks" },
+    h("label", { class: "search" }, "Search", search),
+    h("div", { class: "filters", role: "group", "aria-label": "By status" }, toggles),
+    h("label", {}, "Target", target),
+    blame.options.length > 1 ? h("label", {}, "Blame", blame) : null,
+    reset);
+}
+
+// The name is given to the control itself: a label around it would be read out with all of the options.
+function select(name, all, values) {
+  return h("select", { "aria-label": name, onchange: (event) => choose({ [name.toLowerCase()]: event.target.value }) },
+    h("option", { value: "" }, all), values.map((value) => h("option", { value }, value)));
+}

@@ -1,0 +1,83 @@
+// Cases by targets. Only what is open is in the page, so that ten thousand checks are as quick as ten.
+const AT_ONCE = 200;
+
+function matrix() {
+  const open = new Set();
+  const limits = new Map();
+  const shownLine = h("p", { class: "shown", role: "status" });
+  const table = h("table", {}, h("caption", { class: "hidden" }, "Cases by targets"));
+  let bodies = [];
+  let shown = new Set();
+  let columns = targets;
+
+  function draw() {
+    shown = new Set(chosen().map((check) => check.number));
+    columns = choice.target ? [choice.target] : targets;
+    const groups = specs.map((spec) => ({ spec, cases: spec.families.flatMap((family) => visible(family, shown)) })).filter(({ cases }) => cases.length);
+    const rows = groups.reduce((sum, { cases }) => sum + cases.length, 0);
+    const all = isChosen() && rows <= AT_ONCE;
+    const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "case"), columns.map((target) => h("th", { scope: "col" }, breakable(target)))));
+    bodies = groups.map(({ spec }) => {
+      const body = h("tbody");
+      body.redraw = () => body.replaceChildren(...specRows(spec, all, body.redraw));
+      body.redraw();
+      return body;
+    });
+    table.replaceChildren(table.caption, head, ...bodies);
+    shownLine.textContent = rows
+      ? `${isChosen() ? "Chosen" : "All"}: ${count(shown.size, "check")} of ${count(rows, "case")}.`
+      : "Nothing matches. Take a word or a filter away.";
+  }
+
+  function specRows(spec, all, redraw) {
+    const cases = spec.families.flatMap((family) => visible(family, shown));
+    const isOpen = open.has(spec.spec) !== all;
+    const rows = [groupRow("group", spec.spec, spec.spec || "cases", cases, isOpen, redraw)];
+    if (isOpen) rows.push(...spec.families.flatMap((family) => familyRows(spec, family, all, redraw)));
+    return rows;
+  }
+
+  function familyRows(spec, family, all, redraw) {
+    const cases = visible(family, shown);
+    if (cases.length < 2) return cases.map((one) => caseRow(one, "case"));
+    const key = `${spec.spec}/${family.family}[]`;
+    const isOpen = open.has(key) !== all;
+    const rows = [groupRow("family", key, `${family.family}[...]`, cases, isOpen, redraw)];
+    if (!isOpen) return rows;
+    const limit = limits.get(key) ?? AT_ONCE;
+    rows.push(...cases.slice(0, limit).map((one) => caseRow(one, "case deep", one.short.slice(family.family.length))));
+    if (cases.length > limit) {
+      const more = () => { limits.set(key, limit + AT_ONCE); redraw(); };
+      const rest = count(cases.length - limit, "case");
+      rows.push(h("tr", {}, h("td", { colspan: columns.length + 1, class: "more" }, h("button", { class: "button", type: "button", onclick: more }, `Show more; ${rest} left`))));
+    }
+    return rows;
+  }
+
+  function groupRow(kind, key, label, cases, isOpen, redraw) {
+    const toggle = () => {
+      if (!open.delete(key)) open.add(key);
+      redraw();
+      table.querySelector(`[data-key="${CSS.escape(key)}"]`).focus();
+    };
+    const button = h("button", { class: "head", type: "button", "aria-expanded": String(isOpen), "data-key": key, onclick: toggle },
+      icon("open"), h("code", {}, breakable(label)), h("span", { class: "many" }, count(cases.length, "case")));
+    return h("tr", { class: kind }, h("th", { scope: "row" }, button), columns.map((target) => tallied(cases, target, shown)));
+  }
+
+  function caseRow(one, kind, label = one.short) {
+    return h("tr", { class: kind }, h("th", { scope: "row" }, h("code", {}, breakable(label))),
+      columns.map((target) => h("td", {}, cell(one.row.get(target)))));
+  }
+
+  function cell(check) {
+    if (!check) return h("span", { class: "absent", title: "not asked for" }, "-", hidden(" not asked for"));
+    const other = shown.has(check.number) ? "" : " other";
+    return h("a", { class: `cell ${check.status}${other}`, href: addressOf(check) }, icon(check.status),
+      h("span", {}, h("span", { class: "word" }, STATUS_WORD[check.status]), manner(check) ? h("small", {}, manner(check)) : null));
+  }
+
+  watching.push(draw);
+  table.addEventListener("keydown", moveByArrows);
+  return [shownLine, h("div", { class: "matrix", role: "region", "aria-labelledby": "checks-title", tabindex: "-1" }, table)];
+}

@@ -1,0 +1,73 @@
+// How far the answers are from their references: for each layer and target the checks by their largest error.
+const MEASURES = [
+  { name: "ULP", unit: "ulp", at: 0, base: 4, lowest: 0, bins: 13 },
+  { name: "absolute", unit: "", at: 1, base: 10, lowest: -12, bins: 15 },
+  { name: "relative", unit: "", at: 2, base: 10, lowest: -12, bins: 13 },
+];
+
+function spread() {
+  const compared = checks.filter((check) => check.apart);
+  if (!compared.length) return;
+  const section = reveal("errors");
+  const table = h("table", { class: "spread" });
+  const draw = (measure) => table.replaceChildren(...spreadRows(compared, measure));
+  const options = MEASURES.map((measure, at) =>
+    h("label", {}, h("input", { type: "radio", name: "measure", checked: at === 0, onchange: () => draw(measure) }), " ", measure.name));
+  section.append(
+    h("p", { class: "note" }, "Each chart counts the checks of a layer on a target by the largest error of any output, from the left: ",
+      key("exact"), " exact, ", key("within"), " within the tolerance, ", key("outside"), " not as the reference. ",
+      "The number below is the largest, and leads to its check."),
+    h("fieldset", { class: "measures" }, h("legend", {}, "Error"), options),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "errors-title" }, table));
+  draw(MEASURES[0]);
+}
+
+const key = (name) => s("svg", { class: "key", viewBox: "0 0 22 14", "aria-hidden": "true" }, s("rect", { class: name, width: 22, height: 14 }));
+
+function spreadRows(compared, measure) {
+  const shown = targets.filter((target) => compared.some((check) => check.target === target));
+  const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "layer"), shown.map((target) => h("th", { scope: "col" }, breakable(target)))));
+  const rows = [...grouped(compared, (check) => check.spec)].map(([spec, own]) => {
+    const byTarget = grouped(own, (check) => check.target);
+    return h("tr", {}, h("th", { scope: "row" }, h("code", {}, breakable(spec || "cases"))), shown.map((target) => h("td", {}, histogram(byTarget.get(target) ?? [], measure))));
+  });
+  const ends = [binStart(measure, 1), binStart(measure, measure.bins - 1)].map((value) => figure(value));
+  const foot = h("tfoot", {}, h("tr", {}, h("th", { scope: "row", class: "muted small" }, "bars"), h("td", { class: "muted small", colspan: shown.length },
+    `first 0, then from ${ends[0]} to ${ends[1]} ${measure.unit} and more, each bar ${measure.base} times the one before`)));
+  return [head, h("tbody", {}, rows), foot];
+}
+
+const binStart = (measure, bin) => measure.base ** (measure.lowest + bin - 1);
+
+function binOf(error, measure) {
+  if (error === 0) return 0;
+  if (!Number.isFinite(error)) return measure.bins - 1;
+  const place = Math.floor(Math.log(error) / Math.log(measure.base) + 1e-9) - measure.lowest + 1;
+  return Math.min(Math.max(place, 1), measure.bins - 1);
+}
+
+function histogram(own, measure) {
+  const measured = own.map((check) => ({ check, error: real(check.apart[measure.at]) })).filter(({ error }) => error !== null);
+  if (!measured.length) return h("span", { class: "muted small" }, own.length ? "no numbers" : "-");
+  const bins = Array.from({ length: measure.bins }, () => ({ good: 0, bad: 0 }));
+  for (const { check, error } of measured) bins[binOf(error, measure)][check.status === "passed" || check.status === "fixed" ? "good" : "bad"] += 1;
+  const most = Math.max(...bins.map(({ good, bad }) => good + bad));
+  const bars = bins.flatMap(({ good, bad }, at) => bar(at, good, bad, most));
+  const { check, error } = measured.reduce((one, other) => (other.error > one.error ? other : one));
+  const exact = bins[0].good + bins[0].bad;
+  const told = exact === measured.length ? "exact, all" : `max ${figure(error)} ${measure.unit}`.trim();
+  const image = `${exact} of ${measured.length} exact, the largest ${figure(error)} ${measure.unit}`.trim();
+  return [
+    s("svg", { viewBox: `0 0 ${measure.bins * 8} 34`, preserveAspectRatio: "none", role: "img", "aria-label": image }, s("line", { class: "floor", x1: 0, x2: measure.bins * 8, y1: 33.5, y2: 33.5 }), bars),
+    h("div", { class: "told" }, exact === measured.length ? told : h("a", { href: addressOf(check) }, told), h("span", { class: "muted" }, ` of ${measured.length}`)),
+  ];
+}
+
+// Heights go by the root, so that one check among a thousand can still be seen.
+function bar(at, good, bad, most) {
+  if (!good && !bad) return [];
+  const whole = Math.max(3, 31 * Math.sqrt((good + bad) / most));
+  const upper = (whole * bad) / (good + bad);
+  const box = (name, y, height) => (height > 0 ? s("rect", { class: name, x: at * 8 + 1, width: 6, y, height }) : null);
+  return [box(at === 0 ? "exact" : "within", 33 - whole + upper, whole - upper), box("outside", 33 - whole, upper)];
+}

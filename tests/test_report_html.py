@@ -1,0 +1,259 @@
+"""The HTML report as a file: what it says, that nothing in it can become markup, and that it can be sent."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from base64 import b64encode
+from dataclasses import replace
+from hashlib import sha256
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.report.html import HtmlReport
+from harness.report.json_report import JsonReport, read_report
+from harness.report.page.comparison import SHOWN, comparison
+from harness.report.page.heavy import LEFT_OUT, ROOM
+from harness.report.page.packing import Packing
+from harness.result import Report, Result, Status
+from tests.report_samples import ALL, DIFFERS, ERROR, FAILED, KNOWN, LATENCY, PASSED, every_way_to_end_badly, report
+from tests.report_synthetic import synthetic
+
+
+class Page(HTMLParser):
+    """A page as a reader takes it: its elements in order, its text, and what stands in its scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.parts: dict[str, list[str]] = {"script": [], "style": [], "": []}
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in self.parts:
+            self.inside = tag
+            self.parts[tag].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self.inside:
+            self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.parts[self.inside][-1] += data
+        else:
+            self.parts[""].append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.parts[""]).split())
+
+    @property
+    def data(self) -> dict[str, Any]:
+        whole: dict[str, Any] = json.loads(self.parts["script"][0])
+        return whole
+
+    def checks(self) -> list[dict[str, Any]]:
+        """The checks as the page's script unpacks them."""
+        data = self.data
+        return [
+            {field: data["values"][place] for field, place in zip(data["fields"], places, strict=True)}
+            for places in data["checks"]
+        ]
+
+    def attribute(self, tag: str, name: str) -> list[str | None]:
+        return [attributes[name] for element, attributes in self.elements if element == tag and name in attributes]
+
+
+def page(made: Report) -> Page:
+    return Page(HtmlReport().render(made))
+
+
+# --- what it says ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (ALL, "Not as expected: 3 of 6 checks (1 passed, 1 failed, 1 error, 1 known, 1 fixed, 1 skipped)."),
+        ((PASSED,), "All as expected: 1 check (1 passed)."),
+        ((), "No verdict: there was nothing to verify."),
+    ],
+)
+def test_the_verdict_stands_in_the_head_without_any_script(made: tuple[Result, ...], says: str) -> None:
+    read = page(report(*made))
+    assert says in read.text
+    (heading,) = [attributes["class"] for tag, attributes in read.elements if tag == "h1"]
+    assert heading == {"N": "verdict bad", "A": "verdict good"}.get(says[0] if made else "", "verdict none")
+
+
+def test_counts_by_target_and_the_environment_stand_there_without_any_script() -> None:
+    read = page(report(*ALL))
+    for said in ("onnx-dynamo@18/ort-cuda", "torch.version", "2.13.0", "gpus.0.name"):
+        assert said in read.text
+    assert "#status=failed&target=onnx-dynamo%4018%2Fort-cpu" in read.attribute("a", "href")
+
+
+def test_complaints_and_the_baseline_are_told_at_the_top() -> None:
+    run = {
+        "complaints": ["one is wrong", "two is wrong"],
+        "baseline": {"file": "old.json", "verdict": "Regressed: 1 slower."},
+    }
+    read = page(Report({}, (PASSED,), run))
+    assert "No verdict: one is wrong" in read.text
+    assert "two is wrong" in read.text
+    assert "Against old.json: Regressed: 1 slower." in read.text
+
+
+def test_a_check_is_there_with_all_that_is_known_of_it() -> None:
+    (check,) = page(report(FAILED)).checks()
+    assert (check["case"], check["target"], check["status"]) == (FAILED.case, FAILED.target, "failed")
+    assert (check["spec"], check["family"], check["blame"]) == ("pool/avg", "divisor", "exporter")
+    assert check["evidence"] == list(FAILED.evidence)
+    assert check["findings"][0] == ["outputs", False, "expected 4/3, got 1"]
+    assert check["distances"] == [["0", "0", "0.333", "eager"]]
+    assert check["placement"][-1] == "ran elsewhere than asked: AveragePool_0"
+    assert check["next"][1] == "harness explain pool/avg/divisor --target onnx-dynamo@18/ort-cpu"
+    assert check["log"][0] == "... 25 earlier lines are in report.json"
+    rows = dict(zip(page(report(FAILED)).data["numbers"], check["numbers"][0], strict=True))
+    assert rows["max ulp"] == "4,194,304"
+    assert rows["worst at"] == "[0, 0, 1, 1]"
+    assert (rows["got"], rows["meant"]) == ("1", "1.33333337")
+
+
+def test_figures_that_are_not_finite_stay_what_they_are() -> None:
+    lost = replace(
+        FAILED, outputs=(replace(DIFFERS, max_abs=math.inf, max_ulp=None, least_rtol=math.nan),), findings=()
+    )
+    (check,) = page(report(lost)).checks()
+    assert check["apart"] == [None, "inf", 0.25]
+
+
+def test_latency_comes_without_its_raw_samples_and_with_its_interval() -> None:
+    shapes = [LATENCY | {"shapes": f"x=[{n}]", "elements": n, "samples_us": [[1.0] * 99]} for n in (1, 2)]
+    timed = LATENCY | {"samples_us": [[1.0] * 99], "by_shape": shapes, "variants": {"iobinding=off": LATENCY}}
+    (check,) = page(report(replace(PASSED, latency=timed))).checks()
+    assert (check["latency"]["low_us"], check["latency"]["high_us"]) == (12.0, 12.6)
+    assert [one["elements"] for one in check["latency"]["by_shape"]] == [1, 2]
+    assert check["latency"]["beside"]["iobinding=off"]["median_us"] == 12.34
+    assert "samples_us" not in json.dumps(check)
+
+
+def test_the_page_is_made_of_the_report_alone(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("there") / "report.json"
+    made = synthetic(60, wrong=0.3)
+    path.write_text(JsonReport().render(made), "utf-8")
+    assert HtmlReport().render(read_report(path)) == HtmlReport().render(made)
+
+
+def test_every_way_to_end_badly_has_its_row() -> None:
+    badly = every_way_to_end_badly()
+    assert len(page(report(*badly)).checks()) == len(badly)
+
+
+# --- safety ---------------------------------------------------------------------------------------------------------
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'`{{ 7*7 }} <!-- \x1b \u2028 ]]>"
+
+
+def hostile(status: Status) -> Report:
+    plane = {"expected": [[1]], "actual": [[2]], "error": [[1]]}
+    made = replace(
+        FAILED, status=status, case=f"a/{HOSTILE}", target=HOSTILE, message=HOSTILE, evidence=(HOSTILE,), log=(HOSTILE,),
+        notes=(HOSTILE,), checker=HOSTILE, reason=HOSTILE, issue="javascript:alert(3)", where=HOSTILE,
+        reproduction=HOSTILE, pictures=({"output": 0, "title": HOSTILE, "shape": [1, 1], **plane},),
+    )  # fmt: skip
+    run = {"complaints": [HOSTILE, HOSTILE], "paths": [HOSTILE], "began": HOSTILE}
+    return Report({HOSTILE: HOSTILE}, (made,), run)
+
+
+@pytest.mark.parametrize("status", ["passed", "failed", "known", "skipped"])
+def test_hostile_text_adds_no_element_and_no_attribute(status: Status) -> None:
+    read = page(hostile(status))
+    plain = page(report(replace(FAILED, status=status)))
+    tags = {tag for tag, _ in read.elements}
+    assert tags <= {tag for tag, _ in plain.elements} | {"ul", "li"}
+    assert [tag for tag, _ in read.elements].count("script") == 2
+    names = {name for _, attributes in read.elements for name in attributes}
+    assert not {name for name in names if name.startswith("on")}
+    (check,) = read.checks()
+    assert check["log"] == [" ".join(HOSTILE.split())]
+    assert check["script"] == HOSTILE
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_read_back_as_it_stands(text: str) -> None:
+    (check,) = page(Report({}, (replace(ERROR, case=f"a/{text}", reproduction=text or None),))).checks()
+    assert check["case"] == f"a/{text}"
+    assert check["script"] == (text or None)
+
+
+def test_nothing_but_the_pages_own_style_and_script_may_take_effect() -> None:
+    read = page(hostile("failed"))
+    (policy,) = [
+        attributes["content"] or ""
+        for tag, attributes in read.elements
+        if attributes.get("http-equiv") and tag == "meta"
+    ]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == "'none'"
+    for kind, text in (("script-src", read.parts["script"][1]), ("style-src", read.parts["style"][0])):
+        assert rules[kind] == f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+    assert rules["require-trusted-types-for"] == "'script'"
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    read = page(synthetic(40, wrong=0.5))
+    assert not read.attribute("script", "src")
+    assert read.attribute("link", "href") == ["data:,"]
+    assert not re.findall(r"url\((?!#)|@import", read.parts["style"][0])
+    assert not re.findall(r"fetch\(|XMLHttpRequest|import\(|innerHTML|document\.write", read.parts["script"][1])
+
+
+# --- size -----------------------------------------------------------------------------------------------------------
+
+FIVE_MB = 5_000_000
+
+
+@pytest.mark.parametrize("wrong", [0.01, 1.0])
+def test_two_thousand_checks_fit_into_five_megabytes_however_many_are_wrong(wrong: float) -> None:
+    assert len(HtmlReport().render(synthetic(2000, wrong=wrong)).encode()) < FIVE_MB
+
+
+def test_what_takes_room_is_kept_for_what_is_wrong_and_its_absence_is_told() -> None:
+    long = "x" * (ROOM // 2 - 100)
+    quiet = replace(FAILED, log=())
+    made = [
+        replace(PASSED, reproduction=f"1{long}"),
+        replace(KNOWN, log=(), reproduction=f"2{long}"),
+        replace(quiet, case="a/b", reproduction=f"3{long}"),
+        replace(quiet, case="a/c", reproduction=f"3{long}"),
+    ]
+    passed, known, one, other = page(report(*made)).checks()
+    assert one["script"] == other["script"] == f"3{long}"
+    assert known["script"] == f"2{long}"
+    assert (passed["script"], passed["left_out"]) == (None, f"script: {LEFT_OUT}")
+
+
+def test_alike_values_are_written_once() -> None:
+    packing = Packing()
+    assert packing.record({"a": [1, 2], "b": None, "c": [1, 2], "d": True, "e": 1}) == [0, 1, 0, 2, 3]
+    assert packing.values == [[1, 2], None, True, 1]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        packing.place(math.nan)
+
+
+def test_a_comparison_is_cut_from_its_end_and_counted_whole() -> None:
+    latency = [{"verdict": "no change"}] * (SHOWN + 5) + [{"verdict": "slower"}]
+    told = comparison({"parity": [], "latency": latency, "min_effect": 0.03})
+    assert told is not None
+    assert (len(told["latency"]), told["latency"][0]) == (SHOWN, {"verdict": "slower"})
+    assert told["latency_counts"] == {"slower": 1, "no change": SHOWN + 5}
+    assert comparison(None) is None
