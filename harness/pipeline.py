@@ -133,9 +133,8 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     report = Report(describe(), with_elsewhere(verdict.results), about)
     changed = None if baseline is None else diff(baseline, report, min_effect=request.min_effect)
     if changed is not None:
-        report = replace(
-            report, run=about | {"baseline": {"file": str(request.baseline), "verdict": verdict_of(changed)}}
-        )
+        against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
+        report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
     files = write(report, request.report_dir, request.formats)
     if not interrupted:
         (request.report_dir / JOURNAL).unlink(missing_ok=True)

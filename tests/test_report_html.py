@@ -166,8 +166,8 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'`{{
 def hostile(status: Status) -> Report:
     plane = {"expected": [[1]], "actual": [[2]], "error": [[1]]}
     made = replace(
-        FAILED, status=status, case=f"a/{HOSTILE}", target=HOSTILE, message=HOSTILE, evidence=(HOSTILE,), log=(HOSTILE,),
-        notes=(HOSTILE,), checker=HOSTILE, reason=HOSTILE, issue="javascript:alert(3)", where=HOSTILE,
+        FAILED, status=status, case=f"a/{HOSTILE}", target=HOSTILE, message=HOSTILE, evidence=(HOSTILE,),
+        log=(HOSTILE,), notes=(HOSTILE,), checker=HOSTILE, reason=HOSTILE, issue="javascript:alert(3)", where=HOSTILE,
         reproduction=HOSTILE, pictures=({"output": 0, "title": HOSTILE, "shape": [1, 1], **plane},),
     )  # fmt: skip
     run = {"complaints": [HOSTILE, HOSTILE], "paths": [HOSTILE], "began": HOSTILE}

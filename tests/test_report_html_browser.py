@@ -266,8 +266,9 @@ HOSTILE = "</script><img src=x onerror=alert(1)><b>bold</b> ${1+1} `code`"
 
 def test_hostile_text_is_shown_as_it_stands(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
     made = replace(
-        FAILED, case=f"a/{HOSTILE}", target=HOSTILE, message=HOSTILE, evidence=(HOSTILE,), notes=(HOSTILE,), log=(HOSTILE,),
-        checker=HOSTILE, issue="javascript:alert(1)", reason=HOSTILE, where=HOSTILE, reproduction=HOSTILE,
+        FAILED, case=f"a/{HOSTILE}", target=HOSTILE, message=HOSTILE, evidence=(HOSTILE,),
+        notes=(HOSTILE,), log=(HOSTILE,), checker=HOSTILE,
+        issue="javascript:alert(1)", reason=HOSTILE, where=HOSTILE, reproduction=HOSTILE,
     )  # fmt: skip
     known = replace(made, status="known", case="a/known")
     with opened(browser, written(Report({}, (made, known), {}), tmp_path_factory.mktemp("hostile"))) as page:

@@ -1,9 +1,20 @@
-"""The environment as rows: nested facts get dotted names."""
+"""The environment and the run as rows: nested facts get dotted names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from harness.result import Report
+
+_TOLD_ELSEWHERE = ("run.complaints", "run.comparison")
+
+
+def about(report: Report) -> Iterator[tuple[str, str]]:
+    """The machine, the versions and the run; less the complaints and the comparison, which have places of their own."""
+    yield from facts(report.environment)
+    run = facts(report.run, "run.")
+    yield from ((name, value) for name, value in run if not name.startswith(_TOLD_ELSEWHERE))
 
 
 def facts(environment: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

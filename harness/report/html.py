@@ -8,13 +8,11 @@ from hashlib import sha256
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from harness.report.facts import facts
+from harness.report.facts import about
 from harness.report.page.data import page_data
 from harness.report.page.headline import headline
 from harness.report.wording import printable
 from harness.result import Report
-
-_UNDER_RUN = ("run.complaints", "run.comparison")
 
 
 class HtmlReport:
@@ -40,7 +38,7 @@ class HtmlReport:
                 script_hash=_hash(script),
                 head=headline(report),
                 data=page_data(report),
-                environment=_facts(report),
+                environment=[(printable(name), printable(value)) for name, value in about(report)],
             )
         )
 
@@ -70,8 +68,3 @@ def _asset(name: str) -> str:
 def _hash(text: str) -> str:
     """The source by which a Content-Security-Policy lets ``text`` take effect, and nothing else."""
     return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
-
-
-def _facts(report: Report) -> list[tuple[str, str]]:
-    about = [*facts(report.environment), *facts(report.run, "run.")]
-    return [(printable(name), printable(value)) for name, value in about if not name.startswith(_UNDER_RUN)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.report.details import details
-from harness.report.facts import facts
+from harness.report.facts import about
 from harness.report.latency_tables import latency_blocks
 from harness.report.markup import code, link, plain, table
 from harness.report.matrix import groups, targets
@@ -171,8 +171,7 @@ def _skipped(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _environment(report: Report) -> Iterator[str]:
-    rows = [[plain(name), plain(value)] for name, value in facts(report.environment)]
-    rows += [[plain(name), plain(value)] for name, value in facts(report.run, "run.") if name != "run.complaints"]
+    rows = [[plain(name), plain(value)] for name, value in about(report)]
     if rows:
         yield "## Environment"
         yield table(["what", "value"], rows)

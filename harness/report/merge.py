@@ -12,6 +12,9 @@ from harness.result import Report, Result
 # What tells two machines apart; load and free memory change from hour to hour on one.
 MACHINE = ("cpu", "board", "gpus", "packages", "os", "python")
 
+# What was held against a baseline was one part; `harness diff` holds the whole against it.
+_OF_ONE_PART = ("baseline", "comparison")
+
 
 def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
     """One report with every result once, in the order given.
@@ -49,7 +52,7 @@ def _environment(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
 def _run(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
     runs = [report.run for _, report in reports]
     return {
-        **runs[0],
+        **{key: value for key, value in runs[0].items() if key not in _OF_ONE_PART},
         "shard": None,
         "merged": [str(path) for path, _ in reports],
         "seconds": round(sum(float(run.get("seconds", 0.0)) for run in runs), 2),
