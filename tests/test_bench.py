@@ -418,7 +418,7 @@ def test_a_check_that_is_worse_than_its_baseline_fails_the_run(harness: Call, sp
     assert ran.code == 1
     assert ran.out.splitlines()[-1] == "Regressed: 1 no longer as expected."
     (change,) = ran.report["run"]["comparison"]["parity"]
-    assert (change["kind"], change["after"]) == ("regressed", "failed")
+    assert (change["kind"], change["after"]) == ("regressed", "failed, compare: mismatch")
     unreadable = harness("run", "specs", "--baseline", "nowhere.json")
     assert unreadable.code == 2
     assert "nowhere.json" in unreadable.err
