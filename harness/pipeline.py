@@ -14,9 +14,7 @@ from typing import Protocol
 
 from harness.bench import BenchSettings, time_all, with_shapes
 from harness.blame.elsewhere import with_elsewhere
-from harness.engine.job import Job, fingerprint
-from harness.engine.journal import JournalWriter, recorded
-from harness.engine.local import LocalEngine
+from harness.engine.undertaking import Undertaking, close, undertake
 from harness.environment import describe, versions
 from harness.errors import RuntimeMissing, UsageError
 from harness.gate import expected, judge
@@ -33,7 +31,6 @@ from harness.spec.known_failures import KnownFailure, load_known_failures
 from harness.spec.target import Target
 from harness.verify.settings import Settings
 
-JOURNAL = "journal.jsonl"
 INTERRUPTED = 130
 
 
@@ -118,7 +115,8 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     baseline = None if request.baseline is None else read_report(request.baseline)
     request = _as_thorough(request, baseline)
     work = asked if request.bench is None else with_shapes(asked)
-    results, interrupted = _carry_out(request, work, _Expecting(watcher, known))
+    done = _carry_out(request, work, _Expecting(watcher, known))
+    results, interrupted = done.results, done.interrupted
     if request.bench is not None and not interrupted:
         results, interrupted = _timed(request, request.bench, asked, results, watcher)
     verdict = judge(
@@ -129,7 +127,7 @@ def run(request: Request, watcher: Watcher) -> Outcome:
         all_targets=[str(target) for target in (*sets.all, *targets)],
         required=request.require,
     )
-    about = _about(request, specs, began, interrupted) | {"complaints": list(verdict.complaints)}
+    about = _about(request, specs, began, interrupted, done) | {"complaints": list(verdict.complaints)}
     report = Report(describe(), with_elsewhere(verdict.results), about)
     changed = None if baseline is None else diff(baseline, report, min_effect=request.min_effect)
     if changed is not None:
@@ -137,7 +135,7 @@ def run(request: Request, watcher: Watcher) -> Outcome:
         report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
     files = write(report, request.report_dir, request.formats)
     if not interrupted:
-        (request.report_dir / JOURNAL).unlink(missing_ok=True)
+        close(request.report_dir)
     exit_code = INTERRUPTED if interrupted else verdict.exit_code or int(bool(changed and changed.regressions))
     return Outcome(report, tuple(files), exit_code, changed)
 
@@ -170,58 +168,14 @@ def _timed(
         watcher.end()
 
 
-def _carry_out(request: Request, work: Plan, watcher: Watcher) -> tuple[list[Result], bool]:
-    """The results of all checks, and whether somebody stopped the run before its end."""
+def _carry_out(request: Request, work: Plan, watcher: Watcher) -> Undertaking:
+    """All checks, until the last or until somebody stops the run."""
     workers = request.workers or len(os.sched_getaffinity(0))
-    results: list[Result] = []
-    with _journal(request) as journal, _scratch() as scratch:
-        jobs, kept = _jobs(request, work, workers, journal, scratch)
-        watcher.begin(work.checks)
-        try:
-            for result in kept:
-                results.append(result)
-                watcher.advance(result)
-            for result in LocalEngine(min(workers, max(1, len(jobs))), journal, scratch).run(jobs):
-                results.append(result)
-                watcher.advance(result)
-        except KeyboardInterrupt:
-            return results, True
-        finally:
-            watcher.end()
-    return results, False
-
-
-def _jobs(request: Request, work: Plan, workers: int, journal: Path, scratch: Path) -> tuple[list[Job], list[Result]]:
-    """What is to be run, and what an interrupted run has already done of it."""
-    earlier = recorded(journal) if request.resume else {}
-    settings = replace(request.settings, concurrent=workers)
-    jobs, kept = [], []
-    for case, targets in work.work:
-        left = []
-        for target in targets:
-            of, result = earlier.get((case.id, str(target)), ("", None))
-            if result is not None and of == fingerprint(case, target, request.settings):
-                kept.append(result)
-            else:
-                left.append(target)
-        if left:
-            jobs.append(Job(case, tuple(left), settings, journal, scratch, Path.cwd()))
-    if not request.resume:
-        journal.unlink(missing_ok=True)
-        JournalWriter(journal).close()
-    return jobs, kept
-
-
-@contextmanager
-def _journal(request: Request) -> Iterator[Path]:
-    """The journal in the report's folder; that it can be written is known before the first check."""
+    watcher.begin(work.checks)
     try:
-        request.report_dir.mkdir(parents=True, exist_ok=True)
-        JournalWriter(request.report_dir / JOURNAL).close()
-    except OSError as error:
-        said = f"--report-dir {request.report_dir}: {error.strerror}; name a folder that can be written"
-        raise UsageError(said) from error
-    yield (request.report_dir / JOURNAL).resolve()
+        return undertake(work.work, request.settings, workers, request.report_dir, watcher, resume=request.resume)
+    finally:
+        watcher.end()
 
 
 @contextmanager
@@ -275,7 +229,7 @@ def _require(runtimes: Sequence[str]) -> None:
             raise RuntimeMissing(f"--require {name}: {available.missing}; {available.bring}")
 
 
-def _about(request: Request, specs: Specs, began: float, interrupted: bool) -> dict[str, object]:
+def _about(request: Request, specs: Specs, began: float, interrupted: bool, done: Undertaking) -> dict[str, object]:
     """What the reader of a report wants to know of the run itself."""
     return {
         "paths": list(request.paths),
@@ -288,4 +242,5 @@ def _about(request: Request, specs: Specs, began: float, interrupted: bool) -> d
         "bench": None if request.bench is None else asdict(request.bench),
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "interrupted": interrupted,
+        "exports": {"made": done.exported, "from_cache": done.reused},
     }

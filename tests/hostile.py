@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 import os
 import sys
+import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -68,3 +71,62 @@ class Corrupt(_Hostile):
 class Harmless(_Hostile):
     def harm(self) -> None:
         pass
+
+
+class Wait(_Hostile):
+    """Says that it was reached, and waits until it is let go."""
+
+    def harm(self) -> None:
+        Path("reached").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+
+
+class Flood(_Hostile):
+    """Prints for as long as nobody empties the file that it prints to, which it would otherwise fill."""
+
+    def harm(self) -> None:
+        block, most = b"flood " * 10_000 + b"\n", 0
+        while (size := os.fstat(1).st_size) >= most:
+            most = size
+            if size > 1 << 30:
+                raise OSError("nobody stops the flood")
+            os.write(1, block)
+
+
+class Deaf(_Hostile):
+    """Closes what others print to."""
+
+    def harm(self) -> None:
+        sys.stdout.close()
+        sys.stderr = None
+
+
+class Messy(_Hostile):
+    """Changes whatever a process has that others rely on."""
+
+    def harm(self) -> None:
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.relu = torch.sigmoid
+        os.chdir("/")
+        os.environ["HARNESS_CACHE"] = "/nowhere"
+
+
+class Poison(_Hostile):
+    """Is harmless, but after it was traced the next export to ONNX in its process crashes."""
+
+    def harm(self) -> None:
+        if torch.onnx.is_in_onnx_export():
+            if hasattr(builtins, "poisoned"):
+                ctypes.string_at(0)
+        elif torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            builtins.poisoned = True  # type: ignore[attr-defined]
+
+
+class Leak(_Hostile):
+    """Keeps every page that it ever asked for."""
+
+    def harm(self) -> None:
+        held = builtins.__dict__.setdefault("held", [])
+        held.append(torch.ones(1 << 29, dtype=torch.uint8))

@@ -6,7 +6,7 @@ import signal
 from multiprocessing.connection import Connection, wait
 
 from harness.bench.task import Taken, Task
-from harness.engine.local import warm_up
+from harness.engine.server import warm_up
 from harness.verify.stages import message_of
 
 GRACE = 60.0

@@ -47,7 +47,7 @@ def bench(paths: tuple[str, ...], **options: Any) -> int:
 
 def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
     """Do what ``run`` or ``bench`` was asked for, and show what came of it."""
-    from harness.engine.local import warm_up
+    from harness.engine.server import warm_up
     from harness.pipeline import Request
     from harness.pipeline import run as carry_out
     from harness.plan import Shard

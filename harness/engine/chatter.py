@@ -5,42 +5,88 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from harness.verify.once import Heard
 
 MOST_LINES, MOST_CHARACTERS = 30, 300
 # Where a package lies on this machine is no news, and a report that travels should not tell.
 OF_PACKAGES = re.compile(rf"\S*/site-packages/|{re.escape(str(Path(__file__).parents[2]))}/")
+# When, in which process and where in memory: nothing that would be the same another time.
+OF_THE_MOMENT = re.compile(r"(?<=^[IWEF])\d{4} [\d:.]+ +\d+(?= )|(?<=\b0x)[0-9a-fA-F]{6,}")
+MOST_READ = 1 << 20
+MOST_KEPT = 16 << 20
 
 
 class Chatter:
-    """Turns a worker's standard output and error, also those of C++ code, into a file that is read check by check."""
+    """A file that takes a worker's standard output and error, also those of C++ code, and is emptied check by check.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / f"chatter-{os.getpid()}"
-        self.offset = 0
+    The run opens the same file, to read what a dead worker left and to keep a flood within bounds.
+    """
+
+    def __init__(self, path: Path) -> None:
         # Appending: the two streams, and children of a check, write behind one another and never over.
-        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        os.close(file)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def swallow(self) -> None:
+        """From now on this file is where this process prints."""
+        os.dup2(self._file, 1)
+        os.dup2(self._file, 2)
 
     def take(self) -> tuple[str, ...]:
-        """What was written since the last call."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        lines, self.offset = chatter_since(self.path, self.offset), self.path.stat().st_size
+        """What was printed since the last call."""
+        lines = self.since(0)
+        os.ftruncate(self._file, 0)
         return lines
 
+    def since(self, size: int) -> tuple[str, ...]:
+        """What was printed since the file had that size; a library that went on and on is cut short."""
+        _flush()
+        printed = os.fstat(self._file).st_size
+        # Where a flood was cut short meanwhile, what there is is what came last.
+        begin = size if size <= printed else 0
+        return _lines(os.pread(self._file, MOST_READ, begin)) if printed > begin else ()
 
-def chatter_since(path: Path, offset: int) -> tuple[str, ...]:
-    """The distinct lines of the file from ``offset`` on, shortened where a library went on and on."""
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            text = file.read(1 << 20).decode(errors="replace")
-    except FileNotFoundError:
-        return ()
-    said = (OF_PACKAGES.sub("", line.rstrip())[:MOST_CHARACTERS] for line in text.splitlines() if line.strip())
-    lines = list(dict.fromkeys(said))
+    @contextmanager
+    def listening(self) -> Iterator[Heard]:
+        """Take what is printed inside the block out of the file, and tell it in the end."""
+        _flush()
+        heard, size = Heard(), os.fstat(self._file).st_size
+        try:
+            yield heard
+        finally:
+            heard.lines = self.since(size)
+            if heard.lines:
+                os.ftruncate(self._file, min(size, os.fstat(self._file).st_size))
+
+    def say(self, lines: tuple[str, ...]) -> None:
+        """Print ``lines``, as if a library had."""
+        if lines:
+            _flush()
+            os.write(self._file, "".join(f"{line}\n" for line in lines).encode(errors="replace"))
+
+    def bound(self) -> None:
+        """Empty the file where it has grown beyond all reason; what is printed next stands at its beginning."""
+        if os.fstat(self._file).st_size > MOST_KEPT:
+            os.ftruncate(self._file, 0)
+
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self._file)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):  # a check may have closed it
+            stream.flush()
+
+
+def _lines(printed: bytes) -> tuple[str, ...]:
+    """The distinct lines, the first of them."""
+    text = printed.decode(errors="replace")
+    said = (OF_THE_MOMENT.sub("", OF_PACKAGES.sub("", line.rstrip())) for line in text.splitlines() if line.strip())
+    lines = list(dict.fromkeys(line[:MOST_CHARACTERS] for line in said))
     more = len(lines) - MOST_LINES
     return tuple(lines[:MOST_LINES]) + ((f"... and {more} more lines",) if more > 0 else ())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
+from harness.environment import versions
 from harness.result import Result, Stage, Symptom
-from harness.spec.case import Case, FileModel
+from harness.spec.case import Case, FactoryModel, FileModel
 from harness.spec.target import Target
 from harness.verify.settings import Settings
 
@@ -32,14 +34,32 @@ class Job:
         """True where the case is a recorded model, which is verified without torch."""
         return isinstance(self.case.model.model, FileModel)
 
+    @property
+    def runs_own_code(self) -> bool:
+        """True where the case runs code of the user's, which may leave anything behind in its process."""
+        return isinstance(self.case.model.model, FactoryModel)
 
-def lost(job: Job, target: str, stage: Stage, symptom: Symptom, message: str, log: tuple[str, ...]) -> Result:
+    def without(self, targets: set[str]) -> Job:
+        """The job with what is left of it when ``targets`` are done."""
+        return replace(self, targets=tuple(target for target in self.targets if str(target) not in targets))
+
+
+def lost(job: Job, target: Target, stage: Stage, symptom: Symptom, message: str, log: tuple[str, ...]) -> Result:
     """The result of a check whose worker did not live to tell."""
     where = str(job.case.where)
-    return Result(job.case.id, target, "error", stage, symptom, message, log=log, where=where)
+    return Result(job.case.id, str(target), "error", stage, symptom, message, log=log, where=where)
 
 
 def fingerprint(case: Case, target: Target, settings: Settings) -> str:
-    """What a result holds for: the case with all its data, the target, and what is asked of every check."""
-    asked = (case, str(target), settings.latency, settings.strict_ulp)
-    return hashlib.sha256(repr(asked).encode()).hexdigest()[:32]
+    """What a result holds for: the case with all its data, the target, what is asked of every check, the versions."""
+    asked = (settings.latency, settings.strict_ulp, settings.timeout, settings.memory)
+    return hashlib.sha256(f"{_of_case(case)} {target} {asked}".encode()).hexdigest()[:32]
+
+
+@cache
+def _installed() -> str:
+    return repr(sorted(versions().items()))
+
+
+def _of_case(case: Case) -> str:
+    return f"{case!r} {_installed()}"

@@ -1,86 +1,98 @@
-"""The journal: each check's start and result, one JSON line each, written by the workers as they go.
+"""The journal: each check's result, one JSON line each, written as soon as it is known.
 
 A line is written in one call on a file opened for appending, so that workers may share it and a
-killed run loses at most the checks in flight. A torn last line is left for the next look.
+killed run loses at most the checks in flight. A torn line does not count: its check is run again.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.result import Result, Stage, result_from_json, to_json
+from harness.errors import NoRoom
+from harness.result import Result, result_from_json, to_json
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A check came to ``stage`` in process ``pid``; ``log`` and ``offset`` say where its worker's chatter is kept."""
+class Entry:
+    """What a check came to. ``of`` names the configuration that it holds for.
 
-    case: str
-    target: str
-    stage: Stage
-    pid: int
-    log: str
-    offset: int
+    ``exported`` says how many files were made for it, and ``reused`` how many were taken from the cache.
+    """
+
+    result: Result
+    of: str
+    exported: int = 0
+    reused: int = 0
 
 
 class JournalWriter:
-    """A worker's end."""
+    """Adds entries to the journal at ``path``."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._path = path
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def started(self, started: Started) -> None:
-        """Say that a check is in flight."""
-        self._line({"started": to_json(started)})
+    def add(self, entry: Entry) -> None:
+        """Write one line. Raises :class:`NoRoom` where the disk takes no more."""
+        record = {"of": entry.of, "exports": [entry.exported, entry.reused], "result": to_json(entry.result)}
+        self._write(json.dumps(record, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n")
 
-    def finished(self, result: Result, fingerprint: str) -> None:
-        """Say what a check came to; ``fingerprint`` names the configuration that it holds for."""
-        self._line({"finished": to_json(result), "of": fingerprint})
+    def mend(self) -> None:
+        """End a last line that a killed run left torn, so that the next one stands by itself."""
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            self._write(b"\n")
 
     def close(self) -> None:
         """Give the file back."""
         os.close(self._file)
 
-    def _line(self, record: Mapping[str, Any]) -> None:
-        os.write(self._file, json.dumps(record, separators=(",", ":")).encode() + b"\n")
+    def _write(self, line: bytes) -> None:
+        try:
+            whole = os.write(self._file, line) == len(line)
+        except OSError as error:
+            raise NoRoom(f"{self._path}: {error.strerror}; make room, then go on with --resume") from error
+        if not whole:
+            raise NoRoom(f"{self._path}: no space left; make room, then go on with --resume")
 
 
 class JournalReader:
-    """The run's end: what was written since the last look."""
+    """The run's end: what was written since the last look, from the end of the file on at first."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = path.stat().st_size if path.exists() else 0
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(0, os.SEEK_END)
         self._rest = b""
 
-    def new(self) -> Iterator[Started | Result]:
-        """The records that came since the last call, in the order in which they were written."""
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            fresh = file.read()
-        self._offset += len(fresh)
-        *lines, self._rest = (self._rest + fresh).split(b"\n")
-        for line in lines:
-            record = json.loads(line)
-            yield Started(**record["started"]) if "started" in record else result_from_json(record["finished"])
+    def new(self) -> Iterator[Entry]:
+        """The entries that came since the last call, in the order in which they were written."""
+        fresh = self._file.read()
+        if fresh:
+            *lines, self._rest = (self._rest + fresh).split(b"\n")
+            yield from filter(None, map(_entry, lines))
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
 
 
-def recorded(path: Path) -> dict[tuple[str, str], tuple[str, Result]]:
-    """What an earlier run left: for each case and target, the fingerprint and the result. Torn lines do not count."""
-    found: dict[tuple[str, str], tuple[str, Result]] = {}
+def recorded(path: Path) -> dict[tuple[str, str], Entry]:
+    """What an earlier run left: the last entry of each case and target."""
     if not path.exists():
-        return found
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            record = json.loads(line)
-            result = result_from_json(record["finished"])
-            found[result.case, result.target] = (record["of"], result)
-        except (ValueError, KeyError, TypeError):
-            # The line of a start, or one torn by a kill: that check is run again.
-            continue
-    return found
+        return {}
+    entries = filter(None, map(_entry, path.read_bytes().split(b"\n")))
+    return {(entry.result.case, entry.result.target): entry for entry in entries}
+
+
+def _entry(line: bytes) -> Entry | None:
+    """The entry that stands on a line; None for a torn one."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+        return Entry(result_from_json(record["result"]), record["of"], *record["exports"])
+    except (ValueError, KeyError, TypeError):
+        return None

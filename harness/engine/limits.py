@@ -12,7 +12,10 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
 
 TIMED_OUT = -signal.SIGALRM
 PR_SET_PDEATHSIG = 1
@@ -23,7 +26,7 @@ def limited(timeout: float | None, memory: int | None) -> Iterator[None]:
     """Run the block under both limits; ``timeout`` in seconds, ``memory`` in bytes beyond what is held already."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     if memory is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (_held() + memory, before[1]))
+        resource.setrlimit(resource.RLIMIT_DATA, (held_memory() + memory, before[1]))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, timeout or 0.0)
     try:
@@ -40,8 +43,12 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _held() -> int:
-    """The private memory of this process in bytes: what RLIMIT_DATA counts."""
-    import psutil
+def die_first_for_memory() -> None:
+    """Where the system runs out of memory and ends a process, let it be this one and not the run."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
+
+def held_memory() -> int:
+    """The private memory of this process in bytes: what RLIMIT_DATA counts."""
     return int(psutil.Process().memory_info().data)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from harness.engine import libraries, silence
+from harness.engine import server
 
-silence.fall()
+server.settle()
+from harness.engine import libraries  # noqa: E402 - whatever it loads may chatter
+
 libraries.for_recorded_models()
 libraries.keep()

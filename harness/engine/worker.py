@@ -1,62 +1,119 @@
-"""What a worker does with a job: check by check, each under its limits, each in the journal as soon as it is known."""
+"""What a worker does with its jobs: check by check, each under its limits, each in the journal once it is known."""
 
 from __future__ import annotations
 
 import faulthandler
 import os
 import signal
+import tempfile
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from harness.engine import libraries
 from harness.engine.chatter import Chatter
+from harness.engine.death import RETIRED
 from harness.engine.job import Job, fingerprint
-from harness.engine.journal import JournalWriter, Started
-from harness.engine.limits import die_with_parent, limited
+from harness.engine.journal import Entry, JournalWriter
+from harness.engine.limits import die_first_for_memory, die_with_parent, held_memory, limited
+from harness.engine.whereabouts import Whereabouts
+from harness.errors import NoRoom
 from harness.result import Result, Stage
 from harness.spec.target import Target
 from harness.verify.artifacts import Artifacts
 from harness.verify.stages import Clock
 
-RETIRED = 86
+LEAKED = 1 << 30
+BROKEN = 70
 Verify = Callable[[Target, Clock], Result]
 
 
-def start(scratch: Path) -> None:
-    """Make this process a worker: silent, deaf to Ctrl-C, and gone when the run is gone."""
+@dataclass
+class Desk:
+    """What a worker works with from its first job to its last."""
+
+    chatter: Chatter
+    whereabouts: Whereabouts
+    checks: int = 0
+    held: int = field(default_factory=held_memory)
+
+    def enter(self, target: int, stage: Stage) -> None:
+        """Say where the worker is."""
+        self.whereabouts.enter(os.getpid(), target, stage, self.checks)
+
+    def leave(self) -> None:
+        """Say that a check is done."""
+        self.checks += 1
+        self.whereabouts.begin(os.getpid())
+
+    @property
+    def worn(self) -> bool:
+        """True where a fresh process is better than this one."""
+        return held_memory() - self.held > LEAKED
+
+
+_desks: list[Desk] = []
+
+
+def start(folder: Path) -> None:
+    """Make this process a worker: silent, deaf to Ctrl-C, and gone when the run is gone.
+
+    ``folder`` holds what the run may look at when the worker is no more.
+    """
     die_with_parent()
+    die_first_for_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _chatter(scratch)
+    chatter = Chatter(folder / "chatter")
+    chatter.swallow()
     faulthandler.enable()
+    _desks.append(Desk(chatter, Whereabouts(folder / "whereabouts")))
 
 
-def work(job: Job) -> None:
-    """Run the job's checks. A worker that a library left in a doubtful state says its last result and retires."""
-    os.chdir(job.home)
-    journal, chatter = JournalWriter(job.journal), _chatter(job.scratch)
-    verify = _verifier(job)
+def do(job: Job) -> str | None:
+    """Run the job's checks and write each into the journal; say in one line what kept it from that, if anything did.
+
+    A worker that is in doubt after a check, or worn after a job, retires.
+    """
+    (desk,) = _desks
+    desk.whereabouts.begin(os.getpid())
     try:
-        for target in job.targets:
-            chatter.take()
+        work(job, desk, JournalWriter(job.journal).add)
+    except NoRoom as error:
+        return str(error)
+    except Exception:  # noqa: BLE001 - what a check did to its process keeps this from being told: it is that check's row
+        traceback.print_exc()
+        os._exit(BROKEN)
+    if desk.worn or job.runs_own_code:
+        os._exit(RETIRED)
+    return None
 
-            def announce(stage: Stage, target: Target = target) -> None:
-                journal.started(
-                    Started(job.case.id, str(target), stage, os.getpid(), str(chatter.path), chatter.offset)
-                )
 
+def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
+    """Run the job's checks and ``tell`` of each as soon as it is known.
+
+    Raises :class:`NoRoom` where what is found out cannot be written down.
+    """
+    os.chdir(job.home)
+    desk.chatter.swallow()
+    # A check may ask for its end, as the pool does: there is nothing to tidy up.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with tempfile.TemporaryDirectory(dir=job.scratch, ignore_cleanup_errors=True) as own:
+        artifacts = Artifacts(job.settings.cache, Path(own), desk.chatter)
+        verify = _verifier(job, artifacts, desk.chatter)
+        for number, target in enumerate(job.targets):
+            desk.chatter.take()
             with limited(job.settings.timeout, job.settings.memory):
-                result = _contained(verify, target, job, Clock(announce))
-            journal.finished(replace(result, log=chatter.take()), fingerprint(job.case, target, job.settings))
-            if _doubtful(result, target):
+                result = _contained(verify, target, job, Clock(partial(desk.enter, number)))
+            told = replace(result, log=desk.chatter.take())
+            tell(Entry(told, fingerprint(job.case, target, job.settings), *artifacts.counted()))
+            desk.leave()
+            if artifacts.doubtful:
                 os._exit(RETIRED)
-    finally:
-        journal.close()
 
 
-def _verifier(job: Job) -> Verify:
+def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter) -> Verify:
     """How the job's case is taken to a target. torch is loaded only for a case that needs it."""
     if job.is_recorded:
         libraries.for_recorded_models()
@@ -68,24 +125,16 @@ def _verifier(job: Job) -> Verify:
     from harness.verify.check import check
     from harness.verify.trial import Trial
 
-    trial = Trial(job.case, Artifacts(job.settings.cache, job.scratch), job.settings.strict_ulp)
+    trial = Trial(job.case, artifacts, job.settings.strict_ulp, chatter)
     return lambda target, clock: check(trial, target, job.settings, clock)
 
 
 def _contained(verify: Verify, target: Target, job: Job, clock: Clock) -> Result:
     try:
         return verify(target, clock)
+    except NoRoom:
+        raise
     except Exception as error:  # noqa: BLE001 - harness's own mistake is a row too, and exit code 3; it hides nothing
         traceback.print_exc()
         said = f"harness itself failed: {type(error).__name__}: {error}"
         return Result(job.case.id, str(target), "error", message=said, where=str(job.case.where))
-
-
-def _doubtful(result: Result, target: Target) -> bool:
-    """A failed script leaves state behind in torch that changes what the next one says."""
-    return target.exporter == "script" and result.stage == "export" and result.status == "error"
-
-
-@cache
-def _chatter(scratch: Path) -> Chatter:
-    return Chatter(scratch)

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-from harness.engine.local import warm_up
+from harness.engine.server import warm_up
 from harness.result import Stage
 
 T = TypeVar("T")

@@ -16,8 +16,9 @@ Format = Literal["torchscript", "onnx"]
 class Artifact:
     """An exported file on disk.
 
-    ``digest`` is the SHA-256 of the file. ``opset`` is the opset of the default ONNX domain,
-    None for TorchScript. ``checker`` is what ``onnx.checker`` with full checks objected to.
+    ``digest`` is the SHA-256 of the file; of a TorchScript archive, of what it holds, since torch numbers its classes
+    by what the process did before. ``opset`` is the opset of the default ONNX domain, None for TorchScript.
+    ``checker`` is what ``onnx.checker`` with full checks objected to.
     ``notes`` are what the reader should know although the export succeeded.
     """
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.exporters import Artifact, Format
-from harness.exporters._files import sha256, staged
+from harness.exporters._files import staged
 from harness.exporters._refusals import refusals_named
+from harness.exporters._torchscript_file import digest_of
 
 if TYPE_CHECKING:
     from harness.model.subject import Subject
@@ -39,7 +40,7 @@ class Script:
             scripted = torch.jit.script(corrected(module) if fixes else module)
         with staged(path) as draft:
             torch.jit.save(scripted, draft)
-            digest = sha256(draft)
+            digest = digest_of(draft)
         return Artifact("torchscript", path, digest)
 
 

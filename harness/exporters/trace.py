@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.exporters import Artifact, Format
-from harness.exporters._files import sha256, staged
+from harness.exporters._files import staged
 from harness.exporters._refusals import refusals_named
+from harness.exporters._torchscript_file import digest_of
 
 if TYPE_CHECKING:
     from harness.model.subject import Subject
@@ -35,7 +36,7 @@ class Trace:
             traced = torch.jit.trace(corrected(module) if fixes else module, inputs)  # type: ignore[no-untyped-call]
         with staged(path) as draft:
             torch.jit.save(traced, draft)
-            digest = sha256(draft)
+            digest = digest_of(draft)
         return Artifact("torchscript", path, digest)
 
 

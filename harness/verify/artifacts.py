@@ -1,107 +1,173 @@
 """Exported files, kept by what they are made of, so that nothing is exported twice.
 
-An entry is a folder named by the SHA-256 of everything that the export depends on: the model,
-its weights and inputs as data, the exporter, its opset and fixes, the versions of the libraries
-and harness's own exporting code. An entry is written beside its place and renamed into it, and
-its file is held against its digest before it is used: a damaged entry is made anew.
+An entry is named by the digest of everything that the export depends on, and holds the exported
+file, or how the exporter refused. It is written beside its place and renamed into it; one that is
+damaged is made anew. What may be another time otherwise (want of memory, the disk) is not kept.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.errors import NoRoom
 from harness.exporters import Artifact
 from harness.spec.case import Case, FactoryModel
 from harness.spec.target import Target
+from harness.verify.causes import causes
+from harness.verify.entry import Entry, read, write
+from harness.verify.made_of import key
+from harness.verify.once import Deaf, Ear
+from harness.verify.room import is_ample, stop_if_full, writing_to
+from harness.verify.stages import message_of, symptom_of
 
-ENTRY = "entry.json"
-EXPORTING = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes")
+DRAFTS = "drafts"
+LEAVING_STATE = {"script"}
+ABANDONED = 86400.0
+# What another day, or another machine of the same make, may answer otherwise.
+PASSING = (OSError, MemoryError, ImportError, NoRoom)
+PASSING_WORDS = ("PytorchStreamWriter", "can't start new thread")
 
 
 class Artifacts:
-    """The exported files of one run; with a ``folder``, of the runs before it too."""
+    """The exported files of one run; with a ``folder``, of the runs before it too.
 
-    def __init__(self, folder: Path | None, scratch: Path) -> None:
+    ``doubtful`` is True once an exporter failed that leaves state behind in torch, which changes what it says next.
+    """
+
+    def __init__(self, folder: Path | None, scratch: Path, ear: Ear | None = None) -> None:
         """Keep what may be kept in ``folder``, and the rest in ``scratch``, which is the caller's to remove."""
-        self.folder = folder
-        self._scratch = scratch
+        self._folder, self._scratch = folder, scratch
+        self._ear = ear or Deaf()
+        self._exported = self._reused = 0
+        self.doubtful = False
 
     def get(self, case: Case, target: Target, suffix: str, export: Callable[[Path], Artifact]) -> Artifact:
         """The artifact of ``case`` for ``target.export``, from the cache where it holds, else by calling ``export``.
 
-        A factory runs a user's code, which no key can cover: its exports are never kept.
+        Raises what ``export`` raises, or what makes the same row: where an exporter would refuse again, the cache
+        answers for it the next time. A factory runs a user's code, which no key can cover: its exports are never kept.
         """
-        name = key(case, target)
-        if self.folder is None or isinstance(case.model.model, FactoryModel):
-            place = self._scratch / name
+
+        def watched(path: Path) -> Artifact:
+            self._exported += 1
+            try:
+                return export(path)
+            except Exception:
+                self.doubtful |= target.exporter in LEAVING_STATE
+                raise
+
+        name, filename = key(case, target), f"model{suffix}"
+        if self._folder is None or isinstance(case.model.model, FactoryModel):
+            return self._anew(self._scratch / name, filename, watched)
+        place = self._folder / name[:2] / name
+        entry = read(place)
+        if entry is None:
+            entry = self._made(self._folder, place, filename, watched)
+        else:
+            self._reused += 1
+        self._ear.say(entry.said)
+        return entry.give()
+
+    def counted(self) -> tuple[int, int]:
+        """How many exports were made, and how many came from the cache, since the last call."""
+        counts = self._exported, self._reused
+        self._exported = self._reused = 0
+        return counts
+
+    def _anew(self, place: Path, filename: str, export: Callable[[Path], Artifact]) -> Artifact:
+        with writing_to(self._scratch):
             place.mkdir(exist_ok=True)
-            return export(place / f"model{suffix}")
-        place = self.folder / name[:2] / name
-        return _read(place) or self._keep(place, f"model{suffix}", export)
-
-    def _keep(self, place: Path, filename: str, export: Callable[[Path], Artifact]) -> Artifact:
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            making = Path(tempfile.mkdtemp(prefix=".making-", dir=place.parent))
-        except OSError as error:
-            raise HarnessError(f"cache {self.folder}: {error.strerror}; use a folder that can be written") from error
-        try:
-            made = export(making / filename)
-            entry = asdict(made) | {"path": made.path.name}
-            (making / ENTRY).write_text(json.dumps(entry), encoding="utf-8")
-            _put(making, place)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-        return replace(made, path=place / filename)
+            return export(place / filename)
+        except Exception as error:
+            stop_if_full(error, self._scratch)
+            raise
+
+    def _made(self, folder: Path, place: Path, filename: str, export: Callable[[Path], Artifact]) -> Entry:
+        """Export, and keep what came of it; raise what came of it where another time it may be otherwise."""
+        with _draft(folder) as draft:
+            with self._ear.listening() as heard:
+                made, error = _attempt(export, draft / filename)
+            if error is not None:
+                stop_if_full(error, folder)
+                if not (_lasting(error) and is_ample(folder)):
+                    self._ear.say(heard.lines)
+                    raise error
+            with writing_to(folder):
+                write(_entry(made, error, heard.lines), draft)
+                return _put(draft, place)
 
 
-def key(case: Case, target: Target) -> str:
-    """The name of the entry: a digest of all that the exported file depends on."""
-    parts = (case.model, case.inputs, case.mode, case.dtype, case.seed, sorted(case.dynamic.items()), target.export)
-    return hashlib.sha256(f"{parts!r}\n{_made_with()}".encode()).hexdigest()
-
-
-@cache
-def _made_with() -> str:
-    """The versions of the exporting libraries, and a digest of harness's own code that takes part in an export."""
-    package = Path(__file__).parent.parent
-    sources = sorted(path for room in ("exporters", "fixes", "model") for path in (package / room).glob("*.py"))
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in (*sources, package / "spec" / "fill.py"))).hexdigest()
-    return " ".join([*(f"{name}={_version(name)}" for name in EXPORTING), code])
-
-
-def _version(name: str) -> str:
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A place to make an entry in; what is still there in the end is thrown away."""
+    with writing_to(folder):
+        (folder / DRAFTS).mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=folder / DRAFTS))
     try:
-        return version(name)
-    except PackageNotFoundError:
-        return "absent"
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
-def _read(place: Path) -> Artifact | None:
-    """The entry at ``place`` where it is whole, else None."""
+def open_cache(folder: Path) -> None:
+    """See that ``folder`` is there and can be written to, and throw away what killed runs left unfinished.
+
+    Raises ``OSError`` where it cannot.
+    """
+    drafts = folder / DRAFTS
+    drafts.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=drafts):
+        pass
+    for draft in drafts.iterdir():
+        if draft.stat().st_mtime < time.time() - ABANDONED:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _attempt(export: Callable[[Path], Artifact], path: Path) -> tuple[Artifact | None, Exception | None]:
     try:
-        entry = json.loads((place / ENTRY).read_text(encoding="utf-8"))
-        artifact = Artifact(**entry | {"path": place / entry["path"], "notes": tuple(entry["notes"])})
-        whole = hashlib.sha256(artifact.path.read_bytes()).hexdigest() == artifact.digest
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return artifact if whole else None
+        return export(path), None
+    except Exception as error:  # noqa: BLE001 - kept, and raised by the caller
+        return None, error
 
 
-def _put(making: Path, place: Path) -> None:
-    """Move a finished entry into its place; an entry that another run put there meanwhile is as good."""
+def _lasting(error: Exception) -> bool:
+    """True for what the exporter would say again."""
+    said = message_of(error)
+    passing = symptom_of(error) not in {"exception", "unsupported"} or any(word in said for word in PASSING_WORDS)
+    return not passing and not any(isinstance(cause, PASSING) for cause in causes(error))
+
+
+def _entry(made: Artifact | None, error: Exception | None, said: tuple[str, ...]) -> Entry:
+    if error is None:
+        return Entry(made, None, unsupported=False, said=said)
+    return Entry(None, message_of(error), unsupported=symptom_of(error) == "unsupported", said=said)
+
+
+def _put(draft: Path, place: Path) -> Entry:
+    """Move a finished entry into its place, and tell what stands there: another run may have been quicker."""
+    place.parent.mkdir(exist_ok=True)
     try:
-        making.rename(place)
+        draft.rename(place)
     except OSError:
-        if _read(place) is None:
-            shutil.rmtree(place, ignore_errors=True)
-            making.rename(place)
+        _take_the_place(draft, place)
+    entry = read(place)
+    if entry is None:
+        raise NoRoom(f"{place} cannot be read back as it was written; look at that disk, or use --no-cache")
+    return entry
+
+
+def _take_the_place(draft: Path, place: Path) -> None:
+    """Put ``draft`` where something stands, unless that is a whole entry; one run at a time."""
+    from filelock import FileLock
+
+    with FileLock(place.parents[1] / "repair.lock"):
+        if read(place) is None:
+            place.rename(draft.with_name(f"{draft.name}.damaged"))
+            draft.rename(place)
+    shutil.rmtree(draft.with_name(f"{draft.name}.damaged"), ignore_errors=True)

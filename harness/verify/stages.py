@@ -8,11 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from harness.errors import HarnessError, StageError
+from harness.errors import HarnessError, NoRoom, StageError
 from harness.result import Stage, Symptom
+from harness.verify.causes import causes
+from harness.verify.room import full
 
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "failed to allocate memory",
+    "bad_alloc",
+    "bad allocation",
+)
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+ADDRESSES = re.compile(r"0x[0-9a-fA-F]{6,}")
 OWN_FILES = re.compile(r"/\S*/(model\.(?:onnx|pt))")
 
 
@@ -38,12 +48,17 @@ class Clock:
         """Time the block as ``name``, and turn whatever ends it early into :class:`StageStopped`.
 
         ``SystemExit`` is caught as well: a layer that calls ``exit()`` ends its own check, not the worker.
+        Raises :class:`NoRoom` where it is the disk that takes no more.
         """
         self._announce(name)
         start = time.perf_counter()
         try:
             yield
+        except NoRoom:
+            raise
         except (Exception, SystemExit) as error:
+            if said := full(error):
+                raise NoRoom(f"{said} in the {name} stage; make room, then go on with --resume") from error
             raise StageStopped(name, symptom_of(error), message_of(error), error) from error
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
@@ -63,8 +78,8 @@ def symptom_of(error: BaseException) -> Symptom:
 def message_of(error: BaseException) -> str:
     """``error`` in one line: its kind, unless it is one of harness's own, and the first line that says something.
 
-    Where an exporter of torch wraps what went wrong in advice, the cause speaks. Escape codes for colours and the
-    folders of harness's own files are left out, so that the same failure reads the same anywhere.
+    Where an exporter of torch wraps what went wrong in advice, the cause speaks. Escape codes for colours, addresses in
+    memory and the folders of harness's own files are left out, so that the same failure reads the same anywhere.
     """
     if isinstance(error, SystemExit):
         return f"the code called exit({error.code})"
@@ -74,15 +89,10 @@ def message_of(error: BaseException) -> str:
     said = " ".join(lines[0].split()) if lines else "no message"
     if said.endswith(":") and len(lines) > 1:
         said += f" {lines[1]}"
-    said = OWN_FILES.sub(r"\1", said)
+    said = ADDRESSES.sub("0x...", OWN_FILES.sub(r"\1", said))
     return said if isinstance(error, HarnessError) else f"{type(error).__name__}: {said}"
 
 
 def chain_text(error: BaseException) -> str:
     """Everything that ``error`` and what caused it say."""
-    said: list[str] = []
-    link: BaseException | None = error
-    while link is not None and len(said) < 20:
-        said.append(str(link))
-        link = link.__cause__ or link.__context__
-    return "\n".join(said)
+    return "\n".join(map(str, causes(error)))

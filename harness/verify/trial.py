@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from harness.spec.target import Target
 from harness.spec.tolerance import Exact, Rule, Tolerance, Ulp
 from harness.verify.artifacts import Artifacts
 from harness.verify.expectations import hold, hold_gradients
+from harness.verify.once import Deaf, Ear, Once
 
 SUFFIX = {"onnx": ".onnx", "torchscript": ".pt"}
 
@@ -34,31 +34,37 @@ class Trial:
     What raises once raises again for every check that needs it.
     """
 
-    def __init__(self, case: Case, artifacts: Artifacts, strict_ulp: int | None = None) -> None:
+    def __init__(self, case: Case, artifacts: Artifacts, strict_ulp: int | None = None, ear: Ear | None = None) -> None:
         self.case = case
         self._artifacts = artifacts
         self._strict_ulp = strict_ulp
-        self._made: dict[str, Artifact | Exception] = {}
+        self._once = Once(ear or Deaf())
 
-    @cached_property
+    @property
     def subject(self) -> Subject:
         """The built module with its example inputs."""
-        return build(self.case)
+        return self._once.get("subject", lambda: build(self.case))
 
-    @cached_property
+    @property
     def references(self) -> tuple[Reference, ...]:
         """The reference answers at the case's own shapes, then at those of ``also``."""
+        return self._once.get("references", self._refer)
+
+    @property
+    def gradients(self) -> dict[str, NDArray[Any]]:
+        """Eager torch's own gradients."""
+        return self._once.get("gradients", lambda: gradients(self.subject, self.case.seed))
+
+    @property
+    def about_eager(self) -> tuple[Finding, ...]:
+        """Eager torch held against the spec's expectations and against the layer's definition."""
+        return self._once.get("about eager", self._hold_eager)
+
+    def _refer(self) -> tuple[Reference, ...]:
         own = refer(self.case, self.subject, self.subject.inputs)
         return (own, *(self._at(shapes) for shapes in self.case.also))
 
-    @cached_property
-    def gradients(self) -> dict[str, NDArray[Any]]:
-        """Eager torch's own gradients."""
-        return gradients(self.subject, self.case.seed)
-
-    @cached_property
-    def about_eager(self) -> tuple[Finding, ...]:
-        """Eager torch held against the spec's expectations and against the layer's definition."""
+    def _hold_eager(self) -> tuple[Finding, ...]:
         own = self.references[0]
         found = list(hold(self.case, self.subject, own, own.eager, self.tolerance(None)))
         if self.case.expect.gradient or self.case.expect.gradient_range:
@@ -72,15 +78,7 @@ class Trial:
 
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:
         """The case exported for ``target``, once for all that share the export; ``subject`` if not the trial's own."""
-        if target.export not in self._made:
-            try:
-                self._made[target.export] = self._export(target, subject or self.subject)
-            except Exception as error:  # noqa: BLE001 - kept, and raised again below for each check that asks
-                self._made[target.export] = error
-        made = self._made[target.export]
-        if isinstance(made, Exception):
-            raise made
-        return made
+        return self._once.get(target.export, lambda: self._export(target, subject or self.subject))
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
         exporter = plugins("exporters")[target.exporter]

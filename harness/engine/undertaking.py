@@ -1,0 +1,164 @@
+"""The checks of a run from the first to the last: what an earlier run left of them, and where they are written down."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from filelock import FileLock, Timeout
+
+from harness.engine.job import Job, fingerprint
+from harness.engine.journal import Entry, JournalWriter, recorded
+from harness.engine.local import LocalEngine
+from harness.errors import UsageError
+from harness.result import Result
+from harness.spec.case import Case
+from harness.spec.target import Target
+from harness.verify.artifacts import open_cache
+from harness.verify.settings import Settings
+
+JOURNAL = "journal.jsonl"
+Key = tuple[str, str]
+Work = Sequence[tuple[Case, tuple[Target, ...]]]
+
+
+class Watcher(Protocol):
+    """Somebody who looks on while checks run."""
+
+    def advance(self, result: Result) -> None:
+        """One more is known."""
+        ...
+
+
+@dataclass
+class Undertaking:
+    """What the checks came to so far; ``interrupted`` is True where somebody stopped the run before its end.
+
+    ``exported`` counts the exports that were made for it, ``reused`` those that came from the cache.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    interrupted: bool = False
+    exported: int = 0
+    reused: int = 0
+
+    def add(self, entry: Entry) -> None:
+        """One more check was run."""
+        self.results.append(entry.result)
+        self.exported += entry.exported
+        self.reused += entry.reused
+
+
+def undertake(
+    work: Work, settings: Settings, workers: int, folder: Path, watcher: Watcher, *, resume: bool
+) -> Undertaking:
+    """Run all checks of ``work`` and write what they come to into a journal in ``folder``, line by line.
+
+    With ``resume``, what an earlier journal holds is not run again. Raises :class:`UsageError` where the folder or the
+    cache cannot be written to, or another run is at work in the folder, before anything runs.
+    """
+    undertaking = Undertaking()
+    _open(settings.cache)
+    with _journal(folder) as journal, _scratch() as scratch:
+        earlier = _earlier(journal, resume=resume)
+        jobs, kept = _divide(work, replace(settings, concurrent=workers), journal, scratch, earlier)
+        try:
+            for result in kept:
+                undertaking.results.append(result)
+                watcher.advance(result)
+            for entry in LocalEngine(min(workers, max(1, len(jobs))), journal, scratch).run(jobs):
+                undertaking.add(entry)
+                watcher.advance(entry.result)
+        except KeyboardInterrupt:
+            undertaking.interrupted = True
+            for entry in _unread(undertaking.results, jobs, recorded(journal)):
+                undertaking.add(entry)
+    return undertaking
+
+
+def _unread(known: Sequence[Result], jobs: Sequence[Job], journal: Mapping[Key, Entry]) -> list[Entry]:
+    """What the workers wrote down, and the run had not come to read when it was stopped."""
+    left = {(job.case.id, str(target)): (job, target) for job in jobs for target in job.targets}
+    for result in known:
+        left.pop((result.case, result.target), None)
+    found = [(entry, *left[key]) for key, entry in journal.items() if key in left]
+    return [entry for entry, job, target in found if entry.of == fingerprint(job.case, target, job.settings)]
+
+
+def close(folder: Path) -> None:
+    """The report is written: there is nothing left to go on with."""
+    (folder / JOURNAL).unlink(missing_ok=True)
+
+
+def _open(cache: Path | None) -> None:
+    if cache is None:
+        return
+    try:
+        open_cache(cache)
+    except OSError as error:
+        right = "set HARNESS_CACHE to a folder that can be written, or use --no-cache"
+        raise UsageError(f"cache {cache}: {error.strerror}; {right}") from error
+
+
+@contextmanager
+def _journal(folder: Path) -> Iterator[Path]:
+    """The journal in ``folder``, this run's alone."""
+    lock = FileLock(folder / "journal.lock", blocking=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        JournalWriter(folder / JOURNAL).close()
+    except Timeout as error:
+        raise UsageError(f"--report-dir {folder}: another run is at work there; name another folder") from error
+    except OSError as error:
+        said = f"--report-dir {folder}: {error.strerror}; name a folder that can be written"
+        raise UsageError(said) from error
+    try:
+        yield (folder / JOURNAL).resolve()
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="harness-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _earlier(journal: Path, *, resume: bool) -> Mapping[Key, Entry]:
+    """What stands in the journal, where it is to be gone on with; else it is begun anew."""
+    if not resume:
+        os.truncate(journal, 0)
+        return {}
+    writer = JournalWriter(journal)
+    writer.mend()
+    writer.close()
+    return recorded(journal)
+
+
+def _divide(
+    work: Work, settings: Settings, journal: Path, scratch: Path, earlier: Mapping[Key, Entry]
+) -> tuple[list[Job], list[Result]]:
+    """What is to be run, and the results of what an earlier run has done of it."""
+    jobs, kept = [], []
+    for case, targets in work:
+        left = []
+        for target in targets:
+            entry = earlier.get((case.id, str(target)))
+            if entry is not None and entry.of == fingerprint(case, target, settings):
+                kept.append(entry.result)
+            else:
+                left.append(target)
+        if left:
+            jobs.append(Job(case, tuple(left), settings, journal, scratch, Path.cwd()))
+    return jobs, kept

@@ -1,0 +1,73 @@
+"""One entry of the cache: a folder with a sealed note of what an export came to, and the exported file if there is one.
+
+``entry.json`` holds the note and its SHA-256. The note names the files that stand beside it, and
+holds the SHA-256 of them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StageError, Unsupported
+from harness.exporters import Artifact
+from harness.exporters._files import sha256
+
+NOTE = "entry.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What an export came to: an artifact, or ``refused`` with the message of the row. ``said`` is what was printed."""
+
+    artifact: Artifact | None
+    refused: str | None
+    unsupported: bool
+    said: tuple[str, ...]
+
+    def give(self) -> Artifact:
+        """The artifact. Raises what makes the same row as the exporter's own exception did, where it refused."""
+        if self.artifact is not None:
+            return self.artifact
+        raise (Unsupported if self.unsupported else StageError)(self.refused)
+
+
+def write(entry: Entry, folder: Path) -> None:
+    """Put the note into ``folder``, where the exported file stands already."""
+    files = sorted(path.name for path in folder.iterdir())
+    note = asdict(entry) | {"files": files, "sum": _sum(folder, files)}
+    if entry.artifact is not None:
+        note["artifact"]["path"] = entry.artifact.path.name
+    text = json.dumps(note)
+    (folder / NOTE).write_text(json.dumps({"seal": _seal(text), "note": text}), encoding="utf-8")
+
+
+def read(folder: Path) -> Entry | None:
+    """The entry in ``folder`` where it is whole, else None."""
+    try:
+        sealed = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        if sealed["seal"] != _seal(sealed["note"]):
+            return None
+        note = json.loads(sealed["note"])
+        if note.pop("sum") != _sum(folder, note.pop("files")):
+            return None
+        artifact = None if note["artifact"] is None else _artifact(note["artifact"], folder)
+        return Entry(**note | {"artifact": artifact, "said": tuple(note["said"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _artifact(note: dict[str, Any], folder: Path) -> Artifact:
+    return Artifact(**note | {"path": folder / note["path"], "notes": tuple(note["notes"])})
+
+
+def _sum(folder: Path, files: Iterable[str]) -> str:
+    return sha256(*(folder / name for name in files))
+
+
+def _seal(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

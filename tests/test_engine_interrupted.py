@@ -1,0 +1,105 @@
+"""A run that is stopped, in whatever way, loses nothing that it knew, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Call
+from tests.running import Running, alive, await_, differences, report_in
+
+WAITING = """
+harness: 1
+factory: hostile:Wait
+cases:
+  - {name: waiting, inputs: {x: {values: [1.0, -2.0]}}}
+"""
+GOOD = """
+harness: 1
+layer: LeakyReLU
+cases:
+  - {name: good, matrix: {args.negative_slope: [0.1, 0.2, 0.3, 0.4, 0.5]}, inputs: {x: {shape: [2, 3]}}}
+  - {name: refused, args: {negative_slope: 1}, inputs: {x: {values: [1.0, -2.0]}}}
+"""
+ON = ("--allow-import", "--no-latency", "--targets", "script/torch-cpu,onnx-torchscript@17/ort-cpu", "-j", "2")
+OTHERS = 12
+
+
+@pytest.fixture
+def specs(here: Path, spec: Callable[[str, str], Path]) -> Path:
+    """One case that waits to be let go, and others."""
+    shutil.copy(Path(__file__).parent / "hostile.py", here / "hostile.py")
+    spec("a-waiting.yaml", WAITING)
+    spec("good.yaml", GOOD)
+    return here
+
+
+def test_ctrl_c_writes_what_is_known(specs: Path) -> None:
+    run = Running(specs, "run", "specs", *ON)
+    run.until(lambda: (specs / "reached").exists() and len(run.journal()) == OTHERS)
+    run.interrupt()
+    code, out, err = run.end()
+    assert (code, err) == (130, "")
+    report = report_in(specs / "reports/latest")
+    assert report["run"]["interrupted"] is True
+    assert len(report["results"]) == report["summary"]["checks"] == OTHERS
+    assert "interrupted" in out
+    assert run.journal(), "there is nothing to go on with"
+
+
+def test_ctrl_c_while_the_libraries_load_is_no_traceback(specs: Path) -> None:
+    run = Running(specs, "run", "specs", *ON)
+    run.until((specs / "reports/latest/journal.jsonl").exists)
+    run.interrupt()
+    code, _, err = run.end()
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_kill_9_loses_only_what_was_in_flight(specs: Path, harness: Call) -> None:
+    run = Running(specs, "run", "specs", *ON)
+    run.until(lambda: (specs / "reached").exists() and len(run.journal()) == OTHERS)
+    left = run.kill()
+    assert len(left) > 2
+    await_(lambda: not alive(left))
+
+    done = len(run.journal())
+    journal = specs / "reports/latest/journal.jsonl"
+    torn = journal.read_bytes()[:-20]  # as if the machine had gone down in the middle of a line
+    journal.write_bytes(torn)
+    (specs / "go").touch()
+    resumed = harness("run", "specs", *ON, "--resume")
+    assert done == OTHERS
+    assert len(resumed.report["results"]) == OTHERS + 2
+    assert sum(resumed.report["run"]["exports"].values()) == 3, "what was known is not run again"
+    assert not journal.exists()
+
+    whole = harness("run", "specs", *ON, "--report-dir", "whole", "--no-cache")
+    assert (resumed.code, resumed.report["summary"]) == (whole.code, report_in(specs / "whole")["summary"])
+    assert differences(resumed.report, report_in(specs / "whole")) == []
+
+
+def test_what_was_asked_otherwise_is_run_again(specs: Path, harness: Call) -> None:
+    (specs / "go").touch()
+    run = Running(specs, "run", "specs", *ON)
+    run.until(lambda: len(run.journal()) >= 4)
+    run.kill()
+    kept = [json.loads(line)["of"] for line in run.journal()]
+    resumed = harness("run", "specs", *ON, "--resume", "--strict-ulp", "0")
+    assert len(resumed.report["results"]) == OTHERS + 2
+    assert sum(resumed.report["run"]["exports"].values()) == OTHERS + 2
+    assert len(set(kept)) == len(kept)
+
+
+def test_two_runs_do_not_write_into_one_folder(specs: Path, harness: Call) -> None:
+    run = Running(specs, "run", "specs", *ON)
+    run.until((specs / "reached").exists)
+    second = harness("run", "specs", *ON)
+    assert second.code == 2
+    assert "another run is at work there" in second.err
+    (specs / "go").touch()
+    assert run.end()[0] == 1
