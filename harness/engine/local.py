@@ -29,7 +29,7 @@ class LocalEngine:
 
     def __init__(self, workers: int, journal: Path, scratch: Path) -> None:
         self._workers, self._scratch = workers, scratch
-        self._journal, self._writer = JournalReader(journal), JournalWriter(journal)
+        self._writer, self._journal = JournalWriter(journal), JournalReader(journal)
         self._waiting: deque[Job] = deque()
         self._done: dict[str, set[str]] = {}
         self._tries: Counter[str] = Counter()

@@ -24,4 +24,4 @@ def carried_out(case: Case, targets: Sequence[Target], timeout: float) -> dict[s
         scratch = Path(folder)
         journal = scratch / "journal.jsonl"
         job = Job(case, tuple(targets), settings, journal, scratch, Path.cwd())
-        return {result.target: result for result in LocalEngine(1, journal, scratch).run([job])}
+        return {entry.result.target: entry.result for entry in LocalEngine(1, journal, scratch).run([job])}
