@@ -12,6 +12,7 @@ from torch import nn
 from torch.export import decomp_utils, exported_program
 from torch.onnx._internal.exporter import _decomp, _registration
 
+from harness.exporters import _dynamo_sharing as sharing
 from harness.exporters import _dynamo_speed as speed
 from harness.fixes import translation_table
 from tests.exporting import answers, subject
@@ -53,6 +54,7 @@ def test_every_lever_holds_for_the_releases_it_was_written_for() -> None:
             f"the levers were written for torch 2.13; this is {torch.__version__}, and they hold {speed.levers()}"
         )
     assert all(speed.levers().values())
+    assert all(sharing.levers().values())
 
 
 @pytest.mark.parametrize(("module", "shape"), MODELS)

@@ -5,19 +5,20 @@ model: the registry of ONNX functions, the composite operators, the decompositio
 kernels that are swapped for its sake. :func:`quick` keeps each of them while it is open, and
 :func:`prepare` fills them once, before workers are forked.
 
-This is the one file of the exporters that touches private names of torch. A name that a release
-of torch does not have switches its lever off, never the export: see :func:`levers`. What a lever
+The names are private to torch; :func:`levers` tells which of them this release has. What a lever
 hands out is a copy, so a translation table given to one export cannot reach the next; what it
-keeps is thrown away as soon as the tables that it was made from have changed.
+keeps is thrown away as soon as the tables that it was made from have changed. What the exports of
+one model share is kept by :mod:`harness.exporters._dynamo_sharing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
+
+from harness.exporters._levers import Lever, present, pulled
 
 Table = dict[Any, Any]
 
@@ -44,16 +45,6 @@ class _Override:
     rules_before: Table
     during: Table
     rules_during: Table
-
-
-class _Lever(NamedTuple):
-    """One private name, and the function that wraps what it holds."""
-
-    name: str
-    module: str
-    path: str
-    wrap: Callable[[Any], Any]
-    needs: str | None = None  # another lever, whose name this one reads
 
 
 _KEPT = _Kept()
@@ -179,66 +170,33 @@ def _install(kernels: Table) -> None:
 
 _EXPORTER = "torch.onnx._internal.exporter"
 _PROGRAM = "torch.export.exported_program"
-_LEVERS: tuple[_Lever, ...] = (
-    _Lever("registry", f"{_EXPORTER}._registration", "ONNXRegistry.from_torchlib", _kept_registry),
-    _Lever("torchlib", f"{_EXPORTER}._registration", "onnxscript_apis.get_torchlib_ops", _kept_torchlib),
-    _Lever("composites", _PROGRAM, "_collect_all_valid_cia_ops", _kept_composites),
-    _Lever("composites by default", "torch.export.decomp_utils", "_collect_all_valid_cia_ops", _kept_composites),
-    _Lever(
+_LEVERS: tuple[Lever, ...] = (
+    Lever("registry", f"{_EXPORTER}._registration", "ONNXRegistry.from_torchlib", _kept_registry),
+    Lever("torchlib", f"{_EXPORTER}._registration", "onnxscript_apis.get_torchlib_ops", _kept_torchlib),
+    Lever("composites", _PROGRAM, "_collect_all_valid_cia_ops", _kept_composites),
+    Lever("composites by default", "torch.export.decomp_utils", "_collect_all_valid_cia_ops", _kept_composites),
+    Lever(
         "decompositions",
         f"{_EXPORTER}._decomp",
         "create_onnx_friendly_decomposition_table",
         _kept_decompositions,
         needs="composites",
     ),
-    _Lever("split", _PROGRAM, "_split_decomp_table_to_cia_and_python_decomp", _kept_split, needs="composites"),
-    _Lever("override", _PROGRAM, "_override_composite_implicit_decomp", _kept_override),
+    Lever("split", _PROGRAM, "_split_decomp_table_to_cia_and_python_decomp", _kept_split, needs="composites"),
+    Lever("override", _PROGRAM, "_override_composite_implicit_decomp", _kept_override),
 )
-
-
-def _owner(lever: _Lever) -> tuple[Any, str] | None:
-    """The object that holds the lever's name, and the name; None where this release of torch has no such thing."""
-    try:
-        owner = import_module(lever.module)
-        *parents, name = lever.path.split(".")
-        for parent in parents:
-            owner = getattr(owner, parent)
-        getattr(owner, name)
-    except (ImportError, AttributeError):
-        return None
-    return owner, name
 
 
 def levers() -> dict[str, bool]:
     """Which of the levers the installed torch has a place for."""
-    there = {lever.name: _owner(lever) is not None for lever in _LEVERS}
-    return {lever.name: there[lever.name] and there.get(lever.needs or lever.name, False) for lever in _LEVERS}
+    return present(_LEVERS)
 
 
 @contextmanager
 def quick() -> Iterator[None]:
     """While open, exports of this process share their tables; on leaving, torch is as it was."""
-    holding = levers()
-    with ExitStack() as stack:
-        for lever in _LEVERS:
-            place = _owner(lever) if holding[lever.name] else None
-            if place is not None:
-                stack.enter_context(_replaced(*place, lever.wrap))
+    with pulled(_LEVERS):
         yield
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
-    own = name in vars(owner)
-    original = vars(owner)[name] if own else getattr(owner, name)
-    setattr(owner, name, wrap(original))
-    try:
-        yield
-    finally:
-        if own:
-            setattr(owner, name, original)
-        else:
-            delattr(owner, name)
 
 
 def prepare(opsets: Iterable[int] = (18, 23)) -> None:

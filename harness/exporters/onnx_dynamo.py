@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.exporters import Artifact, Format
+from harness.exporters._dynamo_sharing import sharing
 from harness.exporters._dynamo_speed import quick
 from harness.exporters._onnx_file import written
 from harness.exporters._opsets import dynamo_opsets
@@ -41,7 +42,7 @@ class OnnxDynamo:
         module, inputs = subject.fresh()
 
         def write(draft: Path) -> None:
-            with refusals_named(), quick():
+            with refusals_named(), quick(), sharing(subject):
                 torch.onnx.export(
                     module,
                     inputs,

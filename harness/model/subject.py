@@ -12,13 +12,13 @@ from torch import nn
 from harness.spec.case import Mode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A module in its asked mode, with example inputs by label.
 
     ``module.forward`` takes the inputs by order and returns a tensor or a tuple of tensors,
     which are called ``output_0``, ``output_1``, ... in every artifact. ``dynamic`` maps a
-    label to its open axes and their names.
+    label to its open axes and their names. Two subjects are equal only where they are the same one.
     """
 
     module: nn.Module
