@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -15,6 +16,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xmlschema import XMLSchema
 
 from harness.errors import SpecError
 from harness.report.csv_report import CsvReport
@@ -277,30 +279,22 @@ def test_junit_groups_by_spec_file_and_carries_reason_numbers_and_environment() 
     }.items()
 
 
-ATTRIBUTES = {
-    "testsuites": {"name", "time", "tests", "failures", "errors"},
-    "testsuite": {"name", "tests", "failures", "errors", "skipped", "time"},
-    "properties": set[str](),
-    "property": {"name", "value"},
-    "testcase": {"name", "classname", "time"},
-    "failure": {"type", "message"},
-    "error": {"type", "message"},
-    "skipped": {"type", "message"},
-    "system-out": set[str](),
-    "system-err": set[str](),
-}
-CHILDREN = {
-    "testsuites": {"testsuite"},
-    "testsuite": {"properties", "testcase"},
-    "properties": {"property"},
-    "testcase": {"skipped", "error", "failure", "system-out", "system-err"},
-}
+JUNIT = XMLSchema(Path(__file__).with_name("junit.xsd"))
 
 
-def test_junit_has_no_element_or_attribute_that_the_schema_lacks() -> None:
-    for element in suites(*ALL, *every_way_to_end_badly()).iter():
-        assert set(element.keys()) <= ATTRIBUTES[element.tag]
-        assert {child.tag for child in element} <= CHILDREN.get(element.tag, set())
+@pytest.mark.parametrize("made", [(), ALL, every_way_to_end_badly(), (replace(PASSED, seconds={"run": 2e-6}),)])
+def test_junit_is_valid_to_a_reader_that_validates(made: Sequence[Result]) -> None:
+    JUNIT.validate(JUnitReport().render(report(*made)))
+
+
+@pytest.mark.parametrize(
+    ("written", "broken"),
+    [(' tests="1"', ""), ("<testcase ", '<testcase file="a" '), ("</testcase>", "<properties/></testcase>")],
+)
+def test_a_reader_that_validates_refuses_what_it_does_not_know(written: str, broken: str) -> None:
+    text = JUnitReport().render(report(PASSED))
+    assert written in text
+    assert not JUNIT.is_valid(text.replace(written, broken))
 
 
 def test_junit_holds_text_that_xml_has_no_characters_for() -> None:

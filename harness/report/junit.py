@@ -72,7 +72,8 @@ def _totals(summary: Mapping[str, int]) -> dict[str, int]:
 
 def _test_case(spec: str, result: Result) -> TestCase:
     name = _xml(f"{result.case} on {result.target}")
-    case = TestCase(name, classname=spec, time=round(sum(result.seconds.values()), 6))
+    # To a tenth of a millisecond: a smaller number would be written with an exponent, which is no decimal to XML.
+    case = TestCase(name, classname=spec, time=round(sum(result.seconds.values()), 4))
     if outcome := _outcome(result):
         case.result = [outcome]
     case.system_out = _xml("\n".join(_figures(result)))
