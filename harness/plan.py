@@ -52,14 +52,27 @@ def plan(cases: Sequence[Case], targets: Sequence[Target], keywords: Sequence[st
     """
     if not targets:
         raise UsageError("no target is named; name one with --targets, or a set in targets.yaml")
-    asked = [case for case in cases if _named(case.id, keywords)]
-    if not asked:
-        raise UsageError(f"-k {' '.join(keywords)}: names none of {len(cases)} cases; harness list shows them")
+    asked = named(cases, keywords)
     if shard is not None:
         asked = _share(asked, shard)
         if not asked:
             raise UsageError(f"--shard {shard.index}/{shard.count}: holds no case; use fewer shards")
     return Plan(tuple((case, _fitting(case, targets)) for case in asked))
+
+
+def named(cases: Sequence[Case], keywords: Sequence[str]) -> list[Case]:
+    """The cases whose id holds a keyword, or is matched whole by it as a glob; ``[`` and ``]`` stand for themselves.
+
+    All of them where there is no keyword. Raises :class:`UsageError` where none is left.
+    """
+    found = [case for case in cases if not keywords or any(_names(keyword, case.id) for keyword in keywords)]
+    if not found:
+        raise UsageError(f"-k {' '.join(keywords)}: names none of {len(cases)} cases; harness list shows them")
+    return found
+
+
+def _names(keyword: str, case_id: str) -> bool:
+    return keyword in case_id or matches(keyword, case_id)
 
 
 def _fitting(case: Case, targets: Sequence[Target]) -> tuple[Target, ...]:
@@ -99,8 +112,3 @@ def _layers(model: Model) -> int:
             return len(nodes)
         case _:
             return 1
-
-
-def _named(case_id: str, keywords: Sequence[str]) -> bool:
-    """True where a keyword is part of the id, or a glob over all of it; ``[`` and ``]`` stand for themselves."""
-    return not keywords or any(keyword in case_id or matches(keyword, case_id) for keyword in keywords)

@@ -45,6 +45,17 @@ def averages(kernel: Size, plane: Size) -> bool:
     return len(plane) < 3 or all(k <= n for k, n in zip(kernel, plane, strict=True))
 
 
+def over_the_same_windows(layer: str, geometry: Geometry, *, why_equal: str | None) -> Twin:
+    """Another pool with the windows of this one: another summary of each."""
+    args = {
+        "kernel_size": geometry.kernel,
+        "stride": geometry.stride,
+        "padding": geometry.padding,
+        "ceil_mode": geometry.ceil_mode,
+    }
+    return Twin(name=f"{layer} over the same windows", layer=layer, args=args, why_equal=why_equal)
+
+
 def each_its_own(windows: Windows) -> str | None:
     """Why a pool that keeps its plane's size does nothing: window n sees element n and no other."""
     alone = windows.inside.sum(axis=-1) == 1

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.layers import Answer, Array, Call, Layer, Twin
-from harness.layers._pooling import argument_twins, averages, each_its_own
+from harness.layers._pooling import argument_twins, averages, each_its_own, over_the_same_windows
 from harness.layers._precision import is_floating, sum_error
-from harness.layers._twins import another, identity, nothing_to_see, with_argument
+from harness.layers._twins import identity, nothing_to_see, with_argument
 from harness.layers._windows import Geometry, Windows, per_axis
 from harness.spec.tolerance import Exact, Scaled, Tolerance
 
@@ -87,14 +87,8 @@ class AvgPool:
             own = each_its_own(windows) if undivided else None
             yield identity(why_equal=nothing_to_see(call) or own)
         alone = undivided and bool((windows.inside.sum(axis=-1) == 1).all())
-        yield another(
-            self.name.replace("Avg", "Max"),
-            kernel_size=geometry.kernel,
-            stride=geometry.stride,
-            padding=geometry.padding,
-            ceil_mode=geometry.ceil_mode,
-            why_equal=nothing_to_see(call) or ("every window is one element, divided by 1" if alone else None),
-        )
+        why = nothing_to_see(call) or ("every window is one element, divided by 1" if alone else None)
+        yield over_the_same_windows(self.name.replace("Avg", "Max"), geometry, why_equal=why)
 
 
 def _divisor(args: Mapping[str, Any], windows: Windows) -> NDArray[np.int64]:

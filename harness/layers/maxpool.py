@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.layers import Answer, Array, Call, Layer, Twin
-from harness.layers._pooling import argument_twins, averages, each_its_own
-from harness.layers._twins import another, identity, is_real, nothing_to_see, with_argument, with_output
+from harness.layers._pooling import argument_twins, averages, each_its_own, over_the_same_windows
+from harness.layers._twins import identity, is_real, nothing_to_see, with_argument, with_output
 from harness.layers._windows import Geometry, Size
 from harness.spec.tolerance import Exact, Tolerance
 
@@ -63,11 +63,10 @@ class MaxPool:
         plane = x.shape[-self.dims :]
         if geometry.output_size(plane) == plane:
             yield identity(why_equal=nothing_to_see(call) or each_its_own(geometry.windows(plane)))
-        average = {"kernel_size": geometry.kernel, "stride": geometry.stride, "padding": geometry.padding}
         if set(geometry.dilation) == {1} and is_real(x) and averages(geometry.kernel, plane):
             alone = "every window is one element" if prod(geometry.kernel) == 1 else None
-            name = self.name.replace("Max", "Avg")
-            yield another(name, **average, ceil_mode=geometry.ceil_mode, why_equal=nothing_to_see(call) or alone)
+            why = nothing_to_see(call) or alone
+            yield over_the_same_windows(self.name.replace("Max", "Avg"), geometry, why_equal=why)
 
 
 def _winner(seen: Array, inside: NDArray[np.bool_]) -> NDArray[np.int64]:

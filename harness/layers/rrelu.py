@@ -34,8 +34,12 @@ class RReLU:
         if not self._always(call, 0):
             yield another("ReLU", why_equal=empty)
         yield identity(why_equal=empty or self._always(call, 1))
-        for slope in sorted({*_bounds(call.args), _mean(call.args)} if call.mode == "train" else {*_bounds(call.args)}):
-            yield another("LeakyReLU", negative_slope=slope, why_equal=empty or self._always(call, slope))
+        lower, upper = _bounds(call.args)
+        fixed = {"lower bound": lower, "upper bound": upper}
+        for which, slope in (fixed | {"mean": _mean(call.args)} if call.mode == "train" else fixed).items():
+            why = empty or self._always(call, slope)
+            args = {"negative_slope": slope}
+            yield Twin(f"LeakyReLU with the {which} as its slope", layer="LeakyReLU", args=args, why_equal=why)
 
     def _other_bounds(self, call: Call) -> Iterator[Twin]:
         lower, upper = _bounds(call.args)
