@@ -66,6 +66,27 @@ def test_a_failure_is_explained_and_the_script_that_is_handed_over_shows_it(
     assert ran.stdout.splitlines()[-1].startswith("the fault is there: output 0:")
 
 
+OWN_CODE = """
+harness: 1
+factory: own_code:net
+cases:
+  - {name: own, args: {divisor: 3}, inputs: {x: {shape: [1, 1, 2, 2]}}}
+"""
+NET = "from torch import nn\n\ndef net(divisor):\n    return nn.AvgPool2d(2, divisor_override=divisor)\n"
+
+
+def test_a_model_of_ones_own_is_named_in_its_smallest_case(
+    harness: Call, spec: Callable[[str, str], Path], here: Path
+) -> None:
+    (here / "own_code.py").write_text(NET, encoding="utf-8")
+    spec("mine.yaml", OWN_CODE)
+    told = harness("explain", "own", "--target", TARGET, "--allow-import", "--budget", "2")
+    assert told.code == 1, told.err
+    assert "  model = own_code:net(divisor=3)\n" in told.out
+    assert "it belongs to torch's AvgPool2d" in told.out
+    assert "none: the model is made by own_code:net, which is not public" in told.out
+
+
 def test_a_check_that_passes_has_nothing_to_explain(harness: Call, specs: Path, here: Path) -> None:
     told = harness("explain", "pool/fine", "specs/pool.yaml", "--target", "trace/torch-cpu")
     assert told.code == 0

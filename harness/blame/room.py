@@ -29,7 +29,7 @@ def distance(values: Array, truth: Array) -> float:
     same = (wide == exact) | (np.isnan(wide) & np.isnan(exact))
     with np.errstate(invalid="ignore"):
         apart = np.where(same, 0.0, np.abs(wide - exact))
-    return float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0))
+    return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 def _with_room(rule: Rule) -> Rule:

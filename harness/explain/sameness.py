@@ -7,7 +7,7 @@ import re
 from harness.result import Result
 
 NUMBERS = re.compile(r"[(\[]?[-+]?\d[\d., )\]e+-]*")
-SIGNS = ("NaN", "infinit", "outside", "dtype", "shape", "output")
+SIGNS = ("NaN", "inf", "outside", "dtype", "shape", "output")
 """Words in the sentences about a disagreement that tell one kind from another."""
 
 

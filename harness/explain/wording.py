@@ -7,10 +7,11 @@ from pathlib import Path
 
 from harness.explain.explanation import Explanation, Script
 from harness.explain.shrink import Shrunk
+from harness.reproduction.literals import keywords
 from harness.reproduction.models import module
 from harness.reproduction.tensors import tensor
 from harness.result import OutputComparison, Result
-from harness.spec.case import Case
+from harness.spec.case import Case, FactoryModel
 from harness.walk.found import Divergence, Walk
 
 PRINTED = 40
@@ -129,9 +130,13 @@ def _shrunk(shrunk: Shrunk) -> Iterator[str]:
 
 def described(case: Case) -> Iterator[str]:
     """The model and its inputs as a user would write them."""
-    model = module(case.model.model, [spec.label for spec in case.inputs])
-    yield from (line for line in model.definition.splitlines() if line)
-    yield f"model = {model.call}"
+    match case.model.model:
+        case FactoryModel(factory, args):
+            yield f"model = {factory}({keywords(args)})"
+        case made_of_layers:
+            model = module(made_of_layers, [spec.label for spec in case.inputs])
+            yield from (line for line in model.definition.splitlines() if line)
+            yield f"model = {model.call}"
     yield from (f"{spec.label} = {tensor(spec)}" for spec in case.inputs)
     yield from (f"{name} = {tensor(spec)}" for name, spec in case.model.weights.items())
     odd = [f"mode {case.mode}"] if case.mode != "eval" else []

@@ -8,7 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from harness.blame.attribute import Scene, attribute, first_wrong
+from harness.blame.attribute import attribute, first_wrong
+from harness.blame.scene import Scene
 from harness.compare.distance import distances
 from harness.compare.verdict import Comparison, compare
 from harness.exporters import Artifact

@@ -1,0 +1,262 @@
+"""One fault planted in one hop at a time: that hop is blamed, also where a simpler rule would have named another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from harness.blame import file_says
+from harness.blame.attribute import attribute
+from harness.blame.scene import Scene
+from harness.exporters import Artifact
+from harness.model.reference import Reference
+from harness.registry import plugins
+from harness.result import Blame, Result
+from harness.runtimes import Session
+from harness.spec.discover import load
+from harness.spec.targets import parse_target
+from harness.spec.tolerance import Close, Exact, Rule, Tolerance, Ulp
+from harness.verify.artifacts import Artifacts
+from harness.verify.check import check
+from harness.verify.settings import Settings
+from harness.verify.stages import Clock
+from harness.verify.trial import Trial
+
+Array = NDArray[Any]
+Answer = Mapping[str, Array]
+Spoil = Callable[[Answer, bool], Answer]
+
+pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg")
+TARGET = parse_target("onnx-torchscript@17/ort-cpu")
+WIDE = torch.linspace(-3, 3, 600).reshape(2, 300)
+LINEAR, CLOSE = nn.Linear(300, 4), Close(1e-4, 1e-5)
+
+
+def as_it_is(answer: Answer, _optimized: bool) -> Answer:
+    return answer
+
+
+def off_by(share: float) -> Spoil:
+    return lambda answer, _optimized: {name: values * np.float32(1 + share) for name, values in answer.items()}
+
+
+def off_when_optimized(answer: Answer, optimized: bool) -> Answer:
+    return off_by(0.01)(answer, optimized) if optimized else answer
+
+
+class Spoiled:
+    """ONNX Runtime, whose answers are changed on the way out."""
+
+    def __init__(self, spoil: Spoil) -> None:
+        self._honest, self._spoil = plugins("runtimes")["ort-cpu"], spoil
+        self.options, self.availability = self._honest.options, self._honest.availability
+
+    def load(self, artifact: Artifact, options: Mapping[str, str]) -> Any:
+        session, optimized = self._honest.load(artifact, options), options.get("optimization") != "disabled"
+        return _Session(session, lambda answer: self._spoil(answer, optimized))
+
+
+class _Session:
+    def __init__(self, session: Session, spoil: Callable[[Answer], Answer]) -> None:
+        self._session, self._spoil, self.close = session, spoil, session.close
+
+    def run(self, inputs: Answer) -> Answer:
+        return self._spoil(self._session.run(inputs))
+
+
+@pytest.fixture
+def blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Blame | None, str]]:
+    """``blamed(module, x, rule, tamper, spoil)``: the hop, and the evidence in one text."""
+
+    def plant(
+        module: nn.Module,
+        x: torch.Tensor,
+        rule: Rule,
+        tamper: Callable[[Any], None] = lambda _model: None,
+        spoil: Spoil = as_it_is,
+    ) -> tuple[Blame | None, str]:
+        path = tmp_path / "model.onnx"
+        torch.onnx.export(module, (x,), path, dynamo=False, opset_version=17, input_names=["x"])
+        model = onnx.load(path)
+        model.graph.output[0].name, name = "y", model.graph.output[0].name
+        for node in model.graph.node:
+            node.output[:] = ["y" if out == name else out for out in node.output]
+        tamper(model)
+        onnx.save(model, path)
+        artifact, inputs = Artifact("onnx", path, "", 17), {"x": x.numpy()}
+        with torch.no_grad():
+            eager, truth = module(x).numpy(), module.double()(x.double()).numpy()
+        module.float()
+        reference = Reference(inputs, {"y": eager}, {"y": truth}, (), (), stochastic=False)
+        runtime = Spoiled(spoil)
+        monkeypatch.setitem(plugins("runtimes"), "ort-cpu", runtime)
+        session = runtime.load(artifact, {})
+        blame, evidence = attribute(Scene(TARGET, artifact, reference, session.run(inputs), Tolerance(rule)))
+        session.close()
+        return blame, "\n".join(evidence)
+
+    return plant
+
+
+def another_weight(model: Any) -> None:
+    weight = model.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+
+
+def through_float16(model: Any) -> None:
+    last = model.graph.node[-1]
+    last.output[0] = "wide"
+    model.graph.node.append(helper.make_node("Cast", ["wide"], ["narrow"], name="lossy", to=TensorProto.FLOAT16))
+    model.graph.node.append(helper.make_node("Cast", ["narrow"], ["y"], name="back", to=TensorProto.FLOAT))
+
+
+def unknown_to_the_evaluator(model: Any) -> None:
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    del model.graph.node[1:]
+    model.graph.node[0].CopyFrom(helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft"))
+
+
+def test_the_exporter_for_a_file_that_is_wrong(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+    blame, evidence = blamed(LINEAR, WIDE, CLOSE, another_weight)
+    assert blame == "exporter"
+    assert "evaluated in float64, the exported file itself is wrong" in evidence
+
+
+def test_the_exporter_for_rounding_that_the_file_asks_for(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+    """float64 does not see it, so that a rule of float64 alone would blame a kernel that does as it is told."""
+    blame, evidence = blamed(LINEAR, WIDE, CLOSE, through_float16)
+    assert blame == "exporter"
+    assert "evaluated in float64, the exported file itself gives the right answer" in evidence
+    assert "it rounds on its way, at Cast 'lossy' to float16" in evidence
+
+
+def test_the_optimizer_where_the_answer_is_right_without_it(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+    blame, evidence = blamed(LINEAR, WIDE, CLOSE, spoil=off_when_optimized)
+    assert blame == "optimizer"
+    assert "with graph optimization off the same file gives the right answer" in evidence
+
+
+def test_rounding_where_the_optimizer_only_sums_in_another_order(
+    blamed: Callable[..., tuple[Blame | None, str]],
+) -> None:
+    """Without it the answer is right, so that a rule of that alone would blame the optimizer for the last bit."""
+    with torch.no_grad():
+        exact = LINEAR.double()(WIDE.double()).numpy().astype(np.float32)
+        eager = LINEAR.float()(WIDE).numpy()
+
+    def reordered(answer: Answer, optimized: bool) -> Answer:
+        return {"y": 2 * exact - eager if optimized else exact}
+
+    blame, evidence = blamed(LINEAR, WIDE, Ulp(0), spoil=reordered)
+    assert "with graph optimization off the same file gives the right answer" in evidence
+    assert blame == "rounding"
+
+
+def test_rounding_however_many_ulp_where_terms_cancel(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+    layer = nn.Linear(3, 1, bias=False)
+    with torch.no_grad():
+        layer.weight[:] = torch.tensor([1e8, 1.0, -1e8])
+
+    def in_another_order(answer: Answer, _optimized: bool) -> Answer:
+        return {"y": np.full_like(answer["y"], 2.0)}
+
+    blame, evidence = blamed(layer, torch.tensor([[1.0, 1.0, 1.0]]), Ulp(4), spoil=in_another_order)
+    assert blame == "rounding", evidence
+
+
+@pytest.mark.parametrize("share", [0.01, 3e-5])
+def test_a_kernel_however_little_it_is_off(blamed: Callable[..., tuple[Blame | None, str]], share: float) -> None:
+    blame, evidence = blamed(nn.Tanh(), WIDE, Ulp(8), spoil=off_by(share))
+    assert blame == "kernel"
+    assert "the exported file itself gives the right answer" in evidence
+    assert "with graph optimization off the same file gives a wrong answer" in evidence
+
+
+def test_a_kernel_where_every_exporter_is_as_wrong(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+    """ONNX Runtime's own fault. ``onnx.reference`` loses NaN as well, so that its word would blame the exporter."""
+    blame, _ = blamed(nn.MaxPool2d((1, 2)), torch.tensor([[[[float("nan"), 1.0, 1.0, 2.0]]]]), Exact())
+    assert blame == "kernel"
+
+
+def opinion(monkeypatch: pytest.MonkeyPatch, spoil: Spoil | None) -> None:
+    monkeypatch.setattr(file_says, "SECOND_OPINIONS", ("other",) if spoil else ())
+    if spoil:
+        monkeypatch.setitem(plugins("runtimes"), "other", Spoiled(spoil))
+
+
+def gelu_wrong(answer: Answer, _optimized: bool) -> Answer:
+    return off_by(0.01)(answer, False)
+
+
+@pytest.mark.parametrize(
+    ("other", "expected", "said"),
+    [
+        (as_it_is, "kernel", "other gets the right answer from the same file"),
+        (gelu_wrong, "exporter", "other, of other make, gets the target's wrong answer from the same file"),
+        (off_by(0.5), None, "other gets a third answer from the same file"),
+        (None, None, "the file could not be evaluated in float64"),
+    ],
+)
+def test_what_cannot_be_evaluated_here_is_asked_of_another_runtime(
+    blamed: Callable[..., tuple[Blame | None, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    other: Spoil | None,
+    expected: Blame | None,
+    said: str,
+) -> None:
+    """Without one the exporter and a kernel cannot be told apart; naming either would be a guess."""
+    opinion(monkeypatch, other)
+    blame, evidence = blamed(nn.GELU(), WIDE, CLOSE, unknown_to_the_evaluator, gelu_wrong)
+    assert blame == expected
+    assert said in evidence
+
+
+SPEC = """
+harness: 1
+cases:
+  - {name: relu, layer: ReLU, inputs: {x: {values: [1.0, -1.0]}}}
+  - {name: divided, layer: AvgPool2d, args: {kernel_size: 2, divisor_override: 3},
+     inputs: {x: {shape: [1, 1, 2, 2], fill: ones}}, expect: {range: [1.3, 1.4]}}
+  - {name: overcautious, layer: AvgPool2d, args: {kernel_size: 2, divisor_override: 3},
+     inputs: {x: {shape: [1, 1, 2, 2], fill: ones}}, expect: {range: [0.9, 1.1]}}
+"""
+
+
+@pytest.fixture
+def row(spec: Callable[[str, str], Path], tmp_path: Path) -> Callable[[str], Result]:
+    cases = {case.id: case for case in load([spec("a.yaml", SPEC).parent]).cases}
+
+    def checked(name: str) -> Result:
+        trial = Trial(cases[f"a/{name}"], Artifacts(None, tmp_path))
+        return check(trial, TARGET, Settings(latency=False), Clock())
+
+    return checked
+
+
+def test_torch_where_eager_itself_is_off_although_the_target_agrees_with_it(
+    row: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison with eager alone would have passed."""
+    assert row("relu").status == "passed"
+    monkeypatch.setattr(nn.ReLU, "forward", lambda _self, x: torch.relu(x) * 1.5)
+    wrong = row("relu")
+    assert wrong.outputs[0].passed, "the target agrees with eager"
+    assert (wrong.status, wrong.blame) == ("failed", "torch")
+    assert "off the layer's definition" in " ".join(wrong.evidence)
+
+
+def test_the_spec_only_where_eager_does_not_meet_it_either(row: Callable[[str], Result]) -> None:
+    """What the target alone does not meet is the target's fault; what it meets by being wrong is still the spec's."""
+    assert row("divided").blame == "exporter"
+    wrong = row("overcautious")
+    assert wrong.blame == "spec"
+    assert "does not meet the spec's expect.range" in wrong.evidence[0]
