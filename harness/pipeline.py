@@ -14,6 +14,7 @@ from typing import Protocol
 
 from harness.bench import BenchSettings, time_all, with_shapes
 from harness.blame.elsewhere import with_elsewhere
+from harness.blame.witnesses import witnesses
 from harness.engine.undertaking import Undertaking, close, undertake
 from harness.environment import describe, versions
 from harness.errors import RuntimeMissing, UsageError
@@ -128,7 +129,8 @@ def run(request: Request, watcher: Watcher) -> Outcome:
         required=request.require,
     )
     about = _about(request, specs, began, interrupted, done) | {"complaints": list(verdict.complaints)}
-    report = Report(describe(), with_elsewhere(verdict.results), about)
+    further = () if interrupted else _bear_witness(request, asked, verdict.results, watcher)
+    report = Report(describe(), with_elsewhere(verdict.results, further), about)
     changed = None if baseline is None else diff(baseline, report, min_effect=request.min_effect)
     if changed is not None:
         against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
@@ -176,6 +178,32 @@ def _carry_out(request: Request, work: Plan, watcher: Watcher) -> Undertaking:
         return undertake(work.work, request.settings, workers, request.report_dir, watcher, resume=request.resume)
     finally:
         watcher.end()
+
+
+def _bear_witness(request: Request, asked: Plan, results: Sequence[Result], watcher: Watcher) -> Sequence[Result]:
+    """What further exports, which nobody asked for, come to for the cases whose disagreement is not expected."""
+    work = Plan(witnesses(asked.work, results))
+    if not work.checks:
+        return ()
+    workers = request.workers or len(os.sched_getaffinity(0))
+    watcher.begin(work.checks, "checks for evidence")
+    try:
+        with _scratch() as folder:
+            settings = replace(request.settings, latency=False)
+            return undertake(work.work, settings, workers, folder, _Counting(watcher), resume=False).results
+    finally:
+        watcher.end()
+
+
+class _Counting:
+    """Tells a watcher how many checks there were, and not what they came to."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def advance(self, _result: Result) -> None:
+        """One more is known."""
+        self._watcher.advance()
 
 
 @contextmanager

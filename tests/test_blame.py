@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.blame.float64 import evaluate
+from harness.blame.witnesses import MOST, witnesses
+from harness.result import Result
+from harness.spec.discover import load
+from harness.spec.targets import parse_target
 from tests.conftest import Call
 
 AVERAGE = """
@@ -76,6 +81,37 @@ def test_blame_comes_with_evidence(rows: dict[tuple[str, str], Any]) -> None:
     kernel = " ".join(rows["lost-nan", "ort-cpu"]["evidence"])
     assert "the exported file itself gives the right answer" in kernel
     assert "graph optimization off" in kernel
+
+
+def test_the_other_exporter_and_another_opset_are_asked_without_being_named(
+    harness: Call, spec: Callable[[str, str], Path]
+) -> None:
+    spec("average.yaml", AVERAGE)
+    spec("wrong.yaml", WRONG)
+    ran = harness("run", "specs", "--targets", "onnx-torchscript@17/ort-cpu", "--no-latency")
+    assert len(ran.rows) == 2, "they are evidence and no rows"
+    evidence = " ".join(ran.rows["average/dropped-divisor", "onnx-torchscript@17/ort-cpu"]["evidence"])
+    assert "it fails as well on onnx-dynamo@18/ort-cpu" in evidence
+    assert "onnx-torchscript@20/ort-cpu (compare: mismatch)" in evidence
+    settled = " ".join(ran.rows["wrong/wrong-spec", "onnx-torchscript@17/ort-cpu"]["evidence"])
+    assert "onnx-dynamo" not in settled, "no other export could say more"
+
+
+def test_witnesses_are_those_that_were_not_asked_for_and_are_never_corrected() -> None:
+    case, target = load(["specs/relu.yaml"]).cases[0], parse_target("onnx-dynamo@23+fixes/ort-cpu")
+    wrong = Result(case.id, str(target), "failed", "compare", "mismatch", blame="kernel")
+
+    def asked_besides(*besides: str, row: Result = wrong) -> list[str]:
+        work = witnesses(((case, (target, *map(parse_target, besides))),), [row])
+        return [str(other) for _, targets in work for other in targets]
+
+    assert asked_besides() == ["onnx-torchscript@20/ort-cpu", "onnx-dynamo@20/ort-cpu"]
+    assert asked_besides("onnx-torchscript@17/ort-cpu") == ["onnx-dynamo@20/ort-cpu"]
+    assert asked_besides("onnx-torchscript@17/ort-cpu", "onnx-dynamo@18/ort-cpu") == []
+    assert asked_besides(row=replace(wrong, status="known")) == []
+    assert asked_besides(row=replace(wrong, blame="rounding")) == []
+    many = tuple((replace(case, id=f"a/{at}"), (target,)) for at in range(MOST + 5))
+    assert len(witnesses(many, [replace(wrong, case=other.id) for other, _ in many])) == MOST
 
 
 @settings(max_examples=25, deadline=None)

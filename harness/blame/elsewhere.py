@@ -1,4 +1,4 @@
-"""What the other targets made of the same case: free evidence, since they ran anyway."""
+"""What the other targets made of the same case, those that were asked for and the witnesses."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.result import Result
 GOOD, BAD = {"passed", "fixed"}, {"failed", "error", "known"}
 
 
-def with_elsewhere(results: Sequence[Result]) -> tuple[Result, ...]:
+def with_elsewhere(results: Sequence[Result], witnesses: Sequence[Result] = ()) -> tuple[Result, ...]:
     """``results``, where each that disagrees also says on which targets its case passes and on which it does not."""
     by_case: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
+    for result in (*results, *witnesses):
         by_case[result.case].append(result)
     return tuple(_told(result, by_case[result.case]) for result in results)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
+from harness.blame.witnesses import OPSETS
 from harness.registry import plugins
 from harness.spec.target import FILE, Target
-
-OPSETS: Mapping[str, tuple[int, ...]] = {"onnx-torchscript": (13, 17, 20), "onnx-dynamo": (18, 20, 23)}
-"""Opsets of each exporter between which operators changed in what these layers need."""
 
 
 def neighbours(target: Target) -> tuple[Target, ...]:

@@ -1,0 +1,54 @@
+"""Which further targets could tell most about a disagreement on an ONNX path: the other exporter, and another opset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from harness.result import Result
+from harness.spec.case import Case
+from harness.spec.target import Target
+
+OPSETS: Mapping[str, tuple[int, ...]] = {"onnx-torchscript": (13, 17, 20), "onnx-dynamo": (18, 20, 23)}
+"""Opsets of each exporter between which operators changed in what these layers need."""
+
+SETTLED = frozenset({"rounding", "torch", "spec"})
+"""What no other export could say more about."""
+
+MOST = 20
+"""So many cases of a run are looked into further: where more fail, one reason has many of them."""
+
+Work = tuple[tuple[Case, tuple[Target, ...]], ...]
+
+
+def witnesses(asked: Work, results: Sequence[Result]) -> Work:
+    """The checks that nobody asked for and that are evidence: of each disagreement that is not expected, its own."""
+    open_cases = dict.fromkeys(
+        result.case
+        for result in results
+        if (result.status, result.symptom) == ("failed", "mismatch") and result.blame not in SETTLED
+    )
+    failing = {(result.case, result.target) for result in results if result.status == "failed"}
+    work = []
+    for case, targets in asked:
+        if case.id in open_cases:
+            wrong = [target for target in targets if (case.id, str(target)) in failing]
+            further = {str(other): other for target in wrong for other in _further(target, targets)}
+            work.append((case, tuple(further.values())))
+    return tuple((case, targets) for case, targets in work if targets)[:MOST]
+
+
+def _further(target: Target, asked: Sequence[Target]) -> Iterator[Target]:
+    """The other exporter, and another opset of the same, where none of those that were asked for is one."""
+    if target.exporter not in OPSETS or target.opset is None:
+        return
+    stock = [other for other in asked if not other.fixes and other.exporter in OPSETS]
+    if not any(other.exporter != target.exporter for other in stock):
+        (exporter,) = OPSETS.keys() - {target.exporter}
+        yield _at(target, exporter, [opset for opset in OPSETS[exporter] if opset <= target.opset][-1:])
+    if not any(other.exporter == target.exporter and other.opset != target.opset for other in stock):
+        yield _at(target, target.exporter, [opset for opset in OPSETS[target.exporter] if opset != target.opset][-1:])
+
+
+def _at(target: Target, exporter: str, opsets: Sequence[int]) -> Target:
+    return replace(target, exporter=exporter, opset=next(iter(opsets), OPSETS[exporter][0]), fixes=False)
