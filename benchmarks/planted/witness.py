@@ -36,10 +36,14 @@ class FaultyTrial(Trial):
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
-    """The product's verdict, and the answers that it was given, in the order of the trial's references."""
+    """The product's verdict, and the answers that it was given, in the order of the trial's references.
+
+    ``opset`` is that of the file that was loaded, None for TorchScript and where none was.
+    """
 
     result: Result
     answers: tuple[Answer, ...]
+    opset: int | None = None
 
 
 def witnessed(trial: FaultyTrial, target: Target, *, file: Path | None = None, alter: Alter = honest) -> Witnessed:
@@ -54,7 +58,7 @@ def witnessed(trial: FaultyTrial, target: Target, *, file: Path | None = None, a
     runtime = _Runtime(plugins("runtimes")[target.runtime], alter)
     with patch.dict(plugins("runtimes"), {NAME: runtime}):
         result = check(trial, replace(target, runtime=NAME), Settings(latency=False), Clock())
-    return Witnessed(result, tuple(runtime.given[: len(trial.references)]))
+    return Witnessed(result, tuple(runtime.given[: len(trial.references)]), runtime.opset)
 
 
 @dataclass
@@ -65,6 +69,7 @@ class _Runtime:
     alter: Alter
     name: str = NAME
     given: list[Answer] = field(default_factory=list)
+    opset: int | None = None
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -76,6 +81,7 @@ class _Runtime:
         return available
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> _Session:
+        self.opset = artifact.opset
         session = self.real.load(artifact, options)
         kind = _DifferentiableSession if isinstance(session, Differentiable) else _Session
         return kind(session, self)

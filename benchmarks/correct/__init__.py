@@ -1,0 +1,1 @@
+"""Random configurations of the notes' layers that eager torch and a right export must agree on."""

@@ -1,0 +1,104 @@
+"""Takes random configurations to their targets, and counts what is told of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from benchmarks.correct.configurations import Configuration, configuration
+from benchmarks.correct.share import share
+from benchmarks.planted.witness import FaultyTrial, Witnessed, witnessed
+from harness.spec.case import LayerModel
+from harness.spec.target import Target
+from harness.verify.artifacts import Artifacts
+
+AGREE, OVERFLOW, UNSUPPORTED, ALARM = COUNTED = ("agree", "overflow", "not supported", "false alarm")
+OPSET = 17
+TRACED = 0.25
+"""The share of configurations that is traced as well."""
+
+
+@dataclass
+class Tally:
+    """What came of one layer on one exporter."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    elements: int = 0
+    nearest: float = 0.0
+
+    def add(self, what: str, elements: int, share: float) -> None:
+        """Count one check; ``share`` is how much of the tolerance it used up."""
+        self.counts[what] += 1
+        if what == AGREE:
+            self.elements += elements
+            self.nearest = max(self.nearest, share)
+
+
+class Bench:
+    """Takes configurations to their targets, and remembers what is told."""
+
+    def __init__(self, scratch: Path, seed: int = 0) -> None:
+        self.tallies: dict[tuple[str, str], Tally] = {}
+        self.alarms: list[str] = []
+        self._scratch = scratch
+        self._rng = np.random.default_rng(seed)
+        self._drawn = 0
+
+    def draw(self) -> Configuration:
+        """The next configuration."""
+        self._drawn += 1
+        return configuration(self._rng, self._drawn)
+
+    def check(self, drawn: Configuration) -> None:
+        """One configuration, on both targets."""
+        trial = FaultyTrial(drawn.case, Artifacts(None, self._scratch))
+        model = drawn.case.model.model
+        assert isinstance(model, LayerModel)
+        for target in targets(drawn, stock=self._rng.random() < 0.5, traced=self._rng.random() < TRACED):
+            seen = witnessed(trial, target)
+            what = verdict(seen, trial)
+            tally = self.tallies.setdefault((model.layer, target.exporter), Tally())
+            tally.add(what, sum(output.of for output in seen.result.outputs), share(seen, trial))
+            if what == ALARM:
+                self.alarms.append(f"{target} {model} {_about(drawn)}: {seen.result.message}")
+
+
+def targets(drawn: Configuration, *, stock: bool, traced: bool) -> tuple[Target, ...]:
+    """ONNX Runtime, and tracing if ``traced``; with the fixes where they are needed, and else unless ``stock``."""
+    fixes = drawn.needs_fixes or not stock
+    onnx, trace = Target("onnx-torchscript", "ort-cpu", OPSET, fixes=fixes), Target("trace", "torch-cpu", fixes=fixes)
+    return (onnx, trace) if traced else (onnx,)
+
+
+def verdict(seen: Witnessed, trial: FaultyTrial) -> str:
+    """What came of one check."""
+    result = seen.result
+    if result.status == "passed":
+        return AGREE
+    if result.symptom == "unsupported":
+        return UNSUPPORTED
+    return OVERFLOW if result.status == "failed" and _overflows(seen, trial) else ALARM
+
+
+def _overflows(seen: Witnessed, trial: FaultyTrial) -> bool:
+    """Whether every element that is wrong is a sum whose terms' magnitudes are beyond the dtype's greatest number."""
+    (answer,), (reference,) = seen.answers, trial.references
+    for (name, expected), terms in zip(reference.eager.items(), reference.magnitudes, strict=True):
+        if terms is None or answer[name].shape != expected.shape or answer[name].dtype != expected.dtype:
+            return False
+        one, other = (side.astype(np.float64) for side in (answer[name], expected))
+        unlike = np.isfinite(one) != np.isfinite(other)
+        most = float(ml_dtypes.finfo(expected.dtype).max)  # type: ignore[no-untyped-call]
+        if not unlike.any() or (terms[unlike] < most / 2).any():
+            return False
+    return True
+
+
+def _about(drawn: Configuration) -> str:
+    inputs = ", ".join(f"{spec.dtype}{list(spec.shape)} {spec.layout} {spec.fill}" for spec in drawn.case.inputs)
+    weights = ", ".join(f"{name} {spec.fill}" for name, spec in drawn.case.model.weights.items())
+    return f"{inputs}; {weights}"
