@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from harness.report.html import HtmlReport
 from harness.result import Report
@@ -58,6 +59,12 @@ def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     yield page
     context.close()
     assert not troubles, troubles
+
+
+def shows(page: Page, checks: int) -> None:
+    """The matrix says that it shows so many checks, which must be some."""
+    assert checks
+    expect(page.locator(".shown")).to_have_text(re.compile(rf": {checks:,} checks? of [\d,]+ cases?\.$"))
 
 
 def _note(troubles: list[str], asked: str, address: str) -> None:

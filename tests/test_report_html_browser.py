@@ -9,19 +9,12 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from harness.report.html import HtmlReport
-from harness.result import Report, Result
-from tests.browser import chromium, opened, written
-from tests.report_samples import FAILED, KNOWN, PASSED, SKIPPED, report
-from tests.report_synthetic import FAMILIES, TARGETS, synthetic
+from harness.result import Result
+from tests.browser import opened, shows, written
+from tests.report_samples import FAILED, report
+from tests.report_synthetic import TARGETS, synthetic
 
 MADE = synthetic(1600, wrong=0.02)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +30,6 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 def having(status: str, target: str = "") -> list[Result]:
     return [one for one in MADE.results if one.status == status and target in {"", one.target}]
-
-
-def shows(page: Page, checks: int) -> None:
-    """The matrix says that it shows so many checks, which must be some."""
-    assert checks
-    expect(page.locator(".shown")).to_have_text(re.compile(rf": {checks:,} checks? of [\d,]+ cases?\.$"))
 
 
 # --- choosing -------------------------------------------------------------------------------------------------------
@@ -95,6 +82,7 @@ def test_every_word_of_a_search_must_be_found_somewhere_in_a_check(page: Page) -
 def test_a_choice_is_kept_in_the_address_and_taken_from_it(page: Page, browser: Browser, address: str) -> None:
     page.get_by_role("button", name=re.compile("^known")).click()
     page.get_by_role("searchbox").fill("avg & pool+2d")
+    page.wait_for_url(re.compile("q=avg.*status=known"))
     with opened(browser, page.url) as again:
         expect(again.get_by_role("searchbox")).to_have_value("avg & pool+2d")
         expect(again.get_by_role("button", name=re.compile("^known"))).to_have_attribute("aria-pressed", "true")
@@ -127,6 +115,7 @@ def test_the_numbers_of_a_cell_are_one_click_away_and_back_closes_them(page: Pag
 def test_the_address_of_a_check_opens_it(browser: Browser, address: str, page: Page) -> None:
     page.locator("#wrong details a", has_text="Link to this check").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
+    page.wait_for_url(re.compile("check="))
     with opened(browser, page.url) as again:
         said = again.get_by_role("dialog").inner_text()
         wrong = next(one for one in MADE.results if one.status in {"failed", "error", "fixed"})
@@ -214,7 +203,7 @@ def test_the_cells_of_a_picture_are_read_by_arrow_keys(
     made = written(report(replace(FAILED, pictures=(picture,))), tmp_path_factory.mktemp("picture"))
     with opened(browser, made) as page:
         panes = page.locator("#wrong .panes")
-        assert panes.locator("h5").all_inner_texts() == ["expected", "actual", "error, in decades"]
+        assert panes.locator("h4").all_inner_texts() == ["expected", "actual", "error, in decades"]
         assert "2 of 4 cells differ, 1 of them where only one side" in (panes.get_attribute("aria-label") or "")
         panes.focus()
         readout = page.locator("#wrong .readout")
@@ -226,83 +215,3 @@ def test_the_cells_of_a_picture_are_read_by_arrow_keys(
         expect(readout).to_have_text("[0, 1] expected 2, got 2.5, error 0.5")
         panes.locator("svg.cells").first.hover(position={"x": 60, "y": 60})
         expect(readout).to_have_text("[1, 1] expected nan, got nan, error 0")
-
-
-# --- much, hostile, or nothing --------------------------------------------------------------------------------------
-
-
-def test_ten_thousand_checks_are_searched_with_few_of_them_in_the_page(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    made = synthetic(10_000, wrong=0.05)
-    with opened(browser, written(made, tmp_path_factory.mktemp("large"))) as page:
-        shows(page, 10_000)
-        size = "document.querySelectorAll('*').length"
-        assert page.evaluate(size) < 20_000
-        page.get_by_role("searchbox").fill("sigmoid kernel_size=20 onnx")
-        meant = [one for one in made.results if "sigmoid" in one.case and "kernel_size=20" in one.case]
-        shows(page, sum("onnx" in one.target for one in meant))
-        page.get_by_role("searchbox").fill("")
-        for head in page.locator(".matrix .group .head").all():
-            head.click()
-        assert page.locator(".matrix .family").count() == page.locator(".matrix .group").count() * (len(FAMILIES) - 1)
-        assert page.evaluate(size) < 20_000
-
-
-def test_a_family_of_many_points_is_opened_piece_by_piece(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    many = [replace(PASSED, case=f"pool/max/windows[n={number}]") for number in range(250)]
-    with opened(browser, written(report(*many), tmp_path_factory.mktemp("family"))) as page:
-        page.locator(".matrix .group .head").click()
-        page.locator(".matrix .family .head").click()
-        assert page.locator(".matrix .case.deep").count() == 200
-        page.get_by_role("button", name="Show more; 50 cases left").click()
-        assert page.locator(".matrix .case.deep").count() == 250
-
-
-HOSTILE = "</script><img src=x onerror=alert(1)><b>bold</b> ${1+1} `code`"
-
-
-def test_hostile_text_is_shown_as_it_stands(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
-    made = replace(
-        FAILED, case=f"a/{HOSTILE}", target=HOSTILE, message=HOSTILE, evidence=(HOSTILE,),
-        notes=(HOSTILE,), log=(HOSTILE,), checker=HOSTILE,
-        issue="javascript:alert(1)", reason=HOSTILE, where=HOSTILE, reproduction=HOSTILE,
-    )  # fmt: skip
-    known = replace(made, status="known", case="a/known")
-    with opened(browser, written(Report({}, (made, known), {}), tmp_path_factory.mktemp("hostile"))) as page:
-        for fold in page.locator("details").all():
-            fold.evaluate("fold => fold.open = true")
-        page.locator(".reason a").first.click()
-        expect(page.get_by_role("dialog")).to_contain_text("onerror=alert(1)")
-        assert page.locator("img, b, a[href^='javascript']").count() == 0
-        expect(page.locator("#wrong .script")).to_have_text(HOSTILE)
-
-
-@pytest.mark.parametrize("made", [(), (PASSED,), (SKIPPED,), (KNOWN,)], ids=["none", "passed", "skipped", "known"])
-def test_a_report_with_little_in_it_is_whole(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory, made: tuple[Result, ...]
-) -> None:
-    with opened(browser, written(report(*made), tmp_path_factory.mktemp("little"))) as page:
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        expect(page.locator("#wrong")).to_be_hidden()
-        assert page.locator("nav a[href='#wrong']").is_hidden()
-
-
-def test_without_scripts_the_verdict_is_there_and_says_where_the_rest_is(browser: Browser, address: str) -> None:
-    with opened(browser, address, java_script_enabled=False) as page:
-        expect(page.get_by_role("heading", level=1)).to_contain_text("Not as expected")
-        expect(page.locator("p.noscript")).to_contain_text("report.md")
-        assert page.locator(".counts tbody tr").count() == len(TARGETS)
-
-
-def test_a_script_that_gets_into_the_page_all_the_same_does_not_run(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    text = HtmlReport().render(report(FAILED))
-    broken = text.replace("<main>", "<main><script>document.title = 'taken over'</script>")
-    path = tmp_path_factory.mktemp("injected") / "report.html"
-    path.write_text(broken, "utf-8")
-    with pytest.raises(AssertionError, match="Content Security Policy"), opened(browser, path.as_uri()) as page:
-        assert "taken over" not in page.title()

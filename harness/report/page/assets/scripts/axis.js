@@ -10,17 +10,26 @@ function logAxis(values, start, end, { least = 0.35, apart = 60 } = {}) {
   return { at, start, end, ticks: ticksBetween(low, high, Math.max(2, Math.abs(end - start) / apart)) };
 }
 
-// As many round values as there is room for: of the finest steps that fit, else whole decades.
-const STEPS_OF_TEN = [[0.02, 500], [0.05, 200], [0.1, 100], [0.2, 50], [0.5, 20]].map(([step, many]) => Array.from({ length: many }, (_, at) => 1 + at * step).filter((value) => value < 10));
-const FEW_OF_TEN = [[1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]];
+// As many round values as there is room for: even steps where the axis is less than a decade, else the same of each decade.
+const STEPS_OF_TEN = [[1, 1.5, 2, 3, 5, 7], [1, 2, 5], [1, 3], [1]];
 
 function ticksBetween(low, high, room) {
-  for (const steps of [...STEPS_OF_TEN, ...FEW_OF_TEN]) {
-    const ticks = roundValues(low, high, steps);
-    if (ticks.length && farEnough(ticks, low, high, room)) return ticks;
-  }
+  const fits = (ticks) => ticks.length > 1 && farEnough(ticks, low, high, room);
+  const even = high - low < 0.8 ? evenSteps(10 ** low, 10 ** high).find(fits) : null;
+  const found = even ?? STEPS_OF_TEN.map((steps) => roundValues(low, high, steps)).find(fits);
+  if (found) return found;
   const decades = roundValues(low, high, [1]);
   return decades.filter((_, at) => at % Math.ceil(decades.length / room) === 0);
+}
+
+// Multiples of ever larger round steps.
+function evenSteps(least, most) {
+  const finest = Math.floor(Math.log10(most - least)) - 2;
+  const steps = [0, 1, 2].flatMap((more) => [1, 2, 5].map((step) => step * 10 ** (finest + more)));
+  return steps.map((step) => {
+    const first = Math.ceil(least / step);
+    return Array.from({ length: Math.floor(most / step) - first + 1 }, (_, at) => Number(((first + at) * step).toPrecision(6)));
+  });
 }
 
 // Whether no two neighbours are nearer than the room for one.

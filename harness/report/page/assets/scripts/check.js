@@ -41,6 +41,7 @@ function nextOf([text, command]) {
 function scriptOf(check) {
   const file = URL.createObjectURL(new Blob([check.script], { type: "text/x-python" }));
   return [
+    h("p", { class: "on-paper" }, "It is a page and more, and no use on paper: report.html and report.json hold it."),
     h("pre", { class: "script", tabindex: "0" }, check.script),
     h("div", { class: "tools" }, copyButton(check.script), h("a", { class: "button", href: file, download: "reproduce.py" }, "Save as reproduce.py")),
   ];
@@ -50,7 +51,7 @@ function scriptOf(check) {
 function numbersOf(outputs) {
   const rows = packed.numbers.map((name, at) => [name, outputs.map((output) => output[at])]).filter(([, values]) => values.some((value) => value !== null && value !== "-"));
   const [head, ...body] = rows.map(([name, values]) => [name, values.map((value) => value ?? "-")]);
-  return [h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers by output" }, h("table", { class: "plain small" },
+  return [h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Numbers by output" }, h("table", { class: "plain small" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, head[0]), head[1].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, body.map(([name, values]) => h("tr", {}, h("th", { scope: "row" }, name), values.map((value) => h("td", {}, value))))))) ];
 }

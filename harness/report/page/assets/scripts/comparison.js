@@ -11,7 +11,7 @@ function comparison() {
     section.append(h("h3", {}, Object.keys(told.hardware ?? {}).length ? "Another machine" : "Other versions"), changeTable(["what", "before", "now"], moved.map(([what, [before, after]]) => [what, before, after])));
   }
   section.append(h("h3", {}, "Parity"), tallyLine(told.parity_counts, "No check came to anything else."));
-  if (told.parity.length) section.append(paged(told.parity, CHANGES_AT_ONCE, (page) => changeTable(["", "case", "target", "before", "now"], page.map(parityRow))));
+  if (told.parity.length) section.append(paged(told.parity, CHANGES_AT_ONCE, (page) => changeTable(["change", "case", "target", "before", "now"], page.map(parityRow))));
   section.append(h("h3", {}, "Latency"));
   if (!told.latency) {
     section.append(h("p", { class: "note" }, "Not compared: the reports come from different hardware."));
@@ -21,7 +21,7 @@ function comparison() {
   if (told.latency.length) {
     section.append(h("p", { class: "note" }, `How many times as long each call takes now, with its interval. The band is what does not count: ${figure(100 * told.min_effect)}% either way.`),
       paged(told.latency, CHANGES_AT_ONCE, (page) => h("div", {}, changeChart(page, told.min_effect), fold({ class: "fold-table" }, "As a table", () =>
-        changeTable(["", "case", "target", "at", "before", "now", "ratio", "why"], page.map(latencyRow))))));
+        changeTable(["change", "case", "target", "at", "before", "now", "ratio", "why"], page.map(latencyRow))))));
   }
 }
 
@@ -46,7 +46,7 @@ function caseLink(one) {
 }
 
 function changeTable(names, rows) {
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Changes" }, h("table", { class: "plain small" },
+  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Changes" }, h("table", { class: "plain small" },
     h("thead", {}, h("tr", {}, names.map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
 }

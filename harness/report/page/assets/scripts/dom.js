@@ -65,15 +65,15 @@ function copyButton(text) {
 // A long list piece by piece: what `drawn` makes of the first items, and a button for the next.
 function paged(items, atOnce, drawn, attributes = {}) {
   const holder = h("div", attributes);
-  const more = h("button", { class: "button", type: "button" });
+  const left = h("span");
+  const more = h("p", { class: "rest" }, left, h("button", { class: "button", type: "button", onclick: () => extend() }, "Show more"));
   let from = 0;
   const extend = () => {
     holder.append(drawn(items.slice(from, from + atOnce)));
     from += atOnce;
-    more.textContent = `Show more; ${(items.length - from).toLocaleString("en")} left`;
+    left.textContent = `And ${(items.length - from).toLocaleString("en")} more. `;
     more.hidden = from >= items.length;
   };
-  more.addEventListener("click", extend);
   extend();
   return h("div", {}, holder, more);
 }

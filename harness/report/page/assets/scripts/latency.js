@@ -21,7 +21,7 @@ function ratioTable(timed, shown) {
     const mean = Math.exp(ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / ratios.length);
     return [target, count(ratios.length, "case"), times(mean), times(ratios[0]), times(ratios[Math.floor(ratios.length / 2)]), times(ratios.at(-1))];
   });
-  return fold({ class: "fold-table" }, "As a table", () => h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Ratios to eager torch" }, h("table", { class: "plain small" },
+  return fold({ class: "fold-table" }, "As a table", () => h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Ratios to eager torch" }, h("table", { class: "plain small" },
     h("thead", {}, h("tr", {}, ["target", "timed", "geometric mean", "quickest", "median", "slowest"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, rows.map(([target, ...cells]) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, target)), cells.map((cell) => h("td", {}, cell))))))));
 }

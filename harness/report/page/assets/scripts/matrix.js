@@ -79,5 +79,5 @@ function matrix() {
 
   watching.push(draw);
   table.addEventListener("keydown", moveByArrows);
-  return [shownLine, h("div", { class: "matrix", role: "region", "aria-labelledby": "checks-title", tabindex: "-1" }, table)];
+  return [shownLine, h("div", { class: "matrix", role: "group", "aria-label": "Cases by targets", tabindex: "-1" }, table)];
 }

@@ -65,7 +65,7 @@ function pane(name, cells, scale, picture, size) {
     s("rect", { class: "edge", x: 0.5, y: 0.5, width: columns * size - 1, height: rows * size - 1 }),
     picture.worst ? [s("rect", { class: "worst-halo", ...frame }), s("rect", { class: "worst", ...frame })] : [],
     cursor);
-  return { node: h("div", { class: "pane" }, h("h5", {}, isError ? "error, in decades" : name), svg, scaleOf(scale)), cursor };
+  return { node: h("div", { class: "pane" }, h("h4", {}, isError ? "error, in decades" : name), svg, scaleOf(scale)), cursor };
 }
 
 // From the least to the largest value, as a strip of colours between two numbers.

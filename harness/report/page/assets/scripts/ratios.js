@@ -21,7 +21,7 @@ function ratioChart(timed) {
 function ratioRow(target, own, axis, top, wide) {
   const mean = Math.exp(own.reduce((sum, check) => sum + Math.log(check.latency.ratio), 0) / own.length);
   const hints = own.filter((check) => check.latency.quotable === false).length;
-  const told = `geometric mean ${times(mean)} of ${own.length.toLocaleString("en")}${hints ? `, ${hints.toLocaleString("en")} hints` : ""}`;
+  const told = `geometric mean ${times(mean)} of ${own.length.toLocaleString("en")}${hints ? `, ${count(hints, "hint")}` : ""}`;
   const middle = top + (wide ? 40 : 56);
   return [
     s("text", { class: "mono", x: 0, y: top + 14 }, target),

@@ -18,7 +18,7 @@ function spread() {
       key("exact"), " exact, ", key("within"), " within the tolerance, ", key("outside"), " not as the reference. ",
       "The number below is the largest, and leads to its check."),
     h("fieldset", { class: "measures" }, h("legend", {}, "Error"), options),
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "errors-title" }, table));
+    h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Errors by layer and target" }, table));
   draw(MEASURES[0]);
 }
 

@@ -1,37 +1,47 @@
-// What is not as expected, first and in full: a card for each check, its content made when it is opened.
-const CARDS = 30;
-const CARDS_ON_PAPER = 100;
+// What is not as expected, first and in full: a card for each check, its content made when it is opened. Checks of one
+// family that went wrong alike stand together, so that one fault in a hundred matrix points is one thing to read.
+const KINDS_AT_ONCE = 30;
+const CARDS_AT_ONCE = 20;
 
 function wrongCards() {
   const wrong = checks.filter((check) => WRONG.has(check.status));
   if (!wrong.length) return;
-  const section = reveal("wrong", wrong.length);
-  const cards = h("div");
-  const more = h("button", { class: "button", type: "button", onclick: () => add(CARDS) });
-  section.append(cards, more);
+  const kinds = [...grouped(wrong, kindOf).values()];
+  const cards = paged(kinds, KINDS_AT_ONCE, (page) => h("div", {}, page.map((alike) => (alike.length > 1 ? kindCard(alike) : card(alike[0])))));
+  reveal("wrong", wrong.length).append(cards);
+  unfoldFirst(cards.querySelector(".card"));
+  // On paper one of each kind is in full.
+  addEventListener("beforeprint", () => cards.querySelectorAll(".card:not(.card .card)").forEach(unfoldFirst));
+}
 
-  function add(many) {
-    const from = cards.childElementCount;
-    cards.append(...wrong.slice(from, from + many).map(card));
-    const left = wrong.length - cards.childElementCount;
-    more.textContent = `Show more; ${left.toLocaleString("en")} left`;
-    more.hidden = left <= 0;
-  }
+const kindOf = (check) => JSON.stringify([check.spec, check.family, check.status, check.happened, check.blame]);
 
-  add(CARDS);
-  unfold(cards.firstElementChild);
-  addEventListener("beforeprint", () => {
-    add(Math.max(0, CARDS_ON_PAPER - cards.childElementCount));
-    for (const each of cards.children) unfold(each);
-  });
+function unfoldFirst(shown) {
+  unfold(shown);
+  const within = shown.querySelector(".card");
+  if (within) unfold(within);
+}
+
+function kindCard(alike) {
+  const [one] = alike;
+  const on = [...new Set(alike.map((check) => check.target))];
+  const cases = new Set(alike.map((check) => check.case)).size;
+  const name = cases > 1 ? `${one.spec}/${one.family}[...]` : one.case;
+  return fold({ class: `card kind ${one.status}` }, cardHead(one, [
+    h("strong", {}, h("code", {}, breakable(name))), `: ${count(alike.length, "check")}${cases > 1 ? ` of ${count(cases, "case")}` : ""}`,
+  ], [one.happened ? `${one.happened}; on ` : "on ", on.map((target, at) => [at ? ", " : "", h("code", {}, breakable(target))])]),
+  () => h("div", { class: "alike" }, paged(alike, CARDS_AT_ONCE, (page) => h("div", {}, page.map(card)))));
 }
 
 function card(check) {
-  const summary = [
-    tag(check),
-    h("span", { class: "which" }, h("strong", {}, h("code", {}, breakable(check.case))), " on ", h("code", {}, breakable(check.target))),
-    check.blame ? h("span", {}, hidden("blame: "), h("span", { class: "blamed" }, check.blame)) : h("span"),
-    h("span", { class: "line" }, [check.happened, check.line].filter(Boolean).join(". ")),
-  ];
-  return fold({ class: `card ${check.status}` }, summary, () => bodyOf(check));
+  const which = [h("strong", {}, h("code", {}, breakable(check.case))), " on ", h("code", {}, breakable(check.target))];
+  const line = [check.happened, check.line].filter(Boolean).join(". ");
+  return fold({ class: `card ${check.status}` }, cardHead(check, which, line), () => bodyOf(check));
 }
+
+const cardHead = (check, which, line) => [
+  tag(check),
+  h("span", { class: "which" }, which),
+  check.blame ? h("span", {}, hidden("blame: "), h("span", { class: "blamed" }, check.blame)) : h("span"),
+  h("span", { class: "line" }, line),
+];
