@@ -33,6 +33,13 @@ def unfolded(page: Page) -> None:
     )
 
 
+def broken_rules(page: Page, within: str | None = None) -> list[str]:
+    """What axe objects to, each with the first element that is meant; it must have had enough to look at."""
+    found = Axe().run(page, context=within).response
+    assert len(found["passes"]) > 10
+    return [f"{rule['id']}: {rule['nodes'][0]['html']}" for rule in found["violations"]]
+
+
 # --- everyone -------------------------------------------------------------------------------------------------------
 
 
@@ -40,15 +47,13 @@ def unfolded(page: Page) -> None:
 def test_no_rule_of_accessibility_is_broken(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory, scheme: Literal["light", "dark"]
 ) -> None:
-    made = Report(MADE.environment, (*synthetic(24, wrong=0.3).results, *ALL), MADE.run)
+    made = Report(MADE.environment, (*synthetic(8, wrong=0.3).results, *ALL), synthetic(8).run)
     with opened(browser, written(made, tmp_path_factory.mktemp("small")), color_scheme=scheme, bypass_csp=True) as page:
         unfolded(page)
-        broken = Axe().run(page).response
-        assert len(broken["passes"]) > 20
-        assert [(rule["id"], rule["nodes"][0]["html"]) for rule in broken["violations"]] == []
+        assert broken_rules(page) == []
         page.locator(".matrix .cell").first.click()
         expect(page.get_by_role("dialog")).to_be_visible()
-        assert [(rule["id"], rule["nodes"][0]["html"]) for rule in Axe().run(page).response["violations"]] == []
+        assert broken_rules(page, "#check") == []
 
 
 def test_nothing_is_told_by_colour_alone(browser: Browser, address: str) -> None:
