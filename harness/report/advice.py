@@ -35,7 +35,8 @@ _BY_SYMPTOM: Mapping[Blame | Symptom, str] = {
     "unsupported": "Take another opset, or the exporter's `+fixes` target; "
     "where neither does it, list it in `known-failures.yaml` with a reason",
     "unavailable": "Install what the message names; `harness doctor` lists what this machine has",
-    "placement": "Nodes ran outside the asked provider: take a build or an opset whose provider has these operators",
+    "placement": "Nodes ran outside the asked provider: take a build or an opset whose provider has these operators, "
+    "or allow it in the target (`?allow=cpu`)",
 }
 
 _OF_FILES: Mapping[Blame | Symptom, str] = {

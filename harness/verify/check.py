@@ -38,30 +38,41 @@ def check(trial: Trial, target: Target, settings: Settings, clock: Clock) -> Res
         return blank
     if trial.case.expect.raises is not None:
         return with_script(check_refusal(trial, target, blank, clock), trial.case, target)
+    row = _Row(blank)
     try:
-        result = _verified(trial, target, settings, blank, clock)
+        result = _verified(trial, target, settings, row, clock)
     except StageStopped as stop:
         blame: Blame | None = "spec" if stop.stage == "build" else None
-        stopped = replace(blank, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message)
+        stopped = replace(row.known, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message)
         result = replace(stopped, blame=blame)
     return with_script(result, trial.case, target)
 
 
-def _verified(trial: Trial, target: Target, settings: Settings, blank: Result, clock: Clock) -> Result:
+@dataclass(slots=True)
+class _Row:
+    """What is known of a check so far: a stage that does not finish leaves it behind."""
+
+    known: Result
+
+
+def _verified(trial: Trial, target: Target, settings: Settings, row: _Row, clock: Clock) -> Result:
     with clock.stage("build"):
         references, about_eager = trial.references, trial.about_eager
     with clock.stage("export"):
         artifact = trial.artifact(target)
+    row.known = replace(row.known, checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
     with clock.stage("load"):
         session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
     try:
-        exported = replace(blank, checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
-        with clock.stage("run"):
-            given = [session.run(reference.inputs) for reference in references]
-            placement = session.placement()
+        try:
+            with clock.stage("run"):
+                given = [session.run(reference.inputs) for reference in references]
+        finally:
+            with clock.stage("run"):
+                row.known = placed(row.known, session.placement())
         with clock.stage("compare"):
             verdict = _judge(trial, references, given, session, artifact)
-        result = pictured(placed(_told(exported, verdict, about_eager), placement), verdict.compared)
+        result = pictured(_told(row.known, verdict, about_eager), verdict.compared)
         if result.symptom == "placement":
             return result
         if result.status == "failed" and result.blame is None:

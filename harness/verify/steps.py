@@ -39,7 +39,8 @@ def placed(result: Result, placement: Placement | None) -> Result:
     told = replace(result, placement=asdict(placement))
     if not placement.stray or result.status != "passed":
         return told
-    said = f"{len(placement.stray)} nodes ran outside {placement.asked}: {', '.join(placement.stray)}"
+    number = "1 node" if len(placement.stray) == 1 else f"{len(placement.stray)} nodes"
+    said = f"{number} ran outside {placement.asked}: {', '.join(placement.stray)}"
     return replace(told, status="failed", stage="load", symptom="placement", message=said)
 
 

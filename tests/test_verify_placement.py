@@ -1,0 +1,101 @@
+"""Where nodes ran is told of every row; a pass with nodes elsewhere than asked is none unless the target allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.gate import judge
+from harness.registry import plugins
+from harness.report.markdown import MarkdownReport
+from harness.result import Report, Result, to_json
+from harness.runtimes.onnxruntime import library
+from harness.runtimes.onnxruntime.providers import CPU, Provider
+from harness.runtimes.onnxruntime.runtime import OnnxRuntime
+from harness.runtimes.onnxruntime.session import OrtSession
+from harness.spec.discover import load
+from harness.spec.target import Target
+from harness.verify.artifacts import Artifacts
+from harness.verify.check import check
+from harness.verify.settings import Settings
+from harness.verify.stages import Clock
+from harness.verify.trial import Trial
+
+IDLE = Provider("idle", "AzureExecutionProvider", "a device")
+"""In the build for the CPU; it takes no node of any ordinary model, as a provider without these operators does."""
+
+SPEC = """
+harness: 1
+cases:
+  - {name: fine, layer: ReLU, inputs: {x: {shape: [2, 3]}}}
+  - {name: divided, layer: AvgPool2d, args: {kernel_size: 2, divisor_override: 3}, inputs: {x: {shape: [1, 1, 4, 4]}}}
+  - {name: unbatched, layer: MaxPool2d, args: {kernel_size: 2}, inputs: {x: {shape: [1, 4, 4]}}}
+"""
+
+
+@pytest.fixture
+def on(spec: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """``on("fine", "ort-idle", allow="cpu")``: what the case comes to there."""
+    if IDLE.ep not in library.runtime().get_available_providers():
+        pytest.skip(f"this onnxruntime is built without {IDLE.ep}, which stands for a provider that takes no node")
+    monkeypatch.setitem(plugins("runtimes"), "ort-idle", OnnxRuntime(IDLE))
+    cases = {case.id: case for case in load([spec("a.yaml", SPEC).parent]).cases}
+
+    def checked(name: str, runtime: str, **options: str) -> Result:
+        trial = Trial(cases[f"a/{name}"], Artifacts(None, tmp_path))
+        return check(trial, Target("onnx-torchscript", runtime, 17, options=options), Settings(latency=False), Clock())
+
+    return checked
+
+
+def test_a_pass_outside_the_asked_provider_is_none(on: Callable[..., Result]) -> None:
+    row = on("fine", "ort-idle")
+    assert (row.status, row.stage, row.symptom) == ("failed", "load", "placement")
+    assert row.message == f"1 node ran outside {IDLE.ep}: Relu /Relu on {CPU}"
+    assert row.placement == {"asked": IDLE.ep, "nodes": {CPU: {"Relu": 1}}, "stray": (f"Relu /Relu on {CPU}",)}
+    verdict = judge([row], [], versions={}, all_cases=[row.case], all_targets=[row.target], required=())
+    assert verdict.exit_code == 1
+
+
+def test_the_target_may_allow_it_and_the_row_still_says_where(on: Callable[..., Result]) -> None:
+    row = on("fine", "ort-idle", allow="cpu")
+    assert row.status == "passed"
+    assert row.target.endswith("/ort-idle?allow=cpu")
+    assert row.placement == {"asked": IDLE.ep, "nodes": {CPU: {"Relu": 1}}, "stray": ()}
+
+
+def test_a_wrong_answer_is_told_before_its_place(on: Callable[..., Result]) -> None:
+    row = on("divided", "ort-idle")
+    assert (row.status, row.symptom, row.blame) == ("failed", "mismatch", "exporter")
+    assert row.placement is not None
+    assert row.placement["stray"]
+
+
+def test_a_row_that_does_not_come_to_an_answer_says_what_is_known(
+    on: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unloaded = on("unbatched", "ort-cpu")
+    assert (unloaded.stage, unloaded.placement) == ("load", None)
+    assert unloaded.checker, "what the checker says of the file is worth most where it cannot be loaded"
+
+    def refuses(_session: Any, _inputs: dict[str, np.ndarray[Any, Any]]) -> None:
+        raise RuntimeError("no kernel for that")
+
+    monkeypatch.setattr(OrtSession, "run", refuses)
+    unrun = on("fine", "ort-cpu")
+    assert (unrun.status, unrun.stage, unrun.message) == ("error", "run", "RuntimeError: no kernel for that")
+    assert unrun.placement is not None
+    assert unrun.placement["nodes"] == {CPU: {"Relu": 1}}
+
+
+def test_reports_show_every_place(on: Callable[..., Result]) -> None:
+    rows = (on("fine", "ort-idle"), on("fine", "ort-cpu"))
+    assert [row["placement"]["nodes"] for row in to_json(rows)] == [{CPU: {"Relu": 1}}] * 2
+    text = MarkdownReport().render(Report({}, rows))
+    assert text.count(CPU) >= 2
+    assert f"Ran elsewhere than asked: Relu /Relu on {CPU}" in text
+    assert "or allow it in the target (`?allow=cpu`)" in text
