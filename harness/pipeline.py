@@ -15,6 +15,7 @@ from typing import Protocol
 from harness.bench import BenchSettings, time_all, with_shapes
 from harness.blame.elsewhere import with_elsewhere
 from harness.blame.witnesses import witnesses
+from harness.engine.cluster import Cluster
 from harness.engine.undertaking import Undertaking, close, undertake
 from harness.environment import describe, versions
 from harness.errors import RuntimeMissing, UsageError
@@ -44,6 +45,7 @@ class Request:
     keywords: tuple[str, ...] = ()
     shard: Shard | None = None
     workers: int = 0
+    cluster: Cluster | None = None
     report_dir: Path = Path("reports/latest")
     formats: tuple[str, ...] = ("json", "md")
     known_failures: Path | None = None
@@ -112,7 +114,7 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     _check_options(targets)
     known = _known(request, specs)
     asked = plan(specs.cases, targets, request.keywords, request.shard)
-    _require(request.require)
+    _require(request.require, here=request.cluster is None)
     baseline = None if request.baseline is None else read_report(request.baseline)
     request = _as_thorough(request, baseline)
     work = asked if request.bench is None else with_shapes(asked)
@@ -175,7 +177,15 @@ def _carry_out(request: Request, work: Plan, watcher: Watcher) -> Undertaking:
     workers = request.workers or len(os.sched_getaffinity(0))
     watcher.begin(work.checks)
     try:
-        return undertake(work.work, request.settings, workers, request.report_dir, watcher, resume=request.resume)
+        return undertake(
+            work.work,
+            request.settings,
+            workers,
+            request.report_dir,
+            watcher,
+            resume=request.resume,
+            cluster=request.cluster,
+        )
     finally:
         watcher.end()
 
@@ -247,13 +257,16 @@ def _known(request: Request, specs: Specs) -> tuple[KnownFailure, ...]:
     return tuple(entry for entry in known if any(matches(entry.cases, case.id) for case in specs.cases))
 
 
-def _require(runtimes: Sequence[str]) -> None:
-    """Raises :class:`RuntimeMissing` for the first of ``runtimes`` that is not on this machine."""
+def _require(runtimes: Sequence[str], *, here: bool) -> None:
+    """Raises :class:`RuntimeMissing` for the first of ``runtimes`` that is not on this machine, if checks run ``here``.
+
+    On a cluster the gate says so at the end, of checks that were skipped for want of it.
+    """
     for name in runtimes:
         if name not in plugins("runtimes"):
             raise UsageError(f"--require {name}: no such runtime; one of {', '.join(plugins('runtimes'))}")
         available = plugins("runtimes")[name].availability()
-        if not available.present:
+        if here and not available.present:
             raise RuntimeMissing(f"--require {name}: {available.missing}; {available.bring}")
 
 

@@ -66,6 +66,22 @@ CARRYING_OUT = (
     TARGETS,
     KEYWORDS,
     click.option("--shard", metavar="I/N", help="Run part I of N."),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where checks run: on this machine, or on a Ray cluster.",
+    ),
+    click.option(
+        "--ray-address", metavar="ADDRESS", help="HOST:PORT of the cluster. [default: the one that Ray finds]"
+    ),
+    click.option(
+        "--ray-resource",
+        multiple=True,
+        metavar="GLOB=NAME",
+        help="Targets that belong to machines with a custom resource, such as '*/ort-acl=jetson'.",
+    ),
     click.option("-j", "--jobs", type=AT_LEAST_ONE, metavar="N", help="Workers. [default: the cores]"),
     click.option("--report-dir", type=FOLDER, default="reports/latest", show_default=True),
     click.option(

@@ -12,6 +12,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.bench import BenchSettings
+    from harness.engine.cluster import Cluster
 
 
 @click.command()
@@ -57,7 +58,8 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
     from harness.spec.discover import has_specs
     from harness.verify.settings import Settings, cache_folder
 
-    warm_up(torch=has_specs(paths))
+    if options["engine"] == "local":
+        warm_up(torch=has_specs(paths))
     unknown = [name for name in options["formats"] if name not in FORMATS]
     if unknown:
         raise UsageError(f"--format {unknown[0]}: no such format; any of {', '.join(FORMATS)}")
@@ -74,6 +76,7 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
         keywords=options["keywords"],
         shard=None if options["shard"] is None else Shard.parse(options["shard"]),
         workers=options["jobs"] or 0,
+        cluster=_cluster(options),
         report_dir=options["report_dir"],
         formats=options["formats"],
         known_failures=options["known_failures"],
@@ -91,6 +94,18 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
     if outcome.diff is not None:
         show_diff(outcome.diff)
     return outcome.exit_code
+
+
+def _cluster(options: Mapping[str, Any]) -> Cluster | None:
+    """The cluster that was asked for, if one was. Raises :class:`UsageError` for its options without it."""
+    from harness.engine.cluster import Cluster
+
+    address, resources = options["ray_address"], options["ray_resource"]
+    if options["engine"] == "ray":
+        return Cluster.parse(address, resources)
+    if address or resources:
+        raise UsageError("--ray-address and --ray-resource are for --engine ray; add it")
+    return None
 
 
 COMMANDS = (

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from harness.engine.cluster import Cluster, ClusterEngine
 from harness.engine.job import Job, fingerprint
 from harness.engine.journal import Entry, JournalWriter, recorded
 from harness.engine.local import LocalEngine
@@ -55,10 +56,27 @@ class Undertaking:
         self.reused += entry.reused
 
 
+class Engine(Protocol):
+    """Where checks run."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Entry]:
+        """What all checks of ``jobs`` came to, each as soon as it is known and stands in the journal."""
+        ...
+
+
 def undertake(
-    work: Work, settings: Settings, workers: int, folder: Path, watcher: Watcher, *, resume: bool
+    work: Work,
+    settings: Settings,
+    workers: int,
+    folder: Path,
+    watcher: Watcher,
+    *,
+    resume: bool,
+    cluster: Cluster | None = None,
 ) -> Undertaking:
     """Run all checks of ``work`` and write what they come to into a journal in ``folder``, line by line.
+
+    They run on ``workers`` processes of this machine, or on the machines of ``cluster``.
 
     With ``resume``, what an earlier journal holds is not run again. Raises :class:`UsageError` where the folder or the
     cache cannot be written to, or another run is at work in the folder, before anything runs.
@@ -72,7 +90,10 @@ def undertake(
             for result in kept:
                 undertaking.results.append(result)
                 watcher.advance(result)
-            for entry in LocalEngine(min(workers, max(1, len(jobs))), journal, scratch).run(jobs):
+            engine: Engine = LocalEngine(min(workers, max(1, len(jobs))), journal, scratch)
+            if cluster is not None:
+                engine = ClusterEngine(cluster, journal)
+            for entry in engine.run(jobs):
                 undertaking.add(entry)
                 watcher.advance(entry.result)
         except KeyboardInterrupt:

@@ -1,0 +1,143 @@
+"""The same checks on a real Ray cluster of two machines, one of them killed midway: the report equals the local one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from harness.engine.cluster import Cluster as Asked
+from harness.engine.cluster.freight import packed, unpack
+from harness.errors import UsageError
+from harness.spec.targets import parse_target
+from tests.conftest import Call
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+SPEC = """
+harness: 1
+layer: AvgPool2d
+cases:
+  - name: windows
+    matrix: {args.kernel_size: [2, 3], args.ceil_mode: [true, false]}
+    inputs: {x: {shape: [1, 2, 7, 7]}}
+  - name: divided
+    args: {kernel_size: 2, divisor_override: 3}
+    inputs: {x: {shape: [1, 2, 6, 6]}}
+"""
+TARGETS = "trace/torch-cpu,onnx-torchscript@17/ort-cpu,onnx-torchscript@17/ort-cpu?threads=2,trace/torch-cuda"
+QUIET = ("--no-latency", "--targets", TARGETS)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A head that runs checks, and another machine with a resource; their cache is not the run's."""
+    os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("of-the-machines"))
+    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    own.add_node(num_cpus=1, resources={"board": 1})
+    del os.environ["HARNESS_CACHE"]
+    yield own
+    own.shutdown()  # type: ignore[no-untyped-call]
+
+
+def told(report: dict[str, Any]) -> list[Any]:
+    """What a report says, less what is another at each run: seconds, and when it was."""
+    return [{key: row[key] for key in row if key != "seconds"} for row in report["results"]]
+
+
+def test_the_report_is_the_local_one_though_a_machine_is_killed(
+    cluster: Cluster, harness: Call, here: Path, spec: Any
+) -> None:
+    spec("pool.yaml", SPEC)
+    local = harness("run", "specs", *QUIET, "--no-cache")
+    board = cluster.add_node(num_cpus=1)
+    journal = here / "reports" / "cluster" / "journal.jsonl"
+
+    def kill() -> None:
+        while not (journal.exists() and journal.stat().st_size):
+            time.sleep(0.01)
+        cluster.remove_node(board, allow_graceful=False)
+
+    killer = Thread(target=kill)
+    killer.start()
+    ran = harness(
+        "run", "specs", *QUIET, "--engine", "ray", "--ray-address", cluster.address, "--report-dir", str(journal.parent)
+    )
+    killer.join()
+    report = json.loads((journal.parent / "report.json").read_text(encoding="utf-8"))
+    assert (ran.code, local.code) == (1, 1)
+    assert told(report) == told(local.report)
+    assert {row["status"] for row in report["results"]} == {"passed", "failed", "skipped"}
+
+
+def test_exports_come_home_and_travel_out_again(cluster: Cluster, harness: Call, here: Path, spec: Any) -> None:
+    spec("pool.yaml", SPEC)
+    ray = ("--engine", "ray", "--ray-address", cluster.address, "--ray-resource", "*threads=2=board")
+    first = harness("run", "specs", *QUIET, *ray)
+    again = harness("run", "specs", *QUIET)
+    assert first.report["summary"] == again.report["summary"]
+    assert again.report["run"]["exports"]["made"] == 0
+
+
+def test_a_resource_that_no_machine_has_is_said_before_anything_runs(
+    cluster: Cluster, harness: Call, spec: Any
+) -> None:
+    spec("pool.yaml", SPEC)
+    ray = ("--engine", "ray", "--ray-address", cluster.address, "--ray-resource", "*=moon")
+    ran = harness("run", "specs", *QUIET, *ray)
+    assert ran.code == 2
+    assert ran.err.startswith("--ray-resource moon: no machine of the cluster has it; start one with")
+
+
+def test_latency_has_a_machine_to_itself_and_names_it(cluster: Cluster, harness: Call, spec: Any) -> None:
+    spec("pool.yaml", SPEC)
+    ran = harness(
+        "run",
+        "specs",
+        "-k",
+        "divided",
+        "--targets",
+        "trace/torch-cpu",
+        "--engine",
+        "ray",
+        "--ray-address",
+        cluster.address,
+    )
+    assert ran.code == 0
+    assert ran.only["latency"]["machine"]
+
+
+def test_without_a_cluster_the_next_step_is_said(harness: Call, spec: Any) -> None:
+    spec("pool.yaml", SPEC)
+    ran = harness("run", "specs", *QUIET, "--engine", "ray", "--ray-address", "127.0.0.1:1")
+    assert ran.code == 2
+    assert "there is no Ray cluster; start one with `ray start --head`" in ran.err
+
+
+def test_options_of_the_cluster_without_it_are_refused(harness: Call, spec: Any) -> None:
+    spec("pool.yaml", SPEC)
+    assert harness("run", "specs", *QUIET, "--ray-address", "x:1").code == 2
+
+
+@pytest.mark.parametrize("text", ["board", "=board", "*="])
+def test_a_resource_says_which_targets_need_it(text: str) -> None:
+    with pytest.raises(UsageError, match="GLOB=NAME"):
+        Asked.parse(None, [text])
+
+
+def test_what_a_target_asks_of_its_machine() -> None:
+    asked = Asked.parse(None, ["*/ort-*=board", "onnx-*=big"])
+    assert asked.demand(parse_target("onnx-dynamo@23/ort-cuda")).gpu
+    assert asked.demand(parse_target("onnx-dynamo@23/ort-cpu")).resources == ("big", "board")
+    assert asked.demand(parse_target("trace/torch-cpu")).resources == ()
+
+
+def test_an_entry_that_was_damaged_on_its_way_is_not_taken_for_an_export(tmp_path: Path) -> None:
+    unpack({"ab" * 32: {"entry.json": b"{}", "model.onnx": b"x"}}, tmp_path)
+    assert packed(["ab" * 32], tmp_path) == {}
