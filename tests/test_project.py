@@ -30,7 +30,7 @@ PACKAGE = ROOT / "harness"
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "openvino", "tract", "scipy"}
 """What takes long to import, or need not be there."""
 
-HEAVY_ROOMS = ("audit", "blame", "engine", "fixes", "latency", "model", "verify", "walk")
+HEAVY_ROOMS = ("audit", "blame", "engine", "fixes", "latency", "model", "starter", "verify", "walk")
 """Rooms that workers enter. Every other module must be quick: the command line and the run's parent import them."""
 
 

@@ -1,0 +1,61 @@
+"""The text of a first spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from harness.starter.subject import Subject
+from harness.starter.trying import Found
+
+SCHEMA = "harness.schema.json"
+HEAD = f"""\
+# yaml-language-server: $schema={SCHEMA}
+# A first spec, written by `harness init`: everything in it was tried in eager PyTorch. Add what your model meets:
+# shapes, dtypes, edges such as NaN and empty batches, and under `expect` what must hold.
+harness: 1
+"""
+
+
+def text(subject: Subject, found: Found) -> str:
+    """The spec of ``subject`` with what was ``found`` to work."""
+    return HEAD + "\n".join(_lines(subject, found)) + "\n"
+
+
+def _lines(subject: Subject, found: Found) -> Iterator[str]:
+    yield f"about: {subject.short}, one argument at a time."
+    yield f"{subject.kind}: {subject.named}"
+    yield "defaults:"
+    if found.arguments:
+        yield f"  args: {_flow(found.arguments)}"
+    yield f"  inputs: {_flow({label: draft.written() for label, draft in found.inputs.items()})}"
+    yield "cases:"
+    yield "  - name: as-it-is"
+    yield "    about: Nothing said that has a default."
+    for varied in found.varied:
+        one = {varied.name: varied.values[0]} if len(varied.values) == 1 else {}
+        yield ""
+        yield f"  - name: {varied.name.replace('_', '-').strip('-')}"
+        if arguments := {**varied.beside, **one}:
+            yield f"    args: {_flow(arguments)}"
+        if not one:
+            yield f"    matrix: {_flow({f'args.{varied.name}': list(varied.values)})}"
+    if len(found.batches) > 1:
+        yield ""
+        yield from _any_batch(found)
+
+
+def _any_batch(found: Found) -> Iterator[str]:
+    yield "  - name: any-batch"
+    yield "    about: Exported once with its first axis open, and verified at other sizes of it."
+    yield f"    dynamic: {_flow({label: {0: 'N'} for label in found.inputs})}"
+    also = [{label: [size, *draft.shape[1:]] for label, draft in found.inputs.items()} for size in found.batches]
+    yield f"    also: {_flow(also)}"
+
+
+def _flow(value: Any) -> str:
+    """``value`` on one line."""
+    written: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100_000, allow_unicode=True)
+    return written.removesuffix("\n...\n").strip()

@@ -1,0 +1,175 @@
+"""``harness init``: what it writes is valid, runs, and holds what was found; nothing is written over."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.spec.discover import load
+from tests.conftest import Call
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes, width=8, wide=False):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, image):
+        return self.head(self.stem(image).mean(dim=(2, 3)))
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+
+    def forward(self, ids):
+        return self.table(ids).mean(dim=1)
+
+class OneImage(nn.Module):
+    def forward(self, image):
+        return image.reshape(3, 16, 16)
+
+class Several(nn.Module):
+    def forward(self, a, b, scale: float = 2.0):
+        return (a - b) * scale
+
+class Random(nn.Module):
+    def forward(self, x):
+        return x + torch.rand(1)
+
+class Shy(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("not for you")
+
+def no_module():
+    return 3
+
+VALUE = 3
+"""
+
+
+@pytest.fixture
+def net(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of modules in a folder of the working directory, by a name that no other test imports."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    folder = here / f"of_{here.name}"
+    folder.mkdir()
+    (folder / "net.py").write_text(NET, encoding="utf-8")
+    return f"{folder.name}/net.py"
+
+
+def written(path: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return found
+
+
+def cases(path: str) -> dict[str, dict[str, Any]]:
+    return {case["name"]: case for case in written(path)["cases"]}
+
+
+def test_a_layer_gets_a_spec_that_is_valid_and_passes(harness: Call) -> None:
+    made = harness("init", "AvgPool1d")
+    assert (made.code, made.err) == (0, "")
+    assert made.out == (
+        "Written: specs/avgpool1d.yaml, specs/harness.schema.json\nNext: harness run specs/avgpool1d.yaml\n"
+    )
+    assert harness("check", "specs").code == 0
+    ran = harness("run", "specs/avgpool1d.yaml", "--targets", "trace/torch-cpu", "--no-latency")
+    assert ran.code == 0
+    assert {case for case, _ in ran.rows} == {
+        f"avgpool1d/{name}" for name in ("as-it-is", "padding", "ceil-mode", "count-include-pad", "any-batch")
+    }
+
+
+def test_a_module_of_ones_own_gets_a_factory_and_is_told_how_to_run_it(harness: Call, net: str) -> None:
+    made = harness("init", f"{net}:Net", "--arg", "classes=5")
+    assert made.code == 0, made.err
+    assert made.out.splitlines()[1] == "Next: harness run specs/net.yaml --allow-import"
+    spec = written("specs/net.yaml")
+    assert spec["factory"] == f"{net.removesuffix('.py').replace('/', '.')}:Net"
+    assert spec["defaults"] == {"args": {"classes": 5}, "inputs": {"image": {"shape": [2, 3, 8, 8]}}}
+    assert cases("specs/net.yaml")["width"]["args"] == {"width": 16}
+    assert cases("specs/net.yaml")["any-batch"]["dynamic"] == {"image": {0: "N"}}
+    ran = harness(*made.out.splitlines()[1].split()[2:], "--targets", "trace/torch-cpu", "--no-latency")
+    assert (ran.code, ran.report["summary"]["passed"]) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["BatchNorm2d", "BCELoss", "Bilinear", "Conv2d", "CrossEntropyLoss", "Embedding", "GroupNorm", "LayerNorm",
+     "Linear", "LSTM", "MaxPool3d", "PixelShuffle", "ReLU", "ReflectionPad1d", "Softmax", "Unflatten", "Upsample"],
+)  # fmt: skip
+def test_layers_of_every_kind_get_a_spec(harness: Call, layer: str) -> None:
+    made = harness("init", layer, "-o", "one.yaml")
+    assert made.code == 0, made.err
+    assert "as-it-is" in cases("one.yaml")
+    assert load(["one.yaml"]).cases
+
+
+def test_an_argument_stands_beside_the_one_that_it_needs_to_matter(harness: Call) -> None:
+    harness("init", "Conv1d")
+    case = cases("specs/conv1d.yaml")["padding-mode"]
+    assert case["args"] == {"padding": 1}
+    assert case["matrix"] == {"args.padding_mode": ["reflect", "replicate", "circular"]}
+
+
+def test_ids_are_whole_numbers_and_several_inputs_go_by_their_names(harness: Call, net: str) -> None:
+    assert harness("init", f"{net}:Tokens", "--input", "int64:2,6").code == 0
+    assert written("specs/tokens.yaml")["defaults"]["inputs"] == {
+        "ids": {"shape": [2, 6], "dtype": "int64", "fill": {"integers": [0, 3]}}
+    }
+    assert harness("init", f"{net}:Several", "-o", "specs/two.yaml").code == 0
+    assert list(written("specs/two.yaml")["defaults"]["inputs"]) == ["a", "b"]
+
+
+def test_an_axis_is_opened_only_where_other_sizes_work(harness: Call, net: str) -> None:
+    assert harness("init", f"{net}:OneImage", "--input", "1,3,16,16").code == 0
+    assert set(cases("specs/oneimage.yaml")) == {"as-it-is"}
+
+
+def test_nothing_is_written_over(harness: Call, here: Path) -> None:
+    (here / "specs").mkdir()
+    for name in ("relu.yaml", "harness.schema.json"):
+        (here / "specs" / name).write_text("mine", encoding="utf-8")
+    refused = harness("init", "ReLU")
+    assert (refused.code, refused.err) == (2, "specs/relu.yaml: is there already; name another file with -o\n")
+    assert harness("init", "ReLU", "-o", "specs/other.yaml").out.startswith("Written: specs/other.yaml\n")
+    assert {(here / "specs" / name).read_text() for name in ("relu.yaml", "harness.schema.json")} == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["Con2d"], "torch.nn has no such layer; did you mean Conv2d?"),
+        (["LazyLinear"], "name Linear"),
+        (["missing.py:Net"], "missing.py: no such file; name a layer"),
+        (["NET:Nat"], "has no callable Nat; did you mean Net?"),
+        (["NET:VALUE"], "has no callable VALUE"),
+        (["NET:no_module"], "must return an nn.Module"),
+        (["NET:Net"], "Net cannot be built without classes; say it with --arg classes=VALUE"),
+        (["NET:Net", "--arg", "classes=5", "--arg", "size=5"], "--arg size: Net has no such argument; it has classes"),
+        (["NET:Net", "--arg", "classes"], "not an argument; write NAME=VALUE"),
+        (["NET:Net", "--arg", "classes=[1"], "not a YAML value"),
+        (["NET:Net", "--arg", "classes=five"], "Net(classes=five): TypeError"),
+        (["NET:Net", "--arg", "classes=5", "--input", "3x3"], "--input 3x3: not a shape; write 1,3,224,224"),
+        (["NET:Net", "--arg", "classes=5", "--input", "2,4,8,8"], "Net does not take this"),
+        (["NET:Shy"], "not for you; say what it takes with --input"),
+        (["NET:Random"], "answers differently each time; write its spec by hand"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_said_with_what_would_be_right(
+    harness: Call, net: str, words: list[str], said: str
+) -> None:
+    refused = harness("init", *(word.replace("NET", net) for word in words))
+    assert refused.code == 2
+    assert said in refused.err
+    assert "Traceback" not in refused.err
+    assert not Path("specs").exists()
