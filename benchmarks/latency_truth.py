@@ -114,7 +114,8 @@ class _Told:
         yield tabulate(rows, headers=["comparison", "of them", *VERDICTS], tablefmt="github")
         yield (
             f"{100 * self._calm:.0f}% of the samples were taken while the machine was calm, under a load of "
-            f"{median(self._loads):.1f}; on a machine that is busy throughout, the rule leaves all open rather than guess."
+            f"{median(self._loads):.1f}; on a machine that is busy throughout, the rule leaves all open rather than "
+            "guess."
         )
         low, middle, high = np.quantile([one.ratio for one in self.worse], (0.1, 0.5, 0.9))
         yield (
