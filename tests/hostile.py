@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import builtins
 import ctypes
+import io
 import os
+import random
 import sys
 import time
+import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -103,14 +107,36 @@ class Deaf(_Hostile):
 
 
 class Messy(_Hostile):
-    """Changes whatever a process has that others rely on."""
+    """Says what it finds in its process, then changes all of it."""
 
     def harm(self) -> None:
+        when = "exporting" if torch.onnx.is_in_onnx_export() else "asked"
+        found = (
+            torch.get_default_dtype(),
+            Path.cwd().name,
+            os.environ.get("MESS"),
+            random.random(),
+            sys.getrecursionlimit(),
+        )
+        filtered = any("mess" in str(entry) for entry in warnings.filters)
+        print(f"{when}: {found} {filtered} {sys.stdout is sys.__stdout__} {np.geterr()['over']}", file=sys.__stdout__)
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
         torch.relu = torch.sigmoid
         os.chdir("/")
-        os.environ["HARNESS_CACHE"] = "/nowhere"
+        os.environ["MESS"] = "made"
+        random.seed(1)
+        sys.setrecursionlimit(5000)
+        warnings.filterwarnings("ignore", message="mess")
+        sys.stdout = io.StringIO()
+        np.seterr(over="raise")
+
+
+class Closer(_Hostile):
+    """Closes every file that it did not open."""
+
+    def harm(self) -> None:
+        os.closerange(3, 1000)
 
 
 class Poison(_Hostile):
@@ -124,9 +150,9 @@ class Poison(_Hostile):
             builtins.poisoned = True  # type: ignore[attr-defined]
 
 
-class Leak(_Hostile):
-    """Keeps every page that it ever asked for."""
+class CrashInExport(_Hostile):
+    """Crashes where it is exported to ONNX, and nowhere else."""
 
     def harm(self) -> None:
-        held = builtins.__dict__.setdefault("held", [])
-        held.append(torch.ones(1 << 29, dtype=torch.uint8))
+        if torch.onnx.is_in_onnx_export():
+            ctypes.string_at(0)

@@ -71,3 +71,54 @@ def test_rubbish_stays_with_its_row(harness: Call, hostile: Callable[[str], None
     log = ran.rows["bad/hostile", "trace/torch-cpu"]["log"]
     assert {"rubbish on stdout", "rubbish on stderr"} <= set(log)
     assert not any("rubbish" in line for line in ran.rows["good/good", "trace/torch-cpu"]["log"])
+
+
+def test_what_a_library_leaves_behind_is_put_back(harness: Call, hostile: Callable[[str], None]) -> None:
+    hostile("Messy")
+    ran = harness("run", "specs", *ON, "-j", "1")
+    assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
+    asked = next(line for line in ran.rows["bad/hostile", "trace/torch-cpu"]["log"] if line.startswith("asked: "))
+    log = ran.rows["bad/hostile", "onnx-torchscript@17/ort-cpu"]["log"]
+    exporting = next(line for line in log if line.startswith("exporting: "))
+    assert exporting.removeprefix("exporting") == asked.removeprefix("asked")
+    assert "torch.float32" in asked
+    assert "None" in asked
+    assert "False True" in asked
+
+
+def test_a_crash_is_believed_of_a_fresh_worker_only(harness: Call, hostile: Callable[[str], None]) -> None:
+    """What one check broke, without a sign of it, does not fall on the next."""
+    hostile("Poison")
+    ran = harness("run", "specs", *ON)
+    assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
+
+
+def test_a_flood_of_words_is_cut_short(harness: Call, hostile: Callable[[str], None]) -> None:
+    hostile("Flood")
+    ran = harness("run", "specs", *ON)
+    assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
+    assert sum(map(len, ran.rows["bad/hostile", "trace/torch-cpu"]["log"])) < 10_000
+
+
+def test_a_library_may_close_what_others_print_to(harness: Call, hostile: Callable[[str], None]) -> None:
+    hostile("Deaf")
+    ran = harness("run", "specs", *ON)
+    assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
+
+
+def test_a_library_that_closes_all_files_harms_itself_alone(harness: Call, hostile: Callable[[str], None]) -> None:
+    hostile("Closer")
+    ran = harness("run", "specs", *ON)
+    assert ran.code in {0, 1}
+    assert len(ran.rows) == 4
+    for target in ("trace/torch-cpu", "onnx-torchscript@17/ort-cpu"):
+        assert ran.rows["good/good", target]["status"] == "passed"
+
+
+def test_what_was_in_flight_is_told_by_its_stage(harness: Call, hostile: Callable[[str], None]) -> None:
+    """Harmless when it is built and asked, and its end when it is exported."""
+    hostile("CrashInExport")
+    ran = harness("run", "specs", *ON)
+    row = ran.rows["bad/hostile", "onnx-torchscript@17/ort-cpu"]
+    assert (row["stage"], row["symptom"], row["message"]) == ("export", "crash", "the process was ended by SIGSEGV")
+    assert ran.rows["bad/hostile", "trace/torch-cpu"]["status"] == "passed"

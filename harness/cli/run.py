@@ -56,9 +56,11 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
     from harness.report.on_github import publish
     from harness.report.terminal import Progress, show
     from harness.spec.discover import has_specs
+    from harness.verify.artifacts import is_empty
     from harness.verify.settings import Settings, cache_folder
 
-    if options["engine"] == "local":
+    cache = None if options["no_cache"] else cache_folder()
+    if options["engine"] == "local" and is_empty(cache):  # else the engine says what is needed, which may be less
         warm_up(torch=has_specs(paths))
     unknown = [name for name in options["formats"] if name not in FORMATS]
     if unknown:
@@ -68,7 +70,7 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
         memory=options["memory"],
         latency=options["latency"],
         strict_ulp=options["strict_ulp"],
-        cache=None if options["no_cache"] else cache_folder(),
+        cache=cache,
     )
     request = Request(
         paths=paths,

@@ -1,4 +1,7 @@
-"""What a worker has loaded before its first check: with recorded models all but torch, with specs torch as well."""
+"""What a worker has loaded before its first check: for recorded models all but torch, for specs torch as well.
+
+Getting ready to export takes as long as all the rest together, so it is done only where something is to be exported.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,9 @@ def for_recorded_models() -> None:
 
 @cache
 def for_specs() -> None:
-    """Load what a case of a spec needs, and make exporting quick."""
+    """Load what a case of a spec needs whose exports are kept already."""
     for_recorded_models()
     import torch
-
-    from harness.exporters.preparation import prepare
 
     # One thread a worker: the workers share the cores, and a fork must not copy a thread pool.
     torch.set_num_threads(1)
@@ -33,6 +34,14 @@ def for_specs() -> None:
 
     for kind in ("layers", "exporters", "fixes"):
         plugins(kind)
+
+
+@cache
+def for_exports() -> None:
+    """Load what a case of a spec needs, and make its exports quick from the first one on."""
+    for_specs()
+    from harness.exporters.preparation import prepare
+
     prepare()
 
 

@@ -19,6 +19,7 @@ from harness.engine.journal import Entry, JournalReader, JournalWriter
 from harness.engine.seat import Seat
 from harness.engine.server import warm_up
 from harness.errors import HarnessError, RuntimeMissing
+from harness.verify.room import see_room
 
 LOOK = 0.2
 TRIES = 3
@@ -47,7 +48,7 @@ class LocalEngine:
             raise RuntimeMissing(f"specs are verified against torch, which is not installed; {right}")
         self._waiting.extend(jobs)
         self._done = {job.case.id: set() for job in jobs}
-        context = warm_up(torch=needs_torch)
+        context = warm_up(torch=needs_torch, exporting=any(job.needs_preparation for job in jobs))
         count = min(self._workers, len(jobs))
         seats = [Seat(self._scratch / f"worker-{at}", context, self._ended.put) for at in range(count)]
         try:
@@ -104,6 +105,8 @@ class LocalEngine:
             self._count(job, death)
             return
         target, (symptom, message) = job.targets[check.target], death.cause(job)
+        if symptom == "crash":  # some libraries end the process where the disk is full
+            see_room(job.settings.cache or job.scratch)
         if symptom != "crash" or not check.before:
             result = lost(job, target, check.stage, symptom, message, death.log)
             self._writer.add(Entry(result, fingerprint(job.case, target, job.settings)))

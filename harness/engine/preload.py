@@ -1,4 +1,4 @@
-"""Imported once by the fork server of a run with specs: every worker starts with the libraries loaded and warm."""
+"""Imported once by the fork server of a run that exports: every worker starts with the libraries loaded and warm."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from harness.engine import server
 server.settle()
 from harness.engine import libraries  # noqa: E402 - whatever it loads may chatter
 
-libraries.for_specs()
+libraries.for_exports()
 libraries.keep()

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import psutil
 
 from harness.engine.limits import die_with_parent
 
 
-def warm_up(*, torch: bool) -> ForkServerContext:
-    """Start loading the libraries in the background; call it as early as it is known that checks will run.
+def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
+    """Start loading the libraries in the background; call it as early as it is known what is needed.
 
-    ``torch`` is False where recorded models are all that is verified.
+    ``torch`` is False where recorded models are all that is verified, ``exporting`` where no export is to be made. A
+    process has one server: later calls get what the first one asked for, and workers load what they lack.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["harness.engine.preload" if torch else "harness.engine.preload_recorded"])
+    needed = "preload" if torch and exporting else "preload_kept" if torch else "preload_recorded"
+    context.set_forkserver_preload([f"harness.engine.{needed}"])
     resource_tracker.ensure_running()  # it lets Ctrl-C through again when it has started
     # The server is born deaf to Ctrl-C, which is the run's to answer; for the run itself it is only put off.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -34,9 +40,18 @@ def settle() -> None:
     that it listens on. So it dies with the run, and the workers with it.
     """
     die_with_parent()
+    _pass_for_main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def _pass_for_main() -> None:
+    """Let workers think that they have the run's script loaded: they would load it anew, and have no use for it."""
+    words = psutil.Process(os.getppid()).cmdline()[1:]
+    script = next((word for word in words if not word.startswith("-")), None)
+    if script is not None:
+        sys.modules["__main__"].__file__ = os.path.normpath(Path(script).absolute())

@@ -8,8 +8,9 @@ import signal
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from harness.engine import libraries
@@ -18,6 +19,7 @@ from harness.engine.death import RETIRED
 from harness.engine.job import Job, fingerprint
 from harness.engine.journal import Entry, JournalWriter
 from harness.engine.limits import die_first_for_memory, die_with_parent, held_memory, limited
+from harness.engine.manners import Manners
 from harness.engine.whereabouts import Whereabouts
 from harness.errors import NoRoom
 from harness.result import Result, Stage
@@ -79,7 +81,8 @@ def do(job: Job) -> str | None:
     (desk,) = _desks
     desk.whereabouts.begin(os.getpid())
     try:
-        work(job, desk, JournalWriter(job.journal).add)
+        with closing(JournalWriter(job.journal)) as journal:
+            work(job, desk, journal.add)
     except NoRoom as error:
         return str(error)
     except Exception:  # noqa: BLE001 - what a check did to its process keeps this from being told: it is that check's row
@@ -95,22 +98,29 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
 
     Raises :class:`NoRoom` where what is found out cannot be written down.
     """
-    os.chdir(job.home)
     desk.chatter.swallow()
     # A check may ask for its end, as the pool does: there is nothing to tidy up.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with tempfile.TemporaryDirectory(dir=job.scratch, ignore_cleanup_errors=True) as own:
         artifacts = Artifacts(job.settings.cache, Path(own), desk.chatter)
         verify = _verifier(job, artifacts, desk.chatter)
+        manners = _manners(torch=not job.is_recorded)
         for number, target in enumerate(job.targets):
             desk.chatter.take()
-            with limited(job.settings.timeout, job.settings.memory):
+            os.chdir(job.home)
+            with limited(job.settings.timeout, job.settings.memory), manners.check():
                 result = _contained(verify, target, job, Clock(partial(desk.enter, number)))
             told = replace(result, log=desk.chatter.take())
             tell(Entry(told, fingerprint(job.case, target, job.settings), *artifacts.counted()))
             desk.leave()
             if artifacts.doubtful:
                 os._exit(RETIRED)
+    manners.put_back_numbers()
+
+
+@cache
+def _manners(*, torch: bool) -> Manners:
+    return Manners(torch=torch)
 
 
 def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter) -> Verify:

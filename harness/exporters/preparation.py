@@ -4,4 +4,7 @@ from __future__ import annotations
 
 from harness.exporters._dynamo_speed import prepare
 
-__all__ = ["prepare"]
+__all__ = ["PREPARED", "prepare"]
+
+PREPARED = frozenset({"onnx-dynamo", "onnx-torchscript"})
+"""The exporters that it makes quicker: both load much of torch when they are first used."""

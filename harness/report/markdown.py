@@ -14,7 +14,18 @@ from harness.report.latency_tables import latency_blocks
 from harness.report.markup import code, link, plain, table
 from harness.report.matrix import groups, targets
 from harness.report.placement_table import placement_blocks
-from harness.report.wording import explanation, happened, numbers, one_line, outcome, shortened, telling, verdict, wrong
+from harness.report.wording import (
+    explanation,
+    exports,
+    happened,
+    numbers,
+    one_line,
+    outcome,
+    shortened,
+    telling,
+    verdict,
+    wrong,
+)
 from harness.result import STATUSES, Report, Result
 
 _DETAILED = 100
@@ -45,6 +56,8 @@ def blocks(report: Report) -> Iterator[str]:
     if rest := report.run.get("complaints", ())[1:]:
         yield "\n".join(f"- {plain(str(complaint))}" for complaint in rest)
     yield _counts(report.results)
+    if said := exports(report):
+        yield f"{said}."
     yield from _wrong(wrong(report.results), allow_import=bool(report.run.get("allow_import")))
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarked([result for result in report.results if result.status == "passed"])

@@ -14,6 +14,7 @@ from harness.report.matrix import targets
 from harness.report.progress import Progress
 from harness.report.wording import (
     explanation,
+    exports,
     happened,
     numbers,
     one_line,
@@ -59,6 +60,8 @@ def show(report: Report, written: Sequence[Path] = (), console: Console | None =
         console.print(_text(f"... and {len(rest):,} more{_in_full(written)}", console))
     if bad:
         console.print()
+    if said := exports(report):
+        console.print(_text(f"{said}.", console))
     if written:
         console.print(_text(f"Written: {', '.join(map(str, written))}", console))
     for complaint in report.run.get("complaints", ())[1:]:

@@ -38,6 +38,13 @@ def verdict(report: Report) -> str:
     return f"All as expected: {checks} ({tally})."
 
 
+def exports(report: Report) -> str | None:
+    """How many files were exported for the run, and how many came from the cache; None where neither was so."""
+    counts = report.run.get("exports") or {}
+    made, reused = counts.get("made", 0), counts.get("from_cache", 0)
+    return f"{_count(made, 'export')} made, {reused:,} from the cache" if made or reused else None
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

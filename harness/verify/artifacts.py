@@ -19,7 +19,7 @@ from harness.exporters import Artifact
 from harness.spec.case import Case, FactoryModel
 from harness.spec.target import Target
 from harness.verify.causes import causes
-from harness.verify.entry import Entry, read, write
+from harness.verify.entry import NOTE, Entry, read, write
 from harness.verify.made_of import key
 from harness.verify.once import Deaf, Ear
 from harness.verify.room import is_ample, stop_if_full, writing_to
@@ -64,7 +64,7 @@ class Artifacts:
         name, filename = key(case, target), f"model{suffix}"
         if self._folder is None or isinstance(case.model.model, FactoryModel):
             return self._anew(self._scratch / name, filename, watched)
-        place = self._folder / name[:2] / name
+        place = _place(self._folder, name)
         entry = read(place)
         if entry is None:
             entry = self._made(self._folder, place, filename, watched)
@@ -101,6 +101,20 @@ class Artifacts:
             with writing_to(folder):
                 write(_entry(made, error, heard.lines), draft)
                 return _put(draft, place)
+
+
+def is_kept(folder: Path | None, case: Case, target: Target) -> bool:
+    """True where the cache in ``folder`` has an entry for that export, whole or not."""
+    return folder is not None and (_place(folder, key(case, target)) / NOTE).exists()
+
+
+def is_empty(folder: Path | None) -> bool:
+    """True where there is no entry in the cache in ``folder``."""
+    return folder is None or next(folder.glob("??/*"), None) is None
+
+
+def _place(folder: Path, name: str) -> Path:
+    return folder / name[:2] / name
 
 
 @contextmanager

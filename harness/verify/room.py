@@ -39,6 +39,11 @@ def stop_if_full(error: BaseException, folder: Path) -> None:
     said = full(error)
     if said is not None:
         raise NoRoom(f"{folder}: {said}; make room, then go on with --resume") from error
+    see_room(folder)
+
+
+def see_room(folder: Path) -> None:
+    """Raise :class:`NoRoom` where ``folder`` does not even take a little."""
     with writing_to(folder), tempfile.TemporaryFile(dir=folder) as probe:
         probe.write(bytes(PROBE))
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from urllib.parse import urlencode
 
 from harness.report.matrix import targets
-from harness.report.wording import one_line, printable, verdict
+from harness.report.wording import exports, one_line, printable, verdict
 from harness.result import STATUSES, Report, Status
 
 Mood = Literal["good", "bad", "none"]
@@ -100,6 +100,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "specs", ", ".join(map(str, run.get("paths") or ()))
     yield "only", ", ".join(map(str, run.get("keywords") or ()))
     yield "shard", str(run.get("shard") or "")
+    yield "exports", exports(report) or ""
     yield "with", ", ".join(f"{name} {packages[name]}" for name in _VERSIONS if name in packages)
     yield "on", ", ".join(filter(None, _hardware(environment)))
 
