@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from harness.blame.elsewhere import with_elsewhere
 from harness.blame.witnesses import witnesses
 from harness.engine.cluster import Cluster
 from harness.engine.undertaking import Undertaking, close, undertake
-from harness.environment import describe, versions
+from harness.environment import describe
 from harness.errors import RuntimeMissing, UsageError
 from harness.gate import expected, judge
 from harness.plan import Plan, Shard, plan
@@ -90,9 +90,9 @@ class Watcher(Protocol):
 class _Expecting:
     """Tells a watcher of failures that are known as what they are, while the run goes on."""
 
-    def __init__(self, watcher: Watcher, known: Sequence[KnownFailure]) -> None:
+    def __init__(self, watcher: Watcher, known: Sequence[KnownFailure], versions: Mapping[str, str]) -> None:
         self._watcher = watcher
-        self._known = [entry for entry in known if entry.applies(versions())]
+        self._known = [entry for entry in known if entry.applies(versions)]
         self.begin, self.end = watcher.begin, watcher.end
 
     def advance(self, result: Result | None = None) -> None:
@@ -109,6 +109,10 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     """
     began = time.time()
     specs = load(request.paths, allow_import=request.allow_import)
+    if specs.bundle is not None:
+        from harness.verify.packed import refuse_strays
+
+        refuse_strays(specs.cases)
     sets = specs.target_sets
     targets = sets.select(request.targets)
     _check_options(targets)
@@ -118,14 +122,14 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     baseline = None if request.baseline is None else read_report(request.baseline)
     request = _as_thorough(request, baseline)
     work = asked if request.bench is None else with_shapes(asked)
-    done = _carry_out(request, work, _Expecting(watcher, known))
+    done = _carry_out(request, work, _Expecting(watcher, known, specs.versions))
     results, interrupted = done.results, done.interrupted
     if request.bench is not None and not interrupted:
         results, interrupted = _timed(request, request.bench, asked, results, watcher)
     verdict = judge(
         _in_order(results, asked),
         known,
-        versions=versions(),
+        versions=specs.versions,
         all_cases=[case.id for case in specs.cases],
         all_targets=[str(target) for target in (*sets.all, *targets)],
         required=request.require,
@@ -279,6 +283,7 @@ def _about(request: Request, specs: Specs, began: float, interrupted: bool, done
         "shard": None if request.shard is None else f"{request.shard.index}/{request.shard.count}",
         "allow_import": request.allow_import,
         "files": len(specs.files),
+        "bundle": None if specs.bundle is None else specs.bundle.told,
         "seconds": round(time.time() - began, 2),
         "bench": None if request.bench is None else asdict(request.bench),
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),

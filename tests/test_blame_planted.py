@@ -18,7 +18,7 @@ from harness.blame import file_says
 from harness.blame.attribute import attribute
 from harness.blame.scene import Scene
 from harness.exporters import Artifact
-from harness.model.reference import Reference
+from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Blame, Result
 from harness.runtimes import Session

@@ -14,7 +14,7 @@ from torch import nn
 
 from harness.blame.float64 import evaluate, evaluate_all
 from harness.exporters import Artifact
-from harness.model.reference import Reference
+from harness.model.answer import Reference
 from harness.model.subject import Subject
 from harness.model.tensors import to_numpy
 from harness.registry import plugins

@@ -27,7 +27,7 @@ from benchmarks.silence import silent
 from harness.compare.verdict import Comparison, compare
 from harness.layers.sigmoid import Sigmoid
 from harness.layers.tanh import Tanh
-from harness.model.reference import Reference
+from harness.model.answer import Reference
 from harness.spec.case import Case
 from harness.spec.discover import load
 from harness.spec.target import Target

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.recorded_models import X, relu
-
-BLOCKER = """
-import sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {forbidden!r}:
-            with open({tried!r}, "a") as log:
-                log.write(name + "\\n")
-            raise ModuleNotFoundError("No module named " + repr(name), name=name)
-
-sys.meta_path.insert(0, Blocker())
-"""
-FORBIDDEN = ("torch", "onnxscript", "onnx_ir")
+from tests.without_torch import python, without_torch
 
 
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
     """A folder whose ``sitecustomize`` keeps torch out of every Python process that starts there, workers included."""
-    (tmp_path / "site").mkdir()
-    text = BLOCKER.format(forbidden=FORBIDDEN, tried=str(tmp_path / "tried"))
-    (tmp_path / "site" / "sitecustomize.py").write_text(text, encoding="utf-8")
-    return tmp_path
-
-
-def python(board: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(board / "site"), "HARNESS_CACHE": str(board / "cache")}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=board, env=environment, capture_output=True, text=True, check=False
-    )
+    return without_torch(tmp_path)
 
 
 def test_the_board_really_has_no_torch(board: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.planted.witness import FaultyTrial, Witnessed
-from harness.model.reference import Reference
+from harness.model.answer import Reference
 from harness.spec.tolerance import Close, Rule, Scaled, Tolerance
 
 Array = NDArray[Any]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.planted.truth import FLOATING, room, rule_of
-from harness.model.reference import Reference
+from harness.model.answer import Reference
 from harness.spec.tolerance import Close, Scaled, Tolerance
 
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.model.reference import Reference
+from harness.model.answer import Reference
 from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 Array = NDArray[Any]

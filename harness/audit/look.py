@@ -19,13 +19,13 @@ from harness.audit.sites import Seen, Site, replaced, seen, sites
 from harness.compare.verdict import compare
 from harness.layers import Array, Twin, find
 from harness.layers.generic import generic_twins
+from harness.model.answer import Reference
 from harness.model.build import answers
 from harness.model.gradients import gradients
-from harness.model.reference import Reference
 from harness.model.tensors import to_numpy, to_torch
-from harness.spec.case import Case, FactoryModel, FileModel
+from harness.spec.case import Case, FactoryModel
 from harness.verify.artifacts import Artifacts
-from harness.verify.expectations import hold, hold_gradients
+from harness.verify.expected import hold, hold_gradients
 from harness.verify.trial import Trial
 
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
@@ -52,8 +52,9 @@ def sightings(case: Case, scratch: Path) -> Iterator[Sighting]:
 def _why_left_out(case: Case) -> str | None:
     if case.expect.raises is not None:
         return "it is about an error"
-    kinds = {FactoryModel: "a factory's layers are not named in the spec", FileModel: "a model file cannot be rebuilt"}
-    return kinds.get(type(case.model.model))
+    if case.is_recorded:
+        return "a model file cannot be rebuilt"
+    return "a factory's layers are not named in the spec" if isinstance(case.model.model, FactoryModel) else None
 
 
 def _twins(site: Site, here: Seen) -> Iterable[Twin]:
@@ -83,7 +84,7 @@ def _tells(trial: Trial, reference: Reference, wrong: nn.Module) -> bool:
             return True
     if reference is not trial.references[0]:
         return False  # the expectations speak of the case's own shapes
-    return any(not found.passed for found in hold(trial.case, trial.subject, reference, answer, tolerance))
+    return any(not found.passed for found in hold(trial.expected, reference, answer, tolerance))
 
 
 def _tells_gradients(trial: Trial, wrong: nn.Module) -> bool:
@@ -95,7 +96,7 @@ def _tells_gradients(trial: Trial, wrong: nn.Module) -> bool:
     if not case.expect.gradient.keys() <= found.keys():
         return True
     answer = _answer(case, own, wrong)
-    return any(not finding.passed for finding in hold_gradients(case, trial.subject, own, answer, found))
+    return any(not finding.passed for finding in hold_gradients(trial.expected, own, answer, found))
 
 
 def _answer(case: Case, reference: Reference, wrong: nn.Module) -> dict[str, Array]:

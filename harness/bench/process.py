@@ -101,8 +101,14 @@ def _by_the_device(session: Session, inputs: Mapping[str, Array]) -> tuple[float
 def _material(task: Task) -> Material:
     """The case built and exported, or its recorded model read; torch is loaded only for a case that needs it."""
     from harness.engine import libraries
-    from harness.spec.case import FileModel
+    from harness.spec.case import FileModel, PackedModel
 
+    if isinstance(task.case.model.model, PackedModel):
+        libraries.for_recorded_models()
+        from harness.verify.packed import PackedTrial
+
+        packed = PackedTrial(task.case)
+        return Material(packed.references[0].inputs, packed.artifact, eager=None)
     if isinstance(task.case.model.model, FileModel):
         libraries.for_recorded_models()
         from harness.verify.recorded import Recording

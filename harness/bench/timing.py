@@ -14,7 +14,7 @@ from harness.bench.shapes import bench_cases
 from harness.bench.task import Taken, Task
 from harness.plan import Plan
 from harness.result import Result
-from harness.spec.case import Case, FileModel
+from harness.spec.case import Case
 from harness.spec.target import Target
 from harness.verify.settings import Settings
 
@@ -48,7 +48,7 @@ def time_all(
     rows = [_with_shapes(case, target, answers) for case, targets in plan.work for target in targets]
     passed = {(row.case, row.target) for row in rows if row.status == "passed"}
     stands = list(_stands(plan, passed))
-    needs_torch = not all(isinstance(stand.case.model.model, FileModel) for stand in stands)
+    needs_torch = not all(stand.case.is_recorded for stand in stands)
     if not stands:
         return rows
     fresh = FreshProcesses(torch=needs_torch)

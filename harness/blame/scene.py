@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.blame.room import with_room
 from harness.compare.verdict import Comparison, compare
 from harness.exporters import Artifact
-from harness.model.reference import Reference
+from harness.model.answer import Reference
 from harness.spec.target import Target
 from harness.spec.tolerance import Close, Scaled, Tolerance
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from harness.result import Result
-from harness.spec.case import Case
+from harness.spec.case import Case, PackedModel
 from harness.spec.target import Target
 
 OPSETS: Mapping[str, tuple[int, ...]] = {"onnx-torchscript": (13, 17, 20), "onnx-dynamo": (18, 20, 23)}
@@ -33,9 +33,17 @@ def witnesses(asked: Work, results: Sequence[Result]) -> Work:
     for case, targets in asked:
         if case.id in open_cases:
             wrong = [target for target in targets if (case.id, str(target)) in failing]
-            further = {str(other): other for target in wrong for other in _further(target, targets)}
+            further = {
+                str(other): other for target in wrong for other in _further(target, targets) if _there(case, other)
+            }
             work.append((case, tuple(further.values())))
     return tuple((case, targets) for case, targets in work if targets)[:MOST]
+
+
+def _there(case: Case, target: Target) -> bool:
+    """Whether the export can be had: what was packed holds no others."""
+    model = case.model.model
+    return not isinstance(model, PackedModel) or target.export in model.entry.exports
 
 
 def _further(target: Target, asked: Sequence[Target]) -> Iterator[Target]:

@@ -52,15 +52,13 @@ def explain(
     from harness.explain.choose import choose_case, choose_target
     from harness.explain.explanation import Explainer
     from harness.explain.wording import lines
-    from harness.spec.case import FileModel
     from harness.spec.discover import load
 
     specs = load(paths or ("specs",), allow_import=allow_import)
     chosen = choose_case(specs.cases, case)
     taken_to = choose_target(specs, chosen, target)
     place = output or FOLDER_OF_SCRIPTS / f"{UNSAFE.sub('-', chosen.id).strip('-')}.py"
-    recorded = isinstance(chosen.model.model, FileModel)
-    with Explainer(torch=not recorded, timeout=timeout, budget=budget, tell=_tell) as explainer:
+    with Explainer(torch=not chosen.is_recorded, timeout=timeout, budget=budget, tell=_tell) as explainer:
         told = explainer.explain(chosen, taken_to)
     if told.script is not None:
         _write(place, told.script.text)
@@ -78,12 +76,11 @@ def _tell(what: str) -> None:
 
 def _judged(result: Result, specs: Specs, known_failures: Path | None) -> Result:
     """``result`` with its final status by the known failures."""
-    from harness.environment import versions
     from harness.gate import expected
     from harness.spec.known_failures import load_known_failures
 
     known = load_known_failures(known_failures or specs.known_failures)
-    applicable = [entry for entry in known if entry.applies(versions())]
+    applicable = [entry for entry in known if entry.applies(specs.versions)]
     return expected(result, [entry for entry in applicable if entry.matches(result.case, result.target)])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.environment import versions
 from harness.exporters.preparation import PREPARED
 from harness.result import Result, Stage, Symptom
-from harness.spec.case import Case, FactoryModel, FileModel
+from harness.spec.case import Case, FactoryModel
 from harness.spec.target import Target
 from harness.verify.artifacts import is_kept
 from harness.verify.settings import Settings
@@ -33,8 +33,8 @@ class Job:
 
     @property
     def is_recorded(self) -> bool:
-        """True where the case is a recorded model, which is verified without torch."""
-        return isinstance(self.case.model.model, FileModel)
+        """True where the case is verified without torch."""
+        return self.case.is_recorded
 
     @property
     def runs_own_code(self) -> bool:

@@ -15,7 +15,8 @@ from harness.registry import plugins
 @cache
 def for_recorded_models() -> None:
     """Load what a recorded model needs. torch need not be there."""
-    import harness.verify.recorded  # noqa: F401 - it is loaded here, and used by the workers
+    import harness.verify.packed
+    import harness.verify.recorded  # noqa: F401 - they are loaded here, and used by the workers
 
     warnings.simplefilter("always")
     plugins("runtimes")

@@ -23,6 +23,7 @@ from harness.engine.manners import Manners
 from harness.engine.whereabouts import Whereabouts
 from harness.errors import NoRoom
 from harness.result import Result, Stage
+from harness.spec.case import PackedModel
 from harness.spec.target import Target
 from harness.verify.artifacts import Artifacts
 from harness.verify.stages import Clock
@@ -125,6 +126,12 @@ def _manners(*, torch: bool) -> Manners:
 
 def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter) -> Verify:
     """How the job's case is taken to a target. torch is loaded only for a case that needs it."""
+    if isinstance(job.case.model.model, PackedModel):
+        libraries.for_recorded_models()
+        from harness.verify.packed import PackedTrial, check_packed
+
+        packed = PackedTrial(job.case, job.settings.strict_ulp)
+        return lambda target, clock: check_packed(packed, target, job.settings, clock)
     if job.is_recorded:
         libraries.for_recorded_models()
         from harness.verify.recorded import Recording, check_recorded
@@ -136,6 +143,10 @@ def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter) -> Verify:
     from harness.verify.trial import Trial
 
     trial = Trial(job.case, artifacts, job.settings.strict_ulp, chatter)
+    if (folder := job.settings.pack) is not None:
+        from harness.verify.packing import pack_export
+
+        return lambda target, clock: pack_export(trial, target, folder, clock)
     return lambda target, clock: check(trial, target, job.settings, clock)
 
 

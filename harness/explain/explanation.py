@@ -17,7 +17,7 @@ from harness.explain.sameness import same_failure
 from harness.explain.shrink import Shrunk, shrink
 from harness.reproduction import obstacle
 from harness.result import Result, Symptom
-from harness.spec.case import Case, Expectation, FileModel
+from harness.spec.case import Case, Expectation
 from harness.spec.target import FILE, Target
 from harness.walk.found import Walk
 
@@ -112,7 +112,7 @@ class Explainer:
         return answer.how if isinstance(answer, Gone) else answer
 
     def _shrunk(self, case: Case, target: Target, result: Result) -> Shrunk | None:
-        if result.symptom in NOT_SHRUNK or isinstance(case.model.model, FileModel):
+        if result.symptom in NOT_SHRUNK or case.is_recorded:
             return None
         if case.expect.raises is None and not self._fails_alone(case, target, result):
             return None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.result import Result, Stage
-from harness.spec.case import Case, FileModel
+from harness.spec.case import Case, FileModel, PackedModel
 from harness.spec.target import Target
 from harness.verify.settings import Settings
 from harness.walk.found import Walk
@@ -25,6 +25,10 @@ def verified(scratch: Path, case: Case, target: Target, home: Path, *, announce:
         from harness.verify.recorded import Recording, check_recorded
 
         return check_recorded(Recording(case), target, settings, clock)
+    if isinstance(case.model.model, PackedModel):
+        from harness.verify.packed import PackedTrial, check_packed
+
+        return check_packed(PackedTrial(case), target, settings, clock)
     from harness.verify.artifacts import Artifacts
     from harness.verify.check import check
     from harness.verify.trial import Trial

@@ -22,6 +22,7 @@ from harness.spec.case import (
     GraphModel,
     LayerModel,
     Model,
+    PackedModel,
     SequentialModel,
     TensorSpec,
     WeightedModel,
@@ -109,3 +110,5 @@ def _wired(model: Model, labels: Sequence[str]) -> nn.Module:
             return call_factory(model)
         case FileModel():
             raise UsageError(f"{model.path}: a model file cannot be built; it is verified as it is")
+        case PackedModel():
+            raise UsageError(f"{model.folder}: a bundle holds what was exported, not the model; name its specs")

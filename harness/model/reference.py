@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,33 +12,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
+from harness.model.answer import Reference
 from harness.model.build import answers
 from harness.model.layers import arguments
 from harness.model.subject import Subject
 from harness.model.tensors import to_numpy
-from harness.spec.case import Case, FactoryModel, FileModel, GraphModel, LayerModel, SequentialModel
+from harness.spec.case import Case, FactoryModel, FileModel, GraphModel, LayerModel, PackedModel, SequentialModel
 from harness.spec.tolerance import Tolerance
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The answers that a target's answer is held against, at one set of input shapes.
-
-    ``eager`` are eager torch's outputs by name, ``oracle`` the float64 ones (None where the case
-    is stochastic or float64 has no kernel). ``magnitudes`` and ``undefined`` are per output, as in
-    :class:`harness.layers.Answer`. ``stochastic`` is True where eager answers differently under
-    another seed, so that values cannot be compared. ``at`` names the shapes, where there are several.
-    """
-
-    inputs: Mapping[str, Array]
-    eager: Mapping[str, Array]
-    oracle: Mapping[str, Array] | None
-    magnitudes: Sequence[Array | None]
-    undefined: Sequence[Array | None]
-    stochastic: bool
-    at: str | None = None
 
 
 def refer(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None) -> Reference:
@@ -99,7 +80,7 @@ def own_tolerance(case: Case, opset: int | None) -> Tolerance:
         case GraphModel(nodes):
             parts = [(node.layer.layer, arguments(node.layer)) for node in nodes]
             return composite_tolerance(parts, case.dtype, opset)
-        case FactoryModel() | FileModel():
+        case FactoryModel() | FileModel() | PackedModel():
             return default_tolerance(None, {}, case.dtype, opset)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.reproduction.calls import RUNTIMES
 from harness.result import Result
-from harness.spec.case import Case, FactoryModel, FileModel
+from harness.spec.case import Case, FactoryModel, FileModel, PackedModel
 from harness.spec.target import Target
 
 OF_THE_MACHINE = frozenset({"timeout", "out-of-memory", "unavailable", "placement"})
@@ -18,7 +18,7 @@ def obstacle(case: Case, target: Target, result: Result | None = None) -> str | 
     match case.model.model:
         case FactoryModel(factory):
             return f"the model is made by {factory}, which is not public"
-        case FileModel():
+        case FileModel() | PackedModel():
             return "the model is a file that cannot be written into a script"
     if target.fixes:
         return "the corrected lowerings are harness's own, and a script for others does without harness"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import Location
 from harness.spec.tolerance import Rule
+
+if TYPE_CHECKING:
+    from harness.spec.manifest import CaseEntry
 
 Layout = Literal["contiguous", "channels_last", "strided"]
 Mode = Literal["eval", "train"]
@@ -97,7 +100,19 @@ class FileModel:
     stamp: str = ""
 
 
-Model = LayerModel | SequentialModel | GraphModel | FactoryModel | FileModel
+@dataclass(frozen=True, slots=True)
+class PackedModel:
+    """A case of a bundle: exported files with all that they are held against; nothing is built or exported.
+
+    ``folder`` is the bundle's, ``seal`` changes when anything in it does, ``entry`` is the case's part of its manifest.
+    """
+
+    folder: str
+    seal: str
+    entry: CaseEntry = field(repr=False)
+
+
+Model = LayerModel | SequentialModel | GraphModel | FactoryModel | FileModel | PackedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +174,8 @@ class Case:
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     also: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     bench: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def is_recorded(self) -> bool:
+        """True where all is recorded and nothing is built or exported: such a case is verified without torch."""
+        return isinstance(self.model.model, FileModel | PackedModel)

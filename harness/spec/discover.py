@@ -12,14 +12,17 @@ known failures alone as in the whole. Where there is no such folder, the root is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from harness.environment import versions
 from harness.errors import Location, Problem, RequestError, SpecError, UsageError
+from harness.spec.bundle import Bundle, is_bundle, load_bundle
 from harness.spec.case import Case, FileModel
 from harness.spec.expand import expand
+from harness.spec.manifest import MANIFEST
 from harness.spec.read import read
 from harness.spec.recorded import MODEL, is_recorded, recorded_case
 from harness.spec.targets import TargetSets, load_target_sets
@@ -42,12 +45,20 @@ class Specs:
     root: Path
     known_failures: Path | None
     allow_import: bool = False
+    bundle: Bundle | None = None
 
     @property
     def target_sets(self) -> TargetSets:
         """The sets of targets that these cases can be taken to. Raises :class:`SpecError` where their file is wrong."""
+        if self.bundle is not None:
+            return self.bundle.targets
         recorded = [isinstance(case.model.model, FileModel) for case in self.cases]
         return load_target_sets(self.root, exported=not all(recorded), recorded=any(recorded))
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The versions that decide which known failures apply: those here, and for a bundle those it was made with."""
+        return versions() if self.bundle is None else self.bundle.judged_by(versions())
 
     @cached_property
     def ids_known_of(self) -> tuple[str, ...]:
@@ -56,7 +67,7 @@ class Specs:
         Raises :class:`SpecError` where a spec of that folder is wrong.
         """
         asked = tuple(case.id for case in self.cases)
-        if self.known_failures is None:
+        if self.known_failures is None or self.bundle is not None:
             return asked
         root = self.known_failures.parent
         given = {_Found(file, root).itself for file in self.files}
@@ -99,6 +110,8 @@ def load(paths: Sequence[Path | str], *, allow_import: bool = False) -> Specs:
     where two of them have targets or known failures of their own, and :class:`SpecError` with
     every problem of every file.
     """
+    if any(map(is_bundle, map(Path, paths))):
+        return _bundle(paths)
     found: dict[Path, _Found] = {}
     for path in map(Path, paths):
         for each in _find(path):
@@ -110,6 +123,14 @@ def load(paths: Sequence[Path | str], *, allow_import: bool = False) -> Specs:
     cases = _cases(found.values(), allow_import=allow_import)
     root = targets.parent if targets else roots[0]
     return Specs(cases, tuple(each.file for each in found.values()), root, known, allow_import)
+
+
+def _bundle(paths: Sequence[Path | str]) -> Specs:
+    folder, *others = map(Path, paths)
+    if others:
+        raise UsageError(f"{' '.join(map(str, paths))}: a bundle has targets of its own; give it to a run of its own")
+    bundle = load_bundle(folder)
+    return Specs(bundle.cases, (folder / MANIFEST,), folder, bundle.known_failures, bundle=bundle)
 
 
 def has_specs(paths: Iterable[Path | str]) -> bool:

@@ -13,25 +13,23 @@ from harness.blame.scene import Scene
 from harness.compare.distance import distances
 from harness.compare.verdict import Comparison, compare
 from harness.exporters import Artifact
-from harness.latency.sampling import Call
-from harness.model.calls import repeatable
-from harness.model.reference import Reference
+from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Blame, Finding, Result
 from harness.runtimes import Differentiable, Session
 from harness.spec.target import Target
-from harness.verify.expectations import hold, hold_gradients
+from harness.verify.basis import Basis
+from harness.verify.expected import hold, hold_gradients
 from harness.verify.refusal import check_refusal
 from harness.verify.settings import Settings
 from harness.verify.shown import Sides, pictured, with_script
 from harness.verify.stages import Clock, StageStopped
 from harness.verify.steps import begun, placed, timed
-from harness.verify.trial import Trial
 
 Array = NDArray[Any]
 
 
-def check(trial: Trial, target: Target, settings: Settings, clock: Clock) -> Result:
+def check(trial: Basis, target: Target, settings: Settings, clock: Clock) -> Result:
     """Take the trial's case to ``target`` and say what came of it. Raises nothing that a library raised."""
     blank = begun(trial.case, target, clock)
     if blank.status == "skipped":
@@ -55,7 +53,7 @@ class _Row:
     known: Result
 
 
-def _verified(trial: Trial, target: Target, settings: Settings, row: _Row, clock: Clock) -> Result:
+def _verified(trial: Basis, target: Target, settings: Settings, row: _Row, clock: Clock) -> Result:
     with clock.stage("build"):
         references, about_eager = trial.references, trial.about_eager
     with clock.stage("export"):
@@ -80,24 +78,19 @@ def _verified(trial: Trial, target: Target, settings: Settings, row: _Row, clock
             blame, evidence = attribute(_scene(trial, target, artifact, references[at], given[at]))
             return replace(result, blame=blame, evidence=evidence)
         if settings.latency and result.status == "passed":
-            return timed(result, session, references[0].inputs, lambda: _eager(trial), clock, settings)
+            return timed(result, session, references[0].inputs, trial.eager, clock, settings)
         return result
     finally:
         session.close()
 
 
-def _eager(trial: Trial) -> Call:
-    call, _ = repeatable(trial.subject.module, list(trial.subject.inputs.values()))
-    return call
-
-
 def _scene(
-    trial: Trial, target: Target, artifact: Artifact, reference: Reference, answer: Mapping[str, Array]
+    trial: Basis, target: Target, artifact: Artifact, reference: Reference, answer: Mapping[str, Array]
 ) -> Scene:
     tolerance = trial.tolerance(artifact.opset)
 
     def meets(other: Mapping[str, Array]) -> bool:
-        return all(found.passed for found in hold(trial.case, trial.subject, reference, other, tolerance))
+        return all(found.passed for found in hold(trial.expected, reference, other, tolerance))
 
     return Scene(target, artifact, reference, answer, tolerance, meets)
 
@@ -116,7 +109,7 @@ class _Verdict:
 
 
 def _judge(
-    trial: Trial,
+    trial: Basis,
     references: Sequence[Reference],
     given: Sequence[Mapping[str, Array]],
     session: Session,
@@ -143,13 +136,13 @@ def _judge(
     own, answer = references[0], given[0]
     form = _same_structure(own.eager, answer)
     # An answer of another form has failed already, and the spec's expressions could not be evaluated on it.
-    findings = list(hold(trial.case, trial.subject, own, answer, tolerance)) if form.passed else []
+    findings = list(hold(trial.expected, own, answer, tolerance)) if form.passed else []
     if own.stochastic:
         findings.append(form)
-    expect = trial.case.expect
+    expect = trial.expected
     if form.passed and (expect.gradient or expect.gradient_range) and isinstance(session, Differentiable):
         gradients = session.gradients(own.inputs)
-        findings += hold_gradients(trial.case, trial.subject, own, answer, gradients)
+        findings += hold_gradients(expect, own, answer, gradients)
     known = () if own.oracle is None else distances(own.eager, answer, own.oracle, undefined=own.undefined)
     return _Verdict(compared, tuple(findings), tuple(known))
 

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from harness.errors import Location, UsageError
+from harness.model.answer import Reference
 from harness.model.build import answers
-from harness.model.reference import Reference, refer
+from harness.model.reference import refer
 from harness.model.subject import Subject
 from harness.result import Result
 from harness.spec.case import Case, CaseTolerance, FactoryModel, TensorSpec, WeightedModel

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
+from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
 from harness.errors import StageError, Unsupported
@@ -46,17 +48,25 @@ def open_model(path: Path) -> ModelFile:
 
     Raises :class:`StageError` for a file that is no ONNX model, and for one with data outside its folder.
     """
-    model = ModelProto()
-    _parse(path, model)
-    if not model.HasField("graph"):
-        raise StageError(f"{path.name} is no ONNX model: it has no graph; a whole one would be right")
-    outside = (tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL)
-    beside = sorted({_inside(path.parent, tensor) for tensor in outside})
+    model, beside = _parsed(path)
     digest = sha256(path, *beside)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(value for value in model.graph.input if value.name not in constants)
     artifact = Artifact("onnx", path, digest, opset=opset_of(model), checker=objection(path))
     return ModelFile(artifact, inputs, tuple(model.graph.output))
+
+
+def companions(path: Path) -> list[Path]:
+    """The files that hold data of the model at ``path``, all in its own folder.
+
+    Raises :class:`StageError` for a file that is no ONNX model, and for one with data outside its folder.
+    """
+    return _parsed(path)[1]
+
+
+def read_tensor(file: Path) -> NDArray[Any]:
+    """The tensor in ``file``. Raises :class:`StageError` where it is cut off or of another kind."""
+    return np.asarray(_value(file, None))
 
 
 def read_data_set(folder: Path, model: ModelFile) -> DataSet:
@@ -75,6 +85,16 @@ def read_data_set(folder: Path, model: ModelFile) -> DataSet:
     outputs = {value.name: _value(file, value) for file, value in zip(wanted, model.outputs, strict=False)}
     more = {file.stem: _value(file, None) for file in wanted[len(model.outputs) :]}
     return DataSet(folder.name, inputs, {**outputs, **more})
+
+
+def _parsed(path: Path) -> tuple[ModelProto, list[Path]]:
+    """The model, and the files in its folder that hold data of it."""
+    model = ModelProto()
+    _parse(path, model)
+    if not model.HasField("graph"):
+        raise StageError(f"{path.name} is no ONNX model: it has no graph; a whole one would be right")
+    outside = (tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL)
+    return model, sorted({_inside(path.parent, tensor) for tensor in outside})
 
 
 def _numbered(folder: Path, kind: str) -> list[Path]:

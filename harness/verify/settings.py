@@ -13,6 +13,7 @@ class Settings:
 
     ``strict_ulp`` holds every floating output to that many ULP, whatever the spec or the layer says. ``cache`` is the
     folder of exported files, None for a run that keeps none. ``latency`` is False where nothing is timed.
+    ``pack`` is the folder of a bundle in the making: checks are then written into it and not carried out.
     """
 
     timeout: float | None = 120.0
@@ -21,6 +22,7 @@ class Settings:
     strict_ulp: int | None = None
     cache: Path | None = None
     concurrent: int = 1
+    pack: Path | None = None
 
 
 def cache_folder() -> Path:

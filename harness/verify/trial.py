@@ -12,18 +12,25 @@ from harness.compare.strict import strict_ulp
 from harness.compare.verdict import compare
 from harness.errors import Unsupported
 from harness.exporters import Artifact
+from harness.latency.sampling import Call
+from harness.model.answer import Reference
 from harness.model.build import build, tensors
+from harness.model.calls import repeatable
 from harness.model.gradients import gradients
-from harness.model.reference import Reference, own_tolerance, refer, tolerance_of
+from harness.model.reference import own_tolerance, refer, tolerance_of
 from harness.model.subject import Subject
 from harness.registry import plugins
-from harness.result import Finding
+from harness.result import Finding, Result
 from harness.spec.case import Case
 from harness.spec.target import Target
 from harness.spec.tolerance import Exact, Rule, Tolerance, Ulp
 from harness.verify.artifacts import Artifacts
-from harness.verify.expectations import hold, hold_gradients
+from harness.verify.basis import Refusal
+from harness.verify.expectations import expected_of
+from harness.verify.expected import Expected, hold, hold_gradients
 from harness.verify.once import Deaf, Ear, Once
+from harness.verify.refused_by_eager import refused_by_eager
+from harness.verify.stages import Clock
 
 SUFFIX = {"onnx": ".onnx", "torchscript": ".pt"}
 
@@ -51,6 +58,11 @@ class Trial:
         return self._once.get("references", self._refer)
 
     @property
+    def expected(self) -> Expected:
+        """What the spec says must hold."""
+        return self._once.get("expected", lambda: expected_of(self.case, self.subject))
+
+    @property
     def gradients(self) -> dict[str, NDArray[Any]]:
         """Eager torch's own gradients."""
         return self._once.get("gradients", lambda: gradients(self.subject, self.case.seed))
@@ -66,15 +78,24 @@ class Trial:
 
     def _hold_eager(self) -> tuple[Finding, ...]:
         own = self.references[0]
-        found = list(hold(self.case, self.subject, own, own.eager, self.tolerance(None)))
+        found = list(hold(self.expected, own, own.eager, self.tolerance(None)))
         if self.case.expect.gradient or self.case.expect.gradient_range:
-            found += hold_gradients(self.case, self.subject, own, own.eager, self.gradients)
+            found += hold_gradients(self.expected, own, own.eager, self.gradients)
         return (*found, *(held for reference in self.references if (held := self._against_oracle(reference))))
 
     def tolerance(self, opset: int | None) -> Tolerance:
         """What the outputs are held to; with ``strict_ulp``, to no more than that many ULP."""
         own = tolerance_of(self.case, opset)
         return own if self._strict_ulp is None else strict_ulp(own, self._strict_ulp)
+
+    def eager(self) -> Call:
+        """A call of eager torch on the case's own inputs, for timing."""
+        call, _ = repeatable(self.subject.module, list(self.subject.inputs.values()))
+        return call
+
+    def refusal(self, blank: Result, clock: Clock) -> Refusal:
+        """What eager torch says to a case that it is to refuse."""
+        return refused_by_eager(self.case, self.artifact, blank, clock)
 
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:
         """The case exported for ``target``, once for all that share the export; ``subject`` if not the trial's own."""

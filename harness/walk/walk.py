@@ -20,7 +20,7 @@ from onnx import GraphProto, NodeProto
 from harness.blame.float64 import evaluate_all
 from harness.compare.verdict import compare
 from harness.exporters import Artifact
-from harness.model.reference import Reference
+from harness.model.answer import Reference
 from harness.model.subject import Subject
 from harness.model.tensors import to_torch
 from harness.registry import plugins

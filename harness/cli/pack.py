@@ -1,0 +1,68 @@
+"""``harness pack``: a bundle for hardware on which there is no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.options import (
+    ALLOW_IMPORT,
+    AT_LEAST_ONE,
+    FOLDER,
+    KEYWORDS,
+    PATHS,
+    SECONDS,
+    TARGETS,
+    flat,
+)
+
+SHOWN = 10
+
+
+@click.command()
+@PATHS
+@click.option("-o", "--out", required=True, type=FOLDER, metavar="DIR", help="The bundle; must not be there yet.")
+@TARGETS
+@KEYWORDS
+@click.option("-j", "--jobs", type=AT_LEAST_ONE, metavar="N", help="Workers. [default: the cores]")
+@click.option("--known-failures", type=FOLDER, metavar="FILE", help="[default: known-failures.yaml beside the specs]")
+@click.option(
+    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds an export may take."
+)
+@click.option("--no-cache", is_flag=True, help="Export everything anew, and keep nothing.")
+@ALLOW_IMPORT
+def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
+    """Export every case, and put the files with all they are held against into DIR, for a machine without torch."""
+    from harness.engine.server import warm_up
+    from harness.packing import PackRequest
+    from harness.packing import pack as carry_out
+    from harness.report.terminal import Progress
+    from harness.verify.settings import Settings, cache_folder
+
+    warm_up(torch=True)
+    request = PackRequest(
+        paths=paths,
+        out=out,
+        targets=flat(options["targets"]) or ("default",),
+        keywords=options["keywords"],
+        workers=options["jobs"] or 0,
+        known_failures=options["known_failures"],
+        allow_import=options["allow_import"],
+        settings=Settings(timeout=options["timeout"], cache=None if options["no_cache"] else cache_folder()),
+    )
+    packed = carry_out(request, Progress())
+    for result in packed.not_packed[:SHOWN]:
+        how = ": ".join(filter(None, (result.stage, result.symptom)))
+        said = result.message or next((finding.message for finding in result.findings), "")
+        click.echo(f"not packed: {result.case} on {result.target.partition('/')[0]} | {how or result.status} | {said}")
+    if (more := len(packed.not_packed) - SHOWN) > 0:
+        click.echo(f"... and {more} more, each with its reason in {out / 'manifest.json'}")
+    left = f", {len(packed.not_packed)} not packed and told as they are" if packed.not_packed else ""
+    size, named = (f"{number / 2**20:.1f} MiB" for number in (packed.on_disk, packed.by_name))
+    click.echo(f"Packed: {packed.cases} cases, {packed.exports} exports{left}; {size} in {out} ({named} without links)")
+    return 3 if any(result.status == "error" and result.stage is None for result in packed.not_packed) else 0
+
+
+COMMANDS = (pack,)

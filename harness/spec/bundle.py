@@ -1,0 +1,140 @@
+"""A bundle: a folder that ``harness pack`` wrote, read where the specs, and torch, are not.
+
+    manifest.json              what is here, what it is held to, and the SHA-256 of every file
+    known-failures.yaml        what the specs' own list says of it
+    onnx/test_.../             one export of a case, as ONNX's backend tests are kept
+    unanswered/test_.../       one whose answer cannot be said beforehand: a stochastic layer, a case to be refused
+    torchscript/test_.../      one export of a case, as model.pt
+    data/                      every recorded array once, by its own SHA-256
+
+Every file is held against its checksum before anything runs. Nothing outside the folder is read. The checksums tell
+damage and haste; who wrote the bundle they do not tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Location
+from harness.spec.bundle_targets import BundleTargets
+from harness.spec.case import Case, Expectation, PackedModel, TensorSpec, WeightedModel
+from harness.spec.manifest import MANIFEST, PACK_ANEW, CaseEntry, Manifest, read_manifest, refused
+
+KNOWN_FAILURES = "known-failures.yaml"
+FOLDERS = ("onnx", "unanswered", "torchscript", "data")
+"""Where packed files stand, and no others."""
+EXPORTING = ("torch", "onnx", "onnxscript", "onnx-ir")
+"""The packages that a bundle's files were made with: what is known to fail with them fails wherever the files go."""
+
+Wrong = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a bundle holds, once it is known to be whole; ``versions`` are those that it was packed with."""
+
+    cases: tuple[Case, ...]
+    targets: BundleTargets
+    known_failures: Path
+    seal: str
+    versions: Mapping[str, str]
+
+    def judged_by(self, here: Mapping[str, str]) -> dict[str, str]:
+        """The versions that decide which known failures apply: the exporting packages' as packed, the others' here."""
+        made_with = {name: version for name, version in self.versions.items() if name in EXPORTING}
+        return {**{name: version for name, version in here.items() if name not in EXPORTING}, **made_with}
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a report says of it."""
+        return {"seal": self.seal, "packed_with": dict(self.versions)}
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether ``path`` is the folder of a bundle, or claims to be."""
+    return os.path.lexists(path / MANIFEST) and path.is_dir()
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """The bundle in ``folder``.
+
+    Raises :class:`SpecError` of one line for one that is of a newer format, was tampered with, is not whole, or leads
+    out of its folder.
+    """
+    manifest = read_manifest(folder / MANIFEST)
+    if wrongs := [*_inconsistent(manifest), *_damage(folder, manifest)]:
+        file, wrong, right = wrongs[0]
+        more = f" (and {len(wrongs) - 1} more of the kind)" if len(wrongs) > 1 else ""
+        raise refused(folder / file, wrong + more, right)
+    return Bundle(
+        cases=tuple(_case(folder, entry, manifest.seal) for entry in manifest.cases),
+        targets=BundleTargets.of(manifest.targets, Location(str(folder / MANIFEST))),
+        known_failures=folder / KNOWN_FAILURES,
+        seal=manifest.seal,
+        versions=manifest.versions,
+    )
+
+
+def _damage(folder: Path, manifest: Manifest) -> Iterator[Wrong]:
+    """Files that are not there, are not what was packed, are links, or were put there later."""
+    root = folder.resolve()
+    for name, digest in manifest.files.items():
+        # Not Path.resolve, which raises where a link leads to itself.
+        if os.path.realpath(folder / name) != str(root / name):
+            yield name, "a link, which may lead out of the bundle", "put the file itself there"
+        elif not (folder / name).is_file():
+            yield name, "is in the manifest, but is not there", "copy the bundle again, or " + PACK_ANEW
+        elif sha256_of(folder / name) != digest:
+            yield name, "is not what was packed: its SHA-256 is another", "copy the bundle again, or " + PACK_ANEW
+    for name in _names(folder):
+        if name not in manifest.files:
+            yield name, "is in the bundle, but not in its manifest", f"remove it, or {PACK_ANEW}"
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """What stands where only packed files belong, links to folders as well."""
+    for room in FOLDERS:
+        if (folder / room).is_symlink():
+            yield room
+        for parent, folders, files in os.walk(folder / room):
+            links = [each for each in folders if Path(parent, each).is_symlink()]
+            yield from (Path(parent, each).relative_to(folder).as_posix() for each in sorted((*files, *links)))
+
+
+def _inconsistent(manifest: Manifest) -> Iterator[Wrong]:
+    """What the manifest says twice, or says of files that it does not list."""
+    for case_id, times in Counter(case.id for case in manifest.cases).items():
+        if times > 1:
+            yield MANIFEST, f"{case_id} is there twice", PACK_ANEW
+    for case in manifest.cases:
+        for export in sorted({*manifest.exports} - case.exports.keys() - case.not_packed.keys()):
+            yield MANIFEST, f"{case.id}: nothing is said of its export {export}", PACK_ANEW
+        if case.exports and not case.rounds:
+            yield MANIFEST, f"{case.id} has exports and nothing to hold them against", PACK_ANEW
+        for name in sorted({*case.files()} - manifest.files.keys()):
+            yield MANIFEST, f"{name} has no checksum", PACK_ANEW
+    if KNOWN_FAILURES not in manifest.files:
+        yield MANIFEST, f"{KNOWN_FAILURES} has no checksum", PACK_ANEW
+
+
+def _case(folder: Path, entry: CaseEntry, seal: str) -> Case:
+    return Case(
+        id=entry.id,
+        about=entry.about,
+        model=WeightedModel(PackedModel(str(folder.resolve()), seal, entry)),
+        inputs=tuple(TensorSpec(each.label, each.dtype, tuple(each.shape)) for each in entry.inputs),
+        where=Location(entry.where.file, entry.where.line, entry.where.column),
+        expect=Expectation(raises=entry.raises),
+    )
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of the file, as hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,147 @@
+"""One export of a case written into a bundle in the making, with all that an answer of it is held against.
+
+The layout is told in :mod:`harness.spec.bundle`. What goes into the manifest is left, export by export, in a folder
+of its own, which :mod:`harness.packing` reads when all is done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.exporters import Artifact
+from harness.model.answer import Reference
+from harness.result import Blame, Result, to_json
+from harness.spec.case import Case
+from harness.spec.manifest import CaseEntry, ExpectEntry, ExportEntry, RoundEntry, ToleranceEntry
+from harness.spec.target import Target
+from harness.verify.backend_test import backend_rule, write_data_sets
+from harness.verify.expected import Expected
+from harness.verify.protobufs import companions
+from harness.verify.refusal import refused
+from harness.verify.shelf import Shelf
+from harness.verify.stages import Clock, StageStopped
+from harness.verify.trial import Trial
+
+Array = NDArray[Any]
+
+LONGEST_NAME = 80
+
+
+def pack_export(trial: Trial, target: Target, folder: Path, clock: Clock) -> Result:
+    """Write the export of ``target`` into the bundle; the result is what the check came to, where there is no file."""
+    blank = Result(trial.case.id, str(target), "passed", seconds=clock.seconds, where=str(trial.case.where))
+    try:
+        if trial.case.expect.raises is not None:
+            return _pack_refusal(trial, target, Shelf(folder), blank, clock)
+        with clock.stage("build"):
+            references, findings, expected = trial.references, trial.about_eager, trial.expected
+        with clock.stage("export"):
+            artifact = trial.artifact(target)
+    except StageStopped as stop:
+        blame: Blame | None = "spec" if stop.stage == "build" else None
+        return replace(blank, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message, blame=blame)
+    shelf, told = Shelf(folder), replace(blank, findings=tuple(findings))
+    rounds = [_round(shelf, each) for each in references]
+    _leave(shelf, _case(trial.case, rounds, _expect(shelf, expected), told))
+    answered = not any(each.stochastic for each in references)
+    _pack(shelf, trial, target, artifact, references if answered else ())
+    return blank
+
+
+def _pack_refusal(trial: Trial, target: Target, shelf: Shelf, blank: Result, clock: Clock) -> Result:
+    """A case that eager torch refuses: its file must refuse on the board as well."""
+    refusal = trial.refusal(blank, clock)
+    if refusal.inputs is None or refusal.artifact is None:
+        return refusal.told
+    try:
+        with clock.stage("export"):
+            artifact = refusal.artifact(target)
+    except StageStopped as stop:
+        return refused(refusal.told, target, stop)
+    asked = RoundEntry(inputs=shelf.arrays(refusal.inputs), eager={}, magnitudes=[], undefined=[])
+    _leave(shelf, _case(trial.case, [asked], _expect(shelf, Expected()), refusal.told))
+    _pack(shelf, trial, target, artifact, ())
+    return blank
+
+
+def _pack(shelf: Shelf, trial: Trial, target: Target, artifact: Artifact, references: tuple[Reference, ...]) -> None:
+    """The file where it belongs. ``references`` are empty where the answer cannot be said beforehand."""
+    tolerance = trial.tolerance(artifact.opset)
+    name = folder_name(trial.case.id, target.export)
+    room = "torchscript" if artifact.format == "torchscript" else "onnx" if references else "unanswered"
+    path = shelf.model(artifact.path, f"{room}/{name}")
+    for companion in companions(artifact.path) if artifact.format == "onnx" else ():
+        shelf.model(companion, f"{room}/{name}/{companion.relative_to(artifact.path.parent).parent}".removesuffix("/."))
+    if room == "onnx":
+        write_data_sets(shelf, f"{room}/{name}", references)
+        rule = backend_rule(tolerance, references)
+        shelf.text(f"{room}/{name}/data.json", json.dumps({"rtol": rule.rtol, "atol": rule.atol}))
+    entry = ExportEntry(
+        format=artifact.format,
+        path=path,
+        digest=artifact.digest,
+        opset=artifact.opset,
+        checker=artifact.checker,
+        notes=list(artifact.notes),
+        tolerance=ToleranceEntry.of(tolerance),
+    )
+    shelf.leave(trial.case.id, target.export, entry.model_dump())
+
+
+def _leave(shelf: Shelf, entry: CaseEntry) -> None:
+    shelf.leave(entry.id, "", entry.model_dump())
+
+
+def folder_name(case_id: str, export: str) -> str:
+    """A name for the folder of an export: one that ONNX's test runner takes, any file system holds, and is unique."""
+    words = re.sub(r"[^A-Za-z0-9]+", "_", f"{export}_{case_id}").strip("_")[:LONGEST_NAME]
+    return f"test_{words}_{sha256(f'{export} {case_id}'.encode()).hexdigest()[:8]}"
+
+
+def _case(case: Case, rounds: list[RoundEntry], expect: ExpectEntry, told: Result) -> CaseEntry:
+    findings = to_json(replace(told, target="", seconds={}))
+    return CaseEntry.of(case).model_copy(update={"rounds": rounds, "expect": expect, "findings": findings})
+
+
+def _round(shelf: Shelf, known: Reference) -> RoundEntry:
+    return RoundEntry(
+        inputs=shelf.arrays(known.inputs),
+        eager=shelf.arrays(known.eager),
+        oracle=None if known.oracle is None else shelf.arrays(known.oracle),
+        magnitudes=[None if each is None else shelf.array(each) for each in known.magnitudes],
+        undefined=[None if each is None else shelf.array(each) for each in known.undefined],
+        stochastic=known.stochastic,
+        at=known.at,
+    )
+
+
+def _expect(shelf: Shelf, expected: Expected) -> ExpectEntry:
+    """What the spec expects; of the arguments and parameters, those that its expressions speak of."""
+    spoken = {*re.findall(r"[A-Za-z_]\w*", " ".join([expected.formula or "", *expected.gradient.values()]))}
+    names = {name: value for name, value in expected.names.items() if name in spoken}
+    arrays = {name: value for name, value in names.items() if isinstance(value, np.ndarray)}
+    return ExpectEntry(
+        outputs=_maybe(shelf, expected.outputs),
+        shape=None if expected.shape is None else [list(shape) for shape in expected.shape],
+        range=None if expected.range is None else list(expected.range),
+        formula=expected.formula,
+        gradient=dict(expected.gradient),
+        gradient_range=None if expected.gradient_range is None else list(expected.gradient_range),
+        equals=_maybe(shelf, expected.equals),
+        differs_from=_maybe(shelf, expected.differs_from),
+        names={name: value for name, value in names.items() if name not in arrays},
+        arrays=shelf.arrays(arrays),
+    )
+
+
+def _maybe(shelf: Shelf, arrays: Mapping[str, Array] | None) -> dict[str, str] | None:
+    return None if arrays is None else shelf.arrays(arrays)
