@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from harness.report.machines import without_machine
 from harness.report.wording import number, telling
 from harness.result import Blame, Result, Symptom
 from harness.spec.target import FILE
@@ -92,7 +93,7 @@ def explain_command(result: Result, *, allow_import: bool = False) -> str:
 
     It names the folder in which the case has its id, unless that is ``specs``, which is where explain looks by itself.
     """
-    words = ["harness", "explain", result.case, "--target", result.target]
+    words = ["harness", "explain", result.case, "--target", without_machine(result.target)]
     folder = _folder(result)
     words += [folder] if folder not in {None, "specs"} else []
     words += ["--allow-import"] if allow_import else []

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Location, Problem, SpecError
+from harness.report.machines import machine, side_by_side
 from harness.result import Report, Result
-
-# What tells two machines apart; load and free memory change from hour to hour on one.
-MACHINE = ("cpu", "board", "gpus", "packages", "os", "python")
 
 # What was held against a baseline was one part; `harness diff` holds the whole against it.
 _OF_ONE_PART = ("baseline", "comparison")
@@ -19,13 +17,15 @@ _OF_ONE_PART = ("baseline", "comparison")
 def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
     """One report with every result once, in the order given.
 
-    Raises :class:`SpecError` for a check that two reports hold: which of them would be right?
+    Where the same check was done on several machines, a host and a board, each target is told with its machine.
+    Raises :class:`SpecError` for a check that two reports of one machine hold: which of them would be right?
     """
+    names, told = side_by_side([report for _, report in reports])
     first: dict[tuple[str, str], Path] = {}
     problems: list[Problem] = []
     results: list[Result] = []
-    for path, report in reports:
-        for result in report.results:
+    for (path, _), own in zip(reports, told, strict=True):
+        for result in own:
             check = (result.case, result.target)
             if check in first:
                 wrong = f"{result.case} on {result.target} is in {first[check]} as well"
@@ -34,13 +34,13 @@ def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
             results.append(result)
     if problems:
         raise SpecError(problems)
-    return Report(_environment(reports), tuple(results), _run(reports))
+    return Report(_environment(reports), tuple(results), _run(reports) | ({"machines": list(names)} if names else {}))
 
 
 def _environment(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
     """The one environment, or all of them where the reports come from different machines."""
     environments = [report.environment for _, report in reports]
-    telling = [{key: environment.get(key) for key in MACHINE} for environment in environments]
+    telling = [machine(environment) for environment in environments]
     if all(one == telling[0] for one in telling):
         return environments[0]
     return {
@@ -49,7 +49,7 @@ def _environment(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
     }
 
 
-def _run(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
+def _run(reports: Sequence[tuple[Path, Report]]) -> dict[str, Any]:
     runs = [report.run for _, report in reports]
     return {
         **{key: value for key, value in runs[0].items() if key not in _OF_ONE_PART},

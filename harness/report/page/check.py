@@ -29,10 +29,10 @@ _TEXT = 1_200
 Fields = dict[str, Any]
 
 
-def fields(result: Result, heavy: Mapping[str, Any]) -> Fields:
+def fields(result: Result, heavy: Mapping[str, Any], *, allow_import: bool = False) -> Fields:
     """What the page knows of ``result`` as JSON can hold it, in an order that is the same for all. None is nothing."""
     name = CaseName.parse(result.case)
-    step = next_step(result)
+    step = next_step(result, allow_import=allow_import)
     return {
         "case": result.case,
         "spec": name.spec,

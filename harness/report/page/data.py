@@ -16,14 +16,16 @@ def page_data(report: Report) -> dict[str, Any]:
     """The checks in the report's order: each is a list of places in ``values``, one for each of ``fields``."""
     packing = Packing()
     shown = heavy(report.results)
+    allow_import = bool(report.run.get("allow_import"))
     names: list[str] = []
     checks = []
     for number, result in enumerate(report.results):
-        told = fields(result, shown.get(number, {}))
+        told = fields(result, shown.get(number, {}), allow_import=allow_import)
         names = names or list(told)
         checks.append(packing.record(told))
     return {
         "targets": targets(report.results),
+        "machines": list(report.run.get("machines", ())),
         "numbers": NUMBERS,
         "comparison": to_json(comparison(report.run.get("comparison"))),
         "fields": names,

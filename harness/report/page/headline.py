@@ -102,7 +102,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "shard", str(run.get("shard") or "")
     yield "exports", exports(report) or ""
     yield "with", ", ".join(f"{name} {packages[name]}" for name in _VERSIONS if name in packages)
-    yield "on", ", ".join(filter(None, _hardware(environment)))
+    for machine in (environment, *environment.get("also", ())):
+        yield "on", ", ".join(filter(None, _hardware(machine)))
 
 
 def _hardware(environment: Any) -> Iterator[str]:

@@ -17,6 +17,7 @@
 {% include "scripts/axis.js" %}
 {% include "scripts/chart.js" %}
 {% include "scripts/ratios.js" %}
+{% include "scripts/machines.js" %}
 {% include "scripts/intervals.js" %}
 {% include "scripts/growth.js" %}
 {% include "scripts/latency.js" %}

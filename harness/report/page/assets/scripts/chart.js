@@ -19,6 +19,12 @@ function chart(label, draw) {
 const series = new Map(targets.map((target, at) => [target, at]));
 const seriesClass = (target) => `series-${(series.get(target) ?? 0) % 8}`;
 
+// After eight series colours begin anew, and go with other shapes.
+function shapeOf(target) {
+  const at = series.get(target) ?? 0;
+  return SHAPES[(at + Math.floor(at / 8)) % SHAPES.length];
+}
+
 // Points of each shape on a circle of radius 1.
 const ring = (corners, turn, radii = [1]) => Array.from({ length: corners }, (_, at) => {
   const angle = ((at + turn) / corners) * 2 * Math.PI - Math.PI / 2;
@@ -30,7 +36,7 @@ const SHAPES = [
 ];
 
 function mark(target, x, y, radius, more = "") {
-  const points = SHAPES[(series.get(target) ?? 0) % SHAPES.length].map(([dx, dy]) => `${(x + dx * radius).toFixed(1)},${(y + dy * radius).toFixed(1)}`);
+  const points = shapeOf(target).map(([dx, dy]) => `${(x + dx * radius).toFixed(1)},${(y + dy * radius).toFixed(1)}`);
   return s("polygon", { class: `mark ${seriesClass(target)} ${more}`, points: points.join(" ") });
 }
 

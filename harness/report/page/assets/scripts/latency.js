@@ -1,27 +1,25 @@
-// The latency section: against eager, by size, then case by case.
+// The latency section: against eager, one machine against another, by size, then case by case.
 function latency() {
   const timed = checks.filter((check) => check.latency);
   if (!timed.length) return;
   const section = reveal("latency");
   section.append(h("p", { class: "note" }, "Medians with the interval that holds them with 95% confidence. Eager torch was timed on the same inputs in the same rounds. ",
     "A figure that says of itself that it is no more than a hint is drawn hollow; its check says why."));
-  if (timed.some((check) => check.latency.ratio > 0)) {
-    const shown = targets.filter((target) => timed.some((check) => check.target === target && check.latency.ratio > 0));
-    section.append(h("h3", {}, "As a multiple of eager torch"), ratioChart(timed), ratioTable(timed, shown));
-  }
+  ratios(section, "As a multiple of eager torch", againstEagerTorch(timed), "quicker than eager");
+  if (firstMachine) ratios(section, `As a multiple of ${firstMachine}`, acrossMachines(timed), "quicker than there");
   const growth = growthCharts(timed);
   if (growth) section.append(h("h3", {}, "By the size of the input"), growth);
   section.append(h("h3", {}, "Case by case"), ...[...grouped(timed, (check) => check.spec)].map(([spec, own]) =>
     fold({ class: "fold" }, [h("code", {}, spec || "cases"), " ", h("span", { class: "muted" }, count(new Set(own.map((check) => check.case)).size, "case"))], () => intervals(own))));
 }
 
-function ratioTable(timed, shown) {
-  const rows = shown.map((target) => {
-    const ratios = timed.filter((check) => check.target === target && check.latency.ratio > 0).map((check) => check.latency.ratio).sort((one, other) => one - other);
-    const mean = Math.exp(ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / ratios.length);
-    return [target, count(ratios.length, "case"), times(mean), times(ratios[0]), times(ratios[Math.floor(ratios.length / 2)]), times(ratios.at(-1))];
-  });
-  return fold({ class: "fold-table" }, "As a table", () => h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Ratios to eager torch" }, h("table", { class: "plain small" },
-    h("thead", {}, h("tr", {}, ["target", "timed", "geometric mean", "quickest", "median", "slowest"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, rows.map(([target, ...cells]) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, target)), cells.map((cell) => h("td", {}, cell))))))));
+function ratios(section, title, rows, quicker) {
+  if (rows.length) section.append(h("h3", {}, title), ratioChart(title, rows, quicker), ratioTable(rows));
+}
+
+function againstEagerTorch(timed) {
+  const byTarget = grouped(timed.filter((check) => check.latency.ratio > 0), (check) => check.target);
+  return targets.filter((target) => byTarget.has(target)).map((target) => ({ name: target, target, points: byTarget.get(target).map((check) => ({
+    check, ratio: check.latency.ratio, low: check.latency.ratio_low, high: check.latency.ratio_high, remark: hint(check.latency),
+  })) }));
 }

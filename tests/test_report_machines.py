@@ -1,0 +1,85 @@
+"""Reports of several machines as one: a host and a board side by side, shards as they were."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from harness.errors import SpecError
+from harness.report.advice import next_step
+from harness.report.merge import merge
+from harness.result import Report, Result
+from tests.browser import opened, written
+from tests.report_samples import FAILED, LATENCY, PASSED
+
+HOST: dict[str, Any] = {"cpu": {"model": "Ryzen 7", "cores": 8, "mhz": 3400}, "packages": {"onnxruntime": "1.32.0"}}
+BOARD: dict[str, Any] = HOST | {"board": "Raspberry Pi 5", "cpu": {"model": "Cortex-A76", "cores": 4, "mhz": 2400}}
+
+
+MEDIAN, LOW, HIGH = 12.34, 12.0, 12.6
+"""The figures of the sample, in microseconds."""
+
+
+def timed(result: Result, factor: float) -> Result:
+    slower = {"median_us": MEDIAN * factor, "low_us": LOW * factor, "high_us": HIGH * factor}
+    return replace(result, latency=LATENCY | slower | {"quotable": True})
+
+
+def joined(*environments: dict[str, Any]) -> Report:
+    """The same two checks on each machine; the second takes four times as long."""
+    reports = [
+        Report(environment, (timed(PASSED, factor), FAILED))
+        for environment, factor in zip(environments, (1.0, 4.0), strict=True)
+    ]
+    return merge([(Path(f"{number}.json"), report) for number, report in enumerate(reports)])
+
+
+def test_the_same_check_on_two_machines_is_told_with_its_machine() -> None:
+    made = joined(HOST, BOARD)
+    assert [result.target for result in made.results if result.case == PASSED.case] == [
+        f"{PASSED.target} on Ryzen 7",
+        f"{PASSED.target} on Raspberry Pi 5",
+    ]
+    assert made.run["machines"] == ["Ryzen 7", "Raspberry Pi 5"]
+    assert made.summary["failed"] == 2
+
+
+def test_machines_that_are_called_the_same_are_numbered() -> None:
+    newer = HOST | {"packages": {"onnxruntime": "1.33.0"}}
+    assert joined(HOST, newer).run["machines"] == ["Ryzen 7", "Ryzen 7 (2)"]
+
+
+def test_a_check_done_twice_on_one_machine_is_refused_whatever_its_clock() -> None:
+    hotter = HOST | {"cpu": {**HOST["cpu"], "mhz": 2100}}
+    with pytest.raises(SpecError, match=r"is in 0\.json as well"):
+        joined(HOST, hotter)
+
+
+def test_what_only_one_machine_has_done_keeps_its_name() -> None:
+    made = merge([(Path("a.json"), Report(HOST, (PASSED,))), (Path("b.json"), Report(BOARD, (FAILED,)))])
+    assert [result.target for result in made.results] == [PASSED.target, FAILED.target]
+    assert "machines" not in made.run
+
+
+def test_the_next_step_names_the_target_alone() -> None:
+    (host, _) = (result for result in joined(HOST, BOARD).results if result.status == "failed")
+    step = next_step(host)
+    assert step is not None
+    assert step.command == f"harness explain {FAILED.case} --target {FAILED.target}"
+
+
+def test_the_page_draws_how_many_times_as_long_the_board_takes(browser: Browser, tmp_path: Path) -> None:
+    with opened(browser, written(joined(HOST, BOARD), tmp_path)) as page:
+        expect(page.get_by_role("heading", name="As a multiple of Ryzen 7")).to_be_visible()
+        chart = page.locator("svg[aria-label='As a multiple of Ryzen 7']")
+        expect(chart).to_contain_text("geometric mean 4x of 1")
+        (dot,) = chart.get_by_role("link").all()
+        told = dot.get_attribute("aria-label") or ""
+        assert re.findall(r"[\d.]+x", told) == [f"{4 * value:.2g}x" for value in (1, LOW / HIGH, HIGH / LOW)]
+        dot.click()
+        expect(page.get_by_role("dialog")).to_contain_text("Raspberry Pi 5")
