@@ -50,7 +50,7 @@ def test_inputs_that_are_all_positive_cannot_tell_relu_from_identity(harness: Co
 def test_another_case_closes_the_gap(harness: CommandLine, spec: Write) -> None:
     ran = harness("audit", str(spec("relu.yaml", SIGNED)))
     assert ran.code == 0
-    assert "no gap: each of 5 wrong layers is noticed" in ran.out
+    assert "no gap: each of 6 wrong layers is noticed" in ran.out
 
 
 def test_a_case_that_notices_nothing_is_a_gap_although_another_notices_everything(

@@ -35,6 +35,8 @@ class ReLU:
         if is_real(x):
             yield another("ReLU6", why_equal=empty)
             yield another("LeakyReLU", why_equal=empty)
+            # What a slope of -1 makes of it.
+            yield Twin("absolute value", layer="LeakyReLU", args={"negative_slope": -1.0}, why_equal=empty)
             yield another("GELU", why_equal=empty)
             yield another("Softplus", why_equal=empty)
 
