@@ -19,10 +19,17 @@ from harness.errors import HarnessError
 EXAMPLES = """
 \b
 Examples:
+  harness init Conv2d                                 write a first spec
   harness run specs/                                  verify everything on the default targets
   harness run specs/avgpool2d.yaml -k divisor         one family of cases
   harness run specs/ --targets 'onnx-dynamo@23/*'     targets by name, set or glob
   harness check specs/                                validate only; answers at once
+
+\b
+Completion after Tab, in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
+  eval "$(_HARNESS_COMPLETE=bash_source harness)"
+  eval "$(_HARNESS_COMPLETE=zsh_source harness)"
+  _HARNESS_COMPLETE=fish_source harness | source
 """
 
 

@@ -6,8 +6,15 @@ import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS
 
+EXAMPLES = """
+\b
+Examples:
+  harness audit specs/                                      all of them
+  harness audit specs/ -k linear                            one family of cases
+"""
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @PATHS
 @KEYWORDS
 @ALLOW_IMPORT

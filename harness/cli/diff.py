@@ -8,8 +8,15 @@ import click
 
 from harness.cli.options import EFFECT, FOLDER
 
+EXAMPLES = """
+\b
+Examples:
+  harness diff reports/main/report.json reports/latest/report.json
+  harness diff old.json new.json --min-effect 0.1           latencies that changed by a tenth at least
+"""
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 @click.argument("old", type=FOLDER, metavar="OLD.json")
 @click.argument("new", type=FOLDER, metavar="NEW.json")
 @EFFECT

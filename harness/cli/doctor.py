@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import click
 
+EXAMPLES = """
+\b
+Examples:
+  harness doctor                                            what is here, and what would bring the rest
+"""
 
-@click.command()
+
+@click.command(epilog=EXAMPLES)
 def doctor() -> int:
     """Show the runtimes of this machine: what is here, and what would bring each of the others."""
     from tabulate import tabulate

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.completion import cases, single_targets, words
 from harness.cli.options import ALLOW_IMPORT, FOLDER, SECONDS
 from harness.errors import RuntimeMissing, UsageError
 
@@ -18,11 +19,24 @@ if TYPE_CHECKING:
 FOLDER_OF_SCRIPTS = Path("reports/explain")
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
+EXAMPLES = """
+\b
+Examples:
+  harness explain avgpool2d/notes-divisor-override --target onnx-dynamo@23/ort-cpu
+  harness explain notes-divisor specs/ --target onnx-dynamo@23/ort-cpu -o issue.py
+"""
 
-@click.command()
-@click.argument("case", metavar="CASE")
+
+@click.command(epilog=EXAMPLES)
+@click.argument("case", metavar="CASE", shell_complete=words(cases))
 @click.argument("paths", nargs=-1, metavar="[PATH...]")
-@click.option("--target", required=True, metavar="T", help="Where the case fails: EXPORTER[@OPSET][+fixes]/RUNTIME.")
+@click.option(
+    "--target",
+    required=True,
+    shell_complete=words(single_targets),
+    metavar="T",
+    help="Where the case fails: EXPORTER[@OPSET][+fixes]/RUNTIME.",
+)
 @click.option(
     "-o", "--output", type=FOLDER, metavar="FILE", help=f"Where the script goes. [default: {FOLDER_OF_SCRIPTS}/CASE.py]"
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.completion import words
 from harness.cli.options import FOLDER
 from harness.errors import RuntimeMissing, UsageError
 
@@ -25,8 +27,14 @@ Examples:
 """
 
 
+def _layers(_ctx: click.Context) -> Iterable[str]:
+    from harness.spec.signatures import layers
+
+    return layers()
+
+
 @click.command(epilog=EXAMPLES)
-@click.argument("module", metavar="LAYER|FILE.py:NAME")
+@click.argument("module", metavar="LAYER|FILE.py:NAME", shell_complete=words(_layers))
 @click.option(
     "--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="An argument of the constructor, in YAML."
 )

@@ -6,13 +6,27 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import WordList
+from harness.cli.completion import lists
+from harness.cli.options import FORMATS, WordList
+
+EXAMPLES = """
+\b
+Examples:
+  harness merge shard-1/report.json shard-2/report.json --report-dir reports/whole
+"""
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPORT.json...")
 @click.option("--report-dir", type=click.Path(path_type=Path), default="reports/latest", show_default=True)
-@click.option("--format", "formats", type=WordList(), default="json,md,html", show_default=True)
+@click.option(
+    "--format",
+    "formats",
+    type=WordList(),
+    shell_complete=lists(lambda _: FORMATS),
+    default="json,md,html",
+    show_default=True,
+)
 def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...]) -> int:
     """Join the reports of the shards of a run, or of several machines, into one; exits as the whole run would have."""
     from harness.gate import exit_code

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from harness.cli.completion import cases, lists, runtimes, targets, words
 from harness.errors import UsageError
 
 FORMATS = ("json", "md", "html", "junit", "csv", "github")
@@ -42,11 +43,17 @@ TARGETS = click.option(
     "--targets",
     multiple=True,
     type=WordList(),
+    shell_complete=lists(targets),
     metavar="LIST",
     help="Targets, sets of targets.yaml or globs, separated by commas. [default: the set named default]",
 )
 KEYWORDS = click.option(
-    "-k", "keywords", multiple=True, metavar="TEXT", help="Only cases whose id holds TEXT, or matches it as a glob."
+    "-k",
+    "keywords",
+    multiple=True,
+    shell_complete=words(cases),
+    metavar="TEXT",
+    help="Only cases whose id holds TEXT, or matches it as a glob.",
 )
 
 
@@ -88,6 +95,7 @@ CARRYING_OUT = (
         "--format",
         "formats",
         type=WordList(),
+        shell_complete=lists(lambda _: FORMATS),
         default="json,md,html",
         show_default=True,
         help=f"Any of {', '.join(FORMATS)}.",
@@ -96,7 +104,12 @@ CARRYING_OUT = (
         "--known-failures", type=FOLDER, metavar="FILE", help="[default: known-failures.yaml beside the specs]"
     ),
     click.option(
-        "--require", multiple=True, type=WordList(), metavar="RUNTIME", help="Exit 3 where this runtime is missing."
+        "--require",
+        multiple=True,
+        type=WordList(),
+        shell_complete=lists(runtimes),
+        metavar="RUNTIME",
+        help="Exit 3 where this runtime is missing.",
     ),
     click.option(
         "--baseline", type=FOLDER, metavar="REPORT.json", help="Exit 1 where a check is worse or slower than there."

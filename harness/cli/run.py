@@ -14,8 +14,25 @@ if TYPE_CHECKING:
     from harness.bench import BenchSettings
     from harness.engine.cluster import Cluster
 
+RUN_EXAMPLES = """
+\b
+Examples:
+  harness run specs/                                        everything, on the default targets
+  harness run specs/ -k avgpool2d --targets 'onnx-*'        some cases, on some targets
+  harness run specs/ --require ort-cpu --no-latency         as a gate in CI
+  harness run specs/ --baseline reports/main/report.json    against an earlier report
+  harness run specs/ --resume                               go on with a run that was interrupted
+"""
+BENCH_EXAMPLES = """
+\b
+Examples:
+  harness bench specs/ -k linear                            one family of cases
+  harness bench specs/ --threads 4 --cpus 0-3               on these CPUs alone
+  harness bench specs/ --baseline reports/main/report.json  what became slower
+"""
 
-@click.command()
+
+@click.command(epilog=RUN_EXAMPLES)
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time each check that passes.")
 @carrying_out
 def run(paths: tuple[str, ...], **options: Any) -> int:
@@ -23,7 +40,7 @@ def run(paths: tuple[str, ...], **options: Any) -> int:
     return _carried_out(paths, options)
 
 
-@click.command()
+@click.command(epilog=BENCH_EXAMPLES)
 @click.option("--budget", type=SECONDS, default=5.0, show_default=True, metavar="S", help="For a case at one shape.")
 @click.option("--processes", type=AT_LEAST_ONE, default=20, show_default=True, metavar="N", help="For each of these.")
 @click.option("--rounds", type=AT_LEAST_ONE, metavar="N", help="In each process. [default: what the budget holds]")

@@ -6,8 +6,27 @@ import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS, TARGETS, flat
 
+CHECK_EXAMPLES = """
+\b
+Examples:
+  harness check specs/                                      a folder, with its targets and known failures
+  harness check specs/avgpool2d.yaml specs/relu.yaml        single files
+"""
+LIST_EXAMPLES = """
+\b
+Examples:
+  harness list specs/                                       every case, and the default targets
+  harness list specs/ -k divisor --targets 'onnx-*'         what a run with these words would do
+"""
+SCHEMA_EXAMPLES = """
+\b
+Examples:
+  harness schema > specs/harness.schema.json                then begin each spec with this line:
+  # yaml-language-server: $schema=harness.schema.json
+"""
 
-@click.command()
+
+@click.command(epilog=CHECK_EXAMPLES)
 @PATHS
 @ALLOW_IMPORT
 def check(paths: tuple[str, ...], allow_import: bool) -> int:
@@ -23,7 +42,7 @@ def check(paths: tuple[str, ...], allow_import: bool) -> int:
     return 0
 
 
-@click.command("list")
+@click.command("list", epilog=LIST_EXAMPLES)
 @PATHS
 @TARGETS
 @KEYWORDS
@@ -45,7 +64,7 @@ def list_(
     return 0
 
 
-@click.command()
+@click.command(epilog=SCHEMA_EXAMPLES)
 def schema() -> int:
     """Print the JSON Schema of specs, for editors."""
     import json

@@ -1,0 +1,94 @@
+"""What the command line tells of itself: examples that it understands, and words after Tab."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from harness.cli import cli
+from tests.conftest import Call
+
+Write = Callable[[str, str], Path]
+SPEC = "harness: 1\nlayer: ReLU\ncases:\n  - {name: signed, inputs: {x: {values: [1.0, -2.0]}}}\n"
+TARGETS = "default: [trace/torch-cpu]\nonnx: [onnx-dynamo@23/ort-cpu]\n"
+
+
+def commands(group: click.Group = cli, *above: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command there is."""
+    for name, command in group.commands.items():
+        yield from commands(command, *above, name) if isinstance(command, click.Group) else [(*above, name)]
+
+
+def examples(text: str) -> list[list[str]]:
+    """The words of each example of a help text, without what it does."""
+    shown = re.findall(r"^ +harness (\S.*)$", text, re.MULTILINE)
+    return [shlex.split(re.split(r" {2,}| > ", line)[0]) for line in shown]
+
+
+def understood(words: list[str]) -> None:
+    """Raises where harness's own command line does not take these words."""
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        name, *words = words
+        command = command.commands[name]
+    command.make_context("harness", words)
+
+
+@pytest.mark.parametrize("command", [(), *commands()], ids=" ".join)
+def test_every_command_has_examples_that_it_understands(harness: Call, command: tuple[str, ...]) -> None:
+    shown = examples(harness(*command, "--help").out)
+    assert shown
+    assert all(tuple(words[: len(command)]) == command for words in shown)
+    for words in shown:
+        understood(words)
+
+
+def test_a_wrong_example_would_be_seen() -> None:
+    (words,) = examples("Examples:\n  harness run specs/ --no-such-option   what it does\n")
+    with pytest.raises(click.NoSuchOption):
+        understood(words)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("harness kno", ["known-failures"]),
+        ("harness known-failures ", ["update"]),
+        ("harness run --form", ["--format"]),
+        ("harness run specs --format json,ju", ["json,junit"]),
+        ("harness run specs --format json,md,html,junit,csv,", ["json,md,html,junit,csv,github"]),
+        ("harness run specs --targets ", ["default", "onnx", "trace/torch-cpu", "onnx-dynamo@23/ort-cpu"]),
+        ("harness run specs --targets onnx,tr", ["onnx,trace/torch-cpu"]),
+        ("harness run --require tra", ["tract"]),
+        ("harness list specs -k re", ["relu/signed"]),
+        ("harness explain re", ["relu/signed"]),
+        ("harness explain relu/signed --target o", ["onnx-dynamo@23/ort-cpu"]),
+        ("harness init Conv2", ["Conv2d"]),
+        ("harness list elsewhere -k ", ["linear/signed"]),
+        ("harness list broken -k ", []),
+    ],
+)
+def test_what_is_offered_after_tab(
+    harness: Call, spec: Write, monkeypatch: pytest.MonkeyPatch, line: str, offered: list[str]
+) -> None:
+    spec("relu.yaml", SPEC)
+    spec("targets.yaml", TARGETS)
+    spec("../elsewhere/linear.yaml", SPEC)
+    spec("../broken/relu.yaml", "harness: 2\n")
+    words = line.split(" ")
+    monkeypatch.setenv("_HARNESS_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    assert harness().out.split() == [f"plain,{word}" for word in offered]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_script(harness: Call, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    assert f"_HARNESS_COMPLETE={shell}_source harness" in harness("--help").out
+    monkeypatch.setenv("_HARNESS_COMPLETE", f"{shell}_source")
+    assert f"_HARNESS_COMPLETE={shell}_complete" in harness().out
