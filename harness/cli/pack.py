@@ -18,10 +18,17 @@ from harness.cli.options import (
     flat,
 )
 
+EXAMPLES = """
+\b
+Examples:
+  harness pack specs/ -o bundle                             then copy the folder to the board, and there:
+  harness run bundle/ --report-dir reports/board
+  harness pack specs/ -o bundle --targets 'onnx-*/ort-cpu'  what the board's runtime loads, and nothing else
+"""
 SHOWN = 10
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @PATHS
 @click.option("-o", "--out", required=True, type=FOLDER, metavar="DIR", help="The bundle; must not be there yet.")
 @TARGETS
