@@ -1,5 +1,6 @@
 # make run    verify the shipped specs and write reports/latest
 # make test   everything that CI checks
+# make docs   build the site into build/docs
 # make clean  remove the environment and what was generated
 #
 # Both set up .venv when it is missing or out of date. All they need is make and Python 3.11 or later; name another
@@ -15,7 +16,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 # An environment is up to date when it is newer than what it was made from.
 MADE_FROM := pyproject.toml constraints.txt harness/__init__.py
 
-.PHONY: run test clean
+.PHONY: run test docs clean
 
 run: $(VENV)/for-run
 	$(BIN)/harness run $(RUN) specs/
@@ -27,6 +28,9 @@ test: $(VENV)/for-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -n 2 --dist loadfile
+
+docs: $(VENV)/for-test
+	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
 
 $(VENV)/for-run: $(MADE_FROM) | $(BIN)/pip
 	@echo 'Installing harness with PyTorch and ONNX Runtime into $(VENV); the first time takes some minutes.'

@@ -1,0 +1,74 @@
+"""The directive ``{finding} CASE TARGET``: a shipped case that fails, with its reason and a script that shows it."""
+
+from __future__ import annotations
+
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from harness.reproduction import reproduction
+from harness.spec.discover import Specs, load
+from harness.spec.glob import matches
+from harness.spec.known_failures import KnownFailure, load_known_failures
+from harness.spec.targets import parse_target
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.util.typing import ExtensionMetadata
+
+SPECS = Path(__file__).parents[2] / "specs"
+
+
+class Finding(SphinxDirective):
+    """The reason, the issue and the command in words; the script folded away."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        """What is shown."""
+        case, target = self.arguments[0].split()
+        known = known_failure(case, target)
+        issue = f" <{known.issue}>" if known.issue else ""
+        text = f"> {known.reason}{issue}\n\n```sh\n{command(case, target)}\n```\n"
+        return [*self.parse_text_to_nodes(text), *_folded(f"The script: {case} on {target}", script(case, target))]
+
+
+def command(case: str, target: str) -> str:
+    """The command that explains the finding."""
+    return f"harness explain '{case}' --target {target} specs/"
+
+
+def script(case: str, target: str) -> str:
+    """The script that shows the finding, as harness writes it."""
+    found = next(one for one in _specs().cases if one.id == case)
+    text = reproduction(found, parse_target(target))
+    if text is None:
+        raise ValueError(f"{case} on {target}: there is no script for it")
+    return text
+
+
+def known_failure(case: str, target: str) -> KnownFailure:
+    """The entry that says why it fails."""
+    entries = load_known_failures(_specs().known_failures)
+    return next(one for one in entries if matches(one.cases, case) and matches(one.targets, target))
+
+
+@cache
+def _specs() -> Specs:
+    return load([str(SPECS)])
+
+
+def _folded(summary: str, text: str) -> list[nodes.Node]:
+    opened = nodes.raw("", f"<details><summary>{escape(summary)}</summary>", format="html")
+    return [opened, nodes.literal_block(text, text, language="python"), nodes.raw("", "</details>", format="html")]
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Tell Sphinx of the directive."""
+    app.add_directive("finding", Finding)
+    return {"parallel_read_safe": True}

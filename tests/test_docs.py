@@ -1,0 +1,124 @@
+"""Every command that the site shows is run here, on the files that its page shows, and ends as the page says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+from sphinx.application import Sphinx
+
+from tests.conftest import Call
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = {str(path.relative_to(DOCS)): path for path in sorted(DOCS.rglob("*.md"))}
+CAPTION = re.compile(r":caption: (?P<path>\S+)\n\n?")
+COMMAND = re.compile(r"(?P<words>.*?)(?:\s+# exit code (?P<code>\d))?")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that the reader is asked to save."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that the reader is asked to type, and the exit code that it leaves."""
+
+    words: tuple[str, ...]
+    code: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the last command is shown to say; ``...`` stands for anything."""
+
+    text: str
+
+
+def steps(page: str) -> Iterator[File | Command | Said]:
+    """What a page asks its reader to do, in order."""
+    for token in MarkdownIt().parse(page):
+        if token.type != "fence":
+            continue
+        caption = CAPTION.match(token.content)
+        if token.info.startswith("{code-block}") and caption:
+            yield File(caption["path"], token.content[caption.end() :])
+        elif token.info == "sh":
+            yield from map(_command, token.content.splitlines())
+        elif token.info == "text":
+            yield Said(token.content)
+
+
+def _command(line: str) -> Command:
+    found = COMMAND.fullmatch(line)
+    assert found is not None
+    return Command(tuple(shlex.split(found["words"])), int(found["code"] or 0))
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_what_a_page_shows_can_be_done(page: str, here: Path, harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{here}:{ROOT}")
+    said = ""
+    for step in steps(PAGES[page].read_text(encoding="utf-8")):
+        match step:
+            case File(path, text):
+                (here / path).parent.mkdir(parents=True, exist_ok=True)
+                (here / path).write_text(text, encoding="utf-8")
+                if path.endswith(".py") and not Path(path).name.startswith(("test_", "my_")):
+                    assert _python(path) == (0, "")
+            case Command(("harness", *arguments), code):
+                ran = harness(*arguments)
+                said = ran.out + ran.err
+                assert (ran.code, arguments) == (code, arguments), said
+            case Command(("python", *arguments), code):
+                assert _python(*arguments)[0] == code
+            case Command(("pip", "install", what), _):
+                assert _extra(what) in _extras()
+            case Said(text):
+                assert _flat(said).find(_flat(text.partition("...")[0])) >= 0, said
+            case _:
+                pytest.fail(f"{page} shows {step}, which no test runs")
+
+
+def test_a_command_that_does_not_do_what_its_page_says_is_found(harness: Call) -> None:
+    (command,) = steps("```sh\nharness check nowhere/   # exit code 0\n```\n")
+    assert isinstance(command, Command)
+    assert harness(*command.words[1:]).code != command.code
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    site = Sphinx(DOCS, DOCS, tmp_path / "html", tmp_path / "trees", "html", warningiserror=True, status=None)
+    site.build()
+    assert site.statuscode == 0
+    reference = (tmp_path / "html" / "specs.html").read_text(encoding="utf-8")
+    assert "differs_from" in reference
+    assert "divisor_override" in (tmp_path / "html" / "gallery" / "index.html").read_text(encoding="utf-8")
+
+
+def _python(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, done.stderr if done.returncode else ""
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _extra(requirement: str) -> str:
+    return requirement.partition("[")[2].rstrip("]")
+
+
+def _extras() -> set[str]:
+    return set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"])
