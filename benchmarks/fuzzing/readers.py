@@ -1,0 +1,143 @@
+"""The readers: for each, the material that it reads as it should be, and how it is given a file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from harness.report.json_report import read_report
+from harness.spec.discover import load
+from harness.spec.known_failures import load_known_failures
+from harness.spec.targets import load_target_sets, parse_target
+
+ROOT = Path(__file__).resolve().parents[2]
+SPECS = ROOT / "specs"
+SMALL = 6_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """``read`` is given a folder and the bytes, and says what it must say; ``weight`` is its part of the whole."""
+
+    name: str
+    weight: int
+    material: Callable[[], list[bytes]]
+    read: Callable[[Path, bytes], object]
+
+
+def _file(name: str, read: Callable[[Path], object]) -> Callable[[Path, bytes], object]:
+    def given(folder: Path, content: bytes) -> object:
+        path = folder / name
+        path.write_bytes(content)
+        try:
+            return read(path)
+        finally:
+            path.unlink()
+
+    return given
+
+
+def _shipped(pattern: str) -> list[bytes]:
+    """The shipped files, each cut to a size that is quick to read, at the end of a case."""
+    return [_begun(path.read_bytes()) for path in sorted(SPECS.glob(pattern)) if path.suffix == ".yaml"]
+
+
+def _reports() -> list[bytes]:
+    """The sample, with its first and its last results alone."""
+    told = json.loads((ROOT / "reports" / "sample" / "report.json").read_text(encoding="utf-8"))
+    return [json.dumps(told | {"results": results}).encode() for results in (told["results"][:2], told["results"][-2:])]
+
+
+def _begun(content: bytes) -> bytes:
+    return (
+        content if len(content) < SMALL else content[: content.rfind(b"\n  - name:", 0, SMALL) + 1] or content[:SMALL]
+    )
+
+
+@cache
+def _model() -> bytes:
+    weight = numpy_helper.from_array(np.ones(3, np.float32), "w")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+
+
+@cache
+def _tensor() -> bytes:
+    return bytes(numpy_helper.from_array(np.arange(6, dtype=np.float32).reshape(2, 3)).SerializeToString())
+
+
+def _open_model(path: Path) -> object:
+    from harness.verify.protobufs import open_model
+
+    return open_model(path)
+
+
+def _data_set(folder: Path, content: bytes) -> object:
+    """The model of two inputs' worth of data, with one of its recorded tensors spoilt."""
+    from harness.verify.protobufs import open_model, read_data_set
+
+    data = folder / "test_data_set_0"
+    data.mkdir(exist_ok=True)
+    (folder / "model.onnx").write_bytes(_model())
+    (data / "input_0.pb").write_bytes(content)
+    (data / "output_0.pb").write_bytes(_tensor())
+    return read_data_set(data, open_model(folder / "model.onnx"))
+
+
+def _recorded(folder: Path, content: bytes) -> object:
+    """A recorded model whose ``data.json`` is spoilt."""
+    (folder / "net" / "test_data_set_0").mkdir(parents=True, exist_ok=True)
+    (folder / "net" / "model.onnx").write_bytes(_model())
+    (folder / "net" / "data.json").write_bytes(content)
+    return load([folder / "net"])
+
+
+def _targets(path: Path) -> object:
+    return load_target_sets(path.parent).all
+
+
+def _target(_folder: Path, content: bytes) -> object:
+    return parse_target(content.decode("utf-8", "replace"))
+
+
+READERS = (
+    Reader("specs", 40, lambda: _shipped("*.yaml") + _shipped("*/*.yaml"), _file("a.yaml", lambda path: load([path]))),
+    Reader(
+        "known failures",
+        10,
+        lambda: [(SPECS / "known-failures.yaml").read_bytes()[:SMALL]],
+        _file("known-failures.yaml", load_known_failures),
+    ),
+    Reader("sets of targets", 10, lambda: [(SPECS / "targets.yaml").read_bytes()], _file("targets.yaml", _targets)),
+    Reader(
+        "targets", 10, lambda: [b"onnx-dynamo@23+fixes/ort-cpu?threads=2&optimization=all", b"trace/torch-cpu"], _target
+    ),
+    Reader(
+        "reports",
+        10,
+        _reports,
+        _file("report.json", read_report),
+    ),
+    Reader(
+        "data.json",
+        5,
+        lambda: [b'{"rtol": 1e-3, "atol": 1e-7}', b'{"about": "x", "tolerance": {"by_output": {"0": {"ulp": 4}}}}'],
+        _recorded,
+    ),
+    Reader("ONNX files", 10, lambda: [_model()], _file("model.onnx", _open_model)),
+    Reader("recorded tensors", 5, lambda: [_tensor()], _data_set),
+)
+
+
+def scratch() -> Path:
+    """A folder in memory where there is one: these are many small files."""
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
