@@ -67,8 +67,8 @@ def main() -> int:
     asked = parser.parse_args()
     told = {reader.name: Told(reader.name) for reader in READERS}
     with ProcessPoolExecutor(asked.workers) as pool:
-        for chunk in pool.map(_chunk, *zip(*_chunks(asked.inputs, asked.seed), strict=True)):
-            told[chunk.reader].add(chunk)
+        for part in pool.map(chunk, *zip(*_chunks(asked.inputs, asked.seed), strict=True)):
+            told[part.reader].add(part)
     text = _report(list(told.values()), asked.inputs, asked.seed)
     print(text)
     if asked.report:
@@ -84,19 +84,21 @@ def _chunks(inputs: int, seed: int) -> Iterator[tuple[int, int, str]]:
             yield at, min(CHUNK, left - number * CHUNK), f"{seed}/{reader.name}/{number}"
 
 
-def _chunk(at: int, count: int, seed: str) -> Told:
+def chunk(at: int, count: int, seed: str) -> Told:
+    """Give reader number ``at`` so many spoilt files, drawn from ``seed``."""
     reader, random = READERS[at], Random(seed)
     told, folder, material = Told(reader.name), scratch(), reader.material()
     signal.signal(signal.SIGALRM, _hang)
     try:
         for _ in range(count):
-            _one(reader, folder, spoilt(random.choice(material), random), told)
+            one(reader, folder, spoilt(random.choice(material), random), told)
     finally:
         shutil.rmtree(folder)
     return told
 
 
-def _one(reader: Reader, folder: Path, content: bytes, told: Told) -> None:
+def one(reader: Reader, folder: Path, content: bytes, told: Told) -> None:
+    """Give the reader one file, and write down what it says."""
     began = time.perf_counter()
     signal.alarm(SECONDS)
     try:

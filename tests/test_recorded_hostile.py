@@ -127,6 +127,15 @@ def test_a_link_out_of_the_folder_is_refused_before_anything_runs(harness: Call,
 # Files that are not whole
 
 
+def test_a_model_that_the_checker_stumbles_over_is_one_row(harness: Call, here: Path) -> None:
+    model = one_node("Relu")
+    model.graph.input[0].type.tensor_type.elem_type = 91
+    record(here / "net", model, [X], [X])
+    row = harness("run", "net", QUIET).only
+    assert (row["status"], row["stage"]) == ("error", "load")
+    assert "harness itself failed" not in row["message"]
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [

@@ -62,4 +62,6 @@ def objection(path: Path) -> str | None:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as objection:
         return next(line.strip() for line in str(objection).splitlines() if line.strip())
+    except ValueError as stumble:  # over a name that is no UTF-8, or an element type that ONNX does not have
+        return f"onnx.checker cannot read it: {stumble}"
     return None
