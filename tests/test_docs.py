@@ -98,6 +98,7 @@ def test_a_command_that_does_not_do_what_its_page_says_is_found(harness: Call) -
     assert harness(*command.words[1:]).code != command.code
 
 
+@pytest.mark.filterwarnings("ignore")  # Sphinx's and its themes' own
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     site = Sphinx(DOCS, DOCS, tmp_path / "html", tmp_path / "trees", "html", warningiserror=True, status=None)
     site.build()
