@@ -16,7 +16,6 @@ version = release = metadata.version("parity-harness")
 OWN = [f"docs.extensions.{name}" for name in ("finding", "spec_reference", "tolerance_table")]
 extensions = ["myst_parser", "sphinx.ext.autodoc", *OWN]
 exclude_patterns = ["extensions"]
-nitpicky = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
