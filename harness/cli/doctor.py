@@ -9,11 +9,15 @@ EXAMPLES = """
 Examples:
   harness doctor                                            what is here, and what would bring the rest
 """
+STATES = ("present", "no device", "absent")
 
 
 @click.command(epilog=EXAMPLES)
 def doctor() -> int:
-    """Show the runtimes of this machine: what is here, and what would bring each of the others."""
+    """Show the runtimes of this machine: what is here, what lacks a device, and what would bring the rest.
+
+    Exits 3 where there is none at all.
+    """
     from tabulate import tabulate
 
     from harness.environment import versions
@@ -22,8 +26,8 @@ def doctor() -> int:
     rows = []
     for name, runtime in plugins("runtimes").items():
         found = runtime.availability()
-        rows.append((name, "present" if found.present else "absent", found.missing or found.detail, found.bring or ""))
-    rows.sort(key=lambda row: (row[1] != "present", row[0]))
+        rows.append((name, found.state, found.missing or found.detail, found.bring or ""))
+    rows.sort(key=lambda row: (STATES.index(row[1]), row[0]))
     click.echo(
         tabulate(
             rows, headers=("runtime", "", "what is there", "what would bring it"), maxcolwidths=[None, None, 60, 60]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from harness.model.subject import Subject
 
-Format = Literal["torchscript", "onnx"]
+Format = Literal["torchscript", "onnx", "program", "aoti"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Exporter(Protocol):
     makes: Format
 
     def opsets(self) -> range:
-        """The opsets that ``@OPSET`` may name, by the installed stack; empty for TorchScript. May import torch."""
+        """The opsets that ``@OPSET`` may name, by the installed stack; empty where there are none. May import torch."""
         ...
 
     def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:

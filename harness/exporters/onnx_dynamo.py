@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.exporters import Artifact, Format
 from harness.exporters._dynamo_sharing import sharing
 from harness.exporters._dynamo_speed import quick
 from harness.exporters._onnx_file import written
 from harness.exporters._opsets import dynamo_opsets
+from harness.exporters._program import dynamic_shapes
 from harness.exporters._refusals import refusals_named
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from harness.model.subject import Subject
 
 
@@ -51,21 +49,13 @@ class OnnxDynamo:
                     opset_version=opset,
                     input_names=list(subject.inputs),
                     output_names=subject.output_names,
-                    dynamic_shapes=_dynamic_shapes(module, subject),
+                    dynamic_shapes=dynamic_shapes(module, subject),
                     custom_translation_table=translation_table() if fixes else None,
                     external_data=False,
                     verbose=False,
                 )
 
         return written(self.name, subject, path, opset, write)
-
-
-def _dynamic_shapes(module: nn.Module, subject: Subject) -> dict[str, Any] | None:
-    """The open axes by the names of ``forward``'s own parameters, as torch.export wants them."""
-    if not subject.dynamic:
-        return None
-    axes = [dict(subject.dynamic[label]) if label in subject.dynamic else None for label in subject.inputs]
-    return dict(inspect.signature(module.forward).bind(*axes).arguments)
 
 
 PROVIDES = (OnnxDynamo(),)

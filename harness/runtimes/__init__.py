@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +23,24 @@ class Availability:
     """Whether a runtime can be used here.
 
     ``missing`` is None where it can; else what is not there, and ``bring`` the command or the
-    step that would bring it. ``detail`` says what is there (version, device).
+    step that would bring it. ``detail`` says what is there (version, device). ``lacks_device`` is True where all is
+    installed and no device is found that it could run on.
     """
 
     missing: str | None = None
     bring: str | None = None
     detail: str = ""
+    lacks_device: bool = False
 
     @property
     def present(self) -> bool:
         """True where the runtime can load and run."""
         return self.missing is None
+
+    @property
+    def state(self) -> Literal["present", "no device", "absent"]:
+        """The same in a word, with what is installed in vain told apart."""
+        return "present" if self.present else "no device" if self.lacks_device else "absent"
 
 
 @dataclass(frozen=True, slots=True)

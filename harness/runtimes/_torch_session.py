@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 
 
 class TorchSession:
-    """A loaded TorchScript module. Inputs are bound to ``forward`` by order, outputs are called ``output_0``, ..."""
+    """What torch has loaded to be called. Inputs are bound by order, outputs are called ``output_0``, ..."""
 
-    def __init__(
-        self, module: torch.jit.ScriptModule, settings: Mapping[str, str], device: str, optimization: str
-    ) -> None:
+    def __init__(self, module: Callable[..., Any], settings: Mapping[str, str], device: str, optimization: str) -> None:
         import torch
 
         self._module = module
@@ -100,6 +98,8 @@ class TorchSession:
 
 class ScriptSession(TorchSession):
     """A module whose parameters are still there, so that it can be differentiated."""
+
+    _module: torch.jit.ScriptModule
 
     def gradients(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """As :class:`harness.runtimes.Differentiable` says.

@@ -124,7 +124,7 @@ def _availability() -> Availability:
     except (ImportError, OSError, RuntimeError) as error:
         return Availability(f"openvino does not load: {str(error).splitlines()[0]}", bring)
     if "CPU" not in found:
-        return Availability("openvino drives no CPU here", bring, f"openvino {number}")
+        return Availability("openvino drives no CPU here", bring, f"openvino {number}", lacks_device=True)
     return Availability(detail=f"openvino {number}, {', '.join(found)}")
 
 

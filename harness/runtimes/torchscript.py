@@ -69,7 +69,7 @@ class TorchScript:
             warnings.simplefilter("ignore")  # torch warns about what the answer already says
             if not torch.cuda.is_available():
                 bring = f"a machine with an NVIDIA GPU and a driver for CUDA {built_for}"
-                return Availability("torch sees no CUDA device", bring, found)
+                return Availability("torch sees no CUDA device", bring, found, lacks_device=True)
             return Availability(detail=f"{found}, CUDA {built_for}, {torch.cuda.get_device_name()}")
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TorchSession:

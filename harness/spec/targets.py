@@ -35,7 +35,12 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
         "onnx-dynamo@23+fixes/ort-cpu",
     )
 }
-FORMATS = {"torchscript": "TorchScript", "onnx": "ONNX"}
+FORMATS = {
+    "torchscript": "TorchScript",
+    "onnx": "ONNX",
+    "program": "programs of torch.export",
+    "aoti": "libraries of AOTInductor",
+}
 
 
 def parse_target(text: str, where: Location | None = None) -> Target:

@@ -32,7 +32,7 @@ from harness.verify.once import Deaf, Ear, Once
 from harness.verify.refused_by_eager import refused_by_eager
 from harness.verify.stages import Clock
 
-SUFFIX = {"onnx": ".onnx", "torchscript": ".pt"}
+SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}
 
 
 class Trial:

@@ -40,7 +40,7 @@ def availability(provider: Provider) -> Availability:
         )
         return Availability(detail=f"{build}, {', '.join(registered) or 'built in'}: {names}")
     if registered:
-        return Availability(f"{', '.join(registered)} finds no device here", provider.bring, build)
+        return Availability(f"{', '.join(registered)} finds no device here", provider.bring, build, lacks_device=True)
     return Availability(f"{build} is built without {provider.ep}", provider.bring, build)
 
 
@@ -100,8 +100,9 @@ def _probed(provider: Provider, build: str) -> Availability:
     try:
         session = ort.InferenceSession(model.SerializeToString(), settings, providers=[provider.ep], enable_fallback=0)
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base; it is told
-        return Availability(f"{provider.ep} does not start: {str(error).splitlines()[0]}", provider.bring, build)
+        said = f"{provider.ep} does not start: {str(error).splitlines()[0]}"
+        return Availability(said, provider.bring, build, lacks_device=True)
     if provider.ep not in session.get_providers():
         said = f"{build} offers {provider.ep}, and it finds no device or library on this {sys.platform} machine"
-        return Availability(said, provider.bring, build)
+        return Availability(said, provider.bring, build, lacks_device=True)
     return Availability(detail=f"{build}, {provider.ep}")

@@ -1,0 +1,49 @@
+"""``harness doctor`` tells what is here, what is here in vain, and what would bring the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.registry import plugins
+from harness.runtimes import Availability
+from tests.conftest import Call
+
+
+def rows(printed: str) -> dict[str, str]:
+    return {line.split()[0]: line for line in printed.partition("\npackage")[0].splitlines()[2:] if line[:1].strip()}
+
+
+def test_every_runtime_has_a_row_with_its_state_and_what_would_bring_it(harness: Call) -> None:
+    ran = harness("doctor")
+    found = rows(ran.out)
+    assert ran.code == 0
+    assert found.keys() == plugins("runtimes").keys()
+    for name, runtime in plugins("runtimes").items():
+        available = runtime.availability()
+        assert f" {available.state} " in found[name]
+        assert available.present or available.bring
+
+
+class Fake:
+    def __init__(self, found: Availability) -> None:
+        self.found = found
+
+    def availability(self) -> Availability:
+        return self.found
+
+
+def test_what_is_installed_in_vain_is_told_from_what_is_absent(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes: dict[str, Any] = {
+        "a-absent": Fake(Availability("not installed", "pip install it")),
+        "b-idle": Fake(Availability("no GPU is seen", "a GPU", lacks_device=True)),
+    }
+    monkeypatch.setattr("harness.registry.plugins", lambda _kind: fakes)
+    ran = harness("doctor")
+    assert ran.code == 3, "nothing at all can run"
+    found = rows(ran.out)
+    assert list(found) == ["b-idle", "a-absent"]
+    assert "no device" in found["b-idle"]
+    assert "absent" in found["a-absent"]
+    assert "pip install it" in found["a-absent"]
