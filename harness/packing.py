@@ -19,6 +19,7 @@ from harness.environment import versions
 from harness.errors import Location, RequestError, UsageError
 from harness.pipeline import Watcher
 from harness.plan import plan
+from harness.registry import plugins
 from harness.result import Result, to_json
 from harness.spec.bundle import KNOWN_FAILURES, sha256_of
 from harness.spec.bundle_targets import BundleTargets
@@ -29,6 +30,8 @@ from harness.spec.manifest import FORMAT, MANIFEST, CaseEntry, seal_of
 from harness.spec.target import Target
 from harness.verify.settings import Settings
 from harness.verify.shelf import ENTRIES, Shelf
+
+PACKED = ("torchscript", "onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,9 @@ def pack(request: PackRequest, watcher: Watcher) -> Packed:
         right = "copy it as it is, harness run takes it without torch"
         raise RequestError(f"{there.where.file}: {there.id} is recorded already; {right}")
     targets = specs.target_sets.select(request.targets)
+    unpacked = {name for name, exporter in plugins("exporters").items() if exporter.makes not in PACKED}
+    if bound := next((one for one in targets if one.exporter in unpacked), None):
+        raise UsageError(f"{bound}: what it makes is for this machine; a bundle holds TorchScript and ONNX files")
     work = plan(specs.cases, targets, request.keywords, None)
     cases = [case for case, _ in work.work]
     one_each = tuple({target.export: target for target in targets}.values())

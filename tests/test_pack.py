@@ -182,6 +182,7 @@ def test_a_bundle_is_there_whole_or_not_at_all(harness: Call, here: Path, monkey
     [
         (["specs", "-o", "specs"], "-o specs: is there already; name a folder that is not, or an empty one"),
         (["bundle", "-o", "again"], "is recorded already; copy it as it is, harness run takes it without torch"),
+        (["specs", "-o", "again", "--targets", "export/compile-cpu"], "a bundle holds TorchScript and ONNX files"),
         (["nowhere", "-o", "again"], "nowhere: no such file or directory; name a spec, or a directory of specs"),
     ],
 )

@@ -75,6 +75,7 @@ def _pack_refusal(trial: Trial, target: Target, shelf: Shelf, blank: Result, clo
 
 def _pack(shelf: Shelf, trial: Trial, target: Target, artifact: Artifact, references: tuple[Reference, ...]) -> None:
     """The file where it belongs. ``references`` are empty where the answer cannot be said beforehand."""
+    assert artifact.format in {"torchscript", "onnx"}
     tolerance = trial.tolerance(artifact.opset)
     name = folder_name(trial.case.id, target.export)
     room = "torchscript" if artifact.format == "torchscript" else "onnx" if references else "unanswered"
