@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.blame.float64 import evaluate
+from harness.blame.scene import Scene
 from harness.blame.witnesses import MOST, witnesses
+from harness.exporters import Artifact
 from harness.result import Result
 from harness.spec.discover import load
 from harness.spec.targets import parse_target
+from harness.spec.tolerance import Scaled, Tolerance
 from tests.conftest import Call
 
 AVERAGE = """
@@ -148,3 +152,14 @@ def test_the_float64_evaluation_of_pools_is_sound(
     for actual, expected in zip(outputs, wanted, strict=True):
         assert actual.dtype in (np.float64, np.int64)
         np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_two_wrong_answers_of_one_other_shape_can_be_held_against_each_other(tmp_path: Path) -> None:
+    """What is known of the right answer's elements is of its shape alone."""
+    known: Any = SimpleNamespace(eager={"y": np.ones((2, 3))}, magnitudes=(np.ones((2, 3)),), undefined=(None,))
+    artifact = Artifact("onnx", tmp_path / "none.onnx", "digest", 17)
+    wrong = {"y": np.ones((3, 4))}
+    scene = Scene(parse_target("onnx-torchscript@17/ort-cpu"), artifact, known, wrong, Tolerance(Scaled(2)), bool)
+    assert scene.compare(wrong, {"y": np.ones((3, 4))}).passed
+    assert not scene.compare(wrong, {"y": np.full((3, 4), 2.0)}).passed
+    assert not scene.compare(wrong, known.eager).passed

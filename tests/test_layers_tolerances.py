@@ -89,6 +89,22 @@ def test_eager_sums_are_within(features: int, constant: bool, dtype: type[np.flo
     assert (np.abs(eager - answer.outputs[0]) <= n * EPS[name] * answer.magnitudes[0]).all()
 
 
+def test_products_that_underflow_one_by_one_are_within_and_a_sum_that_is_lost_is_not() -> None:
+    """Each product is half the smallest number and a little, and is rounded up to it: the sum is nearly doubled."""
+    x, weight = (
+        np.full((1, 51), -1.2405973600791167e-30, np.float32),
+        np.full((1, 51), 6.790377385164016e-16, np.float32),
+    )
+    answer = layer("Linear").oracle(Call({}, {"weight": weight.astype(np.float64)}, [x.astype(np.float64)]))
+    rounded = float(x[0, 0] * weight[0, 0]) * 51
+    allowed = rule("Linear", in_features=51, out_features=1, bias=False).n * EPS["float32"] * answer.magnitudes[0]
+    assert abs(rounded - answer.outputs[0]) > 0.6 * abs(answer.outputs[0])
+    assert abs(rounded - answer.outputs[0]) <= allowed
+    assert abs(4 * rounded - answer.outputs[0]) > allowed
+    nothing = layer("Linear").oracle(Call({}, {"weight": np.zeros((1, 51))}, [x.astype(np.float64)]))
+    assert (nothing.magnitudes[0] == 0).all(), "products with zero are exact"
+
+
 def sweep() -> Array:
     positive = np.concatenate([
         np.arange(0, 0x7F800000, 49999, dtype=np.uint32).view(np.float32),

@@ -54,11 +54,17 @@ class Scene:
     def compare(self, actual: Mapping[str, Array], expected: Mapping[str, Array]) -> Comparison:
         """Hold one answer against another, leaving room for one rounding more than the rule does."""
         tolerance = with_room(self.tolerance)
-        same_shapes = all(values.shape == expected[name].shape for name, values in actual.items() if name in expected)
-        if not same_shapes or not self.reference.magnitudes:
-            return compare(actual, expected, _without_magnitudes(tolerance))
         known = self.reference
+        if not known.magnitudes or not (_has_form_of(known.eager, actual) and _has_form_of(known.eager, expected)):
+            return compare(actual, expected, _without_magnitudes(tolerance))
         return compare(actual, expected, tolerance, magnitudes=known.magnitudes, undefined=known.undefined)
+
+
+def _has_form_of(known: Mapping[str, Array], answer: Mapping[str, Array]) -> bool:
+    """Whether what is known of each element can be said of ``answer``; two wrong answers may share another shape."""
+    return [(name, values.shape) for name, values in known.items()] == [
+        (name, values.shape) for name, values in answer.items()
+    ]
 
 
 def _without_magnitudes(tolerance: Tolerance) -> Tolerance:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.layers import Answer, Array, Call, Layer, Twin
-from harness.layers._precision import is_floating, sum_error
+from harness.layers._precision import computed, is_floating, stored, sum_error
 from harness.layers._twins import identity, nothing_to_see, with_weight
 from harness.spec.tolerance import Exact, Scaled, Tolerance
 
@@ -19,12 +19,12 @@ class Linear:
     name = "Linear"
 
     def oracle(self, call: Call) -> Answer:
-        """The sums, and the sums of the magnitudes of their terms, the bias included."""
+        """The sums, and the sums of the magnitudes of their terms, with the bias and the underflow of the products."""
         x, weight = call.inputs[0], call.weights["weight"]
         bias = call.weights.get("bias", np.zeros(weight.shape[0], dtype=weight.dtype))
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
             total = x @ weight.T + bias
-            magnitude = np.abs(x) @ np.abs(weight).T + np.abs(bias)
+            magnitude = np.abs(x) @ np.abs(weight).T + np.abs(bias) + self._underflow(call)
         return Answer((total,), magnitudes=(magnitude,), undefined=(None,))
 
     def tolerance(self, args: Mapping[str, Any], dtype: str, opset: int | None) -> Tolerance:  # noqa: ARG002
@@ -35,6 +35,21 @@ class Linear:
         if not is_floating(dtype):
             return Tolerance(Exact())
         return Tolerance(Scaled(sum_error(args["in_features"] + bool(args.get("bias", True)), dtype)))
+
+    def _underflow(self, call: Call) -> Array | float:
+        """What the products' own underflow is worth beside the magnitudes of the terms.
+
+        A product below the normal range is rounded to a multiple of the smallest number, off by up to half of that
+        whatever its size (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 2.2), so that two
+        sums of k such products may be k smallest numbers apart. A product with zero is exact.
+        """
+        if not is_floating(call.dtype):
+            return 0.0
+        x, weight = call.inputs[0], call.weights["weight"]
+        allowed = sum_error(weight.shape[1] + ("bias" in call.weights), call.dtype)
+        products: Array = (x != 0).astype(np.float64) @ (weight != 0).astype(np.float64).T
+        off: Array = products * (computed(call.dtype).smallest / (allowed * stored(call.dtype).epsilon))
+        return off
 
     def twins(self, call: Call) -> Iterable[Twin]:
         """Weights turned, shuffled, negated, missing; the bias dropped; nothing done at all."""
