@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,18 @@ class JsonReport:
             "environment": to_json(report.environment),
             "summary": report.summary,
             "run": to_json(report.run),
-            "results": [to_json(result) for result in report.results],
+            "results": [],
         }
-        return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        head = _text(whole).removesuffix("[]\n}")
+        # Result by result: the words of a whole run at once would take many times the room of the text.
+        results = (_text(to_json(result)).replace("\n", "\n  ") for result in report.results)
+        between = ("[\n  ", *repeat(",\n  ", len(report.results) - 1))
+        listed = (part for pair in zip(between, results, strict=True) for part in pair) if report.results else ("[",)
+        return "".join((head, *listed, "\n ]\n}\n" if report.results else "]\n}\n"))
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 PROVIDES = (JsonReport(),)

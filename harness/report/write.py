@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from uuid import uuid4
@@ -17,19 +18,23 @@ from harness.result import Report
 def write(report: Report, directory: Path, formats: Iterable[str]) -> tuple[Path, ...]:
     """Write ``report<suffix>`` into ``directory`` (made where missing) in each of ``formats``; the paths, in order.
 
-    Every format is rendered before the first file is touched, and a file that was there stays as
+    Every format is rendered, one after another, before the first file is touched, and a file that was there stays as
     it was until its successor is complete. Raises :class:`UsageError` for a format that does not
     exist, :class:`HarnessError` where the folder cannot be written.
     """
     chosen = [_format(name) for name in dict.fromkeys(formats)]
-    texts = [(directory / f"report{one.suffix}", one.render(report)) for one in chosen]
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(directory, error) from error
-    for path, text in texts:
-        _replace(path, text)
-    return tuple(path for path, _ in texts)
+    paths = tuple(directory / f"report{one.suffix}" for one in chosen)
+    with ExitStack() as unfinished:
+        drafts = [
+            unfinished.enter_context(_draft(path, one.render(report))) for path, one in zip(paths, chosen, strict=True)
+        ]
+        for draft, path in zip(drafts, paths, strict=True):
+            _put(draft, path)
+    return paths
 
 
 def _format(name: str) -> ReportFormat:
@@ -41,8 +46,9 @@ def _format(name: str) -> ReportFormat:
     raise UsageError(f"--format {name}: there is no such report format; {right}")
 
 
-def _replace(path: Path, text: str) -> None:
-    """The file under its own name only when all of it is on the disk; a crash leaves the old one."""
+@contextmanager
+def _draft(path: Path, text: str) -> Iterator[Path]:
+    """``text`` on the disk, beside ``path``; gone afterwards where nobody has moved it."""
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         try:
@@ -51,9 +57,18 @@ def _replace(path: Path, text: str) -> None:
                 file.write(text.encode("utf-8", "backslashreplace"))
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        del text
+        yield unfinished
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _put(draft: Path, path: Path) -> None:
+    """The file under its own name only when all of it is on the disk; a crash leaves the old one."""
+    try:
+        draft.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from error
 
