@@ -1,0 +1,44 @@
+"""A fresh process, timed from its start to its end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a process took: ``seconds`` on the wall, and the most memory that it held itself, its children left out."""
+
+    seconds: float
+    peak_mb: float
+    said: str
+
+
+def fresh(arguments: Sequence[str], *, cwd: Path, extra: Mapping[str, str] | None = None) -> Ended:
+    """Run ``python ARGUMENTS``. Raises ``RuntimeError`` where it ends as no run of checks does."""
+    own = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": own, **(extra or {})}
+    out = cwd / "said.txt"
+    began = time.perf_counter()
+    with out.open("wb") as said:
+        process = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - began
+    text = out.read_text(encoding="utf-8", errors="replace")
+    if process.returncode not in {0, 1}:  # 1: some check failed, which is news of the layers and not of the time
+        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}: {text[-2000:]}")
+    return Ended(seconds, used.ru_maxrss / 1024, text)
+
+
+def harness(spec: Path, folder: Path, *options: str, workers: int = 1, formats: str = "json,md") -> Ended:
+    """``harness run`` over ``spec``; exported files are kept in ``folder/cache``, reports go to ``folder/report``."""
+    command = ["-m", "harness", "run", str(spec), "-j", str(workers), "--no-latency", "--format", formats]
+    command += ["--report-dir", str(folder / "report"), *options]
+    return fresh(command, cwd=folder, extra={"HARNESS_CACHE": str(folder / "cache")})

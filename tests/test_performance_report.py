@@ -1,0 +1,47 @@
+"""The benchmark's report keeps what was measured earlier, and says plainly what was not met."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.speed import work
+from benchmarks.speed.parts import Row
+from benchmarks.speed.report import Measured, markdown, measured_before
+from harness.plan import plan
+from harness.spec.discover import load
+
+QUICKER = Row("checks a second", 7.5, 5, "times", at_least=True, how="10 s against 75 s")
+HEAVY = Row("memory", 412.0, 300, "MB", at_least=False, how="10,000 cases")
+
+
+def test_a_figure_is_met_on_its_own_side_of_the_bound() -> None:
+    assert QUICKER.met
+    assert not HEAVY.met
+    assert Row("share", 10, 10, "%", at_least=False, how="").met
+
+
+def test_parts_measured_earlier_are_read_back_and_stay_in_the_report(tmp_path: Path) -> None:
+    report = tmp_path / "performance.md"
+    assert measured_before(report) == {}
+    first = {"plain-loop": Measured.now([QUICKER], quick=False, seconds=85.0)}
+    report.write_text(markdown(first), encoding="utf-8")
+    assert measured_before(report) == first
+    said = markdown(measured_before(report) | {"many-cases": Measured.now([HEAVY], quick=True, seconds=9.0)})
+    assert "| 7.5 times" in said
+    assert "10 s against 75 s" in said
+    (heavy,) = [line for line in said.splitlines() if line.startswith("| memory")]
+    assert "at most 300 MB" in heavy
+    assert "**no**" in heavy
+    assert "quick" in heavy
+
+
+def test_both_sides_are_given_the_same_layers_arguments_and_shapes(tmp_path: Path) -> None:
+    pieces = [*work.shipped(5), *work.many(4)]
+    specs = load([str(work.write_spec(pieces, tmp_path / "spec"))], allow_import=False)
+    data = json.loads(work.write_data(pieces, tmp_path / "cases.json").read_text(encoding="utf-8"))
+    seen = sorted((case.model.model.layer, list(case.inputs[0].shape or ())) for case in specs.cases)  # type: ignore[union-attr]
+    assert seen == sorted((layer, shape) for layer, _, shape in data)
+    todo = plan(specs.cases, specs.target_sets.select(["default"]), (), None)
+    assert todo.checks == len(pieces) * len(work.TARGETS)
+    assert len(set(work.TARGETS)) == 6
