@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +13,7 @@ from harness.bench import BenchSettings, time_all, with_shapes
 from harness.blame.elsewhere import with_elsewhere
 from harness.blame.witnesses import witnesses
 from harness.engine.cluster import Cluster
+from harness.engine.temporary import temporary_folder
 from harness.engine.undertaking import Undertaking, close, undertake
 from harness.environment import describe
 from harness.errors import RuntimeMissing, UsageError
@@ -168,7 +166,7 @@ def _timed(
         return watcher.advance
 
     try:
-        with _scratch() as scratch:
+        with temporary_folder() as scratch:
             return time_all(asked, results, bench, request.settings, scratch, looking_on), False
     except KeyboardInterrupt:
         return list(results), True
@@ -202,7 +200,7 @@ def _bear_witness(request: Request, asked: Plan, results: Sequence[Result], watc
     workers = request.workers or len(os.sched_getaffinity(0))
     watcher.begin(work.checks, "checks for evidence")
     try:
-        with _scratch() as folder:
+        with temporary_folder() as folder:
             settings = replace(request.settings, latency=False)
             return undertake(work.work, settings, workers, folder, _Counting(watcher), resume=False).results
     finally:
@@ -218,15 +216,6 @@ class _Counting:
     def advance(self, _result: Result) -> None:
         """One more is known."""
         self._watcher.advance()
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="harness-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _in_order(results: Sequence[Result], work: Plan) -> list[Result]:

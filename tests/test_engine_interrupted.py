@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +31,10 @@ OTHERS = 12
 
 
 @pytest.fixture
-def specs(here: Path, spec: Callable[[str, str], Path]) -> Path:
+def specs(here: Path, spec: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """One case that waits to be let go, and others."""
+    (here / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(here / "tmp"))
     (here / "cache/artifacts/00/of-an-older-run").mkdir(parents=True)  # so that what is not needed is not loaded
     shutil.copy(Path(__file__).parent / "hostile.py", here / "hostile.py")
     spec("a-waiting.yaml", WAITING)
@@ -45,6 +48,7 @@ def test_ctrl_c_writes_what_is_known(specs: Path) -> None:
     run.interrupt()
     code, out, err = run.end()
     assert (code, err) == (130, "")
+    assert list((specs / "tmp").iterdir()) == []
     report = report_in(specs / "reports/latest")
     assert report["run"]["interrupted"] is True
     assert len(report["results"]) == report["summary"]["checks"] == OTHERS
@@ -67,6 +71,7 @@ def test_kill_9_loses_only_what_was_in_flight(specs: Path, harness: Call) -> Non
     left = run.kill()
     assert len(left) > 2
     await_(lambda: not alive(left))
+    assert list(Path(os.environ["TMPDIR"]).iterdir()) == []
 
     done = len(run.journal())
     journal = specs / "reports/latest/journal.jsonl"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.api.answers import Ran
+from harness.engine.temporary import temporary_folder
 from harness.pipeline import INTERRUPTED, Outcome, Request
 from harness.pipeline import run as carry_out
 from harness.result import Result
@@ -63,8 +63,8 @@ def run(
 def _outcome(request: Request, report_dir: str | Path | None) -> Outcome:
     if report_dir is not None:
         return carry_out(replace(request, report_dir=Path(report_dir)), Unwatched())
-    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        return carry_out(replace(request, report_dir=Path(folder), formats=()), Unwatched())
+    with temporary_folder() as folder:
+        return carry_out(replace(request, report_dir=folder, formats=()), Unwatched())
 
 
 def _several(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:

@@ -37,10 +37,13 @@ def limited(timeout: float | None, memory: int | None) -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def die_with_parent() -> None:
-    """Let the kernel end this process when the one that started it is gone, so that a killed run leaves nothing."""
+def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """Let the kernel end this process when the one that started it is gone, so that a killed run leaves nothing.
+
+    ``by`` is the signal that it is ended with.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, by)
 
 
 def die_first_for_memory() -> None:

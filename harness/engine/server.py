@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from multiprocessing import forkserver, get_context, resource_tracker
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from harness.engine.limits import die_with_parent
+from harness.engine.temporary import remove_left_by
 
 
 def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
@@ -37,9 +39,12 @@ def settle() -> None:
     """Make this process the server: unseen, unheard, deaf to Ctrl-C, and gone when the run is gone.
 
     The server would outlive a run that is killed, for as long as a worker of it runs: workers hold the end of a pipe
-    that it listens on. So it dies with the run, and the workers with it.
+    that it listens on. So it dies with the run, and the workers with it; what the run had in temporary folders it takes
+    along.
     """
-    die_with_parent()
+    run, server = os.getppid(), os.getpid()
+    signal.signal(signal.SIGTERM, lambda *_: _take_along(run) if os.getpid() == server else os._exit(1))
+    die_with_parent(signal.SIGTERM)
     _pass_for_main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -55,3 +60,18 @@ def _pass_for_main() -> None:
     script = next((word for word in words if not word.startswith("-")), None)
     if script is not None:
         sys.modules["__main__"].__file__ = os.path.normpath(Path(script).absolute())
+
+
+def _take_along(run: int) -> None:
+    """End the workers and this process, and leave nothing of the run ``run`` where temporary files are."""
+    this = psutil.Process()
+    workers = this.children()
+    for worker in workers:
+        worker.kill()
+    psutil.wait_procs(workers, timeout=1)
+    remove_left_by(run)
+    for listener in this.net_connections("unix"):
+        # multiprocessing listens in a folder of its own.
+        if (folder := Path(str(listener.laddr)).parent).name.startswith("pymp-"):
+            shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)

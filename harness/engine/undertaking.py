@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +15,7 @@ from harness.engine.cluster import Cluster, ClusterEngine
 from harness.engine.job import Job, fingerprint
 from harness.engine.journal import Entry, JournalWriter, recorded
 from harness.engine.local import LocalEngine
+from harness.engine.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.result import Result
 from harness.spec.case import Case
@@ -83,7 +82,7 @@ def undertake(
     """
     undertaking = Undertaking()
     _open(settings.cache)
-    with _journal(folder) as journal, _scratch() as scratch:
+    with _journal(folder) as journal, temporary_folder() as scratch:
         earlier = _earlier(journal, resume=resume)
         jobs, kept = _divide(work, replace(settings, concurrent=workers), journal, scratch, earlier)
         try:
@@ -145,15 +144,6 @@ def _journal(folder: Path) -> Iterator[Path]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="harness-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _earlier(journal: Path, *, resume: bool) -> Mapping[Key, Entry]:

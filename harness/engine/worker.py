@@ -103,6 +103,7 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
     # A check may ask for its end, as the pool does: there is nothing to tidy up.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with tempfile.TemporaryDirectory(dir=job.scratch, ignore_cleanup_errors=True) as own:
+        tempfile.tempdir = own  # a worker that dies leaves its temporary files here, where the run removes them
         artifacts = Artifacts(job.settings.cache, Path(own), desk.chatter)
         verify = _verifier(job, artifacts, desk.chatter)
         manners = _manners(torch=not job.is_recorded)

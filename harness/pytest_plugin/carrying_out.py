@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.engine.job import Job
 from harness.engine.local import LocalEngine
+from harness.engine.temporary import temporary_folder
 from harness.result import Result
 from harness.spec.case import Case
 from harness.spec.target import Target
@@ -20,8 +20,7 @@ def carried_out(case: Case, targets: Sequence[Target], timeout: float) -> dict[s
     Raises :class:`harness.errors.HarnessError` where it cannot be carried out.
     """
     settings = Settings(timeout=timeout, latency=False, cache=cache_folder())
-    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        scratch = Path(folder)
+    with temporary_folder() as scratch:
         journal = scratch / "journal.jsonl"
         job = Job(case, tuple(targets), settings, journal, scratch, Path.cwd())
         return {entry.result.target: entry.result for entry in LocalEngine(1, journal, scratch).run([job])}
