@@ -41,7 +41,7 @@ class Size:
     many: tuple[int, ...]
 
 
-QUICK = Size(cases=25, rounds=1, pair=80, models=3, many=(10, 300))
+QUICK = Size(cases=25, rounds=1, pair=80, models=3, many=(10, 150, 600))
 WHOLE = Size(cases=150, rounds=3, pair=500, models=20, many=(10, 100, 1000, 10_000))
 
 
