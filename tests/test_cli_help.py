@@ -48,6 +48,20 @@ def test_every_command_has_examples_that_it_understands(harness: Call, command: 
         understood(words)
 
 
+def test_no_line_of_the_overview_is_cut_short(harness: Call) -> None:
+    overview = harness("--help").out.partition("Commands:")[2].partition("Examples:")[0]
+    assert len(overview.splitlines()) > len(list(commands()))
+    assert "..." not in overview
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "reports/README.md"])
+def test_every_command_of_a_page_is_understood(page: str) -> None:
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in re.findall(r"^harness (.*)$", block, re.MULTILINE):
+            understood(shlex.split(line, comments=True))
+
+
 def test_a_wrong_example_would_be_seen() -> None:
     (words,) = examples("Examples:\n  harness run specs/ --no-such-option   what it does\n")
     with pytest.raises(click.NoSuchOption):

@@ -14,7 +14,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Tell which cases would not notice a wrong layer.")
 @PATHS
 @KEYWORDS
 @ALLOW_IMPORT

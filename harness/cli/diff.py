@@ -16,7 +16,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Compare two reports: parity and latency.")
 @click.argument("old", type=FOLDER, metavar="OLD.json")
 @click.argument("new", type=FOLDER, metavar="NEW.json")
 @EFFECT

@@ -12,7 +12,7 @@ Examples:
 STATES = ("present", "no device", "absent")
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="List runtimes and devices, and what would bring the rest.")
 def doctor() -> int:
     """Show the runtimes of this machine: what is here, what lacks a device, and what would bring the rest.
 

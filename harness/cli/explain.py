@@ -27,7 +27,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Say why a check fails, with a script that shows it.")
 @click.argument("case", metavar="CASE", shell_complete=words(cases))
 @click.argument("paths", nargs=-1, metavar="[PATH...]")
 @click.option(

@@ -33,7 +33,7 @@ def _layers(_ctx: click.Context) -> Iterable[str]:
     return layers()
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Write a first spec for a layer or a module of yours.")
 @click.argument("module", metavar="LAYER|FILE.py:NAME", shell_complete=words(_layers))
 @click.option(
     "--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="An argument of the constructor, in YAML."

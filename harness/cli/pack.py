@@ -28,7 +28,7 @@ Examples:
 SHOWN = 10
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES, short_help="Make a bundle for a machine without torch.")
 @PATHS
 @click.option("-o", "--out", required=True, type=FOLDER, metavar="DIR", help="The bundle; must not be there yet.")
 @TARGETS

@@ -32,7 +32,7 @@ Examples:
 """
 
 
-@click.command(epilog=RUN_EXAMPLES)
+@click.command(epilog=RUN_EXAMPLES, short_help="Verify and time every case on every target.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time each check that passes.")
 @carrying_out
 def run(paths: tuple[str, ...], **options: Any) -> int:
@@ -40,7 +40,7 @@ def run(paths: tuple[str, ...], **options: Any) -> int:
     return _carried_out(paths, options)
 
 
-@click.command(epilog=BENCH_EXAMPLES)
+@click.command(epilog=BENCH_EXAMPLES, short_help="Time every case thoroughly, where it verifies.")
 @click.option("--budget", type=SECONDS, default=5.0, show_default=True, metavar="S", help="For a case at one shape.")
 @click.option("--processes", type=AT_LEAST_ONE, default=20, show_default=True, metavar="N", help="For each of these.")
 @click.option("--rounds", type=AT_LEAST_ONE, metavar="N", help="In each process. [default: what the budget holds]")

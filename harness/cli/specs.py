@@ -26,7 +26,7 @@ Examples:
 """
 
 
-@click.command(epilog=CHECK_EXAMPLES)
+@click.command(epilog=CHECK_EXAMPLES, short_help="Validate specs, targets and known failures, at once.")
 @PATHS
 @ALLOW_IMPORT
 def check(paths: tuple[str, ...], allow_import: bool) -> int:
@@ -42,7 +42,7 @@ def check(paths: tuple[str, ...], allow_import: bool) -> int:
     return 0
 
 
-@click.command("list", epilog=LIST_EXAMPLES)
+@click.command("list", epilog=LIST_EXAMPLES, short_help="List the cases and the targets of a run.")
 @PATHS
 @TARGETS
 @KEYWORDS
