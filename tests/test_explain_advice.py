@@ -93,6 +93,8 @@ def test_it_finds_a_recorded_model(harness: Call, here: Path) -> None:
     assert told.code == 1, told.err
     assert told.out.startswith("deep/relu on file/ort-cpu: failed (compare: mismatch)")
     assert "what was recorded is not what the file computes" in told.out
+    assert "First diverging node\n  1 node\n  against the graph's own evaluation in float64: no node is off" in told.out
+    assert "torch's own modules" not in told.out, "a file that was not exported here has none"
 
 
 def test_a_row_that_knows_no_place_names_its_case_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,108 @@ def test_a_kernel_that_loses_nan_is_off_the_graph_itself(tmp_path: Path) -> None
     assert found.kernel.module == "1 (MaxPool2d)"
 
 
+class Long(nn.Module):
+    """Long float32 sums, whose rounding adds up, before a divisor that the exporters drop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, 16, 32, 32)
+        self.features = nn.Sequential(
+            *(
+                layer
+                for one, other in pairwise(widths)
+                for layer in (nn.Conv2d(one, other, 7, padding=3), nn.BatchNorm2d(other), nn.ReLU())
+            )
+        )
+        self.pool = nn.AvgPool2d(2, divisor_override=3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.pool(self.features(x))
+        return answer
+
+
+@pytest.fixture
+def long() -> Subject:
+    torch.manual_seed(5)
+    module = Long()
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.load_state_dict({"running_mean": torch.randn(layer.num_features)}, strict=False)
+    return subject_of(module, 30 * torch.randn(1, 3, 24, 24))
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_the_rounding_of_long_sums_hides_no_node_that_is_written_wrongly(
+    exporter: str, long: Subject, tmp_path: Path
+) -> None:
+    found = walked(long, export(long, exporter, tmp_path), exporter, tmp_path)
+    assert found.module is not None
+    assert found.module.node.op_type == "AveragePool"
+    assert found.module.module == "pool (AvgPool2d)"
+    assert not found.module.rounding
+    assert found.kernel is None or found.kernel.rounding
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_batch_normalization_folded_into_its_convolution_is_no_divergence(
+    exporter: str, long: Subject, tmp_path: Path
+) -> None:
+    long.module.pool = nn.AvgPool2d(2)
+    artifact = export(long, exporter, tmp_path)
+    kinds = {node.op_type for node in onnx.load(artifact.path).graph.node}
+    assert "BatchNormalization" not in kinds, "it is what this test is about"
+    found = walked(long, artifact, exporter, tmp_path)
+    assert found.module is None or found.module.rounding
+    assert found.matched == 7, "all but the three convolutions, whose answers stand nowhere"
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_folded_weight_that_is_wrong_is_named(exporter: str, long: Subject, tmp_path: Path) -> None:
+    def tamper(model: Any) -> None:
+        weight = next(each for each in model.graph.initializer if list(each.dims) == [32, 32, 7, 7])
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values[5] *= 1.001
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+
+    found = walked(long, export(long, exporter, tmp_path, tamper), exporter, tmp_path)
+    assert found.module is not None
+    assert found.module.node.op_type in {"Conv", "Relu"}
+    assert not found.module.rounding
+    assert found.module.module is not None
+    assert found.module.module.startswith(("features.6", "features.7"))
+
+
+def test_what_is_small_beside_the_largest_is_seen_where_nothing_was_folded(tmp_path: Path) -> None:
+    def tamper(model: Any) -> None:
+        node = next(node for node in model.graph.node if node.op_type == "LeakyRelu")
+        node.attribute[0].f = 0.02
+
+    subject = subject_of(nn.Sequential(nn.LeakyReLU(0.01), nn.Identity()), torch.tensor([1e7, -3.0, 2.0]))
+    found = walked(subject, export(subject, EXPORTERS[0], tmp_path, tamper), EXPORTERS[0], tmp_path)
+    assert found.module is not None
+    assert found.module.node.op_type == "LeakyRelu"
+    assert not found.module.rounding
+
+
+def test_a_model_that_does_not_run_in_float64_is_held_in_its_own_dtype(tmp_path: Path) -> None:
+    class Stubborn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.weight = nn.Sigmoid(), torch.ones(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(x @ self.weight)  # type: ignore[no-any-return]
+
+    def tamper(model: Any) -> None:
+        next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "Tanh"
+
+    subject = subject_of(Stubborn(), torch.randn(2, 4))
+    found = walked(subject, export(subject, EXPORTERS[0], tmp_path, tamper), EXPORTERS[0], tmp_path)
+    assert found.module is not None
+    assert found.module.node.op_type == "Tanh"
+    assert not found.module.rounding
+
+
 def test_what_no_name_tells_is_paired_by_shape_and_values(image: torch.Tensor, tmp_path: Path) -> None:
     def forget(model: Any) -> None:
         for node in model.graph.node:
@@ -149,7 +252,7 @@ def test_what_no_name_tells_is_paired_by_shape_and_values(image: torch.Tensor, t
 def test_each_node_knows_its_module(exporter: str, image: torch.Tensor, tmp_path: Path) -> None:
     subject = subject_of(Net(), image)
     model = read(export(subject, exporter, tmp_path).path)
-    paths = {call.path for call in module_calls(subject, [image])}
+    paths = {call.path for call in module_calls(subject.module, [image])}
     owners = {module_of(node, paths) for node in model.graph.node if node.op_type in {"Conv", "Sigmoid", "Tanh"}}
     assert owners == {path for path in paths if path != "pool"}
 
@@ -158,7 +261,7 @@ def test_hooks_leave_the_module_and_its_inputs_as_they_are(image: torch.Tensor) 
     module = nn.Sequential(nn.ReLU(inplace=True), nn.Tanh())
     subject = Subject(module, {"x": image}, outputs=1)
     before = image.clone()
-    calls = module_calls(subject, [image])
+    calls = module_calls(subject.module, [image])
     assert [call.kind for call in calls] == ["ReLU", "Tanh"]
     assert torch.equal(image, before)
     assert all(not inner._forward_hooks for inner in module.modules())

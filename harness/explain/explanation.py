@@ -100,14 +100,14 @@ class Explainer:
         return Result(case.id, str(target), "error", answer.stage, symptom, answer.how, where=where)
 
     def _walk(self, case: Case, target: Target, result: Result) -> Walk | str | None:
-        """The walk, for a disagreement over an ONNX file that harness exported."""
-        if result.symptom != "mismatch" or result.stage != "compare" or target.exporter == FILE:
+        """The walk, for a disagreement over an ONNX file."""
+        if result.symptom != "mismatch" or result.stage != "compare":
             return None
-        if not target.exporter.startswith("onnx-"):
+        if target.exporter != FILE and not target.exporter.startswith("onnx-"):
             return "the exported program is TorchScript, which has no graph of ONNX nodes to walk"
         if case.expect.raises is not None:
             return "eager torch refuses the input, so there is nothing to hold the nodes against"
-        self._tell("walking the exported graph")
+        self._tell("walking the graph")
         answer = self._contained.ask(walked, case, target, self._home, seconds=self._timeout)
         return answer.how if isinstance(answer, Gone) else answer
 

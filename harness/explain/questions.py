@@ -37,19 +37,43 @@ def verified(scratch: Path, case: Case, target: Target, home: Path, *, announce:
 
 
 def walked(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:
-    """The walk through the exported graph, or why there is none."""
-    from harness.verify.artifacts import Artifacts
+    """The walk through the graph, or why there is none."""
     from harness.verify.stages import message_of
-    from harness.verify.trial import Trial
-    from harness.walk.walk import walk
 
     os.chdir(home)
     announce("run")
     try:
-        trial = Trial(case, Artifacts(None, scratch))
-        return walk(trial.subject, trial.artifact(target), target, trial.references, scratch)
+        through = _through_the_file if isinstance(case.model.model, FileModel) else _through_the_export
+        return through(scratch, case, target)
     except Exception as error:  # noqa: BLE001 - a graph that cannot be walked is told, in words
         return message_of(error)
+
+
+def _through_the_export(scratch: Path, case: Case, target: Target) -> Walk | str:
+    from harness.verify.artifacts import Artifacts
+    from harness.verify.trial import Trial
+    from harness.walk.walk import walk
+
+    trial = Trial(case, Artifacts(None, scratch))
+    if any(reference.stochastic for reference in trial.references):
+        return "the answer is drawn, so there is nothing to hold the nodes against"
+    return walk(trial.subject, trial.artifact(target), target, trial.references, scratch)
+
+
+def _through_the_file(scratch: Path, case: Case, target: Target) -> Walk | str:
+    import numpy as np
+
+    from harness.verify.recorded import Recording
+    from harness.walk.walk import walk_file
+
+    recording = Recording(case)
+    given = [
+        {name: value for name, value in data_set.inputs.items() if isinstance(value, np.ndarray)}
+        for data_set in recording.data_sets
+    ]
+    if any(len(arrays) < len(each.inputs) for arrays, each in zip(given, recording.data_sets, strict=True)):
+        return "its inputs are not all tensors, and the walk takes nothing else"
+    return walk_file(recording.model.artifact, target, given, scratch)
 
 
 def scripted(_scratch: Path, case: Case, target: Target, result: Result, *, announce: Announce) -> str | None:

@@ -88,28 +88,29 @@ def _walk(walk: Walk | str, result: Result) -> Iterator[str]:
         yield f"none was looked for: {walk}"
         return
     nodes = "1 node" if walk.nodes == 1 else f"{walk.nodes} nodes"
-    yield f"{nodes}; {walk.matched} of {walk.modules} calls of torch modules found in the graph"
+    yield nodes + (
+        f"; {walk.matched} of {walk.modules} calls of torch modules found in the graph" if walk.modules else ""
+    )
     if walk.note:
         yield walk.note
-    for found, against in (
-        (walk.kernel, "the graph's own evaluation in float64"),
-        (walk.module, "torch's own modules"),
-    ):
-        yield from _divergence(found if _matters(found, result) else None, against)
+    yield from _divergence(walk.kernel, "the graph's own evaluation in float64", result)
+    if walk.modules:
+        yield from _divergence(walk.module, "torch's own modules", result)
     if walk.kernel is None and walk.module is None and result.blame == "optimizer":
         yield "with optimization off no node is off; it begins where the optimizer joins nodes"
 
 
-def _matters(found: Divergence | None, result: Result) -> bool:
+def _matters(found: Divergence, result: Result) -> bool:
     """A difference by rounding tells something where rounding is what the check fails for."""
-    return found is not None and (not found.rounding or result.blame == "rounding")
+    return not found.rounding or result.blame == "rounding"
 
 
-def _divergence(found: Divergence | None, against: str) -> Iterator[str]:
-    if found is None:
+def _divergence(found: Divergence | None, against: str, result: Result) -> Iterator[str]:
+    if found is None or not _matters(found, result):
         yield f"against {against}: no node is off by more than rounding"
         return
-    yield f"against {against}: {found.node.op_type} {found.node.name!r}"
+    rounding = ", by rounding" if found.rounding else ""
+    yield f"against {against}: {found.node.op_type} {found.node.name!r}{rounding}"
     yield f"  {found.node}"
     yield f"  {found.difference}"
     if found.module is not None:

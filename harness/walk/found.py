@@ -1,8 +1,13 @@
-"""What a walk through an exported graph found, as plain data."""
+"""What a walk through an exported graph finds and is held against, as plain data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Walk:
 
     ``kernel`` is the first node that computes something else than its graph says, ``module`` the first that gives
     something else than torch's own module; None where there is none.
-    ``nodes`` were looked at; ``matched`` of ``modules`` calls of torch's leaf modules were found in the graph.
+    ``nodes`` were looked at; ``matched`` of ``modules`` calls of torch's leaf modules were found in the graph;
+    a file that was not exported here has none.
     ``note`` says what could not be looked at.
     """
 
@@ -54,3 +60,15 @@ class Walk:
     matched: int
     modules: int
     note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleCall:
+    """One call of a leaf module: its path in the model, its class, and its outputs."""
+
+    path: str
+    kind: str
+    outputs: tuple[Array, ...]
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.kind})" if self.path else self.kind

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from numpy.typing import NDArray
@@ -13,33 +13,44 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from harness.model.subject import Subject
-from harness.model.tensors import to_numpy
+from harness.model.tensors import to_numpy, to_torch
+from harness.walk.found import ModuleCall
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class ModuleCall:
-    """One call of a leaf module: its path in the model, its class, and its outputs."""
+class TorchSide:
+    """Torch's calls in their own dtypes, and in float64; ``wide`` is None where the model does not run in float64."""
 
-    path: str
-    kind: str
-    outputs: tuple[Array, ...]
+    calls: Sequence[ModuleCall]
+    wide: Sequence[ModuleCall] | None
 
-    def __str__(self) -> str:
-        return f"{self.path} ({self.kind})" if self.path else self.kind
+    @classmethod
+    def of(cls, subject: Subject, inputs: Mapping[str, Array]) -> Self:
+        """What the modules of ``subject`` answer to ``inputs``."""
+        given = [to_torch(array) for array in inputs.values()]
+        return cls(module_calls(subject.module, given), _wide_calls(subject.module, given))
 
 
-def module_calls(subject: Subject, inputs: Sequence[torch.Tensor]) -> list[ModuleCall]:
+def module_calls(module: nn.Module, inputs: Sequence[torch.Tensor]) -> list[ModuleCall]:
     """Every call of a module without children, in the order of the calls; neither module nor inputs are changed."""
     calls: list[ModuleCall] = []
-    module = copy.deepcopy(subject.module)
+    module = copy.deepcopy(module)
     for path, inner in module.named_modules():
         if not any(inner.children()):
             inner.register_forward_hook(_recorder(path, calls))
     with torch.no_grad():
         module(*copy.deepcopy(tuple(inputs)))
     return calls
+
+
+def _wide_calls(module: nn.Module, inputs: Sequence[torch.Tensor]) -> list[ModuleCall] | None:
+    wide = [each.double() if each.is_floating_point() else each for each in inputs]
+    try:
+        return module_calls(copy.deepcopy(module).double(), wide)
+    except (RuntimeError, NotImplementedError):  # a kernel or a constant of the model that is in float32 alone
+        return None
 
 
 def _recorder(path: str, calls: list[ModuleCall]) -> Any:

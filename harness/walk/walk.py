@@ -1,77 +1,106 @@
-"""Walks an exported graph node by node, to where it first leaves the right path.
+"""Walks a graph node by node, to where it first leaves the right path.
 
-Every value that a node computes is given out, with graph optimization off, and held against two others: the graph's own
-evaluation in float64, which finds a node that computes something else than ONNX defines; and what torch's modules
-answered, which finds a node that should not have been written as it is.
+Every value that a node computes is given out, with graph optimization off, and held against the graph's own evaluation
+in float64, which finds a node that computes something else than ONNX defines. What is written wrongly is found in
+float64 on both sides, where rounding vanishes: the graph's evaluation against what torch's modules answer in float64.
+Where that finds nothing, or cannot be, what was computed is held against torch's modules in their own dtypes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto
 
 from harness.blame.float64 import evaluate_all
-from harness.compare.verdict import compare
 from harness.exporters import Artifact
-from harness.model.answer import Reference
-from harness.model.subject import Subject
-from harness.model.tensors import to_torch
 from harness.registry import plugins
 from harness.spec.target import Target
-from harness.spec.tolerance import Close, Exact, Rule, Tolerance, Ulp
-from harness.walk.found import Divergence, Walk
+from harness.walk.found import Divergence, ModuleCall, Walk
 from harness.walk.graph import FOLDED, described, giving_all, read
-from harness.walk.matching import Match, matched, owner
-from harness.walk.torch_values import ModuleCall, module_calls
+from harness.walk.matching import Match, folded_away, matched, owner
+from harness.walk.off import Off, computed_off, element_off, written_off
+
+if TYPE_CHECKING:
+    from harness.model.answer import Reference
+    from harness.model.subject import Subject
+    from harness.walk.torch_values import TorchSide
 
 Array = NDArray[Any]
-
-GROSS: Mapping[str, Rule] = {
-    "float16": Close(1e-3, 1e-5),
-    "bfloat16": Close(1.6e-2, 1e-5),
-    "float32": Close(1.3e-6, 1e-5),
-    "float64": Close(1e-7, 1e-7),
-}
-"""More than rounding: the defaults of torch.testing.assert_close."""
-
-ROUNDING = Ulp(0)
+Judge = Callable[[str, Array, Array], Off | None]
 
 
 def walk(subject: Subject, artifact: Artifact, target: Target, references: Sequence[Reference], scratch: Path) -> Walk:
     """The walk at the first of ``references`` where the target diverges; at the case's own shapes if it never does."""
-    walks = (_walk(subject, artifact, target, reference, scratch) for reference in references)
+    from harness.walk.torch_values import TorchSide
+
+    given = [reference.inputs for reference in references]
+    return _first_off(_walk(TorchSide.of(subject, inputs), artifact, target, inputs, scratch) for inputs in given)
+
+
+def walk_file(artifact: Artifact, target: Target, given: Sequence[Mapping[str, Array]], scratch: Path) -> Walk:
+    """The same for a file that was not exported here, which has no torch beside it; ``given`` are sets of inputs."""
+    return _first_off(_walk(None, artifact, target, inputs, scratch) for inputs in given)
+
+
+def _first_off(walks: Iterator[Walk]) -> Walk:
     first = next(walks)
     return first if first.kernel or first.module else next((one for one in walks if one.kernel or one.module), first)
 
 
-def _walk(subject: Subject, artifact: Artifact, target: Target, reference: Reference, scratch: Path) -> Walk:
+def _walk(
+    torch: TorchSide | None, artifact: Artifact, target: Target, inputs: Mapping[str, Array], scratch: Path
+) -> Walk:
     model = read(artifact.path)
-    given = _values(giving_all(model), artifact, target, reference, scratch)
-    truth, note = _truth(artifact.path, reference.inputs)
-    calls = module_calls(subject, [to_torch(array) for array in reference.inputs.values()])
-    pairs = {pair.value: pair for pair in matched(model.graph, given, calls)}
-    held = {**{value.name: onnx.numpy_helper.to_array(value) for value in model.graph.initializer}, **given}
-    held |= reference.inputs
-    view = _View(model.graph, given, held, calls)
+    given = _values(giving_all(model), artifact, target, inputs, scratch)
+    truth, note = _truth(artifact.path, inputs)
+    held = {**{value.name: onnx.numpy_helper.to_array(value) for value in model.graph.initializer}, **given, **inputs}
+    calls = () if torch is None else torch.calls
+    pairs = _by_value(model.graph, given, calls)
     return Walk(
         nodes=sum(node.op_type not in FOLDED for node in model.graph.node),
-        kernel=view.first(truth, {}),
-        module=view.first({name: pair.expected for name, pair in pairs.items()}, pairs),
+        kernel=_View(model.graph, held, calls, {}).first(given, truth, computed_off),
+        module=None if torch is None else _beside(torch, model.graph, held, truth, given),
         matched=len({id(pair.call) for pair in pairs.values()}),
         modules=len(calls),
         note=note,
     )
 
 
+def _beside(
+    torch: TorchSide,
+    graph: GraphProto,
+    held: Mapping[str, Array],
+    truth: Mapping[str, Array],
+    given: Mapping[str, Array],
+) -> Divergence | None:
+    """The first node that gives something else than torch's module: as it is written, else as it is computed."""
+    if truth and torch.wide is not None:
+        pairs = _by_value(graph, truth, torch.wide)
+        view, expected = _View(graph, held, torch.wide, pairs), _expected(pairs)
+        folded = folded_away(truth, torch.wide, pairs.values())
+        for judge in (written_off,) if folded else (written_off, element_off):
+            if (found := view.first(truth, expected, judge)) is not None:
+                return found
+    pairs = _by_value(graph, given, torch.calls)
+    return _View(graph, held, torch.calls, pairs).first(given, _expected(pairs), computed_off)
+
+
+def _by_value(graph: GraphProto, values: Mapping[str, Array], calls: Sequence[ModuleCall]) -> dict[str, Match]:
+    return {pair.value: pair for pair in matched(graph, values, calls)}
+
+
+def _expected(pairs: Mapping[str, Match]) -> dict[str, Array]:
+    return {name: pair.expected for name, pair in pairs.items()}
+
+
 def _values(
-    opened: onnx.ModelProto, artifact: Artifact, target: Target, reference: Reference, scratch: Path
+    opened: onnx.ModelProto, artifact: Artifact, target: Target, inputs: Mapping[str, Array], scratch: Path
 ) -> dict[str, Array]:
     """Every value of the graph, as the target's runtime computes it without optimization."""
     path = scratch / "every-value.onnx"
@@ -80,7 +109,7 @@ def _values(
     plain = {"optimization": "disabled"} if "optimization" in runtime.options else {}
     session = runtime.load(replace(artifact, path=path), {**target.options, **plain})
     try:
-        return dict(session.run(reference.inputs))
+        return dict(session.run(inputs))
     finally:
         session.close()
 
@@ -96,51 +125,40 @@ def _truth(path: Path, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], s
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The graph with what its values held, and torch's calls beside it."""
+    """The graph with what its values held, torch's calls beside it, and the values that stand for their outputs."""
 
     graph: GraphProto
-    given: Mapping[str, Array]
     held: Mapping[str, Array]
     calls: Sequence[ModuleCall]
+    pairs: Mapping[str, Match]
 
-    def first(self, expected: Mapping[str, Array], pairs: Mapping[str, Match]) -> Divergence | None:
+    def first(self, actual: Mapping[str, Array], expected: Mapping[str, Array], judge: Judge) -> Divergence | None:
         """The first node off ``expected`` by more than rounding; else the first that is off at all."""
         by_rounding: Divergence | None = None
         for node in self.graph.node:
             for name in node.output:
-                if name not in expected or name not in self.given or node.op_type in FOLDED:
+                if name not in expected or name not in actual or node.op_type in FOLDED:
                     continue
-                wrong, gross = _difference(name, self.given[name], expected[name])
-                if wrong is None or (by_rounding is not None and not gross):
+                off = judge(name, actual[name], expected[name])
+                if off is None or (by_rounding is not None and off.rounding):
                     continue
-                found = self._told(node, name, wrong, pairs.get(name), rounding=not gross)
-                if gross:
+                found = self._told(node, name, off)
+                if not off.rounding:
                     return found
                 by_rounding = found
         return by_rounding
 
-    def _told(self, node: NodeProto, name: str, wrong: str, pair: Match | None, *, rounding: bool) -> Divergence:
+    def _told(self, node: NodeProto, name: str, off: Off) -> Divergence:
+        pair = self.pairs.get(name)
         call = pair.call if pair is not None else owner(node, self.calls)
         own = [other for other in self.graph.node if call is not None and owner(other, self.calls) is call]
         siblings = [described(other, self.held) for other in own if other.op_type not in FOLDED]
         return Divergence(
             node=described(node, self.held),
             value=name,
-            difference=wrong,
+            difference=off.how,
             module=None if call is None else str(call),
             siblings=tuple(siblings) if len(siblings) > 1 else (),
-            rounding=rounding,
+            rounding=off.rounding,
             how=None if pair is None else pair.how,
         )
-
-
-def _difference(name: str, actual: Array, expected: Array) -> tuple[str | None, bool]:
-    """What is wrong with ``actual``, and whether it is more than rounding; None and False where nothing is."""
-    if actual.dtype != expected.dtype and expected.dtype.kind == "f":
-        with np.errstate(all="ignore"):
-            expected = expected.astype(actual.dtype)
-    gross = compare({name: actual}, {name: expected}, Tolerance(GROSS.get(actual.dtype.name, Exact())))
-    if not gross.passed:
-        return gross.message, True
-    exact = compare({name: actual}, {name: expected}, Tolerance(ROUNDING))
-    return (None, False) if exact.passed else (exact.message, False)
