@@ -42,6 +42,16 @@ def one_line(text: str) -> str:
         (["run", "specs", "--report-dir", "binary.yaml/x"], 2, "--report-dir"),
         (["run", "specs", "--require", "torch-gpu"], 2, "--require torch-gpu: no such runtime"),
         (["run", "specs", "--require", "ort-coreml"], 3, "--require ort-coreml"),
+        (
+            ["run", "specs", "--targets", "trace"],
+            2,
+            "trace: no set of targets is called so; did you mean trace/torch-cpu?",
+        ),
+        (
+            ["run", "net.py"],
+            2,
+            "net.py: Python, not a spec; write a spec for a module in it with harness init net.py:NAME",
+        ),
         (["check", "missing"], 2, "missing: no such file or directory"),
     ],
 )
@@ -51,9 +61,45 @@ def test_a_wrong_request_is_one_line(
     spec("relu.yaml", RELU)
     (here / "empty").mkdir()
     (here / "binary.yaml").write_bytes(bytes(range(128, 256)))
+    (here / "net.py").write_text("from torch import nn\n", encoding="utf-8")
     ran = harness(*arguments)
     assert ran.code == code
     assert said in one_line(ran.err)
+
+
+@pytest.mark.parametrize("command", ["run", "bench", "check", "list", "audit"])
+def test_without_a_path_the_next_step_is_said(harness: Call, command: str) -> None:
+    ran = harness(command)
+    assert ran.code == 2
+    assert "such as specs/; harness init writes a first one" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("elsewhere:Net", "No module named 'elsewhere'; run harness in the folder that holds it, not in {here}"),
+        ("net.py:Net", "write net for the file, without .py"),
+        ("net:Nat", "module 'net' has no attribute 'Nat'; did you mean Net?"),
+    ],
+)
+def test_a_factory_that_is_not_found_says_where_it_was_looked_for(
+    harness: Call, spec: Write, here: Path, factory: str, said: str
+) -> None:
+    (here / "net.py").write_text("class Net: ...\n", encoding="utf-8")
+    text = f"harness: 1\nfactory: {factory}\ncases: [{{name: a, inputs: {{x: {{shape: [2]}}}}}}]\n"
+    ran = harness("run", str(spec("net.yaml", text)), "--allow-import", "--targets", "trace/torch-cpu")
+    assert (ran.code, ran.only["stage"], ran.only["blame"]) == (1, "build", "spec")
+    assert said.format(here=here) in ran.only["message"]
+
+
+def test_an_output_that_is_none_is_none_on_every_target(harness: Call, spec: Write, here: Path) -> None:
+    lines = "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return x + 1, None\n"
+    (here / "optional.py").write_text(lines, encoding="utf-8")
+    text = "harness: 1\nfactory: optional:Net\ncases: [{name: a, inputs: {x: {shape: [2]}}}]\n"
+    targets = "script/torch-cpu,onnx-dynamo@23/ort-cpu"
+    ran = harness("run", str(spec("optional.yaml", text)), "--allow-import", "--targets", targets, "--no-latency")
+    assert {row["status"] for row in ran.report["results"]} == {"passed"}
+    assert ran.code == 0
 
 
 def test_every_mistake_of_a_spec_is_told_in_one_go(harness: Call, spec: Write) -> None:

@@ -26,6 +26,12 @@ def test_every_runtime_has_a_row_with_its_state_and_what_would_bring_it(harness:
         assert available.present or available.bring
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_the_terminal(harness: Call, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, harness("doctor").out.splitlines())) <= width
+
+
 class Fake:
     def __init__(self, found: Availability) -> None:
         self.found = found

@@ -45,6 +45,10 @@ class Random(nn.Module):
     def forward(self, x):
         return x + torch.rand(1)
 
+class Closed(nn.Module):
+    def forward(self):
+        return torch.ones(3)
+
 class Shy(nn.Module):
     def forward(self, x):
         raise RuntimeError("not for you")
@@ -151,6 +155,9 @@ def test_nothing_is_written_over(harness: Call, here: Path) -> None:
         (["Con2d"], "torch.nn has no such layer; did you mean Conv2d?"),
         (["LazyLinear"], "name Linear"),
         (["missing.py:Net"], "missing.py: no such file; name a layer"),
+        (["net.py"], "net.py: name the module in it too, as net.py:Net"),
+        (["NET:Sonar"], "has no callable Sonar; it has "),
+        (["NET:Closed"], "Closed: its forward takes nothing; harness needs a module with an input"),
         (["NET:Nat"], "has no callable Nat; did you mean Net?"),
         (["NET:VALUE"], "has no callable VALUE"),
         (["NET:no_module"], "must return an nn.Module"),

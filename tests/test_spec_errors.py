@@ -26,6 +26,7 @@ FILES = [
     ("- 1", "f:1:1: [1] is not a mapping; write keys with values"),
     ("layer: ReLU\ncases: [{name: a}]", "f:1:1: harness is missing; add `harness: 1`"),
     ("harness: 2\nlayer: ReLU\ncases: [{name: a}]", "f:1:10: harness: 2 is not known here; write 1"),
+    ("about: für\nharness: 1\ncases:\n\t- {name: a}", "f:4:1: not YAML: a tab; indent with spaces"),
     ("harness: 1\nlayer: ReLU", "f:1:1: cases is missing; add `cases: [...]`"),
     ("harness: 1\nlayer: ReLU\ncases: []", "f:3:8: cases: has 0 entries; at least 1"),
     ("harness: 1\nlayer: ReLU\ncases: {a: 1}", "f:3:8: cases: {a:1} is not a list; write one, such as [1, 2]"),

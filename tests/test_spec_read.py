@@ -192,7 +192,7 @@ REFUSED = [
     ("a: 1e999", "1:4: 1e999 is beyond float64; write .inf"),
     ("a: " + "9" * 5000, "1:4: a whole number of 5000 characters; at most 40"),
     ("a: [1, 2", "1:4: not YAML: while parsing a flow sequence"),
-    ("a:\n\t- b", "2:1: not YAML: while scanning for the next token: found character"),
+    ("a:\n\t- b", "2:1: not YAML: a tab; indent with spaces"),
     ("a: b: c", "1:5: not YAML: mapping values are not allowed"),
     ("a: 'x", "1:4: not YAML: while scanning a quoted scalar"),
     ("ab\x07c", "1:3: the control character U+0007"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from shutil import get_terminal_size
+
 import click
 
 EXAMPLES = """
@@ -28,13 +31,17 @@ def doctor() -> int:
         found = runtime.availability()
         rows.append((name, found.state, found.missing or found.detail, found.bring or ""))
     rows.sort(key=lambda row: (STATES.index(row[1]), row[0]))
-    click.echo(
-        tabulate(
-            rows, headers=("runtime", "", "what is there", "what would bring it"), maxcolwidths=[None, None, 60, 60]
-        )
-    )
+    width = _half_of_what_is_left(rows)
+    headers = ("runtime", "", "what is there", "what would bring it")
+    click.echo(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width]))
     click.echo("\n" + tabulate(versions().items(), headers=("package", "version")))
     return 0 if any(row[1] == "present" for row in rows) else 3
+
+
+def _half_of_what_is_left(rows: Sequence[Sequence[str]]) -> int:
+    """The width of each of the two columns of prose, so that the table fits the terminal."""
+    taken = sum(max((len(row[column]) for row in rows), default=0) for column in (0, 1)) + 3 * len("  ")
+    return min(60, max(20, (get_terminal_size((160, 24)).columns - taken) // 2))
 
 
 COMMANDS = (doctor,)

@@ -35,7 +35,15 @@ def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int 
     return int(number) * unit
 
 
-PATHS = click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+class SpecPath(click.types.StringParamType):
+    """A spec, a directory, or a recorded model; what was not given is asked for."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """What stands behind ``Missing argument``."""
+        return "Name a spec, or a directory of specs, such as specs/; harness init writes a first one."
+
+
+PATHS = click.argument("paths", nargs=-1, required=True, type=SpecPath(), metavar="PATH...")
 ALLOW_IMPORT = click.option(
     "--allow-import", is_flag=True, help="Let specs name a factory: it runs the code that it names."
 )

@@ -13,6 +13,9 @@ from torch import nn
 
 from harness.errors import UsageError
 from harness.spec.case import FactoryModel, LayerModel
+from harness.spec.nearest import suggestion
+
+FORM = "name it package.module:callable"
 
 
 def make(layer: LayerModel) -> nn.Module:
@@ -40,12 +43,24 @@ def call_factory(factory: FactoryModel) -> nn.Module:
     place, _, name = factory.factory.partition(":")
     try:
         made = getattr(importlib.import_module(place), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"factory {factory.factory!r}: {error}; name it package.module:callable") from error
+    except ImportError as error:
+        raise UsageError(f"factory {factory.factory!r}: {error}; {_importable(place, error)}") from error
+    except AttributeError as error:
+        right = suggestion(name, vars(sys.modules[place]) if place in sys.modules else (), FORM)
+        raise UsageError(f"factory {factory.factory!r}: {error}; {right}") from error
     module = made(**factory.args)
     if not isinstance(module, nn.Module):
         raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
     return module
+
+
+def _importable(place: str, error: ImportError) -> str:
+    """What would make the module ``place`` be found."""
+    if place.endswith(".py"):
+        return f"write {place.removesuffix('.py').rpartition('/')[2]} for the file, without .py"
+    if isinstance(error, ModuleNotFoundError) and error.name == place.partition(".")[0]:
+        return f"run harness in the folder that holds it, not in {Path.cwd()}, or install it, or add it to PYTHONPATH"
+    return FORM
 
 
 def _sized(value: Any) -> Any:

@@ -128,7 +128,7 @@ class ScriptSession(TorchSession):
 
 
 def leaves(value: object) -> Iterator[torch.Tensor]:
-    """Every tensor in nested tuples, lists and dictionaries, in order."""
+    """Every tensor in nested tuples, lists and dictionaries, in order. None is no output, nor is it in eager torch."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -139,5 +139,5 @@ def leaves(value: object) -> Iterator[torch.Tensor]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from leaves(item)
-    else:
+    elif value is not None:
         raise Unsupported(f"an output is a {type(value).__name__}; harness compares tensors, nested as you like")

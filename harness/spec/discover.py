@@ -167,6 +167,8 @@ def _find(path: Path) -> Iterator[_Found]:
         raise RequestError(f"{path}: not a file; name a spec, or a directory of specs")
     elif path.suffix == MODEL_SUFFIX:
         yield _Found(_with_data(path), path.parent)
+    elif path.suffix == ".py":
+        raise RequestError(f"{path}: Python, not a spec; write a spec for a module in it with harness init {path}:NAME")
     elif path.name in {TARGETS, KNOWN_FAILURES}:
         raise RequestError(f"{path}: not a spec; name the directory that it stands in")
     else:

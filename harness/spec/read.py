@@ -43,7 +43,7 @@ def parse(text: str, file: str) -> Node:
         for event in yaml.parse(text, Loader=LOADER):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        builder.problems.append(_syntax(error, file))
+        builder.problems.append(_syntax(error, text, file))
     if builder.problems:
         raise SpecError(builder.problems)
     return builder.root or Node(Location(file), None)
@@ -74,11 +74,13 @@ def _unprintable(text: str, at: int, file: str) -> Problem:
     return Problem(place, f"the control character U+{ord(text[at]):04X}", "a spec is YAML text; remove it")
 
 
-def _syntax(error: yaml.MarkedYAMLError, file: str) -> Problem:
+def _syntax(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
     """PyYAML's objection; where something was never closed, at the place where it was opened."""
     opened = error.context_mark if "flow" in (error.context or "") or "quoted" in (error.context or "") else None
     mark = opened or error.problem_mark or error.context_mark
     place = Location(file) if mark is None else Location(file, mark.line + 1, mark.column + 1)
     context = f"{error.context}: " if error.context else ""
+    if mark is not None and text[mark.index : mark.index + 1] == "\t":
+        return Problem(place, "not YAML: a tab", "indent with spaces")
     right = "mind the indentation (spaces, no tabs), brackets and quotes"
     return Problem(place, f"not YAML: {context}{error.problem}", right)

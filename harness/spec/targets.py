@@ -167,7 +167,9 @@ class TargetSets:
             yield parse_target(word)
         else:
             known = [*self.sets, *map(str, self._written)]
-            right = suggestion(word, known, f"one of the sets {_listed(self.sets)}, or a target {FORM}")
+            whole = [each for each in known if word in each.split("/")]
+            otherwise = f"one of the sets {_listed(self.sets)}, or a target {FORM}"
+            right = f"did you mean {_listed(whole)}?" if whole else suggestion(word, known, otherwise)
             raise UsageError(f"{word}: no set of targets is called so; {right}")
 
 

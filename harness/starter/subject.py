@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -58,6 +59,8 @@ def find(text: str) -> Subject:
 
 def _layer(name: str) -> Subject:
     signature = layers().get(name)
+    if name.endswith(".py"):
+        raise UsageError(f"{name}: name the module in it too, as {name}:Net")
     if signature is None:
         right = not_layers().get(name) or suggestion(name, layers(), FORM)
         raise UsageError(f"{name}: torch.nn has no such layer; {right}")
@@ -109,6 +112,12 @@ def _module_of(text: str) -> str:
     return ".".join(parts)
 
 
+def _modules(module: ModuleType) -> list[str]:
+    """The classes of modules that are written there."""
+    here = [each for each in vars(module).values() if getattr(each, "__module__", None) == module.__name__]
+    return [each.__name__ for each in here if isinstance(each, type) and issubclass(each, nn.Module)]
+
+
 def _loaded(named: str) -> Any:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
@@ -119,5 +128,6 @@ def _loaded(named: str) -> Any:
         raise UsageError(f"{place}: {type(error).__name__} on import: {error}; {FORM}") from error
     call = getattr(module, name, None)
     if not callable(call):
-        raise UsageError(f"{place} has no callable {name}; {suggestion(name, vars(module), FORM)}")
+        right = suggestion(name, vars(module), f"it has {', '.join(there)}" if (there := _modules(module)) else FORM)
+        raise UsageError(f"{place} has no callable {name}; {right}")
     return call

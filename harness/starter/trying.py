@@ -82,8 +82,13 @@ def _built(subject: Subject, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def _labels(module: nn.Module, asked: int) -> list[str]:
-    """The names of the inputs: of those that `forward` needs, or of as many as were asked for."""
+    """The names of the inputs: of those that `forward` needs, or of as many as were asked for.
+
+    Raises :class:`UsageError` where `forward` takes nothing at all.
+    """
     parameters = inspect.signature(module.forward).parameters.values()
+    if not parameters:
+        raise UsageError(f"{type(module).__name__}: its forward takes nothing; harness needs a module with an input")
     ordered = [each for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
     needed = sum(each.default is each.empty for each in ordered)
     names = [each.name for each in ordered][: asked or needed]
