@@ -22,7 +22,19 @@ from harness.spec.case import Case, Expectation, Fill, LayerModel, TensorSpec, W
 from harness.spec.discover import load
 from harness.spec.targets import parse_target
 
-ALLOWED = {"copy", "platform", "sys", "tempfile", "pathlib", "numpy", "onnx", "onnx.reference", "onnxruntime", "torch"}
+ALLOWED = {
+    "copy",
+    "ctypes",
+    "platform",
+    "sys",
+    "tempfile",
+    "pathlib",
+    "numpy",
+    "onnx",
+    "onnx.reference",
+    "onnxruntime",
+    "torch",
+}
 TARGETS = ("trace/torch-cpu", "script/torch-cpu", "onnx-torchscript@17/ort-cpu", "onnx-dynamo@23/reference")
 FILLS = st.sampled_from(
     [
@@ -63,7 +75,9 @@ def names(node: ast.Assign) -> list[str]:
 def test_every_shipped_case_has_a_script_that_imports_nothing_of_harness(target: str) -> None:
     for case in shipped()[::9]:
         text = reproduction(case, parse_target(target))
-        assert text is not None
+        if text is None:
+            assert "NumPy has no bfloat16" in (obstacle(case, parse_target(target)) or ""), case.id
+            continue
         imported = {
             name
             for node in ast.walk(ast.parse(text))

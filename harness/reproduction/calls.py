@@ -47,8 +47,11 @@ def exporting(case: Case, target: Target, outputs: int | None) -> list[str]:
     return ["torch.onnx.export(", "    model,", f"    {inputs},", "    path,", *lines, ")"]
 
 
-def loading(target: Target) -> list[str]:
-    """Statements that make ``run``, a function of ``inputs`` that answers with a list of arrays."""
+def loading(target: Target, *, bfloat16: bool) -> list[str]:
+    """Statements that make ``run``, a function of ``inputs`` that answers with a list of arrays.
+
+    With ``bfloat16``, which NumPy lacks, ONNX Runtime is fed through the script's own ``fed`` and ``fetched``.
+    """
     match target.runtime:
         case "torch-cpu":
             return [
@@ -64,6 +67,13 @@ def loading(target: Target) -> list[str]:
                 'session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])',
                 "names = [value.name for value in session.get_inputs()]",
             ]
+            if bfloat16:
+                return [
+                    *lines,
+                    "outputs = [value.name for value in session.get_outputs()]",
+                    "answer_of = lambda given: session.run_with_ort_values(outputs, dict(zip(names, map(fed, given))))",
+                    "run = lambda given: list(map(fetched, answer_of(given)))",
+                ]
         case _:
             lines = ["session = ReferenceEvaluator(path)", "names = session.input_names"]
     return [*lines, "run = lambda given: session.run(None, dict(zip(names, map(to_numpy, given))))"]

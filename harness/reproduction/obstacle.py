@@ -7,6 +7,7 @@ from harness.result import Result
 from harness.spec.case import Case, FactoryModel, FileModel, PackedModel
 from harness.spec.target import Target
 
+STRUCTURE = "structure"
 OF_THE_MACHINE = frozenset({"timeout", "out-of-memory", "unavailable", "placement"})
 
 
@@ -24,12 +25,36 @@ def obstacle(case: Case, target: Target, result: Result | None = None) -> str | 
         return "the corrected lowerings are harness's own, and a script for others does without harness"
     if target.runtime not in RUNTIMES:
         return f"a script knows {', '.join(RUNTIMES)} and not {target.runtime}"
-    if result is None:
-        return None
+    if target.runtime == "reference" and "bfloat16" in dtypes(case):
+        return "NumPy has no bfloat16, so onnx.reference cannot be fed without a further library"
+    return None if result is None else _of_the_failure(case, result)
+
+
+def dtypes(case: Case) -> set[str]:
+    """The dtypes that the case's model and inputs name."""
+    return {case.dtype, *(spec.dtype for spec in case.inputs)}
+
+
+def _of_the_failure(case: Case, result: Result) -> str | None:
     if result.symptom in OF_THE_MACHINE:
         return f"{result.symptom} depends on this machine and its limits"
     if result.blame == "spec":
         return "the spec expects something else than PyTorch answers; there is nothing to report to others"
     if result.blame == "torch":
         return "PyTorch itself is off the definition, before anything is exported"
+    if result.stage != "compare" or case.expect.raises is not None:
+        return None
+    if is_drawn(result):
+        formed = all(finding.passed for finding in result.findings if finding.what == STRUCTURE)
+        return "the answer is drawn anew at each call, so PyTorch has none to hold it against" if formed else None
+    if any(not finding.passed for finding in result.findings) and all(output.passed for output in result.outputs):
+        return "the answer agrees with eager PyTorch; it is the spec's own expectation that it does not meet"
     return None
+
+
+def is_drawn(result: Result) -> bool:
+    """True where a check that came as far as comparing found that eager torch answers differently each time.
+
+    Only then is the form of the answer a finding of its own.
+    """
+    return any(finding.what == STRUCTURE for finding in result.findings)

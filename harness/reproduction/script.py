@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.reproduction.calls import exporting, loading
 from harness.reproduction.models import module, weight_name
-from harness.reproduction.obstacle import obstacle
+from harness.reproduction.obstacle import dtypes, is_drawn, obstacle
 from harness.reproduction.rules import bounds
 from harness.reproduction.tensors import kinds, tensor
 from harness.reproduction.title import expected, title
@@ -61,8 +61,10 @@ def _context(case: Case, target: Target, result: Result | None, tolerance: Toler
         "inputs": [[tensor(spec) for spec in specs] for specs in shapes],
         "draws": kinds([*known, *weights.values()]),
         "exporting": exporting(case, target, _outputs(result)),
-        "loading": loading(target),
+        "loading": loading(target, bfloat16="bfloat16" in dtypes(case)),
         "runtime": target.runtime,
+        "bfloat16": "bfloat16" in dtypes(case),
+        "drawn": case.expect.raises is None and _is_drawn(case, result),
         "onnx": target.exporter.startswith("onnx-"),
         "rtol_atol": rules.pop(None),
         "by_output": rules,
@@ -70,6 +72,19 @@ def _context(case: Case, target: Target, result: Result | None, tolerance: Toler
         "FAULT": FAULT,
         "NO_FAULT": NO_FAULT,
     }
+
+
+def _is_drawn(case: Case, result: Result | None) -> bool:
+    """True where eager torch answers differently under another seed; a check that was compared has found out."""
+    if result is not None and result.stage == "compare":
+        return is_drawn(result)
+    if result is not None and result.stage == "build":
+        return False
+    from harness.model.build import build
+    from harness.model.reference import refer
+
+    subject = build(case)
+    return refer(case, subject, subject.inputs).stochastic
 
 
 def _outputs(result: Result | None) -> int | None:
