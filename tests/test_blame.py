@@ -163,3 +163,19 @@ def test_two_wrong_answers_of_one_other_shape_can_be_held_against_each_other(tmp
     assert scene.compare(wrong, {"y": np.ones((3, 4))}).passed
     assert not scene.compare(wrong, {"y": np.full((3, 4), 2.0)}).passed
     assert not scene.compare(wrong, known.eager).passed
+
+
+PLANE = """
+harness: 1
+layer: MaxPool2d
+cases:
+  - {name: without-a-batch, args: {kernel_size: 3, stride: 2}, inputs: {x: {shape: [3, 7, 8]}}}
+"""
+
+
+def test_a_file_that_is_no_onnx_is_shown_to_no_other_runtime(harness: Call, spec: Callable[[str, str], Path]) -> None:
+    """tract ends the process over it, and the row would tell of a crash that the target never had."""
+    spec("pool.yaml", PLANE)
+    row = harness("run", "specs", "--targets", "onnx-torchscript@17/reference", "--no-latency", "-j", "1").only
+    assert (row["stage"], row["symptom"], row["blame"]) == ("compare", "mismatch", None)
+    assert "no other runtime is asked, for onnx.checker refuses the file" in " ".join(row["evidence"])

@@ -17,9 +17,10 @@ from harness.spec.target import Target
 from harness.verify.artifacts import Artifacts
 
 AGREE, OVERFLOW, UNSUPPORTED, ALARM = COUNTED = ("agree", "overflow", "not supported", "false alarm")
-OPSET = 17
 TRACED = 0.25
 """The share of configurations that is traced as well."""
+BY_DYNAMO = 0.1
+"""The share that the slow new exporter takes as well."""
 
 
 @dataclass
@@ -54,24 +55,35 @@ class Bench:
         return configuration(self._rng, self._drawn)
 
     def check(self, drawn: Configuration) -> None:
-        """One configuration, on both targets."""
+        """One configuration, on each of its targets."""
         trial = FaultyTrial(drawn.case, Artifacts(None, self._scratch))
         model = drawn.case.model.model
         assert isinstance(model, LayerModel)
-        for target in targets(drawn, stock=self._rng.random() < 0.5, traced=self._rng.random() < TRACED):
+        stock, traced, by_dynamo = self._rng.random(3) < (0.5, TRACED, BY_DYNAMO)
+        for target in targets(drawn, stock=stock, traced=traced, by_dynamo=by_dynamo):
             seen = witnessed(trial, target)
             what = verdict(seen, trial)
-            tally = self.tallies.setdefault((model.layer, target.exporter), Tally())
+            exporter = f"{target.exporter}+fixes" if target.fixes else target.exporter
+            tally = self.tallies.setdefault((model.layer, exporter), Tally())
             tally.add(what, sum(output.of for output in seen.result.outputs), share(seen, trial))
             if what == ALARM:
                 self.alarms.append(f"{target} {model} {_about(drawn)}: {seen.result.message}")
 
 
-def targets(drawn: Configuration, *, stock: bool, traced: bool) -> tuple[Target, ...]:
-    """ONNX Runtime, and tracing if ``traced``; with the fixes where they are needed, and else unless ``stock``."""
+def targets(drawn: Configuration, *, stock: bool, traced: bool, by_dynamo: bool) -> tuple[Target, ...]:
+    """The TorchScript exporter, tracing if ``traced``, the new exporter if ``by_dynamo``.
+
+    With the fixes where they are needed, and else unless ``stock``. The new exporter refuses every RReLU without them.
+    """
     fixes = drawn.needs_fixes or not stock
-    onnx, trace = Target("onnx-torchscript", "ort-cpu", OPSET, fixes=fixes), Target("trace", "torch-cpu", fixes=fixes)
-    return (onnx, trace) if traced else (onnx,)
+    found = [Target("onnx-torchscript", "ort-cpu", 17, fixes=fixes)]
+    if traced:
+        found.append(Target("trace", "torch-cpu", fixes=fixes))
+    if by_dynamo:
+        model = drawn.case.model.model
+        refused = isinstance(model, LayerModel) and model.layer == "RReLU"
+        found.append(Target("onnx-dynamo", "ort-cpu", 23, fixes=fixes or refused))
+    return tuple(found)
 
 
 def verdict(seen: Witnessed, trial: FaultyTrial) -> str:

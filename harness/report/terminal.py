@@ -13,6 +13,7 @@ from harness.report.advice import next_step
 from harness.report.matrix import targets
 from harness.report.progress import Progress
 from harness.report.wording import (
+    blindness,
     explanation,
     exports,
     happened,
@@ -60,6 +61,8 @@ def show(report: Report, written: Sequence[Path] = (), console: Console | None =
         console.print(_text(f"... and {len(rest):,} more{_in_full(written)}", console))
     if bad:
         console.print()
+    if blind := [result for result in report.results if blindness(result)]:
+        console.print(_text(_told(blind, written), console, "yellow"))
     if said := exports(report):
         console.print(_text(f"{said}.", console))
     if written:
@@ -67,6 +70,14 @@ def show(report: Report, written: Sequence[Path] = (), console: Console | None =
     for complaint in report.run.get("complaints", ())[1:]:
         console.print(_text(str(complaint), console, "bold red"))
     console.print(_text(verdict(report), console, "bold red" if _alarming(report) else "bold green"))
+
+
+def _told(blind: Sequence[Result], written: Sequence[Path]) -> str:
+    """That checks passed whose tolerance could not have seen an error, and why it could not for the first."""
+    first = blind[0]
+    passes = "1 pass proves" if len(blind) == 1 else f"{len(blind):,} passes prove"
+    more = f"; the others{_in_full(written)}" if len(blind) > 1 else ""
+    return f"{passes} little, the tolerance is blind: {first.case} on {first.target} | {blindness(first)}{more}"
 
 
 def _in_full(written: Sequence[Path]) -> str:

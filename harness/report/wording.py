@@ -121,6 +121,12 @@ def explanation(result: Result) -> str:
     return one_line(broken[0]) if broken else ""
 
 
+def blindness(result: Result) -> str:
+    """Why a pass proves little, on one line; empty where its tolerance could have seen an error."""
+    told = [output.blind for output in result.outputs if output.blind] if result.status == "passed" else []
+    return one_line(told[0]) if told else ""
+
+
 def one_line(text: str) -> str:
     """``text`` with every run of blanks and line ends made one blank."""
     return " ".join(text.split())

@@ -1,0 +1,80 @@
+"""A pass under a blind tolerance is told wherever a run is read, and ``--strict-ulp`` puts an end to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Call
+
+ORT = ("--targets", "onnx-torchscript@17/ort-cpu", "--no-latency", "-j", "1")
+TRACED = ("--targets", "trace/torch-cpu", "--no-latency", "-j", "1")
+FLUSHED = "zero where a number is expected, and pass only because the tolerance is"
+FAR_LEFT = """\
+harness: 1
+layer: Sigmoid
+cases:
+  - name: far-left
+    inputs: {x: {shape: [64], fill: {uniform: [-60, -40]}}}
+  - name: near
+    inputs: {x: {shape: [64], fill: {uniform: [1, 2]}}}
+"""
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def sigmoid(spec: Write) -> str:
+    """Far to the left ONNX Runtime flushes the sigmoid to zero; its tolerance, absolute in part, does not see it."""
+    return str(spec("sigmoid.yaml", FAR_LEFT))
+
+
+def test_a_blind_pass_is_told_in_the_row_of_each_report_and_at_the_terminal(
+    harness: Call, here: Path, sigmoid: str
+) -> None:
+    ran = harness("run", sigmoid, *ORT)
+    rows = {case: row for (case, _), row in ran.rows.items()}
+    assert (ran.code, rows["sigmoid/far-left"]["status"]) == (0, "passed")
+    assert FLUSHED in rows["sigmoid/far-left"]["outputs"][0]["blind"]
+    assert rows["sigmoid/near"]["outputs"][0]["blind"] is None
+    markdown = (here / "reports" / "latest" / "report.md").read_text("utf-8")
+    (row,) = [line for line in markdown.splitlines() if "blind:" in line]
+    assert "sigmoid/far-left" in row
+    assert "zero where a number is expected" in row
+    assert FLUSHED in (here / "reports" / "latest" / "report.html").read_text("utf-8")
+    said = " ".join(ran.out.split())
+    assert f"1 pass proves little, the tolerance is blind: sigmoid/far-left on {ORT[1]} | 64 of 64 elements" in said
+    assert FLUSHED in said
+
+
+def test_what_computes_every_digit_is_not_told(harness: Call, sigmoid: str) -> None:
+    ran = harness("run", sigmoid, *TRACED)
+    assert ran.code == 0
+    assert "off by more than 10%" not in str(ran.report["results"])
+
+
+def test_strict_ulp_holds_the_case_of_a_spec_to_so_many(harness: Call, sigmoid: str) -> None:
+    ran = harness("run", sigmoid, *ORT, "--strict-ulp", "8")
+    assert ran.code == 1
+    row = ran.rows["sigmoid/far-left", ORT[1]]
+    assert (row["status"], row["stage"], row["symptom"]) == ("failed", "compare", "mismatch")
+    assert row["outputs"][0]["tolerance"] == "8 ulp"
+    assert "proves little" not in ran.out
+
+
+def test_strict_ulp_overrules_what_a_spec_allows_itself_and_leaves_exact_alone(harness: Call, spec: Write) -> None:
+    path = spec(
+        "mine.yaml",
+        "harness: 1\nlayer: Sigmoid\ndefaults: {inputs: {x: {values: [0]}}}\ncases:\n"
+        "  - {name: wide, tolerance: {rtol: 0, atol: 1}, expect: {outputs: [{values: [0.6]}]}}\n"
+        "  - {name: exact, tolerance: exact, expect: {outputs: [{values: [0.5]}]}}\n",
+    )
+    assert harness("run", str(path), *TRACED).code == 0
+    strict = harness("run", str(path), *TRACED, "--strict-ulp", "1000")
+    assert strict.code == 1
+    assert {case: row["status"] for (case, _), row in strict.rows.items()} == {
+        "mine/wide": "failed",
+        "mine/exact": "passed",
+    }
+    assert strict.rows["mine/exact", TRACED[1]]["outputs"][0]["tolerance"] == "exact"
