@@ -16,9 +16,19 @@ Every message is one line in two halves: what is wrong; what would be right.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
+
+
+def told(path: Path | str) -> str:
+    """A path as text that can be written anywhere: a byte that is not UTF-8 stands as its escape.
+
+    Under a locale such as C, Python reads other letters as such bytes; the path is told the same there.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -144,7 +144,10 @@ def test_nothing_is_written_over(harness: Call, here: Path) -> None:
     for name in ("relu.yaml", "harness.schema.json"):
         (here / "specs" / name).write_text("mine", encoding="utf-8")
     refused = harness("init", "ReLU")
-    assert (refused.code, refused.err) == (2, "specs/relu.yaml: is there already; name another file with -o\n")
+    assert (refused.code, refused.err) == (
+        2,
+        "specs/relu.yaml: is there already; name another file, such as -o mine/relu.yaml\n",
+    )
     assert harness("init", "ReLU", "-o", "specs/other.yaml").out.startswith("Written: specs/other.yaml\n")
     assert {(here / "specs" / name).read_text() for name in ("relu.yaml", "harness.schema.json")} == {"mine"}
 

@@ -113,7 +113,9 @@ def test_a_wrong_spec_is_told_with_its_places(project: pytest.Pytester) -> None:
 
 def test_a_factory_needs_leave(project: pytest.Pytester) -> None:
     (project.path / "specs" / "relu.yaml").write_text(RELU.replace("layer: ReLU", "factory: net:Net"))
-    project.runpytest_inprocess("specs", "--collect-only").stdout.fnmatch_lines(["*factory: net:Net would run code*"])
+    project.runpytest_inprocess("specs", "--collect-only").stdout.fnmatch_lines(
+        ["*factory: net:Net would run code; pass --harness-allow-import*"]
+    )
     leave = project.runpytest_inprocess("specs", "--collect-only", "-q", "-k", "signed", "--harness-allow-import")
     assert len(ids(leave)) == 2
 

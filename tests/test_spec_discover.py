@@ -73,6 +73,15 @@ def test_a_file_alone_has_its_folder_as_root(tmp_path: Path) -> None:
     assert specs.ids_known_of == ("x/a",)
 
 
+def test_a_path_in_another_encoding_is_told_in_escapes(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"gr\xf6\xdfe")
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xfc.yaml")).write_text(SPEC)
+    (case,) = load([tmp_path]).cases
+    assert case.id == r"gr\xf6\xdfe/\xfc/a"
+    assert case.where.file.endswith(r"gr\xf6\xdfe/\xfc.yaml")
+
+
 def test_a_path_given_twice_counts_once(root: Path) -> None:
     assert ids(root, root / "a.yaml", root) == ["a/a", "b/a", "deep/er/c/a"]
 

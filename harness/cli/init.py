@@ -75,7 +75,7 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
 
 def _refuse_to_overwrite(path: Path) -> None:
     if path.exists():
-        raise UsageError(f"{path}: is there already; name another file with -o")
+        raise UsageError(f"{path}: is there already; name another file, such as -o mine/{path.name}")
 
 
 def _argument(text: str) -> tuple[str, Any]:

@@ -37,7 +37,8 @@ def check(paths: tuple[str, ...], allow_import: bool) -> int:
     specs = load(paths, allow_import=allow_import)
     sets = specs.target_sets
     known = load_known_failures(specs.known_failures)
-    counted = f"{len(specs.cases)} cases in {len(specs.files)} files, {len(sets.all)} targets"
+    files = "1 file" if len(specs.files) == 1 else f"{len(specs.files)} files"
+    counted = f"{len(specs.cases)} cases in {files}, {len(sets.all)} targets"
     click.echo(f"{counted}, {len(known)} known failures: all valid")
     return 0
 

@@ -59,7 +59,7 @@ class SpecFile(pytest.File):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ARG002 - pytest's signature
         """What is wrong with the spec, with its places and without a traceback."""
         if isinstance(excinfo.value, HarnessError):
-            return str(excinfo.value)
+            return str(excinfo.value).replace("pass --allow-import", "pass --harness-allow-import")
         return super().repr_failure(excinfo)
 
 

@@ -28,7 +28,8 @@ def verdict(report: Report) -> str:
     if complaints := report.run.get("complaints", ()):
         return f"No verdict: {one_line(str(complaints[0]))} ({checks}: {tally or 'none done'})."
     if report.run.get("interrupted"):
-        return f"No verdict: the run was interrupted after {checks} ({tally or 'none done'})."
+        left = f"No verdict: the run was interrupted after {checks} ({tally or 'none done'})"
+        return f"{left}; the same command with --resume goes on."
     if not counts["checks"]:
         return "No verdict: there was nothing to verify."
     if counts["skipped"] == counts["checks"]:

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.environment import versions
-from harness.errors import Location, Problem, RequestError, SpecError, UsageError
+from harness.errors import Location, Problem, RequestError, SpecError, UsageError, told
 from harness.spec.bundle import Bundle, is_bundle, load_bundle
 from harness.spec.case import Case, FileModel
 from harness.spec.expand import expand
@@ -92,7 +92,7 @@ class _Found:
     @property
     def stem(self) -> str:
         """What the ids of a spec's cases begin with."""
-        return Path(os.path.relpath(self.file, self.root)).with_suffix("").as_posix()
+        return told(Path(os.path.relpath(self.file, self.root)).with_suffix("").as_posix())
 
     def cases(self, *, allow_import: bool) -> tuple[Case, ...]:
         """The cases of the spec, or the one of the recorded model. Raises :class:`SpecError` with its problems."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from harness.errors import Location, Problem, SpecError
+from harness.errors import Location, Problem, SpecError, told
 from harness.spec.node import Node
 from harness.spec.tree import Builder
 
@@ -27,7 +27,7 @@ UNPRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U00
 
 def read(path: Path) -> Node:
     """The one document in the file: :func:`parse`; a file that cannot be read is a :class:`SpecError` too."""
-    where = Location(str(path))
+    where = Location(told(path))
     return parse(_text(path, where), where.file)
 
 
