@@ -237,7 +237,7 @@ def test_list_and_schema_and_check(harness: Call, spec: Write) -> None:
     assert "relu/signed" in ran.out
     assert "1 cases x 6 targets = 6 checks" in ran.out
     assert json.loads(harness("schema").out)["$schema"].startswith("https://json-schema.org/")
-    assert harness("check", "specs").out.startswith("1 cases in 1 files")
+    assert harness("check", "specs").out.startswith("1 case in 1 file, ")
 
 
 def test_a_case_that_eager_torch_refuses_must_be_refused(harness: Call, spec: Write) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+
 import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS, TARGETS, flat
@@ -37,10 +39,14 @@ def check(paths: tuple[str, ...], allow_import: bool) -> int:
     specs = load(paths, allow_import=allow_import)
     sets = specs.target_sets
     known = load_known_failures(specs.known_failures)
-    files = "1 file" if len(specs.files) == 1 else f"{len(specs.files)} files"
-    counted = f"{len(specs.cases)} cases in {files}, {len(sets.all)} targets"
+    cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
+    counted = f"{cases} in {files}, {_count(sets.all, 'target')}"
     click.echo(f"{counted}, {len(known)} known failures: all valid")
     return 0
+
+
+def _count(things: Sized, thing: str) -> str:
+    return f"{len(things)} {thing}" if len(things) == 1 else f"{len(things)} {thing}s"
 
 
 @click.command("list", epilog=LIST_EXAMPLES, short_help="List the cases and the targets of a run.")
