@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from harness.layers import Array, Call, Twin
 from harness.model.build import DTYPES, answers, load_weights
 from harness.model.layers import arguments, make
+from harness.model.seed import seed as seed_torch
 from harness.model.subject import Subject
 from harness.model.tensors import to_numpy, to_torch
 from harness.spec.case import Case, GraphModel, LayerModel, SequentialModel
@@ -107,7 +108,7 @@ def wide(tensor: torch.Tensor) -> Array:
 def _other(case: Case, site: Site, twin: Twin) -> nn.Module:
     layer = LayerModel(twin.layer or site.layer.layer, site.layer.args if twin.args is None else twin.args)
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(case.seed)
+        seed_torch(case.seed)
         module = make(layer)
     if DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])

@@ -59,8 +59,16 @@ def _of_torch() -> Iterator[PutBack]:
     yield partial(torch.set_default_dtype, torch.get_default_dtype())
     yield partial(torch.set_grad_enabled, torch.is_grad_enabled())
     yield partial(torch.set_rng_state, torch.get_rng_state())
-    yield partial(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+    yield partial(_same_determinism, torch.get_deterministic_debug_mode())
     yield partial(torch.set_num_threads, torch.get_num_threads())
+
+
+def _same_determinism(found: int) -> None:
+    import torch
+
+    # Saying so needlessly would cost the loading of torch's compilers, which is longer than many checks together.
+    if torch.get_deterministic_debug_mode() != found:
+        torch.use_deterministic_algorithms(found != 0, warn_only=found == 1)
 
 
 def _same_environment(found: dict[str, str]) -> None:

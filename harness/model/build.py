@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from harness.errors import UsageError
 from harness.model.layers import call_factory
+from harness.model.seed import seed as seed_torch
 from harness.model.subject import Subject
 from harness.model.tensors import to_torch
 from harness.model.wiring import bind, parameter_of, wire
@@ -59,7 +60,7 @@ def build(case: Case) -> Subject:
 def module_of(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> nn.Module:
     """``weighted`` as a module in the case's mode and dtype, seeded by the case."""
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(case.seed)
+        seed_torch(case.seed)
         module = _wired(weighted.model, labels)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
@@ -92,7 +93,7 @@ def _shape_of(module: nn.Module, name: str) -> Sequence[int]:
 def answers(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """What eager torch answers, flattened; neither the module, the inputs nor the random state is changed."""
     with torch.random.fork_rng(devices=()), torch.no_grad():
-        torch.manual_seed(seed)
+        seed_torch(seed)
         answer = copy.deepcopy(module)(*copy.deepcopy(tuple(inputs)))
     leaves = pytree.tree_leaves(answer)
     return [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]

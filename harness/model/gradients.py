@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
+from harness.model.seed import seed as seed_torch
 from harness.model.subject import Subject
 from harness.model.tensors import to_numpy
 
@@ -19,7 +20,7 @@ def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
     wanted = {label: tensor.requires_grad_() for label, tensor in inputs.items() if tensor.is_floating_point()}
     wanted |= {name.removeprefix("layer."): parameter for name, parameter in module.named_parameters()}
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+        seed_torch(seed)
         # An in-place layer may not write on a leaf, so it is given a copy that autograd follows.
         answer = module(*(tensor.clone() for tensor in inputs.values()))
     total = pytree.tree_leaves(answer)[0].sum()
