@@ -69,7 +69,7 @@ def test_the_model_itself_may_be_named(harness: Call, here: Path) -> None:
 def test_list_and_check_know_recorded_models(harness: Call, here: Path) -> None:
     relu(here / "net")
     assert "1 cases x 1 targets = 1 checks" in harness("list", "net").out
-    assert "1 cases in 1 files" in harness("check", "net").out
+    assert "1 case in 1 file, " in harness("check", "net").out
 
 
 def test_known_failures_beside_recorded_models_count(harness: Call, here: Path) -> None:
