@@ -45,6 +45,7 @@ def ran(case: Case, target: str, result: Result | None = None) -> tuple[object, 
         ("edge/maxpool2d/floating-minus-infinity[dtype=bfloat16]", "script/torch-cpu"),
         ("edge/avgpool2d/floating[dtype=float16]", TORCHSCRIPT),
         ("linear/notes-experiment", DYNAMO),
+        ("edge/linear/huge", TORCHSCRIPT),
     ],
 )
 def test_no_fault_is_found_in_a_right_model(name: str, target: str) -> None:

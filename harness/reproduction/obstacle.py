@@ -44,7 +44,7 @@ def _of_the_failure(case: Case, result: Result) -> str | None:
         return "PyTorch itself is off the definition, before anything is exported"
     if result.stage != "compare" or case.expect.raises is not None:
         return None
-    if is_drawn(result):
+    if _is_drawn(result):
         formed = all(finding.passed for finding in result.findings if finding.what == STRUCTURE)
         return "the answer is drawn anew at each call, so PyTorch has none to hold it against" if formed else None
     if any(not finding.passed for finding in result.findings) and all(output.passed for output in result.outputs):
@@ -52,7 +52,7 @@ def _of_the_failure(case: Case, result: Result) -> str | None:
     return None
 
 
-def is_drawn(result: Result) -> bool:
+def _is_drawn(result: Result) -> bool:
     """True where a check that came as far as comparing found that eager torch answers differently each time.
 
     Only then is the form of the answer a finding of its own.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
 
@@ -17,18 +17,25 @@ USUAL: Mapping[str, tuple[float, float]] = {
 }
 
 
-def bounds(tolerance: Tolerance, dtype: str) -> dict[int | None, tuple[float, float]]:
+def bounds(
+    tolerance: Tolerance, dtype: str, magnitudes: Sequence[float | None] = ()
+) -> dict[int | None, tuple[float, float]]:
     """``(rtol, atol)`` by output index; None stands for every other output.
 
-    Units in the last place become a relative bound. What is scaled by the terms' magnitudes becomes the default of
-    torch.testing.assert_close: a script for others does not count terms.
+    Units in the last place become a relative bound. What is scaled by the terms' magnitudes becomes an absolute one, by
+    the largest of ``magnitudes`` of an output; where that is not known, the default of torch.testing.assert_close.
     """
-    return {None: _pair(tolerance.rule, dtype)} | {
-        index: _pair(rule, dtype) for index, rule in tolerance.by_output.items()
+    scaled = {
+        index: _pair(tolerance.rule, dtype, largest)
+        for index, largest in enumerate(magnitudes)
+        if largest is not None and isinstance(tolerance.rule, Scaled)
     }
+    by_largest = dict(enumerate(magnitudes))
+    named = {index: _pair(rule, dtype, by_largest.get(index)) for index, rule in tolerance.by_output.items()}
+    return {None: _pair(tolerance.rule, dtype, None)} | scaled | named
 
 
-def _pair(rule: Rule, dtype: str) -> tuple[float, float]:
+def _pair(rule: Rule, dtype: str, largest: float | None) -> tuple[float, float]:
     match rule:
         case Exact():
             return 0.0, 0.0
@@ -36,5 +43,5 @@ def _pair(rule: Rule, dtype: str) -> tuple[float, float]:
             return n * EPSILON[dtype], 0.0
         case Close(rtol, atol):
             return rtol, atol
-        case Scaled():
-            return USUAL[dtype]
+        case Scaled(n):
+            return USUAL[dtype] if largest is None else (0.0, n * EPSILON[dtype] * largest)

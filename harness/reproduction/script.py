@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from math import isfinite
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from harness.reproduction.calls import exporting, loading
 from harness.reproduction.models import module, weight_name
-from harness.reproduction.obstacle import dtypes, is_drawn, obstacle
+from harness.reproduction.obstacle import dtypes, obstacle
 from harness.reproduction.rules import bounds
 from harness.reproduction.tensors import kinds, tensor
 from harness.reproduction.title import expected, title
@@ -21,6 +22,8 @@ from harness.spec.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from jinja2 import Template
+
+    from harness.model.answer import Reference
 
 WIDTH = 110
 FAULT = "the fault is there"
@@ -46,7 +49,8 @@ def _context(case: Case, target: Target, result: Result | None, tolerance: Toler
     weights = {weight_name(case.model.model, name): spec for name, spec in case.model.weights.items()}
     shapes = [case.inputs, *(_at(case, other) for other in case.also)]
     known = [spec for specs in shapes for spec in specs]
-    rules = bounds(tolerance, case.dtype)
+    reference = _asked(case, result)
+    rules = bounds(tolerance, case.dtype, _largest(reference))
     seen = None if result is None else result.message
     return {
         "title": wrap(title(case, target, result), WIDTH),
@@ -64,7 +68,7 @@ def _context(case: Case, target: Target, result: Result | None, tolerance: Toler
         "loading": loading(target, bfloat16="bfloat16" in dtypes(case)),
         "runtime": target.runtime,
         "bfloat16": "bfloat16" in dtypes(case),
-        "drawn": case.expect.raises is None and _is_drawn(case, result),
+        "drawn": reference is not None and reference.stochastic,
         "onnx": target.exporter.startswith("onnx-"),
         "rtol_atol": rules.pop(None),
         "by_output": rules,
@@ -74,17 +78,22 @@ def _context(case: Case, target: Target, result: Result | None, tolerance: Toler
     }
 
 
-def _is_drawn(case: Case, result: Result | None) -> bool:
-    """True where eager torch answers differently under another seed; a check that was compared has found out."""
-    if result is not None and result.stage == "compare":
-        return is_drawn(result)
-    if result is not None and result.stage == "build":
-        return False
+def _asked(case: Case, result: Result | None) -> Reference | None:
+    """What eager torch and the definition say; None where there is nothing that could be asked."""
+    if case.expect.raises is not None or (result is not None and result.stage == "build"):
+        return None
     from harness.model.build import build
     from harness.model.reference import refer
 
     subject = build(case)
-    return refer(case, subject, subject.inputs).stochastic
+    return refer(case, subject, subject.inputs)
+
+
+def _largest(reference: Reference | None) -> list[float | None]:
+    """The largest sum of terms' magnitudes of each output, None where there is no finite one."""
+    known = () if reference is None else reference.magnitudes
+    largest = [None if each is None or not each.size else float(each.max()) for each in known]
+    return [each if each is not None and isfinite(each) else None for each in largest]
 
 
 def _outputs(result: Result | None) -> int | None:
