@@ -113,6 +113,19 @@ def test_every_recorded_value_is_kept_once(desk: Path) -> None:
     assert len(list(folder.glob("onnx/*/test_data_set_*/*.pb"))) > len(by_content) / 2
 
 
+def test_host_and_board_stand_side_by_side(desk: Path, board: Path, harness: Call) -> None:
+    """As columns of one report; and as a comparison, which finds nothing changed and no latency of another machine."""
+    host, there = desk / "host" / "report.json", board / "board" / "report.json"
+    told = json.loads(there.read_text(encoding="utf-8"))
+    told["environment"]["board"] = "another machine than the one that packed"
+    there.write_text(json.dumps(told), encoding="utf-8")
+    merged = harness("merge", str(host), str(there))
+    targets = {target for case, target in merged.rows if case == "kinds/divisor"}
+    assert len({target.partition(" on ")[0] for target in targets}) == len(targets) / 2, targets
+    compared = harness("diff", str(host), str(there), "--across-hardware")
+    assert compared.code == 0, compared.out + compared.err
+
+
 class Ort(onnx.backend.base.Backend):
     """ONNX Runtime as ONNX's own tests ask for it."""
 
