@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,16 @@ OTHERS = 12
 
 
 @pytest.fixture
-def specs(here: Path, spec: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder for temporary files; a socket stands in it, whose path must be short."""
+    with tempfile.TemporaryDirectory(prefix="h-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
+def specs(here: Path, temporary: Path, spec: Callable[[str, str], Path]) -> Path:
     """One case that waits to be let go, and others."""
-    (here / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(here / "tmp"))
     (here / "cache/artifacts/00/of-an-older-run").mkdir(parents=True)  # so that what is not needed is not loaded
     shutil.copy(Path(__file__).parent / "hostile.py", here / "hostile.py")
     spec("a-waiting.yaml", WAITING)
@@ -48,7 +55,7 @@ def test_ctrl_c_writes_what_is_known(specs: Path) -> None:
     run.interrupt()
     code, out, err = run.end()
     assert (code, err) == (130, "")
-    assert list((specs / "tmp").iterdir()) == []
+    assert list(Path(os.environ["TMPDIR"]).iterdir()) == []
     report = report_in(specs / "reports/latest")
     assert report["run"]["interrupted"] is True
     assert len(report["results"]) == report["summary"]["checks"] == OTHERS
@@ -109,3 +116,13 @@ def test_two_runs_do_not_write_into_one_folder(specs: Path, harness: Call) -> No
     assert "another run is at work there" in second.err
     (specs / "go").touch()
     assert run.end()[0] == 1
+
+
+def test_a_folder_for_temporary_files_that_is_too_long_for_a_socket_is_said(
+    specs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = specs / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    code, _, err = Running(specs, "run", "specs", *ON).end()
+    assert (code, err.splitlines()) == (2, [f"TMPDIR {long}: AF_UNIX path too long; name a shorter folder"])

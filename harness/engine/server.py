@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -14,6 +15,7 @@ import psutil
 
 from harness.engine.limits import die_with_parent
 from harness.engine.temporary import remove_left_by
+from harness.errors import UsageError
 
 
 def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
@@ -21,6 +23,8 @@ def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
 
     ``torch`` is False where recorded models are all that is verified, ``exporting`` where no export is to be made. A
     process has one server: later calls get what the first one asked for, and workers load what they lack.
+
+    Raises :class:`UsageError` where the folder for temporary files cannot hold the server's socket.
     """
     context = get_context("forkserver")
     needed = "preload" if torch and exporting else "preload_kept" if torch else "preload_recorded"
@@ -30,6 +34,8 @@ def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
+    except OSError as error:
+        raise UsageError(f"TMPDIR {tempfile.gettempdir()}: {error}; name a shorter folder") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
