@@ -82,20 +82,9 @@ def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 
 def rows_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a report, without what time and place alone decide.
-
-    What torch writes for a scripted module still depends in part on what its process scripted before, so the digest of
-    that file is left out; what the file answers is not.
-    """
+    """The rows of a report, without what time and place alone decide."""
     aside = {"seconds", "latency"}
-    return [
-        {
-            key: row[key]
-            for key in row
-            if key not in aside | ({"artifact"} if row["target"].startswith("script/") else set())
-        }
-        for row in report["results"]
-    ]
+    return [{key: row[key] for key in row if key not in aside} for row in report["results"]]
 
 
 def report_in(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +93,51 @@ def test_a_torchscript_archive_is_known_by_what_it_holds(exporter: str, tmp_path
     other = export(subject(Several(), [torch.ones(2, 4), torch.ones(2, 4)]), exporter, tmp_path / "other" / "model")
     assert first.digest == again.digest
     assert first.digest != other.digest
+
+
+def activations(*slopes: float) -> nn.Module:
+    """Several of one class, whose constants are the only difference."""
+    return nn.Sequential(*(nn.LeakyReLU(slope) for slope in slopes), nn.MaxPool2d(2))
+
+
+def scripted(folder: Path) -> list[str]:
+    """Digests of two programs, as a process that may have scripted anything before comes to them."""
+    inputs = [torch.ones(1, 1, 4, 4)]
+    return [
+        export(subject(activations(*slopes), inputs), "script", folder / str(slopes) / "model.pt").digest
+        for slopes in ((0.1, 0.2), (0.2, 0.1))
+    ]
+
+
+ELSEWHERE = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import torch
+torch.jit.script(torch.nn.Sequential(torch.nn.PReLU(), torch.nn.LeakyReLU(0.3), torch.nn.LeakyReLU(0.2)))
+from pathlib import Path
+from tests.test_exporters_artifacts import scripted
+print(*scripted(Path(sys.argv[1])))
+"""
+
+
+def test_a_program_has_one_digest_whatever_process_wrote_it(tmp_path: Path) -> None:
+    """torch writes constants in the order of a set, which is another in each process, and tells classes by number."""
+    here = scripted(tmp_path / "here")
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(tmp_path / "elsewhere")],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert elsewhere.stdout.split() == here
+    assert here[0] != here[1], "which layer has which constant is no detail"
+    with (
+        zipfile.ZipFile(tmp_path / "elsewhere/(0.1, 0.2)/model.pt") as one,
+        zipfile.ZipFile(tmp_path / "here/(0.1, 0.2)/model.pt") as other,
+    ):
+        assert one.namelist() != other.namelist(), "else this shows nothing"
 
 
 @pytest.mark.parametrize(("exporter", "opset"), TARGETS[:4])
