@@ -98,6 +98,14 @@ def _cpu() -> Mapping[str, Any]:
     }
 
 
+@cache
+def processor() -> str:
+    """The CPU by its name and by all that it can do: what code that is compiled here may rely on."""
+    facts = _cpuinfo()
+    named = (platform.machine(), *(facts.get(key, "") for key in ("model name", "hardware", "flags", "features")))
+    return " ".join(filter(None, named))
+
+
 def _cpuinfo() -> dict[str, str]:
     """The first processor's facts in ``/proc/cpuinfo``, by their names in lower case; empty elsewhere than on Linux."""
     try:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,19 @@ PATIENCE = 60.0
 
 
 class Running:
-    """``harness`` with ``arguments``, at work in ``folder`` as the leader of a group of processes, as in a terminal."""
+    """``harness`` with ``arguments``, at work in ``folder`` as the leader of a group of processes, as in a terminal.
 
-    def __init__(self, folder: Path, *arguments: str, limit: Callable[[], None] | None = None) -> None:
+    ``limit`` is called in the process before it begins; its modules are looked for in ``paths`` first.
+    """
+
+    def __init__(
+        self, folder: Path, *arguments: str, limit: Callable[[], None] | None = None, paths: Sequence[Path] = ()
+    ) -> None:
         self.folder = folder
         self._process = subprocess.Popen(
             [sys.executable, "-m", "harness", *arguments],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*paths, Path(__file__).parents[1])))},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -8,18 +8,25 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.environment import processor
 from harness.spec.case import Case
 from harness.spec.target import Target
 
 EXPORTING = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes")
 OWN_ROOMS = ("exporters", "fixes", "model")
 OWN_FILES = ("spec/fill.py", "verify/stages.py")
+COMPILING = {"aoti"}
+"""Exporters whose file is code for the CPU that it was made on, and may end a process on another."""
 
 
 def key(case: Case, target: Target) -> str:
-    """A digest of all that the exported file depends on: the model and its inputs as data, the target, the code."""
+    """A digest of all that the exported file depends on: the model and its inputs as data, the target, the code.
+
+    Where the file is compiled, the CPU as well: a cache may be carried from one machine to another.
+    """
     parts = (case.model, case.inputs, case.mode, case.dtype, case.seed, sorted(case.dynamic.items()), target.export)
-    return hashlib.sha256(f"{parts!r}\n{made_with()}".encode()).hexdigest()
+    made_for = processor() if target.exporter in COMPILING else ""
+    return hashlib.sha256(f"{parts!r}\n{made_with()}\n{made_for}".encode()).hexdigest()
 
 
 @cache
