@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 # A run of pytest inside this one forgets the modules that it loads; NumPy cannot be loaded twice.
 import harness.pytest_plugin.items  # noqa: F401
+from harness.engine.seat import Seat
 
 pytest_plugins = "pytester"
 
@@ -38,7 +40,8 @@ SELECTED = "specs/relu.yaml::signed[trace/torch-cpu]"
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A folder with a spec of three cases, and two targets; pytest runs in this process."""
     # As it is loaded where harness is installed, whatever is installed here.
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:harness -p harness.pytest_plugin")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p harness.pytest_plugin")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     specs = pytester.mkdir("specs")
     (specs / "relu.yaml").write_text(RELU)
     (specs / "targets.yaml").write_text(TARGETS)
@@ -181,6 +184,97 @@ def test_a_check_that_takes_too_long_is_ended(project: pytest.Pytester) -> None:
     result = project.runpytest_inprocess("specs/slow.yaml", *options)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["error, build: timeout: not done after 0.5 s*"])
+
+
+OWN = """\
+import ctypes, time, torch
+
+def crashes():
+    ctypes.string_at(0)
+
+def hangs():
+    time.sleep(600)
+
+def sound():
+    return torch.nn.ReLU()
+"""
+CONTAINED = """\
+harness: 1
+defaults: {inputs: {x: {values: [1.0, -2.0]}}}
+cases:
+  - {name: crashes, factory: own:crashes}
+  - {name: between, factory: own:sound}
+  - {name: hangs, factory: own:hangs}
+  - {name: after, layer: ReLU}
+"""
+
+
+@pytest.fixture
+def hostile(project: pytest.Pytester) -> pytest.Pytester:
+    """A project whose spec crashes in one case, and takes too long in another."""
+    (project.path / "own.py").write_text(OWN)
+    (project.path / "specs" / "relu.yaml").write_text(CONTAINED)
+    return project
+
+
+ONE_TARGET = ("specs", "--harness-allow-import", "--harness-targets", "trace/torch-cpu")
+
+
+def test_a_session_has_one_worker_and_leaves_nothing_of_it(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    taken: list[Seat] = []
+    given_back: list[Seat] = []
+
+    class Counted(Seat):
+        def __init__(self, *given: Any) -> None:
+            taken.append(self)
+            super().__init__(*given)
+
+        def close(self) -> None:
+            given_back.append(self)
+            super().close()
+
+    monkeypatch.setattr("harness.engine.local.Seat", Counted)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    project.runpytest_inprocess("specs").assert_outcomes(passed=6, failed=2)
+    assert len(taken) == 1
+    assert taken == given_back
+    assert not list(tmp_path.glob("harness-*"))
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_one_line(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(project.makefile(".txt", "a file")))
+    result = project.runpytest_inprocess(SELECTED)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["cache *: Not a directory; set HARNESS_CACHE to a folder that can be written"])
+
+
+def test_a_check_that_dies_takes_no_other_with_it(hostile: pytest.Pytester) -> None:
+    result = hostile.runpytest_inprocess(*ONE_TARGET, "--harness-timeout", "2")
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["error, build: crash: *", "error, build: timeout: not done after 2 s*"])
+
+
+def test_a_test_that_is_ended_from_outside_leaves_its_worker_to_nobody(hostile: pytest.Pytester) -> None:
+    hostile.makeconftest("""
+        import signal
+        import pytest
+
+        def too_long(*_):
+            raise TimeoutError("a plugin had enough")
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_call(item):
+            signal.signal(signal.SIGALRM, too_long)
+            signal.setitimer(signal.ITIMER_REAL, 1.0 if "hangs" in item.name else 0)
+            return (yield)
+    """)
+    result = hostile.runpytest_inprocess(*ONE_TARGET, "-k", "hangs or after", "-rA")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*TimeoutError: a plugin had enough", "PASSED *::after[[]trace/torch-cpu]"])
 
 
 def test_it_runs_in_processes_of_xdist(project: pytest.Pytester) -> None:

@@ -31,6 +31,7 @@ class LocalEngine:
     def __init__(self, workers: int, journal: Path, scratch: Path) -> None:
         self._workers, self._scratch = workers, scratch
         self._writer, self._journal = JournalWriter(journal), JournalReader(journal)
+        self._seats: list[Seat] = []
         self._waiting: deque[Job] = deque()
         self._done: dict[str, set[str]] = {}
         self._tries: Counter[str] = Counter()
@@ -42,34 +43,42 @@ class LocalEngine:
         Raises :class:`RuntimeMissing` for a case of a spec where there is no torch, and :class:`HarnessError` where
         workers cannot be started, or cannot write down what they find. Leaving the generator stops the workers.
         """
+        try:
+            yield from self.carry_out(jobs)
+        finally:
+            self.close()
+
+    def carry_out(self, jobs: Sequence[Job]) -> Iterator[Entry]:
+        """As :meth:`run`, but the workers stay for further jobs. Who leaves it before its end has to :meth:`close`."""
         needs_torch = not all(job.is_recorded for job in jobs)
         if needs_torch and find_spec("torch") is None:
             right = "pip install 'parity-harness[cpu]', or name recorded models alone"
             raise RuntimeMissing(f"specs are verified against torch, which is not installed; {right}")
         self._waiting.extend(jobs)
-        self._done = {job.case.id: set() for job in jobs}
+        self._done.update((job.case.id, set()) for job in jobs)
         context = warm_up(torch=needs_torch, exporting=any(job.needs_preparation for job in jobs))
-        count = min(self._workers, len(jobs))
-        seats = [Seat(self._scratch / f"worker-{at}", context, self._ended.put) for at in range(count)]
-        try:
-            for seat in seats:
-                seat.give(self._waiting.popleft())
-            while any(seat.job for seat in seats):
-                yield from self._next(seats)
-        finally:
-            for seat in seats:
-                seat.stop()
-            for seat in seats:
-                seat.close()
-            self._journal.close()
-            self._writer.close()
+        for at in range(len(self._seats), min(self._workers, len(jobs))):
+            self._seats.append(Seat(self._scratch / f"worker-{at}", context, self._ended.put))
+        for seat in self._seats[: len(jobs)]:
+            seat.give(self._waiting.popleft())
+        while any(seat.job for seat in self._seats):
+            yield from self._next()
 
-    def _next(self, seats: Sequence[Seat]) -> Iterator[Entry]:
+    def close(self) -> None:
+        """Stop the workers, whatever they are doing."""
+        for seat in self._seats:
+            seat.stop()
+        for seat in self._seats:
+            seat.close()
+        self._journal.close()
+        self._writer.close()
+
+    def _next(self) -> Iterator[Entry]:
         """What happens until a job is at its end, or for a moment."""
         try:
             seat = self._ended.get(timeout=LOOK)
         except queue.Empty:
-            for seat in seats:
+            for seat in self._seats:
                 seat.look()
             yield from self._news()
         else:

@@ -17,7 +17,7 @@ from harness.environment import versions
 from harness.errors import HarnessError
 from harness.gate import expected
 from harness.plan import plan
-from harness.pytest_plugin.carrying_out import carried_out
+from harness.pytest_plugin.carrying_out import Workplace
 from harness.pytest_plugin.telling import facts, told
 from harness.report.case_name import CaseName
 from harness.report.wording import explanation, outcome
@@ -106,7 +106,7 @@ class Check(pytest.Item):
         results: dict[str, Result] = self.parent.stash.setdefault(RESULTS, {}) if self.parent else {}
         if self.nodeid not in results:
             alike = [self] if hasattr(self.config, "workerinput") else [*self._siblings()]
-            came_to = carried_out(self.case, [one.target for one in alike], self.config.getoption("harness_timeout"))
+            came_to = Workplace.of(self.config).carried_out(self.case, [one.target for one in alike])
             results.update({one.nodeid: came_to[str(one.target)] for one in alike})
         return results.pop(self.nodeid)
 
