@@ -40,7 +40,8 @@ def limited(timeout: float | None, memory: int | None) -> Iterator[None]:
 def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
     """Let the kernel end this process when the one that started it is gone, so that a killed run leaves nothing.
 
-    ``by`` is the signal that it is ended with.
+    ``by`` is the signal that it is ended with. The kernel sends it already when the thread is gone that started this
+    process, and once more for each thread that takes its place.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, by)

@@ -49,7 +49,16 @@ def settle() -> None:
     along.
     """
     run, server = os.getppid(), os.getpid()
-    signal.signal(signal.SIGTERM, lambda *_: _take_along(run) if os.getpid() == server else os._exit(1))
+
+    def heed(*_: object) -> None:
+        if os.getpid() != server:
+            os._exit(1)
+        # The kernel speaks of the thread that started this process. While others of the run live, there is a run; the
+        # signal comes again when the last of them is gone.
+        if os.getppid() != run:
+            _take_along(run)
+
+    signal.signal(signal.SIGTERM, heed)
     die_with_parent(signal.SIGTERM)
     _pass_for_main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
