@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from harness.engine.temporary import temporary_folder
 from harness.engine.undertaking import undertake
 from harness.environment import versions
 from harness.errors import Location, RequestError, UsageError
@@ -110,8 +111,8 @@ def _exports(
     work = [(case, targets) for case in cases]
     watcher.begin(len(cases) * len(targets), "exports")
     try:
-        with tempfile.TemporaryDirectory(prefix="harness-") as place:
-            done = undertake(work, settings, workers, Path(place), watcher, resume=False)
+        with temporary_folder() as place:
+            done = undertake(work, settings, workers, place, watcher, resume=False)
     finally:
         watcher.end()
     if done.interrupted:

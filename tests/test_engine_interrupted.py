@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -126,3 +128,28 @@ def test_a_folder_for_temporary_files_that_is_too_long_for_a_socket_is_said(
     monkeypatch.setenv("TMPDIR", str(long))
     code, _, err = Running(specs, "run", "specs", *ON).end()
     assert (code, err.splitlines()) == (2, [f"TMPDIR {long}: AF_UNIX path too long; name a shorter folder"])
+
+
+def test_kill_9_of_explain_leaves_nothing(specs: Path) -> None:
+    run = Running(specs, "explain", "waiting", "specs/a-waiting.yaml", "--allow-import", "--target", "trace/torch-cpu")
+    run.until((specs / "reached").exists)
+    left = run.kill()
+    assert left
+    await_(lambda: not alive(left))
+    own_of_torch = re.compile("torchinductor_.*")  # where it keeps what it compiled, from one process to the next
+    assert [path for path in Path(os.environ["TMPDIR"]).iterdir() if not own_of_torch.fullmatch(path.name)] == []
+
+
+def test_what_a_killed_audit_left_is_removed_by_the_next_command(specs: Path, temporary: Path) -> None:
+    run = Running(specs, "audit", "specs/good.yaml")
+    run.until(lambda: list(temporary.iterdir()))
+    run.kill()
+    assert list(temporary.iterdir())
+    held = temporary / "harness-999999999-in-another-container"
+    held.mkdir()
+    lock = os.open(held, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    code, _, err = Running(specs, "audit", "specs/good.yaml").end()
+    os.close(lock)
+    assert (code in {0, 1}, err) == (True, "")
+    assert list(temporary.iterdir()) == [held], "what is still in use is left alone"

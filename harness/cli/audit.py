@@ -20,19 +20,18 @@ Examples:
 @ALLOW_IMPORT
 def audit(paths: tuple[str, ...], keywords: tuple[str, ...], allow_import: bool) -> int:
     """Show which cases could not tell a wrong layer from the right one; exits 1 where there is such a gap."""
-    import tempfile
     import warnings
-    from pathlib import Path
 
     from harness.audit.look import audit as look
     from harness.audit.table import text
+    from harness.engine.temporary import temporary_folder
     from harness.plan import named
     from harness.spec.discover import load
 
     cases = named(load(paths, allow_import=allow_import).cases, keywords)
-    with tempfile.TemporaryDirectory(prefix="harness-") as scratch, warnings.catch_warnings():
+    with temporary_folder() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch has to say of a twin is no news of the case
-        found = look(cases, Path(scratch))
+        found = look(cases, scratch)
     click.echo(text(found))
     return 0 if found.passed else 1
 

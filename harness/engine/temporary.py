@@ -1,21 +1,30 @@
-"""Folders for what need not outlive a run, named after the process whose run it is."""
+"""Folders for what need not outlive a command, named after its process, and locked for as long as that lives.
+
+What a killed command leaves is removed by its fork server, which outlives it for a moment; where it had none, or the
+server was killed as well, by the next command that wants such a folder.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """An empty folder that is gone afterwards; where this process is killed meanwhile, the fork server removes it."""
+    """An empty folder that is gone afterwards, however this process ends."""
+    _remove_what_is_left()
     folder = Path(tempfile.mkdtemp(prefix=f"harness-{os.getpid()}-"))
     try:
-        yield folder
+        with _locked(folder):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -24,3 +33,23 @@ def remove_left_by(pid: int) -> None:
     """Remove the folders of the process ``pid``, which is no more."""
     for folder in Path(tempfile.gettempdir()).glob(f"harness-{pid}-*"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_what_is_left() -> None:
+    for folder in Path(tempfile.gettempdir()).glob("harness-*-*"):
+        pid = folder.name.split("-")[1]
+        # A process of another container is not to be seen here, but its lock is.
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            with suppress(OSError), _locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder``. Raises ``OSError`` where another process does, or where it is not to be opened."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(opened)

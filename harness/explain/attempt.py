@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
+from harness.engine.limits import die_with_parent
+from harness.engine.temporary import temporary_folder
 from harness.reproduction.script import FAULT
 from harness.result import Result
 
@@ -28,13 +28,20 @@ class Attempt:
 
 def attempt(text: str, result: Result, seconds: float) -> Attempt:
     """Run ``text`` in a Python of its own, in an empty folder. ``result`` is what it should show."""
-    with tempfile.TemporaryDirectory(prefix="harness-script-") as folder:
-        path = Path(folder, "reproduction.py")
+    with temporary_folder() as folder:
+        path = folder / "reproduction.py"
         path.write_text(text, encoding="utf-8")
         command = [sys.executable, "-W", "ignore", path.name]
         try:
             ran = subprocess.run(  # noqa: S603 - the text is written here, from a validated case
-                command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
+                command,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                check=False,
+                preexec_fn=die_with_parent,
             )
         except subprocess.TimeoutExpired:
             return Attempt(None, (), shows=False)

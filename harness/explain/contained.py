@@ -7,6 +7,7 @@ replaced when a question was its end.
 from __future__ import annotations
 
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -139,6 +140,7 @@ def _serve(pipe: Connection, scratch: Path, torch: bool) -> None:
     from harness.engine.limits import die_with_parent
 
     die_with_parent()
+    tempfile.tempdir = str(scratch)  # where nothing is left, whatever becomes of this process
     libraries.for_specs() if torch else libraries.for_recorded_models()
     with suppress(EOFError):
         while True:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from harness.engine.temporary import temporary_folder
 from harness.explain.attempt import Attempt, attempt
 from harness.explain.contained import Contained, Gone
 from harness.explain.neighbours import neighbours
@@ -61,16 +61,17 @@ class Explainer:
     def __init__(self, *, torch: bool, timeout: float, budget: float, tell: Callable[[str], None]) -> None:
         """``timeout`` is for a check, ``budget`` for shrinking, both in seconds."""
         self._timeout, self._budget, self._tell = timeout, budget, tell
-        self._scratch = Path(tempfile.mkdtemp(prefix="harness-explain-"))
+        self._open = ExitStack()
+        self._scratch = self._open.enter_context(temporary_folder())
         self._contained = Contained(self._scratch, torch=torch)
+        self._open.callback(self._contained.close)
         self._home = Path.cwd()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._contained.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._open.close()
 
     def explain(self, case: Case, target: Target) -> Explanation:
         """Everything about ``case`` on ``target``; of a check that passes, or could not begin, its result alone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from harness.engine.cluster.freight import Files, Freight, at_home, new, unpack
 from harness.engine.job import Job
 from harness.engine.journal import Entry
 from harness.engine.local import LocalEngine
+from harness.engine.temporary import temporary_folder
 from harness.environment import versions
 from harness.result import Result
 from harness.verify.artifacts import open_cache
@@ -34,8 +34,8 @@ def carry_out(job: Job, freight: Freight) -> Brought:
     if cache is not None:
         open_cache(cache)
         unpack(freight.exports, cache)
-    with tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True) as folder:
-        scratch, journal = Path(folder), Path(folder, "journal.jsonl")
+    with temporary_folder() as scratch:
+        journal = scratch / "journal.jsonl"
         journal.touch()
         settings = replace(job.settings, cache=cache, concurrent=1)
         here = replace(job, settings=settings, journal=journal, scratch=scratch, home=Path.cwd())
