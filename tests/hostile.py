@@ -7,6 +7,7 @@ import ctypes
 import io
 import os
 import random
+import signal
 import sys
 import time
 import warnings
@@ -84,6 +85,17 @@ class Wait(_Hostile):
         Path("reached").touch()
         while not Path("go").exists():
             time.sleep(0.01)
+
+
+class Stubborn(_Hostile):
+    """Says that it was reached, and neither ends nor lets itself be asked to."""
+
+    def harm(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        Path("reached").touch()
+        while True:
+            ctypes.PyDLL(None).pause()
 
 
 class Flood(_Hostile):

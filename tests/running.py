@@ -50,13 +50,17 @@ class Running:
         if self._process.poll() is not None:
             raise AssertionError(f"the run ended with {self._process.returncode}: {self._process.communicate()}")
 
+    def started(self) -> list[psutil.Process]:
+        """The processes that it started, and those that they did."""
+        return psutil.Process(self._process.pid).children(recursive=True)
+
     def interrupt(self) -> None:
         """What Ctrl-C in a terminal does: the signal goes to the run and to all that it started."""
         os.killpg(self._process.pid, signal.SIGINT)
 
     def kill(self) -> list[psutil.Process]:
         """``kill -9`` of the run alone; the processes that it had started."""
-        started = psutil.Process(self._process.pid).children(recursive=True)
+        started = self.started()
         self._process.kill()
         self._process.communicate()
         return started

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import resource
 import shutil
 from collections.abc import Callable
@@ -21,6 +23,7 @@ cases:
 """
 ON = ("--no-latency", "-j", "2", "--targets", "trace/torch-cpu,script/torch-cpu,onnx-torchscript@17/ort-cpu")
 EXPORTS = 6
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
 ELSEWHERE = (*ON[:-1], "trace/torch-cpu,script/torch-cpu")  # in a process of its own, which starts quicker with these
 
 
@@ -142,6 +145,36 @@ def test_a_report_folder_that_cannot_be_written_is_told_before_anything_runs(
     assert ran.err.startswith(f"harness: --report-dir {folder}: ") or f"--report-dir {folder}: " in ran.err
     assert "name a folder that can be written" in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def without_privileges() -> None:
+    """Let permissions hold for this process and what it starts, also where it is root's."""
+    if os.geteuid() == 0:
+        drop = ctypes.CDLL(None, use_errno=True).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+        assert drop == 0, os.strerror(ctypes.get_errno())
+
+
+@pytest.mark.parametrize(
+    ("closed", "said"),
+    [
+        ("reports/latest", "--report-dir reports/latest: Permission denied; name a folder that can be written"),
+        ("reports", "--report-dir reports/latest: Permission denied; name a folder that can be written"),
+        (
+            "cache/artifacts/drafts",
+            "artifacts: Permission denied; set HARNESS_CACHE to a folder that can be written, or",
+        ),
+    ],
+)
+def test_a_folder_that_may_only_be_read_is_told_before_anything_runs(specs: Path, closed: str, said: str) -> None:
+    folder = specs / closed
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o555)
+    code, out, err = Running(specs, "run", "specs", *ELSEWHERE, limit=without_privileges).end()
+    folder.chmod(0o755)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert not list(folder.iterdir())
 
 
 def test_a_report_that_cannot_be_written_keeps_what_was_found(harness: Call, specs: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +32,8 @@ cases:
 """
 ON = ("--allow-import", "--no-latency", "--targets", "script/torch-cpu,trace/torch-cpu", "-j", "2")
 OTHERS = 12
+SOON = 15.0
+"""Seconds that a run may take to stop on a machine that has much else to do; by itself it takes one."""
 
 
 @pytest.fixture
@@ -63,6 +66,20 @@ def test_ctrl_c_writes_what_is_known(specs: Path) -> None:
     assert len(report["results"]) == report["summary"]["checks"] == OTHERS
     assert "interrupted" in out
     assert run.journal(), "there is nothing to go on with"
+
+
+def test_ctrl_c_does_not_wait_for_a_check_that_hangs(specs: Path) -> None:
+    (specs / "specs/a-waiting.yaml").write_text(WAITING.replace("Wait", "Stubborn"), encoding="utf-8")
+    run = Running(specs, "run", "specs", *ON)
+    run.until(lambda: (specs / "reached").exists() and len(run.journal()) == OTHERS)
+    started, began = run.started(), time.monotonic()
+    run.interrupt()
+    code, _, err = run.end()
+    assert time.monotonic() - began < SOON
+    assert (code, err) == (130, "")
+    assert len(report_in(specs / "reports/latest")["results"]) == OTHERS
+    assert len(started) > 2
+    await_(lambda: not alive(started))
 
 
 def test_ctrl_c_while_the_libraries_load_is_no_traceback(specs: Path) -> None:
