@@ -6,14 +6,14 @@ import gc
 import json
 import random
 from collections.abc import Callable, Iterator
-from itertools import chain, repeat
+from itertools import chain, cycle, groupby, repeat
 
 import pytest
 
 from harness.latency import Effort, Timer, measure, quick
 from harness.latency.calm import Samples
 from harness.latency.machine import MachineState, read_machine, read_machine_thoroughly
-from harness.latency.pace import Paces, paces
+from harness.latency.pace import pace
 
 QUIET = MachineState(load=0.5, preempted=0, throttled=0, cpus=2, stolen_s=0.0, mhz=3000.0)
 EFFORT = Effort(budget_s=0.01, least=10, most=30, warmup_s=0.001, patience_s=0.1)
@@ -43,13 +43,13 @@ class World:
         return work
 
     @property
-    def paces(self) -> Paces:
+    def pace(self) -> Callable[[], None]:
         """Work that takes as long as the machine is slow."""
 
         def work() -> None:
-            self.now += round(10_000 * self.slowness)
+            self.now += round(2_000 * self.slowness)
 
-        return Paces(work, work)
+        return work
 
 
 def still() -> MachineState:
@@ -58,7 +58,7 @@ def still() -> MachineState:
 
 def test_a_figure_is_the_time_of_a_call() -> None:
     world = World()
-    latency = quick(world.call("a", 5.0), world.call("b", 4.0), timer=Timer(world), between=world.paces, machine=still)
+    latency = quick(world.call("a", 5.0), world.call("b", 4.0), timer=Timer(world), between=world.pace, machine=still)
     assert latency.median_us == pytest.approx(5.0, rel=0.01)
     assert latency.eager_us == pytest.approx(4.0, rel=0.01)
     assert latency.ratio == pytest.approx(1.25, rel=0.001)
@@ -142,7 +142,7 @@ def test_a_machine_that_slows_down_does_not_change_the_ratio() -> None:
         world.slowness *= 1.01
         slow()
 
-    latency = quick(throttling, fast, timer=Timer(world), between=world.paces, machine=still)
+    latency = quick(throttling, fast, timer=Timer(world), between=world.pace, machine=still)
     assert world.slowness > 1.3
     assert latency.ratio == pytest.approx(3.0, rel=0.02)
     assert latency.iqr_us > 0.05 * latency.median_us
@@ -155,7 +155,7 @@ def test_small_layers_cost_a_few_milliseconds() -> None:
             world.call("a", 106.0, 12.0, cost),
             world.call("b", cost),
             timer=Timer(world),
-            between=world.paces,
+            between=world.pace,
             machine=still,
         )
         assert world.now < 8_000_000
@@ -164,16 +164,14 @@ def test_small_layers_cost_a_few_milliseconds() -> None:
 @pytest.mark.parametrize("cost", [1e3, 1e4, 1e5, 1e6, 1e7])
 def test_long_calls_are_made_few_times(cost: float) -> None:
     world = World()
-    latency = quick(
-        world.call("a", cost), world.call("b", cost), timer=Timer(world), between=world.paces, machine=still
-    )
+    latency = quick(world.call("a", cost), world.call("b", cost), timer=Timer(world), between=world.pace, machine=still)
     assert latency.samples >= 1
     assert world.now / 1e9 <= 0.12 + 8 * cost / 1e6
 
 
 def test_too_few_samples_are_told() -> None:
     world = World()
-    latency = quick(world.call("a", 1e6), timer=Timer(world), between=world.paces, machine=still)
+    latency = quick(world.call("a", 1e6), timer=Timer(world), between=world.pace, machine=still)
     assert latency.samples < 6
     assert latency.low_us is latency.high_us is latency.ratio is None
     assert not latency.quotable
@@ -182,7 +180,7 @@ def test_too_few_samples_are_told() -> None:
 
 def test_a_coarse_clock_is_told_and_bounded() -> None:
     world = World(tick=15_000_000)
-    latency = quick(world.call("a", 3.0), timer=Timer(world), between=world.paces, machine=still)
+    latency = quick(world.call("a", 3.0), timer=Timer(world), between=world.pace, machine=still)
     assert not latency.quotable
     assert any("on a clock of 15000000 ns" in note for note in latency.notes)
     assert len(world.made) < 1000
@@ -201,12 +199,12 @@ def test_garbage_waits_and_comes_back() -> None:
 
     world = World()
     assert gc.isenabled()
-    quick(look, timer=Timer(world), between=world.paces, machine=still)
+    quick(look, timer=Timer(world), between=world.pace, machine=still)
     assert gc.isenabled()
     assert not any(seen)
     gc.disable()
     try:
-        quick(look, timer=Timer(world), between=world.paces, machine=still)
+        quick(look, timer=Timer(world), between=world.pace, machine=still)
         assert not gc.isenabled()
     finally:
         gc.enable()
@@ -224,7 +222,7 @@ def test_a_call_that_fails_is_not_swallowed() -> None:
 def test_the_machine_is_read_before_and_after() -> None:
     world = World()
     states = iter([QUIET, MachineState(load=5.0, throttled=3, cpus=2, stolen_s=60.0, mhz=800.0)])
-    latency = quick(world.call("a", 5.0), timer=Timer(world), between=world.paces, machine=lambda: next(states))
+    latency = quick(world.call("a", 5.0), timer=Timer(world), between=world.pace, machine=lambda: next(states))
     assert "the machine is busy: load 5.0 on 2 CPUs" in latency.notes
     assert "the CPU was throttled for heat" in latency.notes
     assert any("of the time to other machines" in note for note in latency.notes)
@@ -245,7 +243,7 @@ def test_a_sample_in_which_another_process_ran_is_kept_and_does_not_count() -> N
             world.preemptions += 1
 
     timer = Timer(world, lambda: world.preemptions)
-    latency = quick(disturbed, timer=timer, machine=still, between=world.paces)
+    latency = quick(disturbed, timer=timer, machine=still, between=world.pace)
     (samples,), (aside,) = latency.samples_us, latency.interrupted
     assert latency.median_us == pytest.approx(100.0, rel=0.01)
     assert latency.iqr_us < 1.0
@@ -264,7 +262,7 @@ def test_a_neighbour_on_the_core_is_seen_by_the_pace() -> None:
         world.now += round(100_000 * world.slowness)
         world.slowness = 1.4 if turns % 16 >= 8 else 1.0
 
-    latency = quick(beside_a_neighbour, timer=Timer(world), machine=still, between=world.paces)
+    latency = quick(beside_a_neighbour, timer=Timer(world), machine=still, between=world.pace)
     assert latency.median_us == pytest.approx(100.0, rel=0.01)
     assert 0.3 * latency.samples < latency.calm < 0.7 * latency.samples
     assert any("were disturbed by other work on the machine and are set aside" in note for note in latency.notes)
@@ -274,7 +272,7 @@ def test_a_neighbour_on_the_core_is_seen_by_the_pace() -> None:
 def test_where_every_sample_is_disturbed_all_of_them_count_and_it_is_told() -> None:
     world = World()
     timer = Timer(world, lambda: world.now)
-    latency = quick(world.call("a", 100.0), timer=timer, machine=still, between=world.paces)
+    latency = quick(world.call("a", 100.0), timer=timer, machine=still, between=world.pace)
     assert latency.median_us == pytest.approx(100.0, rel=0.01)
     assert latency.calm == 0
     assert not latency.quotable
@@ -295,30 +293,40 @@ def test_each_sample_stands_between_two_paces_and_the_slower_one_is_kept() -> No
         random.Random(0),
         Timer(world),
         still,
-        Paces(frame, world.paces.stream),
+        frame,
     )
     a, b = (measured.series[name].samples for name in "ab")
     rounds = len(a.samples_us)
-    assert len(a.pace_us) == len(b.pace_us) == len(a.stream_us) == rounds
-    last = world.made[-7:]
-    assert [name == "pace" for name in last] == [True, False, False, True, False, False, True]
+    assert len(a.pace_us) == len(b.pace_us) == rounds
+    last = [next(group) for _, group in groupby(world.made)][-5:]
+    assert [name == "pace" for name in last] == [True, False, True, False, True]
     by_name = {"a": a, "b": b}
-    assert by_name[last[1]].pace_us[-1] < by_name[last[4]].pace_us[-1]
+    assert by_name[last[1]].pace_us[-1] < by_name[last[3]].pace_us[-1]
 
 
-def test_the_real_paces_work() -> None:
-    found = paces()
+def test_a_pace_is_the_quickest_of_its_pieces() -> None:
+    world = World()
+    lasts = cycle((90.0, 11.0, 10.0, 12.0, 30.0))
+
+    def piece() -> None:
+        world.now += round(1000 * next(lasts))
+
+    measured = measure({"a": world.call("a", 100.0)}, EFFORT, random.Random(0), Timer(world), still, piece)
+    assert measured.series["a"].samples.pace_us == pytest.approx([10.0] * EFFORT.most, rel=0.01)
+
+
+def test_the_real_pace_works() -> None:
+    found = pace()
     samples = (
         measure({"sum": lambda: sum(range(100))}, EFFORT, random.Random(0), None, still, found).series["sum"].samples
     )
     assert min(samples.pace_us) > 0
-    assert min(samples.stream_us) > 0
     assert isinstance(samples, Samples)
 
 
 def test_what_a_report_holds_is_json_with_four_digits() -> None:
     world = World()
-    told = quick(world.call("a", 5.123456), timer=Timer(world), between=world.paces, machine=still).to_dict()
+    told = quick(world.call("a", 5.123456), timer=Timer(world), between=world.pace, machine=still).to_dict()
     assert told["median_us"] == pytest.approx(5.123456, rel=0.01)
     assert told["median_us"] == float(f"{told['median_us']:.4g}")
     assert json.loads(json.dumps(told, allow_nan=False)) == told

@@ -15,7 +15,7 @@ from torch.utils.benchmark import Timer as TorchTimer
 
 from benchmarks.latency.chain import example, module, session
 from harness.latency.figure import latency
-from harness.latency.pace import paces
+from harness.latency.pace import pace
 from harness.latency.sampling import Effort, Measurement, measure
 from harness.latency.timer import wall_timer
 
@@ -100,7 +100,7 @@ def _torchs_own(timer: TorchTimer) -> float:
 def measured(calls: Mapping[str, Call], seed: int, seconds: float) -> Measurement:
     """``calls`` by harness's own engine, in about so many seconds."""
     effort = Effort(0.8 * seconds, 5, 500, 0.05 * seconds, 4 * seconds)
-    return measure(calls, effort, random.Random(seed), wall_timer(), paces=paces())
+    return measure(calls, effort, random.Random(seed), wall_timer(), pace=pace())
 
 
 def planted() -> float:

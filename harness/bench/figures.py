@@ -18,7 +18,7 @@ from harness.plan import Plan
 from harness.result import Result
 from harness.spec.case import Case
 
-RAW = ("samples_us", "interrupted", "pace_us", "stream_us", "eager_samples_us")
+RAW = ("samples_us", "interrupted", "pace_us", "eager_samples_us")
 Taking = Mapping[str, Sequence[Taken | str]]
 
 

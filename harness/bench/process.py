@@ -18,7 +18,7 @@ from harness.bench.task import Loaded, Taken, Task
 from harness.exporters import Artifact
 from harness.latency.figure import EAGER
 from harness.latency.machine import read_machine_thoroughly
-from harness.latency.pace import paces
+from harness.latency.pace import pace
 from harness.latency.sampling import Call, measure
 from harness.latency.timer import wall_timer
 from harness.registry import plugins
@@ -59,7 +59,7 @@ def take(task: Task) -> Taken:
             else:
                 calls |= own
         effort = task.bench.effort(len(calls))
-        measurement = measure(calls, effort, order, wall_timer(), read_machine_thoroughly, paces())
+        measurement = measure(calls, effort, order, wall_timer(), read_machine_thoroughly, pace())
     return Taken(measurement, loaded, troubles)
 
 

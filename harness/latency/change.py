@@ -1,16 +1,18 @@
 """Has a call become slower? The rule by which two measurements are held against each other.
 
 A change counts only if it is significant, above the noise of the machine that measured it, and at least as large as
-what was said to matter. It is looked at in two views: in units of the machine's own pace (:mod:`harness.latency.pace`),
-so that a machine that became slower is not taken for a model that did; and as the clock had it, which must agree.
+what was said to matter. And it is no change of the call where the machine's own pace (:mod:`harness.latency.pace`)
+changed in the same direction, by half as much or more: then the machine has changed.
 
-    in units of the pace                                              | by the clock       | verdict
-    ------------------------------------------------------------------|--------------------|-------------
-    the interval lies above 1, the estimate above what matters and    | the estimate lies  | slower
-    above the noise                                                   | above what matters |
-    the interval lies below 1, the estimate as far below              | as far below       | faster
-    the interval lies within what matters                             | any                | no change
-    all else                                                          | any                | inconclusive
+    the interval  | the estimate                             | the machine's pace           | verdict
+    --------------|------------------------------------------|------------------------------|-------------
+    lies above 1  | above what matters and above the noise   | did not slow down, by half   | slower
+    lies below 1  | as far below                             | did not speed up, by half    | faster
+    lies within what matters                                 | did not move by what matters | no change
+    all else                                                                                | inconclusive
+
+The pace is a witness and no unit: what slows a machine down slows arithmetic in the first cache, which the pace is, by
+more than most models, so that figures divided by it would spread more widely than the figures themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, comb, exp, log1p, nan, sqrt
+from math import ceil, comb, exp, log1p, sqrt
 from statistics import NormalDist
 from typing import Literal
 
@@ -33,6 +35,8 @@ Floats = NDArray[np.float64]
 FALSE_ALARMS = 0.01
 """So often may a comparison of equals call itself a change, over all comparisons that are made together."""
 
+# A machine whose pace changed by this share of what the call did may have done it.
+_WITNESS = 0.5
 # Up to so many pairs of values the distribution of the rank sum is counted out.
 _EXACT = 20 * 20
 # More than so many times as much measuring is not worth proposing.
@@ -43,8 +47,8 @@ _BEARABLE = 100
 class Side:
     """One measurement: a value for each repetition that is independent of the others, in microseconds.
 
-    A repetition is a process with ``rounds`` rounds in it, or, where all of it is one process, a round. ``pace_us`` is
-    the pace of each repetition; None where there is none that both sides have in common.
+    A repetition is a process with ``rounds`` rounds in it, or, where all of it is one process, a round. ``pace_us`` are
+    the paces meanwhile; None where there is none that both sides have in common.
     """
 
     values_us: Sequence[float]
@@ -56,7 +60,6 @@ class Side:
 class Change:
     """``ratio`` times as long as before, between ``low`` and ``high``, which are None where nothing can be told.
 
-    All three are in units of the pace, where there is one.
     ``noise`` is the machine's own, as a ratio above 1, and ``more_rounds`` how many further rounds would probably
     settle an inconclusive comparison; None where no number would. ``why`` is told where the verdict is inconclusive.
     """
@@ -72,12 +75,22 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """The logarithm of the ratio as one view has it, with its interval and the noise of both sides."""
+    """The logarithm of a ratio, with its interval; ``noise`` is that of both sides."""
 
     estimate: float
     low: float | None
     high: float | None
     noise: float
+
+    @property
+    def direction(self) -> int:
+        """1 where it is significantly more than before, -1 where less, and 0 where neither is significant."""
+        if self.low is None or self.high is None:
+            return 0
+        return 1 if self.low > 0 else -1 if self.high < 0 else 0
+
+
+_STEADY = _View(0.0, None, None, 0.0)  # the pace of a machine of which nothing is known
 
 
 def change(
@@ -89,24 +102,22 @@ def change(
     is the A/A comparison of the repetitions of each side with each other. ``comparisons`` that are made together share
     the false alarms (Bonferroni).
     """
-    if not old.values_us or not new.values_us:
-        return Change("inconclusive", nan, None, None, nan, why="the machine was not as calm for both")
     confidence = 1 - FALSE_ALARMS / comparisons
-    by_clock = paced = _view(_logs(old.values_us), _logs(new.values_us), confidence, noise)
+    call, pace = _view(_logs(old.values_us), _logs(new.values_us), confidence, noise), _STEADY
     if old.pace_us is not None and new.pace_us is not None:
-        paced = _view(_paced(old), _paced(new), confidence, noise)
+        pace = _view(_logs(old.pace_us), _logs(new.pace_us), confidence, noise)
     matters = log1p(min_effect)
-    verdict = _verdict(paced, by_clock, matters)
+    verdict = _verdict(call, pace, matters)
     more, why = (None, "")
     if verdict == "inconclusive":
         repetitions = min(len(old.values_us), len(new.values_us))
-        more, why = _what_would_settle(paced, by_clock, matters, repetitions, confidence)
+        more, why = _what_would_settle(call, pace, matters, repetitions, confidence)
     return Change(
         verdict=verdict,
-        ratio=exp(paced.estimate),
-        low=None if paced.low is None else exp(paced.low),
-        high=None if paced.high is None else exp(paced.high),
-        noise=exp(paced.noise),
+        ratio=exp(call.estimate),
+        low=None if call.low is None else exp(call.low),
+        high=None if call.high is None else exp(call.high),
+        noise=exp(call.noise),
         more_rounds=None if more is None else more * max(old.rounds, new.rounds),
         why=why,
     )
@@ -128,29 +139,36 @@ def _view(old: Floats, new: Floats, confidence: float, noise: float | None) -> _
     )
 
 
-def _verdict(paced: _View, by_clock: _View, matters: float) -> Verdict:
-    if paced.low is None or paced.high is None:
+def _verdict(call: _View, pace: _View, matters: float) -> Verdict:
+    if call.low is None or call.high is None or _is_the_machines(call, pace, matters):
         return "inconclusive"
-    threshold = max(matters, paced.noise)
-    if paced.low > 0 and paced.estimate > threshold and by_clock.estimate > matters:
-        return "slower"
-    if paced.high < 0 and paced.estimate < -threshold and by_clock.estimate < -matters:
-        return "faster"
-    if -matters < paced.low and paced.high < matters:
+    if call.direction and abs(call.estimate) > max(matters, call.noise):
+        return "slower" if call.direction > 0 else "faster"
+    if -matters < call.low and call.high < matters:
         return "no change"
     return "inconclusive"
 
 
+def _is_the_machines(call: _View, pace: _View, matters: float) -> bool:
+    """True where the machine has changed so much that what the call did may be the machine's own.
+
+    Or may hide what the call did: where the call stayed as it was on a machine that did not.
+    """
+    kind = _kind(call.estimate, matters)
+    if not kind:
+        return bool(pace.direction) and abs(pace.estimate) > matters
+    return kind * pace.estimate >= _WITNESS * abs(call.estimate)
+
+
 def _what_would_settle(
-    paced: _View, by_clock: _View, matters: float, repetitions: int, confidence: float
+    call: _View, pace: _View, matters: float, repetitions: int, confidence: float
 ) -> tuple[int | None, str]:
     """How many further repetitions would, if all else stayed as it is, and why it is not settled now."""
-    kind = _kind(paced.estimate, matters)
-    if kind and kind != _kind(by_clock.estimate, matters):
-        return None, f"the machine's own pace changed by {_percent(abs(paced.estimate - by_clock.estimate))}"
-    if kind and abs(paced.estimate) <= paced.noise:
-        return None, f"the machine's own noise is {_percent(paced.noise)}"
-    needed = _needed(paced, matters, repetitions, confidence)
+    if _is_the_machines(call, pace, matters):
+        return None, f"the machine's own pace changed by {_percent(abs(pace.estimate))}"
+    if _kind(call.estimate, matters) and abs(call.estimate) <= call.noise:
+        return None, f"the machine's own noise is {_percent(call.noise)}"
+    needed = _needed(call, matters, repetitions, confidence)
     if needed > _BEARABLE * repetitions:
         return None, "the figures spread too widely"
     return max(1, needed - repetitions), "the interval is too wide"
@@ -184,11 +202,6 @@ def _enough(confidence: float) -> int:
 
 def _logs(values: Sequence[float]) -> Floats:
     return np.log(np.asarray(values, dtype=np.float64))
-
-
-def _paced(side: Side) -> Floats:
-    assert side.pace_us is not None
-    return _logs(side.values_us) - _logs(side.pace_us)
 
 
 def _noise(logs: Floats) -> float:

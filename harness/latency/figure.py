@@ -32,8 +32,8 @@ class Latency:
     ``noise`` is the A/A comparison: by how much the slow half of the processes is above the quick half, which ran the
     same (0.02 is 2%). ``quotable`` is False where one of ``notes`` makes the figure no more than a hint.
 
-    ``samples_us`` and ``eager_samples_us`` are all raw samples, a list for each process, and ``interrupted``,
-    ``pace_us`` and ``stream_us`` what :class:`harness.latency.calm.Samples` says of those in ``samples_us``.
+    ``samples_us`` and ``eager_samples_us`` are all raw samples, a list for each process, and ``interrupted`` and
+    ``pace_us`` what :class:`harness.latency.calm.Samples` says of those in ``samples_us``.
     """
 
     median_us: float
@@ -58,7 +58,6 @@ class Latency:
     samples_us: tuple[tuple[float, ...], ...]
     interrupted: tuple[tuple[int, ...], ...]
     pace_us: tuple[tuple[float, ...], ...]
-    stream_us: tuple[tuple[float, ...], ...]
     eager_samples_us: tuple[tuple[float, ...], ...] | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +101,6 @@ def latency(name: str, processes: Sequence[Measurement]) -> Latency:
         samples_us=tuple(tuple(one.samples_us) for one in own),
         interrupted=tuple(tuple(sorted(one.interrupted)) for one in own),
         pace_us=tuple(tuple(one.pace_us) for one in own),
-        stream_us=tuple(tuple(one.stream_us) for one in own),
         eager_samples_us=tuple(tuple(one.samples_us) for one in eager) if eager else None,
     )
 

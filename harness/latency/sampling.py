@@ -12,7 +12,7 @@ from statistics import median
 
 from harness.latency.calm import Samples
 from harness.latency.machine import MachineState, read_machine
-from harness.latency.pace import Paces
+from harness.latency.pace import PIECES
 from harness.latency.timer import Timer, garbage_left_alone
 
 Call = Callable[[], object]
@@ -76,16 +76,19 @@ def measure(
     rng: random.Random,
     timer: Timer | None = None,
     machine: Callable[[], MachineState] = read_machine,
-    paces: Paces | None = None,
+    pace: Call | None = None,
 ) -> Measurement:
-    """Sample every call once a round, in an order that ``rng`` draws anew for each round, each between two paces."""
+    """Sample every call once a round, in an order that ``rng`` draws anew for each round.
+
+    ``pace`` is called before and after each of them.
+    """
     timer = timer or Timer()
     resolution, loop = timer.resolution_ns, timer.loop_ns
     with garbage_left_alone():
         start = timer.clock()
         warm = {name: _warm_up(call, effort, timer) for name, call in calls.items()}
         before = machine()
-        taken = _Taken(calls, {name: state.batch for name, state in warm.items()}, timer, paces)
+        taken = _Taken(calls, {name: state.batch for name, state in warm.items()}, timer, pace)
         _rounds(taken, effort, rng)
         after = machine()
         seconds = (timer.clock() - start) / 1e9
@@ -99,20 +102,15 @@ def measure(
 class _Taken:
     """What has been sampled so far, round by round."""
 
-    def __init__(
-        self, calls: Mapping[str, Call], batches: Mapping[str, int], timer: Timer, paces: Paces | None
-    ) -> None:
+    def __init__(self, calls: Mapping[str, Call], batches: Mapping[str, int], timer: Timer, pace: Call | None) -> None:
         self.timer, self.names = timer, tuple(calls)
-        self._calls, self._batches, self._paces = calls, batches, paces
+        self._calls, self._batches, self._work = calls, batches, pace
         self._us: dict[str, list[float]] = {name: [] for name in calls}
         self._interrupted: dict[str, set[int]] = {name: set() for name in calls}
         self._pace_us: dict[str, list[float]] = {name: [] for name in calls}
-        self._stream_us: list[float] = []
 
     def round(self, order: Sequence[str]) -> None:
         """One sample of every call, in this order."""
-        if self._paces is not None:
-            self._stream_us.append(self.timer.batch(self._paces.stream, 1) / 1e3)
         before = self._pace()
         for name in order:
             call, batch = self._calls[name], self._batches[name]
@@ -129,11 +127,12 @@ class _Taken:
 
     def samples(self, name: str) -> Samples:
         """All samples of one call."""
-        us, paces, stream = self._us[name], self._pace_us[name], self._stream_us
-        return Samples(tuple(us), frozenset(self._interrupted[name]), tuple(paces), tuple(stream))
+        return Samples(tuple(self._us[name]), frozenset(self._interrupted[name]), tuple(self._pace_us[name]))
 
     def _pace(self) -> float | None:
-        return None if self._paces is None else self.timer.batch(self._paces.frame, 1) / 1e3
+        if self._work is None:
+            return None
+        return min(self.timer.batch(self._work, 1) for _ in range(PIECES)) / 1e3
 
 
 def _rounds(taken: _Taken, effort: Effort, rng: random.Random) -> None:

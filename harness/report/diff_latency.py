@@ -1,4 +1,9 @@
-"""What changed in latency, by the rule of :mod:`harness.latency.change`, where both sides were measured alike."""
+"""What changed in latency, by the rule of :mod:`harness.latency.change`, where both sides were measured alike.
+
+What is held against each other is what a call takes while nothing disturbs it: the quickest samples of each process
+(:func:`harness.latency.calm.quickest`). Other work on the machine only ever adds, now more and now less, so that those
+repeat from day to day several times better than medians do.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from harness.latency.calm import Best, Samples, best, calm_rounds, counting
+from harness.latency.calm import Samples, counting, quickest
 from harness.latency.change import Side, Verdict, change
 from harness.result import Result
 
@@ -27,6 +32,7 @@ _PACES = 20
 class LatencyChange:
     """One figure: a check at one set of ``shapes``; ``ratio`` is how many times as long it takes now.
 
+    ``before_us`` and ``after_us`` are the middle of what is compared, the medians where nothing can be.
     ``low`` and ``high`` enclose the ratio; they are None where nothing can be told. ``noise`` is the machine's own, as
     a ratio. ``more_rounds`` would probably settle an inconclusive comparison. ``why`` says what else stands in the way.
     """
@@ -60,21 +66,16 @@ def latency_changes(old: Checks, new: Checks, min_effect: float, *, paced: bool)
         if obstacle := _obstacle(before, after, noise):
             yield LatencyChange(case, target, shapes, *us, "not comparable", us[1] / us[0], why=obstacle)
             continue
-        alone = _is_single(after)
-        old_side, new_side = _sides(before, after, paced=paced)
+        sides = _side(before, paced=paced), _side(after, paced=paced)
         found = change(
-            old_side,
-            new_side,
-            min_effect=min_effect,
-            noise=noise if alone else None,
-            comparisons=comparable,
+            *sides, min_effect=min_effect, noise=noise if _is_single(after) else None, comparisons=comparable
         )
         verdict, why = found.verdict, found.why
         if verdict in {"slower", "faster"} and (doubt := _doubt(before) or _doubt(after)):
             verdict, why = "inconclusive", doubt
-        ratio = us[1] / us[0] if found.low is None else found.ratio
+        us = median(sides[0].values_us), median(sides[1].values_us)
         yield LatencyChange(
-            case, target, shapes, *us, verdict, ratio, found.low, found.high, found.noise, found.more_rounds, why
+            case, target, shapes, *us, verdict, found.ratio, found.low, found.high, found.noise, found.more_rounds, why
         )
 
 
@@ -119,33 +120,24 @@ def _noise_of_single_processes(figures: Sequence[Figure]) -> float | None:
     return max(paces) / median(paces) - 1 if len(paces) >= _PACES else None
 
 
-def _sides(old: Figure, new: Figure, *, paced: bool) -> tuple[Side, Side]:
-    """Both figures' calm samples, where the pace is the same work by one idea of calm: that of the better moment."""
-    before, after = _processes(old), _processes(new)
-    at_best = best(before).calmest(best(after)) if paced else None
-    return _side(before, at_best), _side(after, at_best)
+def _side(figure: Figure, *, paced: bool) -> Side:
+    """A value for each process, or for each calm round where there is one process."""
+    processes = _processes(figure)
+    paced = paced and all(one.pace_us for one in processes)
+    if len(processes) == 1:
+        (one,), (rounds,) = processes, counting(processes)
+        rounds = rounds or tuple(range(len(one.samples_us)))
+        return Side(
+            values_us=[one.samples_us[at] for at in rounds],
+            pace_us=[one.pace_us[at] for at in rounds] if paced else None,
+        )
+    return Side(
+        values_us=[quickest(one.samples_us) for one in processes],
+        pace_us=[quickest(one.pace_us) for one in processes] if paced else None,
+        rounds=round(median(len(one.samples_us) for one in processes)),
+    )
 
 
 def _processes(figure: Figure) -> list[Samples]:
-    each = zip(
-        figure["samples_us"], map(frozenset, figure["interrupted"]), figure["pace_us"], figure["stream_us"], strict=True
-    )
+    each = zip(figure["samples_us"], map(frozenset, figure["interrupted"]), figure["pace_us"], strict=True)
     return [Samples(*one) for one in each]
-
-
-def _side(processes: Sequence[Samples], at_best: Best | None) -> Side:
-    """A value for each process that had a calm time, or for each calm round where there is one process."""
-    counted = counting(processes) if at_best is None else calm_rounds(processes, at_best)
-    if at_best is None and not any(counted):
-        counted = [tuple(range(len(one.samples_us))) for one in processes]
-    kept = [pair for pair in zip(processes, counted, strict=True) if pair[1]]
-    paced = at_best is not None and all(one.pace_us for one, _ in kept)
-    if len(processes) == 1:
-        values = [one.samples_us[at] for one, rounds in kept for at in rounds]
-        paces = [median(one.pace_us[at] for at in rounds) for one, rounds in kept for _ in rounds] if paced else None
-        return Side(values, paces)
-    return Side(
-        values_us=[median(one.samples_us[at] for at in rounds) for one, rounds in kept],
-        pace_us=[median(one.pace_us[at] for at in rounds) for one, rounds in kept] if paced else None,
-        rounds=round(median(len(one.samples_us) for one in processes)),
-    )
