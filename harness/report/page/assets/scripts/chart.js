@@ -47,9 +47,9 @@ function whisker(target, from, to, y, more = "") {
 // A mark that leads to its check, and says on the pointer and to a screen reader what it stands for.
 const linked = (check, text, ...content) => s("a", { href: addressOf(check), "aria-label": text }, s("title", {}, text), content);
 
-function legend(shown, further = []) {
+function legend(shown, further = [], named = (target) => target) {
   return h("ul", { class: "legend" }, [
-    shown.map((target) => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, mark(target, 0, 0, 5)), h("code", {}, target))),
+    shown.map((target) => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, mark(target, 0, 0, 5)), h("code", {}, named(target)))),
     further,
   ]);
 }

@@ -3,6 +3,7 @@ const ON = " on ";
 const [firstMachine, ...otherMachines] = packed.machines;
 
 const withoutMachine = (target) => target.split(ON)[0];
+const machineOf = (target) => target.split(ON)[1] ?? "";
 
 function acrossMachines(timed) {
   const own = timed.filter((check) => check.target.endsWith(ON + firstMachine));
@@ -24,4 +25,10 @@ function againstHere({ latency: here }, there) {
     high: known ? latency.high_us / here.low_us : undefined,
     remark: hint(here) || hint(latency),
   };
+}
+
+// The target whose colour and shape a chart of one machine gives it: a target looks alike on every machine.
+function asOnTheFirst(target) {
+  const there = `${withoutMachine(target)}${ON}${firstMachine}`;
+  return targets.includes(there) ? there : target;
 }

@@ -1,22 +1,28 @@
 // Ratios of latencies as dots, a row for each target: { name, target, points }, a point being one check's
-// { check, ratio, low, high, remark }. The diamond is their geometric mean.
+// { check, ratio, low, high, remark }. The diamond is their geometric mean. Few enough are drawn with their intervals.
 const CROWD = 150;
+const FEW = 15;
+const AROUND_ONE = [0.7, 1.4];
+const LETTER = 6.3;
 
 const meanOf = (points) => Math.exp(points.reduce((sum, { ratio }) => sum + Math.log(ratio), 0) / points.length);
 
 function ratioChart(label, rows, quicker) {
   return chart(label, (width) => {
-    const axis = logAxis([1, ...rows.flatMap(({ points }) => points.map(({ ratio }) => ratio))], 8, width - 8);
+    const axis = logAxis([...AROUND_ONE, ...rows.flatMap(({ points }) => points.flatMap((point) => [point.ratio, ...ends(point, points)]))], 8, width - 8);
     const [height, wide] = width > 560 ? [58, true] : [74, false];
     const bottom = 22 + rows.length * height;
     return { height: bottom + 24, content: [
-      s("text", { class: "muted", x: axis.at(1) - 6, y: 12, "text-anchor": "end" }, `\u2190 ${quicker}`),
+      s("text", { class: "muted", x: axis.at(1) - 6, y: 12, "text-anchor": "end" }, `\u2190 ${(quicker.length + 3) * LETTER < axis.at(1) ? quicker : "quicker"}`),
       s("text", { class: "muted", x: axis.at(1) + 6, y: 12 }, "slower \u2192"),
       gridOf(axis, 20, bottom, times), s("line", { class: "one", x1: axis.at(1), x2: axis.at(1), y1: 2, y2: bottom }),
       rows.map((row, at) => ratioRow(row, axis, 22 + at * height, wide && width)),
     ] };
   });
 }
+
+// What is drawn of a point's interval.
+const ends = ({ low, high }, points) => (points.length <= FEW && low && high ? [low, high] : []);
 
 function ratioRow({ name, target, points }, axis, top, wide) {
   const mean = meanOf(points);
@@ -31,16 +37,19 @@ function ratioRow({ name, target, points }, axis, top, wide) {
   ];
 }
 
-// Dots that would cover each other are put one above and one below in turns.
+// Intervals have a lane each; dots that would cover each other are put one above and one below in turns.
 function dots(target, points, axis, middle) {
   const taken = new Map();
-  return points.map(({ check, ratio, low, high, remark }) => {
+  const lane = points.length <= FEW ? Math.min(6, 28 / points.length) : 0;
+  return points.map((point, lanes) => {
+    const { check, ratio, low, high, remark } = point;
     const place = Math.round(axis.at(ratio) / 8);
     const nth = taken.get(place) ?? 0;
     taken.set(place, nth + 1);
-    const off = Math.min(12, Math.ceil(nth / 2) * 4) * (nth % 2 ? 1 : -1);
+    const off = lane ? (lanes - (points.length - 1) / 2) * lane : Math.min(12, Math.ceil(nth / 2) * 4) * (nth % 2 ? 1 : -1);
     const text = `${check.case}: ${times(ratio)}${between(low, high, times)} ${remark}`.trim();
-    return linked(check, text, mark(target, axis.at(ratio), middle + off, 3.6, remark ? "hint" : ""));
+    const interval = ends(point, points).length ? whisker(target, axis.at(low), axis.at(high), middle + off) : null;
+    return linked(check, text, interval, mark(target, axis.at(ratio), middle + off, 3.6, remark ? "hint" : ""));
   });
 }
 

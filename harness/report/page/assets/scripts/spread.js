@@ -37,6 +37,14 @@ function spreadRows(compared, measure) {
   return [head, h("tbody", {}, rows), foot];
 }
 
+// The errors that a bar counts; the second takes all that are below the third, and the last all above.
+function rangeOf(bin, measure) {
+  if (bin === 0) return "exact";
+  const [from, to] = [bin, bin + 1].map((place) => `${figure(binStart(measure, place))} ${measure.unit}`.trim());
+  if (bin === measure.bins - 1) return `${from} and more`;
+  return bin === 1 ? `below ${to}` : `${from} to ${to}`;
+}
+
 const binStart = (measure, bin) => measure.base ** (measure.lowest + bin - 1);
 
 function binOf(error, measure) {
@@ -52,7 +60,7 @@ function histogram(own, measure) {
   const bins = Array.from({ length: measure.bins }, () => ({ good: 0, bad: 0 }));
   for (const { check, error } of measured) bins[binOf(error, measure)][check.status === "passed" || check.status === "fixed" ? "good" : "bad"] += 1;
   const most = Math.max(...bins.map(({ good, bad }) => good + bad));
-  const bars = bins.flatMap(({ good, bad }, at) => bar(at, good, bad, most));
+  const bars = bins.flatMap((bin, at) => bar(at, bin, most, measure));
   const { check, error } = measured.reduce((one, other) => (other.error > one.error ? other : one));
   const exact = bins[0].good + bins[0].bad;
   const told = exact === measured.length ? "exact, all" : `max ${figure(error)} ${measure.unit}`.trim();
@@ -64,10 +72,11 @@ function histogram(own, measure) {
 }
 
 // Heights go by the root, so that one check among a thousand can still be seen.
-function bar(at, good, bad, most) {
+function bar(at, { good, bad }, most, measure) {
   if (!good && !bad) return [];
   const whole = Math.max(3, 31 * Math.sqrt((good + bad) / most));
   const upper = (whole * bad) / (good + bad);
   const box = (name, y, height) => (height > 0 ? s("rect", { class: name, x: at * 8 + 1, width: 6, y, height }) : null);
-  return [box(at === 0 ? "exact" : "within", 33 - whole + upper, whole - upper), box("outside", 33 - whole, upper)];
+  const told = `${rangeOf(at, measure)}: ${count(good + bad, "check")}${bad ? `, ${bad} not as the reference` : ""}`;
+  return s("g", {}, s("title", {}, told), box(at === 0 ? "exact" : "within", 33 - whole + upper, whole - upper), box("outside", 33 - whole, upper));
 }

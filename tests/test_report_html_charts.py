@@ -1,0 +1,193 @@
+"""What the charts of the HTML report draw, held against the report's own numbers, as a real browser shows them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from harness.report.merge import merge
+from harness.result import Report, Result
+from tests.browser import opened, written
+from tests.report_samples import DIFFERS, FAILED, LATENCY, PASSED
+from tests.report_synthetic import synthetic
+
+# --- how far the answers are ------------------------------------------------------------------------------------------
+
+LARGE = replace(FAILED, case="large/a", outputs=(replace(DIFFERS, max_abs=math.inf, max_rel=math.nan, max_ulp=None),))
+MANY = synthetic(900, wrong=0.1)
+SPREAD = replace(MANY, results=(*MANY.results, LARGE))
+# Of each measure: the result's field, what a bar's range grows by, where the third bar begins, how many bars there are.
+MEASURES = {
+    "ULP": ("max_ulp", 4, 4.0, 13),
+    "absolute": ("max_abs", 10, 1e-11, 15),
+    "relative": ("max_rel", 10, 1e-11, 13),
+}
+
+
+@pytest.fixture(scope="module")
+def spread(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with opened(browser, written(SPREAD, tmp_path_factory.mktemp("spread"))) as page:
+        yield page
+
+
+def largest(result: Result, field: str) -> float | None:
+    sizes = [size for held in result.outputs if (size := getattr(held, field)) is not None]
+    return max(sizes, default=None)
+
+
+def bar_of(error: float, base: int, third: float, bars: int) -> int:
+    """Which bar counts ``error``: the first what is exact, the second what is below ``third``, the last the rest."""
+    if error == 0:
+        return 0
+    if not math.isfinite(error):
+        return bars - 1
+    return 1 + sum(error >= third * float(base) ** more * (1 - 1e-6) for more in range(bars - 2))
+
+
+def counted(field: str, base: int, third: float, bars: int) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
+    """For each layer and target, by the number of the bar: how many checks it has to show, and how many of them bad."""
+    whole: dict[tuple[str, str], Counter[int]] = {}
+    bad: dict[tuple[str, str], Counter[int]] = {}
+    for result in SPREAD.results:
+        error = largest(result, field)
+        if error is not None:
+            cell, bar = (result.case.rpartition("/")[0], result.target), bar_of(error, base, third, bars)
+            whole.setdefault(cell, Counter())[bar] += 1
+            bad.setdefault(cell, Counter())[bar] += result.status not in {"passed", "fixed"}
+    return {cell: {bar: (count, bad[cell][bar]) for bar, count in bars.items()} for cell, bars in whole.items()}
+
+
+def drawn(page: Page) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
+    """The same, as the bars' own titles say it."""
+    cells: list[dict[str, Any]] = page.locator(".spread").evaluate("""(table) => {
+        const targets = [...table.querySelectorAll('thead th')].slice(1).map((head) => head.innerText);
+        const place = (bar) => (bar.querySelector('rect').x.baseVal.value - 1) / 8;
+        const told = (bar) => [place(bar), bar.querySelector('title').textContent];
+        return [...table.querySelectorAll('tbody tr')].flatMap((row) =>
+            [...row.querySelectorAll('td')].map((cell, at) => ({
+                layer: row.querySelector('th').innerText, target: targets[at],
+                bars: [...cell.querySelectorAll('g')].map(told)})));
+    }""")
+    found = {}
+    for cell in cells:
+        said = {at: re.search(r": ([\d,]+) checks?(?:, (\d+) not as)?", title) for at, title in cell["bars"]}
+        bars = {at: (int(one[1].replace(",", "")), int(one[2] or 0)) for at, one in said.items() if one}
+        if bars:
+            found[cell["layer"].replace("\u200b", ""), cell["target"].replace("\u200b", "")] = bars
+    return found
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_bars_count_what_the_results_hold(spread: Page, name: str) -> None:
+    spread.get_by_label(name, exact=True).check()
+    expected = counted(*MEASURES[name])
+    assert len({bar for bars in expected.values() for bar in bars}) > 3
+    assert drawn(spread) == expected
+
+
+def test_a_bar_is_as_high_as_the_root_of_its_count_and_says_its_range(spread: Page) -> None:
+    spread.get_by_label("ULP", exact=True).check()
+    row = spread.locator(".spread tbody tr").first
+    bars: list[tuple[float, str]] = (
+        row.locator("svg[role=img]")
+        .last.locator("g")
+        .evaluate_all(
+            "bars => bars.map((bar) => [[...bar.querySelectorAll('rect')].reduce((sum, box) => "
+            "sum + Number(box.getAttribute('height')), 0), bar.querySelector('title').textContent])"
+        )
+    )
+    counts = [int(title.rpartition(": ")[2].split()[0]) for _, title in bars]
+    assert len(bars) > 3
+    assert [height for height, _ in bars] == pytest.approx(
+        [max(3, 31 * math.sqrt(count / max(counts))) for count in counts]
+    )
+    assert [title.partition(":")[0] for _, title in bars][:4] == [
+        "exact",
+        "below 4 ulp",
+        "4 ulp to 16 ulp",
+        "16 ulp to 64 ulp",
+    ]
+
+
+# --- latency ----------------------------------------------------------------------------------------------------------
+
+SIZES = (100, 1_000, 10_000)
+MACHINES: tuple[dict[str, Any], ...] = (
+    {"cpu": {"model": "Ryzen 7"}},
+    {"cpu": {"model": "Cortex-A76"}, "board": "Raspberry Pi 5"},
+)
+
+
+def figures(median: float) -> dict[str, Any]:
+    return {"median_us": median, "low_us": median * 0.9, "high_us": median * 1.2, "quotable": True}
+
+
+def medians(factor: float) -> list[float]:
+    return [factor * (2 + size / 50) for size in SIZES]
+
+
+def timed(factor: float) -> Result:
+    shapes = [
+        LATENCY | figures(us) | {"shapes": f"x=[{size}]", "elements": size}
+        for us, size in zip(medians(factor), SIZES, strict=True)
+    ]
+    return replace(PASSED, latency=LATENCY | figures(factor * 4) | {"by_shape": shapes})
+
+
+@pytest.fixture(scope="module")
+def latency(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    reports = [Report(machine, (timed(factor),)) for machine, factor in zip(MACHINES, (1.0, 4.0), strict=True)]
+    made = merge([(Path(f"{number}.json"), report) for number, report in enumerate(reports)])
+    with opened(browser, written(made, tmp_path_factory.mktemp("latency"))) as page:
+        yield page
+
+
+def middle_of(mark: Locator) -> tuple[float, float]:
+    points = [tuple(map(float, point.split(","))) for point in (mark.get_attribute("points") or "").split()]
+    across, down = zip(*points, strict=True)
+    return (min(across) + max(across)) / 2, (min(down) + max(down)) / 2
+
+
+def test_growth_is_drawn_for_each_machine_on_one_scale(latency: Page) -> None:
+    panels = latency.locator(".grown .panel")
+    assert [panel.inner_text().partition("\n")[0] for panel in panels.all()] == ["on Ryzen 7", "on Raspberry Pi 5"]
+    places = [middle_of(mark) for panel in panels.all() for mark in panel.locator("a .mark").all()]
+    across, down = np.array(places).T
+    values = np.log([*medians(1.0), *medians(4.0)])
+    slope, start = np.polyfit(values, down, 1)
+    assert slope < 0, "what takes longer stands higher"
+    np.testing.assert_allclose(down, slope * values + start, atol=0.6)
+    np.testing.assert_allclose(np.diff(across[:3]), np.diff(across[3:]), atol=0.2)
+    assert across[1] - across[0] == pytest.approx(across[2] - across[1], abs=0.2), "each size is ten times the last"
+
+
+def test_a_target_looks_alike_on_every_machine_and_is_named_once(latency: Page) -> None:
+    looks = latency.locator(".grown .panel .mark").evaluate_all(
+        "marks => marks.map((mark) => mark.getAttribute('class'))"
+    )
+    assert len(set(looks)) == 1
+    assert latency.locator(".legend:above(.grown) li").first.inner_text() == PASSED.target
+
+
+def test_few_ratios_are_drawn_with_their_intervals(latency: Page) -> None:
+    chart = latency.locator("svg[aria-label='As a multiple of Ryzen 7']")
+    path = chart.locator("a .whisker").get_attribute("d") or ""
+    ends = [float(value) for value in re.match(r"M([\d.]+) [\d.]+H([\d.]+)", path).groups()]  # type: ignore[union-attr]
+    one = float(chart.locator(".one").get_attribute("x1") or "nan")
+    dot, _ = middle_of(chart.locator("a .mark"))
+    scale = math.log(4.0) / (dot - one)
+    assert [math.exp((end - one) * scale) for end in ends] == pytest.approx([4 * 0.9 / 1.2, 4 * 1.2 / 0.9], rel=0.01)
+
+
+def test_it_says_how_sure_the_interval_between_machines_is(latency: Page) -> None:
+    note = latency.locator("#latency .note", has_text="at least 90% confidence")
+    expect(note).to_contain_text("made of the ends of two of 95%")
