@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,10 @@ class Ended:
     said: str
 
 
-def fresh(arguments: Sequence[str], *, cwd: Path, extra: Mapping[str, str] | None = None) -> Ended:
-    """Run ``python ARGUMENTS``. Raises ``RuntimeError`` where it ends as no run of checks does."""
+def fresh(
+    arguments: Sequence[str], *, cwd: Path, extra: Mapping[str, str] | None = None, well: Collection[int] = (0,)
+) -> Ended:
+    """Run ``python ARGUMENTS``. Raises ``RuntimeError`` where it does not end with one of the codes ``well``."""
     own = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": own, **(extra or {})}
     out = cwd / "said.txt"
@@ -32,7 +34,7 @@ def fresh(arguments: Sequence[str], *, cwd: Path, extra: Mapping[str, str] | Non
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - began
     text = out.read_text(encoding="utf-8", errors="replace")
-    if process.returncode not in {0, 1}:  # 1: some check failed, which is news of the layers and not of the time
+    if process.returncode not in well:
         raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}: {text[-2000:]}")
     return Ended(seconds, used.ru_maxrss / 1024, text)
 
@@ -41,4 +43,5 @@ def harness(spec: Path, folder: Path, *options: str, workers: int = 1, formats: 
     """``harness run`` over ``spec``; exported files are kept in ``folder/cache``, reports go to ``folder/report``."""
     command = ["-m", "harness", "run", str(spec), "-j", str(workers), "--no-latency", "--format", formats]
     command += ["--report-dir", str(folder / "report"), *options]
-    return fresh(command, cwd=folder, extra={"HARNESS_CACHE": str(folder / "cache")})
+    # 1: some check failed, which is news of the layers and not of the time
+    return fresh(command, cwd=folder, extra={"HARNESS_CACHE": str(folder / "cache")}, well=(0, 1))

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from harness.verify.once import Heard
@@ -47,7 +48,7 @@ class Chatter:
         printed = os.fstat(self._file).st_size
         # Where a flood was cut short meanwhile, what there is is what came last.
         begin = size if size <= printed else 0
-        return _lines(os.pread(self._file, MOST_READ, begin)) if printed > begin else ()
+        return _lines(os.pread(self._file, min(MOST_READ, printed - begin), begin)) if printed > begin else ()
 
     @contextmanager
     def listening(self) -> Iterator[Heard]:
@@ -86,7 +87,12 @@ def _flush() -> None:
 def _lines(printed: bytes) -> tuple[str, ...]:
     """The distinct lines, the first of them."""
     text = printed.decode(errors="replace")
-    said = (OF_THE_MOMENT.sub("", OF_PACKAGES.sub("", line.rstrip())) for line in text.splitlines() if line.strip())
+    said = (_told(line.rstrip()) for line in text.splitlines() if line.strip())
     lines = list(dict.fromkeys(line[:MOST_CHARACTERS] for line in said))
     more = len(lines) - MOST_LINES
     return tuple(lines[:MOST_LINES]) + ((f"... and {more} more lines",) if more > 0 else ())
+
+
+@lru_cache(maxsize=256)  # libraries say the same again and again
+def _told(line: str) -> str:
+    return OF_THE_MOMENT.sub("", OF_PACKAGES.sub("", line))

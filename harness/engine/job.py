@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -60,14 +61,22 @@ def lost(job: Job, target: Target, stage: Stage, symptom: Symptom, message: str,
 
 def fingerprint(case: Case, target: Target, settings: Settings) -> str:
     """What a result holds for: the case with all its data, the target, what is asked of every check, the versions."""
+    return fingerprints(case, settings)(target)
+
+
+def fingerprints(case: Case, settings: Settings) -> Callable[[Target], str]:
+    """The same for every target of a case, which is written out once."""
     asked = (settings.latency, settings.strict_ulp, settings.timeout, settings.memory)
-    return hashlib.sha256(f"{_of_case(case)} {target} {asked}".encode()).hexdigest()[:32]
+    common = hashlib.sha256(f"{asked} {case!r} {_installed()}".encode())
+
+    def of(target: Target) -> str:
+        whole = common.copy()
+        whole.update(f" {target}".encode())
+        return whole.hexdigest()[:32]
+
+    return of
 
 
 @cache
 def _installed() -> str:
     return repr(sorted(versions().items()))
-
-
-def _of_case(case: Case) -> str:
-    return f"{case!r} {_installed()}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import shutil
 import signal
 import tempfile
 import traceback
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from harness.engine import libraries
 from harness.engine.chatter import Chatter
 from harness.engine.death import RETIRED
-from harness.engine.job import Job, fingerprint
+from harness.engine.job import Job, fingerprints
 from harness.engine.journal import Entry, JournalWriter
 from harness.engine.limits import die_first_for_memory, die_with_parent, held_memory, limited
 from harness.engine.manners import Manners
@@ -41,6 +42,7 @@ class Desk:
     whereabouts: Whereabouts
     checks: int = 0
     held: int = field(default_factory=held_memory)
+    folder: Path | None = None
 
     def enter(self, target: int, stage: Stage) -> None:
         """Say where the worker is."""
@@ -50,6 +52,18 @@ class Desk:
         """Say that a check is done."""
         self.checks += 1
         self.whereabouts.begin(os.getpid())
+
+    @contextmanager
+    def own_folder(self, scratch: Path) -> Iterator[Path]:
+        """A folder for what a job need not leave behind; empty again afterwards, since making one takes a while."""
+        if self.folder is None or self.folder.parent != scratch:
+            self.folder = Path(tempfile.mkdtemp(dir=scratch))
+        try:
+            yield self.folder
+        finally:
+            if not _is_empty(self.folder):
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder = None
 
     @property
     def worn(self) -> bool:
@@ -102,18 +116,18 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
     desk.chatter.swallow()
     # A check may ask for its end, as the pool does: there is nothing to tidy up.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with tempfile.TemporaryDirectory(dir=job.scratch, ignore_cleanup_errors=True) as own:
-        tempfile.tempdir = own  # a worker that dies leaves its temporary files here, where the run removes them
-        artifacts = Artifacts(job.settings.cache, Path(own), desk.chatter)
+    with desk.own_folder(job.scratch) as own:
+        tempfile.tempdir = str(own)  # a worker that dies leaves its temporary files here, where the run removes them
+        artifacts = Artifacts(job.settings.cache, own, desk.chatter)
         verify = _verifier(job, artifacts, desk.chatter)
-        manners = _manners(torch=not job.is_recorded)
+        manners, of = _manners(torch=not job.is_recorded), fingerprints(job.case, job.settings)
         for number, target in enumerate(job.targets):
             desk.chatter.take()
             os.chdir(job.home)
             with limited(job.settings.timeout, job.settings.memory), manners.check():
                 result = _contained(verify, target, job, Clock(partial(desk.enter, number)))
             told = replace(result, log=desk.chatter.take())
-            tell(Entry(told, fingerprint(job.case, target, job.settings), *artifacts.counted()))
+            tell(Entry(told, of(target), *artifacts.counted()))
             desk.leave()
             if artifacts.doubtful:
                 os._exit(RETIRED)
@@ -160,3 +174,11 @@ def _contained(verify: Verify, target: Target, job: Job, clock: Clock) -> Result
         traceback.print_exc()
         said = f"harness itself failed: {type(error).__name__}: {error}"
         return Result(job.case.id, str(target), "error", message=said, where=str(job.case.where))
+
+
+def _is_empty(folder: Path) -> bool:
+    """False also where a check took it away."""
+    try:
+        return not any(folder.iterdir())
+    except OSError:
+        return False

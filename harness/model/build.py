@@ -48,13 +48,8 @@ def build(case: Case) -> Subject:
     """
     inputs = tensors(case.inputs)
     module = module_of(case.model, case, list(inputs))
-    return Subject(
-        module=module,
-        inputs=inputs,
-        outputs=len(answers(module, list(inputs.values()), case.seed)),
-        mode=case.mode,
-        dynamic=case.dynamic,
-    )
+    answer = answers(module, list(inputs.values()), case.seed)
+    return Subject(module, inputs, len(answer), case.mode, case.dynamic, answer)
 
 
 def module_of(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> nn.Module:

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,14 @@ def make(layer: LayerModel) -> nn.Module:
 def arguments(layer: LayerModel) -> dict[str, Any]:
     """Every constructor argument of the layer by name, torch's defaults included."""
     given = {name: _sized(value) for name, value in layer.args.items()}
-    bound = inspect.signature(getattr(nn, layer.layer)).bind(**given)
+    bound = _signature(layer.layer).bind(**given)
     bound.apply_defaults()
     return bound.arguments
+
+
+@cache
+def _signature(layer: str) -> inspect.Signature:
+    return inspect.signature(getattr(nn, layer))
 
 
 def call_factory(factory: FactoryModel) -> nn.Module:

@@ -26,7 +26,8 @@ Array = NDArray[Any]
 def refer(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None) -> Reference:
     """Ask eager torch, and the definition, about ``inputs``."""
     module, given = subject.module, list(inputs.values())
-    eager = answers(module, given, case.seed)
+    known = subject.answer if inputs is subject.inputs else None
+    eager = answers(module, given, case.seed) if known is None else known
     stochastic = _differs(eager, answers(module, given, case.seed + 1))
     truth = None if stochastic else define(case, module, given)
     return Reference(

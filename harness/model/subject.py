@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +18,8 @@ class Subject:
 
     ``module.forward`` takes the inputs by order and returns a tensor or a tuple of tensors,
     which are called ``output_0``, ``output_1``, ... in every artifact. ``dynamic`` maps a
-    label to its open axes and their names. Two subjects are equal only where they are the same one.
+    label to its open axes and their names. ``answer`` is what eager torch gives for the inputs, where it was
+    asked already. Two subjects are equal only where they are the same one.
     """
 
     module: nn.Module
@@ -26,6 +27,7 @@ class Subject:
     outputs: int
     mode: Mode = "eval"
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    answer: Sequence[torch.Tensor] | None = None
 
     @property
     def output_names(self) -> list[str]:

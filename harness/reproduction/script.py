@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from math import isfinite
@@ -31,25 +31,31 @@ NO_FAULT = "no fault"
 """How the script's last line begins."""
 
 
-def reproduction(case: Case, target: Target, result: Result | None = None) -> str | None:
+def reproduction(
+    case: Case, target: Target, result: Result | None = None, ask: Callable[[], Reference] | None = None
+) -> str | None:
     """The script for ``case`` on ``target``; None where :func:`harness.reproduction.obstacle` says that there is none.
 
-    ``result`` is what the check came to; with it the text names what fails and what was seen. The layers' own
-    tolerances are asked for, which loads torch.
+    ``result`` is what the check came to; with it the text names what fails and what was seen. ``ask`` gives what eager
+    torch and the definition say of the case; where it is None, they are asked here. The layers' own tolerances are
+    asked for, which loads torch.
     """
     if obstacle(case, target, result) is not None:
         return None
     from harness.model.reference import tolerance_of
 
-    return _template().render(_context(case, target, result, tolerance_of(case, target.opset)))
+    answerable = case.expect.raises is None and (result is None or result.stage != "build")
+    reference = (ask() if ask else _asked(case)) if answerable else None
+    return _template().render(_context(case, target, result, tolerance_of(case, target.opset), reference))
 
 
-def _context(case: Case, target: Target, result: Result | None, tolerance: Tolerance) -> Mapping[str, Any]:
+def _context(
+    case: Case, target: Target, result: Result | None, tolerance: Tolerance, reference: Reference | None
+) -> Mapping[str, Any]:
     model = module(case.model.model, [spec.label for spec in case.inputs])
     weights = {weight_name(case.model.model, name): spec for name, spec in case.model.weights.items()}
     shapes = [case.inputs, *(_at(case, other) for other in case.also)]
     known = [spec for specs in shapes for spec in specs]
-    reference = _asked(case, result)
     rules = bounds(tolerance, case.dtype, _largest(reference))
     seen = None if result is None else result.message
     return {
@@ -78,10 +84,8 @@ def _context(case: Case, target: Target, result: Result | None, tolerance: Toler
     }
 
 
-def _asked(case: Case, result: Result | None) -> Reference | None:
-    """What eager torch and the definition say; None where there is nothing that could be asked."""
-    if case.expect.raises is not None or (result is not None and result.stage == "build"):
-        return None
+def _asked(case: Case) -> Reference:
+    """What eager torch and the definition say."""
     from harness.model.build import build
     from harness.model.reference import refer
 

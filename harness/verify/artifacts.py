@@ -99,8 +99,9 @@ class Artifacts:
                     self._ear.say(heard.lines)
                     raise error
             with writing_to(folder):
-                write(_entry(made, error, heard.lines), draft)
-                return _put(draft, place)
+                entry = _entry(made, error, heard.lines)
+                write(entry, draft)
+                return _put(entry, draft, place)
 
 
 def is_kept(folder: Path | None, case: Case, target: Target) -> bool:
@@ -163,20 +164,17 @@ def _entry(made: Artifact | None, error: Exception | None, said: tuple[str, ...]
     return Entry(None, message_of(error), unsupported=symptom_of(error) == "unsupported", said=said)
 
 
-def _put(draft: Path, place: Path) -> Entry:
+def _put(entry: Entry, draft: Path, place: Path) -> Entry:
     """Move a finished entry into its place, and tell what stands there: another run may have been quicker."""
     place.parent.mkdir(exist_ok=True)
     try:
         draft.rename(place)
     except OSError:
-        _take_the_place(draft, place)
-    entry = read(place)
-    if entry is None:
-        raise NoRoom(f"{place} cannot be read back as it was written; look at that disk, or use --no-cache")
-    return entry
+        return _take_the_place(draft, place)
+    return entry.moved_to(place)
 
 
-def _take_the_place(draft: Path, place: Path) -> None:
+def _take_the_place(draft: Path, place: Path) -> Entry:
     """Put ``draft`` where something stands, unless that is a whole entry; one run at a time."""
     from filelock import FileLock
 
@@ -185,3 +183,7 @@ def _take_the_place(draft: Path, place: Path) -> None:
             place.rename(draft.with_name(f"{draft.name}.damaged"))
             draft.rename(place)
     shutil.rmtree(draft.with_name(f"{draft.name}.damaged"), ignore_errors=True)
+    entry = read(place)
+    if entry is None:
+        raise NoRoom(f"{place} cannot be read back as it was written; look at that disk, or use --no-cache")
+    return entry

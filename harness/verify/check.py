@@ -43,7 +43,7 @@ def check(trial: Basis, target: Target, settings: Settings, clock: Clock) -> Res
         blame: Blame | None = "spec" if stop.stage == "build" else None
         stopped = replace(row.known, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message)
         result = replace(stopped, blame=blame)
-    return with_script(result, trial.case, target)
+    return with_script(result, trial.case, target, lambda: trial.references[0])
 
 
 @dataclass(slots=True)

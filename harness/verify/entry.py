@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
+from harness.result import to_json
 
 NOTE = "entry.json"
 
@@ -35,11 +36,17 @@ class Entry:
             return self.artifact
         raise (Unsupported if self.unsupported else StageError)(self.refused)
 
+    def moved_to(self, folder: Path) -> Entry:
+        """The same entry in another folder."""
+        if self.artifact is None:
+            return self
+        return replace(self, artifact=replace(self.artifact, path=folder / self.artifact.path.name))
+
 
 def write(entry: Entry, folder: Path) -> None:
     """Put the note into ``folder``, where the exported file stands already."""
     files = sorted(path.name for path in folder.iterdir())
-    note = asdict(entry) | {"files": files, "sum": _sum(folder, files)}
+    note = to_json(entry) | {"files": files, "sum": _sum(folder, files)}
     if entry.artifact is not None:
         note["artifact"]["path"] = entry.artifact.path.name
     text = json.dumps(note)

@@ -43,8 +43,8 @@ class GivenTrial(Trial):
     def subject(self) -> Subject:
         """The module in the mode that it is in, with the first inputs."""
         own = self._inputs[0]
-        outputs = len(answers(self._module, list(own.values()), self.case.seed))
-        return Subject(self._module, own, outputs, self.case.mode, self.case.dynamic)
+        answer = answers(self._module, list(own.values()), self.case.seed)
+        return Subject(self._module, own, len(answer), self.case.mode, self.case.dynamic, answer)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
+from harness.model.answer import Reference
 from harness.reproduction import reproduction
 from harness.result import Result
 from harness.spec.case import Case
@@ -42,8 +43,11 @@ def pictured(result: Result, compared: Iterable[Sides]) -> Result:
     return replace(result, pictures=tuple(islice(drawn, MOST)))
 
 
-def with_script(result: Result, case: Case, target: Target) -> Result:
-    """``result`` with a script that shows its failure without harness, where there can be one. It was not run."""
+def with_script(result: Result, case: Case, target: Target, ask: Callable[[], Reference] | None = None) -> Result:
+    """``result`` with a script that shows its failure without harness, where there can be one. It was not run.
+
+    ``ask`` gives what eager torch and the definition said, where they need not be asked again.
+    """
     if result.status not in {"failed", "error"}:
         return result
-    return replace(result, reproduction=reproduction(case, target, result))
+    return replace(result, reproduction=reproduction(case, target, result, ask))
