@@ -74,8 +74,8 @@ def main(specs: str, figures: Path) -> None:
     # A worker retires where script fails, and this one is the only one.
     targets = [target for target in read.target_sets.select(["default"]) if target.exporter != "script"]
     work = plan(read.cases, targets, (), None).work
-    libraries.for_specs()
-    libraries.keep()
+    with libraries.kept():
+        libraries.for_exports()
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         desk = worker.Desk(Chatter(home / "chatter"), Whereabouts(home / "whereabouts"))

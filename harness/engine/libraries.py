@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from harness.registry import plugins
@@ -46,7 +48,15 @@ def for_exports() -> None:
     prepare()
 
 
-def keep() -> None:
-    """What is loaded now lives as long as the process: the collector need not walk torch's heap again."""
-    gc.collect()
-    gc.freeze()
+@contextmanager
+def kept() -> Iterator[None]:
+    """What the block loads lives as long as the process: the collector walks it neither meanwhile nor ever again.
+
+    Loading makes little garbage, and looking for it takes a fifth of the time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

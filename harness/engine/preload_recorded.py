@@ -7,5 +7,5 @@ from harness.engine import server
 server.settle()
 from harness.engine import libraries  # noqa: E402 - whatever it loads may chatter
 
-libraries.for_recorded_models()
-libraries.keep()
+with libraries.kept():
+    libraries.for_recorded_models()

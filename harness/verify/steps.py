@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.latency import quick
 from harness.latency.sampling import Call
 from harness.registry import plugins
-from harness.result import Result, to_json
+from harness.result import Result
 from harness.runtimes import Availability, Placement, Session
 from harness.spec.case import Case
 from harness.spec.target import Target
@@ -36,7 +36,7 @@ def placed(result: Result, placement: Placement | None) -> Result:
     """``result`` with where its nodes ran; a pass with nodes where the target does not allow them is none."""
     if placement is None:
         return result
-    told = replace(result, placement=to_json(placement))
+    told = replace(result, placement={"asked": placement.asked, "nodes": placement.nodes, "stray": placement.stray})
     if not placement.stray or result.status != "passed":
         return told
     number = "1 node" if len(placement.stray) == 1 else f"{len(placement.stray)} nodes"
