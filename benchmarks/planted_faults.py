@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.planted.bench import WRONG, Bench
 from benchmarks.planted.report import markdown, table
 from benchmarks.silence import silent
-from harness.engine.libraries import for_exports, keep
+from harness.engine.libraries import for_exports, kept
 from harness.spec.discover import load
 from harness.spec.target import Target
 
@@ -41,8 +41,8 @@ def main() -> int:
     began = time.monotonic()
     cases = [case for case in load([str(ROOT / "specs")], allow_import=False).cases if given.cases in case.id]
     with tempfile.TemporaryDirectory(prefix="planted-") as folder, silent():
-        for_exports()
-        keep()
+        with kept():
+            for_exports()
         bench = Bench(Path(folder), given.each)
         for case in cases:
             bench.plant(case, TARGETS)
