@@ -24,11 +24,9 @@ from harness.report.diff import MIN_EFFECT, Diff, diff, verdict_of
 from harness.report.json_report import read_report
 from harness.report.write import write
 from harness.result import Report, Result
-from harness.runtimes import Strict
 from harness.spec.discover import Specs, load
 from harness.spec.glob import matches
 from harness.spec.known_failures import KnownFailure, load_known_failures
-from harness.spec.target import Target
 from harness.verify.settings import Settings
 
 INTERRUPTED = 130
@@ -113,7 +111,6 @@ def run(request: Request, watcher: Watcher) -> Outcome:
         refuse_strays(specs.cases)
     sets = specs.target_sets
     targets = sets.select(request.targets)
-    _check_options(targets)
     known = _known(request, specs)
     asked = plan(specs.cases, targets, request.keywords, request.shard)
     _require(request.require, here=request.cluster is None)
@@ -226,14 +223,6 @@ def _in_order(results: Sequence[Result], work: Plan) -> list[Result]:
     }
     own = (result for result in results if (result.case, result.target) in order)
     return sorted(own, key=lambda result: order[result.case, result.target])
-
-
-def _check_options(targets: Sequence[Target]) -> None:
-    """Raises :class:`UsageError` for an option's value that its runtime does not know, before anything runs."""
-    for target in targets:
-        runtime = plugins("runtimes")[target.runtime]
-        if isinstance(runtime, Strict):
-            runtime.check(target.options)
 
 
 def _known(request: Request, specs: Specs) -> tuple[KnownFailure, ...]:

@@ -27,21 +27,21 @@ def test_targets_are_read_and_written_alike(text: str, target: Target) -> None:
 
 
 def test_options_are_those_that_the_runtime_has() -> None:
-    name, runtime = next((name, each) for name, each in plugins("runtimes").items() if len(each.options) > 1)
-    exporter = next(name for name, each in plugins("exporters").items() if each.makes == runtime.takes)
-    first, second = list(runtime.options)[:2]
-    text = f"{exporter}/{name}?{first}=1&{second}=a,b"
-    assert parse_target(text).options == {first: "1", second: "a,b"}
+    text = "onnx-dynamo@23/ort-cpu?optimization=basic&threads=2"
+    assert parse_target(text).options == {"optimization": "basic", "threads": "2"}
     assert str(parse_target(text)) == text
     for wrong, line in [
-        (f"{exporter}/{name}?{first}x=1", f"{name} has no option {first}x; did you mean {first}?"),
-        (f"{exporter}/{name}?{first}", f"'{first}' is not an option; write ?option=value&..."),
-        (f"{exporter}/{name}?{first}=", f"'{first}=' is not an option"),
-        (f"{exporter}/{name}?", "'' is not an option"),
-        (f"{exporter}/{name}?{first}=1&{first}=2", f"{first} is set twice; set it once"),
+        ("thread=1", "ort-cpu has no option thread; did you mean threads?"),
+        ("threads", "'threads' is not an option; write ?option=value&..."),
+        ("threads=", "'threads=' is not an option"),
+        ("", "'' is not an option"),
+        ("threads=1&threads=2", "threads is set twice; set it once"),
+        ("threads=many", "option threads=many: not a number of threads; a positive whole number"),
+        ("optimization=al", "option optimization=al: no such value; one of all, extended, basic, disabled"),
     ]:
         with pytest.raises(UsageError) as caught:
-            parse_target(wrong)
+            parse_target(f"onnx-dynamo@23/ort-cpu?{wrong}")
+        assert str(caught.value).startswith("onnx-dynamo@23/ort-cpu?")
         assert line in str(caught.value)
 
 
@@ -159,6 +159,7 @@ def test_every_mistake_of_the_file_has_its_place(tmp_path: Path) -> None:
     path = tmp_path / "targets.yaml"
     path.write_text(
         "default: [trace/torch-cpu, trace/torch-cpu]\na/b: [trace/ort-cpu]\nnone: []\nx: [tracee/torch-cpu]\n"
+        "y: ['trace/torch-cpu?threads=all']\n"
     )
     with pytest.raises(SpecError) as caught:
         load_target_sets(tmp_path)
@@ -168,6 +169,7 @@ def test_every_mistake_of_the_file_has_its_place(tmp_path: Path) -> None:
     assert lines[2].startswith(f"{path}:2:7: trace/ort-cpu: trace makes TorchScript, ort-cpu runs ONNX;")
     assert lines[3] == f"{path}:3:7: none: a set without targets; name one, such as trace/torch-cpu"
     assert lines[4] == f"{path}:4:5: tracee/torch-cpu: no exporter tracee; did you mean trace?"
+    assert lines[5].startswith(f"{path}:5:5: trace/torch-cpu?threads=all: option threads=all: not a number of threads;")
     for text in ("default: trace/torch-cpu", "default: [1]", "- a", "", "default: {a: b}"):
         path.write_text(text)
         with pytest.raises(SpecError, match=r"targets\.yaml:1:\d+: "):

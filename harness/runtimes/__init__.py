@@ -115,15 +115,6 @@ class Runtime(Protocol):
 
 
 @runtime_checkable
-class Strict(Protocol):
-    """A runtime that can say, before anything is loaded, whether it takes a target's options."""
-
-    def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`harness.errors.UsageError` for a key or a value that the runtime does not take."""
-        ...
-
-
-@runtime_checkable
 class Differentiable(Protocol):
     """A session that can differentiate what it has loaded."""
 

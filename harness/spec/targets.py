@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import RootModel
 
@@ -41,6 +42,15 @@ FORMATS = {
     "program": "programs of torch.export",
     "aoti": "libraries of AOTInductor",
 }
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A runtime that can say, before anything is loaded, whether it takes a target's options."""
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """Raises :class:`UsageError` for a key or a value that the runtime does not take."""
+        ...
 
 
 def parse_target(text: str, where: Location | None = None) -> Target:
@@ -80,7 +90,7 @@ def _target(text: str) -> Target:
         runtime=runs,
         opset=_opset(text, name, makes, parts["opset"]),
         fixes=parts["fixes"] is not None,
-        options=_options(text, runs, runtimes[runs].options, parts["options"]),
+        options=_taken(text, runtimes[runs], _options(text, runs, runtimes[runs].options, parts["options"])),
     )
 
 
@@ -106,6 +116,16 @@ def _options(text: str, runtime: str, known: Mapping[str, str], written: str | N
         if key in options:
             raise UsageError(f"{text}: {key} is set twice; set it once")
         options[key] = value
+    return options
+
+
+def _taken(text: str, runtime: Any, options: dict[str, str]) -> dict[str, str]:
+    """``options``, where the runtime takes their values too, as far as it can say so before anything is loaded."""
+    if isinstance(runtime, Choosy):
+        try:
+            runtime.check(options)
+        except UsageError as error:
+            raise UsageError(f"{text}: {error}") from None
     return options
 
 
