@@ -17,7 +17,8 @@ Every message is one line in two halves: what is wrong; what would be right.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -74,6 +75,15 @@ class SpecError(RequestError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+@contextmanager
+def collecting(problems: list[Problem]) -> Iterator[None]:
+    """Goes on after a :class:`SpecError`, and remembers what it said."""
+    try:
+        yield
+    except SpecError as error:
+        problems += error.problems
 
 
 class UsageError(RequestError):

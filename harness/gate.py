@@ -15,7 +15,7 @@ The run, by the first line that holds:
 
     what happened                                                        | exit code
     ---------------------------------------------------------------------|----------
-    a known failure matches no case or no target, or two contradict      | 2
+    two known failures contradict each other                             | 2
     there are no checks                                                  | 2
     some check is failed, error or fixed                                 | 1
     harness itself failed on some check (an error at no stage)           | 3
@@ -31,7 +31,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from harness.errors import Problem
@@ -61,20 +60,16 @@ def judge(
     known: Sequence[KnownFailure],
     *,
     versions: Mapping[str, str],
-    all_cases: Collection[str],
-    all_targets: Collection[str],
     required: Collection[str] = (),
 ) -> Judged:
     """Hold ``results`` against ``known`` by the tables above.
 
-    ``versions`` decide which entries apply here. ``all_cases`` and ``all_targets`` are everything
-    that the specs and the targets' file name, also where this run took only some of it: an entry
-    is stale only if it matches none of that. ``required`` names runtimes that must have been there.
+    ``versions`` decide which entries apply here. ``required`` names runtimes that must have been there.
     """
     applicable = [entry for entry in known if entry.applies(versions)]
     matching = [[entry for entry in applicable if entry.matches(one.case, one.target)] for one in results]
     final = tuple(expected(one, entries) for one, entries in zip(results, matching, strict=True))
-    problems = (*_stale(known, all_cases, all_targets), *_contradictions(matching))
+    problems = tuple(_contradictions(matching))
     missing = tuple(_missing(final, required))
     return Judged(
         results=final,
@@ -115,20 +110,6 @@ def _with_reasons(result: Result, entries: Sequence[KnownFailure]) -> Result:
     reasons = "; ".join(dict.fromkeys(entry.reason for entry in entries))
     issues = " ".join(dict.fromkeys(entry.issue for entry in entries if entry.issue))
     return replace(result, reason=reasons, issue=issues or None)
-
-
-def _stale(
-    known: Sequence[KnownFailure], all_cases: Collection[str], all_targets: Collection[str]
-) -> Iterator[Problem]:
-    """Entries that could never match a check of these specs, whatever the versions."""
-    targets = sorted(set(all_targets))
-    for entry in known:
-        if any(entry.matches(case, target) for case in all_cases for target in targets):
-            continue
-        near = [*get_close_matches(entry.cases, all_cases, n=1), *get_close_matches(entry.targets, targets, n=1)]
-        right = "correct its globs" + (f" (near: {', '.join(near)})" if near else "") + " or remove it"
-        wrong = f"cases {entry.cases!r} on targets {entry.targets!r} match no case of the specs on any known target"
-        yield Problem(entry.where, wrong, right)
 
 
 def _contradictions(matching: Sequence[Sequence[KnownFailure]]) -> Iterator[Problem]:

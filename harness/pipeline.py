@@ -25,8 +25,8 @@ from harness.report.json_report import read_report
 from harness.report.write import write
 from harness.result import Report, Result
 from harness.spec.discover import Specs, load
-from harness.spec.glob import matches
-from harness.spec.known_failures import KnownFailure, load_known_failures
+from harness.spec.known_failures import KnownFailure
+from harness.spec.listed import listed
 from harness.verify.settings import Settings
 
 INTERRUPTED = 130
@@ -104,14 +104,13 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     Raises :class:`harness.errors.RequestError` where the request is wrong, before anything runs.
     """
     began = time.time()
-    specs = load(request.paths, allow_import=request.allow_import)
+    specs = load(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
     if specs.bundle is not None:
         from harness.verify.packed import refuse_strays
 
         refuse_strays(specs.cases)
-    sets = specs.target_sets
-    targets = sets.select(request.targets)
-    known = _known(request, specs)
+    targets = specs.target_sets.select(request.targets)
+    known = listed(specs, request.paths, targets, request.known_failures)
     asked = plan(specs.cases, targets, request.keywords, request.shard)
     _require(request.require, here=request.cluster is None)
     baseline = None if request.baseline is None else read_report(request.baseline)
@@ -125,8 +124,6 @@ def run(request: Request, watcher: Watcher) -> Outcome:
         _in_order(results, asked),
         known,
         versions=specs.versions,
-        all_cases=[case.id for case in specs.cases],
-        all_targets=[str(target) for target in (*sets.all, *targets)],
         required=request.require,
     )
     about = _about(request, specs, began, interrupted, done) | {"complaints": list(verdict.complaints)}
@@ -223,20 +220,6 @@ def _in_order(results: Sequence[Result], work: Plan) -> list[Result]:
     }
     own = (result for result in results if (result.case, result.target) in order)
     return sorted(own, key=lambda result: order[result.case, result.target])
-
-
-def _known(request: Request, specs: Specs) -> tuple[KnownFailure, ...]:
-    """The known failures of these specs.
-
-    Where only some files of the list's folder are given, an entry may well speak of the others: it is left out, not
-    called stale.
-    """
-    path = request.known_failures or specs.known_failures
-    known = load_known_failures(path)
-    whole = path is not None and any(Path(given).resolve() == path.parent.resolve() for given in request.paths)
-    if whole or request.known_failures is not None:
-        return known
-    return tuple(entry for entry in known if any(matches(entry.cases, case.id) for case in specs.cases))
 
 
 def _require(runtimes: Sequence[str], *, here: bool) -> None:

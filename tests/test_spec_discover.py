@@ -164,11 +164,30 @@ def test_what_may_not_be_read_is_said(root: Path) -> None:
 def test_the_problems_of_all_files_are_told_in_one_go(root: Path) -> None:
     (root / "a.yaml").write_text(SPEC.replace("ReLU", "Relu"))
     (root / "b.yaml").write_text("harness: 1\nharness: 1\n")
+    (root / "targets.yaml").write_text("default: [trace/torch-cup]\ndefault: [script/torch-cpu]\n")
+    (root / "known-failures.yaml").write_text("- {cases: a, targets: b, stage: cmpare, symptom: crash, reason: r}\n")
     with pytest.raises(SpecError) as caught:
         load([root])
     assert str(caught.value).splitlines() == [
         f"{root / 'a.yaml'}:2:8: Relu: torch.nn has no such layer; did you mean ReLU?",
+        f"{root / 'b.yaml'}:1:1: cases is missing; add `cases: [...]`",
         f"{root / 'b.yaml'}:2:1: harness: repeated key; keep one; the first is on line 1",
+        f"{root / 'known-failures.yaml'}:1:33: stage: cmpare is not known here; did you mean compare?",
+        f"{root / 'targets.yaml'}:1:11: trace/torch-cup: no runtime torch-cup; did you mean torch-cpu?",
+        f"{root / 'targets.yaml'}:2:1: default: repeated key; keep one; the first is on line 1",
+    ]
+
+
+def test_a_repeated_key_hides_no_other_mistake(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "harness: 1\nlayer: ReLU\ncases:\n"
+        "  - {name: a, inputs: {x: {shape: [2]}}, args: {inplace: true, inplace: false}, sed: 3}\n"
+        "  - {name: b, inputs: {x: {shape: [2]}}, args: {inplcae: true}}\n"
+    )
+    assert refusal(tmp_path).splitlines() == [
+        f"{tmp_path / 'a.yaml'}:4:64: inplace: repeated key; keep one; the first is on line 4",
+        f"{tmp_path / 'a.yaml'}:4:81: sed: unknown key; did you mean seed?",
+        f"{tmp_path / 'a.yaml'}:5:49: inplcae: ReLU has no such argument; did you mean inplace?",
     ]
 
 

@@ -57,7 +57,7 @@ def test_a_pass_outside_the_asked_provider_is_none(on: Callable[..., Result]) ->
     assert (row.status, row.stage, row.symptom) == ("failed", "load", "placement")
     assert row.message == f"1 node ran outside {IDLE.ep}: Relu /Relu on {CPU}"
     assert row.placement == {"asked": IDLE.ep, "nodes": {CPU: {"Relu": 1}}, "stray": (f"Relu /Relu on {CPU}",)}
-    verdict = judge([row], [], versions={}, all_cases=[row.case], all_targets=[row.target], required=())
+    verdict = judge([row], [], versions={}, required=())
     assert verdict.exit_code == 1
 
 

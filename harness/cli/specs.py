@@ -34,13 +34,12 @@ Examples:
 def check(paths: tuple[str, ...], allow_import: bool) -> int:
     """Validate specs, targets and known failures; answers at once, without torch."""
     from harness.spec.discover import load
-    from harness.spec.known_failures import load_known_failures
+    from harness.spec.listed import listed
 
     specs = load(paths, allow_import=allow_import)
-    sets = specs.target_sets
-    known = load_known_failures(specs.known_failures)
+    known = listed(specs, paths)
     cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
-    counted = f"{cases} in {files}, {_count(sets.all, 'target')}"
+    counted = f"{cases} in {files}, {_count(specs.target_sets.all, 'target')}"
     click.echo(f"{counted}, {len(known)} known failures: all valid")
     return 0
 

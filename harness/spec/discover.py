@@ -18,10 +18,11 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.environment import versions
-from harness.errors import Location, Problem, RequestError, SpecError, UsageError, told
+from harness.errors import Location, Problem, RequestError, SpecError, UsageError, collecting, told
 from harness.spec.bundle import Bundle, is_bundle, load_bundle
 from harness.spec.case import Case, FileModel
 from harness.spec.expand import expand
+from harness.spec.known_failures import load_known_failures
 from harness.spec.manifest import MANIFEST
 from harness.spec.read import read
 from harness.spec.recorded import MODEL, is_recorded, recorded_case
@@ -97,18 +98,20 @@ class _Found:
     def cases(self, *, allow_import: bool) -> tuple[Case, ...]:
         """The cases of the spec, or the one of the recorded model. Raises :class:`SpecError` with its problems."""
         if self.file.name != MODEL:
-            return expand(read(self.file), self.stem, allow_import=allow_import)
+            slips: list[Problem] = []
+            return expand(read(self.file, slips), self.stem, allow_import=allow_import, slips=slips)
         below = Path(os.path.relpath(self.file.parent, self.root)).as_posix()
         case_id = self.file.parent.resolve().name if below == "." else below
         return (recorded_case(self.file.parent, case_id),)
 
 
-def load(paths: Sequence[Path | str], *, allow_import: bool = False) -> Specs:
+def load(paths: Sequence[Path | str], *, allow_import: bool = False, known_failures: Path | None = None) -> Specs:
     """Every case of the specs and recorded models that ``paths`` name, files or directories.
 
+    ``known_failures`` is a list that stands in for the one beside them.
     Raises :class:`RequestError` for a path that is not there or has nothing to verify, :class:`UsageError`
     where two of them have targets or known failures of their own, and :class:`SpecError` with
-    every problem of every file.
+    every problem of every file, targets and known failures included.
     """
     if any(map(is_bundle, map(Path, paths))):
         return _bundle(paths)
@@ -120,8 +123,16 @@ def load(paths: Sequence[Path | str], *, allow_import: bool = False) -> Specs:
         raise RequestError("nothing to verify; name a spec, or a directory of specs")
     roots = tuple(dict.fromkeys(each.root for each in found.values()))
     targets, known = _one(roots, TARGETS), _one(roots, KNOWN_FAILURES)
-    cases = _cases(found.values(), allow_import=allow_import)
     root = targets.parent if targets else roots[0]
+    problems: list[Problem] = []
+    with collecting(problems):
+        cases = _cases(found.values(), allow_import=allow_import)
+    with collecting(problems):
+        load_target_sets(root)
+    with collecting(problems):
+        load_known_failures(known_failures or known)
+    if problems:
+        raise SpecError(problems)
     return Specs(cases, tuple(each.file for each in found.values()), root, known, allow_import)
 
 
@@ -225,15 +236,11 @@ def _cases(found: Iterable[_Found], *, allow_import: bool) -> tuple[Case, ...]:
     cases: dict[str, Case] = {}
     problems: list[Problem] = []
     for each in found:
-        try:
-            listed = each.cases(allow_import=allow_import)
-        except SpecError as error:
-            problems += error.problems
-            continue
-        for case in listed:
-            if case.id in cases:
-                problems.append(_twice(case.id, case.where, cases[case.id].where))
-            cases.setdefault(case.id, case)
+        with collecting(problems):
+            for case in each.cases(allow_import=allow_import):
+                if case.id in cases:
+                    problems.append(_twice(case.id, case.where, cases[case.id].where))
+                cases.setdefault(case.id, case)
     if problems:
         raise SpecError(problems)
     return tuple(cases.values())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
-from harness.errors import Location, Problem, SpecError
+from harness.errors import Location, Problem, SpecError, collecting
 from harness.spec import expectations, models, open_axes, schema, tensors
 from harness.spec.case import Case, CaseTolerance
 from harness.spec.matrix import points
@@ -15,25 +15,28 @@ from harness.spec.seeds import seed_of
 from harness.spec.strict import validated
 
 
-def expand(file: Node, stem: str, *, allow_import: bool = False) -> tuple[Case, ...]:
+def expand(file: Node, stem: str, *, allow_import: bool = False, slips: Sequence[Problem] = ()) -> tuple[Case, ...]:
     """The file's cases, in its order; ``stem`` is the part of their ids before the case's name.
 
-    Raises :class:`SpecError` with every problem of the file.
+    ``slips`` are keys that the file repeats. Raises :class:`SpecError` with every problem of the file, theirs included.
     """
-    problems: list[Problem] = []
-    with _collecting(problems):
+    problems = [*slips]
+    with collecting(problems):
         validated(schema.SpecFile, file)
     listed = file.child("cases")
     if listed is None or any(problem.where < listed.where for problem in problems):
         # What the cases share is wrong: what they would be with it put right cannot be told.
         raise SpecError(problems)
     cases: list[Case] = []
-    for node in listed.items:
-        with _collecting(problems):
+    for node, following in zip_longest(listed.items, listed.items[1:]):
+        if any(node.where < slip.where and (following is None or slip.where < following.where) for slip in slips):
+            # Which of the two was meant cannot be told, nor what the case would be.
+            continue
+        with collecting(problems):
             if problems:
                 _still_valid(file, node, problems)
             for point in points(under_defaults(file, node)):
-                with _collecting(problems):
+                with collecting(problems):
                     cases.append(resolve(point.case, f"{stem}/{_name(node)}{point.suffix}", allow_import=allow_import))
     problems += _repeated(listed)
     if problems:
@@ -111,12 +114,3 @@ def _name(case: Node) -> str:
     """The name of a case; a place of its own where it has none, so that no two are the same."""
     name = case.child("name")
     return str(case.where if name is None else name.value)
-
-
-@contextmanager
-def _collecting(problems: list[Problem]) -> Iterator[None]:
-    """Goes on after a :class:`SpecError`, and remembers what it said."""
-    try:
-        yield
-    except SpecError as error:
-        problems += error.problems

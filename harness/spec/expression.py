@@ -66,7 +66,7 @@ def compile_expression(text: str, names: Collection[str] | None = None) -> Expre
         for name in _names(expression.tree):
             if name not in names and name not in CONSTANTS:
                 known = [*names, *CONSTANTS]
-                right = suggestion(name, known, f"known are {', '.join(sorted(known))}")
+                right = suggestion(name, known, f"known are {', '.join(sorted(set(known)))}")
                 raise RequestError(f"{_cut(text)}: {name} is not known here; {right}")
     return expression
 

@@ -11,7 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BeforeValidator, Field
 
-from harness.errors import Location, Problem, SpecError
+from harness.errors import Location, Problem, SpecError, collecting
 from harness.result import Stage, Symptom
 from harness.spec.compact import shown
 from harness.spec.glob import matches
@@ -78,18 +78,16 @@ def load_known_failures(path: Path | str | None) -> tuple[KnownFailure, ...]:
     """
     if path is None:
         return ()
-    tree = read(Path(path))
+    problems: list[Problem] = []
+    tree = read(Path(path), problems)
     if tree.value is None:
         return ()
     if not isinstance(tree.value, tuple):
         raise SpecError([Problem(tree.where, "known failures are a list", "begin each entry with `- cases: ...`")])
     entries: list[KnownFailure] = []
-    problems: list[Problem] = []
     for node in tree.items:
-        try:
+        with collecting(problems):
             entries.append(_known_failure(node))
-        except SpecError as error:
-            problems += error.problems
     problems += _repeated(entries)
     if problems:
         raise SpecError(problems)

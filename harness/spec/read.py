@@ -25,16 +25,17 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 UNPRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def read(path: Path) -> Node:
+def read(path: Path, slips: list[Problem] | None = None) -> Node:
     """The one document in the file: :func:`parse`; a file that cannot be read is a :class:`SpecError` too."""
     where = Location(told(path))
-    return parse(_text(path, where), where.file)
+    return parse(_text(path, where), where.file, slips)
 
 
-def parse(text: str, file: str) -> Node:
+def parse(text: str, file: str, slips: list[Problem] | None = None) -> Node:
     """The one document in ``text``, null where there is none; ``file`` is the name that its problems are given under.
 
-    Raises :class:`SpecError` with every problem that the reading shows.
+    A repeated key goes to ``slips``, where they are given, and the first of its values is kept: so the reader can tell
+    what else is wrong. Raises :class:`SpecError` with every other problem that the reading shows.
     """
     if found := UNPRINTABLE.search(text):
         raise SpecError([_unprintable(text, found.start(), file)])
@@ -44,8 +45,10 @@ def parse(text: str, file: str) -> Node:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         builder.problems.append(_syntax(error, text, file))
-    if builder.problems:
-        raise SpecError(builder.problems)
+    if builder.problems or (builder.slips and slips is None):
+        raise SpecError([*builder.problems, *builder.slips])
+    if slips is not None:
+        slips += builder.slips
     return builder.root or Node(Location(file), None)
 
 

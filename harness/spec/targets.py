@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import RootModel
 
-from harness.errors import Location, Problem, SpecError, UsageError
+from harness.errors import Location, Problem, SpecError, UsageError, collecting
 from harness.registry import plugins
 from harness.spec.file_targets import ORDINARY, every_file_target, file_targets
 from harness.spec.glob import matches
@@ -202,19 +202,18 @@ def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool 
     built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN.items()}
     if not path.is_file():
         return TargetSets(built_in, exported, recorded)
-    tree = read(path)
-    written = validated(_Sets, tree).root
-    sets: dict[str, tuple[Target, ...]] = {}
     problems: list[Problem] = []
-    for name in written:
-        node = tree.child(name) or tree
+    tree = read(path, problems)
+    with collecting(problems):
+        validated(_Sets, tree)
+    sets: dict[str, tuple[Target, ...]] = {}
+    for name, node in ((str(key), node) for key, node in tree.entries.items()):
         problems += _set_problems(name, node, tree)
         targets = []
         for item in node.items:
-            try:
-                targets.append(parse_target(str(item.value), item.where))
-            except SpecError as error:
-                problems += error.problems
+            if isinstance(item.value, str):
+                with collecting(problems):
+                    targets.append(parse_target(item.value, item.where))
         problems += _repeated(targets, node) if len(targets) == len(node.items) else ()
         sets[name] = tuple(targets)
     if problems:

@@ -51,12 +51,16 @@ class _Built:
 
 
 class Builder:
-    """Takes events one by one; ``root`` is the document when they are all taken."""
+    """Takes events one by one; ``root`` is the document when they are all taken.
+
+    ``slips`` are repeated keys, the only ``problems`` with which the document can still be read.
+    """
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.root: Node | None = None
         self.problems: list[Problem] = []
+        self.slips: list[Problem] = []
         self._open: list[_Open] = []
         self._anchors: dict[str, _Built | None] = {}
         self._documents = 0
@@ -138,7 +142,7 @@ class Builder:
         elif key in holder.keys:
             first = holder.keys[key]
             right = f"keep one; the first is on line {first.line}"
-            self.problems.append(Problem(where, f"{key}: repeated key", right))
+            self.slips.append(Problem(where, f"{key}: repeated key", right))
         else:
             holder.keys[key] = where
             return key
@@ -177,4 +181,4 @@ class Builder:
         self.problems.append(Problem(where, f"the tag {shown}", "a spec is plain data; remove the tag"))
 
     def _stop(self, where: Location, wrong: str, right: str) -> NoReturn:
-        raise SpecError([*self.problems, Problem(where, wrong, right)])
+        raise SpecError([*self.problems, *self.slips, Problem(where, wrong, right)])

@@ -1,0 +1,80 @@
+"""A list of known failures is wrong where it speaks of nothing; that is told before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SpecError
+from harness.spec.discover import load
+from harness.spec.listed import listed
+from harness.spec.target import Target
+from tests.conftest import Call
+
+RELU = """
+harness: 1
+layer: ReLU
+cases:
+  - {name: small, inputs: {x: {shape: [2]}}, matrix: {dtype: [float32, float64]}}
+"""
+ENTRY = "- {{cases: '{}', targets: '{}', stage: compare, symptom: mismatch, reason: r}}\n"
+
+
+@pytest.fixture
+def specs(here: Path) -> Path:
+    folder = here / "specs"
+    folder.mkdir()
+    for name in ("relu", "other"):
+        (folder / f"{name}.yaml").write_text(RELU, encoding="utf-8")
+    (folder / "targets.yaml").write_text("default: [trace/torch-cpu]\n", encoding="utf-8")
+    return folder
+
+
+def write(folder: Path, *entries: tuple[str, str]) -> Path:
+    path = folder / "known-failures.yaml"
+    path.write_text("".join(ENTRY.format(*entry) for entry in entries), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("command", [["check"], ["run", "--no-latency"]])
+def test_entries_that_match_nothing_are_told_before_anything_runs(
+    harness: Call, specs: Path, command: list[str]
+) -> None:
+    write(specs, ("relu/smal*", "*"), ("relu/*", "*/ort-cuda"), ("relu/small[[]dtype=float32]", "*"), ("relu/*", "*"))
+    ran = harness(*command, "specs")
+    assert (ran.code, ran.report) == (2, {})
+    found = [line.partition(" match no case of the specs on any known target; ") for line in ran.err.splitlines()]
+    assert [first for first, _, _ in found] == [
+        "specs/known-failures.yaml:2:3: cases 'relu/*' on targets '*/ort-cuda'",
+        "specs/known-failures.yaml:3:3: cases 'relu/small[[]dtype=float32]' on targets '*'",
+    ]
+    assert [right for _, _, right in found] == [
+        "correct its globs or remove it",
+        "correct its globs (near: relu/small[dtype=float32]) or remove it",
+    ]
+
+
+def test_brackets_in_a_glob_stand_for_themselves(specs: Path) -> None:
+    write(specs, ("*/small[dtype=float32]", "*"))
+    assert len(listed(load([specs]), [specs])) == 1
+
+
+def test_an_entry_outside_its_versions_must_still_match_something(specs: Path) -> None:
+    path = write(specs, ("nothing/*", "*"))
+    path.write_text(path.read_text(encoding="utf-8").replace("reason", "when: torch<1, reason"), encoding="utf-8")
+    with pytest.raises(SpecError, match=r"^\S+known-failures\.yaml:1:3: cases 'nothing/\*'"):
+        listed(load([specs]), [specs])
+
+
+def test_a_target_that_is_asked_for_may_be_listed(specs: Path) -> None:
+    write(specs, ("relu/*", "*/ort-cuda"))
+    assert len(listed(load([specs]), [specs], [Target("onnx-dynamo", "ort-cuda")])) == 1
+
+
+def test_of_single_files_only_their_own_entries_count(specs: Path) -> None:
+    path = write(specs, ("relu/*", "*"), ("other/*", "*"))
+    alone = specs / "relu.yaml"
+    assert [entry.cases for entry in listed(load([alone]), [alone])] == ["relu/*"]
+    with pytest.raises(SpecError, match="other/"):
+        listed(load([alone]), [alone], given=path)
