@@ -67,7 +67,7 @@ def named(cases: Sequence[Case], keywords: Sequence[str]) -> list[Case]:
     """
     found = [case for case in cases if not keywords or any(_names(keyword, case.id) for keyword in keywords)]
     if not found:
-        raise UsageError(f"-k {' '.join(keywords)}: names none of {len(cases)} cases; harness list shows them")
+        raise UsageError(f"-k {' '.join(keywords)}: names none of the cases; harness list shows them")
     return found
 
 

@@ -36,7 +36,7 @@ def one_line(text: str) -> str:
         (["run", "specs", "--targets", "trace/ort-cpu"], 2, "trace makes TorchScript, ort-cpu runs ONNX"),
         (["run", "specs", "--targets", "trace/torch-cpu?threads=none"], 2, "threads=none"),
         (["run", "specs", "--format", "pdf"], 2, "--format pdf: no such format"),
-        (["run", "specs", "-k", "sigmoid"], 2, "-k sigmoid: names none of 1 cases"),
+        (["run", "specs", "-k", "sigmoid"], 2, "-k sigmoid: names none of the cases; harness list shows"),
         (["run", "specs", "--shard", "3/2"], 2, "--shard 3/2"),
         (["run", "specs", "--memory", "lots"], 2, "--memory lots: not a size"),
         (["run", "specs", "--report-dir", "binary.yaml/x"], 2, "--report-dir"),
@@ -235,8 +235,9 @@ def test_list_and_schema_and_check(harness: Call, spec: Write) -> None:
     ran = harness("list", "specs")
     assert ran.code == 0
     assert "relu/signed" in ran.out
-    assert "1 cases x 6 targets = 6 checks" in ran.out
+    assert "\n1 case x 6 targets = 6 checks\n" in ran.out
     assert json.loads(harness("schema").out)["$schema"].startswith("https://json-schema.org/")
+    assert harness("list", "specs", *TRACE[:2]).out.endswith("\n1 case x 1 target = 1 check\n")
     assert harness("check", "specs").out.startswith("1 case in 1 file, ")
 
 

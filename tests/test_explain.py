@@ -45,6 +45,16 @@ def specs(spec: Callable[[str, str], Path]) -> Path:
     return spec("pool.yaml", SPEC)
 
 
+def test_without_a_target_those_of_the_case_are_named_and_an_only_one_is_taken(
+    harness: Call, specs: Path, here: Path
+) -> None:
+    told = harness("explain", "dropped")
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith("pool/dropped-divisor: --target says where it fails; one of trace/torch-cpu, script/")
+    (here / "specs" / "targets.yaml").write_text("default: [trace/torch-cpu]\n", encoding="utf-8")
+    assert harness("explain", "dropped").out.startswith("pool/dropped-divisor on trace/torch-cpu: passed")
+
+
 def test_a_failure_is_explained_and_the_script_that_is_handed_over_shows_it(
     harness: Call, specs: Path, here: Path
 ) -> None:

@@ -82,6 +82,15 @@ def test_many_wrong_checks_are_cut_and_counted() -> None:
     assert "... and 7 more in reports/latest/report.md" in text
 
 
+def test_checks_of_a_target_that_fail_for_one_reason_are_told_once() -> None:
+    text = printed(report(*(replace(ERROR, case=f"a/c{number}") for number in range(SHOWN + 7))), width=300)
+    (line,) = [line for line in text.splitlines() if line.startswith("ERROR")]
+    assert line.rstrip().endswith(f"and {SHOWN + 6} more on this target, for the same reason")
+    assert "more in reports" not in text
+    apart = (replace(ERROR, target="b/r"), replace(ERROR, message="other"), FAILED, replace(FAILED, case="a/b"))
+    assert "for the same reason" not in printed(report(ERROR, *apart), width=300)
+
+
 def test_what_could_not_be_verified_is_not_shown_as_well() -> None:
     assert "No verdict: nothing was compared" in printed(report(SKIPPED))
     assert "No verdict: there was nothing to verify." in printed(report())

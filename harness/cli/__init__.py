@@ -52,10 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except HarnessError as error:
         click.echo(str(error), err=True)
         code = error.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        click.echo(_on_one_line(error), err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = 130
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _on_one_line(error: click.ClickException) -> str:
+    """What click has to say of the command line, as harness says what is wrong."""
+    command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "harness"
+    said = " ".join(error.format_message().split()).removesuffix(".")
+    return f"{command}: {said[:1].lower()}{said[1:]}; {command} --help says what there is"

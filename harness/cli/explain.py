@@ -32,10 +32,9 @@ Examples:
 @click.argument("paths", nargs=-1, metavar="[PATH...]")
 @click.option(
     "--target",
-    required=True,
     shell_complete=words(single_targets),
     metavar="T",
-    help="Where the case fails: EXPORTER[@OPSET][+fixes]/RUNTIME.",
+    help="Where the case fails: EXPORTER[@OPSET][+fixes]/RUNTIME. [default: the case's, where it has only one]",
 )
 @click.option(
     "-o", "--output", type=FOLDER, metavar="FILE", help=f"Where the script goes. [default: {FOLDER_OF_SCRIPTS}/CASE.py]"
@@ -51,7 +50,7 @@ Examples:
 def explain(
     case: str,
     paths: tuple[str, ...],
-    target: str,
+    target: str | None,
     output: Path | None,
     budget: float,
     timeout: float,

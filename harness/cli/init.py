@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.completion import words
-from harness.cli.options import FOLDER
+from harness.cli.options import FOLDER, SECONDS
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
-    from harness.starter.guesses import Draft
+    from harness.starter.asked import FirstSpec
 
 EXAMPLES = """
 \b
@@ -40,37 +41,53 @@ def _layers(_ctx: click.Context) -> Iterable[str]:
 )
 @click.option("--input", "inputs", multiple=True, metavar="SHAPE", help="An input's shape, in the order of forward.")
 @click.option("-o", "--output", type=FOLDER, metavar="FILE", help="[default: specs/<name>.yaml]")
-def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], output: Path | None) -> int:
+@click.option(
+    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds that trying it may take."
+)
+def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], output: Path | None, timeout: float) -> int:
     """Write a first spec, with cases that eager PyTorch was seen to take; never over a file that is there.
 
-    A module of your own is imported and called, in order to see what it takes.
+    A module of your own is imported and called, in order to see what it takes, in a process of its own.
     """
     from importlib.util import find_spec
 
-    from harness.spec.schema import json_schema
+    from harness.spec.schema import SCHEMA_FILE, json_schema
 
     if find_spec("torch") is None:
         raise RuntimeMissing(
             "harness init tries modules in torch, which is not installed; pip install 'parity-harness[cpu]'"
         )
-    from harness.starter.subject import find
-    from harness.starter.trying import find_out
-    from harness.starter.writing import SCHEMA, text
-
-    subject = find(module)
-    path = output or Path("specs", f"{subject.short.lower()}.yaml")
+    path = output or Path("specs", f"{module.rpartition(':')[2].lower()}.yaml")
     _refuse_to_overwrite(path)
-    written = text(subject, find_out(subject, dict(map(_argument, arguments)), [_draft(each) for each in inputs]))
+    found = _found_out(module, dict(map(_argument, arguments)), [_draft(each) for each in inputs], timeout)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(written, encoding="utf-8")
-    files, schema = [path], path.parent / SCHEMA
+    path.write_text(found.text, encoding="utf-8")
+    files, schema = [path], path.parent / SCHEMA_FILE
     if not schema.exists():
         schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
         files.append(schema)
-    leave = " --allow-import" if subject.kind == "factory" else ""
+    leave = " --allow-import" if found.runs_own_code else ""
     click.echo(f"Written: {', '.join(map(str, files))}")
     click.echo(f"Next: harness run {path}{leave}")
     return 0
+
+
+def _found_out(
+    module: str, arguments: dict[str, Any], inputs: list[tuple[tuple[int, ...], str]], timeout: float
+) -> FirstSpec:
+    """The spec, found out in a process of its own: whatever a module does there, it is told in one line."""
+    from harness.engine.temporary import temporary_folder
+    from harness.explain.contained import Contained, Gone
+    from harness.starter.asked import Refused, first_spec
+
+    with temporary_folder() as scratch, closing(Contained(scratch, torch=True, exporting=False)) as contained:
+        answer = contained.ask(first_spec, module, arguments, inputs, Path.cwd(), seconds=timeout)
+    if isinstance(answer, Gone):
+        right = "--timeout sets the limit" if answer.overdue else "see that it can be imported and called in Python"
+        raise UsageError(f"{module}: {answer.how}; {right}")
+    if isinstance(answer, Refused):
+        raise UsageError(answer.why)
+    return answer
 
 
 def _refuse_to_overwrite(path: Path) -> None:
@@ -90,13 +107,12 @@ def _argument(text: str) -> tuple[str, Any]:
         raise UsageError(f"--arg {text}: not a YAML value; write it as in a spec, such as [2, 3]") from error
 
 
-def _draft(text: str) -> Draft:
-    from harness.starter.guesses import Draft
-
+def _draft(text: str) -> tuple[tuple[int, ...], str]:
+    """An input's shape, and what fills it."""
     dtype, _, sizes = text.rpartition(":")
     if dtype not in {"", "int64"} or not re.fullmatch(r"\d+(,\d+)*", sizes):
         raise UsageError(f"--input {text}: not a shape; write 1,3,224,224, or int64:1,16 for whole numbers")
-    return Draft(tuple(map(int, sizes.split(","))), "integers" if dtype else "normal")
+    return tuple(map(int, sizes.split(","))), "integers" if dtype else "normal"
 
 
 COMMANDS = (init,)

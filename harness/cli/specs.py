@@ -40,12 +40,16 @@ def check(paths: tuple[str, ...], allow_import: bool) -> int:
     known = listed(specs, paths)
     cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
     counted = f"{cases} in {files}, {_count(specs.target_sets.all, 'target')}"
-    click.echo(f"{counted}, {len(known)} known failures: all valid")
+    click.echo(f"{counted}, {_count(known, 'known failure')}: all valid")
     return 0
 
 
 def _count(things: Sized, thing: str) -> str:
-    return f"{len(things)} {thing}" if len(things) == 1 else f"{len(things)} {thing}s"
+    return _counted(len(things), thing)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 @click.command("list", epilog=LIST_EXAMPLES, short_help="List the cases and the targets of a run.")
@@ -66,7 +70,8 @@ def list_(
     for case, _ in work.work:
         click.echo(f"{case.id}  {case.about}".rstrip())
     click.echo("\n" + "\n".join(f"{target}" for target in chosen))
-    click.echo(f"\n{len(work.work)} cases x {len(chosen)} targets = {work.checks} checks")
+    cases, taken_to = [case for case, _ in work.work], _count(chosen, "target")
+    click.echo(f"\n{_count(cases, 'case')} x {taken_to} = {_counted(work.checks, 'check')}")
     return 0
 
 

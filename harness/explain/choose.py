@@ -30,10 +30,22 @@ def choose_case(cases: Sequence[Case], text: str) -> Case:
     raise UsageError(f"{text}: part of the ids of {len(found)} cases; name one of {names}")
 
 
-def choose_target(specs: Specs, case: Case, text: str) -> Target:
-    """The one target that ``text`` names. Raises :class:`UsageError` for several, or one that cannot take ``case``."""
+def choose_target(specs: Specs, case: Case, text: str | None) -> Target:
+    """The one target that ``text`` names; None where there is only one that a run takes ``case`` to.
+
+    Raises :class:`UsageError` for several, or one that cannot take ``case``.
+    """
+    if text is None:
+        return _only_target(specs, case)
     found = specs.target_sets.select((text,))
     if len(found) > 1:
         raise UsageError(f"--target {text}: names {len(found)} targets; one of {', '.join(map(str, found))}")
     plan([case], found, (), None)
     return found[0]
+
+
+def _only_target(specs: Specs, case: Case) -> Target:
+    ((_, targets),) = plan([case], specs.target_sets.select(("default",)), (), None).work
+    if len(targets) > 1:
+        raise UsageError(f"{case.id}: --target says where it fails; one of {', '.join(map(str, targets))}")
+    return targets[0]

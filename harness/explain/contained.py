@@ -63,12 +63,13 @@ class _Worker:
 class Contained:
     """Asks questions in a process of their own; :meth:`close` ends it.
 
-    ``scratch`` is a folder that it may write to; ``torch`` is False where no question needs it.
+    ``scratch`` is a folder that it may write to; ``torch`` is False where no question needs it, and ``exporting``
+    where none exports.
     """
 
-    def __init__(self, scratch: Path, *, torch: bool) -> None:
+    def __init__(self, scratch: Path, *, torch: bool, exporting: bool = True) -> None:
         self._scratch, self._torch = scratch, torch
-        self._context = warm_up(torch=torch)
+        self._context = warm_up(torch=torch, exporting=exporting)
         self._worker: _Worker | None = None
 
     def ask(self, question: Callable[..., T], *about: Any, seconds: float) -> T | Gone:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.report.console import standard_output
 from harness.report.diff import Diff, verdict_of
 from harness.report.diff_latency import LatencyChange
 from harness.report.diff_parity import ParityChange
@@ -23,7 +24,7 @@ _LATENCY_ORDER = ("slower", "faster", "inconclusive", "not comparable", "no chan
 
 def show_diff(diff: Diff, console: Console | None = None) -> None:
     """Print what changed; nothing that did not, but how much of it there is."""
-    console = console or Console()
+    console = console or standard_output()
     for what, (before, after) in {**diff.hardware, **diff.versions}.items():
         console.print(_text(f"{what}: {before} -> {after}"))
     if diff.parity:

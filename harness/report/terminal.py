@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.advice import next_step
+from harness.report.console import standard_output
 from harness.report.matrix import targets
 from harness.report.progress import Progress
 from harness.report.wording import (
@@ -48,17 +49,18 @@ def show(report: Report, written: Sequence[Path] = (), console: Console | None =
     Words carry every status; colour, where the terminal has it, only helps to find them.
     ``written`` are the paths of the reports; ``console`` is standard output where none is given.
     """
-    console = console or Console()
+    console = console or standard_output()
     if report.results:
         console.print(_summary(report.results, console))
     bad = wrong(report.results)
-    for result in bad[:SHOWN]:
-        console.print(_entry(result, console))
+    alike = _alike(bad)
+    for result, *others in alike[:SHOWN]:
+        console.print(_entry(result, len(others), console))
         if (step := next_step(result, allow_import=bool(report.run.get("allow_import")))) and step.command:
             # Never folded, so that it can be pasted.
             console.print(Text.assemble(" " * 8, _text(step.command, console)), soft_wrap=True)
-    if rest := bad[SHOWN:]:
-        console.print(_text(f"... and {len(rest):,} more{_in_full(written)}", console))
+    if rest := sum(map(len, alike[SHOWN:])):
+        console.print(_text(f"... and {rest:,} more{_in_full(written)}", console))
     if bad:
         console.print()
     if blind := [result for result in report.results if blindness(result)]:
@@ -70,6 +72,16 @@ def show(report: Report, written: Sequence[Path] = (), console: Console | None =
     for complaint in report.run.get("complaints", ())[1:]:
         console.print(_text(str(complaint), console, "bold red"))
     console.print(_text(verdict(report), console, "bold red" if _alarming(report) else "bold green"))
+
+
+def _alike(bad: Sequence[Result]) -> list[list[Result]]:
+    """What is told together: checks of a target that could not finish, all for one and the same reason."""
+    groups: dict[object, list[Result]] = {}
+    for result in bad:
+        alone = result.status != "error" or not result.message
+        reason = id(result) if alone else (result.target, result.stage, result.symptom, result.message)
+        groups.setdefault(reason, []).append(result)
+    return list(groups.values())
 
 
 def _told(blind: Sequence[Result], written: Sequence[Path]) -> str:
@@ -106,16 +118,18 @@ def _summary(results: Sequence[Result], console: Console) -> Table:
     return table
 
 
-def _entry(result: Result, console: Console) -> Table:
-    """One wrong check: a line on a wide terminal, folded beside its status on a narrow one."""
+def _entry(result: Result, others: int, console: Console) -> Table:
+    """One wrong check and how many like it: a line on a wide terminal, folded beside its status on a narrow one."""
     entry = Table.grid(padding=(0, 1))
     entry.add_column(width=max(map(len, STATUSES)))
     entry.add_column(overflow="fold")
-    entry.add_row(Text(result.status.upper(), style=_STYLES[result.status]), _text(" | ".join(_line(result)), console))
+    entry.add_row(
+        Text(result.status.upper(), style=_STYLES[result.status]), _text(" | ".join(_line(result, others)), console)
+    )
     return entry
 
 
-def _line(result: Result) -> Iterator[str]:
+def _line(result: Result, others: int) -> Iterator[str]:
     yield f"{result.case} on {result.target}"
     if what := happened(result):
         yield what + (f" (blame: {result.blame})" if result.blame else "")
@@ -126,6 +140,8 @@ def _line(result: Result) -> Iterator[str]:
         yield shortened(why, 240)
     if result.where:
         yield result.where
+    if others:
+        yield f"and {others:,} more on this target, for the same reason"
 
 
 def _text(text: str, console: Console, style: str = "") -> Text:

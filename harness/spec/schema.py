@@ -32,6 +32,8 @@ from harness.spec.parts import (
 from harness.spec.strict import Strict
 
 FORMAT = 1
+SCHEMA_FILE = "harness.schema.json"
+"""What the schema is called beside specs, which name it in their first line."""
 
 Arguments = Annotated[dict[str, Any], Field(description="Constructor arguments by name.")]
 Forward = Annotated[dict[str, Any], Field(description="Constant keyword arguments of forward.")]

@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
+from harness.spec.schema import SCHEMA_FILE
 from harness.starter.subject import Subject
 from harness.starter.trying import Found
 
-SCHEMA = "harness.schema.json"
 HEAD = f"""\
-# yaml-language-server: $schema={SCHEMA}
+# yaml-language-server: $schema={SCHEMA_FILE}
 # A first spec, written by `harness init`: everything in it was tried in eager PyTorch. Add what your model meets:
 # shapes, dtypes, edges such as NaN and empty batches, and under `expect` what must hold.
 harness: 1
