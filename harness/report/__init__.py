@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 from harness.result import Report
 
@@ -15,4 +16,13 @@ class ReportFormat(Protocol):
 
     def render(self, report: Report) -> str:
         """The whole report as text."""
+        ...
+
+
+@runtime_checkable
+class Piecewise(Protocol):
+    """A format whose text is too long to be held at once; ``render`` gives the parts joined."""
+
+    def parts(self, report: Report) -> Iterator[str]:
+        """The report's text from its beginning to its end."""
         ...

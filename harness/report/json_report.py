@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,10 @@ class JsonReport:
 
     def render(self, report: Report) -> str:
         """The whole report as text."""
+        return "".join(self.parts(report))
+
+    def parts(self, report: Report) -> Iterator[str]:
+        """Result by result: a whole run at once would take many times the room of its file."""
         whole = {
             "format": FORMAT,
             "environment": to_json(report.environment),
@@ -35,12 +39,13 @@ class JsonReport:
             "run": to_json(report.run),
             "results": [],
         }
-        head = _text(whole).removesuffix("[]\n}")
-        # Result by result: the words of a whole run at once would take many times the room of the text.
-        results = (_text(to_json(result)).replace("\n", "\n  ") for result in report.results)
-        between = ("[\n  ", *repeat(",\n  ", len(report.results) - 1))
-        listed = (part for pair in zip(between, results, strict=True) for part in pair) if report.results else ("[",)
-        return "".join((head, *listed, "\n ]\n}\n" if report.results else "]\n}\n"))
+        yield _text(whole).removesuffix("[]\n}")
+        before = "[\n  "
+        for result in report.results:
+            yield before
+            yield _text(to_json(result)).replace("\n", "\n  ")
+            before = ",\n  "
+        yield "\n ]\n}\n" if report.results else "[]\n}\n"
 
 
 def _text(value: object) -> str:

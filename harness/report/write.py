@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from harness.errors import HarnessError, UsageError
 from harness.registry import plugins
-from harness.report import ReportFormat
+from harness.report import Piecewise, ReportFormat
 from harness.result import Report
 
 
@@ -19,8 +19,10 @@ def write(report: Report, directory: Path, formats: Iterable[str]) -> tuple[Path
     """Write ``report<suffix>`` into ``directory`` (made where missing) in each of ``formats``; the paths, in order.
 
     Every format is rendered, one after another, before the first file is touched, and a file that was there stays as
-    it was until its successor is complete. Raises :class:`UsageError` for a format that does not
-    exist, :class:`HarnessError` where the folder cannot be written.
+    it was until its successor is complete. What can be written piece by piece is never held whole.
+
+    Raises :class:`UsageError` for a format that does not exist, :class:`HarnessError` where the folder cannot be
+    written.
     """
     chosen = [_format(name) for name in dict.fromkeys(formats)]
     try:
@@ -30,7 +32,7 @@ def write(report: Report, directory: Path, formats: Iterable[str]) -> tuple[Path
     paths = tuple(directory / f"report{one.suffix}" for one in chosen)
     with ExitStack() as unfinished:
         drafts = [
-            unfinished.enter_context(_draft(path, one.render(report))) for path, one in zip(paths, chosen, strict=True)
+            unfinished.enter_context(_draft(path, _parts(one, report))) for path, one in zip(paths, chosen, strict=True)
         ]
         for draft, path in zip(drafts, paths, strict=True):
             _put(draft, path)
@@ -46,20 +48,24 @@ def _format(name: str) -> ReportFormat:
     raise UsageError(f"--format {name}: there is no such report format; {right}")
 
 
+def _parts(one: ReportFormat, report: Report) -> Iterable[str]:
+    return one.parts(report) if isinstance(one, Piecewise) else (one.render(report),)
+
+
 @contextmanager
-def _draft(path: Path, text: str) -> Iterator[Path]:
-    """``text`` on the disk, beside ``path``; gone afterwards where nobody has moved it."""
+def _draft(path: Path, parts: Iterable[str]) -> Iterator[Path]:
+    """The text of ``parts`` on the disk, beside ``path``; gone afterwards where nobody has moved it."""
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         try:
             with unfinished.open("xb") as file:
                 # Lone surrogates (undecodable bytes in a library's output) become escapes, which JSON can hold too.
-                file.write(text.encode("utf-8", "backslashreplace"))
+                for part in parts:
+                    file.write(part.encode("utf-8", "backslashreplace"))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise _cannot_write(path, error) from error
-        del text
         yield unfinished
     finally:
         unfinished.unlink(missing_ok=True)
