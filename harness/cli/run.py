@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,20 +66,18 @@ def bench(paths: tuple[str, ...], **options: Any) -> int:
 
 def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
     """Do what ``run`` or ``bench`` was asked for, and show what came of it."""
-    from harness.engine.server import warm_up
+    from harness.verify.settings import Settings, cache_folder
+
+    cache = None if options["no_cache"] else cache_folder()
+    if options["engine"] == "local":
+        _begin_loading(paths, cache)
     from harness.pipeline import Request
     from harness.pipeline import run as carry_out
     from harness.plan import Shard
     from harness.report.diff_table import show_diff
     from harness.report.on_github import publish
     from harness.report.terminal import Progress, show
-    from harness.spec.discover import has_specs
-    from harness.verify.artifacts import is_empty
-    from harness.verify.settings import Settings, cache_folder
 
-    cache = None if options["no_cache"] else cache_folder()
-    if options["engine"] == "local" and is_empty(cache):  # else the engine says what is needed, which may be less
-        warm_up(torch=has_specs(paths))
     unknown = [name for name in options["formats"] if name not in FORMATS]
     if unknown:
         raise UsageError(f"--format {unknown[0]}: no such format; any of {', '.join(FORMATS)}")
@@ -113,6 +112,19 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
     if outcome.diff is not None:
         show_diff(outcome.diff)
     return outcome.exit_code
+
+
+def _begin_loading(paths: tuple[str, ...], cache: Path | None) -> None:
+    """Let the fork server load what checks need while this process still loads itself and reads the specs.
+
+    Where exports are kept, the engine says later what is needed, which may be less.
+    """
+    from harness.engine.server import warm_up
+    from harness.spec.discover import has_specs
+    from harness.verify.artifacts import is_empty
+
+    if is_empty(cache):
+        warm_up(torch=has_specs(paths))
 
 
 def _cluster(options: Mapping[str, Any]) -> Cluster | None:

@@ -48,7 +48,7 @@ def _of_python() -> Iterator[PutBack]:
     yield partial(sys.path.__setitem__, slice(None), sys.path[:])
     yield partial(sys.setrecursionlimit, sys.getrecursionlimit())
     yield partial(os.umask, _umask())
-    yield partial(_same_environment, dict(os.environ))
+    yield partial(_same_environment, dict(os.environ), _raw_environment())
     yield partial(random.setstate, random.getstate())
     yield partial(np.seterr, **np.geterr())
 
@@ -71,10 +71,15 @@ def _same_determinism(found: int) -> None:
         torch.use_deterministic_algorithms(found != 0, warn_only=found == 1)
 
 
-def _same_environment(found: dict[str, str]) -> None:
-    if os.environ != found:
+def _same_environment(found: dict[str, str], raw: dict[object, object]) -> None:
+    if _raw_environment() != raw:
         os.environ.clear()
         os.environ.update(found)
+
+
+def _raw_environment() -> dict[object, object]:
+    """As it is kept: decoding all of it for each check would take longer than writing its result down."""
+    return dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _umask() -> int:
