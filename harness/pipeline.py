@@ -232,7 +232,7 @@ def _require(runtimes: Sequence[str], *, here: bool) -> None:
             raise UsageError(f"--require {name}: no such runtime; one of {', '.join(plugins('runtimes'))}")
         available = plugins("runtimes")[name].availability()
         if here and not available.present:
-            raise RuntimeMissing(f"--require {name}: {available.missing}; {available.bring}")
+            raise RuntimeMissing(f"--require {available.why_not(name)}")
 
 
 def _about(request: Request, specs: Specs, began: float, interrupted: bool, done: Undertaking) -> dict[str, object]:

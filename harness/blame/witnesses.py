@@ -34,14 +34,14 @@ def witnesses(asked: Work, results: Sequence[Result]) -> Work:
         if case.id in open_cases:
             wrong = [target for target in targets if (case.id, str(target)) in failing]
             further = {
-                str(other): other for target in wrong for other in _further(target, targets) if _there(case, other)
+                str(other): other for target in wrong for other in _further(target, targets) if can_be_had(case, other)
             }
             work.append((case, tuple(further.values())))
     return tuple((case, targets) for case, targets in work if targets)[:MOST]
 
 
-def _there(case: Case, target: Target) -> bool:
-    """Whether the export can be had: what was packed holds no others."""
+def can_be_had(case: Case, target: Target) -> bool:
+    """Whether the export of ``target`` can be had: what was packed holds no others."""
     model = case.model.model
     return not isinstance(model, PackedModel) or target.export in model.entry.exports
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from harness.blame.witnesses import can_be_had
 from harness.engine.temporary import temporary_folder
 from harness.explain.attempt import Attempt, attempt
 from harness.explain.contained import Contained, Gone
@@ -82,7 +83,7 @@ class Explainer:
         self._tell("asking other targets")
         # What fails before it is loaded fails on every runtime.
         telling = [other for other in neighbours(target) if result.stage in LOADED or other.export != target.export]
-        others = [self.check(case, other) for other in telling]
+        others = [self.check(case, other) for other in telling if can_be_had(case, other)]
         elsewhere = tuple(other for other in others if other.status != "skipped")
         walk = self._walk(case, target, result)
         shrunk = self._shrunk(case, target, result)

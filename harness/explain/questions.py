@@ -43,10 +43,18 @@ def walked(scratch: Path, case: Case, target: Target, home: Path, *, announce: A
     os.chdir(home)
     announce("run")
     try:
-        through = _through_the_file if isinstance(case.model.model, FileModel) else _through_the_export
-        return through(scratch, case, target)
+        return _way_through(case)(scratch, case, target)
     except Exception as error:  # noqa: BLE001 - a graph that cannot be walked is told, in words
         return message_of(error)
+
+
+def _way_through(case: Case) -> Callable[[Path, Case, Target], Walk | str]:
+    match case.model.model:
+        case FileModel():
+            return _through_the_file
+        case PackedModel():
+            return _through_the_packed_file
+    return _through_the_export
 
 
 def _through_the_export(scratch: Path, case: Case, target: Target) -> Walk | str:
@@ -74,6 +82,14 @@ def _through_the_file(scratch: Path, case: Case, target: Target) -> Walk | str:
     if any(len(arrays) < len(each.inputs) for arrays, each in zip(given, recording.data_sets, strict=True)):
         return "its inputs are not all tensors, and the walk takes nothing else"
     return walk_file(recording.model.artifact, target, given, scratch)
+
+
+def _through_the_packed_file(scratch: Path, case: Case, target: Target) -> Walk | str:
+    from harness.verify.packed import PackedTrial
+    from harness.walk.walk import walk_file
+
+    trial = PackedTrial(case)
+    return walk_file(trial.artifact(target), target, [each.inputs for each in trial.references], scratch)
 
 
 def scripted(_scratch: Path, case: Case, target: Target, result: Result, *, announce: Announce) -> str | None:

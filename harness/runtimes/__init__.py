@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import Unavailable
+
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format
 
@@ -41,6 +43,15 @@ class Availability:
     def state(self) -> Literal["present", "no device", "absent"]:
         """The same in a word, with what is installed in vain told apart."""
         return "present" if self.present else "no device" if self.lacks_device else "absent"
+
+    def why_not(self, runtime: str) -> str:
+        """What keeps ``runtime`` from being used here, and what would bring it, in one line."""
+        return f"{runtime}: {self.missing}; {self.bring}"
+
+    def require(self, runtime: str) -> None:
+        """Raises :class:`harness.errors.Unavailable` where ``runtime``, which this is about, cannot be used here."""
+        if not self.present:
+            raise Unavailable(self.why_not(runtime))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import Unavailable
 from harness.runtimes import Availability
 from harness.runtimes._compiler import availability
 from harness.runtimes._options import THREADS, settle
@@ -41,9 +40,7 @@ class Aoti:
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TorchSession:
         """The library, loaded into this process."""
         settings = settle(self.name, _CHOICES, options)
-        available = self.availability()
-        if not available.present:
-            raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
+        self.availability().require(self.name)
         from torch._inductor import aoti_load_package
 
         return TorchSession(aoti_load_package(str(artifact.path)), settings, "cpu", "inductor, ahead of time")

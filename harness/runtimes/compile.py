@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import Unavailable
 from harness.runtimes import Availability
 from harness.runtimes._compiler import availability
 from harness.runtimes._options import THREADS, Choice, settle
@@ -42,9 +41,7 @@ class Compile:
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TorchSession:
         """The program, to be compiled at its first call for each kind of shape."""
         settings = settle(self.name, _CHOICES, options)
-        available = self.availability()
-        if not available.present:
-            raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
+        self.availability().require(self.name)
         import torch
 
         module = torch.export.load(artifact.path).module().requires_grad_(requires_grad=False)

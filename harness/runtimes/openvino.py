@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.environment import installed
-from harness.errors import Unavailable, Unsupported
+from harness.errors import Unsupported
 from harness.runtimes import Array, Availability, Placement
 from harness.runtimes._options import THREADS, Choice, settle
 from harness.runtimes._signature import read
@@ -105,9 +105,7 @@ class OpenVino:
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> OpenVinoSession:
         """The model, compiled for this CPU."""
         settings = settle(self.name, _CHOICES, options)
-        available = self.availability()
-        if not available.present:
-            raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
+        self.availability().require(self.name)
         return OpenVinoSession(artifact, settings)
 
 

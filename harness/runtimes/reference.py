@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.environment import installed
-from harness.errors import Unavailable, Unsupported
+from harness.errors import Unsupported
 from harness.runtimes import Array, Availability, Placement, Value, owned
 from harness.runtimes._options import settle
 from harness.runtimes._signature import read_any
@@ -100,9 +100,7 @@ class Reference:
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> ReferenceSession:
         """The evaluator for the artifact."""
         self.check(options)
-        available = self.availability()
-        if not available.present:
-            raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
+        self.availability().require(self.name)
         return ReferenceSession(artifact)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.environment import installed
-from harness.errors import Unavailable, Unsupported
+from harness.errors import Unsupported
 from harness.runtimes import Availability
 from harness.runtimes._options import THREADS, Choice, settle
 from harness.runtimes._torch_cuda import CudaSession
@@ -75,9 +75,7 @@ class TorchScript:
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TorchSession:
         """The module on its device; raises :class:`Unsupported` where a training module is to be frozen."""
         settings = settle(self.name, self._choices, options)
-        available = self.availability()
-        if not available.present:
-            raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
+        self.availability().require(self.name)
         import torch
 
         module: Any = torch.jit.load(  # type: ignore[no-untyped-call]

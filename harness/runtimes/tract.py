@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.environment import installed
-from harness.errors import Unavailable, Unsupported
+from harness.errors import Unsupported
 from harness.runtimes import Array, Availability, Placement
 from harness.runtimes._options import settle
 from harness.runtimes._signature import read
@@ -95,9 +95,7 @@ class Tract:
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TractSession:
         """The model, optimized for this CPU."""
         self.check(options)
-        available = self.availability()
-        if not available.present:
-            raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
+        self.availability().require(self.name)
         return TractSession(artifact)
 
 

@@ -28,8 +28,9 @@ def begun(case: Case, target: Target, clock: Clock) -> Result:
     available = _available(target.runtime)
     if available.present:
         return blank
-    said = f"{target.runtime}: {available.missing}; {available.bring}"
-    return replace(blank, status="skipped", stage="load", symptom="unavailable", message=said)
+    return replace(
+        blank, status="skipped", stage="load", symptom="unavailable", message=available.why_not(target.runtime)
+    )
 
 
 def placed(result: Result, placement: Placement | None) -> Result:

@@ -73,9 +73,7 @@ class OnnxRuntime:
         :class:`harness.errors.Unsupported` where it says that it does not do what the model asks for.
         """
         settings = settle(self.name, self._choices, options)
-        available = self.availability()
-        if not available.present:
-            raise Unavailable(f"{self.name}: {available.missing}; {available.bring}")
+        self.availability().require(self.name)
         ort = library.runtime()
         records = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
 
