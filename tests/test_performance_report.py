@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from benchmarks.speed import work
+from benchmarks.speed.ledger import REST, Ledger
 from benchmarks.speed.parts import Row
 from benchmarks.speed.report import Measured, markdown, measured_before
 from harness.plan import plan
 from harness.spec.discover import load
 
 QUICKER = Row("checks a second", 7.5, 5, "times", at_least=True, how="10 s against 75 s")
-HEAVY = Row("memory", 412.0, 300, "MB", at_least=False, how="10,000 cases")
+HEAVY = Row("memory", 412.0, 300, "MB", at_least=False, how="10,000 cases", why=["reports: 200 MB"])
 
 
 def test_a_figure_is_met_on_its_own_side_of_the_bound() -> None:
@@ -34,6 +35,35 @@ def test_parts_measured_earlier_are_read_back_and_stay_in_the_report(tmp_path: P
     assert "at most 300 MB" in heavy
     assert "**no**" in heavy
     assert "quick" in heavy
+    assert "## Not reached: memory\n\n- reports: 200 MB\n" in said
+    assert "Not reached: checks" not in said
+
+
+class Steps:
+    """A step that calls another, and a library whose own calls are its own."""
+
+    def outer(self) -> None:
+        """One's own work around another's."""
+        self.inner()
+
+    def inner(self) -> None:
+        """The other's."""
+
+    def library(self) -> None:
+        """What happens behind the door stays there."""
+        self.inner()
+
+
+def test_each_second_counts_once_and_behind_a_door_for_the_door() -> None:
+    ledger, steps = Ledger(), Steps()
+    for name in ("outer", "inner"):
+        ledger.time(steps, name, name)
+    ledger.time(steps, "library", "library", door=True)
+    ledger.begin()
+    steps.library()
+    assert set(ledger.end()) == {REST, "library"}
+    steps.outer()
+    assert set(ledger.end()) == {REST, "library", "outer", "inner"}
 
 
 def test_both_sides_are_given_the_same_layers_arguments_and_shapes(tmp_path: Path) -> None:

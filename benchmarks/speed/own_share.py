@@ -8,13 +8,9 @@ worker does with a job counts as harness's own: building, definitions, comparing
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import tempfile
-import time
-from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +18,18 @@ import onnx
 import onnxruntime as ort
 import torch
 
+from benchmarks.speed.ledger import Ledger
 from harness.engine import libraries, worker
 from harness.engine.chatter import Chatter
 from harness.engine.job import Job
 from harness.engine.journal import JournalWriter
 from harness.engine.whereabouts import Whereabouts
 from harness.plan import plan
+from harness.registry import plugins
+from harness.runtimes.onnxruntime.session import OrtSession
 from harness.spec.discover import load
+from harness.verify import check, trial
+from harness.verify.artifacts import Artifacts
 from harness.verify.settings import Settings
 
 DOORS: tuple[tuple[Any, str], ...] = (
@@ -44,32 +45,34 @@ DOORS: tuple[tuple[Any, str], ...] = (
 )
 
 
-class Doors:
-    """Seconds inside the libraries, by the door that was gone through first."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._inside = False
-        for owner, name in DOORS:
-            setattr(owner, name, self._timed(getattr(owner, name), f"{owner.__name__}.{name}"))
-
-    def _timed(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
-        @functools.wraps(call)
-        def timed(*given: Any, **named: Any) -> Any:
-            if self._inside:
-                return call(*given, **named)
-            self._inside, began = True, time.perf_counter()
-            try:
-                return call(*given, **named)
-            finally:
-                self._inside = False
-                self.seconds[name] += time.perf_counter() - began
-
-        return timed
+def watched() -> Ledger:
+    """A ledger of the doors, and of harness's own steps between them."""
+    ledger = Ledger()
+    for owner, name in DOORS:
+        ledger.time(owner, name, f"{owner.__name__}.{name}", door=True)
+    for exporter in plugins("exporters").values():
+        ledger.time(type(exporter), "export", "exporters: copies of the module, tables kept, names and digests")
+    for runtime in {type(runtime) for runtime in plugins("runtimes").values()}:
+        ledger.time(runtime, "load", "runtimes: options and sessions")
+    own: tuple[tuple[Any, str, str], ...] = (
+        (OrtSession, "close", "ONNX Runtime's sessions let go"),
+        (Artifacts, "get", "exported files: keys, folders, digests, seals"),
+        (trial, "build", "modules and inputs built"),
+        (trial, "refer", "eager torch and the definitions asked"),
+        (trial, "hold", "eager torch held against the spec"),
+        (check, "_judge", "answers compared"),
+        (check, "_told", "verdicts told"),
+        (check, "with_script", "scripts that show a failure"),
+        (Chatter, "since", "what libraries print, read"),
+        (JournalWriter, "add", "the journal"),
+    )
+    for owner, name, said in own:
+        ledger.time(owner, name, said)
+    return ledger
 
 
 def main(specs: str, figures: Path) -> None:
-    """Run the jobs as a worker does, and write the seconds of the whole and of each door."""
+    """Run the jobs as a worker does, and write the seconds of each door and of each of harness's own steps."""
     read = load([specs], allow_import=False)
     # A worker retires where script fails, and this one is the only one.
     targets = [target for target in read.target_sets.select(["default"]) if target.exporter != "script"]
@@ -78,16 +81,20 @@ def main(specs: str, figures: Path) -> None:
         libraries.for_exports()
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
+        ledger = watched()
         desk = worker.Desk(Chatter(home / "chatter"), Whereabouts(home / "whereabouts"))
         settings, journal = Settings(latency=False, cache=home / "cache"), home / "journal"
         jobs = [Job(case, targets, settings, journal, home, home) for case, targets in work]
         tell = JournalWriter(journal).add
         worker.work(jobs[0], desk, tell)  # what is loaded at the first use is no check's
-        doors, began = Doors(), time.perf_counter()
+        ledger.begin()
         for job in jobs[1:]:
             worker.work(job, desk, tell)
-        whole = time.perf_counter() - began
-    figures.write_text(json.dumps({"whole": whole, "doors": dict(doors.seconds)}), encoding="utf-8")
+        seconds = ledger.end()
+    doors = {f"{owner.__name__}.{name}" for owner, name in DOORS}
+    told = {"doors": {name: took for name, took in seconds.items() if name in doors}}
+    told["own"] = {name: took for name, took in seconds.items() if name not in doors}
+    figures.write_text(json.dumps(told), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.speed.process import Ended, fresh, harness
+from benchmarks.speed.process import Ended, checks, fresh, harness, made, report_in
+from benchmarks.speed.profiles import portions, stages_of
 from benchmarks.speed.work import ROOT, TARGETS, many, shipped, write_data, write_spec
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure beside what is asked of it; ``better`` is the side of ``bound`` on which it must lie."""
+    """One figure beside what is asked of it. ``why`` is the profile that says where the time goes, line by line."""
 
     what: str
     figure: float
@@ -23,6 +24,7 @@ class Row:
     unit: str
     at_least: bool
     how: str
+    why: Sequence[str] = ()
 
     @property
     def met(self) -> bool:
@@ -32,42 +34,49 @@ class Row:
 
 @dataclass(frozen=True)
 class Size:
-    """How much work each part does."""
+    """How much work each part does. ``looped`` cases go through the plain loop, all shipped specs ``again``."""
 
+    looped: int
     cases: int
     rounds: int
-    pair: int
+    again: bool
     models: int
-    many: tuple[int, ...]
+    many: Mapping[int, int]
 
 
-QUICK = Size(cases=25, rounds=1, pair=80, models=3, many=(10, 150, 600))
-WHOLE = Size(cases=150, rounds=3, pair=500, models=20, many=(10, 100, 1000, 10_000))
+QUICK = Size(looped=25, cases=80, rounds=1, again=False, models=3, many={10: 3, 150: 2, 600: 1})
+WHOLE = Size(looped=60, cases=500, rounds=2, again=True, models=20, many={10: 5, 100: 5, 1000: 2, 10_000: 1})
+"""``many``: how many cases, and how often such a run is made: the shorter it is, the more its start is felt."""
 
 
 def plain_loop(size: Size, folder: Path) -> list[Row]:
     """Checks a second beside the plain loop; the two take turns, and each ratio is of two runs side by side."""
-    pieces = shipped(size.cases)
+    pieces = shipped(size.looped)
     spec, data = write_spec(pieces, folder / "spec"), write_data(pieces, folder / "cases.json")
-    ratios, said = [], ""
+    ratios, said, why = [], "", []
     for number in range(size.rounds):
-        ours = harness(spec, _made(folder / str(number)))
-        theirs = fresh(["-m", "benchmarks.speed.plain_loop", str(data)], cwd=_made(folder / f"plain-{number}"))
+        ours = harness(spec, folder / str(number))
+        theirs = fresh(["-m", "benchmarks.speed.plain_loop", str(data)], cwd=made(folder / f"plain-{number}"))
         ratios.append(theirs.seconds / ours.seconds)
-        said = f"{_checks(folder / str(number))} checks in {ours.seconds:.1f} s; the loop took {theirs.seconds:.1f} s"
+        said = f"{checks(folder / str(number))} checks in {ours.seconds:.1f} s; the loop took {theirs.seconds:.1f} s"
+        why = stages_of({"harness": ours})
     how = f"{said} and passed {theirs.said.splitlines()[-1]}; start and reports included"
-    return [Row("checks a second, one worker, over the plain loop", statistics.median(ratios), 5, "times", True, how)]
+    what = "checks a second, one worker, over the plain loop"
+    return [Row(what, statistics.median(ratios), 5, "times", True, how, why)]
 
 
 def two_workers(size: Size, folder: Path) -> list[Row]:
     """The same run with one worker and with two, in turn."""
-    spec = write_spec(shipped(size.pair), folder / "spec")
+    spec = write_spec(shipped(size.cases), folder / "spec")
     pairs = [
-        [harness(spec, _made(folder / f"{number}-{workers}"), workers=workers).seconds for workers in (1, 2)]
+        [harness(spec, folder / f"{number}-{workers}", workers=workers) for workers in (1, 2)]
         for number in range(size.rounds)
     ]
-    how = "; ".join(f"{one:.1f} s and {two:.1f} s" for one, two in pairs) + f" over {size.pair} cases"
-    return [Row("two workers over one", statistics.median(one / two for one, two in pairs), 1.8, "times", True, how)]
+    how = "; ".join(f"{one.seconds:.1f} s and {two.seconds:.1f} s" for one, two in pairs)
+    ratio = statistics.median(one.seconds / two.seconds for one, two in pairs)
+    one, two = pairs[-1]
+    why = stages_of({"one worker": one, "two workers": two})
+    return [Row("two workers over one", ratio, 1.8, "times", True, f"{how} over {size.cases} cases", why)]
 
 
 def own_share(size: Size, folder: Path) -> list[Row]:
@@ -77,61 +86,65 @@ def own_share(size: Size, folder: Path) -> list[Row]:
     for _ in range(size.rounds):
         fresh(["-m", "benchmarks.speed.own_share", str(spec), str(folder / "f.json")], cwd=folder)
         found = json.loads((folder / "f.json").read_text(encoding="utf-8"))
-        shares.append(100 * (1 - sum(found["doors"].values()) / found["whole"]))
-    doors = sorted(found["doors"].items(), key=lambda door: -door[1])
-    inside = ", ".join(f"{name} {100 * seconds / found['whole']:.1f} %" for name, seconds in doors)
-    how = f"of a worker's time, script apart; in the libraries, counted at their doors: {inside}"
-    return [Row("harness's own share of the time", statistics.median(shares), 10, "%", False, how)]
+        own, inside = sum(found["own"].values()), sum(found["doors"].values())
+        shares.append(100 * own / (own + inside))
+    inside_by = portions(found["doors"], own + inside)
+    how = f"of a worker's time, script apart; in the libraries, counted at their doors: {', '.join(inside_by)}"
+    why = portions(found["own"], own + inside)
+    return [Row("harness's own share of the time", statistics.median(shares), 10, "%", False, how, why)]
 
 
 def second_run(size: Size, folder: Path) -> list[Row]:
     """A first run, then the same again over what it exported."""
-    spec, ratios, made = write_spec(shipped(size.pair), folder / "spec"), [], 0
-    for number in range(size.rounds):
-        place = _made(folder / str(number))
-        first, second = harness(spec, place), harness(spec, place)
-        ratios.append(first.seconds / second.seconds)
-        made += _report(place)["run"]["exports"]["made"]
-    how = f"{first.seconds:.1f} s, then {second.seconds:.1f} s over {size.pair} cases, start and reports included"
+    spec = ROOT / "specs" if size.again else write_spec(shipped(size.cases), folder / "spec")
+    first, second = harness(spec, folder), harness(spec, folder)
+    how = f"{first.seconds:.1f} s, then {second.seconds:.1f} s for {checks(folder)} checks, start and reports included"
+    again = report_in(folder)["run"]["exports"]["made"]
+    why = stages_of({"the first run": first, "the second run": second})
     return [
-        Row("a second run, nothing changed", statistics.median(ratios), 5, "times", True, how),
-        Row("exports that second runs made", made, 0, "exports", False, "as their reports count them"),
+        Row("a second run, nothing changed", first.seconds / second.seconds, 5, "times", True, how, why),
+        Row("exports that the second run made", again, 0, "exports", False, "as its report counts them"),
     ]
 
 
 def polygraphy(size: Size, folder: Path) -> list[Row]:
     """``polygraphy run MODEL --onnxrt`` a model, beside harness over all models that it has exported already."""
-    spec = write_spec(shipped(size.pair), folder / "spec")
+    spec = write_spec(shipped(size.cases), folder / "spec")
     onnx = ["--targets", ",".join(target for target in TARGETS if target.startswith("onnx-"))]
     harness(spec, folder, *onnx)
     ours = harness(spec, folder, *onnx)
-    checks = _checks(folder)
+    compared = checks(folder)
     models = sorted((folder / "cache").rglob("model.onnx"))
     drawn = [models[at * len(models) // size.models] for at in range(size.models)]
     # What its own command calls; the package cannot be run with -m.
     command = ["-c", "from polygraphy.tools import main; main()", "run", "--onnxrt", "--silent"]
     theirs = [fresh([*command, str(model)], cwd=folder).seconds for model in drawn]
-    each, other = ours.seconds / checks, statistics.median(theirs)
-    how = f"{1e3 * each:.1f} ms a check over {checks} checks of {len(models)} models, reports included; "
+    each, other = ours.seconds / compared, statistics.median(theirs)
+    how = f"{1e3 * each:.1f} ms a check over {compared} checks of {len(models)} models, reports included; "
     how += f"{other:.2f} s a model over {size.models} of them"
     return [Row("seconds a comparison, under polygraphy's", other / each, 100, "times", True, how)]
 
 
 def many_cases(size: Size, folder: Path) -> list[Row]:
-    """Runs of more and more cases on the two quick targets."""
+    """Runs of more and more cases on the two quick targets, the short ones several times."""
     few = ["--targets", "trace/torch-cpu,onnx-torchscript@17/ort-cpu"]
-    runs: dict[int, Ended] = {}
-    for count in size.many:
-        place = _made(folder / str(count))
-        runs[count] = harness(write_spec(many(count), place / "spec"), place, *few, formats="json,md,html")
+    runs: dict[int, list[Ended]] = {}
+    for count, times in size.many.items():
+        spec = write_spec(many(count), folder / f"{count}")
+        places = [folder / f"{count}-{number}" for number in range(times)]
+        runs[count] = [harness(spec, place, *few, formats="json,md,html") for place in places]
+    seconds = {count: statistics.median(run.seconds for run in ended) for count, ended in runs.items()}
     first, *rest = sorted(runs)
-    start = runs[first].seconds
-    each = [(runs[count].seconds - start) / (count - first) for count in rest]
-    how = "; ".join(f"{count}: {run.seconds:.1f} s, {run.peak_mb:.0f} MB" for count, run in sorted(runs.items()))
-    spread = 100 * (max(each) / min(each) - 1)
+    each = {count: (seconds[count] - seconds[first]) / (count - first) for count in rest}
+    how = "; ".join(f"{count:,} cases: {seconds[count]:.1f} s" for count in runs)
+    how += "; a case beyond the first ten: " + ", ".join(f"{1e3 * took:.2f} ms" for took in each.values())
+    spread = 100 * (max(each.values()) / min(each.values()) - 1)
+    peaks = {count: max(run.peak_mb for run in ended) for count, ended in runs.items()}
+    held = "; ".join(f"{count:,} cases: {peak:.0f} MB" for count, peak in peaks.items())
+    why = stages_of({f"{count:,} cases": ended[-1] for count, ended in runs.items()})
     return [
-        Row("seconds a case beyond the first ten, from run to run", spread, 10, "% apart", False, how),
-        Row("memory of the parent, reports written", max(run.peak_mb for run in runs.values()), 300, "MB", False, how),
+        Row("seconds a case beyond the first ten, from run to run", spread, 10, "% apart", False, how, why),
+        Row("memory of the parent, reports written", max(peaks.values()), 300, "MB", False, held),
     ]
 
 
@@ -156,18 +169,3 @@ PARTS: dict[str, Callable[[Size, Path], list[Row]]] = {
     "many-cases": many_cases,
     "answers": answers,
 }
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _report(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
-    report: dict[str, dict[str, dict[str, int]]] = json.loads((folder / "report" / "report.json").read_bytes())
-    return report
-
-
-def _checks(folder: Path) -> int:
-    summary: dict[str, object] = _report(folder)["summary"]  # type: ignore[assignment]
-    return int(str(summary["checks"]))

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What a process took: ``seconds`` on the wall, and the most memory that it held itself, its children left out."""
+    """What a process took: ``seconds`` on the wall, and the most memory that it held itself, its children left out.
+
+    ``stages`` are the seconds of a run of harness by stage.
+    """
 
     seconds: float
     peak_mb: float
     said: str
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 def fresh(
@@ -41,7 +47,26 @@ def fresh(
 
 def harness(spec: Path, folder: Path, *options: str, workers: int = 1, formats: str = "json,md") -> Ended:
     """``harness run`` over ``spec``; exported files are kept in ``folder/cache``, reports go to ``folder/report``."""
-    command = ["-m", "harness", "run", str(spec), "-j", str(workers), "--no-latency", "--format", formats]
+    command = ["-m", "benchmarks.speed.stages", str(made(folder) / "stages.json")]
+    command += ["run", str(spec), "-j", str(workers), "--no-latency", "--format", formats]
     command += ["--report-dir", str(folder / "report"), *options]
     # 1: some check failed, which is news of the layers and not of the time
-    return fresh(command, cwd=folder, extra={"HARNESS_CACHE": str(folder / "cache")}, well=(0, 1))
+    ended = fresh(command, cwd=folder, extra={"HARNESS_CACHE": str(folder / "cache")}, well=(0, 1))
+    return replace(ended, stages=json.loads((folder / "stages.json").read_text(encoding="utf-8")))
+
+
+def made(folder: Path) -> Path:
+    """``folder``, made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def report_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """The report of the run in ``folder``."""
+    report: dict[str, dict[str, Any]] = json.loads((folder / "report" / "report.json").read_bytes())
+    return report
+
+
+def checks(folder: Path) -> int:
+    """How many checks the run in ``folder`` made."""
+    return int(report_in(folder)["summary"]["checks"])

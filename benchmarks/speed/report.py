@@ -26,6 +26,7 @@ MARKDOWN = """\
 
 {details}
 
+{whys}\
 **Size** is how much work a part did: `whole`, or `quick` with rougher figures. **Load** is the mean number of processes
 that wanted a core while it was measured, its own among them: above {cores}, this machine was shared, and seconds are
 longer than they need be; ratios of runs in turn suffer less.
@@ -69,12 +70,14 @@ def markdown(parts: Mapping[str, Measured]) -> str:
     ]
     headers = ("figure", "measured", "asked", "met", "size", "load")
     details = [f"- {row.what}: {row.how}." for part in parts.values() for row in part.rows]
+    unmet = [row for part in parts.values() for row in part.rows if not row.met and row.why]
     newest = max(parts.values(), key=lambda part: part.on)
     cores = len(os.sched_getaffinity(0))
     return MARKDOWN.format(
         about=f"Measured on {newest.on} with {newest.by}, on {cores} cores.",
         table=tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True),
         details="\n".join(details),
+        whys="".join(map(_profile, unmet)),
         cores=cores,
         kept=json.dumps({name: asdict(part) for name, part in parts.items()}),
     )
@@ -85,6 +88,11 @@ def measured_before(report: Path) -> dict[str, Measured]:
     found = KEPT.search(report.read_text(encoding="utf-8")) if report.exists() else None
     kept = json.loads(found[1]) if found else {}
     return {name: Measured(**{**part, "rows": [Row(**row) for row in part["rows"]]}) for name, part in kept.items()}
+
+
+def _profile(row: Row) -> str:
+    """Why the figure is what it is."""
+    return "\n".join([f"## Not reached: {row.what}", "", *(f"- {line}" for line in row.why), "", ""])
 
 
 def _asked(row: Row) -> str:
