@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -87,7 +88,11 @@ def measured_before(report: Path) -> dict[str, Measured]:
     """What an earlier report says, by part; nothing where there is none."""
     found = KEPT.search(report.read_text(encoding="utf-8")) if report.exists() else None
     kept = json.loads(found[1]) if found else {}
-    return {name: Measured(**{**part, "rows": [Row(**row) for row in part["rows"]]}) for name, part in kept.items()}
+    return {name: Measured(**{**part, "rows": [_row(row) for row in part["rows"]]}) for name, part in kept.items()}
+
+
+def _row(kept: Mapping[str, Any]) -> Row:
+    return Row(**{**kept, "why": tuple(kept.get("why", ()))})
 
 
 def _profile(row: Row) -> str:
