@@ -14,12 +14,14 @@ from typing import Any
 
 import yaml
 
+from harness.bench import with_shapes
+from harness.bench.shapes import bench_cases
 from harness.engine.temporary import temporary_folder
 from harness.engine.undertaking import undertake
 from harness.environment import versions
 from harness.errors import Location, RequestError, UsageError
 from harness.pipeline import Watcher
-from harness.plan import plan
+from harness.plan import Plan, plan
 from harness.registry import plugins
 from harness.result import Result, to_json
 from harness.spec.bundle import KNOWN_FAILURES, sha256_of
@@ -27,7 +29,8 @@ from harness.spec.bundle_targets import BundleTargets
 from harness.spec.case import Case
 from harness.spec.discover import load
 from harness.spec.known_failures import KnownFailure, load_known_failures
-from harness.spec.manifest import FORMAT, MANIFEST, CaseEntry, seal_of
+from harness.spec.manifest import FORMAT, MANIFEST, seal_of
+from harness.spec.packed_entries import CaseEntry
 from harness.spec.target import Target
 from harness.verify.settings import Settings
 from harness.verify.shelf import ENTRIES, Shelf
@@ -45,6 +48,7 @@ class PackRequest:
     keywords: tuple[str, ...] = ()
     workers: int = 0
     known_failures: Path | None = None
+    bench: bool = True
     allow_import: bool = False
     settings: Settings = field(default_factory=Settings)
 
@@ -70,18 +74,19 @@ def pack(request: PackRequest, watcher: Watcher) -> Packed:
     unpacked = {name for name, exporter in plugins("exporters").items() if exporter.makes not in PACKED}
     if bound := next((one for one in targets if one.exporter in unpacked), None):
         raise UsageError(f"{bound}: what it makes is for this machine; a bundle holds TorchScript and ONNX files")
-    work = plan(specs.cases, targets, request.keywords, None)
-    cases = [case for case, _ in work.work]
     one_each = tuple({target.export: target for target in targets}.values())
+    work = plan(specs.cases, one_each, request.keywords, None)
+    cases = [case for case, _ in work.work]
     known = load_known_failures(request.known_failures or specs.known_failures)
     with _in_the_making(request.out) as folder:
-        results = _exports(request, cases, one_each, folder, watcher)
+        results = _exports(request, with_shapes(work) if request.bench else work, folder, watcher)
         entries, not_packed = _entries(folder, cases, one_each, results)
         (folder / KNOWN_FAILURES).write_text(_still_true(known, cases, targets), encoding="utf-8")
         shutil.rmtree(folder / ENTRIES, ignore_errors=True)
         manifest = _manifest(folder, entries, targets)
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        return Packed(len(cases), sum(len(entry["exports"]) for entry in entries), *_sizes(folder), not_packed)
+        exports = sum(len(one["exports"]) for entry in entries for one in (entry, *entry["bench"]))
+        return Packed(len(cases), exports, *_sizes(folder), not_packed)
 
 
 @contextmanager
@@ -102,17 +107,14 @@ def _in_the_making(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _exports(
-    request: PackRequest, cases: Sequence[Case], targets: tuple[Target, ...], folder: Path, watcher: Watcher
-) -> list[Result]:
-    """Each case exported for each of ``targets``: written into ``folder``, or told why not."""
-    workers = min(request.workers or len(os.sched_getaffinity(0)), len(cases))
+def _exports(request: PackRequest, work: Plan, folder: Path, watcher: Watcher) -> list[Result]:
+    """Each case exported for each of its targets: written into ``folder``, or told why not."""
+    workers = min(request.workers or len(os.sched_getaffinity(0)), len(work.work))
     settings = replace(request.settings, latency=False, pack=folder.resolve())
-    work = [(case, targets) for case in cases]
-    watcher.begin(len(cases) * len(targets), "exports")
+    watcher.begin(work.checks, "exports")
     try:
         with temporary_folder() as place:
-            done = undertake(work, settings, workers, place, watcher, resume=False)
+            done = undertake(work.work, settings, workers, place, watcher, resume=False)
     finally:
         watcher.end()
     if done.interrupted:
@@ -124,11 +126,15 @@ def _entries(
     folder: Path, cases: Sequence[Case], targets: Sequence[Target], results: Sequence[Result]
 ) -> tuple[list[dict[str, Any]], tuple[Result, ...]]:
     """What the manifest says of each case; and the exports that there is no file of."""
-    shelf, not_packed = Shelf(folder), []
+    shelf = Shelf(folder)
+    not_packed: list[Result] = []
     came_to = {(result.case, result.target): result for result in results}
     entries = []
     for case in cases:
         entry = shelf.left(case.id) or CaseEntry.of(case).model_dump()
+        packed_shapes = [other for other in bench_cases(case) if (other.id, str(targets[0])) in came_to]
+        entry["bench"], not_packed_there = _entries(folder, packed_shapes, targets, results)
+        not_packed += not_packed_there
         for target in targets:
             result = came_to[case.id, str(target)]
             # A file that was written before its worker died, or ran out of its time, is whole, but was not vouched for.

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
 
-from tests.bundles import packed
+from harness.packing import PackRequest, pack
+from harness.spec.bundle import sha256_of
+from harness.spec.manifest import seal_of
+from harness.verify.settings import Settings
+from tests.bundles import Silent, packed
+from tests.conftest import Call
 from tests.without_torch import python, without_torch
+
+SIZES = """
+harness: 1
+cases:
+  - name: relu
+    layer: ReLU
+    inputs: {x: {shape: [1, 3], layout: strided}}
+    expect: {formula: "maximum(0, x)", range: [0, 20]}
+    bench: [{x: [4, 3]}, {x: [600, 300]}]
+  - name: linear
+    layer: Linear
+    args: {in_features: 16, out_features: 2}
+    inputs: {x: {shape: [1, 16], fill: {uniform: [-2, 3]}}}
+    bench: [{x: [9000, 16]}]
+"""
+TARGET = "onnx-torchscript@17/ort-cpu"
+QUICK = ("--budget", "0.05", "--processes", "2", "--rounds", "2", "-j", "1")
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +43,24 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
         packed(desk)
+        with_sizes(desk)
     board = without_torch(tmp_path_factory.mktemp("board"))
-    shutil.copytree(desk / "bundle", board / "bundle")
+    for name in ("bundle", "sizes"):
+        shutil.copytree(desk / name, board / name)
     return board
+
+
+def with_sizes(desk: Path) -> None:
+    """A bundle of cases with bench shapes, packed into ``sizes``."""
+    (desk / "more").mkdir()
+    (desk / "more" / "of.yaml").write_text(SIZES, encoding="utf-8")
+    settings = Settings(cache=desk / "cache")
+    pack(PackRequest(("more",), desk / "sizes", (TARGET, "trace/torch-cpu"), workers=1, settings=settings), Silent())
+
+
+def manifest(bundle: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    return told
 
 
 def test_a_failure_is_explained_from_the_bundle_alone(board: Path) -> None:
@@ -45,3 +85,74 @@ def test_what_the_bundle_does_not_hold_is_said(board: Path) -> None:
     assert missing.returncode == 2
     assert missing.stderr.count("\n") == 1
     assert "the bundle has no export onnx-dynamo@18" in missing.stderr
+
+
+def test_latency_is_seen_to_grow_with_the_shapes_on_the_board(board: Path) -> None:
+    done = python(board, "-m", "harness", "bench", "sizes", "--targets", "ort-cpu", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = board / "reports" / "latest"
+    rows = json.loads((folder / "report.json").read_text(encoding="utf-8"))["results"]
+    assert [(row["case"], row["target"], row["status"]) for row in rows] == [
+        ("of/relu", TARGET, "passed"),
+        ("of/linear", TARGET, "passed"),
+    ]
+    relu, linear = (row["latency"]["by_shape"] for row in rows)
+    assert [each["shapes"] for each in relu] == ["x=[1,3]", "x=[4,3]", "x=[600,300]"]
+    assert [each["shapes"] for each in linear] == ["x=[1,16]", "x=[9000,16]"]
+    assert all(each["median_us"] > 0 and each["ratio"] is None for each in (*relu, *linear))
+    assert "### How latency grows" in (folder / "report.md").read_text(encoding="utf-8")
+    assert not (board / "tried").exists()
+
+
+def test_a_large_shape_takes_little_room(board: Path) -> None:
+    """Its inputs are drawn anew, and of its outputs a sample is kept; what verifies is kept whole."""
+    small, large = (entry["rounds"][0] for entry in manifest(board / "sizes")["cases"][0]["bench"])
+    assert (small["sample"], sorted(small["inputs"])) == (None, ["x"])
+    assert (large["sample"], large["inputs"]) == ({"every": 3, "shapes": [[600, 300]]}, {})
+    kept = [entry["rounds"][0]["sample"] for entry in manifest(board / "sizes")["cases"]]
+    assert kept == [None, None]
+    files = [file for file in (board / "sizes").rglob("*") if file.is_file()]
+    assert sum({file.stat().st_ino: file.stat().st_size for file in files}.values()) < 1.5e6
+
+
+def test_a_wrong_answer_at_a_large_shape_is_found_on_the_board(board: Path, harness: Call, here: Path) -> None:
+    """The file of one shape is exchanged for one that takes magnitudes: nothing is timed, and nobody is blamed."""
+    shutil.copytree(board / "sizes", here / "sizes")
+    told = manifest(here / "sizes")
+    path = told["cases"][0]["bench"][1]["exports"]["onnx-torchscript@17"]["path"]
+    model = onnx.load(here / "sizes" / path)
+    model.graph.node[0].op_type = "Abs"
+    (here / "sizes" / path).unlink()
+    onnx.save(model, here / "sizes" / path)
+    told["files"][path] = sha256_of(here / "sizes" / path)
+    (here / "sizes" / "manifest.json").write_text(json.dumps({**told, "seal": seal_of(told)}), encoding="utf-8")
+    ran = harness("bench", "sizes", "--targets", "ort-cpu", "-k", "relu", *QUICK)
+    assert ran.code == 1
+    row = ran.rows["of/relu", TARGET]
+    assert (row["status"], row["symptom"], row["blame"], row["latency"]) == ("failed", "mismatch", None, None)
+    assert row["message"].startswith("at x=[600,300]: at one element in 3: output_0:")
+    assert any("a sample was packed" in line for line in row["evidence"])
+
+
+def test_the_layout_of_an_input_travels(board: Path) -> None:
+    (entry,) = manifest(board / "sizes")["cases"][0]["inputs"]
+    assert entry["layout"] == "strided"
+
+
+def test_bench_shapes_can_be_left_out(harness: Call, here: Path) -> None:
+    (here / "more").mkdir()
+    (here / "more" / "of.yaml").write_text(SIZES, encoding="utf-8")
+    ran = harness("pack", "more", "-o", "bundle", "--targets", TARGET, "--no-bench", "-j", "1")
+    assert ran.code == 0, ran.err
+    assert "Packed: 2 cases, 2 exports;" in ran.out
+
+
+def test_a_sample_of_inputs_that_nobody_can_draw_is_refused(board: Path, harness: Call, here: Path) -> None:
+    shutil.copytree(board / "sizes", here / "sizes")
+    told = manifest(here / "sizes")
+    told["cases"][0]["bench"][1]["inputs"][0]["fill"] = None
+    (here / "sizes" / "manifest.json").write_text(json.dumps({**told, "seal": seal_of(told)}), encoding="utf-8")
+    ran = harness("bench", "sizes", "--targets", "ort-cpu", *QUICK)
+    assert ran.code == 2
+    assert ran.err.count("\n") == 1
+    assert "it is not said how its inputs are drawn" in ran.err

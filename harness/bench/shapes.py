@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.plan import Plan
-from harness.spec.case import Case, Expectation
+from harness.spec.bundle import packed_case
+from harness.spec.case import Case, Expectation, PackedModel
 from harness.spec.compact import compact
 
 
@@ -25,12 +26,18 @@ def at(case: Case, shapes: Mapping[str, tuple[int, ...]]) -> Case:
     any_shape = Expectation(
         range=asked.range, formula=asked.formula, equals=asked.equals, differs_from=asked.differs_from
     )
-    moved = replace(case, inputs=inputs, expect=any_shape, also=(), bench=())
+    moved = replace(case, inputs=inputs, expect=any_shape, also=(), bench=(), bench_of=case.id)
     return replace(moved, id=f"{case.id} at {shapes_of(moved)}")
 
 
 def bench_cases(case: Case) -> tuple[Case, ...]:
-    """``case`` at each of its ``bench`` shapes, without those that it has anyway and those named twice."""
+    """``case`` at each of its ``bench`` shapes, without those that it has anyway and those named twice.
+
+    A packed case has those at which it was packed.
+    """
+    packed = case.model.model
+    if isinstance(packed, PackedModel):
+        return tuple(packed_case(packed.folder, packed.seal, entry) for entry in packed.entry.bench)
     moved = {shapes_of(other): other for other in (at(case, shapes) for shapes in case.bench)}
     return tuple(other for shapes, other in moved.items() if shapes != shapes_of(case))
 

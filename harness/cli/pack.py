@@ -35,6 +35,7 @@ SHOWN = 10
 @KEYWORDS
 @click.option("-j", "--jobs", type=AT_LEAST_ONE, metavar="N", help="Workers. [default: the cores]")
 @click.option("--known-failures", type=FOLDER, metavar="FILE", help="[default: known-failures.yaml beside the specs]")
+@click.option("--bench/--no-bench", default=True, help="Also what is timed alone: the specs' bench shapes.")
 @click.option(
     "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds an export may take."
 )
@@ -56,6 +57,7 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
         keywords=options["keywords"],
         workers=options["jobs"] or 0,
         known_failures=options["known_failures"],
+        bench=options["bench"],
         allow_import=options["allow_import"],
         settings=Settings(timeout=options["timeout"], cache=None if options["no_cache"] else cache_folder()),
     )

@@ -3,7 +3,7 @@
     manifest.json              what is here, what it is held to, and the SHA-256 of every file
     known-failures.yaml        what the specs' own list says of it
     onnx/test_.../             one export of a case, as ONNX's backend tests are kept
-    unanswered/test_.../       one whose answer cannot be said beforehand: a stochastic layer, a case to be refused
+    unanswered/test_.../       one without a whole answer: a stochastic layer, a case to be refused, a large size
     torchscript/test_.../      one export of a case, as model.pt
     data/                      every recorded array once, by its own SHA-256
 
@@ -23,8 +23,9 @@ from typing import Any
 
 from harness.errors import Location
 from harness.spec.bundle_targets import BundleTargets
-from harness.spec.case import Case, Expectation, PackedModel, TensorSpec, WeightedModel
-from harness.spec.manifest import MANIFEST, PACK_ANEW, CaseEntry, Manifest, read_manifest, refused
+from harness.spec.case import Case, Expectation, PackedModel, WeightedModel
+from harness.spec.manifest import MANIFEST, Manifest, read_manifest, refused
+from harness.spec.packed_entries import PACK_ANEW, CaseEntry
 
 KNOWN_FAILURES = "known-failures.yaml"
 FOLDERS = ("onnx", "unanswered", "torchscript", "data")
@@ -73,7 +74,7 @@ def load_bundle(folder: Path) -> Bundle:
         more = f" (and {len(wrongs) - 1} more of the kind)" if len(wrongs) > 1 else ""
         raise refused(folder / file, wrong + more, right)
     return Bundle(
-        cases=tuple(_case(folder, entry, manifest.seal) for entry in manifest.cases),
+        cases=tuple(packed_case(str(folder.resolve()), manifest.seal, entry) for entry in manifest.cases),
         targets=BundleTargets.of(manifest.targets, Location(str(folder / MANIFEST))),
         known_failures=folder / KNOWN_FAILURES,
         seal=manifest.seal,
@@ -109,26 +110,29 @@ def _names(folder: Path) -> Iterator[str]:
 
 def _inconsistent(manifest: Manifest) -> Iterator[Wrong]:
     """What the manifest says twice, or says of files that it does not list."""
-    for case_id, times in Counter(case.id for case in manifest.cases).items():
+    for case_id, times in Counter(entry.id for entry in manifest.entries).items():
         if times > 1:
             yield MANIFEST, f"{case_id} is there twice", PACK_ANEW
-    for case in manifest.cases:
+    for case in manifest.entries:
         for export in sorted({*manifest.exports} - case.exports.keys() - case.not_packed.keys()):
             yield MANIFEST, f"{case.id}: nothing is said of its export {export}", PACK_ANEW
         if case.exports and not case.rounds:
             yield MANIFEST, f"{case.id} has exports and nothing to hold them against", PACK_ANEW
+        if any(part.sample for part in case.rounds) and any(each.fill is None for each in case.inputs):
+            yield MANIFEST, f"{case.id}: it is not said how its inputs are drawn", PACK_ANEW
         for name in sorted({*case.files()} - manifest.files.keys()):
             yield MANIFEST, f"{name} has no checksum", PACK_ANEW
     if KNOWN_FAILURES not in manifest.files:
         yield MANIFEST, f"{KNOWN_FAILURES} has no checksum", PACK_ANEW
 
 
-def _case(folder: Path, entry: CaseEntry, seal: str) -> Case:
+def packed_case(folder: str, seal: str, entry: CaseEntry) -> Case:
+    """The case that ``entry`` tells of, in the bundle at ``folder``."""
     return Case(
         id=entry.id,
         about=entry.about,
-        model=WeightedModel(PackedModel(str(folder.resolve()), seal, entry)),
-        inputs=tuple(TensorSpec(each.label, each.dtype, tuple(each.shape)) for each in entry.inputs),
+        model=WeightedModel(PackedModel(folder, seal, entry)),
+        inputs=tuple(each.spec() for each in entry.inputs),
         where=Location(entry.where.file, entry.where.line, entry.where.column),
         expect=Expectation(raises=entry.raises),
     )

@@ -10,7 +10,7 @@ from harness.errors import Location
 from harness.spec.tolerance import Rule
 
 if TYPE_CHECKING:
-    from harness.spec.manifest import CaseEntry
+    from harness.spec.packed_entries import CaseEntry
 
 Layout = Literal["contiguous", "channels_last", "strided"]
 Mode = Literal["eval", "train"]
@@ -158,7 +158,8 @@ class Case:
 
     ``dynamic`` maps an input's label to its open axes and their names; ``also`` holds further
     shapes by label at which the same artifact is verified. ``bench`` holds further shapes by
-    label at which latency is measured. ``seed`` seeds the weights and stochastic layers.
+    label at which latency is measured; a case at one of them is ``bench_of`` the id that it has
+    at its own shapes. ``seed`` seeds the weights and stochastic layers.
     """
 
     id: str
@@ -174,6 +175,7 @@ class Case:
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     also: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     bench: tuple[Mapping[str, tuple[int, ...]], ...] = ()
+    bench_of: str | None = None
 
     @property
     def is_recorded(self) -> bool:

@@ -29,6 +29,9 @@ from harness.verify.steps import begun, placed, timed
 Array = NDArray[Any]
 
 
+SAMPLED = "of these outputs a sample was packed, which is enough to find an error and too little to blame one"
+
+
 def check(trial: Basis, target: Target, settings: Settings, clock: Clock) -> Result:
     """Take the trial's case to ``target`` and say what came of it. Raises nothing that a library raised."""
     blank = begun(trial.case, target, clock)
@@ -64,7 +67,7 @@ def _verified(trial: Basis, target: Target, settings: Settings, row: _Row, clock
     try:
         try:
             with clock.stage("run"):
-                given = [session.run(reference.inputs) for reference in references]
+                given = [reference.part(session.run(reference.inputs)) for reference in references]
         finally:
             with clock.stage("run"):
                 row.known = placed(row.known, session.placement())
@@ -75,6 +78,8 @@ def _verified(trial: Basis, target: Target, settings: Settings, row: _Row, clock
             return result
         if result.status == "failed" and result.blame is None:
             at = first_wrong(verdict.comparisons)
+            if references[at].sample is not None:
+                return replace(result, evidence=(SAMPLED,))
             blame, evidence = attribute(_scene(trial, target, artifact, references[at], given[at]))
             return replace(result, blame=blame, evidence=evidence)
         if settings.latency and result.status == "passed":

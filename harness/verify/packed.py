@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from harness.compare.strict import strict_ulp
 from harness.errors import Location, Problem, SpecError, StageError
 from harness.exporters import Artifact
-from harness.model.answer import Reference
+from harness.model.answer import Reference, Sample
 from harness.result import Finding, Result, result_from_json
 from harness.spec.case import Case, PackedModel
-from harness.spec.manifest import RoundEntry
+from harness.spec.fill import array
+from harness.spec.layouts import laid_out
+from harness.spec.packed_entries import RoundEntry
 from harness.spec.target import Target
 from harness.spec.tolerance import Tolerance
 from harness.verify.basis import Refusal
@@ -90,15 +92,25 @@ class PackedTrial:
         return Refusal(replace(blank, findings=tuple(self.about_eager)), inputs, self.artifact)
 
     def _reference(self, told: RoundEntry) -> Reference:
+        sample = told.sample
         return Reference(
-            inputs=self._arrays(told.inputs) or {},
+            inputs=self._inputs(told),
             eager=self._arrays(told.eager) or {},
             oracle=self._arrays(told.oracle),
             magnitudes=[self._array(path) for path in told.magnitudes],
             undefined=[self._array(path) for path in told.undefined],
             stochastic=told.stochastic,
             at=told.at,
+            sample=None if sample is None else Sample(sample.every, tuple(map(tuple, sample.shapes))),
         )
+
+    def _inputs(self, told: RoundEntry) -> dict[str, Array]:
+        """The inputs as eager torch was given them, in their layouts; drawn anew where they are not recorded."""
+        recorded = self._arrays(told.inputs) or {}
+        return {
+            spec.label: laid_out(array(spec) if told.sample else recorded[spec.label], spec.layout)
+            for spec in self.case.inputs
+        }
 
     def _arrays(self, paths: Mapping[str, str] | None) -> dict[str, Array] | None:
         return None if paths is None else {name: read_tensor(self._folder / path) for name, path in paths.items()}
@@ -124,7 +136,8 @@ def refuse_strays(cases: Iterable[Case]) -> None:
     for case in cases:
         model = case.model.model
         assert isinstance(model, PackedModel)
-        for export in model.entry.exports.values():
+        exports = (export for entry in model.entry.at_every_shape() for export in entry.exports.values())
+        for export in exports:
             path = Path(model.folder) / export.path
             try:
                 if export.format == "onnx":

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.exporters import Artifact
-from harness.model.answer import Reference
+from harness.model.answer import Reference, Sample, sampled
 from harness.result import Blame, Result, to_json
 from harness.spec.case import Case
-from harness.spec.manifest import CaseEntry, ExpectEntry, ExportEntry, RoundEntry, ToleranceEntry
+from harness.spec.packed_entries import CaseEntry, ExpectEntry, ExportEntry, RoundEntry, SampleEntry, ToleranceEntry
 from harness.spec.target import Target
 from harness.verify.backend_test import backend_rule, write_data_sets
 from harness.verify.expected import Expected
@@ -34,6 +34,8 @@ from harness.verify.trial import Trial
 Array = NDArray[Any]
 
 LONGEST_NAME = 80
+LARGE = 2**16
+"""So many elements of inputs and outputs are recorded at a ``bench`` shape; of more, a sample."""
 
 
 def pack_export(trial: Trial, target: Target, folder: Path, clock: Clock) -> Result:
@@ -50,9 +52,11 @@ def pack_export(trial: Trial, target: Target, folder: Path, clock: Clock) -> Res
         blame: Blame | None = "spec" if stop.stage == "build" else None
         return replace(blank, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message, blame=blame)
     shelf, told = Shelf(folder), replace(blank, findings=tuple(findings))
-    rounds = [_round(shelf, each) for each in references]
-    _leave(shelf, _case(trial.case, rounds, _expect(shelf, expected), told))
-    answered = not any(each.stochastic for each in references)
+    sample = sample_of(trial.case, references[0])
+    rounds = [_round(shelf, each, sample) for each in references]
+    # What a spec expects of whole outputs is held where they are; of a part, only a range can be.
+    _leave(shelf, _case(trial.case, rounds, _expect(shelf, expected if sample is None else _of_any(expected)), told))
+    answered = sample is None and not any(each.stochastic for each in references)
     _pack(shelf, trial, target, artifact, references if answered else ())
     return blank
 
@@ -113,7 +117,22 @@ def _case(case: Case, rounds: list[RoundEntry], expect: ExpectEntry, told: Resul
     return CaseEntry.of(case).model_copy(update={"rounds": rounds, "expect": expect, "findings": findings})
 
 
-def _round(shelf: Shelf, known: Reference) -> RoundEntry:
+def sample_of(case: Case, known: Reference) -> Sample | None:
+    """What is recorded of the outputs at a ``bench`` shape that is large, so that bundles stay small enough to travel.
+
+    None for all else: an answer that is drawn, inputs that cannot be drawn anew, and the shapes that verify.
+    """
+    drawn = all(spec.values is None for spec in case.inputs)
+    held = [*known.inputs.values(), *known.eager.values()]
+    if case.bench_of is None or known.stochastic or not drawn or sum(each.size for each in held) <= LARGE:
+        return None
+    every = -(-max((each.size for each in known.eager.values()), default=0) // LARGE)
+    # An odd step is prime to the sizes that images and batches have, so that it meets every column.
+    return Sample(every | 1, tuple(each.shape for each in known.eager.values()))
+
+
+def _round(shelf: Shelf, whole: Reference, sample: Sample | None) -> RoundEntry:
+    known = whole if sample is None else sampled(whole, sample)
     return RoundEntry(
         inputs=shelf.arrays(known.inputs),
         eager=shelf.arrays(known.eager),
@@ -122,6 +141,7 @@ def _round(shelf: Shelf, known: Reference) -> RoundEntry:
         undefined=[None if each is None else shelf.array(each) for each in known.undefined],
         stochastic=known.stochastic,
         at=known.at,
+        sample=None if sample is None else SampleEntry(every=sample.every, shapes=[list(one) for one in sample.shapes]),
     )
 
 
@@ -142,6 +162,11 @@ def _expect(shelf: Shelf, expected: Expected) -> ExpectEntry:
         names={name: value for name, value in names.items() if name not in arrays},
         arrays=shelf.arrays(arrays),
     )
+
+
+def _of_any(expected: Expected) -> Expected:
+    """What holds of each element by itself."""
+    return Expected(first=expected.first, range=expected.range)
 
 
 def _maybe(shelf: Shelf, arrays: Mapping[str, Array] | None) -> dict[str, str] | None:
