@@ -1,6 +1,6 @@
 """``manifest.json`` of a bundle: what was packed, by what it is held to, and the SHA-256 of every file.
 
-    format        the version of this layout; a key that bundles without it do without can be added, any other needs a new one
+    format        the version of this layout; a key that bundles without it can lack can be added without a new one
     seal          the SHA-256 of all else in the manifest
     versions      of the packages that the bundle was made with
     targets       what it was packed for
