@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks.speed.process import Ended
+from benchmarks.speed.stages import LIBRARIES, START
 
 
 def portions(seconds: Mapping[str, float], whole: float) -> list[str]:
@@ -21,3 +22,8 @@ def stages_of(runs: Mapping[str, Ended]) -> list[str]:
         f"{stage}: {' / '.join(f'{run.stages.get(stage, 0.0):.2f}' for run in runs.values())} s" for stage in stages
     ]
     return [f"seconds by stage, {names}", *lines]
+
+
+def after_start(run: Ended) -> float:
+    """The seconds of a run without those that it takes however little there is to do."""
+    return run.seconds - run.stages[START] - run.stages[LIBRARIES]

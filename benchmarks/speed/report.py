@@ -36,7 +36,7 @@ longer than they need be; ratios of runs in turn suffer less.
   same layers, arguments, shapes and targets, in one fresh process.
 - **Harness's own share** is all of a worker's time outside the public calls of torch, onnx and ONNX Runtime.
 - **A second run** finds every exported file in the cache, loads, runs and compares all of them again.
-- **Seconds a case** leave out the start, which a run of ten cases stands for.
+- **Seconds a case** leave out the start, and what the first ten cases take, since they load what is used first.
 
 Made by `python -m benchmarks.performance`.
 
