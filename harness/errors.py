@@ -4,7 +4,7 @@
     ├── RequestError            the request is wrong: exit code 2
     │   ├── SpecError           one or more problems in files the user wrote
     │   └── UsageError          the command line asks for something that cannot be
-    ├── RuntimeMissing          a required runtime is not on this machine: exit code 3
+    ├── RuntimeMissing          a required runtime, or system, is not what is here: exit code 3
     ├── NoRoom                  the disk takes no more, so that the run cannot go on: exit code 3
     └── StageError              one check could not finish a stage; it becomes a row, never a traceback
         ├── Unsupported         the exporter or runtime says that it does not do this
@@ -91,7 +91,7 @@ class UsageError(RequestError):
 
 
 class RuntimeMissing(HarnessError):
-    """A runtime named by ``--require`` is not on this machine."""
+    """A runtime named by ``--require`` is not on this machine, or the system itself is one that no check runs on."""
 
 
 class NoRoom(HarnessError):

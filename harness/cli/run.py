@@ -52,6 +52,7 @@ def run(paths: tuple[str, ...], **options: Any) -> int:
 @carrying_out
 def bench(paths: tuple[str, ...], **options: Any) -> int:
     """Time every case thoroughly on every target where it verifies, and write the report."""
+    import harness.engine  # noqa: F401 - the first to be asked: it says so where no check can run
     from harness.bench import BenchSettings, parse_cpus
 
     asked = BenchSettings(
