@@ -1,9 +1,10 @@
 # make run    verify the shipped specs and write reports/latest
 # make test   everything that CI checks
 # make docs   build the site into build/docs
+# make gpu    on a machine with an NVIDIA GPU: verify the shipped specs there, and time them with TF32 off and on
 # make clean  remove the environment and what was generated
 #
-# Both set up .venv when it is missing or out of date. All they need is make and Python 3.11 or later; name another
+# Each sets up its environment when it is missing or out of date: .venv, and .venv-cuda for the GPU. All they need is make and Python 3.11 or later; name another
 # one with PYTHON=python3.13. RUN holds further options: make run RUN='-k avgpool2d --no-latency'.
 
 PYTHON ?= python3
@@ -11,12 +12,19 @@ RUN ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+CUDA_VENV := .venv-cuda
+CUDA_BIN := $(CUDA_VENV)/bin
+INSTALL_WITH := -m pip install --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python $(INSTALL_WITH)
+
+# What make gpu times: the cases with sizes that matter on hardware, with float32 products in full precision and in TF32.
+TIMED := -k image -k notes-experiment -k lenet-head
+TF32 := trace/torch-cuda?tf32=off,trace/torch-cuda?tf32=on,onnx-dynamo@23/ort-cuda?tf32=off,onnx-dynamo@23/ort-cuda?tf32=on
 
 # An environment is up to date when it is newer than what it was made from.
 MADE_FROM := pyproject.toml constraints.txt harness/__init__.py
 
-.PHONY: run test docs clean
+.PHONY: run test docs gpu driver clean
 
 run: $(VENV)/for-run
 	$(BIN)/harness run $(RUN) specs/
@@ -32,6 +40,17 @@ test: $(VENV)/for-test
 docs: $(VENV)/for-test
 	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
 
+# Both reports are made where a check came out otherwise than on a CPU, and the target fails all the same.
+gpu: driver $(CUDA_VENV)/for-gpu
+	@$(CUDA_BIN)/harness run specs/ --targets cuda --require torch-cuda --require ort-cuda --report-dir reports/cuda; \
+	verified=$$?; [ $$verified -le 1 ] || exit $$verified; \
+	$(CUDA_BIN)/harness bench specs/ $(TIMED) --targets '$(TF32)' --require torch-cuda --require ort-cuda \
+		--report-dir reports/cuda-bench && exit $$verified
+
+# Asked before anything is downloaded.
+driver:
+	@nvidia-smi -L || { echo 'make gpu: no NVIDIA driver answers here; run it on a machine with an NVIDIA GPU' >&2; exit 3; }
+
 $(VENV)/for-run: $(MADE_FROM) | $(BIN)/pip
 	@echo 'Installing harness with PyTorch and ONNX Runtime into $(VENV); the first time takes some minutes.'
 	$(INSTALL) -e '.[cpu]'
@@ -42,8 +61,16 @@ $(VENV)/for-test: $(MADE_FROM) | $(BIN)/pip
 	$(INSTALL) -e '.[cpu,dev]'
 	@touch $@ $(VENV)/for-run
 
+$(CUDA_VENV)/for-gpu: $(MADE_FROM) | $(CUDA_BIN)/pip
+	@echo 'Installing harness with PyTorch and ONNX Runtime for CUDA into $(CUDA_VENV); the first time takes some minutes.'
+	$(CUDA_BIN)/python $(INSTALL_WITH) -e '.[cuda]'
+	@touch $@
+
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
+$(CUDA_BIN)/pip:
+	$(PYTHON) -m venv $(CUDA_VENV)
+
 clean:
-	rm -rf $(VENV) reports/latest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CUDA_VENV) reports/latest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -127,7 +127,7 @@ def sample_of(case: Case, known: Reference) -> Sample | None:
     if case.bench_of is None or known.stochastic or not drawn or sum(each.size for each in held) <= LARGE:
         return None
     every = -(-max((each.size for each in known.eager.values()), default=0) // LARGE)
-    # An odd step is prime to the sizes that images and batches have, so that it meets every column.
+    # Sizes are often powers of two: an odd step meets every column of them.
     return Sample(every | 1, tuple(each.shape for each in known.eager.values()))
 
 
