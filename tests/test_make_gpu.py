@@ -18,7 +18,7 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is n
 
 
 def make(folder: Path, *arguments: str, driver: str | None) -> subprocess.CompletedProcess[str]:
-    """``make`` with this project's Makefile in ``folder``; ``driver`` is what ``nvidia-smi`` does, where there is one."""
+    """``make`` with this Makefile in ``folder``; ``driver`` is what ``nvidia-smi`` does, where there is one."""
     (folder / "bin").mkdir(exist_ok=True)
     smi = folder / "bin" / "nvidia-smi"
     smi.write_text(f"#!/bin/sh\n{driver or 'exit 127'}\n", encoding="utf-8")
