@@ -156,3 +156,15 @@ def test_a_sample_of_inputs_that_nobody_can_draw_is_refused(board: Path, harness
     assert ran.code == 2
     assert ran.err.count("\n") == 1
     assert "it is not said how its inputs are drawn" in ran.err
+
+
+def test_a_board_without_any_runtime_is_told_what_it_lacks(board: Path) -> None:
+    """In one line and before anything runs, not as hundreds of skipped rows."""
+    blind = "import sys; sys.modules['onnxruntime'] = None; import importlib.util as u; find = u.find_spec; "
+    blind += "u.find_spec = lambda name, *more: None if name == 'onnxruntime' else find(name, *more); "
+    done = python(board, "-c", blind + "from harness.cli import main; main(['run', 'bundle', '--targets', 'ort-*'])")
+    assert done.returncode == 3
+    assert done.stderr == (
+        "ort-*: none of these runtimes is here; ort-cpu: onnxruntime is not installed; "
+        "pip install onnxruntime, or the build of it that this machine needs\n"
+    )

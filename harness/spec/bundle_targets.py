@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.errors import Location, UsageError
+from harness.errors import Location, RuntimeMissing, UsageError
 from harness.registry import plugins
 from harness.spec.nearest import suggestion
 from harness.spec.target import Target
@@ -19,7 +19,8 @@ class BundleTargets(TargetSets):
     """The set ``default`` is what the bundle was packed for, the set ``all`` everything that it can be taken to.
 
     As for recorded models, a word may be a runtime, and of several targets that a glob matches those count whose
-    runtime is on this machine, where any is: whoever writes ``ort-*`` means whichever there is.
+    runtime is on this machine: whoever writes ``ort-*`` means whichever there is. Raises :class:`RuntimeMissing` where
+    there is none.
     """
 
     exports: tuple[str, ...] = field(default=())
@@ -39,8 +40,16 @@ class BundleTargets(TargetSets):
             if target.export not in self.exports:
                 right = suggestion(target.export, self.exports, f"it holds {', '.join(self.exports)}")
                 raise UsageError(f"{word}: the bundle has no export {target.export}; {right}")
-        present = tuple(target for target in found if plugins("runtimes")[target.runtime].availability().present)
-        yield from (present or found) if "*" in word else found
+        if "*" not in word:
+            yield from found
+            return
+        available = {target.runtime: plugins("runtimes")[target.runtime].availability() for target in found}
+        present = tuple(target for target in found if available[target.runtime].present)
+        if found and not present:
+            # One that could run anywhere says most of what to do; it comes before those that want a device.
+            first = min(available, key=lambda runtime: (not runtime.endswith("-cpu"), runtime))
+            raise RuntimeMissing(f"{word}: none of these runtimes is here; {available[first].why_not(first)}")
+        yield from present
 
 
 def every_target(formats: Mapping[str, str], where: Location | None = None) -> tuple[Target, ...]:

@@ -38,7 +38,7 @@ def _source(flag: str, where: str) -> str:
 _OPENVINO_FLOAT32 = '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}, "GPU": {"INFERENCE_PRECISION_HINT": "f32"}}'
 
 PROVIDERS = (
-    Provider("cpu", CPU, "pip install 'parity-harness[cpu]'"),
+    Provider("cpu", CPU, "pip install onnxruntime, or the build of it that this machine needs"),
     Provider(
         "cuda",
         "CUDAExecutionProvider",
