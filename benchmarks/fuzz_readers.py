@@ -25,7 +25,6 @@ from types import FrameType
 from tabulate import tabulate
 
 from benchmarks.fuzzing.readers import READERS, Reader, scratch
-from benchmarks.fuzzing.spoil import spoilt
 from harness.errors import HarnessError
 
 SECONDS = 10
@@ -91,7 +90,7 @@ def chunk(at: int, count: int, seed: str) -> Told:
     signal.signal(signal.SIGALRM, _hang)
     try:
         for _ in range(count):
-            one(reader, folder, spoilt(random.choice(material), random), told)
+            one(reader, folder, reader.spoil(random.choice(material), random), told)
     finally:
         shutil.rmtree(folder)
     return told

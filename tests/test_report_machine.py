@@ -112,6 +112,12 @@ lines = st.lists(text, max_size=2).map(tuple)
 objects = st.dictionaries(
     text, st.none() | st.booleans() | st.integers() | text | st.lists(text, max_size=2), max_size=2
 )
+pair = st.lists(st.integers(0, 9), min_size=2, max_size=2)
+cells = st.lists(st.lists(st.integers() | st.floats().map(to_json), max_size=2), max_size=2)
+drawn = st.fixed_dictionaries(
+    {"output": st.integers(0, 3), "plane": pair, "shape": pair, "worst": pair}
+    | dict.fromkeys(("expected", "actual", "error"), cells)
+)
 results = st.builds(
     Result,
     case=text,
@@ -138,7 +144,7 @@ results = st.builds(
     reason=st.none() | text,
     issue=st.none() | text,
     where=st.none() | text,
-    pictures=st.lists(objects, max_size=1).map(tuple),
+    pictures=st.lists(drawn, max_size=1).map(tuple),
 )
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.report.json_report import read_report
+from benchmarks.fuzzing import reports
+from benchmarks.fuzzing.spoil import spoilt
+from benchmarks.fuzzing.spoil_json import spoilt_json
 from harness.spec.discover import load
 from harness.spec.known_failures import load_known_failures
 from harness.spec.targets import load_target_sets, parse_target
@@ -24,12 +26,16 @@ SMALL = 6_000
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """``read`` is given a folder and the bytes, and says what it must say; ``weight`` is its part of the whole."""
+    """``read`` is given a folder and the bytes, and says what it must say; ``weight`` is its part of the whole.
+
+    ``spoil`` is how its material is spoilt.
+    """
 
     name: str
     weight: int
     material: Callable[[], list[bytes]]
     read: Callable[[Path, bytes], object]
+    spoil: Callable[[bytes, Random], bytes] = spoilt
 
 
 def _file(name: str, read: Callable[[Path], object]) -> Callable[[Path, bytes], object]:
@@ -47,12 +53,6 @@ def _file(name: str, read: Callable[[Path], object]) -> Callable[[Path, bytes], 
 def _shipped(pattern: str) -> list[bytes]:
     """The shipped files, each cut to a size that is quick to read, at the end of a case."""
     return [_begun(path.read_bytes()) for path in sorted(SPECS.glob(pattern)) if path.suffix == ".yaml"]
-
-
-def _reports() -> list[bytes]:
-    """The sample, with its first and its last results alone."""
-    told = json.loads((ROOT / "reports" / "sample" / "report.json").read_text(encoding="utf-8"))
-    return [json.dumps(told | {"results": results}).encode() for results in (told["results"][:2], told["results"][-2:])]
 
 
 def _begun(content: bytes) -> bytes:
@@ -123,8 +123,9 @@ READERS = (
     Reader(
         "reports",
         10,
-        _reports,
-        _file("report.json", read_report),
+        reports.material,
+        _file("report.json", reports.use),
+        spoilt_json,
     ),
     Reader(
         "data.json",

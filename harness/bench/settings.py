@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.errors import UsageError
@@ -32,7 +32,10 @@ class BenchSettings:
     def from_report(cls, run: Mapping[str, Any]) -> BenchSettings | None:
         """What a report's ``run`` says of how it was timed; None where it was not timed thoroughly."""
         told = run.get("bench")
-        return cls(**{**told, "cpus": tuple(told["cpus"])}) if isinstance(told, Mapping) else None
+        if told is None:
+            return None
+        known = {one.name: told[one.name] for one in fields(cls) if one.name in told}
+        return cls(**{**known, "cpus": tuple(told.get("cpus", ()))})
 
     def effort(self, calls: int) -> Effort:
         """What one process may spend on so many calls."""

@@ -1,11 +1,13 @@
-"""The journal: each check's result, one JSON line each, written as soon as it is known.
+"""The journal: each check's result, one line each, written as soon as it is known.
 
-A line is written in one call on a file opened for appending, so that workers may share it and a
-killed run loses at most the checks in flight. A torn line does not count: its check is run again.
+A line is the check's entry as JSON behind its own seal. It is written in one call on a file opened for appending, so
+that workers may share it and a killed run loses at most the checks in flight. A line that is torn, or is not what was
+written, does not count: its check is run again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -40,7 +42,8 @@ class JournalWriter:
     def add(self, entry: Entry) -> None:
         """Write one line. Raises :class:`NoRoom` where the disk takes no more."""
         record = {"of": entry.of, "exports": [entry.exported, entry.reused], "result": to_json(entry.result)}
-        self._write(json.dumps(record, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n")
+        text = json.dumps(record, separators=(",", ":")).encode("utf-8", "backslashreplace")
+        self._write(b"%s %s\n" % (_seal(text), text))
 
     def mend(self) -> None:
         """End a last line that a killed run left torn, so that the next one stands by itself."""
@@ -90,9 +93,16 @@ def recorded(path: Path) -> dict[tuple[str, str], Entry]:
 
 
 def _entry(line: bytes) -> Entry | None:
-    """The entry that stands on a line; None for a torn one."""
-    try:
-        record: dict[str, Any] = json.loads(line)
-        return Entry(result_from_json(record["result"]), record["of"], *record["exports"])
-    except (ValueError, KeyError, TypeError):
+    """The entry that stands on a line; None for one that is not as it was written."""
+    seal, _, text = line.partition(b" ")
+    if seal != _seal(text):
         return None
+    try:
+        record: dict[str, Any] = json.loads(text)
+        return Entry(result_from_json(record["result"]), record["of"], *record["exports"])
+    except (ValueError, KeyError, TypeError):  # sealed by another version, which wrote otherwise
+        return None
+
+
+def _seal(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest()[:16].encode()

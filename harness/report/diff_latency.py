@@ -87,11 +87,16 @@ def _pairs(old: Result, new: Result) -> Iterator[tuple[str, Figure, Figure]]:
 def _figures(result: Result) -> dict[str, Figure]:
     """A check's figures by shapes: its own, which stand first, and those at its ``bench`` shapes."""
     own = result.latency
-    if own is None or "samples_us" not in own:
+    if own is None or not _has_samples(own):
         return {}
-    further = [figure for figure in own.get("by_shape", ()) if "samples_us" in figure]
+    further = [figure for figure in own.get("by_shape", ()) if _has_samples(figure)]
     shared = {key: value for key, value in own.items() if key in CONDITIONS}
     return {str(figure.get("shapes", "")): {**shared, **figure} for figure in (own, *further)}
+
+
+def _has_samples(figure: Figure) -> bool:
+    """Whether it tells its raw samples, with all that was measured beside each."""
+    return figure.get("samples_us") is not None and figure.get("stream_us") is not None
 
 
 def _obstacle(old: Figure, new: Figure, noise: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import Location, Problem, SpecError
 from harness.result import Report, Result, to_json
+from harness.spec.json_file import read_json, refused
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -64,48 +65,43 @@ def read_report(path: Path) -> Report:
     raw = _whole(path)
     newest = raw.get("format")
     if type(newest) is not int or newest < 1:
-        raise _refused(path, "this is not a harness report: it has no `format` number", _RIGHT)
+        raise refused(path, "this is not a harness report: it has no `format` number", _RIGHT)
     if newest > FORMAT:
-        raise _refused(path, f"this report is of format {newest}", f"this harness reads format {FORMAT}; update it")
-    results = _results(path, raw.get("results"))
-    report = Report(_mapping(path, raw, "environment"), results, _mapping(path, raw, "run"))
+        raise refused(path, f"this report is of format {newest}", f"this harness reads format {FORMAT}; update it")
+    if not isinstance(raw.get("results"), list):
+        raise refused(path, "this is not a harness report: it has no list of `results`", _RIGHT)
+    report = Report(_mapping(path, raw, "environment"), _results(path, raw), _mapping(path, raw, "run"))
     if "summary" in raw and raw["summary"] != report.summary:
-        raise _refused(path, "`summary` does not count the results that stand below it", _RIGHT)
+        raise refused(path, "`summary` does not count the results that stand below it", _RIGHT)
     return report
 
 
 def _whole(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_bytes())
-    except OSError as error:
-        raise _refused(path, f"cannot be read ({error.strerror})", _RIGHT) from error
-    except json.JSONDecodeError as error:
-        what = "the report is cut short or broken" if error.pos else "this is not JSON"
-        raise _refused(path, f"{what} ({error.msg})", _RIGHT, error.lineno, error.colno) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise _refused(path, "this is not a JSON text that can be read", _RIGHT) from error
+    raw = read_json(path, "the report", _RIGHT)
     if not isinstance(raw, dict):
-        raise _refused(path, "this is not a harness report: it is not a JSON object", _RIGHT)
+        raise refused(path, "this is not a harness report: it is not a JSON object", _RIGHT)
     return raw
 
 
-def _results(path: Path, raw: object) -> tuple[Result, ...]:
+def _results(path: Path, raw: dict[str, Any]) -> tuple[Result, ...]:
     from pydantic import ValidationError
 
-    if not isinstance(raw, list):
-        raise _refused(path, "this is not a harness report: it has no list of `results`", _RIGHT)
+    from harness.report.open_parts import OpenParts
+
     try:
-        return tuple(_adapter().validate_python(raw))
+        OpenParts.model_validate(raw)
+        return tuple(_adapter().validate_python(raw["results"]))
     except ValidationError as error:
         raise SpecError(
-            Problem(
-                Location(str(path)),
-                f"results{''.join(f'[{key}]' if isinstance(key, int) else f'.{key}' for key in problem['loc'])}: "
-                f"{problem['msg']}",
-                _RIGHT,
-            )
+            Problem(Location(str(path)), f"{_place(problem['loc'], raw)}: {problem['msg']}", _RIGHT)
             for problem in error.errors(include_url=False, include_input=False)
         ) from error
+
+
+def _place(keys: tuple[int | str, ...], raw: dict[str, Any]) -> str:
+    """``results[0].latency.median_us``."""
+    told = keys if keys and keys[0] in raw else ("results", *keys)
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in told).removeprefix(".")
 
 
 @cache
@@ -118,9 +114,5 @@ def _adapter() -> TypeAdapter[list[Result]]:
 def _mapping(path: Path, raw: dict[str, Any], key: str) -> dict[str, Any]:
     value = raw.get(key, {})
     if not isinstance(value, dict):
-        raise _refused(path, f"`{key}` is not an object", _RIGHT)
+        raise refused(path, f"`{key}` is not an object", _RIGHT)
     return value
-
-
-def _refused(path: Path, wrong: str, right: str, line: int = 1, column: int = 1) -> SpecError:
-    return SpecError([Problem(Location(str(path), line, column), wrong, right)])

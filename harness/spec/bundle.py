@@ -24,7 +24,8 @@ from typing import Any
 from harness.errors import Location
 from harness.spec.bundle_targets import BundleTargets
 from harness.spec.case import Case, Expectation, PackedModel, WeightedModel
-from harness.spec.manifest import MANIFEST, Manifest, read_manifest, refused
+from harness.spec.json_file import refused
+from harness.spec.manifest import MANIFEST, Manifest, read_manifest
 from harness.spec.packed_entries import PACK_ANEW, CaseEntry
 
 KNOWN_FAILURES = "known-failures.yaml"

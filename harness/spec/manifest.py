@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from harness.errors import Location, Problem, SpecError
+from harness.spec.json_file import read_json, refused
 from harness.spec.packed_entries import PACK_ANEW, CaseEntry, Digest, Inside
 from harness.spec.strict import Strict
 
@@ -61,7 +61,9 @@ def read_manifest(path: Path) -> Manifest:
     Raises :class:`SpecError`, one line a problem, where it is cut short, of a newer format, not a bundle's, or was
     changed after it was written.
     """
-    raw = _parsed(path)
+    if not path.is_file():
+        raise refused(path, "this is not a file", PACK_ANEW)
+    raw = read_json(path, "the manifest", PACK_ANEW)
     newest = raw.get("format") if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or type(newest) is not int or newest < 1:
         raise refused(path, "this is not the manifest of a bundle: it has no `format` number", PACK_ANEW)
@@ -76,23 +78,6 @@ def read_manifest(path: Path) -> Manifest:
     if manifest.seal != seal_of(raw):
         raise refused(path, "it was changed after it was packed: its seal is another", PACK_ANEW)
     return manifest
-
-
-def refused(path: Path, wrong: str, right: str, line: int = 1, column: int = 1) -> SpecError:
-    """The one thing that is wrong with the file at ``path``."""
-    return SpecError([Problem(Location(str(path), line, column), wrong, right)])
-
-
-def _parsed(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise refused(path, f"cannot be read ({error.strerror})", PACK_ANEW) from error
-    except json.JSONDecodeError as error:
-        wrong = f"the manifest is cut short or broken ({error.msg})"
-        raise refused(path, wrong, PACK_ANEW, error.lineno, error.colno) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise refused(path, "this is not a JSON text that can be read", PACK_ANEW) from error
 
 
 def _where(location: tuple[int | str, ...]) -> str:

@@ -1,0 +1,75 @@
+"""What the commands do with a report that they are given: read, held against another, joined, and written anew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cache
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from harness.amend import amendment
+from harness.bench import BenchSettings
+from harness.compare.pictures import pictures
+from harness.compare.verdict import compare
+from harness.registry import plugins
+from harness.report.diff import diff
+from harness.report.diff_table import show_diff
+from harness.report.json_report import JsonReport, read_report
+from harness.report.merge import merge
+from harness.report.terminal import show
+from harness.result import Distance, Finding, Report, Result
+from harness.spec.tolerance import Exact, Tolerance
+
+SAMPLE = Path(__file__).resolve().parents[2] / "reports" / "sample" / "report.json"
+
+
+@cache
+def material() -> list[bytes]:
+    """The sample with one result of each kind alone, and a result that fails in every way that can be told."""
+    told = read_report(SAMPLE)
+    kinds = {(one.status, one.stage, bool(one.latency), bool(one.placement)): one for one in told.results}
+    run = {**told.run, "exports": {"made": 1, "from_cache": 2}, "bench": asdict(BenchSettings())}
+    return [
+        JsonReport().render(Report(told.environment, results, run)).encode()
+        for results in ((_failed(), *kinds.values()), *((one,) for one in kinds.values()))
+    ]
+
+
+def _failed() -> Result:
+    expected = {"output_0": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    actual = {"output_0": expected["output_0"] + np.array([0, 0.5, np.nan], np.float32)}
+    outputs = compare(actual, expected, Tolerance(Exact())).outputs
+    return Result(
+        "pool/a",
+        "onnx-dynamo@23/ort-cpu",
+        "failed",
+        "compare",
+        "mismatch",
+        "2 of 6 elements differ",
+        "exporter",
+        ("the file says so",),
+        outputs,
+        (Finding("range", False, "below", outputs[0]),),
+        (Distance(0, 0.0, float("inf"), "eager"),),
+        pictures=pictures(outputs, actual, expected),
+        reproduction="print(1)",
+        where="specs/pool.yaml:3:5",
+    )
+
+
+def use(path: Path) -> object:
+    """Everything that ``diff``, ``merge``, ``--baseline`` and the formats make of the report at ``path``."""
+    sound, given = read_report(SAMPLE), read_report(path)
+    nowhere = Console(file=StringIO())
+    for old, new in ((sound, given), (given, sound), (given, given)):
+        show_diff(diff(old, new), nowhere)
+        json.dumps(diff(old, new).to_dict())
+    BenchSettings.from_report(given.run)
+    amendment((), given, ())
+    show(given, console=nowhere)
+    whole = merge([(SAMPLE, Report(sound.environment, (), sound.run)), (path, given)])
+    return [one.render(report) for one in plugins("report").values() for report in (given, whole)]

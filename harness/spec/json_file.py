@@ -1,0 +1,41 @@
+"""A JSON file that somebody gives: read whole, or refused in one line with its place."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Location, Problem, SpecError
+
+LARGEST_FILE = 2**30
+
+
+def read_json(path: Path, what: str, right: str) -> Any:
+    """What stands in the file at ``path``, which is ``what``; ``right`` says what would be.
+
+    Raises :class:`SpecError` of one line where it cannot be read, is a device, is larger than 1 GiB, is cut short, is
+    nested beyond all sense, or is no JSON.
+    """
+    try:
+        if stat.S_ISCHR(path.stat().st_mode):
+            raise refused(path, "this is a device and no file", right)
+        with path.open("rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise refused(path, f"cannot be read ({error.strerror})", right) from error
+    if len(raw) > LARGEST_FILE:
+        raise refused(path, f"larger than {LARGEST_FILE >> 30} GiB", right)
+    try:
+        return json.loads(raw)
+    except json.JSONDecodeError as error:
+        wrong = f"{what} is cut short or broken" if error.pos else "this is not JSON"
+        raise refused(path, f"{wrong} ({error.msg})", right, error.lineno, error.colno) from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, a nest without end
+        raise refused(path, "this is not a JSON text that can be read", right) from error
+
+
+def refused(path: Path, wrong: str, right: str, line: int = 1, column: int = 1) -> SpecError:
+    """The one thing that is wrong with the file at ``path``."""
+    return SpecError([Problem(Location(str(path), line, column), wrong, right)])

@@ -1,0 +1,113 @@
+"""A report that a command is given: whatever was done to it, it is used, or refused in one line before it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report.json_report import JsonReport
+from tests.conftest import Call
+from tests.report_samples import FAILED, PASSED, report
+
+SPEC = """
+harness: 1
+layer: ReLU
+cases: [{name: a, inputs: {x: {values: [1.0, -2.0]}}}]
+"""
+WAYS = {
+    "diff": ("diff", "given.json", "given.json"),
+    "merge": ("merge", "given.json", "--report-dir", "merged"),
+    "baseline": ("run", "specs", "--targets", "trace/torch-cpu", "--baseline", "given.json"),
+}
+
+
+def sound() -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(JsonReport().render(report(PASSED, replace(FAILED, case="other"))))
+    return told
+
+
+def changed(path: str, value: Any) -> bytes:
+    """The report with ``value`` where ``path`` leads."""
+    told: Any = sound()
+    *way, last = (int(key) if key.isdigit() else key for key in path.split("."))
+    place = told
+    for key in way:
+        place = place[key]
+    place[last] = value
+    return json.dumps(told).encode()
+
+
+REFUSED = [
+    (b"", "this is not JSON"),
+    (b'{"format": 1, "results": [', "the report is cut short or broken"),
+    (b'{"format": ' + b"9" * 5000 + b"}", "this is not a JSON text that can be read"),
+    (b'{"format": ' + b"[" * 100_000, "this is not a JSON text that can be read"),
+    (b"\xff\xfe\x00", "this is not a JSON text that can be read"),
+    (b'{"format": 2}', "this report is of format 2; this harness reads format 1; update it"),
+    (b'{"format": 1}', "it has no list of `results`"),
+    (changed("summary", {"checks": 1}), "`summary` does not count the results"),
+    (changed("results.0.status", "fine"), "results[0].status: Input should be 'passed'"),
+    (changed("results.0.outputs", [{}]), "results[0].outputs[0].index: Field required"),
+    (changed("results.0.latency.median_us", "quick"), "results[0].latency.median_us: Input should be a valid number"),
+    (changed("results.0.latency.median_us", -1.0), "results[0].latency.median_us: Input should be greater than 0"),
+    (changed("results.0.latency.stream_us", [[1.0]]), "results[0].latency: Value error, there must be a pace"),
+    (changed("results.0.placement", {"nodes": ["Add"]}), "results[0].placement.nodes: Input should be a valid dict"),
+    (changed("results.1.pictures", [{"output": 0}]), "results[1].pictures[0].plane: Field required"),
+    (changed("environment.gpus", 1), "environment.gpus: Input should be a valid list"),
+    (changed("environment.packages", {"torch": None}), "environment.packages.torch: Input should be a valid string"),
+    (changed("run.complaints", "one"), "run.complaints: Input should be a valid list"),
+    (changed("run.bench", {"processes": 0}), "run.bench.processes: Input should be greater than or equal to 1"),
+    (changed("run.comparison", {"parity": [{"kind": "odd"}]}), "run.comparison.parity[0].kind: Input should be"),
+]
+
+
+@pytest.fixture
+def given(here: Path, spec: Callable[[str, str], Path]) -> Path:
+    """Where the report is to stand, beside specs."""
+    spec("relu.yaml", SPEC)
+    return here / "given.json"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sound_one_is_used(harness: Call, given: Path, way: str) -> None:
+    given.write_text(json.dumps(sound()), encoding="utf-8")
+    ran = harness(*WAYS[way])
+    assert (ran.code in {0, 1}, ran.err) == (True, "")
+
+
+@pytest.mark.parametrize(("content", "said"), REFUSED, ids=[said[:50] for _, said in REFUSED])
+def test_a_spoilt_one_is_refused(harness: Call, given: Path, content: bytes, said: str) -> None:
+    given.write_bytes(content)
+    for arguments in WAYS.values():
+        ran = harness(*arguments)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("given.json:1:")
+        assert said in ran.err
+        assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_has_no_end_is_not_read(harness: Call, given: Path, way: str) -> None:
+    given.symlink_to("/dev/zero")
+    ran = harness(*WAYS[way])
+    assert (ran.code, ran.err.splitlines()) == (
+        2,
+        ["given.json:1:1: this is a device and no file; give a report.json that `harness run` wrote"],
+    )
+
+
+def test_what_a_shell_puts_in_a_files_place_is_read(harness: Call, given: Path) -> None:
+    """As in ``harness diff <(ssh ...) report.json``."""
+    given.write_text(json.dumps(sound()), encoding="utf-8")
+    reading, writing = os.pipe()
+    os.write(writing, given.read_bytes())
+    os.close(writing)
+    ran = harness("diff", f"/dev/fd/{reading}", "given.json")
+    os.close(reading)
+    assert (ran.code, ran.err) == (0, "")
