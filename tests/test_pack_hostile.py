@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -157,6 +158,39 @@ def leave_an_export_out(bundle: Path) -> None:
     reseal(bundle, told)
 
 
+def tell_otherwise(**changes: Any) -> Callable[[Path], None]:
+    """A result that stands for what there is no file of, made up."""
+
+    def harm(bundle: Path) -> None:
+        told = manifest(bundle)
+        case = next(case for case in told["cases"] if case["not_packed"])
+        first = next(iter(case["not_packed"]))
+        case["not_packed"][first] |= changes
+        reseal(bundle, told)
+
+    return harm
+
+
+def write(text: bytes) -> Callable[[Path], None]:
+    def harm(bundle: Path) -> None:
+        (bundle / "manifest.json").write_bytes(text)
+
+    return harm
+
+
+def link_the_manifest(to: str) -> Callable[[Path], None]:
+    def harm(bundle: Path) -> None:
+        (bundle / "manifest.json").unlink()
+        (bundle / "manifest.json").symlink_to(to)
+
+    return harm
+
+
+def wait_for_a_manifest(bundle: Path) -> None:
+    (bundle / "manifest.json").unlink()
+    os.mkfifo(bundle / "manifest.json")
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
@@ -180,6 +214,14 @@ def leave_an_export_out(bundle: Path) -> None:
         (keep_data_outside("../../../weights.bin"), "outside the folder"),
         (keep_data_outside("{outside}/weights.bin"), "outside the folder"),
         (say_it_twice, "is there twice"),
+        (tell_otherwise(status="fine"), "status: Input should be 'passed'"),
+        (tell_otherwise(seconds={"build": "long"}), "seconds.build: Input should be a valid number"),
+        (tell_otherwise(latency={"median_us": "quick"}), "a check that was never run has no latency"),
+        (write(b'{"format": ' + b"9" * 5000 + b"}"), "this is not a JSON text that can be read"),
+        (write(b"[" * 100_000), "this is not a JSON text that can be read"),
+        (link_the_manifest("/dev/zero"), "this is not a file"),
+        (link_the_manifest("nowhere"), "this is not a file"),
+        (wait_for_a_manifest, "this is not a file"),
         (leave_an_export_out, "nothing is said of its export onnx-dynamo@23"),
     ],
 )
@@ -191,6 +233,13 @@ def test_it_is_refused_in_one_line(bundle: Path, harness: Call, harm: Callable[[
     assert ran.err.count("\n") == 1, ran.err
     assert "Traceback" not in ran.err
     assert not ran.report
+
+
+def test_what_stands_for_another_case_is_told_of_its_own(bundle: Path, harness: Call) -> None:
+    tell_otherwise(case="another/case")(bundle)
+    ran = harness("run", "bundle", "--no-latency", "--targets", "trace/torch-cpu,ort-cpu")
+    assert ran.code in {0, 1}
+    assert not any(case.startswith("another") for case, _ in ran.rows)
 
 
 def test_a_sound_one_is_taken(bundle: Path, harness: Call) -> None:

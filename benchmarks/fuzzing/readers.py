@@ -5,14 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from random import Random
 
-import numpy as np
-from onnx import TensorProto, helper, numpy_helper
-
-from benchmarks.fuzzing import reports
+from benchmarks.fuzzing import bundles, reports
+from benchmarks.fuzzing.models import model, tensor
 from benchmarks.fuzzing.spoil import spoilt
 from benchmarks.fuzzing.spoil_json import spoilt_json
 from harness.spec.discover import load
@@ -61,19 +58,6 @@ def _begun(content: bytes) -> bytes:
     )
 
 
-@cache
-def _model() -> bytes:
-    weight = numpy_helper.from_array(np.ones(3, np.float32), "w")
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
-
-
-@cache
-def _tensor() -> bytes:
-    return bytes(numpy_helper.from_array(np.arange(6, dtype=np.float32).reshape(2, 3)).SerializeToString())
-
-
 def _open_model(path: Path) -> object:
     from harness.verify.protobufs import open_model
 
@@ -86,16 +70,16 @@ def _data_set(folder: Path, content: bytes) -> object:
 
     data = folder / "test_data_set_0"
     data.mkdir(exist_ok=True)
-    (folder / "model.onnx").write_bytes(_model())
+    (folder / "model.onnx").write_bytes(model())
     (data / "input_0.pb").write_bytes(content)
-    (data / "output_0.pb").write_bytes(_tensor())
+    (data / "output_0.pb").write_bytes(tensor())
     return read_data_set(data, open_model(folder / "model.onnx"))
 
 
 def _recorded(folder: Path, content: bytes) -> object:
     """A recorded model whose ``data.json`` is spoilt."""
     (folder / "net" / "test_data_set_0").mkdir(parents=True, exist_ok=True)
-    (folder / "net" / "model.onnx").write_bytes(_model())
+    (folder / "net" / "model.onnx").write_bytes(model())
     (folder / "net" / "data.json").write_bytes(content)
     return load([folder / "net"])
 
@@ -127,14 +111,15 @@ READERS = (
         _file("report.json", reports.use),
         spoilt_json,
     ),
+    Reader("bundles", 10, bundles.material, bundles.use, spoilt_json),
     Reader(
         "data.json",
         5,
         lambda: [b'{"rtol": 1e-3, "atol": 1e-7}', b'{"about": "x", "tolerance": {"by_output": {"0": {"ulp": 4}}}}'],
         _recorded,
     ),
-    Reader("ONNX files", 10, lambda: [_model()], _file("model.onnx", _open_model)),
-    Reader("recorded tensors", 5, lambda: [_tensor()], _data_set),
+    Reader("ONNX files", 10, lambda: [model()], _file("model.onnx", _open_model)),
+    Reader("recorded tensors", 5, lambda: [tensor()], _data_set),
 )
 
 

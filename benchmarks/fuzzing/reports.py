@@ -28,6 +28,13 @@ SAMPLE = Path(__file__).resolve().parents[2] / "reports" / "sample" / "report.js
 
 
 @cache
+def _sound() -> Report:
+    """The first results of the sample."""
+    told = read_report(SAMPLE)
+    return Report(told.environment, told.results[:20], told.run)
+
+
+@cache
 def material() -> list[bytes]:
     """The sample with one result of each kind alone, and a result that fails in every way that can be told."""
     told = read_report(SAMPLE)
@@ -63,7 +70,7 @@ def _failed() -> Result:
 
 def use(path: Path) -> object:
     """Everything that ``diff``, ``merge``, ``--baseline`` and the formats make of the report at ``path``."""
-    sound, given = read_report(SAMPLE), read_report(path)
+    sound, given = _sound(), read_report(path)
     nowhere = Console(file=StringIO())
     for old, new in ((sound, given), (given, sound), (given, given)):
         show_diff(diff(old, new), nowhere)

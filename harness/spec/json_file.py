@@ -39,3 +39,9 @@ def read_json(path: Path, what: str, right: str) -> Any:
 def refused(path: Path, wrong: str, right: str, line: int = 1, column: int = 1) -> SpecError:
     """The one thing that is wrong with the file at ``path``."""
     return SpecError([Problem(Location(str(path), line, column), wrong, right)])
+
+
+def place_in(location: tuple[int | str, ...]) -> str:
+    """``("cases", 0, "id")``, as pydantic has it, as ``cases[0].id``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "[key]")
+    return "".join(parts).lstrip(".")

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from harness.spec.json_file import read_json, refused
+from harness.spec.json_file import place_in, read_json, refused
 from harness.spec.packed_entries import PACK_ANEW, CaseEntry, Digest, Inside
 from harness.spec.strict import Strict
 
@@ -74,15 +74,10 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         first, *others = error.errors(include_url=False, include_input=False)
         more = f" (and {len(others)} more)" if others else ""
-        raise refused(path, f"{_where(first['loc'])}: {_said(first['msg'])}{more}", PACK_ANEW) from error
+        raise refused(path, f"{place_in(first['loc'])}: {_said(first['msg'])}{more}", PACK_ANEW) from error
     if manifest.seal != seal_of(raw):
         raise refused(path, "it was changed after it was packed: its seal is another", PACK_ANEW)
     return manifest
-
-
-def _where(location: tuple[int | str, ...]) -> str:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "[key]")
-    return "".join(parts).lstrip(".")
 
 
 def _said(message: str) -> str:

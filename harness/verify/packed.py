@@ -128,7 +128,7 @@ def check_packed(trial: PackedTrial, target: Target, settings: Settings, clock: 
     if blank.status == "skipped":
         return blank
     row = result_from_json(told)
-    return replace(row, target=str(target), where=blank.where, notes=(*row.notes, FROM_THE_HOST))
+    return replace(row, case=trial.case.id, target=str(target), where=blank.where, notes=(*row.notes, FROM_THE_HOST))
 
 
 def refuse_strays(cases: Iterable[Case]) -> None:

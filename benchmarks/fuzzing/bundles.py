@@ -1,0 +1,102 @@
+"""A bundle with one case, and what a run does with its manifest before anything is loaded.
+
+A manifest that was changed by accident fails by its seal alone. Here it is sealed anew, as somebody would who means
+harm, so that every other rule is put to the test.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fuzzing.models import model, tensor
+from harness.plan import plan
+from harness.result import Result, result_from_json, to_json
+from harness.spec.discover import load
+from harness.spec.known_failures import load_known_failures
+from harness.spec.manifest import FORMAT, MANIFEST, CaseEntry, seal_of
+from harness.verify.packed import PackedTrial, refuse_strays
+
+EXPORT, MODEL, TENSOR, KNOWN = "onnx-dynamo@23", "onnx/test_a/model.onnx", "data/a.pb", "known-failures.yaml"
+TO_BE_SEALED = "0" * 64
+FILES = {MODEL: model(), TENSOR: tensor(), KNOWN: b"[]\n"}
+
+
+@cache
+def material() -> list[bytes]:
+    """The manifest, not sealed yet."""
+    told = {
+        "format": FORMAT,
+        "seal": TO_BE_SEALED,
+        "versions": {"torch": "2.13.0", "onnx": "1.23.2"},
+        "targets": [f"{EXPORT}/ort-cpu", "trace/torch-cpu"],
+        "files": {name: sha256(content).hexdigest() for name, content in FILES.items()},
+        "cases": [CaseEntry.model_validate(_case()).model_dump(mode="json")],
+    }
+    return [json.dumps(told).encode()]
+
+
+def _case() -> dict[str, Any]:
+    recorded = {"x": TENSOR}
+    return {
+        "id": "a/b",
+        "about": "A sum.",
+        "where": {"file": "a.yaml", "line": 3, "column": 5},
+        "inputs": [{"label": "x", "dtype": "float32", "shape": [2, 3]}],
+        "rounds": [
+            {
+                "inputs": recorded,
+                "eager": {"output_0": TENSOR},
+                "oracle": None,
+                "magnitudes": [TENSOR],
+                "undefined": [None],
+            }
+        ],
+        "expect": {"range": [0.0, 9.0], "formula": "x + 1", "gradient": {"x": "1"}, "names": {"k": 2}, "arrays": {}},
+        "findings": to_json(Result("a/b", "eager", "passed")),
+        "exports": {
+            EXPORT: {
+                "format": "onnx",
+                "path": MODEL,
+                "digest": sha256(model()).hexdigest(),
+                "opset": 17,
+                "notes": ["a note"],
+                "tolerance": {"rule": {"scaled": 4}, "by_output": {"0": "exact"}},
+            }
+        },
+        "not_packed": {"trace": to_json(Result("a/b", "trace/torch-cpu", "error", "export", "exception", "no"))},
+    }
+
+
+def use(folder: Path, content: bytes) -> object:
+    """The bundle with this manifest: read, planned, and its cases opened as a worker would."""
+    root = folder / "bundle"
+    for name, data in FILES.items():
+        if not (root / name).exists():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(data)
+    (root / MANIFEST).write_bytes(_sealed(content))
+    specs = load([root])
+    load_known_failures(specs.known_failures)
+    refuse_strays(specs.cases)
+    work = plan(specs.cases, specs.target_sets.select(), (), None).work
+    return [_opened(PackedTrial(case)) for case, _ in work]
+
+
+def _opened(trial: PackedTrial) -> object:
+    tolerances = [trial.tolerance(export.opset) for export in trial.entry.exports.values()]
+    told = [result_from_json(row) for row in trial.entry.not_packed.values()]
+    return trial.references, trial.expected, trial.about_eager, tolerances, told
+
+
+def _sealed(content: bytes) -> bytes:
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    if not isinstance(told, dict) or told.get("seal") != TO_BE_SEALED:
+        return content
+    return json.dumps(told | {"seal": seal_of(told)}).encode()
