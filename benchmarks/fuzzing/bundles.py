@@ -17,7 +17,8 @@ from harness.plan import plan
 from harness.result import Result, result_from_json, to_json
 from harness.spec.discover import load
 from harness.spec.known_failures import load_known_failures
-from harness.spec.manifest import FORMAT, MANIFEST, CaseEntry, seal_of
+from harness.spec.manifest import FORMAT, MANIFEST, seal_of
+from harness.spec.packed_entries import CaseEntry
 from harness.verify.packed import PackedTrial, refuse_strays
 
 EXPORT, MODEL, TENSOR, KNOWN = "onnx-dynamo@23", "onnx/test_a/model.onnx", "data/a.pb", "known-failures.yaml"
