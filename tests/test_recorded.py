@@ -68,7 +68,7 @@ def test_the_model_itself_may_be_named(harness: Call, here: Path) -> None:
 
 def test_list_and_check_know_recorded_models(harness: Call, here: Path) -> None:
     relu(here / "net")
-    assert "1 cases x 1 targets = 1 checks" in harness("list", "net").out
+    assert "1 case x 1 target = 1 check" in harness("list", "net").out
     assert "1 case in 1 file, " in harness("check", "net").out
 
 

@@ -96,7 +96,7 @@ def _figures(result: Result) -> dict[str, Figure]:
 
 def _has_samples(figure: Figure) -> bool:
     """Whether it tells its raw samples, with all that was measured beside each."""
-    return figure.get("samples_us") is not None and figure.get("stream_us") is not None
+    return figure.get("samples_us") is not None and any(isinstance(own, list) for own in figure.get("pace_us") or ())
 
 
 def _obstacle(old: Figure, new: Figure, noise: float | None) -> str:

@@ -130,8 +130,7 @@ class Figure(Open):
     notes: list[str] = []
     samples_us: Annotated[list[Samples], Field(min_length=1)] = [[1.0]]
     interrupted: list[list[int]] | None = None
-    pace_us: list[Any] | None = None
-    stream_us: list[list[Positive]] | None = None
+    pace_us: list[list[Positive]] | list[Positive] | None = None
     shapes: str = ""
     elements: Count = 0
     by_shape: list[Figure] = []
@@ -142,14 +141,13 @@ class Figure(Open):
     @model_validator(mode="after")
     def _one_for_each_sample(self) -> Self:
         """What was measured beside the samples is there for each of them, or for none of a process."""
-        if self.stream_us is None:  # an older report: nothing is made of its samples
+        paces = [own for own in self.pace_us or () if isinstance(own, list)]
+        if not paces:  # an older report: nothing is made of its samples
             return self
-        for beside in (self.pace_us, self.stream_us):
-            lengths = [len(own) if isinstance(own, list) else -1 for own in beside or ()]
-            if len(lengths) != len(self.samples_us) or any(
-                length not in {0, len(samples)} for length, samples in zip(lengths, self.samples_us, strict=True)
-            ):
-                raise ValueError("there must be a pace for each sample")
+        if len(paces) != len(self.samples_us) or any(
+            len(own) not in {0, len(samples)} for own, samples in zip(paces, self.samples_us, strict=True)
+        ):
+            raise ValueError("there must be a pace for each sample")
         if len(self.interrupted or ()) != len(self.samples_us):
             raise ValueError("each process must tell its interrupted samples")
         return self
