@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.cli import main
+from harness.engine.server import warm_up
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -62,6 +63,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def harness(here: Path, capfd: pytest.CaptureFixture[str]) -> Call:
     """``harness(*arguments)``: the command line, from the empty folder."""
+    # A process has one fork server, and the first test may be one that needs less than all the others.
+    warm_up(torch=True)
 
     def call(*arguments: str) -> Ran:
         capfd.readouterr()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ def attempt(text: str, result: Result, seconds: float) -> Attempt:
                 timeout=seconds,
                 check=False,
                 preexec_fn=die_with_parent,
+                env={**os.environ, "TMPDIR": str(folder)},  # what a script that crashes cannot remove goes with it
             )
         except subprocess.TimeoutExpired:
             return Attempt(None, (), shows=False)
