@@ -118,7 +118,7 @@ def test_witnesses_are_those_that_were_not_asked_for_and_are_never_corrected() -
     assert len(witnesses(many, [replace(wrong, case=other.id) for other, _ in many])) == MOST
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     stride=st.integers(1, 3),

@@ -92,7 +92,7 @@ PREDICATES = (
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=CASES, fails=st.sampled_from(PREDICATES))
 def test_what_is_left_fails_is_no_larger_and_is_minimal_to_one_step(case: Case, fails: Callable[[Case], bool]) -> None:
     if not fails(case):
@@ -105,7 +105,7 @@ def test_what_is_left_fails_is_no_larger_and_is_minimal_to_one_step(case: Case, 
     assert shrink(case, fails, budget_s=60) == found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=CASES)
 def test_every_step_is_a_step_down(case: Case) -> None:
     assert all(size(smaller) < size(case) for smaller in simpler(case))

@@ -233,7 +233,7 @@ def test_counts_that_depend_on_an_open_size_are_taken_at_run_time() -> None:
     assert parted(pool, [example], TORCHSCRIPT, fixes=True, dynamic={"x0": OPEN}, at=[other]) is None
 
 
-quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+quick = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 

@@ -24,7 +24,7 @@ def pool(x: Any, **args: Any) -> Call:
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_the_definition_is_what_eager_torch_computes(name: str, data: st.DataObject) -> None:
     call = data.draw(calls(name))

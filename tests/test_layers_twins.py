@@ -37,7 +37,7 @@ def alike(name: str, call: Call, twin: Twin) -> bool:
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_what_no_input_can_tell_is_equal(name: str, data: st.DataObject) -> None:
     call = data.draw(calls(name))

@@ -13,7 +13,7 @@ from harness.layers._windows import Geometry, per_axis
 length = st.integers(0, 5)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(n=st.integers(1, 9), k=length, s=length, p=st.integers(-1, 3), d=st.integers(0, 3), ceil_mode=st.booleans())
 def test_sizes_and_refusals_are_torchs(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> None:
     try:

@@ -270,7 +270,10 @@ def test_a_test_that_is_ended_from_outside_leaves_its_worker_to_nobody(hostile: 
         def pytest_runtest_call(item):
             signal.signal(signal.SIGALRM, too_long)
             signal.setitimer(signal.ITIMER_REAL, 1.0 if "hangs" in item.name else 0)
-            return (yield)
+            try:
+                return (yield)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
     """)
     result = hostile.runpytest_inprocess(*ONE_TARGET, "-k", "hangs or after", "-rA")
     result.assert_outcomes(passed=1, failed=1)

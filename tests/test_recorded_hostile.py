@@ -228,7 +228,7 @@ def test_a_file_that_cannot_be_read_is_one_row(harness: Call, here: Path) -> Non
     assert "no output_0.pb" in row["message"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_damage_to_a_file_breaks_the_reader(tmp_path: Path, data: st.DataObject) -> None:
     """Whatever bytes are changed, cut or put in, reading ends well or in one line."""

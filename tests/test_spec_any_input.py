@@ -96,7 +96,7 @@ def broken(draw: st.DrawFn) -> Any:
     return tree["file"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(broken())
 def test_a_broken_spec_is_cases_or_problems_with_places(tree: Any) -> None:
     said = ["f:1:1: nothing"]

@@ -343,7 +343,7 @@ cases: [{name: a}, {name: b}, {name: c, inputs: {x: {seed: 5}}}]
 VALUES = st.lists(st.integers(0, 30), min_size=1, max_size=4, unique=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(kernels=VALUES, seeds=VALUES, sizes=VALUES, data=st.data())
 def test_a_matrix_is_every_combination_less_the_excluded(
     kernels: list[int], seeds: list[int], sizes: list[int], data: st.DataObject

@@ -204,7 +204,7 @@ def test_uniform_tells_a_uniform_sample_from_others() -> None:
 TEXT = st.text("xyn01+-*/%@&|~<>=!()[]{}.,:'\"_ eabms", max_size=30)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(TEXT)
 def test_any_text_gives_an_array_or_one_clear_line(text: str) -> None:
     said = "evaluated"
@@ -229,7 +229,7 @@ EXPRESSIONS = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(EXPRESSIONS)
 def test_arithmetic_is_that_of_numpy(text: str) -> None:
     expected = eval(text, {"__builtins__": {}}, {"abs": np.abs, **NAMES})
