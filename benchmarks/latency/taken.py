@@ -19,7 +19,7 @@ from harness.spec.target import Target
 from harness.verify.settings import Settings
 
 TARGET = Target("onnx-torchscript", "ort-cpu", 17)
-BENCH = BenchSettings(budget_s=1.2, processes=12)
+BENCH = BenchSettings()
 
 
 @dataclass(frozen=True, slots=True)

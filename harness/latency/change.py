@@ -11,6 +11,12 @@ changed in the same direction, by half as much or more: then the machine has cha
     lies within what matters                                 | did not move by what matters | no change
     all else                                                                                | inconclusive
 
+What disturbs a machine only ever adds, now to more repetitions and now to fewer, so what tells is on the quick side: the
+estimate is the shift of the lower quartile, and it is significant where many of the one side precede even the quickest
+of the other. That is the precedence test, which asks nothing of the distributions (Nelson, *Tables for a Precedence
+Life Test*, Technometrics 5, 1963; Balakrishnan and Ng, *Precedence-Type Tests and Applications*, 2006); the interval
+holds all shifts that it would not reject.
+
 The pace is a witness and no unit: what slows a machine down slows arithmetic in the first cache, which the pace is, by
 more than most models, so that figures divided by it would spread more widely than the figures themselves.
 """
@@ -19,15 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
-from math import ceil, comb, exp, log1p, sqrt
-from statistics import NormalDist
+from math import ceil, comb, exp, log1p
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from harness.latency.statistics import largest_split
 
 Verdict = Literal["slower", "faster", "no change", "inconclusive"]
 Floats = NDArray[np.float64]
@@ -35,10 +39,12 @@ Floats = NDArray[np.float64]
 FALSE_ALARMS = 0.01
 """So often may a comparison of equals call itself a change, over all comparisons that are made together."""
 
+# What is held against each other is the value that so many of the repetitions are quicker than.
+_UNDISTURBED = 0.25
+# One in so many values of a side, or the first, counts as its quickest; those before it are strokes of luck.
+_FEW_OF = 20
 # A machine whose pace changed by this share of what the call did may have done it.
 _WITNESS = 0.5
-# Up to so many pairs of values the distribution of the rank sum is counted out.
-_EXACT = 20 * 20
 # More than so many times as much measuring is not worth proposing.
 _BEARABLE = 100
 
@@ -54,6 +60,11 @@ class Side:
     values_us: Sequence[float]
     pace_us: Sequence[float] | None = None
     rounds: int = 1
+
+    @property
+    def undisturbed_us(self) -> float:
+        """What a repetition takes that little disturbs: one in four is quicker."""
+        return float(np.quantile(self.values_us, _UNDISTURBED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +135,24 @@ def change(
 
 
 def _view(old: Floats, new: Floats, confidence: float, noise: float | None) -> _View:
-    """The Hodges-Lehmann estimate of the shift, and the interval that inverts the rank sum test.
-
-    The median of all differences between a value of one side and one of the other; the interval's bounds are
-    differences too (Hollander, Wolfe and Chicken, *Nonparametric Statistical Methods*, 4.2 and 4.3).
-    """
-    differences = np.sort((new[:, None] - old[None, :]).ravel())
-    rank = rank_sum(len(old), len(new), confidence)
+    """The shift of what is undisturbed, and the interval that inverts the precedence test."""
     return _View(
-        estimate=float(np.median(differences)),
-        low=None if rank is None else float(differences[rank]),
-        high=None if rank is None else float(differences[len(differences) - 1 - rank]),
+        estimate=_undisturbed(new) - _undisturbed(old),
+        low=_surely_above(old, new, confidence),
+        high=_negative(_surely_above(new, old, confidence)),
         noise=max(_noise(old), _noise(new)) if noise is None else log1p(noise),
     )
+
+
+def _surely_above(old: Floats, new: Floats, confidence: float) -> float | None:
+    """So far, at least, the values of ``new`` lie above those of ``old``; None where no bound keeps the confidence."""
+    quick = ceil(len(new) / _FEW_OF)
+    place = precedence(len(old), len(new), quick, confidence)
+    return None if place is None else float(np.sort(new)[quick - 1] - np.sort(old)[place - 1])
+
+
+def _negative(bound: float | None) -> float | None:
+    return None if bound is None else -bound
 
 
 def _verdict(call: _View, pace: _View, matters: float) -> Verdict:
@@ -204,8 +220,17 @@ def _logs(values: Sequence[float]) -> Floats:
     return np.log(np.asarray(values, dtype=np.float64))
 
 
+def _undisturbed(values: Floats) -> float:
+    return float(np.quantile(values, _UNDISTURBED))
+
+
 def _noise(logs: Floats) -> float:
-    return log1p(largest_split(np.exp(logs - logs[0]))) if len(logs) > 1 else 0.0
+    """The A/A comparison: repetitions held against others of the same side, the earlier ones and every second one."""
+    if len(logs) < 2:
+        return 0.0
+    half = len(logs) // 2
+    splits = ((logs[:half], logs[half:]), (logs[::2], logs[1::2]))
+    return max(abs(_undisturbed(one) - _undisturbed(other)) for one, other in splits)
 
 
 def _percent(log: float) -> str:
@@ -213,33 +238,16 @@ def _percent(log: float) -> str:
 
 
 @cache
-def rank_sum(old: int, new: int, confidence: float) -> int | None:
-    """The place, from either end of the sorted differences, of the interval's bounds; None where none keeps it.
+def precedence(old: int, new: int, quick: int, confidence: float) -> int | None:
+    """The least place in sorted ``old`` values that, among equals, hardly ever precedes the ``quick``-th new one.
 
-    The place is that of the critical value of the Mann-Whitney statistic: how many of the ways to deal ``old + new``
-    ranks to the sides give each value is the coefficient of a Gaussian binomial.
+    That ``place`` old values precede it says that of the first ``place + quick - 1`` values of both sides less than
+    ``quick`` are new ones, which is hypergeometric whatever the distribution. None where no place keeps the confidence.
     """
-    allowed = (1 - confidence) / 2
-    if old * new > _EXACT:
-        mean, deviation = old * new / 2, sqrt(old * new * (old + new + 1) / 12)
-        place = int(mean + NormalDist().inv_cdf(allowed) * deviation - 0.5)
-        return place if place >= 0 else None
-    tail, rank, whole = 0, None, comb(old + new, old)
-    for place, ways in enumerate(_gaussian_binomial(old, new)):
-        tail += ways
-        if tail > allowed * whole:
-            break
-        rank = place
-    return rank
-
-
-def _gaussian_binomial(old: int, new: int) -> list[int]:
-    """In how many ways ``old`` values can stand among ``new`` others, by the Mann-Whitney statistic from 0 on."""
-    size = old * new + 1
-    ways = [1] + [0] * (size - 1)
-    for step in range(1, old + 1):
-        for place in range(size - 1, new + step - 1, -1):  # times 1 - q^(new + step)
-            ways[place] -= ways[place - new - step]
-        for place in range(step, size):  # divided by 1 - q^step
-            ways[place] += ways[place - step]
-    return ways
+    allowed = Fraction((1 - confidence) / 2)
+    for place in range(1, old + 1):
+        first = place + quick - 1
+        ways = sum(comb(new, of_new) * comb(old, first - of_new) for of_new in range(quick))
+        if ways <= allowed * comb(old + new, first):
+            return place
+    return None

@@ -1,7 +1,7 @@
 """What changed in latency, by the rule of :mod:`harness.latency.change`, where both sides were measured alike.
 
 What is held against each other is what a call takes while nothing disturbs it: the quickest samples of each process
-(:func:`harness.latency.calm.quickest`). Other work on the machine only ever adds, now more and now less, so that those
+(:func:`harness.latency.calm.quickest`), and of those what the quicker processes came to. Other work on the machine only ever adds, now more and now less, so that those
 repeat from day to day several times better than medians do.
 """
 
@@ -73,7 +73,7 @@ def latency_changes(old: Checks, new: Checks, min_effect: float, *, paced: bool)
         verdict, why = found.verdict, found.why
         if verdict in {"slower", "faster"} and (doubt := _doubt(before) or _doubt(after)):
             verdict, why = "inconclusive", doubt
-        us = median(sides[0].values_us), median(sides[1].values_us)
+        us = sides[0].undisturbed_us, sides[1].undisturbed_us
         yield LatencyChange(
             case, target, shapes, *us, verdict, found.ratio, found.low, found.high, found.noise, found.more_rounds, why
         )
