@@ -11,27 +11,26 @@ changed in the same direction, by half as much or more: then the machine has cha
     lies within what matters                                 | did not move by what matters | no change
     all else                                                                                | inconclusive
 
-What disturbs a machine only ever adds, now to more repetitions and now to fewer, so what tells is on the quick side: the
-estimate is the shift of the lower quartile, and it is significant where many of the one side precede even the quickest
-of the other. That is the precedence test, which asks nothing of the distributions (Nelson, *Tables for a Precedence
-Life Test*, Technometrics 5, 1963; Balakrishnan and Ng, *Precedence-Type Tests and Applications*, 2006); the interval
-holds all shifts that it would not reject.
-
-The pace is a witness and no unit: what slows a machine down slows arithmetic in the first cache, which the pace is, by
-more than most models, so that figures divided by it would spread more widely than the figures themselves.
+Where the repetitions of a side show how the call follows the machine's pace, all of them are brought to its best pace
+first (:mod:`harness.latency.best_pace`), and the pace has had its say. Elsewhere it is a witness and no unit: what slows
+a machine down slows arithmetic in the first cache, which the pace is, by more than most models, so that figures divided
+by it would spread more widely than the figures themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
-from math import ceil, comb, exp, log1p
+from math import ceil, comb, exp, expm1, log1p, sqrt
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.latency.best_pace import at_best_pace
+from harness.latency.statistics import largest_split
 
 Verdict = Literal["slower", "faster", "no change", "inconclusive"]
 Floats = NDArray[np.float64]
@@ -39,12 +38,10 @@ Floats = NDArray[np.float64]
 FALSE_ALARMS = 0.01
 """So often may a comparison of equals call itself a change, over all comparisons that are made together."""
 
-# What is held against each other is the value that so many of the repetitions are quicker than.
-_UNDISTURBED = 0.25
-# One in so many values of a side, or the first, counts as its quickest; those before it are strokes of luck.
-_FEW_OF = 20
 # A machine whose pace changed by this share of what the call did may have done it.
 _WITNESS = 0.5
+# Up to so many pairs of values the distribution of the rank sum is counted out.
+_EXACT = 20 * 20
 # More than so many times as much measuring is not worth proposing.
 _BEARABLE = 100
 
@@ -61,17 +58,13 @@ class Side:
     pace_us: Sequence[float] | None = None
     rounds: int = 1
 
-    @property
-    def undisturbed_us(self) -> float:
-        """What a repetition takes that little disturbs: one in four is quicker."""
-        return float(np.quantile(self.values_us, _UNDISTURBED))
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """``ratio`` times as long as before, between ``low`` and ``high``, which are None where nothing can be told.
 
-    ``noise`` is the machine's own, as a ratio above 1, and ``more_rounds`` how many further rounds would probably
+    ``old_us`` and ``new_us`` are the medians of what was held against each other, ``at_best_pace`` of the machine where
+    the repetitions tell. ``noise`` is the machine's own, as a ratio above 1, and ``more_rounds`` how many further rounds would probably
     settle an inconclusive comparison; None where no number would. ``why`` is told where the verdict is inconclusive.
     """
 
@@ -80,6 +73,9 @@ class Change:
     low: float | None
     high: float | None
     noise: float
+    old_us: float
+    new_us: float
+    at_best_pace: bool = False
     more_rounds: int | None = None
     why: str = ""
 
@@ -110,18 +106,25 @@ def change(
     """Hold ``new`` against ``old``.
 
     ``min_effect`` is the least relative change that matters. ``noise`` is the machine's, relative; where it is None, it
-    is the A/A comparison of the repetitions of each side with each other. ``comparisons`` that are made together share
+    is the A/A comparison of the repetitions of each side with each other: the largest there is, or, at one pace, those
+    of a time with those of another. ``comparisons`` that are made together share
     the false alarms (Bonferroni).
     """
     confidence = 1 - FALSE_ALARMS / comparisons
-    call, pace = _view(_logs(old.values_us), _logs(new.values_us), confidence, noise), _STEADY
+    values = _logs(old.values_us), _logs(new.values_us)
+    pace, brought = _STEADY, None
     if old.pace_us is not None and new.pace_us is not None:
-        pace = _view(_logs(old.pace_us), _logs(new.pace_us), confidence, noise)
+        paces = _logs(old.pace_us), _logs(new.pace_us)
+        brought = at_best_pace((values[0], paces[0]), (values[1], paces[1]), _enough(confidence))
+        pace = _view(*paces, confidence, noise) if brought is None else _STEADY
+    if brought is not None:
+        values, noise = brought, max(map(_drift, brought)) if noise is None else noise
+    call = _view(*values, confidence, noise)
     matters = log1p(min_effect)
     verdict = _verdict(call, pace, matters)
     more, why = (None, "")
     if verdict == "inconclusive":
-        repetitions = min(len(old.values_us), len(new.values_us))
+        repetitions = min(map(len, values))
         more, why = _what_would_settle(call, pace, matters, repetitions, confidence)
     return Change(
         verdict=verdict,
@@ -129,30 +132,28 @@ def change(
         low=None if call.low is None else exp(call.low),
         high=None if call.high is None else exp(call.high),
         noise=exp(call.noise),
+        old_us=exp(float(np.median(values[0]))),
+        new_us=exp(float(np.median(values[1]))),
+        at_best_pace=brought is not None,
         more_rounds=None if more is None else more * max(old.rounds, new.rounds),
         why=why,
     )
 
 
 def _view(old: Floats, new: Floats, confidence: float, noise: float | None) -> _View:
-    """The shift of what is undisturbed, and the interval that inverts the precedence test."""
+    """The Hodges-Lehmann estimate of the shift, and the interval that inverts the rank sum test.
+
+    The median of all differences between a value of one side and one of the other; the interval's bounds are
+    differences too (Hollander, Wolfe and Chicken, *Nonparametric Statistical Methods*, 4.2 and 4.3).
+    """
+    differences = np.sort((new[:, None] - old[None, :]).ravel())
+    rank = rank_sum(len(old), len(new), confidence)
     return _View(
-        estimate=_undisturbed(new) - _undisturbed(old),
-        low=_surely_above(old, new, confidence),
-        high=_negative(_surely_above(new, old, confidence)),
+        estimate=float(np.median(differences)),
+        low=None if rank is None else float(differences[rank]),
+        high=None if rank is None else float(differences[len(differences) - 1 - rank]),
         noise=max(_noise(old), _noise(new)) if noise is None else log1p(noise),
     )
-
-
-def _surely_above(old: Floats, new: Floats, confidence: float) -> float | None:
-    """So far, at least, the values of ``new`` lie above those of ``old``; None where no bound keeps the confidence."""
-    quick = ceil(len(new) / _FEW_OF)
-    place = precedence(len(old), len(new), quick, confidence)
-    return None if place is None else float(np.sort(new)[quick - 1] - np.sort(old)[place - 1])
-
-
-def _negative(bound: float | None) -> float | None:
-    return None if bound is None else -bound
 
 
 def _verdict(call: _View, pace: _View, matters: float) -> Verdict:
@@ -220,17 +221,15 @@ def _logs(values: Sequence[float]) -> Floats:
     return np.log(np.asarray(values, dtype=np.float64))
 
 
-def _undisturbed(values: Floats) -> float:
-    return float(np.quantile(values, _UNDISTURBED))
-
-
 def _noise(logs: Floats) -> float:
-    """The A/A comparison: repetitions held against others of the same side, the earlier ones and every second one."""
-    if len(logs) < 2:
-        return 0.0
+    return log1p(largest_split(np.exp(logs - logs[0]))) if len(logs) > 1 else 0.0
+
+
+def _drift(logs: Floats) -> float:
+    """The A/A comparison of repetitions at one pace, relative: the earlier with the later, and every second one."""
     half = len(logs) // 2
     splits = ((logs[:half], logs[half:]), (logs[::2], logs[1::2]))
-    return max(abs(_undisturbed(one) - _undisturbed(other)) for one, other in splits)
+    return float(expm1(max(abs(np.median(other[:, None] - one[None, :])) for one, other in splits)))
 
 
 def _percent(log: float) -> str:
@@ -238,16 +237,33 @@ def _percent(log: float) -> str:
 
 
 @cache
-def precedence(old: int, new: int, quick: int, confidence: float) -> int | None:
-    """The least place in sorted ``old`` values that, among equals, hardly ever precedes the ``quick``-th new one.
+def rank_sum(old: int, new: int, confidence: float) -> int | None:
+    """The place, from either end of the sorted differences, of the interval's bounds; None where none keeps it.
 
-    That ``place`` old values precede it says that of the first ``place + quick - 1`` values of both sides less than
-    ``quick`` are new ones, which is hypergeometric whatever the distribution. None where no place keeps the confidence.
+    The place is that of the critical value of the Mann-Whitney statistic: how many of the ways to deal ``old + new``
+    ranks to the sides give each value is the coefficient of a Gaussian binomial.
     """
-    allowed = Fraction((1 - confidence) / 2)
-    for place in range(1, old + 1):
-        first = place + quick - 1
-        ways = sum(comb(new, of_new) * comb(old, first - of_new) for of_new in range(quick))
-        if ways <= allowed * comb(old + new, first):
-            return place
-    return None
+    allowed = (1 - confidence) / 2
+    if old * new > _EXACT:
+        mean, deviation = old * new / 2, sqrt(old * new * (old + new + 1) / 12)
+        place = int(mean + NormalDist().inv_cdf(allowed) * deviation - 0.5)
+        return place if place >= 0 else None
+    tail, rank, whole = 0, None, comb(old + new, old)
+    for place, ways in enumerate(_gaussian_binomial(old, new)):
+        tail += ways
+        if tail > allowed * whole:
+            break
+        rank = place
+    return rank
+
+
+def _gaussian_binomial(old: int, new: int) -> list[int]:
+    """In how many ways ``old`` values can stand among ``new`` others, by the Mann-Whitney statistic from 0 on."""
+    size = old * new + 1
+    ways = [1] + [0] * (size - 1)
+    for step in range(1, old + 1):
+        for place in range(size - 1, new + step - 1, -1):  # times 1 - q^(new + step)
+            ways[place] -= ways[place - new - step]
+        for place in range(step, size):  # divided by 1 - q^step
+            ways[place] += ways[place - step]
+    return ways

@@ -1,7 +1,7 @@
 """What changed in latency, by the rule of :mod:`harness.latency.change`, where both sides were measured alike.
 
 What is held against each other is what a call takes while nothing disturbs it: the quickest samples of each process
-(:func:`harness.latency.calm.quickest`), and of those what the quicker processes came to. Other work on the machine only ever adds, now more and now less, so that those
+(:func:`harness.latency.calm.quickest`). Other work on the machine only ever adds, now more and now less, so that those
 repeat from day to day several times better than medians do.
 """
 
@@ -71,9 +71,11 @@ def latency_changes(old: Checks, new: Checks, min_effect: float, *, paced: bool)
             *sides, min_effect=min_effect, noise=noise if _is_single(after) else None, comparisons=comparable
         )
         verdict, why = found.verdict, found.why
-        if verdict in {"slower", "faster"} and (doubt := _doubt(before) or _doubt(after)):
+        # What makes a median doubtful is the machine, which comparisons at its best pace have allowed for.
+        doubt = "" if found.at_best_pace else _doubt(before) or _doubt(after)
+        if verdict in {"slower", "faster"} and doubt:
             verdict, why = "inconclusive", doubt
-        us = sides[0].undisturbed_us, sides[1].undisturbed_us
+        us = found.old_us, found.new_us
         yield LatencyChange(
             case, target, shapes, *us, verdict, found.ratio, found.low, found.high, found.noise, found.more_rounds, why
         )
