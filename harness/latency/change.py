@@ -12,9 +12,9 @@ changed in the same direction, by half as much or more: then the machine has cha
     all else                                                                                | inconclusive
 
 Where the repetitions of a side show how the call follows the machine's pace, all of them are brought to its best pace
-first (:mod:`harness.latency.best_pace`), and the pace has had its say. Elsewhere it is a witness and no unit: what slows
-a machine down slows arithmetic in the first cache, which the pace is, by more than most models, so that figures divided
-by it would spread more widely than the figures themselves.
+first (:mod:`harness.latency.best_pace`), and the pace has had its say. Elsewhere it is a witness and no unit: what
+slows a machine down slows arithmetic in the first cache, which the pace is, by more than most models, so that figures
+divided by it would spread more widely than the figures themselves.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Side:
 class Change:
     """``ratio`` times as long as before, between ``low`` and ``high``, which are None where nothing can be told.
 
-    ``old_us`` and ``new_us`` are the medians of what was held against each other, ``at_best_pace`` of the machine where
-    the repetitions tell. ``noise`` is the machine's own, as a ratio above 1, and ``more_rounds`` how many further rounds would probably
-    settle an inconclusive comparison; None where no number would. ``why`` is told where the verdict is inconclusive.
+    ``noise`` is the machine's own, as a ratio above 1. ``old_us`` and ``new_us`` are the medians of what was held
+    against each other, ``at_best_pace`` of the machine where the repetitions tell. ``more_rounds`` is how many further
+    rounds would probably settle an inconclusive comparison, None where no number would, and ``why`` says why it is one.
     """
 
     verdict: Verdict
