@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import ctypes
 import io
 import os
@@ -62,6 +63,7 @@ class Rubbish(_Hostile):
     def harm(self) -> None:
         print("rubbish on stdout")
         os.write(2, b"rubbish on stderr\n")
+        print(f"{copy.__file__}:1: rubbish of Python", f"{torch.__file__}:1: rubbish of a package", sep="\n")
 
 
 class Corrupt(_Hostile):

@@ -70,6 +70,7 @@ def test_rubbish_stays_with_its_row(harness: Call, hostile: Callable[[str], None
     assert "rubbish" not in ran.out + ran.err
     log = ran.rows["bad/hostile", "trace/torch-cpu"]["log"]
     assert {"rubbish on stdout", "rubbish on stderr"} <= set(log)
+    assert {"copy.py:1: rubbish of Python", "torch/__init__.py:1: rubbish of a package"} <= set(log)
     assert not any("rubbish" in line for line in ran.rows["good/good", "trace/torch-cpu"]["log"])
 
 

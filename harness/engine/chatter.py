@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from sysconfig import get_path
 
 from harness.verify.once import Heard
 
 MOST_LINES, MOST_CHARACTERS = 30, 300
-# Where a package lies on this machine is no news, and a report that travels should not tell.
-OF_PACKAGES = re.compile(rf"\S*/site-packages/|{re.escape(str(Path(__file__).parents[2]))}/")
+# Where code lies on this machine is no news, and a report that travels should not tell.
+HERE = "|".join(re.escape(f"{folder}/") for folder in (Path(__file__).parents[2], get_path("stdlib")))
+OF_PACKAGES = re.compile(rf"\S*/site-packages/|{HERE}")
 # When, in which process and where in memory: nothing that would be the same another time.
 OF_THE_MOMENT = re.compile(r"(?<=^[IWEF])\d{4} [\d:.]+ +\d+(?= )|(?<=\b0x)[0-9a-fA-F]{6,}")
 MOST_READ = 1 << 20
