@@ -161,6 +161,27 @@ def test_inputs_that_the_model_does_not_declare_are_refused(
     assert name == "ort-cpu" or isinstance(refused.value, StageError)
 
 
+@pytest.mark.parametrize("name", ["ort-cpu", "openvino", "tract"])
+def test_a_signal_is_answered_after_sessions_that_overlapped(name: str, artifacts: dict[str, Artifact]) -> None:
+    present(name)
+    code = f"""
+import faulthandler, signal
+from pathlib import Path
+from harness.exporters import Artifact
+from harness.registry import plugins
+
+faulthandler.enable()
+runtime, artifact = plugins("runtimes")[{name!r}], Artifact("onnx", Path({str(artifacts["onnx"].path)!r}), "")
+first, second = runtime.load(artifact, {{}}), runtime.load(artifact, {{}})
+for session in first, second:
+    session.close()
+signal.signal(signal.SIGUSR1, lambda *_: print("answered"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (seen.returncode, seen.stdout.strip()) == (0, "answered"), seen.stderr
+
+
 @pytest.mark.parametrize("name", ["ort-cpu", "reference", "openvino", "tract"])
 def test_outputs_keep_the_models_names_and_order(name: str, tmp_path: Path) -> None:
     from onnx import helper

@@ -16,6 +16,8 @@ from harness.runtimes._options import THREADS, Choice, settle
 from harness.runtimes._signature import read
 
 if TYPE_CHECKING:
+    import openvino
+
     from harness.exporters import Artifact, Format
 
 _PRECISION = Choice("what float32 is computed in; default is OpenVINO's own choice", "f32", ("f32", "default"))
@@ -30,15 +32,13 @@ class OpenVinoSession:
     """
 
     def __init__(self, artifact: Artifact, settings: Mapping[str, str]) -> None:
-        import openvino
-
         self._signature = read(artifact.path)
         for name, declared in self._signature.inputs.items():
             if declared.dtype.kind not in "biuf":
                 raise Unsupported(f"input {name} is {declared.dtype}; OpenVINO's Python interface lacks that dtype")
         precision = {} if settings["precision"] == "default" else {"INFERENCE_PRECISION_HINT": "f32"}
         chosen = {"INFERENCE_NUM_THREADS": int(settings["threads"]), "PERFORMANCE_HINT": "LATENCY", **precision}
-        self._compiled = openvino.Core().compile_model(str(artifact.path), "CPU", chosen)
+        self._compiled = _core().compile_model(str(artifact.path), "CPU", chosen)
         self._request = self._compiled.create_infer_request()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -116,14 +116,24 @@ def _availability() -> Availability:
     if number is None:
         return Availability("openvino is not installed", bring)
     try:
-        import openvino
-
-        found = openvino.Core().available_devices
+        found = _core().available_devices
     except (ImportError, OSError, RuntimeError) as error:
         return Availability(f"openvino does not load: {str(error).splitlines()[0]}", bring)
     if "CPU" not in found:
         return Availability("openvino drives no CPU here", bring, f"openvino {number}", lacks_device=True)
     return Availability(detail=f"openvino {number}, {', '.join(found)}")
+
+
+@cache
+def _core() -> openvino.Core:
+    """The process's one core.
+
+    A core's CPU plugin takes the thread's signal stack for its own (room for AMX's registers) and frees it at its end.
+    Where cores overlap, the stack in use may be one that is freed, and the next signal with a handler ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _copies(inputs: Mapping[str, Array]) -> dict[str, Array]:
