@@ -28,6 +28,12 @@ class Running:
         self, folder: Path, *arguments: str, limit: Callable[[], None] | None = None, paths: Sequence[Path] = ()
     ) -> None:
         self.folder = folder
+
+        def as_in_a_terminal() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a suite in the background is deaf to it, and so its children
+            if limit is not None:
+                limit()
+
         self._process = subprocess.Popen(
             [sys.executable, "-m", "harness", *arguments],
             cwd=folder,
@@ -36,7 +42,7 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=limit,  # noqa: PLW1509 - no thread runs while it does
+            preexec_fn=as_in_a_terminal,  # noqa: PLW1509 - no thread runs while it does
         )
 
     def journal(self, folder: str = "reports/latest") -> list[bytes]:
