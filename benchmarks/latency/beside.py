@@ -20,7 +20,7 @@ from harness.latency.sampling import Effort, Measurement, measure
 from harness.latency.timer import wall_timer
 
 Call = Callable[[], object]
-TURNS = 60
+TURNS = 150
 SECONDS = 0.05  # of each tool in each turn
 LOOP = 10
 QUIET = 0.1  # of the turns: other work on the machine only ever adds
