@@ -158,6 +158,12 @@ def leave_an_export_out(bundle: Path) -> None:
     reseal(bundle, told)
 
 
+def name_an_input_otherwise(bundle: Path) -> None:
+    told = manifest(bundle)
+    told["cases"][0]["inputs"][0]["label"] = "other"
+    reseal(bundle, told)
+
+
 def tell_otherwise(**changes: Any) -> Callable[[Path], None]:
     """A result that stands for what there is no file of, made up."""
 
@@ -222,6 +228,7 @@ def wait_for_a_manifest(bundle: Path) -> None:
         (link_the_manifest("/dev/zero"), "this is not a file"),
         (link_the_manifest("nowhere"), "this is not a file"),
         (wait_for_a_manifest, "this is not a file"),
+        (name_an_input_otherwise, "not each of its inputs is recorded"),
         (leave_an_export_out, "nothing is said of its export onnx-dynamo@23"),
     ],
 )

@@ -43,6 +43,7 @@ def changed(path: str, value: Any) -> bytes:
     return json.dumps(told).encode()
 
 
+UNSUMMED = {"samples_us": [[1.0]], "pace_us": [[1.0]], "interrupted": [[]]}
 REFUSED = [
     (b"", "this is not JSON"),
     (b'{"format": 1, "results": [', "the report is cut short or broken"),
@@ -57,6 +58,7 @@ REFUSED = [
     (changed("results.0.latency.median_us", "quick"), "results[0].latency.median_us: Input should be a valid number"),
     (changed("results.0.latency.median_us", -1.0), "results[0].latency.median_us: Input should be greater than 0"),
     (changed("results.0.latency.pace_us", [[1.0], [1.0]]), "results[0].latency: Value error, there must be a pace"),
+    (changed("results.0.latency", UNSUMMED), "results[0].latency: Value error, samples stand without their median"),
     (changed("results.0.placement", {"nodes": ["Add"]}), "results[0].placement.nodes: Input should be a valid dict"),
     (changed("results.1.pictures", [{"output": 0}]), "results[1].pictures[0].plane: Field required"),
     (changed("environment.gpus", 1), "environment.gpus: Input should be a valid list"),

@@ -104,6 +104,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_right_one(name: str, arti
         ("ort-cpu", {"optimization": "al"}, "option optimization=al: no such value.*did you mean all"),
         ("ort-cpu", {"threads": "0"}, "option threads=0: not a number of threads; a positive whole number"),
         ("ort-cpu", {"threads": "two"}, "positive whole number"),
+        ("ort-cpu", {"threads": "9" * 5000}, "a positive whole number below"),
         ("ort-cpu", {"tf32": "on"}, "ort-cpu has no such option"),
         ("ort-cpu", {"allow": "cpu"}, "ort-cpu has no such option"),
         ("ort-cuda", {"tf32": "maybe"}, "option tf32=maybe: no such value; one of on, off"),

@@ -144,6 +144,8 @@ class Figure(Open):
         paces = [own for own in self.pace_us or () if isinstance(own, list)]
         if not paces:  # an older report: nothing is made of its samples
             return self
+        if "median_us" not in self.model_fields_set:
+            raise ValueError("samples stand without their median")
         if len(paces) != len(self.samples_us) or any(
             len(own) not in {0, len(samples)} for own, samples in zip(paces, self.samples_us, strict=True)
         ):

@@ -8,6 +8,8 @@ from difflib import get_close_matches
 
 from harness.errors import UsageError
 
+_DIGITS = 9  # of a number: what any runtime takes for one
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -28,9 +30,10 @@ class Choice:
     def read(self, key: str, text: str) -> str:
         """``text`` itself; raises :class:`UsageError` where the key does not take it."""
         if not self.values:
-            if text.isascii() and text.isdecimal() and int(text) > 0:
-                return str(int(text))
-            raise UsageError(f"option {key}={text}: not a number of {key}; a positive whole number")
+            digits = text.lstrip("0")
+            if text.isascii() and text.isdecimal() and 0 < len(digits) <= _DIGITS:
+                return digits
+            raise UsageError(f"option {key}={text}: not a number of {key}; a positive whole number below 10^{_DIGITS}")
         for part in text.split(",") if self.several else (text,):
             if part not in self.values:
                 raise UsageError(

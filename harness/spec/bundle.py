@@ -119,6 +119,9 @@ def _inconsistent(manifest: Manifest) -> Iterator[Wrong]:
             yield MANIFEST, f"{case.id}: nothing is said of its export {export}", PACK_ANEW
         if case.exports and not case.rounds:
             yield MANIFEST, f"{case.id} has exports and nothing to hold them against", PACK_ANEW
+        labels = {each.label for each in case.inputs}
+        if any(part.sample is None and labels - part.inputs.keys() for part in case.rounds):
+            yield MANIFEST, f"{case.id}: not each of its inputs is recorded", PACK_ANEW
         if any(part.sample for part in case.rounds) and any(each.fill is None for each in case.inputs):
             yield MANIFEST, f"{case.id}: it is not said how its inputs are drawn", PACK_ANEW
         for name in sorted({*case.files()} - manifest.files.keys()):
