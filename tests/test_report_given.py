@@ -77,8 +77,9 @@ def given(here: Path, spec: Callable[[str, str], Path]) -> Path:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_sound_one_is_used(harness: Call, given: Path, way: str) -> None:
-    given.write_text(json.dumps(sound()), encoding="utf-8")
+@pytest.mark.parametrize("content", [json.dumps(sound()).encode(), changed("run.exports", None)], ids=["whole", "lean"])
+def test_a_sound_one_is_used(harness: Call, given: Path, way: str, content: bytes) -> None:
+    given.write_bytes(content)
     ran = harness(*WAYS[way])
     assert (ran.code in {0, 1}, ran.err) == (True, "")
 

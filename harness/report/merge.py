@@ -56,7 +56,7 @@ def _run(reports: Sequence[tuple[Path, Report]]) -> dict[str, Any]:
         "shard": None,
         "merged": [str(path) for path, _ in reports],
         "seconds": round(sum(float(run.get("seconds", 0.0)) for run in runs), 2),
-        "exports": {key: sum(run.get("exports", {}).get(key, 0) for run in runs) for key in ("made", "from_cache")},
+        "exports": {key: sum((run.get("exports") or {}).get(key, 0) for run in runs) for key in ("made", "from_cache")},
         "interrupted": any(run.get("interrupted") for run in runs),
         "complaints": list(dict.fromkeys(line for run in runs for line in run.get("complaints", ()))),
     }
