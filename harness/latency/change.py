@@ -107,8 +107,7 @@ def change(
 
     ``min_effect`` is the least relative change that matters. ``noise`` is the machine's, relative; where it is None, it
     is the A/A comparison of the repetitions of each side with each other: the largest there is, or, at one pace, those
-    of a time with those of another. ``comparisons`` that are made together share
-    the false alarms (Bonferroni).
+    of a time with those of another. ``comparisons`` that are made together share the false alarms (Bonferroni).
     """
     confidence = 1 - FALSE_ALARMS / comparisons
     values = _logs(old.values_us), _logs(new.values_us)
@@ -116,9 +115,10 @@ def change(
     if old.pace_us is not None and new.pace_us is not None:
         paces = _logs(old.pace_us), _logs(new.pace_us)
         brought = at_best_pace((values[0], paces[0]), (values[1], paces[1]), _enough(confidence))
-        pace = _view(*paces, confidence, noise) if brought is None else _STEADY
-    if brought is not None:
-        values, noise = brought, max(map(_drift, brought)) if noise is None else noise
+        if brought is None:
+            pace = _view(*paces, confidence, noise)
+        else:
+            values, noise = brought, max(map(_drift, brought)) if noise is None else noise
     call = _view(*values, confidence, noise)
     matters = log1p(min_effect)
     verdict = _verdict(call, pace, matters)
