@@ -81,7 +81,7 @@ def test_a_comparison_that_sees_nothing_would_be_found_out(
     def blind(actual: Any, expected: Any, tolerance: Tolerance, **known: Any) -> Comparison:
         return compare(expected, expected, tolerance, **known)
 
-    monkeypatch.setattr(import_module("harness.verify.check"), "compare", blind)
+    monkeypatch.setattr(import_module("harness.verify.judging"), "compare", blind)
     outcomes = planted(cases[:1], tmp_path, each=8)
     missed = [outcome for outcome in outcomes if outcome.what == MISSED]
     assert missed

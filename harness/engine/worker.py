@@ -126,8 +126,9 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
             os.chdir(job.home)
             with limited(job.settings.timeout, job.settings.memory), manners.check():
                 result = _contained(verify, target, job, Clock(partial(desk.enter, number)))
-            told = replace(result, log=desk.chatter.take())
-            tell(Entry(told, of(target), *artifacts.counted()))
+            if said := desk.chatter.take():
+                result = replace(result, log=said)
+            tell(Entry(result, of(target), *artifacts.counted()))
             desk.leave()
             if artifacts.doubtful:
                 os._exit(RETIRED)
@@ -145,7 +146,7 @@ def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter) -> Verify:
         libraries.for_recorded_models()
         from harness.verify.packed import PackedTrial, check_packed
 
-        packed = PackedTrial(job.case, job.settings.strict_ulp)
+        packed = PackedTrial(job.case, job.settings.strict_ulp, chatter)
         return lambda target, clock: check_packed(packed, target, job.settings, clock)
     if job.is_recorded:
         libraries.for_recorded_models()

@@ -18,6 +18,7 @@ from harness.verify.expected import Expected
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact
+    from harness.verify.judging import Judge
     from harness.verify.stages import Clock
 
 Array = NDArray[Any]
@@ -57,6 +58,11 @@ class Basis(Protocol):
     @property
     def about_eager(self) -> Sequence[Finding]:
         """Eager torch held against the spec's expectations and the layer's definition."""
+        ...
+
+    @property
+    def judge(self) -> Judge:
+        """Who holds all answers to the case."""
         ...
 
     def artifact(self, target: Target) -> Artifact:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from harness.blame.attribute import attribute, first_wrong
 from harness.blame.scene import Scene
-from harness.compare.distance import distances
-from harness.compare.verdict import Comparison, compare
 from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Blame, Finding, Result
-from harness.runtimes import Differentiable, Session
+from harness.runtimes import Session
 from harness.spec.target import Target
 from harness.verify.basis import Basis
-from harness.verify.expected import hold, hold_gradients
+from harness.verify.expected import hold
+from harness.verify.judging import Verdict
 from harness.verify.refusal import check_refusal
 from harness.verify.settings import Settings
-from harness.verify.shown import Sides, pictured, with_script
+from harness.verify.shown import pictured, with_script
 from harness.verify.stages import Clock, StageStopped
-from harness.verify.steps import begun, placed, timed
+from harness.verify.steps import begun, timed, where_it_ran
 
 Array = NDArray[Any]
 
@@ -51,9 +50,14 @@ def check(trial: Basis, target: Target, settings: Settings, clock: Clock) -> Res
 
 @dataclass(slots=True)
 class _Row:
-    """What is known of a check so far: a stage that does not finish leaves it behind."""
+    """What is known of a check so far, by the fields of a result: a stage that does not finish leaves it behind."""
 
-    known: Result
+    blank: Result
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def known(self) -> Result:
+        return replace(self.blank, **self.facts)
 
 
 def _verified(trial: Basis, target: Target, settings: Settings, row: _Row, clock: Clock) -> Result:
@@ -61,7 +65,7 @@ def _verified(trial: Basis, target: Target, settings: Settings, row: _Row, clock
         references, about_eager = trial.references, trial.about_eager
     with clock.stage("export"):
         artifact = trial.artifact(target)
-    row.known = replace(row.known, checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
+    row.facts |= {"checker": artifact.checker, "artifact": artifact.digest, "notes": artifact.notes}
     with clock.stage("load"):
         session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
     try:
@@ -70,9 +74,10 @@ def _verified(trial: Basis, target: Target, settings: Settings, row: _Row, clock
                 given = [reference.part(session.run(reference.inputs)) for reference in references]
         finally:
             with clock.stage("run"):
-                row.known = placed(row.known, session.placement())
+                row.facts |= where_it_ran(session.placement(), passed=True)
         with clock.stage("compare"):
-            verdict = _judge(trial, references, given, session, artifact)
+            verdict = trial.judge.verdict(trial, given, session, artifact.opset)
+        row.facts |= _found(verdict, about_eager, artifact.notes)
         result = pictured(_told(row.known, verdict, about_eager), verdict.compared)
         if result.symptom == "placement":
             return result
@@ -100,66 +105,19 @@ def _scene(
     return Scene(target, artifact, reference, answer, tolerance, meets)
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What comparing found: against eager torch at each set of shapes, and against the spec."""
-
-    compared: tuple[Sides, ...]
-    findings: tuple[Finding, ...]
-    distances: tuple[Any, ...]
-
-    @property
-    def comparisons(self) -> tuple[Comparison, ...]:
-        return tuple(sides.comparison for sides in self.compared)
+def _found(verdict: Verdict, about_eager: Sequence[Finding], notes: Sequence[str]) -> dict[str, Any]:
+    """The numbers of the verdict, as fields of a result that has the ``notes`` already."""
+    more = (note for comparison in verdict.comparisons for note in comparison.notes)
+    return {
+        "outputs": tuple(output for comparison in verdict.comparisons for output in comparison.outputs),
+        "findings": (*verdict.findings, *_oracle(about_eager)),
+        "distances": verdict.distances,
+        "notes": tuple(dict.fromkeys((*notes, *more))),
+    }
 
 
-def _judge(
-    trial: Basis,
-    references: Sequence[Reference],
-    given: Sequence[Mapping[str, Array]],
-    session: Session,
-    artifact: Artifact,
-) -> _Verdict:
-    tolerance = trial.tolerance(artifact.opset)
-    compared = tuple(
-        Sides(
-            compare(
-                answer,
-                reference.eager,
-                tolerance,
-                magnitudes=reference.magnitudes,
-                undefined=reference.undefined,
-                at=reference.at,
-            ),
-            answer,
-            reference.eager,
-            reference.undefined,
-        )
-        for reference, answer in zip(references, given, strict=True)
-        if not reference.stochastic
-    )
-    own, answer = references[0], given[0]
-    form = _same_structure(own.eager, answer)
-    # An answer of another form has failed already, and the spec's expressions could not be evaluated on it.
-    findings = list(hold(trial.expected, own, answer, tolerance)) if form.passed else []
-    if own.stochastic:
-        findings.append(form)
-    expect = trial.expected
-    if form.passed and (expect.gradient or expect.gradient_range) and isinstance(session, Differentiable):
-        gradients = session.gradients(own.inputs)
-        findings += hold_gradients(expect, own, answer, gradients)
-    known = () if own.oracle is None else distances(own.eager, answer, own.oracle, undefined=own.undefined)
-    return _Verdict(compared, tuple(findings), tuple(known))
-
-
-def _told(result: Result, verdict: _Verdict, about_eager: Sequence[Finding]) -> Result:
+def _told(told: Result, verdict: Verdict, about_eager: Sequence[Finding]) -> Result:
     """The verdict in words: what is wrong first, and with whom."""
-    outputs = tuple(output for comparison in verdict.comparisons for output in comparison.outputs)
-    notes = (*result.notes, *(note for comparison in verdict.comparisons for note in comparison.notes))
-    told = replace(
-        result, outputs=outputs, findings=(*verdict.findings, *_oracle(about_eager)), distances=verdict.distances
-    )
-    told = replace(told, notes=tuple(dict.fromkeys(notes)))
     wrong_eager = [finding for finding in about_eager if not finding.passed]
     wrong = [comparison.message for comparison in verdict.comparisons if not comparison.passed]
     wrong += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
@@ -195,10 +153,3 @@ VALUES = ("outputs", "range", "formula", "equals", "differs_from")
 def _oracle(about_eager: Sequence[Finding]) -> tuple[Finding, ...]:
     """Of what was found about eager torch, the part that the row repeats: its distance from the definition."""
     return tuple(finding for finding in about_eager if finding.what == "oracle")
-
-
-def _same_structure(eager: Mapping[str, Array], answer: Mapping[str, Array]) -> Finding:
-    def form(outputs: Mapping[str, Array]) -> list[str]:
-        return [f"{name} {values.dtype}{list(values.shape)}" for name, values in outputs.items()]
-
-    return Finding("structure", form(eager) == form(answer), f"{form(answer)}, expected {form(eager)}")

@@ -24,6 +24,8 @@ from harness.spec.tolerance import Tolerance
 from harness.verify.basis import Refusal
 from harness.verify.check import check
 from harness.verify.expected import Expected
+from harness.verify.judging import Judge
+from harness.verify.once import Deaf, Ear, Once
 from harness.verify.protobufs import companions, read_tensor
 from harness.verify.settings import Settings
 from harness.verify.stages import Clock
@@ -37,12 +39,13 @@ FROM_THE_HOST = "told by the machine that packed it: there is no file of this ex
 class PackedTrial:
     """A :class:`harness.verify.basis.Basis` from a bundle; what its checks share is read once."""
 
-    def __init__(self, case: Case, strict: int | None = None) -> None:
+    def __init__(self, case: Case, strict: int | None = None, ear: Ear | None = None) -> None:
         assert isinstance(case.model.model, PackedModel)
         self.case = case
         self.entry = case.model.model.entry
         self._folder = Path(case.model.model.folder)
         self._strict = strict
+        self.judge = Judge(Once(ear or Deaf()))
 
     @cached_property
     def references(self) -> Sequence[Reference]:

@@ -40,7 +40,8 @@ def pictured(result: Result, compared: Iterable[Sides]) -> Result:
         for sides in compared
         for picture in pictures(sides.comparison.outputs, sides.actual, sides.expected, sides.undefined)
     )
-    return replace(result, pictures=tuple(islice(drawn, MOST)))
+    shown = tuple(islice(drawn, MOST))
+    return replace(result, pictures=shown) if shown else result
 
 
 def with_script(result: Result, case: Case, target: Target, ask: Callable[[], Reference] | None = None) -> Result:

@@ -35,14 +35,19 @@ def begun(case: Case, target: Target, clock: Clock) -> Result:
 
 def placed(result: Result, placement: Placement | None) -> Result:
     """``result`` with where its nodes ran; a pass with nodes where the target does not allow them is none."""
+    return replace(result, **where_it_ran(placement, passed=result.status == "passed"))
+
+
+def where_it_ran(placement: Placement | None, *, passed: bool) -> dict[str, Any]:
+    """The fields of a result that tell where its nodes ran; ``passed`` where nothing else was found wrong."""
     if placement is None:
-        return result
-    told = replace(result, placement={"asked": placement.asked, "nodes": placement.nodes, "stray": placement.stray})
-    if not placement.stray or result.status != "passed":
+        return {}
+    told = {"placement": {"asked": placement.asked, "nodes": placement.nodes, "stray": placement.stray}}
+    if not placement.stray or not passed:
         return told
     number = "1 node" if len(placement.stray) == 1 else f"{len(placement.stray)} nodes"
     said = f"{number} ran outside {placement.asked}: {', '.join(placement.stray)}"
-    return replace(told, status="failed", stage="load", symptom="placement", message=said)
+    return {**told, "status": "failed", "stage": "load", "symptom": "placement", "message": said}
 
 
 def timed(

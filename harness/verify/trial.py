@@ -28,6 +28,7 @@ from harness.verify.artifacts import Artifacts
 from harness.verify.basis import Refusal
 from harness.verify.expectations import expected_of
 from harness.verify.expected import Expected, hold, hold_gradients
+from harness.verify.judging import Judge
 from harness.verify.once import Deaf, Ear, Once
 from harness.verify.refused_by_eager import refused_by_eager
 from harness.verify.stages import Clock
@@ -46,6 +47,8 @@ class Trial:
         self._artifacts = artifacts
         self._strict_ulp = strict_ulp
         self._once = Once(ear or Deaf())
+        self._tolerances: dict[int | None, Tolerance] = {}
+        self.judge = Judge(self._once)
 
     @property
     def subject(self) -> Subject:
@@ -85,8 +88,10 @@ class Trial:
 
     def tolerance(self, opset: int | None) -> Tolerance:
         """What the outputs are held to; with ``strict_ulp``, to no more than that many ULP."""
-        own = tolerance_of(self.case, opset)
-        return own if self._strict_ulp is None else strict_ulp(own, self._strict_ulp)
+        if opset not in self._tolerances:
+            own = tolerance_of(self.case, opset)
+            self._tolerances[opset] = own if self._strict_ulp is None else strict_ulp(own, self._strict_ulp)
+        return self._tolerances[opset]
 
     def eager(self) -> Call:
         """A call of eager torch on the case's own inputs, for timing."""
