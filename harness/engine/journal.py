@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import NoRoom
-from harness.result import Result, result_from_json, to_json
+from harness.result import Result, result_from_json
+from harness.written import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,7 @@ class JournalWriter:
 
     def add(self, entry: Entry) -> None:
         """Write one line. Raises :class:`NoRoom` where the disk takes no more."""
-        record = {"of": entry.of, "exports": [entry.exported, entry.reused], "result": to_json(entry.result)}
-        text = json.dumps(record, separators=(",", ":")).encode("utf-8", "backslashreplace")
+        text = one_line({"of": entry.of, "exports": [entry.exported, entry.reused], "result": entry.result})
         self._write(b"%s %s\n" % (_seal(text), text))
 
     def mend(self) -> None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
-from harness.result import to_json
+from harness.written import one_line
 
 NOTE = "entry.json"
 
@@ -46,17 +47,24 @@ class Entry:
 def write(entry: Entry, folder: Path) -> None:
     """Put the note into ``folder``, where the exported file stands already."""
     files = sorted(path.name for path in folder.iterdir())
-    note = to_json(entry) | {"files": files, "sum": _sum(folder, files)}
-    if entry.artifact is not None:
-        note["artifact"]["path"] = entry.artifact.path.name
-    text = json.dumps(note)
-    (folder / NOTE).write_text(json.dumps({"seal": _seal(text), "note": text}), encoding="utf-8")
+    note = {
+        "artifact": None if entry.artifact is None else _noted(entry.artifact),
+        "refused": entry.refused,
+        "unsupported": entry.unsupported,
+        "said": entry.said,
+        "files": files,
+        "sum": _sum(folder, files),
+    }
+    text = one_line(note).decode()
+    (folder / NOTE).write_bytes(one_line({"seal": _seal(text), "note": text}))
 
 
 def read(folder: Path) -> Entry | None:
     """The entry in ``folder`` where it is whole, else None."""
+    if not os.access(folder / NOTE, os.F_OK):  # by far the most in a first run, and an exception takes longer
+        return None
     try:
-        sealed = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        sealed = json.loads((folder / NOTE).read_bytes())
         if sealed["seal"] != _seal(sealed["note"]):
             return None
         note = json.loads(sealed["note"])
@@ -66,6 +74,10 @@ def read(folder: Path) -> Entry | None:
         return Entry(**note | {"artifact": artifact, "said": tuple(note["said"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _noted(made: Artifact) -> dict[str, Any]:
+    return {field.name: getattr(made, field.name) for field in fields(made)} | {"path": made.path.name}
 
 
 def _artifact(note: dict[str, Any], folder: Path) -> Artifact:
