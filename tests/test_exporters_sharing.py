@@ -66,13 +66,22 @@ def test_files_and_refusals_are_to_the_byte_those_of_exports_apart(
 ) -> None:
     given = subject(MODELS[about]().eval(), [X])
     shared = list(exports(given, tmp_path))
-    monkeypatch.setattr(onnx_dynamo, "sharing", lambda _subject: nullcontext())
+    monkeypatch.setattr(onnx_dynamo, "sharing", lambda alone: nullcontext(alone.fresh()))
     assert shared == list(exports(given, tmp_path))
 
 
 def test_one_capture_and_one_preparation_serve_every_opset_and_the_fixes(tmp_path: Path, calls: Counter[str]) -> None:
     list(exports(subject(MODELS["every operator has a function"]().eval(), [X]), tmp_path))
     assert calls == {CAPTURE: 1, PREPARE: 1}
+
+
+def test_a_module_is_copied_once_for_all_exports_that_share_its_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: Counter[str] = Counter()
+    monkeypatch.setattr(Subject, "fresh", _counting(Subject.fresh, "fresh", copies))
+    list(exports(subject(MODELS["every operator has a function"]().eval(), [X]), tmp_path))
+    assert copies == {"fresh": 1}
 
 
 @pytest.mark.parametrize("about", ["something to decompose", "an operator of one opset alone"])

@@ -4,7 +4,8 @@
 functions, and translates what came of it. Of a small export the first two are four fifths, and only the last knows
 the opset. While :func:`sharing` is open the first two are done once a subject:
 
-- The captured program depends on the subject alone.
+- The captured program depends on the subject alone. It is all that is read afterwards: the copies of module and
+  inputs that it was captured from serve the other exports as well.
 - Preparing decomposes each operator that the registry has no function for. Where it has one for every operator that
   was captured, nothing is decomposed, and any other registry of which that is true leads to the same program.
 
@@ -24,7 +25,12 @@ from weakref import WeakKeyDictionary
 from harness.exporters._levers import Lever, present, pulled
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from harness.model.subject import Subject
+
+    Copies = tuple[nn.Module, tuple[torch.Tensor, ...]]
 
 _CAPTURE = ("torch.onnx._internal.exporter._capture_strategies", "TorchExportNonStrictStrategy._capture")
 _PREPARE = ("torch.onnx._internal.exporter._core", "_prepare_exported_program_for_export")
@@ -34,8 +40,15 @@ _PREPARE = ("torch.onnx._internal.exporter._core", "_prepare_exported_program_fo
 class _Shared:
     """The programs of one subject; the prepared ones by the operators that their registries had functions for."""
 
+    copies: Copies | None = None
     captured: Any = None
     prepared: list[tuple[frozenset[Any], Any]] = field(default_factory=list)
+
+    def of(self, subject: Subject) -> Copies:
+        """Copies of the subject's module and inputs: those that were captured, else fresh ones."""
+        if self.copies is None or self.captured is None:
+            self.copies = subject.fresh()
+        return self.copies
 
     def capture(self, original: Any) -> Any:
         """``original``, called once; what it raises is not kept."""
@@ -78,10 +91,14 @@ def levers() -> dict[str, bool]:
 
 
 @contextmanager
-def sharing(subject: Subject) -> Iterator[None]:
-    """While open, exports of ``subject`` share its programs; on leaving, torch is as it was."""
-    with pulled(_OF.setdefault(subject, _Shared()).levers):
-        yield
+def sharing(subject: Subject) -> Iterator[Copies]:
+    """While open, exports of ``subject`` share its programs; on leaving, torch is as it was.
+
+    Gives the copies of its module and inputs that are to be exported.
+    """
+    shared = _OF.setdefault(subject, _Shared())
+    with pulled(shared.levers):
+        yield shared.of(subject)
 
 
 def _operators(program: Any) -> frozenset[Any]:

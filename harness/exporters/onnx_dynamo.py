@@ -37,10 +37,8 @@ class OnnxDynamo:
 
         from harness.fixes import translation_table
 
-        module, inputs = subject.fresh()
-
         def write(draft: Path) -> None:
-            with refusals_named(), quick(), sharing(subject):
+            with refusals_named(), quick(), sharing(subject) as (module, inputs):
                 torch.onnx.export(
                     module,
                     inputs,

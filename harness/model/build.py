@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from harness.errors import UsageError
+from harness.model.copies import copied
 from harness.model.layers import call_factory
 from harness.model.seed import seed as seed_torch
 from harness.model.subject import Subject
@@ -87,9 +88,14 @@ def _shape_of(module: nn.Module, name: str) -> Sequence[int]:
 
 def answers(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """What eager torch answers, flattened; neither the module, the inputs nor the random state is changed."""
+    return answered(copied(module), copy.deepcopy(tuple(inputs)), seed)
+
+
+def answered(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
+    """The same of a module and inputs that may be changed."""
     with torch.random.fork_rng(devices=()), torch.no_grad():
         seed_torch(seed)
-        answer = copy.deepcopy(module)(*copy.deepcopy(tuple(inputs)))
+        answer = module(*inputs)
     leaves = pytree.tree_leaves(answer)
     return [leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,8 @@ from torch import nn
 
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import answers
+from harness.model.build import answered, answers
+from harness.model.copies import copied
 from harness.model.layers import arguments
 from harness.model.subject import Subject
 from harness.model.tensors import to_numpy
@@ -86,10 +86,10 @@ def own_tolerance(case: Case, opset: int | None) -> Tolerance:
 
 
 def _in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
-    double = copy.deepcopy(module).double()
-    wide = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
+    double = copied(module).double()
+    wide = [tensor.to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True) for tensor in inputs]
     try:
-        outputs = answers(double, wide, case.seed)
+        outputs = answered(double, wide, case.seed)
     except (RuntimeError, NotImplementedError):
         # No float64 kernel: eager alone is the reference, and the row has no distances.
         return None
@@ -97,15 +97,17 @@ def _in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -
 
 
 def _magnitudes(case: Case, double: nn.Module, wide: Sequence[torch.Tensor]) -> tuple[Array | None, ...]:
-    """The sums of the terms' magnitudes of a convolution and its like: the same layer on magnitudes."""
+    """The sums of the terms' magnitudes of a convolution and its like: the same layer on magnitudes.
+
+    ``double`` is changed; nobody asks it again.
+    """
     model = case.model.model
     if not (isinstance(model, LayerModel) and model.layer in SUMS_OF_PRODUCTS):
         return ()
-    magnitude = copy.deepcopy(double)
     with torch.no_grad():
-        for parameter in magnitude.parameters():
+        for parameter in double.parameters():
             parameter.abs_()
-    return tuple(to_numpy(output) for output in answers(magnitude, [tensor.abs() for tensor in wide], case.seed))
+    return tuple(to_numpy(output) for output in answered(double, [tensor.abs() for tensor in wide], case.seed))
 
 
 def _differs(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:

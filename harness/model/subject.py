@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from harness.model.copies import copied
 from harness.spec.case import Mode
 
 
@@ -36,7 +36,6 @@ class Subject:
 
     def fresh(self) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
         """Copies of the module and its inputs, since exporters and in-place layers change what they are given."""
-        module = copy.deepcopy(self.module)
-        return module, tuple(
+        return copied(self.module), tuple(
             tensor.detach().clone(memory_format=torch.preserve_format) for tensor in self.inputs.values()
         )
