@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+BLOCK = 1 << 20
 
 
 @contextmanager
@@ -16,19 +19,26 @@ def staged(path: Path) -> Iterator[Path]:
     The name stays, because a TorchScript archive and a reference to external data both hold it. In an empty folder the
     place is ``path`` itself, since making a folder more and removing it takes longer than many exports' files.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _aside(path) if any(path.parent.iterdir()) else _in_place(path) as draft:
-        yield draft
-
-
-@contextmanager
-def _in_place(path: Path) -> Iterator[Path]:
+    folder = path.parent
+    if _holds_something(folder):
+        with _aside(path) as draft:
+            yield draft
+        return
     try:
         yield path
     except BaseException:
-        for written in path.parent.iterdir():
+        for written in folder.iterdir():
             written.unlink()
         raise
+
+
+def _holds_something(folder: Path) -> bool:
+    """False also where there was no such folder; there is one now."""
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        return False
 
 
 @contextmanager
@@ -37,17 +47,26 @@ def _aside(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as folder:
         draft = Path(folder, path.name)
         yield draft
-        for companion in sorted(draft.parent.iterdir()):
-            if companion != draft:
-                companion.replace(path.parent / companion.name)
+        for companion in companions(draft):
+            companion.replace(path.parent / companion.name)
         draft.replace(path)
 
 
-def sha256(*paths: Path) -> str:
-    """The SHA-256 of the files, one after another, as hexadecimal digits."""
+def companions(path: Path) -> list[Path]:
+    """What else is in the folder of ``path``, by name."""
+    return sorted(other for other in path.parent.iterdir() if other.name != path.name)
+
+
+def sha256(*files: Path | bytes) -> str:
+    """The SHA-256 of the files, or of what they hold, one after another, as hexadecimal digits."""
     digest = hashlib.sha256()
-    for path in paths:
+    for path in files:
+        if isinstance(path, bytes):
+            digest.update(path)
+            continue
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            # To ask for a whole block is to have room made for it, which takes longer than a small file.
+            block = min(BLOCK, os.fstat(file.fileno()).st_size + 1)
+            while held := file.read(block):
+                digest.update(held)
     return digest.hexdigest()

@@ -5,8 +5,9 @@ A name that a release of torch does not have switches its lever off, never the e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -23,27 +24,50 @@ class Lever(NamedTuple):
 
 def present(levers: Iterable[Lever]) -> dict[str, bool]:
     """Which of ``levers``, by name, the installed torch has a place for."""
-    there = {lever.name: (_owner(lever) is not None, lever.needs or lever.name) for lever in levers}
-    return {name: found and there.get(needs, (False, ""))[0] for name, (found, needs) in there.items()}
+    every = tuple(levers)
+    there = _places(every)
+    return {lever.name: lever.name in there for lever in every}
 
 
 @contextmanager
 def pulled(levers: Iterable[Lever]) -> Iterator[None]:
     """While open, the names of ``levers`` hold what their functions made of them; on leaving, torch is as it was."""
     every = tuple(levers)
-    holding = present(every)
-    with ExitStack() as stack:
+    places = _places(every)
+    before: list[tuple[Any, str, Any]] = []
+    try:
         for lever in every:
-            place = _owner(lever) if holding[lever.name] else None
-            if place is not None:
-                stack.enter_context(_replaced(*place, lever.wrap))
+            if lever.name in places:
+                owner, name = places[lever.name]
+                original = vars(owner).get(name, _INHERITED)
+                before.append((owner, name, original))
+                setattr(owner, name, lever.wrap(getattr(owner, name) if original is _INHERITED else original))
         yield
+    finally:
+        for owner, name, original in reversed(before):
+            if original is _INHERITED:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+
+
+_INHERITED = object()
+
+
+def _places(levers: Sequence[Lever]) -> dict[str, tuple[Any, str]]:
+    """The object that holds the name of each lever that can be pulled, and that name, by the lever's own."""
+    found = {lever.name: _owner(lever) for lever in levers}
+    return {
+        lever.name: place
+        for lever in levers
+        if (place := found[lever.name]) is not None and found.get(lever.needs or lever.name) is not None
+    }
 
 
 def _owner(lever: Lever) -> tuple[Any, str] | None:
-    """The object that holds the lever's name, and the name; None where this release of torch has no such thing."""
+    """Where the lever's name stands; None where this release of torch has no such thing."""
     try:
-        owner = import_module(lever.module)
+        owner: Any = sys.modules.get(lever.module) or import_module(lever.module)
         *parents, name = lever.path.split(".")
         for parent in parents:
             owner = getattr(owner, parent)
@@ -51,17 +75,3 @@ def _owner(lever: Lever) -> tuple[Any, str] | None:
     except (ImportError, AttributeError):
         return None
     return owner, name
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
-    own = name in vars(owner)
-    original = vars(owner)[name] if own else getattr(owner, name)
-    setattr(owner, name, wrap(original))
-    try:
-        yield
-    finally:
-        if own:
-            setattr(owner, name, original)
-        else:
-            delattr(owner, name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
-from harness.exporters._files import sha256, staged
+from harness.exporters._files import companions, sha256, staged
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -26,7 +26,10 @@ def written(exporter: str, subject: Subject, path: Path, opset: int | None, writ
 
     with staged(path) as draft:
         write(draft)
-        model = onnx.load(draft, load_external_data=False)
+        held = draft.read_bytes()
+        digest = sha256(held, *companions(draft))
+        model = onnx.load_model_from_string(held)
+        del held
         reached = opset_of(model)
         if opset is not None and reached != opset:
             raise Unsupported(
@@ -36,7 +39,6 @@ def written(exporter: str, subject: Subject, path: Path, opset: int | None, writ
         _same_names(exporter, "inputs", [value.name for value in model.graph.input], list(subject.inputs))
         _same_names(exporter, "outputs", [value.name for value in model.graph.output], subject.output_names)
         objected = objection(draft)
-        digest = sha256(draft, *sorted(set(draft.parent.iterdir()) - {draft}))
     return Artifact("onnx", path, digest, opset=reached, checker=objected)
 
 
