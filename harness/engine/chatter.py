@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from sysconfig import get_path
@@ -46,23 +44,23 @@ class Chatter:
 
     def since(self, size: int) -> tuple[str, ...]:
         """What was printed since the file had that size; a library that went on and on is cut short."""
-        _flush()
-        printed = os.fstat(self._file).st_size
+        printed = self.size()
         # Where a flood was cut short meanwhile, what there is is what came last.
         begin = size if size <= printed else 0
         return _lines(os.pread(self._file, min(MOST_READ, printed - begin), begin)) if printed > begin else ()
 
-    @contextmanager
-    def listening(self) -> Iterator[Heard]:
+    def listening(self) -> Listening:
         """Take what is printed inside the block out of the file, and tell it in the end."""
+        return Listening(self)
+
+    def size(self) -> int:
+        """How much the file holds."""
         _flush()
-        heard, size = Heard(), os.fstat(self._file).st_size
-        try:
-            yield heard
-        finally:
-            heard.lines = self.since(size)
-            if heard.lines:
-                os.ftruncate(self._file, min(size, os.fstat(self._file).st_size))
+        return os.fstat(self._file).st_size
+
+    def shorten(self, size: int) -> None:
+        """Leave no more in the file than ``size``."""
+        os.ftruncate(self._file, min(size, os.fstat(self._file).st_size))
 
     def say(self, lines: tuple[str, ...]) -> None:
         """Print ``lines``, as if a library had."""
@@ -78,6 +76,22 @@ class Chatter:
     def close(self) -> None:
         """Give the file back."""
         os.close(self._file)
+
+
+class Listening:
+    """Hears what is printed while it is open. A class, since it is opened a dozen times a check."""
+
+    def __init__(self, chatter: Chatter) -> None:
+        self._chatter = chatter
+
+    def __enter__(self) -> Heard:
+        self._size, self._heard = self._chatter.size(), Heard()
+        return self._heard
+
+    def __exit__(self, *_: object) -> None:
+        self._heard.lines = self._chatter.since(self._size)
+        if self._heard.lines:
+            self._chatter.shorten(self._size)
 
 
 def _flush() -> None:

@@ -43,12 +43,11 @@ class Manners:
 
 
 def _of_python() -> Iterator[PutBack]:
-    for name in ("stdin", "stdout", "stderr", "argv"):
-        yield partial(setattr, sys, name, getattr(sys, name))
+    yield partial(vars(sys).update, {name: vars(sys)[name] for name in ("stdin", "stdout", "stderr", "argv")})
     yield partial(sys.path.__setitem__, slice(None), sys.path[:])
     yield partial(sys.setrecursionlimit, sys.getrecursionlimit())
     yield partial(os.umask, _umask())
-    yield partial(_same_environment, dict(os.environ), _raw_environment())
+    yield partial(_same_environment, dict(os.environ), dict(_raw_environment()))
     yield partial(random.setstate, random.getstate())
     yield partial(np.seterr, **np.geterr())
 
@@ -79,7 +78,8 @@ def _same_environment(found: dict[str, str], raw: dict[object, object]) -> None:
 
 def _raw_environment() -> dict[object, object]:
     """As it is kept: decoding all of it for each check would take longer than writing its result down."""
-    return dict(os.environ._data)  # type: ignore[attr-defined]  # noqa: SLF001
+    held: dict[object, object] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
+    return held
 
 
 def _umask() -> int:

@@ -29,7 +29,12 @@ def make(layer: LayerModel) -> nn.Module:
 def arguments(layer: LayerModel) -> dict[str, Any]:
     """Every constructor argument of the layer by name, torch's defaults included."""
     given = {name: _sized(value) for name, value in layer.args.items()}
-    bound = _signature(layer.layer).bind(**given)
+    defaults = _defaults(layer.layer)
+    if defaults and given.keys() <= defaults.keys():
+        every = {**defaults, **given}
+        if inspect.Parameter.empty not in every.values():
+            return every
+    bound = _signature(layer.layer).bind(**given)  # which says what is wrong with them
     bound.apply_defaults()
     return bound.arguments
 
@@ -37,6 +42,18 @@ def arguments(layer: LayerModel) -> dict[str, Any]:
 @cache
 def _signature(layer: str) -> inspect.Signature:
     return inspect.signature(getattr(nn, layer))
+
+
+@cache
+def _defaults(layer: str) -> dict[str, Any]:
+    """What each parameter is where it is not given; none are told where there may be more of them than have names."""
+    parameters = _signature(layer).parameters
+    if any(parameter.kind in _OF_ANY_NUMBER for parameter in parameters.values()):
+        return {}
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+_OF_ANY_NUMBER = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 def call_factory(factory: FactoryModel) -> nn.Module:

@@ -19,6 +19,7 @@ from harness.spec.case import Fill, FillKind, TensorSpec
 Array = NDArray[Any]
 
 TERMS = 12
+DRAWN = 1 << 16
 INTEGER_SPREAD = 8.0
 
 
@@ -70,8 +71,12 @@ def _normal(_: Fill, count: int, dtype: np.dtype[Any], bits: np.random.PCG64) ->
     if dtype.kind == "b":
         return (_raw(count, bits) & np.uint64(1)).astype(dtype)
     total = np.full(count, -TERMS / 2)
-    for _term in range(TERMS):
-        total += _unit(count, bits)
+    left = TERMS
+    while left:  # of few elements many terms are drawn at once, which is the same stream in fewer calls
+        drawn = min(left, max(1, DRAWN // max(count, 1)))
+        for term in _unit(drawn * count, bits).reshape(drawn, count):
+            total += term
+        left -= drawn
     if dtype.kind in "iu":
         total = np.rint(INTEGER_SPREAD * total)
         total = np.abs(total) if dtype.kind == "u" else total

@@ -7,12 +7,14 @@ damaged is made anew. What may be another time otherwise (want of memory, the di
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from harness.errors import NoRoom
 from harness.exporters import Artifact
@@ -20,7 +22,7 @@ from harness.spec.case import Case, FactoryModel
 from harness.spec.target import Target
 from harness.verify.causes import causes
 from harness.verify.entry import NOTE, Entry, read, write
-from harness.verify.made_of import key
+from harness.verify.made_of import key, keys
 from harness.verify.once import Deaf, Ear
 from harness.verify.room import is_ample, stop_if_full, writing_to
 from harness.verify.stages import message_of, symptom_of
@@ -44,6 +46,7 @@ class Artifacts:
         self._folder, self._scratch = folder, scratch
         self._ear = ear or Deaf()
         self._exported = self._reused = 0
+        self._keys: tuple[Case, Callable[[Target], str]] | None = None
         self.doubtful = False
 
     def get(self, case: Case, target: Target, suffix: str, export: Callable[[Path], Artifact]) -> Artifact:
@@ -61,7 +64,9 @@ class Artifacts:
                 self.doubtful |= target.exporter in LEAVING_STATE
                 raise
 
-        name, filename = key(case, target), f"model{suffix}"
+        if self._keys is None or self._keys[0] is not case:
+            self._keys = case, keys(case)
+        name, filename = self._keys[1](target), f"model{suffix}"
         if self._folder is None or isinstance(case.model.model, FactoryModel):
             return self._anew(self._scratch / name, filename, watched)
         place = _place(self._folder, name)
@@ -115,19 +120,20 @@ def is_empty(folder: Path | None) -> bool:
 
 
 def _place(folder: Path, name: str) -> Path:
-    return folder / name[:2] / name
+    return Path(folder, name[:2], name)
 
 
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
     """A place to make an entry in; what is still there in the end is thrown away."""
+    draft = Path(folder, DRAFTS, token_hex(16))
     with writing_to(folder):
-        (folder / DRAFTS).mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder / DRAFTS))
+        draft.mkdir(mode=0o700, parents=True)
     try:
         yield draft
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if os.access(draft, os.F_OK):
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def open_cache(folder: Path) -> None:
@@ -166,12 +172,19 @@ def _entry(made: Artifact | None, error: Exception | None, said: tuple[str, ...]
 
 def _put(entry: Entry, draft: Path, place: Path) -> Entry:
     """Move a finished entry into its place, and tell what stands there: another run may have been quicker."""
-    place.parent.mkdir(exist_ok=True)
     try:
-        draft.rename(place)
+        _rename(draft, place)
     except OSError:
         return _take_the_place(draft, place)
     return entry.moved_to(place)
+
+
+def _rename(draft: Path, place: Path) -> None:
+    try:
+        draft.rename(place)
+    except FileNotFoundError:
+        place.parent.mkdir(exist_ok=True)
+        draft.rename(place)
 
 
 def _take_the_place(draft: Path, place: Path) -> Entry:

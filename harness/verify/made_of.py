@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
@@ -24,9 +25,21 @@ def key(case: Case, target: Target) -> str:
 
     Where the file is compiled, the CPU as well: a cache may be carried from one machine to another.
     """
-    parts = (case.model, case.inputs, case.mode, case.dtype, case.seed, sorted(case.dynamic.items()), target.export)
-    made_for = processor() if target.exporter in COMPILING else ""
-    return hashlib.sha256(f"{parts!r}\n{made_with()}\n{made_for}".encode()).hexdigest()
+    return keys(case)(target)
+
+
+def keys(case: Case) -> Callable[[Target], str]:
+    """The same for every target of a case, which is written out once."""
+    parts = (case.model, case.inputs, case.mode, case.dtype, case.seed, sorted(case.dynamic.items()))
+    common = hashlib.sha256(f"{parts!r}\n{made_with()}\n".encode())
+
+    def of(target: Target) -> str:
+        made_for = processor() if target.exporter in COMPILING else ""
+        whole = common.copy()
+        whole.update(f"{target.export}\n{made_for}".encode())
+        return whole.hexdigest()
+
+    return of
 
 
 @cache

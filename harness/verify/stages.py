@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import HarnessError, NoRoom, StageError
@@ -43,25 +42,32 @@ class Clock:
         self.seconds: dict[str, float] = {}
         self._announce = announce
 
-    @contextmanager
-    def stage(self, name: Stage) -> Iterator[None]:
+    def stage(self, name: Stage) -> Timed:
         """Time the block as ``name``, and turn whatever ends it early into :class:`StageStopped`.
 
         ``SystemExit`` is caught as well: a layer that calls ``exit()`` ends its own check, not the worker.
         Raises :class:`NoRoom` where it is the disk that takes no more.
         """
         self._announce(name)
-        start = time.perf_counter()
-        try:
-            yield
-        except NoRoom:
-            raise
-        except (Exception, SystemExit) as error:
+        return Timed(name, self.seconds)
+
+
+class Timed:
+    """A block of a stage. A class and no generator, since a check opens half a dozen."""
+
+    def __init__(self, name: Stage, seconds: dict[str, float]) -> None:
+        self._name, self._seconds = name, seconds
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
+        name = self._name
+        self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - self._start
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, NoRoom):
             if said := full(error):
                 raise NoRoom(f"{said} in the {name} stage; make room, then go on with --resume") from error
             raise StageStopped(name, symptom_of(error), message_of(error), error) from error
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 def symptom_of(error: BaseException) -> Symptom:

@@ -14,6 +14,7 @@ from harness.runtimes import Availability
 from harness.runtimes.onnxruntime.providers import CPU, Provider
 
 
+@cache
 def availability(provider: Provider) -> Availability:
     """Whether the installed onnxruntime offers ``provider`` and a device for it is there.
 
