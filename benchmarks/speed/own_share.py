@@ -1,9 +1,11 @@
 """Where a worker's seconds go: inside calls of torch, onnx and ONNX Runtime, or in harness itself.
 
-    python -m benchmarks.speed.own_share SPECS FIGURES.json
+    python -m benchmarks.speed.own_share SPECS FIGURES.json [--steps]
 
 Every public call of a library that a check makes is timed at its door, outermost calls alone; all the rest of what the
-worker does with a job counts as harness's own: building, definitions, comparing, hashing, files, the journal.
+worker does with a job counts as harness's own: building, definitions, comparing, hashing, files, the journal. With
+``--steps`` harness's own steps are timed one by one as well, two hundred thousand times in all: that tells which is
+how long, and makes the whole longer than it is, by a twelfth.
 """
 
 from __future__ import annotations
@@ -19,18 +21,23 @@ import onnxruntime as ort
 import torch
 
 from benchmarks.speed.ledger import Ledger
+from benchmarks.speed.steps import ASKED, BUILT, COPIES, FILES, LET_GO
 from harness.engine import libraries, worker
 from harness.engine.chatter import Chatter
 from harness.engine.job import Job
 from harness.engine.journal import JournalWriter
 from harness.engine.whereabouts import Whereabouts
+from harness.model import build, reference, subject
 from harness.plan import plan
 from harness.registry import plugins
+from harness.runtimes._torch_session import TorchSession
 from harness.runtimes.onnxruntime.session import OrtSession
 from harness.spec.discover import load
 from harness.verify import check, trial
 from harness.verify.artifacts import Artifacts
+from harness.verify.judging import Judge
 from harness.verify.settings import Settings
+from harness.verify.trial import Trial
 
 DOORS: tuple[tuple[Any, str], ...] = (
     (torch.onnx, "export"),
@@ -38,41 +45,57 @@ DOORS: tuple[tuple[Any, str], ...] = (
     (torch.jit, "load"),
     (torch.jit.ScriptModule, "save"),
     (torch.nn.Module, "__call__"),
-    (onnx, "load"),
+    (onnx, "load_model_from_string"),
     (onnx.checker, "check_model"),
     (ort.InferenceSession, "__init__"),
     (ort.InferenceSession, "run"),
 )
 
 
-def watched() -> Ledger:
-    """A ledger of the doors, and of harness's own steps between them."""
+def watched(*, steps: bool) -> Ledger:
+    """A ledger of the doors, and of harness's own ``steps`` between them."""
     ledger = Ledger()
     for owner, name in DOORS:
         ledger.time(owner, name, f"{owner.__name__}.{name}", door=True)
+    if steps:
+        _time_steps(ledger)
+    return ledger
+
+
+def _time_steps(ledger: Ledger) -> None:
     for exporter in plugins("exporters").values():
-        ledger.time(type(exporter), "export", "exporters: copies of the module, tables kept, names and digests")
+        ledger.time(type(exporter), "export", "exporters: tables kept, files read back, names and digests")
     for runtime in {type(runtime) for runtime in plugins("runtimes").values()}:
         ledger.time(runtime, "load", "runtimes: options and sessions")
     own: tuple[tuple[Any, str, str], ...] = (
-        (OrtSession, "close", "ONNX Runtime's sessions let go"),
-        (Artifacts, "get", "exported files: keys, folders, digests, seals"),
-        (trial, "build", "modules and inputs built"),
+        (Path, "mkdir", FILES),
+        (Path, "read_bytes", FILES),
+        (Path, "write_bytes", FILES),
+        (Path, "rename", FILES),
+        (Artifacts, "get", "exported files: keys, drafts, seals"),
+        (subject, "copied", COPIES),
+        (build, "copied", COPIES),
+        (reference, "copied", COPIES),
+        (OrtSession, "run", ASKED),
+        (OrtSession, "placement", ASKED),
+        (OrtSession, "close", LET_GO),
+        (TorchSession, "run", ASKED),
+        (trial, "build", BUILT),
         (trial, "refer", "eager torch and the definitions asked"),
-        (trial, "hold", "eager torch held against the spec"),
-        (check, "_judge", "answers compared"),
+        (Trial, "_against_oracle", "eager torch held against the definitions"),
+        (Judge, "verdict", "answers compared"),
         (check, "_told", "verdicts told"),
+        (check, "attribute", "failures blamed"),
         (check, "with_script", "scripts that show a failure"),
         (Chatter, "since", "what libraries print, read"),
         (JournalWriter, "add", "the journal"),
     )
     for owner, name, said in own:
         ledger.time(owner, name, said)
-    return ledger
 
 
-def main(specs: str, figures: Path) -> None:
-    """Run the jobs as a worker does, and write the seconds of each door and of each of harness's own steps."""
+def main(specs: str, figures: Path, *, steps: bool) -> None:
+    """Run the jobs as a worker does, and write the seconds of each door and of each of harness's own ``steps``."""
     read = load([specs], allow_import=False)
     # A worker retires where script fails, and this one is the only one.
     targets = [target for target in read.target_sets.select(["default"]) if target.exporter != "script"]
@@ -81,7 +104,7 @@ def main(specs: str, figures: Path) -> None:
         libraries.for_exports()
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        ledger = watched()
+        ledger = watched(steps=steps)
         desk = worker.Desk(Chatter(home / "chatter"), Whereabouts(home / "whereabouts"))
         settings, journal = Settings(latency=False, cache=home / "cache"), home / "journal"
         jobs = [Job(case, targets, settings, journal, home, home) for case, targets in work]
@@ -92,10 +115,11 @@ def main(specs: str, figures: Path) -> None:
             worker.work(job, desk, tell)
         seconds = ledger.end()
     doors = {f"{owner.__name__}.{name}" for owner, name in DOORS}
-    told = {"doors": {name: took for name, took in seconds.items() if name in doors}}
+    told: dict[str, Any] = {"checks": sum(len(job.targets) for job in jobs[1:])}
+    told["doors"] = {name: took for name, took in seconds.items() if name in doors}
     told["own"] = {name: took for name, took in seconds.items() if name not in doors}
     figures.write_text(json.dumps(told), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), steps="--steps" in sys.argv)
