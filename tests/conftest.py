@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,13 @@ class Ran:
 
 
 Call = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """A test draws the same weights and inputs on every machine and in every order; no test imports torch for this."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")

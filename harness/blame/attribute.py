@@ -4,16 +4,17 @@
 
 The file is evaluated by itself (:mod:`harness.blame.file_says`) and run once more with graph optimization off. Where
 the file itself is wrong the exporter is to blame; where the answer is as near to the definition as eager torch is,
-rounding; where turning the optimizer off mends it, the optimizer; else a kernel of the runtime. Rounding goes before
-the optimizer, since any other order of summation mends some answers and spoils others. Where nobody can say what the
-file computes, the exporter and a kernel cannot be told apart, and neither is blamed.
+rounding; where it is as near as the file allows, that rounds on its way, the exporter again; where turning the
+optimizer off mends it, the optimizer; else a kernel of the runtime. Rounding goes before the optimizer, since any
+other order of summation mends some answers and spoils others. Where nobody can say what the file computes, the exporter
+and a kernel cannot be told apart, and neither is blamed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.blame.file_says import answer_of, file_is_right, first_line
+from harness.blame.file_says import answer_of, file_is_right, file_rounds, first_line
 from harness.blame.room import AS_NEAR, distance
 from harness.blame.scene import Scene
 from harness.compare.verdict import Comparison
@@ -34,6 +35,8 @@ def attribute(scene: Scene) -> tuple[Blame | None, tuple[str, ...]]:
         return "exporter", tuple(evidence)
     if _as_near_as_eager(scene, evidence):
         return "rounding", tuple(evidence)
+    if right and file_rounds(scene, evidence):
+        return "exporter", tuple(evidence)
     if mended:
         return "optimizer", tuple(evidence)
     return "kernel" if right else None, tuple(evidence)
@@ -48,9 +51,11 @@ def _right_without_optimizer(scene: Scene, evidence: list[str]) -> bool:
     except Exception as error:  # noqa: BLE001 - a graph that runs only when it is optimized is told as evidence
         evidence.append(f"with graph optimization off the same file does not run: {first_line(error)}")
         return False
-    mended = scene.is_right(plain)
-    evidence.append(f"with graph optimization off the same file gives {'the right' if mended else 'a wrong'} answer")
-    return mended
+    right = scene.is_right(plain)
+    other = scene.differ(scene.answer, plain) or not scene.meets_expectations(scene.answer)
+    which = ("the right" if other else "the same") if right else "a wrong"
+    evidence.append(f"with graph optimization off the same file gives {which} answer")
+    return right and other
 
 
 def _as_near_as_eager(scene: Scene, evidence: list[str]) -> bool:

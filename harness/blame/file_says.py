@@ -1,8 +1,7 @@
 """Whether an exported file is right by itself, whatever the target's runtime makes of it.
 
-It is evaluated here in float64. Where the file rounds on its way to a narrower type than its inputs have, it is
-evaluated as it is written too, since float64 does not see that. Where it cannot be evaluated here, other runtimes are
-asked.
+It is evaluated here in float64. Where it cannot be evaluated here, other runtimes are asked. That a file rounds on its
+way to a narrower type than its inputs have is not seen in float64; for that it is evaluated as it is written.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from harness.blame.float64 import evaluate, evaluate_as_written
+from harness.blame.room import AS_NEAR, apart
 from harness.blame.scene import Scene
 from harness.exporters import Artifact
 from harness.registry import plugins
@@ -48,7 +48,42 @@ def file_is_right(scene: Scene, evidence: list[str]) -> bool | None:
         evidence.append(f"evaluated in float64, the exported file itself is wrong: {said}")
         return False
     evidence.append("evaluated in float64, the exported file itself gives the right answer")
-    return not _loses_precision(scene, evidence)
+    return True
+
+
+def file_rounds(scene: Scene, evidence: list[str]) -> bool:
+    """True where the file asks for a narrower type than its inputs have, and that alone takes the answer so far off.
+
+    That is where the file, evaluated as it is written, gives the target's answer but for the elements that are as near
+    to the truth as its own: where a value lies between two of the narrower type, the last bit of a sum decides.
+    """
+    narrow = narrowing(scene.artifact.path)
+    if not narrow:
+        return False
+    try:
+        written = _in_form(evaluate_as_written(scene.artifact.path, scene.inputs), scene.truth)
+    except Exception as error:  # noqa: BLE001 - as above
+        evidence.append(f"the file could not be evaluated as it is written: {first_line(error)}")
+        return False
+    if not _shapes(written) == _shapes(scene.answer) == _shapes(scene.truth) or not scene.differ(written, scene.truth):
+        return False
+    if scene.differ(_but_for_luck(scene, written), written):
+        return False
+    evidence.append(f"evaluated as it is written it is as far off as the target is: it rounds on its way, at {narrow}")
+    return True
+
+
+def _but_for_luck(scene: Scene, written: Answer) -> Answer:
+    """The target's answer, with what is ``written`` in place of each element that is as near to the truth as that."""
+    luck = {
+        name: apart(scene.answer[name], truth) <= AS_NEAR * apart(written[name], truth)
+        for name, truth in scene.truth.items()
+    }
+    return {name: np.where(lucky, written[name], scene.answer[name]) for name, lucky in luck.items()}
+
+
+def _shapes(answer: Answer) -> Mapping[str, tuple[int, ...]]:
+    return {name: values.shape for name, values in answer.items()}
 
 
 def answer_of(runtime: Runtime, artifact: Artifact, options: Mapping[str, str], inputs: Answer) -> Answer:
@@ -64,22 +99,6 @@ def first_line(error: Exception) -> str:
     """The kind of an exception and the first line that it says."""
     said = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {said[:200] or 'no message'}"
-
-
-def _loses_precision(scene: Scene, evidence: list[str]) -> bool:
-    """True where the file asks for a narrower type than its inputs have, and that alone makes the target's answer."""
-    narrow = narrowing(scene.artifact.path)
-    if not narrow:
-        return False
-    try:
-        outputs = _in_form(evaluate_as_written(scene.artifact.path, scene.inputs), scene.truth)
-    except Exception as error:  # noqa: BLE001 - as above
-        evidence.append(f"the file could not be evaluated as it is written: {first_line(error)}")
-        return False
-    if scene.is_right(outputs) or not scene.compare(scene.answer, outputs).passed:
-        return False
-    evidence.append(f"evaluated as it is written it gives the target's answer: it rounds on its way, at {narrow}")
-    return True
 
 
 def narrowing(path: Path) -> str | None:

@@ -3,10 +3,10 @@
     recorded answer <- file -> optimized graph -> kernels -> answer
 
 The file is evaluated by itself twice: in float64, and as it is written, with every rounding that it asks for. Only
-where both say the same is anybody blamed. If both give the recorded answer, the runtime is wrong: its optimizer, where
-the file gives the right answer without it; rounding, where the answer is as near to float64 as the recorded one; else
-a kernel. If both give the runtime's answer, what was recorded is not what the file computes. What no evaluation can
-settle (see :mod:`harness.blame.unsettled`) is nobody's fault.
+where both say the same is anybody blamed. If both give the recorded answer, the runtime is wrong: by rounding, where
+the answer is as near to float64 as the recorded one; its optimizer, where the file is right without it; else a kernel.
+If both give the runtime's answer, what was recorded is not what the file computes. What no evaluation can settle (see
+:mod:`harness.blame.unsettled`) is nobody's fault.
 """
 
 from __future__ import annotations
@@ -49,10 +49,18 @@ class RecordedScene:
 
     def agree(self, one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
         """True where the two are the same answer, but for rounding."""
-        dtypes = {name: values.dtype for name, values in other.items()}
-        with np.errstate(all="ignore"):
-            cast = {name: np.asarray(values).astype(dtypes.get(name)) for name, values in one.items()}
-        return compare(cast, other, with_room(self.tolerance)).passed
+        return _agree(one, other, with_room(self.tolerance))
+
+    def is_other_than(self, answer: Mapping[str, Array]) -> bool:
+        """True where the target's answer and ``answer`` are further apart than the rule itself lets two answers be."""
+        return not _agree(self.answer, answer, self.tolerance)
+
+
+def _agree(one: Mapping[str, Array], other: Mapping[str, Array], tolerance: Tolerance) -> bool:
+    dtypes = {name: values.dtype for name, values in other.items()}
+    with np.errstate(all="ignore"):
+        cast = {name: np.asarray(values).astype(dtypes.get(name)) for name, values in one.items()}
+    return compare(cast, other, tolerance).passed
 
 
 def attribute_recorded(scene: RecordedScene) -> Verdict:
@@ -95,12 +103,13 @@ def _evaluated(
 def _of_runtime(scene: RecordedScene, truth: Mapping[str, Array], evidence: list[str]) -> Blame:
     if scene.agree(scene.answer, scene.recorded):
         return "rounding"
-    if _optimizer_did_it(scene, evidence):
-        return "optimizer"
-    return "rounding" if _as_near_as_recorded(scene, truth, evidence) else "kernel"
+    mended = _right_without_optimizer(scene, evidence)
+    if _as_near_as_recorded(scene, truth, evidence):
+        return "rounding"
+    return "optimizer" if mended else "kernel"
 
 
-def _optimizer_did_it(scene: RecordedScene, evidence: list[str]) -> bool:
+def _right_without_optimizer(scene: RecordedScene, evidence: list[str]) -> bool:
     runtime = plugins("runtimes")[scene.target.runtime]
     if "optimization" not in runtime.options or scene.target.options.get("optimization") == "disabled":
         return False
@@ -111,9 +120,10 @@ def _optimizer_did_it(scene: RecordedScene, evidence: list[str]) -> bool:
     except Exception as error:  # noqa: BLE001 - a graph that runs only when it is optimized is told as evidence
         evidence.append(f"with graph optimization off the same file does not run: {str(error).splitlines()[0][:200]}")
         return False
-    mended = scene.agree(plain, scene.recorded)
-    evidence.append(f"with graph optimization off the same file gives {'the recorded' if mended else 'another'} answer")
-    return mended
+    right, other = scene.agree(plain, scene.recorded), scene.is_other_than(plain)
+    which = ("the recorded" if other else "the same") if right else "another"
+    evidence.append(f"with graph optimization off the same file gives {which} answer")
+    return right and other
 
 
 def _as_near_as_recorded(scene: RecordedScene, truth: Mapping[str, Array], evidence: list[str]) -> bool:

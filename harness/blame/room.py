@@ -23,13 +23,16 @@ def with_room(tolerance: Tolerance) -> Tolerance:
 
 def distance(values: Array, truth: Array) -> float:
     """The largest absolute error; infinite where shapes, NaN or infinities do not agree."""
-    if values.shape != truth.shape:
-        return np.inf
+    return float(apart(values, truth).max(initial=0.0)) if values.shape == truth.shape else np.inf
+
+
+def apart(values: Array, truth: Array) -> Array:
+    """The absolute error of each element of two arrays of one shape; infinite where NaN or infinities do not agree."""
     wide, exact = values.astype(np.float64), truth.astype(np.float64)
     same = (wide == exact) | (np.isnan(wide) & np.isnan(exact))
     with np.errstate(invalid="ignore"):
-        apart = np.where(same, 0.0, np.abs(wide - exact))
-    return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
+        errors = np.where(same, 0.0, np.abs(wide - exact))
+    return np.nan_to_num(errors, nan=np.inf, posinf=np.inf)
 
 
 def _with_room(rule: Rule) -> Rule:

@@ -37,6 +37,10 @@ class Scene:
         """True where ``answer`` agrees with the truth and is what the spec expects."""
         return self.compare(answer, self.truth).passed and self.meets_expectations(answer)
 
+    def differ(self, one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+        """True where two answers are further apart than the rule itself lets them be, without any room."""
+        return not self._compare(one, other, self.tolerance).passed
+
     @property
     def inputs(self) -> Mapping[str, Array]:
         """What the target was given."""
@@ -53,7 +57,9 @@ class Scene:
 
     def compare(self, actual: Mapping[str, Array], expected: Mapping[str, Array]) -> Comparison:
         """Hold one answer against another, leaving room for one rounding more than the rule does."""
-        tolerance = with_room(self.tolerance)
+        return self._compare(actual, expected, with_room(self.tolerance))
+
+    def _compare(self, actual: Mapping[str, Array], expected: Mapping[str, Array], tolerance: Tolerance) -> Comparison:
         known = self.reference
         if not known.magnitudes or not (_has_form_of(known.eager, actual) and _has_form_of(known.eager, expected)):
             return compare(actual, expected, _without_magnitudes(tolerance))
