@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed.own_share SPECS FIGURES.json [--steps]
 
-Every public call of a library that a check makes is timed at its door, outermost calls alone; all the rest of what the
-worker does with a job counts as harness's own: building, definitions, comparing, hashing, files, the journal. With
+Every public call of a library that a check makes is timed at its door, outermost calls alone: layers constructed and
+called, exports, sessions made, run and let go. All the rest of what the worker does with a job counts as harness's own:
+inputs, definitions, comparing, hashing, files, the journal. With
 ``--steps`` harness's own steps are timed one by one as well, two hundred thousand times in all: that tells which is
 how long, and makes the whole longer than it is, by a twelfth.
 """
@@ -19,9 +20,10 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 import torch
+from torch import nn
 
 from benchmarks.speed.ledger import Ledger
-from benchmarks.speed.steps import ASKED, BUILT, COPIES, FILES, LET_GO
+from benchmarks.speed.steps import ASKED, BUILT, COPIES, FILES
 from harness.engine import libraries, worker
 from harness.engine.chatter import Chatter
 from harness.engine.job import Job
@@ -47,9 +49,11 @@ DOORS: tuple[tuple[Any, str], ...] = (
     (torch.nn.Module, "__call__"),
     (onnx, "load_model_from_string"),
     (onnx.checker, "check_model"),
+    (ort, "SessionOptions"),
     (ort.InferenceSession, "__init__"),
     (ort.InferenceSession, "run"),
 )
+CONSTRUCTED, LET_GO = "torch.nn constructors", "InferenceSession let go"
 
 
 def watched(*, steps: bool) -> Ledger:
@@ -57,6 +61,9 @@ def watched(*, steps: bool) -> Ledger:
     ledger = Ledger()
     for owner, name in DOORS:
         ledger.time(owner, name, f"{owner.__name__}.{name}", door=True)
+    for layer in (each for each in vars(nn).values() if isinstance(each, type) and issubclass(each, nn.Module)):
+        ledger.time(layer, "__init__", CONSTRUCTED, door=True)
+    ledger.time(OrtSession, "close", LET_GO, door=True)  # which only drops the session, as the end of a function does
     if steps:
         _time_steps(ledger)
     return ledger
@@ -78,7 +85,6 @@ def _time_steps(ledger: Ledger) -> None:
         (reference, "copied", COPIES),
         (OrtSession, "run", ASKED),
         (OrtSession, "placement", ASKED),
-        (OrtSession, "close", LET_GO),
         (TorchSession, "run", ASKED),
         (trial, "build", BUILT),
         (trial, "refer", "eager torch and the definitions asked"),
@@ -95,26 +101,28 @@ def _time_steps(ledger: Ledger) -> None:
 
 
 def main(specs: str, figures: Path, *, steps: bool) -> None:
-    """Run the jobs as a worker does, and write the seconds of each door and of each of harness's own ``steps``."""
+    """Run the jobs as a worker does, and write the seconds of each door and of each of harness's own ``steps``.
+
+    What is exported stays in a folder beside ``figures``: to delete it would slow down what is measured next.
+    """
     read = load([specs], allow_import=False)
     # A worker retires where script fails, and this one is the only one.
     targets = [target for target in read.target_sets.select(["default"]) if target.exporter != "script"]
     work = plan(read.cases, targets, (), None).work
     with libraries.kept():
         libraries.for_exports()
-    with tempfile.TemporaryDirectory() as scratch:
-        home = Path(scratch)
-        ledger = watched(steps=steps)
-        desk = worker.Desk(Chatter(home / "chatter"), Whereabouts(home / "whereabouts"))
-        settings, journal = Settings(latency=False, cache=home / "cache"), home / "journal"
-        jobs = [Job(case, targets, settings, journal, home, home) for case, targets in work]
-        tell = JournalWriter(journal).add
-        worker.work(jobs[0], desk, tell)  # what is loaded at the first use is no check's
-        ledger.begin()
-        for job in jobs[1:]:
-            worker.work(job, desk, tell)
-        seconds = ledger.end()
-    doors = {f"{owner.__name__}.{name}" for owner, name in DOORS}
+    home = Path(tempfile.mkdtemp(dir=figures.parent))
+    ledger = watched(steps=steps)
+    desk = worker.Desk(Chatter(home / "chatter"), Whereabouts(home / "whereabouts"))
+    settings, journal = Settings(latency=False, cache=home / "cache"), home / "journal"
+    jobs = [Job(case, targets, settings, journal, home, home) for case, targets in work]
+    tell = JournalWriter(journal).add
+    worker.work(jobs[0], desk, tell)  # what is loaded at the first use is no check's
+    ledger.begin()
+    for job in jobs[1:]:
+        worker.work(job, desk, tell)
+    seconds = ledger.end()
+    doors = {*(f"{owner.__name__}.{name}" for owner, name in DOORS), CONSTRUCTED, LET_GO}
     told: dict[str, Any] = {"checks": sum(len(job.targets) for job in jobs[1:])}
     told["doors"] = {name: took for name, took in seconds.items() if name in doors}
     told["own"] = {name: took for name, took in seconds.items() if name not in doors}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ def own_share(size: Size, folder: Path) -> list[Row]:
     how = f"of a worker's time, script apart: {1e3 * last.own / last.checks:.2f} ms a check, beside "
     how += f"{1e3 * (last.whole - last.own) / last.checks:.1f} ms in the libraries, counted at their doors: "
     how += ", ".join(portions(last.doors, last.whole))
+    how += f"; of a disk on which a folder is made with two files and moved in {_made_and_moved(folder):.0f} us"
     stepped = _timed(spec, folder, "--steps")
     others = sum(stepped.steps[name] for name in OF_OTHERS)
     elsewhere = (
@@ -128,6 +130,21 @@ def _timed(spec: Path, folder: Path, *more: str) -> _Timed:
     fresh(["-m", "benchmarks.speed.own_share", str(spec), str(folder / "f.json"), *more], cwd=folder)
     found = json.loads((folder / "f.json").read_text(encoding="utf-8"))
     return _Timed(found["checks"], found["doors"], found["own"])
+
+
+def _made_and_moved(folder: Path) -> float:
+    """What an export cannot do without, in microseconds: a folder with two files, made and moved to another."""
+    drafts, places = made(folder / "drafts"), made(folder / "places")
+
+    def keep(name: str) -> float:
+        began = time.perf_counter()
+        (drafts / name).mkdir()
+        for file in ("model", "note"):
+            (drafts / name / file).write_bytes(bytes(2000))
+        (drafts / name).rename(places / name)
+        return 1e6 * (time.perf_counter() - began)
+
+    return statistics.median(keep(str(number)) for number in range(500))
 
 
 def second_run(size: Size, folder: Path) -> list[Row]:

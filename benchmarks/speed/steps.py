@@ -6,7 +6,6 @@ BUILT = "modules and inputs built"
 COPIES = "modules copied, since exporters and layers change what they are given"
 FILES = "file system: folders made, files written, read and moved into place"
 ASKED = "arrays handed to runtimes and taken from them, placement asked"
-LET_GO = "ONNX Runtime's sessions let go"
 
-OF_OTHERS = (BUILT, COPIES, FILES, ASKED, LET_GO)
+OF_OTHERS = (BUILT, COPIES, FILES, ASKED)
 """Those that are little more than calls of the system, of ``copy.deepcopy``, and of libraries outside the doors."""

@@ -42,7 +42,7 @@ class JournalWriter:
 
     def add(self, entry: Entry) -> None:
         """Write one line. Raises :class:`NoRoom` where the disk takes no more."""
-        text = one_line({"of": entry.of, "exports": [entry.exported, entry.reused], "result": entry.result})
+        text = one_line(entry)
         self._write(b"%s %s\n" % (_seal(text), text))
 
     def mend(self) -> None:
@@ -99,7 +99,7 @@ def _entry(line: bytes) -> Entry | None:
         return None
     try:
         record: dict[str, Any] = json.loads(text)
-        return Entry(result_from_json(record["result"]), record["of"], *record["exports"])
+        return Entry(**record | {"result": result_from_json(record["result"])})
     except (ValueError, KeyError, TypeError):  # sealed by another version, which wrote otherwise
         return None
 

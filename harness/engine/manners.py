@@ -12,10 +12,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 PutBack = Callable[[], object]
+T = TypeVar("T")
 
 
 class Manners:
@@ -47,33 +49,46 @@ def _of_python() -> Iterator[PutBack]:
     yield partial(sys.path.__setitem__, slice(None), sys.path[:])
     yield partial(sys.setrecursionlimit, sys.getrecursionlimit())
     yield partial(os.umask, _umask())
-    yield partial(_same_environment, dict(os.environ), dict(_raw_environment()))
+    yield _environment()
     yield partial(random.setstate, random.getstate())
-    yield partial(np.seterr, **np.geterr())
+    yield _back(np.geterr, lambda found: np.seterr(**found))
 
 
 def _of_torch() -> Iterator[PutBack]:
     import torch
 
-    yield partial(torch.set_default_dtype, torch.get_default_dtype())
-    yield partial(torch.set_grad_enabled, torch.is_grad_enabled())
+    yield _back(torch.get_default_dtype, torch.set_default_dtype)
+    yield _back(torch.is_grad_enabled, torch.set_grad_enabled)
     yield partial(torch.set_rng_state, torch.get_rng_state())
-    yield partial(_same_determinism, torch.get_deterministic_debug_mode())
-    yield partial(torch.set_num_threads, torch.get_num_threads())
+    yield _back(
+        torch.get_deterministic_debug_mode,
+        lambda found: torch.use_deterministic_algorithms(found != 0, warn_only=found == 1),
+    )
+    yield _back(torch.get_num_threads, torch.set_num_threads)
 
 
-def _same_determinism(found: int) -> None:
-    import torch
+def _back(ask: Callable[[], T], tell: Callable[[T], object]) -> PutBack:
+    """Tell only what is not as it was: telling takes longer than asking.
 
-    # Saying so needlessly would cost the loading of torch's compilers, which is longer than many checks together.
-    if torch.get_deterministic_debug_mode() != found:
-        torch.use_deterministic_algorithms(found != 0, warn_only=found == 1)
+    Determinism told needlessly would cost the loading of torch's compilers, which is longer than many checks together.
+    """
+    found = ask()
+
+    def put_back() -> None:
+        if ask() != found:
+            tell(found)
+
+    return put_back
 
 
-def _same_environment(found: dict[str, str], raw: dict[object, object]) -> None:
-    if _raw_environment() != raw:
+def _environment() -> PutBack:
+    found = dict(os.environ)
+
+    def put_back(_raw: object) -> None:
         os.environ.clear()
         os.environ.update(found)
+
+    return _back(lambda: dict(_raw_environment()), put_back)
 
 
 def _raw_environment() -> dict[object, object]:

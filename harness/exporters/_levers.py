@@ -5,9 +5,9 @@ A name that a release of torch does not have switches its lever off, never the e
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -66,12 +66,18 @@ def _places(levers: Sequence[Lever]) -> dict[str, tuple[Any, str]]:
 
 def _owner(lever: Lever) -> tuple[Any, str] | None:
     """Where the lever's name stands; None where this release of torch has no such thing."""
+    parents, _, name = lever.path.rpartition(".")
+    owner = _holder(lever.module, parents)
+    return (owner, name) if hasattr(owner, name) else None
+
+
+@cache  # the same few for every export
+def _holder(module: str, parents: str) -> Any:
+    """What holds names in a module: the module itself, or what stands at ``parents``; None where there is none."""
     try:
-        owner: Any = sys.modules.get(lever.module) or import_module(lever.module)
-        *parents, name = lever.path.split(".")
-        for parent in parents:
+        owner: Any = import_module(module)
+        for parent in filter(None, parents.split(".")):
             owner = getattr(owner, parent)
-        getattr(owner, name)
     except (ImportError, AttributeError):
         return None
-    return owner, name
+    return owner

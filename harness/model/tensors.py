@@ -73,6 +73,8 @@ def _view(array: Array) -> torch.Tensor:
 def _keep_strides(tensor: torch.Tensor) -> torch.Tensor:
     """A copy with the strides of ``tensor``; contiguous where elements overlap or lie far apart."""
     reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    if reach == tensor.numel():  # no gaps to be poisoned, as in nearly every tensor
+        return tensor.clone()
     if tensor.numel() == 0 or 0 in tensor.stride() or not tensor.numel() <= reach <= 2 * tensor.numel():
         return tensor.clone(memory_format=torch.contiguous_format)
     return _poisoned((reach,), tensor.dtype).as_strided(tensor.shape, tensor.stride()).copy_(tensor)

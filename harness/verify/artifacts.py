@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -104,7 +105,7 @@ class Artifacts:
                     self._ear.say(heard.lines)
                     raise error
             with writing_to(folder):
-                entry = _entry(made, error, heard.lines)
+                entry = _entry(made and replace(made, path=place / made.path.name), error, heard.lines)
                 write(entry, draft)
                 return _put(entry, draft, place)
 
@@ -176,7 +177,7 @@ def _put(entry: Entry, draft: Path, place: Path) -> Entry:
         _rename(draft, place)
     except OSError:
         return _take_the_place(draft, place)
-    return entry.moved_to(place)
+    return entry
 
 
 def _rename(draft: Path, place: Path) -> None:

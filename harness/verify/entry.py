@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,6 @@ class Entry:
         if self.artifact is not None:
             return self.artifact
         raise (Unsupported if self.unsupported else StageError)(self.refused)
-
-    def moved_to(self, folder: Path) -> Entry:
-        """The same entry in another folder."""
-        if self.artifact is None:
-            return self
-        return replace(self, artifact=replace(self.artifact, path=folder / self.artifact.path.name))
 
 
 def write(entry: Entry, folder: Path) -> None:
