@@ -1,12 +1,13 @@
 """Where a worker's seconds go: inside calls of torch, onnx and ONNX Runtime, or in harness itself.
 
-    python -m benchmarks.speed.own_share SPECS FIGURES.json [--steps]
+    python -m benchmarks.speed.own_share SPECS FIGURES.json [--steps | --again]
 
 Every public call of a library that a check makes is timed at its door, outermost calls alone: layers constructed and
 called, exports, sessions made, run and let go. All the rest of what the worker does with a job counts as harness's own:
 inputs, definitions, comparing, hashing, files, the journal. With
 ``--steps`` harness's own steps are timed one by one as well, two hundred thousand times in all: that tells which is
-how long, and makes the whole longer than it is, by a twelfth.
+how long, and makes the whole longer than it is, by a twelfth. With ``--again`` some of them are called twice
+(:mod:`benchmarks.speed.again`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
+from benchmarks.speed.again import Again
 from benchmarks.speed.ledger import Ledger
 from benchmarks.speed.steps import ASKED, BUILT, COPIES, FILES
 from harness.engine import libraries, worker
@@ -100,7 +102,7 @@ def _time_steps(ledger: Ledger) -> None:
         ledger.time(owner, name, said)
 
 
-def main(specs: str, figures: Path, *, steps: bool) -> None:
+def main(specs: str, figures: Path, *, steps: bool, again: bool) -> None:
     """Run the jobs as a worker does, and write the seconds of each door and of each of harness's own ``steps``.
 
     What is exported stays in a folder beside ``figures``: to delete it would slow down what is measured next.
@@ -112,7 +114,7 @@ def main(specs: str, figures: Path, *, steps: bool) -> None:
     with libraries.kept():
         libraries.for_exports()
     home = Path(tempfile.mkdtemp(dir=figures.parent))
-    ledger = watched(steps=steps)
+    ledger, called = watched(steps=steps), Again() if again else None
     desk = worker.Desk(Chatter(home / "chatter"), Whereabouts(home / "whereabouts"))
     settings, journal = Settings(latency=False, cache=home / "cache"), home / "journal"
     jobs = [Job(case, targets, settings, journal, home, home) for case, targets in work]
@@ -126,8 +128,9 @@ def main(specs: str, figures: Path, *, steps: bool) -> None:
     told: dict[str, Any] = {"checks": sum(len(job.targets) for job in jobs[1:])}
     told["doors"] = {name: took for name, took in seconds.items() if name in doors}
     told["own"] = {name: took for name, took in seconds.items() if name not in doors}
+    told["again"] = None if called is None else called.again / called.first
     figures.write_text(json.dumps(told), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), steps="--steps" in sys.argv)
+    main(sys.argv[1], Path(sys.argv[2]), steps="--steps" in sys.argv, again="--again" in sys.argv)

@@ -47,7 +47,7 @@ class Size:
 
 
 QUICK = Size(looped=25, cases=80, rounds=1, again=False, models=3, many={10: 3, 150: 2, 600: 1})
-WHOLE = Size(looped=50, cases=500, rounds=2, again=True, models=12, many={10: 5, 100: 5, 1000: 2, 10_000: 1})
+WHOLE = Size(looped=50, cases=500, rounds=2, again=True, models=12, many={10: 9, 100: 9, 1000: 4, 10_000: 1})
 """``many``: how many cases, and how often such a run is made: the shorter it is, the more its start is felt."""
 
 
@@ -90,15 +90,18 @@ def own_share(size: Size, folder: Path) -> list[Row]:
     how += f"{1e3 * (last.whole - last.own) / last.checks:.1f} ms in the libraries, counted at their doors: "
     how += ", ".join(portions(last.doors, last.whole))
     how += f"; of a disk on which a folder is made with two files and moved in {_made_and_moved(folder):.0f} us"
-    stepped = _timed(spec, folder, "--steps")
+    stepped, again = _timed(spec, folder, "--steps"), _timed(spec, folder, "--again").again
     others = sum(stepped.steps[name] for name in OF_OTHERS)
     elsewhere = (
         "are little more than calls of the file system, of copy.deepcopy, and of the libraries outside the doors"
     )
+    called = "inputs filled, definitions, answers compared, sums of files and lines of the journal"
+    meanwhile = "while the libraries work, what these steps need leaves the processor's caches"
     why = [
         f"with every step timed too, which takes its own time, it is {stepped.share:.1f} %, as follows",
         *portions(stepped.steps, stepped.whole),
         f"of these, {100 * others / stepped.whole:.1f} % {elsewhere}",
+        f"{called} take {100 * again:.0f} % of their time when each is called again at once: {meanwhile}",
     ]
     share = statistics.median(run.share for run in runs)
     return [Row("harness's own share of the time", share, 10, "%", False, how, why)]
@@ -106,11 +109,15 @@ def own_share(size: Size, folder: Path) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Timed:
-    """A worker's seconds, by its own steps and by the libraries' doors, over so many checks."""
+    """A worker's seconds, by its own steps and by the libraries' doors, over so many checks.
+
+    ``again`` is what part of their time some steps take when they are called again at once, where that was measured.
+    """
 
     checks: int
     doors: Mapping[str, float]
     steps: Mapping[str, float]
+    again: float
 
     @property
     def own(self) -> float:
@@ -129,7 +136,7 @@ class _Timed:
 def _timed(spec: Path, folder: Path, *more: str) -> _Timed:
     fresh(["-m", "benchmarks.speed.own_share", str(spec), str(folder / "f.json"), *more], cwd=folder)
     found = json.loads((folder / "f.json").read_text(encoding="utf-8"))
-    return _Timed(found["checks"], found["doors"], found["own"])
+    return _Timed(found["checks"], found["doors"], found["own"], found["again"] or 0.0)
 
 
 def _made_and_moved(folder: Path) -> float:
@@ -179,13 +186,14 @@ def polygraphy(size: Size, folder: Path) -> list[Row]:
 
 
 def many_cases(size: Size, folder: Path) -> list[Row]:
-    """Runs of more and more cases on the two quick targets, the short ones several times."""
+    """Runs of few and of many cases on the two quick targets; the short ones stand before and after the long one."""
     few = ["--targets", "trace/torch-cpu,onnx-torchscript@17/ort-cpu"]
-    runs: dict[int, list[Ended]] = {}
-    for count, times in size.many.items():
-        spec = write_spec(many(count), folder / f"{count}")
-        places = [folder / f"{count}-{number}" for number in range(times)]
-        runs[count] = [harness(spec, place, *few, formats="json,md,html") for place in places]
+    specs = {count: write_spec(many(count), folder / f"{count}") for count in size.many}
+    turns = sorted(((number + 0.5) / times, count) for count, times in size.many.items() for number in range(times))
+    runs: dict[int, list[Ended]] = {count: [] for count in size.many}
+    for turn, count in turns:
+        place = folder / f"{count}-{turn}"
+        runs[count].append(harness(specs[count], place, *few, formats="json,md,html"))
     seconds = {count: statistics.median(map(after_start, ended)) for count, ended in runs.items()}
     first, *rest = sorted(runs)
     each = {count: (seconds[count] - seconds[first]) / (count - first) for count in rest}

@@ -36,7 +36,8 @@ longer than they need be; ratios of runs in turn suffer less.
   same layers, arguments, shapes and targets, in one fresh process.
 - **Harness's own share** is all of a worker's time outside the public calls of torch, onnx and ONNX Runtime, measured
   with nothing but those calls timed. It is a share of calls that harness makes many times quicker than the plain loop
-  has them: what makes the exporters quicker makes this share larger.
+  has them: what makes the exporters quicker makes this share larger. It depends on the disk: for minutes after many
+  files were deleted, ext4 takes up to ten times as long to make new ones.
 - **A second run** finds every exported file in the cache, loads, runs and compares all of them again.
 - **Seconds a case** leave out the start, and what the first ten cases take, since they load what is used first.
 
