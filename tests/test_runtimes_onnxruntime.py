@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -14,7 +17,7 @@ from onnx import helper, numpy_helper
 from harness.errors import Unavailable, Unsupported
 from harness.exporters import Artifact
 from harness.registry import plugins
-from harness.runtimes import Transferring
+from harness.runtimes import Availability, Transferring
 from harness.runtimes.onnxruntime import library
 from harness.runtimes.onnxruntime.placement import Assigned, place, shape_arithmetic
 from harness.runtimes.onnxruntime.providers import CPU, PROVIDERS, Provider
@@ -74,14 +77,102 @@ def test_a_plugin_that_does_not_load_is_told(tmp_path: Path, monkeypatch: pytest
     assert available.missing.startswith("broken_plugin does not load: ")
 
 
-def test_a_plugin_without_a_device_is_told() -> None:
-    openvino = next(provider for provider in PROVIDERS if provider.short == "openvino")
+def openvino(bring: str) -> Provider:
+    """The provider under another ``bring``: what is found out about a provider is kept."""
     pytest.importorskip("onnxruntime_ep_openvino")
-    available = library.availability(openvino)
-    if library.devices(openvino):
-        assert available.present
-    else:
-        assert available.missing == "onnxruntime_ep_openvino finds no device here"
+    return replace(next(provider for provider in PROVIDERS if provider.short == "openvino"), bring=bring)
+
+
+def openvino_on_its_device() -> OnnxRuntime:
+    runtime = OnnxRuntime(openvino("a machine with an Intel CPU"))
+    if runtime.availability().lacks_device:
+        pytest.skip("the OpenVINO plugin drives no device of this machine")
+    return runtime
+
+
+def test_a_plugin_without_a_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "devices", lambda _provider: [])
+    available = library.availability(openvino("another machine"))
+    assert available.missing == "onnxruntime_ep_openvino finds no device here"
+    assert available.lacks_device
+
+
+def test_a_plugin_with_a_device_runs_there(tmp_path: Path) -> None:
+    """onnxruntime lists it by name once it is registered, and leaves it out where it is asked for by name."""
+    runtime = openvino_on_its_device()
+    assert runtime.availability().present
+    session = runtime.load(relu(tmp_path), {"threads": "2"})
+    np.testing.assert_array_equal(session.run({"x": X})["output_0"], np.maximum(X, 0))
+    placement = session.placement()
+    assert placement is not None
+    assert placement.nodes == {runtime.provider.ep: {"Relu": 1}}
+    assert placement.stray == ()
+    assert session.facts()["device"].startswith(f"{runtime.provider.ep} on CPU of ")
+    assert "openvino plugin" in session.facts()["version"]
+
+
+def test_a_node_that_a_device_does_not_take_is_stray(tmp_path: Path) -> None:
+    runtime = openvino_on_its_device()
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Col2Im", ["r", "image", "block"], ["output_0"])]
+    constants = [numpy_helper.from_array(np.array(value), name) for name, value in (("image", [4]), ("block", [2]))]
+    artifact = onnx_file(
+        tmp_path / "folds.onnx",
+        nodes,
+        [("x", FLOAT, [1, 2, 3])],
+        [("output_0", FLOAT, [1, 1, 4])],
+        opset=18,
+        initializers=constants,
+    )
+    session = runtime.load(artifact, {})
+    placement = session.placement()
+    assert placement is not None
+    assert placement.nodes == {runtime.provider.ep: {"Relu": 1}, CPU: {"Col2Im": 1}}
+    assert placement.stray == (f"Col2Im on {CPU}",)
+
+
+class Opened(Exception):
+    """A session would be opened now."""
+
+
+def asked_of(kinds: str, options: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a session of a plugin that drives devices of these ``kinds`` would be opened with."""
+    runtime = OnnxRuntime(openvino("a machine with them"))
+    hardware = [SimpleNamespace(type=SimpleNamespace(name=kind), vendor="Intel") for kind in kinds.split()]
+    there = [SimpleNamespace(ep_name=runtime.provider.ep, device=each, ep_metadata={}) for each in hardware]
+    asked: dict[str, Any] = {}
+
+    def opened(*given: Any, **named: Any) -> None:
+        asked.update(named, chosen=given[3])
+        raise Opened
+
+    monkeypatch.setattr(library.runtime(), "get_ep_devices", lambda: there)
+    monkeypatch.setattr(library, "availability", lambda _provider: Availability())
+    monkeypatch.setattr(library, "open_session", opened)
+    with pytest.raises(Opened):
+        runtime.load(relu(folder), options)
+    return asked
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("", "CPU"), ("cpu", "CPU"), ("gpu", "GPU"), ("npu", "NPU")])
+def test_of_several_devices_one_may_be_asked_for(
+    kind: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"device": kind} if kind else {}
+    assert asked_of("CPU GPU NPU", options, tmp_path, monkeypatch)["device"].device.type.name == expected
+
+
+def test_a_kind_of_device_that_is_not_there_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unavailable, match="ort-openvino: it finds no NPU here; it finds CPU of Intel, GPU of Intel"):
+        asked_of("CPU GPU", {"device": "npu"}, tmp_path, monkeypatch)
+
+
+def test_openvino_is_held_to_float32_and_to_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no notice of the number of threads that onnxruntime is told."""
+    chosen = asked_of("CPU", {"threads": "3"}, tmp_path, monkeypatch)["chosen"]
+    assert json.loads(chosen["load_config"]) == {
+        "CPU": {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 3},
+        "GPU": {"INFERENCE_PRECISION_HINT": "f32"},
+    }
 
 
 def test_a_provider_that_takes_no_node_leaves_every_node_stray(tmp_path: Path) -> None:
@@ -264,7 +355,7 @@ def test_a_device_session_waits_and_transfers(tmp_path: Path) -> None:
 
     settings = {"threads": "1", "optimization": "all", "iobinding": "on"}
     cpu = next(provider for provider in PROVIDERS if provider.short == "cpu")
-    session = DeviceOrtSession(cpu, settings, artifact.path, create, allowed=(), records=True)
+    session = DeviceOrtSession(cpu, settings, artifact.path, create, {}, allowed=(), records=True)
     session.bind({"x": X})()
     carried: Any = session.transfer({"x": X})()
     np.testing.assert_array_equal(carried[0], np.maximum(X, 0))

@@ -22,6 +22,8 @@ OUT_OF_MEMORY = (
 )
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 ADDRESSES = re.compile(r"0x[0-9a-fA-F]{6,}")
+# A provider's name for the nodes that it took: a digest of the graph, another in each file.
+FUSED = re.compile(r"(ExecutionProvider)_\d{6,}(?:_\d+)*")
 OWN_FILES = re.compile(r"/\S*/(model\.(?:onnx|pt))")
 
 
@@ -84,8 +86,10 @@ def symptom_of(error: BaseException) -> Symptom:
 def message_of(error: BaseException) -> str:
     """``error`` in one line: its kind, unless it is one of harness's own, and the first line that says something.
 
-    Where an exporter of torch wraps what went wrong in advice, the cause speaks. Escape codes for colours, addresses in
-    memory and the folders of harness's own files are left out, so that the same failure reads the same anywhere.
+    Where that line only announces, as those of OpenVINO's call stack do one after the other, the first one that does
+    not follows it. Where an exporter of torch wraps what went wrong in advice, the cause speaks. Escape codes for
+    colours, addresses in memory, digests in names and the folders of harness's own files are left out, so that the same
+    failure reads the same anywhere.
     """
     if isinstance(error, SystemExit):
         return f"the code called exit({error.code})"
@@ -94,8 +98,8 @@ def message_of(error: BaseException) -> str:
     lines = [line.strip() for line in ESCAPES.sub("", str(error)).splitlines() if line.strip()]
     said = " ".join(lines[0].split()) if lines else "no message"
     if said.endswith(":") and len(lines) > 1:
-        said += f" {lines[1]}"
-    said = ADDRESSES.sub("0x...", OWN_FILES.sub(r"\1", said))
+        said += f" {next((line for line in lines[1:] if not line.endswith(':')), lines[1])}"
+    said = FUSED.sub(r"\1", ADDRESSES.sub("0x...", OWN_FILES.sub(r"\1", said)))
     return said if isinstance(error, HarnessError) else f"{type(error).__name__}: {said}"
 
 

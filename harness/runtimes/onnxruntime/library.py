@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -29,20 +30,15 @@ def availability(provider: Provider) -> Availability:
     build = f"{', '.join(onnxruntime_builds()) or 'onnxruntime'} {ort.__version__}"
     if provider.ep == CPU:
         return Availability(detail=build)
-    registered, trouble = _register(provider)
+    registered, trouble = _register(provider.plugins)
     if trouble:
         return Availability(trouble, provider.bring, build)
-    if provider.ep in ort.get_available_providers():
-        return _probed(provider, build)
-    found = devices(provider)
-    if found:
-        names = ", ".join(
-            f"{device.device.type.name} of {device.device.vendor or device.ep_vendor}" for device in found
-        )
-        return Availability(detail=f"{build}, {', '.join(registered) or 'built in'}: {names}")
-    if registered:
+    found = devices(provider) if registered else []
+    if registered and not found:
         return Availability(f"{', '.join(registered)} finds no device here", provider.bring, build, lacks_device=True)
-    return Availability(f"{build} is built without {provider.ep}", provider.bring, build)
+    if provider.ep not in ort.get_available_providers():
+        return Availability(f"{build} is built without {provider.ep}", provider.bring, build)
+    return _probed(provider, build, found)
 
 
 @cache
@@ -61,22 +57,43 @@ def runtime() -> ModuleType:
     return loaded
 
 
-def devices(provider: Provider) -> list[Any]:
-    """The devices that ``provider`` has through the plugin interface: none where it is built in the older way."""
+def devices(provider: Provider, kind: str = "") -> list[Any]:
+    """The devices that ``provider`` has through the plugin interface: none where it is built in the older way.
+
+    ``kind`` is that of the hardware, ``cpu``, ``gpu`` or ``npu``; without one, all are told.
+    """
     ort = runtime()
     if not hasattr(ort, "get_ep_devices"):
         return []
-    return [device for device in ort.get_ep_devices() if device.ep_name == provider.ep]
+    found = [each for each in ort.get_ep_devices() if each.ep_name == provider.ep]
+    return [each for each in found if kind in ("", each.device.type.name.lower())]
+
+
+def described(provider: Provider, device: Any) -> dict[str, str]:
+    """What a session runs on: the ``device`` in words, and the ``version`` of onnxruntime and of a plugin."""
+    version = f"onnxruntime {runtime().__version__}"
+    if device is None:
+        return {"device": provider.ep, "version": version}
+    of_plugin = device.ep_metadata.get("version")
+    return {
+        "device": f"{provider.ep} on {named(device)}",
+        "version": f"{version}, {provider.short} plugin {of_plugin}" if of_plugin else version,
+    }
+
+
+def named(device: Any) -> str:
+    """A device in words: ``CPU of Intel``."""
+    return f"{device.device.type.name} of {device.device.vendor or device.ep_vendor}"
 
 
 @cache
-def _register(provider: Provider) -> tuple[tuple[str, ...], str]:
-    """The plugin modules that onnxruntime has taken in for ``provider``, and what went wrong with one of them.
+def _register(plugins: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """Those of the plugin modules that onnxruntime has taken in, and what went wrong with one of them.
 
     A library is registered once in a process and stays.
     """
     taken: list[str] = []
-    for name in provider.plugins:
+    for name in plugins:
         if find_spec(name) is None:
             continue
         try:
@@ -87,9 +104,31 @@ def _register(provider: Provider) -> tuple[tuple[str, ...], str]:
     return tuple(taken), ""
 
 
-@cache
-def _probed(provider: Provider, build: str) -> Availability:
-    """Whether a session on a one-node model comes up with ``provider``."""
+def open_session(
+    provider: Provider,
+    model: str | bytes,
+    wanted: Any,
+    chosen: Mapping[str, str],
+    *,
+    device: Any,
+    others: Iterable[str] = (),
+) -> Any:
+    """An ``InferenceSession`` on ``provider`` that does not fall back to the CPU when the provider fails.
+
+    ``model`` is a path or the bytes of a file, ``wanted`` the session's options, ``chosen`` the provider's, and
+    ``others`` are the providers for nodes that it does not take. A provider that a plugin carries needs its ``device``:
+    onnxruntime lists it by name too, and asked for by name leaves it out without a word.
+    """
+    session = runtime().InferenceSession
+    if device is not None:
+        wanted.add_provider_for_devices([device], dict(chosen))
+        return session(model, wanted, enable_fallback=0)
+    providers = [(provider.ep, dict(chosen)), *((ep, {}) for ep in others)]
+    return session(model, wanted, providers=providers, enable_fallback=0)
+
+
+def _probed(provider: Provider, build: str, found: Sequence[Any]) -> Availability:
+    """Whether a session on a one-node model comes up with ``provider``, on the first device ``found``."""
     from onnx import TensorProto, helper
 
     ort = runtime()
@@ -98,12 +137,14 @@ def _probed(provider: Provider, build: str) -> Availability:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
+    device = next(iter(found), None)
     try:
-        session = ort.InferenceSession(model.SerializeToString(), settings, providers=[provider.ep], enable_fallback=0)
+        session = open_session(provider, model.SerializeToString(), settings, provider.quirks(1), device=device)
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base; it is told
         said = f"{provider.ep} does not start: {str(error).splitlines()[0]}"
         return Availability(said, provider.bring, build, lacks_device=True)
     if provider.ep not in session.get_providers():
         said = f"{build} offers {provider.ep}, and it finds no device or library on this {sys.platform} machine"
         return Availability(said, provider.bring, build, lacks_device=True)
-    return Availability(detail=f"{build}, {provider.ep}")
+    where = f": {', '.join(map(named, found))}" if found else ""
+    return Availability(detail=f"{build}, {provider.ep}{where}")

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 CPU = "CPUExecutionProvider"
+
+
+def _none(_threads: int) -> dict[str, str]:
+    return {}
+
+
+def _openvino(threads: int) -> dict[str, str]:
+    """OpenVINO computes float32 models in bfloat16 or float16 where the hardware likes that better, unless told not to.
+
+    Of the number of threads, which onnxruntime is told as well, it takes no notice from there.
+    """
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    return {"load_config": json.dumps({"CPU": {**exact, "INFERENCE_NUM_THREADS": threads}, "GPU": exact})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,8 +27,8 @@ class Provider:
     """One execution provider: ``ort-<short>`` is its runtime, ``ep`` is what ONNX Runtime calls it.
 
     ``bring`` is the step that brings it where it is missing. ``memory`` is ONNX Runtime's name of the memory that its
-    outputs stay in. ``plugins`` are modules that carry it as a plugin library. ``quirks`` are provider options that
-    are always set.
+    outputs stay in. ``plugins`` are modules that carry it as a plugin library. ``quirks`` tells the provider options
+    that are always set, for a number of threads.
     """
 
     short: str
@@ -21,7 +36,7 @@ class Provider:
     bring: str
     memory: str = "cpu"
     plugins: tuple[str, ...] = ()
-    quirks: tuple[tuple[str, str], ...] = ()
+    quirks: Callable[[int], dict[str, str]] = _none
     has_tf32: bool = False
 
 
@@ -33,9 +48,6 @@ def _wheel(name: str, where: str) -> str:
 def _source(flag: str, where: str) -> str:
     return f"an onnxruntime built with {flag}, {where}"
 
-
-# OpenVINO computes float32 models in bfloat16 or float16 where the hardware likes that better, unless told not to.
-_OPENVINO_FLOAT32 = '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}, "GPU": {"INFERENCE_PRECISION_HINT": "f32"}}'
 
 PROVIDERS = (
     Provider("cpu", CPU, "pip install onnxruntime, or the build of it that this machine needs"),
@@ -63,7 +75,7 @@ PROVIDERS = (
         "OpenVINOExecutionProvider",
         "pip install onnxruntime-ep-openvino, on a machine with an Intel CPU, GPU or NPU",
         plugins=("onnxruntime_ep_openvino",),
-        quirks=(("load_config", _OPENVINO_FLOAT32),),
+        quirks=_openvino,
     ),
     Provider("dnnl", "DnnlExecutionProvider", _source("--use_dnnl", "on an x86-64 or Arm CPU")),
     Provider("xnnpack", "XnnpackExecutionProvider", _source("--use_xnnpack", "on an Arm or x86-64 CPU")),

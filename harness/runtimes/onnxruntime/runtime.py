@@ -30,6 +30,7 @@ _CHOICES = {
     "iobinding": Choice("time with inputs and outputs bound to the device", "on", ("on", "off")),
 }
 _ALLOW = Choice("other providers on which nodes may run", "", tuple(BY_SHORT), several=True)
+_DEVICE = Choice("the kind of device; without it, the first one that the provider finds", "", ("cpu", "gpu", "npu"))
 _TF32 = Choice("TF32 for float32 matrix products and convolutions", "off", ("on", "off"))
 
 FATAL = 4  # what is wrong comes back as an exception; it need not be logged as well
@@ -49,14 +50,15 @@ class OnnxRuntime:
 
     @property
     def options(self) -> Mapping[str, str]:
-        """``optimization``, ``threads``, ``iobinding``; ``allow`` off the CPU, ``tf32`` on CUDA."""
+        """Those of every provider, ``allow`` off the CPU, ``tf32`` on CUDA, and ``device`` for plugins."""
         return {key: str(choice) for key, choice in self._choices.items()}
 
     @property
     def _choices(self) -> Mapping[str, Choice]:
         allow = {} if self.provider.ep == CPU else {"allow": _ALLOW}
         tf32 = {"tf32": _TF32} if self.provider.has_tf32 else {}
-        return {**_CHOICES, **allow, **tf32}
+        device = {"device": _DEVICE} if self.provider.plugins else {}
+        return {**_CHOICES, **allow, **tf32, **device}
 
     def check(self, options: Mapping[str, str]) -> None:
         """Raises :class:`harness.errors.UsageError` for an option that is not one of :attr:`options`."""
@@ -76,32 +78,39 @@ class OnnxRuntime:
         self.availability().require(self.name)
         ort = library.runtime()
         records = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
+        device = self._device(settings)
+        chosen = self.provider.quirks(int(settings["threads"]))
+        if "tf32" in settings:
+            chosen["use_tf32"] = str(int(settings["tf32"] == "on"))
+        allowed = [BY_SHORT[short].ep for short in _allowed(settings)]
 
         def create(profile: str = "") -> Any:
             wanted = _session_options(settings, profile, records=records)
-            return self._create(str(artifact.path), wanted, settings)
+            path = str(artifact.path)
+            return library.open_session(self.provider, path, wanted, chosen, device=device, others=allowed)
 
         kind = OrtSession if self.provider.memory == "cpu" else DeviceOrtSession
-        allowed = [BY_SHORT[short].ep for short in _allowed(settings)]
+        about = library.described(self.provider, device)
         with refusals_named():
-            session = kind(self.provider, settings, artifact.path, create, allowed=allowed, records=records)
+            session = kind(self.provider, settings, artifact.path, create, about, allowed=allowed, records=records)
         if self.provider.ep not in session.providers:
             said = f"{self.name}: onnxruntime gave up {self.provider.ep} for {', '.join(session.providers)}"
             raise Unavailable(f"{said}; {self.provider.bring}")
         return session
 
-    def _create(self, path: str, wanted: Any, settings: Mapping[str, str]) -> Any:
-        """An ``InferenceSession`` that does not fall back to the CPU when the provider fails."""
-        session = library.runtime().InferenceSession
-        found = library.devices(self.provider) if self.provider.plugins else []
-        if found:
-            wanted.add_provider_for_devices(found[:1], dict(self.provider.quirks))
-            return session(path, wanted, enable_fallback=0)
-        chosen = dict(self.provider.quirks)
-        if "tf32" in settings:
-            chosen["use_tf32"] = str(int(settings["tf32"] == "on"))
-        providers = [(self.provider.ep, chosen), *((BY_SHORT[short].ep, {}) for short in _allowed(settings))]
-        return session(path, wanted, providers=providers, enable_fallback=0)
+    def _device(self, settings: Mapping[str, str]) -> Any:
+        """What a session is given of the devices of a plugin; None for a provider that is asked for by name.
+
+        Raises :class:`Unavailable` where there is none of the kind that is asked for.
+        """
+        if not self.provider.plugins:
+            return None
+        kind = settings["device"]
+        found = library.devices(self.provider, kind)
+        if kind and not found:
+            there = ", ".join(map(library.named, library.devices(self.provider))) or "no device through a plugin"
+            raise Unavailable(f"{self.name}: it finds no {kind.upper()} here; it finds {there}")
+        return next(iter(found), None)
 
 
 def _allowed(settings: Mapping[str, str]) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from harness.runtimes import Array, Placement, Value, owned
-from harness.runtimes.onnxruntime.library import runtime
 from harness.runtimes.onnxruntime.placement import Assigned, place, profiled, recorded, shape_arithmetic
 from harness.runtimes.onnxruntime.providers import CPU, Provider
 from harness.runtimes.onnxruntime.refusals import refusals_named
@@ -21,7 +20,8 @@ from harness.runtimes.onnxruntime.values import from_value, needs_values, requir
 class OrtSession:
     """An ``InferenceSession`` on one execution provider. Inputs and outputs go by the model's own names.
 
-    ``create`` makes another session of the same model; ``records`` says whether it can tell where nodes run.
+    ``create`` makes another session of the same model, ``about`` says on which device and in which versions, and
+    ``records`` says whether it can tell where nodes run.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class OrtSession:
         settings: Mapping[str, str],
         path: Path,
         create: Callable[..., Any],
+        about: Mapping[str, str],
         *,
         allowed: Collection[str],
         records: bool,
@@ -38,6 +39,7 @@ class OrtSession:
         self._settings = settings
         self._path = path
         self._create = create
+        self._about = about
         self._allowed = allowed
         self._records = records
         self._session = create()
@@ -99,8 +101,7 @@ class OrtSession:
             "threads": int(self._settings["threads"]),
             "optimization": self._settings["optimization"],
             "iobinding": self._settings["iobinding"],
-            "device": self._provider.ep,
-            "version": f"onnxruntime {runtime().__version__}",
+            **self._about,
             **({"provider_options": dict(chosen)} if chosen else {}),
         }
 
