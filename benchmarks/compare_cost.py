@@ -36,6 +36,7 @@ def main() -> None:
         _row(100, "float64", TIGHT, "near"),
         _row(100, "int64", Exact(), "equal"),
         _row(10_000, "float32", TIGHT, "near"),
+        _row(1_000_000, "float32", TIGHT, "equal"),
         _row(1_000_000, "float32", TIGHT, "near"),
         _row(10_000_000, "float32", TIGHT, "near"),
     ]

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from harness.compare.pair import Pair
 from harness.compare.verdict import compare
 from harness.result import OutputComparison
 from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
@@ -50,6 +52,17 @@ def test_what_is_equal_passes_every_rule(
     assert output.mismatched == output.least_rtol == output.least_atol == 0
     assert output.max_ulp in {0, None}
     assert output.worst is None
+
+
+@given(st.sampled_from(ALL), SHAPES, st.data(), RULES)
+def test_an_answer_that_is_the_same_to_the_last_bit_is_told_as_any_other(
+    dtype: np.dtype[Any], shape: tuple[int, ...], data: st.DataObject, rule: Rule
+) -> None:
+    values = data.draw(arrays(dtype, shape))
+    shortly = held(values, values.copy(), rule)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Pair, "identical", False)
+        assert held(values, values.copy(), rule) == shortly
 
 
 @given(pairs(FLOATS + NARROW + INTEGERS))

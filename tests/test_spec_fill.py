@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -78,6 +78,18 @@ def test_normal_is_signed_and_normal() -> None:
     assert stats.kstest(drawn, "norm").pvalue > 1e-4
     assert drawn.min() < -3
     assert drawn.max() > 3
+
+
+@given(st.sampled_from([1, 2, 7, 5461, 5462, 32_768, 65_536, 65_537, 150_528]), st.integers(0, 2**32))
+@settings(max_examples=30)
+def test_however_many_are_drawn_each_is_the_sum_of_twelve_uniforms_in_the_order_of_the_stream(
+    count: int, seed: int
+) -> None:
+    words = np.random.PCG64(seed).random_raw(12 * count).reshape(12, count)
+    expected = np.full(count, -6.0)
+    for term in words >> np.uint64(11):
+        expected += term * 2.0**-53
+    np.testing.assert_array_equal(filled("normal", dtype="float64", count=count, seed=seed), expected, strict=True)
 
 
 def test_normal_uses_every_bit_of_the_mantissa() -> None:

@@ -106,21 +106,20 @@ def _spread(mask: Mask, judged: Judged) -> Mask:
 
 
 def _powerless(pair: Pair, allowance: Allowance, magnitudes: Array | None) -> str | None:
-    expected = pair.expected.astype(np.float64)
-    if _accepts(pair, expected, allowance, 0.0) and (pair.size > _rounding(pair, magnitudes)).any():
+    if _accepts(pair, allowance, 0.0, pair.size) and (pair.size > _rounding(pair, magnitudes)).any():
         return "an answer of all zeros would pass this tolerance"
+    expected = pair.expected.astype(np.float64)
     mean = float(expected.sum()) / expected.size
-    if _accepts(pair, expected, allowance, mean):
-        off = np.abs(expected - mean) * pair.unit
-        if (off > _rounding(pair, magnitudes)).any():
-            return f"an answer of {mean:g} everywhere, the mean, would pass this tolerance"
+    off = np.abs(expected - mean) * pair.unit
+    if _accepts(pair, allowance, mean, off) and (off > _rounding(pair, magnitudes)).any():
+        return f"an answer of {mean:g} everywhere, the mean, would pass this tolerance"
     return None
 
 
-def _accepts(pair: Pair, expected: NDArray[np.float64], allowance: Allowance, answer: float) -> bool:
-    """Whether the tolerance would accept ``answer`` at every element."""
+def _accepts(pair: Pair, allowance: Allowance, answer: float, off: NDArray[np.float64]) -> bool:
+    """Whether the tolerance would accept ``answer`` at every element, where it is that far ``off``."""
     if allowance.measure is pair.distance:
-        return not (np.abs(expected - answer) * pair.unit > allowance.limit).any()
+        return not (off > allowance.limit).any()
     constant = np.full_like(pair.expected, answer)
     return not (Pair(constant, pair.expected, pair.form).steps > allowance.limit).any()
 

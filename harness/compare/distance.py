@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compare.bits import same_bits
 from harness.result import Distance
 
 Array = NDArray[Any]
@@ -33,7 +34,9 @@ def distances(
 
 
 def _between(index: int, eager: Array | None, target: Array | None, truth: Array, undefined: Array | None) -> Distance:
-    eagers, targets = _farthest(eager, truth, undefined), _farthest(target, truth, undefined)
+    eagers = _farthest(eager, truth, undefined)
+    alike = eager is not None and target is not None and same_bits(eager, target)
+    targets = eagers if alike else _farthest(target, truth, undefined)
     nearer: Literal["eager", "target", "neither"] = "neither"
     if eagers != targets:
         nearer = "eager" if eagers < targets else "target"
@@ -45,12 +48,16 @@ def _farthest(answer: Array | None, truth: Array, undefined: Array | None) -> fl
     if answer is None or np.shape(answer) != truth.shape:
         return math.inf
     with np.errstate(all="ignore"):
-        found, wanted = np.asarray(answer).astype(np.float64), truth.astype(np.float64)
+        found, wanted = np.asarray(answer).astype(np.float64), truth.astype(np.float64, copy=False)
+        apart = np.abs(found - wanted)
+        farthest = float(apart.max(initial=0.0))
+        if undefined is None and math.isfinite(farthest):  # as nearly always: no NaN and no infinity on either side
+            return farthest
         same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
         if undefined is not None:
             same |= undefined
-        apart = np.where(same, 0.0, np.abs(found - wanted))
-    return math.inf if np.isnan(apart).any() else float(apart.max(initial=0.0))
+        farthest = float(np.where(same, 0.0, apart).max(initial=0.0))
+    return math.inf if math.isnan(farthest) else farthest
 
 
 def _at(masks: Sequence[Array | None], index: int) -> Array | None:

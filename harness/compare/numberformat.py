@@ -94,6 +94,8 @@ def ordinals(array: Array, form: NumberFormat) -> Array:
 def steps_between(actual: Array, expected: Array, form: NumberFormat) -> NDArray[np.uint64]:
     """How many representable numbers lie between, as exact unsigned integers: 0 where equal, 1 for neighbours."""
     one, other = ordinals(actual, form), ordinals(expected, form)
+    if one.dtype.itemsize < 8:
+        return np.abs(np.subtract(one, other, dtype=np.int64)).view(np.uint64)
     # The two's complement wraps: the difference of the wrapped is the true difference, which fits in 64 bits.
     steps: NDArray[np.uint64] = np.maximum(one, other).astype(np.uint64) - np.minimum(one, other).astype(np.uint64)
     return steps

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compare.bits import same_bits
 from harness.compare.numberformat import NumberFormat, bit_patterns, steps_between
 
 Array = NDArray[Any]
@@ -31,8 +32,15 @@ class Pair:
     unit: Array | float = 1.0
 
     @cached_property
+    def identical(self) -> bool:
+        """True where both are the same to the last bit, so that there is little to be measured."""
+        return same_bits(self.actual, self.expected)
+
+    @cached_property
     def steps(self) -> NDArray[np.uint64]:
         """Representable numbers between the two, exactly."""
+        if self.identical:
+            return np.zeros(self.actual.shape, dtype=np.uint64)
         return steps_between(self.actual, self.expected, self.form)
 
     @cached_property
@@ -40,6 +48,8 @@ class Pair:
         """``|actual - expected|`` in float64; of 64-bit integers the exact difference, rounded once."""
         if self.form.kind == "integer":
             return self.steps.astype(np.float64)
+        if self.identical:
+            return self.size - self.size  # NaN where that is not finite
         distance: NDArray[np.float64] = np.abs(self._wide(self.actual) - self._wide(self.expected))
         return distance
 
@@ -68,7 +78,7 @@ class Pair:
     @property
     def signs_of_zero(self) -> int:
         """How many elements are 0.0 on one side and -0.0 on the other."""
-        if self.form.kind == "integer":
+        if self.form.kind == "integer" or self.identical:
             return 0
         unlike = bit_patterns(self.actual, self.form) != bit_patterns(self.expected, self.form)
         return int(np.count_nonzero(unlike & (self.steps == 0)))

@@ -121,8 +121,8 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
         artifacts = Artifacts(job.settings.cache, own, desk.chatter)
         verify = _verifier(job, artifacts, desk.chatter)
         manners, of = _manners(torch=not job.is_recorded), fingerprints(job.case, job.settings)
+        desk.chatter.take()
         for number, target in enumerate(job.targets):
-            desk.chatter.take()
             os.chdir(job.home)
             with limited(job.settings.timeout, job.settings.memory), manners.check():
                 result = _contained(verify, target, job, Clock(partial(desk.enter, number)))

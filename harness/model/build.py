@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from harness.model.copies import copied
 from harness.model.layers import call_factory
 from harness.model.seed import seed as seed_torch
 from harness.model.subject import Subject
-from harness.model.tensors import to_torch
+from harness.model.tensors import copy_of, to_torch
 from harness.model.wiring import bind, parameter_of, wire
 from harness.spec.case import (
     Case,
@@ -88,7 +87,7 @@ def _shape_of(module: nn.Module, name: str) -> Sequence[int]:
 
 def answers(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """What eager torch answers, flattened; neither the module, the inputs nor the random state is changed."""
-    return answered(copied(module), copy.deepcopy(tuple(inputs)), seed)
+    return answered(copied(module), [copy_of(tensor) for tensor in inputs], seed)
 
 
 def answered(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:

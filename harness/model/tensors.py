@@ -36,7 +36,7 @@ def to_torch(array: Array, layout: Layout | None = None) -> torch.Tensor:
     is found out. None takes over the layout of ``array``: its strides where they are positive, else contiguous.
     """
     if layout is None:
-        return _keep_strides(_view(array))
+        return copy_of(_view(array))
     tensor = _view(np.ascontiguousarray(array).reshape(array.shape))
     if layout == "strided" and tensor.dim():
         wide = _poisoned((*tensor.shape[:-1], 2 * tensor.shape[-1]), tensor.dtype)
@@ -51,12 +51,22 @@ def to_numpy(tensor: torch.Tensor) -> Array:
 
     A dtype that NumPy lacks (bfloat16, the 8-bit floats) comes back as ml_dtypes' dtype of the same name.
     """
-    held = _keep_strides(tensor.detach().resolve_conj().resolve_neg().cpu())
+    held = copy_of(tensor.detach().resolve_conj().resolve_neg().cpu())
     if held.dtype in _FROM_TORCH:
         numpy_dtype, bits = _FROM_TORCH[held.dtype]
         return held.view(bits).numpy().view(numpy_dtype)
     array: Array = held.numpy()
     return array
+
+
+def copy_of(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with the strides of ``tensor``; contiguous where elements overlap or lie far apart."""
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    if reach == tensor.numel():  # no gaps to be poisoned, as in nearly every tensor
+        return tensor.clone()
+    if tensor.numel() == 0 or 0 in tensor.stride() or not tensor.numel() <= reach <= 2 * tensor.numel():
+        return tensor.clone(memory_format=torch.contiguous_format)
+    return _poisoned((reach,), tensor.dtype).as_strided(tensor.shape, tensor.stride()).copy_(tensor)
 
 
 def _view(array: Array) -> torch.Tensor:
@@ -68,16 +78,6 @@ def _view(array: Array) -> torch.Tensor:
         torch_dtype, bits = _FROM_NUMPY[array.dtype]
         return torch.from_numpy(array.view(bits)).view(torch_dtype)
     return torch.from_numpy(array)
-
-
-def _keep_strides(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy with the strides of ``tensor``; contiguous where elements overlap or lie far apart."""
-    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    if reach == tensor.numel():  # no gaps to be poisoned, as in nearly every tensor
-        return tensor.clone()
-    if tensor.numel() == 0 or 0 in tensor.stride() or not tensor.numel() <= reach <= 2 * tensor.numel():
-        return tensor.clone(memory_format=torch.contiguous_format)
-    return _poisoned((reach,), tensor.dtype).as_strided(tensor.shape, tensor.stride()).copy_(tensor)
 
 
 def _poisoned(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

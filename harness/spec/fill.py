@@ -20,6 +20,7 @@ Array = NDArray[Any]
 
 TERMS = 12
 DRAWN = 1 << 16
+GRID = 2.0**-53
 INTEGER_SPREAD = 8.0
 
 
@@ -57,8 +58,14 @@ def _literal(values: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def _unit(count: int, bits: np.random.PCG64) -> Array:
-    """Uniform in [0, 1), on the grid of 2**-53."""
-    return (_raw(count, bits) >> np.uint64(11)) * 2.0**-53
+    """Uniform in [0, 1), on the grid."""
+    return _steps(count, bits) * GRID
+
+
+def _steps(count: int, bits: np.random.PCG64) -> Array:
+    """The same in steps of the grid, as integers that float64 holds."""
+    steps: Array = _raw(count, bits) >> np.uint64(11)
+    return steps
 
 
 def _raw(count: int, bits: np.random.PCG64) -> Array:
@@ -70,13 +77,16 @@ def _normal(_: Fill, count: int, dtype: np.dtype[Any], bits: np.random.PCG64) ->
     """Irwin-Hall: the sum of twelve uniforms less six has mean 0 and variance 1, and needs no logarithm."""
     if dtype.kind == "b":
         return (_raw(count, bits) & np.uint64(1)).astype(dtype)
-    total = np.full(count, -TERMS / 2)
-    left = TERMS
-    while left:  # of few elements many terms are drawn at once, which is the same stream in fewer calls
-        drawn = min(left, max(1, DRAWN // max(count, 1)))
-        for term in _unit(drawn * count, bits).reshape(drawn, count):
-            total += term
-        left -= drawn
+    # Summed in steps of the grid that uniforms lie on, so that they need not be scaled each by itself.
+    total = np.full(count, -TERMS / 2 / GRID)
+    # Of few elements many terms are drawn at once, of many as much as the caches hold: the same stream either way.
+    drawn = min(TERMS, max(1, DRAWN // max(count, 1)))
+    for left in range(TERMS, 0, -drawn):
+        for begin in range(0, count, DRAWN):
+            block = total[begin : begin + DRAWN]
+            for term in _steps(min(left, drawn) * len(block), bits).reshape(-1, len(block)):
+                block += term
+    total *= GRID
     if dtype.kind in "iu":
         total = np.rint(INTEGER_SPREAD * total)
         total = np.abs(total) if dtype.kind == "u" else total

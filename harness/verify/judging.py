@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from harness.compare.bits import same_bits
 from harness.compare.distance import distances
 from harness.compare.verdict import Comparison, compare
 from harness.result import Distance, Finding
@@ -101,15 +102,9 @@ def _judged(
 def _alike(some: Answers, others: Answers) -> bool:
     """True where every output of every answer is the same by name, form and bits."""
     return all(
-        list(one) == list(other) and all(_same_bits(one[name], other[name]) for name in one)
+        list(one) == list(other) and all(same_bits(one[name], other[name]) for name in one)
         for one, other in zip(some, others, strict=True)
     )
-
-
-def _same_bits(one: Array, other: Array) -> bool:
-    """Never true of objects (text), whose memory holds no more than where they lie."""
-    form = one.dtype == other.dtype and one.shape == other.shape and not one.dtype.hasobject
-    return form and one.tobytes() == other.tobytes()
 
 
 def _form(outputs: Mapping[str, Array]) -> list[tuple[str, Any, tuple[int, ...]]]:
