@@ -15,15 +15,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ended:
-    """What a process took: ``seconds`` on the wall, and the most memory that it held itself, its children left out.
+    """What a process took: ``seconds`` on the wall.
 
-    ``stages`` are the seconds of a run of harness by stage.
+    Of a run of harness, ``stages`` are the seconds by stage, and ``peak_mb`` is the most memory that the process held
+    itself, its children left out.
     """
 
     seconds: float
-    peak_mb: float
     said: str
     stages: Mapping[str, float] = field(default_factory=dict)
+    peak_mb: float = 0.0
 
 
 def fresh(
@@ -36,23 +37,23 @@ def fresh(
     began = time.perf_counter()
     with out.open("wb") as said:
         process = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment, stdout=said, stderr=said)
-        _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+        process.wait()
     seconds = time.perf_counter() - began
     text = out.read_text(encoding="utf-8", errors="replace")
     if process.returncode not in well:
         raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}: {text[-2000:]}")
-    return Ended(seconds, used.ru_maxrss / 1024, text)
+    return Ended(seconds, text)
 
 
 def harness(spec: Path, folder: Path, *options: str, workers: int = 1, formats: str = "json,md") -> Ended:
     """``harness run`` over ``spec``; exported files are kept in ``folder/cache``, reports go to ``folder/report``."""
-    command = ["-m", "benchmarks.speed.stages", str(made(folder) / "stages.json")]
+    command = ["-m", "benchmarks.speed.stages", str(made(folder) / "stages.json"), str(time.time())]
     command += ["run", str(spec), "-j", str(workers), "--no-latency", "--format", formats]
     command += ["--report-dir", str(folder / "report"), *options]
     # 1: some check failed, which is news of the layers and not of the time
     ended = fresh(command, cwd=folder, extra={"HARNESS_CACHE": str(folder / "cache")}, well=(0, 1))
-    return replace(ended, stages=json.loads((folder / "stages.json").read_text(encoding="utf-8")))
+    told = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
+    return replace(ended, stages=told["seconds"], peak_mb=told["peak_mb"])
 
 
 def made(folder: Path) -> Path:

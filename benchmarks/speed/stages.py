@@ -1,6 +1,8 @@
 """``harness`` with stamps: where the seconds of a run go, from the start of its process to its end.
 
-    python -m benchmarks.speed.stages STAGES.json run ...
+    python -m benchmarks.speed.stages STAGES.json STARTED run ...
+
+``STARTED`` is when the process was started, in seconds since the epoch: the system knows it to a second only.
 
 The stages follow one another, so that they sum up to the whole. While the fork server loads the libraries no check
 runs, however many workers there are; nor while specs are read, further exports bear witness or reports are written.
@@ -17,8 +19,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 START, SPECS, LIBRARIES, CHECKS, EVIDENCE, REPORTS, REST = (
     "harness itself being loaded",
     "specs read",
@@ -33,9 +33,9 @@ START, SPECS, LIBRARIES, CHECKS, EVIDENCE, REPORTS, REST = (
 class Stages:
     """The stage that a run is in, and the seconds of those that it was in."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: float) -> None:
         self.seconds: dict[str, float] = {}
-        self._stage, self._since = START, psutil.Process().create_time()
+        self._stage, self._since = START, started
 
     def enter(self, stage: str, *, ago: float = 0.0) -> None:
         """Another stage began ``ago`` seconds before now."""
@@ -74,9 +74,9 @@ class Stages:
         return told
 
 
-def main(figures: Path, arguments: list[str]) -> None:
-    """Run ``harness`` with ``arguments``, and write the seconds of each stage."""
-    stages = Stages()
+def main(figures: Path, started: float, arguments: list[str]) -> None:
+    """Run ``harness`` with ``arguments``, and write the seconds of each stage and the most memory held."""
+    stages = Stages(started)
     from harness.cli import main as harness
     from harness.engine.local import LocalEngine
 
@@ -89,8 +89,15 @@ def main(figures: Path, arguments: list[str]) -> None:
         harness(arguments)
     finally:
         stages.enter(REST)
-        figures.write_text(json.dumps(stages.seconds), encoding="utf-8")
+        told = {"seconds": stages.seconds, "peak_mb": _peak_mb()}
+        figures.write_text(json.dumps(told), encoding="utf-8")
+
+
+def _peak_mb() -> float:
+    """Of this program alone: what the system tells of an ended process counts the one that it was forked from."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])

@@ -35,7 +35,8 @@ def staged(path: Path) -> Iterator[Path]:
 def _holds_something(folder: Path) -> bool:
     """False also where there was no such folder; there is one now."""
     try:
-        return any(folder.iterdir())
+        with os.scandir(folder) as held:
+            return any(held)
     except FileNotFoundError:
         folder.mkdir(parents=True, exist_ok=True)
         return False

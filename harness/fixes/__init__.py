@@ -20,6 +20,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
@@ -49,7 +50,12 @@ def fixes(without: Collection[str] = ()) -> dict[str, Fix]:
 
 def translation_table(without: Collection[str] = ()) -> dict[Any, Callable[..., Any]]:
     """The ``custom_translation_table`` for ``torch.onnx.export(dynamo=True)``: a new dict at each call."""
-    return _joined((fix.name, fix.translations()) for fix in fixes(without).values())
+    return dict(_translations(tuple(fixes(without).values())))
+
+
+@cache  # asked at each export
+def _translations(fixes: tuple[Fix, ...]) -> dict[Any, Callable[..., Any]]:
+    return _joined((fix.name, fix.translations()) for fix in fixes)
 
 
 @contextmanager

@@ -40,7 +40,8 @@ class Entry:
 
 def write(entry: Entry, folder: Path) -> None:
     """Put the note into ``folder``, where the exported file stands already."""
-    files = sorted(path.name for path in folder.iterdir())
+    with os.scandir(folder) as held:
+        files = sorted(file.name for file in held)
     note = {
         "artifact": None if entry.artifact is None else _noted(entry.artifact),
         "refused": entry.refused,

@@ -63,7 +63,8 @@ class Once:
         if name not in self._made:
             self._made[name] = self._make(make)
         made = self._made[name]
-        self._ear.say(made.said)
+        if made.said:
+            self._ear.say(made.said)
         if made.error is not None:
             raise made.error
         value: T = made.value
