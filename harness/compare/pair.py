@@ -73,7 +73,7 @@ class Pair:
     @cached_property
     def same(self) -> bool:
         """True where no two numbers differ in value."""
-        return not self.steps.any()
+        return self.identical or not self.steps.any()
 
     @property
     def signs_of_zero(self) -> int:
