@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from harness.blame.float64 import evaluate
 from harness.blame.scene import Scene
@@ -22,7 +23,13 @@ from harness.result import Result
 from harness.spec.discover import load
 from harness.spec.targets import parse_target
 from harness.spec.tolerance import Scaled, Tolerance
+from harness.verify.artifacts import Artifacts
+from harness.verify.check import check
+from harness.verify.settings import Settings
+from harness.verify.stages import Clock
+from harness.verify.trial import Trial
 from tests.conftest import Call
+from tests.runtime_models import FLOAT, onnx_file
 
 AVERAGE = """
 harness: 1
@@ -163,6 +170,33 @@ def test_two_wrong_answers_of_one_other_shape_can_be_held_against_each_other(tmp
     assert scene.compare(wrong, {"y": np.ones((3, 4))}).passed
     assert not scene.compare(wrong, {"y": np.full((3, 4), 2.0)}).passed
     assert not scene.compare(wrong, known.eager).passed
+
+
+FORMULA = """
+harness: 1
+layer: LeakyReLU
+cases:
+  - name: turned
+    args: {negative_slope: 0.25}
+    inputs: {x: {shape: [4, 9]}}
+    expect: {formula: 'abs(y - where(x > 0, x, x / 4)) < 1.0e-6'}
+"""
+
+
+def test_an_answer_of_another_shape_is_blamed_though_a_formula_cannot_be_evaluated_on_it(
+    spec: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (case,) = load([str(spec("turned.yaml", FORMULA))], allow_import=False).cases
+    nodes = [
+        helper.make_node("LeakyRelu", ["x"], ["r"], alpha=0.25),
+        helper.make_node("Transpose", ["r"], ["output_0"]),
+    ]
+    turned = onnx_file(tmp_path / "t.onnx", nodes, [("x", FLOAT, [4, 9])], [("output_0", FLOAT, [9, 4])])
+    trial = Trial(case, Artifacts(None, tmp_path))
+    monkeypatch.setattr(trial, "artifact", lambda _target: turned)
+    result = check(trial, parse_target("onnx-torchscript@17/ort-cpu"), Settings(latency=False), Clock())
+    assert (result.status, result.symptom, result.blame) == ("failed", "mismatch", "exporter")
+    assert "with graph optimization off the same file gives a wrong answer" in result.evidence
 
 
 PLANE = """

@@ -18,7 +18,7 @@ from harness.runtimes import Session
 from harness.spec.target import Target
 from harness.verify.basis import Basis
 from harness.verify.expected import hold
-from harness.verify.judging import Verdict
+from harness.verify.judging import Verdict, same_form
 from harness.verify.refusal import check_refusal
 from harness.verify.settings import Settings
 from harness.verify.shown import pictured, with_script
@@ -100,7 +100,8 @@ def _scene(
     tolerance = trial.tolerance(artifact.opset)
 
     def meets(other: Mapping[str, Array]) -> bool:
-        return all(found.passed for found in hold(trial.expected, reference, other, tolerance))
+        found = hold(trial.expected, reference, other, tolerance)
+        return same_form(reference.eager, other) and all(each.passed for each in found)
 
     return Scene(target, artifact, reference, answer, tolerance, meets)
 

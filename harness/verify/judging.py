@@ -88,8 +88,7 @@ def _judged(
         if not reference.stochastic
     )
     own, answer = references[0], given[0]
-    # An answer of another form has failed already, and the spec's expressions could not be evaluated on it.
-    fits = _form(own.eager) == _form(answer)
+    fits = same_form(own.eager, answer)
     findings = list(hold(trial.expected, own, answer, tolerance)) if fits else []
     if own.stochastic:
         findings.append(Finding("structure", fits, f"{_told(answer)}, expected {_told(own.eager)}"))
@@ -105,6 +104,14 @@ def _alike(some: Answers, others: Answers) -> bool:
         list(one) == list(other) and all(same_bits(one[name], other[name]) for name in one)
         for one, other in zip(some, others, strict=True)
     )
+
+
+def same_form(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+    """True where names, dtypes and shapes agree.
+
+    An answer of another form has failed already, and a spec's expressions could not be evaluated on it.
+    """
+    return _form(one) == _form(other)
 
 
 def _form(outputs: Mapping[str, Array]) -> list[tuple[str, Any, tuple[int, ...]]]:
