@@ -57,6 +57,18 @@ class Problem:
         return " ".join(line.split())
 
 
+def reason(error: BaseException) -> str:
+    """``error`` in one line; one that harness did not raise, with its type and the place that raised it."""
+    said = " ".join(str(error).split())
+    if isinstance(error, HarnessError):
+        return said
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = "" if at is None else f" ({at.tb_frame.f_code.co_filename}, line {at.tb_lineno})"
+    return f"{type(error).__name__}: {said}{place}" if said else f"{type(error).__name__}{place}"
+
+
 class HarnessError(Exception):
     """The root: catch this to catch everything harness raises on purpose."""
 

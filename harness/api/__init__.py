@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.search_path import Installed
+
 if TYPE_CHECKING:
     from harness.api.answers import Compared, Ran, Verified
 
@@ -46,21 +48,22 @@ def run(
     >>> report.passed, report.summary["failed"]
     (True, 0)
     """
-    from harness.api.running import run as carry_out
+    with Installed():
+        from harness.api.running import run as carry_out
 
-    return carry_out(
-        paths,
-        targets=targets,
-        keywords=keywords,
-        workers=workers,
-        report_dir=report_dir,
-        formats=formats,
-        known_failures=known_failures,
-        require=require,
-        latency=latency,
-        timeout=timeout,
-        allow_import=allow_import,
-    )
+        return carry_out(
+            paths,
+            targets=targets,
+            keywords=keywords,
+            workers=workers,
+            report_dir=report_dir,
+            formats=formats,
+            known_failures=known_failures,
+            require=require,
+            latency=latency,
+            timeout=timeout,
+            allow_import=allow_import,
+        )
 
 
 def verify(
@@ -95,9 +98,10 @@ def verify(
     >>> verdict.passed, verdict.results[0].blame
     (False, 'exporter')
     """
-    from harness.api.verifying import verify as carry_out
+    with Installed(keep=True):  # the module may import more of the user's code when it is called
+        from harness.api.verifying import verify as carry_out
 
-    return carry_out(module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also)
+        return carry_out(module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also)
 
 
 def compare(actual: Any, expected: Any, tolerance: ToleranceLike | None = None) -> Compared:
@@ -117,6 +121,7 @@ def compare(actual: Any, expected: Any, tolerance: ToleranceLike | None = None) 
     >>> found.outputs[0].mismatched, found.outputs[0].max_abs
     (2, 0.5)
     """
-    from harness.api.comparing import compare as carry_out
+    with Installed():
+        from harness.api.comparing import compare as carry_out
 
-    return carry_out(actual, expected, tolerance)
+        return carry_out(actual, expected, tolerance)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from multiprocessing.connection import Connection, wait
 
 from harness.bench.task import Taken, Task
+from harness.engine.exits import how
 from harness.engine.server import warm_up
 from harness.verify.stages import message_of
 
@@ -32,7 +32,7 @@ class FreshProcesses:
             answer: Taken | str = ours.recv()
         except EOFError:
             process.join()
-            return _last_words(process.exitcode or 0)
+            return how(process.exitcode or 0)
         finally:
             process.kill()
             process.join()
@@ -44,12 +44,6 @@ def seconds_allowed(task: Task) -> float | None:
     """Each target may take as long as a check, and the measuring ten times its share; None is no limit."""
     timeout = task.settings.timeout
     return None if timeout is None else timeout * len(task.targets) + 10 * task.bench.budget_s
-
-
-def _last_words(code: int) -> str:
-    if code < 0:
-        return f"the process was ended by {signal.Signals(-code).name}"
-    return f"the process ended itself with exit code {code}"
 
 
 def _take(pipe: Connection, task: Task, seconds: float | None) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from harness import __version__
-from harness.errors import HarnessError
+from harness.errors import HarnessError, reason
 
 EXAMPLES = """
 \b
@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except HarnessError as error:
         click.echo(str(error), err=True)
         code = error.exit_code
+    except ImportError as error:
+        click.echo(f"a library cannot be loaded: {reason(error)}; reinstall it with pip", err=True)
+        code = HarnessError.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code

@@ -12,6 +12,7 @@ EXAMPLES = """
 Examples:
   harness doctor                                            what is here, and what would bring the rest
 """
+ADVICE = "; run harness doctor"
 STATES = ("present", "no device", "absent")
 
 
@@ -19,13 +20,16 @@ STATES = ("present", "no device", "absent")
 def doctor() -> int:
     """Show the runtimes of this machine: what is here, what lacks a device, and what would bring the rest.
 
-    Exits 3 where there is none at all.
+    Worker processes are started once, to see that they can be. Exits 3 where they cannot, and where there is no runtime
+    at all.
     """
     from tabulate import tabulate
 
-    from harness.environment import versions
+    from harness.engine.server import warm_up
+    from harness.environment import installed, versions
     from harness.registry import plugins
 
+    warm_up(torch=installed("torch") is not None)
     rows = []
     for name, runtime in plugins("runtimes").items():
         found = runtime.availability()
@@ -35,7 +39,24 @@ def doctor() -> int:
     headers = ("runtime", "", "what is there", "what would bring it")
     click.echo(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width]))
     click.echo("\n" + tabulate(versions().items(), headers=("package", "version")))
+    can_start, told = _workers()
+    click.echo(f"\n{told}")
+    if not can_start:
+        return 3
     return 0 if any(row[1] == "present" for row in rows) else 3
+
+
+def _workers() -> tuple[bool, str]:
+    """Whether a run can start worker processes, and one line on them."""
+    from harness.engine.fork_server import SERVER, WorkersCannotStart
+
+    try:
+        SERVER.wait()
+    except WorkersCannotStart as error:
+        return False, str(error).removesuffix(ADVICE)
+    if SERVER.problem:
+        return True, f"worker processes start, but exporters cannot be prepared: {SERVER.problem}"
+    return True, "worker processes start"
 
 
 def _half_of_what_is_left(rows: Sequence[Sequence[str]]) -> int:

@@ -3,6 +3,9 @@
 A worker that dies takes one check with it. The other checks of its job are given to the next
 worker, and the check that was in flight becomes a row that says how its worker died. A crash is
 believed of a fresh worker only: what an earlier check broke must not fall on a later one.
+
+A check may also kill the server that all workers come from, and they die with it. The server is then started anew, and
+each job that was at work is done alone: the loss is believed of the check that it happens to again.
 """
 
 from __future__ import annotations
@@ -10,15 +13,19 @@ from __future__ import annotations
 import queue
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from pathlib import Path
 
 from harness.engine.death import RETIRED, Death
+from harness.engine.exits import SERVER_LOST, how
+from harness.engine.fork_server import SERVER, cannot_start
 from harness.engine.job import Job, fingerprint, lost
 from harness.engine.journal import Entry, JournalReader, JournalWriter
 from harness.engine.seat import Seat
 from harness.engine.server import warm_up
 from harness.errors import HarnessError, RuntimeMissing
+from harness.result import Symptom
 from harness.verify.room import see_room
 
 LOOK = 0.2
@@ -33,6 +40,9 @@ class LocalEngine:
         self._writer, self._journal = JournalWriter(journal), JournalReader(journal)
         self._seats: list[Seat] = []
         self._waiting: deque[Job] = deque()
+        self._suspects: deque[Job] = deque()
+        self._alone: Job | None = None
+        self._given_at: dict[str, int] = {}
         self._done: dict[str, set[str]] = {}
         self._tries: Counter[str] = Counter()
         self._ended: queue.SimpleQueue[Seat] = queue.SimpleQueue()
@@ -57,10 +67,10 @@ class LocalEngine:
         self._waiting.extend(jobs)
         self._done.update((job.case.id, set()) for job in jobs)
         context = warm_up(torch=needs_torch, exporting=any(job.needs_preparation for job in jobs))
+        SERVER.wait()
         for at in range(len(self._seats), min(self._workers, len(jobs))):
             self._seats.append(Seat(self._scratch / f"worker-{at}", context, self._ended.put))
-        for seat in self._seats[: len(jobs)]:
-            seat.give(self._waiting.popleft())
+        self._give_out()
         while any(seat.job for seat in self._seats):
             yield from self._next()
 
@@ -83,12 +93,33 @@ class LocalEngine:
             yield from self._news()
         else:
             job, end = seat.outcome()
-            if end is None and self._waiting:
-                seat.give(self._waiting.popleft())
+            if end is None:
+                self._give_out(after=job)
             yield from self._news()
             yield from self._settle(job, end)
-            if seat.job is None and self._waiting:
-                seat.give(self._waiting.popleft())
+            self._give_out(after=job)
+
+    def _give_out(self, after: Job | None = None) -> None:
+        """Let every worker that has nothing to do have the next job; a suspect is alone until it is at its end."""
+        if after is not None and after is self._alone:
+            self._alone = None
+        for seat in self._seats:
+            if seat.job is not None or self._alone is not None:
+                continue
+            if not self._suspects:
+                if self._waiting:
+                    self._give(seat, self._waiting.popleft())
+            elif not any(each.job for each in self._seats):
+                self._alone = self._suspects.popleft()
+                self._give(seat, self._alone)
+
+    def _give(self, seat: Seat, job: Job) -> None:
+        self._given_at[job.case.id] = SERVER.starts
+        try:
+            seat.give(job)
+        except BrokenProcessPool as error:
+            cause = error.__cause__ or error
+            raise cause if isinstance(cause, HarnessError) else cannot_start(cause) from error
 
     def _news(self) -> Iterator[Entry]:
         """What was written since the last look."""
@@ -102,18 +133,33 @@ class LocalEngine:
             raise HarnessError(end)
         if end is None:
             return
-        yield from self._mourn(job, end)
+        lost = self._lost_server(job, end)
+        if not lost:
+            yield from self._mourn(job, end, *end.cause(job))
+        elif job is self._alone:
+            yield from self._mourn(job, end, "crash", how(SERVER_LOST))
         left = job.without(self._done[job.case.id])
         if left.targets:
-            self._waiting.appendleft(left)
+            (self._suspects if lost else self._waiting).appendleft(left)
 
-    def _mourn(self, job: Job, death: Death) -> Iterator[Entry]:
+    def _lost_server(self, job: Job, death: Death) -> bool:
+        """True where the server was killed while the job was at work; there is a new one then.
+
+        Raises :class:`WorkersCannotStart` where there can be none.
+        """
+        given_at, seen = self._given_at[job.case.id], death.exit_code == SERVER_LOST
+        if seen and SERVER.starts == given_at:
+            SERVER.end_lost()
+        SERVER.wait()
+        return seen or SERVER.starts != given_at
+
+    def _mourn(self, job: Job, death: Death, symptom: Symptom, message: str) -> Iterator[Entry]:
         """The check that was in flight is told, or tried again where something before it may be to blame."""
         check = death.check
         if check is None:
             self._count(job, death)
             return
-        target, (symptom, message) = job.targets[check.target], death.cause(job)
+        target = job.targets[check.target]
         if symptom == "crash":  # some libraries end the process where the disk is full
             see_room(job.settings.cache or job.scratch)
         if symptom != "crash" or not check.before:

@@ -6,7 +6,6 @@ replaced when a question was its end.
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
+from harness.engine.exits import how
 from harness.engine.server import warm_up
 from harness.result import Stage
 
@@ -111,9 +111,7 @@ class _Ended:
     def told(self, code: int, seconds: float) -> Gone:
         if self.overdue:
             return Gone(self.stage, f"not done after {seconds:.0f} s", overdue=True)
-        if code < 0:
-            return Gone(self.stage, f"the process was ended by {signal.Signals(-code).name}", overdue=False)
-        return Gone(self.stage, f"the process ended itself with exit code {code}", overdue=False)
+        return Gone(self.stage, how(code), overdue=False)
 
 
 def _read(worker: _Worker, seconds: float) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from harness.errors import UsageError
+from harness.model.own_code import imported
 from harness.spec.case import FactoryModel, LayerModel
 from harness.spec.nearest import suggestion
 
@@ -57,15 +57,14 @@ _OF_ANY_NUMBER = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWOR
 
 
 def call_factory(factory: FactoryModel) -> nn.Module:
-    """What the user's ``package.module:callable`` returns; found from the current directory, as ``python -m`` does.
+    """What the user's ``package.module:callable`` returns; looked for in the working directory after all else.
 
-    Raises :class:`UsageError` where there is no such callable or it returns no module.
+    Raises :class:`UsageError` where there is no such callable, its module has the name of another one, or it returns
+    no module.
     """
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     place, _, name = factory.factory.partition(":")
     try:
-        made = getattr(importlib.import_module(place), name)
+        made = getattr(imported(place, f"factory {factory.factory!r}"), name)
     except ImportError as error:
         raise UsageError(f"factory {factory.factory!r}: {error}; {_importable(place, error)}") from error
     except AttributeError as error:

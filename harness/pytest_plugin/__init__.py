@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.search_path import Installed
+
 if TYPE_CHECKING:
     from harness.pytest_plugin.items import SpecFile
 
@@ -48,7 +50,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile |
         return None
     if not _is_spec(file_path):
         return None
-    from harness.pytest_plugin.items import SpecFile
+    with Installed():
+        from harness.pytest_plugin.items import SpecFile
 
     collected: SpecFile = SpecFile.from_parent(parent, path=file_path)
     return collected

@@ -22,6 +22,7 @@ from harness.pytest_plugin.telling import facts, told
 from harness.report.case_name import CaseName
 from harness.report.wording import explanation, outcome
 from harness.result import Result
+from harness.search_path import Installed
 from harness.spec.case import Case
 from harness.spec.discover import load
 from harness.spec.known_failures import KnownFailure, load_known_failures
@@ -47,6 +48,10 @@ class SpecFile(pytest.File):
 
     def collect(self) -> Iterable[Check]:
         """Every check. Raises what is wrong with the spec; :meth:`repr_failure` shows it as harness does."""
+        with Installed():
+            return list(self._checks())
+
+    def _checks(self) -> Iterator[Check]:
         allow_import = self.config.getoption("harness_allow_import") or self.config.getini("harness_allow_import")
         specs = load([os.path.relpath(self.path)], allow_import=bool(allow_import))
         words = self.config.getoption("harness_targets") or self.config.getini("harness_targets") or ["default"]
@@ -84,7 +89,8 @@ class Check(pytest.Item):
 
     def runtest(self) -> None:
         """Carry the check out, contained as ``harness run`` does it."""
-        result = expected(self._carried_out(), self.entries)
+        with Installed():
+            result = expected(self._carried_out(), self.entries)
         self.user_properties.extend(facts(result))
         if result.log:
             self.add_report_section("call", "library output", "\n".join(result.log))

@@ -7,8 +7,9 @@
     torchscript/test_.../      one export of a case, as model.pt
     data/                      every recorded array once, by its own SHA-256
 
-Every file is held against its checksum before anything runs. Nothing outside the folder is read. The checksums tell
-damage and haste; who wrote the bundle they do not tell.
+Every file is held against its checksum before anything runs. Nothing outside the folder is read. Nothing else may be in
+it, except hidden files and the reports of runs that were started there. The checksums tell damage and haste; who wrote
+the bundle they do not tell.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from harness.spec.packed_entries import PACK_ANEW, CaseEntry
 KNOWN_FAILURES = "known-failures.yaml"
 FOLDERS = ("onnx", "unanswered", "torchscript", "data")
 """Where packed files stand, and no others."""
+REPORTS = "reports"
+"""Where a run that is started in the bundle writes what it finds, unless it is told otherwise."""
+OF_A_REPORT = ("report.json", "journal.jsonl")
 EXPORTING = ("torch", "onnx", "onnxscript", "onnx-ir")
 """The packages that a bundle's files were made with: what is known to fail with them fails wherever the files go."""
 
@@ -100,13 +104,25 @@ def _damage(folder: Path, manifest: Manifest) -> Iterator[Wrong]:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """What stands where only packed files belong, links to folders as well."""
-    for room in FOLDERS:
-        if (folder / room).is_symlink():
-            yield room
-        for parent, folders, files in os.walk(folder / room):
-            links = [each for each in folders if Path(parent, each).is_symlink()]
-            yield from (Path(parent, each).relative_to(folder).as_posix() for each in sorted((*files, *links)))
+    """What stands in the bundle and may not unless it was packed, links to folders as well."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name in FOLDERS and not entry.is_symlink():
+            yield from _below(entry, folder)
+        elif entry.name != MANIFEST and not entry.name.startswith(".") and not _is_for_reports(entry):
+            yield entry.name
+
+
+def _below(room: Path, folder: Path) -> Iterator[str]:
+    for parent, folders, files in os.walk(room):
+        links = [each for each in folders if Path(parent, each).is_symlink()]
+        yield from (Path(parent, each).relative_to(folder).as_posix() for each in sorted((*files, *links)))
+
+
+def _is_for_reports(entry: Path) -> bool:
+    """True for the folder that runs write into by default, and for one that a run was told to write into."""
+    if entry.is_symlink() or not entry.is_dir():
+        return False
+    return entry.name == REPORTS or any((entry / name).is_file() for name in OF_A_REPORT)
 
 
 def _inconsistent(manifest: Manifest) -> Iterator[Wrong]:

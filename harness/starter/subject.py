@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +14,7 @@ from torch import nn
 
 from harness.errors import UsageError
 from harness.model.layers import call_factory, make
+from harness.model.own_code import imported
 from harness.spec.case import FactoryModel, LayerModel
 from harness.spec.nearest import suggestion
 from harness.spec.signatures import layers, not_layers
@@ -119,11 +118,11 @@ def _modules(module: ModuleType) -> list[str]:
 
 
 def _loaded(named: str) -> Any:
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     place, _, name = named.partition(":")
     try:
-        module = import_module(place)
+        module = imported(place, place)
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(f"{place}: {type(error).__name__} on import: {error}; {FORM}") from error
     call = getattr(module, name, None)

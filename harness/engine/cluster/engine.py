@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.engine.cluster.demands import Cluster, Demand, parts
 from harness.engine.cluster.freight import load, unpack
-from harness.engine.cluster.node import Brought, carry_out
+from harness.engine.cluster.node import OWN_CODE, Brought, carry_out
 from harness.engine.job import Job, fingerprint, lost
 from harness.engine.journal import Entry, JournalWriter
 from harness.environment import versions
@@ -125,7 +126,11 @@ class ClusterEngine:
 
 
 def _joined(cluster: Cluster, jobs: Sequence[Job]) -> Any:
-    """Ray, connected to the cluster. A case that runs code of the user's takes the folder along that it is found in."""
+    """Ray, connected to the cluster. A case that runs code of the user's takes the folder along that it is found in.
+
+    Ray would make the folder that is given to it, or else this one, the first place in which its workers look for
+    modules. So it is given one that holds the user's folder, where that is to travel, and nothing else.
+    """
     if find_spec("ray") is None:
         raise RuntimeMissing("--engine ray: Ray is not installed; pip install 'parity-harness[ray]'")
     import ray
@@ -136,12 +141,15 @@ def _joined(cluster: Cluster, jobs: Sequence[Job]) -> Any:
     right = "start one with `ray start --head`, or name it with --ray-address HOST:PORT"
     try:
         _knock(cluster.address)
-        ray.init(
-            address=cluster.address or "auto",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"working_dir": str(Path.cwd())} if own_code else None,
-        )
+        with TemporaryDirectory() as folder:
+            if own_code:
+                Path(folder, OWN_CODE).symlink_to(Path.cwd())
+            ray.init(
+                address=cluster.address or "auto",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"working_dir": folder},
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{asked}: there is no Ray cluster; {right}") from error
     return ray

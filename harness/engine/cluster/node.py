@@ -17,6 +17,9 @@ from harness.result import Result
 from harness.verify.artifacts import open_cache
 from harness.verify.settings import cache_folder
 
+OWN_CODE = "own_code"
+"""The folder, below the one that Ray starts its workers in, that holds what the run's own folder holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Brought:
@@ -38,7 +41,9 @@ def carry_out(job: Job, freight: Freight) -> Brought:
         journal = scratch / "journal.jsonl"
         journal.touch()
         settings = replace(job.settings, cache=cache, concurrent=1)
-        here = replace(job, settings=settings, journal=journal, scratch=scratch, home=Path.cwd())
+        own = Path.cwd() / OWN_CODE
+        home = own if job.runs_own_code and own.is_dir() else Path.cwd()
+        here = replace(job, settings=settings, journal=journal, scratch=scratch, home=home)
         here = at_home(here, freight.recorded, scratch / "recorded")
         entries = tuple(LocalEngine(1, journal, scratch).run([here]))
     machine = socket.gethostname()

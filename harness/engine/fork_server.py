@@ -1,0 +1,228 @@
+"""The fork server: it loads the libraries once, and every worker begins as a copy of it.
+
+multiprocessing would start one whose first place to look for modules is the working directory, where any ``numpy.py``
+would be run; and it would say nothing of a library that cannot be loaded. So the server is started here, and processes
+are started by it through multiprocessing's own protocol. :mod:`harness.engine.serving` is what the server itself does.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import signal
+import socket
+import tempfile
+import threading
+from contextlib import suppress
+from multiprocessing import connection, reduction, resource_tracker, spawn, util
+from pathlib import Path
+from typing import IO, Any
+
+from harness import search_path
+from harness.engine.exits import CANNOT_LOAD, MARK, how
+from harness.errors import HarnessError, UsageError
+
+# Python puts the working directory first where it is given a command.
+NOT_HERE = "import sys; sys.path[:] = filter(None, sys.path); "
+START = (
+    NOT_HERE + "import os; os.dup2({log}, 1); os.dup2({log}, 2); "
+    "sys.path += [each for each in {folders!r} if each not in sys.path]; "
+    "from harness.engine.serving import serve; serve({needed!r}, {listener}, {alive}, {ready}, {log})"
+)
+TRACKER = "from multiprocessing.resource_tracker import "
+# Not all of it is in the types that are published of multiprocessing.
+_connection: Any = connection
+_util: Any = util
+MOST_SAID = 300
+
+
+class WorkersCannotStart(HarnessError, OSError):
+    """No worker process can be started; pebble takes it for the error of the operating system that it may be."""
+
+
+def cannot_start(reason: object) -> WorkersCannotStart:
+    """The error of one line for ``reason``."""
+    return WorkersCannotStart(f"worker processes cannot be started: {reason}; run harness doctor")
+
+
+class ForkServer:
+    """The server of this process. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._needed = ""
+        self._pid: int | None = None
+        self._owner = os.getpid()
+        self._ready = False
+        self._address = ""
+        self._alive = self._told = -1
+        self._log: IO[bytes] = io.BytesIO()
+        self.starts = 0
+        """How many there were so far."""
+        self.problem = ""
+        """What the server could not prepare, in one line; empty where nothing was wrong."""
+
+    def start(self, needed: str = "") -> None:
+        """Start loading what is ``needed`` in the background, unless there is a server; empty: what was needed before.
+
+        Raises :class:`UsageError` where the folder for temporary files cannot hold the server's socket, and
+        :class:`WorkersCannotStart` where the system lets no process be started.
+        """
+        with self._lock:
+            if self._pid is not None and self._owner == os.getpid() and not (self._ready and self._is_gone()):
+                return
+            self._leave()
+            self._needed = needed or self._needed
+            try:
+                self._open()
+            except OSError as error:
+                if error.errno is None:  # the socket's path
+                    raise UsageError(f"TMPDIR {tempfile.gettempdir()}: {error}; name a shorter folder") from error
+                raise cannot_start(error) from error
+
+    def wait(self) -> None:
+        """Return when the server can start workers; one that was lost is started anew.
+
+        Raises :class:`WorkersCannotStart`, with the reason, where it cannot load what it should.
+        """
+        with self._lock:
+            self.start()
+            if self._ready:
+                return
+            select.select([self._told], [], [])
+            self._ready = bool(os.read(self._told, 1))
+            if not self._ready:
+                raise cannot_start(self._reason())
+            self.problem = self._said()[1]
+
+    def end_lost(self) -> None:
+        """Let the server be gone where a worker found that it is: the kernel may be slower than its pipes."""
+        with self._lock:
+            if self._pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(self._pid, signal.SIGKILL)
+                self._leave()
+
+    def connect(self, inherited: list[int]) -> tuple[int, int]:
+        """Have a process forked; the ends of the pipes that tell of it and to it."""
+        with self._lock:
+            self.wait()
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(self._address)
+                of_child, child_w = os.pipe()
+                child_r, to_child = os.pipe()
+                try:
+                    fds: list[Any] = [child_r, child_w, self._alive, resource_tracker.getfd(), *inherited]
+                    reduction.sendfds(client, fds)
+                except BaseException:
+                    os.close(of_child)
+                    os.close(to_child)
+                    raise
+                finally:
+                    os.close(child_r)
+                    os.close(child_w)
+        return of_child, to_child
+
+    def _open(self) -> None:
+        resource_tracker.ensure_running()  # it lets Ctrl-C through again when it has started
+        # The server is born deaf to Ctrl-C, which is the run's to answer; for the run itself it is only put off.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._spawn()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.starts += 1
+
+    def _spawn(self) -> None:
+        address = _connection.arbitrary_address("AF_UNIX")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(address)
+            Path(address).chmod(0o600)
+            listener.listen()
+            log = _memory()
+            (alive_r, alive_w), (told_r, told_w) = os.pipe(), os.pipe()
+            passed = {"listener": listener.fileno(), "alive": alive_r, "ready": told_w, "log": log.fileno()}
+            command = START.format(**passed, needed=self._needed, folders=search_path.for_workers())
+            try:
+                # Every process that holds the other end of the "alive" pipe keeps the server going.
+                self._pid = _python(command, tuple(passed.values()))
+            except BaseException:
+                for opened in (alive_w, told_r):
+                    os.close(opened)
+                raise
+            finally:
+                for opened in (alive_r, told_w):
+                    os.close(opened)
+        self._address, self._alive, self._told, self._log, self._ready = address, alive_w, told_r, log, False
+        self._owner = os.getpid()
+
+    def _is_gone(self) -> bool:
+        assert self._pid is not None
+        try:
+            return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def _leave(self) -> int:
+        """Forget the server, which is gone, and tell how it ended.
+
+        A process that is a fork of the one that started it has none, and leaves that one's alone.
+        """
+        if self._pid is None:
+            return 0
+        status = 0
+        if self._owner == os.getpid():
+            with suppress(ChildProcessError):
+                status = os.waitpid(self._pid, 0)[1]
+            Path(self._address).unlink(missing_ok=True)
+        for opened in (self._alive, self._told):
+            os.close(opened)
+        self._log.close()
+        self._pid, self._ready = None, False
+        return os.waitstatus_to_exitcode(status)
+
+    def _reason(self) -> str:
+        """How the server ended while it was loading, and what it said last."""
+        printed, told = self._said()
+        said = told or next((line.strip() for line in reversed(printed) if line.strip()), "")
+        code = self._leave()
+        return said if said and code == CANNOT_LOAD else ": ".join(filter(None, (how(code), said)))
+
+    def _said(self) -> tuple[list[str], str]:
+        """What the server printed, and what it wrote down for the run after that: one line, or nothing."""
+        self._log.seek(0)
+        printed, _, told = self._log.read().decode(errors="replace").partition(MARK)
+        return printed.splitlines(), told[:MOST_SAID]
+
+
+SERVER = ForkServer()
+
+
+def _python(command: str, fds: tuple[int, ...]) -> int:
+    """Start a Python with ``command``, and tell its process."""
+    python = spawn.get_executable()
+    flags = _util._args_from_interpreter_flags()  # noqa: SLF001 - as multiprocessing itself starts it
+    return int(_util.spawnv_passfds(python, [python, *flags, "-c", command], sorted(fds)))
+
+
+def _memory() -> IO[bytes]:
+    """A file that needs no folder, where the system has such."""
+    make = getattr(os, "memfd_create", None)
+    return tempfile.TemporaryFile() if make is None else os.fdopen(make("harness"), "w+b")
+
+
+def _start_tracker_elsewhere() -> None:
+    """Let multiprocessing start its resource tracker so that it looks for nothing in the working directory."""
+    start = _util.spawnv_passfds
+
+    def started(path: Any, args: Any, fds: Any) -> int:
+        *before, command = args
+        if isinstance(command, str) and command.startswith(TRACKER):
+            command = NOT_HERE + command
+        return int(start(path, [*before, command], fds))
+
+    _util.spawnv_passfds = started
+
+
+_start_tracker_elsewhere()
