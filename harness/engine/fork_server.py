@@ -59,7 +59,7 @@ class ForkServer:
         self._alive = self._told = -1
         self._log: IO[bytes] = io.BytesIO()
         self.starts = 0
-        """How many there were so far."""
+        """How many there were so far, which is the number of the one that is there."""
         self.problem = ""
         """What the server could not prepare, in one line; empty where nothing was wrong."""
 
@@ -96,10 +96,10 @@ class ForkServer:
                 raise cannot_start(self._reason())
             self.problem = self._said()[1]
 
-    def end_lost(self) -> None:
-        """Let the server be gone where a worker found that it is: the kernel may be slower than its pipes."""
+    def end_lost(self, number: int) -> None:
+        """Let server ``number`` be gone, which was found to be: the kernel may be slower to say so than its pipes."""
         with self._lock:
-            if self._pid is not None:
+            if self._pid is not None and self._owner == os.getpid() and self.starts == number:
                 with suppress(ProcessLookupError):
                     os.kill(self._pid, signal.SIGKILL)
                 self._leave()

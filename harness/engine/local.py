@@ -148,8 +148,8 @@ class LocalEngine:
         Raises :class:`WorkersCannotStart` where there can be none.
         """
         given_at, seen = self._given_at[job.case.id], death.exit_code == SERVER_LOST
-        if seen and SERVER.starts == given_at:
-            SERVER.end_lost()
+        if seen:
+            SERVER.end_lost(given_at)
         SERVER.wait()
         return seen or SERVER.starts != given_at
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness import search_path
 from harness.engine.exits import SERVER_LOST
-from harness.engine.fork_server import SERVER
+from harness.engine.fork_server import SERVER, WorkersCannotStart
 
 
 class WorkerProcess(ForkServerProcess):
@@ -53,15 +53,23 @@ class _Started(popen_forkserver.Popen):
             dump(process, pickled)
         finally:
             set_spawning_popen(None)
+        SERVER.wait()
+        number = SERVER.starts
+        try:
+            self._start(pickled.getbuffer())
+        except (OSError, EOFError) as error:
+            if isinstance(error, WorkersCannotStart):
+                raise
+            SERVER.end_lost(number)  # it was killed a moment ago
+            self._start(pickled.getbuffer())
+
+    def _start(self, pickled: memoryview) -> None:
         self.sentinel, to_child = SERVER.connect(self._fds)  # type: ignore[attr-defined]
         # Its other end tells the child that this process is gone.
-        self.finalizer = util.Finalize(
-            self,
-            util.close_fds,  # type: ignore[attr-defined]
-            (os.dup(to_child), self.sentinel),
-        )
+        kept = (os.dup(to_child), self.sentinel)
+        self.finalizer = util.Finalize(self, util.close_fds, kept)  # type: ignore[attr-defined]
         with open(to_child, "wb", closefd=True) as pipe:  # noqa: PTH123 - it is no path
-            pipe.write(pickled.getbuffer())
+            pipe.write(pickled)
         self.pid = protocol.read_signed(self.sentinel)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
