@@ -39,6 +39,11 @@ class Hang(_Hostile):
         ctypes.PyDLL(None).pause()
 
 
+class KillParent(_Hostile):
+    def harm(self) -> None:
+        os.kill(os.getppid(), signal.SIGKILL)
+
+
 class Exit(_Hostile):
     def harm(self) -> None:
         sys.exit(0)

@@ -18,6 +18,7 @@ from harness.engine.cluster.freight import packed, unpack
 from harness.errors import UsageError
 from harness.spec.targets import parse_target
 from tests.conftest import Call
+from tests.shadows import run_there, shadow
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 SPEC = """
@@ -141,3 +142,19 @@ def test_what_a_target_asks_of_its_machine() -> None:
 def test_an_entry_that_was_damaged_on_its_way_is_not_taken_for_an_export(tmp_path: Path) -> None:
     unpack({"ab" * 32: {"entry.json": b"{}", "model.onnx": b"x"}}, tmp_path)
     assert packed(["ab" * 32], tmp_path) == {}
+
+
+def test_nothing_in_the_working_directory_runs_on_the_machines(
+    cluster: Cluster, harness: Call, here: Path, spec: Any
+) -> None:
+    """Neither by itself nor with consent, which is for the module that the spec names."""
+    ran_there = shadow(here, but=frozenset())
+    spec("relu.yaml", "{harness: 1, layer: ReLU, cases: [{name: a, inputs: {x: {shape: [2]}}}]}")
+    there = ("--no-latency", "--targets", "trace/torch-cpu", "--engine", "ray", "--ray-address", cluster.address)
+    assert harness("run", "specs", *there).only["status"] == "passed"
+    (here / "own").mkdir()
+    (here / "own" / "net.py").write_text("import torch, pdb, csv\nNet = torch.nn.ReLU\n", encoding="utf-8")
+    spec("relu.yaml", "{harness: 1, factory: 'own.net:Net', cases: [{name: a, inputs: {x: {shape: [2]}}}]}")
+    ran = harness("run", "specs", "--allow-import", *there)
+    assert (ran.only["status"], ran.only["message"]) == ("passed", None)
+    assert run_there(ran_there) == []

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import Call
@@ -61,6 +62,29 @@ def test_a_disaster_is_one_row(
         assert (row["status"], row["stage"], row["symptom"]) == ("error", "build", symptom)
         assert said in row["message"]
         assert "\n" not in row["message"]
+
+
+def test_a_check_that_kills_the_server_takes_no_other_with_it(harness: Call, hostile: Callable[[str], None]) -> None:
+    """All workers die with the server; what was at work in the others comes to its own verdict."""
+    hostile("KillParent")
+    ran = harness("run", "specs", "--allow-import", "--no-latency", "--targets", "trace/torch-cpu", "-j", "2")
+    assert ran.code == 1
+    assert ran.rows["good/good", "trace/torch-cpu"]["status"] == "passed"
+    row = ran.rows["bad/hostile", "trace/torch-cpu"]
+    assert (row["status"], row["symptom"]) == ("error", "crash")
+    assert row["message"] == "the process that started its worker was killed while this check ran"
+    assert "Traceback" not in ran.err
+
+
+def test_a_server_that_was_killed_between_two_runs_is_started_anew(
+    harness: Call, spec: Callable[[str, str], Path]
+) -> None:
+    spec("good.yaml", GOOD)
+    run = ("run", "specs", "--no-latency", "--targets", "trace/torch-cpu")
+    assert harness(*run).code == 0
+    (server,) = [one for one in psutil.Process().children() if "harness.engine.serving" in " ".join(one.cmdline())]
+    server.kill()
+    assert harness(*run).code == 0
 
 
 def test_rubbish_stays_with_its_row(harness: Call, hostile: Callable[[str], None]) -> None:

@@ -75,6 +75,18 @@ def add_a_file(bundle: Path) -> None:
     (model(bundle).parent / "more.bin").write_bytes(b"")
 
 
+def add_at_the_top(name: str) -> Callable[[Path], None]:
+    def harm(bundle: Path) -> None:
+        (bundle / name).parent.mkdir(exist_ok=True)
+        (bundle / name).write_bytes(b"raise ImportError\n")
+
+    return harm
+
+
+def link_reports(bundle: Path) -> None:
+    (bundle / "reports").symlink_to(bundle.parent)
+
+
 def cut_the_manifest(bundle: Path) -> None:
     data = (bundle / "manifest.json").read_bytes()
     (bundle / "manifest.json").write_bytes(data[: len(data) // 2])
@@ -205,6 +217,10 @@ def wait_for_a_manifest(bundle: Path) -> None:
         (lose_a_file, "is in the manifest, but is not there"),
         (lose_the_models, "is in the manifest, but is not there (and"),
         (add_a_file, "is in the bundle, but not in its manifest"),
+        (add_at_the_top("numpy.py"), "numpy.py:1:1: is in the bundle, but not in its manifest; remove it"),
+        (add_at_the_top("torch/__init__.py"), "torch:1:1: is in the bundle, but not in its manifest; remove it"),
+        (add_at_the_top("x-1.0.dist-info/METADATA"), "x-1.0.dist-info:1:1: is in the bundle, but not in its manifest"),
+        (link_reports, "reports:1:1: is in the bundle, but not in its manifest"),
         (cut_the_manifest, "the manifest is cut short or broken"),
         (loosen_a_tolerance, "it was changed after it was packed: its seal is another"),
         (forgive_everything, "is not what was packed: its SHA-256 is another"),
@@ -275,3 +291,15 @@ def test_a_bundle_is_listed_and_checked(bundle: Path, harness: Call, command: st
     ran = harness(command, "bundle")
     assert ran.code == 0, ran.err
     assert "7 cases" in ran.out
+
+
+def test_a_run_in_the_bundle_writes_its_reports_there(
+    bundle: Path, harness: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once more as well; and what a file manager or git leaves there is no part of it."""
+    monkeypatch.chdir(bundle)
+    (bundle / ".gitattributes").write_text("*.onnx binary\n", encoding="utf-8")
+    run = ("run", ".", "--targets", "onnx-torchscript@17/ort-cpu", "--no-latency", "-k", "linear")
+    assert harness(*run).code == 0
+    assert harness(*run, "--report-dir", "mine").code == 0
+    assert harness(*run).code == 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from harness.engine import libraries
 from harness.engine.chatter import Chatter
 from harness.engine.death import RETIRED
+from harness.engine.exits import stay_with
 from harness.engine.job import Job, fingerprints
 from harness.engine.journal import Entry, JournalWriter
 from harness.engine.limits import die_first_for_memory, die_with_parent, held_memory, limited
@@ -113,6 +114,7 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
 
     Raises :class:`NoRoom` where what is found out cannot be written down.
     """
+    server = os.getppid()
     desk.chatter.swallow()
     # A check may ask for its end, as the pool does: there is nothing to tidy up.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -126,6 +128,8 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
             os.chdir(job.home)
             with limited(job.settings.timeout, job.settings.memory), manners.check():
                 result = _contained(verify, target, job, Clock(partial(desk.enter, number)))
+                if job.runs_own_code:
+                    stay_with(server)
             if said := desk.chatter.take():
                 result = replace(result, log=said)
             tell(Entry(result, of(target), *artifacts.counted()))

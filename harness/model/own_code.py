@@ -65,5 +65,7 @@ def _are_one(own: ModuleSpec, other: ModuleSpec | None) -> bool:
 def _owner(name: str) -> str:
     if name in sys.stdlib_module_names:
         return "Python's standard library"
+    if name == "harness":  # whose own installation, where it is an editable one, names no modules
+        return "harness itself"
     found = packages_distributions().get(name)
     return f"the installed package {found[0]}" if found else "an installed package"
