@@ -48,7 +48,7 @@ class Specs:
     allow_import: bool = False
     bundle: Bundle | None = None
 
-    @property
+    @cached_property
     def target_sets(self) -> TargetSets:
         """The sets of targets that these cases can be taken to. Raises :class:`SpecError` where their file is wrong."""
         if self.bundle is not None:
