@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import RequestError, StageError
-from harness.spec.evaluate import BINARY, COMPARISONS, LARGEST_INTEGER, UNARY, value
+from harness.spec.evaluate import BINARY, COMPARISONS, LARGEST_INTEGER, UNARY, of_numbers, value
 from harness.spec.functions import CONSTANTS, FUNCTIONS, Array
 from harness.spec.nearest import listed_names, suggestion
 
@@ -50,7 +50,8 @@ class Expression:
         """
         try:
             with np.errstate(all="ignore"):
-                return np.asarray(value(self.tree, names))
+                found: Array = of_numbers(np.asarray(value(self.tree, names)))
+                return found
         except (TypeError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
             said = " ".join(str(error).split())
             raise StageError(f"{_cut(self.text)}: cannot be evaluated: {said}; correct the expression") from error
