@@ -47,9 +47,11 @@ def _escaped(character: str) -> str:
 def told(path: Path | str) -> str:
     """A path as text that can be written anywhere: a byte that is not UTF-8 stands as its escape.
 
-    Under a locale such as C, Python reads other letters as such bytes; the path is told the same there.
+    Under a locale such as C, Python reads other letters as such bytes; the path is told the same there. So does what
+    would end a line or move a terminal's cursor.
     """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 @dataclass(frozen=True, slots=True, order=True)
