@@ -145,7 +145,9 @@ def amended(path: Path, remove: Sequence[KnownFailure], add: Sequence[Mapping[st
             _hand_on_anchors(kept, span)
             kept[span.start : span.stop] = [None] * len(span)
     text = "".join(line for line in kept if line is not None) + "".join(map(_written, add))
-    if _meaning(text) != [_said(entry) for entry in known if entry.where not in gone] + [_said_of(entry) for entry in add]:
+    if _meaning(text) != [_said(entry) for entry in known if entry.where not in gone] + [
+        _said_of(entry) for entry in add
+    ]:
         right = "begin each entry with `- ` at the left of a line of its own, or amend it by hand"
         raise UsageError(f"{path}: written in a form that cannot be amended line by line; {right}")
     return text

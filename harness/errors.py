@@ -25,16 +25,22 @@ from pathlib import Path
 from typing import ClassVar, Literal
 from unicodedata import category
 
-
 LONGEST_HALF = 600
 """Characters of each half of a problem, and of each quarter of any other line."""
 
 
 def one_line(text: str, most: int = 4 * LONGEST_HALF) -> str:
-    """``text`` on one line of about ``most`` characters, in which what cannot be printed stands as its escape."""
-    if len(text) > most:
-        text = f"{text[:most]}... ({len(text):,} characters)"
+    """``text`` on one line of about ``most`` characters, in which what cannot be printed stands as its escape.
+
+    Of what is too long the beginning and the end are kept, which say what it is and what is wrong with it.
+    """
+    text = _cut(text, most)
     return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _cut(text: str, most: int) -> str:
+    tail = most // 4
+    return text if len(text) <= most else f"{text[: most - tail]}... ({len(text):,} characters) ...{text[-tail:]}"
 
 
 def _escaped(character: str) -> str:
@@ -81,9 +87,7 @@ class Problem:
 
 def _half(text: str) -> str:
     """One half of a problem; it is cut before it is looked at, since it may hold megabytes."""
-    if len(text) > LONGEST_HALF:
-        text = f"{text[:LONGEST_HALF]}... ({len(text):,} characters)"
-    return one_line(" ".join(text.split()))
+    return one_line(" ".join(_cut(text, LONGEST_HALF).split()))
 
 
 class HarnessError(Exception):

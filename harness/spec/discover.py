@@ -2,9 +2,9 @@
 
 A directory is searched for ``*.yaml``, except ``targets.yaml`` and ``known-failures.yaml``, and for
 recorded models (see :mod:`harness.spec.recorded`), and is itself the root: ids are paths below it,
-and the two files are looked for in it. A link that leads out of it is refused; what was itself given may be a link. A recorded model that is itself given is called by the name
-of its folder. For a file, the
-root is the nearest folder above it, its own first, that holds one of the two, not above the
+and the two files are looked for in it. A link that leads out of it is refused; what was itself given
+may be a link. A recorded model that is itself given is called by the name of its folder. For a file,
+the root is the nearest folder above it, its own first, that holds one of the two, not above the
 repository it is in (the folder with ``.git``); so a file's cases have the same ids, targets and
 known failures alone as in the whole. Where there is no such folder, the root is the file's own.
 """

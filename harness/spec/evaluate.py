@@ -61,8 +61,8 @@ UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
 def value(node: ast.expr | None, names: Names) -> Any:
     """What ``node`` comes to where each name stands for what ``names`` gives it.
 
-    Raises whatever arithmetic on the values raises, and ``ValueError`` for a result beyond :data:`MOST_ELEMENTS`, before
-    it is made.
+    Raises whatever arithmetic on the values raises, and ``ValueError`` for a result beyond :data:`MOST_ELEMENTS`,
+    before it is made.
     """
     if node is None:
         return None

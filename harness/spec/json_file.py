@@ -17,14 +17,15 @@ SECONDS_TO_OPEN = 2.0
 """How long a pipe may have nobody who writes to it."""
 SECONDS_OF_SILENCE = 60.0
 AT_ONCE = 2**20
+DEEPEST = 64
 
 
 def read_json(path: Path, what: str, right: str) -> Any:
     """What stands in the file at ``path``, which is ``what``; ``right`` says what would be.
 
     Raises :class:`SpecError` of one line where it cannot be read, is a device, is larger than 1 GiB, is cut short, is
-    nested beyond all sense, or is no JSON. A pipe, as of ``<(...)`` in a shell, is read to its end, unless nobody writes
-    to it.
+    nested beyond all sense, or is no JSON. A pipe, as of ``<(...)`` in a shell, is read to its end, unless nobody
+    writes to it.
     """
     try:
         kind = path.stat().st_mode
@@ -42,12 +43,26 @@ def read_json(path: Path, what: str, right: str) -> Any:
     if len(raw) > LARGEST_FILE:
         raise refused(path, f"larger than {LARGEST_FILE >> 30} GiB", right)
     try:
-        return json.loads(raw)
+        found = json.loads(raw)
     except json.JSONDecodeError as error:
         wrong = f"{what} is cut short or broken" if error.pos else "this is not JSON"
         raise refused(path, f"{wrong} ({error.msg})", right, error.lineno, error.colno) from error
     except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, a nest without end
         raise refused(path, "this is not a JSON text that can be read", right) from error
+    if _is_deep(found):
+        raise refused(path, f"{what} is nested more than {DEEPEST} deep", right)
+    return found
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether ``value`` is nested deeper than those who go through it level by level can bear."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST + 1):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [one for each in inner for one in each if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _from_pipe(path: Path) -> bytes:

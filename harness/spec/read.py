@@ -41,10 +41,11 @@ def parse(text: str, file: str, slips: list[Problem] | None = None) -> Node:
     """
     if found := UNPRINTABLE.search(text):
         raise SpecError([_unprintable(text, found.start(), file)])
-    if len(found := list(islice(DIRECTIVES.finditer(text), MOST_DIRECTIVES + 1))) > MOST_DIRECTIVES:
+    directives = list(islice(DIRECTIVES.finditer(text), MOST_DIRECTIVES + 1))
+    if len(directives) > MOST_DIRECTIVES:
         # The parser holds each against all others before it says anything.
-        line = text.count("\n", 0, found[-1].start()) + 1
-        raise SpecError([Problem(Location(file, line), "too many lines that begin with %", "a spec needs none of them")])
+        where = Location(file, text.count("\n", 0, directives[-1].start()) + 1)
+        raise SpecError([Problem(where, "too many lines that begin with %", "a spec needs none of them")])
     builder = Builder(file)
     try:
         for event in yaml.parse(text, Loader=LOADER):
