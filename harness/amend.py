@@ -18,8 +18,8 @@ import yaml
 
 from harness.errors import SpecError, UsageError
 from harness.result import Report, Result, Status
-from harness.spec.glob import matches
-from harness.spec.known_failures import KnownFailure, load_known_failures
+from harness.spec.glob import Names
+from harness.spec.known_failures import KnownFailure, by_check, load_known_failures
 
 REASON = "TODO say why"
 """What the reason of a proposed entry begins with."""
@@ -56,10 +56,14 @@ def amendment(known: Sequence[KnownFailure], report: Report, checks: Iterable[Ch
     versions = {str(name): str(version) for name, version in report.environment.get("packages", {}).items()}
     listed = [entry for entry in known if entry.applies(versions)]
     shown = {(one.case, one.target): one for one in report.results if one.status != "skipped"}
-    every = list(dict.fromkeys([*checks, *shown]))
+    targets_of: dict[str, dict[str, None]] = {}
+    for case, target in (*checks, *shown):
+        targets_of.setdefault(case, {})[target] = None
+    cases = Names(targets_of)
     remove, flagged = [], []
     for entry in listed:
-        own = [check for check in every if entry.matches(*check)]
+        of_its_cases = ((case, target) for case in cases.matching(entry.cases) for target in targets_of[case])
+        own = [check for check in of_its_cases if entry.matches(*check)]
         spoken_of = [shown[check] for check in own if check in shown]
         passing = [one for one in spoken_of if one.status in PASSING]
         if passing and len(passing) == len(own):
@@ -70,11 +74,9 @@ def amendment(known: Sequence[KnownFailure], report: Report, checks: Iterable[Ch
             first = otherwise[0]
             how = f"such as {_named(first.case, first.target)}: {first.stage}: {first.symptom}"
             flagged.append((entry, f"{len(otherwise)} of its checks fail otherwise, {how}; correct it, or split it"))
-    unlisted = tuple(
-        one
-        for one in report.results
-        if one.status in WRONG and one.stage and not any(e.matches(one.case, one.target) for e in listed)
-    )
+    wrong = [one for one in report.results if one.status in WRONG and one.stage]
+    speaking = by_check(listed, [(one.case, one.target) for one in wrong])
+    unlisted = tuple(one for one, entries in zip(wrong, speaking, strict=True) if not entries)
     return Amendment(tuple(remove), tuple(flagged), unlisted, tuple(_proposed(unlisted, report.results)))
 
 
@@ -100,15 +102,29 @@ def _named(case: str, target: str) -> str:
 def _proposed(unlisted: Sequence[Result], everything: Sequence[Result]) -> list[Mapping[str, Any]]:
     """An entry for every family of cases that fails as a whole on a target, else one for each check of it."""
     entries: dict[tuple[str, str], Mapping[str, Any]] = {}
+    families: dict[Check, list[Result]] = {}
+    for one in everything:
+        if "[" in one.case:
+            families.setdefault((_family(one.case), one.target), []).append(one)
+    own = {(one.case, one.target) for one in unlisted}
+    alike_throughout = {
+        key: len(alike) > 1
+        and len({(one.stage, one.symptom) for one in alike}) == 1
+        and own.issuperset((one.case, one.target) for one in alike)
+        for key, alike in families.items()
+    }
     for result in unlisted:
-        family = result.case.partition("[")[0] + "[*"
-        alike = [one for one in everything if one.target == result.target and matches(family, one.case)]
-        whole = len(alike) > 1 and all((one.stage, one.symptom) == (result.stage, result.symptom) for one in alike)
-        cases = family if whole and all(one in unlisted for one in alike) else result.case
+        family = _family(result.case)
+        cases = family if "[" in result.case and alike_throughout[family, result.target] else result.case
         reason = f"{REASON}: {result.message or 'no message'}"
         entry = {"cases": cases, "targets": result.target, "stage": result.stage, "symptom": result.symptom}
         entries.setdefault((cases, result.target), {**entry, "reason": " ".join(reason.split())})
     return list(entries.values())
+
+
+def _family(case: str) -> str:
+    """The glob of all matrix points of a case."""
+    return case.partition("[")[0] + "[*"
 
 
 def amended(path: Path, remove: Sequence[KnownFailure], add: Sequence[Mapping[str, Any]]) -> str:
@@ -121,22 +137,24 @@ def amended(path: Path, remove: Sequence[KnownFailure], add: Sequence[Mapping[st
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
     begins = [entry.where.line - 1 for entry in known]
-    spans = [(entry, _span(lines, at, begins)) for entry, at in zip(known, begins, strict=True)]
+    spans = [_span(lines, at, end) for at, end in zip(begins, [*begins[1:], len(lines)], strict=False)]
     kept: list[str | None] = list(lines)
-    for entry, span in spans:
-        if entry in remove:
+    gone = {entry.where for entry in remove}
+    for entry, span in zip(known, spans, strict=True):
+        if entry.where in gone:
             _hand_on_anchors(kept, span)
             kept[span.start : span.stop] = [None] * len(span)
     text = "".join(line for line in kept if line is not None) + "".join(map(_written, add))
-    if _meaning(text) != [_said(entry) for entry in known if entry not in remove] + [_said_of(entry) for entry in add]:
+    if _meaning(text) != [_said(entry) for entry in known if entry.where not in gone] + [
+        _said_of(entry) for entry in add
+    ]:
         right = "begin each entry with `- ` at the left of a line of its own, or amend it by hand"
         raise UsageError(f"{path}: written in a form that cannot be amended line by line; {right}")
     return text
 
 
-def _span(lines: Sequence[str], start: int, begins: Sequence[int]) -> range:
-    """The lines of the entry that begins at ``start``; comments and blank lines before the next one belong to that."""
-    end = min((line for line in begins if line > start), default=len(lines))
+def _span(lines: Sequence[str], start: int, end: int) -> range:
+    """The lines of the entry at ``start``; comments and blank lines before the next one, at ``end``, belong to that."""
     while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
         end -= 1
     return range(start, end)

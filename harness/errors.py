@@ -11,7 +11,8 @@
         ├── Unavailable         what the target needs is not on this machine
         └── OutOfMemory         the stage asked for more memory than it may have
 
-Every message is one line in two halves: what is wrong; what would be right.
+Every message is one line in two halves: what is wrong; what would be right. However long the text is that a file or a
+command line put into it, the line stays short, and nothing in it moves a terminal's cursor or colours.
 """
 
 from __future__ import annotations
@@ -22,14 +23,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
+from unicodedata import category
+
+LONGEST_HALF = 600
+"""Characters of each half of a problem, and of each quarter of any other line."""
+
+
+def one_line(text: str, most: int = 4 * LONGEST_HALF) -> str:
+    """``text`` on one line of about ``most`` characters, in which what cannot be printed stands as its escape.
+
+    Of what is too long the beginning and the end are kept, which say what it is and what is wrong with it.
+    """
+    text = _cut(text, most)
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _cut(text: str, most: int) -> str:
+    tail = most // 4
+    return text if len(text) <= most else f"{text[: most - tail]}... ({len(text):,} characters) ...{text[-tail:]}"
+
+
+def _escaped(character: str) -> str:
+    """The character, or what Python would write for it; spaces of other scripts are left."""
+    if character.isprintable() or (character.isspace() and category(character) == "Zs"):
+        return character
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def told(path: Path | str) -> str:
     """A path as text that can be written anywhere: a byte that is not UTF-8 stands as its escape.
 
-    Under a locale such as C, Python reads other letters as such bytes; the path is told the same there.
+    Under a locale such as C, Python reads other letters as such bytes; the path is told the same there. So does what
+    would end a line or move a terminal's cursor.
     """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,7 +69,7 @@ class Location:
     column: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return f"{one_line(self.file)}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -53,8 +81,13 @@ class Problem:
     right: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.wrong}; {self.right}" if self.right else f"{self.where}: {self.wrong}"
-        return " ".join(line.split())
+        halves = (half for half in (self.wrong, self.right) if half)
+        return f"{self.where}: {'; '.join(map(_half, halves))}"
+
+
+def _half(text: str) -> str:
+    """One half of a problem; it is cut before it is looked at, since it may hold megabytes."""
+    return one_line(" ".join(_cut(text, LONGEST_HALF).split()))
 
 
 def reason(error: BaseException) -> str:
@@ -80,13 +113,16 @@ class RequestError(HarnessError):
 
     exit_code: ClassVar[int] = 2
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
 
 class SpecError(RequestError):
     """One or more problems in the user's files, all of them at once, in reading order."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
-        super().__init__("\n".join(map(str, self.problems)))
+        Exception.__init__(self, "\n".join(map(str, self.problems)))
 
 
 @contextmanager

@@ -66,8 +66,10 @@ def judge(
 
     ``versions`` decide which entries apply here. ``required`` names runtimes that must have been there.
     """
+    from harness.spec.known_failures import by_check
+
     applicable = [entry for entry in known if entry.applies(versions)]
-    matching = [[entry for entry in applicable if entry.matches(one.case, one.target)] for one in results]
+    matching = by_check(applicable, [(one.case, one.target) for one in results])
     final = tuple(expected(one, entries) for one, entries in zip(results, matching, strict=True))
     problems = tuple(_contradictions(matching))
     missing = tuple(_missing(final, required))

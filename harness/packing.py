@@ -28,6 +28,7 @@ from harness.spec.bundle import KNOWN_FAILURES, sha256_of
 from harness.spec.bundle_targets import BundleTargets
 from harness.spec.case import Case
 from harness.spec.discover import load
+from harness.spec.glob import Names
 from harness.spec.known_failures import KnownFailure, load_known_failures
 from harness.spec.manifest import FORMAT, MANIFEST, seal_of
 from harness.spec.packed_entries import CaseEntry
@@ -149,11 +150,12 @@ def _entries(
 
 def _still_true(known: Sequence[KnownFailure], cases: Sequence[Case], targets: Sequence[Target]) -> str:
     """The entries that speak of what the bundle can be taken to: the others would be stale there."""
-    reached = BundleTargets.of([str(target) for target in targets], Location(MANIFEST)).all
+    reached = Names(map(str, BundleTargets.of([str(target) for target in targets], Location(MANIFEST)).all))
+    packed = Names(case.id for case in cases)
     kept = [
         {key: value for key, value in asdict(entry).items() if key != "where" and value}
         for entry in known
-        if any(entry.matches(case.id, str(target)) for case in cases for target in reached)
+        if packed.any_matching(entry.cases) and reached.any_matching(entry.targets)
     ]
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 

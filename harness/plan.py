@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -12,6 +13,7 @@ from harness.spec.case import Case, FileModel, GraphModel, Model, SequentialMode
 from harness.spec.glob import matches
 from harness.spec.target import FILE, Target
 
+DIGITS = re.compile(r"[0-9]{1,9}")
 # Elements of input that take about as long, over all stages, as exporting and checking one small layer.
 A_LAYERS_WORTH = 1e6
 
@@ -27,7 +29,7 @@ class Shard:
     def parse(cls, text: str) -> Shard:
         """``I/N`` with 1 <= I <= N. Raises :class:`UsageError` for anything else."""
         index, slash, count = text.partition("/")
-        if slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count):
+        if slash and DIGITS.fullmatch(index) and DIGITS.fullmatch(count) and 1 <= int(index) <= int(count):
             return cls(int(index), int(count))
         raise UsageError(f"--shard {text}: not a part of a whole; write I/N with 1 <= I <= N, such as 1/4")
 

@@ -176,6 +176,35 @@ def name_an_input_otherwise(bundle: Path) -> None:
     reseal(bundle, told)
 
 
+def draw_otherwise(**changes: Any) -> Callable[[Path], None]:
+    """An input of the first case, told to be something else."""
+
+    def harm(bundle: Path) -> None:
+        told = manifest(bundle)
+        told["cases"][0]["inputs"][0] |= changes
+        reseal(bundle, told)
+
+    return harm
+
+
+def expect_a_shape(shape: list[int]) -> Callable[[Path], None]:
+    def harm(bundle: Path) -> None:
+        told = manifest(bundle)
+        told["cases"][0]["expect"]["shape"] = [shape]
+        reseal(bundle, told)
+
+    return harm
+
+
+def sample_a_shape(shape: list[int]) -> Callable[[Path], None]:
+    def harm(bundle: Path) -> None:
+        told = manifest(bundle)
+        told["cases"][0]["rounds"][0]["sample"] = {"every": 1, "shapes": [shape]}
+        reseal(bundle, told)
+
+    return harm
+
+
 def tell_otherwise(**changes: Any) -> Callable[[Path], None]:
     """A result that stands for what there is no file of, made up."""
 
@@ -241,6 +270,18 @@ def wait_for_a_manifest(bundle: Path) -> None:
         (tell_otherwise(latency={"median_us": "quick"}), "a check that was never run has no latency"),
         (write(b'{"format": ' + b"9" * 5000 + b"}"), "this is not a JSON text that can be read"),
         (write(b"[" * 100_000), "this is not a JSON text that can be read"),
+        (draw_otherwise(shape=[2**20, 2**20]), "at most 268435456 (2^28) a tensor"),
+        (draw_otherwise(shape=[1] * 17), "should have at most 16 items"),
+        (draw_otherwise(shape=[-1]), "greater than or equal to 0"),
+        (draw_otherwise(shape=[2**20] * 16), "at most 268435456 (2^28) a tensor"),
+        (draw_otherwise(dtype="U1000000000"), "Input should be 'float32'"),
+        (draw_otherwise(dtype="object"), "Input should be 'float32'"),
+        (draw_otherwise(fill={"kind": "integers", "parameters": [9, 0]}), "no input can be drawn by this fill"),
+        (draw_otherwise(fill={"kind": "uniform", "parameters": []}), "no input can be drawn by this fill"),
+        (draw_otherwise(fill={"kind": "choice", "parameters": []}), "no input can be drawn by this fill"),
+        (draw_otherwise(fill={"kind": "full", "parameters": []}), "full without a number"),
+        (expect_a_shape([1] * 17), "should have at most 16 items"),
+        (sample_a_shape([1] * 65), "should have at most 64 items"),
         (link_the_manifest("/dev/zero"), "this is not a file"),
         (link_the_manifest("nowhere"), "this is not a file"),
         (wait_for_a_manifest, "this is not a file"),

@@ -90,6 +90,13 @@ def test_every_fill_can_be_told(kind: FillKind) -> None:
     assert told == Fill(kind, (1.0, 2.0))
 
 
+@pytest.mark.parametrize("fill", [Fill("full", (True,)), Fill("choice", (True, False)), Fill("full", (2**53 + 1,))])
+def test_a_fill_is_told_to_the_last_bit(fill: Fill) -> None:
+    spec = TensorSpec("x", "bool" if True in fill.parameters else "int64", (8,), fill=fill, seed=3)
+    back = InputEntry.model_validate_json(InputEntry.of(spec).model_dump_json()).spec()
+    assert bits(array(back)) == bits(array(spec))
+
+
 RULES = st.one_of(
     st.just(Exact()),
     st.integers(0, 2**40).map(Ulp),

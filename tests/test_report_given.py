@@ -49,6 +49,7 @@ REFUSED = [
     (b'{"format": 1, "results": [', "the report is cut short or broken"),
     (b'{"format": ' + b"9" * 5000 + b"}", "this is not a JSON text that can be read"),
     (b'{"format": ' + b"[" * 100_000, "this is not a JSON text that can be read"),
+    (changed("run.anything", json.loads("[" * 100 + "]" * 100)), "the report is nested more than 64 deep"),
     (b"\xff\xfe\x00", "this is not a JSON text that can be read"),
     (b'{"format": 2}', "this report is of format 2; this harness reads format 1; update it"),
     (b'{"format": 1}', "it has no list of `results`"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import RequestError, StageError
-from harness.spec.evaluate import MOST_ELEMENTS
+from harness.spec.evaluate import MOST_ELEMENTS, indexed
 from harness.spec.expression import LONGEST, MOST_NODES, compile_expression
 
 X = np.array([[-1.0, 0.0, 2.0], [3.0, -4.0, 0.5]])
@@ -170,6 +170,93 @@ def test_no_result_grows_beyond_its_bound(text: str) -> None:
     assert long.size**2 > MOST_ELEMENTS
     with pytest.raises(StageError, match=f"more than {MOST_ELEMENTS} elements"):
         compile_expression(text).evaluate({"x": long})
+
+
+LARGE: dict[str, Any] = {
+    "x": np.zeros((2**10, 2**10)),
+    "long": np.zeros(2**14),
+    "index": np.zeros((2**10, 2**10), np.int64),
+    "mask": np.ones(2**14, bool),
+    "stack": np.zeros((2**14, 1, 1)),
+    "empty": np.zeros((0, 2**20, 2**20)),
+    "kernel_size": (2, 3),
+    "huge": 2**62,
+}
+ESCAPES = [
+    ("[0] * 10**6", "list is not a number"),
+    ("x[[0] * 10**6]", "list is not a number"),
+    ("kernel_size * 10**9", "tuple is not a number"),
+    ("x[index]", "elements"),
+    ("x[:, index]", "elements"),
+    ("x[index][:1]", "elements"),
+    ("x[..., index]", "elements"),
+    ("x[index, None]", "elements"),
+    ("x[index[0]][:, index]", "elements"),
+    ("x[index[0], None, index[:, :1], None, index]", "too many indices"),
+    ("x[index, index[:3]]", "broadcast"),
+    ("long[mask][:, None] * long", "elements"),
+    ("long[index][index[0]][:, index]", "elements"),
+    ("long[:, None][mask, index[0, :1]][:, None] + long", "elements"),
+    ("x[None][[True, False]]", "boolean index did not match"),
+    ("x[None][[True]][0][index]", "elements"),
+    ("x[where(x > 0, 0, 1)]", "elements"),
+    (f"long[[{', '.join(['index'] * 70)}]]", "elements"),
+    (f"sum([{', '.join(['x + 1'] * 70)}])", "elements"),
+    (f"[{', '.join(['x'] * 65)}]", "elements"),
+    (f"exp(({', '.join(['x'] * 65)}))", "elements"),
+    ("long[:, None] @ long[None]", "elements"),
+    ("matmul(stack, stack[:, None])", "elements"),
+    ("long[:, None] & long", "elements"),
+    ("minimum(long, long[:, None])", "elements"),
+    ("clip(long, 0, long[:, None])", "elements"),
+    ("long < 1 and long[:, None] < 1", "elements"),
+    ("0 < long < long[:, None]", "elements"),
+    ("sum(empty, axis=0)", "elements"),
+    ("prod(empty, axis=(0,), keepdims=True)", "elements"),
+    ("mean(empty, axis=-3)", "elements"),
+    ("uniform(long, long[:, None], 1)", "where one number is its least value"),
+    ("[huge ** 64]", "whole numbers beyond 64 bits"),
+    ("huge ** 64", "whole numbers beyond 64 bits"),
+    ("where(x > 0, [huge ** 64][0], 0)", "too large"),
+    ("sum([huge ** 64, 1]) ** 64", "too large"),
+    ("x[huge ** 64]", "only integers"),
+    ("x[:, :, :, :]", "too many indices"),
+    ("x[0.5]", "only integers"),
+    ("x[::0]", "slice step cannot be zero"),
+    ("reshape(x, (huge, huge))", "cannot"),
+    ("sum(x, axis=huge ** 2)", "too large"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), ESCAPES, ids=[text[:50] for text, _ in ESCAPES])
+def test_no_way_leads_round_the_bounds(text: str, line: str) -> None:
+    with pytest.raises(StageError) as caught:
+        compile_expression(text).evaluate(LARGE)
+    assert line in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+INDICES = st.one_of(
+    st.integers(-3, 3),
+    st.none(),
+    st.just(...),
+    st.slices(4),
+    st.booleans(),
+    st.lists(st.integers(-2, 2), max_size=3),
+    st.lists(st.booleans(), min_size=2, max_size=4),
+    st.sampled_from([np.array([[0, 1], [1, 0]]), np.array(1), np.ones((3, 4), bool), np.array([True, False, True])]),
+)
+
+
+@settings(max_examples=1000)
+@given(st.lists(INDICES, max_size=4))
+def test_what_stands_at_an_index_is_counted_before_it_is_made(parts: list[Any]) -> None:
+    array, index = np.zeros((3, 4, 2)), tuple(parts)
+    try:
+        found = array[index]
+    except IndexError:
+        return
+    assert indexed(array.shape, index) == found.size
 
 
 def test_powers_of_whole_numbers_do_not_explode() -> None:

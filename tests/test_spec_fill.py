@@ -114,6 +114,9 @@ def test_integers_reach_both_ends_and_nothing_beyond() -> None:
     assert set(filled("integers", -3, 4).tolist()) == set(range(-3, 5))
     assert set(filled("integers", 250, 255, dtype="uint8").tolist()) == set(range(250, 256))
     assert (filled("integers", 7, 7) == 7).all()
+    every = filled("integers", -(2**63), 2**63 - 1, dtype="int64")
+    assert every.min() < -(2**62)
+    assert every.max() > 2**62
 
 
 def test_arange_counts_on_through_all_axes() -> None:

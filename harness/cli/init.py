@@ -110,7 +110,7 @@ def _argument(text: str) -> tuple[str, Any]:
 def _draft(text: str) -> tuple[tuple[int, ...], str]:
     """An input's shape, and what fills it."""
     dtype, _, sizes = text.rpartition(":")
-    if dtype not in {"", "int64"} or not re.fullmatch(r"\d+(,\d+)*", sizes):
+    if dtype not in {"", "int64"} or not re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", sizes):
         raise UsageError(f"--input {text}: not a shape; write 1,3,224,224, or int64:1,16 for whole numbers")
     return tuple(map(int, sizes.split(","))), "integers" if dtype else "normal"
 

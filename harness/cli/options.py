@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int 
         return None
     units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
     number, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
-    if not number.isdecimal() or int(number) == 0:
+    if not re.fullmatch(r"[0-9]{1,18}", number) or int(number) == 0:
         raise UsageError(f"--memory {text}: not a size; write bytes, or a number with K, M, G or T, such as 4G")
     return int(number) * unit
 

@@ -59,6 +59,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile |
 
 def _is_spec(path: Path) -> bool:
     try:
+        if not path.is_file():  # opening a pipe would wait for whoever writes to it
+            return False
         with path.open("rb") as file:
             return SPEC.search(file.read(FIRST)) is not None
     except OSError:

@@ -25,7 +25,7 @@ from harness.result import Result
 from harness.search_path import Installed
 from harness.spec.case import Case
 from harness.spec.discover import load
-from harness.spec.known_failures import KnownFailure, load_known_failures
+from harness.spec.known_failures import KnownFailure, by_check, load_known_failures
 from harness.spec.target import Target
 
 RESULTS = pytest.StashKey[dict[str, Result]]()
@@ -56,10 +56,11 @@ class SpecFile(pytest.File):
         specs = load([os.path.relpath(self.path)], allow_import=bool(allow_import))
         words = self.config.getoption("harness_targets") or self.config.getini("harness_targets") or ["default"]
         listed = [entry for entry in load_known_failures(specs.known_failures) if entry.applies(versions())]
-        for case, targets in plan(specs.cases, specs.target_sets.select(words), (), None).work:
-            for target in targets:
-                entries = [entry for entry in listed if entry.matches(case.id, str(target))]
-                yield Check.made(self, case, target, entries)
+        work = plan(specs.cases, specs.target_sets.select(words), (), None).work
+        checks = [(case, target) for case, targets in work for target in targets]
+        known = by_check(listed, [(case.id, str(target)) for case, target in checks])
+        for (case, target), entries in zip(checks, known, strict=True):
+            yield Check.made(self, case, target, entries)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ARG002 - pytest's signature
         """What is wrong with the spec, with its places and without a traceback."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.errors import Location, RuntimeMissing, UsageError
 from harness.registry import plugins
-from harness.spec.nearest import suggestion
+from harness.spec.nearest import listed_names, suggestion
 from harness.spec.target import Target
 from harness.spec.targets import DEFAULT, TargetSets, parse_target
 
@@ -38,7 +38,7 @@ class BundleTargets(TargetSets):
         found = tuple(super()._of_sets(word if named else f"*/{word}"))
         for target in found:
             if target.export not in self.exports:
-                right = suggestion(target.export, self.exports, f"it holds {', '.join(self.exports)}")
+                right = suggestion(target.export, self.exports, f"it holds {listed_names(self.exports)}")
                 raise UsageError(f"{word}: the bundle has no export {target.export}; {right}")
         if "*" not in word:
             yield from found

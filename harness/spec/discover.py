@@ -2,9 +2,9 @@
 
 A directory is searched for ``*.yaml``, except ``targets.yaml`` and ``known-failures.yaml``, and for
 recorded models (see :mod:`harness.spec.recorded`), and is itself the root: ids are paths below it,
-and the two files are looked for in it. A recorded model that is itself given is called by the name
-of its folder. For a file, the
-root is the nearest folder above it, its own first, that holds one of the two, not above the
+and the two files are looked for in it. A link that leads out of it is refused; what was itself given
+may be a link. A recorded model that is itself given is called by the name of its folder. For a file,
+the root is the nearest folder above it, its own first, that holds one of the two, not above the
 repository it is in (the folder with ``.git``); so a file's cases have the same ids, targets and
 known failures alone as in the whole. Where there is no such folder, the root is the file's own.
 """
@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from harness.environment import versions
@@ -31,6 +32,7 @@ from harness.spec.targets import TargetSets, load_target_sets
 TARGETS = "targets.yaml"
 KNOWN_FAILURES = "known-failures.yaml"
 MODEL_SUFFIX = ".onnx"
+MOST_NAMES = 10_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Specs:
     allow_import: bool = False
     bundle: Bundle | None = None
 
-    @property
+    @cached_property
     def target_sets(self) -> TargetSets:
         """The sets of targets that these cases can be taken to. Raises :class:`SpecError` where their file is wrong."""
         if self.bundle is not None:
@@ -72,7 +74,7 @@ class Specs:
             return asked
         root = self.known_failures.parent
         given = {_Found(file, root).itself for file in self.files}
-        rest = [each for each in (_Found(file, root) for file in _search(root)) if each.itself not in given]
+        rest = [each for each in (_Found(file, root) for file in _search(root, [])) if each.itself not in given]
         return asked + tuple(case.id for case in _cases(rest, allow_import=True))
 
 
@@ -116,21 +118,27 @@ def load(paths: Sequence[Path | str], *, allow_import: bool = False, known_failu
     if any(map(is_bundle, map(Path, paths))):
         return _bundle(paths)
     found: dict[Path, _Found] = {}
+    problems: list[Problem] = []
     for path in map(Path, paths):
-        for each in _find(path):
+        for each in _find(path, problems):
             found.setdefault(each.itself, each)
+    if not found and problems:
+        raise SpecError(problems)
     if not found:
         raise RequestError("nothing to verify; name a spec, or a directory of specs")
     roots = tuple(dict.fromkeys(each.root for each in found.values()))
     targets, known = _one(roots, TARGETS), _one(roots, KNOWN_FAILURES)
     root = targets.parent if targets else roots[0]
-    problems: list[Problem] = []
+    strays = [file for file in (targets, known) if file is not None and _leads_out(file, file.parent)]
+    problems += map(_stray, strays)
     with collecting(problems):
         cases = _cases(found.values(), allow_import=allow_import)
-    with collecting(problems):
-        load_target_sets(root)
-    with collecting(problems):
-        load_known_failures(known_failures or known)
+    if targets not in strays:
+        with collecting(problems):
+            load_target_sets(root)
+    if known_failures or known not in strays:
+        with collecting(problems):
+            load_known_failures(known_failures or known)
     if problems:
         raise SpecError(problems)
     return Specs(cases, tuple(each.file for each in found.values()), root, known, allow_import)
@@ -158,7 +166,8 @@ def _names_below(folder: Path | str) -> Iterator[str]:
         yield from names
 
 
-def _find(path: Path) -> Iterator[_Found]:
+def _find(path: Path, problems: list[Problem]) -> Iterator[_Found]:
+    """What is to be read at ``path``; links that lead out of it go to ``problems``."""
     try:
         is_directory, is_file = path.is_dir(), path.is_file()
         exists = is_directory or is_file or path.exists()
@@ -167,8 +176,8 @@ def _find(path: Path) -> Iterator[_Found]:
             f"{path}: cannot be read: {(error.strerror or str(error)).lower()}; name a file that can"
         ) from error
     if is_directory:
-        files = list(_search(path))
-        if not files:
+        files = list(_search(path, problems))
+        if not files and not problems:
             right = f"a spec is a file called *.yaml, a recorded model a folder with {MODEL} and test_data_set_0"
             raise RequestError(f"{path}: no spec in this directory, and no recorded model; {right}")
         yield from (_Found(file, path) for file in files)
@@ -195,10 +204,11 @@ def _with_data(model: Path) -> Path:
     return model
 
 
-def _search(folder: Path) -> Iterator[Path]:
+def _search(folder: Path, problems: list[Problem]) -> Iterator[Path]:
     """The specs and the files of recorded models below ``folder``, sorted.
 
-    Links to directories are not followed: they may go in circles.
+    Links to directories are not followed: they may go in circles. Those that hold specs outside, and specs that are
+    links to a place outside, go to ``problems``.
     """
 
     def refuse(error: OSError) -> None:
@@ -210,13 +220,32 @@ def _search(folder: Path) -> Iterator[Path]:
         specs = [name for name in names if _is_spec(name)]
         recorded = [MODEL] if is_recorded(Path(parent), folders, names) else []
         found += [Path(parent) / name for name in (*specs, *recorded)]
-    yield from sorted(found)
+        problems += (_stray(each) for each in (Path(parent) / name for name in folders) if _holds_strays(each, folder))
+    strays = {file for file in found if file.name != MODEL and _leads_out(file, folder)}
+    problems += map(_stray, strays)
+    yield from sorted({*found} - strays)
+
+
+def _leads_out(path: Path, folder: Path) -> bool:
+    """Whether ``path``, below ``folder``, is a link to a place that is not."""
+    return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _holds_strays(path: Path, folder: Path) -> bool:
+    """Whether the directory ``path`` is a link out of ``folder`` to specs, as far as a quick look shows."""
+    if not _leads_out(path, folder) or Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(path)):
+        return False
+    return any(map(_is_spec, islice(_names_below(path), MOST_NAMES)))
+
+
+def _stray(path: Path) -> Problem:
+    return Problem(Location(told(path)), "a link out of the folder that was given", "put the file itself there")
 
 
 def _root_of(file: Path) -> Path:
     """The nearest folder above ``file`` with targets or known failures; its own where there is none."""
     for above in (Path.cwd() / file).parents:
-        if any((above / name).is_file() for name in (TARGETS, KNOWN_FAILURES)):
+        if any(os.path.lexists(above / name) for name in (TARGETS, KNOWN_FAILURES)):
             return Path(os.path.relpath(above))
         if (above / ".git").exists():
             break
@@ -225,7 +254,7 @@ def _root_of(file: Path) -> Path:
 
 def _one(roots: Iterable[Path], name: str) -> Path | None:
     """The file called ``name`` of the only root that has one."""
-    there = {path.resolve(): path for path in (root / name for root in roots) if path.is_file()}
+    there = {os.path.realpath(path): path for path in (root / name for root in roots) if os.path.lexists(path)}
     if len(there) > 1:
         listed = " and ".join(map(str, there.values()))
         raise UsageError(f"{listed} both apply; give their paths to runs of their own")

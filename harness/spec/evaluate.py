@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from math import prod
 from typing import Any
@@ -17,6 +17,8 @@ Names = Mapping[str, Any]
 
 LARGEST_INTEGER = 2**63
 MOST_ELEMENTS = 2**26
+MOST_PRODUCTS = 2**36
+"""Of a matrix product: what a machine multiplies within seconds."""
 
 
 def _power(base: Any, exponent: Any) -> Any:
@@ -27,6 +29,8 @@ def _power(base: Any, exponent: Any) -> Any:
     return operator.pow(base, exponent)
 
 
+NUMBERS = "biuf" + "V"
+"""Kinds of dtype; V is that of bfloat16, to NumPy."""
 BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -57,9 +61,19 @@ UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
 def value(node: ast.expr | None, names: Names) -> Any:
     """What ``node`` comes to where each name stands for what ``names`` gives it.
 
-    Raises whatever arithmetic on the values raises, and ``ValueError`` for a result beyond :data:`MOST_ELEMENTS`.
+    Raises whatever arithmetic on the values raises, and ``ValueError`` for a result beyond :data:`MOST_ELEMENTS`,
+    before it is made.
     """
-    return None if node is None else _NODES[type(node)](node, names)
+    if node is None:
+        return None
+    return of_numbers(_NODES[type(node)](node, names))
+
+
+def of_numbers(found: Any) -> Any:
+    """``found``, where it is no array of Python's own objects, which have no size that could be bounded."""
+    if isinstance(found, np.ndarray | np.generic) and found.dtype.kind not in NUMBERS:
+        raise TypeError("an array of something that is no number, or of whole numbers beyond 64 bits")
+    return found
 
 
 def _named(node: ast.Name, names: Names) -> Any:
@@ -99,12 +113,64 @@ def _compared(node: ast.Compare, names: Names) -> Any:
 def _called(node: ast.Call, names: Names) -> Any:
     assert isinstance(node.func, ast.Name), "checked before"
     given = [value(each, names) for each in node.args]
+    keywords = {str(each.arg): value(each.value, names) for each in node.keywords}
+    function = FUNCTIONS[node.func.id]
     if node.func.id == "matmul":
         return _matmul(*given)
-    function = FUNCTIONS[node.func.id]
     if function.broadcasts:
         _bounded(*given)
-    return function.call(*given, **{str(each.arg): value(each.value, names) for each in node.keywords})
+    elif function.keywords:
+        _bounded_along(given[0], keywords.get("axis"))
+    return function.call(*given, **keywords)
+
+
+def _several(nodes: Sequence[ast.expr], names: Names) -> list[Any]:
+    """The values of ``nodes``, which some functions make one array of."""
+    found, elements = [], 0
+    for node in nodes:
+        found.append(value(node, names))
+        elements += _elements(found[-1])
+        _check(elements)
+    return found
+
+
+def _part(node: ast.Subscript, names: Names) -> Any:
+    """``array[index]``. Where arrays stand in the index, the result may be far larger than the array."""
+    whole, index = value(node.value, names), value(node.slice, names)
+    if isinstance(whole, np.ndarray):
+        _check(indexed(whole.shape, index if isinstance(index, tuple) else (index,)))
+    return whole[index]
+
+
+def indexed(shape: tuple[int, ...], index: tuple[Any, ...]) -> int:
+    """How many elements there are at ``index``; any number where NumPy will refuse it."""
+    parts = [np.asarray(each) if isinstance(each, list | tuple | bool) else each for each in index]
+    taken = sum(_axes(part) for part in parts)
+    arrays: list[tuple[int, ...]] = []
+    kept, axis = 1, 0
+    for part in parts:
+        if part is Ellipsis:
+            axes = max(len(shape) - taken, 0)
+            kept *= prod(shape[axis : axis + axes])
+            axis += axes
+        elif isinstance(part, slice):
+            kept *= len(range(*part.indices(shape[axis]))) if axis < len(shape) else 1
+            axis += 1
+        elif part is not None:
+            arrays.append((int(np.count_nonzero(part)),) if _is_mask(part) else np.shape(part))
+            axis += _axes(part)
+    return prod(np.broadcast_shapes(*arrays)) * kept * prod(shape[axis:])
+
+
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, np.ndarray | np.generic) and part.dtype == bool
+
+
+def _axes(part: Any) -> int:
+    """How many axes of an array a part of an index speaks of."""
+    if part is None or part is Ellipsis:
+        return 0
+    return np.ndim(part) if _is_mask(part) else 1
 
 
 _NODES: Mapping[type[ast.AST], Callable[[Any, Names], Any]] = {
@@ -115,18 +181,29 @@ _NODES: Mapping[type[ast.AST], Callable[[Any, Names], Any]] = {
     ast.BoolOp: _joined,
     ast.Compare: _compared,
     ast.Call: _called,
-    ast.Subscript: lambda node, names: value(node.value, names)[value(node.slice, names)],
+    ast.Subscript: _part,
     ast.Slice: lambda node, names: slice(*(value(each, names) for each in (node.lower, node.upper, node.step))),
-    ast.Tuple: lambda node, names: tuple(value(each, names) for each in node.elts),
-    ast.List: lambda node, names: [value(each, names) for each in node.elts],
+    ast.Tuple: lambda node, names: tuple(_several(node.elts, names)),
+    ast.List: lambda node, names: _several(node.elts, names),
 }
 
 
 def _matmul(left: Any, right: Any) -> Any:
     one, other = np.shape(left), np.shape(right)
-    if len(one) > 1 and len(other) > 1 and prod(one[:-1]) * other[-1] > MOST_ELEMENTS:
-        raise ValueError(f"a result of more than {MOST_ELEMENTS} elements")
+    rows, columns = one[-2:-1], other[-1:] if len(other) > 1 else ()
+    elements = prod((*np.broadcast_shapes(one[:-2], other[:-2]), *rows, *columns))
+    _check(elements)
+    if elements * prod(one[-1:]) > MOST_PRODUCTS:
+        raise ValueError(f"more than {MOST_PRODUCTS} products of elements")
     return np.matmul(left, right)
+
+
+def _bounded_along(array: Any, axis: Any) -> None:
+    """What is left of ``array`` without an axis; where that has no elements, as many as its other axes have."""
+    shape = np.shape(array)
+    axes = {*(axis if isinstance(axis, tuple | list) else (axis,))}
+    if axis is not None and all(isinstance(each, int) for each in axes):
+        _check(prod(size for at, size in enumerate(shape) if not {at, at - len(shape)} & axes))
 
 
 def _bounded(*operands: Any) -> tuple[Any, ...]:
@@ -134,6 +211,14 @@ def _bounded(*operands: Any) -> tuple[Any, ...]:
     for each in operands:
         if isinstance(each, list | tuple | str) or each is None:
             raise TypeError(f"{type(each).__name__} is not a number or an array")
-    if prod(np.broadcast_shapes(*(np.shape(each) for each in operands))) > MOST_ELEMENTS:
-        raise ValueError(f"a result of more than {MOST_ELEMENTS} elements")
+    _check(prod(np.broadcast_shapes(*(np.shape(each) for each in operands))))
     return operands
+
+
+def _elements(found: Any) -> int:
+    return sum(map(_elements, found)) if isinstance(found, list | tuple) else int(np.size(found))
+
+
+def _check(elements: int) -> None:
+    if elements > MOST_ELEMENTS:
+        raise ValueError(f"a result of more than {MOST_ELEMENTS} elements")

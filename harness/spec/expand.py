@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from math import prod
 
 from harness.errors import Location, Problem, SpecError, collecting
 from harness.spec import expectations, models, open_axes, schema, tensors
 from harness.spec.case import Case, CaseTolerance
-from harness.spec.matrix import points
+from harness.spec.matrix import MOST_POINTS, points
 from harness.spec.merge import under_defaults, without
+from harness.spec.nearest import few_comparisons
 from harness.spec.node import Node
 from harness.spec.seeds import seed_of
 from harness.spec.strict import validated
 
+MOST_VALUES = 5_000_000
+NOTHING = Node(Location(""), None)
 
+
+@few_comparisons()
 def expand(file: Node, stem: str, *, allow_import: bool = False, slips: Sequence[Problem] = ()) -> tuple[Case, ...]:
     """The file's cases, in its order; ``stem`` is the part of their ids before the case's name.
 
@@ -27,6 +33,8 @@ def expand(file: Node, stem: str, *, allow_import: bool = False, slips: Sequence
     if listed is None or any(problem.where < listed.where for problem in problems):
         # What the cases share is wrong: what they would be with it put right cannot be told.
         raise SpecError(problems)
+    if problem := _too_much(file, listed):
+        raise SpecError([*problems, problem])
     cases: list[Case] = []
     for node, following in zip_longest(listed.items, listed.items[1:]):
         if any(node.where < slip.where and (following is None or slip.where < following.where) for slip in slips):
@@ -42,6 +50,23 @@ def expand(file: Node, stem: str, *, allow_import: bool = False, slips: Sequence
     if problems:
         raise SpecError(problems)
     return tuple(cases)
+
+
+def _too_much(file: Node, cases: Node) -> Problem | None:
+    """The case with which all cases, each written out with its defaults and for every matrix point, come to too much.
+
+    A file of a few kilobytes could otherwise come to terabytes.
+    """
+    total, shared = 0, file.size() - cases.size()
+    for case in cases.items:
+        axes = [axis for axis in (case.child("matrix") or NOTHING).entries.values() if axis.items]
+        points = min(prod(len(axis.items) for axis in axes), MOST_POINTS)
+        own = without(case, {"matrix", "exclude"}).size() + sum(axis.size() // len(axis.items) for axis in axes)
+        total += points * (shared + own)
+        if total > MOST_VALUES:
+            wrong = f"more than {MOST_VALUES} values, with defaults and matrices written out"
+            return Problem(case.where, wrong, "generate large tensors with `fill`, or split the file")
+    return None
 
 
 def _still_valid(file: Node, case: Node, problems: list[Problem]) -> None:

@@ -9,7 +9,7 @@ from harness.errors import Problem, RequestError
 from harness.spec import models, tensors
 from harness.spec.case import Expectation
 from harness.spec.expression import compile_expression
-from harness.spec.nearest import suggestion
+from harness.spec.nearest import listed_names, suggestion
 from harness.spec.node import Node
 from harness.spec.parts import ONLY
 from harness.spec.schema import Case
@@ -77,7 +77,7 @@ def _gradient_names(held: Node, case: Case) -> Iterator[Problem]:
     known = {*case.inputs, *case.weights, ONLY}
     for name in case.expect.gradient or ():
         if case.layer is not None and name not in known | PARAMETERS and not OF_RECURRENT.fullmatch(name):
-            right = suggestion(name, known | PARAMETERS, f"an input ({', '.join(case.inputs)}) or a parameter")
+            right = suggestion(name, known | PARAMETERS, f"an input ({listed_names(case.inputs)}) or a parameter")
             yield Problem(held.place(["gradient", name], of_key=True), f"{name}: no input and no parameter", right)
 
 

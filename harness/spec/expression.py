@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import RequestError, StageError
-from harness.spec.evaluate import BINARY, COMPARISONS, LARGEST_INTEGER, UNARY, value
+from harness.spec.evaluate import BINARY, COMPARISONS, LARGEST_INTEGER, UNARY, of_numbers, value
 from harness.spec.functions import CONSTANTS, FUNCTIONS, Array
-from harness.spec.nearest import suggestion
+from harness.spec.nearest import listed_names, suggestion
 
 LONGEST = 2000
 LONGEST_SHOWN = 80
@@ -50,7 +50,8 @@ class Expression:
         """
         try:
             with np.errstate(all="ignore"):
-                return np.asarray(value(self.tree, names))
+                found: Array = of_numbers(np.asarray(value(self.tree, names)))
+                return found
         except (TypeError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
             said = " ".join(str(error).split())
             raise StageError(f"{_cut(self.text)}: cannot be evaluated: {said}; correct the expression") from error
@@ -66,7 +67,7 @@ def compile_expression(text: str, names: Collection[str] | None = None) -> Expre
         for name in _names(expression.tree):
             if name not in names and name not in CONSTANTS:
                 known = [*names, *CONSTANTS]
-                right = suggestion(name, known, f"known are {', '.join(sorted(set(known)))}")
+                right = suggestion(name, known, f"known are {listed_names(sorted({*known}))}")
                 raise RequestError(f"{_cut(text)}: {name} is not known here; {right}")
     return expression
 

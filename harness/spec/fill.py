@@ -102,7 +102,10 @@ def _uniform(fill: Fill, count: int, dtype: np.dtype[Any], bits: np.random.PCG64
 
 def _integers(fill: Fill, count: int, dtype: np.dtype[Any], bits: np.random.PCG64) -> Array:
     low, high = (int(each) for each in fill.parameters)
-    return (low + (_raw(count, bits) % np.uint64(high - low + 1)).astype(np.int64)).astype(dtype)
+    drawn, width = _raw(count, bits), high - low + 1
+    if width < 2**64:
+        drawn %= np.uint64(width)
+    return (low + drawn.astype(np.int64)).astype(dtype)
 
 
 def _arange(_: Fill, count: int, dtype: np.dtype[Any], __: np.random.PCG64) -> Array:

@@ -37,6 +37,8 @@ def uniform(values: Any, low: float, high: float) -> bool:
     """
     from scipy.stats import kstest
 
+    if np.ndim(low) or np.ndim(high):
+        raise ValueError("uniform is given arrays where one number is its least value, and one its greatest")
     drawn = np.ravel(np.asarray(values, dtype=np.float64))
     if drawn.size < FEWEST_SAMPLES:
         raise ValueError(f"uniform is given {drawn.size} values, and cannot judge fewer than {FEWEST_SAMPLES}")

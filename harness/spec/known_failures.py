@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -14,7 +15,8 @@ from pydantic import BeforeValidator, Field
 from harness.errors import Location, Problem, SpecError, collecting
 from harness.result import Stage, Symptom
 from harness.spec.compact import shown
-from harness.spec.glob import matches
+from harness.spec.glob import Names, matches
+from harness.spec.nearest import few_comparisons
 from harness.spec.node import Node
 from harness.spec.read import read
 from harness.spec.strict import Strict, objection, validated
@@ -50,6 +52,7 @@ class KnownFailure:
         )
 
 
+@lru_cache(maxsize=1024)
 def requirements(when: str) -> tuple[Requirement, ...]:
     """``torch<2.16, onnxruntime>=1.20,<1.22`` as requirements; a part without a name goes on with the one before.
 
@@ -71,6 +74,24 @@ def requirements(when: str) -> tuple[Requirement, ...]:
     return parsed
 
 
+def by_check(entries: Iterable[KnownFailure], checks: Sequence[tuple[str, str]]) -> list[list[KnownFailure]]:
+    """For each of ``checks``, a case's id and a target, the entries that match it, in order.
+
+    Not every entry is held against every check: of twenty thousand each, that would take hours.
+    """
+    by_case: dict[str, list[int]] = {}
+    for at, (case_id, _) in enumerate(checks):
+        by_case.setdefault(case_id, []).append(at)
+    cases = Names(by_case)
+    found: list[list[KnownFailure]] = [[] for _ in checks]
+    for entry in entries:
+        for at in (each for case_id in cases.matching(entry.cases) for each in by_case[case_id]):
+            if matches(entry.targets, checks[at][1]):
+                found[at].append(entry)
+    return found
+
+
+@few_comparisons()
 def load_known_failures(path: Path | str | None) -> tuple[KnownFailure, ...]:
     """The entries of the file in order; none where there is no file.
 

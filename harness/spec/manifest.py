@@ -63,6 +63,8 @@ def read_manifest(path: Path) -> Manifest:
     """
     if not path.is_file():
         raise refused(path, "this is not a file", PACK_ANEW)
+    if path.is_symlink():
+        raise refused(path, "a link, which may lead out of the bundle", "put the file itself there")
     raw = read_json(path, "the manifest", PACK_ANEW)
     newest = raw.get("format") if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or type(newest) is not int or newest < 1:

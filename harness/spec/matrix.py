@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from functools import cached_property
+from itertools import compress, product
 from math import prod
-from typing import Any
+
+import numpy as np
 
 from harness.errors import Location, Problem, SpecError
-from harness.spec.compact import compact, label
+from harness.spec.compact import compact, label, shown
 from harness.spec.merge import overlaid
-from harness.spec.nearest import suggestion
+from harness.spec.nearest import listed_names, suggestion
 from harness.spec.node import Key, Node
 from harness.spec.schema import Case
 
 MOST_POINTS = 100_000
+MOST_AXES = 64
+LONGEST_NAMES = 1_000
+INDEX = re.compile(r"[0-9]{1,9}")
 NOT_IN_A_MATRIX = frozenset({"name", "matrix", "exclude"})
 
 
@@ -27,7 +33,7 @@ class Point:
     case: Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Axis:
     """One line of a matrix: what is set, and the values that it takes."""
 
@@ -35,10 +41,20 @@ class Axis:
     where: Location
     values: tuple[Node, ...]
 
-    @property
+    @cached_property
     def path(self) -> tuple[Key, ...]:
         """The dotted path; a part of digits is an index, or a key that is a number."""
-        return tuple(int(part) if part.isdecimal() else part for part in self.name.split("."))
+        return tuple(int(part) if INDEX.fullmatch(part) else part for part in self.name.split("."))
+
+    @cached_property
+    def looks(self) -> dict[str, int]:
+        """What each value looks like, with its place among them."""
+        return {compact(value.plain()): at for at, value in enumerate(self.values)}
+
+    @cached_property
+    def choices(self) -> str:
+        """The values, as many of them as fit into a message."""
+        return listed_names(shown(each.plain()) for each in self.values)
 
 
 def points(case: Node) -> Iterator[Point]:
@@ -55,8 +71,8 @@ def points(case: Node) -> Iterator[Point]:
         return
     axes = [Axis(str(name), matrix.keys[name], node.items) for name, node in matrix.entries.items()]
     _check(axes, case, matrix.where)
-    excluded = _exclusions(case, axes)
-    left = [each for each in product(*(axis.values for axis in axes)) if not _is_excluded(axes, each, excluded)]
+    combinations = product(*(axis.values for axis in axes))
+    left = list(compress(combinations, _is_left(case, axes))) if case.child("exclude") else list(combinations)
     if not left:
         raise SpecError([Problem(matrix.where, "exclude leaves nothing of the matrix", "exclude less")])
     for values in left:
@@ -75,6 +91,11 @@ def _point(case: Node, axes: Sequence[Axis], values: Sequence[Node]) -> Point:
 
 
 def _check(axes: Sequence[Axis], case: Node, where: Location) -> None:
+    if len(axes) > MOST_AXES:
+        raise SpecError([Problem(where, f"{len(axes)} keys in one matrix", f"at most {MOST_AXES}")])
+    if (longest := sum(len(axis.name) for axis in axes)) > LONGEST_NAMES:
+        right = f"at most {LONGEST_NAMES}: they become part of each case's id"
+        raise SpecError([Problem(where, f"keys of {longest} characters in one matrix", right)])
     problems = [problem for axis in axes for problem in _axis_problems(axis, axes, case)]
     count = prod(len(axis.values) for axis in axes)
     if count > MOST_POINTS:
@@ -93,7 +114,7 @@ def _axis_problems(axis: Axis, axes: Sequence[Axis], case: Node) -> Iterator[Pro
     inputs = case.child("inputs")
     labels = inputs.entries if inputs is not None else {}
     if first == "inputs" and labels and len(axis.path) > 1 and axis.path[1] not in labels:
-        near = suggestion(str(axis.path[1]), map(str, labels), f"its inputs are {', '.join(map(str, labels))}")
+        near = suggestion(str(axis.path[1]), map(str, labels), f"its inputs are {listed_names(map(str, labels))}")
         yield Problem(axis.where, f"{axis.name}: the case has no input {axis.path[1]}", near)
     for other in axes:
         if other is not axis and other.path == axis.path[: len(other.path)]:
@@ -106,27 +127,29 @@ def _axis_problems(axis: Axis, axes: Sequence[Axis], case: Node) -> Iterator[Pro
         seen.add(shown)
 
 
-def _exclusions(case: Node, axes: Sequence[Axis]) -> list[Mapping[str, str]]:
-    """The entries of ``exclude``, each as what its values look like."""
-    found: list[Mapping[str, str]] = []
-    problems = []
-    by_name = {axis.name: {compact(value.plain()) for value in axis.values} for axis in axes}
-    for entry in (case.child("exclude") or Node(case.where, ())).items:
-        for name, value in entry.entries.items():
-            if name not in by_name:
-                right = suggestion(str(name), by_name, f"it sets {', '.join(by_name)}")
-                problems.append(Problem(entry.keys[name], f"{name}: the matrix does not set it", right))
-            elif compact(value.plain()) not in by_name[str(name)]:
-                wrong = f"{name}: {compact(value.plain())} is none of its values, so nothing is excluded"
-                problems.append(Problem(value.where, wrong, f"one of {', '.join(sorted(by_name[str(name)]))}"))
-        found.append({str(name): compact(value.plain()) for name, value in entry.entries.items()})
-    if problems:
+def _is_left(case: Node, axes: Sequence[Axis]) -> Iterator[bool]:
+    """Of each combination, in the order of ``product``, whether no entry of ``exclude`` speaks of it."""
+    exclude = case.child("exclude") or Node(case.where, ())
+    if problems := list(_exclusion_problems(exclude, axes)):
         raise SpecError(problems)
-    return found
+    # An axis with one value says nothing, and an array has few axes: without them there are 16 at most.
+    swept = [axis for axis in axes if len(axis.values) > 1]
+    left = np.ones([len(axis.values) for axis in swept], bool)
+    for entry in exclude.items:
+        looks = {name: compact(value.plain()) for name, value in entry.entries.items()}
+        left[tuple(axis.looks[looks[axis.name]] if axis.name in looks else slice(None) for axis in swept)] = False
+    yield from left.ravel().tolist()
 
 
-def _is_excluded(axes: Sequence[Axis], values: Sequence[Node], exclusions: Sequence[Mapping[str, str]]) -> bool:
-    if not exclusions:
-        return False
-    at: dict[str, Any] = {axis.name: compact(value.plain()) for axis, value in zip(axes, values, strict=True)}
-    return any(all(at[name] == value for name, value in entry.items()) for entry in exclusions)
+def _exclusion_problems(exclude: Node, axes: Sequence[Axis]) -> Iterator[Problem]:
+    """Entries that name what the matrix does not set, or a value that it does not take."""
+    by_name = {axis.name: axis for axis in axes}
+    for entry in exclude.items:
+        for name, value in entry.entries.items():
+            axis = by_name.get(str(name)) if isinstance(name, str) else None
+            if axis is None:
+                right = suggestion(str(name), by_name, f"it sets {listed_names(by_name)}")
+                yield Problem(entry.keys[name], f"{name}: the matrix does not set it", right)
+            elif compact(value.plain()) not in axis.looks:
+                wrong = f"{name}: {shown(value.plain())} is none of its values, so nothing is excluded"
+                yield Problem(value.where, wrong, f"one of {axis.choices}")

@@ -8,7 +8,7 @@ from typing import Any
 from harness.errors import Location, Problem
 from harness.spec import layer_rules, tensors
 from harness.spec.case import FactoryModel, GraphModel, GraphNode, LayerModel, Model, SequentialModel, WeightedModel
-from harness.spec.nearest import suggestion
+from harness.spec.nearest import listed_names, suggestion
 from harness.spec.node import Node
 from harness.spec.schema import Case, OtherModel, Step, WiredStep
 
@@ -93,7 +93,7 @@ def _graph_problems(
     node: Node, steps: Sequence[WiredStep], returns: Sequence[str], labels: Sequence[str], *, may_raise: bool
 ) -> Iterator[Problem]:
     graph = node.child("graph") or node
-    known, read = set(labels), set(returns)
+    known, read = dict.fromkeys(labels), set(returns)
     for at, step in enumerate(steps):
         held = graph.child(at) or graph
         if not may_raise:
@@ -104,7 +104,7 @@ def _graph_problems(
             if label in known:
                 where = held.place(["out", place])
                 yield Problem(where, f"{label}: made twice", "give each value a name of its own")
-            known.add(label)
+            known[label] = None
         read.update(step.in_)
     if not returns:
         yield Problem(node.place(["graph"], of_key=True), "returns is missing", "add `returns: [y]`")
@@ -119,7 +119,7 @@ def _graph_problems(
 def _unknown_values(node: Node, key: str, labels: Sequence[str], known: Collection[str]) -> Iterator[Problem]:
     for at, label in enumerate(labels):
         if label not in known:
-            right = suggestion(label, known, f"known so far: {', '.join(sorted(known))}")
+            right = suggestion(label, known, f"known so far: {listed_names(known)}")
             yield Problem(node.place([key, at]), f"{label}: no input and no layer before makes it", right)
 
 

@@ -41,6 +41,11 @@ class Node:
             return self.value[part]
         return None
 
+    def size(self) -> int:
+        """How many values there are in it, itself among them."""
+        inner = self.value.values() if isinstance(self.value, dict) else self.items
+        return 1 + sum(each.size() for each in inner)
+
     def plain(self) -> Any:
         """The same as dictionaries, lists and scalars, without places."""
         if isinstance(self.value, dict):

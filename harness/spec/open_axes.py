@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from harness.errors import Problem
 from harness.spec.case import TensorSpec
 from harness.spec.compact import shown
-from harness.spec.nearest import suggestion
+from harness.spec.nearest import listed_names, suggestion
 from harness.spec.node import Node
 from harness.spec.parts import ONLY
 from harness.spec.schema import Case
@@ -25,7 +25,7 @@ def problems(node: Node, case: Case, inputs: Ranks) -> Iterator[Problem]:
     """What is wrong with ``dynamic``, ``also`` and ``bench`` of the case at ``node``, given its inputs."""
     for label, axes in case.dynamic.items():
         if label not in inputs:
-            right = suggestion(label, inputs, f"its inputs are {', '.join(inputs)}")
+            right = suggestion(label, inputs, f"its inputs are {listed_names(inputs)}")
             yield Problem(node.place(["dynamic", label], of_key=True), f"dynamic: no input {label}", right)
             continue
         for axis in axes:
@@ -51,7 +51,7 @@ def _shape_problems(
         if label == ONLY and len(inputs) != 1:
             yield Problem(where, f"{path[0]}: which of {len(inputs)} inputs?", "write {label: [sizes]}")
         elif label != ONLY and label not in inputs:
-            right = suggestion(label, inputs, f"its inputs are {', '.join(inputs)}")
+            right = suggestion(label, inputs, f"its inputs are {listed_names(inputs)}")
             yield Problem(node.place([*path, label], of_key=True), f"{path[0]}: no input {label}", right)
         else:
             yield from size_problems(where, shape)

@@ -6,17 +6,23 @@ A path is told with ``/`` from the bundle's folder, and leads nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+import numpy as np
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
+from harness.errors import Location
 from harness.result import Result, to_json
 from harness.spec.case import Fill, FillKind, Layout, TensorSpec
 from harness.spec.compact import shown
+from harness.spec.fill import array
 from harness.spec.json_file import place_in
+from harness.spec.parts import DType, Shape
 from harness.spec.strict import Strict, objection
+from harness.spec.tensors import size_problems
 from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
 from harness.spec.tolerances import tolerance
 
@@ -26,7 +32,11 @@ if TYPE_CHECKING:
 PACK_ANEW = "pack it anew with harness pack"
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Index = Annotated[int, Field(ge=0)]
+MOST_CHOICES = 100_000
+OutputShape = Annotated[list[Index], Field(max_length=64)]
+"""What NumPy takes; no memory is set aside by it, since outputs are only compared with it."""
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
@@ -36,6 +46,13 @@ def _inside(path: str) -> str:
     if not parts or path != "/".join(parts) or path.startswith("/") or {"..", "."} & {*parts} or {"\\", "\0"} & {*path}:
         raise objection(f"{shown(path)} leads out of the bundle, or is not a plain path", PACK_ANEW)
     return path
+
+
+def _of_some_size(shape: list[int]) -> list[int]:
+    """``shape``, where a spec could ask for it too."""
+    for problem in size_problems(Location(""), shape):
+        raise objection(f"{problem.wrong}, and {problem.right}", PACK_ANEW)
+    return shape
 
 
 def _one_rule(words: Any) -> Any:
@@ -110,29 +127,42 @@ class FillEntry(Strict):
     """How an input is filled; the fields are those of :class:`harness.spec.case.Fill`."""
 
     kind: FillKind
-    parameters: list[float]
+    parameters: Annotated[list[Whole | float], Field(max_length=MOST_CHOICES)]
 
 
 class InputEntry(Strict):
     """An input of the case, by its label; ``fill`` and ``seed`` draw it anew, bit by bit, on any machine."""
 
     label: str
-    dtype: str
-    shape: list[Index]
+    dtype: DType
+    shape: Annotated[Shape, AfterValidator(_of_some_size)]
     layout: Layout = "contiguous"
     fill: FillEntry | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        if self.fill is not None:
+            if self.fill.kind == "full" and not self.fill.parameters:
+                raise objection("no input can be drawn by this fill: full without a number", PACK_ANEW)
+            try:
+                with np.errstate(all="ignore"):
+                    array(replace(self.spec(), shape=(1,)))
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                raise objection(f"no input can be drawn by this fill: {error}", PACK_ANEW) from error
+        return self
 
     @classmethod
     def of(cls, spec: TensorSpec) -> InputEntry:
         """``spec``, without the values of one that has them written out."""
         drawn = None if spec.values is not None else spec.fill or Fill("normal")
+        numbers = [] if drawn is None else [int(each) if isinstance(each, bool) else each for each in drawn.parameters]
         return cls(
             label=spec.label,
-            dtype=spec.dtype,
+            dtype=spec.dtype,  # type: ignore[arg-type]  # one of them, as the spec was checked
             shape=list(spec.shape),
             layout=spec.layout,
-            fill=None if drawn is None else FillEntry(kind=drawn.kind, parameters=list(drawn.parameters)),
+            fill=None if drawn is None else FillEntry(kind=drawn.kind, parameters=numbers),
             seed=spec.seed,
         )
 
@@ -146,7 +176,7 @@ class SampleEntry(Strict):
     """Outputs of which a part is recorded; the fields are those of :class:`harness.model.answer.Sample`."""
 
     every: Annotated[int, Field(ge=1)]
-    shapes: list[list[Index]]
+    shapes: list[OutputShape]
 
 
 class RoundEntry(Strict):
@@ -177,7 +207,7 @@ class ExpectEntry(Strict):
     """
 
     outputs: Arrays | None = None
-    shape: list[list[Index]] | None = None
+    shape: list[Shape] | None = None
     range: Pair | None = None
     formula: str | None = None
     gradient: dict[str, str]

@@ -19,6 +19,8 @@ LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
+LONGEST_NAME = 200
+"""Of a case, a label or a factory: it stands in every id and in every line of a report."""
 ONLY = ""
 """The label of what is given without one."""
 
@@ -29,6 +31,8 @@ def _form(pattern: re.Pattern[str], noun: str, right: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, str) and not pattern.fullmatch(value):
             raise objection(f"{shown(value)} is not {noun}", right)
+        if isinstance(value, str) and len(value) > LONGEST_NAME:
+            raise objection(f"a name of {len(value)} characters", f"at most {LONGEST_NAME}")
         return value
 
     return BeforeValidator(check)

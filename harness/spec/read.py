@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import stat
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ import yaml
 
 from harness.errors import Location, Problem, SpecError, told
 from harness.spec.node import Node
-from harness.spec.tree import Builder
+from harness.spec.tree import UNPRINTABLE, Builder
 
 LARGEST_FILE = 4 * 2**20
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-UNPRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+DIRECTIVES = re.compile(r"^%", re.MULTILINE)
+MOST_DIRECTIVES = 16
 
 
 def read(path: Path, slips: list[Problem] | None = None) -> Node:
@@ -39,6 +41,11 @@ def parse(text: str, file: str, slips: list[Problem] | None = None) -> Node:
     """
     if found := UNPRINTABLE.search(text):
         raise SpecError([_unprintable(text, found.start(), file)])
+    directives = list(islice(DIRECTIVES.finditer(text), MOST_DIRECTIVES + 1))
+    if len(directives) > MOST_DIRECTIVES:
+        # The parser holds each against all others before it says anything.
+        where = Location(file, text.count("\n", 0, directives[-1].start()) + 1)
+        raise SpecError([Problem(where, "too many lines that begin with %", "a spec needs none of them")])
     builder = Builder(file)
     try:
         for event in yaml.parse(text, Loader=LOADER):

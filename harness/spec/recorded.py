@@ -12,6 +12,7 @@ Nothing is decoded here: that needs onnx, and is done where the check runs. What
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from harness.spec.tolerance import Close, Scaled
 
 MODEL = "model.onnx"
 MANIFEST = "data.json"
+NUMBER = re.compile(r"[0-9]{1,9}")
 DATA_SET = re.compile(r"test_data_set_[0-9]+")
 
 BACKEND_RULE = Close(rtol=1e-3, atol=1e-7)
@@ -52,7 +54,7 @@ def recorded_case(folder: Path, case_id: str) -> Case:
     """
     data_sets = sorted(filter(_is_data_set, folder.iterdir()), key=lambda path: int(path.name.rpartition("_")[2]))
     files = [folder / MODEL, *(file for data_set in data_sets for file in sorted(data_set.glob("*.pb")))]
-    if problems := list(_strays(folder, files)):
+    if problems := list(_strays(folder, [*files, folder / MANIFEST])):
         raise SpecError(problems)
     about, tolerance = _manifest(folder / MANIFEST)
     return Case(
@@ -69,7 +71,7 @@ def _by_number(value: Any) -> Any:
     """``by_output`` with numbers for keys: JSON can only write them as text."""
     if not isinstance(value, Mapping) or not isinstance(value.get("by_output"), Mapping):
         return value
-    rules = {int(key) if str(key).isdecimal() else key: rule for key, rule in value["by_output"].items()}
+    rules = {int(key) if NUMBER.fullmatch(str(key)) else key: rule for key, rule in value["by_output"].items()}
     return {**value, "by_output": rules}
 
 
@@ -106,9 +108,10 @@ def _manifest(path: Path) -> tuple[str, CaseTolerance]:
 
 def _strays(folder: Path, files: Sequence[Path]) -> Iterator[Problem]:
     """The files that a link takes out of the folder."""
-    inside = folder.resolve()
+    # Not Path.resolve, which raises where a link leads to itself.
+    inside = os.path.realpath(folder)
     for file in files:
-        if not file.resolve().is_relative_to(inside):
+        if not Path(os.path.realpath(file)).is_relative_to(inside):
             yield Problem(Location(str(file)), "a link out of the model's folder", "put the file itself there")
 
 

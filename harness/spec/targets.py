@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from harness.errors import Location, Problem, SpecError, UsageError, collecting
 from harness.registry import plugins
 from harness.spec.file_targets import ORDINARY, every_file_target, file_targets
 from harness.spec.glob import matches
-from harness.spec.nearest import suggestion
+from harness.spec.nearest import few_comparisons, listed_names, suggestion
 from harness.spec.node import Node
 from harness.spec.read import read
 from harness.spec.strict import validated
@@ -75,10 +76,10 @@ def _target(text: str) -> Target:
     name, runs = parts["exporter"], parts["runtime"]
     for word, known, kind in ((name, [*exporters, FILE], "exporter"), (runs, [*runtimes], "runtime")):
         if word not in known:
-            raise UsageError(f"{text}: no {kind} {word}; {suggestion(word, known, f'one of {_listed(known)}')}")
+            raise UsageError(f"{text}: no {kind} {word}; {suggestion(word, known, f'one of {listed_names(known)}')}")
     makes, takes = "onnx" if name == FILE else exporters[name].makes, runtimes[runs].takes
     if makes != takes:
-        fitting = _listed(each for each, runtime in runtimes.items() if runtime.takes == makes)
+        fitting = listed_names(each for each, runtime in runtimes.items() if runtime.takes == makes)
         wrong = f"{name} makes {FORMATS[makes]}, {runs} runs {FORMATS[takes]}"
         raise UsageError(f"{text}: {wrong}; with {name} use one of {fitting}")
     if name == FILE and (parts["opset"] is not None or parts["fixes"] is not None):
@@ -111,7 +112,7 @@ def _options(text: str, runtime: str, known: Mapping[str, str], written: str | N
         if not (key and equals and value):
             raise UsageError(f"{text}: {pair!r} is not an option; write ?option=value&...")
         if key not in known:
-            right = suggestion(key, known, f"it has {_listed(known)}" if known else "it has none")
+            right = suggestion(key, known, f"it has {listed_names(known)}" if known else "it has none")
             raise UsageError(f"{text}: {runtime} has no option {key}; {right}")
         if key in options:
             raise UsageError(f"{text}: {key} is set twice; set it once")
@@ -181,18 +182,19 @@ class TargetSets:
                 target for target in self._written if matches(word, str(target) if "/" in word else target.runtime)
             ]
             if not found:
-                raise UsageError(f"{word}: no target matches; there are {_listed(map(str, self._written))}")
+                raise UsageError(f"{word}: no target matches; there are {listed_names(map(str, self._written))}")
             yield from found
         elif "/" in word:
             yield parse_target(word)
         else:
             known = [*self.sets, *map(str, self._written)]
             whole = [each for each in known if word in each.split("/")]
-            otherwise = f"one of the sets {_listed(self.sets)}, or a target {FORM}"
-            right = f"did you mean {_listed(whole)}?" if whole else suggestion(word, known, otherwise)
+            otherwise = f"one of the sets {listed_names(self.sets)}, or a target {FORM}"
+            right = f"did you mean {listed_names(whole)}?" if whole else suggestion(word, known, otherwise)
             raise UsageError(f"{word}: no set of targets is called so; {right}")
 
 
+@few_comparisons()
 def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool = False) -> TargetSets:
     """The sets of ``targets.yaml`` in ``root``, over the built-in ``default``; for what, as :class:`TargetSets` says.
 
@@ -200,7 +202,7 @@ def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool 
     """
     path = Path(root) / "targets.yaml"
     built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN.items()}
-    if not path.is_file():
+    if not os.path.lexists(path):
         return TargetSets(built_in, exported, recorded)
     problems: list[Problem] = []
     tree = read(path, problems)
@@ -233,15 +235,14 @@ def _set_problems(name: str, node: Node, tree: Node) -> Iterator[Problem]:
 
 
 def _repeated(targets: Sequence[Target], node: Node) -> Iterator[Problem]:
+    seen = set()
     for at, target in enumerate(targets):
-        if target in targets[:at]:
+        whole = (target.export, target.runtime, frozenset(target.options.items()))
+        if whole in seen:
             yield Problem(node.items[at].where, f"{target}: twice in one set", "name it once")
+        seen.add(whole)
 
 
 def _once(targets: Iterable[Target]) -> tuple[Target, ...]:
     """Each target once, in order; targets hold a mapping and have no hash."""
     return tuple({str(target): target for target in targets}.values())
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"

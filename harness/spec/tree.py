@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -12,6 +13,7 @@ from harness.spec.compact import compact
 from harness.spec.node import Key, Node, Scalar
 from harness.spec.scalars import resolve
 
+UNPRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MOST_VALUES = 200_000
 DEEPEST = 64
 
@@ -158,6 +160,10 @@ class Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, where: Location) -> Scalar:
         tag, plain = event.tag, event.implicit[0]
+        if found := UNPRINTABLE.search(event.value):
+            wrong = f"the control character U+{ord(found[0]):04X} in a text"
+            self.problems.append(Problem(where, wrong, "write what can be printed"))
+            return str(event.value)
         if tag in {"!", CORE_TAG + "str"} or (tag is None and not plain):
             return str(event.value)
         kind = (tag or "").removeprefix(CORE_TAG)

@@ -1,0 +1,446 @@
+"""However large, deep or strange the files are that harness is given: a bounded answer, in short lines, and soon."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import LONGEST_HALF, Location, Problem, RequestError, SpecError, UsageError
+from harness.gate import judge
+from harness.result import Result
+from harness.spec import glob, json_file, known_failures, nearest
+from harness.spec.discover import load
+from harness.spec.expand import MOST_VALUES, expand
+from harness.spec.known_failures import KnownFailure, by_check
+from harness.spec.listed import listed
+from harness.spec.matrix import MOST_AXES
+from harness.spec.nearest import MOST_LISTED, few_comparisons, listed_names
+from harness.spec.parts import LONGEST_NAME
+from harness.spec.read import parse
+from harness.spec.targets import load_target_sets
+from tests.conftest import Call
+
+MANY = 20_000
+X = "inputs: {x: {shape: [2]}}"
+SPEC = f"harness: 1\nlayer: ReLU\ncases: [{{name: a, {X}}}]\n"
+SHARED = f"harness: 1\nlayer: ReLU\ndefaults: {{{X}}}\ncases:\n"
+ESCAPE = "\\e]0;title\\a\\e[31m"
+"""What a double-quoted YAML text reads as the escapes that rename and colour a terminal."""
+
+
+def cases(text: str) -> list[str]:
+    return [case.id for case in expand(parse(text, "f"), "f")]
+
+
+def said(text: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        expand(parse(text, "f"), "f")
+    return str(caught.value).splitlines()
+
+
+def matrix(keys: str, exclude: str = "") -> str:
+    return f"harness: 1\nlayer: ReLU\ncases:\n- name: a\n  {X}\n  matrix: {{{keys}}}\n{exclude}"
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often two words are compared."""
+    calls: Counter[str] = Counter()
+    whole = difflib.get_close_matches
+
+    def counting(word: str, known: list[str], n: int) -> list[str]:
+        calls["words"] += len(known)
+        return whole(word, known, n=n)
+
+    monkeypatch.setattr(nearest, "get_close_matches", counting)
+    return calls
+
+
+# Many entries: each of these would take minutes if every entry were held against every other
+
+
+def test_many_exclusions() -> None:
+    sizes = f"seed: [{','.join(map(str, range(130)))}], about: [{','.join(f'a{at}' for at in range(130))}]"
+    exclude = "  exclude:\n" + "".join(f"  - {{seed: {at // 130}, about: a{at % 130}}}\n" for at in range(16_000))
+    assert len(cases(matrix(sizes, exclude))) == 130 * 130 - 16_000
+
+
+@pytest.mark.parametrize("entry", ["seed: 1", "about: b", "seed: 2, about: c", "seed: 3, args.inplace: true"])
+def test_an_exclusion_leaves_out_what_it_names_and_nothing_else(entry: str) -> None:
+    keys = "seed: [1, 2, 3], args.inplace: [true], about: [b, c]"
+    left = {case.removeprefix("f/a") for case in cases(matrix(keys, f"  exclude: [{{{entry}}}]\n"))}
+    pairs = [pair.replace(": ", "=") for pair in entry.split(", ")]
+    every = {case.removeprefix("f/a") for case in cases(matrix(keys))}
+    assert left == {case for case in every if not all(pair in case for pair in pairs)}
+    assert left < every
+
+
+def test_many_targets(tmp_path: Path) -> None:
+    options = [f"onnx-dynamo@23/ort-cpu?threads={at}" for at in range(1, 10_000)]
+    (tmp_path / "targets.yaml").write_text("default:\n" + "".join(f"- {each}\n" for each in options), encoding="utf-8")
+    assert len(load_target_sets(tmp_path).select()) == 9_999
+
+
+def test_a_target_twice_is_found_whatever_the_order_of_its_options(tmp_path: Path) -> None:
+    one, other = "onnx-dynamo/ort-cpu?threads=2&optimization=all", "onnx-dynamo/ort-cpu?optimization=all&threads=2"
+    (tmp_path / "targets.yaml").write_text(f"default: ['{one}', trace/torch-cpu, '{other}']\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="twice in one set"):
+        load_target_sets(tmp_path)
+
+
+@pytest.fixture
+def matched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often a glob is held against a text."""
+    calls: Counter[str] = Counter()
+    whole = glob.matches
+
+    def counting(pattern: str, text: str) -> bool:
+        calls["globs"] += 1
+        return whole(pattern, text)
+
+    for module in (glob, known_failures):
+        monkeypatch.setattr(module, "matches", counting)
+    return calls
+
+
+def test_many_known_failures_of_many_cases(tmp_path: Path, matched: Counter[str], counted: Counter[str]) -> None:
+    many = 2_000
+    (tmp_path / "a.yaml").write_text(SHARED + "".join(f"- {{name: c{at:04}}}\n" for at in range(many)), "utf-8")
+    entry = "- {{cases: '{}', targets: '*', stage: run, symptom: crash, reason: r}}\n"
+    path = tmp_path / "known-failures.yaml"
+    path.write_text("".join(entry.format(f"a/c{at:04}*") for at in range(many)), encoding="utf-8")
+    specs = load([tmp_path])
+    assert len(listed(specs, [tmp_path])) == many
+    assert matched["globs"] <= many + 1
+    path.write_text("".join(entry.format(f"a/d{at:04}") for at in range(many)), encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        listed(specs, [tmp_path])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == many
+    assert "near: a/c" in lines[0]
+    assert counted["words"] < nearest.MOST_COMPARED
+
+
+@pytest.mark.parametrize("form", ["c{:04}[*", "*{:04}[x]", "c*{:04}[?]"])
+def test_many_results_are_judged_by_many_known_failures(matched: Counter[str], form: str) -> None:
+    many = 2_000
+    known = [
+        KnownFailure(form.format(at), "*/d", "run", "crash", "", "r", None, Location("f", at + 1)) for at in range(many)
+    ]
+    results = [Result(f"c{at:04}[x]", "a/d", "error", stage="run", symptom="crash") for at in range(many)]
+    assert {one.status for one in judge(results, known, versions={}).results} == {"known"}
+    assert matched["globs"] <= 2 * many
+
+
+def test_entries_by_check_are_those_that_match_in_their_order() -> None:
+    globs = [("a*", "*"), ("a1", "x/*"), ("*1", "x/y"), ("b", "*"), ("a?", "z/*")]
+    entries = [
+        KnownFailure(case, target, "run", "crash", "", "r", None, Location("f", at))
+        for at, (case, target) in enumerate(globs)
+    ]
+    checks = [("a1", "x/y"), ("b", "x/y"), ("a1", "x/y"), ("c", "z/z"), ("a2", "z/z")]
+    assert by_check(entries, checks) == [[entry for entry in entries if entry.matches(*check)] for check in checks]
+
+
+# Many mistakes
+
+
+MISTAKES = {
+    "layers": (SHARED + "".join(f"- {{name: c{at}, layer: MaxPol{at}}}\n" for at in range(1000)), "MaxPol7:"),
+    "arguments": (SHARED + "- name: a\n  args: {" + ",".join(f"k{at}: 1" for at in range(1000)) + "}\n", "k7:"),
+    "values of exclude": (
+        matrix(f"seed: [{','.join(map(str, range(1000)))}]", "  exclude:\n" + "  - {seed: -1}\n" * 1000),
+        "seed: -1 is none of its values, so nothing is excluded; one of 0, 1, 2, ",
+    ),
+    "wires": (
+        f"harness: 1\ncases:\n- name: a\n  {X}\n  returns: [v1]\n  graph:\n"
+        + "".join(f"  - {{layer: ReLU, in: w{at}, out: v{at}}}\n" for at in range(1000)),
+        "w7: no input and no layer before makes it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_many_mistakes_are_all_told_with_few_comparisons(name: str, counted: Counter[str]) -> None:
+    text, line = MISTAKES[name]
+    found = said(text)
+    assert len(found) >= 1000
+    assert any(line in each for each in found)
+    assert max(map(len, found)) < 3 * LONGEST_HALF
+    assert counted["words"] < 2 * nearest.MOST_COMPARED
+
+
+def test_one_wrong_word_among_many_is_still_corrected() -> None:
+    names = [f"avgpool2d/windows[args.kernel_size=2,seed={at:05}]" for at in range(MANY)]
+    assert nearest.nearest("avgpool2d/windows[args.kernel_size=2,sed=01234]", names) == names[1234]
+
+
+def test_comparisons_are_few_within_one_reading_and_not_between_two(counted: Counter[str]) -> None:
+    words = [f"word{at}" for at in range(1000)]
+    with few_comparisons():
+        found = [nearest.nearest(f"wrd{at}", words) for at in range(1000)]
+    assert found[0] is not None
+    assert found[-1] is None
+    assert counted["words"] < nearest.MOST_COMPARED
+    assert nearest.nearest("wrd999", words) is not None
+
+
+def test_a_list_of_many_names_is_cut() -> None:
+    assert listed_names(["a", "b"]) == "a, b"
+    assert listed_names([]) == "none"
+    assert listed_names(map(str, range(10**9))).count(",") == MOST_LISTED
+
+
+# What little text comes to much
+
+
+AMPLIFIED = [
+    (
+        f"harness: 1\nlayer: ReLU\ndefaults: {{inputs: {{x: {{values: [{'1,' * 10_000}]}}}}}}\ncases:\n"
+        + "".join(f"- {{name: c{at}}}\n" for at in range(1000)),
+        f"more than {MOST_VALUES} values, with defaults and matrices written out",
+    ),
+    (
+        matrix(f"seed: [{','.join(map(str, range(1_000)))}]").replace("shape: [2]", f"values: [{'1,' * 10_000}]"),
+        f"more than {MOST_VALUES} values, with defaults and matrices written out",
+    ),
+    (matrix(", ".join(f"args.a{at}: [1]" for at in range(999))), f"999 keys in one matrix; at most {MOST_AXES}"),
+    (matrix(", ".join(f"args.{name * 600}: [1, 2]" for name in "ab")), "keys of 1210 characters in one matrix"),
+    (SPEC.replace("name: a", f"name: {'n' * 500_000}"), f"a name of 500000 characters; at most {LONGEST_NAME}"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), AMPLIFIED, ids=[line[:40] for _, line in AMPLIFIED])
+def test_what_comes_to_much_is_refused_before_it_is_made(text: str, line: str) -> None:
+    (found,) = said(text)
+    assert line in found
+    assert len(found) < 3 * LONGEST_HALF
+
+
+def test_an_index_of_a_hundred_digits_is_no_index() -> None:
+    (found,) = said(matrix(f"args.{'9' * 900}: [1]"))
+    assert "ReLU has no such argument" in found
+
+
+# What stands in a message
+
+
+QUOTED = [
+    f"harness: 1\nlayer: {'x' * 1_000_000}\ncases: [{{name: a, {X}}}]\n",
+    f"harness: 1\nlayer: ReLU\n? {'k' * 1_000_000}\n: 1\ncases: [{{name: a, {X}}}]\n",
+    f"harness: 1\nlayer: ReLU\n? {'k' * 1_000_000}\n: 1\n? {'k' * 1_000_000}\n: 2\n",
+    f"a: *{'b' * 1_000_000}\n",
+    f"a: !{'b' * 1_000_000} 1\n",
+    f"a: !!int {'b' * 1_000_000}\n",
+    f"harness: 1\nlayer: ReLU\nabout: '{'secret ' * 100_000}\ncases: [{{name: a, {X}}}]\n",
+    f"harness: 1\nlayer: ReLU\ncases: [{{name: a, mode: [{'secret, ' * 10_000}], {X}}}]\n",
+    SPEC.replace("ReLU", '"Re' + "\\n\\n" * 10_000 + 'LU"'),
+    SPEC.replace("name: a", f'name: a, mode: "evil\\n{"secret" * 10_000}\\n"'),
+    SPEC.replace("name: a", f"name: a, inputs: {{{'l' * 900}: 3}}, args: {{{'k' * 900}: 1}}"),
+]
+
+
+@pytest.mark.parametrize("text", QUOTED, ids=[text[:40] for text in QUOTED])
+def test_no_message_quotes_more_than_a_short_line(text: str) -> None:
+    for line in said(text):
+        assert len(line) < 3 * LONGEST_HALF
+
+
+ESCAPES = [
+    SPEC.replace("ReLU", f'"Re{ESCAPE}LU"'),
+    SPEC.replace("name: a", f'name: a, about: "{ESCAPE}"'),
+    SPEC.replace("name: a", f'name: a, "{ESCAPE}": 1'),
+    SPEC.replace("name: a", 'name: a, expect: {raises: "a\\0b"}'),
+    "a: !%1b%5b31m 1\n",
+    SPEC.replace("ReLU", '"Re\\u202eLU"'),
+]
+
+
+@pytest.mark.parametrize("text", ESCAPES)
+def test_nothing_in_a_file_reaches_the_terminal_as_an_escape(text: str) -> None:
+    found = said(text)
+    assert found
+    assert all(line.isprintable() for line in found)
+
+
+def test_what_cannot_be_printed_stands_as_its_escape() -> None:
+    problem = Problem(Location("a\x1b\n.yaml"), "wrong\x07\n  twice", "right\u202e")
+    assert str(problem) == r"a\x1b\n.yaml:1:1: wrong\x07 twice; right\u202e"
+    assert str(UsageError("a\nb\x1b")) == r"a\nb\x1b"
+    assert str(UsageError("größe, 尺寸, 5\u00a0mm")) == "größe, 尺寸, 5\u00a0mm"
+    assert str(UsageError("x" * 1_000_000)).startswith("x" * 1000)
+    assert "... (1,000,013 characters) ..." in str(UsageError("x" * 1_000_000 + " is no target"))
+    assert str(UsageError("x" * 1_000_000 + " is no target")).endswith("xxx is no target")
+
+
+def test_a_file_whose_name_would_move_the_cursor(harness: Call, here: Path) -> None:
+    (here / "specs").mkdir()
+    (here / "specs" / "a\x1b[31m\nb.yaml").write_text(SPEC, encoding="utf-8")
+    ran = harness("list", "specs")
+    assert ran.code == 0
+    assert ran.out.splitlines()[0].rstrip() == r"a\x1b[31m\nb/a"
+
+
+def test_directives_by_the_thousand_are_refused() -> None:
+    found = said("".join(f"%TAG !a{at}! x\n" for at in range(150_000)) + "--- a\n")
+    assert found == ["f:17:1: too many lines that begin with %; a spec needs none of them"]
+
+
+@pytest.mark.parametrize("ends", ["\r\n", "\r"])
+def test_line_ends_of_other_systems_are_line_ends(ends: str) -> None:
+    assert cases(SPEC.replace("\n", ends)) == ["f/a"]
+
+
+# Links out of the folder that was given
+
+
+@pytest.fixture
+def specs(tmp_path: Path) -> Path:
+    folder = tmp_path / "specs"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "a.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "b.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "outside" / "targets.yaml").write_text("default: [trace/torch-cpu]\n", encoding="utf-8")
+    (tmp_path / "outside" / "known-failures.yaml").write_text("[]\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("link", "to"),
+    [
+        ("b.yaml", "../outside/b.yaml"),
+        ("inner/b.yaml", "../../outside/b.yaml"),
+        ("b.yaml", "/etc/passwd"),
+        ("b.yaml", "/dev/zero"),
+        ("b.yaml", "../outside/none.yaml"),
+        ("targets.yaml", "../outside/targets.yaml"),
+        ("known-failures.yaml", "../outside/known-failures.yaml"),
+        ("inner/linked", "../../outside"),
+    ],
+)
+def test_a_link_out_of_the_folder_is_refused(specs: Path, link: str, to: str) -> None:
+    (specs / link).symlink_to(to)
+    with pytest.raises(SpecError) as caught:
+        load([specs])
+    right = "a link out of the folder that was given; put the file itself there"
+    assert str(caught.value) == f"{specs / link}:1:1: {right}"
+
+
+def test_links_out_and_mistakes_are_told_together(specs: Path) -> None:
+    (specs / "b.yaml").symlink_to("../outside/b.yaml")
+    (specs / "targets.yaml").symlink_to("../outside/targets.yaml")
+    (specs / "c.yaml").write_text(SPEC.replace("ReLU", "Relu"), encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        load([specs])
+    assert [line.partition(".yaml")[0].rpartition("/")[2] for line in str(caught.value).splitlines()] == [
+        "b",
+        "c",
+        "targets",
+    ]
+
+
+def test_a_link_within_the_folder_and_one_that_was_given_are_followed(specs: Path) -> None:
+    (specs / "inner" / "again.yaml").symlink_to("../a.yaml")
+    (specs.parent / "given").symlink_to("specs")
+    (specs.parent / "given.yaml").symlink_to("outside/b.yaml")
+    assert [case.id for case in load([specs.parent / "given"]).cases] == ["a/a"]
+    assert [case.id for case in load([specs.parent / "given.yaml"]).cases] == ["given/a"]
+
+
+@pytest.mark.parametrize("to", [".", "..", "/etc", "../../specs/inner"])
+def test_a_link_to_a_directory_without_specs_or_in_a_circle_is_passed_over(specs: Path, to: str) -> None:
+    (specs / "inner" / "linked").symlink_to(to)
+    assert [case.id for case in load([specs]).cases] == ["a/a"]
+
+
+# What is no file
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [pipe, folder, nowhere])
+@pytest.mark.parametrize("name", ["targets.yaml", "known-failures.yaml"])
+def test_a_list_that_is_no_file_is_not_passed_over(specs: Path, name: str, make: Callable[[Path], None]) -> None:
+    make(specs / name)
+    with pytest.raises(RequestError) as caught:
+        load([specs / "a.yaml"])
+    assert len(str(caught.value).splitlines()) == 1
+    assert name in str(caught.value)
+
+
+REPORTS: dict[str, tuple[str, ...]] = {
+    "diff": ("diff", "given.json", "given.json"),
+    "merge": ("merge", "given.json", "--report-dir", "merged"),
+    "baseline": ("run", "specs", "--targets", "trace/torch-cpu", "--baseline", "given.json"),
+    "update": ("known-failures", "update", "given.json"),
+}
+
+
+@pytest.mark.parametrize("way", REPORTS)
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(
+    harness: Call, here: Path, spec: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(json_file, "SECONDS_TO_OPEN", 0.0)
+    spec("a.yaml", SPEC)
+    os.mkfifo(here / "given.json")
+    ran = harness(*REPORTS[way])
+    right = "this is a pipe that nobody writes to; give a report.json that `harness run` wrote"
+    assert (ran.code, ran.err) == (2, f"given.json:1:1: {right}\n")
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    path, content = tmp_path / "pipe", b'{"a": "' + b"x" * 3_000_000 + b'"}'
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(content,))
+    writer.start()
+    read: Any = json_file.read_json(path, "the text", "give one")
+    writer.join()
+    assert len(read["a"]) == 3_000_000
+
+
+def test_a_pipe_whose_writer_is_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_file, "SECONDS_OF_SILENCE", 0.0)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR)
+    with pytest.raises(SpecError, match="a pipe that nobody writes to"):
+        json_file.read_json(path, "the text", "give one")
+    os.close(writer)
+
+
+def test_a_pipe_without_end_is_read_as_far_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_file, "LARGEST_FILE", 100_000)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+
+    def write() -> None:
+        with path.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(b" " * 65_536)
+            except BrokenPipeError:
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(SpecError, match="larger than"):
+        json_file.read_json(path, "the text", "give one")
+    writer.join()
