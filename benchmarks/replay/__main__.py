@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.replay.argued import Argued, read_argued, split
-from benchmarks.replay.compare import ABSENT, Difference, compare
+from benchmarks.replay.compare import ABSENT, RUN, Difference, compare
 from benchmarks.replay.material import PARTS, Part, left_out, prepare
 from benchmarks.replay.run import Side, imported_from, run_part
 from benchmarks.replay.summary import Outcome, PartOutcome, as_json, text
@@ -118,7 +118,7 @@ def _differences(part: PartOutcome) -> list[Difference]:
 
 
 def _of_run(part: PartOutcome, field: str, old: int | str, new: int | str) -> Difference:
-    return Difference(part.name, part.name, "run", field, old, new, "result")
+    return Difference(part.name, part.name, RUN, field, old, new, "result")
 
 
 def _argued_files(request: argparse.Namespace, repository: Path, revision: str) -> list[Path]:

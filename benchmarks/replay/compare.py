@@ -30,11 +30,13 @@ OPAQUE = frozenset({"artifact", "where"})
 NOT_COMPARED = frozenset({"case", "target", "seconds", "latency"})
 
 ABSENT = "(absent)"
+RUN = "run"
+"""Stands for the target in a difference between whole runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One value that differs. For a whole run, ``case`` is the part's name and ``target`` is ``run``."""
+    """One value that differs. For a whole run, ``case`` is the part's name and ``target`` is :data:`RUN`."""
 
     part: str
     case: str

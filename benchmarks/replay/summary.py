@@ -9,10 +9,12 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.replay.argued import Argued
-from benchmarks.replay.compare import Difference, Kind
+from benchmarks.replay.compare import RUN, Difference, Kind
 from benchmarks.replay.run import Side
 
 EXAMPLE = 160
+FIRST = ("exit_code", "report", "row", "status", "stage", "symptom", "blame")
+"""The fields that are shown first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,10 @@ def text(outcome: Outcome, most: int) -> str:
     lines += _groups(other, outcome.of("field"), most, values=False)
     lines += [f"Not replayed: {line}" for line in outcome.left_out]
     rows = sum(len(part.old.rows or {}) for part in outcome.parts)
-    differing = len(_rows(results))
-    if differing:
-        lines.append(f"Different: {differing:,} of {rows:,} rows.")
+    if results:
+        runs = len({each.part for each in results if each.target == RUN})
+        and_runs = f", and {runs} run{'s' * (runs != 1)}" if runs else ""
+        lines.append(f"Different: {len(_rows(results)):,} of {rows:,} rows{and_runs}.")
     elif outcome.unused:
         lines.append(f"Equal, but {len(outcome.unused)} argued differences match nothing.")
     else:
@@ -121,22 +124,32 @@ def _table(outcome: Outcome) -> str:
 
 
 def _groups(title: str, differences: Sequence[Difference], most: int, *, values: bool) -> list[str]:
-    """One line a group, the largest first."""
+    """One line a group: what matters most first, then the largest."""
     groups: dict[str, list[Difference]] = {}
     for difference in differences:
         groups.setdefault(difference.group if values else difference.field, []).append(difference)
     if not groups:
         return []
     lines = [f"{title}:"]
-    ordered = sorted(groups.items(), key=lambda item: -len(_rows(item[1])))
+    ordered = sorted(groups.items(), key=lambda item: (_rank(item[1][0].field), -len(item[1])))
     for name, members in ordered[:most]:
-        first, count = members[0], len(_rows(members))
-        example = f" ({_short(first.old)} -> {_short(first.new)})" if values and "->" not in name else ""
-        rows = f"{count:,} row{'s' * (count != 1)}"
-        lines.append(f"  {name}: {rows}, e.g. {first.case} on {first.target} in {first.part}{example}")
+        lines.append(f"  {name}: {_members(members, values=values and '->' not in name)}")
     if len(ordered) > most:
         lines.append(f"  ... and {len(ordered) - most:,} further groups; all of them are in the JSON")
     return [*lines, ""]
+
+
+def _members(members: Sequence[Difference], *, values: bool) -> str:
+    """How many rows, and the first of them."""
+    first, count = members[0], len(_rows(members))
+    if first.target == RUN:
+        return f"the run{'s' * (len(members) != 1)} of {', '.join(each.part for each in members)}"
+    example = f" ({_short(first.old)} -> {_short(first.new)})" if values else ""
+    return f"{count:,} row{'s' * (count != 1)}, e.g. {first.case} on {first.target} in {first.part}{example}"
+
+
+def _rank(field: str) -> int:
+    return FIRST.index(field) if field in FIRST else len(FIRST)
 
 
 def _firsts(argued: Sequence[tuple[Difference, Argued]]) -> Iterable[tuple[Difference, Argued]]:
@@ -145,7 +158,7 @@ def _firsts(argued: Sequence[tuple[Difference, Argued]]) -> Iterable[tuple[Diffe
 
 
 def _rows(differences: Iterable[Difference]) -> set[tuple[str, str, str]]:
-    return {(each.part, each.case, each.target) for each in differences}
+    return {(each.part, each.case, each.target) for each in differences if each.target != RUN}
 
 
 def _short(value: Any) -> str:
