@@ -58,7 +58,7 @@ ROW: dict[str, Any] = {
     "artifact": "abc",
     "checker": None,
     "evidence": ["the file is right"],
-    "findings": [{"what": "shape", "passed": True, "message": "as expected"}],
+    "findings": [{"what": "shape", "passed": True, "message": "as expected", "comparison": dict(OUTPUT)}],
 }
 
 
@@ -117,6 +117,7 @@ def test_a_report_equals_itself_also_where_a_number_is_not_finite() -> None:
         ("evidence", [], "evidence"),
         ("findings.0.passed", False, "findings[].passed"),
         ("findings", [], "findings"),
+        ("findings.0.comparison.tolerance", "1 ulp", "findings[].comparison.tolerance"),
     ],
 )
 def test_a_changed_result_is_a_difference(path: str, value: Any, field: str) -> None:

@@ -127,13 +127,13 @@ def _changes(path: str, old: Any, new: Any, *, strict: bool) -> Iterator[_Change
 
 
 def _member(path: str, key: str, old: Any, new: Any, *, strict: bool) -> Iterator[_Change]:
-    """The differences of one key of an object below ``path``."""
+    """The differences of one key of an object; what the Contract names of an output is strict anywhere."""
     if strict:
         yield from _changes(f"{path}.{key}", old, new, strict=True)
     elif ABSENT in (old, new):
         yield _Change(f"{path}.{key}", old, new, "field")
     elif key not in WORDING:
-        yield from _changes(f"{path}.{key}", old, new, strict=False)
+        yield from _changes(f"{path}.{key}", old, new, strict=key in CONTRACT_OF_OUTPUT)
     elif not _equal(old, new):
         yield _Change(f"{path}.{key}", old, new, "wording")
 
