@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None, repository: Path = ROOT) -> int
     except ReplayError as error:
         print(f"replay: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("replay: interrupted; nothing is compared", file=sys.stderr)
+        return 130
     written = request.into / "replay.json"
     written.write_text(json.dumps(as_json(outcome), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(text(outcome, request.most))

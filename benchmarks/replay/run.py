@@ -67,8 +67,16 @@ def run_part(part: Part, tree: Tree, folder: Path, *, cache: Path, jobs: int | N
     )
     seconds = time.monotonic() - began
     (folder / "output.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
-    rows = rows_of(json.loads(report.read_text(encoding="utf-8"))) if report.exists() else None
-    return Side(done.returncode, rows, round(seconds, 1), done.stderr)
+    return Side(done.returncode, _rows(report), round(seconds, 1), done.stderr)
+
+
+def _rows(report: Path) -> Rows | None:
+    if not report.exists():
+        return None
+    try:
+        return rows_of(json.loads(report.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReplayError(f"{report}: not a report that can be compared: {error}") from error
 
 
 def _environment(tree: Tree, cache: Path | None) -> dict[str, str]:
