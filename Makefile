@@ -1,5 +1,6 @@
 # make run    verify the shipped specs and write reports/latest
 # make test   everything that CI checks
+# make replay compare every result of the working tree with those of a revision: make replay REV=origin/main
 # make docs   build the site into build/docs
 # make gpu    on a machine with an NVIDIA GPU: verify the shipped specs there, and time them with TF32 off and on
 # make clean  remove the environment and what was generated
@@ -24,7 +25,7 @@ TF32 := trace/torch-cuda?tf32=off,trace/torch-cuda?tf32=on,onnx-dynamo@23/ort-cu
 # An environment is up to date when it is newer than what it was made from.
 MADE_FROM := pyproject.toml constraints.txt harness/__init__.py
 
-.PHONY: run test docs gpu driver clean
+.PHONY: run test docs gpu driver clean replay
 
 run: $(VENV)/for-run
 	$(BIN)/harness run $(RUN) specs/
@@ -36,6 +37,11 @@ test: $(VENV)/for-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# REV is a commit, tag or branch; without it, HEAD where there are changes, else where the branch left main. REPLAY holds further
+# options: make replay REPLAY='--only backend'.
+replay: $(VENV)/for-test
+	$(BIN)/python -m benchmarks.replay $(REV) $(REPLAY)
 
 docs: $(VENV)/for-test
 	$(BIN)/sphinx-build -q -W --keep-going docs build/docs

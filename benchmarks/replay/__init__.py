@@ -1,0 +1,1 @@
+"""Runs the same checks on two revisions of harness and compares every row. A refactor must change none."""
