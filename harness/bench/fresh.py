@@ -60,6 +60,6 @@ def _take(pipe: Connection, task: Task, seconds: float | None) -> None:
     try:
         with limited(seconds, task.settings.memory):
             answer: Taken | str = take(task)
-    except Exception as error:  # noqa: BLE001 - what a library raised in here is told, in words
+    except BaseException as error:  # noqa: BLE001 - what a library raised in here is told, in words
         answer = message_of(error)
     pipe.send(answer)

@@ -54,7 +54,7 @@ def take(task: Task) -> Taken:
         for target in order.sample(task.targets, len(task.targets)):
             try:
                 loaded[str(target)], own = _load(target, material, task, opened)
-            except Exception as error:  # noqa: BLE001 - a runtime that verifies and cannot be timed is told, in words
+            except BaseException as error:  # noqa: BLE001 - a runtime that verifies and cannot be timed is told, in words
                 troubles[str(target)] = message_of(error)
             else:
                 calls |= own

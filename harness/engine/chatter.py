@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from sysconfig import get_path
 
+from harness.forked import end_if_forked
 from harness.verify.once import Heard
 
 MOST_LINES, MOST_CHARACTERS = 30, 300
@@ -30,6 +31,7 @@ class Chatter:
     def __init__(self, path: Path) -> None:
         # Appending: the two streams, and children of a check, write behind one another and never over.
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self.process = os.getpid()
 
     def swallow(self) -> None:
         """From now on this file is where this process prints."""
@@ -91,6 +93,7 @@ class Listening:
         return self._heard
 
     def __exit__(self, *_: object) -> None:
+        end_if_forked(self._chatter.process)
         self._heard.lines = self._chatter.since(self._size)
         if self._heard.lines:
             self._chatter.shorten(self._size)

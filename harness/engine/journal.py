@@ -2,21 +2,24 @@
 
 A line is the check's entry as JSON behind its own seal. It is written in one call on a file opened for appending, so
 that workers may share it and a killed run loses at most the checks in flight. A line that is torn, or is not what was
-written, does not count: its check is run again.
+written, does not count: its check is run again. Neither does one that holds something else than an entry.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from harness.errors import NoRoom
-from harness.result import Result, result_from_json
+from harness.result import STATUSES, Blame, Result, Stage, Symptom, result_from_json
 from harness.written import one_line
 
 
@@ -34,11 +37,14 @@ class Entry:
 
 
 class JournalWriter:
-    """Adds entries to the journal at ``path``."""
+    """Adds entries to the journal at ``path``. Raises ``OSError`` where that is not a file, or cannot be opened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            os.close(self._file)
+            raise OSError(errno.EINVAL, f"{path.name} is there and is no file")
 
     def add(self, entry: Entry) -> None:
         """Write one line. Raises :class:`NoRoom` where the disk takes no more."""
@@ -53,7 +59,8 @@ class JournalWriter:
 
     def close(self) -> None:
         """Give the file back."""
-        os.close(self._file)
+        with suppress(OSError):  # a check may have closed it
+            os.close(self._file)
 
     def _write(self, line: bytes) -> None:
         try:
@@ -86,22 +93,45 @@ class JournalReader:
 
 def recorded(path: Path) -> dict[tuple[str, str], Entry]:
     """What an earlier run left: the last entry of each case and target."""
-    if not path.exists():
+    if not path.is_file():
         return {}
     entries = filter(None, map(_entry, path.read_bytes().split(b"\n")))
     return {(entry.result.case, entry.result.target): entry for entry in entries}
 
 
 def _entry(line: bytes) -> Entry | None:
-    """The entry that stands on a line; None for one that is not as it was written."""
+    """The entry that stands on a line; None for one that is not as it was written, or is something else."""
     seal, _, text = line.partition(b" ")
     if seal != _seal(text):
         return None
     try:
         record: dict[str, Any] = json.loads(text)
-        return Entry(**record | {"result": result_from_json(record["result"])})
-    except (ValueError, KeyError, TypeError):  # sealed by another version, which wrote otherwise
+        entry = Entry(**record | {"result": result_from_json(record["result"])})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # by another version, or another program
         return None
+    return entry if _is_whole(entry) else None
+
+
+def _is_whole(entry: Entry) -> bool:
+    """True where every field holds what it is for; JSON holds anything."""
+    result = entry.result
+    return (
+        all(type(text) is str for text in (entry.of, result.case, result.target))
+        and all(type(count) is int and count >= 0 for count in (entry.exported, entry.reused))
+        and all(getattr(result, name) in allowed for name, allowed in _WORDS.items())
+        and all(type(getattr(result, name)) in {str, type(None)} for name in _TEXTS)
+        and all(type(line) is str for lines in (result.evidence, result.notes, result.log) for line in lines)
+        and all(isinstance(number, int | float) for number in dict(result.seconds).values())
+    )
+
+
+_WORDS: dict[str, tuple[str | None, ...]] = {
+    "status": STATUSES,
+    "stage": (None, *get_args(Stage)),
+    "symptom": (None, *get_args(Symptom)),
+    "blame": (None, *get_args(Blame)),
+}
+_TEXTS = ("message", "checker", "artifact", "reason", "issue", "where", "reproduction")
 
 
 def _seal(text: bytes) -> bytes:

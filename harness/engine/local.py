@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.engine.death import RETIRED, Death
+from harness.engine.descendants import told
 from harness.engine.job import Job, fingerprint, lost
 from harness.engine.journal import Entry, JournalReader, JournalWriter
 from harness.engine.seat import Seat
@@ -33,6 +34,7 @@ class LocalEngine:
         self._writer, self._journal = JournalWriter(journal), JournalReader(journal)
         self._seats: list[Seat] = []
         self._waiting: deque[Job] = deque()
+        self._asked: dict[str, set[str]] = {}
         self._done: dict[str, set[str]] = {}
         self._tries: Counter[str] = Counter()
         self._ended: queue.SimpleQueue[Seat] = queue.SimpleQueue()
@@ -55,10 +57,11 @@ class LocalEngine:
             right = "pip install 'parity-harness[cpu]', or name recorded models alone"
             raise RuntimeMissing(f"specs are verified against torch, which is not installed; {right}")
         self._waiting.extend(jobs)
+        self._asked.update((job.case.id, set(map(str, job.targets))) for job in jobs)
         self._done.update((job.case.id, set()) for job in jobs)
-        context = warm_up(torch=needs_torch, exporting=any(job.needs_preparation for job in jobs))
+        warm_up(torch=needs_torch, exporting=any(job.needs_preparation for job in jobs))
         for at in range(len(self._seats), min(self._workers, len(jobs))):
-            self._seats.append(Seat(self._scratch / f"worker-{at}", context, self._ended.put))
+            self._seats.append(Seat(self._scratch / f"worker-{at}", self._ended.put))
         for seat in self._seats[: len(jobs)]:
             seat.give(self._waiting.popleft())
         while any(seat.job for seat in self._seats):
@@ -91,18 +94,25 @@ class LocalEngine:
                 seat.give(self._waiting.popleft())
 
     def _news(self) -> Iterator[Entry]:
-        """What was written since the last look."""
+        """What was written since the last look; of a check that nobody asked for, or has been told, nothing is told."""
         for entry in self._journal.new():
-            self._done[entry.result.case].add(entry.result.target)
-            yield entry
+            case, target = entry.result.case, entry.result.target
+            if target in self._asked.get(case, ()) and target not in self._done[case]:
+                self._done[case].add(target)
+                yield entry
 
-    def _settle(self, job: Job, end: Death | str | None) -> Iterator[Entry]:
+    def _settle(self, job: Job, end: Death | Entry | str | None) -> Iterator[Entry]:
         """A job is at its end; what is left of it is done before all others, by a worker that has done nothing yet."""
         if isinstance(end, str):
             raise HarnessError(end)
         if end is None:
             return
-        yield from self._mourn(job, end)
+        if isinstance(end, Entry):  # its worker could not write it, which may be the doing of its check
+            self._writer.mend()
+            self._writer.add(end)
+            yield from self._news()
+        else:
+            yield from self._mourn(job, end)
         left = job.without(self._done[job.case.id])
         if left.targets:
             self._waiting.appendleft(left)
@@ -117,7 +127,7 @@ class LocalEngine:
         if symptom == "crash":  # some libraries end the process where the disk is full
             see_room(job.settings.cache or job.scratch)
         if symptom != "crash" or not check.before:
-            result = lost(job, target, check.stage, symptom, message, death.log)
+            result = lost(job, target, check.stage, symptom, message, death.log, told(death.ended))
             self._writer.add(Entry(result, fingerprint(job.case, target, job.settings)))
             yield from self._news()
 
@@ -127,4 +137,4 @@ class LocalEngine:
             return
         self._tries[job.case.id] += 1
         if self._tries[job.case.id] >= TRIES:
-            raise HarnessError(f"workers die before they begin {job.case.id}: {death.error}; run harness doctor")
+            raise HarnessError(f"workers die before they begin {job.case.id}: {death.how}; run harness doctor")
