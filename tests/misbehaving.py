@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
+import json
 import os
 import platform
 import resource
@@ -167,6 +169,47 @@ class ForksAndReturns(_Misbehaving):
             os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 
 
+def sealed(text: str) -> bytes:
+    """A line of the journal that holds ``text``."""
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {text}\n".encode()
+
+
+PASSED = {"case": "good/case", "target": "trace/torch-cpu", "status": "passed"}
+FORGED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"case": "unknown/case"}, {}),
+    ({"target": "unknown"}, {}),
+    ({"case": ["good/case"]}, {}),
+    ({"case": None}, {}),
+    ({"status": "splendid"}, {}),
+    ({"status": []}, {}),
+    ({"stage": "lunch"}, {}),
+    ({"message": 7}, {}),
+    ({"notes": [7]}, {}),
+    ({"log": 7}, {}),
+    ({"seconds": {"build": "long"}}, {}),
+    ({"seconds": 7}, {}),
+    ({"outputs": [7]}, {}),
+    ({"findings": 7}, {}),
+    ({"latency": 7}, {}),
+    ({"pictures": [7]}, {}),
+    ({"mood": "good"}, {}),
+    ({}, {"of": 7}),
+    ({}, {"exported": "many"}),
+    ({}, {"exported": -1}),
+    ({}, {"result": []}),
+    ({}, {"result": "passed"}),
+    ({}, {"more": 7}),
+]
+NO_ENTRIES = [
+    "[]",
+    "null",
+    "7",
+    "[" * 100_000,
+    *(json.dumps({"result": {**PASSED, **result}, "of": "x", **more}) for result, more in FORGED),
+]
+"""What may stand on a line of the journal and is no entry of it."""
+
+
 def daemon(name: str) -> None:
     """Leave a process behind that nobody waits for, in a session of its own; its number is in the file ``name``."""
     if (child := os.fork()) == 0:
@@ -201,6 +244,14 @@ class StartsAndWaits(_Misbehaving):
 
     def misbehave(self) -> None:
         subprocess.run([sys.executable, "-c", ""], check=True)
+
+
+class WritesTheJournal(_Misbehaving):
+    """Writes lines into the run's journal that are sealed as they should be, and hold something else."""
+
+    def misbehave(self) -> None:
+        with Path("reports/latest/journal.jsonl").open("ab") as journal:
+            journal.writelines(map(sealed, NO_ENTRIES))
 
 
 class DiesSlowly(_Misbehaving):

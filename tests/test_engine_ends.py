@@ -16,7 +16,7 @@ import harness as api
 from harness.engine import seat
 from harness.verify import settings
 from tests.conftest import Call, Ran
-from tests.running import alive
+from tests.running import Running, alive, await_
 
 ON = ("--allow-import", "--no-latency", "--targets", "trace/torch-cpu")
 ENDED = "1 process that the check had started was ended with it"
@@ -101,6 +101,7 @@ def test_what_a_check_started_is_ended_with_it(harness: Call, put: Put, here: Pa
     for traced in (False, True):
         put("ForksAndReturns", traced=traced)
     put("StartsAndWaits")
+    put("WritesTheJournal")
     ran = harness("run", "specs", *ON)
     assert told(ran) == {"Daemon-crash": ("build", "crash", "the process was ended by SIGSEGV")}
     notes = {row["case"].removesuffix("/case"): row["notes"] for row in ran.report["results"]}
@@ -111,8 +112,8 @@ def test_what_a_check_started_is_ended_with_it(harness: Call, put: Put, here: Pa
         "ForksAndReturns-True",
     ]
     assert notes["Daemon-crash"] == notes["Daemon-return"] == [ENDED]
-    assert notes["StartsAndWaits"] == notes["good"] == []
-    assert len(ran.rows) == len(ran.report["results"]) == 6
+    assert notes["StartsAndWaits"] == notes["WritesTheJournal"] == notes["good"] == []
+    assert len(ran.rows) == len(ran.report["results"]) == 7
     pids = [int((here / then).read_text(encoding="utf-8")) for then in ("return", "crash")]
     assert not alive(psutil.Process(pid) for pid in pids if psutil.pid_exists(pid))
 
@@ -145,6 +146,20 @@ def test_a_time_limit_that_was_asked_for_holds_as_it_is(harness: Call, put: Put)
     put("Hangs", mib=64)
     ran = harness("run", "specs", *ON, "--timeout", "1")
     assert told(ran) == {"Hangs-64": ("build", "timeout", "not done after 1 s; --timeout sets the limit")}
+
+
+@pytest.mark.parametrize("end", [Running.kill, Running.interrupt])
+def test_what_checks_started_does_not_outlive_a_run_that_is_stopped(
+    put: Put, here: Path, end: Callable[[Running], object]
+) -> None:
+    put("Daemon", then="hang")
+    (here / "specs/good.yaml").unlink()
+    running = Running(here, "run", "specs", *ON)
+    running.until((here / "hang").exists)
+    daemon = psutil.Process(int((here / "hang").read_text(encoding="utf-8")))
+    end(running)
+    await_(lambda: not alive([daemon]))
+    running.end()
 
 
 class Interrupted(torch.nn.Module):

@@ -5,11 +5,18 @@ from __future__ import annotations
 import signal
 from multiprocessing.connection import Connection, wait
 
+import psutil
+
 from harness.bench.task import Taken, Task
+from harness.engine.descendants import end_those_of
+from harness.engine.limits import TIMED_OUT
 from harness.engine.server import warm_up
+from harness.spec.case import FactoryModel
+from harness.verify.settings import seconds_for
 from harness.verify.stages import message_of
 
 GRACE = 60.0
+TOO_LONG = "not done in its time; --timeout sets the limit"
 
 
 class FreshProcesses:
@@ -27,8 +34,8 @@ class FreshProcesses:
         process.start()
         theirs.close()
         try:
-            if not wait([ours], None if limit is None else limit + GRACE):
-                return f"not done after {limit:g} s"
+            if not wait([ours], None if limit is None else limit + _most_for_size(task) + GRACE):
+                return TOO_LONG
             answer: Taken | str = ours.recv()
         except EOFError:
             process.join()
@@ -36,6 +43,8 @@ class FreshProcesses:
         finally:
             process.kill()
             process.join()
+            if process.pid is not None and isinstance(task.case.model.model, FactoryModel):
+                end_those_of(process.pid)
             ours.close()
         return answer
 
@@ -46,7 +55,14 @@ def seconds_allowed(task: Task) -> float | None:
     return None if timeout is None else timeout * len(task.targets) + 10 * task.bench.budget_s
 
 
+def _most_for_size(task: Task) -> float:
+    """So much longer may the largest model take that this machine could hold; how large it is, its process knows."""
+    return seconds_for(int(psutil.virtual_memory().total), task.settings) * len(task.targets)
+
+
 def _last_words(code: int) -> str:
+    if code == TIMED_OUT:
+        return TOO_LONG
     if code < 0:
         return f"the process was ended by {signal.Signals(-code).name}"
     return f"the process ended itself with exit code {code}"
@@ -54,12 +70,22 @@ def _last_words(code: int) -> str:
 
 def _take(pipe: Connection, task: Task, seconds: float | None) -> None:
     from harness.bench.process import take
-    from harness.engine.limits import die_with_parent, limited
+    from harness.engine.descendants import become_their_ancestor
+    from harness.engine.limits import die_with_parent, extend, limited
 
     die_with_parent()
+    become_their_ancestor()
+    longer = 0
+
+    def sized(size: int) -> None:
+        nonlocal longer
+        more = max(0, seconds_for(size, task.settings) * len(task.targets) - longer)
+        extend(more)
+        longer += more
+
     try:
         with limited(seconds, task.settings.memory):
-            answer: Taken | str = take(task)
+            answer: Taken | str = take(task, sized)
     except BaseException as error:  # noqa: BLE001 - what a library raised in here is told, in words
         answer = message_of(error)
     pipe.send(answer)

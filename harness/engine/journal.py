@@ -12,14 +12,16 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from harness.errors import NoRoom
-from harness.result import STATUSES, Blame, Result, Stage, Symptom, result_from_json
+from harness.result import Result, result_from_json
 from harness.written import one_line
 
 
@@ -114,24 +116,35 @@ def _entry(line: bytes) -> Entry | None:
 
 def _is_whole(entry: Entry) -> bool:
     """True where every field holds what it is for; JSON holds anything."""
-    result = entry.result
-    return (
-        all(type(text) is str for text in (entry.of, result.case, result.target))
-        and all(type(count) is int and count >= 0 for count in (entry.exported, entry.reused))
-        and all(getattr(result, name) in allowed for name, allowed in _WORDS.items())
-        and all(type(getattr(result, name)) in {str, type(None)} for name in _TEXTS)
-        and all(type(line) is str for lines in (result.evidence, result.notes, result.log) for line in lines)
-        and all(isinstance(number, int | float) for number in dict(result.seconds).values())
-    )
+    return _holds(Entry)(entry) and min(entry.exported, entry.reused) >= 0
 
 
-_WORDS: dict[str, tuple[str | None, ...]] = {
-    "status": STATUSES,
-    "stage": (None, *get_args(Stage)),
-    "symptom": (None, *get_args(Symptom)),
-    "blame": (None, *get_args(Blame)),
-}
-_TEXTS = ("message", "checker", "artifact", "reason", "issue", "where", "reproduction")
+@cache
+def _holds(kind: Any) -> Callable[[Any], bool]:
+    """Whether a value is of ``kind``, through all that it holds: of dataclasses, and of what JSON can say."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return lambda _value: True
+    if is_dataclass(kind):
+        fields = [(name, _holds(hint)) for name, hint in get_type_hints(kind).items()]
+        return lambda value: type(value) is kind and all(holds(getattr(value, name)) for name, holds in fields)
+    if origin is Literal:
+        return lambda value: type(value) is str and value in parts
+    if origin in {Union, UnionType} and not _PLAIN.issuperset(parts):
+        any_of = [_holds(part) for part in parts]
+        return lambda value: any(holds(value) for holds in any_of)
+    if origin is tuple:
+        each = _holds(parts[0])
+        return lambda value: type(value) is tuple and (not value or all(map(each, value)))
+    if origin is Mapping:
+        each = _holds(parts[1])
+        return lambda value: type(value) is dict and all(map(each, value.values()))
+    plain = {*(parts or (kind,))}
+    plain |= {int} if float in plain else set()
+    return lambda value: type(value) in plain
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def _seal(text: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import math
 import os
 import shutil
 import signal
@@ -31,10 +30,10 @@ from harness.result import Result, Stage
 from harness.spec.case import PackedModel
 from harness.spec.target import Target
 from harness.verify.artifacts import Artifacts
-from harness.verify.settings import Settings
+from harness.verify.settings import Settings, seconds_for
 from harness.verify.stages import Clock, message_of
 
-LEAKED = GIB = 1 << 30
+LEAKED = 1 << 30
 Verify = Callable[[Target, Clock], Result]
 
 
@@ -69,7 +68,7 @@ class Desk:
         """The model is ``size`` bytes large: this check and those of the job that come after it may take longer."""
         if self.limit is None or settings.timeout is None:
             return
-        more = settings.timeout + math.ceil(settings.timeout_per_gib * size / GIB) - self.limit
+        more = settings.timeout + seconds_for(size, settings) - self.limit
         if more > 0:
             extend(more)
             self.limit += more

@@ -53,5 +53,5 @@ def first_spec(
         return FirstSpec(text(subject, find_out(subject, arguments, drafts)), subject.kind == "factory")
     except UsageError as error:
         return Refused(str(error))
-    except BaseException as error:  # noqa: BLE001 - what the module raised where it had answered before is told
-        return Refused(f"{named}: {message_of(error)}; write its spec by hand")
+    except BaseException as error:  # noqa: BLE001 - what no other guess would change is told, such as exit()
+        return Refused(f"{named}: {message_of(error)}; see that it can be built and called in Python")

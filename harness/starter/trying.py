@@ -76,7 +76,7 @@ def _arguments(subject: Subject, given: Mapping[str, Any]) -> dict[str, Any]:
 def _built(subject: Subject, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         return subject.build(arguments)
-    except BaseException as error:
+    except Exception as error:
         said = ", ".join(f"{name}={value}" for name, value in arguments.items())
         right = "say its arguments with --arg NAME=VALUE"
         raise UsageError(f"{subject.short}({said}): {kind_of(error)}: {_short(error)}; {right}") from error
@@ -99,12 +99,12 @@ def _labels(module: nn.Module, asked: int) -> list[str]:
 
 def _inputs(subject: Subject, module: nn.Module, labels: Sequence[str], shapes: Sequence[Draft]) -> dict[str, Draft]:
     """The first inputs that the module answers. Raises :class:`UsageError` where there are none."""
-    last: BaseException | None = None
+    last: Exception | None = None
     for guess in [tuple(shapes)] if shapes else drafts(module, len(labels)):
         try:
             if answers(module, [draft.tensor() for draft in guess], 0):
                 return dict(zip(labels, guess, strict=True))
-        except BaseException as error:  # noqa: BLE001 - a guess that the module refuses
+        except Exception as error:  # noqa: BLE001 - a guess that the module refuses
             last = error
     tried = "does not take this" if shapes else f"was tried with inputs of many shapes for {', '.join(labels)}"
     why = f": {_short(last)}" if last else " and answers with no tensor"

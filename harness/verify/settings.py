@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,11 @@ def with_time_limit(settings: Settings, seconds: float | None) -> Settings:
     if seconds is None:
         return replace(settings, timeout=TIMEOUT, timeout_per_gib=TIMEOUT_PER_GIB)
     return replace(settings, timeout=seconds, timeout_per_gib=0.0)
+
+
+def seconds_for(size: int, settings: Settings) -> int:
+    """How much longer a check may take whose model is ``size`` bytes large."""
+    return math.ceil(settings.timeout_per_gib * size / 2**30)
 
 
 def cache_folder() -> Path:
