@@ -101,6 +101,12 @@ class Endless(_Misbehaving):
         raise ValueError("x" * 50 * 2**20)
 
 
+class Unprintable(_Misbehaving):
+    def misbehave(self) -> NoReturn:
+        print("/" * 2**20)
+        raise ValueError("\x1b[2J\udcff\0" + "/" * 60_000)
+
+
 class EndlessExit(_Misbehaving):
     def misbehave(self) -> NoReturn:
         sys.exit("y" * 50 * 2**20)

@@ -57,6 +57,7 @@ ENDS = {
     "OwnFromATimer": ("build", "Own: my own limit"),
     "NoWords": ("build", "Silent: no message, since str() of it raises RuntimeError"),
     "Endless": ("build", f"ValueError: {'x' * 2000} ... (52,428,800 characters in all)"),
+    "Unprintable": ("build", f"ValueError: \\x1b[2J\\udcff\\x00{'/' * 1994} ... (60,006 characters in all)"),
     "EndlessExit": ("build", f"the code called exit({'y' * 2000} ... (52,428,800 characters in all))"),
     "InARing": ("build", "ValueError: the one"),
     "OddClass": ("build", "Odd name: odd, but told"),

@@ -19,6 +19,8 @@ OF_PACKAGES = re.compile(rf"\S*/site-packages/|{HERE}")
 # When, in which process and where in memory: nothing that would be the same another time.
 OF_THE_MOMENT = re.compile(r"(?<=^[IWEF])\d{4} [\d:.]+ +\d+(?= )|(?<=\b0x)[0-9a-fA-F]{6,}")
 MOST_READ = 1 << 20
+# Of one line: to look for folders takes the square of it.
+MOST_LOOKED_AT = 4 * MOST_CHARACTERS
 MOST_KEPT = 16 << 20
 
 
@@ -110,7 +112,7 @@ def _flush() -> None:
 def _lines(printed: bytes) -> tuple[str, ...]:
     """The distinct lines, the first of them."""
     text = printed.decode(errors="replace")
-    said = (_told(line.rstrip()) for line in text.splitlines() if line.strip())
+    said = (_told(line[:MOST_LOOKED_AT].rstrip()) for line in text.splitlines() if line.strip())
     lines = list(dict.fromkeys(line[:MOST_CHARACTERS] for line in said))
     more = len(lines) - MOST_LINES
     return tuple(lines[:MOST_LINES]) + ((f"... and {more} more lines",) if more > 0 else ())

@@ -135,8 +135,10 @@ def do(job: Job) -> Entry | str | None:
         with closing(JournalWriter(job.journal)) as journal:
             work(job, desk, partial(_write, journal))
     except _NotWrittenError as error:
+        desk.whereabouts.end()
         return error.entry
     except NoRoom as error:
+        desk.whereabouts.end()
         return str(error)
     except BaseException:  # noqa: BLE001 - what a check did to its process keeps this from being told: it is that check's row
         end_if_forked(desk.process)

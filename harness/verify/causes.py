@@ -17,6 +17,7 @@ FARTHEST = 20
 MOST_READ = 1 << 16
 """So many characters of a text are looked at; no library says what it has to say later than that."""
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _NAME, _MODULE = (vars(type)[name] for name in ("__name__", "__module__"))
 _CAUSE, _CONTEXT, _TRACEBACK = (vars(BaseException)[name] for name in ("__cause__", "__context__", "__traceback__"))
 
@@ -56,7 +57,12 @@ def read(value: object) -> str:
 def kind_of(error: BaseException) -> str:
     """The name of the class of ``error``, on one line of a bounded length."""
     name: str = _NAME.__get__(type(error))
-    return " ".join(name.split())[:100] or "an exception without a name"
+    return printable(" ".join(name.split())[:100]) or "an exception without a name"
+
+
+def printable(text: str) -> str:
+    """``text`` with an escape for what a terminal would obey, and for what cannot be written as UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode().translate(_CONTROLS)
 
 
 def module_of(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from harness.verify.causes import (
     is_from_outside,
     kind_of,
     module_of,
+    printable,
     read,
     text_of,
 )
@@ -133,6 +134,7 @@ def message_of(error: BaseException) -> str:
     said = " ".join(lines[0].split()) if lines else "no message"
     if said.endswith(":") and len(lines) > 1:
         said += f" {next((line for line in lines[1:] if not line.endswith(':')), lines[1])}"
+    said = said[: 2 * LONGEST]  # for what follows takes the square of it, where it is made for that
     said = _bounded(FUSED.sub(r"\1", ADDRESSES.sub("0x...", OWN_FILES.sub(r"\1", said))), len(text))
     return said if issubclass(type(error), HarnessError) else f"{kind_of(error)}: {said}"
 
@@ -143,8 +145,8 @@ _EXIT_CODE = vars(SystemExit)["code"]
 def _bounded(said: str, whole: int) -> str:
     """``said``, cut where it is longer than a message may be; of a ``whole`` text that is long, with its length."""
     if len(said) <= LONGEST and whole <= MOST_READ:
-        return said
-    return f"{said[:LONGEST]} ... ({max(len(said), whole):,} characters in all)"
+        return printable(said)
+    return f"{printable(said[:LONGEST])} ... ({max(len(said), whole):,} characters in all)"
 
 
 def chain_text(error: BaseException) -> str:
