@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Call, Ran
+from tests.misbehaving import NO_ENTRIES, sealed
 from tests.running import Running, report_in, rows_of
 
 LAYERS = """
@@ -102,6 +103,33 @@ def test_a_model_that_was_swapped_for_another_is_no_answer(harness: Call, specs:
     shutil.copy(one, other)
     again = harness("run", "specs", *ON)
     assert exports(again) == (1, EXPORTS - 1)
+    assert rows_of(again.report) == rows_of(first.report)
+
+
+def test_a_pipe_where_a_file_should_be_is_waited_for_by_nobody(harness: Call, specs: Path) -> None:
+    first = harness("run", "specs", *ON)
+    noted = sorted((specs / "cache").rglob("entry.json"))
+    for path in (noted[0], next(noted[-1].parent.glob("model.*"), noted[-1])):
+        path.unlink()
+        os.mkfifo(path)
+    again = harness("run", "specs", *ON)
+    assert exports(again) == (2, EXPORTS - 2)
+    assert rows_of(again.report) == rows_of(first.report)
+
+    os.mkfifo(specs / "reports/latest/journal.jsonl")
+    for more in ((), ("--resume",)):
+        ran = harness("run", "specs", *ON, *more)
+        assert (ran.code, ran.out) == (2, "")
+        assert "journal.jsonl is there and is no file" in ran.err
+        assert len(ran.err.splitlines()) == 1
+
+
+def test_a_sealed_line_of_another_structure_does_not_count(harness: Call, specs: Path) -> None:
+    first = harness("run", "specs", *ON)
+    journal = specs / "reports/latest/journal.jsonl"
+    journal.write_bytes(b"".join(map(sealed, NO_ENTRIES)))
+    again = harness("run", "specs", *ON, "--resume")
+    assert (again.code, again.err) == (first.code, first.err)
     assert rows_of(again.report) == rows_of(first.report)
 
 

@@ -187,7 +187,7 @@ def test_nothing_is_written_over(harness: Call, here: Path) -> None:
         (["NET:Net", "--arg", "classes=5", "--input", "2,4,8,8"], "Net does not take this"),
         (["NET:Shy"], "not for you; say what it takes with --input"),
         (["NET:Crashes"], ":Crashes: the process was ended by SIGSEGV; see that it can be imported"),
-        (["NET:Leaves"], ":Leaves: the process ended itself with exit code 3; see that"),
+        (["NET:Leaves"], ":Leaves: the code called exit(3); see that it can be built and called in Python"),
         (["NET:Hangs", "--timeout", "1"], ":Hangs: not done after 1 s; --timeout sets the limit"),
         (["NET:Random"], "answers differently each time; write its spec by hand"),
     ],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.search_path import Installed
 
@@ -31,14 +31,15 @@ def run(
     known_failures: str | Path | None = None,
     require: str | Sequence[str] = (),
     latency: bool = False,
-    timeout: float | None = 120.0,
+    timeout: float | Literal["by size"] | None = "by size",
     allow_import: bool = False,
 ) -> Ran:
     """Verify the specs and recorded models under ``paths``, as ``harness run`` does, and give the judged report.
 
     Each argument is the option of the same name. ``workers`` is the number of processes, 0 for one a core. The report
-    is written only where ``report_dir`` says to, in ``formats``. ``timeout`` is in seconds for each check. Workers are
-    processes: in a script, call it under ``if __name__ == "__main__":``.
+    is written only where ``report_dir`` says to, in ``formats``. ``timeout`` is in seconds for each check;
+    ``"by size"`` is 120 and 60 more for each GiB of the model, and None is no limit. Workers are processes: in a
+    script, call it under ``if __name__ == "__main__":``.
 
     Raises :class:`harness.errors.RequestError` where the request is wrong, before anything runs, and
     :class:`harness.errors.HarnessError` where it cannot be carried out; never for what a check comes to.

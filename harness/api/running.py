@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from harness.api.answers import Ran
 from harness.engine.temporary import temporary_folder
 from harness.pipeline import INTERRUPTED, Outcome, Request
 from harness.pipeline import run as carry_out
 from harness.result import Result
-from harness.verify.settings import Settings, cache_folder
+from harness.verify.settings import Settings, cache_folder, with_time_limit
 
 
 class Unwatched:
@@ -38,7 +39,7 @@ def run(
     known_failures: str | Path | None,
     require: str | Sequence[str],
     latency: bool,
-    timeout: float | None,
+    timeout: float | Literal["by size"] | None,
     allow_import: bool,
 ) -> Ran:
     """See :func:`harness.api.run`. Raises ``KeyboardInterrupt`` where somebody stopped it."""
@@ -51,7 +52,7 @@ def run(
         known_failures=None if known_failures is None else Path(known_failures),
         require=_several(require),
         allow_import=allow_import,
-        settings=Settings(timeout=timeout, latency=latency, cache=cache_folder()),
+        settings=_settings(timeout, latency=latency),
     )
     outcome = _outcome(request, report_dir)
     if outcome.exit_code == INTERRUPTED:
@@ -65,6 +66,11 @@ def _outcome(request: Request, report_dir: str | Path | None) -> Outcome:
         return carry_out(replace(request, report_dir=Path(report_dir)), Unwatched())
     with temporary_folder() as folder:
         return carry_out(replace(request, report_dir=folder, formats=()), Unwatched())
+
+
+def _settings(timeout: float | Literal["by size"] | None, *, latency: bool) -> Settings:
+    asked = Settings(timeout=None, latency=latency, cache=cache_folder())
+    return asked if timeout is None else with_time_limit(asked, None if timeout == "by size" else timeout)
 
 
 def _several(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from multiprocessing.connection import Connection, wait
 
+import psutil
+
 from harness.bench.task import Taken, Task
+from harness.engine.descendants import end_those_of
 from harness.engine.exits import how
+from harness.engine.limits import TIMED_OUT
 from harness.engine.server import warm_up
+from harness.spec.case import FactoryModel
+from harness.verify.settings import seconds_for
 from harness.verify.stages import message_of
 
 GRACE = 60.0
+TOO_LONG = "not done in its time; --timeout sets the limit"
 
 
 class FreshProcesses:
@@ -27,15 +34,18 @@ class FreshProcesses:
         process.start()
         theirs.close()
         try:
-            if not wait([ours], None if limit is None else limit + GRACE):
-                return f"not done after {limit:g} s"
+            if not wait([ours], None if limit is None else limit + _most_for_size(task) + GRACE):
+                return TOO_LONG
             answer: Taken | str = ours.recv()
         except EOFError:
             process.join()
-            return how(process.exitcode or 0)
+            code = process.exitcode or 0
+            return TOO_LONG if code == TIMED_OUT else how(code)
         finally:
             process.kill()
             process.join()
+            if process.pid is not None and isinstance(task.case.model.model, FactoryModel):
+                end_those_of(process.pid)
             ours.close()
         return answer
 
@@ -46,14 +56,29 @@ def seconds_allowed(task: Task) -> float | None:
     return None if timeout is None else timeout * len(task.targets) + 10 * task.bench.budget_s
 
 
+def _most_for_size(task: Task) -> float:
+    """So much longer may the largest model take that this machine could hold; how large it is, its process knows."""
+    return seconds_for(int(psutil.virtual_memory().total), task.settings) * len(task.targets)
+
+
 def _take(pipe: Connection, task: Task, seconds: float | None) -> None:
     from harness.bench.process import take
-    from harness.engine.limits import die_with_parent, limited
+    from harness.engine.descendants import become_their_ancestor
+    from harness.engine.limits import die_with_parent, extend, limited
 
     die_with_parent()
+    become_their_ancestor()
+    longer = 0
+
+    def sized(size: int) -> None:
+        nonlocal longer
+        more = max(0, seconds_for(size, task.settings) * len(task.targets) - longer)
+        extend(more)
+        longer += more
+
     try:
         with limited(seconds, task.settings.memory):
-            answer: Taken | str = take(task)
-    except Exception as error:  # noqa: BLE001 - what a library raised in here is told, in words
+            answer: Taken | str = take(task, sized)
+    except BaseException as error:  # noqa: BLE001 - what a library raised in here is told, in words
         answer = message_of(error)
     pipe.send(answer)

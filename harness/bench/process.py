@@ -40,12 +40,15 @@ class Material:
     eager: Call | None
 
 
-def take(task: Task) -> Taken:
-    """Measure ``task`` in this process. A target that cannot be timed is told among the troubles."""
+def take(task: Task, sized: Callable[[int], None] = lambda _size: None) -> Taken:
+    """Measure ``task`` in this process. A target that cannot be timed is told among the troubles.
+
+    ``sized`` is told how many bytes the model takes, as soon as that is known.
+    """
     os.chdir(task.home)
     if task.bench.cpus:
         os.sched_setaffinity(0, task.bench.cpus)
-    material = _material(task)
+    material = _material(task, sized)
     order = random.Random(f"{task.case.id} {task.turn}")  # noqa: S311 - an order, no secret
     loaded: dict[str, Loaded] = {}
     troubles: dict[str, str] = {}
@@ -54,7 +57,7 @@ def take(task: Task) -> Taken:
         for target in order.sample(task.targets, len(task.targets)):
             try:
                 loaded[str(target)], own = _load(target, material, task, opened)
-            except Exception as error:  # noqa: BLE001 - a runtime that verifies and cannot be timed is told, in words
+            except BaseException as error:  # noqa: BLE001 - a runtime that verifies and cannot be timed is told, in words
                 troubles[str(target)] = message_of(error)
             else:
                 calls |= own
@@ -98,7 +101,7 @@ def _by_the_device(session: Session, inputs: Mapping[str, Array]) -> tuple[float
     return tuple(session.device_us(inputs, DEVICE_RUNS))
 
 
-def _material(task: Task) -> Material:
+def _material(task: Task, sized: Callable[[int], None]) -> Material:
     """The case built and exported, or its recorded model read; torch is loaded only for a case that needs it."""
     from harness.engine import libraries
     from harness.spec.case import FileModel, PackedModel
@@ -107,13 +110,13 @@ def _material(task: Task) -> Material:
         libraries.for_recorded_models()
         from harness.verify.packed import PackedTrial
 
-        packed = PackedTrial(task.case)
+        packed = PackedTrial(task.case, sized=sized)
         return Material(packed.references[0].inputs, packed.artifact, eager=None)
     if isinstance(task.case.model.model, FileModel):
         libraries.for_recorded_models()
         from harness.verify.recorded import Recording
 
-        recording = Recording(task.case)
+        recording = Recording(task.case, sized=sized)
         inputs = {name: np.asarray(value) for name, value in recording.data_sets[0].inputs.items()}
         return Material(inputs, lambda _target: recording.model.artifact, eager=None)
     libraries.for_specs()
@@ -122,7 +125,7 @@ def _material(task: Task) -> Material:
     from harness.verify.trial import Trial
 
     kept = task.settings.cache or task.scratch / "artifacts"
-    trial = Trial(task.case, Artifacts(kept, task.scratch))
+    trial = Trial(task.case, Artifacts(kept, task.scratch), sized=sized)
     arrays = {label: to_numpy(tensor) for label, tensor in trial.subject.inputs.items()}
     return Material(arrays, trial.artifact, _eager(trial.subject, task.bench.threads or 1))
 

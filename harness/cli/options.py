@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from harness.cli.completion import cases, lists, runtimes, targets, words
 from harness.errors import UsageError
 
+FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 FORMATS = ("json", "md", "html", "junit", "csv", "github")
 
 
@@ -77,6 +78,14 @@ EFFECT = click.option(
     metavar="R",
     help="The least relative change of a latency that counts.",
 )
+DEFAULT_TIMEOUT = "120, and 60 more for each GiB of the model"
+
+
+def timeout(about: str) -> Callable[[FC], FC]:
+    """The option ``--timeout`` of a command; None where it is not given, which lets the limit grow with the model."""
+    return click.option("--timeout", type=SECONDS, metavar="S", help=f"{about} [default: {DEFAULT_TIMEOUT}]")
+
+
 CARRYING_OUT = (
     PATHS,
     TARGETS,
@@ -124,9 +133,7 @@ CARRYING_OUT = (
         "--baseline", type=FOLDER, metavar="REPORT.json", help="Exit 1 where a check is worse or slower than there."
     ),
     EFFECT,
-    click.option(
-        "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds a check may take."
-    ),
+    timeout("Seconds a check may take."),
     click.option("--memory", callback=size, metavar="SIZE", help="Memory a check may take, such as 4G."),
     click.option("--strict-ulp", type=click.IntRange(min=0), metavar="N", help="Hold every output to N ULP."),
     click.option("--no-cache", is_flag=True, help="Export everything anew, and keep nothing."),

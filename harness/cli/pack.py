@@ -13,9 +13,9 @@ from harness.cli.options import (
     FOLDER,
     KEYWORDS,
     PATHS,
-    SECONDS,
     TARGETS,
     flat,
+    timeout,
 )
 
 EXAMPLES = """
@@ -36,9 +36,7 @@ SHOWN = 10
 @click.option("-j", "--jobs", type=AT_LEAST_ONE, metavar="N", help="Workers. [default: the cores]")
 @click.option("--known-failures", type=FOLDER, metavar="FILE", help="[default: known-failures.yaml beside the specs]")
 @click.option("--bench/--no-bench", default=True, help="Also what is timed alone: the specs' bench shapes.")
-@click.option(
-    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds an export may take."
-)
+@timeout("Seconds an export may take.")
 @click.option("--no-cache", is_flag=True, help="Export everything anew, and keep nothing.")
 @ALLOW_IMPORT
 def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
@@ -47,7 +45,7 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
     from harness.packing import PackRequest
     from harness.packing import pack as carry_out
     from harness.report.terminal import Progress
-    from harness.verify.settings import Settings, cache_folder
+    from harness.verify.settings import Settings, cache_folder, with_time_limit
 
     warm_up(torch=True)
     request = PackRequest(
@@ -59,7 +57,7 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
         known_failures=options["known_failures"],
         bench=options["bench"],
         allow_import=options["allow_import"],
-        settings=Settings(timeout=options["timeout"], cache=None if options["no_cache"] else cache_folder()),
+        settings=with_time_limit(Settings(cache=None if options["no_cache"] else cache_folder()), options["timeout"]),
     )
     packed = carry_out(request, Progress())
     for result in packed.not_packed[:SHOWN]:

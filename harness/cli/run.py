@@ -67,7 +67,7 @@ def bench(paths: tuple[str, ...], **options: Any) -> int:
 
 def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
     """Do what ``run`` or ``bench`` was asked for, and show what came of it."""
-    from harness.verify.settings import Settings, cache_folder
+    from harness.verify.settings import Settings, cache_folder, with_time_limit
 
     cache = None if options["no_cache"] else cache_folder()
     if options["engine"] == "local":
@@ -83,7 +83,6 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
     if unknown:
         raise UsageError(f"--format {unknown[0]}: no such format; any of {', '.join(FORMATS)}")
     settings = Settings(
-        timeout=options["timeout"],
         memory=options["memory"],
         latency=options["latency"],
         strict_ulp=options["strict_ulp"],
@@ -102,7 +101,7 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
         require=flat(options["require"]),
         resume=options["resume"],
         allow_import=options["allow_import"],
-        settings=settings,
+        settings=with_time_limit(settings, options["timeout"]),
         bench=bench,
         baseline=options["baseline"],
         min_effect=options["min_effect"],

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from sysconfig import get_path
 
+from harness.forked import end_if_forked
 from harness.verify.once import Heard
 
 MOST_LINES, MOST_CHARACTERS = 30, 300
@@ -18,6 +19,8 @@ OF_PACKAGES = re.compile(rf"\S*/site-packages/|{HERE}")
 # When, in which process and where in memory: nothing that would be the same another time.
 OF_THE_MOMENT = re.compile(r"(?<=^[IWEF])\d{4} [\d:.]+ +\d+(?= )|(?<=\b0x)[0-9a-fA-F]{6,}")
 MOST_READ = 1 << 20
+# Of one line: to look for folders takes the square of it.
+MOST_LOOKED_AT = 4 * MOST_CHARACTERS
 MOST_KEPT = 16 << 20
 
 
@@ -30,6 +33,7 @@ class Chatter:
     def __init__(self, path: Path) -> None:
         # Appending: the two streams, and children of a check, write behind one another and never over.
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self.process = os.getpid()
 
     def swallow(self) -> None:
         """From now on this file is where this process prints."""
@@ -91,6 +95,7 @@ class Listening:
         return self._heard
 
     def __exit__(self, *_: object) -> None:
+        end_if_forked(self._chatter.process)
         self._heard.lines = self._chatter.since(self._size)
         if self._heard.lines:
             self._chatter.shorten(self._size)
@@ -107,7 +112,7 @@ def _flush() -> None:
 def _lines(printed: bytes) -> tuple[str, ...]:
     """The distinct lines, the first of them."""
     text = printed.decode(errors="replace")
-    said = (_told(line.rstrip()) for line in text.splitlines() if line.strip())
+    said = (_told(line[:MOST_LOOKED_AT].rstrip()) for line in text.splitlines() if line.strip())
     lines = list(dict.fromkeys(line[:MOST_CHARACTERS] for line in said))
     more = len(lines) - MOST_LINES
     return tuple(lines[:MOST_LINES]) + ((f"... and {more} more lines",) if more > 0 else ())

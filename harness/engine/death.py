@@ -2,53 +2,54 @@
 
 from __future__ import annotations
 
-import signal
-from concurrent.futures import CancelledError
+import math
 from dataclasses import dataclass
 
-from pebble import ProcessExpired
-
+from harness.engine.exits import how
 from harness.engine.job import Job
 from harness.engine.limits import TIMED_OUT
-from harness.engine.whereabouts import Check
+from harness.engine.whereabouts import UNLIMITED, Allowed, Check
 from harness.result import Symptom
 from harness.verify.stages import OUT_OF_MEMORY
 
 RETIRED = 86
 """The exit code of a worker that is sound enough to say that it had better be replaced."""
+BROKEN = 70
+"""The exit code of a worker that a check left unable to say what that check came to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A worker ended before its job did. ``check`` is the check that it was in, ``log`` what was printed meanwhile."""
+    """A worker ended before its job did.
 
-    error: BaseException
+    ``exit_code`` is negative for a signal; None where nobody can tell it any more. ``check`` is the check that it was
+    in, ``allowed`` how long that might take, and ``at`` when the run saw the end of it, by the same clock; ``overdue``
+    is True where it went on after that time, and the run ended it. ``log`` is what was printed meanwhile, and ``ended``
+    the number of processes that it had started and that were ended after it.
+    """
+
+    exit_code: int | None
     check: Check | None
-    log: tuple[str, ...]
+    log: tuple[str, ...] = ()
+    allowed: Allowed = UNLIMITED
+    at: float = math.inf
+    overdue: bool = False
+    ended: int = 0
 
     @property
-    def exit_code(self) -> int | None:
-        """Negative for a signal; None where the worker was stopped, or died before it had begun."""
-        if isinstance(self.error, ProcessExpired):
-            return int(self.error.exitcode)
-        # The pool does not tell of a worker that leaves with 0: the run saw that it was gone, and gave its job up.
-        return 0 if isinstance(self.error, CancelledError) else None
+    def how(self) -> str:
+        """The worker's end in words."""
+        if self.exit_code is None:
+            return "the process ended, and how is not known"
+        return how(self.exit_code)
 
     def cause(self, job: Job) -> tuple[Symptom, str]:
         """How the worker died, in the contract's word and in one line."""
-        code = self.exit_code
-        if isinstance(self.error, TimeoutError) or code == TIMED_OUT:
-            return "timeout", f"not done after {job.settings.timeout:g} s; --timeout sets the limit"
+        if self.overdue or (self.exit_code == TIMED_OUT and self.at >= self.allowed.until):
+            seconds = self.allowed.seconds if math.isfinite(self.allowed.seconds) else job.settings.timeout
+            return "timeout", f"not done after {seconds:g} s; --timeout sets the limit"
         if any(sign in line.lower() for line in self.log for sign in OUT_OF_MEMORY):
             return "out-of-memory", "the process ended for want of memory; --memory sets the limit"
-        if code is not None and code < 0:
-            return "crash", f"the process was ended by {_name_of(code)}"
-        return "crash", f"the process ended itself with exit code {code or 0}"
-
-
-def _name_of(code: int) -> str:
-    """``SIGSEGV`` for -11."""
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
+        if self.exit_code == BROKEN:
+            return "crash", "the check left its process unable to say what came of it; the log tells why"
+        return "crash", self.how

@@ -53,10 +53,18 @@ class Job:
         return replace(self, targets=tuple(target for target in self.targets if str(target) not in targets))
 
 
-def lost(job: Job, target: Target, stage: Stage, symptom: Symptom, message: str, log: tuple[str, ...]) -> Result:
+def lost(
+    job: Job,
+    target: Target,
+    stage: Stage,
+    symptom: Symptom,
+    message: str,
+    log: tuple[str, ...],
+    notes: tuple[str, ...] = (),
+) -> Result:
     """The result of a check whose worker did not live to tell."""
     where = str(job.case.where)
-    return Result(job.case.id, str(target), "error", stage, symptom, message, log=log, where=where)
+    return Result(job.case.id, str(target), "error", stage, symptom, message, log=log, notes=notes, where=where)
 
 
 def fingerprint(case: Case, target: Target, settings: Settings) -> str:
@@ -66,7 +74,7 @@ def fingerprint(case: Case, target: Target, settings: Settings) -> str:
 
 def fingerprints(case: Case, settings: Settings) -> Callable[[Target], str]:
     """The same for every target of a case, which is written out once."""
-    asked = (settings.latency, settings.strict_ulp, settings.timeout, settings.memory)
+    asked = (settings.latency, settings.strict_ulp, settings.timeout, settings.timeout_per_gib, settings.memory)
     common = hashlib.sha256(f"{asked} {case!r} {_installed()}".encode())
 
     def of(target: Target) -> str:

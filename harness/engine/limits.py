@@ -23,18 +23,31 @@ PR_SET_PDEATHSIG = 1
 
 @contextmanager
 def limited(timeout: float | None, memory: int | None) -> Iterator[None]:
-    """Run the block under both limits; ``timeout`` in seconds, ``memory`` in bytes beyond what is held already."""
-    before = resource.getrlimit(resource.RLIMIT_DATA)
+    """Run the block under both limits; ``timeout`` in seconds, ``memory`` in bytes beyond what is held already.
+
+    What the block makes of the limits of its process is undone where that can be.
+    """
+    before = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_DATA, resource.RLIMIT_FSIZE)}
     if memory is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (held_memory() + memory, before[1]))
+        most = before[resource.RLIMIT_DATA][1]
+        resource.setrlimit(resource.RLIMIT_DATA, (held_memory() + memory, most))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, timeout or 0.0)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
-        if memory is not None:
-            resource.setrlimit(resource.RLIMIT_DATA, before)
+        for kind, limit in before.items():
+            if resource.getrlimit(kind) != limit:
+                with suppress(ValueError):  # the block has lowered what only the system's owner may raise
+                    resource.setrlimit(kind, limit)
+
+
+def extend(seconds: float) -> None:
+    """Give the block that runs under a time limit so many seconds more."""
+    left, _ = signal.getitimer(signal.ITIMER_REAL)
+    if left:
+        signal.setitimer(signal.ITIMER_REAL, left + seconds)
 
 
 def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:

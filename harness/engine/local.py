@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.engine.death import RETIRED, Death
+from harness.engine.descendants import told
 from harness.engine.exits import SERVER_LOST, how
 from harness.engine.fork_server import SERVER, cannot_start
 from harness.engine.job import Job, fingerprint, lost
@@ -43,6 +44,7 @@ class LocalEngine:
         self._suspects: deque[Job] = deque()
         self._alone: Job | None = None
         self._given_at: dict[str, int] = {}
+        self._asked: dict[str, set[str]] = {}
         self._done: dict[str, set[str]] = {}
         self._tries: Counter[str] = Counter()
         self._ended: queue.SimpleQueue[Seat] = queue.SimpleQueue()
@@ -65,11 +67,12 @@ class LocalEngine:
             right = "pip install 'parity-harness[cpu]', or name recorded models alone"
             raise RuntimeMissing(f"specs are verified against torch, which is not installed; {right}")
         self._waiting.extend(jobs)
+        self._asked.update((job.case.id, set(map(str, job.targets))) for job in jobs)
         self._done.update((job.case.id, set()) for job in jobs)
-        context = warm_up(torch=needs_torch, exporting=any(job.needs_preparation for job in jobs))
+        warm_up(torch=needs_torch, exporting=any(job.needs_preparation for job in jobs))
         SERVER.wait()
         for at in range(len(self._seats), min(self._workers, len(jobs))):
-            self._seats.append(Seat(self._scratch / f"worker-{at}", context, self._ended.put))
+            self._seats.append(Seat(self._scratch / f"worker-{at}", self._ended.put))
         self._give_out()
         while any(seat.job for seat in self._seats):
             yield from self._next()
@@ -122,19 +125,25 @@ class LocalEngine:
             raise cause if isinstance(cause, HarnessError) else cannot_start(cause) from error
 
     def _news(self) -> Iterator[Entry]:
-        """What was written since the last look."""
+        """What was written since the last look; of a check that nobody asked for, or has been told, nothing is told."""
         for entry in self._journal.new():
-            self._done[entry.result.case].add(entry.result.target)
-            yield entry
+            case, target = entry.result.case, entry.result.target
+            if target in self._asked.get(case, ()) and target not in self._done[case]:
+                self._done[case].add(target)
+                yield entry
 
-    def _settle(self, job: Job, end: Death | str | None) -> Iterator[Entry]:
+    def _settle(self, job: Job, end: Death | Entry | str | None) -> Iterator[Entry]:
         """A job is at its end; what is left of it is done before all others, by a worker that has done nothing yet."""
         if isinstance(end, str):
             raise HarnessError(end)
         if end is None:
             return
-        lost = self._lost_server(job, end)
-        if not lost:
+        lost = False
+        if isinstance(end, Entry):  # its worker could not write it, which may be the doing of its check
+            self._writer.mend()
+            self._writer.add(end)
+            yield from self._news()
+        elif not (lost := self._lost_server(job, end)):
             yield from self._mourn(job, end, *end.cause(job))
         elif job is self._alone:
             yield from self._mourn(job, end, "crash", how(SERVER_LOST))
@@ -163,7 +172,7 @@ class LocalEngine:
         if symptom == "crash":  # some libraries end the process where the disk is full
             see_room(job.settings.cache or job.scratch)
         if symptom != "crash" or not check.before:
-            result = lost(job, target, check.stage, symptom, message, death.log)
+            result = lost(job, target, check.stage, symptom, message, death.log, told(death.ended))
             self._writer.add(Entry(result, fingerprint(job.case, target, job.settings)))
             yield from self._news()
 
@@ -173,4 +182,4 @@ class LocalEngine:
             return
         self._tries[job.case.id] += 1
         if self._tries[job.case.id] >= TRIES:
-            raise HarnessError(f"workers die before they begin {job.case.id}: {death.error}; run harness doctor")
+            raise HarnessError(f"workers die before they begin {job.case.id}: {death.how}; run harness doctor")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.engine.descendants import end_those_of
 from harness.engine.exits import CANNOT_LOAD, MARK
 from harness.engine.limits import die_with_parent
 from harness.engine.temporary import remove_left_by
@@ -98,6 +99,8 @@ def _take_along(run: int) -> None:
     for worker in workers:
         worker.kill()
     psutil.wait_procs(workers, timeout=1)
+    for worker in workers:
+        end_those_of(worker.pid)
     remove_left_by(run)
     for listener in this.net_connections("unix"):
         # multiprocessing listens in a folder of its own.

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,43 +17,76 @@ from pathlib import Path
 
 from harness.engine import libraries
 from harness.engine.chatter import Chatter
-from harness.engine.death import RETIRED
+from harness.engine.death import BROKEN, RETIRED
+from harness.engine.descendants import become_their_ancestor, end_children, has_children, told
 from harness.engine.exits import stay_with
 from harness.engine.job import Job, fingerprints
 from harness.engine.journal import Entry, JournalWriter
-from harness.engine.limits import die_first_for_memory, die_with_parent, held_memory, limited
+from harness.engine.limits import die_first_for_memory, die_with_parent, extend, held_memory, limited
 from harness.engine.manners import Manners
-from harness.engine.whereabouts import Whereabouts
+from harness.engine.whereabouts import UNLIMITED, Allowed, Whereabouts
 from harness.errors import NoRoom
+from harness.forked import end_if_forked
 from harness.result import Result, Stage
 from harness.spec.case import PackedModel
 from harness.spec.target import Target
 from harness.verify.artifacts import Artifacts
-from harness.verify.stages import Clock
+from harness.verify.settings import Settings, seconds_for
+from harness.verify.stages import Clock, message_of
 
 LEAKED = 1 << 30
-BROKEN = 70
 Verify = Callable[[Target, Clock], Result]
 
 
 @dataclass
 class Desk:
-    """What a worker works with from its first job to its last."""
+    """What a worker works with from its first job to its last. ``limit`` is the time limit of a check of its job."""
 
     chatter: Chatter
     whereabouts: Whereabouts
     checks: int = 0
     held: int = field(default_factory=held_memory)
     folder: Path | None = None
+    process: int = field(default_factory=os.getpid)
+    limit: float | None = None
+    _allowed: Allowed = UNLIMITED
+
+    def begin(self, settings: Settings) -> None:
+        """Say that a job is taken up."""
+        self.limit = settings.timeout
+        self._start_the_clock()
+        self.whereabouts.begin(self.process, self._allowed)
+
+    def begin_check(self) -> None:
+        """Say that a check begins."""
+        self._start_the_clock()
 
     def enter(self, target: int, stage: Stage) -> None:
         """Say where the worker is."""
-        self.whereabouts.enter(os.getpid(), target, stage, self.checks)
+        self.whereabouts.enter(self.process, target, stage, self.checks, self._allowed)
+
+    def allow_for(self, size: int, settings: Settings) -> None:
+        """The model is ``size`` bytes large: this check and those of the job that come after it may take longer."""
+        if self.limit is None or settings.timeout is None:
+            return
+        more = settings.timeout + seconds_for(size, settings) - self.limit
+        if more > 0:
+            extend(more)
+            self.limit += more
+            self._allowed = Allowed(self.limit, self._allowed.until + more)
+            self.whereabouts.allow(self._allowed)
 
     def leave(self) -> None:
         """Say that a check is done."""
         self.checks += 1
-        self.whereabouts.begin(os.getpid())
+        self._start_the_clock()
+        self.whereabouts.begin(self.process, self._allowed)
+
+    def _start_the_clock(self) -> None:
+        if self.limit is None:
+            self._allowed = UNLIMITED
+        else:
+            self._allowed = Allowed(self.limit, time.monotonic() + self.limit)
 
     @contextmanager
     def own_folder(self, scratch: Path) -> Iterator[Path]:
@@ -82,6 +116,7 @@ def start(folder: Path) -> None:
     """
     die_with_parent()
     die_first_for_memory()
+    become_their_ancestor()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     chatter = Chatter(folder / "chatter")
     chatter.swallow()
@@ -89,30 +124,52 @@ def start(folder: Path) -> None:
     _desks.append(Desk(chatter, Whereabouts(folder / "whereabouts")))
 
 
-def do(job: Job) -> str | None:
+def do(job: Job) -> Entry | str | None:
     """Run the job's checks and write each into the journal; say in one line what kept it from that, if anything did.
 
-    A worker that is in doubt after a check, or worn after a job, retires.
+    An entry that could not be written is returned: only the run, where no user's code ran, can tell whether it is the
+    disk. A worker that is in doubt after a check, or worn after a job, retires.
     """
     (desk,) = _desks
-    desk.whereabouts.begin(os.getpid())
+    desk.begin(job.settings)
     try:
         with closing(JournalWriter(job.journal)) as journal:
-            work(job, desk, journal.add)
+            work(job, desk, partial(_write, journal))
+    except _NotWrittenError as error:
+        desk.whereabouts.end()
+        return error.entry
     except NoRoom as error:
+        desk.whereabouts.end()
         return str(error)
-    except Exception:  # noqa: BLE001 - what a check did to its process keeps this from being told: it is that check's row
+    except BaseException:  # noqa: BLE001 - what a check did to its process keeps this from being told: it is that check's row
+        end_if_forked(desk.process)
         traceback.print_exc()
         os._exit(BROKEN)
     if desk.worn or job.runs_own_code:
         os._exit(RETIRED)
+    desk.whereabouts.end()
     return None
+
+
+class _NotWrittenError(Exception):
+    """The journal did not take ``entry``."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__()
+        self.entry = entry
+
+
+def _write(journal: JournalWriter, entry: Entry) -> None:
+    try:
+        journal.add(entry)
+    except NoRoom as error:
+        raise _NotWrittenError(entry) from error
 
 
 def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
     """Run the job's checks and ``tell`` of each as soon as it is known.
 
-    Raises :class:`NoRoom` where what is found out cannot be written down.
+    Raises :class:`NoRoom` where harness's folder is full, and what ``tell`` raises.
     """
     server = os.getppid()
     desk.chatter.swallow()
@@ -121,20 +178,31 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
     with desk.own_folder(job.scratch) as own:
         tempfile.tempdir = str(own)  # a worker that dies leaves its temporary files here, where the run removes them
         artifacts = Artifacts(job.settings.cache, own, desk.chatter)
-        verify = _verifier(job, artifacts, desk.chatter)
+
+        def sized(size: int) -> None:
+            artifacts.size = size
+            desk.allow_for(size, job.settings)
+
+        verify = _verifier(job, artifacts, desk.chatter, sized)
         manners, of = _manners(torch=not job.is_recorded), fingerprints(job.case, job.settings)
         desk.chatter.take()
         for number, target in enumerate(job.targets):
             os.chdir(job.home)
-            with limited(job.settings.timeout, job.settings.memory), manners.check():
-                result = _contained(verify, target, job, Clock(partial(desk.enter, number)))
+            desk.begin_check()
+            with limited(desk.limit, job.settings.memory), manners.check():
+                result = _contained(verify, target, job, Clock(partial(desk.enter, number), own))
                 if job.runs_own_code:
                     stay_with(server)
+            end_if_forked(desk.process)
+            # What other code starts is the libraries' own, and may serve them for longer than one check.
+            ended = end_children() if job.runs_own_code and has_children() else 0
             if said := desk.chatter.take():
                 result = replace(result, log=said)
+            if ended:
+                result = replace(result, notes=(*result.notes, *told(ended)))
             tell(Entry(result, of(target), *artifacts.counted()))
             desk.leave()
-            if artifacts.doubtful:
+            if artifacts.doubtful or ended:
                 os._exit(RETIRED)
     manners.put_back_numbers()
 
@@ -144,25 +212,28 @@ def _manners(*, torch: bool) -> Manners:
     return Manners(torch=torch)
 
 
-def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter) -> Verify:
-    """How the job's case is taken to a target. torch is loaded only for a case that needs it."""
+def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter, sized: Callable[[int], None]) -> Verify:
+    """How the job's case is taken to a target. torch is loaded only for a case that needs it.
+
+    ``sized`` is told how many bytes the model takes, as soon as that is known.
+    """
     if isinstance(job.case.model.model, PackedModel):
         libraries.for_recorded_models()
         from harness.verify.packed import PackedTrial, check_packed
 
-        packed = PackedTrial(job.case, job.settings.strict_ulp, chatter)
+        packed = PackedTrial(job.case, job.settings.strict_ulp, chatter, sized)
         return lambda target, clock: check_packed(packed, target, job.settings, clock)
     if job.is_recorded:
         libraries.for_recorded_models()
         from harness.verify.recorded import Recording, check_recorded
 
-        recording = Recording(job.case, job.settings.strict_ulp)
+        recording = Recording(job.case, job.settings.strict_ulp, sized)
         return lambda target, clock: check_recorded(recording, target, job.settings, clock)
     libraries.for_specs()
     from harness.verify.check import check
     from harness.verify.trial import Trial
 
-    trial = Trial(job.case, artifacts, job.settings.strict_ulp, chatter)
+    trial = Trial(job.case, artifacts, job.settings.strict_ulp, chatter, sized)
     if (folder := job.settings.pack) is not None:
         from harness.verify.packing import pack_export
 
@@ -175,10 +246,12 @@ def _contained(verify: Verify, target: Target, job: Job, clock: Clock) -> Result
         return verify(target, clock)
     except NoRoom:
         raise
-    except Exception as error:  # noqa: BLE001 - harness's own mistake is a row too, and exit code 3; it hides nothing
+    except BaseException as error:  # noqa: BLE001 - harness's own mistake is a row too, and exit code 3; it hides nothing
         traceback.print_exc()
-        said = f"harness itself failed: {type(error).__name__}: {error}"
-        return Result(job.case.id, str(target), "error", message=said, where=str(job.case.where))
+        blank = Result(job.case.id, str(target), "error", where=str(job.case.where))
+        if not isinstance(error, Exception):  # raised by the code under test, in answer to a signal that it asked for
+            return replace(blank, stage=clock.at, symptom="exception", message=message_of(error))
+        return replace(blank, message=f"harness itself failed: {message_of(error)}")
 
 
 def _is_empty(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
+from harness.engine.descendants import end_those_of
 from harness.engine.exits import how
 from harness.engine.server import warm_up
 from harness.result import Stage
@@ -54,6 +55,8 @@ class _Worker:
         """Leave nothing of it, and tell its exit code."""
         self.process.kill()
         self.process.join()
+        if self.process.pid is not None:
+            end_those_of(self.process.pid)
         code = self.process.exitcode
         self.process.close()
         self.pipe.close()
@@ -136,9 +139,12 @@ def _read(worker: _Worker, seconds: float) -> Any:
 
 def _serve(pipe: Connection, scratch: Path, torch: bool) -> None:
     from harness.engine import libraries
+    from harness.engine.descendants import become_their_ancestor
     from harness.engine.limits import die_with_parent
+    from harness.verify.stages import message_of
 
     die_with_parent()
+    become_their_ancestor()
     tempfile.tempdir = str(scratch)  # where nothing is left, whatever becomes of this process
     libraries.for_specs() if torch else libraries.for_recorded_models()
     with suppress(EOFError):
@@ -146,6 +152,6 @@ def _serve(pipe: Connection, scratch: Path, torch: bool) -> None:
             question, about = pipe.recv()
             try:
                 answer = question(scratch, *about, announce=pipe.send)
-            except Exception as error:  # noqa: BLE001 - it travels to the one who asked, who raises it
-                answer = _Raised(f"{type(error).__name__}: {error}")
+            except BaseException as error:  # noqa: BLE001 - it travels to the one who asked, who raises it
+                answer = _Raised(message_of(error))
             pipe.send(answer)

@@ -20,7 +20,7 @@ def verified(scratch: Path, case: Case, target: Target, home: Path, *, announce:
     from harness.verify.stages import Clock
 
     os.chdir(home)
-    clock, settings = Clock(announce), Settings(latency=False)
+    clock, settings = Clock(announce, scratch), Settings(latency=False)
     if isinstance(case.model.model, FileModel):
         from harness.verify.recorded import Recording, check_recorded
 
@@ -44,7 +44,7 @@ def walked(scratch: Path, case: Case, target: Target, home: Path, *, announce: A
     announce("run")
     try:
         return _way_through(case)(scratch, case, target)
-    except Exception as error:  # noqa: BLE001 - a graph that cannot be walked is told, in words
+    except BaseException as error:  # noqa: BLE001 - a graph that cannot be walked is told, in words
         return message_of(error)
 
 

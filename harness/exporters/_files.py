@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.forked import end_if_forked
+
 BLOCK = 1 << 20
 
 
@@ -19,7 +21,7 @@ def staged(path: Path) -> Iterator[Path]:
     The name stays, because a TorchScript archive and a reference to external data both hold it. In an empty folder the
     place is ``path`` itself, since making a folder more and removing it takes longer than many exports' files.
     """
-    folder = path.parent
+    folder, process = path.parent, os.getpid()
     if _holds_something(folder):
         with _aside(path) as draft:
             yield draft
@@ -27,6 +29,7 @@ def staged(path: Path) -> Iterator[Path]:
     try:
         yield path
     except BaseException:
+        end_if_forked(process)
         for written in folder.iterdir():
             written.unlink()
         raise
@@ -45,9 +48,13 @@ def _holds_something(folder: Path) -> bool:
 @contextmanager
 def _aside(path: Path) -> Iterator[Path]:
     """What else is written there (external data) moves first, so that the artifact never stands without it."""
+    process = os.getpid()
     with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as folder:
         draft = Path(folder, path.name)
-        yield draft
+        try:
+            yield draft
+        finally:
+            end_if_forked(process)
         for companion in companions(draft):
             companion.replace(path.parent / companion.name)
         draft.replace(path)

@@ -35,7 +35,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         yield cause
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+        nearest = None if cause.__suppress_context__ else cause.__context__
+        cause = nearest if cause.__cause__ is None else cause.__cause__
 
 
 def _refuses(error: BaseException) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import parameter
 from torch.utils import _pytree as pytree
 
 from harness.errors import UsageError
@@ -41,15 +42,22 @@ def tensors(specs: Sequence[TensorSpec]) -> dict[str, torch.Tensor]:
     return {spec.label: to_torch(array(spec), spec.layout) for spec in specs}
 
 
-def build(case: Case) -> Subject:
-    """The case's module with its example inputs.
+def build(case: Case, sized: Callable[[int], None] = lambda _size: None) -> Subject:
+    """The case's module with its example inputs; ``sized`` is told how many bytes it takes, before it is called.
 
     Torch's own errors pass through: an argument or a shape that a layer refuses is the case's to explain.
     """
     inputs = tensors(case.inputs)
     module = module_of(case.model, case, list(inputs))
+    sized(size_of(module))
     answer = answers(module, list(inputs.values()), case.seed)
     return Subject(module, inputs, len(answer), case.mode, case.dynamic, answer)
+
+
+def size_of(module: nn.Module) -> int:
+    """The bytes of its parameters and buffers, each counted once; of one that has no size yet, none."""
+    held = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}.values()
+    return sum(tensor.numel() * tensor.element_size() for tensor in held if not parameter.is_lazy(tensor))
 
 
 def module_of(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> nn.Module:

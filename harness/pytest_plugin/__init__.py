@@ -37,7 +37,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--harness-allow-import", action="store_true", help="Let specs name a factory: it runs the code that it names."
     )
     group.addoption(
-        "--harness-timeout", type=float, default=120.0, metavar="S", help="Seconds that a check of a spec may take."
+        "--harness-timeout",
+        type=float,
+        metavar="S",
+        help="Seconds that a check of a spec may take. [default: 120, and 60 more for each GiB of the model]",
     )
     parser.addini("harness_collect", "Collect harness's specs.", type="bool", default=True)
     parser.addini("harness_targets", "As --harness-targets.", type="args", default=[])

@@ -16,14 +16,14 @@ from harness.result import Result
 from harness.spec.case import Case
 from harness.spec.target import Target
 from harness.verify.artifacts import open_cache
-from harness.verify.settings import Settings, cache_folder
+from harness.verify.settings import Settings, cache_folder, with_time_limit
 
 
 class Workplace:
     """Where a session of pytest has its checks carried out: one engine of one worker, opened for the first of them."""
 
-    def __init__(self, timeout: float) -> None:
-        self._settings = Settings(timeout=timeout, latency=False, cache=cache_folder())
+    def __init__(self, timeout: float | None) -> None:
+        self._settings = with_time_limit(Settings(latency=False, cache=cache_folder()), timeout)
         self._open = ExitStack()
         self._engine: LocalEngine | None = None
         self._scratch = Path()

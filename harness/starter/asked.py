@@ -44,6 +44,7 @@ def first_spec(
     from harness.starter.subject import find
     from harness.starter.trying import find_out
     from harness.starter.writing import text
+    from harness.verify.stages import message_of
 
     os.chdir(home)
     announce("build")
@@ -52,3 +53,5 @@ def first_spec(
         return FirstSpec(text(subject, find_out(subject, arguments, drafts)), subject.kind == "factory")
     except UsageError as error:
         return Refused(str(error))
+    except BaseException as error:  # noqa: BLE001 - what no other guess would change is told, such as exit()
+        return Refused(f"{named}: {message_of(error)}; see that it can be built and called in Python")

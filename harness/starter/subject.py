@@ -18,6 +18,8 @@ from harness.model.own_code import imported
 from harness.spec.case import FactoryModel, LayerModel
 from harness.spec.nearest import suggestion
 from harness.spec.signatures import layers, not_layers
+from harness.verify.causes import kind_of, read
+from harness.verify.stages import LONGEST
 
 FORM = "name a layer such as Conv2d, or a module of yours as path/to/file.py:Net"
 
@@ -123,8 +125,9 @@ def _loaded(named: str) -> Any:
         module = imported(place, place)
     except UsageError:
         raise
-    except Exception as error:
-        raise UsageError(f"{place}: {type(error).__name__} on import: {error}; {FORM}") from error
+    except BaseException as error:
+        said = " ".join(read(error).split())[:LONGEST]
+        raise UsageError(f"{place}: {kind_of(error)} on import: {said}; {FORM}") from error
     call = getattr(module, name, None)
     if not callable(call):
         right = suggestion(name, vars(module), f"it has {', '.join(there)}" if (there := _modules(module)) else FORM)

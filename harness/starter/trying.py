@@ -15,6 +15,7 @@ from harness.errors import UsageError
 from harness.model.build import answers
 from harness.starter.guesses import ARGUMENTS, OPTIONAL, TOGETHER, Draft, drafts, variants
 from harness.starter.subject import Subject
+from harness.verify.causes import kind_of, read
 
 # The old ways to say `reduction`, about which torch warns; and what is said otherwise in a spec.
 NOT_VARIED = {"size_average", "reduce", "inplace", "device", "dtype"}
@@ -78,7 +79,7 @@ def _built(subject: Subject, arguments: Mapping[str, Any]) -> nn.Module:
     except Exception as error:
         said = ", ".join(f"{name}={value}" for name, value in arguments.items())
         right = "say its arguments with --arg NAME=VALUE"
-        raise UsageError(f"{subject.short}({said}): {type(error).__name__}: {_short(error)}; {right}") from error
+        raise UsageError(f"{subject.short}({said}): {kind_of(error)}: {_short(error)}; {right}") from error
 
 
 def _labels(module: nn.Module, asked: int) -> list[str]:
@@ -131,7 +132,7 @@ def _works(subject: Subject, arguments: Mapping[str, Any], inputs: Mapping[str, 
     try:
         module = subject.build(arguments)
         once, twice = (answers(module, tensors, seed) for seed in (0, 1))
-    except Exception:  # noqa: BLE001 - an argument that the module refuses
+    except BaseException:  # noqa: BLE001 - an argument that the module refuses
         return False
     return bool(once) and _same(once, twice)
 
@@ -142,7 +143,7 @@ def _batches(module: nn.Module, inputs: Mapping[str, Draft]) -> Iterator[int]:
         others = [replace(draft, shape=(size, *draft.shape[1:])).tensor() for draft in inputs.values()]
         try:
             answer = answers(module, others, 0)
-        except Exception:  # noqa: BLE001 - a size that the module refuses
+        except BaseException:  # noqa: BLE001 - a size that the module refuses
             return
         if not answer or not all(each.dim() and each.shape[0] == size for each in answer):
             return
@@ -153,5 +154,5 @@ def _same(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> bool
     return all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(first, second, strict=True))
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+def _short(error: BaseException) -> str:
+    return " ".join(read(error).split())[:160] or kind_of(error)

@@ -19,13 +19,14 @@ from secrets import token_hex
 
 from harness.errors import NoRoom
 from harness.exporters import Artifact
+from harness.forked import end_if_forked
 from harness.spec.case import Case, FactoryModel
 from harness.spec.target import Target
 from harness.verify.causes import causes
 from harness.verify.entry import NOTE, Entry, read, write
 from harness.verify.made_of import key, keys
 from harness.verify.once import Deaf, Ear
-from harness.verify.room import is_ample, stop_if_full, writing_to
+from harness.verify.room import PROBE, is_about_room, is_ample, see_room, stop_if_full, writing_to
 from harness.verify.stages import message_of, symptom_of
 
 DRAFTS = "drafts"
@@ -40,6 +41,7 @@ class Artifacts:
     """The exported files of one run; with a ``folder``, of the runs before it too.
 
     ``doubtful`` is True once an exporter failed that leaves state behind in torch, which changes what it says next.
+    ``size`` is how many bytes an export may well take, 0 where that is not known.
     """
 
     def __init__(self, folder: Path | None, scratch: Path, ear: Ear | None = None) -> None:
@@ -47,6 +49,8 @@ class Artifacts:
         self._folder, self._scratch = folder, scratch
         self._ear = ear or Deaf()
         self._exported = self._reused = 0
+        self._process = os.getpid()
+        self.size = 0
         self._keys: tuple[Case, Callable[[Target], str]] | None = None
         self.doubtful = False
 
@@ -61,9 +65,11 @@ class Artifacts:
             self._exported += 1
             try:
                 return export(path)
-            except Exception:
+            except BaseException:
                 self.doubtful |= target.exporter in LEAVING_STATE
                 raise
+            finally:
+                end_if_forked(self._process)
 
         if self._keys is None or self._keys[0] is not case:
             self._keys = case, keys(case)
@@ -86,12 +92,12 @@ class Artifacts:
         return counts
 
     def _anew(self, place: Path, filename: str, export: Callable[[Path], Artifact]) -> Artifact:
-        with writing_to(self._scratch):
-            place.mkdir(exist_ok=True)
         try:
+            place.mkdir(exist_ok=True)
             return export(place / filename)
-        except Exception as error:
-            stop_if_full(error, self._scratch)
+        except BaseException as error:
+            # The code of a user may have written to another disk, so that what is said is not enough.
+            see_room(self._scratch, PROBE + 2 * self.size if is_about_room(error) else PROBE)
             raise
 
     def _made(self, folder: Path, place: Path, filename: str, export: Callable[[Path], Artifact]) -> Entry:
@@ -151,21 +157,23 @@ def open_cache(folder: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _attempt(export: Callable[[Path], Artifact], path: Path) -> tuple[Artifact | None, Exception | None]:
+def _attempt(export: Callable[[Path], Artifact], path: Path) -> tuple[Artifact | None, BaseException | None]:
     try:
         return export(path), None
-    except Exception as error:  # noqa: BLE001 - kept, and raised by the caller
+    except BaseException as error:  # noqa: BLE001 - kept, and raised by the caller
         return None, error
 
 
-def _lasting(error: Exception) -> bool:
+def _lasting(error: BaseException) -> bool:
     """True for what the exporter would say again."""
+    if not isinstance(error, Exception):
+        return False
     said = message_of(error)
     passing = symptom_of(error) not in {"exception", "unsupported"} or any(word in said for word in PASSING_WORDS)
     return not passing and not any(isinstance(cause, PASSING) for cause in causes(error))
 
 
-def _entry(made: Artifact | None, error: Exception | None, said: tuple[str, ...]) -> Entry:
+def _entry(made: Artifact | None, error: BaseException | None, said: tuple[str, ...]) -> Entry:
     if error is None:
         return Entry(made, None, unsupported=False, said=said)
     return Entry(None, message_of(error), unsupported=symptom_of(error) == "unsupported", said=said)

@@ -56,18 +56,19 @@ def write(entry: Entry, folder: Path) -> None:
 
 def read(folder: Path) -> Entry | None:
     """The entry in ``folder`` where it is whole, else None."""
-    if not os.access(folder / NOTE, os.F_OK):  # by far the most in a first run, and an exception takes longer
+    if not (folder / NOTE).is_file():  # by far the most in a first run; what is there and no file may never end
         return None
     try:
         sealed = json.loads((folder / NOTE).read_bytes())
         if sealed["seal"] != _seal(sealed["note"]):
             return None
         note = json.loads(sealed["note"])
-        if note.pop("sum") != _sum(folder, note.pop("files")):
+        files = note.pop("files")
+        if not all((folder / name).is_file() for name in files) or note.pop("sum") != _sum(folder, files):
             return None
         artifact = None if note["artifact"] is None else _artifact(note["artifact"], folder)
         return Entry(**note | {"artifact": artifact, "said": tuple(note["said"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import signal
 import tempfile
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -23,9 +27,10 @@ from harness.result import Result
 from harness.spec.case import Case, CaseTolerance, FactoryModel, TensorSpec, WeightedModel
 from harness.spec.target import Target
 from harness.verify.artifacts import Artifacts
+from harness.verify.causes import read
 from harness.verify.check import check
 from harness.verify.settings import Settings
-from harness.verify.stages import Clock
+from harness.verify.stages import LONGEST, Clock
 from harness.verify.trial import Trial
 
 Inputs = Mapping[str, torch.Tensor]
@@ -72,15 +77,35 @@ def check_given(
     held = copy.deepcopy(module).cpu()
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch, torch.random.fork_rng(devices=()):
         trial = GivenTrial(case, Artifacts(None, Path(scratch)), held, given)
-        return tuple(_checked(trial, target) for target in targets)
+        with _interrupts_told_apart():
+            return tuple(_checked(trial, target, Path(scratch)) for target in targets)
 
 
-def _checked(trial: Trial, target: Target) -> Result:
+@contextmanager
+def _interrupts_told_apart() -> Iterator[None]:
+    """Answer a Ctrl-C in Python, so that it is seen where a KeyboardInterrupt is one and not raised by the module."""
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _checked(trial: Trial, target: Target, scratch: Path) -> Result:
     """What the check comes to; what libraries warn of stands in its log, whatever this process does with warnings."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        result = check(trial, target, SETTINGS, Clock())
-    said = tuple(f"{each.category.__name__}: {each.message}" for each in warned)
+        result = check(trial, target, SETTINGS, Clock(folder=scratch))
+    said = tuple(f"{each.category.__name__}: {read(each.message)}"[:LONGEST] for each in warned)
     return replace(result, log=said, where=None)
 
 

@@ -47,7 +47,7 @@ class Deaf:
 @dataclass(frozen=True, slots=True)
 class _Made:
     value: Any
-    error: Exception | None
+    error: BaseException | None
     said: tuple[str, ...]
 
 
@@ -71,10 +71,11 @@ class Once:
         return value
 
     def _make(self, make: Callable[[], T]) -> _Made:
-        value, error = None, None
+        value: Any = None
+        error: BaseException | None = None
         with self._ear.listening() as heard:
             try:
                 value = make()
-            except Exception as raised:  # noqa: BLE001 - kept, and raised for everyone who asks
+            except BaseException as raised:  # noqa: BLE001 - kept, and raised for everyone who asks
                 error = raised
         return _Made(value, error, heard.lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -39,12 +39,19 @@ FROM_THE_HOST = "told by the machine that packed it: there is no file of this ex
 class PackedTrial:
     """A :class:`harness.verify.basis.Basis` from a bundle; what its checks share is read once."""
 
-    def __init__(self, case: Case, strict: int | None = None, ear: Ear | None = None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        strict: int | None = None,
+        ear: Ear | None = None,
+        sized: Callable[[int], None] = lambda _size: None,
+    ) -> None:
+        """``sized`` is told how many bytes the files of an export take, before they are read."""
         assert isinstance(case.model.model, PackedModel)
         self.case = case
         self.entry = case.model.model.entry
         self._folder = Path(case.model.model.folder)
-        self._strict = strict
+        self._strict, self._sized = strict, sized
         self.judge = Judge(Once(ear or Deaf()))
 
     @cached_property
@@ -78,6 +85,7 @@ class PackedTrial:
         """The packed file of the target's export."""
         told = self.entry.exports[target.export]
         path = self._folder / told.path
+        self._sized(sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file()))
         return Artifact(told.format, path, told.digest, told.opset, told.checker, tuple(told.notes))
 
     def tolerance(self, opset: int | None) -> Tolerance:

@@ -27,11 +27,15 @@ from harness.runtimes import Value
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model file that may be loaded: ``inputs`` and ``outputs`` are its graph's, in order, without initializers."""
+    """A model file that may be loaded: ``inputs`` and ``outputs`` are its graph's, in order, without initializers.
+
+    ``size`` is how many bytes it takes, with the files beside it that hold data of it.
+    """
 
     artifact: Artifact
     inputs: tuple[ValueInfoProto, ...]
     outputs: tuple[ValueInfoProto, ...]
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ def open_model(path: Path) -> ModelFile:
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(value for value in model.graph.input if value.name not in constants)
     artifact = Artifact("onnx", path, digest, opset=opset_of(model), checker=objection(path))
-    return ModelFile(artifact, inputs, tuple(model.graph.output))
+    size = sum(file.stat().st_size for file in (path, *beside))
+    return ModelFile(artifact, inputs, tuple(model.graph.output), size)
 
 
 def companions(path: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,11 @@ class Recording:
     What raises once raises again for every check that needs it.
     """
 
-    def __init__(self, case: Case, strict: int | None = None) -> None:
+    def __init__(
+        self, case: Case, strict: int | None = None, sized: Callable[[int], None] = lambda _size: None
+    ) -> None:
+        """``sized`` is told how many bytes the model's files take, as soon as they are known."""
+        self._sized = sized
         assert isinstance(case.model.model, FileModel)
         self.case = case
         self._files = case.model.model
@@ -51,7 +55,9 @@ class Recording:
     @cached_property
     def model(self) -> ModelFile:
         """The model, known to keep to its folder."""
-        return open_model(Path(self._files.path))
+        model = open_model(Path(self._files.path))
+        self._sized(model.size)
+        return model
 
     @cached_property
     def data_sets(self) -> tuple[DataSet, ...]:

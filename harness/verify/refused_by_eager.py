@@ -13,7 +13,7 @@ from harness.result import Finding, Result
 from harness.spec.case import Case
 from harness.spec.target import Target
 from harness.verify.basis import Refusal
-from harness.verify.stages import Clock, StageStopped, chain_text, message_of
+from harness.verify.stages import Clock, StageStopped, chain_text, is_of_the_code, message_of
 
 
 def refused_by_eager(case: Case, export: Callable[[Target, Subject], Artifact], blank: Result, clock: Clock) -> Refusal:
@@ -28,7 +28,9 @@ def refused_by_eager(case: Case, export: Callable[[Target, Subject], Artifact], 
         return Refusal(_eager_refused(blank, stop.cause, text, f"torch refuses to build it: {stop.message}"))
     try:
         module(*(tensor.clone() for tensor in inputs.values()))
-    except Exception as error:  # noqa: BLE001 - this case is about what is raised here
+    except BaseException as error:
+        if not is_of_the_code(error):
+            raise
         told = _eager_refused(blank, error, text, f"torch raises {message_of(error)}")
     else:
         said = f"eager torch does not raise; expected an error with {text!r}"

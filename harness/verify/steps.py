@@ -17,7 +17,7 @@ from harness.runtimes import Availability, Placement, Session
 from harness.spec.case import Case
 from harness.spec.target import Target
 from harness.verify.settings import Settings
-from harness.verify.stages import Clock, message_of
+from harness.verify.stages import Clock, is_of_the_code, message_of
 
 Array = NDArray[Any]
 
@@ -64,7 +64,9 @@ def timed(
     """
     try:
         latency = quick(session.bind(inputs), baseline=baseline())
-    except Exception as error:  # noqa: BLE001 - the verdict stands; why there is no figure is told
+    except BaseException as error:
+        if not is_of_the_code(error):
+            raise
         return replace(result, notes=(*result.notes, f"not timed: {message_of(error)}"))
     facts = {**session.facts(), "concurrent_workers": settings.concurrent}
     first = {"load_s": clock.seconds["load"], "first_run_s": clock.seconds["run"]}

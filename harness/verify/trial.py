@@ -42,8 +42,17 @@ class Trial:
     What raises once raises again for every check that needs it.
     """
 
-    def __init__(self, case: Case, artifacts: Artifacts, strict_ulp: int | None = None, ear: Ear | None = None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        artifacts: Artifacts,
+        strict_ulp: int | None = None,
+        ear: Ear | None = None,
+        sized: Callable[[int], None] = lambda _size: None,
+    ) -> None:
+        """``sized`` is told how many bytes the module takes, as soon as it is built and before it is called."""
         self.case = case
+        self._sized = sized
         self._artifacts = artifacts
         self._strict_ulp = strict_ulp
         self._once = Once(ear or Deaf())
@@ -53,7 +62,7 @@ class Trial:
     @property
     def subject(self) -> Subject:
         """The built module with its example inputs."""
-        return self._once.get("subject", lambda: build(self.case))
+        return self._once.get("subject", lambda: build(self.case, self._sized))
 
     @property
     def references(self) -> tuple[Reference, ...]:

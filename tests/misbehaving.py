@@ -1,0 +1,283 @@
+"""Modules that end otherwise than by an answer or an ordinary exception, each in one way."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+SYS_EXIT = {"x86_64": 60, "aarch64": 93}
+CAPSET = {"x86_64": 126, "aarch64": 91}
+
+
+class Own(BaseException):
+    """An exception that is no ``Exception``."""
+
+
+class _Misbehaving(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.misbehave()
+        return x * 2
+
+    def misbehave(self) -> None:
+        raise NotImplementedError
+
+
+class Harmless(_Misbehaving):
+    def misbehave(self) -> None:
+        pass
+
+
+class Interrupts(_Misbehaving):
+    def misbehave(self) -> NoReturn:
+        raise KeyboardInterrupt("said by the module")
+
+
+class InterruptsInConstructor(_Misbehaving):
+    def __init__(self) -> None:
+        raise KeyboardInterrupt("said by the constructor")
+
+
+class InterruptsWhenTraced(_Misbehaving):
+    def misbehave(self) -> None:
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            raise KeyboardInterrupt("said while it is traced")
+
+
+class Closes(_Misbehaving):
+    def misbehave(self) -> NoReturn:
+        raise GeneratorExit
+
+
+class OwnBase(_Misbehaving):
+    def misbehave(self) -> NoReturn:
+        raise Own("my reason")
+
+
+class OwnFromATimer(_Misbehaving):
+    """Sets a limit of its own, and is ended by it."""
+
+    def misbehave(self) -> None:
+        def over(*_: object) -> NoReturn:
+            raise Own("my own limit")
+
+        signal.signal(signal.SIGUSR1, over)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+
+class KilledByItsTimer(_Misbehaving):
+    """Ended by the signal that ends a check that takes too long, long before that."""
+
+    def misbehave(self) -> None:
+        os.kill(os.getpid(), signal.SIGALRM)
+
+
+class NoWords(_Misbehaving):
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+        __repr__ = __str__
+
+    def misbehave(self) -> NoReturn:
+        raise self.Silent
+
+
+class Endless(_Misbehaving):
+    def misbehave(self) -> NoReturn:
+        raise ValueError("x" * 50 * 2**20)
+
+
+class Unprintable(_Misbehaving):
+    def misbehave(self) -> NoReturn:
+        print("/" * 2**20)
+        raise ValueError("\x1b[2J\udcff\0" + "/" * 60_000)
+
+
+class EndlessExit(_Misbehaving):
+    def misbehave(self) -> NoReturn:
+        sys.exit("y" * 50 * 2**20)
+
+
+class InARing(_Misbehaving):
+    def misbehave(self) -> NoReturn:
+        one, other = ValueError("the one"), type("Wrapped", (RuntimeError,), {"__module__": "torch.onnx.ring"})("other")
+        one.__cause__, other.__cause__ = other, one
+        raise one
+
+
+class OddClass(_Misbehaving):
+    def misbehave(self) -> NoReturn:
+        def refuse(_self: object) -> NoReturn:
+            raise Own("not for you")
+
+        odd: dict[str, Any] = {"__module__": 7, "__bool__": refuse, "__cause__": property(refuse)}
+        raise type("Odd\nname", (ValueError,), odd)("odd, but told")
+
+
+class FullElsewhere(_Misbehaving):
+    def misbehave(self) -> None:
+        with Path("/dev/full").open("w", encoding="utf-8") as file:
+            file.write("x")
+
+
+class Refused(_Misbehaving):
+    """The disk that it writes to fails, or has a quota."""
+
+    def __init__(self, number: str) -> None:
+        super().__init__()
+        self.number = getattr(errno, number)
+
+    def misbehave(self) -> NoReturn:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+class LimitsItsFiles(_Misbehaving):
+    """Lets its files grow no further than to 10 bytes, where ``for_good`` without a way back."""
+
+    def __init__(self, *, for_good: bool) -> None:
+        super().__init__()
+        self.for_good = for_good
+
+    def misbehave(self) -> None:
+        if self.for_good:
+            of_this_process, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+            assert (
+                ctypes.CDLL(None).syscall(CAPSET[platform.machine()], of_this_process, none) == 0
+            )  # also where it is root's
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10 if self.for_good else most))
+        Path("grown").write_bytes(bytes(100))
+
+
+class ForksAndReturns(_Misbehaving):
+    """Both processes come back, the new one first; where ``traced``, only while it is exported."""
+
+    def __init__(self, *, traced: bool) -> None:
+        super().__init__()
+        self.traced = traced
+
+    def misbehave(self) -> None:
+        if torch.jit.is_tracing() == self.traced and (child := os.fork()):  # type: ignore[attr-defined, no-untyped-call]
+            os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+
+def sealed(text: str) -> bytes:
+    """A line of the journal that holds ``text``."""
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {text}\n".encode()
+
+
+PASSED = {"case": "good/case", "target": "trace/torch-cpu", "status": "passed"}
+FORGED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"case": "unknown/case"}, {}),
+    ({"target": "unknown"}, {}),
+    ({"case": ["good/case"]}, {}),
+    ({"case": None}, {}),
+    ({"status": "splendid"}, {}),
+    ({"status": []}, {}),
+    ({"stage": "lunch"}, {}),
+    ({"message": 7}, {}),
+    ({"notes": [7]}, {}),
+    ({"log": 7}, {}),
+    ({"seconds": {"build": "long"}}, {}),
+    ({"seconds": 7}, {}),
+    ({"outputs": [7]}, {}),
+    ({"findings": 7}, {}),
+    ({"latency": 7}, {}),
+    ({"pictures": [7]}, {}),
+    ({"mood": "good"}, {}),
+    ({}, {"of": 7}),
+    ({}, {"exported": "many"}),
+    ({}, {"exported": -1}),
+    ({}, {"result": []}),
+    ({}, {"result": "passed"}),
+    ({}, {"more": 7}),
+]
+NO_ENTRIES = [
+    "[]",
+    "null",
+    "7",
+    "[" * 100_000,
+    *(json.dumps({"result": {**PASSED, **result}, "of": "x", **more}) for result, more in FORGED),
+]
+"""What may stand on a line of the journal and is no entry of it."""
+
+
+def daemon(name: str) -> None:
+    """Leave a process behind that nobody waits for, in a session of its own; its number is in the file ``name``."""
+    if (child := os.fork()) == 0:
+        os.setsid()
+        code = "import os, signal, sys; open(sys.argv[1], 'w').write(str(os.getpid())); signal.pause()"
+        subprocess.Popen([sys.executable, "-c", code, f"{name}.new"], start_new_session=True)
+        while not (Path(f"{name}.new").exists() and Path(f"{name}.new").read_text(encoding="utf-8")):
+            pass
+        Path(f"{name}.new").rename(name)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+class Daemon(_Misbehaving):
+    """Leaves a process behind, once; then it returns, crashes or hangs."""
+
+    def __init__(self, then: str) -> None:
+        super().__init__()
+        self.then = then
+
+    def misbehave(self) -> None:
+        if not Path(self.then).exists():
+            daemon(self.then)
+        if self.then == "crash":
+            ctypes.string_at(0)
+        while self.then == "hang":
+            signal.pause()
+
+
+class StartsAndWaits(_Misbehaving):
+    """Starts a process and waits for it, as it should be."""
+
+    def misbehave(self) -> None:
+        subprocess.run([sys.executable, "-c", ""], check=True)
+
+
+class WritesTheJournal(_Misbehaving):
+    """Writes lines into the run's journal that are sealed as they should be, and hold something else."""
+
+    def misbehave(self) -> None:
+        with Path("reports/latest/journal.jsonl").open("ab") as journal:
+            journal.writelines(map(sealed, NO_ENTRIES))
+
+
+class DiesSlowly(_Misbehaving):
+    """Its first thread is gone, the others are not: as a process of many GiB is for seconds, while it ends."""
+
+    def misbehave(self) -> None:
+        threading.Thread(target=signal.pause).start()
+        ctypes.CDLL(None).syscall(SYS_EXIT[platform.machine()], 0)
+
+
+class Hangs(_Misbehaving):
+    """Never comes back; of so many MiB, and where ``deaf`` not ended by the signal of a limit."""
+
+    def __init__(self, mib: int = 0, *, deaf: bool = False) -> None:
+        super().__init__()
+        self.deaf = deaf
+        self.weight = nn.Parameter(torch.zeros(mib, 2**18))
+
+    def misbehave(self) -> None:
+        if self.deaf:
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        while True:
+            signal.pause()
