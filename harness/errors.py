@@ -10,6 +10,7 @@
         ├── Unsupported         the exporter or runtime says that it does not do this
         ├── Unavailable         what the target needs is not on this machine
         └── OutOfMemory         the stage asked for more memory than it may have
+    Interrupted, a KeyboardInterrupt: a signal asked the command to end: exit code 128 + its number
 
 Every message is one line in two halves: what is wrong; what would be right.
 """
@@ -17,19 +18,38 @@ Every message is one line in two halves: what is wrong; what would be right.
 from __future__ import annotations
 
 import os
+import re
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+_ESCAPE = re.compile(rb"\\(?:(\\)|x([0-9a-f]{2}))")
+
 
 def told(path: Path | str) -> str:
-    """A path as text that can be written anywhere: a byte that is not UTF-8 stands as its escape.
+    r"""A path as text that can be written anywhere, and read back by :func:`path_of`.
 
-    Under a locale such as C, Python reads other letters as such bytes; the path is told the same there.
+    A byte that is not UTF-8 stands as its escape, ``\\xff``, and so do the bytes of a character that cannot be printed,
+    such as a line end; a backslash is doubled. Under a locale such as C, Python reads other letters as bytes; the path
+    is told the same there.
     """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    return "".join(char if char.isprintable() and char != "\\" else _escaped(char) for char in text)
+
+
+def path_of(text: str) -> str:
+    """The path that :func:`told` gave ``text`` for."""
+    raw = _ESCAPE.sub(lambda found: found[1] or bytes.fromhex(found[2].decode()), text.encode("utf-8", "replace"))
+    return os.fsdecode(raw)
+
+
+def _escaped(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,6 +75,19 @@ class Problem:
     def __str__(self) -> str:
         line = f"{self.where}: {self.wrong}; {self.right}" if self.right else f"{self.where}: {self.wrong}"
         return " ".join(line.split())
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the command to end, as Ctrl-C does; ``by`` says which one."""
+
+    def __init__(self, by: signal.Signals) -> None:
+        super().__init__(by.name)
+        self.by = by
+
+
+def interrupted_by(error: KeyboardInterrupt) -> signal.Signals:
+    """The signal behind ``error``; SIGINT, which is Ctrl-C, where it does not say."""
+    return error.by if isinstance(error, Interrupted) else signal.SIGINT
 
 
 class HarnessError(Exception):

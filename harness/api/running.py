@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.api.answers import Ran
 from harness.engine.temporary import temporary_folder
-from harness.pipeline import INTERRUPTED, Outcome, Request
+from harness.pipeline import Outcome, Request
 from harness.pipeline import run as carry_out
 from harness.result import Result
 from harness.verify.settings import Settings, cache_folder
@@ -54,9 +54,9 @@ def run(
         settings=Settings(timeout=timeout, latency=latency, cache=cache_folder()),
     )
     outcome = _outcome(request, report_dir)
-    if outcome.exit_code == INTERRUPTED:
-        raise KeyboardInterrupt
     report = outcome.report
+    if report.run["interrupted"]:
+        raise KeyboardInterrupt
     return Ran(report.environment, report.results, report.run, outcome.exit_code)
 
 

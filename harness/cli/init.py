@@ -13,6 +13,7 @@ import click
 
 from harness.cli.completion import words
 from harness.cli.options import FOLDER, SECONDS
+from harness.cli.output import say
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
     """
     from importlib.util import find_spec
 
+    from harness.report.shell import as_argument, command_line
     from harness.spec.schema import SCHEMA_FILE, json_schema
 
     if find_spec("torch") is None:
@@ -66,9 +68,9 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
     if not schema.exists():
         schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
         files.append(schema)
-    leave = " --allow-import" if found.runs_own_code else ""
-    click.echo(f"Written: {', '.join(map(str, files))}")
-    click.echo(f"Next: harness run {path}{leave}")
+    leave = ["--allow-import"] if found.runs_own_code else []
+    say(f"Written: {', '.join(map(str, files))}")
+    say(f"Next: {command_line(['harness', 'run', as_argument(str(path)), *leave])}")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import FOLDER
+from harness.cli.output import say
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
         if not dry_run:
             path.write_text(text, encoding="utf-8")
     for line in _said(path, todo, add=add):
-        click.echo(line)
-    click.echo(_in_the_end(path, changed=bool(todo.remove or added), dry_run=dry_run))
+        say(line)
+    say(_in_the_end(path, changed=bool(todo.remove or added), dry_run=dry_run))
     return int(bool(todo.flagged or todo.unlisted))
 
 

@@ -14,8 +14,12 @@ from pathlib import Path
 import psutil
 
 from harness.engine.limits import die_with_parent
-from harness.engine.temporary import remove_left_by
+from harness.engine.resources import blocked, require_files
+from harness.engine.temporary import remove_left_by, temporary_root
 from harness.errors import UsageError
+
+THE_RUNS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+"""The signals that only the run itself answers."""
 
 
 def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
@@ -29,15 +33,19 @@ def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
     context = get_context("forkserver")
     needed = "preload" if torch and exporting else "preload_kept" if torch else "preload_recorded"
     context.set_forkserver_preload([f"harness.engine.{needed}"])
-    resource_tracker.ensure_running()  # it lets Ctrl-C through again when it has started
-    # The server is born deaf to Ctrl-C, which is the run's to answer; for the run itself it is only put off.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    temporary_root()
+    require_files(1)
+    # These signals go to the whole group of processes where a terminal closes or ``timeout`` ends it, and are the run's
+    # to answer. The tracker lets Ctrl-C and SIGTERM through again when it has started.
+    with blocked({signal.SIGHUP}):
+        resource_tracker.ensure_running()
     try:
-        forkserver.ensure_running()
+        with blocked(THE_RUNS):
+            forkserver.ensure_running()
     except OSError as error:
+        if error.errno is not None:
+            raise
         raise UsageError(f"TMPDIR {tempfile.gettempdir()}: {error}; name a shorter folder") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -62,7 +70,8 @@ def settle() -> None:
     die_with_parent(signal.SIGTERM)
     _pass_for_main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, THE_RUNS)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from harness.errors import path_of
 from harness.report.machines import without_machine
+from harness.report.shell import command_line, explain_words
 from harness.report.wording import number, telling
 from harness.result import Blame, Result, Symptom
 from harness.spec.target import FILE
@@ -55,10 +56,15 @@ _EXPLAINABLE: frozenset[Symptom] = frozenset({"mismatch", "exception", "crash", 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """``sentence`` is Markdown without a full stop; ``command``, where there is one, can be pasted into a shell."""
+    """``sentence`` is Markdown without a full stop; ``words``, where there are any, are a command and its arguments."""
 
     sentence: str
-    command: str | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str | None:
+        """The command as it can be pasted into a shell."""
+        return command_line(self.words) if self.words else None
 
 
 def next_step(result: Result, *, allow_import: bool = False) -> Advice | None:
@@ -84,8 +90,7 @@ def _mend(result: Result, allow_import: bool) -> Advice:
         sentences |= _OF_FILES
     why = result.blame if symptom == "mismatch" and result.blame else symptom
     sentence = sentences[why].format(least=_least(result))
-    command = explain_command(result, allow_import=allow_import) if symptom in _EXPLAINABLE else None
-    return Advice(sentence, command)
+    return Advice(sentence, _explain(result, allow_import=allow_import) if symptom in _EXPLAINABLE else ())
 
 
 def explain_command(result: Result, *, allow_import: bool = False) -> str:
@@ -93,11 +98,13 @@ def explain_command(result: Result, *, allow_import: bool = False) -> str:
 
     It names the folder in which the case has its id, unless that is ``specs``, which is where explain looks by itself.
     """
-    words = ["harness", "explain", result.case, "--target", without_machine(result.target)]
+    return command_line(_explain(result, allow_import=allow_import))
+
+
+def _explain(result: Result, *, allow_import: bool) -> tuple[str, ...]:
     folder = _folder(result)
-    words += [folder] if folder not in {None, "specs"} else []
-    words += ["--allow-import"] if allow_import else []
-    return shlex.join(words)
+    named = None if folder in {None, "specs"} else folder
+    return explain_words(result.case, without_machine(result.target), named, allow_import=allow_import)
 
 
 def _folder(result: Result) -> str | None:
@@ -108,7 +115,7 @@ def _folder(result: Result) -> str | None:
     named = file.parent if result.target.startswith(f"{FILE}/") else file.with_suffix("")
     for folder in reversed(named.parents):
         if f"{result.case}/".startswith(f"{named.relative_to(folder).as_posix()}/"):
-            return str(folder)
+            return path_of(str(folder))
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.report.advice import next_step
-from harness.report.markup import code, fenced, link, plain, table
+from harness.report.markup import code, command, fenced, link, plain, table
 from harness.report.wording import comparisons, explanation, happened, index, number, value_at
 from harness.result import OutputComparison, Result
 
@@ -48,7 +48,7 @@ def _facts(result: Result, allow_import: bool) -> Iterator[str]:
     if result.where:
         yield f"Spec: {code(result.where)}"
     if step := next_step(result, allow_import=allow_import):
-        yield f"**Next**: {step.sentence}." + (f" {code(step.command)}" if step.command else "")
+        yield f"**Next**: {step.sentence}." + (f" {command(step.command)}" if step.command else "")
 
 
 def _numbers(held: Sequence[tuple[str, OutputComparison]]) -> str:

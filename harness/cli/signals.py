@@ -1,0 +1,48 @@
+"""SIGTERM and SIGHUP end a command as one Ctrl-C does; a second signal ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+from harness.errors import Interrupted
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME = 0.3
+"""Seconds in which further signals are the first one told again: ``timeout`` and a closing terminal send it twice."""
+
+
+class Signals:
+    """While it is open, the first of these signals raises :class:`Interrupted` in the main thread.
+
+    A signal that is ignored, as ``nohup`` does with SIGHUP, or that somebody else answers, is left alone.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+        self._first: float | None = None
+
+    def __enter__(self) -> None:
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        for number in ENDING:
+            if (before := signal.getsignal(number)) in usual:
+                try:
+                    signal.signal(number, self._answer)
+                except ValueError:  # not in the main thread, where signals are not this command's
+                    return
+                self._before[number] = before
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _answer(self, number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            raise Interrupted(signal.Signals(number))
+        if now - self._first > SAME:
+            os._exit(128 + number)
