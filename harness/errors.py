@@ -77,6 +77,10 @@ class Problem:
         return " ".join(line.split())
 
 
+SIGNALLED = 128
+"""A command that a signal ended leaves with this and the number of the signal, as shells say it: 130 for Ctrl-C."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal asked the command to end, as Ctrl-C does; ``by`` says which one."""
 

@@ -17,7 +17,7 @@ from harness.engine.cluster import Cluster
 from harness.engine.temporary import temporary_folder
 from harness.engine.undertaking import Undertaking, close, undertake
 from harness.environment import describe
-from harness.errors import Interrupted, RuntimeMissing, UsageError, interrupted_by
+from harness.errors import SIGNALLED, Interrupted, RuntimeMissing, UsageError, interrupted_by
 from harness.gate import expected, judge
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
@@ -29,9 +29,6 @@ from harness.spec.discover import Specs, load
 from harness.spec.known_failures import KnownFailure
 from harness.spec.listed import listed
 from harness.verify.settings import Settings
-
-SIGNALLED = 128
-"""An interrupted run leaves with this and the number of the signal, as shells say it: 130 for Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,12 @@ from harness import __version__
 from harness.cli.failure import failure_line, require_working_directory
 from harness.cli.output import Streams, say
 from harness.cli.signals import Signals
-from harness.errors import HarnessError, SpecError, interrupted_by
+from harness.errors import SIGNALLED, HarnessError, Interrupted, SpecError, interrupted_by
 from harness.report.wording import one_line
 
 WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init"})
 """The commands that leave files; what the others print is all that there is of them."""
+START_PROCESSES = frozenset({"run", "bench", "pack", "audit", "explain", "init"})
 NEED_NO_FOLDER = frozenset({"schema", "doctor"})
 HELP = frozenset({"-h", "--help"})
 
@@ -68,8 +69,14 @@ class _Commands(click.Group):
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Tell, with proof, whether the model that you exported is still the model that you trained."""
-    if ctx.invoked_subcommand not in NEED_NO_FOLDER and not HELP & {*(ctx.obj or ())}:
+    if HELP & {*(ctx.obj or ())}:
+        return
+    if ctx.invoked_subcommand not in NEED_NO_FOLDER:
         require_working_directory()
+    if ctx.invoked_subcommand in START_PROCESSES:
+        from harness.engine.resources import require_threads
+
+        require_threads()
 
 
 for module in iter_modules(__path__):
@@ -82,12 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else list(arguments)
     with Streams() as streams:
         try:
-            with Signals():
+            with Signals() as signals:
                 code = _called(words)
+            if signals.received is not None and code < SIGNALLED:  # a library took it for its own and went on
+                raise Interrupted(signals.received)
         except KeyboardInterrupt as error:
             by = interrupted_by(error)
             say("interrupted" if by == signal.SIGINT else f"interrupted by {by.name}", error=True)
-            code = 128 + by
+            code = SIGNALLED + by
         if (failed := streams.failure()) is not None:
             say(f"standard output: {failed.strerror}; what was printed there is not whole", error=True)
             code = code if words[:1] and words[0] in WRITE_FILES else 3

@@ -6,9 +6,9 @@ import os
 import signal
 import time
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Self
 
-from harness.errors import Interrupted
+from harness.errors import SIGNALLED, Interrupted
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME = 0.3
@@ -23,17 +23,19 @@ class Signals:
 
     def __init__(self) -> None:
         self._before: dict[signal.Signals, Any] = {}
-        self._first: float | None = None
+        self._at = 0.0
+        self.received: signal.Signals | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         usual = (signal.SIG_DFL, signal.default_int_handler)
         for number in ENDING:
             if (before := signal.getsignal(number)) in usual:
                 try:
                     signal.signal(number, self._answer)
                 except ValueError:  # not in the main thread, where signals are not this command's
-                    return
+                    return self
                 self._before[number] = before
+        return self
 
     def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
         for number, before in self._before.items():
@@ -41,8 +43,8 @@ class Signals:
 
     def _answer(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._first is None:
-            self._first = now
-            raise Interrupted(signal.Signals(number))
-        if now - self._first > SAME:
-            os._exit(128 + number)
+        if self.received is None:
+            self._at, self.received = now, signal.Signals(number)
+            raise Interrupted(self.received)
+        if now - self._at > SAME:
+            os._exit(SIGNALLED + number)

@@ -1,9 +1,11 @@
-"""What the system must allow before processes are started: open files, and the semaphores that workers share."""
+"""What the system must allow before processes are started: threads, open files, and the semaphores that workers share."""
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -13,6 +15,8 @@ from harness.errors import HarnessError
 FILES = 48
 """So many files are open at once at most, besides those of the workers; measured, with some to spare."""
 FILES_A_WORKER = 8
+THREADS = 6
+"""So many threads and processes a run of one worker has itself."""
 
 
 def require_files(workers: int) -> None:
@@ -29,6 +33,27 @@ def require_files(workers: int) -> None:
             counted = f"{workers} workers need" if workers > 1 else "at least"
             raise HarnessError(f"at most {hard} files may be open at once (ulimit -n), and {counted} {needed}; {right}")
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def require_threads() -> None:
+    """Raises :class:`HarnessError` where not even one thread for each CPU can be started, besides some for workers.
+
+    The libraries start that many. Where they cannot, one raises SIGINT and another ends the process with exit code 1.
+    """
+    over = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(len(os.sched_getaffinity(0)) + THREADS):
+            thread = threading.Thread(target=over.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        right = "raise ulimit -u, or the container's limit of processes"
+        raise HarnessError(f"only {len(started)} more processes or threads may be started here; {right}") from error
+    finally:
+        over.set()
+        for thread in started:
+            thread.join()
 
 
 @contextmanager

@@ -57,6 +57,7 @@ def settle() -> None:
     along.
     """
     run, server = os.getppid(), os.getpid()
+    tempfile.gettempdir()  # looked for now: it tries the folder by writing to it, which is not to be seen at the end
 
     def heed(*_: object) -> None:
         if os.getpid() != server:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 from harness.errors import path_of
 from harness.report.machines import without_machine
@@ -67,10 +68,11 @@ class Advice:
         return command_line(self.words) if self.words else None
 
 
-def next_step(result: Result, *, allow_import: bool = False) -> Advice | None:
+def next_step(result: Result, *, allow_import: bool = False, bundle: str | None = None) -> Advice | None:
     """What to do about ``result``; None where there is nothing to do.
 
     ``allow_import`` is True where the run was allowed to run the specs' own code, which its command then says again.
+    ``bundle`` is the folder of the bundle that was run, if one was: what it was packed from need not be here.
     """
     match result.status:
         case "passed" | "known":
@@ -80,17 +82,24 @@ def next_step(result: Result, *, allow_import: bool = False) -> Advice | None:
                 "Take this check out of `known-failures.yaml`: remove the entry, or narrow its globs or its `when`"
             )
         case _:
-            return _mend(result, allow_import)
+            return _mend(result, allow_import=allow_import, bundle=bundle)
 
 
-def _mend(result: Result, allow_import: bool) -> Advice:
+def _mend(result: Result, *, allow_import: bool, bundle: str | None) -> Advice:
     symptom = result.symptom or ("mismatch" if result.status == "failed" else "exception")
     sentences = {**_BY_SYMPTOM, **_BY_BLAME}
     if result.target.startswith(f"{FILE}/"):
         sentences |= _OF_FILES
     why = result.blame if symptom == "mismatch" and result.blame else symptom
     sentence = sentences[why].format(least=_least(result))
-    return Advice(sentence, _explain(result, allow_import=allow_import) if symptom in _EXPLAINABLE else ())
+    explainable = symptom in _EXPLAINABLE
+    return Advice(sentence, _explain(result, allow_import=allow_import, bundle=bundle) if explainable else ())
+
+
+def bundle_of(run: Mapping[str, Any]) -> str | None:
+    """The folder of the bundle that a run was of, by what its report says of it; None where it was of none."""
+    paths = run.get("paths") or ()
+    return str(paths[0]) if run.get("bundle") and len(paths) == 1 else None
 
 
 def explain_command(result: Result, *, allow_import: bool = False) -> str:
@@ -98,11 +107,11 @@ def explain_command(result: Result, *, allow_import: bool = False) -> str:
 
     It names the folder in which the case has its id, unless that is ``specs``, which is where explain looks by itself.
     """
-    return command_line(_explain(result, allow_import=allow_import))
+    return command_line(_explain(result, allow_import=allow_import, bundle=None))
 
 
-def _explain(result: Result, *, allow_import: bool) -> tuple[str, ...]:
-    folder = _folder(result)
+def _explain(result: Result, *, allow_import: bool, bundle: str | None) -> tuple[str, ...]:
+    folder = bundle or _folder(result)
     named = None if folder in {None, "specs"} else folder
     return explain_words(result.case, without_machine(result.target), named, allow_import=allow_import)
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.advice import next_step
+from harness.report.advice import bundle_of, next_step
 from harness.report.console import standard_output
 from harness.report.matrix import targets
 from harness.report.progress import Progress
@@ -76,7 +76,8 @@ def _print_wrong(report: Report, written: Sequence[Path], console: Console) -> N
     alike = _alike(bad)
     for result, *others in alike[:SHOWN]:
         console.print(_entry(result, len(others), console))
-        if (step := next_step(result, allow_import=bool(report.run.get("allow_import")))) and step.words:
+        step = next_step(result, allow_import=bool(report.run.get("allow_import")), bundle=bundle_of(report.run))
+        if step and step.words:
             _print_command(" " * 8, step.words, console)
     if rest := sum(map(len, alike[SHOWN:])):
         console.print(_text(f"... and {rest:,} more{_in_full(written)}", console))
