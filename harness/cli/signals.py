@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -21,7 +22,8 @@ class Signals:
     A signal that is ignored, as ``nohup`` does with SIGHUP, or that somebody else answers, is left alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._before: dict[signal.Signals, Any] = {}
         self._at = 0.0
         self.received: signal.Signals | None = None
@@ -42,7 +44,7 @@ class Signals:
             signal.signal(number, before)
 
     def _answer(self, number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if self.received is None:
             self._at, self.received = now, signal.Signals(number)
             raise Interrupted(self.received)

@@ -1,4 +1,4 @@
-"""What the system must allow before processes are started: threads, open files, and the semaphores that workers share."""
+"""What the system must allow before processes are started: threads, open files, and semaphores."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _mend(result: Result, *, allow_import: bool, bundle: str | None) -> Advice:
 
 def bundle_of(run: Mapping[str, Any]) -> str | None:
     """The folder of the bundle that a run was of, by what its report says of it; None where it was of none."""
-    paths = run.get("paths") or ()
+    paths = list(run.get("paths", ()))
     return str(paths[0]) if run.get("bundle") and len(paths) == 1 else None
 
 
