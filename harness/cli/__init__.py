@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = SIGNALLED + by
         if (failed := streams.failure()) is not None:
             say(f"standard output: {failed.strerror}; what was printed there is not whole", error=True)
-            code = code if words[:1] and words[0] in WRITE_FILES else 3
+            code = code if words and words[0] in WRITE_FILES and not HELP & {*words} else HarnessError.exit_code
     sys.exit(code)
 
 
