@@ -40,6 +40,8 @@ def _refused_by_the_system(error: BaseException) -> str | None:
                 return "no further process or thread may be started; raise ulimit -u, or the container's limit"
             case MemoryError() | OSError(errno=errno.ENOMEM):
                 return "the system has no more memory to give; close other programs, or take fewer workers with -j"
+            case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+                return f"{link.filename or 'a disk'}: {link.strerror}; make room"
             case FileNotFoundError() if not _in_a_folder():
                 return NO_FOLDER
         link = link.__cause__
