@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,15 +139,27 @@ def _joined(cluster: Cluster, jobs: Sequence[Job]) -> Any:
     right = "start one with `ray start --head`, or name it with --ray-address HOST:PORT"
     try:
         _knock(cluster.address)
-        ray.init(
-            address=cluster.address or "auto",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"working_dir": str(Path.cwd())} if own_code else None,
-        )
+        with _sigterm_left_alone():
+            ray.init(
+                address=cluster.address or "auto",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"working_dir": str(Path.cwd())} if own_code else None,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{asked}: there is no Ray cluster; {right}") from error
     return ray
+
+
+@contextmanager
+def _sigterm_left_alone() -> Iterator[None]:
+    """Ray would leave at once with exit code 15; who answers SIGTERM so far goes on to do so."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str | None) -> None:
