@@ -10,6 +10,7 @@
         ├── Unsupported         the exporter or runtime says that it does not do this
         ├── Unavailable         what the target needs is not on this machine
         └── OutOfMemory         the stage asked for more memory than it may have
+    Interrupted, a KeyboardInterrupt: a signal asked the command to end: exit code 128 + its number
 
 Every message is one line in two halves: what is wrong; what would be right. However long the text is that a file or a
 command line put into it, the line stays short, and nothing in it moves a terminal's cursor or colours.
@@ -18,6 +19,8 @@ command line put into it, the line stays short, and nothing in it moves a termin
 from __future__ import annotations
 
 import os
+import re
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,14 +53,30 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def told(path: Path | str) -> str:
-    """A path as text that can be written anywhere: a byte that is not UTF-8 stands as its escape.
+_ESCAPE = re.compile(rb"\\(?:(\\)|x([0-9a-f]{2}))")
 
-    Under a locale such as C, Python reads other letters as such bytes; the path is told the same there. So does what
-    would end a line or move a terminal's cursor.
+
+def told(path: Path | str) -> str:
+    r"""A path as text that can be written anywhere, and read back by :func:`path_of`.
+
+    A byte that is not UTF-8 stands as its escape, ``\\xff``, and so do the bytes of a character that cannot be printed,
+    such as a line end; a backslash is doubled. Under a locale such as C, Python reads other letters as bytes; the path
+    is told the same there.
     """
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else "".join(map(_escaped, text))
+    text = os.fsencode(path).decode("utf-8", "surrogateescape")
+    return "".join(char if char.isprintable() and char != "\\" else _escaped_bytes(char) for char in text)
+
+
+def path_of(text: str) -> str:
+    """The path that :func:`told` gave ``text`` for."""
+    raw = _ESCAPE.sub(lambda found: found[1] or bytes.fromhex(found[2].decode()), text.encode("utf-8", "replace"))
+    return os.fsdecode(raw)
+
+
+def _escaped_bytes(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -100,6 +119,23 @@ def reason(error: BaseException) -> str:
         at = at.tb_next
     place = "" if at is None else f" ({at.tb_frame.f_code.co_filename}, line {at.tb_lineno})"
     return f"{type(error).__name__}: {said}{place}" if said else f"{type(error).__name__}{place}"
+
+
+SIGNALLED = 128
+"""A command that a signal ended leaves with this and the number of the signal, as shells say it: 130 for Ctrl-C."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the command to end, as Ctrl-C does; ``by`` says which one."""
+
+    def __init__(self, by: signal.Signals) -> None:
+        super().__init__(by.name)
+        self.by = by
+
+
+def interrupted_by(error: KeyboardInterrupt) -> signal.Signals:
+    """The signal behind ``error``; SIGINT, which is Ctrl-C, where it does not say."""
+    return error.by if isinstance(error, Interrupted) else signal.SIGINT
 
 
 class HarnessError(Exception):

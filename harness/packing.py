@@ -19,7 +19,7 @@ from harness.bench.shapes import bench_cases
 from harness.engine.temporary import temporary_folder
 from harness.engine.undertaking import undertake
 from harness.environment import versions
-from harness.errors import Location, RequestError, UsageError
+from harness.errors import Interrupted, Location, RequestError, UsageError
 from harness.pipeline import Watcher
 from harness.plan import Plan, plan
 from harness.registry import plugins
@@ -118,8 +118,8 @@ def _exports(request: PackRequest, work: Plan, folder: Path, watcher: Watcher) -
             done = undertake(work.work, settings, workers, place, watcher, resume=False)
     finally:
         watcher.end()
-    if done.interrupted:
-        raise KeyboardInterrupt
+    if done.interrupted_by is not None:
+        raise Interrupted(done.interrupted_by)
     return done.results
 
 

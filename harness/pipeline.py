@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +17,7 @@ from harness.engine.cluster import Cluster
 from harness.engine.temporary import temporary_folder
 from harness.engine.undertaking import Undertaking, close, undertake
 from harness.environment import describe
-from harness.errors import RuntimeMissing, UsageError
+from harness.errors import SIGNALLED, Interrupted, RuntimeMissing, UsageError, interrupted_by
 from harness.gate import expected, judge
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
@@ -28,8 +29,6 @@ from harness.spec.discover import Specs, load
 from harness.spec.known_failures import KnownFailure
 from harness.spec.listed import listed
 from harness.verify.settings import Settings
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,27 +116,31 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     request = _as_thorough(request, baseline)
     work = asked if request.bench is None else with_shapes(asked)
     done = _carry_out(request, work, _Expecting(watcher, known, specs.versions))
-    results, interrupted = done.results, done.interrupted
-    if request.bench is not None and not interrupted:
-        results, interrupted = _timed(request, request.bench, asked, results, watcher)
-    verdict = judge(
-        _in_order(results, asked),
-        known,
-        versions=specs.versions,
-        required=request.require,
-    )
-    about = _about(request, specs, began, interrupted, done) | {"complaints": list(verdict.complaints)}
-    further = () if interrupted else _bear_witness(request, asked, verdict.results, watcher)
-    report = Report(describe(), with_elsewhere(verdict.results, further), about)
-    changed = None if baseline is None else diff(baseline, report, min_effect=request.min_effect)
-    if changed is not None:
-        against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
-        report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
-    files = write(report, request.report_dir, request.formats)
-    if not interrupted:
+    results, by = done.results, done.interrupted_by
+    if request.bench is not None and by is None:
+        results, by = _timed(request, request.bench, asked, results, watcher)
+
+    def conclude(by: signal.Signals | None) -> Outcome:
+        verdict = judge(_in_order(results, asked), known, versions=specs.versions, required=request.require)
+        about = _about(request, specs, began, by, done) | {"complaints": list(verdict.complaints)}
+        further = () if by else _bear_witness(request, asked, verdict.results, watcher)
+        report = Report(describe(), with_elsewhere(verdict.results, further), about)
+        changed = None if baseline is None else diff(baseline, report, min_effect=request.min_effect)
+        if changed is not None:
+            against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
+            report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
+        files = write(report, request.report_dir, request.formats)
+        exit_code = SIGNALLED + by if by else verdict.exit_code or int(bool(changed and changed.regressions))
+        return Outcome(report, tuple(files), exit_code, changed)
+
+    try:
+        outcome = conclude(by)
+    except KeyboardInterrupt as error:
+        # The checks are done and the report is not written: it will say so, and the journal stays to go on with.
+        return conclude(interrupted_by(error))
+    if by is None:
         close(request.report_dir)
-    exit_code = INTERRUPTED if interrupted else verdict.exit_code or int(bool(changed and changed.regressions))
-    return Outcome(report, tuple(files), exit_code, changed)
+    return outcome
 
 
 def _as_thorough(request: Request, baseline: Report | None) -> Request:
@@ -152,8 +155,8 @@ def _as_thorough(request: Request, baseline: Report | None) -> Request:
 
 def _timed(
     request: Request, bench: BenchSettings, asked: Plan, results: Sequence[Result], watcher: Watcher
-) -> tuple[list[Result], bool]:
-    """The results of the checks that were asked for, with their latency; without, where somebody stopped the run."""
+) -> tuple[list[Result], signal.Signals | None]:
+    """The results of the checks that were asked for, with their latency; without, where a signal stopped the run."""
 
     def looking_on(processes: int) -> Callable[[], None]:
         watcher.begin(processes, "measurements")
@@ -161,9 +164,9 @@ def _timed(
 
     try:
         with temporary_folder() as scratch:
-            return time_all(asked, results, bench, request.settings, scratch, looking_on), False
-    except KeyboardInterrupt:
-        return list(results), True
+            return time_all(asked, results, bench, request.settings, scratch, looking_on), None
+    except KeyboardInterrupt as error:
+        return list(results), interrupted_by(error)
     finally:
         watcher.end()
 
@@ -196,9 +199,12 @@ def _bear_witness(request: Request, asked: Plan, results: Sequence[Result], watc
     try:
         with temporary_folder() as folder:
             settings = replace(request.settings, latency=False)
-            return undertake(work.work, settings, workers, folder, _Counting(watcher), resume=False).results
+            done = undertake(work.work, settings, workers, folder, _Counting(watcher), resume=False)
     finally:
         watcher.end()
+    if done.interrupted_by is not None:
+        raise Interrupted(done.interrupted_by)
+    return done.results
 
 
 class _Counting:
@@ -235,7 +241,9 @@ def _require(runtimes: Sequence[str], *, here: bool) -> None:
             raise RuntimeMissing(f"--require {available.why_not(name)}")
 
 
-def _about(request: Request, specs: Specs, began: float, interrupted: bool, done: Undertaking) -> dict[str, object]:
+def _about(
+    request: Request, specs: Specs, began: float, by: signal.Signals | None, done: Undertaking
+) -> dict[str, object]:
     """What the reader of a report wants to know of the run itself."""
     return {
         "paths": list(request.paths),
@@ -248,6 +256,7 @@ def _about(request: Request, specs: Specs, began: float, interrupted: bool, done
         "seconds": round(time.time() - began, 2),
         "bench": None if request.bench is None else asdict(request.bench),
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-        "interrupted": interrupted,
+        "interrupted": by is not None,
+        "interrupted_by": by and by.name,
         "exports": {"made": done.exported, "from_cache": done.reused},
     }

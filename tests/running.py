@@ -64,6 +64,10 @@ class Running:
         """What Ctrl-C in a terminal does: the signal goes to the run and to all that it started."""
         os.killpg(self._process.pid, signal.SIGINT)
 
+    def send(self, number: signal.Signals, *, group: bool) -> None:
+        """A signal for the run, or for all that it started as well, as where its terminal is closed."""
+        (os.killpg if group else os.kill)(self._process.pid, number)
+
     def kill(self) -> list[psutil.Process]:
         """``kill -9`` of the run alone; the processes that it had started."""
         started = self.started()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.engine.cluster.freight import packed, unpack
 from harness.errors import UsageError
 from harness.spec.targets import parse_target
 from tests.conftest import Call
+from tests.running import Running, report_in
 from tests.shadows import run_there, shadow
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
@@ -75,6 +77,16 @@ def test_the_report_is_the_local_one_though_a_machine_is_killed(
     assert (ran.code, local.code) == (1, 1)
     assert told(report) == told(local.report)
     assert {row["status"] for row in report["results"]} == {"passed", "failed", "skipped"}
+
+
+def test_sigterm_ends_a_run_on_a_cluster_as_one_here(cluster: Cluster, here: Path, spec: Any) -> None:
+    spec("pool.yaml", SPEC.replace("[2, 3]", str([*range(1, 8)]), 1).replace("[1, 2, 7, 7]", "[1, 2, 14, 14]"))
+    on = ("--engine", "ray", "--ray-address", cluster.address, "--no-latency", "--targets", "trace/torch-cpu")
+    run = Running(here, "run", "specs", *on)
+    run.until(run.journal)
+    run.send(signal.SIGTERM, group=False)
+    assert run.end()[0] == 128 + signal.SIGTERM
+    assert report_in(here / "reports/latest")["run"]["interrupted_by"] == "SIGTERM"
 
 
 def test_exports_come_home_and_travel_out_again(cluster: Cluster, harness: Call, here: Path, spec: Any) -> None:

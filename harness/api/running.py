@@ -9,7 +9,7 @@ from typing import Literal
 
 from harness.api.answers import Ran
 from harness.engine.temporary import temporary_folder
-from harness.pipeline import INTERRUPTED, Outcome, Request
+from harness.pipeline import Outcome, Request
 from harness.pipeline import run as carry_out
 from harness.result import Result
 from harness.verify.settings import Settings, cache_folder, with_time_limit
@@ -55,9 +55,9 @@ def run(
         settings=_settings(timeout, latency=latency),
     )
     outcome = _outcome(request, report_dir)
-    if outcome.exit_code == INTERRUPTED:
-        raise KeyboardInterrupt
     report = outcome.report
+    if report.run["interrupted"]:
+        raise KeyboardInterrupt
     return Ran(report.environment, report.results, report.run, outcome.exit_code)
 
 

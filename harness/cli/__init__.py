@@ -5,6 +5,7 @@ Every module here that is not private names its commands in ``COMMANDS``. Nothin
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -14,7 +15,17 @@ from typing import Any
 import click
 
 from harness import __version__
-from harness.errors import HarnessError, reason
+from harness.cli.failure import failure_line, require_working_directory
+from harness.cli.output import Streams, say
+from harness.cli.signals import Signals
+from harness.errors import SIGNALLED, HarnessError, Interrupted, SpecError, interrupted_by, reason
+from harness.report.wording import one_line
+
+WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init"})
+"""The commands that leave files; what the others print is all that there is of them."""
+START_PROCESSES = frozenset({"run", "bench", "pack", "audit", "explain", "init"})
+NEED_NO_FOLDER = frozenset({"schema", "doctor"})
+HELP = frozenset({"-h", "--help"})
 
 EXAMPLES = """
 \b
@@ -33,10 +44,39 @@ Completion after Tab, in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
 """
 
 
-@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Uncaught(Exception):
+    """Carries ``error`` past click, which would take a closed pipe or an end of file for the user's doing."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OSError, EOFError, KeyboardInterrupt) as error:
+            raise _Uncaught(error) from error
+
+
+@click.group(
+    cls=_Commands,
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="harness")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Tell, with proof, whether the model that you exported is still the model that you trained."""
+    if HELP & {*(ctx.obj or ())}:
+        return
+    if ctx.invoked_subcommand not in NEED_NO_FOLDER:
+        require_working_directory()
+    if ctx.invoked_subcommand in START_PROCESSES:
+        from harness.engine.resources import require_threads
+
+        require_threads()
 
 
 for module in iter_modules(__path__):
@@ -45,26 +85,59 @@ for module in iter_modules(__path__):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code; a mistake of the user's is a line, never a traceback."""
+    """Run the command line and leave with its exit code; whatever happens is a line, never a traceback."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    with Streams() as streams:
+        try:
+            with Signals() as signals:
+                code = _called(words)
+            if signals.received is not None and code < SIGNALLED:  # a library took it for its own and went on
+                raise Interrupted(signals.received)
+        except KeyboardInterrupt as error:
+            by = interrupted_by(error)
+            say("interrupted" if by == signal.SIGINT else f"interrupted by {by.name}", error=True)
+            code = SIGNALLED + by
+        if (failed := streams.failure()) is not None:
+            say(f"standard output: {failed.strerror}; what was printed there is not whole", error=True)
+            code = code if words and words[0] in WRITE_FILES and not HELP & {*words} else HarnessError.exit_code
+    sys.exit(code)
+
+
+def _called(words: list[str]) -> int:
+    """The exit code of the command; what is wrong is said in a line."""
     call: Callable[..., Any] = cli.main
     try:
-        code = call(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
+        code = call(args=words, prog_name="harness", standalone_mode=False, obj=tuple(words))
     except HarnessError as error:
-        click.echo(str(error), err=True)
+        say(_lines_of(error), error=True)
         code = error.exit_code
     except ImportError as error:
-        click.echo(f"a library cannot be loaded: {reason(error)}; reinstall it with pip", err=True)
+        say(f"a library cannot be loaded: {reason(error)}; reinstall it with pip", error=True)
         code = HarnessError.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
-        click.echo(_on_one_line(error), err=True)
+        say(_on_one_line(error), error=True)
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        code = 130
-    sys.exit(code if isinstance(code, int) else 0)
+    except click.Abort as error:
+        raise error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else KeyboardInterrupt from error
+    except SystemExit as error:
+        code = error.code
+    except _Uncaught as uncaught:
+        if isinstance(uncaught.error, KeyboardInterrupt):
+            raise uncaught.error from None
+        say(failure_line(uncaught.error), error=True)
+        code = HarnessError.exit_code
+    except Exception as error:  # noqa: BLE001 - nobody expected it: it is told as harness's own failure, and kept
+        say(failure_line(error), error=True)
+        code = HarnessError.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _lines_of(error: HarnessError) -> str:
+    """A line for each problem of files, and one for anything else."""
+    return str(error) if isinstance(error, SpecError) else one_line(str(error))
 
 
 def _on_one_line(error: click.ClickException) -> str:

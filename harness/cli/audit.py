@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS
+from harness.cli.output import say
 
 EXAMPLES = """
 \b
@@ -32,7 +33,7 @@ def audit(paths: tuple[str, ...], keywords: tuple[str, ...], allow_import: bool)
     with temporary_folder() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch has to say of a twin is no news of the case
         found = look(cases, scratch)
-    click.echo(text(found))
+    say(text(found))
     return 0 if found.passed else 1
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import EFFECT, FOLDER
+from harness.cli.output import say
 
 EXAMPLES = """
 \b
@@ -32,7 +33,7 @@ def diff(old: Path, new: Path, *, min_effect: float, across_hardware: bool, as_j
 
     found = compared(read_report(old), read_report(new), min_effect=min_effect, across_hardware=across_hardware)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
+        say(json.dumps(found.to_dict(), indent=1))
     else:
         show_diff(found)
     return int(bool(found.regressions))

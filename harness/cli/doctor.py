@@ -7,6 +7,8 @@ from shutil import get_terminal_size
 
 import click
 
+from harness.cli.output import say
+
 EXAMPLES = """
 \b
 Examples:
@@ -37,10 +39,10 @@ def doctor() -> int:
     rows.sort(key=lambda row: (STATES.index(row[1]), row[0]))
     width = _half_of_what_is_left(rows)
     headers = ("runtime", "", "what is there", "what would bring it")
-    click.echo(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width]))
-    click.echo("\n" + tabulate(versions().items(), headers=("package", "version")))
+    say(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width]))
+    say("\n" + tabulate(versions().items(), headers=("package", "version")))
     can_start, told = _workers()
-    click.echo(f"\n{told}")
+    say(f"\n{told}")
     if not can_start:
         return 3
     return 0 if any(row[1] == "present" for row in rows) else 3

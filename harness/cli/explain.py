@@ -10,6 +10,7 @@ import click
 
 from harness.cli.completion import cases, single_targets, words
 from harness.cli.options import ALLOW_IMPORT, FOLDER, SECONDS
+from harness.cli.output import say
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
@@ -77,14 +78,14 @@ def explain(
         _write(place, told.script.text)
     judged = _judged(told.result, specs, known_failures)
     for line in lines(told, judged, place):
-        click.echo(line)
+        say(line)
     if judged.status == "skipped":
         raise RuntimeMissing(judged.message or f"{taken_to.runtime} is not here; harness doctor says what is")
     return 0 if judged.status in {"passed", "known"} else 1
 
 
 def _tell(what: str) -> None:
-    click.echo(f"{what} ...", err=True)
+    say(f"{what} ...", error=True)
 
 
 def _judged(result: Result, specs: Specs, known_failures: Path | None) -> Result:

@@ -13,6 +13,7 @@ import click
 
 from harness.cli.completion import words
 from harness.cli.options import FOLDER, SECONDS
+from harness.cli.output import say
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
     """
     from importlib.util import find_spec
 
+    from harness.report.shell import as_argument, command_line
     from harness.spec.schema import SCHEMA_FILE, json_schema
 
     if find_spec("torch") is None:
@@ -60,15 +62,18 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
     path = output or Path("specs", f"{module.rpartition(':')[2].lower()}.yaml")
     _refuse_to_overwrite(path)
     found = _found_out(module, dict(map(_argument, arguments)), [_draft(each) for each in inputs], timeout)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(found.text, encoding="utf-8")
     files, schema = [path], path.parent / SCHEMA_FILE
-    if not schema.exists():
-        schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
-        files.append(schema)
-    leave = " --allow-import" if found.runs_own_code else ""
-    click.echo(f"Written: {', '.join(map(str, files))}")
-    click.echo(f"Next: harness run {path}{leave}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(found.text, encoding="utf-8")
+        if not schema.exists():
+            schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+            files.append(schema)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}; name a file that can be written with -o") from error
+    leave = ["--allow-import"] if found.runs_own_code else []
+    say(f"Written: {', '.join(map(str, files))}")
+    say(f"Next: {command_line(['harness', 'run', as_argument(str(path)), *leave])}")
     return 0
 
 

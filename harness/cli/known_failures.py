@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import FOLDER
+from harness.cli.output import say
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,11 +57,18 @@ def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
     if todo.remove or added:
         text = amended(path, todo.remove, added)
         if not dry_run:
-            path.write_text(text, encoding="utf-8")
+            _write(path, text)
     for line in _said(path, todo, add=add):
-        click.echo(line)
-    click.echo(_in_the_end(path, changed=bool(todo.remove or added), dry_run=dry_run))
+        say(line)
+    say(_in_the_end(path, changed=bool(todo.remove or added), dry_run=dry_run))
     return int(bool(todo.flagged or todo.unlisted))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; see that the list can be written") from error
 
 
 def _specs_of(report: Report) -> Specs:

@@ -17,6 +17,7 @@ from harness.cli.options import (
     flat,
     timeout,
 )
+from harness.cli.output import say
 
 EXAMPLES = """
 \b
@@ -63,12 +64,12 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
     for result in packed.not_packed[:SHOWN]:
         how = ": ".join(filter(None, (result.stage, result.symptom)))
         said = result.message or next((finding.message for finding in result.findings), "")
-        click.echo(f"not packed: {result.case} on {result.target.partition('/')[0]} | {how or result.status} | {said}")
+        say(f"not packed: {result.case} on {result.target.partition('/')[0]} | {how or result.status} | {said}")
     if (more := len(packed.not_packed) - SHOWN) > 0:
-        click.echo(f"... and {more} more, each with its reason in {out / 'manifest.json'}")
+        say(f"... and {more} more, each with its reason in {out / 'manifest.json'}")
     left = f", {len(packed.not_packed)} not packed and told as they are" if packed.not_packed else ""
     size, named = (f"{number / 2**20:.1f} MiB" for number in (packed.on_disk, packed.by_name))
-    click.echo(f"Packed: {packed.cases} cases, {packed.exports} exports{left}; {size} in {out} ({named} without links)")
+    say(f"Packed: {packed.cases} cases, {packed.exports} exports{left}; {size} in {out} ({named} without links)")
     return 3 if any(result.status == "error" and result.stage is None for result in packed.not_packed) else 0
 
 

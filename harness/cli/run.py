@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import AT_LEAST_ONE, FORMATS, SECONDS, carrying_out, flat
+from harness.cli.output import say
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
     from harness.plan import Shard
     from harness.report.diff_table import show_diff
     from harness.report.on_github import publish
+    from harness.report.shell import resume_words
     from harness.report.terminal import Progress, show
 
     unknown = [name for name in options["formats"] if name not in FORMATS]
@@ -107,8 +109,8 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
         min_effect=options["min_effect"],
     )
     outcome = carry_out(request, Progress())
-    click.echo(publish(outcome.report, request.formats), nl=False)
-    show(outcome.report, outcome.files)
+    say(publish(outcome.report, request.formats), end="")
+    show(outcome.report, outcome.files, resume=resume_words(click.get_current_context().find_root().obj))
     if outcome.diff is not None:
         show_diff(outcome.diff)
     return outcome.exit_code

@@ -7,6 +7,7 @@ from collections.abc import Sized
 import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS, TARGETS, flat
+from harness.cli.output import say
 
 CHECK_EXAMPLES = """
 \b
@@ -40,7 +41,7 @@ def check(paths: tuple[str, ...], allow_import: bool) -> int:
     known = listed(specs, paths)
     cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
     counted = f"{cases} in {files}, {_count(specs.target_sets.all, 'target')}"
-    click.echo(f"{counted}, {_count(known, 'known failure')}: all valid")
+    say(f"{counted}, {_count(known, 'known failure')}: all valid")
     return 0
 
 
@@ -68,10 +69,10 @@ def list_(
     chosen = specs.target_sets.select(flat(targets) or ("default",))
     work = plan(specs.cases, chosen, keywords, None)
     for case, _ in work.work:
-        click.echo(f"{case.id}  {case.about}".rstrip())
-    click.echo("\n" + "\n".join(f"{target}" for target in chosen))
+        say(f"{case.id}  {case.about}".rstrip())
+    say("\n" + "\n".join(f"{target}" for target in chosen))
     cases, taken_to = [case for case, _ in work.work], _count(chosen, "target")
-    click.echo(f"\n{_count(cases, 'case')} x {taken_to} = {_counted(work.checks, 'check')}")
+    say(f"\n{_count(cases, 'case')} x {taken_to} = {_counted(work.checks, 'check')}")
     return 0
 
 
@@ -82,7 +83,7 @@ def schema() -> int:
 
     from harness.spec.schema import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    say(json.dumps(json_schema(), indent=2))
     return 0
 
 

@@ -21,6 +21,8 @@ from typing import IO, Any
 
 from harness import search_path
 from harness.engine.exits import CANNOT_LOAD, MARK, how
+from harness.engine.resources import THE_RUNS, blocked, require_files
+from harness.engine.temporary import temporary_root
 from harness.errors import HarnessError, UsageError
 
 # Python puts the working directory first where it is given a command.
@@ -125,13 +127,14 @@ class ForkServer:
         return of_child, to_child
 
     def _open(self) -> None:
-        resource_tracker.ensure_running()  # it lets Ctrl-C through again when it has started
-        # The server is born deaf to Ctrl-C, which is the run's to answer; for the run itself it is only put off.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        temporary_root()
+        require_files(1)
+        # These signals go to the whole group of processes where a terminal closes or ``timeout`` ends it. They are for
+        # the run to answer. The tracker lets Ctrl-C and SIGTERM through again when it has started.
+        with blocked({signal.SIGHUP}):
+            resource_tracker.ensure_running()
+        with blocked(THE_RUNS):
             self._spawn()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.starts += 1
 
     def _spawn(self) -> None:

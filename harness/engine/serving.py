@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from multiprocessing import forkserver
 from pathlib import Path
@@ -15,6 +16,7 @@ import psutil
 from harness.engine.descendants import end_those_of
 from harness.engine.exits import CANNOT_LOAD, MARK
 from harness.engine.limits import die_with_parent
+from harness.engine.resources import THE_RUNS
 from harness.engine.temporary import remove_left_by
 from harness.errors import reason
 
@@ -69,6 +71,7 @@ def settle() -> None:
     along.
     """
     run, server = os.getppid(), os.getpid()
+    tempfile.gettempdir()  # looked for now: it tries the folder by writing to it, which is not to be seen at the end
 
     def heed(*_: object) -> None:
         if os.getpid() != server:
@@ -81,7 +84,8 @@ def settle() -> None:
     signal.signal(signal.SIGTERM, heed)
     die_with_parent(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, THE_RUNS)
 
 
 def _silence() -> None:

@@ -16,12 +16,32 @@ from pathlib import Path
 
 import psutil
 
+from harness.errors import HarnessError
+
+
+def temporary_root() -> Path:
+    """The folder for temporary files. Raises :class:`HarnessError` where there is none that can be written to."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        named = f"TMPDIR {where}" if (where := os.environ.get("TMPDIR")) else "/tmp"  # noqa: S108 - where Python looks
+        right = "set TMPDIR to a folder that can be written"
+        raise HarnessError(f"no folder for temporary files, neither {named} nor another usual one; {right}") from error
+
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """An empty folder that is gone afterwards, however this process ends."""
+    """An empty folder that is gone afterwards, however this process ends.
+
+    Raises :class:`HarnessError` where none can be made.
+    """
+    root = temporary_root()
     _remove_what_is_left()
-    folder = Path(tempfile.mkdtemp(prefix=f"harness-{os.getpid()}-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f"harness-{os.getpid()}-", dir=root))
+    except OSError as error:
+        said = f"{root}: no temporary folder can be made there: {error.strerror}"
+        raise HarnessError(f"{said}; make room, or set TMPDIR to a folder that can be written") from error
     try:
         with _locked(folder):
             yield folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,8 +16,9 @@ from harness.engine.cluster import Cluster, ClusterEngine
 from harness.engine.job import Job, fingerprint
 from harness.engine.journal import Entry, JournalWriter, recorded
 from harness.engine.local import LocalEngine
+from harness.engine.resources import require_files, require_semaphores
 from harness.engine.temporary import temporary_folder
-from harness.errors import UsageError
+from harness.errors import UsageError, interrupted_by
 from harness.result import Result
 from harness.spec.case import Case
 from harness.spec.target import Target
@@ -38,13 +40,13 @@ class Watcher(Protocol):
 
 @dataclass
 class Undertaking:
-    """What the checks came to so far; ``interrupted`` is True where somebody stopped the run before its end.
+    """What the checks came to so far; ``interrupted_by`` is the signal that stopped the run before its end, if one did.
 
     ``exported`` counts the exports that were made for it, ``reused`` those that came from the cache.
     """
 
     results: list[Result] = field(default_factory=list)
-    interrupted: bool = False
+    interrupted_by: signal.Signals | None = None
     exported: int = 0
     reused: int = 0
 
@@ -81,11 +83,16 @@ def undertake(
     cache cannot be written to, or another run is at work in the folder, before anything runs.
     """
     undertaking = Undertaking()
+    jobs: list[Job] = []
+    journal: Path | None = None
     _open(settings.cache)
-    with _journal(folder) as journal, temporary_folder() as scratch:
-        earlier = _earlier(journal, resume=resume)
-        jobs, kept = _divide(work, replace(settings, concurrent=workers), journal, scratch, earlier)
-        try:
+    if cluster is None:
+        require_files(min(workers, max(1, len(work))))
+        require_semaphores()
+    try:
+        with _journal(folder) as journal, temporary_folder() as scratch:
+            earlier = _earlier(journal, resume=resume)
+            jobs, kept = _divide(work, replace(settings, concurrent=workers), journal, scratch, earlier)
             for result in kept:
                 undertaking.results.append(result)
                 watcher.advance(result)
@@ -95,10 +102,12 @@ def undertake(
             for entry in engine.run(jobs):
                 undertaking.add(entry)
                 watcher.advance(entry.result)
-        except KeyboardInterrupt:
-            undertaking.interrupted = True
-            for entry in _unread(undertaking.results, jobs, recorded(journal)):
-                undertaking.add(entry)
+    except KeyboardInterrupt as error:
+        if journal is None:  # the folder may be another run's
+            raise
+        undertaking.interrupted_by = interrupted_by(error)
+        for entry in _unread(undertaking.results, jobs, recorded(journal)):
+            undertaking.add(entry)
     return undertaking
 
 

@@ -20,7 +20,7 @@ from harness.plan import plan
 from harness.pytest_plugin.carrying_out import Workplace
 from harness.pytest_plugin.telling import facts, told
 from harness.report.case_name import CaseName
-from harness.report.wording import explanation, outcome
+from harness.report.wording import explanation, outcome, printable
 from harness.result import Result
 from harness.search_path import Installed
 from harness.spec.case import Case
@@ -94,12 +94,12 @@ class Check(pytest.Item):
             result = expected(self._carried_out(), self.entries)
         self.user_properties.extend(facts(result))
         if result.log:
-            self.add_report_section("call", "library output", "\n".join(result.log))
+            self.add_report_section("call", "library output", printable("\n".join(result.log)))
         match result.status:
             case "passed" | "fixed":
                 return
             case "skipped":
-                pytest.skip(explanation(result))
+                pytest.skip(printable(explanation(result)))
             case "known":
                 raise KnownToFail(result)
             case _:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.report.advice import next_step
-from harness.report.wording import comparisons, explanation, numbers, outcome, telling
+from harness.report.wording import comparisons, explanation, numbers, outcome, printable, telling
 from harness.result import Result
 
 
 def told(result: Result) -> str:
     """What a check came to, by how much and whose fault it is; then why, where it is written, and what to do next."""
-    return "\n".join(_lines(result))
+    return "\n".join(map(printable, _lines(result)))
 
 
 def _lines(result: Result) -> Iterator[str]:

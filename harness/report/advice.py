@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
+from harness.errors import path_of
 from harness.report.machines import without_machine
+from harness.report.shell import command_line, explain_words
 from harness.report.wording import number, telling
 from harness.result import Blame, Result, Symptom
 from harness.spec.target import FILE
@@ -55,16 +57,22 @@ _EXPLAINABLE: frozenset[Symptom] = frozenset({"mismatch", "exception", "crash", 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """``sentence`` is Markdown without a full stop; ``command``, where there is one, can be pasted into a shell."""
+    """``sentence`` is Markdown without a full stop; ``words``, where there are any, are a command and its arguments."""
 
     sentence: str
-    command: str | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str | None:
+        """The command as it can be pasted into a shell."""
+        return command_line(self.words) if self.words else None
 
 
-def next_step(result: Result, *, allow_import: bool = False) -> Advice | None:
+def next_step(result: Result, *, allow_import: bool = False, bundle: str | None = None) -> Advice | None:
     """What to do about ``result``; None where there is nothing to do.
 
     ``allow_import`` is True where the run was allowed to run the specs' own code, which its command then says again.
+    ``bundle`` is the folder of the bundle that was run, if one was: what it was packed from need not be here.
     """
     match result.status:
         case "passed" | "known":
@@ -74,18 +82,24 @@ def next_step(result: Result, *, allow_import: bool = False) -> Advice | None:
                 "Take this check out of `known-failures.yaml`: remove the entry, or narrow its globs or its `when`"
             )
         case _:
-            return _mend(result, allow_import)
+            return _mend(result, allow_import=allow_import, bundle=bundle)
 
 
-def _mend(result: Result, allow_import: bool) -> Advice:
+def _mend(result: Result, *, allow_import: bool, bundle: str | None) -> Advice:
     symptom = result.symptom or ("mismatch" if result.status == "failed" else "exception")
     sentences = {**_BY_SYMPTOM, **_BY_BLAME}
     if result.target.startswith(f"{FILE}/"):
         sentences |= _OF_FILES
     why = result.blame if symptom == "mismatch" and result.blame else symptom
     sentence = sentences[why].format(least=_least(result))
-    command = explain_command(result, allow_import=allow_import) if symptom in _EXPLAINABLE else None
-    return Advice(sentence, command)
+    explainable = symptom in _EXPLAINABLE
+    return Advice(sentence, _explain(result, allow_import=allow_import, bundle=bundle) if explainable else ())
+
+
+def bundle_of(run: Mapping[str, Any]) -> str | None:
+    """The folder of the bundle that a run was of, by what its report says of it; None where it was of none."""
+    paths = list(run.get("paths", ()))
+    return str(paths[0]) if run.get("bundle") and len(paths) == 1 else None
 
 
 def explain_command(result: Result, *, allow_import: bool = False) -> str:
@@ -93,11 +107,13 @@ def explain_command(result: Result, *, allow_import: bool = False) -> str:
 
     It names the folder in which the case has its id, unless that is ``specs``, which is where explain looks by itself.
     """
-    words = ["harness", "explain", result.case, "--target", without_machine(result.target)]
-    folder = _folder(result)
-    words += [folder] if folder not in {None, "specs"} else []
-    words += ["--allow-import"] if allow_import else []
-    return shlex.join(words)
+    return command_line(_explain(result, allow_import=allow_import, bundle=None))
+
+
+def _explain(result: Result, *, allow_import: bool, bundle: str | None) -> tuple[str, ...]:
+    folder = bundle or _folder(result)
+    named = None if folder in {None, "specs"} else folder
+    return explain_words(result.case, without_machine(result.target), named, allow_import=allow_import)
 
 
 def _folder(result: Result) -> str | None:
@@ -108,7 +124,7 @@ def _folder(result: Result) -> str | None:
     named = file.parent if result.target.startswith(f"{FILE}/") else file.with_suffix("")
     for folder in reversed(named.parents):
         if f"{result.case}/".startswith(f"{named.relative_to(folder).as_posix()}/"):
-            return str(folder)
+            return path_of(str(folder))
     return None
 
 

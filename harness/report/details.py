@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.report.advice import next_step
-from harness.report.markup import code, fenced, link, plain, table
+from harness.report.markup import code, command, fenced, link, plain, table
 from harness.report.wording import comparisons, explanation, happened, index, number, value_at
 from harness.result import OutputComparison, Result
 
 _LOG_LINES = 15
 
 
-def details(result: Result, *, allow_import: bool = False) -> Iterator[str]:
+def details(result: Result, *, allow_import: bool = False, bundle: str | None = None) -> Iterator[str]:
     """One check in full: a heading, what is known, the numbers, and what to do next.
 
-    ``allow_import`` says whether the run was allowed to run the specs' own code.
+    ``allow_import`` says whether the run was allowed to run the specs' own code, ``bundle`` which bundle
+    it was of, if of one.
     """
     yield f"### {result.status.upper()}: {code(result.case)} on {code(result.target)}"
-    yield "\n".join(f"- {fact}" for fact in _facts(result, allow_import))
+    yield "\n".join(f"- {fact}" for fact in _facts(result, allow_import, bundle))
     if held := list(comparisons(result)):
         yield _numbers(held)
     if result.log:
         yield _log(result.log)
 
 
-def _facts(result: Result, allow_import: bool) -> Iterator[str]:
+def _facts(result: Result, allow_import: bool, bundle: str | None) -> Iterator[str]:
     what = " ".join(part for part in (happened(result) + ".", explanation(result)) if part != ".")
     yield f"What: {plain(what) or result.status}"
     if result.blame:
@@ -47,8 +48,8 @@ def _facts(result: Result, allow_import: bool) -> Iterator[str]:
         yield f"Listed as known: {plain(result.reason)}" + (f" {link(result.issue)}" if result.issue else "")
     if result.where:
         yield f"Spec: {code(result.where)}"
-    if step := next_step(result, allow_import=allow_import):
-        yield f"**Next**: {step.sentence}." + (f" {code(step.command)}" if step.command else "")
+    if step := next_step(result, allow_import=allow_import, bundle=bundle):
+        yield f"**Next**: {step.sentence}." + (f" {command(step.command)}" if step.command else "")
 
 
 def _numbers(held: Sequence[tuple[str, OutputComparison]]) -> str:

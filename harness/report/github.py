@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.report.case_name import CaseName
 from harness.report.markdown import blocks
-from harness.report.wording import explanation, numbers, one_line, outcome, telling, wrong
+from harness.report.wording import explanation, numbers, one_line, outcome, printable, telling, wrong
 from harness.result import Report, Result
 
 SUMMARY_BYTES = 1024 * 1024 - 1024
@@ -71,7 +71,7 @@ def _position(place: str) -> Iterator[str]:
 def _line(result: Result) -> str:
     comparison = telling(result)
     how = explanation(result) if comparison is None or comparison.passed else numbers(comparison)
-    return one_line(f"{result.case} on {result.target}: {outcome(result)}: {how}")
+    return printable(one_line(f"{result.case} on {result.target}: {outcome(result)}: {how}"))
 
 
 def _data(text: str) -> str:

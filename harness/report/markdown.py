@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.report.advice import bundle_of
 from harness.report.details import details
 from harness.report.facts import about
 from harness.report.latency_tables import latency_blocks
@@ -58,7 +59,9 @@ def blocks(report: Report) -> Iterator[str]:
     yield _counts(report.results)
     if said := exports(report):
         yield f"{said}."
-    yield from _wrong(wrong(report.results), allow_import=bool(report.run.get("allow_import")))
+    yield from _wrong(
+        wrong(report.results), allow_import=bool(report.run.get("allow_import")), bundle=bundle_of(report.run)
+    )
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarked([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
@@ -83,12 +86,12 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "."
 
 
-def _wrong(results: Sequence[Result], *, allow_import: bool) -> Iterator[str]:
+def _wrong(results: Sequence[Result], *, allow_import: bool, bundle: str | None) -> Iterator[str]:
     if not results:
         return
     yield "## Not as expected"
     for result in results[:_DETAILED]:
-        yield from details(result, allow_import=allow_import)
+        yield from details(result, allow_import=allow_import, bundle=bundle)
     if rest := results[_DETAILED:]:
         yield f"And {len(rest):,} more; `report.json` holds them in full:"
         yield _rows(rest)

@@ -41,6 +41,13 @@ def code(text: str) -> str:
     return plain(line) if _NO_CODE_SPAN.search(line) else f"`{line}`"
 
 
+def command(text: str) -> str:
+    """A command as a code span that holds it letter for letter, backticks and blanks included; not for a table."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence, blank = "`" * (longest + 1), " " if "`" in (text[:1], text[-1:]) else ""
+    return f"{fence}{blank}{text}{blank}{fence}"
+
+
 def link(text: str) -> str:
     """``text`` as a link where it is an address, else as it stands."""
     return f"<{text}>" if _ADDRESS.fullmatch(text) else plain(text)

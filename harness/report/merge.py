@@ -58,5 +58,6 @@ def _run(reports: Sequence[tuple[Path, Report]]) -> dict[str, Any]:
         "seconds": round(sum(float(run.get("seconds", 0.0)) for run in runs), 2),
         "exports": {key: sum((run.get("exports") or {}).get(key, 0) for run in runs) for key in ("made", "from_cache")},
         "interrupted": any(run.get("interrupted") for run in runs),
+        "interrupted_by": next((run["interrupted_by"] for run in runs if run.get("interrupted_by")), None),
         "complaints": list(dict.fromkeys(line for run in runs for line in run.get("complaints", ()))),
     }

@@ -102,6 +102,7 @@ class Run(Open):
     seconds: NotNegative = 0.0
     began: str = ""
     interrupted: bool = False
+    interrupted_by: str | None = None
     bench: Bench | None = None
     exports: Exports | None = None
     complaints: list[str] = []

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.advice import next_step
+from harness.report.advice import bundle_of, next_step
 from harness.report.console import standard_output
 from harness.report.matrix import targets
 from harness.report.progress import Progress
+from harness.report.shell import command_line
 from harness.report.wording import (
     blindness,
     explanation,
@@ -43,26 +44,19 @@ _STYLES: dict[Status, str] = {
 }
 
 
-def show(report: Report, written: Sequence[Path] = (), console: Console | None = None) -> None:
+def show(
+    report: Report, written: Sequence[Path] = (), console: Console | None = None, *, resume: Sequence[str] = ()
+) -> None:
     """Print the summary table, what is not as expected, where the report lies, and the verdict as the last line.
 
     Words carry every status; colour, where the terminal has it, only helps to find them.
-    ``written`` are the paths of the reports; ``console`` is standard output where none is given.
+    ``written`` are the paths of the reports; ``console`` is standard output where none is given. ``resume`` are the
+    words of the command that goes on with an interrupted run.
     """
     console = console or standard_output()
     if report.results:
         console.print(_summary(report.results, console))
-    bad = wrong(report.results)
-    alike = _alike(bad)
-    for result, *others in alike[:SHOWN]:
-        console.print(_entry(result, len(others), console))
-        if (step := next_step(result, allow_import=bool(report.run.get("allow_import")))) and step.command:
-            # Never folded, so that it can be pasted.
-            console.print(Text.assemble(" " * 8, _text(step.command, console)), soft_wrap=True)
-    if rest := sum(map(len, alike[SHOWN:])):
-        console.print(_text(f"... and {rest:,} more{_in_full(written)}", console))
-    if bad:
-        console.print()
+    _print_wrong(report, written, console)
     if blind := [result for result in report.results if blindness(result)]:
         console.print(_text(_told(blind, written), console, "yellow"))
     if said := exports(report):
@@ -71,7 +65,29 @@ def show(report: Report, written: Sequence[Path] = (), console: Console | None =
         console.print(_text(f"Written: {', '.join(map(str, written))}", console))
     for complaint in report.run.get("complaints", ())[1:]:
         console.print(_text(str(complaint), console, "bold red"))
+    if resume and report.run.get("interrupted"):
+        _print_command("Go on with: ", resume, console)
     console.print(_text(verdict(report), console, "bold red" if _alarming(report) else "bold green"))
+
+
+def _print_wrong(report: Report, written: Sequence[Path], console: Console) -> None:
+    """What is not as expected, each with its next step."""
+    bad = wrong(report.results)
+    alike = _alike(bad)
+    for result, *others in alike[:SHOWN]:
+        console.print(_entry(result, len(others), console))
+        step = next_step(result, allow_import=bool(report.run.get("allow_import")), bundle=bundle_of(report.run))
+        if step and step.words:
+            _print_command(" " * 8, step.words, console)
+    if rest := sum(map(len, alike[SHOWN:])):
+        console.print(_text(f"... and {rest:,} more{_in_full(written)}", console))
+    if bad:
+        console.print()
+
+
+def _print_command(before: str, words: Sequence[str], console: Console) -> None:
+    """A command on one line, never folded, so that it can be pasted."""
+    console.print(Text(before + command_line(words, console.encoding)), soft_wrap=True)
 
 
 def _alike(bad: Sequence[Result]) -> list[list[Result]]:

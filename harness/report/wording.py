@@ -28,7 +28,8 @@ def verdict(report: Report) -> str:
     if complaints := report.run.get("complaints", ()):
         return f"No verdict: {one_line(str(complaints[0]))} ({checks}: {tally or 'none done'})."
     if report.run.get("interrupted"):
-        left = f"No verdict: the run was interrupted after {checks} ({tally or 'none done'})"
+        by = f" by {name}" if (name := report.run.get("interrupted_by")) else ""
+        left = f"No verdict: the run was interrupted{by} after {checks} ({tally or 'none done'})"
         return f"{left}; the same command with --resume goes on."
     if not counts["checks"]:
         return "No verdict: there was nothing to verify."

@@ -12,6 +12,7 @@ known failures alone as in the whole. Where there is no such folder, the root is
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,7 +104,7 @@ class _Found:
             slips: list[Problem] = []
             return expand(read(self.file, slips), self.stem, allow_import=allow_import, slips=slips)
         below = Path(os.path.relpath(self.file.parent, self.root)).as_posix()
-        case_id = self.file.parent.resolve().name if below == "." else below
+        case_id = told(self.file.parent.resolve().name if below == "." else below)
         return (recorded_case(self.file.parent, case_id),)
 
 
@@ -188,7 +189,8 @@ def _find(path: Path, problems: list[Problem]) -> Iterator[_Found]:
     elif path.suffix == MODEL_SUFFIX:
         yield _Found(_with_data(path), path.parent)
     elif path.suffix == ".py":
-        raise RequestError(f"{path}: Python, not a spec; write a spec for a module in it with harness init {path}:NAME")
+        command = f"harness init {shlex.quote(f'{path}:NAME')}"
+        raise RequestError(f"{path}: Python, not a spec; write a spec for a module in it with {command}")
     elif path.name in {TARGETS, KNOWN_FAILURES}:
         raise RequestError(f"{path}: not a spec; name the directory that it stands in")
     else:

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
-from harness.errors import Location, Problem, RequestError, SpecError
+from harness.errors import Location, Problem, RequestError, SpecError, told
 from harness.spec.case import Case, CaseTolerance, FileModel, WeightedModel
 from harness.spec.parts import Rules
 from harness.spec.read import read
@@ -62,7 +62,7 @@ def recorded_case(folder: Path, case_id: str) -> Case:
         about=about,
         model=WeightedModel(FileModel(str(folder / MODEL), tuple(map(str, data_sets)), _stamp(files))),
         inputs=(),
-        where=Location(str(folder / MODEL)),
+        where=Location(told(folder / MODEL)),
         tolerance=tolerance,
     )
 
@@ -112,7 +112,7 @@ def _strays(folder: Path, files: Sequence[Path]) -> Iterator[Problem]:
     inside = os.path.realpath(folder)
     for file in files:
         if not Path(os.path.realpath(file)).is_relative_to(inside):
-            yield Problem(Location(str(file)), "a link out of the model's folder", "put the file itself there")
+            yield Problem(Location(told(file)), "a link out of the model's folder", "put the file itself there")
 
 
 def _stamp(files: Sequence[Path]) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -141,7 +144,7 @@ def _joined(cluster: Cluster, jobs: Sequence[Job]) -> Any:
     right = "start one with `ray start --head`, or name it with --ray-address HOST:PORT"
     try:
         _knock(cluster.address)
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, _sigterm_left_alone():
             if own_code:
                 Path(folder, OWN_CODE).symlink_to(Path.cwd())
             ray.init(
@@ -153,6 +156,17 @@ def _joined(cluster: Cluster, jobs: Sequence[Job]) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{asked}: there is no Ray cluster; {right}") from error
     return ray
+
+
+@contextmanager
+def _sigterm_left_alone() -> Iterator[None]:
+    """Ray would leave at once with exit code 15; who answers SIGTERM so far goes on to do so."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str | None) -> None:

@@ -29,10 +29,12 @@ _TEXT = 1_200
 Fields = dict[str, Any]
 
 
-def fields(result: Result, heavy: Mapping[str, Any], *, allow_import: bool = False) -> Fields:
+def fields(
+    result: Result, heavy: Mapping[str, Any], *, allow_import: bool = False, bundle: str | None = None
+) -> Fields:
     """What the page knows of ``result`` as JSON can hold it, in an order that is the same for all. None is nothing."""
     name = CaseName.parse(result.case)
-    step = next_step(result, allow_import=allow_import)
+    step = next_step(result, allow_import=allow_import, bundle=bundle)
     return {
         "case": result.case,
         "spec": name.spec,

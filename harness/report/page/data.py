@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.report.advice import bundle_of
 from harness.report.matrix import targets
 from harness.report.page.check import NUMBERS, fields
 from harness.report.page.comparison import comparison
@@ -16,11 +17,11 @@ def page_data(report: Report) -> dict[str, Any]:
     """The checks in the report's order: each is a list of places in ``values``, one for each of ``fields``."""
     packing = Packing()
     shown = heavy(report.results)
-    allow_import = bool(report.run.get("allow_import"))
+    allow_import, bundle = bool(report.run.get("allow_import")), bundle_of(report.run)
     names: list[str] = []
     checks = []
     for number, result in enumerate(report.results):
-        told = fields(result, shown.get(number, {}), allow_import=allow_import)
+        told = fields(result, shown.get(number, {}), allow_import=allow_import, bundle=bundle)
         names = names or list(told)
         checks.append(packing.record(told))
     return {
