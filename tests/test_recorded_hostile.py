@@ -114,9 +114,10 @@ def test_recorded_values_hold_their_own_data(harness: Call, here: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("linked", ["model.onnx", "test_data_set_0/output_0.pb", "test_data_set_0"])
+@pytest.mark.parametrize("linked", ["model.onnx", "data.json", "test_data_set_0/output_0.pb", "test_data_set_0"])
 def test_a_link_out_of_the_folder_is_refused_before_anything_runs(harness: Call, here: Path, linked: str) -> None:
     relu(here / "net")
+    (here / "net" / "data.json").write_text("{}", encoding="utf-8")
     (here / "net" / linked).rename(here / "elsewhere")
     (here / "net" / linked).symlink_to(here / "elsewhere")
     ran = harness("run", "net")
@@ -217,6 +218,14 @@ def test_half_a_recording_is_refused(harness: Call, here: Path, lost: str, path:
     assert ran.code == 2
     assert said in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def test_a_model_that_is_a_pipe_is_not_waited_for(harness: Call, here: Path) -> None:
+    path = relu(here / "net") / "model.onnx"
+    path.unlink()
+    os.mkfifo(path)
+    ran = harness("run", "net", QUIET)
+    assert (ran.code, ran.err) == (2, "net/model.onnx:1:1: not a regular file; put the model itself there\n")
 
 
 def test_a_file_that_cannot_be_read_is_one_row(harness: Call, here: Path) -> None:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import numpy as np
+
 from benchmarks.fuzzing import bundles, reports
 from benchmarks.fuzzing.models import model, tensor
 from benchmarks.fuzzing.spoil import spoilt
 from benchmarks.fuzzing.spoil_json import spoilt_json
 from harness.spec.discover import load
+from harness.spec.expression import compile_expression
 from harness.spec.known_failures import load_known_failures
 from harness.spec.targets import load_target_sets, parse_target
 
@@ -92,6 +95,27 @@ def _target(_folder: Path, content: bytes) -> object:
     return parse_target(content.decode("utf-8", "replace"))
 
 
+def _formula(_folder: Path, content: bytes) -> object:
+    return compile_expression(content.decode("utf-8", "replace")).evaluate(VALUES)
+
+
+VALUES = {
+    "x": np.arange(12.0).reshape(3, 4),
+    "y": np.arange(3),
+    "mask": np.ones((3, 4), bool),
+    "kernel_size": (2, 3),
+    "stride": None,
+    "mode": "mean",
+    "n": 2**62,
+}
+FORMULAS = [
+    b"where(x > 0, x, 0.01 * x)[..., None, ::2] + n",
+    b"sum(x[mask][[0, 1, 2]], axis=0, keepdims=True) ** 2 // kernel_size[1]",
+    b"matmul(x, transpose(x)) @ reshape(x, (3, 4)) & (y[:, None] < 2)",
+    b"clip(x, 0, max(y)) == minimum(x, [y, y, y][0][:, None]) and isnan(x) or not mask",
+    b"cumsum(abs(x) % 3, axis=1)[1:, y] * stride - mode",
+]
+
 READERS = (
     Reader("specs", 40, lambda: _shipped("*.yaml") + _shipped("*/*.yaml"), _file("a.yaml", lambda path: load([path]))),
     Reader(
@@ -104,6 +128,7 @@ READERS = (
     Reader(
         "targets", 10, lambda: [b"onnx-dynamo@23+fixes/ort-cpu?threads=2&optimization=all", b"trace/torch-cpu"], _target
     ),
+    Reader("formulas", 10, lambda: FORMULAS, _formula),
     Reader(
         "reports",
         10,

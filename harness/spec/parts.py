@@ -44,14 +44,14 @@ def either(one: Callable[[Any], bool], many: Callable[[Any], Any]) -> BeforeVali
 
 
 def _text(pattern: re.Pattern[str]) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$"})
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": LONGEST_NAME})
 
 
 def _is_one_shape(value: Any) -> bool:
     return isinstance(value, list) and not any(isinstance(each, list) for each in value)
 
 
-LABEL_SCHEMA: dict[str, JsonValue] = {"type": "string", "pattern": f"^{LABEL.pattern}$"}
+LABEL_SCHEMA: dict[str, JsonValue] = {"type": "string", "pattern": f"^{LABEL.pattern}$", "maxLength": LONGEST_NAME}
 _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 16}
 
 DType = Literal["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]

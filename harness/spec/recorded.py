@@ -107,12 +107,14 @@ def _manifest(path: Path) -> tuple[str, CaseTolerance]:
 
 
 def _strays(folder: Path, files: Sequence[Path]) -> Iterator[Problem]:
-    """The files that a link takes out of the folder."""
+    """The files that a link takes out of the folder, and a model that is a pipe and would be waited for."""
     # Not Path.resolve, which raises where a link leads to itself.
     inside = os.path.realpath(folder)
     for file in files:
         if not Path(os.path.realpath(file)).is_relative_to(inside):
             yield Problem(Location(told(file)), "a link out of the model's folder", "put the file itself there")
+        elif file.name == MODEL and not file.is_file():
+            yield Problem(Location(told(file)), "not a regular file", "put the model itself there")
 
 
 def _stamp(files: Sequence[Path]) -> str:
