@@ -19,6 +19,7 @@ from harness.engine.chatter import Chatter
 from harness.engine.death import Death
 from harness.engine.job import Job
 from harness.engine.whereabouts import Whereabouts
+from harness.errors import HarnessError
 
 JOBS_A_WORKER = 400
 GRACE = 60.0
@@ -37,7 +38,7 @@ class Seat:
         self._chatter, self._whereabouts = Chatter(folder / "chatter"), Whereabouts(folder / "whereabouts")
         self._pool = self._opened()
         self._looks = 0
-        self._future: Future[str | None] | None = None
+        self._future: Future[HarnessError | None] | None = None
         self.job: Job | None = None
 
     def give(self, job: Job) -> None:
@@ -53,7 +54,7 @@ class Seat:
         self._future = self._pool.schedule(_work, args=[job], timeout=backstop)
         self._future.add_done_callback(lambda _future: self._done(self))
 
-    def outcome(self) -> tuple[Job, Death | str | None]:
+    def outcome(self) -> tuple[Job, Death | HarnessError | None]:
         """The job that is at its end, with how its worker died, or what kept it from being done, or None."""
         job, future = self.job, self._future
         assert job is not None, "a seat is asked once it is done"
@@ -65,7 +66,7 @@ class Seat:
         if error is None:
             return job, future.result()
         if not isinstance(error, DEATHS):
-            return job, f"harness itself failed on {job.case.id}: {type(error).__name__}: {error}"
+            return job, HarnessError(f"harness itself failed on {job.case.id}: {type(error).__name__}: {error}")
         return job, Death(error, check, log)
 
     def look(self) -> None:
@@ -108,7 +109,7 @@ def _start(folder: Path) -> None:
     worker.start(folder)
 
 
-def _work(job: Job) -> str | None:
+def _work(job: Job) -> HarnessError | None:
     from harness.engine import worker
 
     return worker.do(job)

@@ -22,11 +22,12 @@ from harness.engine.journal import Entry, JournalWriter
 from harness.engine.limits import die_first_for_memory, die_with_parent, held_memory, limited
 from harness.engine.manners import Manners
 from harness.engine.whereabouts import Whereabouts
-from harness.errors import NoRoom
+from harness.errors import HarnessError, NoRoom, UsageError
 from harness.result import Result, Stage
 from harness.spec.case import PackedModel
 from harness.spec.target import Target
 from harness.verify.artifacts import Artifacts
+from harness.verify.opsets import check_opsets
 from harness.verify.stages import Clock
 
 LEAKED = 1 << 30
@@ -88,8 +89,8 @@ def start(folder: Path) -> None:
     _desks.append(Desk(chatter, Whereabouts(folder / "whereabouts")))
 
 
-def do(job: Job) -> str | None:
-    """Run the job's checks and write each into the journal; say in one line what kept it from that, if anything did.
+def do(job: Job) -> HarnessError | None:
+    """Run the job's checks and write each into the journal; give what kept it from that, if anything did.
 
     A worker that is in doubt after a check, or worn after a job, retires.
     """
@@ -99,7 +100,9 @@ def do(job: Job) -> str | None:
         with closing(JournalWriter(job.journal)) as journal:
             work(job, desk, journal.add)
     except NoRoom as error:
-        return str(error)
+        return HarnessError(str(error))
+    except UsageError as error:
+        return UsageError(str(error))
     except Exception:  # noqa: BLE001 - what a check did to its process keeps this from being told: it is that check's row
         traceback.print_exc()
         os._exit(BROKEN)
@@ -111,7 +114,8 @@ def do(job: Job) -> str | None:
 def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
     """Run the job's checks and ``tell`` of each as soon as it is known.
 
-    Raises :class:`NoRoom` where what is found out cannot be written down.
+    Raises :class:`NoRoom` where what is found out cannot be written down, and :class:`UsageError` before the first
+    check where a target is at an opset that the libraries do not have.
     """
     desk.chatter.swallow()
     # A check may ask for its end, as the pool does: there is nothing to tidy up.
@@ -120,6 +124,8 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
         tempfile.tempdir = str(own)  # a worker that dies leaves its temporary files here, where the run removes them
         artifacts = Artifacts(job.settings.cache, own, desk.chatter)
         verify = _verifier(job, artifacts, desk.chatter)
+        if not job.is_recorded:
+            check_opsets(job.targets)
         manners, of = _manners(torch=not job.is_recorded), fingerprints(job.case, job.settings)
         desk.chatter.take()
         for number, target in enumerate(job.targets):
