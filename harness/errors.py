@@ -185,10 +185,14 @@ class NoRoom(HarnessError):
 class StageError(HarnessError):
     """A stage of one check could not finish, for a reason harness knows by name.
 
-    ``symptom`` is the contract's word for it.
+    ``symptom`` is the contract's word for it. ``of_library`` is True where a library said it and harness passes it on.
     """
 
     symptom: ClassVar[Literal["exception", "unsupported", "unavailable", "out-of-memory"]] = "exception"
+
+    def __init__(self, message: str, *, of_library: bool = False) -> None:
+        super().__init__(message)
+        self.of_library = of_library
 
 
 class Unsupported(StageError):

@@ -6,6 +6,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def _counting(original: Callable[..., Any], name: str, counts: Counter[str]) -> Callable[..., Any]:
+    @wraps(original)  # a lever asks what the name takes
     def counted(*given: Any, **named: Any) -> Any:
         counts[name] += 1
         return original(*given, **named)

@@ -14,7 +14,9 @@ from torch.onnx._internal.exporter import _decomp, _registration
 
 from harness.exporters import _dynamo_sharing as sharing
 from harness.exporters import _dynamo_speed as speed
+from harness.exporters import _levers, preparation
 from harness.fixes import translation_table
+from harness.model.subject import Subject
 from tests.exporting import answers, subject
 from tests.exporting import export as registered_export
 
@@ -47,14 +49,25 @@ def private_names() -> list[object]:
     ]
 
 
+@pytest.fixture
+def switch(monkeypatch: pytest.MonkeyPatch) -> _levers._Switch:
+    """The switch of all levers, as in a new process."""
+    fresh = _levers._Switch()
+    monkeypatch.setattr(_levers, "_SWITCH", fresh)
+    return fresh
+
+
+def with_lever(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
+    changed = tuple(lever._replace(**changes) if lever.name == name else lever for lever in speed._LEVERS)
+    monkeypatch.setattr(speed, "_LEVERS", changed)
+
+
 def test_every_lever_holds_for_the_releases_it_was_written_for() -> None:
     release = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-    if release != (2, 13):
-        pytest.skip(
-            f"the levers were written for torch 2.13; this is {torch.__version__}, and they hold {speed.levers()}"
-        )
-    assert all(speed.levers().values())
-    assert all(sharing.levers().values())
+    off = {name: why for name, why in (speed.why_off() | sharing.why_off()).items() if why is not None}
+    if not (2, 9) <= release <= (2, 15):
+        pytest.skip(f"the levers were tried with torch 2.9 to 2.15; with {torch.__version__} are off: {off}")
+    assert not off
 
 
 @pytest.mark.parametrize(("module", "shape"), MODELS)
@@ -92,6 +105,76 @@ def test_a_name_that_torch_does_not_have_switches_its_lever_off(
     without_composites = [lever for lever in speed._LEVERS if lever.name != "composites"]
     monkeypatch.setattr(speed, "_LEVERS", tuple(without_composites))
     assert not any(speed.levers().values())
+
+
+def test_a_name_with_other_parameters_switches_its_lever_off_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def from_torchlib(cls: Any) -> Any:
+        return original.__func__(cls)
+
+    original = vars(_registration.ONNXRegistry)["from_torchlib"]
+    with monkeypatch.context() as other:
+        other.setattr(_registration.ONNXRegistry, "from_torchlib", classmethod(from_torchlib))
+        assert "takes (cls) in this torch" in str(speed.why_off()["registry"])
+        assert speed.why_off()["torchlib"] is None
+        with speed.quick():
+            assert vars(_registration.ONNXRegistry)["from_torchlib"].__func__ is from_torchlib
+
+    with_lever(monkeypatch, "composites", takes=("something",))
+    assert speed.why_off()["split"] == "it needs composites, which is off"
+    with speed.quick():
+        assert exported(*MODELS[0], tmp_path / "m.onnx")
+
+
+def raising(*_: object, **__: object) -> Any:
+    raise AttributeError("op has no py_kernels")
+
+
+@pytest.mark.parametrize(
+    ("lever", "answers_with"),
+    [("override", raising), ("decompositions", raising), ("registry", lambda *_: None), ("split", lambda *_: 7)],
+)
+def test_a_lever_that_fails_is_off_from_then_on_and_the_export_is_as_without(
+    lever: str,
+    answers_with: Any,
+    switch: _levers._Switch,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    before = private_names()
+    with_lever(monkeypatch, lever, wrap=lambda _original: answers_with)
+    module = nn.ReLU(inplace=True).eval()
+    first = registered_export(subject(module, [torch.ones(2)]), "onnx-dynamo", tmp_path / "a.onnx", 18)
+    again = registered_export(subject(module, [torch.ones(2)]), "onnx-dynamo", tmp_path / "b.onnx", 18)
+    assert private_names() == before
+    assert first.digest == again.digest
+    assert "exported without harness's speed-ups (an export failed with it and not without" in first.notes[0]
+    assert not again.notes, "it is told once"
+    assert set(speed.levers().values()) == set(sharing.levers().values()) == {False}
+    monkeypatch.setattr(switch, "failure", None)
+    monkeypatch.undo()
+    alone = registered_export(subject(module, [torch.ones(2)]), "onnx-dynamo", tmp_path / "c.onnx", 18)
+    assert alone.digest == first.digest
+
+
+def test_an_export_that_fails_either_way_leaves_the_levers_on(switch: _levers._Switch, tmp_path: Path) -> None:
+    class Wrong(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise KeyError(f"nothing for {x.shape}")
+
+    with pytest.raises(torch.onnx.OnnxExporterError):
+        registered_export(Subject(Wrong().eval(), {"x": torch.ones(2)}, 1), "onnx-dynamo", tmp_path / "m.onnx", 18)
+    assert switch.failure is None
+    assert all(speed.levers().values())
+
+
+def test_a_broken_exporter_is_no_reason_not_to_start(switch: _levers._Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "export", raising)
+    speed.prepare([18])
+    assert switch.failure is None
+    with pytest.raises(AttributeError, match="py_kernels"):
+        preparation.speed_ups()
 
 
 def test_a_translation_table_reaches_its_own_export_only(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from harness import fixes, registry
 from harness.errors import HarnessError, Unsupported, UsageError
@@ -194,3 +196,59 @@ def test_listing_the_fixes_imports_no_torch() -> None:
     code = f"import sys; {find}; print('torch' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "fix", [fix for fix in fixes.fixes().values() if isinstance(fix, Lowering)], ids=lambda fix: fix.name
+)
+def test_a_translation_has_the_parameters_of_its_operator(fix: Lowering) -> None:
+    """Before torch 2.11 the exporter passes over one that has others."""
+    ((operator, translation),) = fix.translations().items()
+    found, schema = inspect.signature(translation).parameters, operator._schema.arguments
+    assert list(found) == [argument.name for argument in schema]
+    for argument in schema:
+        if argument.has_default_value():
+            assert found[argument.name].default == argument.default_value
+        else:
+            assert found[argument.name].default is inspect.Parameter.empty
+
+
+def test_an_exporter_that_passes_over_the_table_makes_no_stock_export(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ONNXRegistry, "register_op", lambda *_, **__: None)
+    with pytest.raises(Unsupported, match="does not use the corrected lowering of aten::avg_pool2d"):
+        export(subject(POOL, [ONES]), "onnx-dynamo", tmp_path / "m.onnx", 18, fixes=True)
+    assert not (tmp_path / "m.onnx").exists()
+    untouched = subject(nn.Softmax(-1), [ONES])
+    plain = export(untouched, "onnx-dynamo", tmp_path / "a.onnx", 18)
+    assert export(untouched, "onnx-dynamo", tmp_path / "b.onnx", 18, fixes=True).digest == plain.digest
+
+
+def test_an_operator_that_was_taken_apart_before_the_table_was_asked_makes_no_stock_export(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of RMSNorm, say, nothing is left in the program that is translated; what was captured tells."""
+    table = {torch.ops.aten.rms_norm.default: lambda *_: None}
+    monkeypatch.setattr(fixes, "translation_table", lambda: table)
+    monkeypatch.setattr(ONNXRegistry, "register_op", lambda *_, **__: None)
+    with pytest.raises(Unsupported, match="aten::rms_norm"):
+        export(subject(nn.RMSNorm(4), [ONES]), "onnx-dynamo", tmp_path / "m.onnx", 18, fixes=True)
+
+
+def test_dead_code_needs_no_fix(tmp_path: Path) -> None:
+    class Dead(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch.nn.functional.avg_pool2d(x, 2, divisor_override=3)
+            return x + 1
+
+    assert export(subject(Dead(), [ONES]), "onnx-dynamo", tmp_path / "m.onnx", 18, fixes=True).path.exists()
+
+
+def test_a_torchscript_exporter_that_looks_elsewhere_makes_no_stock_export(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.onnx, "register_custom_op_symbolic", lambda *_: None)
+    with pytest.raises(Unsupported, match="is not seen to use the corrected lowering of aten::avg_pool2d at opset 17"):
+        export(subject(POOL, [ONES]), "onnx-torchscript", tmp_path / "m.onnx", 17, fixes=True)
+    assert torchscript(tmp_path / "m.onnx") == WRONG

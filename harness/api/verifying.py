@@ -24,8 +24,11 @@ def verify(
 ) -> Verified:
     """See :func:`harness.api.verify`."""
     from harness.verify.given import check_given
+    from harness.verify.opsets import check_opsets
 
-    results = check_given(module, [inputs, *also], _targets(targets), unscaled(tolerance), dynamic or {})
+    chosen = _targets(targets)
+    check_opsets(chosen)
+    results = check_given(module, [inputs, *also], chosen, unscaled(tolerance), dynamic or {})
     return Verified(tuple(expected(result, ()) for result in results))
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 from shutil import get_terminal_size
+from textwrap import fill
 
 import click
 
@@ -16,6 +19,7 @@ Examples:
 """
 ADVICE = "; run harness doctor"
 STATES = ("present", "no device", "absent")
+LONGEST = 120.0
 
 
 @click.command(epilog=EXAMPLES, short_help="List runtimes and devices, and what would bring the rest.")
@@ -45,6 +49,8 @@ def doctor() -> int:
     say(f"\n{told}")
     if not can_start:
         return 3
+    if "torch" in versions():
+        say("\n" + _speed_ups())
     return 0 if any(row[1] == "present" for row in rows) else 3
 
 
@@ -59,6 +65,34 @@ def _workers() -> tuple[bool, str]:
     if SERVER.problem:
         return True, f"worker processes start, but exporters cannot be prepared: {SERVER.problem}"
     return True, "worker processes start"
+
+
+def _speed_ups() -> str:
+    """Which of harness's speed-ups the installed torch takes, and why not the others: tried in a process of its own."""
+    from harness.engine.temporary import temporary_folder
+    from harness.explain.contained import Contained, Gone
+
+    with temporary_folder() as scratch, closing(Contained(scratch, torch=True)) as process:
+        try:
+            found = process.ask(_try_speed_ups, seconds=LONGEST)
+        except (RuntimeError, OSError) as error:  # what torch itself raises there, or a process that does not start
+            return _wrapped(f"Speed-ups of onnx-dynamo: not tried: {error}")
+    if isinstance(found, Gone):
+        return _wrapped(f"Speed-ups of onnx-dynamo: not tried: {found.how}")
+    off = [f"{name} is off: {why}" for name, why in found.items() if why is not None]
+    on = [name for name, why in found.items() if why is None]
+    return "\n".join(map(_wrapped, [f"Speed-ups of onnx-dynamo: {', '.join(on) or 'none'} on", *off]))
+
+
+def _try_speed_ups(_scratch: Path, *, announce: object) -> dict[str, str | None]:
+    from harness.exporters.preparation import speed_ups
+
+    del announce
+    return speed_ups()
+
+
+def _wrapped(line: str) -> str:
+    return fill(line, get_terminal_size((160, 24)).columns, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _half_of_what_is_left(rows: Sequence[Sequence[str]]) -> int:

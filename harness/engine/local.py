@@ -132,10 +132,10 @@ class LocalEngine:
                 self._done[case].add(target)
                 yield entry
 
-    def _settle(self, job: Job, end: Death | Entry | str | None) -> Iterator[Entry]:
+    def _settle(self, job: Job, end: Death | Entry | HarnessError | None) -> Iterator[Entry]:
         """A job is at its end; what is left of it is done before all others, by a worker that has done nothing yet."""
-        if isinstance(end, str):
-            raise HarnessError(end)
+        if isinstance(end, HarnessError):
+            raise end
         if end is None:
             return
         lost = False

@@ -25,6 +25,7 @@ from harness.engine.job import Job
 from harness.engine.journal import Entry
 from harness.engine.server import WorkerContext, WorkerProcess
 from harness.engine.whereabouts import Whereabouts
+from harness.errors import HarnessError
 
 JOBS_A_WORKER = 400
 GRACE = 60.0
@@ -84,7 +85,7 @@ class Seat:
         self._workers = Workers()
         self._pool = self._opened()
         self._overdue = False
-        self._future: Future[Entry | str | None] | None = None
+        self._future: Future[Entry | HarnessError | None] | None = None
         self.job: Job | None = None
 
     def give(self, job: Job) -> None:
@@ -97,7 +98,7 @@ class Seat:
         self._future = self._pool.schedule(_work, args=[job])
         self._future.add_done_callback(lambda _future: self._done(self))
 
-    def outcome(self) -> tuple[Job, Death | Entry | str | None]:
+    def outcome(self) -> tuple[Job, Death | Entry | HarnessError | None]:
         """The job that is at its end, with how its worker died, or what kept it from being done, or None.
 
         An entry is one that the worker could not write.
@@ -114,7 +115,7 @@ class Seat:
             return job, future.result()
         if not isinstance(error, DEATHS):
             self._whereabouts.end()
-            return job, f"harness itself failed on {job.case.id}: {type(error).__name__}: {error}"
+            return job, HarnessError(f"harness itself failed on {job.case.id}: {type(error).__name__}: {error}")
         pid, at = self._whereabouts.pid(), time.monotonic()
         code = int(error.exitcode) if isinstance(error, ProcessExpired) else self._workers.exit_code(pid)
         ended = end_those_of(pid) if pid and job.runs_own_code and code != RETIRED else 0
@@ -167,7 +168,7 @@ def _start(folder: Path) -> None:
     worker.start(folder)
 
 
-def _work(job: Job) -> Entry | str | None:
+def _work(job: Job) -> Entry | HarnessError | None:
     from harness.engine import worker
 
     return worker.do(job)

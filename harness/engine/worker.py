@@ -25,12 +25,13 @@ from harness.engine.journal import Entry, JournalWriter
 from harness.engine.limits import die_first_for_memory, die_with_parent, extend, held_memory, limited
 from harness.engine.manners import Manners
 from harness.engine.whereabouts import UNLIMITED, Allowed, Whereabouts
-from harness.errors import NoRoom
+from harness.errors import HarnessError, NoRoom, UsageError
 from harness.forked import end_if_forked
 from harness.result import Result, Stage
 from harness.spec.case import PackedModel
 from harness.spec.target import Target
 from harness.verify.artifacts import Artifacts
+from harness.verify.opsets import check_opsets
 from harness.verify.settings import Settings, seconds_for
 from harness.verify.stages import Clock, message_of
 
@@ -124,8 +125,8 @@ def start(folder: Path) -> None:
     _desks.append(Desk(chatter, Whereabouts(folder / "whereabouts")))
 
 
-def do(job: Job) -> Entry | str | None:
-    """Run the job's checks and write each into the journal; say in one line what kept it from that, if anything did.
+def do(job: Job) -> Entry | HarnessError | None:
+    """Run the job's checks and write each into the journal; give what kept it from that, if anything did.
 
     An entry that could not be written is returned: only the run, where no user's code ran, can tell whether it is the
     disk. A worker that is in doubt after a check, or worn after a job, retires.
@@ -140,7 +141,10 @@ def do(job: Job) -> Entry | str | None:
         return error.entry
     except NoRoom as error:
         desk.whereabouts.end()
-        return str(error)
+        return HarnessError(str(error))
+    except UsageError as error:
+        desk.whereabouts.end()
+        return UsageError(str(error))
     except BaseException:  # noqa: BLE001 - what a check did to its process keeps this from being told: it is that check's row
         end_if_forked(desk.process)
         traceback.print_exc()
@@ -169,7 +173,8 @@ def _write(journal: JournalWriter, entry: Entry) -> None:
 def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
     """Run the job's checks and ``tell`` of each as soon as it is known.
 
-    Raises :class:`NoRoom` where harness's folder is full, and what ``tell`` raises.
+    Raises :class:`NoRoom` where harness's folder is full, what ``tell`` raises, and :class:`UsageError` before the
+    first check where a target is at an opset that the libraries do not have.
     """
     server = os.getppid()
     desk.chatter.swallow()
@@ -184,6 +189,8 @@ def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
             desk.allow_for(size, job.settings)
 
         verify = _verifier(job, artifacts, desk.chatter, sized)
+        if not job.is_recorded:
+            check_opsets(job.targets)
         manners, of = _manners(torch=not job.is_recorded), fingerprints(job.case, job.settings)
         desk.chatter.take()
         for number, target in enumerate(job.targets):

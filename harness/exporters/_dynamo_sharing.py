@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from harness.exporters._levers import Lever, present, pulled
+from harness.exporters._levers import Lever, present, pulled, reasons
 
 if TYPE_CHECKING:
     import torch
@@ -79,15 +79,29 @@ class _Shared:
     @property
     def levers(self) -> tuple[Lever, ...]:
         """Where the two stand in torch."""
-        return Lever("capture", *_CAPTURE, self.capture), Lever("prepare", *_PREPARE, self.prepare, needs="capture")
+        return (
+            Lever("capture", *_CAPTURE, self.capture, takes=("self", "model", "args", "kwargs", "dynamic_shapes")),
+            Lever("prepare", *_PREPARE, self.prepare, takes=("exported_program", "registry"), needs="capture"),
+        )
 
 
 _OF: WeakKeyDictionary[Subject, _Shared] = WeakKeyDictionary()
 
 
 def levers() -> dict[str, bool]:
-    """Which of the levers the installed torch has a place for."""
+    """Which of the levers are on."""
     return present(_Shared().levers)
+
+
+def why_off() -> dict[str, str | None]:
+    """Why each lever is off, by its name; None where it is on."""
+    return reasons(_Shared().levers)
+
+
+def captured(subject: Subject) -> Any:
+    """What the exports of ``subject`` were captured as; None where nothing is shared."""
+    shared = _OF.get(subject)
+    return None if shared is None else shared.captured
 
 
 @contextmanager
@@ -97,8 +111,8 @@ def sharing(subject: Subject) -> Iterator[Copies]:
     Gives the copies of its module and inputs that are to be exported.
     """
     shared = _OF.setdefault(subject, _Shared())
-    with pulled(shared.levers):
-        yield shared.of(subject)
+    with pulled(shared.levers) as shares:
+        yield shared.of(subject) if shares else subject.fresh()
 
 
 def _operators(program: Any) -> frozenset[Any]:

@@ -14,11 +14,11 @@ one model share is kept by :mod:`harness.exporters._dynamo_sharing`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.exporters._levers import Lever, present, pulled
+from harness.exporters._levers import Lever, fall_back, present, pulled, reasons
 
 Table = dict[Any, Any]
 
@@ -171,7 +171,13 @@ def _install(kernels: Table) -> None:
 _EXPORTER = "torch.onnx._internal.exporter"
 _PROGRAM = "torch.export.exported_program"
 _LEVERS: tuple[Lever, ...] = (
-    Lever("registry", f"{_EXPORTER}._registration", "ONNXRegistry.from_torchlib", _kept_registry),
+    Lever(
+        "registry",
+        f"{_EXPORTER}._registration",
+        "ONNXRegistry.from_torchlib",
+        _kept_registry,
+        takes=("cls", "opset_version"),
+    ),
     Lever("torchlib", f"{_EXPORTER}._registration", "onnxscript_apis.get_torchlib_ops", _kept_torchlib),
     Lever("composites", _PROGRAM, "_collect_all_valid_cia_ops", _kept_composites),
     Lever("composites by default", "torch.export.decomp_utils", "_collect_all_valid_cia_ops", _kept_composites),
@@ -180,16 +186,29 @@ _LEVERS: tuple[Lever, ...] = (
         f"{_EXPORTER}._decomp",
         "create_onnx_friendly_decomposition_table",
         _kept_decompositions,
+        takes=("onnx_registered_ops",),
         needs="composites",
     ),
-    Lever("split", _PROGRAM, "_split_decomp_table_to_cia_and_python_decomp", _kept_split, needs="composites"),
-    Lever("override", _PROGRAM, "_override_composite_implicit_decomp", _kept_override),
+    Lever(
+        "split",
+        _PROGRAM,
+        "_split_decomp_table_to_cia_and_python_decomp",
+        _kept_split,
+        takes=("decomp_table",),
+        needs="composites",
+    ),
+    Lever("override", _PROGRAM, "_override_composite_implicit_decomp", _kept_override, takes=("cia_ops_to_callable",)),
 )
 
 
 def levers() -> dict[str, bool]:
-    """Which of the levers the installed torch has a place for."""
+    """Which of the levers are on."""
     return present(_LEVERS)
+
+
+def why_off() -> dict[str, str | None]:
+    """Why each lever is off, by its name; None where it is on."""
+    return reasons(_LEVERS)
 
 
 @contextmanager
@@ -202,16 +221,26 @@ def quick() -> Iterator[None]:
 def prepare(opsets: Iterable[int] = (18, 23)) -> None:
     """Fill the tables for ``opsets``, so that a worker forked from here exports quickly from the first time on.
 
-    Runs one tiny export an opset on the CPU, in this process; starts no threads and touches no GPU.
+    Runs one tiny export an opset on the CPU, in this process; starts no threads and touches no GPU. An exporter that
+    cannot make them is no concern of this function: whatever is asked of it says so in its own row.
     """
+    for opset in dict.fromkeys(opsets):
+        for _ in range(2):  # the first export leaves torch's fake rules as every later one finds them
+            with suppress(Exception):
+                try_out(opset)
+
+
+def try_out(opset: int = 18) -> None:
+    """Make a tiny export with the levers. Raises what it raises without them as well."""
     import torch
 
-    with quick():
-        for opset in dict.fromkeys(opsets):
-            for _ in range(2):  # the first export leaves torch's fake rules as every later one finds them
-                torch.onnx.export(
-                    torch.nn.ReLU().eval(), (torch.zeros(1),), dynamo=True, opset_version=opset, verbose=False
-                )
+    module, x = torch.nn.ReLU().eval(), torch.zeros(1)
+
+    def export() -> None:
+        with quick():
+            torch.onnx.export(module, (x,), dynamo=True, opset_version=opset, verbose=False)
+
+    fall_back(export)
 
 
 def forget() -> None:

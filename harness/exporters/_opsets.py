@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# What torch 2.6 to 2.13 say; used where a release keeps its bounds elsewhere.
+# What torch 2.9 to 2.14 say; used where a release keeps its bounds elsewhere.
 _LOWEST, _HIGHEST_TORCHSCRIPT, _DEFAULT = 7, 20, 18
 
 

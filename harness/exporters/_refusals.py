@@ -20,7 +20,12 @@ def refusals_named() -> Iterator[None]:
         reason = refusal(error)
         if reason is None:
             raise
-        raise Unsupported(reason) from error
+        raise Unsupported(reason, of_library=True) from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """True for what :func:`refusals_named` made of a refusal."""
+    return isinstance(error, Unsupported) and error.of_library
 
 
 def refusal(error: BaseException) -> str | None:

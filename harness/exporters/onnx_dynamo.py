@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.exporters import Artifact, Format
-from harness.exporters._dynamo_sharing import sharing
+from harness.exporters._applied import Watched
+from harness.exporters._dynamo_sharing import captured, sharing
 from harness.exporters._dynamo_speed import quick
+from harness.exporters._levers import fall_back, news
 from harness.exporters._onnx_file import written
 from harness.exporters._opsets import dynamo_opsets
 from harness.exporters._program import dynamic_shapes
-from harness.exporters._refusals import refusals_named
+from harness.exporters._refusals import is_refusal, refusals_named
 
 if TYPE_CHECKING:
     from harness.model.subject import Subject
@@ -38,8 +41,9 @@ class OnnxDynamo:
         from harness.fixes import translation_table
 
         def write(draft: Path) -> None:
+            watched = Watched(translation_table() if fixes else {})
             with refusals_named(), quick(), sharing(subject) as (module, inputs):
-                torch.onnx.export(
+                made = torch.onnx.export(
                     module,
                     inputs,
                     draft,
@@ -48,12 +52,19 @@ class OnnxDynamo:
                     input_names=list(subject.inputs),
                     output_names=subject.output_names,
                     dynamic_shapes=dynamic_shapes(module, subject),
-                    custom_translation_table=translation_table() if fixes else None,
+                    custom_translation_table=watched.table if fixes else None,
                     external_data=False,
                     verbose=False,
                 )
+            watched.confirm(captured(subject), None if made is None else made.exported_program)
 
-        return written(self.name, subject, path, opset, write)
+        def write_quickly(draft: Path) -> None:
+            # What the exporter itself says that it does not do, it says without the levers too.
+            fall_back(lambda: write(draft), believed=is_refusal)
+
+        artifact = written(self.name, subject, path, opset, write_quickly)
+        told = news()
+        return artifact if told is None else replace(artifact, notes=(*artifact.notes, told))
 
 
 PROVIDES = (OnnxDynamo(),)

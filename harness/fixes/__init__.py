@@ -24,7 +24,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness import registry
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, Unsupported, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,11 +62,13 @@ def _translations(fixes: tuple[Fix, ...]) -> dict[Any, Callable[..., Any]]:
 def torchscript_symbolics(opset: int, without: Collection[str] = ()) -> Iterator[None]:
     """While open, ``torch.onnx.export(dynamo=False, opset_version=opset)`` uses the corrected lowerings.
 
-    Raises :class:`harness.errors.UsageError` below opset 13, whose operators they are written in.
+    Raises :class:`harness.errors.UsageError` below opset 13, whose operators they are written in, and
+    :class:`harness.errors.Unsupported` where torch does not look for lowerings where it is given them.
     """
+    import torch
     from torch import onnx
 
-    from harness.fixes._stock import no_empty_groups
+    from harness.fixes._stock import no_empty_groups, stock_symbolic
 
     if opset < LOWEST_OPSET:
         raise UsageError(f"the corrected lowerings cannot be written at opset {opset}; {LOWEST_OPSET} or above can")
@@ -75,6 +77,11 @@ def torchscript_symbolics(opset: int, without: Collection[str] = ()) -> Iterator
         for name, symbolic in symbolics.items():
             onnx.register_custom_op_symbolic(name, symbolic, opset)  # type: ignore[attr-defined]
             stack.callback(onnx.unregister_custom_op_symbolic, name, opset)  # type: ignore[attr-defined]
+            if stock_symbolic(name, opset) is not symbolic:
+                raise Unsupported(
+                    f"torch {torch.__version__} is not seen to use the corrected lowering of {name} at opset {opset}; "
+                    "verify without +fixes, or install another torch"
+                )
         yield
 
 

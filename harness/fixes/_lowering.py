@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from harness.fixes._builder import DynamoBuilder, TorchScriptBuilder
+from harness.fixes._parameters import with_parameters_of
 from harness.fixes._stock import stock_symbolic, stock_translation
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Lowering:
         """See :class:`Fix`."""
         import torch
 
-        return {getattr(torch.ops.aten, self.aten).default: self._translation()}
+        operator = getattr(torch.ops.aten, self.aten).default
+        return {operator: with_parameters_of(operator, self._translation())}
 
     def replace(self, module: nn.Module) -> nn.Module | None:
         """See :class:`Fix`; a lowering leaves modules alone."""

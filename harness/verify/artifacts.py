@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
-from harness.errors import NoRoom
+from harness.errors import NoRoom, StageError
 from harness.exporters import Artifact
 from harness.forked import end_if_forked
 from harness.spec.case import Case, FactoryModel
@@ -84,6 +84,10 @@ class Artifacts:
             self._reused += 1
         self._ear.say(entry.said)
         return entry.give()
+
+    def beside(self) -> Artifacts:
+        """The same cache, for exports that are not counted as this run's."""
+        return Artifacts(self._folder, self._scratch, self._ear)
 
     def counted(self) -> tuple[int, int]:
         """How many exports were made, and how many came from the cache, since the last call."""
@@ -176,7 +180,8 @@ def _lasting(error: BaseException) -> bool:
 def _entry(made: Artifact | None, error: BaseException | None, said: tuple[str, ...]) -> Entry:
     if error is None:
         return Entry(made, None, unsupported=False, said=said)
-    return Entry(None, message_of(error), unsupported=symptom_of(error) == "unsupported", said=said)
+    of_library = not isinstance(error, StageError) or error.of_library
+    return Entry(None, message_of(error), symptom_of(error) == "unsupported", said, of_library)
 
 
 def _put(entry: Entry, draft: Path, place: Path) -> Entry:

@@ -29,12 +29,13 @@ class Refusal:
     """What eager torch said to a case that it is to refuse: ``told`` is the result so far.
 
     ``inputs`` and ``artifact`` are None where all is said with that: the module could not even be built, or eager
-    answered.
+    answered. ``control`` makes a file of what no target should refuse; None where that cannot be had.
     """
 
     told: Result
     inputs: Mapping[str, Array] | None = None
     artifact: Callable[[Target], Artifact] | None = None
+    control: Callable[[Target], Artifact] | None = None
 
 
 class Basis(Protocol):

@@ -24,18 +24,23 @@ NOTE = "entry.json"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What an export came to: an artifact, or ``refused`` with the message of the row. ``said`` is what was printed."""
+    """What an export came to: an artifact, or ``refused`` with the message of the row. ``said`` is what was printed.
+
+    ``of_library`` is False where it was harness that refused, as :class:`StageError` tells it.
+    """
 
     artifact: Artifact | None
     refused: str | None
     unsupported: bool
     said: tuple[str, ...]
+    of_library: bool = True
 
     def give(self) -> Artifact:
         """The artifact. Raises what makes the same row as the exporter's own exception did, where it refused."""
         if self.artifact is not None:
             return self.artifact
-        raise (Unsupported if self.unsupported else StageError)(self.refused)
+        assert self.refused is not None
+        raise (Unsupported if self.unsupported else StageError)(self.refused, of_library=self.of_library)
 
 
 def write(entry: Entry, folder: Path) -> None:
@@ -47,6 +52,7 @@ def write(entry: Entry, folder: Path) -> None:
         "refused": entry.refused,
         "unsupported": entry.unsupported,
         "said": entry.said,
+        "of_library": entry.of_library,
         "files": files,
         "sum": _sum(folder, files),
     }

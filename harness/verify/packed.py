@@ -23,6 +23,7 @@ from harness.spec.target import Target
 from harness.spec.tolerance import Tolerance
 from harness.verify.basis import Refusal
 from harness.verify.check import check
+from harness.verify.control import written_by_hand
 from harness.verify.expected import Expected
 from harness.verify.judging import Judge
 from harness.verify.once import Deaf, Ear, Once
@@ -100,7 +101,11 @@ class PackedTrial:
         """What eager torch said where the case was packed."""
         with clock.stage("build"):
             inputs = self.references[0].inputs
-        return Refusal(replace(blank, findings=tuple(self.about_eager)), inputs, self.artifact)
+        told = replace(blank, findings=tuple(self.about_eager))
+        # There is no exporter to ask, and nothing writes TorchScript by hand.
+        onnx = all(each.format == "onnx" for each in self.entry.exports.values())
+        control = (lambda target: written_by_hand(self.artifact(target))) if onnx else None
+        return Refusal(told, inputs, self.artifact, control)
 
     def _reference(self, told: RoundEntry) -> Reference:
         sample = told.sample

@@ -70,7 +70,7 @@ def _pack_refusal(trial: Trial, target: Target, shelf: Shelf, blank: Result, clo
         with clock.stage("export"):
             artifact = refusal.artifact(target)
     except StageStopped as stop:
-        return refused(refusal.told, target, stop)
+        return refused(refusal, target, stop, runs=False)
     asked = RoundEntry(inputs=shelf.arrays(refusal.inputs), eager={}, magnitudes=[], undefined=[])
     _leave(shelf, _case(trial.case, [asked], _expect(shelf, Expected()), refusal.told))
     _pack(shelf, trial, target, artifact, ())

@@ -24,6 +24,7 @@ from harness.result import Finding, Result
 from harness.spec.case import Case
 from harness.spec.target import Target
 from harness.spec.tolerance import Exact, Rule, Tolerance, Ulp
+from harness.verify import control
 from harness.verify.artifacts import Artifacts
 from harness.verify.basis import Refusal
 from harness.verify.expectations import expected_of
@@ -55,7 +56,8 @@ class Trial:
         self._sized = sized
         self._artifacts = artifacts
         self._strict_ulp = strict_ulp
-        self._once = Once(ear or Deaf())
+        self._ear = ear or Deaf()
+        self._once = Once(self._ear)
         self._tolerances: dict[int | None, Tolerance] = {}
         self.judge = Judge(self._once)
 
@@ -109,7 +111,12 @@ class Trial:
 
     def refusal(self, blank: Result, clock: Clock) -> Refusal:
         """What eager torch says to a case that it is to refuse."""
-        return refused_by_eager(self.case, self.artifact, blank, clock)
+        return replace(refused_by_eager(self.case, self.artifact, blank, clock), control=self.control)
+
+    def control(self, target: Target) -> Artifact:
+        """What no target should refuse, exported for ``target``; nothing that is said meanwhile is this case's."""
+        with self._ear.listening():
+            return Trial(control.CASE, self._artifacts.beside()).artifact(target)
 
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:
         """The case exported for ``target``, once for all that share the export; ``subject`` if not the trial's own."""

@@ -92,6 +92,8 @@ class ClusterEngine:
         try:
             brought: Brought = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UsageError):
+                raise error.cause from error
             raise HarnessError(f"harness itself failed on {sent.job.case.id}: {error.cause!r}") from error
         except ray.exceptions.RayError as error:
             yield from self._again(sent, error)

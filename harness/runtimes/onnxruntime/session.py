@@ -113,12 +113,15 @@ class OrtSession:
     def _bound_call(self, binding: Any) -> Callable[[], object]:
         return partial(self._session.run_with_iobinding, binding)
 
-    def _bound(self, inputs: Mapping[str, Array], memory: str) -> Any:
-        """A binding with ``inputs`` carried to where the session wants them, and outputs left in ``memory``."""
+    def _bound(self, inputs: Mapping[str, Array], memory: str, session: Any = None) -> Any:
+        """A binding with ``inputs`` carried to where the session wants them, and outputs left in ``memory``.
+
+        Of this session, or of another one of the same file.
+        """
         given = _copies(inputs)
         values = {name: to_value(array) for name, array in given.items()}
         self._kept.append((given, values))  # the values share the arrays' memory, and the binding the values'
-        binding = self._session.io_binding()
+        binding = (session or self._session).io_binding()
         for name, value in values.items():
             binding.bind_ortvalue_input(name, value)
         for name in self._outputs:
@@ -133,7 +136,12 @@ class OrtSession:
         """A second session, profiled, on the inputs of the last run: profiling must never be on where time is taken."""
         with tempfile.TemporaryDirectory() as folder:
             session = self._create(profile=str(Path(folder) / "profile"))
-            session.run(None, self._last)
+            if needs_values(self._types):
+                arrays = {name: np.asarray(value) for name, value in self._last.items()}
+                session.run_with_iobinding(self._bound(arrays, "cpu", session))
+                self._kept.pop()
+            else:
+                session.run(None, self._last)
             return profiled(Path(session.end_profiling()))
 
     @cached_property

@@ -1,0 +1,152 @@
+"""A case that must be refused passes where its own refusal was seen, and not where the target refuses everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness as public
+from harness.errors import StageError, Unsupported, UsageError
+from harness.exporters import Artifact
+from harness.exporters.onnx_torchscript import OnnxTorchScript
+from harness.registry import plugins
+from harness.result import Result
+from harness.runtimes.onnxruntime.runtime import OnnxRuntime
+from harness.spec.discover import load
+from harness.spec.targets import parse_target
+from harness.verify import control
+from harness.verify.artifacts import Artifacts, open_cache
+from harness.verify.check import check
+from harness.verify.settings import Settings
+from harness.verify.stages import Clock
+from harness.verify.trial import Trial
+from tests.conftest import Call
+
+pytestmark = pytest.mark.filterwarnings("ignore:::torch")
+Write = Callable[[str, str], Path]
+SPEC = """
+harness: 1
+layer: Linear
+defaults: {args: {in_features: 3, out_features: 2}}
+cases:
+  - {name: features, inputs: {x: {shape: [2, 5]}}, expect: {raises: cannot be multiplied}}
+"""
+TARGET = "onnx-torchscript@17/ort-cpu"
+EXPORT = OnnxTorchScript.export
+
+
+@pytest.fixture
+def refused(spec: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Result]:
+    """What the case comes to in this process, with a cache that lasts."""
+    monkeypatch.setattr(control, "_ENDED", {})
+    (case,) = load([str(spec("linear.yaml", SPEC))]).cases
+    cache = tmp_path / "kept"
+    open_cache(cache)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    def run(target: str = TARGET) -> Result:
+        trial = Trial(case, Artifacts(cache, scratch))
+        return check(trial, parse_target(target), Settings(latency=False), Clock())
+
+    return run
+
+
+def raising(error: Exception, *, control_too: bool) -> Callable[..., Artifact]:
+    """An exporter that raises ``error``, for the case and, with ``control_too``, for every other module."""
+
+    def export(self: OnnxTorchScript, subject: Any, path: Path, **options: Any) -> Artifact:
+        if control_too or type(subject.module).__name__ != "ReLU":
+            raise error
+        return EXPORT(self, subject, path, **options)
+
+    return export
+
+
+@pytest.mark.parametrize("target", [TARGET, "trace/torch-cpu", "script/torch-cpu"])
+def test_a_refusal_of_the_case_passes(refused: Callable[..., Result], target: str) -> None:
+    result = refused(target)
+    assert result.status == "passed"
+    assert [finding.what for finding in result.findings] == ["raises", "raises"]
+
+
+@pytest.mark.parametrize("error", [TypeError("from_torchlib() takes 1 argument"), RuntimeError("no such thing")])
+def test_an_exporter_that_refuses_everything_has_refused_nothing(
+    refused: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(OnnxTorchScript, "export", raising(error, control_too=True))
+    result = refused()
+    assert (result.status, result.stage, result.symptom) == ("error", "export", "exception")
+    assert f"refuses a ReLU as well, so it has not refused this case: {type(error).__name__}: {error}" in str(
+        result.message
+    )
+
+
+def test_a_runtime_that_loads_nothing_has_refused_nothing(
+    refused: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_nothing(*_: object) -> None:
+        raise RuntimeError("this build loads no file")
+
+    def answering(self: OnnxTorchScript, subject: Any, path: Path, **options: Any) -> Artifact:
+        del subject
+        return EXPORT(self, Trial(control.CASE, Artifacts(None, path.parent)).subject, path, **options)
+
+    monkeypatch.setattr(OnnxRuntime, "load", load_nothing)
+    monkeypatch.setattr(OnnxTorchScript, "export", answering)
+    result = refused()
+    assert (result.status, result.stage) == ("error", "load")
+
+
+@pytest.mark.parametrize(
+    ("error", "symptom"),
+    [
+        (ModuleNotFoundError("No module named 'onnxscript'"), "exception"),
+        (MemoryError("no"), "out-of-memory"),
+        (Unsupported("left it at 18; ask for @18 or above"), "unsupported"),
+        (StageError("it dropped x"), "exception"),
+    ],
+)
+def test_what_is_missing_and_what_harness_refuses_is_no_refusal_of_the_case(
+    refused: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception, symptom: str
+) -> None:
+    monkeypatch.setattr(OnnxTorchScript, "export", raising(error, control_too=False))
+    for _ in range(2):  # the second time from the cache, where it is kept
+        result = refused()
+        assert (result.status, result.stage, result.symptom) == ("error", "export", symptom)
+        assert str(error) in str(result.message)
+
+
+@pytest.mark.parametrize("error", [Unsupported("no linear", of_library=True), ValueError("five features, not three")])
+def test_what_the_exporter_says_of_the_case_passes_from_the_cache_too(
+    refused: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(OnnxTorchScript, "export", raising(error, control_too=False))
+    first, again = refused(), refused()
+    assert first.status == again.status == "passed"
+    assert first.findings == again.findings
+
+
+@pytest.mark.parametrize("exporter", ["onnx-dynamo", "onnx-torchscript"])
+@pytest.mark.parametrize("opset", [1, 99])
+def test_an_opset_that_is_not_installed_is_a_wrong_request_with_the_range(
+    harness: Call, spec: Write, exporter: str, opset: int
+) -> None:
+    spec("linear.yaml", SPEC)
+    ran = harness("run", "specs", "--targets", f"{exporter}@{opset}/ort-cpu", "--no-latency")
+    opsets: range = plugins("exporters")[exporter].opsets()
+    assert ran.code == 2
+    assert f"{exporter} takes opsets {opsets[0]} to {opsets[-1]} here" in ran.err
+    assert f"write {exporter}@{opsets[0] if opset == 1 else opsets[-1]}" in ran.err
+    assert "Traceback" not in ran.err
+    assert not ran.report
+
+
+def test_the_python_api_says_so_before_it_exports() -> None:
+    import torch
+
+    with pytest.raises(UsageError, match=r"onnx-dynamo@99/ort-cpu: onnx-dynamo takes opsets \d+ to \d+ here"):
+        public.verify(torch.nn.ReLU(), torch.zeros(1), targets="onnx-dynamo@99/ort-cpu")
