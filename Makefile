@@ -35,6 +35,7 @@ test: $(VENV)/for-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.10- harness
 	$(BIN)/pytest -n 2 --dist loadfile
 
 docs: $(VENV)/for-test

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from harness import __version__
+from harness.cli.options import CommandGroup
 from harness.errors import HarnessError
 
 EXAMPLES = """
@@ -33,7 +34,11 @@ Completion after Tab, in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
 """
 
 
-@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=CommandGroup,
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="harness")
 def cli() -> None:
     """Tell, with proof, whether the model that you exported is still the model that you trained."""
@@ -51,9 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = call(args=None if arguments is None else list(arguments), prog_name="harness", standalone_mode=False)
     except HarnessError as error:
         click.echo(str(error), err=True)
-        code = error.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
         code = error.exit_code
     except click.ClickException as error:
         click.echo(_on_one_line(error), err=True)

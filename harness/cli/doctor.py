@@ -19,12 +19,13 @@ STATES = ("present", "no device", "absent")
 def doctor() -> int:
     """Show the runtimes of this machine: what is here, what lacks a device, and what would bring the rest.
 
-    Exits 3 where there is none at all.
+    Exits 3 where there is none at all, or a library is too old.
     """
     from tabulate import tabulate
 
     from harness.environment import versions
     from harness.registry import plugins
+    from harness.requirements import unsupported
 
     rows = []
     for name, runtime in plugins("runtimes").items():
@@ -35,7 +36,9 @@ def doctor() -> int:
     headers = ("runtime", "", "what is there", "what would bring it")
     click.echo(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width]))
     click.echo("\n" + tabulate(versions().items(), headers=("package", "version")))
-    return 0 if any(row[1] == "present" for row in rows) else 3
+    if (line := unsupported()) is not None:
+        click.echo(f"\n{line}", err=True)
+    return 0 if line is None and any(row[1] == "present" for row in rows) else 3
 
 
 def _half_of_what_is_left(rows: Sequence[Sequence[str]]) -> int:

@@ -16,6 +16,7 @@ import psutil
 from harness.engine.limits import die_with_parent
 from harness.engine.temporary import remove_left_by
 from harness.errors import UsageError
+from harness.requirements import require_supported
 
 
 def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
@@ -24,7 +25,8 @@ def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
     ``torch`` is False where recorded models are all that is verified, ``exporting`` where no export is to be made. A
     process has one server: later calls get what the first one asked for, and workers load what they lack.
 
-    Raises :class:`UsageError` where the folder for temporary files cannot hold the server's socket.
+    Raises :class:`UsageError` where the folder for temporary files cannot hold the server's socket, and
+    :class:`RuntimeMissing` where a library is too old.
     """
     context = get_context("forkserver")
     needed = "preload" if torch and exporting else "preload_kept" if torch else "preload_recorded"
@@ -38,6 +40,7 @@ def warm_up(*, torch: bool, exporting: bool = True) -> ForkServerContext:
         raise UsageError(f"TMPDIR {tempfile.gettempdir()}: {error}; name a shorter folder") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    require_supported(torch=torch)  # asked while the server is loading, so that nobody waits for the answer
     return context
 
 
