@@ -35,12 +35,11 @@ class _Window:
     def taps(self, padded: Array) -> Iterator[Array]:
         """For each place in the kernel, row by row, what every output position sees there."""
         for offset in product(*map(range, self.kernel)):
-            slices = [
+            slices: list[Any] = [
                 slice(at * dilation, at * dilation + (out - 1) * stride + 1, stride)
                 for at, dilation, out, stride in zip(offset, self.dilations, self.out, self.strides, strict=True)
             ]
-            place = (..., *slices)
-            yield padded[place]
+            yield padded[(..., *slices)]
 
     def pad(self, values: Array, fill: float) -> Array:
         """``values`` with padding on both sides, far enough to the right for the last window to fit."""

@@ -25,7 +25,7 @@ class CommandGroup(click.Group):
         return super().parse_args(ctx, args)
 
 
-class WordList(click.ParamType):  # type: ignore[type-arg] - it is generic since click 8.4
+class WordList(click.ParamType):  # type: ignore[type-arg]  # it is generic since click 8.4 alone
     """Comma-separated words."""
 
     name = "words"
