@@ -1,6 +1,7 @@
 # make run    verify the shipped specs and write reports/latest
 # make test   everything that CI checks
 # make docs   build the site into build/docs
+# make matrix try harness in every environment of reports/versions.md, one after another; MATRIX='-s lowest' tries one
 # make gpu    on a machine with an NVIDIA GPU: verify the shipped specs there, and time them with TF32 off and on
 # make clean  remove the environment and what was generated
 #
@@ -9,6 +10,7 @@
 
 PYTHON ?= python3
 RUN ?=
+MATRIX ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +26,7 @@ TF32 := trace/torch-cuda?tf32=off,trace/torch-cuda?tf32=on,onnx-dynamo@23/ort-cu
 # An environment is up to date when it is newer than what it was made from.
 MADE_FROM := pyproject.toml constraints.txt harness/__init__.py
 
-.PHONY: run test docs gpu driver clean
+.PHONY: run test docs matrix gpu driver clean
 
 run: $(VENV)/for-run
 	$(BIN)/harness run $(RUN) specs/
@@ -40,6 +42,10 @@ test: $(VENV)/for-test
 
 docs: $(VENV)/for-test
 	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
+
+# Hours and gigabytes: each environment is installed, tried, noted in reports/versions.md, and taken away again.
+matrix: $(VENV)/for-test
+	$(BIN)/nox $(MATRIX)
 
 # Both reports are made where a check came out otherwise than on a CPU, and the target fails all the same.
 gpu: driver $(CUDA_VENV)/for-gpu
@@ -74,4 +80,4 @@ $(CUDA_BIN)/pip:
 	$(PYTHON) -m venv $(CUDA_VENV)
 
 clean:
-	rm -rf $(VENV) $(CUDA_VENV) reports/latest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CUDA_VENV) .nox reports/latest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

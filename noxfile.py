@@ -37,7 +37,12 @@ TESTS = (
     *("runtimes_torchscript", "samples_of_torch", "shipped_specs", "spec_errors", "spec_expression", "spec_read"),
     *("spec_signatures", "verify_placement", "verify_stages"),
 )
-BOARD_TESTS = ("cli_help", "environment", "recorded_without_torch", "requirements", "spec_errors", "spec_read")
+BOARD_TESTS = (
+    *("compare_blind", "compare_metrics", "compare_pictures", "compare_properties", "compare_rules"),
+    *("compare_structure", "diff", "doctor", "environment", "gate", "latency_best_pace", "latency_change"),
+    *("recorded_hostile", "recorded_without_torch", "report_terminal", "requirements", "spec_discover"),
+    *("spec_errors", "spec_expand", "spec_known_failures", "spec_listed", "spec_read", "spec_targets", "written"),
+)
 INSTALLED = """
 import json, platform
 from importlib.metadata import distributions
@@ -90,7 +95,7 @@ class Trial:
             f"`parity-harness[target]` and all that it needs, without a runtime, take {self._mib() - before:.0f} MiB."
         )
         self.outcome = replace(self.outcome, notes=(note,))
-        self._install("onnxruntime", "pytest", "pytest-xdist")
+        self._install("onnxruntime", "pytest", "pytest-xdist", "hypothesis")
         self._note_installed()
         board = self._verified("python", str(bundle))
         self.outcome = self.outcome.with_checks(board).with_comparison(board, host)

@@ -34,7 +34,7 @@ class Environment:
 
     def constraints(self) -> str:
         """The text of the constraints file for pip."""
-        versions = _tested() if self.base == "tested" else lowest() if self.base == "lowest" else {}
+        versions = _tested(self.python) if self.base == "tested" else lowest() if self.base == "lowest" else {}
         return "".join(f"{name}=={version}\n" for name, version in sorted({**versions, **self.pins}.items()))
 
 
@@ -44,11 +44,10 @@ ENVIRONMENTS = (
     *(Environment(f"torch-{version}", pins={"torch": version}) for version in TORCH),
     *(Environment(f"onnxruntime-{version}", pins={"onnxruntime": version}) for version in ONNXRUNTIME),
     *(Environment(f"onnx-{version}", pins={"onnx": version}) for version in ONNX),
-    # NumPy and some others of constraints.txt have no build for Python 3.10 any more.
-    Environment("python-3.10", python="3.10", base="newest", pins={"torch": "2.13.0"}),
+    Environment("python-3.10", python="3.10"),
     Environment("python-3.12", python="3.12"),
     Environment("python-3.13", python="3.13"),
-    Environment("python-3.10-target", python="3.10", base="newest", board=True),
+    Environment("python-3.10-target", python="3.10", board=True),
 )
 
 
@@ -70,7 +69,8 @@ def lowest() -> dict[str, str]:
     return found
 
 
-def _tested() -> dict[str, str]:
+def _tested(python: str) -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line.partition("==") for line in lines if line and not line.startswith("#")]
-    return {canonicalize_name(name): version for name, _, version in pins}
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    here = [pin for pin in pins if pin.marker is None or pin.marker.evaluate({"python_version": python})]
+    return {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in here}
