@@ -96,7 +96,9 @@ def test_a_bundle_is_compared_with_where_it_was_packed(tmp_path: Path) -> None:
 
 
 def test_outcomes_are_read_as_they_were_written(tmp_path: Path) -> None:
-    outcomes = {"lowest": replace(GREEN, notes=("40 MiB",)), "newest": Outcome("newest", "2026-11-02", trouble="no")}
+    (tmp_path / "t.xml").write_text(JUNIT.format(more=FAILED), encoding="utf-8")
+    ran = GREEN.with_checks(report(tmp_path / "r.json", row("a", "failed"))).with_tests(tmp_path / "t.xml")
+    outcomes = {"lowest": replace(ran, notes=("40 MiB",)), "newest": Outcome("newest", "2026-11-02", trouble="no")}
     write_outcomes(tmp_path / "o.jsonl", outcomes)
     assert read_outcomes(tmp_path / "o.jsonl") == outcomes
     assert len((tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()) == 2

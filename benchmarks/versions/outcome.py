@@ -42,7 +42,7 @@ class Outcome:
         results = told["results"]
         counts = Counter(str(row["status"]) for row in results)
         complaints = tuple(str(line) for line in told.get("run", {}).get("complaints", ()))
-        return replace(self, checks=counts, unexpected=(*_grouped(results), *map(_cut, complaints)))
+        return replace(self, checks=dict(counts), unexpected=(*_grouped(results), *map(_cut, complaints)))
 
     def with_comparison(self, own: Path, other: Path) -> Outcome:
         """The same with a note on how many checks of the report ``own`` have the status that ``other`` gives them."""
@@ -65,7 +65,7 @@ class Outcome:
             if trouble is not None:
                 where = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name', '')}"
                 failing.append(_cut(f"{where}: {trouble.get('message', '')}"))
-        return replace(self, tests=counts, failing=tuple(failing))
+        return replace(self, tests=dict(counts), failing=tuple(failing))
 
     def to_line(self) -> str:
         """The outcome as a line of JSON."""
