@@ -2,6 +2,7 @@
 # make test   everything that CI checks
 # make replay compare every result of the working tree with those of a revision: make replay REV=origin/main
 # make docs   build the site into build/docs
+# make matrix try harness in every environment of reports/versions.md, one after another; MATRIX='-s lowest' tries one
 # make gpu    on a machine with an NVIDIA GPU: verify the shipped specs there, and time them with TF32 off and on
 # make clean  remove the environment and what was generated
 #
@@ -10,6 +11,7 @@
 
 PYTHON ?= python3
 RUN ?=
+MATRIX ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +27,7 @@ TF32 := trace/torch-cuda?tf32=off,trace/torch-cuda?tf32=on,onnx-dynamo@23/ort-cu
 # An environment is up to date when it is newer than what it was made from.
 MADE_FROM := pyproject.toml constraints.txt harness/__init__.py
 
-.PHONY: run test docs gpu driver clean replay
+.PHONY: run test docs gpu driver matrix clean replay
 
 run: $(VENV)/for-run
 	$(BIN)/harness run $(RUN) specs/
@@ -36,6 +38,7 @@ test: $(VENV)/for-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.10- harness
 	$(BIN)/pytest -n 2 --dist loadfile
 
 # REV is a commit, tag or branch; without it, HEAD where there are changes, else where the branch left main. REPLAY holds further
@@ -45,6 +48,10 @@ replay: $(VENV)/for-test
 
 docs: $(VENV)/for-test
 	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
+
+# Hours and gigabytes: each environment is installed, tried, noted in reports/versions.md, and taken away again.
+matrix: $(VENV)/for-test
+	$(BIN)/nox $(MATRIX)
 
 # Both reports are made where a check came out otherwise than on a CPU, and the target fails all the same.
 gpu: driver $(CUDA_VENV)/for-gpu
@@ -79,4 +86,4 @@ $(CUDA_BIN)/pip:
 	$(PYTHON) -m venv $(CUDA_VENV)
 
 clean:
-	rm -rf $(VENV) $(CUDA_VENV) reports/latest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CUDA_VENV) .nox reports/latest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

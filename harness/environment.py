@@ -11,8 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from harness import __version__
 
 # onnxruntime is published under one name for each build; all of them hold the module ``onnxruntime``.
@@ -43,6 +41,8 @@ def describe() -> Mapping[str, Any]:
 
     Memory is in GiB, frequencies are in MHz.
     """
+    import psutil
+
     return {
         "harness": __version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -82,6 +82,8 @@ def onnxruntime_builds() -> tuple[str, ...]:
 
 
 def _cpu() -> Mapping[str, Any]:
+    import psutil
+
     facts = _cpuinfo()
     flags = set((facts.get("flags") or facts.get("features") or "").split())
     policy = Path("/sys/devices/system/cpu/cpu0/cpufreq")

@@ -16,9 +16,12 @@ from harness.result import to_json
 
 def test_versions_are_those_that_are_installed() -> None:
     found = environment.versions()
-    for name in ("torch", "onnx", "onnxruntime", "onnxscript", "numpy"):
+    named = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy")
+    present = [name for name in named if environment.installed(name) is not None]
+    assert {"onnx", "numpy"} <= set(present)
+    for name in present:
         assert found[name] == version(name)
-    assert Version(found["python"]) >= Version("3.11")
+    assert Version(found["python"]) >= Version("3.10")
     assert found["harness"] == environment.describe()["harness"]
 
 

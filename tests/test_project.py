@@ -16,8 +16,12 @@ from typing import Any, get_args
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import harness
+from benchmarks.versions.environments import lowest
+from benchmarks.versions.outcome import read_outcomes
+from benchmarks.versions.report import OUTCOMES, REPORT, markdown
 from harness.registry import plugins
 from harness.spec.case import FillKind, Layout
 from harness.spec.discover import load
@@ -119,7 +123,8 @@ def extras() -> dict[str, list[Requirement]]:
 
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    read = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    found = [pin for pin in read if pin.marker is None or pin.marker.evaluate()]
     assert all(len(pin.specifier) == 1 and next(iter(pin.specifier)).operator == "==" for pin in found)
     return {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in found}
 
@@ -160,6 +165,50 @@ def test_constraints_pin_everything_that_is_installed_with_the_package() -> None
     unpinned = set(needed_here()) - pins().keys() - {"parity-harness"}
     by_torch = ("triton", "nvidia-", "cuda-")  # its CUDA build pins these itself
     assert {name for name in unpinned if not name.startswith(by_torch)} == set()
+
+
+NOT_ON_ITS_OWN = {"pydantic_core": "pydantic", "google": "onnx", "typing_extensions": "pydantic"}
+"""Modules that harness imports and that belong to a library that is declared: it pins or needs them itself."""
+
+NAMES = {"yaml": "pyyaml", "ml_dtypes": "ml-dtypes", "pynvml": "nvidia-ml-py", "pytest": ""}
+"""Modules called otherwise than their distribution; pytest loads the plugin, so it is there."""
+
+
+def imported_anywhere() -> set[str]:
+    nodes = [node for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    named = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.partition(".")[0] for name in plain | named} - sys.stdlib_module_names - {"harness"}
+
+
+def test_every_import_is_of_a_declared_library() -> None:
+    base = {canonicalize_name(Requirement(text).name) for text in project()["project"]["dependencies"]}
+    optional = ("cpu", "cuda", "openvino", "tract", "ray")
+    further = {canonicalize_name(one.name) for extra in optional for one in extras()[extra]}
+    needed = {NOT_ON_ITS_OWN.get(name, NAMES.get(name, name)) for name in imported_anywhere()} - {""}
+    assert {"click", "onnx", "torch", "pyyaml"} <= needed, "nothing was looked at"
+    assert needed - base - further == set()
+    assert base - needed == set(), "declared, and imported nowhere"
+
+
+def test_both_extras_for_a_host_name_the_same_oldest_versions() -> None:
+    cpu, cuda = ({one.name: str(one.specifier) for one in extras()[extra]} for extra in ("cpu", "cuda"))
+    assert cpu["torch"] == cuda["torch"]
+    assert cpu["onnxscript"] == cuda["onnxscript"]
+    assert cpu["onnxruntime"] == cuda["onnxruntime-gpu"]
+
+
+def test_the_oldest_versions_are_those_that_were_tried() -> None:
+    """A floor that nobody ran is a guess: after a change, ``make matrix MATRIX='-s lowest'`` tries it."""
+    tried = read_outcomes(OUTCOMES)["lowest"]
+    assert tried.packages is not None
+    assert lowest().keys() == tried.packages.keys()
+    for name, floor in lowest().items():
+        assert Version(tried.packages[name].partition("+")[0]) == Version(floor), name
+
+
+def test_the_report_on_versions_is_made_of_its_outcomes() -> None:
+    assert REPORT.read_text(encoding="utf-8") == markdown(read_outcomes(OUTCOMES))
 
 
 def test_no_extra_brings_both_builds_of_onnxruntime() -> None:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from harness.errors import RequestError, StageError
 from harness.spec.evaluate import MOST_ELEMENTS, indexed
 from harness.spec.expression import LONGEST, MOST_NODES, compile_expression
+from harness.spec.functions import kolmogorov_smirnov_p
 
 X = np.array([[-1.0, 0.0, 2.0], [3.0, -4.0, 0.5]])
 NAMES: dict[str, Any] = {
@@ -286,6 +288,21 @@ def test_uniform_tells_a_uniform_sample_from_others() -> None:
         "uniform(maximum(x, 0.16), lower, upper)",
     ):
         assert not compile_expression(wrong).evaluate(known)
+
+
+@pytest.mark.parametrize("wrong", [[math.nan] * 100, [math.inf] * 100, [0.5] * 100])
+def test_uniform_of_what_is_no_sample_at_all_is_false(wrong: list[float]) -> None:
+    assert not compile_expression("uniform(x, 0, 1)").evaluate({"x": np.array(wrong)})
+    assert not compile_expression("uniform(x, 0.5, 0.5)").evaluate({"x": np.array(wrong)})
+
+
+@pytest.mark.parametrize("count", [100, 317, 5000, 2_000_000])
+def test_the_probability_of_a_distance_is_that_of_an_independent_implementation(count: int) -> None:
+    for probability in (1e-2, 1e-4, 1e-6, 1e-9):
+        distance = float(stats.kstwo.isf(probability, count))
+        assert kolmogorov_smirnov_p(distance, count) == pytest.approx(stats.kstwo.sf(distance, count), rel=1e-6)
+    assert kolmogorov_smirnov_p(0.5 / count, count) == 1
+    assert kolmogorov_smirnov_p(1.0, count) == 0
 
 
 TEXT = st.text("xyn01+-*/%@&|~<>=!()[]{}.,:'\"_ eabms", max_size=30)

@@ -138,7 +138,8 @@ def test_the_small_language_of_types(kind: str, value: object, accepted: bool) -
 
 def fails(layer: str, shape: tuple[int, ...], **args: Any) -> bool:
     """True where torch itself refuses to build or to run the layer."""
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             getattr(nn, layer)(**args)(torch.zeros(shape))
         except (RuntimeError, ValueError, TypeError, AssertionError, ZeroDivisionError):

@@ -16,10 +16,12 @@ import click
 
 from harness import __version__
 from harness.cli.failure import failure_line, require_working_directory
+from harness.cli.options import CommandGroup
 from harness.cli.output import Streams, say
 from harness.cli.signals import Signals
 from harness.errors import SIGNALLED, HarnessError, Interrupted, SpecError, interrupted_by, reason
 from harness.report.wording import one_line
+from harness.requirements import unsupported
 
 WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init"})
 """The commands that leave files; what the others print is all that there is of them."""
@@ -52,7 +54,7 @@ class _Uncaught(Exception):
         self.error = error
 
 
-class _Commands(click.Group):
+class _Commands(CommandGroup):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -112,11 +114,8 @@ def _called(words: list[str]) -> int:
         say(_lines_of(error), error=True)
         code = error.exit_code
     except ImportError as error:
-        say(f"a library cannot be loaded: {reason(error)}; reinstall it with pip", error=True)
+        say(unsupported() or f"a library cannot be loaded: {reason(error)}; reinstall it with pip", error=True)
         code = HarnessError.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = error.exit_code
     except click.ClickException as error:
         say(_on_one_line(error), error=True)
         code = error.exit_code

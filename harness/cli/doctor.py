@@ -26,16 +26,17 @@ LONGEST = 120.0
 def doctor() -> int:
     """Show the runtimes of this machine: what is here, what lacks a device, and what would bring the rest.
 
-    Worker processes are started once, to see that they can be. Exits 3 where they cannot, and where there is no runtime
-    at all.
+    Starts worker processes once, to see that they can be started. Exits 3 where they cannot, where a library is too
+    old, and where there is no runtime at all.
     """
     from tabulate import tabulate
 
-    from harness.engine.server import warm_up
+    from harness.engine.fork_server import SERVER
     from harness.environment import installed, versions
     from harness.registry import plugins
+    from harness.requirements import unsupported
 
-    warm_up(torch=installed("torch") is not None)
+    SERVER.start("recorded" if installed("torch") is None else "exports")
     rows = []
     for name, runtime in plugins("runtimes").items():
         found = runtime.availability()
@@ -45,13 +46,15 @@ def doctor() -> int:
     headers = ("runtime", "", "what is there", "what would bring it")
     say(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width]))
     say("\n" + tabulate(versions().items(), headers=("package", "version")))
+    if (line := unsupported()) is not None:
+        say(f"\n{line}", error=True)
     can_start, told = _workers()
     say(f"\n{told}")
     if not can_start:
         return 3
     if "torch" in versions():
         say("\n" + _speed_ups())
-    return 0 if any(row[1] == "present" for row in rows) else 3
+    return 0 if line is None and any(row[1] == "present" for row in rows) else 3
 
 
 def _workers() -> tuple[bool, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import FOLDER
+from harness.cli.options import FOLDER, CommandGroup
 from harness.cli.output import say
 from harness.errors import UsageError
 
@@ -27,7 +27,7 @@ Examples:
 SHOWN = 20
 
 
-@click.group("known-failures")
+@click.group("known-failures", cls=CommandGroup)
 def known_failures() -> None:
     """Keep the list of known failures true."""
 

@@ -16,7 +16,18 @@ FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 FORMATS = ("json", "md", "html", "junit", "csv", "github")
 
 
-class WordList(click.ParamType[tuple[str, ...]]):
+class CommandGroup(click.Group):
+    """A group of commands; without a command it shows its help and exits 2, as no version of click before 8.2 does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read ``args``; leave with the help where there are none."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+
+class WordList(click.ParamType):  # type: ignore[type-arg]  # it is generic since click 8.4 alone
     """Comma-separated words."""
 
     name = "words"
@@ -40,8 +51,8 @@ def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int 
 class SpecPath(click.types.StringParamType):
     """A spec, a directory, or a recorded model; what was not given is asked for."""
 
-    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:  # noqa: ARG002
-        """What stands behind ``Missing argument``."""
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """What stands behind ``Missing argument``; click before 8.2 gives no ``ctx``."""
         return "Name a spec, or a directory of specs, such as specs/; harness init writes a first one."
 
 

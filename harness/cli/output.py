@@ -9,11 +9,14 @@ import select
 import sys
 from contextlib import suppress
 from types import TracebackType
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from harness.report.wording import printable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 STANDARD = ("stdin", "stdout", "stderr")
 

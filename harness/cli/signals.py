@@ -7,9 +7,12 @@ import signal
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import SIGNALLED, Interrupted
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME = 0.3

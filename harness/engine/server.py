@@ -13,6 +13,7 @@ from typing import Any
 from harness import search_path
 from harness.engine.exits import SERVER_LOST
 from harness.engine.fork_server import SERVER, WorkersCannotStart
+from harness.requirements import require_supported
 
 
 class WorkerProcess(ForkServerProcess):
@@ -89,7 +90,9 @@ def warm_up(*, torch: bool, exporting: bool = True) -> WorkerContext:
     process has one server: later calls get what the first one asked for, and workers load what they lack.
 
     Raises :class:`UsageError` where the folder for temporary files cannot hold the server's socket, and
-    :class:`WorkersCannotStart` where the system lets no process be started.
+    :class:`WorkersCannotStart` where the system lets no process be started, and :class:`RuntimeMissing` where a library
+    is too old.
     """
     SERVER.start("exports" if torch and exporting else "specs" if torch else "recorded")
+    require_supported(torch=torch)  # asked while the server is loading, so that nobody waits for the answer
     return WorkerContext()

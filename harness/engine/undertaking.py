@@ -138,7 +138,7 @@ def _open(cache: Path | None) -> None:
 @contextmanager
 def _journal(folder: Path) -> Iterator[Path]:
     """The journal in ``folder``, this run's alone."""
-    lock = FileLock(folder / "journal.lock", blocking=False)
+    lock = FileLock(folder / "journal.lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING
 
 from harness.blame.witnesses import can_be_had
 from harness.engine.temporary import temporary_folder
@@ -21,6 +21,9 @@ from harness.result import Result, Symptom
 from harness.spec.case import Case, Expectation
 from harness.spec.target import FILE, Target
 from harness.walk.found import Walk
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FAILING = frozenset({"failed", "error"})
 LOADED = frozenset({"load", "run", "compare"})

@@ -6,11 +6,14 @@ What is named here is of its type, or the report is refused before anything is m
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.latency.change import Verdict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(allow_inf_nan=False, gt=0)]
@@ -81,7 +84,7 @@ class ParityChange(Open):
 class LatencyChange(Open):
     """One latency that is otherwise than it was, or cannot be compared."""
 
-    verdict: Literal[(*get_args(Verdict), "not comparable")]  # type: ignore[valid-type]
+    verdict: Literal[Verdict, "not comparable"]
 
 
 class Comparison(Open):

@@ -77,7 +77,8 @@ def _compiled(text: str) -> Expression:
     if len(text) > LONGEST:
         raise RequestError(f"an expression of {len(text)} characters; at most {LONGEST}")
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         said = error.msg if isinstance(error, SyntaxError) else "too deeply nested"

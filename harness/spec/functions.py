@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ Array = NDArray[Any]
 
 FEWEST_SAMPLES = 100
 SIGNIFICANCE = 1e-6
+MOST_SUMMED = 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +37,40 @@ def uniform(values: Any, low: float, high: float) -> bool:
 
     Raises ``ValueError`` for fewer than 100 values: the test could hardly fail.
     """
-    from scipy.stats import kstest
-
     if np.ndim(low) or np.ndim(high):
         raise ValueError("uniform is given arrays where one number is its least value, and one its greatest")
-    drawn = np.ravel(np.asarray(values, dtype=np.float64))
+    drawn = np.sort(np.ravel(np.asarray(values, dtype=np.float64)))
     if drawn.size < FEWEST_SAMPLES:
         raise ValueError(f"uniform is given {drawn.size} values, and cannot judge fewer than {FEWEST_SAMPLES}")
-    return bool(kstest(drawn, "uniform", args=(low, high - low)).pvalue > SIGNIFICANCE)
+    if not low < high or np.isnan(drawn).any():
+        return False
+    expected = np.clip((drawn - low) / (high - low), 0.0, 1.0)
+    steps = np.arange(drawn.size + 1) / drawn.size
+    distance = max(np.max(steps[1:] - expected), np.max(expected - steps[:-1]))
+    return kolmogorov_smirnov_p(float(distance), drawn.size) > SIGNIFICANCE
 
 
-def erf(values: Any) -> Any:
-    """The error function."""
-    from scipy.special import erf as error_function
+def kolmogorov_smirnov_p(distance: float, count: int) -> float:
+    """The probability that ``count`` right samples are as far from their distribution as ``distance``, or farther.
 
-    return error_function(values)
+    It is twice the one-sided probability, by Smirnov's exact sum (Birnbaum & Tingey 1951), which is right to many
+    digits where it is small, and too large above a percent. Of more than a million samples, Maag & Dicaire's closed
+    form of that sum is within 1e-4 of it.
+    """
+    if distance >= 1.0:
+        return 0.0
+    if count > MOST_SUMMED:
+        return min(1.0, 2.0 * math.exp(-((6 * count * distance + 1) ** 2) / (18 * count)))
+    below = np.arange(math.floor(count * (1.0 - distance)) + 1)
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
+    with np.errstate(divide="ignore"):  # the last term may be no more than its own end
+        rest = np.where(below < count, np.log(np.maximum(1.0 - distance - below / count, 0.0)), 0.0)
+    logarithms = factorials[count] - factorials[below] - factorials[count - below]
+    logarithms += (below - 1) * np.log(distance + below / count) + (count - below) * rest
+    return min(1.0, 2.0 * distance * float(np.exp(logarithms).sum()))
+
+
+erf = np.vectorize(math.erf, otypes=[np.float64], doc="The error function.")
 
 
 def reshape(values: Any, shape: Any) -> Array:

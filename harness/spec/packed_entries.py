@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
@@ -27,6 +27,8 @@ from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
 from harness.spec.tolerances import tolerance
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from harness.spec.case import Case
 
 PACK_ANEW = "pack it anew with harness pack"

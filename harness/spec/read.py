@@ -18,7 +18,7 @@ import yaml
 
 from harness.errors import Location, Problem, SpecError, told
 from harness.spec.node import Node
-from harness.spec.tree import UNPRINTABLE, Builder
+from harness.spec.tree import DEEPEST, UNPRINTABLE, Builder
 
 LARGEST_FILE = 4 * 2**20
 
@@ -92,5 +92,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
     context = f"{error.context}: " if error.context else ""
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
         return Problem(place, "not YAML: a tab", "indent with spaces")
+    if "nesting depth" in (error.problem or ""):  # the parser of PyYAML 6.0.4 and later has a limit of its own
+        return Problem(place, f"nested more than {DEEPEST} deep", "no spec needs that")
     right = "mind the indentation (spaces, no tabs), brackets and quotes"
     return Problem(place, f"not YAML: {context}{error.problem}", right)

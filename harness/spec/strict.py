@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from harness.errors import Problem, SpecError
 from harness.spec.compact import shown
 from harness.spec.nearest import suggestion
 from harness.spec.node import Key, Node
+
+if TYPE_CHECKING:
+    from pydantic.functional_validators import ModelWrapValidatorHandler
+    from typing_extensions import Self
 
 OBJECTION = "objection"
 UNKNOWN_KEY = "unknown_key"
@@ -20,7 +24,13 @@ UNKNOWN_KEY = "unknown_key"
 class Strict(BaseModel):
     """Nothing is converted, nothing is ignored, nothing changes afterwards."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),  # pydantic before 2.10 warns of every field whose name begins with "model_"
+    )
 
     elsewhere: ClassVar[Mapping[str, str]] = {}
     """Keys that readers expect here, and where they belong."""

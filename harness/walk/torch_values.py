@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from torch.utils import _pytree as pytree
 from harness.model.subject import Subject
 from harness.model.tensors import to_numpy, to_torch
 from harness.walk.found import ModuleCall
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Array = NDArray[Any]
 

@@ -1,0 +1,88 @@
+"""The report on the versions, from what each environment came to.
+
+    python -m benchmarks.versions.report [OUTCOMES.jsonl ...]
+
+Takes the outcomes of the given files into reports/versions.jsonl, and writes reports/versions.md from it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tabulate import tabulate
+
+from benchmarks.versions.environments import ENVIRONMENTS, ROOT
+from benchmarks.versions.outcome import SHOWN, Outcome, read_outcomes, write_outcomes
+
+OUTCOMES = ROOT / "reports" / "versions.jsonl"
+REPORT = ROOT / "reports" / "versions.md"
+STACK = ("torch", "onnxscript", "onnx", "onnxruntime", "numpy")
+MARKDOWN = """\
+# Versions
+
+Each row is an environment of its own, in which harness was installed, the shipped specs were run without timing,
+and the tests that depend on versions were run.
+
+{table}
+
+- **lowest**: the oldest version of every library that `pyproject.toml` allows. **newest**: what the index had that day.
+- **torch-**, **onnxruntime-**, **onnx-**: the versions of `constraints.txt`, except for that one.
+- **python-3.10-target**: `parity-harness[target]` and the newest onnxruntime for Python 3.10, without torch. It runs
+  the bundle that `harness pack specs/` wrote in the development environment.
+- **as expected**: checks that passed, and failures that `specs/known-failures.yaml` lists for these versions.
+
+{details}
+Made by `make matrix`; `nox -s NAME` tries one of them.
+"""
+
+
+def markdown(outcomes: Mapping[str, Outcome]) -> str:
+    """The report: a table, and for each environment that is not green why."""
+    rows = [_row(environment.name, outcomes.get(environment.name)) for environment in ENVIRONMENTS]
+    headers = ("environment", "", "Python", *STACK, "as expected", "otherwise", "tests passed", "failed", "date")
+    shown = [outcomes[each.name] for each in ENVIRONMENTS if each.name in outcomes]
+    details = "\n".join(_why(outcome) for outcome in shown if not outcome.green or outcome.notes)
+    return MARKDOWN.format(
+        table=tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True), details=details
+    )
+
+
+def _row(name: str, outcome: Outcome | None) -> tuple[str, ...]:
+    if outcome is None:
+        return (name, "not run", *[""] * (len(STACK) + 6))
+    packages, checks, tests = outcome.packages or {}, outcome.checks or {}, outcome.tests or {}
+    expected = sum(checks.get(status, 0) for status in ("passed", "known"))
+    return (
+        name,
+        "green" if outcome.green else "**red**",
+        outcome.python,
+        *(packages.get(each, "") for each in STACK),
+        f"{expected:,}",
+        f"{sum(checks.values()) - expected:,}",
+        f"{tests.get('passed', 0):,}",
+        f"{tests.get('failed', 0):,}",
+        outcome.date,
+    )
+
+
+def _why(outcome: Outcome) -> str:
+    lines = [f"## {outcome.name}\n"]
+    lines += [f"- {line}" for line in (*outcome.notes, outcome.trouble) if line]
+    for all_of_them in (outcome.unexpected, outcome.failing):
+        lines += [f"- {line.replace('|', chr(92) + '|')}" for line in all_of_them[:SHOWN]]
+        lines += [f"- and {len(all_of_them) - SHOWN} more"] if len(all_of_them) > SHOWN else []
+    return "\n".join(lines) + "\n"
+
+
+def add(outcomes: Mapping[str, Outcome]) -> None:
+    """Put ``outcomes`` into the files under ``reports/``, in place of earlier ones of the same environments."""
+    together = {**read_outcomes(OUTCOMES), **outcomes}
+    known = {environment.name for environment in ENVIRONMENTS}
+    write_outcomes(OUTCOMES, {name: outcome for name, outcome in together.items() if name in known})
+    REPORT.write_text(markdown(read_outcomes(OUTCOMES)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    add({name: outcome for file in sys.argv[1:] for name, outcome in read_outcomes(Path(file)).items()})

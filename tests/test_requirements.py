@@ -1,0 +1,124 @@
+"""A library that is too old is one line before anything is run, not a traceback of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from harness import environment, requirements
+from harness.errors import RuntimeMissing
+
+ROOT = Path(__file__).resolve().parent.parent
+Install = Callable[[Mapping[str, str | None]], None]
+NEEDS = [
+    "click>=8.1",
+    "pebble>=5.1",
+    "onnxruntime>=1.23; extra == 'cpu'",
+    "torch>=2.9; extra == 'cpu'",
+    "pytest>=8; extra == 'dev'",
+]
+RIGHT: Mapping[str, str | None] = {"click": "8.4.0", "pebble": "5.2", "torch": "2.13.0+cpu", "onnxruntime": "1.32.0"}
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """``installed({"click": "8.0.4"})``: as if these versions were installed, and sound ones of the rest."""
+
+    def pretend(versions: Mapping[str, str | None]) -> None:
+        found = {**RIGHT, **versions}
+        monkeypatch.setattr(requirements, "requires", lambda _: NEEDS)
+        monkeypatch.setattr(requirements, "installed", found.get)
+        requirements.unsupported.cache_clear()
+
+    yield pretend
+    requirements.unsupported.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("versions", "line"),
+    [
+        ({"click": "8.0.4"}, "click 8.0.4 is too old for harness; install with: pip install 'click>=8.1'"),
+        ({"pebble": None}, "pebble is not installed; install with: pip install 'pebble>=5.1'"),
+        (
+            {"torch": "2.6.0+cu124", "click": "8.0.4"},
+            (
+                "click 8.0.4 is too old for harness, torch 2.6.0+cu124 is too old for harness; "
+                "install with: pip install 'click>=8.1' 'torch>=2.9'"
+            ),
+        ),
+        (
+            {"onnxruntime": None, "onnxruntime-gpu": "1.20.1"},
+            "onnxruntime-gpu 1.20.1 is too old for harness; install with: pip install 'onnxruntime-gpu>=1.23'",
+        ),
+    ],
+)
+def test_what_is_too_old_or_missing_is_one_line(installed: Install, versions: Mapping[str, str], line: str) -> None:
+    installed(versions)
+    assert requirements.unsupported() == line
+    with pytest.raises(RuntimeMissing) as caught:
+        requirements.require_supported(torch=True)
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [{}, {"torch": None}, {"torch": "2.9.0a0+gitdeadbee"}, {"onnxruntime": None}, {"torch": "of today"}],
+    ids=str,
+)
+def test_what_is_new_enough_or_nobody_needs_is_nothing_to_say(installed: Install, versions: Mapping[str, str]) -> None:
+    installed(versions)
+    assert requirements.unsupported() is None
+
+
+def test_an_old_torch_is_no_obstacle_where_none_is_imported(installed: Install) -> None:
+    installed({"torch": "2.6.0"})
+    assert requirements.unsupported(torch=False) is None
+    assert requirements.unsupported(torch=True) is not None
+
+
+def test_nothing_is_too_old_here() -> None:
+    requirements.unsupported.cache_clear()
+    assert requirements.unsupported() is None
+    assert environment.installed(requirements.DISTRIBUTION) is not None, "nothing was asked"
+
+
+def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``harness`` with what ``folder`` holds before everything else that is installed."""
+    start = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]; sys.argv[:] = ['harness', {arguments!r}[0]];"
+    code = f"{start} sys.argv += {list(arguments[1:])!r}; from harness.__main__ import main; main()"
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def pretend(folder: Path, name: str, version: str, source: str) -> None:
+    """A distribution with a module of its name."""
+    (folder / f"{name}.py").write_text(source, encoding="utf-8")
+    (folder / f"{name}-{version}.dist-info").mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (folder / f"{name}-{version}.dist-info" / "METADATA").write_text(metadata, encoding="utf-8")
+
+
+def test_a_library_too_old_to_be_imported_is_one_line(tmp_path: Path) -> None:
+    pretend(tmp_path, "click", "8.0.4", "")
+    done = called(tmp_path, "--help")
+    assert done.stderr == "click 8.0.4 is too old for harness; install with: pip install 'click>=8.1'\n"
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_a_library_new_enough_that_does_not_load_keeps_its_own_error(tmp_path: Path) -> None:
+    pretend(tmp_path, "click", "8.9", "raise ImportError('its own trouble')")
+    done = called(tmp_path, "--help")
+    assert "ImportError: its own trouble" in done.stderr
+    assert done.returncode == 1
+
+
+def test_a_run_says_it_before_anything_runs(tmp_path: Path) -> None:
+    pretend(tmp_path, "pebble", "5.0.7", "class ProcessExpired: ...\nclass ProcessPool: ...\nclass CONSTS: ...\n")
+    (tmp_path / "a.yaml").write_text("{harness: 1, layer: ReLU, cases: [{name: a, inputs: {x: {values: [1.0]}}}]}")
+    done = called(tmp_path, "run", "a.yaml", "--targets", "trace/torch-cpu")
+    assert done.stderr == "pebble 5.0.7 is too old for harness; install with: pip install 'pebble>=5.1'\n"
+    assert done.returncode == 3
+    assert not (tmp_path / "reports" / "latest" / "report.json").exists()
