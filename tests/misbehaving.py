@@ -245,6 +245,21 @@ class Daemon(_Misbehaving):
             signal.pause()
 
 
+class Watches(_Misbehaving):
+    """Starts a process and raises where it ends, as a loader of data does whose workers stay."""
+
+    def misbehave(self) -> None:
+        def ended(*_: object) -> NoReturn:
+            raise RuntimeError("a process of mine has ended")
+
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
+            self.process = [subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])]
+            signal.signal(signal.SIGCHLD, ended)
+
+    def __deepcopy__(self, _memo: object) -> Watches:
+        return Watches()
+
+
 class StartsAndWaits(_Misbehaving):
     """Starts a process and waits for it, as it should be."""
 

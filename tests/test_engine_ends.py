@@ -102,6 +102,7 @@ def test_what_a_check_started_is_ended_with_it(harness: Call, put: Put, here: Pa
     for traced in (False, True):
         put("ForksAndReturns", traced=traced)
     put("StartsAndWaits")
+    put("Watches")
     put("WritesTheJournal")
     ran = harness("run", "specs", *ON)
     assert told(ran) == {"Daemon-crash": ("build", "crash", "the process was ended by SIGSEGV")}
@@ -111,10 +112,11 @@ def test_what_a_check_started_is_ended_with_it(harness: Call, put: Put, here: Pa
         "Daemon-return",
         "ForksAndReturns-False",
         "ForksAndReturns-True",
+        "Watches",
     ]
-    assert notes["Daemon-crash"] == notes["Daemon-return"] == [ENDED]
+    assert notes["Daemon-crash"] == notes["Daemon-return"] == notes["Watches"] == [ENDED]
     assert notes["StartsAndWaits"] == notes["WritesTheJournal"] == notes["good"] == []
-    assert len(ran.rows) == len(ran.report["results"]) == 7
+    assert len(ran.rows) == len(ran.report["results"]) == 8
     pids = [int((here / then).read_text(encoding="utf-8")) for then in ("return", "crash")]
     assert not alive(psutil.Process(pid) for pid in pids if psutil.pid_exists(pid))
 

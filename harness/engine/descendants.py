@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -48,6 +49,8 @@ def has_children() -> bool:
 def end_children() -> int:
     """End all processes below this one but those that libraries keep; how many there were.
 
+    Where there were some, this process is fit for no further check.
+
     One that had come back into harness after a fork, and was ended for it, is one of them.
     """
 
@@ -56,6 +59,8 @@ def end_children() -> int:
         came_back.update(process.pid for process in found if _came_back(process.pid))
         return (process for process in found if not _is_of_a_library(process))
 
+    # A library may have asked to be told of the end of its processes, and raise an exception here.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     came_back: set[int] = set()
     return len(_end_all(below) | came_back)
 
