@@ -38,7 +38,7 @@ def one_line(text: str, most: int = 4 * LONGEST_HALF) -> str:
     Of what is too long the beginning and the end are kept, which say what it is and what is wrong with it.
     """
     text = _cut(text, most)
-    return text if text.isprintable() else "".join(map(_escaped, text))
+    return text if text.isprintable() else "".join(map(_as_escape, text))
 
 
 def _cut(text: str, most: int) -> str:
@@ -46,7 +46,7 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - tail]}... ({len(text):,} characters) ...{text[-tail:]}"
 
 
-def _escaped(character: str) -> str:
+def _as_escape(character: str) -> str:
     """The character, or what Python would write for it; spaces of other scripts are left."""
     if character.isprintable() or (character.isspace() and category(character) == "Zs"):
         return character

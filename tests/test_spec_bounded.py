@@ -282,10 +282,10 @@ def test_what_cannot_be_printed_stands_as_its_escape() -> None:
 
 def test_a_file_whose_name_would_move_the_cursor(harness: Call, here: Path) -> None:
     (here / "specs").mkdir()
-    (here / "specs" / "a\x1b[31m\nb.yaml").write_text(SPEC, encoding="utf-8")
+    (here / "specs" / "a\x1b[31mb.yaml").write_text(SPEC, encoding="utf-8")
     ran = harness("list", "specs")
     assert ran.code == 0
-    assert ran.out.splitlines()[0].rstrip() == r"a\x1b[31m\nb/a"
+    assert ran.out.splitlines()[0].rstrip() == r"a\x1b[31mb/a"
 
 
 def test_directives_by_the_thousand_are_refused() -> None:
