@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.explain.contained import Contained, Gone
+from harness.exporters._dynamo_speed import _LEVERS
 from harness.registry import plugins
 from harness.runtimes import Availability
 from tests.conftest import Call
@@ -53,3 +55,24 @@ def test_what_is_installed_in_vain_is_told_from_what_is_absent(harness: Call, mo
     assert "no device" in found["b-idle"]
     assert "absent" in found["a-absent"]
     assert "pip install it" in found["a-absent"]
+
+
+def test_it_tells_which_speed_ups_the_installed_torch_takes(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    on = harness("doctor").out.rpartition("Speed-ups of onnx-dynamo: ")[2]
+    assert on.split(" on")[0].replace("\n ", "").split(", ") == [
+        *(lever.name for lever in _LEVERS),
+        "capture",
+        "prepare",
+    ]
+
+
+def test_it_tells_why_a_speed_up_is_off(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"registry": "this torch has no ONNXRegistry", "split": None}
+    monkeypatch.setattr(Contained, "ask", lambda *_, **__: found)
+    told = harness("doctor").out
+    assert "Speed-ups of onnx-dynamo: split on\nregistry is off: this torch has no ONNXRegistry\n" in told
+    monkeypatch.setattr(
+        Contained, "ask", lambda *_, **__: Gone("export", "the process was ended by SIGKILL", overdue=False)
+    )
+    assert "Speed-ups of onnx-dynamo: not tried: the process was ended by SIGKILL" in harness("doctor").out

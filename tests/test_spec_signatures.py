@@ -23,6 +23,8 @@ from harness.spec.node import Node
 from harness.spec.signatures import Parameter, layers, not_layers
 
 NOWHERE = Node(Location("f"), {})
+STORED = json.loads(Path(signatures.__file__).with_suffix(".json").read_text("utf-8"))
+SAME_RELEASE = installed()["torch"] == STORED["torch"]
 
 
 def refused(layer: str, **args: Any) -> list[str]:
@@ -33,20 +35,21 @@ def refused(layer: str, **args: Any) -> list[str]:
     return [problem.wrong for problem in found]
 
 
+@pytest.mark.skipif(not SAME_RELEASE, reason=f"the data are of torch {STORED['torch']}")
 def test_the_data_are_the_installed_torch_s() -> None:
-    stored = json.loads(Path(signatures.__file__).with_suffix(".json").read_text("utf-8"))
     found = installed()
-    for name in sorted(stored["layers"].keys() | found["layers"].keys()):
-        assert stored["layers"].get(name) == found["layers"].get(name), (
+    for name in sorted(STORED["layers"].keys() | found["layers"].keys()):
+        assert STORED["layers"].get(name) == found["layers"].get(name), (
             f"{name}: run python -m harness.spec.signatures, and read what changed"
         )
-    assert stored == found
+    assert found == STORED
 
 
 def test_every_public_class_of_torch_nn_is_there_or_said_to_be_none() -> None:
     public = {name for name in nn.modules.__all__ if inspect.isclass(getattr(nn, name, None))}
     classes = {name for name in public if issubclass(getattr(nn, name), nn.Module)}
-    assert classes <= layers().keys() | not_layers().keys()
+    if SAME_RELEASE:
+        assert classes <= layers().keys() | not_layers().keys()
     assert set(NOT_LAYERS) >= set(not_layers())
 
 
@@ -58,6 +61,8 @@ def test_the_data_are_read_without_torch() -> None:
 
 @pytest.mark.parametrize("name", sorted(layers()))
 def test_required_and_optional_parameters_are_what_the_constructor_says(name: str) -> None:
+    if not hasattr(nn, name):
+        pytest.skip(f"torch {torch.__version__} has no {name}; the data are of torch {STORED['torch']}")
     signature = layers()[name]
     required = {each.name for each in signature.parameters.values() if each.required}
     if name in {"RNN", "LSTM", "GRU"}:
@@ -66,7 +71,8 @@ def test_required_and_optional_parameters_are_what_the_constructor_says(name: st
     said = list(inspect.signature(getattr(nn, name).__init__).parameters.values())[1:]
     named = {each.name: each for each in said if each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}}
     assert required == {each.name for each in named.values() if each.default is each.empty}
-    assert signature.parameters.keys() <= named.keys()
+    if SAME_RELEASE:  # another one may have more parameters, or fewer
+        assert signature.parameters.keys() <= named.keys()
 
 
 RECURRENT: list[tuple[str, dict[str, Any]]] = [
