@@ -180,6 +180,7 @@ def test_openvino_is_held_to_float32_and_to_its_threads(tmp_path: Path, monkeypa
 def test_a_provider_that_takes_no_node_leaves_every_node_stray(tmp_path: Path) -> None:
     needs_idle_provider()
     session = OnnxRuntime(IDLE).load(relu(tmp_path), {})
+    session.run({"x": X})
     placement = session.placement()
     assert placement is not None
     assert placement.asked == IDLE.ep
@@ -189,14 +190,18 @@ def test_a_provider_that_takes_no_node_leaves_every_node_stray(tmp_path: Path) -
 
 def test_strays_may_be_allowed(tmp_path: Path) -> None:
     needs_idle_provider()
-    placement = OnnxRuntime(IDLE).load(relu(tmp_path), {"allow": "cpu"}).placement()
+    session = OnnxRuntime(IDLE).load(relu(tmp_path), {"allow": "cpu"})
+    session.run({"x": X})
+    placement = session.placement()
     assert placement is not None
     assert placement.nodes == {CPU: {"Relu": 1}}
     assert placement.stray == ()
 
 
 def test_on_the_cpu_nothing_is_stray(tmp_path: Path) -> None:
-    placement = ort_cpu().load(relu(tmp_path), {}).placement()
+    session = ort_cpu().load(relu(tmp_path), {})
+    session.run({"x": X})
+    placement = session.placement()
     assert placement.nodes == {CPU: {"Relu": 1}}
     assert placement.stray == ()
 
@@ -246,8 +251,10 @@ def test_an_older_onnxruntime_shows_placement_by_a_profiled_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = relu(tmp_path)
-    monkeypatch.delattr(library.runtime().InferenceSession.__base__, "get_provider_graph_assignment_info")
+    newer = "get_provider_graph_assignment_info"
+    monkeypatch.delattr(library.runtime().InferenceSession.__base__, newer, raising=False)
     session = ort_cpu().load(artifact, {})
+    assert session.placement() is None, "it has not run yet"
     session.run({"x": X})
     assert session.placement().nodes == {CPU: {"Relu": 1}}
 
@@ -258,10 +265,13 @@ def test_options_reach_the_session(tmp_path: Path) -> None:
     nodes[1].input[0] = "i"
     artifact = onnx_file(tmp_path / "m.onnx", nodes, [("x", FLOAT, [2, 3])], [("output_0", FLOAT, [2, 3])])
     plain = ort_cpu().load(artifact, {"optimization": "disabled", "threads": "2"})
+    plain.run({"x": X})
     assert "Identity" in plain.placement().nodes[CPU]
     assert plain.facts()["optimization"] == "disabled"
     assert plain.facts()["threads"] == 2
-    assert "Identity" not in ort_cpu().load(artifact, {}).placement().nodes[CPU]
+    optimized = ort_cpu().load(artifact, {})
+    optimized.run({"x": X})
+    assert "Identity" not in optimized.placement().nodes[CPU]
 
 
 def test_tf32_is_off_unless_asked_for_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
