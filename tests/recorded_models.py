@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
+from harness.onnx_arrays import from_array
+
 FLOAT = int(TensorProto.FLOAT)
 X = np.array([[1.0, -2.0, 3.0]], np.float32)
 
@@ -66,7 +68,7 @@ def _proto(value: Any, *, optional: bool) -> Any:
         return value
     if optional:
         return numpy_helper.from_optional(value)
-    return numpy_helper.from_list(value) if isinstance(value, list) else numpy_helper.from_array(value)
+    return numpy_helper.from_list(value) if isinstance(value, list) else from_array(value)
 
 
 def stored_outside(location: str) -> onnx.TensorProto:

@@ -11,6 +11,7 @@ import pytest
 
 from harness import environment, requirements
 from harness.errors import RuntimeMissing
+from tests.recorded_models import relu
 
 ROOT = Path(__file__).resolve().parent.parent
 Install = Callable[[Mapping[str, str | None]], None]
@@ -117,8 +118,8 @@ def test_a_library_new_enough_that_does_not_load_keeps_its_own_error(tmp_path: P
 
 def test_a_run_says_it_before_anything_runs(tmp_path: Path) -> None:
     pretend(tmp_path, "pebble", "5.0.7", "class ProcessExpired: ...\nclass ProcessPool: ...\nclass CONSTS: ...\n")
-    (tmp_path / "a.yaml").write_text("{harness: 1, layer: ReLU, cases: [{name: a, inputs: {x: {values: [1.0]}}}]}")
-    done = called(tmp_path, "run", "a.yaml", "--targets", "trace/torch-cpu")
+    relu(tmp_path / "suite" / "right")
+    done = called(tmp_path, "run", "suite", "--targets", "reference")
     assert done.stderr == "pebble 5.0.7 is too old for harness; install with: pip install 'pebble>=5.1'\n"
     assert done.returncode == 3
     assert not (tmp_path / "reports" / "latest" / "report.json").exists()

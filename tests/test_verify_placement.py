@@ -88,6 +88,9 @@ def test_a_row_that_does_not_come_to_an_answer_says_what_is_known(
     monkeypatch.setattr(OrtSession, "run", refuses)
     unrun = on("fine", "ort-cpu")
     assert (unrun.status, unrun.stage, unrun.message) == ("error", "run", "RuntimeError: no kernel for that")
+    if not hasattr(library.runtime().InferenceSession, "get_provider_graph_assignment_info"):
+        assert unrun.placement is None, "an older onnxruntime shows it by a run that answers"
+        return
     assert unrun.placement is not None
     assert unrun.placement["nodes"] == {CPU: {"Relu": 1}}
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
 from harness.blame.sound_pools import SOUND
+from harness.onnx_arrays import from_array, to_array
 
 Array = NDArray[Any]
 NARROW = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT}
@@ -91,4 +92,4 @@ def _widen_nodes(nodes: Iterable[NodeProto]) -> None:
 def _widen_tensor(tensor: TensorProto) -> None:
     if tensor.data_type in NARROW:
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(wide_array(numpy_helper.to_array(tensor)), name))
+        tensor.CopyFrom(from_array(wide_array(to_array(tensor)), name))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import StageError, Unsupported
+from harness.onnx_arrays import dtype_of
 from harness.runtimes import Value
 
 if TYPE_CHECKING:
@@ -76,12 +77,10 @@ def _of_graph(path: Path, *, structures: bool) -> Signature:
 
 
 def _declared(value: onnx.ValueInfoProto) -> Declared:
-    from onnx import helper
-
     if not value.type.HasField("tensor_type"):
         return Declared(np.dtype(object), None, is_tensor=False)
     kind = value.type.tensor_type
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    dtype = dtype_of(kind.elem_type)
     if not kind.HasField("shape"):
         return Declared(dtype, None)
     return Declared(dtype, tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim))

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.environment import installed
 from harness.errors import Unsupported
+from harness.onnx_arrays import with_ml_dtypes
 from harness.runtimes import Array, Availability, Placement, Value, owned
 from harness.runtimes._options import settle
 from harness.runtimes._signature import read_any
@@ -47,7 +48,10 @@ class ReferenceSession:
         self._signature.admit(inputs)
         with _refusals_named():
             answers = self._evaluator.run(None, {name: owned(value) for name, value in inputs.items()})
-        return {name: owned(answer) for name, answer in zip(self._signature.outputs, answers, strict=True)}
+        named = zip(self._signature.outputs, answers, strict=True)
+        return {
+            name: owned(with_ml_dtypes(answer) if isinstance(answer, np.ndarray) else answer) for name, answer in named
+        }
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """A call on copies of ``inputs``."""

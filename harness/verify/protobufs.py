@@ -22,6 +22,7 @@ from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
 from harness.exporters._onnx_file import objection, opset_of
+from harness.onnx_arrays import to_array
 from harness.runtimes import Value
 
 
@@ -117,7 +118,7 @@ def _value(file: Path, declared: ValueInfoProto | None) -> Value:
     """The value in ``file``, decoded as what the graph declares; a tensor where it declares nothing."""
     kind = "tensor_type" if declared is None else declared.type.WhichOneof("value")
     decoders: dict[str | None, tuple[type[Message], Any]] = {
-        "tensor_type": (TensorProto, numpy_helper.to_array),
+        "tensor_type": (TensorProto, to_array),
         "sequence_type": (onnx.SequenceProto, numpy_helper.to_list),
         "optional_type": (onnx.OptionalProto, numpy_helper.to_optional),
         "map_type": (onnx.MapProto, numpy_helper.to_dict),

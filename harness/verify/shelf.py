@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.onnx_arrays import from_array
+
 Array = NDArray[Any]
 
 ENTRIES = ".entries"
@@ -31,9 +33,7 @@ class Shelf:
 
     def array(self, values: Array) -> str:
         """The path of ``values`` as a tensor's protobuf, below the bundle."""
-        from onnx import numpy_helper
-
-        data = numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape)).SerializeToString()
+        data = from_array(np.ascontiguousarray(values).reshape(values.shape)).SerializeToString()
         path = f"data/{sha256(data).hexdigest()[:32]}.pb"
         self._write(path, data)
         return path

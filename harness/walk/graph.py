@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, ModelProto, NodeProto, helper, inliner, numpy_helper, shape_inference
+from onnx import AttributeProto, ModelProto, NodeProto, helper, inliner, shape_inference
 
+from harness.onnx_arrays import to_array
 from harness.walk.found import Node
 
 Array = NDArray[Any]
@@ -70,7 +71,7 @@ def _input(name: str, value: Array | None) -> str:
 def _attribute(attribute: AttributeProto) -> str:
     value = helper.get_attribute_value(attribute)
     if attribute.type == AttributeProto.TENSOR:
-        return _input("", None) if value is None else _tensor(numpy_helper.to_array(value))
+        return _input("", None) if value is None else _tensor(to_array(value))
     if attribute.type in {AttributeProto.GRAPH, AttributeProto.GRAPHS}:
         return "{...}"
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -19,6 +19,7 @@ from onnx import GraphProto, NodeProto
 
 from harness.blame.float64 import evaluate_all
 from harness.exporters import Artifact
+from harness.onnx_arrays import to_array
 from harness.registry import plugins
 from harness.spec.target import Target
 from harness.walk.found import Divergence, ModuleCall, Walk
@@ -59,7 +60,7 @@ def _walk(
     model = read(artifact.path)
     given = _values(giving_all(model), artifact, target, inputs, scratch)
     truth, note = _truth(artifact.path, inputs)
-    held = {**{value.name: onnx.numpy_helper.to_array(value) for value in model.graph.initializer}, **given, **inputs}
+    held = {**{value.name: to_array(value) for value in model.graph.initializer}, **given, **inputs}
     calls = () if torch is None else torch.calls
     pairs = _by_value(model.graph, given, calls)
     return Walk(

@@ -46,6 +46,7 @@ class OrtSession:
         self._outputs = {output.name: output.type for output in self._session.get_outputs()}
         self._types = {item.name: item.type for item in self._session.get_inputs()} | self._outputs
         self._last: dict[str, Value] = {}
+        self._answered = False
         self._kept: list[object] = []
 
     @property
@@ -64,8 +65,6 @@ class OrtSession:
         Raises :class:`harness.errors.Unsupported` for sequences, maps or optionals beside a dtype that only an
         OrtValue holds: bfloat16 and narrower.
         """
-        if not self._records:
-            self._last = {name: owned(value) for name, value in inputs.items()}
         # Not shared with the session's buffers, nor with an input that the model hands through.
         with refusals_named():
             if not needs_values(self._types):
@@ -76,6 +75,8 @@ class OrtSession:
                 self._session.run_with_iobinding(binding)
                 answers = [from_value(value) for value in binding.get_outputs()]
                 self._kept.pop()
+        if not self._records:
+            self._last, self._answered = {name: owned(value) for name, value in inputs.items()}, True
         return dict(zip(self._outputs, answers, strict=True))
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
@@ -86,7 +87,12 @@ class OrtSession:
         return self._bound_call(self._bound(inputs, self._provider.memory))
 
     def placement(self) -> Placement | None:
-        """By provider and operator, with the nodes that are not where they should be."""
+        """By provider and operator, with the nodes that are not where they should be.
+
+        None where nothing was answered yet and onnxruntime is older than 1.24, which shows it by running again.
+        """
+        if not (self._records or self._answered):
+            return None
         nodes = self._assigned()
         elsewhere = any(node.ep == CPU for node in nodes) and self._provider.ep != CPU
         return place(self._provider.ep, nodes, self._allowed, self._shape_nodes if elsewhere else ())
