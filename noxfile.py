@@ -32,7 +32,8 @@ nox.options.error_on_missing_interpreters = True
 TOOLS = ("pytest", "pytest-xdist", "hypothesis", "expecttest", "jsonschema", "scipy")
 TESTS = (
     *("api", "blame", "cli", "cli_help", "doctor", "engine_cache", "environment", "exporters_artifacts"),
-    *("exporters_sharing", "exporters_speed", "fixes_parity", "fixes_public", "fixes_windows", "model_copies", "pack"),
+    *("exporters_sharing", "exporters_speed", "fixes_parity", "fixes_public", "fixes_windows", "model_copies"),
+    *("onnx_arrays", "pack", "pack_values"),
     *("recorded", "report_write", "requirements", "runtimes_onnxruntime", "runtimes_promises", "runtimes_tensors"),
     *("runtimes_torchscript", "samples_of_torch", "shipped_specs", "spec_errors", "spec_expression", "spec_read"),
     *("spec_signatures", "verify_placement", "verify_stages"),
