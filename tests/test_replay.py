@@ -18,9 +18,10 @@ import yaml
 from benchmarks.replay.__main__ import ARGUED, main, parser
 from benchmarks.replay.argued import read_argued, split
 from benchmarks.replay.compare import ABSENT, Difference, compare, rows_of
+from benchmarks.replay.material import unseeded
 from benchmarks.replay.recorded_models import make_recorded_models
 from benchmarks.replay.trees import ReplayError, default_revision, is_new_since
-from tests.recorded_models import relu
+from tests.recorded_models import one_node, record, relu
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -303,6 +304,14 @@ def test_recorded_models_are_the_same_each_time(tmp_path: Path) -> None:
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     assert len(files) > 75
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
+
+
+def test_models_that_draw_without_a_seed_are_found(tmp_path: Path) -> None:
+    """Their numbers differ from run to run; those of a model with a seed do not."""
+    for name, attributes in (("drawn", {}), ("seeded", {"seed": 1.0})):
+        record(tmp_path / "node" / name, one_node("Bernoulli", **attributes), [], [])
+    relu(tmp_path / "node" / "relu")
+    assert unseeded(tmp_path) == ["node/drawn"]
 
 
 def test_ci_calls_the_replay_as_it_can_be_called() -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.replay.argued import Argued, read_argued, split
 from benchmarks.replay.compare import ABSENT, RUN, Difference, compare
-from benchmarks.replay.material import PARTS, Part, left_out, prepare
+from benchmarks.replay.material import PARTS, Part, prepare
 from benchmarks.replay.run import Side, imported_from, run_part
 from benchmarks.replay.summary import Outcome, PartOutcome, as_json, text
 from benchmarks.replay.trees import (
@@ -89,16 +89,18 @@ def replay(request: argparse.Namespace, repository: Path) -> Outcome:
         new = working_tree(repository, scratch / "new" / "tree")
         imported = {tree.name: str(imported_from(tree)) for tree in (old, new)}
         parts = []
+        absent = [f"{name}: not requested" for name in PARTS if name not in request.only]
         for part in prepare(request.only, [path.resolve() for path in request.models], scratch):
             sides = [_side(part, tree, into, scratch, request) for tree in (old, new)]
             parts.append(PartOutcome(part.name, part.about, *sides))
+            absent += part.left_out
     differences = [difference for part in parts for difference in _differences(part)]
     if not any(part.old.rows or part.new.rows for part in parts):
         raise ReplayError(f"nothing was run on either side: {_last_line(parts[0].new)}")
     unargued, argued, unused = split(differences, entries)
     if request.k or set(request.only) != set(PARTS):
         unused = [entry for entry in unused if _replayed(entry, parts)]
-    return Outcome(old.label, new.label, imported, parts, unargued, argued, unused, left_out(request.only))
+    return Outcome(old.label, new.label, imported, parts, unargued, argued, unused, absent)
 
 
 def _side(part: Part, tree: Tree, into: Path, scratch: Path, request: argparse.Namespace) -> Side:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import onnx
 import yaml
+from onnx import NodeProto
 
 from benchmarks import real_material
 from benchmarks.replay.recorded_models import make_recorded_models
@@ -19,15 +22,25 @@ RUNTIMES = {"ort-cpu": "onnxruntime", "openvino": "openvino", "tract": "tract", 
 """The runtimes for recorded models, each with the package that it needs."""
 
 
+DRAWING = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+"""ONNX's operators that draw random numbers. Dropout draws too, but ONNX's evaluator gives it a seed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One run of ``harness run`` on each side. Relative ``paths`` are those of the side's own tree."""
+    """One run of ``harness run`` on each side. Relative ``paths`` are those of the side's own tree.
+
+    ``left_out`` says what of the material is not replayed, and why.
+    """
 
     name: str
     about: str
     paths: tuple[str, ...]
     targets: tuple[str, ...] = ()
     known_failures: Path | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def prepare(names: Sequence[str], folders: Sequence[Path], scratch: Path) -> list[Part]:
@@ -49,10 +62,24 @@ def prepare(names: Sequence[str], folders: Sequence[Path], scratch: Path) -> lis
         targets = tuple(f"file/{runtime}" for runtime in installed())
         further = "".join(f", {folder}" for folder in folders)
         about = f"models made for the replay, right and wrong, and the whole nets that onnx ships{further}"
-        parts.append(Part("recorded", about, (str(models), *map(str, folders)), targets))
+        absent = tuple(
+            f"recorded models on {runtime}: {package} is not installed"
+            for runtime, package in RUNTIMES.items()
+            if runtime not in installed()
+        )
+        paths = (str(models), *map(str, folders))
+        parts.append(Part("recorded", about, paths, targets, left_out=absent))
     if "backend" in names:
+        drawing = unseeded(suite)
+        for case in drawing:
+            shutil.rmtree(suite / case)
+        absent = (
+            f"backend tests that draw random numbers without a seed: {', '.join(drawing)}",
+            "backend tests on openvino and tract: these run the recorded models only",
+        )
         about = "ONNX's backend tests as the installed onnx ships or generates them"
-        parts.append(Part("backend", about, (str(suite),), real_material.TARGETS, _known_failures(scratch)))
+        known = _known_failures(scratch)
+        parts.append(Part("backend", about, (str(suite),), real_material.TARGETS, known, absent))
     return parts
 
 
@@ -61,15 +88,20 @@ def installed() -> list[str]:
     return [runtime for runtime, package in RUNTIMES.items() if find_spec(package) is not None]
 
 
-def left_out(names: Sequence[str]) -> list[str]:
-    """What is not replayed, one line each."""
-    lines = [f"{part}: not requested" for part in PARTS if part not in names]
-    missing = [runtime for runtime in RUNTIMES if runtime not in installed()]
-    if "recorded" in names:
-        lines += [f"recorded models on {runtime}: {RUNTIMES[runtime]} is not installed" for runtime in missing]
-    if "backend" in names:
-        lines.append("backend tests on openvino and tract: these run the recorded models only")
-    return lines
+def unseeded(suite: Path) -> list[str]:
+    """The cases under ``suite`` whose graph draws random numbers without a seed.
+
+    ONNX's evaluator draws anew in each process, so that their numbers differ from run to run.
+    """
+    return [
+        path.parent.relative_to(suite).as_posix()
+        for path in sorted(suite.rglob("model.onnx"))
+        if any(_draws_unseeded(node) for node in onnx.load(path, load_external_data=False).graph.node)
+    ]
+
+
+def _draws_unseeded(node: NodeProto) -> bool:
+    return node.op_type in DRAWING and not any(attribute.name == "seed" for attribute in node.attribute)
 
 
 def _known_failures(scratch: Path) -> Path:
