@@ -8,10 +8,12 @@ import pytest
 
 from tests.conftest import Call
 
-RELU = "harness: 1\nlayer: ReLU\ncases:\n  - {name: signed, inputs: {x: {values: [1.0, -2.0]}}}\n"
+RELU = (
+    "harness: 1\nlayer: ReLU\ncases:\n  - {name: signed, inputs: {x: {values: [1.0, -2.0]}}, expect: {range: [1, 2]}}\n"
+)
 ROW = (
-    "ERROR   relu/signed on onnx-dynamo@99/ort-cpu | export: unsupported | onnx-dynamo takes opsets 7 to 28, not 99"
-    " | specs/relu.yaml:4:5"
+    "FAILED  relu/signed on trace/torch-cpu | compare: mismatch (blame: spec) | eager torch itself, range: 1 of 2 outside"
+    " [1, 2]; seen [0, 1] | specs/relu.yaml:4:5"
 )
 
 
@@ -43,7 +45,7 @@ def test_a_pipe_gets_each_row_on_a_line_and_columns_fold_it(
 ) -> None:
     (here / "specs").mkdir()
     (here / "specs" / "relu.yaml").write_text(RELU, encoding="utf-8")
-    words = ("run", "specs", "--targets", "onnx-dynamo@99/ort-cpu", "--report-dir", "reports/" + 90 * "x")
+    words = ("run", "specs", "--targets", "trace/torch-cpu", "--report-dir", "reports/" + 90 * "x")
     monkeypatch.delenv("COLUMNS", raising=False)
     lines = harness(*words).out.splitlines()
     assert ROW in lines

@@ -58,6 +58,8 @@ class _Commands(CommandGroup):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except HarnessError:  # one of them is an OSError as well
+            raise
         except (OSError, EOFError, KeyboardInterrupt) as error:
             raise _Uncaught(error) from error
 

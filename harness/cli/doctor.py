@@ -11,6 +11,7 @@ from textwrap import fill
 import click
 
 from harness.cli.output import say
+from harness.errors import HarnessError, RuntimeMissing
 
 EXAMPLES = """
 \b
@@ -31,12 +32,10 @@ def doctor() -> int:
     """
     from tabulate import tabulate
 
-    from harness.engine.fork_server import SERVER
-    from harness.environment import installed, versions
+    from harness.environment import versions
     from harness.registry import plugins
     from harness.requirements import unsupported
 
-    SERVER.start("recorded" if installed("torch") is None else "exports")
     rows = []
     for name, runtime in plugins("runtimes").items():
         found = runtime.availability()
@@ -50,20 +49,25 @@ def doctor() -> int:
         say(f"\n{line}", error=True)
     can_start, told = _workers()
     say(f"\n{told}")
-    if not can_start:
+    if can_start is False:
         return 3
-    if "torch" in versions():
+    if can_start and "torch" in versions():
         say("\n" + _speed_ups())
     return 0 if line is None and any(row[1] == "present" for row in rows) else 3
 
 
-def _workers() -> tuple[bool, str]:
-    """Whether a run can start worker processes, and one line on them."""
-    from harness.engine.fork_server import SERVER, WorkersCannotStart
+def _workers() -> tuple[bool | None, str]:
+    """Whether a run can start worker processes, None on a system where no check runs; and one line on them."""
+    from harness.environment import installed
 
     try:
+        from harness.engine.fork_server import SERVER
+
+        SERVER.start("recorded" if installed("torch") is None else "exports")
         SERVER.wait()
-    except WorkersCannotStart as error:
+    except RuntimeMissing as error:  # no check runs on this system; the rest of harness does
+        return None, str(error)
+    except HarnessError as error:
         return False, str(error).removesuffix(ADVICE)
     if SERVER.problem:
         return True, f"worker processes start, but exporters cannot be prepared: {SERVER.problem}"
