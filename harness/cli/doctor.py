@@ -7,6 +7,8 @@ from shutil import get_terminal_size
 
 import click
 
+from harness.errors import HarnessError, RuntimeMissing
+
 EXAMPLES = """
 \b
 Examples:
@@ -25,11 +27,9 @@ def doctor() -> int:
     """
     from tabulate import tabulate
 
-    from harness.engine.server import warm_up
-    from harness.environment import installed, versions
+    from harness.environment import versions
     from harness.registry import plugins
 
-    warm_up(torch=installed("torch") is not None)
     rows = []
     for name, runtime in plugins("runtimes").items():
         found = runtime.availability()
@@ -47,12 +47,18 @@ def doctor() -> int:
 
 
 def _workers() -> tuple[bool, str]:
-    """Whether a run can start worker processes, and one line on them."""
-    from harness.engine.fork_server import SERVER, WorkersCannotStart
+    """False where a run could not start worker processes on a system that has them, and one line on them."""
+    from harness.environment import installed
 
     try:
+        from harness.engine.fork_server import SERVER
+        from harness.engine.server import warm_up
+
+        warm_up(torch=installed("torch") is not None)
         SERVER.wait()
-    except WorkersCannotStart as error:
+    except RuntimeMissing as error:  # no check runs on this system; the rest of harness does
+        return True, str(error)
+    except HarnessError as error:
         return False, str(error).removesuffix(ADVICE)
     if SERVER.problem:
         return True, f"worker processes start, but exporters cannot be prepared: {SERVER.problem}"
