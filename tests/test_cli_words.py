@@ -12,8 +12,8 @@ RELU = (
     "harness: 1\nlayer: ReLU\ncases:\n  - {name: signed, inputs: {x: {values: [1.0, -2.0]}}, expect: {range: [1, 2]}}\n"
 )
 ROW = (
-    "FAILED  relu/signed on trace/torch-cpu | compare: mismatch (blame: spec) | eager torch itself, range: 1 of 2 outside"
-    " [1, 2]; seen [0, 1] | specs/relu.yaml:4:5"
+    "FAILED  relu/signed on trace/torch-cpu | compare: mismatch (blame: spec) | eager torch itself, range: 1 of 2"
+    " outside [1, 2]; seen [0, 1] | specs/relu.yaml:4:5"
 )
 
 
