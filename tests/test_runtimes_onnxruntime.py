@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from harness.errors import Unavailable, Unsupported
 from harness.exporters import Artifact
+from harness.onnx_arrays import from_array
 from harness.registry import plugins
 from harness.runtimes import Availability, Placement, Transferring
 from harness.runtimes.onnxruntime import library
@@ -304,7 +305,7 @@ def test_tf32_is_off_unless_asked_for_and_told(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("name", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float16"])
 def test_dtypes_that_numpy_lacks_come_and_go(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
-    number = helper.np_dtype_to_tensor_dtype(dtype)
+    number = from_array(np.zeros(1, dtype)).data_type
     values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     (tmp_path / "to").mkdir()
     to = ort_cpu().load(cast_model(tmp_path / "to", FLOAT, number, list(shape)), {}).run({"x": values})["output_0"]
