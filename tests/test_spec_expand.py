@@ -274,6 +274,13 @@ def test_another_model_to_be_equal_to() -> None:
     assert expect.differs_from == WeightedModel(SequentialModel((LayerModel("Tanh"),)))
 
 
+@pytest.mark.parametrize("key", ["equals", "differs_from"])
+def test_code_of_the_users_is_also_that_of_a_model_which_is_compared_with(key: str) -> None:
+    spec = "harness: 1\nlayer: ReLU\ncases: [{{name: a, {}, expect: {{{}: {{{}}}}}}}]"
+    assert only(spec.format(X, key, "factory: 'net:Net'"), allow_import=True).runs_own_code
+    assert not only(spec.format(X, key, "layer: Tanh")).runs_own_code
+
+
 def test_open_axes_and_further_shapes() -> None:
     case = relu(
         "inputs: {x: {shape: [1, 3, 4]}}, dynamic: {x: {0: N, 2: W}}, "

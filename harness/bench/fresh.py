@@ -11,7 +11,6 @@ from harness.engine.descendants import end_those_of
 from harness.engine.exits import how
 from harness.engine.limits import TIMED_OUT
 from harness.engine.server import warm_up
-from harness.spec.case import FactoryModel
 from harness.verify.settings import seconds_for
 from harness.verify.stages import message_of
 
@@ -44,7 +43,7 @@ class FreshProcesses:
         finally:
             process.kill()
             process.join()
-            if process.pid is not None and isinstance(task.case.model.model, FactoryModel):
+            if process.pid is not None and task.case.runs_own_code:
                 end_those_of(process.pid)
             ours.close()
         return answer

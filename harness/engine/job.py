@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.environment import versions
 from harness.exporters.preparation import PREPARED
 from harness.result import Result, Stage, Symptom
-from harness.spec.case import Case, FactoryModel
+from harness.spec.case import Case
 from harness.spec.target import Target
 from harness.verify.artifacts import is_kept
 from harness.verify.settings import Settings
@@ -40,7 +40,7 @@ class Job:
     @property
     def runs_own_code(self) -> bool:
         """True where the case runs code of the user's, which may leave anything behind in its process."""
-        return isinstance(self.case.model.model, FactoryModel)
+        return self.case.runs_own_code
 
     @property
     def needs_preparation(self) -> bool:

@@ -181,3 +181,9 @@ class Case:
     def is_recorded(self) -> bool:
         """True where all is recorded and nothing is built or exported: such a case is verified without torch."""
         return isinstance(self.model.model, FileModel | PackedModel)
+
+    @property
+    def runs_own_code(self) -> bool:
+        """True where a factory of the user's takes part: its code may leave anything behind in its process."""
+        models = (self.model, self.expect.equals, self.expect.differs_from)
+        return any(isinstance(each.model, FactoryModel) for each in models if each is not None)
