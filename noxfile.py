@@ -51,6 +51,7 @@ found = {each.metadata["Name"].lower().replace("_", "-"): each.version for each 
 print(json.dumps([platform.python_version(), found]))
 """
 BUILD = ROOT / "build" / "versions"
+WITHOUT_TORCH = ("--targets", "*/ort-cpu")
 RUN = ("--no-latency", "--format", "json", "--report-dir")
 
 
@@ -89,7 +90,7 @@ class Trial:
         self._session.run(
             sys.executable, "-m", "harness", "pack", "specs/", "-o", str(bundle), external=True, silent=True
         )
-        host = self._verified(sys.executable, str(bundle))
+        host = self._verified(sys.executable, str(bundle), *WITHOUT_TORCH)
         before = self._mib()
         self._install(".[target]")
         note = (
@@ -98,7 +99,7 @@ class Trial:
         self.outcome = replace(self.outcome, notes=(note,))
         self._install("onnxruntime", "pytest", "pytest-xdist", "hypothesis")
         self._note_installed()
-        board = self._verified("python", str(bundle))
+        board = self._verified("python", str(bundle), *WITHOUT_TORCH)
         self.outcome = self.outcome.with_checks(board).with_comparison(board, host)
         self._test(BOARD_TESTS)
 
@@ -114,10 +115,10 @@ class Trial:
         packages = {name: found[name] for name in names if name in found}
         self.outcome = replace(self.outcome, python=python, packages=packages)
 
-    def _verified(self, python: str, what: str) -> Path:
+    def _verified(self, python: str, what: str, *options: str) -> Path:
         """The report of ``what``, run by ``python``; that a check is otherwise than expected is not the end."""
         folder = self._folder / f"report-{Path(python).name == python}"
-        command = (python, "-m", "harness", "run", what, *RUN, str(folder))
+        command = (python, "-m", "harness", "run", what, *options, *RUN, str(folder))
         self._session.run(*command, success_codes=[0, 1], external=python == sys.executable)
         return folder / "report.json"
 
