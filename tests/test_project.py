@@ -228,6 +228,15 @@ def test_versions_agree() -> None:
     assert harness.__version__ == distribution("parity-harness").version == newest[1]
 
 
+def test_every_fragment_of_the_changelog_is_in_the_next_one() -> None:
+    """A fragment of another type, or with another ending, would be passed over without a word."""
+    drafted = python("-m", "towncrier", "build", "--draft", "--version", "1000", "--date", "2000-01-01")
+    assert drafted.returncode == 0, drafted.stderr
+    fragments = [path for path in (ROOT / "changelog.d").iterdir() if path.suffix != ".jinja"]
+    texts = [" ".join(path.read_text(encoding="utf-8").split()) for path in fragments]
+    assert [text for text in texts if text not in " ".join(drafted.stdout.split())] == []
+
+
 # What the tree looks like
 
 
