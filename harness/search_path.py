@@ -74,7 +74,8 @@ def _divided() -> tuple[list[str], list[str]]:
     """The entries of ``sys.path`` before the standard library that PYTHONPATH does not name, and all others."""
     end = next((at for at, entry in enumerate(sys.path) if entry and _same(entry, STANDARD)), 0)
     named = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
-    known = {os.path.realpath(entry) for entry in named.split(os.pathsep)} if named else set()
+    # An empty entry means the working directory to Python, and an unset variable to whoever wrote "$PYTHONPATH:/opt".
+    known = {os.path.realpath(entry) for entry in named.split(os.pathsep) if entry}
     front = [at for at in range(end) if not sys.path[at] or not _is_known(sys.path[at], known)]
     return [sys.path[at] for at in front], [entry for at, entry in enumerate(sys.path) if at not in front]
 
@@ -101,3 +102,16 @@ def _working_directory() -> str:
         return os.path.realpath(os.getcwd())  # noqa: PTH109
     except OSError:  # it was removed
         return ""
+
+
+class named_folders:  # noqa: N801 - as contextlib's, which may not be imported here
+    """Within the block, PYTHONPATH has no empty entry, which a process that is started would take for its folder."""
+
+    def __enter__(self) -> None:
+        self._before = os.environ.get("PYTHONPATH")
+        if self._before is not None:
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, self._before.split(os.pathsep)))
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            os.environ["PYTHONPATH"] = self._before

@@ -275,6 +275,27 @@ class WritesTheJournal(_Misbehaving):
             journal.writelines(map(sealed, NO_ENTRIES))
 
 
+class KillsItsGroup(_Misbehaving):
+    """Kills the group of processes that it is in."""
+
+    def misbehave(self) -> None:
+        os.killpg(0, signal.SIGKILL)
+
+
+class StopsItsParent(_Misbehaving):
+    """Stops the process that started its own, and goes on."""
+
+    def misbehave(self) -> None:
+        os.kill(os.getppid(), signal.SIGSTOP)
+
+
+class LeavesNoFiles(_Misbehaving):
+    """Lets its process open nothing more."""
+
+    def misbehave(self) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+
+
 class DiesSlowly(_Misbehaving):
     """Its first thread is gone, the others are not: as a process of many GiB is for seconds, while it ends."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -284,4 +285,7 @@ cases:
 
 def test_the_shipped_schema_is_the_one_that_harness_prints(harness: Call) -> None:
     shipped = Path(__file__).parent.parent / "specs" / "harness.schema.json"
+    constraints = (Path(__file__).parent.parent / "constraints.txt").read_text(encoding="utf-8")
+    if f"pydantic=={version('pydantic')}\n" not in constraints:
+        pytest.skip("how a schema is written is pydantic's: the shipped one is that of the version in constraints.txt")
     assert json.loads(harness("schema").out) == json.loads(shipped.read_text(encoding="utf-8"))

@@ -262,7 +262,7 @@ READ_ONLY = "mount -t tmpfs -o ro none"
 @pytest.mark.parametrize(
     ("before", "code", "said"),
     [
-        pytest.param("mkdir gone; cd gone; rmdir ../gone", 2, "the working directory is gone", id="no-folder"),
+        pytest.param("mkdir gone; cd gone; rmdir ../gone", 3, "the working directory is gone", id="no-folder"),
         pytest.param("ulimit -n 20", 3, "at most 20 files may be open at once (ulimit -n)", id="files"),
         pytest.param(
             f"{ANOTHER} prlimit --nproc=1",

@@ -95,6 +95,17 @@ def test_whatever_a_module_raises_is_its_own_row(
     assert len((here / "reports/latest/report.json").read_bytes()) < 2**18
 
 
+def test_what_a_module_does_to_processes_and_files_is_told_of_it_alone(harness: Call, put: Put) -> None:
+    for name in ("KillsItsGroup", "StopsItsParent", "LeavesNoFiles"):
+        put(name)
+    ran = harness("run", "specs", *ON)
+    assert (ran.code, ran.err) == (1, "")
+    found = told(ran)
+    assert found.pop("KillsItsGroup") == ("build", "crash", "the process was ended by SIGKILL")
+    assert list(found) == ["LeavesNoFiles"]
+    assert ran.rows["good/case", "trace/torch-cpu"]["status"] == "passed"
+
+
 def test_what_a_check_started_is_ended_with_it(harness: Call, put: Put, here: Path) -> None:
     """Also where its parent is gone, it has a session of its own, and the worker was killed."""
     for then in ("return", "crash"):

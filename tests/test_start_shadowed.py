@@ -105,6 +105,20 @@ def test_nothing_in_the_working_directory_runs(
         assert out.count("left with 0") + out.count("left with 1") == len(EVERY_COMMAND), out + err
 
 
+def test_an_empty_entry_of_pythonpath_names_no_folder(tmp_path: Path) -> None:
+    """As ``$PYTHONPATH:/opt`` leaves one where the variable was not set; Python takes it for the working directory."""
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "relu.yaml").write_text(RELU, encoding="utf-8")
+    ran = shadow(tmp_path, LIBRARIES, but=frozenset({"platformdirs"}))
+    command = [sys.executable, "-m", "harness", "run", "specs", "--no-latency", *ON]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}", "HARNESS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False, timeout=PATIENCE
+    )
+    assert run_there(ran) == []
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def net(here: Path, spec: Callable[[str, str], Path]) -> Callable[[str, str], str]:
     """Put a module of one's own beside a spec of it, and give the name that the spec has for it."""

@@ -14,6 +14,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCH = ("2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0", "2.14.1")
+OF_TORCH = frozenset({"setuptools"})
+"""Libraries that a release of torch limits by itself."""
 ONNXRUNTIME = ("1.23.2", "1.25.1", "1.28.0", "1.32.0")
 ONNX = ("1.18.0",)
 
@@ -23,25 +25,28 @@ class Environment:
     """What is installed: ``base`` says which versions, ``pins`` which ones are others.
 
     ``tested`` are those of constraints.txt, ``lowest`` the oldest that pyproject.toml allows, ``newest`` what the index
-    has. A ``board`` has no torch, and runs a bundle that another environment packed.
+    has. ``unpinned`` are libraries that pip may choose a version of. A ``board`` has no torch, and runs a bundle that
+    another environment packed.
     """
 
     name: str
     python: str = "3.11"
     base: Literal["tested", "lowest", "newest"] = "tested"
     pins: Mapping[str, str] = field(default_factory=dict)
+    unpinned: frozenset[str] = frozenset()
     board: bool = False
 
     def constraints(self) -> str:
         """The text of the constraints file for pip."""
         versions = _tested(self.python) if self.base == "tested" else lowest() if self.base == "lowest" else {}
-        return "".join(f"{name}=={version}\n" for name, version in sorted({**versions, **self.pins}.items()))
+        pinned = {**versions, **self.pins}.items()
+        return "".join(f"{name}=={version}\n" for name, version in sorted(pinned) if name not in self.unpinned)
 
 
 ENVIRONMENTS = (
     Environment("lowest", base="lowest"),
     Environment("newest", base="newest"),
-    *(Environment(f"torch-{version}", pins={"torch": version}) for version in TORCH),
+    *(Environment(f"torch-{version}", pins={"torch": version}, unpinned=OF_TORCH) for version in TORCH),
     *(Environment(f"onnxruntime-{version}", pins={"onnxruntime": version}) for version in ONNXRUNTIME),
     *(Environment(f"onnx-{version}", pins={"onnx": version}) for version in ONNX),
     Environment("python-3.10", python="3.10"),

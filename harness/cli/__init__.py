@@ -26,7 +26,7 @@ from harness.requirements import unsupported
 WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init"})
 """The commands that leave files; what the others print is all that there is of them."""
 START_PROCESSES = frozenset({"run", "bench", "pack", "audit", "explain", "init"})
-NEED_NO_FOLDER = frozenset({"schema", "doctor"})
+NEED_NO_FOLDER = frozenset({"schema"})
 HELP = frozenset({"-h", "--help"})
 
 EXAMPLES = """

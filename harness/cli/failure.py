@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from harness.errors import UsageError
+from harness.errors import HarnessError
 from harness.report.wording import shortened
 
 LONGEST = 500
@@ -49,9 +49,9 @@ def _refused_by_the_system(error: BaseException) -> str | None:
 
 
 def require_working_directory() -> None:
-    """Raises :class:`UsageError` where the folder that the command was called in has been removed."""
+    """Raises :class:`HarnessError` where the folder that the command was called in has been removed."""
     if not _in_a_folder():
-        raise UsageError(NO_FOLDER)
+        raise HarnessError(NO_FOLDER)
 
 
 def _in_a_folder() -> bool:

@@ -31,7 +31,12 @@ PATIENCE, PAUSE = 5.0, 0.002
 
 
 def become_their_ancestor() -> None:
-    """Let every process that is started from here on be found by this one's number, and by this one as its child."""
+    """Let every process that is started from here on be found by this one's number, and by this one as its child.
+
+    This process leaves the run's group, so that a signal which code under test sends to its own group ends no run.
+    """
+    with suppress(OSError):
+        os.setpgid(0, 0)
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with suppress(ValueError, OSError):
         resource.setrlimit(RLIMIT_LOCKS, (os.getpid(), resource.getrlimit(RLIMIT_LOCKS)[1]))

@@ -160,6 +160,12 @@ class ForkServer:
         self._address, self._alive, self._told, self._log, self._ready = address, alive_w, told_r, log, False
         self._owner = os.getpid()
 
+    def let_go_on(self) -> None:
+        """Let the server go on where code under test has stopped it: only it can start workers and tell their end."""
+        with self._lock, suppress(ProcessLookupError):
+            if self._pid is not None and self._owner == os.getpid():
+                os.kill(self._pid, signal.SIGCONT)
+
     def _is_gone(self) -> bool:
         assert self._pid is not None
         try:
@@ -223,7 +229,8 @@ def _start_tracker_elsewhere() -> None:
         *before, command = args
         if isinstance(command, str) and command.startswith(TRACKER):
             command = NOT_HERE + command
-        return int(start(path, [*before, command], fds))
+        with search_path.named_folders():
+            return int(start(path, [*before, command], fds))
 
     _util.spawnv_passfds = started
 

@@ -79,6 +79,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Stop the workers, whatever they are doing."""
+        SERVER.let_go_on()
         for seat in self._seats:
             seat.stop()
         for seat in self._seats:
@@ -91,6 +92,7 @@ class LocalEngine:
         try:
             seat = self._ended.get(timeout=LOOK)
         except queue.Empty:
+            SERVER.let_go_on()
             for seat in self._seats:
                 seat.look()
             yield from self._news()
@@ -118,6 +120,7 @@ class LocalEngine:
 
     def _give(self, seat: Seat, job: Job) -> None:
         self._given_at[job.case.id] = SERVER.starts
+        SERVER.let_go_on()
         try:
             seat.give(job)
         except BrokenProcessPool as error:
