@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def harness(here: Path, capfd: pytest.CaptureFixture[str]) -> Call:
     """``harness(*arguments)``: the command line, from the empty folder."""
     # A process has one fork server, and the first test may be one that needs less than all the others.
-    warm_up(torch=True)
+    warm_up(torch=find_spec("torch") is not None)
 
     def call(*arguments: str) -> Ran:
         capfd.readouterr()
