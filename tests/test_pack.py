@@ -75,7 +75,7 @@ def test_every_kind_of_verdict_was_there(board: Path) -> None:
     assert there["kinds/linear", dynamo] == ("passed", None, None)
     assert there["kinds/divisor", dynamo] == ("known", "compare", "mismatch")
     assert there["kinds/index", dynamo] == ("known", "compare", "mismatch")
-    assert there["kinds/unpool", script] == ("known", "export", "exception")
+    assert there["kinds/unpool", script][:2] == ("known", "export")  # how it is refused depends on the torch
     assert there["kinds/unpool", dynamo] == ("passed", None, None)
     assert (board / "code").read_text() == "0"
 
