@@ -75,6 +75,13 @@ def test_nothing_is_green_by_saying_nothing(red: Outcome) -> None:
     assert "## lowest" not in markdown({"lowest": GREEN})
 
 
+def test_what_was_run_in_part_is_neither_green_nor_red() -> None:
+    part = replace(GREEN, tests=None, trouble="the tests were not run")
+    assert "| in part" in line_of(part)
+    assert "the tests were not run" in markdown({"lowest": part})
+    assert "**red**" in line_of(replace(part, unexpected=("1 failed",)))
+
+
 def test_an_entry_of_the_list_that_matches_nothing_is_red(tmp_path: Path) -> None:
     assert not GREEN.with_checks(report(tmp_path / "r.json", row("a", "passed"), complaints=("k.yaml:1: none",))).green
 

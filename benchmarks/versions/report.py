@@ -56,7 +56,7 @@ def _row(name: str, outcome: Outcome | None) -> tuple[str, ...]:
     expected = sum(checks.get(status, 0) for status in ("passed", "known"))
     return (
         name,
-        "green" if outcome.green else "**red**",
+        _state(outcome),
         outcome.python,
         *(packages.get(each, "") for each in STACK),
         f"{expected:,}",
@@ -65,6 +65,13 @@ def _row(name: str, outcome: Outcome | None) -> tuple[str, ...]:
         f"{tests.get('failed', 0):,}",
         outcome.date,
     )
+
+
+def _state(outcome: Outcome) -> str:
+    """``in part`` where not everything was run, and nothing of what was is otherwise than expected."""
+    if outcome.green:
+        return "green"
+    return "in part" if outcome.checks and not (outcome.unexpected or outcome.failing) else "**red**"
 
 
 def _why(outcome: Outcome) -> str:
