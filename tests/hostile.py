@@ -112,7 +112,7 @@ class Flood(_Hostile):
         block, most = b"flood " * 10_000 + b"\n", 0
         while (size := os.fstat(1).st_size) >= most:
             most = size
-            if size > 1 << 30:
+            if size > 1 << 33:  # a gibibyte is written within the fifth of a second in which nobody looks
                 raise OSError("nobody stops the flood")
             os.write(1, block)
 

@@ -117,7 +117,8 @@ def test_an_audit_ends_by_a_signal(here: Path, temporary: Path) -> None:
     run = Running(here, "audit", "many.yaml")
     run.until(lambda: list(temporary.iterdir()))
     run.send(signal.SIGTERM, group=False)
-    assert run.end() == (143, "", "interrupted by SIGTERM\n")
+    code, _, err = run.end()  # a library that is being imported may take the signal for an error of its own, and go on
+    assert (code, err) == (143, "interrupted by SIGTERM\n")
     assert not list(temporary.iterdir())
 
 
@@ -291,6 +292,8 @@ def test_what_the_system_refuses_is_told_in_a_line(here: Path, before: str, code
     relu(here / "recorded/good")
     folder = here
     if "/tmp" in before:  # which hides everything that stands there
+        if sys.executable.startswith("/tmp/"):
+            pytest.skip("Python itself stands in /tmp here, which this takes away")
         folder = Path(__file__).parents[1] / "specs"
     where = folder / ("relu.yaml" if folder != here else "recorded")
     command = shlex.join((*HARNESS, "run", str(where), "--no-latency", "-j", "1", "--report-dir", str(here / "report")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from harness.exporters._dynamo_speed import _LEVERS
 from harness.registry import plugins
 from harness.runtimes import Availability
 from tests.conftest import Call
+
+NEEDS_TORCH = pytest.mark.skipif(find_spec("torch") is None, reason="speed-ups are torch's, which is not installed")
 
 
 def rows(printed: str) -> dict[str, str]:
@@ -57,6 +60,7 @@ def test_what_is_installed_in_vain_is_told_from_what_is_absent(harness: Call, mo
     assert "pip install it" in found["a-absent"]
 
 
+@NEEDS_TORCH
 def test_it_tells_which_speed_ups_the_installed_torch_takes(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     on = harness("doctor").out.rpartition("Speed-ups of onnx-dynamo: ")[2]
@@ -67,6 +71,7 @@ def test_it_tells_which_speed_ups_the_installed_torch_takes(harness: Call, monke
     ]
 
 
+@NEEDS_TORCH
 def test_it_tells_why_a_speed_up_is_off(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"registry": "this torch has no ONNXRegistry", "split": None}
     monkeypatch.setattr(Contained, "ask", lambda *_, **__: found)
