@@ -145,6 +145,15 @@ class Ort(onnx.backend.base.Backend):
         return device == "CPU"
 
 
+class _Counted(unittest.TestResult):
+    """Counts what passed: whether a skipped test was run, each release of Python answers otherwise."""
+
+    passed = 0
+
+    def addSuccess(self, _test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        self.passed += 1
+
+
 def test_onnx_own_backend_test_runner_takes_the_folders(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = onnx.backend.test.loader.load_model_tests
     ours = load(str(desk / "bundle"), "onnx")
@@ -152,14 +161,13 @@ def test_onnx_own_backend_test_runner_takes_the_folders(desk: Path, monkeypatch:
     monkeypatch.setattr(
         onnx.backend.test.runner, "load_model_tests", lambda kind: ours if kind == "simple" else [], raising=True
     )
-    outcome = unittest.TestResult()
+    outcome = _Counted()
     onnx.backend.test.runner.Runner(Ort, __name__).exclude("half").test_suite.run(outcome)
     assert not outcome.errors
     failed = {test.id() for test, _ in outcome.failures}
     assert len(failed) == 2, "the file without its divisor is wrong, whoever looks"
     assert all("divisor" in name for name in failed)
-    ran = outcome.testsRun - len(outcome.skipped)
-    assert ran == len([test for test in ours if "half" not in test.name])
+    assert outcome.passed + len(failed) == len([test for test in ours if "half" not in test.name])
 
 
 def test_the_folders_run_as_recorded_models_too(desk: Path, harness: Call) -> None:
