@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from harness.compare.verdict import compare
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 ROUNDS = 15
 SECONDS_A_ROUND = 0.02

@@ -23,9 +23,9 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from harness.exporters import _dynamo_speed as speed
+from harness.exporters import _dynamo_cache as speed
 from harness.fixes import translation_table
-from harness.model.subject import Subject
+from harness.model.build import Subject
 from harness.registry import plugins
 
 LAYERS = (nn.ReLU().eval(), nn.AvgPool2d(2, 2).eval())

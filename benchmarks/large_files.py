@@ -19,12 +19,11 @@ from harness.errors import Location, SpecError
 from harness.gate import judge
 from harness.registry import plugins
 from harness.result import Result
-from harness.spec.discover import load
-from harness.spec.expand import expand
+from harness.spec.discovery import listed, load
 from harness.spec.known_failures import KnownFailure
-from harness.spec.listed import listed
-from harness.spec.read import parse
+from harness.spec.language.expand import expand
 from harness.spec.targets import load_target_sets
+from harness.spec.yaml.reader import parse
 
 X = "inputs: {x: {shape: [2]}}"
 SHARED = f"harness: 1\nlayer: ReLU\ndefaults: {{{X}}}\ncases:\n"

@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 from benchmarks.correct.bench import COUNTED, Bench, Tally
 from benchmarks.silence import silent
-from harness.engine.libraries import for_specs, kept
+from harness.engine.processes.libraries import for_specs, kept
 from harness.environment import versions
 
 ROOT = Path(__file__).resolve().parent.parent

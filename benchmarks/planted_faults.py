@@ -19,9 +19,9 @@ from pathlib import Path
 from benchmarks.planted.bench import WRONG, Bench
 from benchmarks.planted.report import markdown, table
 from benchmarks.silence import silent
-from harness.engine.libraries import for_exports, kept
-from harness.spec.discover import load
-from harness.spec.target import Target
+from harness.engine.processes.libraries import for_exports, kept
+from harness.spec.discovery import load
+from harness.spec.targets import Target
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = (

@@ -7,8 +7,7 @@ from harness import search_path
 
 with search_path.Installed():
     # Loaded first, because loading a room of the same name later would put it in the function's place.
-    import harness.compare
-    import harness.verify  # noqa: F401
+    import harness.compare  # noqa: F401
     from harness.api import compare, run, verify
 
 __all__ = ["compare", "run", "verify"]

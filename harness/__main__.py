@@ -16,7 +16,7 @@ def main() -> None:
 
         run_command_line()
     except (ImportError, AttributeError, TypeError):
-        from harness.requirements import unsupported
+        from harness.environment import unsupported
 
         line = unsupported()
         if line is None:

@@ -15,26 +15,24 @@ from typing import Any
 import yaml
 
 from harness.bench import with_shapes
-from harness.bench.shapes import bench_cases
-from harness.engine.temporary import temporary_folder
-from harness.engine.undertaking import undertake
+from harness.bench.settings import bench_cases
+from harness.check.recorded.content_store import ENTRIES, Shelf
+from harness.check.settings import Settings
+from harness.engine.processes.temporary import temporary_folder
+from harness.engine.run_checks import undertake
 from harness.environment import versions
 from harness.errors import Interrupted, Location, RequestError, UsageError
 from harness.pipeline import Watcher
 from harness.plan import Plan, plan
 from harness.registry import plugins
 from harness.result import Result, to_json
-from harness.spec.bundle import KNOWN_FAILURES, sha256_of
-from harness.spec.bundle_targets import BundleTargets
-from harness.spec.case import Case
-from harness.spec.discover import load
+from harness.spec.bundle.entries import CaseEntry
+from harness.spec.bundle.reader import FORMAT, KNOWN_FAILURES, MANIFEST, BundleTargets, seal_of, sha256_of
+from harness.spec.discovery import load
 from harness.spec.glob import Names
 from harness.spec.known_failures import KnownFailure, load_known_failures
-from harness.spec.manifest import FORMAT, MANIFEST, seal_of
-from harness.spec.packed_entries import CaseEntry
-from harness.spec.target import Target
-from harness.verify.settings import Settings
-from harness.verify.shelf import ENTRIES, Shelf
+from harness.spec.language.case import Case
+from harness.spec.targets import Target
 
 PACKED = ("torchscript", "onnx")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.bench import BenchSettings, time_all, with_shapes
-from harness.blame.elsewhere import with_elsewhere
-from harness.blame.witnesses import witnesses
+from harness.blame.other_targets import with_elsewhere, witnesses
+from harness.check.settings import Settings
 from harness.engine.cluster import Cluster
-from harness.engine.temporary import temporary_folder
-from harness.engine.undertaking import Undertaking, close, undertake
+from harness.engine.processes.temporary import temporary_folder
+from harness.engine.run_checks import Undertaking, close, undertake
 from harness.environment import describe
 from harness.errors import SIGNALLED, Interrupted, RuntimeMissing, UsageError, interrupted_by
 from harness.gate import expected, judge
@@ -25,10 +25,8 @@ from harness.report.diff import MIN_EFFECT, Diff, diff, verdict_of
 from harness.report.json_report import read_report
 from harness.report.write import write
 from harness.result import Report, Result
-from harness.spec.discover import Specs, load
+from harness.spec.discovery import Specs, listed, load
 from harness.spec.known_failures import KnownFailure
-from harness.spec.listed import listed
-from harness.verify.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ def run(request: Request, watcher: Watcher) -> Outcome:
     began = time.time()
     specs = load(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
     if specs.bundle is not None:
-        from harness.verify.packed import refuse_strays
+        from harness.check.recorded.packed import refuse_strays
 
         refuse_strays(specs.cases)
     targets = specs.target_sets.select(request.targets)

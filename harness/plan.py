@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import prod
 
 from harness.errors import UsageError
-from harness.spec.case import Case, FileModel, GraphModel, Model, SequentialModel
 from harness.spec.glob import matches
-from harness.spec.target import FILE, Target
+from harness.spec.language.case import Case, FileModel, GraphModel, Model, SequentialModel
+from harness.spec.targets import FILE, Target
 
 DIGITS = re.compile(r"[0-9]{1,9}")
 # Elements of input that take about as long, over all stages, as exporting and checking one small layer.

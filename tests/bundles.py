@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.check.settings import Settings
 from harness.packing import Packed, PackRequest, pack
 from harness.result import Result
-from harness.verify.settings import Settings
 
 ONNX = ("onnx-torchscript@17", "onnx-dynamo@23")
 TARGETS = (*(f"{export}/ort-cpu" for export in ONNX), "trace/torch-cpu")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Ulp
+from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Ulp
 
 Array = NDArray[Any]
 

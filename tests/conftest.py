@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from harness.cli import main
-from harness.engine.server import warm_up
+from harness.engine.processes.fork_server import warm_up
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.exporters import Artifact
-from harness.model.subject import Subject
+from harness.model.build import Subject
 from harness.registry import plugins
 
 Array = NDArray[Any]

@@ -12,9 +12,7 @@ import numpy as np
 
 from harness.compare.pictures import picture
 from harness.latency.change import Verdict
-from harness.report.diff import Diff
-from harness.report.diff_latency import LatencyChange
-from harness.report.diff_parity import ParityChange
+from harness.report.diff import Diff, LatencyChange, ParityChange
 from harness.result import Blame, Distance, Finding, OutputComparison, Report, Result
 
 LAYERS = (

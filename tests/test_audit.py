@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.audit.look import audit
-from harness.audit.sighting import Audit, Sighting
-from harness.audit.table import text, verdict
+from harness.audit.audit import audit
+from harness.audit.result import Audit, Sighting, text, verdict
 from harness.layers import Call
 from harness.layers.generic import generic_twins
-from harness.spec.discover import load
+from harness.spec.discovery import load
 from tests.conftest import Call as CommandLine
 
 Write = Callable[[str, str], Path]

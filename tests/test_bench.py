@@ -14,24 +14,19 @@ import pytest
 
 from harness.bench import BenchSettings, parse_cpus, time_all, with_shapes
 from harness.bench import process as bench_process
-from harness.bench.figures import told
-from harness.bench.fresh import FreshProcesses
-from harness.bench.names import series
-from harness.bench.process import options_of, take
-from harness.bench.shapes import at, bench_cases, shapes_of
-from harness.bench.task import Loaded, Taken, Task
-from harness.bench.timing import Stand, take_turns
-from harness.engine import libraries
+from harness.bench.process import Loaded, Taken, Task, options_of, series, take
+from harness.bench.settings import at, bench_cases, shapes_of
+from harness.bench.timing import FreshProcesses, Stand, take_turns, told
+from harness.check.settings import Settings
+from harness.engine.processes import libraries
 from harness.errors import Location, Unsupported, UsageError
-from harness.latency.calm import Samples
+from harness.latency.conditions import Samples
 from harness.latency.sampling import Measurement, Series
 from harness.plan import Plan
-from harness.report.latency_tables import latency_blocks
+from harness.report.tables.latency import latency_blocks
 from harness.result import Result
-from harness.spec.case import Case, Expectation, LayerModel, TensorSpec, WeightedModel
-from harness.spec.target import Target
-from harness.spec.targets import parse_target
-from harness.verify.settings import Settings
+from harness.spec.language.case import Case, Expectation, LayerModel, TensorSpec, WeightedModel
+from harness.spec.targets import Target, parse_target
 from tests.conftest import Call
 
 TRACE, ORT = parse_target("trace/torch-cpu"), parse_target("onnx-torchscript@17/ort-cpu")
@@ -337,7 +332,7 @@ def test_a_process_that_dies_is_told_and_the_next_one_lives(tmp_path: Path, monk
     assert fresh.take(replace(task(scratch=tmp_path), home=tmp_path / "nowhere")) == (
         f"FileNotFoundError: [Errno 2] No such file or directory: '{tmp_path}/nowhere'"
     )
-    monkeypatch.setattr("harness.bench.fresh._take", _killed)
+    monkeypatch.setattr("harness.bench.timing._take", _killed)
     assert fresh.take(task(scratch=tmp_path)) == "the process was ended by SIGKILL"
     monkeypatch.undo()
     assert isinstance(fresh.take(task(scratch=tmp_path)), Taken)

@@ -15,19 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from harness.blame.float64 import evaluate
-from harness.blame.scene import Scene
-from harness.blame.witnesses import MOST, witnesses
+from harness.blame.disagreement import Scene
+from harness.blame.file_evaluation import evaluate
+from harness.blame.other_targets import MOST, witnesses
+from harness.check.cache.artifacts import Artifacts
+from harness.check.check import check
+from harness.check.prepared_case import Trial
+from harness.check.settings import Settings
+from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.result import Result
-from harness.spec.discover import load
+from harness.spec.discovery import load
+from harness.spec.language.tolerances import Scaled, Tolerance
 from harness.spec.targets import parse_target
-from harness.spec.tolerance import Scaled, Tolerance
-from harness.verify.artifacts import Artifacts
-from harness.verify.check import check
-from harness.verify.settings import Settings
-from harness.verify.stages import Clock
-from harness.verify.trial import Trial
 from tests.conftest import Call
 from tests.runtime_models import FLOAT, onnx_file
 

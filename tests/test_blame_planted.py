@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from harness.blame import file_says
+from harness.blame import file_evaluation as file_says
 from harness.blame.attribute import attribute
-from harness.blame.scene import Scene
+from harness.blame.disagreement import Scene
+from harness.check.cache.artifacts import Artifacts
+from harness.check.check import check
+from harness.check.prepared_case import Trial
+from harness.check.settings import Settings
+from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Blame, Result
 from harness.runtimes import Session
-from harness.spec.discover import load
+from harness.spec.discovery import load
+from harness.spec.language.tolerances import Close, Exact, Rule, Tolerance, Ulp
 from harness.spec.targets import parse_target
-from harness.spec.tolerance import Close, Exact, Rule, Tolerance, Ulp
-from harness.verify.artifacts import Artifacts
-from harness.verify.check import check
-from harness.verify.settings import Settings
-from harness.verify.stages import Clock
-from harness.verify.trial import Trial
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from harness import run as run_specs
-from harness.cli.signals import Signals
-from harness.engine.resources import FILES, FILES_A_WORKER
+from harness.cli.process import Signals
+from harness.engine.processes.limits import FILES, FILES_A_WORKER
 from harness.errors import Interrupted
 from harness.report.json_report import JsonReport
 from harness.result import Report
@@ -131,7 +131,7 @@ def test_a_second_signal_ends_at_once_unless_it_is_the_first_one_told_twice() ->
     assert signals.received == signal.SIGTERM
     program = """
 import time
-from harness.cli.signals import Signals
+from harness.cli.process import Signals
 with Signals():
     try:
         print("ready", flush=True)
@@ -330,7 +330,7 @@ def test_what_nobody_expected_is_harness_itself_failing(
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("harness.spec.discover.load", broken)
+    monkeypatch.setattr("harness.spec.discovery.load", broken)
     monkeypatch.setenv("TMPDIR", str(here))
     monkeypatch.setattr("tempfile.tempdir", None)
     ran = harness("check", "specs")

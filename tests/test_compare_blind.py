@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.compare.verdict import compare
 from harness.result import OutputComparison
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 DEFAULT = Close(1.3e-6, 1e-5)
 

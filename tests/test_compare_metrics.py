@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from harness.compare import metrics
-from harness.compare.distance import distances
 from harness.compare.output import STANDARD
-from harness.compare.verdict import compare
+from harness.compare.verdict import compare, distances
 from harness.registry import plugins
 from harness.result import OutputComparison, Report, Result, result_from_json, to_json
-from harness.spec.tolerance import Exact, Tolerance
+from harness.spec.language.tolerances import Exact, Tolerance
 
 A_METRIC = """
 class MeanAbs:

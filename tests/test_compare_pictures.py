@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.compare.pictures import SIDE, picture, pictures
 from harness.compare.verdict import compare
-from harness.spec.tolerance import Exact, Tolerance
+from harness.spec.language.tolerances import Exact, Tolerance
 
 Array = NDArray[Any]
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from harness.compare.pair import Pair
+from harness.compare.numbers import Pair
 from harness.compare.verdict import compare
 from harness.result import OutputComparison
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
 from tests.compare_arrays import FLOATS, INTEGERS, NARROW, RULES, SHAPES, UNLIKE, Array, arrays, pairs
 
 ALL = FLOATS + NARROW + INTEGERS

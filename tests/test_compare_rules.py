@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.compare.strict import strict_ulp
+from harness.compare.rules import strict_ulp
 from harness.compare.verdict import compare
 from harness.result import OutputComparison
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 MOST = np.iinfo(np.int64).max

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.compare.verdict import compare
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 ANY: Rule = Close(1e300, 1e300)
 f32 = np.float32

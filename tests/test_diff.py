@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from harness.report.diff import Diff, diff, verdict_of
-from harness.report.diff_table import SHOWN, show_diff
+from harness.report.diff.text import SHOWN, show_diff
 from harness.report.json_report import JsonReport, read_report
 from harness.result import Report, Result, Status
 from tests.conftest import Call

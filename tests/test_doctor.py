@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.explain.contained import Contained, Gone
-from harness.exporters._dynamo_speed import _LEVERS
+from harness.explain.process import Contained, Gone
+from harness.exporters._dynamo_cache import _LEVERS
 from harness.registry import plugins
 from harness.runtimes import Availability
 from tests.conftest import Call

@@ -10,9 +10,9 @@ import pytest
 
 import harness as package
 from harness import environment
-from harness.spec.discover import load
+from harness.check.cache.key import key
+from harness.spec.discovery import load
 from harness.spec.targets import parse_target
-from harness.verify.made_of import key
 from tests.conftest import Call
 from tests.running import Running, report_in
 
@@ -77,7 +77,7 @@ def another_version(folder: Path) -> Path:
 def changed_code(folder: Path) -> Path:
     """A place to look for packages in, where this one has other code in one exporter."""
     shutil.copytree(Path(package.__file__).parent, folder / "harness")
-    with (folder / "harness/exporters/trace.py").open("a", encoding="utf-8") as code:
+    with (folder / "harness/exporters/torchscript.py").open("a", encoding="utf-8") as code:
         code.write("\n# changed\n")
     return folder
 

@@ -15,7 +15,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from harness.engine.cluster import Cluster as Asked
-from harness.engine.cluster.freight import packed, unpack
+from harness.engine.cluster.node import packed, unpack
 from harness.errors import UsageError
 from harness.spec.targets import parse_target
 from tests.conftest import Call

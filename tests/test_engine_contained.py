@@ -82,7 +82,9 @@ def test_a_server_that_was_killed_between_two_runs_is_started_anew(
     spec("good.yaml", GOOD)
     run = ("run", "specs", "--no-latency", "--targets", "trace/torch-cpu")
     assert harness(*run).code == 0
-    (server,) = [one for one in psutil.Process().children() if "harness.engine.serving" in " ".join(one.cmdline())]
+    (server,) = [
+        one for one in psutil.Process().children() if "harness.engine.processes.serving" in " ".join(one.cmdline())
+    ]
     server.kill()
     assert harness(*run).code == 0
 

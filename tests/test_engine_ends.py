@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import harness as api
-from harness.engine import seat
-from harness.verify import settings
+from harness.check import settings
+from harness.engine import worker_slot as seat
 from tests.conftest import Call, Ran
 from tests.running import Running, alive, await_
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from harness.explain.attempt import attempt
-from harness.explain.contained import Contained, Gone
-from harness.explain.neighbours import neighbours
+from harness.explain.explanation import neighbours
+from harness.explain.process import Contained, Gone
 from harness.result import Result
 from harness.spec.targets import parse_target
 from tests.conftest import Call

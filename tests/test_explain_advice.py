@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.report.advice import explain_command
+from harness.report.wording import explain_command
 from harness.result import Result
 from tests.conftest import Call, Ran
 

@@ -13,14 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import Location
-from harness.explain.sameness import same_failure
-from harness.explain.shrink import shrink
-from harness.explain.smaller import simpler, size
-from harness.explain.smaller.literal import written_out
-from harness.explain.smaller.size import leaves
-from harness.reproduction.models import parts
+from harness.explain.shrink import same_failure, shrink, simpler, size
+from harness.explain.simpler_tensors import leaves, written_out
+from harness.reproduction.source import parts
 from harness.result import OutputComparison, Result
-from harness.spec.case import (
+from harness.spec.language.case import (
     Case,
     Expectation,
     Fill,

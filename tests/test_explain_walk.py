@@ -13,18 +13,16 @@ import pytest
 import torch
 from torch import nn
 
-from harness.blame.float64 import evaluate, evaluate_all
+from harness.blame.file_evaluation import evaluate, evaluate_all
 from harness.exporters import Artifact
+from harness.inside.divergence import Walk
+from harness.inside.matching import giving_all, module_of, read
+from harness.inside.walk import module_calls, walk
 from harness.model.answer import Reference
-from harness.model.subject import Subject
+from harness.model.build import Subject
 from harness.model.tensors import to_numpy
 from harness.registry import plugins
 from harness.spec.targets import parse_target
-from harness.walk.found import Walk
-from harness.walk.graph import giving_all, read
-from harness.walk.scopes import module_of
-from harness.walk.torch_values import module_calls
-from harness.walk.walk import walk
 
 # The exporters' own; what torch warns of while it exports is not what is tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg", "ignore::torch.jit.TracerWarning")

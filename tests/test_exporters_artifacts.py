@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
-from harness.exporters._onnx_file import written
-from harness.exporters._opsets import default_opset
-from harness.exporters._torchscript_file import digest_of
-from harness.model.subject import Subject
+from harness.exporters._onnx import default_opset, written
+from harness.exporters.torchscript import digest_of
+from harness.model.build import Subject
 from harness.registry import plugins
 from tests.exporting import answers, difference, eager, export, subject
 

@@ -19,7 +19,7 @@ from torch.onnx._internal.exporter import _core
 from harness.errors import Unsupported
 from harness.exporters import _dynamo_sharing as sharing
 from harness.exporters import _levers, onnx_dynamo
-from harness.model.subject import Subject
+from harness.model.build import Subject
 from tests.exporting import export, subject
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg")

@@ -12,11 +12,12 @@ from torch import nn
 from torch.export import decomp_utils, exported_program
 from torch.onnx._internal.exporter import _decomp, _registration
 
+from harness.exporters import _dynamo_cache as preparation
+from harness.exporters import _dynamo_cache as speed
 from harness.exporters import _dynamo_sharing as sharing
-from harness.exporters import _dynamo_speed as speed
-from harness.exporters import _levers, preparation
+from harness.exporters import _levers
 from harness.fixes import translation_table
-from harness.model.subject import Subject
+from harness.model.build import Subject
 from tests.exporting import answers, subject
 from tests.exporting import export as registered_export
 

@@ -17,8 +17,7 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 from harness import fixes, registry
 from harness.errors import HarnessError, Unsupported, UsageError
 from harness.fixes import corrected, torchscript_symbolics, translation_table
-from harness.fixes._lowering import Lowering
-from harness.fixes._stock import stock_symbolic, stock_translation
+from harness.fixes._lowering import Lowering, stock_symbolic, stock_translation
 from tests.exporting import export, parted, subject
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg", "ignore::torch.jit.TracerWarning")

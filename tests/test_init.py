@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.spec.discover import load
+from harness.spec.discovery import load
 from tests.conftest import Call
 
 NET = """

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.latency.best_pace import at_best_pace
 from harness.latency.change import FALSE_ALARMS, Side, change
+from harness.latency.conditions import at_best_pace
 
 WORDS = {"slower", "faster"}
 

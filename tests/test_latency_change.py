@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from harness.latency.calm import FEW, Samples, calm, counting, quickest
 from harness.latency.change import FALSE_ALARMS, Side, change, rank_sum
+from harness.latency.conditions import FEW, Samples, calm, counting, quickest
 from harness.latency.statistics import largest_split
 
 WORDS = {"slower": "faster", "faster": "slower"}

@@ -11,9 +11,7 @@ from itertools import chain, cycle, groupby, repeat
 import pytest
 
 from harness.latency import Effort, Timer, measure, quick
-from harness.latency.calm import Samples
-from harness.latency.machine import MachineState, read_machine, read_machine_thoroughly
-from harness.latency.pace import pace
+from harness.latency.conditions import MachineState, Samples, pace, read_machine, read_machine_thoroughly
 
 QUIET = MachineState(load=0.5, preempted=0, throttled=0, cpus=2, stolen_s=0.0, mhz=3000.0)
 EFFORT = Effort(budget_s=0.01, least=10, most=30, warmup_s=0.001, patience_s=0.1)

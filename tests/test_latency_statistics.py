@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.latency import Measurement, Series, paired_ratio, summarise
-from harness.latency.calm import Samples
-from harness.latency.machine import MachineState, throttle_count
-from harness.latency.noise import Doubt, doubts
-from harness.latency.ratio import signed_rank
-from harness.latency.statistics import median_rank
+from harness.latency.conditions import MachineState, Samples, throttle_count
+from harness.latency.figure import Doubt, doubts
+from harness.latency.statistics import median_rank, signed_rank
 
 TIMES = st.lists(st.floats(0.1, 1e6), min_size=1, max_size=60)
 

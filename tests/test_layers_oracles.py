@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.layers import Array, Call
-from harness.spec.tolerance import Close, Exact, Scaled
+from harness.spec.language.tolerances import Close, Exact, Scaled
 from tests.layers_strategies import ALL, INF, NAN, calls, eager, layer, same
 
 EPS = 2.0**-52

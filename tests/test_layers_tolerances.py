@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.layers import SUMS_OF_PRODUCTS, Array, Call, composite_tolerance, default_tolerance, find
-from harness.spec.tolerance import Close, Exact, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Close, Exact, Scaled, Tolerance, Ulp
 from tests.layers_strategies import layer
 
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}

@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 
-from harness.engine.manners import Manners
-from harness.model.seed import seed
+from harness.engine.processes.process_state import Manners
+from harness.model.build import seed_torch
 
 CHECK = """
 import sys, torch
-from harness.engine.manners import Manners
+from harness.engine.processes.process_state import Manners
 from harness.model.build import answers
 manners = Manners(torch=True)
 with manners.check():
@@ -32,7 +32,7 @@ def test_random_numbers_begin_where_torch_lets_them_begin(number: int) -> None:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(number)
         expected = torch.rand(5)
-        seed(number)
+        seed_torch(number)
         assert torch.equal(torch.rand(5), expected)
 
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from harness.model.copies import copied
+from harness.model.build import copied
 
 
 class Hooked(nn.Module):

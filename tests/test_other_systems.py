@@ -13,7 +13,7 @@ from tests.without_torch import ROOT
 
 ELSEWHERE = """
 import os, sys
-import harness.cli, harness.spec.discover  # with libraries that choose their own code by the system
+import harness.cli, harness.spec.discovery  # with libraries that choose their own code by the system
 assert "harness.engine" not in sys.modules
 
 sys.platform = {system!r}

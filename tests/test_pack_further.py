@@ -10,10 +10,9 @@ from typing import Any
 import onnx
 import pytest
 
+from harness.check.settings import Settings
 from harness.packing import PackRequest, pack
-from harness.spec.bundle import sha256_of
-from harness.spec.manifest import seal_of
-from harness.verify.settings import Settings
+from harness.spec.bundle.reader import seal_of, sha256_of
 from tests.bundles import Silent, packed
 from tests.conftest import Call
 from tests.without_torch import python, without_torch

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import pytest
 
-from harness.spec.manifest import seal_of
+from harness.spec.bundle.reader import seal_of
 from tests.bundles import packed
 from tests.conftest import Call
 from tests.recorded_models import stored_outside
@@ -151,7 +151,7 @@ def keep_data_outside(location: str) -> Callable[[Path], None]:
         file.unlink()
         file.write_bytes(changed.SerializeToString())
         told, name = manifest(bundle), file.relative_to(bundle).as_posix()
-        from harness.spec.bundle import sha256_of
+        from harness.spec.bundle.reader import sha256_of
 
         told["files"][name] = sha256_of(file)
         reseal(bundle, told)

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
+from harness.check.recorded.content_store import Shelf
+from harness.check.recorded.protobufs import read_tensor
 from harness.model.answer import Reference, Sample, sampled
 from harness.model.tensors import to_numpy, to_torch
-from harness.spec.case import Fill, FillKind, Layout, TensorSpec
-from harness.spec.fill import array, dtype_of
-from harness.spec.layouts import laid_out
-from harness.spec.packed_entries import InputEntry, ToleranceEntry
-from harness.spec.tolerance import Close, Exact, Scaled, Tolerance, Ulp
-from harness.verify.protobufs import read_tensor
-from harness.verify.shelf import Shelf
+from harness.spec.bundle.entries import InputEntry, ToleranceEntry
+from harness.spec.language.case import Fill, FillKind, Layout, TensorSpec
+from harness.spec.language.fills import array, dtype_of
+from harness.spec.language.tensors import laid_out
+from harness.spec.language.tolerances import Close, Exact, Scaled, Tolerance, Ulp
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -10,7 +10,7 @@ from benchmarks.speed.ledger import REST, Ledger
 from benchmarks.speed.parts import Row
 from benchmarks.speed.report import Measured, markdown, measured_before
 from harness.plan import plan
-from harness.spec.discover import load
+from harness.spec.discovery import load
 
 QUICKER = Row("checks a second", 7.5, 5, "times", at_least=True, how="10 s against 75 s")
 HEAVY = Row("memory", 412.0, 300, "MB", at_least=False, how="10,000 cases", why=["reports: 200 MB"])

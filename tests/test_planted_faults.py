@@ -28,10 +28,10 @@ from harness.compare.verdict import Comparison, compare
 from harness.layers.sigmoid import Sigmoid
 from harness.layers.tanh import Tanh
 from harness.model.answer import Reference
-from harness.spec.case import Case
-from harness.spec.discover import load
-from harness.spec.target import Target
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.discovery import load
+from harness.spec.language.case import Case
+from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.targets import Target
 
 SPECS = Path(__file__).resolve().parent.parent / "specs"
 TARGETS = (Target("onnx-torchscript", "ort-cpu", 17), Target("trace", "torch-cpu"))
@@ -81,7 +81,7 @@ def test_a_comparison_that_sees_nothing_would_be_found_out(
     def blind(actual: Any, expected: Any, tolerance: Tolerance, **known: Any) -> Comparison:
         return compare(expected, expected, tolerance, **known)
 
-    monkeypatch.setattr(import_module("harness.verify.judging"), "compare", blind)
+    monkeypatch.setattr(import_module("harness.check.case_context"), "compare", blind)
     outcomes = planted(cases[:1], tmp_path, each=8)
     missed = [outcome for outcome in outcomes if outcome.what == MISSED]
     assert missed

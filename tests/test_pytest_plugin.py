@@ -13,7 +13,7 @@ import pytest
 
 # A run of pytest inside this one forgets the modules that it loads; NumPy cannot be loaded twice.
 import harness.pytest_plugin.items  # noqa: F401
-from harness.engine.seat import Seat
+from harness.engine.worker_slot import Seat
 
 pytest_plugins = "pytester"
 

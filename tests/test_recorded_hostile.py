@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from harness.check.recorded.protobufs import open_model, read_data_set
 from harness.errors import StageError
 from harness.spec.recorded import recorded_case
-from harness.verify.protobufs import open_model, read_data_set
 from tests.conftest import Call
 from tests.recorded_models import FLOAT, X, graph, one_node, record, relu, stored_outside, tensor
 

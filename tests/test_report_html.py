@@ -15,11 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.report.html import HtmlReport
+from harness.report.html import LEFT_OUT, ROOM, HtmlReport, Packing
+from harness.report.html.page import SHOWN, comparison
 from harness.report.json_report import JsonReport, read_report
-from harness.report.page.comparison import SHOWN, comparison
-from harness.report.page.heavy import LEFT_OUT, ROOM
-from harness.report.page.packing import Packing
 from harness.result import Report, Result, Status
 from tests.report_samples import ALL, DIFFERS, ERROR, FAILED, KNOWN, LATENCY, PASSED, every_way_to_end_badly, report
 from tests.report_synthetic import synthetic

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from harness.report.merge import merge
+from harness.report.machines import merge
 from harness.result import Report, Result
 from tests.browser import opened, written
 from tests.report_samples import DIFFERS, FAILED, LATENCY, PASSED

@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from harness.errors import SpecError
-from harness.report.advice import next_step
-from harness.report.merge import merge
+from harness.report.machines import merge
+from harness.report.wording import next_step
 from harness.result import Report, Result
 from tests.browser import opened, written
 from tests.report_samples import FAILED, LATENCY, PASSED

@@ -12,12 +12,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from harness.report.advice import next_step
-from harness.report.case_name import CaseName
 from harness.report.markdown import MarkdownReport
-from harness.report.markup import code, fenced, plain, table
-from harness.report.matrix import groups
-from harness.report.wording import one_line, printable, verdict
+from harness.report.tables import code, fenced, groups, plain, table
+from harness.report.wording import CaseName, next_step, one_line, printable, verdict
 from harness.result import Report, Result, Status
 from tests.report_samples import (
     AGREES,

@@ -19,10 +19,10 @@ from rich.console import Console
 
 from harness.cli import cli
 from harness.errors import path_of, told
-from harness.report.advice import next_step
 from harness.report.markdown import MarkdownReport
 from harness.report.shell import command_line, explain_words, resume_words
 from harness.report.terminal import show
+from harness.report.wording import next_step
 from harness.result import Report
 from tests.conftest import Call
 from tests.report_samples import FAILED

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.report.progress import Progress
-from harness.report.terminal import SHOWN, show
+from harness.report.terminal import SHOWN, Progress, show
 from harness.result import Report, Result
 from tests.report_samples import ALL, ERROR, FAILED, FIXED, PASSED, SKIPPED, report
 

@@ -18,8 +18,8 @@ from harness.model.build import answers, build, tensors
 from harness.model.tensors import to_numpy
 from harness.reproduction import obstacle, reproduction
 from harness.result import Result
-from harness.spec.case import Case, Expectation, Fill, LayerModel, TensorSpec, WeightedModel
-from harness.spec.discover import load
+from harness.spec.discovery import load
+from harness.spec.language.case import Case, Expectation, Fill, LayerModel, TensorSpec, WeightedModel
 from harness.spec.targets import parse_target
 
 ALLOWED = {

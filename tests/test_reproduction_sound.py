@@ -12,8 +12,8 @@ import pytest
 from harness.errors import Location
 from harness.reproduction import obstacle, reproduction
 from harness.result import Finding, OutputComparison, Result
-from harness.spec.case import Case, Fill, LayerModel, TensorSpec, WeightedModel
-from harness.spec.discover import load
+from harness.spec.discovery import load
+from harness.spec.language.case import Case, Fill, LayerModel, TensorSpec, WeightedModel
 from harness.spec.targets import parse_target
 
 # The exporters' own; what torch warns of while it exports is not what is tested here.

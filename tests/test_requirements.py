@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import environment, requirements
+from harness import environment
+from harness import environment as requirements
 from harness.errors import RuntimeMissing
 from tests.recorded_models import relu
 

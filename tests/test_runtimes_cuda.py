@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness import environment
-from harness.runtimes._torch_cuda import CudaSession
+from harness.runtimes._torch_session import CudaSession
 
 X = np.array([[-1.0, 2.0, -0.0], [3.0, -4.0, 5.0]], np.float32)
 

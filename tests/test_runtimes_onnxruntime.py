@@ -20,8 +20,8 @@ from harness.onnx_arrays import from_array
 from harness.registry import plugins
 from harness.runtimes import Availability, Placement, Transferring
 from harness.runtimes.onnxruntime import library
+from harness.runtimes.onnxruntime.library import CPU, PROVIDERS, Provider
 from harness.runtimes.onnxruntime.placement import Assigned, place, shape_arithmetic
-from harness.runtimes.onnxruntime.providers import CPU, PROVIDERS, Provider
 from harness.runtimes.onnxruntime.runtime import OnnxRuntime
 from tests.runtime_models import FLOAT, onnx_file, relu
 

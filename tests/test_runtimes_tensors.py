@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from harness.model.calls import repeatable
+from harness.model.reference import repeatable
 from harness.model.tensors import to_numpy, to_torch
-from harness.spec.case import Layout
+from harness.spec.language.case import Layout
 
 LAYOUTS: tuple[Layout | None, ...] = ("contiguous", "channels_last", "strided", None)
 PLAIN = ["float16", "float32", "float64", "int8", "uint8", "int16", "int32", "int64", "bool", "complex64"]

@@ -15,9 +15,8 @@ from harness.errors import Unavailable, Unsupported
 from harness.model.tensors import to_numpy, to_torch
 from harness.registry import plugins
 from harness.runtimes import Differentiable, Transferring
-from harness.runtimes._torch_cuda import CudaSession
-from harness.runtimes._torch_session import TorchSession
-from harness.spec.case import Layout
+from harness.runtimes._torch_session import CudaSession, TorchSession
+from harness.spec.language.case import Layout
 from tests.runtime_models import scripted_file, torchscript_file
 
 X = np.array([[-1.0, 2.0, -0.0], [3.0, -4.0, 5.0]], np.float32)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SpecError
-from harness.spec.case import Case, LayerModel
-from harness.spec.discover import Specs, load
+from harness.spec.discovery import Specs, load
 from harness.spec.known_failures import load_known_failures
+from harness.spec.language.case import Case, LayerModel
 from harness.spec.targets import load_target_sets
 
 ROOT = Path(__file__).parent.parent

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import SpecError
-from harness.spec.expand import expand
-from harness.spec.fill import array
-from harness.spec.read import parse
+from harness.spec.language.expand import expand
+from harness.spec.language.fills import array
+from harness.spec.yaml.reader import parse
 from tests.test_spec_expand import CONTRACT, DEFAULTS
 from tests.test_spec_schema import EVERYTHING
 

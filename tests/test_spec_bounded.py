@@ -15,16 +15,17 @@ import pytest
 from harness.errors import LONGEST_HALF, Location, Problem, RequestError, SpecError, UsageError
 from harness.gate import judge
 from harness.result import Result
-from harness.spec import glob, json_file, known_failures, nearest
-from harness.spec.discover import load
-from harness.spec.expand import MOST_VALUES, expand
+from harness.spec import glob, known_failures
+from harness.spec import quoting as nearest
+from harness.spec.discovery import listed, load
 from harness.spec.known_failures import KnownFailure, by_check
-from harness.spec.listed import listed
-from harness.spec.matrix import MOST_AXES
-from harness.spec.nearest import MOST_LISTED, few_comparisons, listed_names
-from harness.spec.parts import LONGEST_NAME
-from harness.spec.read import parse
+from harness.spec.language.expand import MOST_VALUES, expand
+from harness.spec.language.matrix import MOST_AXES
+from harness.spec.language.schema import LONGEST_NAME
+from harness.spec.quoting import MOST_LISTED, few_comparisons, listed_names
 from harness.spec.targets import load_target_sets
+from harness.spec.yaml import strict as json_file
+from harness.spec.yaml.reader import parse
 from tests.conftest import Call
 
 MANY = 20_000

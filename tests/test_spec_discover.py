@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RequestError, SpecError, UsageError
-from harness.spec.discover import load
+from harness.spec.discovery import load
 
 SPEC = "harness: 1\nlayer: ReLU\ncases: [{name: a, inputs: {x: {shape: [2]}}}]\n"
 
@@ -199,7 +199,7 @@ def test_factories_are_read_only_where_they_may_run(tmp_path: Path) -> None:
 
 def test_torch_and_its_like_are_not_imported(root: Path) -> None:
     code = (
-        "import sys; from harness.spec.discover import load; from harness.spec.targets import load_target_sets\n"
+        "import sys; from harness.spec.discovery import load; from harness.spec.targets import load_target_sets\n"
         "specs = load([sys.argv[1]]); load_target_sets(specs.root)\n"
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'scipy', 'onnxscript'} & sys.modules.keys()))"
     )

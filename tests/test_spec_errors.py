@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import SpecError
-from harness.spec.expand import expand
-from harness.spec.models import NAME_ONE
-from harness.spec.read import parse
-from harness.spec.tolerances import RULES
+from harness.spec.language.expand import expand
+from harness.spec.language.models import NAME_ONE
+from harness.spec.language.tolerances import RULES
+from harness.spec.yaml.reader import parse
 
 CASE = "harness: 1\nlayer: MaxPool2d\ncases:\n- {name: a, "
 POOL = CASE + "args: {kernel_size: 2}, "

@@ -10,9 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.spec.case import (
+from harness.spec.language.case import (
     Case,
-    CaseTolerance,
     FactoryModel,
     Fill,
     GraphModel,
@@ -21,10 +20,10 @@ from harness.spec.case import (
     SequentialModel,
     WeightedModel,
 )
-from harness.spec.compact import compact, label
-from harness.spec.expand import expand
-from harness.spec.read import parse
-from harness.spec.tolerance import Close, Exact, Scaled, Ulp
+from harness.spec.language.expand import expand
+from harness.spec.language.tolerances import CaseTolerance, Close, Exact, Scaled, Ulp
+from harness.spec.quoting import compact, label
+from harness.spec.yaml.reader import parse
 
 
 def cases(text: str, *, allow_import: bool = False) -> dict[str, Case]:

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import RequestError, StageError
-from harness.spec.evaluate import MOST_ELEMENTS, indexed
-from harness.spec.expression import LONGEST, MOST_NODES, compile_expression
-from harness.spec.functions import kolmogorov_smirnov_p
+from harness.spec.language.expressions import LONGEST, MOST_ELEMENTS, MOST_NODES, compile_expression, indexed
+from harness.spec.language.functions import kolmogorov_smirnov_p
 
 X = np.array([[-1.0, 0.0, 2.0], [3.0, -4.0, 0.5]])
 NAMES: dict[str, Any] = {

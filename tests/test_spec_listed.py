@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SpecError
-from harness.spec.discover import load
-from harness.spec.listed import listed
-from harness.spec.target import Target
+from harness.spec.discovery import listed, load
+from harness.spec.targets import Target
 from tests.conftest import Call
 
 RELU = """

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import SpecError
-from harness.spec import read as reading
-from harness.spec.read import LARGEST_FILE, parse, read
-from harness.spec.scalars import resolve
-from harness.spec.tree import DEEPEST, MOST_VALUES
+from harness.spec.yaml import reader as reading
+from harness.spec.yaml.reader import LARGEST_FILE, parse, read
+from harness.spec.yaml.tree import DEEPEST, MOST_VALUES, resolve
 
 
 def plain(text: str) -> Any:

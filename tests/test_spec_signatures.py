@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from harness.errors import Location
-from harness.spec import layer_rules, signatures
-from harness.spec.introspect import NOT_LAYERS
-from harness.spec.introspect import signatures as installed
-from harness.spec.node import Node
-from harness.spec.signatures import Parameter, layers, not_layers
+from harness.spec import signatures
+from harness.spec.language import models
+from harness.spec.signatures import NOT_LAYERS, Parameter, layers, not_layers
+from harness.spec.signatures import signatures as installed
+from harness.spec.yaml.tree import Node
 
 NOWHERE = Node(Location("f"), {})
 STORED = json.loads(Path(signatures.__file__).with_suffix(".json").read_text("utf-8"))
@@ -29,8 +29,8 @@ SAME_RELEASE = installed()["torch"] == STORED["torch"]
 
 def refused(layer: str, **args: Any) -> list[str]:
     found = [
-        *layer_rules.problems(NOWHERE, layer, args, {}),
-        *layer_rules.value_problems(NOWHERE, layer, args),
+        *models.argument_problems(NOWHERE, layer, args, {}),
+        *models.value_problems(NOWHERE, layer, args),
     ]
     return [problem.wrong for problem in found]
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from harness.errors import Location, SpecError, UsageError
 from harness.registry import plugins
 from harness.spec.glob import matches
-from harness.spec.target import Target
-from harness.spec.targets import BUILT_IN, load_target_sets, parse_target
+from harness.spec.targets import BUILT_IN, Target, load_target_sets, parse_target
 
 WRITTEN = [
     ("trace/torch-cpu", Target("trace", "torch-cpu")),

@@ -12,10 +12,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from harness.spec.case import Case, Fill, LayerModel, TensorSpec
-from harness.spec.discover import load
-from harness.spec.fill import array
+from harness.spec.discovery import load
 from harness.spec.known_failures import load_known_failures
+from harness.spec.language.case import Case, Fill, LayerModel, TensorSpec
+from harness.spec.language.fills import array
 from harness.spec.targets import load_target_sets
 
 ROOT = Path(__file__).parent.parent

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from harness.check.cache.artifacts import Artifacts
+from harness.check.check import check
+from harness.check.memo import Heard
+from harness.check.prepared_case import Trial
+from harness.check.settings import Settings
+from harness.check.stages import Clock
 from harness.compare.metrics import Judged
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes import Availability
-from harness.spec.discover import load
-from harness.spec.target import Target
-from harness.spec.tolerance import Exact, Tolerance, Ulp
-from harness.verify.artifacts import Artifacts
-from harness.verify.check import check
-from harness.verify.once import Heard
-from harness.verify.settings import Settings
-from harness.verify.stages import Clock
-from harness.verify.trial import Trial
+from harness.spec.discovery import load
+from harness.spec.language.tolerances import Exact, Tolerance, Ulp
+from harness.spec.targets import Target
 
 SPEC = """
 harness: 1

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.check.cache.artifacts import Artifacts
+from harness.check.check import check
+from harness.check.prepared_case import Trial
+from harness.check.settings import Settings
+from harness.check.stages import Clock
 from harness.gate import judge
 from harness.registry import plugins
 from harness.report.markdown import MarkdownReport
 from harness.result import Report, Result, to_json
 from harness.runtimes.onnxruntime import library
-from harness.runtimes.onnxruntime.providers import CPU, Provider
+from harness.runtimes.onnxruntime.library import CPU, Provider
 from harness.runtimes.onnxruntime.runtime import OnnxRuntime
 from harness.runtimes.onnxruntime.session import OrtSession
-from harness.spec.discover import load
-from harness.spec.target import Target
-from harness.verify.artifacts import Artifacts
-from harness.verify.check import check
-from harness.verify.settings import Settings
-from harness.verify.stages import Clock
-from harness.verify.trial import Trial
+from harness.spec.discovery import load
+from harness.spec.targets import Target
 
 IDLE = Provider("idle", "AzureExecutionProvider", "a device")
 """In the build for the CPU; it takes no node of any ordinary model, as a provider without these operators does."""

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 import harness as public
+from harness.check import refusal as control
+from harness.check.cache.artifacts import Artifacts, open_cache
+from harness.check.check import check
+from harness.check.prepared_case import Trial
+from harness.check.settings import Settings
+from harness.check.stages import Clock
 from harness.errors import StageError, Unsupported, UsageError
 from harness.exporters import Artifact
 from harness.exporters.onnx_torchscript import OnnxTorchScript
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes.onnxruntime.runtime import OnnxRuntime
-from harness.spec.discover import load
+from harness.spec.discovery import load
 from harness.spec.targets import parse_target
-from harness.verify import control
-from harness.verify.artifacts import Artifacts, open_cache
-from harness.verify.check import check
-from harness.verify.settings import Settings
-from harness.verify.stages import Clock
-from harness.verify.trial import Trial
 from tests.conftest import Call
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.verify.shown import MOST
+from harness.check.steps import MOST
 from tests.conftest import Call
 
 SPEC = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.check.stages import message_of
 from harness.errors import Unsupported
-from harness.verify.stages import message_of
 
 CALL_STACK = """Exception from src/core.cpp:132:
 Exception from src/plugin.cpp:59:

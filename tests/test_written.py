@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.result import OutputComparison, Result, result_from_json, to_json
-from harness.written import one_line
+from harness.serialization import one_line
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text()
 NESTED = st.recursive(

@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks.correct.configurations import Configuration, configuration
 from benchmarks.correct.share import share
 from benchmarks.planted.witness import FaultyTrial, Witnessed, witnessed
-from harness.spec.case import LayerModel
-from harness.spec.target import Target
-from harness.verify.artifacts import Artifacts
+from harness.check.cache.artifacts import Artifacts
+from harness.spec.language.case import LayerModel
+from harness.spec.targets import Target
 
 AGREE, OVERFLOW, UNSUPPORTED, ALARM = COUNTED = ("agree", "overflow", "not supported", "false alarm")
 TRACED = 0.25

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.correct.values import fill, tensor, weight
 from harness.errors import Location
 from harness.layers import output_size
-from harness.spec.case import Case, LayerModel, TensorSpec, WeightedModel
+from harness.spec.language.case import Case, LayerModel, TensorSpec, WeightedModel
 
 Rng = np.random.Generator
 Shape = tuple[int, ...]

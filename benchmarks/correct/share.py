@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.planted.witness import FaultyTrial, Witnessed
 from harness.model.answer import Reference
-from harness.spec.tolerance import Close, Rule, Scaled, Tolerance
+from harness.spec.language.tolerances import Close, Rule, Scaled, Tolerance
 
 Array = NDArray[Any]
 

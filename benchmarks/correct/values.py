@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from harness.spec.case import Fill, Layout, TensorSpec
+from harness.spec.language.case import Fill, Layout, TensorSpec
 
 # The powers of ten that each dtype spans, from its least subnormal to its greatest number.
 SPANS = {"float16": (-7, 4), "bfloat16": (-40, 38), "float32": (-44, 38), "float64": (-323, 307)}

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzzing.models import model, tensor
+from harness.check.recorded.packed import PackedTrial, refuse_strays
 from harness.plan import plan
 from harness.result import Result, result_from_json, to_json
-from harness.spec.discover import load
+from harness.spec.bundle.entries import CaseEntry
+from harness.spec.bundle.reader import FORMAT, MANIFEST, seal_of
+from harness.spec.discovery import load
 from harness.spec.known_failures import load_known_failures
-from harness.spec.manifest import FORMAT, MANIFEST, seal_of
-from harness.spec.packed_entries import CaseEntry
-from harness.verify.packed import PackedTrial, refuse_strays
 
 EXPORT, MODEL, TENSOR, KNOWN = "onnx-dynamo@23", "onnx/test_a/model.onnx", "data/a.pb", "known-failures.yaml"
 TO_BE_SEALED = "0" * 64

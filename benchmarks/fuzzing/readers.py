@@ -14,9 +14,9 @@ from benchmarks.fuzzing import bundles, reports
 from benchmarks.fuzzing.models import model, tensor
 from benchmarks.fuzzing.spoil import spoilt
 from benchmarks.fuzzing.spoil_json import spoilt_json
-from harness.spec.discover import load
-from harness.spec.expression import compile_expression
+from harness.spec.discovery import load
 from harness.spec.known_failures import load_known_failures
+from harness.spec.language.expressions import compile_expression
 from harness.spec.targets import load_target_sets, parse_target
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,14 +62,14 @@ def _begun(content: bytes) -> bytes:
 
 
 def _open_model(path: Path) -> object:
-    from harness.verify.protobufs import open_model
+    from harness.check.recorded.protobufs import open_model
 
     return open_model(path)
 
 
 def _data_set(folder: Path, content: bytes) -> object:
     """The model of two inputs' worth of data, with one of its recorded tensors spoilt."""
-    from harness.verify.protobufs import open_model, read_data_set
+    from harness.check.recorded.protobufs import open_model, read_data_set
 
     data = folder / "test_data_set_0"
     data.mkdir(exist_ok=True)

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from harness.amend import amendment
 from harness.bench import BenchSettings
 from harness.compare.pictures import pictures
 from harness.compare.verdict import compare
+from harness.known_failures_update import amendment
 from harness.registry import plugins
 from harness.report.diff import diff
-from harness.report.diff_table import show_diff
+from harness.report.diff.text import show_diff
 from harness.report.json_report import JsonReport, read_report
-from harness.report.merge import merge
+from harness.report.machines import merge
 from harness.report.terminal import show
 from harness.result import Distance, Finding, Report, Result
-from harness.spec.tolerance import Exact, Tolerance
+from harness.spec.language.tolerances import Exact, Tolerance
 
 SAMPLE = Path(__file__).resolve().parents[2] / "reports" / "sample" / "report.json"
 

@@ -14,10 +14,9 @@ import torch
 from torch.utils.benchmark import Timer as TorchTimer
 
 from benchmarks.latency.chain import example, module, session
+from harness.latency.conditions import pace
 from harness.latency.figure import latency
-from harness.latency.pace import pace
-from harness.latency.sampling import Effort, Measurement, measure
-from harness.latency.timer import wall_timer
+from harness.latency.sampling import Effort, Measurement, measure, wall_timer
 
 Call = Callable[[], object]
 TURNS = 150

@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 
 from harness.errors import Location
-from harness.spec.case import Case, LayerModel, SequentialModel, TensorSpec, WeightedModel
+from harness.spec.language.case import Case, LayerModel, SequentialModel, TensorSpec, WeightedModel
 
 FEATURES, ROWS = 128, 152  # so that 20 layers take about 1 ms on one core of a server
 LAYERS = 20

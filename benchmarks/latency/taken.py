@@ -11,12 +11,12 @@ from pathlib import Path
 
 from benchmarks.latency.chain import chain
 from harness.bench import BenchSettings, time_all
+from harness.check.settings import Settings
 from harness.environment import describe
 from harness.plan import Plan
 from harness.report.json_report import JsonReport, read_report
 from harness.result import Report, Result
-from harness.spec.target import Target
-from harness.verify.settings import Settings
+from harness.spec.targets import Target
 
 TARGET = Target("onnx-torchscript", "ort-cpu", 17)
 BENCH = BenchSettings()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.planted.truth import FLOATING, room, rule_of
 from harness.model.answer import Reference
-from harness.spec.tolerance import Close, Scaled, Tolerance
+from harness.spec.language.tolerances import Close, Scaled, Tolerance
 
 Array = NDArray[Any]
 Answer = dict[str, Array]

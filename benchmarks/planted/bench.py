@@ -15,10 +15,10 @@ from benchmarks.planted.answers import answer_faults
 from benchmarks.planted.onnx_files import FileFault, file_faults
 from benchmarks.planted.programs import ProgramFault, program_faults
 from benchmarks.planted.witness import FaultyTrial, Witnessed, witnessed
+from harness.check.cache.artifacts import Artifacts
 from harness.exporters import Artifact
-from harness.spec.case import Case
-from harness.spec.target import Target
-from harness.verify.artifacts import Artifacts
+from harness.spec.language.case import Case
+from harness.spec.targets import Target
 
 REFUSED, CAUGHT, MISSED, BY_THE_SPEC, WITHIN, UNCHANGED, FALSE_ALARM = COLUMNS = (
     *("refused", "caught", "missed"),

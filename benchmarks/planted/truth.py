@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.model.answer import Reference
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 Array = NDArray[Any]
 

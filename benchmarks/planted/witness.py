@@ -10,16 +10,16 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.planted.answers import Alter, Answer, honest
+from harness.check.check import check
+from harness.check.prepared_case import Trial
+from harness.check.settings import Settings
+from harness.check.stages import Clock
 from harness.exporters import Artifact
-from harness.model.subject import Subject
+from harness.model.build import Subject
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes import Array, Availability, Differentiable, Placement, Session
-from harness.spec.target import Target
-from harness.verify.check import check
-from harness.verify.settings import Settings
-from harness.verify.stages import Clock
-from harness.verify.trial import Trial
+from harness.spec.targets import Target
 
 NAME = "planted"
 

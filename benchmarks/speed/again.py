@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from harness.check import case_context as judging
+from harness.check.cache import artifacts as entry
 from harness.engine import journal
 from harness.model import build, reference
-from harness.verify import entry, judging
 
 STEPS: tuple[tuple[Any, str], ...] = (
     (judging, "compare"),

@@ -26,22 +26,25 @@ from torch import nn
 from benchmarks.speed.again import Again
 from benchmarks.speed.ledger import Ledger
 from benchmarks.speed.steps import ASKED, BUILT, COPIES, FILES
-from harness.engine import libraries, worker
-from harness.engine.chatter import Chatter
+from harness.check import check
+from harness.check import prepared_case as trial
+from harness.check.cache.artifacts import Artifacts
+from harness.check.case_context import Judge
+from harness.check.prepared_case import Trial
+from harness.check.settings import Settings
+from harness.engine import worker
 from harness.engine.job import Job
 from harness.engine.journal import JournalWriter
-from harness.engine.whereabouts import Whereabouts
-from harness.model import build, reference, subject
+from harness.engine.processes import libraries
+from harness.engine.processes.output_capture import Chatter
+from harness.engine.worker_status import Whereabouts
+from harness.model import build, reference
+from harness.model import build as subject
 from harness.plan import plan
 from harness.registry import plugins
 from harness.runtimes._torch_session import TorchSession
 from harness.runtimes.onnxruntime.session import OrtSession
-from harness.spec.discover import load
-from harness.verify import check, trial
-from harness.verify.artifacts import Artifacts
-from harness.verify.judging import Judge
-from harness.verify.settings import Settings
-from harness.verify.trial import Trial
+from harness.spec.discovery import load
 
 DOORS: tuple[tuple[Any, str], ...] = (
     (torch.onnx, "export"),

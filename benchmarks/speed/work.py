@@ -9,8 +9,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from harness.spec.case import LayerModel
-from harness.spec.discover import load
+from harness.spec.discovery import load
+from harness.spec.language.case import LayerModel
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = tuple(map(str, load([str(ROOT / "specs")], allow_import=False).target_sets.select(["default"])))

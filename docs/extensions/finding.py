@@ -11,7 +11,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from harness.reproduction import reproduction
-from harness.spec.discover import Specs, load
+from harness.spec.discovery import Specs, load
 from harness.spec.glob import matches
 from harness.spec.known_failures import KnownFailure, load_known_failures
 from harness.spec.targets import parse_target

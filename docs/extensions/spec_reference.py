@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from harness.spec.schema import json_schema
+from harness.spec.language.schema import json_schema
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

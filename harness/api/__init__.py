@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.search_path import Installed
 
 if TYPE_CHECKING:
-    from harness.api.answers import Compared, Ran, Verified
+    from harness.api.functions import Compared, Ran, Verified
 
 __all__ = ["compare", "run", "verify"]
 
@@ -50,7 +50,7 @@ def run(
     (True, 0)
     """
     with Installed():
-        from harness.api.running import run as carry_out
+        from harness.api.functions import run as carry_out
 
         return carry_out(
             paths,
@@ -100,7 +100,7 @@ def verify(
     (False, 'exporter')
     """
     with Installed(keep=True):  # the module may import more of the user's code when it is called
-        from harness.api.verifying import verify as carry_out
+        from harness.api.functions import verify as carry_out
 
         return carry_out(module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also)
 
@@ -123,6 +123,6 @@ def compare(actual: Any, expected: Any, tolerance: ToleranceLike | None = None) 
     (2, 0.5)
     """
     with Installed():
-        from harness.api.comparing import compare as carry_out
+        from harness.api.functions import compare as carry_out
 
         return carry_out(actual, expected, tolerance)

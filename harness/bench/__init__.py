@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from harness.bench.settings import BenchSettings, parse_cpus
-from harness.bench.shapes import with_shapes
+from harness.bench.settings import BenchSettings, parse_cpus, with_shapes
 from harness.bench.timing import time_all
 
 __all__ = ["BenchSettings", "parse_cpus", "time_all", "with_shapes"]

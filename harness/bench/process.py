@@ -1,4 +1,9 @@
-"""What happens in one fresh process: every target is loaded, and all are sampled in turns with eager."""
+"""What the series of a measurement are called.
+
+What one fresh process is asked to measure, and what it gives back: plain data.
+
+What happens in one fresh process: every target is loaded, and all are sampled in turns with eager.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +12,74 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.bench.names import TRANSFER, series
-from harness.bench.task import Loaded, Taken, Task
+from harness.bench.settings import BenchSettings
+from harness.check.settings import Settings
+from harness.check.stages import message_of
 from harness.exporters import Artifact
+from harness.latency.conditions import pace, read_machine_thoroughly
 from harness.latency.figure import EAGER
-from harness.latency.machine import read_machine_thoroughly
-from harness.latency.pace import pace
-from harness.latency.sampling import Call, measure
-from harness.latency.timer import wall_timer
+from harness.latency.sampling import Call, Measurement, measure, wall_timer
 from harness.registry import plugins
 from harness.runtimes import DeviceTimed, Runtime, Session, Transferring
-from harness.spec.target import Target
-from harness.verify.stages import message_of
+from harness.spec.language.case import Case
+from harness.spec.targets import Target
+
+TRANSFER = "transfer"
+"""The inputs to the device and the outputs back, without computing."""
+
+
+def series(target: Target | str, variant: str = "") -> str:
+    """The name of a target's own call, or of a variant of it: ``iobinding=off``, :data:`TRANSFER`."""
+    return f"{target} {variant}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One case at one set of shapes on all targets where it verifies; ``turn`` numbers the processes from 0.
+
+    ``scratch`` is a folder that the run removes, ``home`` the one that a factory's module is looked for in.
+    """
+
+    case: Case
+    targets: tuple[Target, ...]
+    turn: int
+    bench: BenchSettings
+    settings: Settings
+    scratch: Path
+    home: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a target's session says of itself, and how long it took to come to a first answer in this process.
+
+    ``device_us`` are single runs by the device's own clock, where it has one.
+    """
+
+    facts: Mapping[str, Any]
+    load_s: float
+    first_run_s: float
+    device_us: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one process measured: series by the names of :mod:`harness.bench.process`, and what it loaded, by target.
+
+    ``troubles`` are, by target, why there is nothing of it.
+    """
+
+    measurement: Measurement
+    loaded: Mapping[str, Loaded]
+    troubles: Mapping[str, str] = field(default_factory=dict)
+
 
 Array = NDArray[Any]
 OTHER_BINDING = {"on": "off", "off": "on"}
@@ -103,26 +158,26 @@ def _by_the_device(session: Session, inputs: Mapping[str, Array]) -> tuple[float
 
 def _material(task: Task, sized: Callable[[int], None]) -> Material:
     """The case built and exported, or its recorded model read; torch is loaded only for a case that needs it."""
-    from harness.engine import libraries
-    from harness.spec.case import FileModel, PackedModel
+    from harness.engine.processes import libraries
+    from harness.spec.language.case import FileModel, PackedModel
 
     if isinstance(task.case.model.model, PackedModel):
         libraries.for_recorded_models()
-        from harness.verify.packed import PackedTrial
+        from harness.check.recorded.packed import PackedTrial
 
         packed = PackedTrial(task.case, sized=sized)
         return Material(packed.references[0].inputs, packed.artifact, eager=None)
     if isinstance(task.case.model.model, FileModel):
         libraries.for_recorded_models()
-        from harness.verify.recorded import Recording
+        from harness.check.recorded.recording import Recording
 
         recording = Recording(task.case, sized=sized)
         inputs = {name: np.asarray(value) for name, value in recording.data_sets[0].inputs.items()}
         return Material(inputs, lambda _target: recording.model.artifact, eager=None)
     libraries.for_specs()
+    from harness.check.cache.artifacts import Artifacts
+    from harness.check.prepared_case import Trial
     from harness.model.tensors import to_numpy
-    from harness.verify.artifacts import Artifacts
-    from harness.verify.trial import Trial
 
     kept = task.settings.cache or task.scratch / "artifacts"
     trial = Trial(task.case, Artifacts(kept, task.scratch), sized=sized)
@@ -134,7 +189,7 @@ def _eager(subject: Any, threads: int) -> Call:
     """Eager torch on the example inputs, on so many threads whatever the targets set."""
     import torch
 
-    from harness.model.calls import repeatable
+    from harness.model.reference import repeatable
 
     torch.set_num_threads(threads)
     call, _ = repeatable(subject.module, list(subject.inputs.values()))

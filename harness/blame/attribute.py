@@ -2,7 +2,7 @@
 
     definition -> eager torch -> exported file -> optimized graph -> kernels -> answer
 
-The file is evaluated by itself (:mod:`harness.blame.file_says`) and run once more with graph optimization off. Where
+The file is evaluated by itself (:mod:`harness.blame.file_evaluation`) and run once more with graph optimization off. Where
 the file itself is wrong the exporter is to blame; where the answer is as near to the definition as eager torch is,
 rounding; where it is as near as the file allows, that rounds on its way, the exporter again; where turning the
 optimizer off mends it, the optimizer; else a kernel of the runtime. Rounding goes before the optimizer, since any
@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.blame.file_says import answer_of, file_is_right, file_rounds, first_line
-from harness.blame.room import AS_NEAR, distance
-from harness.blame.scene import Scene
+from harness.blame.disagreement import AS_NEAR, Scene, distance
+from harness.blame.file_evaluation import answer_of, file_is_right, file_rounds, first_line
 from harness.compare.verdict import Comparison
 from harness.registry import plugins
 from harness.result import Blame

@@ -6,7 +6,7 @@ The file is evaluated by itself twice: in float64, and as it is written, with ev
 where both say the same is anybody blamed. If both give the recorded answer, the runtime is wrong: by rounding, where
 the answer is as near to float64 as the recorded one; its optimizer, where the file is right without it; else a kernel.
 If both give the runtime's answer, what was recorded is not what the file computes. What no evaluation can settle (see
-:mod:`harness.blame.unsettled`) is nobody's fault.
+:mod:`harness.blame.disagreement`) is nobody's fault.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.blame.float64 import evaluate, evaluate_as_written
-from harness.blame.room import AS_NEAR, distance, with_room
-from harness.blame.unsettled import unsettled
+from harness.blame.disagreement import AS_NEAR, distance, unsettled, with_room
+from harness.blame.file_evaluation import evaluate, evaluate_as_written
 from harness.compare.verdict import compare
 from harness.exporters import Artifact
 from harness.registry import plugins
 from harness.result import Blame
-from harness.spec.target import Target
-from harness.spec.tolerance import Tolerance
+from harness.spec.language.tolerances import Tolerance
+from harness.spec.targets import Target
 
 Array = NDArray[Any]
 Verdict = tuple[Blame | None, tuple[str, ...]]

@@ -15,13 +15,11 @@ from typing import Any
 import click
 
 from harness import __version__
-from harness.cli.failure import failure_line, require_working_directory
 from harness.cli.options import CommandGroup
-from harness.cli.output import Streams, say
-from harness.cli.signals import Signals
+from harness.cli.process import Signals, Streams, failure_line, require_working_directory, say
+from harness.environment import unsupported
 from harness.errors import SIGNALLED, HarnessError, Interrupted, SpecError, interrupted_by, reason
 from harness.report.wording import one_line
-from harness.requirements import unsupported
 
 WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init"})
 """The commands that leave files; what the others print is all that there is of them."""
@@ -78,7 +76,7 @@ def cli(ctx: click.Context) -> None:
     if ctx.invoked_subcommand not in NEED_NO_FOLDER:
         require_working_directory()
     if ctx.invoked_subcommand in START_PROCESSES:
-        from harness.engine.resources import require_threads
+        from harness.engine.processes.limits import require_threads
 
         require_threads()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS
-from harness.cli.output import say
+from harness.cli.process import say
 
 EXAMPLES = """
 \b
@@ -23,11 +23,11 @@ def audit(paths: tuple[str, ...], keywords: tuple[str, ...], allow_import: bool)
     """Show which cases could not tell a wrong layer from the right one; exits 1 where there is such a gap."""
     import warnings
 
-    from harness.audit.look import audit as look
-    from harness.audit.table import text
-    from harness.engine.temporary import temporary_folder
+    from harness.audit.audit import audit as look
+    from harness.audit.result import text
+    from harness.engine.processes.temporary import temporary_folder
     from harness.plan import named
-    from harness.spec.discover import load
+    from harness.spec.discovery import load
 
     cases = named(load(paths, allow_import=allow_import).cases, keywords)
     with temporary_folder() as scratch, warnings.catch_warnings():

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from harness.cli.options import EFFECT, FOLDER
-from harness.cli.output import say
+from harness.cli.process import say
 
 EXAMPLES = """
 \b
@@ -28,7 +28,7 @@ def diff(old: Path, new: Path, *, min_effect: float, across_hardware: bool, as_j
     import json
 
     from harness.report.diff import diff as compared
-    from harness.report.diff_table import show_diff
+    from harness.report.diff.text import show_diff
     from harness.report.json_report import read_report
 
     found = compared(read_report(old), read_report(new), min_effect=min_effect, across_hardware=across_hardware)

@@ -10,7 +10,7 @@ from textwrap import fill
 
 import click
 
-from harness.cli.output import say
+from harness.cli.process import say
 from harness.errors import HarnessError, RuntimeMissing
 
 EXAMPLES = """
@@ -32,9 +32,8 @@ def doctor() -> int:
     """
     from tabulate import tabulate
 
-    from harness.environment import versions
+    from harness.environment import unsupported, versions
     from harness.registry import plugins
-    from harness.requirements import unsupported
 
     rows = []
     for name, runtime in plugins("runtimes").items():
@@ -61,7 +60,7 @@ def _workers() -> tuple[bool | None, str]:
     from harness.environment import installed
 
     try:
-        from harness.engine.fork_server import SERVER
+        from harness.engine.processes.fork_server import SERVER
 
         SERVER.start("recorded" if installed("torch") is None else "exports")
         SERVER.wait()
@@ -76,8 +75,8 @@ def _workers() -> tuple[bool | None, str]:
 
 def _speed_ups() -> str:
     """Which of harness's speed-ups the installed torch takes, and why not the others: tried in a process of its own."""
-    from harness.engine.temporary import temporary_folder
-    from harness.explain.contained import Contained, Gone
+    from harness.engine.processes.temporary import temporary_folder
+    from harness.explain.process import Contained, Gone
 
     with temporary_folder() as scratch, closing(Contained(scratch, torch=True)) as process:
         try:
@@ -92,7 +91,7 @@ def _speed_ups() -> str:
 
 
 def _try_speed_ups(_scratch: Path, *, announce: object) -> dict[str, str | None]:
-    from harness.exporters.preparation import speed_ups
+    from harness.exporters._dynamo_cache import speed_ups
 
     del announce
     return speed_ups()

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.completion import cases, single_targets, words
-from harness.cli.options import ALLOW_IMPORT, FOLDER, SECONDS
-from harness.cli.output import say
+from harness.cli.options import ALLOW_IMPORT, FOLDER, SECONDS, cases, single_targets, words
+from harness.cli.process import say
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
     from harness.result import Result
-    from harness.spec.discover import Specs
+    from harness.spec.discovery import Specs
 
 FOLDER_OF_SCRIPTS = Path("reports/explain")
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -63,10 +62,9 @@ def explain(
     CASE is an id, or a part of one that no other has; PATH is specs/ where none is given. Exits 0 where the check is as
     expected (it passes, or its failure is known), else 1; 3 where the runtime is not on this machine.
     """
-    from harness.explain.choose import choose_case, choose_target
-    from harness.explain.explanation import Explainer
-    from harness.explain.wording import lines
-    from harness.spec.discover import load
+    from harness.explain.explanation import Explainer, choose_case, choose_target
+    from harness.explain.text import lines
+    from harness.spec.discovery import load
 
     specs = load(paths or ("specs",), allow_import=allow_import)
     chosen = choose_case(specs.cases, case)

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.completion import words
-from harness.cli.options import FOLDER, SECONDS
-from harness.cli.output import say
+from harness.cli.options import FOLDER, SECONDS, words
+from harness.cli.process import say
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
-    from harness.starter.asked import FirstSpec
+    from harness.scaffold.write import FirstSpec
 
 EXAMPLES = """
 \b
@@ -53,7 +52,7 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
     from importlib.util import find_spec
 
     from harness.report.shell import as_argument, command_line
-    from harness.spec.schema import SCHEMA_FILE, json_schema
+    from harness.spec.language.schema import SCHEMA_FILE, json_schema
 
     if find_spec("torch") is None:
         raise RuntimeMissing(
@@ -81,9 +80,9 @@ def _found_out(
     module: str, arguments: dict[str, Any], inputs: list[tuple[tuple[int, ...], str]], timeout: float
 ) -> FirstSpec:
     """The spec, found out in a process of its own: whatever a module does there, it is told in one line."""
-    from harness.engine.temporary import temporary_folder
-    from harness.explain.contained import Contained, Gone
-    from harness.starter.asked import Refused, first_spec
+    from harness.engine.processes.temporary import temporary_folder
+    from harness.explain.process import Contained, Gone
+    from harness.scaffold.write import Refused, first_spec
 
     with temporary_folder() as scratch, closing(Contained(scratch, torch=True, exporting=False)) as contained:
         answer = contained.ask(first_spec, module, arguments, inputs, Path.cwd(), seconds=timeout)

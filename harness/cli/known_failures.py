@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import FOLDER, CommandGroup
-from harness.cli.output import say
+from harness.cli.process import say
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.amend import Amendment
+    from harness.known_failures_update import Amendment
     from harness.result import Report
-    from harness.spec.discover import Specs
+    from harness.spec.discovery import Specs
 
 EXAMPLES = """
 \b
@@ -44,9 +44,9 @@ def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
     are. Nothing is added without --add. Exits 0 where nothing is left for a person to do, and 1 where an entry must be
     corrected by hand, a failure is not listed, or a new entry still needs its reason.
     """
-    from harness.amend import amended, amendment
+    from harness.known_failures_update import amended, amendment
     from harness.report.json_report import read_report
-    from harness.spec.discover import KNOWN_FAILURES
+    from harness.spec.discovery import KNOWN_FAILURES
     from harness.spec.known_failures import load_known_failures
 
     told = read_report(report)
@@ -73,7 +73,7 @@ def _write(path: Path, text: str) -> None:
 
 def _specs_of(report: Report) -> Specs:
     """The specs that were run, with the rest of their folder, which the list may speak of as well."""
-    from harness.spec.discover import load
+    from harness.spec.discovery import load
 
     paths = [str(path) for path in report.run.get("paths", ())]
     if not paths or not all(Path(path).exists() for path in paths):

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.completion import lists
-from harness.cli.options import FORMATS, WordList
+from harness.cli.options import FORMATS, WordList, lists
 
 EXAMPLES = """
 \b
@@ -31,7 +30,7 @@ def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...])
     """Join the reports of the shards of a run, or of several machines, into one; exits as the whole run would have."""
     from harness.gate import exit_code
     from harness.report.json_report import read_report
-    from harness.report.merge import merge as joined
+    from harness.report.machines import merge as joined
     from harness.report.terminal import show
     from harness.report.write import write
 

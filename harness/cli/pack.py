@@ -17,7 +17,7 @@ from harness.cli.options import (
     flat,
     timeout,
 )
-from harness.cli.output import say
+from harness.cli.process import say
 
 EXAMPLES = """
 \b
@@ -42,11 +42,11 @@ SHOWN = 10
 @ALLOW_IMPORT
 def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
     """Export every case, and put the files with all they are held against into DIR, for a machine without torch."""
-    from harness.engine.server import warm_up
+    from harness.check.settings import Settings, cache_folder, with_time_limit
+    from harness.engine.processes.fork_server import warm_up
     from harness.packing import PackRequest
     from harness.packing import pack as carry_out
     from harness.report.terminal import Progress
-    from harness.verify.settings import Settings, cache_folder, with_time_limit
 
     warm_up(torch=True)
     request = PackRequest(

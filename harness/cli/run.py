@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import AT_LEAST_ONE, FORMATS, SECONDS, carrying_out, flat
-from harness.cli.output import say
+from harness.cli.process import say
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def bench(paths: tuple[str, ...], **options: Any) -> int:
 
 def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
     """Do what ``run`` or ``bench`` was asked for, and show what came of it."""
-    from harness.verify.settings import Settings, cache_folder, with_time_limit
+    from harness.check.settings import Settings, cache_folder, with_time_limit
 
     cache = None if options["no_cache"] else cache_folder()
     if options["engine"] == "local":
@@ -76,8 +76,8 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
     from harness.pipeline import Request
     from harness.pipeline import run as carry_out
     from harness.plan import Shard
-    from harness.report.diff_table import show_diff
-    from harness.report.on_github import publish
+    from harness.report.diff.text import show_diff
+    from harness.report.github import publish
     from harness.report.shell import resume_words
     from harness.report.terminal import Progress, show
 
@@ -121,9 +121,9 @@ def _begin_loading(paths: tuple[str, ...], cache: Path | None) -> None:
 
     Where exports are kept, the engine says later what is needed, which may be less.
     """
-    from harness.engine.server import warm_up
-    from harness.spec.discover import has_specs
-    from harness.verify.artifacts import is_empty
+    from harness.check.cache.artifacts import is_empty
+    from harness.engine.processes.fork_server import warm_up
+    from harness.spec.discovery import has_specs
 
     if is_empty(cache):
         warm_up(torch=has_specs(paths))

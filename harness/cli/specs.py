@@ -7,7 +7,7 @@ from collections.abc import Sized
 import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS, TARGETS, flat
-from harness.cli.output import say
+from harness.cli.process import say
 
 CHECK_EXAMPLES = """
 \b
@@ -34,8 +34,7 @@ Examples:
 @ALLOW_IMPORT
 def check(paths: tuple[str, ...], allow_import: bool) -> int:
     """Validate specs, targets and known failures; answers at once, without torch."""
-    from harness.spec.discover import load
-    from harness.spec.listed import listed
+    from harness.spec.discovery import listed, load
 
     specs = load(paths, allow_import=allow_import)
     known = listed(specs, paths)
@@ -63,7 +62,7 @@ def list_(
 ) -> int:
     """List the cases and the targets that a run would take them to."""
     from harness.plan import plan
-    from harness.spec.discover import load
+    from harness.spec.discovery import load
 
     specs = load(paths, allow_import=allow_import)
     chosen = specs.target_sets.select(flat(targets) or ("default",))
@@ -81,7 +80,7 @@ def schema() -> int:
     """Print the JSON Schema of specs, for editors."""
     import json
 
-    from harness.spec.schema import json_schema
+    from harness.spec.language.schema import json_schema
 
     say(json.dumps(json_schema(), indent=2))
     return 0

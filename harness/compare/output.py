@@ -1,4 +1,7 @@
-"""One output held against its reference: form, then NaN and infinities, then the rule, then the metrics."""
+"""Text outputs, which some ONNX operators give: equal or not.
+
+One output held against its reference: form, then NaN and infinities, then the rule, then the metrics.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.blind import blindness
+from harness.compare.inconclusive import blindness
 from harness.compare.metrics import Judged
-from harness.compare.numberformat import NumberFormat, dtype_name, number_format
-from harness.compare.pair import Pair
+from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
 from harness.compare.rules import allowance, rule_for
 from harness.compare.structure import Specials, specials, wrong_form
-from harness.compare.text import wrong_text
 from harness.registry import plugins
 from harness.result import OutputComparison
-from harness.spec.tolerance import Rule, Tolerance
+from harness.spec.language.tolerances import Rule, Tolerance
 
 Array = NDArray[Any]
+
+
+def wrong_text(actual: Array, expected: Array) -> tuple[str | None, NDArray[np.intp]]:
+    """What is wrong, in one sentence or None, and the flat indices at which two arrays of one shape differ."""
+    one, other = actual.reshape(-1).astype(object), expected.reshape(-1).astype(object)
+    for values in (one, other):
+        if not all(isinstance(value, str | bytes) for value in values):
+            return "dtype object holds values that are not text; text would be compared", np.arange(one.size)
+    unequal = np.flatnonzero(one != other)
+    if not unequal.size:
+        return None, unequal
+    first = int(unequal[0])
+    place = tuple(int(at) for at in np.unravel_index(first, actual.shape))
+    said = f"{one[first]!r} at {place}, expected {other[first]!r}; {unequal.size} of {one.size} elements"
+    return said, unequal
+
 
 STANDARD = frozenset({"max_abs", "max_rel", "max_ulp", "mismatched", "worst", "least_rtol", "least_atol"})
 _NOWHERE: NDArray[np.intp] = np.empty(0, dtype=np.intp)

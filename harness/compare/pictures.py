@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.numberformat import NumberFormat, number_format
-from harness.compare.pair import Pair
+from harness.compare.numbers import NumberFormat, Pair, number_format
 from harness.result import OutputComparison
 
 Array = NDArray[Any]

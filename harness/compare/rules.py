@@ -2,6 +2,8 @@
 
 All arithmetic is in float64 or in exact integers, so that comparing loses nothing of float16, bfloat16, float32 and
 the integers, and no more than one rounding of float64. The sign of zero counts under no rule.
+
+One number of ULP for everything.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.pair import Pair
-from harness.spec.tolerance import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.compare.numbers import Pair
+from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 Array = NDArray[Any]
 
@@ -89,3 +91,24 @@ def _bound(value: float, rule: Rule) -> Any:
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"a tolerance of {rule} bounds nothing; its numbers must be finite and not negative")
     return value
+
+
+def strict_ulp(tolerance: Tolerance, n: int) -> Tolerance:
+    """``tolerance`` with every rule replaced by ``n`` ULP, save where it was exact or fewer ULP already.
+
+    Integers, bools and text stay exact. Raises ``ValueError`` for a negative ``n``.
+    """
+    if n < 0:
+        raise ValueError(f"{n} ulp is no tolerance; 0 or more would be")
+    rule = _strict(tolerance.rule, n)
+    return Tolerance(rule, {index: _strict(named, n) for index, named in tolerance.by_output.items()})
+
+
+def _strict(rule: Rule, n: int) -> Rule:
+    match rule:
+        case Exact():
+            return rule
+        case Ulp(m):
+            return Ulp(min(m, n))
+        case _:
+            return Ulp(n)

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.numberformat import dtype_name, number_format
-from harness.compare.pair import Pair
+from harness.compare.numbers import Pair, dtype_name, number_format
 
 Array = NDArray[Any]
 

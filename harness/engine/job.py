@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from harness.check.cache.artifacts import is_kept
+from harness.check.settings import Settings
 from harness.environment import versions
-from harness.exporters.preparation import PREPARED
+from harness.exporters._dynamo_cache import PREPARED
 from harness.result import Result, Stage, Symptom
-from harness.spec.case import Case
-from harness.spec.target import Target
-from harness.verify.artifacts import is_kept
-from harness.verify.settings import Settings
+from harness.spec.language.case import Case
+from harness.spec.targets import Target
 
 
 @dataclass(frozen=True, slots=True)

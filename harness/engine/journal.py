@@ -22,7 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from harness.errors import NoRoom
 from harness.result import Result, result_from_json
-from harness.written import one_line
+from harness.serialization import one_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,15 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness.engine.death import RETIRED, Death
-from harness.engine.descendants import told
-from harness.engine.exits import SERVER_LOST, how
-from harness.engine.fork_server import SERVER, cannot_start
+from harness.check.cache.disk_space import see_room
 from harness.engine.job import Job, fingerprint, lost
 from harness.engine.journal import Entry, JournalReader, JournalWriter
-from harness.engine.seat import Seat
-from harness.engine.server import warm_up
+from harness.engine.processes.exits import SERVER_LOST, how, told
+from harness.engine.processes.fork_server import SERVER, cannot_start, warm_up
+from harness.engine.worker_slot import Seat
+from harness.engine.worker_status import RETIRED, Death
 from harness.errors import HarnessError, RuntimeMissing
 from harness.result import Symptom
-from harness.verify.room import see_room
 
 LOOK = 0.2
 TRIES = 3

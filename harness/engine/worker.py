@@ -15,25 +15,23 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
-from harness.engine import libraries
-from harness.engine.chatter import Chatter
-from harness.engine.death import BROKEN, RETIRED
-from harness.engine.descendants import become_their_ancestor, end_children, has_children, told
-from harness.engine.exits import stay_with
+from harness.check.cache.artifacts import Artifacts
+from harness.check.refusal import check_opsets
+from harness.check.settings import Settings, seconds_for
+from harness.check.stages import Clock, message_of
 from harness.engine.job import Job, fingerprints
 from harness.engine.journal import Entry, JournalWriter
-from harness.engine.limits import die_first_for_memory, die_with_parent, extend, held_memory, limited
-from harness.engine.manners import Manners
-from harness.engine.whereabouts import UNLIMITED, Allowed, Whereabouts
+from harness.engine.processes import libraries
+from harness.engine.processes.exits import become_their_ancestor, end_children, has_children, stay_with, told
+from harness.engine.processes.limits import die_first_for_memory, die_with_parent, extend, held_memory, limited
+from harness.engine.processes.output_capture import Chatter
+from harness.engine.processes.process_state import Manners
+from harness.engine.worker_status import BROKEN, RETIRED, UNLIMITED, Allowed, Whereabouts
 from harness.errors import HarnessError, NoRoom, UsageError
 from harness.forked import end_if_forked
 from harness.result import Result, Stage
-from harness.spec.case import PackedModel
-from harness.spec.target import Target
-from harness.verify.artifacts import Artifacts
-from harness.verify.opsets import check_opsets
-from harness.verify.settings import Settings, seconds_for
-from harness.verify.stages import Clock, message_of
+from harness.spec.language.case import PackedModel
+from harness.spec.targets import Target
 
 LEAKED = 1 << 30
 Verify = Callable[[Target, Clock], Result]
@@ -226,23 +224,23 @@ def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter, sized: Callable[
     """
     if isinstance(job.case.model.model, PackedModel):
         libraries.for_recorded_models()
-        from harness.verify.packed import PackedTrial, check_packed
+        from harness.check.recorded.packed import PackedTrial, check_packed
 
         packed = PackedTrial(job.case, job.settings.strict_ulp, chatter, sized)
         return lambda target, clock: check_packed(packed, target, job.settings, clock)
     if job.is_recorded:
         libraries.for_recorded_models()
-        from harness.verify.recorded import Recording, check_recorded
+        from harness.check.recorded.recording import Recording, check_recorded
 
         recording = Recording(job.case, job.settings.strict_ulp, sized)
         return lambda target, clock: check_recorded(recording, target, job.settings, clock)
     libraries.for_specs()
-    from harness.verify.check import check
-    from harness.verify.trial import Trial
+    from harness.check.check import check
+    from harness.check.prepared_case import Trial
 
     trial = Trial(job.case, artifacts, job.settings.strict_ulp, chatter, sized)
     if (folder := job.settings.pack) is not None:
-        from harness.verify.packing import pack_export
+        from harness.check.recorded.packing import pack_export
 
         return lambda target, clock: pack_export(trial, target, folder, clock)
     return lambda target, clock: check(trial, target, job.settings, clock)

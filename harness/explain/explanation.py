@@ -1,29 +1,103 @@
-"""Explains one check: the verdict, who is to blame, where it begins, the smallest case, and a script that shows it."""
+"""Which check is meant: a case by its id or a part of it, and a target.
+
+The targets that tell most about a failure on another: one thing is different in each.
+
+Explains one check: the verdict, who is to blame, where it begins, the smallest case, and a script that shows it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.blame.witnesses import can_be_had
-from harness.engine.temporary import temporary_folder
-from harness.explain.attempt import Attempt, attempt
-from harness.explain.contained import Contained, Gone
-from harness.explain.neighbours import neighbours
-from harness.explain.questions import scripted, verified, walked
-from harness.explain.sameness import same_failure
-from harness.explain.shrink import Shrunk, shrink
+from harness.blame.other_targets import OPSETS, can_be_had
+from harness.engine.processes.temporary import temporary_folder
+from harness.errors import UsageError
+from harness.explain.attempt import Attempt, attempt, scripted, verified, walked
+from harness.explain.process import Contained, Gone
+from harness.explain.shrink import Shrunk, same_failure, shrink
+from harness.inside.divergence import Walk
+from harness.plan import plan
+from harness.registry import plugins
 from harness.reproduction import obstacle
 from harness.result import Result, Symptom
-from harness.spec.case import Case, Expectation
-from harness.spec.target import FILE, Target
-from harness.walk.found import Walk
+from harness.spec.discovery import Specs
+from harness.spec.language.case import Case, Expectation
+from harness.spec.quoting import suggestion
+from harness.spec.targets import FILE, Target
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+SHOWN = 6
+
+
+def choose_case(cases: Sequence[Case], text: str) -> Case:
+    """The case whose id is ``text``, else the only one whose id holds it.
+
+    Raises :class:`UsageError` where there is none, or more than one.
+    """
+    exact = [case for case in cases if case.id == text]
+    found = exact or [case for case in cases if text in case.id]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        right = suggestion(text, [case.id for case in cases], "harness list shows the cases")
+        raise UsageError(f"{text}: no case is called so; {right}")
+    names = ", ".join(case.id for case in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+    raise UsageError(f"{text}: part of the ids of {len(found)} cases; name one of {names}")
+
+
+def choose_target(specs: Specs, case: Case, text: str | None) -> Target:
+    """The one target that ``text`` names; None where there is only one that a run takes ``case`` to.
+
+    Raises :class:`UsageError` for several, or one that cannot take ``case``.
+    """
+    if text is None:
+        return _only_target(specs, case)
+    found = specs.target_sets.select((text,))
+    if len(found) > 1:
+        raise UsageError(f"--target {text}: names {len(found)} targets; one of {', '.join(map(str, found))}")
+    plan([case], found, (), None)
+    return found[0]
+
+
+def _only_target(specs: Specs, case: Case) -> Target:
+    ((_, targets),) = plan([case], specs.target_sets.select(("default",)), (), None).work
+    if len(targets) > 1:
+        raise UsageError(f"{case.id}: --target says where it fails; one of {', '.join(map(str, targets))}")
+    return targets[0]
+
+
+def neighbours(target: Target) -> tuple[Target, ...]:
+    """The other exporters, the other opsets, the corrected lowerings, and the other runtimes that are here."""
+    return tuple({str(other): other for other in _all(target) if str(other) != str(target)}.values())
+
+
+def _all(target: Target) -> Iterator[Target]:
+    if target.exporter != FILE:
+        yield from _exported(target)
+    for name, runtime in plugins("runtimes").items():
+        if name != target.runtime and runtime.takes == _format(target) and runtime.availability().present:
+            yield replace(target, runtime=name, options={})
+
+
+def _exported(target: Target) -> Iterator[Target]:
+    for name, exporter in plugins("exporters").items():
+        if exporter.makes != _format(target):
+            continue
+        opsets: tuple[int | None, ...] = OPSETS.get(name, (None,))
+        yield from (replace(target, exporter=name, opset=opset, fixes=False) for opset in opsets)
+    yield replace(target, fixes=not target.fixes)
+
+
+def _format(target: Target) -> str:
+    return "onnx" if target.exporter == FILE else str(plugins("exporters")[target.exporter].makes)
+
 
 FAILING = frozenset({"failed", "error"})
 LOADED = frozenset({"load", "run", "compare"})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from harness.model.subject import Subject
+    from harness.model.build import Subject
 
 Format = Literal["torchscript", "onnx", "program", "aoti"]
 

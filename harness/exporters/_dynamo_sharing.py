@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from harness.model.subject import Subject
+    from harness.model.build import Subject
 
     Copies = tuple[nn.Module, tuple[torch.Tensor, ...]]
 

@@ -1,15 +1,83 @@
-"""Artifacts appear whole or not at all."""
+"""Tells an exporter's own "I do not support this" from every other way to fail.
+
+Artifacts appear whole or not at all.
+
+What ``torch.export`` makes of a subject, for the exporters that go on from there.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from harness.errors import Unsupported
 from harness.forked import end_if_forked
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from harness.model.build import Subject
+
+
+@contextmanager
+def refusals_named() -> Iterator[None]:
+    """Turn a refusal of the exporter into :class:`Unsupported` with its one-line root cause.
+
+    Every other exception passes unchanged.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = refusal(error)
+        if reason is None:
+            raise
+        raise Unsupported(reason, of_library=True) from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """True for what :func:`refusals_named` made of a refusal."""
+    return isinstance(error, Unsupported) and error.of_library
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the exporter says that it does not support, in one line; None where ``error`` is another failure."""
+    return next((_one_line(cause) for cause in _causes(error) if _refuses(cause)), None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and what it was raised from, the nearest first."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        nearest = None if cause.__suppress_context__ else cause.__context__
+        cause = nearest if cause.__cause__ is None else cause.__cause__
+
+
+def _refuses(error: BaseException) -> bool:
+    """By class where the class is public; by the exporter's fixed words where one class serves for much else."""
+    from torch.jit.frontend import NotSupportedError
+    from torch.onnx import OnnxExporterError
+    from torch.onnx.errors import UnsupportedOperatorError
+
+    if isinstance(error, (UnsupportedOperatorError, NotSupportedError)):
+        return True
+    words = ("No ONNX function found for", "Unsupported: ONNX export of")
+    return isinstance(error, OnnxExporterError) and str(error).startswith(words)
+
+
+def _one_line(error: BaseException) -> str:
+    first = str(error).strip().partition("\n")[0]
+    return first.partition(". Please")[0]
+
 
 BLOCK = 1 << 20
 
@@ -78,3 +146,26 @@ def sha256(*files: Path | bytes) -> str:
             while held := file.read(block):
                 digest.update(held)
     return digest.hexdigest()
+
+
+def program(subject: Subject, *, fixes: bool) -> ExportedProgram:
+    """``torch.export.export(module, inputs)`` with the open axes; with ``fixes``, of the corrected module."""
+    import torch
+
+    from harness.fixes import corrected
+
+    module, inputs = subject.fresh()
+    dynamic = torch.export.Dim.DYNAMIC
+    axes = {
+        name: axes and dict.fromkeys(axes, dynamic) for name, axes in (dynamic_shapes(module, subject) or {}).items()
+    }
+    with refusals_named():
+        return torch.export.export(corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None)
+
+
+def dynamic_shapes(module: nn.Module, subject: Subject) -> dict[str, Any] | None:
+    """The names of the open axes by those of ``forward``'s own parameters, as torch.onnx.export wants them."""
+    if not subject.dynamic:
+        return None
+    axes = [dict(subject.dynamic[label]) if label in subject.dynamic else None for label in subject.inputs]
+    return dict(inspect.signature(module.forward).bind(*axes).arguments)

@@ -1,23 +1,76 @@
-"""ONNX through torch.export: ``torch.onnx.export(dynamo=True)``."""
+"""Whether the exporter used the corrected lowerings that it was given, so that ``+fixes`` is never a stock export.
+
+ONNX through torch.export: ``torch.onnx.export(dynamo=True)``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
-from harness.exporters._applied import Watched
+from harness.exporters._dynamo_cache import quick
 from harness.exporters._dynamo_sharing import captured, sharing
-from harness.exporters._dynamo_speed import quick
+from harness.exporters._files import dynamic_shapes, is_refusal, refusals_named
 from harness.exporters._levers import fall_back, news
-from harness.exporters._onnx_file import written
-from harness.exporters._opsets import dynamo_opsets
-from harness.exporters._program import dynamic_shapes
-from harness.exporters._refusals import is_refusal, refusals_named
+from harness.exporters._onnx import dynamo_opsets, written
 
 if TYPE_CHECKING:
-    from harness.model.subject import Subject
+    from torch.export import ExportedProgram
+
+    from harness.model.build import Subject
+
+
+Function = Callable[..., Any]
+
+
+class Watched:
+    """A translation table for one export, whose functions are remembered when they are called."""
+
+    def __init__(self, table: Mapping[Any, Function]) -> None:
+        self._called: set[str] = set()
+        self._names = {operator.name() for operator in table}
+        self.table = {operator: self._watched(operator.name(), function) for operator, function in table.items()}
+
+    def _watched(self, name: str, function: Function) -> Function:
+        @wraps(function)
+        def watched(*arguments: Any, **named: Any) -> Any:
+            self._called.add(name)
+            return function(*arguments, **named)
+
+        return watched
+
+    def confirm(self, *programs: ExportedProgram | None) -> None:
+        """See that each function of the table was called whose operator one of ``programs`` calls.
+
+        Raises :class:`Unsupported` where one was not.
+        """
+        import torch
+
+        called = {name for program in programs if program is not None for name in _live_operators(program)}
+        if passed_over := sorted((called & self._names) - self._called):
+            raise Unsupported(
+                f"torch {torch.__version__} does not use the corrected lowering of {', '.join(passed_over)} that it is "
+                "given; verify without +fixes, or install another torch"
+            )
+
+
+def _live_operators(program: ExportedProgram) -> Iterator[str]:
+    """The names of the operators that a program calls and that an output depends on."""
+    import torch
+
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            live: set[torch.fx.Node] = set()
+            for node in reversed(module.graph.nodes):
+                if node.op == "output" or any(user in live for user in node.users):
+                    live.add(node)
+                    if isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001 - the class has no public name
+                        yield str(node.target.name())  # type: ignore[no-untyped-call]
 
 
 class OnnxDynamo:

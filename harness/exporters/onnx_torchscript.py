@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
-from harness.exporters._onnx_file import written
-from harness.exporters._opsets import default_opset, torchscript_opsets
-from harness.exporters._refusals import refusals_named
+from harness.exporters._files import refusals_named
+from harness.exporters._onnx import default_opset, torchscript_opsets, written
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from harness.model.subject import Subject
+    from harness.model.build import Subject
 
 _PROTOBUF_LIMIT = 2**31
 _EVALUATION = "the module is in training mode, and the exporter's default wrote its evaluation form"

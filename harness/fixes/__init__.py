@@ -68,7 +68,7 @@ def torchscript_symbolics(opset: int, without: Collection[str] = ()) -> Iterator
     import torch
     from torch import onnx
 
-    from harness.fixes._stock import no_empty_groups, stock_symbolic
+    from harness.fixes._lowering import no_empty_groups, stock_symbolic
 
     if opset < LOWEST_OPSET:
         raise UsageError(f"the corrected lowerings cannot be written at opset {opset}; {LOWEST_OPSET} or above can")

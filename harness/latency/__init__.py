@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-from harness.latency.figure import Latency, latency
-from harness.latency.quick import quick
-from harness.latency.ratio import Ratio, paired_ratio
-from harness.latency.sampling import Effort, Measurement, Series, measure
-from harness.latency.statistics import Summary, summarise
-from harness.latency.timer import Timer
+from harness.latency.figure import Latency, latency, quick
+from harness.latency.sampling import Effort, Measurement, Series, Timer, measure
+from harness.latency.statistics import Ratio, Summary, paired_ratio, summarise
 
 __all__ = [
     "Effort",

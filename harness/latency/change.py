@@ -1,7 +1,7 @@
 """Has a call become slower? The rule by which two measurements are held against each other.
 
 A change counts only if it is significant, above the noise of the machine that measured it, and at least as large as
-what was said to matter. And it is no change of the call where the machine's own pace (:mod:`harness.latency.pace`)
+what was said to matter. And it is no change of the call where the machine's own pace (:mod:`harness.latency.conditions`)
 changed in the same direction, by half as much or more: then the machine has changed.
 
     the interval  | the estimate                             | the machine's pace           | verdict
@@ -12,7 +12,7 @@ changed in the same direction, by half as much or more: then the machine has cha
     all else                                                                                | inconclusive
 
 Where the repetitions of a side show how the call follows the machine's pace, all of them are brought to its best pace
-first (:mod:`harness.latency.best_pace`), and the pace has had its say. Elsewhere it is a witness and no unit: what
+first (:mod:`harness.latency.conditions`), and the pace has had its say. Elsewhere it is a witness and no unit: what
 slows a machine down slows arithmetic in the first cache, which the pace is, by more than most models, so that figures
 divided by it would spread more widely than the figures themselves.
 """
@@ -29,7 +29,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.latency.best_pace import at_best_pace
+from harness.latency.conditions import at_best_pace
 from harness.latency.statistics import largest_split
 
 Verdict = Literal["slower", "faster", "no change", "inconclusive"]

@@ -1,18 +1,92 @@
-"""From the samples of one process, or of several, to the latency that a report holds, with its doubts."""
+"""What makes a figure doubtful, in words, and whether it is worth quoting.
+
+From the samples of one process, or of several, to the latency that a report holds, with its doubts.
+
+The figure that every passing check gets: a few milliseconds for a small layer, and honest about its limits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import exp, log
 from statistics import median
 from typing import Any
 
-from harness.latency.calm import ENOUGH, FEW, Samples, counting
-from harness.latency.noise import doubts
-from harness.latency.ratio import Ratio, paired_ratio
-from harness.latency.sampling import Measurement
-from harness.latency.statistics import largest_split, summarise, summarise_groups
+from harness.latency.conditions import ENOUGH, FEW, MachineState, Samples, counting, pace, read_machine
+from harness.latency.sampling import Call, Effort, Measurement, Series, Timer, measure, wall_timer
+from harness.latency.statistics import Ratio, Summary, largest_split, paired_ratio, summarise, summarise_groups
+
+_NEAR_THE_CLOCK = 20  # resolutions that a batch must last at least
+_WIDE = 0.10  # of the median, either way
+_SPREAD = 0.25  # of the median, between the quartiles
+_LOOP = 0.02  # of the median
+_ENOUGH_CALM = 0.75  # of the samples
+_STOLEN = 0.02  # of the time
+_FREQUENCY = 0.10  # of the frequency
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One reason for caution; where it is ``grave``, the figure is not worth quoting."""
+
+    text: str
+    grave: bool = False
+
+
+def doubts(summary: Summary, series: Sequence[Series], processes: Sequence[Measurement], calm: int) -> Iterator[Doubt]:
+    """Every reason that one call's ``series`` give, one for each of ``processes``.
+
+    ``summary`` is of them all, and ``calm`` how many of their samples were taken in calm and count.
+    """
+    batch = min(one.batch for one in series)
+    resolution = max(process.resolution_ns for process in processes)
+    lasted = summary.median * batch * 1e3
+    if lasted < _NEAR_THE_CLOCK * resolution:
+        yield Doubt(f"a sample lasts {lasted:.0f} ns on a clock of {resolution} ns", grave=True)
+    if summary.low is None or summary.high is None:
+        number, what = (summary.count, "samples") if len(processes) == 1 else (len(processes), "processes")
+        yield Doubt(f"{number} {what} are too few for an interval", grave=True)
+    elif max(summary.high - summary.median, summary.median - summary.low) > _WIDE * summary.median:
+        yield Doubt(f"the median is known to lie between {summary.low:.3g} and {summary.high:.3g} us only", grave=True)
+    if summary.iqr > _SPREAD * summary.median:
+        yield Doubt(f"half of the samples spread over {100 * summary.iqr / summary.median:.0f}% of the median")
+    loop = min(process.loop_ns for process in processes)
+    if batch > 1 and loop > _LOOP * summary.median * 1e3:
+        yield Doubt(f"{loop:.0f} ns of each call are the loop's own")
+    of = sum(len(one.samples.samples_us) for one in series)
+    if calm == 0:
+        yield Doubt(f"too few of {of} samples were taken in calm, so that all of them count", grave=True)
+    elif calm < _ENOUGH_CALM * of:
+        yield Doubt(f"{of - calm} of {of} samples were disturbed by other work on the machine and are set aside")
+    yield from _about_the_machine(processes)
+
+
+def _about_the_machine(processes: Sequence[Measurement]) -> Iterator[Doubt]:
+    load, cpus = max(_known(process.after.load for process in processes), default=0.0), processes[-1].after.cpus
+    if cpus and load > cpus + 0.5:
+        yield Doubt(f"the machine is busy: load {load:.1f} on {cpus} CPUs")
+    if any(_grew(process.before.throttled, process.after.throttled) for process in processes):
+        yield Doubt("the CPU was throttled for heat", grave=True)
+    stolen = sum(_grew(process.before.stolen_s, process.after.stolen_s) for process in processes)
+    share = stolen / max(sum(process.seconds for process in processes) * (os.cpu_count() or 1), 1e-9)
+    if share > _STOLEN:
+        yield Doubt(f"the hypervisor gave {100 * share:.0f}% of the time to other machines")
+    speeds = list(_known(state.mhz for process in processes for state in (process.before, process.after)))
+    if speeds and max(speeds) > (1 + _FREQUENCY) * min(speeds):
+        yield Doubt(f"the CPU's frequency moved between {min(speeds):.0f} and {max(speeds):.0f} MHz")
+
+
+def _known(values: Iterable[float | None]) -> Iterator[float]:
+    return (value for value in values if value is not None)
+
+
+def _grew(before: float | None, after: float | None) -> float:
+    return 0.0 if before is None or after is None else max(0.0, after - before)
+
 
 EAGER = "eager"
 """The name under which :func:`latency` finds eager torch among a measurement's series."""
@@ -26,14 +100,14 @@ class Latency:
     ``low_us`` and ``high_us`` enclose the median with 95% confidence, ``ratio_low`` and ``ratio_high`` the ratio. With
     several ``processes`` the median is that of the processes' medians, and the intervals are theirs: processes differ
     by more than the calls in one of them. ``samples`` are means of ``batch`` calls each, of which the ``calm`` ones
-    count, as long as there are enough of them (:mod:`harness.latency.calm`). ``p90_us`` and ``p99_us`` are None where
+    count, as long as there are enough of them (:mod:`harness.latency.conditions`). ``p90_us`` and ``p99_us`` are None where
     samples are too few, and ``p99_us`` also where samples are means of several calls.
 
     ``noise`` is the A/A comparison: by how much the slow half of the processes is above the quick half, which ran the
     same (0.02 is 2%). ``quotable`` is False where one of ``notes`` makes the figure no more than a hint.
 
     ``samples_us`` and ``eager_samples_us`` are all raw samples, a list for each process, and ``interrupted`` and
-    ``pace_us`` what :class:`harness.latency.calm.Samples` says of those in ``samples_us``.
+    ``pace_us`` what :class:`harness.latency.conditions.Samples` says of those in ``samples_us``.
     """
 
     median_us: float
@@ -138,3 +212,33 @@ def _rounded(value: Any) -> Any:
         case tuple():
             return [_rounded(item) for item in value]
     return value
+
+
+_CALL = "call"
+_TIMER = wall_timer()  # its resolution is found out once in a process
+
+
+def quick(
+    call: Call,
+    baseline: Call | None = None,
+    budget_s: float = 0.01,
+    *,
+    timer: Timer | None = None,
+    machine: Callable[[], MachineState] = read_machine,
+    between: Call | None = None,
+) -> Latency:
+    """Sample ``call`` in turns with ``baseline``, which is eager torch on the same inputs.
+
+    ``between`` is another pace than that of :func:`harness.latency.conditions.pace`. About ``budget_s`` is spent; more
+    where a single call is long, and then no more than ten times as much plus the last round. The order within a round
+    is drawn from a fixed seed.
+    """
+    calls = {_CALL: call} if baseline is None else {_CALL: call, EAGER: baseline}
+    effort = Effort(budget_s=0.7 * budget_s, least=10, most=40, warmup_s=0.1 * budget_s, patience_s=10 * budget_s)
+    order = random.Random(0)  # noqa: S311 - an order, no secret
+    return latency(_CALL, [measure(calls, effort, order, timer or _TIMER, machine, between or _pace())])
+
+
+@cache
+def _pace() -> Call:
+    return pace()

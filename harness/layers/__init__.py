@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from harness.layers._defaults import (
+from harness.layers._tolerances import (
     MOVES_ONLY,
     SUMS_OF_PRODUCTS,
     composite_tolerance,
@@ -21,8 +21,8 @@ from harness.layers._defaults import (
     find,
 )
 from harness.layers._windows import output_size
-from harness.spec.case import Mode
-from harness.spec.tolerance import Tolerance
+from harness.spec.language.case import Mode
+from harness.spec.language.tolerances import Tolerance
 
 __all__ = [
     "MOVES_ONLY",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.layers import Call, Twin
-from harness.layers._twins import nothing_to_see, with_argument
+from harness.layers._mutants import nothing_to_see, with_argument
 from harness.layers._windows import Geometry, Size, Windows, per_axis
 
 Proof = Callable[[Call, Mapping[str, Any]], str | None]

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.layers import Answer, Array, Call, Layer, Twin
+from harness.layers._mutants import identity, nothing_to_see, with_argument
 from harness.layers._pooling import argument_twins, averages, each_its_own, over_the_same_windows
-from harness.layers._precision import is_floating, sum_error
-from harness.layers._twins import identity, nothing_to_see, with_argument
+from harness.layers._tolerances import is_floating, sum_error
 from harness.layers._windows import Geometry, Windows, per_axis
-from harness.spec.tolerance import Exact, Scaled, Tolerance
+from harness.spec.language.tolerances import Exact, Scaled, Tolerance
 
 
 class AvgPool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from harness.layers import Array, Call, Twin
-from harness.layers._twins import identity, with_output, with_weight
+from harness.layers._mutants import identity, with_output, with_weight
 
 DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout")
 STATISTICS = ("running_mean", "running_var")

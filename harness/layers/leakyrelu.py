@@ -6,9 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.layers import Answer, Call, Layer, Twin
-from harness.layers._slopes import held, leak, same_slope, slope_tolerance
-from harness.layers._twins import another, identity, nothing_to_see, with_argument
-from harness.spec.tolerance import Tolerance
+from harness.layers._mutants import (
+    another,
+    held,
+    identity,
+    leak,
+    nothing_to_see,
+    same_slope,
+    slope_tolerance,
+    with_argument,
+)
+from harness.spec.language.tolerances import Tolerance
 
 DEFAULT_SLOPE = 0.01
 
@@ -24,7 +32,7 @@ class LeakyReLU:
         return Answer((leak(call.inputs[0], slope),), magnitudes=(None,), undefined=(None,))
 
     def tolerance(self, args: Mapping[str, Any], dtype: str, opset: int | None) -> Tolerance:  # noqa: ARG002
-        """See :func:`harness.layers._slopes.slope_tolerance`."""
+        """See :func:`harness.layers._mutants.slope_tolerance`."""
         return slope_tolerance(dtype)
 
     def twins(self, call: Call) -> Iterable[Twin]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from harness.layers import Answer, Array, Call, Layer, Twin
-from harness.layers._precision import computed, is_floating, stored, sum_error
-from harness.layers._twins import identity, nothing_to_see, with_weight
-from harness.spec.tolerance import Exact, Scaled, Tolerance
+from harness.layers._mutants import identity, nothing_to_see, with_weight
+from harness.layers._tolerances import computed, is_floating, stored, sum_error
+from harness.spec.language.tolerances import Exact, Scaled, Tolerance
 
 
 class Linear:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.layers import Answer, Array, Call, Layer, Twin
+from harness.layers._mutants import identity, is_real, nothing_to_see, with_argument, with_output
 from harness.layers._pooling import argument_twins, averages, each_its_own, over_the_same_windows
-from harness.layers._twins import identity, is_real, nothing_to_see, with_argument, with_output
 from harness.layers._windows import Geometry, Size
-from harness.spec.tolerance import Exact, Tolerance
+from harness.spec.language.tolerances import Exact, Tolerance
 
 
 class MaxPool:

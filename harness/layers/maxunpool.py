@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from harness.layers import Answer, Array, Call, Layer, Twin
-from harness.layers._twins import nothing_to_see, with_argument, with_output
+from harness.layers._mutants import nothing_to_see, with_argument, with_output
 from harness.layers._windows import Size, per_axis
-from harness.spec.tolerance import Exact, Tolerance
+from harness.spec.language.tolerances import Exact, Tolerance
 
 
 class MaxUnpool:

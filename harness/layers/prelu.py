@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from harness.layers import Answer, Array, Call, Layer, Twin
-from harness.layers._slopes import leak
-from harness.layers._twins import another, identity, nothing_to_see, with_weight
-from harness.spec.tolerance import Exact, Tolerance
+from harness.layers._mutants import another, identity, leak, nothing_to_see, with_weight
+from harness.spec.language.tolerances import Exact, Tolerance
 
 
 class PReLU:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from harness.layers import Answer, Call, Layer, Twin
-from harness.layers._twins import another, identity, is_real, nothing_to_see
-from harness.spec.tolerance import Exact, Tolerance
+from harness.layers._mutants import another, identity, is_real, nothing_to_see
+from harness.spec.language.tolerances import Exact, Tolerance
 
 
 class ReLU:

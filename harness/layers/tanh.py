@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from harness.layers import Answer, Call, Layer, Twin
-from harness.layers._precision import computed, is_half, stored
-from harness.layers._twins import another, identity, is_real, nothing_to_see
-from harness.spec.tolerance import Close, Tolerance
+from harness.layers._mutants import another, identity, is_real, nothing_to_see
+from harness.layers._tolerances import computed, is_half, stored
+from harness.spec.language.tolerances import Close, Tolerance
 
 
 class Tanh:

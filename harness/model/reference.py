@@ -1,24 +1,90 @@
-"""What a case's answer should be: eager torch, and the definition in float64 that eager itself is held against."""
+"""Calls that can be made again and again on the same inputs, as timing needs them.
+
+Gradients of the sum of the first output, by input label and by parameter name.
+
+What a case's answer should be: eager torch, and the definition in float64 that eager itself is held against.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import answered, answers
-from harness.model.copies import copied
-from harness.model.layers import arguments
-from harness.model.subject import Subject
+from harness.model.build import Subject, answered, answers, arguments, copied, seed_torch
 from harness.model.tensors import to_numpy
-from harness.spec.case import Case, FactoryModel, FileModel, GraphModel, LayerModel, PackedModel, SequentialModel
-from harness.spec.tolerance import Tolerance
+from harness.spec.language.case import (
+    Case,
+    FactoryModel,
+    FileModel,
+    GraphModel,
+    LayerModel,
+    PackedModel,
+    SequentialModel,
+)
+from harness.spec.language.tolerances import Tolerance
+
+
+def repeatable(module: Callable[..., object], inputs: Sequence[torch.Tensor]) -> tuple[Callable[[], object], bool]:
+    """A call of ``module`` on ``inputs`` without autograd, and whether it must copy the inputs each time.
+
+    The call works on a copy of the module, so that running statistics of the original stay as they are. No tensor of
+    the copy requires a gradient, so that autograd records nothing; entering ``torch.no_grad`` at each call would be
+    timed as well, and takes as long as a small layer.
+
+    A layer that works in place changes what it is given: the second call would see other numbers than the first, and
+    denormals after a few. Such a call copies its inputs first, and the copy is part of what is timed. To find out, the
+    module is called once, on copies.
+    """
+    given = tuple(tensor.detach() for tensor in inputs)
+    called = _without_gradients(module) if isinstance(module, nn.Module) else module
+    trial = tuple(tensor.clone() for tensor in given)
+    called(*trial)
+    if all(_same(before, after) for before, after in zip(given, trial, strict=True)):
+        return lambda: called(*given), False
+    return lambda: called(*(tensor.clone() for tensor in given)), True
+
+
+def _without_gradients(module: nn.Module) -> nn.Module:
+    """A copy that requires no gradients; the module itself where it holds no tensors (frozen ones may refuse)."""
+    if not module.state_dict():
+        return module
+    with torch.no_grad():  # the copy of a script module's parameter would else be the result of a computation
+        copied = copy.deepcopy(module)
+    for parameter in copied.parameters():
+        parameter.requires_grad_(False)
+    return copied
+
+
+def _same(before: torch.Tensor, after: torch.Tensor) -> bool:
+    """Bit for bit, so that a NaN equals itself and the sign of zero counts."""
+    if before.is_complex():
+        before, after = torch.view_as_real(before), torch.view_as_real(after)
+    width = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[before.element_size()]
+    return torch.equal(before.contiguous().view(width), after.contiguous().view(width))
+
+
+def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
+    """What autograd says on eager torch, for every floating input and parameter; zeros where nothing depends on one."""
+    module, inputs = copy.deepcopy(subject.module), copy.deepcopy(dict(subject.inputs))
+    wanted = {label: tensor.requires_grad_() for label, tensor in inputs.items() if tensor.is_floating_point()}
+    wanted |= {name.removeprefix("layer."): parameter for name, parameter in module.named_parameters()}
+    with torch.random.fork_rng(devices=()):
+        seed_torch(seed)
+        # An in-place layer may not write on a leaf, so it is given a copy that autograd follows.
+        answer = module(*(tensor.clone() for tensor in inputs.values()))
+    total = pytree.tree_leaves(answer)[0].sum()
+    found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True, materialize_grads=True)
+    return {name: to_numpy(gradient) for name, gradient in zip(wanted, found, strict=True)}
+
 
 Array = NDArray[Any]
 

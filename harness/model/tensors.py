@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.spec.case import Layout
+from harness.spec.language.case import Layout
 
 Array = NDArray[Any]
 

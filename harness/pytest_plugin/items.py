@@ -1,4 +1,8 @@
-"""A spec as a file of tests, and each of its checks as a test.
+"""The checks of a case, carried out in a worker: contained as in a run, and the same worker from test to test.
+
+What pytest shows of a check that is not as expected, and keeps of every check.
+
+A spec as a file of tests, and each of its checks as a test.
 
 A known failure is a strict ``xfail`` that takes nothing but the failure that is known: a check that fails otherwise is
 failed, and one that passes after all is failed by pytest as it fails every strict ``xfail``.
@@ -8,25 +12,113 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.check.cache.artifacts import open_cache
+from harness.check.settings import Settings, cache_folder, with_time_limit
+from harness.engine.job import Job
+from harness.engine.local import LocalEngine
+from harness.engine.processes.temporary import temporary_folder
 from harness.environment import versions
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.gate import expected
 from harness.plan import plan
-from harness.pytest_plugin.carrying_out import Workplace
-from harness.pytest_plugin.telling import facts, told
-from harness.report.case_name import CaseName
-from harness.report.wording import explanation, outcome, printable
+from harness.report.wording import CaseName, comparisons, explanation, next_step, numbers, outcome, printable, telling
 from harness.result import Result
 from harness.search_path import Installed
-from harness.spec.case import Case
-from harness.spec.discover import load
+from harness.spec.discovery import load
 from harness.spec.known_failures import KnownFailure, by_check, load_known_failures
-from harness.spec.target import Target
+from harness.spec.language.case import Case
+from harness.spec.targets import Target
+
+
+class Workplace:
+    """Where a session of pytest has its checks carried out: one engine of one worker, opened for the first of them."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._settings = with_time_limit(Settings(latency=False, cache=cache_folder()), timeout)
+        self._open = ExitStack()
+        self._engine: LocalEngine | None = None
+        self._scratch = Path()
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Workplace:
+        """The session's own, which is closed with it."""
+        if KEY not in config.stash:
+            workplace = config.stash[KEY] = cls(config.getoption("harness_timeout"))
+            config.add_cleanup(workplace.close)
+        return config.stash[KEY]
+
+    def carried_out(self, case: Case, targets: Sequence[Target]) -> dict[str, Result]:
+        """What ``case`` comes to by target, not judged yet; a crash or running out of time ends one check alone.
+
+        Raises :class:`harness.errors.HarnessError` where it cannot be carried out.
+        """
+        engine = self._engine or self._opened()
+        job = Job(case, tuple(targets), self._settings, self._journal, self._scratch, Path.cwd())
+        try:
+            return {entry.result.target: entry.result for entry in engine.carry_out([job])}
+        except BaseException:  # of pytest-timeout, say: the worker is still at it, and the next test gets another one
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave nothing of the worker, nor of its files."""
+        self._open.close()
+        self._engine = None
+
+    @property
+    def _journal(self) -> Path:
+        return self._scratch / "journal.jsonl"
+
+    def _opened(self) -> LocalEngine:
+        if (cache := self._settings.cache) is not None:
+            try:
+                open_cache(cache)
+            except OSError as error:
+                said = f"cache {cache}: {error.strerror}; set HARNESS_CACHE to a folder that can be written"
+                raise UsageError(said) from error
+        self._scratch = self._open.enter_context(temporary_folder())
+        self._engine = LocalEngine(1, self._journal, self._scratch)
+        self._open.callback(self._engine.close)
+        return self._engine
+
+
+KEY = pytest.StashKey[Workplace]()
+
+
+def told(result: Result) -> str:
+    """What a check came to, by how much and whose fault it is; then why, where it is written, and what to do next."""
+    return "\n".join(map(printable, _lines(result)))
+
+
+def _lines(result: Result) -> Iterator[str]:
+    apart = [f"{label}: {numbers(held)}" for label, held in comparisons(result) if not held.passed]
+    why = explanation(result)
+    blame = f" (blame: {result.blame})" if result.blame else ""
+    first, *rest = [*apart, why] if why else apart or [""]
+    yield f"{outcome(result)}{blame}: {first}"
+    yield from (f"  {line}" for line in (*rest, *result.evidence))
+    if result.where:
+        yield f"{result.where}: {result.case} on {result.target}"
+    if step := next_step(result):
+        yield step.sentence + (f":\n  {step.command}" if step.command else "")
+
+
+def facts(result: Result) -> Iterator[tuple[str, object]]:
+    """What a report of pytest's, such as its JUnit XML, keeps as properties."""
+    yield "case", result.case
+    yield "target", result.target
+    yield from ((key, value) for key in ("status", "stage", "symptom", "blame") if (value := getattr(result, key)))
+    if (most := telling(result)) is not None:
+        for key in ("max_abs", "max_rel", "max_ulp"):
+            if (size := getattr(most, key)) is not None:
+                yield key, size
+
 
 RESULTS = pytest.StashKey[dict[str, Result]]()
 

@@ -1,12 +1,17 @@
-"""What GitHub Actions shows: a step summary of limited size, and annotations on the specs' lines."""
+"""What GitHub Actions shows: a step summary of limited size, and annotations on the specs' lines.
+
+What a run leaves on GitHub Actions: the job's step summary, and annotations on the lines of the specs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
-from harness.report.case_name import CaseName
+from harness.errors import HarnessError
 from harness.report.markdown import blocks
-from harness.report.wording import explanation, numbers, one_line, outcome, printable, telling, wrong
+from harness.report.wording import CaseName, explanation, numbers, one_line, outcome, printable, telling, wrong
 from harness.result import Report, Result
 
 SUMMARY_BYTES = 1024 * 1024 - 1024
@@ -82,3 +87,25 @@ def _data(text: str) -> str:
 def _property(text: str) -> str:
     """Escaped as GitHub's own toolkit escapes a command's property."""
     return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def publish(report: Report, formats: Collection[str], environment: Mapping[str, str] = os.environ) -> str:
+    """Append ``report`` to the step summary, and give the workflow commands that belong on standard output.
+
+    Nothing is done, and nothing given, where the run is not on GitHub Actions and ``formats`` do not ask for it.
+    Raises :class:`HarnessError` where the step summary cannot be written.
+    """
+    if environment.get("GITHUB_ACTIONS") != "true" and GitHubReport.name not in formats:
+        return ""
+    if summary := environment.get("GITHUB_STEP_SUMMARY"):
+        _append(Path(summary), GitHubReport().render(report))
+    return error_commands(report)
+
+
+def _append(summary: Path, text: str) -> None:
+    try:
+        with summary.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        said = f"GITHUB_STEP_SUMMARY {summary}: {error.strerror}; it must name a file that can be written"
+        raise HarnessError(said) from error

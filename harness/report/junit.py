@@ -14,9 +14,8 @@ from typing import TypeVar
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from harness.report.case_name import CaseName
-from harness.report.facts import facts
-from harness.report.wording import comparisons, explanation, happened, numbers, printable
+from harness.report.machines import facts
+from harness.report.wording import CaseName, comparisons, explanation, happened, numbers, printable
 from harness.result import Report, Result
 
 _Bad = TypeVar("_Bad", Error, Failure)

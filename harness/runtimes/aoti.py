@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.runtimes import Availability
-from harness.runtimes._compiler import availability
 from harness.runtimes._options import THREADS, settle
 from harness.runtimes._torch_session import TorchSession
+from harness.runtimes.compile import availability
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format

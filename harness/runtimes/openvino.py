@@ -12,8 +12,7 @@ import numpy as np
 from harness.environment import installed
 from harness.errors import Unsupported
 from harness.runtimes import Array, Availability, Placement
-from harness.runtimes._options import THREADS, Choice, settle
-from harness.runtimes._signature import read
+from harness.runtimes._options import THREADS, Choice, read, settle
 
 if TYPE_CHECKING:
     import openvino

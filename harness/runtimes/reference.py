@@ -14,8 +14,7 @@ from harness.environment import installed
 from harness.errors import Unsupported
 from harness.onnx_arrays import with_ml_dtypes
 from harness.runtimes import Array, Availability, Placement, Value, owned
-from harness.runtimes._options import settle
-from harness.runtimes._signature import read_any
+from harness.runtimes._options import read_any, settle
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format

@@ -11,8 +11,7 @@ from harness.environment import installed
 from harness.errors import Unsupported
 from harness.runtimes import Availability
 from harness.runtimes._options import THREADS, Choice, settle
-from harness.runtimes._torch_cuda import CudaSession
-from harness.runtimes._torch_session import ScriptSession, TorchSession
+from harness.runtimes._torch_session import CudaSession, ScriptSession, TorchSession
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format

@@ -12,8 +12,7 @@ import numpy as np
 from harness.environment import installed
 from harness.errors import Unsupported
 from harness.runtimes import Array, Availability, Placement
-from harness.runtimes._options import settle
-from harness.runtimes._signature import read
+from harness.runtimes._options import read, settle
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format

@@ -14,12 +14,11 @@ from pydantic import BeforeValidator, Field
 
 from harness.errors import Location, Problem, SpecError, collecting
 from harness.result import Stage, Symptom
-from harness.spec.compact import shown
 from harness.spec.glob import Names, matches
-from harness.spec.nearest import few_comparisons
-from harness.spec.node import Node
-from harness.spec.read import read
-from harness.spec.strict import Strict, objection, validated
+from harness.spec.quoting import few_comparisons, shown
+from harness.spec.yaml.reader import read
+from harness.spec.yaml.strict import Strict, objection, validated
+from harness.spec.yaml.tree import Node
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
 from harness.errors import Location, Problem, RequestError, SpecError, told
-from harness.spec.case import Case, CaseTolerance, FileModel, WeightedModel
-from harness.spec.parts import Rules
-from harness.spec.read import read
-from harness.spec.strict import Strict, objection, validated
-from harness.spec.tolerance import Close, Scaled
+from harness.spec.language.case import Case, FileModel, WeightedModel
+from harness.spec.language.schema import Rules
+from harness.spec.language.tolerances import CaseTolerance, Close, Scaled
+from harness.spec.yaml.reader import read
+from harness.spec.yaml.strict import Strict, objection, validated
 
 MODEL = "model.onnx"
 MANIFEST = "data.json"

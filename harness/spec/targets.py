@@ -1,11 +1,18 @@
-"""``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]`` -> a :class:`Target`, and ``targets.yaml``'s named sets."""
+"""A target: an exporter, its opset, and a runtime with its options.
+
+Written ``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]``, or ``file/RUNTIME[?...]`` for a recorded model.
+
+``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]`` -> a :class:`Target`, and ``targets.yaml``'s named sets.
+
+The targets that a recorded model can be taken to: its file on any runtime that runs ONNX.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,13 +20,35 @@ from pydantic import RootModel
 
 from harness.errors import Location, Problem, SpecError, UsageError, collecting
 from harness.registry import plugins
-from harness.spec.file_targets import ORDINARY, every_file_target, file_targets
 from harness.spec.glob import matches
-from harness.spec.nearest import few_comparisons, listed_names, suggestion
-from harness.spec.node import Node
-from harness.spec.read import read
-from harness.spec.strict import validated
-from harness.spec.target import FILE, Target
+from harness.spec.quoting import few_comparisons, listed_names, suggestion
+from harness.spec.yaml.reader import read
+from harness.spec.yaml.strict import validated
+from harness.spec.yaml.tree import Node
+
+FILE = "file"
+"""The first word of a target for a model that exists already as a file: nobody exports it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a case is taken: who exports it, and what runs the result."""
+
+    exporter: str
+    runtime: str
+    opset: int | None = None
+    fixes: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = "&".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.export}/{self.runtime}" + (f"?{options}" if options else "")
+
+    @property
+    def export(self) -> str:
+        """The half before the slash: targets that share it share an artifact."""
+        return self.exporter + ("" if self.opset is None else f"@{self.opset}") + ("+fixes" if self.fixes else "")
+
 
 FORM = "EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"
 TARGET = re.compile(
@@ -246,3 +275,26 @@ def _repeated(targets: Sequence[Target], node: Node) -> Iterator[Problem]:
 def _once(targets: Iterable[Target]) -> tuple[Target, ...]:
     """Each target once, in order; targets hold a mapping and have no hash."""
     return tuple({str(target): target for target in targets}.values())
+
+
+ORDINARY = Target(FILE, "ort-cpu")
+"""Where a recorded model is taken when nothing is asked for."""
+
+
+def every_file_target() -> tuple[Target, ...]:
+    """A recorded model's file on each runtime that runs ONNX, whether it is on this machine or not."""
+    return tuple(Target(FILE, name) for name, runtime in plugins("runtimes").items() if runtime.takes == "onnx")
+
+
+def file_targets(word: str) -> tuple[Target, ...]:
+    """What ``word`` means for a recorded model: the name of a runtime, or a glob over runtimes or whole targets.
+
+    Of several that a glob matches, those count that are on this machine, where any is: whoever writes ``ort-*`` means
+    whichever there is. Nothing where the word means nothing here.
+    """
+    every = every_file_target()
+    if "*" not in word:
+        return tuple(target for target in every if target.runtime == word)
+    found = [target for target in every if matches(word, str(target) if "/" in word else target.runtime)]
+    present = [target for target in found if plugins("runtimes")[target.runtime].availability().present]
+    return tuple(present or found)

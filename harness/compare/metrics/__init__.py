@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.pair import Pair
+from harness.compare.numbers import Pair
 from harness.compare.rules import Allowance
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.runtimes.onnxruntime.providers import PROVIDERS
+from harness.runtimes.onnxruntime.library import PROVIDERS
 from harness.runtimes.onnxruntime.runtime import OnnxRuntime
 
 PROVIDES = tuple(OnnxRuntime(provider) for provider in PROVIDERS)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.runtimes import Placement
-from harness.runtimes.onnxruntime.providers import CPU
+from harness.runtimes.onnxruntime.library import CPU
 
 if TYPE_CHECKING:
     import onnx

@@ -10,10 +10,9 @@ from harness.errors import Unavailable
 from harness.runtimes import Availability
 from harness.runtimes._options import THREADS, Choice, settle
 from harness.runtimes.onnxruntime import library
+from harness.runtimes.onnxruntime.library import BY_SHORT, CPU, Provider
 from harness.runtimes.onnxruntime.placement import RECORD
-from harness.runtimes.onnxruntime.providers import BY_SHORT, CPU, Provider
-from harness.runtimes.onnxruntime.refusals import refusals_named
-from harness.runtimes.onnxruntime.session import DeviceOrtSession, OrtSession
+from harness.runtimes.onnxruntime.session import DeviceOrtSession, OrtSession, refusals_named
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format

@@ -1,0 +1,1 @@
+"""Exported files, kept by what they were made from."""

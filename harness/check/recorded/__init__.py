@@ -1,0 +1,1 @@
+"""Cases whose reference answers come from a file: recorded models and bundles."""

@@ -1,0 +1,1 @@
+"""Which node of a graph is the first that differs."""

@@ -1,0 +1,90 @@
+"""A diff for the person at the terminal: what became worse first, the verdict as the last line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.diff import Diff, LatencyChange, ParityChange, verdict_of
+from harness.report.terminal import standard_output
+from harness.report.wording import one_line, printable
+
+SHOWN = 30
+"""So many rows of each table are listed; ``--json`` has all of them."""
+
+_PARITY_ORDER = ("regressed", "mended", "otherwise", "unverified", "verified", "new", "gone", "numbers")
+_LATENCY_ORDER = ("slower", "faster", "inconclusive", "not comparable", "no change")
+
+
+def show_diff(diff: Diff, console: Console | None = None) -> None:
+    """Print what changed; nothing that did not, but how much of it there is."""
+    console = console or standard_output()
+    for what, (before, after) in {**diff.hardware, **diff.versions}.items():
+        console.print(_text(f"{what}: {before} -> {after}"))
+    if diff.parity:
+        console.print(_parity(sorted(diff.parity, key=lambda change: _PARITY_ORDER.index(change.kind))))
+    if moved := [change for change in diff.latency or () if change.verdict != "no change"]:
+        console.print(_latency(sorted(moved, key=lambda change: _LATENCY_ORDER.index(change.verdict))))
+    for line in _closing(diff):
+        console.print(_text(line))
+    console.print(_text(verdict_of(diff), "bold red" if diff.regressions else "bold green"))
+
+
+def _closing(diff: Diff) -> Iterator[str]:
+    if not diff.parity:
+        yield "Parity: no change."
+    if diff.latency is None:
+        yield "Latency: not compared, since the hardware differs; --across-hardware compares it all the same."
+        return
+    counts = Counter[str](change.verdict for change in diff.latency)
+    told = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in _LATENCY_ORDER if counts[verdict])
+    yield f"Latency: {told or 'no figure that both have'} (what counts is {100 * diff.min_effect:g}% and more)."
+
+
+def _parity(changes: Sequence[ParityChange]) -> Table:
+    table = _table("parity", "case", "target", "before", "after")
+    for change in changes[:SHOWN]:
+        style = "bold red" if change.worse else "green" if change.kind == "mended" else ""
+        after = ": ".join(part for part in (change.after, change.detail) if part)
+        table.add_row(Text(change.kind, style=style), *map(_text, (change.case, change.target, change.before, after)))
+    return _with_rest(table, len(changes))
+
+
+def _latency(changes: Sequence[LatencyChange]) -> Table:
+    table = _table("latency", "case", "target", "at", "before us", "after us", "ratio", "why")
+    for change in changes[:SHOWN]:
+        style = "bold red" if change.verdict == "slower" else "green" if change.verdict == "faster" else ""
+        cells = (change.case, change.target, change.shapes, f"{change.before_us:.4g}", f"{change.after_us:.4g}")
+        table.add_row(Text(change.verdict, style=style), *map(_text, (*cells, _ratio(change), _why(change))))
+    return _with_rest(table, len(changes))
+
+
+def _ratio(change: LatencyChange) -> str:
+    between = "" if change.low is None or change.high is None else f" [{change.low:.3f}, {change.high:.3f}]"
+    return f"{change.ratio:.3f}{between}"
+
+
+def _why(change: LatencyChange) -> str:
+    more = "" if change.more_rounds is None else f"{change.more_rounds:,} more rounds would settle it"
+    return "; ".join(part for part in (change.why, more) if part)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _with_rest(table: Table, count: int) -> Table:
+    if count > SHOWN:
+        table.add_row("...", f"and {count - SHOWN:,} more; --json has all of them")
+    return table
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(one_line(text)), style=style)

@@ -1,0 +1,1 @@
+"""A bundle: cases packed with their files and reference answers."""
