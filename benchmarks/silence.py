@@ -1,4 +1,4 @@
-"""Exporters and runtimes chatter; a benchmark prints its figures and nothing else."""
+"""Exporters and runtimes capture; a benchmark prints its figures and nothing else."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
     │   ├── SpecError           one or more problems in files the user wrote
     │   └── UsageError          the command line asks for something that cannot be
     ├── RuntimeMissing          a required runtime, or system, is not what is here: exit code 3
-    ├── NoRoom                  the disk takes no more, so that the run cannot go on: exit code 3
+    ├── DiskFull                  the disk takes no more, so that the run cannot go on: exit code 3
     └── StageError              one check could not finish a stage; it becomes a row, never a traceback
         ├── Unsupported         the exporter or runtime says that it does not do this
         ├── Unavailable         what the target needs is not on this machine
@@ -186,7 +186,7 @@ class RuntimeMissing(HarnessError):
     """A runtime named by ``--require`` is not on this machine, or the system itself is one that no check runs on."""
 
 
-class NoRoom(HarnessError):
+class DiskFull(HarnessError):
     """A folder that harness writes to is full, or cannot be written: no fault of a model, so no row says it."""
 
 

@@ -33,7 +33,7 @@ ANCHORED = re.compile(r"(?P<key>[ -]+\w+: +)(?P<value>&(?P<anchor>[\w-]+)[^\n]*)
 
 
 @dataclass(frozen=True, slots=True)
-class Amendment:
+class ListUpdate:
     """What is to be done to a list.
 
     ``remove`` are entries whose every check was shown to pass. ``flagged`` are entries that need a person, each with
@@ -47,7 +47,7 @@ class Amendment:
     proposed: tuple[Mapping[str, Any], ...]
 
 
-def amendment(known: Sequence[KnownFailure], report: Report, checks: Iterable[Check]) -> Amendment:
+def list_update(known: Sequence[KnownFailure], report: Report, checks: Iterable[Check]) -> ListUpdate:
     """What ``report`` says of ``known``; of an entry that it does not speak of, nothing.
 
     ``checks`` are those that the list may speak of, each a case's id and a target: an entry is taken out only where
@@ -77,7 +77,7 @@ def amendment(known: Sequence[KnownFailure], report: Report, checks: Iterable[Ch
     wrong = [one for one in report.results if one.status in WRONG and one.stage]
     speaking = by_check(listed, [(one.case, one.target) for one in wrong])
     unlisted = tuple(one for one, entries in zip(wrong, speaking, strict=True) if not entries)
-    return Amendment(tuple(remove), tuple(flagged), unlisted, tuple(_proposed(unlisted, report.results)))
+    return ListUpdate(tuple(remove), tuple(flagged), unlisted, tuple(_proposed(unlisted, report.results)))
 
 
 def _as_said(entry: KnownFailure, result: Result) -> bool:

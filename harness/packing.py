@@ -16,10 +16,10 @@ import yaml
 
 from harness.bench import with_shapes
 from harness.bench.settings import bench_cases
-from harness.check.recorded.content_store import ENTRIES, Shelf
+from harness.check.recorded.content_store import ENTRIES, ContentStore
 from harness.check.settings import Settings
 from harness.engine.processes.temporary import temporary_folder
-from harness.engine.run_checks import undertake
+from harness.engine.run_checks import run_jobs
 from harness.environment import versions
 from harness.errors import Interrupted, Location, RequestError, UsageError
 from harness.pipeline import Watcher
@@ -113,7 +113,7 @@ def _exports(request: PackRequest, work: Plan, folder: Path, watcher: Watcher) -
     watcher.begin(work.checks, "exports")
     try:
         with temporary_folder() as place:
-            done = undertake(work.work, settings, workers, place, watcher, resume=False)
+            done = run_jobs(work.work, settings, workers, place, watcher, resume=False)
     finally:
         watcher.end()
     if done.interrupted_by is not None:
@@ -125,19 +125,19 @@ def _entries(
     folder: Path, cases: Sequence[Case], targets: Sequence[Target], results: Sequence[Result]
 ) -> tuple[list[dict[str, Any]], tuple[Result, ...]]:
     """What the manifest says of each case; and the exports that there is no file of."""
-    shelf = Shelf(folder)
+    store = ContentStore(folder)
     not_packed: list[Result] = []
     came_to = {(result.case, result.target): result for result in results}
     entries = []
     for case in cases:
-        entry = shelf.left(case.id) or CaseEntry.of(case).model_dump()
+        entry = store.left(case.id) or CaseEntry.of(case).model_dump()
         packed_shapes = [other for other in bench_cases(case) if (other.id, str(targets[0])) in came_to]
         entry["bench"], not_packed_there = _entries(folder, packed_shapes, targets, results)
         not_packed += not_packed_there
         for target in targets:
             result = came_to[case.id, str(target)]
             # A file that was written before its worker died, or ran out of its time, is whole, but was not vouched for.
-            if result.status == "passed" and (export := shelf.left(case.id, target.export)) is not None:
+            if result.status == "passed" and (export := store.left(case.id, target.export)) is not None:
                 entry["exports"][target.export] = export
             else:
                 entry["not_packed"][target.export] = to_json(result)

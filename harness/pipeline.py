@@ -15,7 +15,7 @@ from harness.blame.other_targets import with_elsewhere, witnesses
 from harness.check.settings import Settings
 from harness.engine.cluster import Cluster
 from harness.engine.processes.temporary import temporary_folder
-from harness.engine.run_checks import Undertaking, close, undertake
+from harness.engine.run_checks import RunState, close, run_jobs
 from harness.environment import describe
 from harness.errors import SIGNALLED, Interrupted, RuntimeMissing, UsageError, interrupted_by
 from harness.gate import expected, judge
@@ -169,12 +169,12 @@ def _timed(
         watcher.end()
 
 
-def _carry_out(request: Request, work: Plan, watcher: Watcher) -> Undertaking:
+def _carry_out(request: Request, work: Plan, watcher: Watcher) -> RunState:
     """All checks, until the last or until somebody stops the run."""
     workers = request.workers or len(os.sched_getaffinity(0))
     watcher.begin(work.checks)
     try:
-        return undertake(
+        return run_jobs(
             work.work,
             request.settings,
             workers,
@@ -197,7 +197,7 @@ def _bear_witness(request: Request, asked: Plan, results: Sequence[Result], watc
     try:
         with temporary_folder() as folder:
             settings = replace(request.settings, latency=False)
-            done = undertake(work.work, settings, workers, folder, _Counting(watcher), resume=False)
+            done = run_jobs(work.work, settings, workers, folder, _Counting(watcher), resume=False)
     except UsageError:
         return ()  # evidence at an opset that is not to be had here, which nobody asked for
     finally:
@@ -242,7 +242,7 @@ def _require(runtimes: Sequence[str], *, here: bool) -> None:
 
 
 def _about(
-    request: Request, specs: Specs, began: float, by: signal.Signals | None, done: Undertaking
+    request: Request, specs: Specs, began: float, by: signal.Signals | None, done: RunState
 ) -> dict[str, object]:
     """What the reader of a report wants to know of the run itself."""
     return {

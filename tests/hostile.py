@@ -117,7 +117,7 @@ class Flood(_Hostile):
             os.write(1, block)
 
 
-class Deaf(_Hostile):
+class NullCapture(_Hostile):
     """Closes what others print to."""
 
     def harm(self) -> None:

@@ -1,4 +1,4 @@
-"""The audit: specs that could not tell a wrong layer are reported by layer, twin and case; shipped ones have no gap."""
+"""The audit: specs that could not tell a wrong layer are reported by layer, mutant and case; shipped ones have no gap."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from harness.audit.audit import audit
-from harness.audit.result import Audit, Sighting, text, verdict
+from harness.audit.result import Audit, MutantOutcome, text, verdict
 from harness.layers import Call
-from harness.layers.generic import generic_twins
+from harness.layers.generic import generic_mutants
 from harness.spec.discovery import load
 from tests.conftest import Call as CommandLine
 
@@ -24,7 +24,7 @@ def audited(path: Path, tmp_path: Path) -> Audit:
 
 
 def noticed(found: Audit, case: str = "") -> dict[str, bool]:
-    return {f"{one.layer}: {one.twin}": one.noticed for one in found.fair if case in one.case}
+    return {f"{one.layer}: {one.mutant}": one.noticed for one in found.fair if case in one.case}
 
 
 POSITIVE = """\
@@ -110,14 +110,14 @@ def test_each_layer_of_a_sequence_is_replaced_where_it_sits(spec: Write, tmp_pat
     found = audited(spec("net.yaml", SEQUENCE), tmp_path)
     seen = [one for one in found.fair if one.case == "net/net"]
     assert {one.layer for one in seen} == {"Linear", "ReLU"}
-    assert len([one for one in seen if one.twin == "weight negated"]) == 2
+    assert len([one for one in seen if one.mutant == "weight negated"]) == 2
     assert all(one.noticed for one in seen if one.layer == "Linear")
     assert noticed(found, "net/net")["ReLU: Identity()"]
 
 
 def test_a_layer_whose_work_another_does_as_well_is_not_noticed(spec: Write, tmp_path: Path) -> None:
     found = audited(spec("net.yaml", SEQUENCE), tmp_path)
-    twice = [one for one in found.fair if one.case == "net/twice" and one.twin == "Identity()"]
+    twice = [one for one in found.fair if one.case == "net/twice" and one.mutant == "Identity()"]
     assert [one.noticed for one in twice] == [False, False]
 
 
@@ -165,13 +165,13 @@ WITHOUT_A_FILE = {
 def test_layers_without_a_file_have_twins_as_well(case: str, spec: Write, tmp_path: Path) -> None:
     lines = f"harness: 1\ncases:\n  - {case}, name: one, inputs: {{x: {{shape: [2, 2, 3, 3]}}}}}}\n"
     found = audited(spec("net.yaml", lines), tmp_path)
-    assert WITHOUT_A_FILE[case] <= {one.twin for one in found.fair}
+    assert WITHOUT_A_FILE[case] <= {one.mutant for one in found.fair}
     assert all(one.noticed for one in found.fair)
 
 
 def test_weights_that_are_all_alike_are_excused_with_the_reason() -> None:
     call = Call({}, {"weight": np.ones(3), "bias": np.zeros(3)}, [np.arange(6.0).reshape(2, 3)])
-    why = {twin.name: twin.why_equal for twin in generic_twins("LayerNorm", call, (np.ones((2, 3)),))}
+    why = {mutant.name: mutant.why_equal for mutant in generic_mutants("LayerNorm", call, (np.ones((2, 3)),))}
     assert why["bias dropped"] == why["weight shuffled"] == "the changed weights are the same numbers"
     assert why["weight negated"] is why["bias drawn anew"] is why["Identity()"] is None
 
@@ -179,12 +179,12 @@ def test_weights_that_are_all_alike_are_excused_with_the_reason() -> None:
 def test_statistics_play_no_part_in_training_and_dropout_none_in_evaluation() -> None:
     x = np.arange(6.0).reshape(2, 3)
     call = Call({}, {"running_mean": np.ones(3)}, [x], mode="train")
-    assert {twin.why_equal for twin in generic_twins("BatchNorm1d", call, (x,)) if "running" in twin.name} == {
+    assert {mutant.why_equal for mutant in generic_mutants("BatchNorm1d", call, (x,)) if "running" in mutant.name} == {
         "in training it takes the batch's own statistics"
     }
     for mode, why in (("eval", "dropout does nothing in evaluation"), ("train", None)):
-        twins = generic_twins("Dropout", Call({}, {}, [x], mode=mode), (x,))  # type: ignore[arg-type]
-        assert {twin.name: twin.why_equal for twin in twins}["Identity()"] == why
+        mutants = generic_mutants("Dropout", Call({}, {}, [x], mode=mode), (x,))  # type: ignore[arg-type]
+        assert {mutant.name: mutant.why_equal for mutant in mutants}["Identity()"] == why
 
 
 def test_what_is_random_is_told_by_what_the_spec_expects(spec: Write, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_other_shapes_of_open_axes_are_looked_at_as_well(spec: Write, tmp_path: 
         "    inputs: {x: {shape: [1, 1, 4, 4]}}\n    dynamic: {x: {2: H}}\n"
     )
     alone = audited(spec("alone.yaml", lines), tmp_path)
-    ceil = [one for one in alone.sightings if one.twin == "ceil_mode=True"]
+    ceil = [one for one in alone.mutant_outcomes if one.mutant == "ceil_mode=True"]
     assert [one.excuse is not None for one in ceil] == [True]
     both = audited(spec("both.yaml", lines + "    also: [{x: [1, 1, 6, 4]}]\n"), tmp_path)
     assert all(one.noticed for one in both.fair)
@@ -230,14 +230,14 @@ def test_a_factory_is_left_out_with_the_reason(spec: Write, here: Path, tmp_path
 def test_the_verdict_counts_what_it_says() -> None:
     found = Audit(
         (
-            Sighting("a", "ReLU", "Identity()", noticed=True),
-            Sighting("a", "ReLU", "GELU()", noticed=False),
-            Sighting("b", "ReLU", "GELU()", noticed=False),
-            Sighting("b", "ReLU", "ReLU6()", noticed=False, excuse="of a reason"),
+            MutantOutcome("a", "ReLU", "Identity()", noticed=True),
+            MutantOutcome("a", "ReLU", "GELU()", noticed=False),
+            MutantOutcome("b", "ReLU", "GELU()", noticed=False),
+            MutantOutcome("b", "ReLU", "ReLU6()", noticed=False, excuse="of a reason"),
         )
     )
     assert found.blind_cases == ("b",)
-    assert found.unnoticed_twins == {("ReLU", "GELU()"): ("a", "b")}
+    assert found.surviving_mutants == {("ReLU", "GELU()"): ("a", "b")}
     assert verdict(found) == "1 of 2 wrong layers are noticed by no case; 1 of 2 cases notice none"
     assert "of a reason" in text(found)
     assert "a, b" in text(found)

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from harness.blame.disagreement import Scene
+from harness.blame.disagreement import Disagreement
 from harness.blame.file_evaluation import evaluate
 from harness.blame.other_targets import MOST, witnesses
 from harness.check.cache.artifacts import Artifacts
 from harness.check.check import check
-from harness.check.prepared_case import Trial
+from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.exporters import Artifact
@@ -166,10 +166,12 @@ def test_two_wrong_answers_of_one_other_shape_can_be_held_against_each_other(tmp
     known: Any = SimpleNamespace(eager={"y": np.ones((2, 3))}, magnitudes=(np.ones((2, 3)),), undefined=(None,))
     artifact = Artifact("onnx", tmp_path / "none.onnx", "digest", 17)
     wrong = {"y": np.ones((3, 4))}
-    scene = Scene(parse_target("onnx-torchscript@17/ort-cpu"), artifact, known, wrong, Tolerance(Scaled(2)), bool)
-    assert scene.compare(wrong, {"y": np.ones((3, 4))}).passed
-    assert not scene.compare(wrong, {"y": np.full((3, 4), 2.0)}).passed
-    assert not scene.compare(wrong, known.eager).passed
+    disagreement = Disagreement(
+        parse_target("onnx-torchscript@17/ort-cpu"), artifact, known, wrong, Tolerance(Scaled(2)), bool
+    )
+    assert disagreement.compare(wrong, {"y": np.ones((3, 4))}).passed
+    assert not disagreement.compare(wrong, {"y": np.full((3, 4), 2.0)}).passed
+    assert not disagreement.compare(wrong, known.eager).passed
 
 
 FORMULA = """
@@ -192,9 +194,9 @@ def test_an_answer_of_another_shape_is_blamed_though_a_formula_cannot_be_evaluat
         helper.make_node("Transpose", ["r"], ["output_0"]),
     ]
     turned = onnx_file(tmp_path / "t.onnx", nodes, [("x", FLOAT, [4, 9])], [("output_0", FLOAT, [9, 4])])
-    trial = Trial(case, Artifacts(None, tmp_path))
-    monkeypatch.setattr(trial, "artifact", lambda _target: turned)
-    result = check(trial, parse_target("onnx-torchscript@17/ort-cpu"), Settings(latency=False), Clock())
+    prepared = PreparedCase(case, Artifacts(None, tmp_path))
+    monkeypatch.setattr(prepared, "artifact", lambda _target: turned)
+    result = check(prepared, parse_target("onnx-torchscript@17/ort-cpu"), Settings(latency=False), Clock())
     assert (result.status, result.symptom, result.blame) == ("failed", "mismatch", "exporter")
     assert "with graph optimization off the same file gives a wrong answer" in result.evidence
 

@@ -16,10 +16,10 @@ from torch import nn
 
 from harness.blame import file_evaluation as file_says
 from harness.blame.attribute import attribute
-from harness.blame.disagreement import Scene
+from harness.blame.disagreement import Disagreement
 from harness.check.cache.artifacts import Artifacts
 from harness.check.check import check
-from harness.check.prepared_case import Trial
+from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.exporters import Artifact
@@ -110,7 +110,7 @@ def blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
         runtime = Spoiled(spoil)
         monkeypatch.setitem(plugins("runtimes"), "ort-cpu", runtime)
         session = runtime.load(artifact, {})
-        blame, evidence = attribute(Scene(TARGET, artifact, reference, session.run(inputs), Tolerance(rule)))
+        blame, evidence = attribute(Disagreement(TARGET, artifact, reference, session.run(inputs), Tolerance(rule)))
         session.close()
         return blame, "\n".join(evidence)
 
@@ -283,8 +283,8 @@ def row(spec: Callable[[str, str], Path], tmp_path: Path) -> Callable[[str], Res
     cases = {case.id: case for case in load([spec("a.yaml", SPEC).parent]).cases}
 
     def checked(name: str) -> Result:
-        trial = Trial(cases[f"a/{name}"], Artifacts(None, tmp_path))
-        return check(trial, TARGET, Settings(latency=False), Clock())
+        prepared = PreparedCase(cases[f"a/{name}"], Artifacts(None, tmp_path))
+        return check(prepared, TARGET, Settings(latency=False), Clock())
 
     return checked
 

@@ -128,7 +128,7 @@ def test_a_flood_of_words_is_cut_short(harness: Call, hostile: Callable[[str], N
 
 
 def test_a_library_may_close_what_others_print_to(harness: Call, hostile: Callable[[str], None]) -> None:
-    hostile("Deaf")
+    hostile("NullCapture")
     ran = harness("run", "specs", *ON)
     assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
 

@@ -14,7 +14,7 @@ import torch
 
 import harness as api
 from harness.check import settings
-from harness.engine import worker_slot as seat
+from harness.engine import worker_slot as slot
 from tests.conftest import Call, Ran
 from tests.running import Running, alive, await_
 
@@ -138,7 +138,7 @@ def test_a_time_limit_is_told_as_such_and_grows_with_the_model(
     """However long the process takes to die, and where it gets round the kernel's limit."""
     monkeypatch.setattr(settings, "TIMEOUT", 2.0)
     monkeypatch.setattr(settings, "TIMEOUT_PER_GIB", 20.0)
-    monkeypatch.setattr(seat, "GRACE", 0.5)
+    monkeypatch.setattr(slot, "GRACE", 0.5)
     put("DiesSlowly")
     put("Hangs", mib=64)
     put("Hangs", mib=0, deaf=True)

@@ -28,7 +28,7 @@ def pool(x: Any, **args: Any) -> Call:
 @given(data=st.data())
 def test_the_definition_is_what_eager_torch_computes(name: str, data: st.DataObject) -> None:
     call = data.draw(calls(name))
-    answer = layer(name).oracle(call)
+    answer = layer(name).float64_reference(call)
     right = eager(name, call.args, call)
     assert len(answer.outputs) == len(right) == len(answer.magnitudes) == len(answer.undefined)
     for expected, actual, magnitude, undefined in zip(
@@ -70,22 +70,24 @@ def within(rule: Any, actual: Array, expected: Array, magnitude: Array | None) -
 )
 def test_the_place_of_a_maximum(x: list[float], value: float, index: int) -> None:
     args = {"kernel_size": (1, 4), "return_indices": True}
-    values, indices = layer("MaxPool2d").oracle(pool([[x]], **args)).outputs
+    values, indices = layer("MaxPool2d").float64_reference(pool([[x]], **args)).outputs
     np.testing.assert_array_equal(values, [[[value]]])
     assert indices.tolist() == [[[index]]]
 
 
 def test_padding_never_wins_against_minus_infinity() -> None:
     call = pool([[[-INF, -INF]]], kernel_size=(1, 2), padding=(0, 1), return_indices=True)
-    values, indices = layer("MaxPool2d").oracle(call).outputs
+    values, indices = layer("MaxPool2d").float64_reference(call).outputs
     assert values.tolist() == [[[-INF, -INF]]]
     assert indices.tolist() == [[[0, 1]]]
 
 
 def test_a_window_wholly_in_padding_is_undefined() -> None:
-    answer = layer("MaxPool2d").oracle(pool([[[5.0]]], kernel_size=2, padding=1, dilation=2, return_indices=True))
+    answer = layer("MaxPool2d").float64_reference(
+        pool([[[5.0]]], kernel_size=2, padding=1, dilation=2, return_indices=True)
+    )
     assert [mask.tolist() for mask in answer.undefined] == [[[[True]]], [[[True]]]]
-    answer = layer("MaxPool2d").oracle(pool([[[5.0]]], kernel_size=1))
+    answer = layer("MaxPool2d").float64_reference(pool([[[5.0]]], kernel_size=1))
     assert answer.undefined == (None,)
 
 
@@ -93,7 +95,9 @@ def test_a_window_wholly_in_padding_is_undefined() -> None:
 def test_integers_are_pooled_as_integers(dtype: type[np.integer[Any]]) -> None:
     least = np.iinfo(dtype).min
     x = np.array([[[least, least], [3, 3]]], dtype)
-    values, indices = layer("MaxPool2d").oracle(pool(x, kernel_size=2, padding=1, return_indices=True)).outputs
+    values, indices = (
+        layer("MaxPool2d").float64_reference(pool(x, kernel_size=2, padding=1, return_indices=True)).outputs
+    )
     right, places = torch.nn.MaxPool2d(2, padding=1, return_indices=True)(torch.from_numpy(x))
     assert values.dtype == dtype
     assert same(values, right.numpy())
@@ -102,13 +106,13 @@ def test_integers_are_pooled_as_integers(dtype: type[np.integer[Any]]) -> None:
 
 def test_integer_averages_are_cut_towards_zero() -> None:
     x = -np.arange(16).reshape(1, 4, 4)
-    (average,) = layer("AvgPool2d").oracle(pool(x, kernel_size=2, padding=1)).outputs
+    (average,) = layer("AvgPool2d").float64_reference(pool(x, kernel_size=2, padding=1)).outputs
     assert same(average, torch.nn.AvgPool2d(2, padding=1)(torch.from_numpy(x)).numpy())
 
 
 def test_four_ones_over_three() -> None:
     call = pool(np.ones((1, 1, 4, 4)), kernel_size=(2, 2), stride=(2, 2), divisor_override=3)
-    answer = layer("AvgPool2d").oracle(call)
+    answer = layer("AvgPool2d").float64_reference(call)
     assert answer.outputs[0].tolist() == [[[[4 / 3] * 2] * 2]]
     assert answer.magnitudes[0].tolist() == [[[[4 / 3] * 2] * 2]]
 
@@ -116,28 +120,28 @@ def test_four_ones_over_three() -> None:
 def test_the_divisor_stops_where_the_padding_ends() -> None:
     # 3x3 windows of stride 2 over ones, padded to 6x6: the last window overhangs by one row and one column.
     call = pool(np.ones((1, 4, 4)), kernel_size=3, stride=2, padding=1, ceil_mode=True)
-    (average,) = layer("AvgPool2d").oracle(call).outputs
+    (average,) = layer("AvgPool2d").float64_reference(call).outputs
     np.testing.assert_allclose(average[0], [[4 / 9, 6 / 9, 2 / 6], [6 / 9, 1, 3 / 6], [2 / 6, 3 / 6, 1 / 4]])
 
 
 def test_magnitudes_do_not_cancel() -> None:
-    answer = layer("AvgPool2d").oracle(pool([[[1.0, -1.0]]], kernel_size=(1, 2)))
+    answer = layer("AvgPool2d").float64_reference(pool([[[1.0, -1.0]]], kernel_size=(1, 2)))
     assert answer.outputs[0].item() == 0
     assert answer.magnitudes[0].item() == 1
 
 
 def test_a_divisor_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="divisor_override is 0"):
-        layer("AvgPool2d").oracle(pool(np.ones((1, 2, 2)), kernel_size=2, divisor_override=0))
+        layer("AvgPool2d").float64_reference(pool(np.ones((1, 2, 2)), kernel_size=2, divisor_override=0))
 
 
 def test_linear_of_the_notes() -> None:
     weight = np.array([[1.0] * 3, [2.0] * 3, [3.0] * 3, [4.0] * 3])
     args = {"in_features": 3, "out_features": 4, "bias": True}
     call = Call(args, {"weight": weight, "bias": np.full(4, 0.5)}, [np.array([[1.0, 2.0, 3.0]])])
-    assert layer("Linear").oracle(call).outputs[0].tolist() == [[6.5, 12.5, 18.5, 24.5]]
+    assert layer("Linear").float64_reference(call).outputs[0].tolist() == [[6.5, 12.5, 18.5, 24.5]]
     negative = Call(args, {"weight": -weight, "bias": np.full(4, 0.5)}, call.inputs)
-    assert layer("Linear").oracle(negative).magnitudes[0].tolist() == [[6.5, 12.5, 18.5, 24.5]]
+    assert layer("Linear").float64_reference(negative).magnitudes[0].tolist() == [[6.5, 12.5, 18.5, 24.5]]
 
 
 def unpool(values: Any, indices: Any, forward: dict[str, Any] | None = None, **args: Any) -> Call:
@@ -146,13 +150,13 @@ def unpool(values: Any, indices: Any, forward: dict[str, Any] | None = None, **a
 
 def test_values_land_where_the_indices_say() -> None:
     call = unpool([[[3.0, 7.0]]], [[[1, 6]]], kernel_size=2)
-    assert layer("MaxUnpool2d").oracle(call).outputs[0].tolist() == [[[0, 3, 0, 0], [0, 0, 7, 0]]]
+    assert layer("MaxUnpool2d").float64_reference(call).outputs[0].tolist() == [[[0, 3, 0, 0], [0, 0, 7, 0]]]
 
 
 def test_a_place_written_twice_is_undefined_unless_the_values_agree() -> None:
-    agree = layer("MaxUnpool2d").oracle(unpool([[[3.0, 3.0]]], [[[1, 1]]], kernel_size=2))
+    agree = layer("MaxUnpool2d").float64_reference(unpool([[[3.0, 3.0]]], [[[1, 1]]], kernel_size=2))
     assert agree.undefined == (None,)
-    differ = layer("MaxUnpool2d").oracle(unpool([[[3.0, 4.0]]], [[[1, 1]]], kernel_size=2))
+    differ = layer("MaxUnpool2d").float64_reference(unpool([[[3.0, 4.0]]], [[[1, 1]]], kernel_size=2))
     assert differ.undefined[0].ravel().tolist() == [False, True, *[False] * 6]
 
 
@@ -169,28 +173,28 @@ def test_a_place_written_twice_is_undefined_unless_the_values_agree() -> None:
 def test_what_torch_refuses_to_unpool_is_refused(indices: Any, forward: dict[str, Any], message: str) -> None:
     call = unpool([[[3.0, 4.0]]], indices, forward, kernel_size=2)
     with pytest.raises(ValueError, match=message):
-        layer("MaxUnpool2d").oracle(call)
+        layer("MaxUnpool2d").float64_reference(call)
     with pytest.raises((RuntimeError, ValueError)):
         eager("MaxUnpool2d", call.args, call)
 
 
 def test_slopes_that_fit_no_channel_are_refused() -> None:
     with pytest.raises(ValueError, match="3 slopes for 2 channels"):
-        layer("PReLU").oracle(Call({}, {"weight": np.ones(3)}, [np.ones((1, 2))]))
+        layer("PReLU").float64_reference(Call({}, {"weight": np.ones(3)}, [np.ones((1, 2))]))
 
 
 @pytest.mark.parametrize(("name", "args"), [("LeakyReLU", {"negative_slope": 0.01}), ("RReLU", {})])
 def test_a_slope_is_held_in_the_precision_that_is_computed_in(name: str, args: dict[str, Any]) -> None:
     x = -np.abs(np.random.default_rng(0).standard_normal(4096)).astype(np.float32)
     right = getattr(torch.nn, name)(**args).eval()(torch.from_numpy(x)).numpy()
-    (held,) = layer(name).oracle(Call(args, {}, [x.astype(np.float64)], dtype="float32")).outputs
-    (double,) = layer(name).oracle(Call(args, {}, [x.astype(np.float64)], dtype="float64")).outputs
+    (held,) = layer(name).float64_reference(Call(args, {}, [x.astype(np.float64)], dtype="float32")).outputs
+    (double,) = layer(name).float64_reference(Call(args, {}, [x.astype(np.float64)], dtype="float64")).outputs
     assert same(held.astype(np.float32), right)
     assert not same(double.astype(np.float32), right)
 
 
 def test_a_random_slope_has_no_answer() -> None:
-    assert layer("RReLU").oracle(Call({}, {}, [np.ones(2)], mode="train")) is None
+    assert layer("RReLU").float64_reference(Call({}, {}, [np.ones(2)], mode="train")) is None
 
 
 @pytest.mark.parametrize("name", ["Sigmoid", "Tanh"])
@@ -198,13 +202,13 @@ def test_a_random_slope_has_no_answer() -> None:
 def test_integers_go_through_as_numbers(name: str, dtype: type[Any]) -> None:
     x = np.array([0, 1, 1, 0]).astype(dtype)
     right = getattr(torch, name.lower())(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(layer(name).oracle(Call({}, {}, [x])).outputs[0], right, rtol=1e-6)
+    np.testing.assert_allclose(layer(name).float64_reference(Call({}, {}, [x])).outputs[0], right, rtol=1e-6)
 
 
 def test_saturated_ends_neither_overflow_nor_cancel() -> None:
     x = np.array([-800.0, -700.0, -1e-320, 1e-320, 700.0])
-    assert layer("Tanh").oracle(Call({}, {}, [x])).outputs[0].tolist() == [-1, -1, -1e-320, 1e-320, 1]
-    sigmoid = layer("Sigmoid").oracle(Call({}, {}, [x])).outputs[0]
+    assert layer("Tanh").float64_reference(Call({}, {}, [x])).outputs[0].tolist() == [-1, -1, -1e-320, 1e-320, 1]
+    sigmoid = layer("Sigmoid").float64_reference(Call({}, {}, [x])).outputs[0]
     np.testing.assert_allclose(sigmoid, [0, np.exp(-700), 0.5, 0.5, 1], rtol=1e-15)
 
 
@@ -214,7 +218,7 @@ def test_no_definition_needs_torch() -> None:
         "from harness.registry import plugins\n"
         "from harness.layers import Call\n"
         "relu = plugins('layers')['ReLU']\n"
-        "assert relu.oracle(Call({}, {}, [np.array([-1.0])])).outputs[0] == 0\n"
+        "assert relu.float64_reference(Call({}, {}, [np.array([-1.0])])).outputs[0] == 0\n"
         "heavy = {'torch', 'scipy', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

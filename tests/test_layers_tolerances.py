@@ -39,7 +39,7 @@ def test_one_ulp_holds_for_every_float16(slope: float) -> None:
     x = x[np.isfinite(x)]
     eager = torch.nn.functional.leaky_relu(torch.from_numpy(x), slope).numpy()
     call = Call({"negative_slope": slope}, {}, [x.astype(np.float64)], dtype="float16")
-    truth = layer("LeakyReLU").oracle(call).outputs[0].astype(np.float16)
+    truth = layer("LeakyReLU").float64_reference(call).outputs[0].astype(np.float16)
     apart = np.abs(ordered(eager) - ordered(truth))
     assert apart.max() == 1
 
@@ -65,7 +65,7 @@ def test_eager_averages_are_within_and_half_a_divisor_is_not(fill: float | None,
     x = np.random.default_rng(k).standard_normal((2, 2, 56, 56)) if fill is None else np.full((1, 1, 56, 56), fill)
     narrow = x.astype(np.float32)
     args = {"kernel_size": k}
-    answer = layer("AvgPool2d").oracle(Call(args, {}, [narrow.astype(np.float64)]))
+    answer = layer("AvgPool2d").float64_reference(Call(args, {}, [narrow.astype(np.float64)]))
     eager = torch.nn.AvgPool2d(k)(torch.from_numpy(narrow)).numpy().astype(np.float64)
     allowed = rule("AvgPool2d", kernel_size=k).n * EPS["float32"] * answer.magnitudes[0]
     assert (np.abs(eager - answer.outputs[0]) <= allowed).all()
@@ -82,7 +82,7 @@ def test_eager_sums_are_within(features: int, constant: bool, dtype: type[np.flo
     x = (np.full((8, features), 0.7) if constant else random.uniform(0.5, 1, (8, features))).astype(dtype)
     weight = (np.full((16, features), 0.1) if constant else random.standard_normal((16, features))).astype(dtype)
     wide = Call({}, {"weight": weight.astype(np.longdouble)}, [x.astype(np.longdouble)])
-    answer = layer("Linear").oracle(wide)
+    answer = layer("Linear").float64_reference(wide)
     eager = torch.nn.functional.linear(torch.from_numpy(x), torch.from_numpy(weight)).numpy()
     name = np.dtype(dtype).name
     n = rule("Linear", name, in_features=features, out_features=16, bias=False).n
@@ -95,13 +95,13 @@ def test_products_that_underflow_one_by_one_are_within_and_a_sum_that_is_lost_is
         np.full((1, 51), -1.2405973600791167e-30, np.float32),
         np.full((1, 51), 6.790377385164016e-16, np.float32),
     )
-    answer = layer("Linear").oracle(Call({}, {"weight": weight.astype(np.float64)}, [x.astype(np.float64)]))
+    answer = layer("Linear").float64_reference(Call({}, {"weight": weight.astype(np.float64)}, [x.astype(np.float64)]))
     rounded = float(x[0, 0] * weight[0, 0]) * 51
     allowed = rule("Linear", in_features=51, out_features=1, bias=False).n * EPS["float32"] * answer.magnitudes[0]
     assert abs(rounded - answer.outputs[0]) > 0.6 * abs(answer.outputs[0])
     assert abs(rounded - answer.outputs[0]) <= allowed
     assert abs(4 * rounded - answer.outputs[0]) > allowed
-    nothing = layer("Linear").oracle(Call({}, {"weight": np.zeros((1, 51))}, [x.astype(np.float64)]))
+    nothing = layer("Linear").float64_reference(Call({}, {"weight": np.zeros((1, 51))}, [x.astype(np.float64)]))
     assert (nothing.magnitudes[0] == 0).all(), "products with zero are exact"
 
 
@@ -151,7 +151,7 @@ def test_the_kernels_are_within_over_the_whole_range(
 ) -> None:
     x = sweep()
     close = rule(name, "float32", opset)
-    truth = layer(name).oracle(Call({}, {}, [x.astype(np.float64)])).outputs[0]
+    truth = layer(name).float64_reference(Call({}, {}, [x.astype(np.float64)])).outputs[0]
     actual = kernel(name, x)
     assert some_outside(close, x, actual, truth) == []
     assert some_outside(close, x, actual, torch_kernel(name, x)) == []
@@ -162,7 +162,7 @@ def test_the_kernels_are_within_over_the_whole_range(
 def test_every_number_of_sixteen_bits_is_within(name: str, dtype: str) -> None:
     x = torch.arange(-32768, 32768).to(torch.int16).view(getattr(torch, dtype))
     x = x[x.isfinite()]
-    truth = layer(name).oracle(Call({}, {}, [x.double().numpy()])).outputs[0]
+    truth = layer(name).float64_reference(Call({}, {}, [x.double().numpy()])).outputs[0]
     actual = getattr(torch, name.lower())(x).double().numpy()
     rounded = torch.from_numpy(truth).to(getattr(torch, dtype)).double().numpy()
     for opset in (None, 17):

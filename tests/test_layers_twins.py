@@ -1,4 +1,4 @@
-"""Twins: a claim that no input could tell is true, and twins without such a claim are told apart."""
+"""Twins: a claim that no input could tell is true, and mutants without such a claim are told apart."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.layers import Array, Call, Twin
+from harness.layers import Array, Call, Mutant
 from tests.layers_strategies import ALL, calls, eager, layer, same
 
 
-def answers_of(twin: Twin, name: str, call: Call) -> tuple[Array, ...]:
+def answers_of(mutant: Mutant, name: str, call: Call) -> tuple[Array, ...]:
     """What the wrong layer answers, by eager torch."""
     right = eager(name, call.args, call)
-    if twin.outputs is not None:
-        return twin.outputs(right)
-    if twin.weights is not None:
-        return eager(name, call.args, call, twin.weights(dict(call.weights)))
-    args: Mapping[str, Any] = twin.args or {}
-    return eager(twin.layer or name, args if twin.layer or twin.args else call.args, call)
+    if mutant.outputs is not None:
+        return mutant.outputs(right)
+    if mutant.weights is not None:
+        return eager(name, call.args, call, mutant.weights(dict(call.weights)))
+    args: Mapping[str, Any] = mutant.args or {}
+    return eager(mutant.layer or name, args if mutant.layer or mutant.args else call.args, call)
 
 
-def alike(name: str, call: Call, twin: Twin) -> bool:
-    right, wrong = eager(name, call.args, call), answers_of(twin, name, call)
-    answer = layer(name).oracle(call)
+def alike(name: str, call: Call, mutant: Mutant) -> bool:
+    right, wrong = eager(name, call.args, call), answers_of(mutant, name, call)
+    answer = layer(name).float64_reference(call)
     undefined = (None,) * len(right) if answer is None else answer.undefined
     return len(right) == len(wrong) and all(
         one.shape == other.shape and same(one[known], other[known])
@@ -41,9 +41,9 @@ def alike(name: str, call: Call, twin: Twin) -> bool:
 @given(data=st.data())
 def test_what_no_input_can_tell_is_equal(name: str, data: st.DataObject) -> None:
     call = data.draw(calls(name))
-    for twin in layer(name).twins(call):
-        if twin.why_equal is not None:
-            assert alike(name, call, twin), (twin.name, twin.why_equal)
+    for mutant in layer(name).mutants(call):
+        if mutant.why_equal is not None:
+            assert alike(name, call, mutant), (mutant.name, mutant.why_equal)
 
 
 def random(*shape: int) -> Array:
@@ -87,20 +87,20 @@ TELLING = [
 
 @pytest.mark.parametrize(("name", "call"), TELLING, ids=[f"{i}-{name}" for i, (name, _) in enumerate(TELLING)])
 def test_every_other_twin_is_told_apart_by_signed_distinct_inputs(name: str, call: Call) -> None:
-    twins = [twin for twin in layer(name).twins(call) if twin.why_equal is None]
-    assert len(twins) > 2
-    assert not [twin.name for twin in twins if alike(name, call, twin)]
-    assert len({twin.name for twin in twins}) == len(twins)
+    mutants = [mutant for mutant in layer(name).mutants(call) if mutant.why_equal is None]
+    assert len(mutants) > 2
+    assert not [mutant.name for mutant in mutants if alike(name, call, mutant)]
+    assert len({mutant.name for mutant in mutants}) == len(mutants)
 
 
 def names(name: str, call: Call) -> dict[str, str | None]:
-    return {twin.name: twin.why_equal for twin in layer(name).twins(call)}
+    return {mutant.name: mutant.why_equal for mutant in layer(name).mutants(call)}
 
 
 def test_every_argument_of_a_pool_is_nudged() -> None:
     maxima, averages = (
-        {key for twin in layer(name).twins(call) if twin.layer is None and twin.args is not None for key in call.args
-         if twin.args[key] != call.args[key]}
+        {key for mutant in layer(name).mutants(call) if mutant.layer is None and mutant.args is not None for key in call.args
+         if mutant.args[key] != call.args[key]}
         for name, call in (TELLING[0], TELLING[3])
     )  # fmt: skip
     assert maxima == set(TELLING[0][1].args)
@@ -131,6 +131,6 @@ def test_a_divisor_is_dropped_and_changed_by_one() -> None:
 @pytest.mark.parametrize("name", ["ReLU", "MaxPool2d"])
 def test_integers_have_no_twin_that_refuses_integers(name: str) -> None:
     x = np.arange(-8, 8, dtype=np.int32).reshape(1, 1, 4, 4)
-    twins = list(layer(name).twins(Call({"kernel_size": 2, "stride": 1} if name == "MaxPool2d" else {}, {}, [x])))
-    assert twins
-    assert {twin.layer for twin in twins} <= {None, "Identity"}
+    mutants = list(layer(name).mutants(Call({"kernel_size": 2, "stride": 1} if name == "MaxPool2d" else {}, {}, [x])))
+    assert mutants
+    assert {mutant.layer for mutant in mutants} <= {None, "Identity"}

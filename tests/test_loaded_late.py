@@ -8,15 +8,15 @@ import sys
 import pytest
 import torch
 
-from harness.engine.processes.process_state import Manners
+from harness.engine.processes.process_state import ProcessState
 from harness.model.build import seed_torch
 
 CHECK = """
 import sys, torch
-from harness.engine.processes.process_state import Manners
+from harness.engine.processes.process_state import ProcessState
 from harness.model.build import answers
-manners = Manners(torch=True)
-with manners.check():
+process_state = ProcessState(torch=True)
+with process_state.check():
     answers(torch.nn.Dropout(), [torch.ones(4)], 7)
 sys.exit("loaded" if "torch._dynamo" in sys.modules or "torch._inductor" in sys.modules else 0)
 """
@@ -42,8 +42,8 @@ def test_what_a_check_does_to_determinism_is_put_back(found: int, left: int) -> 
     before = torch.get_deterministic_debug_mode()
     try:
         torch.use_deterministic_algorithms(found != 0, warn_only=found == 1)
-        manners = Manners(torch=True)
-        with manners.check():
+        process_state = ProcessState(torch=True)
+        with process_state.check():
             torch.use_deterministic_algorithms(left != 0, warn_only=left == 1)
         assert torch.get_deterministic_debug_mode() == found
     finally:

@@ -24,9 +24,9 @@ Rows = dict[tuple[str, str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with specs, the bundle of them, and the host's own report."""
-    folder = tmp_path_factory.mktemp("desk")
+    folder = tmp_path_factory.mktemp("context")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("HARNESS_CACHE", str(folder / "cache"))
@@ -38,10 +38,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def board(desk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def board(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A machine without torch, on which the bundle was copied and run."""
     board = without_torch(tmp_path_factory.mktemp("board"))
-    shutil.copytree(desk / "bundle", board / "bundle")
+    shutil.copytree(context / "bundle", board / "bundle")
     done = python(board, "-m", "harness", "run", "bundle", "--targets", "ort-cp*", "-j", "1", "--report-dir", "board")
     (board / "said").write_text(done.stdout + done.stderr, encoding="utf-8")
     (board / "code").write_text(str(done.returncode), encoding="utf-8")
@@ -53,14 +53,14 @@ def rows(report: Path) -> Rows:
     return {(row["case"], row["target"]): row for row in told["results"]}
 
 
-def manifest(desk: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((desk / "bundle" / "manifest.json").read_text(encoding="utf-8"))
+def manifest(context: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((context / "bundle" / "manifest.json").read_text(encoding="utf-8"))
     return told
 
 
-def test_the_board_comes_to_what_the_host_came_to(desk: Path, board: Path) -> None:
+def test_the_board_comes_to_what_the_host_came_to(context: Path, board: Path) -> None:
     """The same checks under the same names, alike in every field but what depends on the machine and the moment."""
-    host, there = rows(desk / "host"), rows(board / "board")
+    host, there = rows(context / "host"), rows(board / "board")
     assert host.keys() == there.keys()
     own = {"latency", "seconds", "log", "notes", "reproduction"}
     for check, row in host.items():
@@ -80,13 +80,13 @@ def test_every_kind_of_verdict_was_there(board: Path) -> None:
     assert (board / "code").read_text() == "0"
 
 
-def test_what_was_not_packed_is_told_as_it_is_on_the_host(desk: Path, board: Path) -> None:
-    told = {(case["id"], export) for case in manifest(desk)["cases"] for export in case["not_packed"]}
+def test_what_was_not_packed_is_told_as_it_is_on_the_host(context: Path, board: Path) -> None:
+    told = {(case["id"], export) for case in manifest(context)["cases"] for export in case["not_packed"]}
     assert ("kinds/unpool", "onnx-torchscript@17") in told
-    assert len(told) == json.loads((desk / "packed.json").read_text(encoding="utf-8"))
+    assert len(told) == json.loads((context / "packed.json").read_text(encoding="utf-8"))
     row = rows(board / "board")["kinds/unpool", "onnx-torchscript@17/ort-cpu"]
     assert any("told by the machine that packed it" in note for note in row["notes"])
-    exports = {(case["id"], export) for case in manifest(desk)["cases"] for export in case["exports"]}
+    exports = {(case["id"], export) for case in manifest(context)["cases"] for export in case["exports"]}
     assert len(told | exports) == len(told) + len(exports) == 7 * 3, "less than was asked for, and nobody said so"
 
 
@@ -96,15 +96,15 @@ def test_a_passing_check_is_timed_on_the_board(board: Path) -> None:
     assert latency["first_run_s"] > 0
 
 
-def test_known_failures_travel_with_what_they_speak_of(desk: Path) -> None:
-    text = (desk / "bundle" / "known-failures.yaml").read_text(encoding="utf-8")
+def test_known_failures_travel_with_what_they_speak_of(context: Path) -> None:
+    text = (context / "bundle" / "known-failures.yaml").read_text(encoding="utf-8")
     assert "kinds/divisor" in text
     assert "other/*" not in text
 
 
-def test_every_recorded_value_is_kept_once(desk: Path) -> None:
+def test_every_recorded_value_is_kept_once(context: Path) -> None:
     """Also under the names that ONNX's backend tests ask for."""
-    folder = desk / "bundle"
+    folder = context / "bundle"
     by_content: dict[bytes, set[int]] = {}
     for file in folder.rglob("*.pb"):
         by_content.setdefault(file.read_bytes(), set()).add(file.stat().st_ino)
@@ -113,9 +113,9 @@ def test_every_recorded_value_is_kept_once(desk: Path) -> None:
     assert len(list(folder.glob("onnx/*/test_data_set_*/*.pb"))) > len(by_content) / 2
 
 
-def test_host_and_board_stand_side_by_side(desk: Path, board: Path, harness: Call) -> None:
+def test_host_and_board_stand_side_by_side(context: Path, board: Path, harness: Call) -> None:
     """As columns of one report; and as a comparison, which finds nothing changed and no latency of another machine."""
-    host, there = desk / "host" / "report.json", board / "board" / "report.json"
+    host, there = context / "host" / "report.json", board / "board" / "report.json"
     told = json.loads(there.read_text(encoding="utf-8"))
     told["environment"]["board"] = "another machine than the one that packed"
     there.write_text(json.dumps(told), encoding="utf-8")
@@ -154,9 +154,9 @@ class _Counted(unittest.TestResult):
         self.passed += 1
 
 
-def test_onnx_own_backend_test_runner_takes_the_folders(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_own_backend_test_runner_takes_the_folders(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = onnx.backend.test.loader.load_model_tests
-    ours = load(str(desk / "bundle"), "onnx")
+    ours = load(str(context / "bundle"), "onnx")
     assert {test.kind for test in ours} == {"onnx"}
     monkeypatch.setattr(
         onnx.backend.test.runner, "load_model_tests", lambda kind: ours if kind == "simple" else [], raising=True
@@ -170,16 +170,16 @@ def test_onnx_own_backend_test_runner_takes_the_folders(desk: Path, monkeypatch:
     assert outcome.passed + len(failed) == len([test for test in ours if "half" not in test.name])
 
 
-def test_the_folders_run_as_recorded_models_too(desk: Path, harness: Call) -> None:
-    ran = harness("run", str(desk / "bundle" / "onnx"), "--targets", "ort-cpu", "--no-latency", "-k", "linear")
+def test_the_folders_run_as_recorded_models_too(context: Path, harness: Call) -> None:
+    ran = harness("run", str(context / "bundle" / "onnx"), "--targets", "ort-cpu", "--no-latency", "-k", "linear")
     assert ran.code == 0, ran.out
     assert len(ran.rows) == 2
     assert {row["status"] for row in ran.rows.values()} == {"passed"}
 
 
-def test_torchscript_files_are_verified_where_there_is_torch(desk: Path, harness: Call) -> None:
+def test_torchscript_files_are_verified_where_there_is_torch(context: Path, harness: Call) -> None:
     ran = harness(
-        "run", str(desk / "bundle"), "--targets", "trace/torch-cpu", "-k", "linear", "-k", "drop", "--no-latency"
+        "run", str(context / "bundle"), "--targets", "trace/torch-cpu", "-k", "linear", "-k", "drop", "--no-latency"
     )
     assert ran.code == 0, ran.out
     assert {row["status"] for row in ran.rows.values()} == {"passed"}
@@ -208,10 +208,10 @@ def test_a_bundle_is_there_whole_or_not_at_all(harness: Call, here: Path, monkey
     ],
 )
 def test_what_cannot_be_packed_is_told_in_one_line(
-    desk: Path, harness: Call, here: Path, arguments: list[str], said: str
+    context: Path, harness: Call, here: Path, arguments: list[str], said: str
 ) -> None:
-    (here / "specs").symlink_to(desk / "specs")
-    (here / "bundle").symlink_to(desk / "bundle")
+    (here / "specs").symlink_to(context / "specs")
+    (here / "bundle").symlink_to(context / "bundle")
     ran = harness("pack", *arguments)
     assert ran.code == 2
     assert said in ran.err

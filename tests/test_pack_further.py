@@ -38,23 +38,23 @@ QUICK = ("--budget", "0.05", "--processes", "2", "--rounds", "2", "-j", "1")
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A machine without torch, with a bundle."""
-    desk = tmp_path_factory.mktemp("desk")
+    context = tmp_path_factory.mktemp("context")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(desk)
-        packed(desk)
-        with_sizes(desk)
+        patch.chdir(context)
+        packed(context)
+        with_sizes(context)
     board = without_torch(tmp_path_factory.mktemp("board"))
     for name in ("bundle", "sizes"):
-        shutil.copytree(desk / name, board / name)
+        shutil.copytree(context / name, board / name)
     return board
 
 
-def with_sizes(desk: Path) -> None:
+def with_sizes(context: Path) -> None:
     """A bundle of cases with bench shapes, packed into ``sizes``."""
-    (desk / "more").mkdir()
-    (desk / "more" / "of.yaml").write_text(SIZES, encoding="utf-8")
-    settings = Settings(cache=desk / "cache")
-    pack(PackRequest(("more",), desk / "sizes", (TARGET, "trace/torch-cpu"), workers=1, settings=settings), Silent())
+    (context / "more").mkdir()
+    (context / "more" / "of.yaml").write_text(SIZES, encoding="utf-8")
+    settings = Settings(cache=context / "cache")
+    pack(PackRequest(("more",), context / "sizes", (TARGET, "trace/torch-cpu"), workers=1, settings=settings), Silent())
 
 
 def manifest(bundle: Path) -> dict[str, Any]:

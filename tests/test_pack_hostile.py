@@ -337,7 +337,7 @@ def test_a_bundle_is_listed_and_checked(bundle: Path, harness: Call, command: st
 def test_a_run_in_the_bundle_writes_its_reports_there(
     bundle: Path, harness: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once more as well; and what a file manager or git leaves there is no part of it."""
+    """Memo more as well; and what a file manager or git leaves there is no part of it."""
     monkeypatch.chdir(bundle)
     (bundle / ".gitattributes").write_text("*.onnx binary\n", encoding="utf-8")
     run = ("run", ".", "--targets", "onnx-torchscript@17/ort-cpu", "--no-latency", "-k", "linear")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from harness.check.recorded.content_store import Shelf
+from harness.check.recorded.content_store import ContentStore
 from harness.check.recorded.protobufs import read_tensor
 from harness.model.answer import Reference, Sample, sampled
 from harness.model.tensors import to_numpy, to_torch
@@ -48,14 +48,14 @@ def arrays(draw: st.DrawFn) -> Array:
 @given(values=arrays())
 def test_a_recorded_array_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, values: Array) -> None:
     folder = tmp_path_factory.getbasetemp()
-    back = read_tensor(folder / Shelf(folder).array(values))
+    back = read_tensor(folder / ContentStore(folder).array(values))
     assert (back.dtype, back.shape, bits(back)) == (values.dtype, values.shape, bits(values))
 
 
 def test_special_values_come_back_as_they_were(tmp_path: Path) -> None:
     for dtype in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64):
         values = np.array([np.nan, -np.nan, np.inf, -np.inf, -0.0, 0.0], dtype)
-        assert bits(read_tensor(tmp_path / Shelf(tmp_path).array(values))) == bits(values)
+        assert bits(read_tensor(tmp_path / ContentStore(tmp_path).array(values))) == bits(values)
 
 
 @given(values=arrays(), layout=st.sampled_from(LAYOUTS))

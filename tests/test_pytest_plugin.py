@@ -13,7 +13,7 @@ import pytest
 
 # A run of pytest inside this one forgets the modules that it loads; NumPy cannot be loaded twice.
 import harness.pytest_plugin.items  # noqa: F401
-from harness.engine.worker_slot import Seat
+from harness.engine.worker_slot import WorkerSlot
 
 pytest_plugins = "pytester"
 
@@ -223,10 +223,10 @@ ONE_TARGET = ("specs", "--harness-allow-import", "--harness-targets", "trace/tor
 def test_a_session_has_one_worker_and_leaves_nothing_of_it(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    taken: list[Seat] = []
-    given_back: list[Seat] = []
+    taken: list[WorkerSlot] = []
+    given_back: list[WorkerSlot] = []
 
-    class Counted(Seat):
+    class Counted(WorkerSlot):
         def __init__(self, *given: Any) -> None:
             taken.append(self)
             super().__init__(*given)
@@ -235,7 +235,7 @@ def test_a_session_has_one_worker_and_leaves_nothing_of_it(
             given_back.append(self)
             super().close()
 
-    monkeypatch.setattr("harness.engine.local.Seat", Counted)
+    monkeypatch.setattr("harness.engine.local.WorkerSlot", Counted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     project.runpytest_inprocess("specs").assert_outcomes(passed=6, failed=2)
     assert len(taken) == 1

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import Artifacts
 from harness.check.check import check
-from harness.check.memo import Heard
-from harness.check.prepared_case import Trial
+from harness.check.memo import CapturedOutput
+from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.compare.metrics import Judged
@@ -62,11 +62,11 @@ class Told:
 
 
 class Prints:
-    """An ear that hears what Python prints."""
+    """An capture that hears what Python prints."""
 
     @contextmanager
-    def listening(self) -> Iterator[Heard]:
-        heard = Heard()
+    def listening(self) -> Iterator[CapturedOutput]:
+        heard = CapturedOutput()
         with redirect_stdout(StringIO()) as printed:
             yield heard
         heard.lines = tuple(printed.getvalue().splitlines())
@@ -87,18 +87,18 @@ class Counting:
 
 
 @pytest.fixture
-def trial(spec: Callable[[str, str], Path], tmp_path: Path) -> Trial:
+def prepared(spec: Callable[[str, str], Path], tmp_path: Path) -> PreparedCase:
     (case,) = load([spec("a.yaml", SPEC).parent]).cases
-    return Trial(case, Artifacts(None, tmp_path), ear=Prints())
+    return PreparedCase(case, Artifacts(None, tmp_path), capture=Prints())
 
 
 @pytest.fixture
-def told(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> Callable[[NDArray[Any]], Result]:
+def told(prepared: PreparedCase, monkeypatch: pytest.MonkeyPatch) -> Callable[[NDArray[Any]], Result]:
     """What the case comes to on a target that gives that answer."""
 
     def checked(answer: NDArray[Any]) -> Result:
         monkeypatch.setitem(plugins("runtimes"), "told", Told(answer))
-        return check(trial, Target("trace", "told"), Settings(latency=False), Clock())
+        return check(prepared, Target("trace", "told"), Settings(latency=False), Clock())
 
     return checked
 
@@ -145,12 +145,12 @@ def test_the_sign_of_zero_is_told_of_the_answer_that_has_it(told: Callable[[NDAr
 
 
 def test_the_same_answer_under_another_tolerance_is_judged_anew(
-    told: Callable[[NDArray[Any]], Result], trial: Trial, monkeypatch: pytest.MonkeyPatch
+    told: Callable[[NDArray[Any]], Result], prepared: PreparedCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     near = np.nextafter(RIGHT, np.float32(9))
-    monkeypatch.setattr(trial, "tolerance", lambda _opset: Tolerance(Ulp(1)))
+    monkeypatch.setattr(prepared, "tolerance", lambda _opset: Tolerance(Ulp(1)))
     assert told(near).status == "passed"
-    monkeypatch.setattr(trial, "tolerance", lambda _opset: Tolerance(Exact()))
+    monkeypatch.setattr(prepared, "tolerance", lambda _opset: Tolerance(Exact()))
     assert told(near).status == "failed"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.check.cache.artifacts import Artifacts
 from harness.check.check import check
-from harness.check.prepared_case import Trial
+from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.gate import judge
@@ -46,8 +46,10 @@ def on(spec: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.Mon
     cases = {case.id: case for case in load([spec("a.yaml", SPEC).parent]).cases}
 
     def checked(name: str, runtime: str, **options: str) -> Result:
-        trial = Trial(cases[f"a/{name}"], Artifacts(None, tmp_path))
-        return check(trial, Target("onnx-torchscript", runtime, 17, options=options), Settings(latency=False), Clock())
+        prepared = PreparedCase(cases[f"a/{name}"], Artifacts(None, tmp_path))
+        return check(
+            prepared, Target("onnx-torchscript", runtime, 17, options=options), Settings(latency=False), Clock()
+        )
 
     return checked
 

@@ -12,7 +12,7 @@ import harness as public
 from harness.check import refusal as control
 from harness.check.cache.artifacts import Artifacts, open_cache
 from harness.check.check import check
-from harness.check.prepared_case import Trial
+from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.errors import StageError, Unsupported, UsageError
@@ -49,8 +49,8 @@ def refused(spec: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     scratch.mkdir()
 
     def run(target: str = TARGET) -> Result:
-        trial = Trial(case, Artifacts(cache, scratch))
-        return check(trial, parse_target(target), Settings(latency=False), Clock())
+        prepared = PreparedCase(case, Artifacts(cache, scratch))
+        return check(prepared, parse_target(target), Settings(latency=False), Clock())
 
     return run
 
@@ -93,7 +93,7 @@ def test_a_runtime_that_loads_nothing_has_refused_nothing(
 
     def answering(self: OnnxTorchScript, subject: Any, path: Path, **options: Any) -> Artifact:
         del subject
-        return EXPORT(self, Trial(control.CASE, Artifacts(None, path.parent)).subject, path, **options)
+        return EXPORT(self, PreparedCase(control.CASE, Artifacts(None, path.parent)).subject, path, **options)
 
     monkeypatch.setattr(OnnxRuntime, "load", load_nothing)
     monkeypatch.setattr(OnnxTorchScript, "export", answering)

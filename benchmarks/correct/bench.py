@@ -56,16 +56,16 @@ class Bench:
 
     def check(self, drawn: Configuration) -> None:
         """One configuration, on each of its targets."""
-        trial = FaultyTrial(drawn.case, Artifacts(None, self._scratch))
+        prepared = FaultyTrial(drawn.case, Artifacts(None, self._scratch))
         model = drawn.case.model.model
         assert isinstance(model, LayerModel)
         stock, traced, by_dynamo = self._rng.random(3) < (0.5, TRACED, BY_DYNAMO)
         for target in targets(drawn, stock=stock, traced=traced, by_dynamo=by_dynamo):
-            seen = witnessed(trial, target)
-            what = verdict(seen, trial)
+            seen = witnessed(prepared, target)
+            what = verdict(seen, prepared)
             exporter = f"{target.exporter}+fixes" if target.fixes else target.exporter
             tally = self.tallies.setdefault((model.layer, exporter), Tally())
-            tally.add(what, sum(output.of for output in seen.result.outputs), share(seen, trial))
+            tally.add(what, sum(output.of for output in seen.result.outputs), share(seen, prepared))
             if what == ALARM:
                 self.alarms.append(f"{target} {model} {_about(drawn)}: {seen.result.message}")
 
@@ -86,19 +86,19 @@ def targets(drawn: Configuration, *, stock: bool, traced: bool, by_dynamo: bool)
     return tuple(found)
 
 
-def verdict(seen: Witnessed, trial: FaultyTrial) -> str:
+def verdict(seen: Witnessed, prepared: FaultyTrial) -> str:
     """What came of one check."""
     result = seen.result
     if result.status == "passed":
         return AGREE
     if result.symptom == "unsupported":
         return UNSUPPORTED
-    return OVERFLOW if result.status == "failed" and _overflows(seen, trial) else ALARM
+    return OVERFLOW if result.status == "failed" and _overflows(seen, prepared) else ALARM
 
 
-def _overflows(seen: Witnessed, trial: FaultyTrial) -> bool:
+def _overflows(seen: Witnessed, prepared: FaultyTrial) -> bool:
     """Whether every element that is wrong is a sum whose terms' magnitudes are beyond the dtype's greatest number."""
-    (answer,), (reference,) = seen.answers, trial.references
+    (answer,), (reference,) = seen.answers, prepared.references
     for (name, expected), terms in zip(reference.eager.items(), reference.magnitudes, strict=True):
         if terms is None or answer[name].shape != expected.shape or answer[name].dtype != expected.dtype:
             return False

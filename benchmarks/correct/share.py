@@ -16,12 +16,12 @@ from harness.spec.language.tolerances import Close, Rule, Scaled, Tolerance
 Array = NDArray[Any]
 
 
-def share(seen: Witnessed, trial: FaultyTrial) -> float:
+def share(seen: Witnessed, prepared: FaultyTrial) -> float:
     """The largest part of what a rule allows that any element used up; 0 where nothing may differ."""
     if seen.result.status != "passed":
         return 0.0
-    tolerance = trial.tolerance(seen.opset)
-    pairs = zip(seen.answers, trial.references, strict=True)
+    tolerance = prepared.tolerance(seen.opset)
+    pairs = zip(seen.answers, prepared.references, strict=True)
     return max((_used(answer, reference, tolerance) for answer, reference in pairs), default=0.0)
 
 

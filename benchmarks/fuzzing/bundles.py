@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzzing.models import model, tensor
-from harness.check.recorded.packed import PackedTrial, refuse_strays
+from harness.check.recorded.packed import PackedCase, refuse_strays
 from harness.plan import plan
 from harness.result import Result, result_from_json, to_json
 from harness.spec.bundle.entries import CaseEntry
@@ -84,13 +84,13 @@ def use(folder: Path, content: bytes) -> object:
     load_known_failures(specs.known_failures)
     refuse_strays(specs.cases)
     work = plan(specs.cases, specs.target_sets.select(), (), None).work
-    return [_opened(PackedTrial(case)) for case, _ in work]
+    return [_opened(PackedCase(case)) for case, _ in work]
 
 
-def _opened(trial: PackedTrial) -> object:
-    tolerances = [trial.tolerance(export.opset) for export in trial.entry.exports.values()]
-    told = [result_from_json(row) for row in trial.entry.not_packed.values()]
-    return trial.references, trial.expected, trial.about_eager, tolerances, told
+def _opened(prepared: PackedCase) -> object:
+    tolerances = [prepared.tolerance(export.opset) for export in prepared.entry.exports.values()]
+    told = [result_from_json(row) for row in prepared.entry.not_packed.values()]
+    return prepared.references, prepared.expected, prepared.about_eager, tolerances, told
 
 
 def _sealed(content: bytes) -> bytes:

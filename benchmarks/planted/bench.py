@@ -58,58 +58,58 @@ class Bench:
 
     def plant(self, case: Case, targets: Iterable[Target]) -> None:
         """Plant faults in ``case`` on those of ``targets`` where it passes without any."""
-        trial = FaultyTrial(case, Artifacts(None, self._scratch))
+        prepared = FaultyTrial(case, Artifacts(None, self._scratch))
         for target in targets:
-            right = _passing(trial, target)
+            right = _passing(prepared, target)
             if right is not None:
                 self.artifacts += 1
-                self._plant(trial, target, right)
+                self._plant(prepared, target, right)
 
-    def _plant(self, trial: FaultyTrial, target: Target, right: Witnessed) -> None:
-        artifact = trial.artifact(target)
-        rng = np.random.default_rng([self._seed, *f"{trial.case.id} {target}".encode()])
-        answers = answer_faults(trial.references[0], trial.tolerance(artifact.opset), rng)
+    def _plant(self, prepared: FaultyTrial, target: Target, right: Witnessed) -> None:
+        artifact = prepared.artifact(target)
+        rng = np.random.default_rng([self._seed, *f"{prepared.case.id} {target}".encode()])
+        answers = answer_faults(prepared.references[0], prepared.tolerance(artifact.opset), rng)
         attempts = [
             *self._rarest(
-                (fault.kind, partial(self._wrong_file, fault, trial, target)) for fault in _files(artifact, rng)
+                (fault.kind, partial(self._wrong_file, fault, prepared, target)) for fault in _files(artifact, rng)
             ),
-            *self._rarest((fault.kind, partial(witnessed, trial, target, alter=fault.alter)) for fault in answers),
+            *self._rarest((fault.kind, partial(witnessed, prepared, target, alter=fault.alter)) for fault in answers),
         ]
         for kind, attempt in attempts:
             self._planted[kind] += 1
-            what, why = _outcome(attempt(), right, trial, artifact)
-            self.outcomes.append(Outcome(kind, trial.case.id, str(target), what, why))
+            what, why = _outcome(attempt(), right, prepared, artifact)
+            self.outcomes.append(Outcome(kind, prepared.case.id, str(target), what, why))
 
     def _rarest(self, faults: Iterable[tuple[str, Attempt]]) -> Sequence[tuple[str, Attempt]]:
         return sorted(faults, key=lambda fault: self._planted[fault[0]])[: self._each]
 
-    def _wrong_file(self, fault: FileFault | ProgramFault, trial: FaultyTrial, target: Target) -> Witnessed:
-        trial.planted = None
-        source = trial.artifact(target).path
+    def _wrong_file(self, fault: FileFault | ProgramFault, prepared: FaultyTrial, target: Target) -> Witnessed:
+        prepared.planted = None
+        source = prepared.artifact(target).path
         wrong = self._scratch / f"wrong{source.suffix}"
         fault.write(source, wrong)
-        return witnessed(trial, target, file=wrong)
+        return witnessed(prepared, target, file=wrong)
 
 
 def _files(artifact: Artifact, rng: np.random.Generator) -> Iterator[FileFault | ProgramFault]:
     return (program_faults if artifact.format == "torchscript" else file_faults)(artifact.path, rng)
 
 
-def _passing(trial: FaultyTrial, target: Target) -> Witnessed | None:
+def _passing(prepared: FaultyTrial, target: Target) -> Witnessed | None:
     """The check without a fault, where there is anything to spoil: values that are compared, and that are right."""
-    if trial.case.expect.raises is not None:
+    if prepared.case.expect.raises is not None:
         return None
-    seen = witnessed(trial, target)
-    return seen if seen.result.status == "passed" and not trial.references[0].stochastic else None
+    seen = witnessed(prepared, target)
+    return seen if seen.result.status == "passed" and not prepared.references[0].stochastic else None
 
 
-def _outcome(seen: Witnessed, right: Witnessed, trial: FaultyTrial, artifact: Artifact) -> tuple[str, str | None]:
+def _outcome(seen: Witnessed, right: Witnessed, prepared: FaultyTrial, artifact: Artifact) -> tuple[str, str | None]:
     """What came of a fault, and what of the answers is really wrong."""
     result = seen.result
     if result.status == "error":
         return REFUSED, result.message
-    tolerance = trial.tolerance(artifact.opset)
-    held = zip(seen.answers, trial.references, strict=True)
+    tolerance = prepared.tolerance(artifact.opset)
+    held = zip(seen.answers, prepared.references, strict=True)
     really = next((said for answer, reference in held if (said := truth.beyond(answer, reference, tolerance))), None)
     if really is not None:
         return (CAUGHT if result.status == "failed" else MISSED), really

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from benchmarks.planted.answers import Alter, Answer, honest
 from harness.check.check import check
-from harness.check.prepared_case import Trial
+from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.exporters import Artifact
@@ -24,8 +24,8 @@ from harness.spec.targets import Target
 NAME = "planted"
 
 
-class FaultyTrial(Trial):
-    """A trial whose artifact may be exchanged for a wrong one; everything else is made once and stays."""
+class FaultyTrial(PreparedCase):
+    """A prepared whose artifact may be exchanged for a wrong one; everything else is made once and stays."""
 
     planted: Artifact | None = None
 
@@ -36,7 +36,7 @@ class FaultyTrial(Trial):
 
 @dataclass(frozen=True, slots=True)
 class Witnessed:
-    """The product's verdict, and the answers that it was given, in the order of the trial's references.
+    """The product's verdict, and the answers that it was given, in the order of the prepared's references.
 
     ``opset`` is that of the file that was loaded, None for TorchScript and where none was.
     """
@@ -46,19 +46,19 @@ class Witnessed:
     opset: int | None = None
 
 
-def witnessed(trial: FaultyTrial, target: Target, *, file: Path | None = None, alter: Alter = honest) -> Witnessed:
-    """The product's own check of ``trial`` on ``target``, with a wrong ``file`` or with answers that ``alter`` changes.
+def witnessed(prepared: FaultyTrial, target: Target, *, file: Path | None = None, alter: Alter = honest) -> Witnessed:
+    """The product's own check of ``prepared`` on ``target``, with a wrong ``file`` or with answers that ``alter`` changes.
 
     The runtime stands under another name meanwhile, so that what it answers can be altered and kept.
     """
-    trial.planted = None
+    prepared.planted = None
     if file is not None:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        trial.planted = replace(trial.artifact(target), path=file, digest=digest)
+        prepared.planted = replace(prepared.artifact(target), path=file, digest=digest)
     runtime = _Runtime(plugins("runtimes")[target.runtime], alter)
     with patch.dict(plugins("runtimes"), {NAME: runtime}):
-        result = check(trial, replace(target, runtime=NAME), Settings(latency=False), Clock())
-    return Witnessed(result, tuple(runtime.given[: len(trial.references)]), runtime.opset)
+        result = check(prepared, replace(target, runtime=NAME), Settings(latency=False), Clock())
+    return Witnessed(result, tuple(runtime.given[: len(prepared.references)]), runtime.opset)
 
 
 @dataclass

@@ -27,17 +27,17 @@ from benchmarks.speed.again import Again
 from benchmarks.speed.ledger import Ledger
 from benchmarks.speed.steps import ASKED, BUILT, COPIES, FILES
 from harness.check import check
-from harness.check import prepared_case as trial
+from harness.check import prepared_case as prepared
 from harness.check.cache.artifacts import Artifacts
 from harness.check.case_context import Judge
-from harness.check.prepared_case import Trial
+from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.engine import worker
 from harness.engine.job import Job
 from harness.engine.journal import JournalWriter
 from harness.engine.processes import libraries
-from harness.engine.processes.output_capture import Chatter
-from harness.engine.worker_status import Whereabouts
+from harness.engine.processes.output_capture import OutputCapture
+from harness.engine.worker_status import WorkerStatus
 from harness.model import build, reference
 from harness.model import build as subject
 from harness.plan import plan
@@ -91,14 +91,14 @@ def _time_steps(ledger: Ledger) -> None:
         (OrtSession, "run", ASKED),
         (OrtSession, "placement", ASKED),
         (TorchSession, "run", ASKED),
-        (trial, "build", BUILT),
-        (trial, "refer", "eager torch and the definitions asked"),
-        (Trial, "_against_oracle", "eager torch held against the definitions"),
+        (prepared, "build", BUILT),
+        (prepared, "refer", "eager torch and the definitions asked"),
+        (PreparedCase, "_against_oracle", "eager torch held against the definitions"),
         (Judge, "verdict", "answers compared"),
         (check, "_told", "verdicts told"),
         (check, "attribute", "failures blamed"),
         (check, "with_script", "scripts that show a failure"),
-        (Chatter, "since", "what libraries print, read"),
+        (OutputCapture, "since", "what libraries print, read"),
         (JournalWriter, "add", "the journal"),
     )
     for owner, name, said in own:
@@ -118,14 +118,14 @@ def main(specs: str, figures: Path, *, steps: bool, again: bool) -> None:
         libraries.for_exports()
     home = Path(tempfile.mkdtemp(dir=figures.parent))
     ledger, called = watched(steps=steps), Again() if again else None
-    desk = worker.Desk(Chatter(home / "chatter"), Whereabouts(home / "whereabouts"))
+    context = worker.WorkerContext(OutputCapture(home / "capture"), WorkerStatus(home / "status_record"))
     settings, journal = Settings(latency=False, cache=home / "cache"), home / "journal"
     jobs = [Job(case, targets, settings, journal, home, home) for case, targets in work]
     tell = JournalWriter(journal).add
-    worker.work(jobs[0], desk, tell)  # what is loaded at the first use is no check's
+    worker.work(jobs[0], context, tell)  # what is loaded at the first use is no check's
     ledger.begin()
     for job in jobs[1:]:
-        worker.work(job, desk, tell)
+        worker.work(job, context, tell)
     seconds = ledger.end()
     doors = {*(f"{owner.__name__}.{name}" for owner, name in DOORS), CONSTRUCTED, LET_GO}
     told: dict[str, Any] = {"checks": sum(len(job.targets) for job in jobs[1:])}

@@ -1,9 +1,9 @@
 """Where layers sit in a built model, and how one of them is replaced.
 
-Shows every case the wrong twins of its layers, and sees whether it would notice.
+Shows every case the wrong mutants of its layers, and sees whether it would notice.
 
-A case notices a twin if the twin's answer is outside tolerance, or against an expectation, or an error. A twin that no
-case of the specs notices, and a case that notices none of its twins, are gaps through which a wrong export would pass.
+A case notices a mutant if the mutant's answer is outside tolerance, or against an expectation, or an error. A mutant that no
+case of the specs notices, and a case that notices none of its mutants, are gaps through which a wrong export would pass.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from harness.audit.result import Audit, Sighting
+from harness.audit.result import Audit, MutantOutcome
 from harness.check.cache.artifacts import Artifacts
 from harness.check.expectations import hold, hold_gradients
-from harness.check.prepared_case import Trial
+from harness.check.prepared_case import PreparedCase
 from harness.compare.verdict import compare
-from harness.layers import Array, Call, Twin, find
-from harness.layers.generic import generic_twins
+from harness.layers import Array, Call, Mutant, find
+from harness.layers.generic import generic_mutants
 from harness.model.answer import Reference
 from harness.model.build import DTYPES, Subject, answers, arguments, load_weights, make, seed_torch
 from harness.model.reference import gradients
@@ -93,19 +93,19 @@ def seen(case: Case, subject: Subject, site: Site) -> Seen:
     return Seen(call, tuple(map(to_numpy, made)))
 
 
-def replaced(case: Case, subject: Subject, site: Site, twin: Twin) -> nn.Module:
-    """The whole model with ``twin`` at ``site``. Torch's own errors pass through: a twin may not fit there."""
+def replaced(case: Case, subject: Subject, site: Site, mutant: Mutant) -> nn.Module:
+    """The whole model with ``mutant`` at ``site``. Torch's own errors pass through: a mutant may not fit there."""
     module = copy.deepcopy(subject.module)
-    if twin.outputs is not None:
-        module.get_submodule(site.path).register_forward_hook(_changing(twin))
+    if mutant.outputs is not None:
+        module.get_submodule(site.path).register_forward_hook(_changing(mutant))
         return module
-    if twin.weights is not None:
+    if mutant.weights is not None:
         layer = module.get_submodule(site.path)
         held = layer.state_dict()
-        wrong = twin.weights(_weights(layer))
+        wrong = mutant.weights(_weights(layer))
         load_weights(layer, {name: values.astype(to_numpy(held[name]).dtype) for name, values in wrong.items()})
         return module
-    other = _other(case, site, twin)
+    other = _other(case, site, mutant)
     _take_weights(other, module.get_submodule(site.path))
     if not site.path:
         return other
@@ -114,13 +114,13 @@ def replaced(case: Case, subject: Subject, site: Site, twin: Twin) -> nn.Module:
 
 
 def wide(tensor: torch.Tensor) -> Array:
-    """The values in float64 where they are floating, as definitions and twins take them."""
+    """The values in float64 where they are floating, as definitions and mutants take them."""
     array = to_numpy(tensor)
     return array.astype("float64") if tensor.is_floating_point() else array
 
 
-def _other(case: Case, site: Site, twin: Twin) -> nn.Module:
-    layer = LayerModel(twin.layer or site.layer.layer, site.layer.args if twin.args is None else twin.args)
+def _other(case: Case, site: Site, mutant: Mutant) -> nn.Module:
+    layer = LayerModel(mutant.layer or site.layer.layer, site.layer.args if mutant.args is None else mutant.args)
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
         module = make(layer)
@@ -130,7 +130,7 @@ def _other(case: Case, site: Site, twin: Twin) -> nn.Module:
 
 
 def _take_weights(other: nn.Module, layer: nn.Module) -> None:
-    """Give a twin of the same class the weights that it still has room for; another class starts from its own."""
+    """Give a mutant of the same class the weights that it still has room for; another class starts from its own."""
     if type(other) is type(layer):
         held = layer.state_dict()
         for name, tensor in other.state_dict().items():
@@ -138,14 +138,14 @@ def _take_weights(other: nn.Module, layer: nn.Module) -> None:
                 tensor.copy_(held[name])
 
 
-def _changing(twin: Twin) -> Any:
-    """A hook that puts the twin's outputs in place of the right ones, in their dtypes."""
+def _changing(mutant: Mutant) -> Any:
+    """A hook that puts the mutant's outputs in place of the right ones, in their dtypes."""
 
     def change(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        assert twin.outputs is not None
+        assert mutant.outputs is not None
         leaves, form = pytree.tree_flatten(output)
         right = tuple(to_numpy(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor))
-        wrong = iter([to_torch(made.astype(was.dtype)) for made, was in zip(twin.outputs(right), right, strict=True)])
+        wrong = iter([to_torch(made.astype(was.dtype)) for made, was in zip(mutant.outputs(right), right, strict=True)])
         return pytree.tree_unflatten([next(wrong) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], form)
 
     return change
@@ -156,24 +156,24 @@ def _weights(layer: nn.Module) -> dict[str, Array]:
 
 
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
-"""What torch raises where a twin cannot take the inputs: no target could pass it off as the layer."""
+"""What torch raises where a mutant cannot take the inputs: no target could pass it off as the layer."""
 
 
 def audit(cases: Sequence[Case], scratch: Path) -> Audit:
-    """Put every case before the twins of its layers."""
+    """Put every case before the mutants of its layers."""
     left_out = {case.id: why for case in cases if (why := _why_left_out(case))}
     shown = (case for case in cases if case.id not in left_out)
-    return Audit(tuple(one for case in shown for one in sightings(case, scratch)), left_out)
+    return Audit(tuple(one for case in shown for one in mutant_outcomes(case, scratch)), left_out)
 
 
-def sightings(case: Case, scratch: Path) -> Iterator[Sighting]:
-    """Every twin of every layer of one case, where it sits."""
-    trial = Trial(case, Artifacts(None, scratch))
-    for site in sites(case, trial.subject.module):
-        here = seen(case, trial.subject, site)
-        for twin in _twins(site, here):
-            noticed = twin.why_equal is None and _notices(trial, site, twin)
-            yield Sighting(case.id, site.layer.layer, twin.name, noticed, twin.why_equal)
+def mutant_outcomes(case: Case, scratch: Path) -> Iterator[MutantOutcome]:
+    """Every mutant of every layer of one case, where it sits."""
+    prepared = PreparedCase(case, Artifacts(None, scratch))
+    for site in sites(case, prepared.subject.module):
+        here = seen(case, prepared.subject, site)
+        for mutant in _mutants_of(site, here):
+            noticed = mutant.why_equal is None and _notices(prepared, site, mutant)
+            yield MutantOutcome(case.id, site.layer.layer, mutant.name, noticed, mutant.why_equal)
 
 
 def _why_left_out(case: Case) -> str | None:
@@ -184,46 +184,46 @@ def _why_left_out(case: Case) -> str | None:
     return "a factory's layers are not named in the spec" if isinstance(case.model.model, FactoryModel) else None
 
 
-def _twins(site: Site, here: Seen) -> Iterable[Twin]:
+def _mutants_of(site: Site, here: Seen) -> Iterable[Mutant]:
     known = find(site.layer.layer)
-    return generic_twins(site.layer.layer, here.call, here.outputs) if known is None else known.twins(here.call)
+    return generic_mutants(site.layer.layer, here.call, here.outputs) if known is None else known.mutants(here.call)
 
 
-def _notices(trial: Trial, site: Site, twin: Twin) -> bool:
+def _notices(prepared: PreparedCase, site: Site, mutant: Mutant) -> bool:
     with redirect_stderr(StringIO()):  # torch.fx prints a traceback of its own beside the exception
         try:
-            wrong = replaced(trial.case, trial.subject, site, twin)
-            told = any(_tells(trial, reference, wrong) for reference in trial.references)
-            return told or _tells_gradients(trial, wrong)
+            wrong = replaced(prepared.case, prepared.subject, site, mutant)
+            told = any(_tells(prepared, reference, wrong) for reference in prepared.references)
+            return told or _tells_gradients(prepared, wrong)
         except REFUSALS:
             return True
 
 
-def _tells(trial: Trial, reference: Reference, wrong: nn.Module) -> bool:
+def _tells(prepared: PreparedCase, reference: Reference, wrong: nn.Module) -> bool:
     """Whether the case fails with the answer of ``wrong``, as a check of a target that gave it would."""
-    answer = _answer(trial.case, reference, wrong)
+    answer = _answer(prepared.case, reference, wrong)
     if not _same_form(answer, reference.eager):
         return True
-    tolerance = trial.tolerance(None)
+    tolerance = prepared.tolerance(None)
     if not reference.stochastic:
         known = reference.magnitudes, reference.undefined
         if not compare(answer, reference.eager, tolerance, magnitudes=known[0], undefined=known[1]).passed:
             return True
-    if reference is not trial.references[0]:
+    if reference is not prepared.references[0]:
         return False  # the expectations speak of the case's own shapes
-    return any(not found.passed for found in hold(trial.expected, reference, answer, tolerance))
+    return any(not found.passed for found in hold(prepared.expected, reference, answer, tolerance))
 
 
-def _tells_gradients(trial: Trial, wrong: nn.Module) -> bool:
-    """Whether a gradient that the spec gives tells the twin, as it would on a target that can be differentiated."""
-    case, own = trial.case, trial.references[0]
+def _tells_gradients(prepared: PreparedCase, wrong: nn.Module) -> bool:
+    """Whether a gradient that the spec gives tells the mutant, as it would on a target that can be differentiated."""
+    case, own = prepared.case, prepared.references[0]
     if not (case.expect.gradient or case.expect.gradient_range):
         return False
-    found = gradients(replace(trial.subject, module=wrong), case.seed)
+    found = gradients(replace(prepared.subject, module=wrong), case.seed)
     if not case.expect.gradient.keys() <= found.keys():
         return True
     answer = _answer(case, own, wrong)
-    return any(not finding.passed for finding in hold_gradients(trial.expected, own, answer, found))
+    return any(not finding.passed for finding in hold_gradients(prepared.expected, own, answer, found))
 
 
 def _answer(case: Case, reference: Reference, wrong: nn.Module) -> dict[str, Array]:

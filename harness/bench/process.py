@@ -163,9 +163,9 @@ def _material(task: Task, sized: Callable[[int], None]) -> Material:
 
     if isinstance(task.case.model.model, PackedModel):
         libraries.for_recorded_models()
-        from harness.check.recorded.packed import PackedTrial
+        from harness.check.recorded.packed import PackedCase
 
-        packed = PackedTrial(task.case, sized=sized)
+        packed = PackedCase(task.case, sized=sized)
         return Material(packed.references[0].inputs, packed.artifact, eager=None)
     if isinstance(task.case.model.model, FileModel):
         libraries.for_recorded_models()
@@ -176,13 +176,13 @@ def _material(task: Task, sized: Callable[[int], None]) -> Material:
         return Material(inputs, lambda _target: recording.model.artifact, eager=None)
     libraries.for_specs()
     from harness.check.cache.artifacts import Artifacts
-    from harness.check.prepared_case import Trial
+    from harness.check.prepared_case import PreparedCase
     from harness.model.tensors import to_numpy
 
     kept = task.settings.cache or task.scratch / "artifacts"
-    trial = Trial(task.case, Artifacts(kept, task.scratch), sized=sized)
-    arrays = {label: to_numpy(tensor) for label, tensor in trial.subject.inputs.items()}
-    return Material(arrays, trial.artifact, _eager(trial.subject, task.bench.threads or 1))
+    prepared = PreparedCase(task.case, Artifacts(kept, task.scratch), sized=sized)
+    arrays = {label: to_numpy(tensor) for label, tensor in prepared.subject.inputs.items()}
+    return Material(arrays, prepared.artifact, _eager(prepared.subject, task.bench.threads or 1))
 
 
 def _eager(subject: Any, threads: int) -> Call:

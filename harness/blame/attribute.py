@@ -14,67 +14,75 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.blame.disagreement import AS_NEAR, Scene, distance
+from harness.blame.disagreement import AS_NEAR, Disagreement, distance
 from harness.blame.file_evaluation import answer_of, file_is_right, file_rounds, first_line
 from harness.compare.verdict import Comparison
 from harness.registry import plugins
 from harness.result import Blame
 
 
-def attribute(scene: Scene) -> tuple[Blame | None, tuple[str, ...]]:
+def attribute(disagreement: Disagreement) -> tuple[Blame | None, tuple[str, ...]]:
     """The hop to blame, None where nobody can be blamed with reason, and the evidence line by line."""
     evidence: list[str] = []
-    if scene.artifact.format != "onnx":
-        if _as_near_as_eager(scene, evidence):
+    if disagreement.artifact.format != "onnx":
+        if _as_near_as_eager(disagreement, evidence):
             return "rounding", tuple(evidence)
-        return "exporter", (*evidence, f"{scene.target.export} made a program that torch itself runs differently")
-    right = file_is_right(scene, evidence)
-    mended = _right_without_optimizer(scene, evidence)
+        return "exporter", (
+            *evidence,
+            f"{disagreement.target.export} made a program that torch itself runs differently",
+        )
+    right = file_is_right(disagreement, evidence)
+    mended = _right_without_optimizer(disagreement, evidence)
     if right is False:
         return "exporter", tuple(evidence)
-    if _as_near_as_eager(scene, evidence):
+    if _as_near_as_eager(disagreement, evidence):
         return "rounding", tuple(evidence)
-    if right and file_rounds(scene, evidence):
+    if right and file_rounds(disagreement, evidence):
         return "exporter", tuple(evidence)
     if mended:
         return "optimizer", tuple(evidence)
     return "kernel" if right else None, tuple(evidence)
 
 
-def _right_without_optimizer(scene: Scene, evidence: list[str]) -> bool:
-    runtime = plugins("runtimes")[scene.target.runtime]
-    if "optimization" not in runtime.options or scene.target.options.get("optimization") == "disabled":
+def _right_without_optimizer(disagreement: Disagreement, evidence: list[str]) -> bool:
+    runtime = plugins("runtimes")[disagreement.target.runtime]
+    if "optimization" not in runtime.options or disagreement.target.options.get("optimization") == "disabled":
         return False
     try:
-        plain = answer_of(runtime, scene.artifact, {**scene.target.options, "optimization": "disabled"}, scene.inputs)
+        plain = answer_of(
+            runtime,
+            disagreement.artifact,
+            {**disagreement.target.options, "optimization": "disabled"},
+            disagreement.inputs,
+        )
     except Exception as error:  # noqa: BLE001 - a graph that runs only when it is optimized is told as evidence
         evidence.append(f"with graph optimization off the same file does not run: {first_line(error)}")
         return False
-    right = scene.is_right(plain)
-    other = scene.differ(scene.answer, plain) or not scene.meets_expectations(scene.answer)
+    right = disagreement.is_right(plain)
+    other = disagreement.differ(disagreement.answer, plain) or not disagreement.meets_expectations(disagreement.answer)
     which = ("the right" if other else "the same") if right else "a wrong"
     evidence.append(f"with graph optimization off the same file gives {which} answer")
     return right and other
 
 
-def _as_near_as_eager(scene: Scene, evidence: list[str]) -> bool:
+def _as_near_as_eager(disagreement: Disagreement, evidence: list[str]) -> bool:
     """True where eager torch is as far from the definition as the target is, within a factor of two.
 
     Without a definition, where the target is no further from eager than one rounding more than the rule allows.
     """
-    oracle = scene.reference.oracle
+    oracle = disagreement.reference.float64
     if oracle is None:
-        near_eager = scene.is_right(scene.answer)
+        near_eager = disagreement.is_right(disagreement.answer)
         how = "within" if near_eager else "further off than"
         evidence.append(
             f"there is no definition in float64; the target is {how} one rounding more than the rule allows"
         )
         return near_eager
-    if scene.answer.keys() != oracle.keys():
+    if disagreement.answer.keys() != oracle.keys():
         return False
     near: bool = True
     for name, truth in oracle.items():
-        eager, target = (distance(side[name], truth) for side in (scene.reference.eager, scene.answer))
+        eager, target = (distance(side[name], truth) for side in (disagreement.reference.eager, disagreement.answer))
         near = near and target <= AS_NEAR * eager
         evidence.append(f"{name}: eager torch is {eager:.3g} from the definition, the target {target:.3g}")
     return near

@@ -97,7 +97,7 @@ def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class Disagreement:
     """A disagreement: what was asked, what eager and the definition say, what the target answered, by what rule.
 
     ``meets_expectations`` says of any answer whether it is what the spec says under ``expect``.
@@ -126,11 +126,11 @@ class Scene:
     @property
     def truth(self) -> Mapping[str, Array]:
         """The definition's answer in the outputs' own dtypes; eager torch's where there is no definition."""
-        if self.reference.oracle is None:
+        if self.reference.float64 is None:
             return self.reference.eager
         dtypes = {name: values.dtype for name, values in self.reference.eager.items()}
         with np.errstate(over="ignore"):
-            return {name: values.astype(dtypes[name]) for name, values in self.reference.oracle.items()}
+            return {name: values.astype(dtypes[name]) for name, values in self.reference.float64.items()}
 
     def compare(self, actual: Mapping[str, Array], expected: Mapping[str, Array]) -> Comparison:
         """Hold one answer against another, leaving room for one rounding more than the rule does."""

@@ -19,7 +19,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
-from harness.blame.disagreement import AS_NEAR, Scene, apart
+from harness.blame.disagreement import AS_NEAR, Disagreement, apart
 from harness.blame.sound_pools import SOUND
 from harness.exporters import Artifact
 from harness.onnx_arrays import from_array, to_array
@@ -113,19 +113,21 @@ SECOND_OPINIONS = ("openvino", "tract")
 BITS = {TensorProto.DOUBLE: 64, TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16}
 
 
-def file_is_right(scene: Scene, evidence: list[str]) -> bool | None:
+def file_is_right(disagreement: Disagreement, evidence: list[str]) -> bool | None:
     """What the file computes: True for the right answer, False for a wrong one, None where nobody can say."""
     try:
-        outputs = _in_form(evaluate(scene.artifact.path, scene.inputs), scene.truth)
+        outputs = _in_form(evaluate(disagreement.artifact.path, disagreement.inputs), disagreement.truth)
     except Exception as error:  # noqa: BLE001 - whatever the evaluator cannot do is told as evidence that is missing
         evidence.append(f"the file could not be evaluated in float64: {first_line(error)}")
-        if scene.artifact.checker:
+        if disagreement.artifact.checker:
             # Another engine may end the process over a file that means nothing: tract does, in Rust.
-            evidence.append(f"no other runtime is asked, for onnx.checker refuses the file: {scene.artifact.checker}")
+            evidence.append(
+                f"no other runtime is asked, for onnx.checker refuses the file: {disagreement.artifact.checker}"
+            )
             return None
-        return _by_second_opinion(scene, evidence)
-    if not scene.is_right(outputs):
-        held = scene.compare(outputs, scene.truth)
+        return _by_second_opinion(disagreement, evidence)
+    if not disagreement.is_right(outputs):
+        held = disagreement.compare(outputs, disagreement.truth)
         said = "it does not meet the spec's expectations" if held.passed else held.message
         evidence.append(f"evaluated in float64, the exported file itself is wrong: {said}")
         return False
@@ -133,35 +135,37 @@ def file_is_right(scene: Scene, evidence: list[str]) -> bool | None:
     return True
 
 
-def file_rounds(scene: Scene, evidence: list[str]) -> bool:
+def file_rounds(disagreement: Disagreement, evidence: list[str]) -> bool:
     """True where the file asks for a narrower type than its inputs have, and that alone takes the answer so far off.
 
     That is where the file, evaluated as it is written, gives the target's answer but for the elements that are as near
     to the truth as its own: where a value lies between two of the narrower type, the last bit of a sum decides.
     """
-    narrow = narrowing(scene.artifact.path)
+    narrow = narrowing(disagreement.artifact.path)
     if not narrow:
         return False
     try:
-        written = _in_form(evaluate_as_written(scene.artifact.path, scene.inputs), scene.truth)
+        written = _in_form(evaluate_as_written(disagreement.artifact.path, disagreement.inputs), disagreement.truth)
     except Exception as error:  # noqa: BLE001 - as above
         evidence.append(f"the file could not be evaluated as it is written: {first_line(error)}")
         return False
-    if not _shapes(written) == _shapes(scene.answer) == _shapes(scene.truth) or not scene.differ(written, scene.truth):
+    if not _shapes(written) == _shapes(disagreement.answer) == _shapes(disagreement.truth) or not disagreement.differ(
+        written, disagreement.truth
+    ):
         return False
-    if scene.differ(_but_for_luck(scene, written), written):
+    if disagreement.differ(_but_for_luck(disagreement, written), written):
         return False
     evidence.append(f"evaluated as it is written it is as far off as the target is: it rounds on its way, at {narrow}")
     return True
 
 
-def _but_for_luck(scene: Scene, written: Answer) -> Answer:
+def _but_for_luck(disagreement: Disagreement, written: Answer) -> Answer:
     """The target's answer, with what is ``written`` in place of each element that is as near to the truth as that."""
     luck = {
-        name: apart(scene.answer[name], truth) <= AS_NEAR * apart(written[name], truth)
-        for name, truth in scene.truth.items()
+        name: apart(disagreement.answer[name], truth) <= AS_NEAR * apart(written[name], truth)
+        for name, truth in disagreement.truth.items()
     }
-    return {name: np.where(lucky, written[name], scene.answer[name]) for name, lucky in luck.items()}
+    return {name: np.where(lucky, written[name], disagreement.answer[name]) for name, lucky in luck.items()}
 
 
 def _shapes(answer: Answer) -> Mapping[str, tuple[int, ...]]:
@@ -196,21 +200,21 @@ def narrowing(path: Path) -> str | None:
     return None
 
 
-def _by_second_opinion(scene: Scene, evidence: list[str]) -> bool | None:
+def _by_second_opinion(disagreement: Disagreement, evidence: list[str]) -> bool | None:
     """What a runtime of other make says of the file: right, or wrong in the target's own way; None where none helps."""
     for name in SECOND_OPINIONS:
         runtime = plugins("runtimes").get(name)
-        if runtime is None or name == scene.target.runtime or not runtime.availability().present:
+        if runtime is None or name == disagreement.target.runtime or not runtime.availability().present:
             continue
         try:
-            outputs = answer_of(runtime, scene.artifact, {}, scene.inputs)
+            outputs = answer_of(runtime, disagreement.artifact, {}, disagreement.inputs)
         except Exception as error:  # noqa: BLE001 - it is asked for its opinion, and may have none
             evidence.append(f"{name} has no opinion: {first_line(error)}")
             continue
-        if scene.is_right(outputs):
+        if disagreement.is_right(outputs):
             evidence.append(f"{name} gets the right answer from the same file")
             return True
-        if scene.compare(scene.answer, outputs).passed:
+        if disagreement.compare(disagreement.answer, outputs).passed:
             evidence.append(f"{name}, of other make, gets the target's wrong answer from the same file")
             return False
         evidence.append(f"{name} gets a third answer from the same file")

@@ -36,7 +36,7 @@ SAME_EVALUATOR = "reference"
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedScene:
+class RecordedDisagreement:
     """A disagreement: what was asked, what was recorded, what the target answered, by what rule."""
 
     target: Target
@@ -62,34 +62,39 @@ def _agree(one: Mapping[str, Array], other: Mapping[str, Array], tolerance: Tole
     return compare(cast, other, tolerance).passed
 
 
-def attribute_recorded(scene: RecordedScene) -> Verdict:
+def attribute_recorded(disagreement: RecordedDisagreement) -> Verdict:
     """The hop to blame, None where nobody can be blamed with reason, and the evidence line by line."""
-    if why := unsettled(scene.artifact.path):
+    if why := unsettled(disagreement.artifact.path):
         return None, (why,)
     evidence: list[str] = []
     answers = [
         answer
         for how, evaluator in (("in float64", evaluate), ("as it is written", evaluate_as_written))
-        if (answer := _evaluated(scene, how, evaluator, evidence)) is not None
+        if (answer := _evaluated(disagreement, how, evaluator, evidence)) is not None
     ]
     if len(answers) < 2:
         return None, tuple(evidence)
-    if all(scene.agree(answer, scene.recorded) for answer in answers):
-        return _of_runtime(scene, answers[0], evidence), tuple(evidence)
-    if scene.target.runtime != SAME_EVALUATOR and all(scene.agree(answer, scene.answer) for answer in answers):
+    if all(disagreement.agree(answer, disagreement.recorded) for answer in answers):
+        return _of_runtime(disagreement, answers[0], evidence), tuple(evidence)
+    if disagreement.target.runtime != SAME_EVALUATOR and all(
+        disagreement.agree(answer, disagreement.answer) for answer in answers
+    ):
         return "spec", (*evidence, "what was recorded is not what the file computes")
     return None, tuple(evidence)
 
 
 def _evaluated(
-    scene: RecordedScene,
+    disagreement: RecordedDisagreement,
     how: str,
     evaluator: Callable[[Path, Mapping[str, Array]], Mapping[str, Array]],
     evidence: list[str],
 ) -> Mapping[str, Array] | None:
     try:
-        outputs = evaluator(scene.artifact.path, scene.inputs)
-        recorded, target = scene.agree(outputs, scene.recorded), scene.agree(outputs, scene.answer)
+        outputs = evaluator(disagreement.artifact.path, disagreement.inputs)
+        recorded, target = (
+            disagreement.agree(outputs, disagreement.recorded),
+            disagreement.agree(outputs, disagreement.answer),
+        )
     except Exception as error:  # noqa: BLE001 - whatever the evaluator cannot do is told as evidence that is missing
         said = str(error).splitlines()[0] if str(error) else "no message"
         evidence.append(f"the file could not be evaluated {how}: {type(error).__name__}: {said[:200]}")
@@ -99,40 +104,42 @@ def _evaluated(
     return outputs
 
 
-def _of_runtime(scene: RecordedScene, truth: Mapping[str, Array], evidence: list[str]) -> Blame:
-    if scene.agree(scene.answer, scene.recorded):
+def _of_runtime(disagreement: RecordedDisagreement, truth: Mapping[str, Array], evidence: list[str]) -> Blame:
+    if disagreement.agree(disagreement.answer, disagreement.recorded):
         return "rounding"
-    mended = _right_without_optimizer(scene, evidence)
-    if _as_near_as_recorded(scene, truth, evidence):
+    mended = _right_without_optimizer(disagreement, evidence)
+    if _as_near_as_recorded(disagreement, truth, evidence):
         return "rounding"
     return "optimizer" if mended else "kernel"
 
 
-def _right_without_optimizer(scene: RecordedScene, evidence: list[str]) -> bool:
-    runtime = plugins("runtimes")[scene.target.runtime]
-    if "optimization" not in runtime.options or scene.target.options.get("optimization") == "disabled":
+def _right_without_optimizer(disagreement: RecordedDisagreement, evidence: list[str]) -> bool:
+    runtime = plugins("runtimes")[disagreement.target.runtime]
+    if "optimization" not in runtime.options or disagreement.target.options.get("optimization") == "disabled":
         return False
     try:
-        session = runtime.load(scene.artifact, {**scene.target.options, "optimization": "disabled"})
-        plain = session.run(scene.inputs)
+        session = runtime.load(disagreement.artifact, {**disagreement.target.options, "optimization": "disabled"})
+        plain = session.run(disagreement.inputs)
         session.close()
     except Exception as error:  # noqa: BLE001 - a graph that runs only when it is optimized is told as evidence
         evidence.append(f"with graph optimization off the same file does not run: {str(error).splitlines()[0][:200]}")
         return False
-    right, other = scene.agree(plain, scene.recorded), scene.is_other_than(plain)
+    right, other = disagreement.agree(plain, disagreement.recorded), disagreement.is_other_than(plain)
     which = ("the recorded" if other else "the same") if right else "another"
     evidence.append(f"with graph optimization off the same file gives {which} answer")
     return right and other
 
 
-def _as_near_as_recorded(scene: RecordedScene, truth: Mapping[str, Array], evidence: list[str]) -> bool:
+def _as_near_as_recorded(disagreement: RecordedDisagreement, truth: Mapping[str, Array], evidence: list[str]) -> bool:
     """True where the recorded answer is as far from float64 as the target's is, within a factor of two."""
-    floating = [name for name, values in scene.recorded.items() if np.asarray(truth[name]).dtype == np.float64]
-    if len(floating) < len(scene.recorded) or scene.answer.keys() != scene.recorded.keys():
+    floating = [name for name, values in disagreement.recorded.items() if np.asarray(truth[name]).dtype == np.float64]
+    if len(floating) < len(disagreement.recorded) or disagreement.answer.keys() != disagreement.recorded.keys():
         return False
     near = True
     for name in floating:
-        recorded, target = (distance(side[name], np.asarray(truth[name])) for side in (scene.recorded, scene.answer))
+        recorded, target = (
+            distance(side[name], np.asarray(truth[name])) for side in (disagreement.recorded, disagreement.answer)
+        )
         near = near and target <= AS_NEAR * recorded
         evidence.append(f"{name}: the recorded answer is {recorded:.3g} from float64, the target's {target:.3g}")
     return near

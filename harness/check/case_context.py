@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from harness.check.expectations import Expected, hold, hold_gradients
-from harness.check.memo import Once
+from harness.check.memo import Memo
 from harness.check.steps import Sides
 from harness.compare.numbers import same_bits
 from harness.compare.verdict import Comparison, compare, distances
@@ -48,7 +48,7 @@ class Refusal:
     control: Callable[[Target], Artifact] | None = None
 
 
-class Basis(Protocol):
+class CaseContext(Protocol):
     """A case with its exports and all that is known of its answer. What raises once does so for every check."""
 
     @property
@@ -113,19 +113,19 @@ class Verdict:
 class Judge:
     """Holds what the targets of one case answer against what they should; ``once`` keeps what that came to."""
 
-    def __init__(self, once: Once) -> None:
+    def __init__(self, once: Memo) -> None:
         self._once = once
         self._heard: list[tuple[Tolerance, Answers]] = []
 
-    def verdict(self, trial: Basis, given: Answers, session: Session, opset: int | None) -> Verdict:
-        """On the answers ``given``, one for each of the trial's references, by an export of ``opset``.
+    def verdict(self, prepared: CaseContext, given: Answers, session: Session, opset: int | None) -> Verdict:
+        """On the answers ``given``, one for each of the prepared's references, by an export of ``opset``.
 
         Gradients are the session's own, so that what asks for them is judged anew each time.
         """
-        tolerance, expect = trial.tolerance(opset), trial.expected
+        tolerance, expect = prepared.tolerance(opset), prepared.expected
         if (expect.gradient or expect.gradient_range) and isinstance(session, Differentiable):
-            return _judged(trial, given, tolerance, session)
-        return self._once.get(f"verdict {self._number(tolerance, given)}", lambda: _judged(trial, given, tolerance))
+            return _judged(prepared, given, tolerance, session)
+        return self._once.get(f"verdict {self._number(tolerance, given)}", lambda: _judged(prepared, given, tolerance))
 
     def _number(self, tolerance: Tolerance, given: Answers) -> int:
         """Of the different answers so far, which one ``given`` is."""
@@ -137,9 +137,9 @@ class Judge:
 
 
 def _judged(
-    trial: Basis, given: Answers, tolerance: Tolerance, differentiable: Differentiable | None = None
+    prepared: CaseContext, given: Answers, tolerance: Tolerance, differentiable: Differentiable | None = None
 ) -> Verdict:
-    references = trial.references
+    references = prepared.references
     compared = tuple(
         Sides(
             compare(
@@ -159,12 +159,12 @@ def _judged(
     )
     own, answer = references[0], given[0]
     fits = same_form(own.eager, answer)
-    findings = list(hold(trial.expected, own, answer, tolerance)) if fits else []
+    findings = list(hold(prepared.expected, own, answer, tolerance)) if fits else []
     if own.stochastic:
         findings.append(Finding("structure", fits, f"{_told(answer)}, expected {_told(own.eager)}"))
     if fits and differentiable is not None:
-        findings += hold_gradients(trial.expected, own, answer, differentiable.gradients(own.inputs))
-    known = () if own.oracle is None else distances(own.eager, answer, own.oracle, undefined=own.undefined)
+        findings += hold_gradients(prepared.expected, own, answer, differentiable.gradients(own.inputs))
+    known = () if own.float64 is None else distances(own.eager, answer, own.float64, undefined=own.undefined)
     return Verdict(compared, tuple(findings), known)
 
 

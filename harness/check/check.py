@@ -9,8 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from harness.blame.attribute import attribute, first_wrong
-from harness.blame.disagreement import Scene
-from harness.check.case_context import Basis, Verdict, same_form
+from harness.blame.disagreement import Disagreement
+from harness.check.case_context import CaseContext, Verdict, same_form
 from harness.check.expectations import hold
 from harness.check.refusal import check_refusal
 from harness.check.settings import Settings
@@ -29,21 +29,21 @@ Array = NDArray[Any]
 SAMPLED = "of these outputs a sample was packed, which is enough to find an error and too little to blame one"
 
 
-def check(trial: Basis, target: Target, settings: Settings, clock: Clock) -> Result:
-    """Take the trial's case to ``target`` and say what came of it. Raises nothing that a library raised."""
-    blank = begun(trial.case, target, clock)
+def check(prepared: CaseContext, target: Target, settings: Settings, clock: Clock) -> Result:
+    """Take the prepared's case to ``target`` and say what came of it. Raises nothing that a library raised."""
+    blank = begun(prepared.case, target, clock)
     if blank.status == "skipped":
         return blank
-    if trial.case.expect.raises is not None:
-        return with_script(check_refusal(trial, target, blank, clock), trial.case, target)
+    if prepared.case.expect.raises is not None:
+        return with_script(check_refusal(prepared, target, blank, clock), prepared.case, target)
     row = _Row(blank)
     try:
-        result = _verified(trial, target, settings, row, clock)
+        result = _verified(prepared, target, settings, row, clock)
     except StageStopped as stop:
         blame: Blame | None = "spec" if stop.stage == "build" else None
         stopped = replace(row.known, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message)
         result = replace(stopped, blame=blame)
-    return with_script(result, trial.case, target, lambda: trial.references[0])
+    return with_script(result, prepared.case, target, lambda: prepared.references[0])
 
 
 @dataclass(slots=True)
@@ -58,11 +58,11 @@ class _Row:
         return replace(self.blank, **self.facts)
 
 
-def _verified(trial: Basis, target: Target, settings: Settings, row: _Row, clock: Clock) -> Result:
+def _verified(prepared: CaseContext, target: Target, settings: Settings, row: _Row, clock: Clock) -> Result:
     with clock.stage("build"):
-        references, about_eager = trial.references, trial.about_eager
+        references, about_eager = prepared.references, prepared.about_eager
     with clock.stage("export"):
-        artifact = trial.artifact(target)
+        artifact = prepared.artifact(target)
     row.facts |= {"checker": artifact.checker, "artifact": artifact.digest, "notes": artifact.notes}
     with clock.stage("load"):
         session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
@@ -74,7 +74,7 @@ def _verified(trial: Basis, target: Target, settings: Settings, row: _Row, clock
             with clock.stage("run"):
                 row.facts |= where_it_ran(session.placement(), passed=True)
         with clock.stage("compare"):
-            verdict = trial.judge.verdict(trial, given, session, artifact.opset)
+            verdict = prepared.judge.verdict(prepared, given, session, artifact.opset)
         row.facts |= _found(verdict, about_eager, artifact.notes)
         result = pictured(_told(row.known, verdict, about_eager), verdict.compared)
         if result.symptom == "placement":
@@ -83,25 +83,25 @@ def _verified(trial: Basis, target: Target, settings: Settings, row: _Row, clock
             at = first_wrong(verdict.comparisons)
             if references[at].sample is not None:
                 return replace(result, evidence=(SAMPLED,))
-            blame, evidence = attribute(_scene(trial, target, artifact, references[at], given[at]))
+            blame, evidence = attribute(_scene(prepared, target, artifact, references[at], given[at]))
             return replace(result, blame=blame, evidence=evidence)
         if settings.latency and result.status == "passed":
-            return timed(result, session, references[0].inputs, trial.eager, clock, settings)
+            return timed(result, session, references[0].inputs, prepared.eager, clock, settings)
         return result
     finally:
         session.close()
 
 
 def _scene(
-    trial: Basis, target: Target, artifact: Artifact, reference: Reference, answer: Mapping[str, Array]
-) -> Scene:
-    tolerance = trial.tolerance(artifact.opset)
+    prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference, answer: Mapping[str, Array]
+) -> Disagreement:
+    tolerance = prepared.tolerance(artifact.opset)
 
     def meets(other: Mapping[str, Array]) -> bool:
-        found = hold(trial.expected, reference, other, tolerance)
+        found = hold(prepared.expected, reference, other, tolerance)
         return same_form(reference.eager, other) and all(each.passed for each in found)
 
-    return Scene(target, artifact, reference, answer, tolerance, meets)
+    return Disagreement(target, artifact, reference, answer, tolerance, meets)
 
 
 def _found(verdict: Verdict, about_eager: Sequence[Finding], notes: Sequence[str]) -> dict[str, Any]:

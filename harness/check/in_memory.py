@@ -20,7 +20,7 @@ from torch import nn
 
 from harness.check.cache.artifacts import Artifacts
 from harness.check.check import check
-from harness.check.prepared_case import Trial
+from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import LONGEST, Clock
 from harness.errors import Location, UsageError, read
@@ -36,8 +36,8 @@ Inputs = Mapping[str, torch.Tensor]
 SETTINGS = Settings(timeout=None, latency=False)
 
 
-class GivenTrial(Trial):
-    """A trial of a module that is at hand, at inputs that are at hand: nothing is built from a spec."""
+class InMemoryCase(PreparedCase):
+    """A prepared of a module that is at hand, at inputs that are at hand: nothing is built from a spec."""
 
     def __init__(self, case: Case, artifacts: Artifacts, module: nn.Module, inputs: Sequence[Inputs]) -> None:
         super().__init__(case, artifacts)
@@ -75,9 +75,9 @@ def check_given(
     case = _case(module, given, tolerance, dynamic)
     held = copy.deepcopy(module).cpu()
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch, torch.random.fork_rng(devices=()):
-        trial = GivenTrial(case, Artifacts(None, Path(scratch)), held, given)
+        prepared = InMemoryCase(case, Artifacts(None, Path(scratch)), held, given)
         with _interrupts_told_apart():
-            return tuple(_checked(trial, target, Path(scratch)) for target in targets)
+            return tuple(_checked(prepared, target, Path(scratch)) for target in targets)
 
 
 @contextmanager
@@ -99,11 +99,11 @@ def _interrupts_told_apart() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _checked(trial: Trial, target: Target, scratch: Path) -> Result:
+def _checked(prepared: PreparedCase, target: Target, scratch: Path) -> Result:
     """What the check comes to; what libraries warn of stands in its log, whatever this process does with warnings."""
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        result = check(trial, target, SETTINGS, Clock(folder=scratch))
+        result = check(prepared, target, SETTINGS, Clock(folder=scratch))
     said = tuple(f"{each.category.__name__}: {read(each.message)}"[:LONGEST] for each in warned)
     return replace(result, log=said, where=None)
 

@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 @dataclass
-class Heard:
+class CapturedOutput:
     """What libraries said inside a block; known when it ends."""
 
     lines: tuple[str, ...] = ()
 
 
-class Ear(Protocol):
+class Capture(Protocol):
     """Something that hears what libraries print and can say it again."""
 
     def listening(self) -> Any:
-        """A context that gives a :class:`Heard`, and keeps what is printed inside from being printed."""
+        """A context that gives a :class:`CapturedOutput`, and keeps what is printed inside from being printed."""
         ...
 
     def say(self, lines: tuple[str, ...]) -> None:
@@ -32,16 +32,16 @@ class Ear(Protocol):
         ...
 
 
-class Deaf:
+class NullCapture:
     """Leaves what libraries print where they print it."""
 
     @contextmanager
-    def listening(self) -> Iterator[Heard]:
-        """See :class:`Ear`; nothing is heard."""
-        yield Heard()
+    def listening(self) -> Iterator[CapturedOutput]:
+        """See :class:`Capture`; nothing is heard."""
+        yield CapturedOutput()
 
     def say(self, lines: tuple[str, ...]) -> None:
-        """See :class:`Ear`; nothing was heard."""
+        """See :class:`Capture`; nothing was heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class _Made:
     said: tuple[str, ...]
 
 
-class Once:
+class Memo:
     """Things by name, each made when it is first asked for."""
 
-    def __init__(self, ear: Ear) -> None:
-        self._ear = ear
+    def __init__(self, capture: Capture) -> None:
+        self._ear = capture
         self._made: dict[str, _Made] = {}
 
     def get(self, name: str, make: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from harness.check import refusal as control
 from harness.check.cache.artifacts import Artifacts
 from harness.check.case_context import Judge, Refusal
 from harness.check.expectations import Expected, expected_of, hold, hold_gradients
-from harness.check.memo import Deaf, Ear, Once
+from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.stages import Clock, StageStopped, chain_text, is_of_the_code, message_of
 from harness.compare.rules import strict_ulp
 from harness.compare.verdict import compare
@@ -69,7 +69,7 @@ def _eager_refused(blank: Result, error: BaseException, text: str, said: str) ->
 SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}
 
 
-class Trial:
+class PreparedCase:
     """A case with its subject, its references and its exports, each made when it is first asked for.
 
     What raises once raises again for every check that needs it.
@@ -80,7 +80,7 @@ class Trial:
         case: Case,
         artifacts: Artifacts,
         strict_ulp: int | None = None,
-        ear: Ear | None = None,
+        capture: Capture | None = None,
         sized: Callable[[int], None] = lambda _size: None,
     ) -> None:
         """``sized`` is told how many bytes the module takes, as soon as it is built and before it is called."""
@@ -88,8 +88,8 @@ class Trial:
         self._sized = sized
         self._artifacts = artifacts
         self._strict_ulp = strict_ulp
-        self._ear = ear or Deaf()
-        self._once = Once(self._ear)
+        self._ear = capture or NullCapture()
+        self._once = Memo(self._ear)
         self._tolerances: dict[int | None, Tolerance] = {}
         self.judge = Judge(self._once)
 
@@ -148,10 +148,10 @@ class Trial:
     def control(self, target: Target) -> Artifact:
         """What no target should refuse, exported for ``target``; nothing that is said meanwhile is this case's."""
         with self._ear.listening():
-            return Trial(control.CASE, self._artifacts.beside()).artifact(target)
+            return PreparedCase(control.CASE, self._artifacts.beside()).artifact(target)
 
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:
-        """The case exported for ``target``, once for all that share the export; ``subject`` if not the trial's own."""
+        """The case exported for ``target``, once for all that share the export; ``subject`` if not the prepared's own."""
         return self._once.get(target.export, lambda: self._export(target, subject or self.subject))
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
@@ -173,13 +173,13 @@ class Trial:
         return refer(self.case, self.subject, tensors(specs), at=said)
 
     def _against_oracle(self, reference: Reference) -> Finding | None:
-        if reference.oracle is None:
+        if reference.float64 is None:
             return None
         eager = reference.eager
-        if eager.keys() != reference.oracle.keys():
-            said = f"torch gives {len(eager)} outputs, the definition {len(reference.oracle)}"
+        if eager.keys() != reference.float64.keys():
+            said = f"torch gives {len(eager)} outputs, the definition {len(reference.float64)}"
             return Finding("oracle", False, said)
-        expected = {name: values.astype(eager[name].dtype) for name, values in reference.oracle.items()}
+        expected = {name: values.astype(eager[name].dtype) for name, values in reference.float64.items()}
         by_own = self._near(reference, expected, own_tolerance)
         return by_own if by_own.passed else self._near(reference, expected, tolerance_of)
 

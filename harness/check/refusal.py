@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.case_context import Basis, Refusal
+from harness.check.case_context import CaseContext, Refusal
 from harness.check.stages import Clock, StageStopped
 from harness.environment import versions
 from harness.errors import Location, StageError, UsageError, causes
@@ -105,14 +105,14 @@ def written_by_hand(like: Artifact) -> Artifact:
     return Artifact("onnx", path, sha256(path), like.opset)
 
 
-def check_refusal(basis: Basis, target: Target, blank: Result, clock: Clock) -> Result:
+def check_refusal(context: CaseContext, target: Target, blank: Result, clock: Clock) -> Result:
     """Pass where eager torch raises the text of ``expect.raises`` and the target refuses as well.
 
     Eager torch must refuse in the words of the spec. Exporters and runtimes have words of their own for the same
     thing, so what they raise counts, and is kept as a finding, unless the target refuses everything. An answer is a
     mismatch.
     """
-    refusal = basis.refusal(blank, clock)
+    refusal = context.refusal(blank, clock)
     told = refusal.told
     if refusal.inputs is None:
         return told
@@ -120,7 +120,7 @@ def check_refusal(basis: Basis, target: Target, blank: Result, clock: Clock) -> 
         answer = _answer(refusal, target, clock)
     except StageStopped as stop:
         return refused(refusal, target, stop)
-    said = f"torch raises an error with {basis.case.expect.raises!r}; {target.runtime} answered with {answer}"
+    said = f"torch raises an error with {context.case.expect.raises!r}; {target.runtime} answered with {answer}"
     return replace(told, status="failed", stage="compare", symptom="mismatch", message=said, blame="exporter")
 
 

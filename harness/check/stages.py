@@ -13,8 +13,8 @@ from harness.check.cache.disk_space import is_about_room, see_room
 from harness.errors import (
     FARTHEST,
     MOST_READ,
+    DiskFull,
     HarnessError,
-    NoRoom,
     StageError,
     cause_of,
     causes,
@@ -70,7 +70,7 @@ class Clock:
         """Time the block as ``name``, and turn whatever ends it early into :class:`StageStopped`.
 
         That is any exception of the code under test, ``SystemExit`` and ``KeyboardInterrupt`` too: it ends its own
-        check, not the worker. Raises :class:`NoRoom` where harness's own folder takes no more.
+        check, not the worker. Raises :class:`DiskFull` where harness's own folder takes no more.
         """
         self.at = name
         self._announce(name)
@@ -100,7 +100,7 @@ class Timed:
 
 def is_of_the_code(error: BaseException) -> bool:
     """True where ``error`` ends the check that it is raised in; False for what ends more: a full disk, a Ctrl-C."""
-    return not issubclass(type(error), NoRoom) and not is_from_outside(error)
+    return not issubclass(type(error), DiskFull) and not is_from_outside(error)
 
 
 def symptom_of(error: BaseException) -> Symptom:

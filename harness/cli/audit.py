@@ -31,7 +31,7 @@ def audit(paths: tuple[str, ...], keywords: tuple[str, ...], allow_import: bool)
 
     cases = named(load(paths, allow_import=allow_import).cases, keywords)
     with temporary_folder() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch has to say of a twin is no news of the case
+        warnings.simplefilter("ignore")  # what torch has to say of a mutant is no news of the case
         found = look(cases, scratch)
     say(text(found))
     return 0 if found.passed else 1

@@ -13,7 +13,7 @@ from harness.cli.process import say
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.known_failures_update import Amendment
+    from harness.known_failures_update import ListUpdate
     from harness.result import Report
     from harness.spec.discovery import Specs
 
@@ -44,7 +44,7 @@ def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
     are. Nothing is added without --add. Exits 0 where nothing is left for a person to do, and 1 where an entry must be
     corrected by hand, a failure is not listed, or a new entry still needs its reason.
     """
-    from harness.known_failures_update import amended, amendment
+    from harness.known_failures_update import amended, list_update
     from harness.report.json_report import read_report
     from harness.spec.discovery import KNOWN_FAILURES
     from harness.spec.known_failures import load_known_failures
@@ -52,7 +52,7 @@ def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
     told = read_report(report)
     specs = _specs_of(told)
     path = file or specs.known_failures or specs.root / KNOWN_FAILURES
-    todo = amendment(load_known_failures(path) if path.exists() else (), told, _checks(specs))
+    todo = list_update(load_known_failures(path) if path.exists() else (), told, _checks(specs))
     added = todo.proposed if add else ()
     if todo.remove or added:
         text = amended(path, todo.remove, added)
@@ -91,7 +91,7 @@ def _checks(specs: Specs) -> Iterator[tuple[str, str]]:
         yield from ((case.id, str(target)) for target in targets)
 
 
-def _said(path: Path, todo: Amendment, *, add: bool) -> Iterator[str]:
+def _said(path: Path, todo: ListUpdate, *, add: bool) -> Iterator[str]:
     for entry in todo.remove:
         yield f"fixed     {entry.where}: {entry.cases} on {entry.targets} passes now: taken out ({entry.reason})"
     for entry, matter in todo.flagged:

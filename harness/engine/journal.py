@@ -20,7 +20,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from harness.errors import NoRoom
+from harness.errors import DiskFull
 from harness.result import Result, result_from_json
 from harness.serialization import one_line
 
@@ -49,7 +49,7 @@ class JournalWriter:
             raise OSError(errno.EINVAL, f"{path.name} is there and is no file")
 
     def add(self, entry: Entry) -> None:
-        """Write one line. Raises :class:`NoRoom` where the disk takes no more."""
+        """Write one line. Raises :class:`DiskFull` where the disk takes no more."""
         text = one_line(entry)
         self._write(b"%s %s\n" % (_seal(text), text))
 
@@ -68,9 +68,9 @@ class JournalWriter:
         try:
             whole = os.write(self._file, line) == len(line)
         except OSError as error:
-            raise NoRoom(f"{self._path}: {error.strerror}; make room, then go on with --resume") from error
+            raise DiskFull(f"{self._path}: {error.strerror}; make room, then go on with --resume") from error
         if not whole:
-            raise NoRoom(f"{self._path}: no space left; make room, then go on with --resume")
+            raise DiskFull(f"{self._path}: no space left; make room, then go on with --resume")
 
 
 class JournalReader:

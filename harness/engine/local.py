@@ -22,8 +22,8 @@ from harness.engine.job import Job, fingerprint, lost
 from harness.engine.journal import Entry, JournalReader, JournalWriter
 from harness.engine.processes.exits import SERVER_LOST, how, told
 from harness.engine.processes.fork_server import SERVER, cannot_start, warm_up
-from harness.engine.worker_slot import Seat
-from harness.engine.worker_status import RETIRED, Death
+from harness.engine.worker_slot import WorkerSlot
+from harness.engine.worker_status import RETIRED, WorkerExit
 from harness.errors import HarnessError, RuntimeMissing
 from harness.result import Symptom
 
@@ -37,7 +37,7 @@ class LocalEngine:
     def __init__(self, workers: int, journal: Path, scratch: Path) -> None:
         self._workers, self._scratch = workers, scratch
         self._writer, self._journal = JournalWriter(journal), JournalReader(journal)
-        self._seats: list[Seat] = []
+        self._seats: list[WorkerSlot] = []
         self._waiting: deque[Job] = deque()
         self._suspects: deque[Job] = deque()
         self._alone: Job | None = None
@@ -45,7 +45,7 @@ class LocalEngine:
         self._asked: dict[str, set[str]] = {}
         self._done: dict[str, set[str]] = {}
         self._tries: Counter[str] = Counter()
-        self._ended: queue.SimpleQueue[Seat] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[WorkerSlot] = queue.SimpleQueue()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Entry]:
         """What all checks came to, in the order in which it is known.
@@ -70,32 +70,32 @@ class LocalEngine:
         warm_up(torch=needs_torch, exporting=any(job.needs_preparation for job in jobs))
         SERVER.wait()
         for at in range(len(self._seats), min(self._workers, len(jobs))):
-            self._seats.append(Seat(self._scratch / f"worker-{at}", self._ended.put))
+            self._seats.append(WorkerSlot(self._scratch / f"worker-{at}", self._ended.put))
         self._give_out()
-        while any(seat.job for seat in self._seats):
+        while any(slot.job for slot in self._seats):
             yield from self._next()
 
     def close(self) -> None:
         """Stop the workers, whatever they are doing."""
         SERVER.let_go_on()
-        for seat in self._seats:
-            seat.stop()
-        for seat in self._seats:
-            seat.close()
+        for slot in self._seats:
+            slot.stop()
+        for slot in self._seats:
+            slot.close()
         self._journal.close()
         self._writer.close()
 
     def _next(self) -> Iterator[Entry]:
         """What happens until a job is at its end, or for a moment."""
         try:
-            seat = self._ended.get(timeout=LOOK)
+            slot = self._ended.get(timeout=LOOK)
         except queue.Empty:
             SERVER.let_go_on()
-            for seat in self._seats:
-                seat.look()
+            for slot in self._seats:
+                slot.look()
             yield from self._news()
         else:
-            job, end = seat.outcome()
+            job, end = slot.outcome()
             if end is None:
                 self._give_out(after=job)
             yield from self._news()
@@ -106,21 +106,21 @@ class LocalEngine:
         """Let every worker that has nothing to do have the next job; a suspect is alone until it is at its end."""
         if after is not None and after is self._alone:
             self._alone = None
-        for seat in self._seats:
-            if seat.job is not None or self._alone is not None:
+        for slot in self._seats:
+            if slot.job is not None or self._alone is not None:
                 continue
             if not self._suspects:
                 if self._waiting:
-                    self._give(seat, self._waiting.popleft())
+                    self._give(slot, self._waiting.popleft())
             elif not any(each.job for each in self._seats):
                 self._alone = self._suspects.popleft()
-                self._give(seat, self._alone)
+                self._give(slot, self._alone)
 
-    def _give(self, seat: Seat, job: Job) -> None:
+    def _give(self, slot: WorkerSlot, job: Job) -> None:
         self._given_at[job.case.id] = SERVER.starts
         SERVER.let_go_on()
         try:
-            seat.give(job)
+            slot.give(job)
         except BrokenProcessPool as error:
             cause = error.__cause__ or error
             raise cause if isinstance(cause, HarnessError) else cannot_start(cause) from error
@@ -133,7 +133,7 @@ class LocalEngine:
                 self._done[case].add(target)
                 yield entry
 
-    def _settle(self, job: Job, end: Death | Entry | HarnessError | None) -> Iterator[Entry]:
+    def _settle(self, job: Job, end: WorkerExit | Entry | HarnessError | None) -> Iterator[Entry]:
         """A job is at its end; what is left of it is done before all others, by a worker that has done nothing yet."""
         if isinstance(end, HarnessError):
             raise end
@@ -152,35 +152,35 @@ class LocalEngine:
         if left.targets:
             (self._suspects if lost else self._waiting).appendleft(left)
 
-    def _lost_server(self, job: Job, death: Death) -> bool:
+    def _lost_server(self, job: Job, worker_exit: WorkerExit) -> bool:
         """True where the server was killed while the job was at work; there is a new one then.
 
         Raises :class:`WorkersCannotStart` where there can be none.
         """
-        given_at, seen = self._given_at[job.case.id], death.exit_code == SERVER_LOST
+        given_at, seen = self._given_at[job.case.id], worker_exit.exit_code == SERVER_LOST
         if seen:
             SERVER.end_lost(given_at)
         SERVER.wait()
         return seen or SERVER.starts != given_at
 
-    def _mourn(self, job: Job, death: Death, symptom: Symptom, message: str) -> Iterator[Entry]:
+    def _mourn(self, job: Job, worker_exit: WorkerExit, symptom: Symptom, message: str) -> Iterator[Entry]:
         """The check that was in flight is told, or tried again where something before it may be to blame."""
-        check = death.check
+        check = worker_exit.check
         if check is None:
-            self._count(job, death)
+            self._count(job, worker_exit)
             return
         target = job.targets[check.target]
         if symptom == "crash":  # some libraries end the process where the disk is full
             see_room(job.settings.cache or job.scratch)
         if symptom != "crash" or not check.before:
-            result = lost(job, target, check.stage, symptom, message, death.log, told(death.ended))
+            result = lost(job, target, check.stage, symptom, message, worker_exit.log, told(worker_exit.ended))
             self._writer.add(Entry(result, fingerprint(job.case, target, job.settings)))
             yield from self._news()
 
-    def _count(self, job: Job, death: Death) -> None:
+    def _count(self, job: Job, worker_exit: WorkerExit) -> None:
         """A job that comes back and back without a check to blame is not run for ever."""
-        if death.exit_code == RETIRED:
+        if worker_exit.exit_code == RETIRED:
             return
         self._tries[job.case.id] += 1
         if self._tries[job.case.id] >= TRIES:
-            raise HarnessError(f"workers die before they begin {job.case.id}: {death.how}; run harness doctor")
+            raise HarnessError(f"workers die before they begin {job.case.id}: {worker_exit.how}; run harness doctor")

@@ -39,7 +39,7 @@ class Watcher(Protocol):
 
 
 @dataclass
-class Undertaking:
+class RunState:
     """What the checks came to so far; ``interrupted_by`` is the signal that stopped the run before its end, if one did.
 
     ``exported`` counts the exports that were made for it, ``reused`` those that came from the cache.
@@ -65,7 +65,7 @@ class Engine(Protocol):
         ...
 
 
-def undertake(
+def run_jobs(
     work: Work,
     settings: Settings,
     workers: int,
@@ -74,7 +74,7 @@ def undertake(
     *,
     resume: bool,
     cluster: Cluster | None = None,
-) -> Undertaking:
+) -> RunState:
     """Run all checks of ``work`` and write what they come to into a journal in ``folder``, line by line.
 
     They run on ``workers`` processes of this machine, or on the machines of ``cluster``.
@@ -82,7 +82,7 @@ def undertake(
     With ``resume``, what an earlier journal holds is not run again. Raises :class:`UsageError` where the folder or the
     cache cannot be written to, or another run is at work in the folder, before anything runs.
     """
-    undertaking = Undertaking()
+    undertaking = RunState()
     jobs: list[Job] = []
     journal: Path | None = None
     _open(settings.cache)

@@ -24,10 +24,10 @@ from harness.engine.journal import Entry, JournalWriter
 from harness.engine.processes import libraries
 from harness.engine.processes.exits import become_their_ancestor, end_children, has_children, stay_with, told
 from harness.engine.processes.limits import die_first_for_memory, die_with_parent, extend, held_memory, limited
-from harness.engine.processes.output_capture import Chatter
-from harness.engine.processes.process_state import Manners
-from harness.engine.worker_status import BROKEN, RETIRED, UNLIMITED, Allowed, Whereabouts
-from harness.errors import HarnessError, NoRoom, UsageError
+from harness.engine.processes.output_capture import OutputCapture
+from harness.engine.processes.process_state import ProcessState
+from harness.engine.worker_status import BROKEN, RETIRED, UNLIMITED, Allowed, WorkerStatus
+from harness.errors import DiskFull, HarnessError, UsageError
 from harness.forked import end_if_forked
 from harness.result import Result, Stage
 from harness.spec.language.case import PackedModel
@@ -38,11 +38,11 @@ Verify = Callable[[Target, Clock], Result]
 
 
 @dataclass
-class Desk:
+class WorkerContext:
     """What a worker works with from its first job to its last. ``limit`` is the time limit of a check of its job."""
 
-    chatter: Chatter
-    whereabouts: Whereabouts
+    capture: OutputCapture
+    status_record: WorkerStatus
     checks: int = 0
     held: int = field(default_factory=held_memory)
     folder: Path | None = None
@@ -54,7 +54,7 @@ class Desk:
         """Say that a job is taken up."""
         self.limit = settings.timeout
         self._start_the_clock()
-        self.whereabouts.begin(self.process, self._allowed)
+        self.status_record.begin(self.process, self._allowed)
 
     def begin_check(self) -> None:
         """Say that a check begins."""
@@ -62,7 +62,7 @@ class Desk:
 
     def enter(self, target: int, stage: Stage) -> None:
         """Say where the worker is."""
-        self.whereabouts.enter(self.process, target, stage, self.checks, self._allowed)
+        self.status_record.enter(self.process, target, stage, self.checks, self._allowed)
 
     def allow_for(self, size: int, settings: Settings) -> None:
         """The model is ``size`` bytes large: this check and those of the job that come after it may take longer."""
@@ -73,13 +73,13 @@ class Desk:
             extend(more)
             self.limit += more
             self._allowed = Allowed(self.limit, self._allowed.until + more)
-            self.whereabouts.allow(self._allowed)
+            self.status_record.allow(self._allowed)
 
     def leave(self) -> None:
         """Say that a check is done."""
         self.checks += 1
         self._start_the_clock()
-        self.whereabouts.begin(self.process, self._allowed)
+        self.status_record.begin(self.process, self._allowed)
 
     def _start_the_clock(self) -> None:
         if self.limit is None:
@@ -105,7 +105,7 @@ class Desk:
         return held_memory() - self.held > LEAKED
 
 
-_desks: list[Desk] = []
+_desks: list[WorkerContext] = []
 
 
 def start(folder: Path) -> None:
@@ -117,10 +117,10 @@ def start(folder: Path) -> None:
     die_first_for_memory()
     become_their_ancestor()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    chatter = Chatter(folder / "chatter")
-    chatter.swallow()
+    capture = OutputCapture(folder / "capture")
+    capture.swallow()
     faulthandler.enable()
-    _desks.append(Desk(chatter, Whereabouts(folder / "whereabouts")))
+    _desks.append(WorkerContext(capture, WorkerStatus(folder / "status_record")))
 
 
 def do(job: Job) -> Entry | HarnessError | None:
@@ -129,27 +129,27 @@ def do(job: Job) -> Entry | HarnessError | None:
     An entry that could not be written is returned: only the run, where no user's code ran, can tell whether it is the
     disk. A worker that is in doubt after a check, or worn after a job, retires.
     """
-    (desk,) = _desks
-    desk.begin(job.settings)
+    (context,) = _desks
+    context.begin(job.settings)
     try:
         with closing(JournalWriter(job.journal)) as journal:
-            work(job, desk, partial(_write, journal))
+            work(job, context, partial(_write, journal))
     except _NotWrittenError as error:
-        desk.whereabouts.end()
+        context.status_record.end()
         return error.entry
-    except NoRoom as error:
-        desk.whereabouts.end()
+    except DiskFull as error:
+        context.status_record.end()
         return HarnessError(str(error))
     except UsageError as error:
-        desk.whereabouts.end()
+        context.status_record.end()
         return UsageError(str(error))
     except BaseException:  # noqa: BLE001 - what a check did to its process keeps this from being told: it is that check's row
-        end_if_forked(desk.process)
+        end_if_forked(context.process)
         traceback.print_exc()
         os._exit(BROKEN)
-    if job.runs_own_code or desk.worn:  # in this order: code of the user's may have left no file to look with
+    if job.runs_own_code or context.worn:  # in this order: code of the user's may have left no file to look with
         os._exit(RETIRED)
-    desk.whereabouts.end()
+    context.status_record.end()
     return None
 
 
@@ -164,69 +164,69 @@ class _NotWrittenError(Exception):
 def _write(journal: JournalWriter, entry: Entry) -> None:
     try:
         journal.add(entry)
-    except NoRoom as error:
+    except DiskFull as error:
         raise _NotWrittenError(entry) from error
 
 
-def work(job: Job, desk: Desk, tell: Callable[[Entry], None]) -> None:
+def work(job: Job, context: WorkerContext, tell: Callable[[Entry], None]) -> None:
     """Run the job's checks and ``tell`` of each as soon as it is known.
 
-    Raises :class:`NoRoom` where harness's folder is full, what ``tell`` raises, and :class:`UsageError` before the
+    Raises :class:`DiskFull` where harness's folder is full, what ``tell`` raises, and :class:`UsageError` before the
     first check where a target is at an opset that the libraries do not have.
     """
     server = os.getppid()
-    desk.chatter.swallow()
+    context.capture.swallow()
     # A check may ask for its end, as the pool does: there is nothing to tidy up.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with desk.own_folder(job.scratch) as own:
+    with context.own_folder(job.scratch) as own:
         tempfile.tempdir = str(own)  # a worker that dies leaves its temporary files here, where the run removes them
-        artifacts = Artifacts(job.settings.cache, own, desk.chatter)
+        artifacts = Artifacts(job.settings.cache, own, context.capture)
 
         def sized(size: int) -> None:
             artifacts.size = size
-            desk.allow_for(size, job.settings)
+            context.allow_for(size, job.settings)
 
-        verify = _verifier(job, artifacts, desk.chatter, sized)
+        verify = _verifier(job, artifacts, context.capture, sized)
         if not job.is_recorded:
             check_opsets(job.targets)
-        manners, of = _manners(torch=not job.is_recorded), fingerprints(job.case, job.settings)
-        desk.chatter.take()
+        process_state, of = _manners(torch=not job.is_recorded), fingerprints(job.case, job.settings)
+        context.capture.take()
         for number, target in enumerate(job.targets):
             os.chdir(job.home)
-            desk.begin_check()
-            with limited(desk.limit, job.settings.memory), manners.check():
-                result = _contained(verify, target, job, Clock(partial(desk.enter, number), own))
+            context.begin_check()
+            with limited(context.limit, job.settings.memory), process_state.check():
+                result = _contained(verify, target, job, Clock(partial(context.enter, number), own))
                 if job.runs_own_code:
                     stay_with(server)
-            end_if_forked(desk.process)
+            end_if_forked(context.process)
             # What other code starts is the libraries' own, and may serve them for longer than one check.
             ended = end_children() if job.runs_own_code and has_children() else 0
-            if said := desk.chatter.take():
+            if said := context.capture.take():
                 result = replace(result, log=said)
             if ended:
                 result = replace(result, notes=(*result.notes, *told(ended)))
             tell(Entry(result, of(target), *artifacts.counted()))
-            desk.leave()
+            context.leave()
             if artifacts.doubtful or ended:
                 os._exit(RETIRED)
-    manners.put_back_numbers()
+    process_state.put_back_numbers()
 
 
 @cache
-def _manners(*, torch: bool) -> Manners:
-    return Manners(torch=torch)
+def _manners(*, torch: bool) -> ProcessState:
+    return ProcessState(torch=torch)
 
 
-def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter, sized: Callable[[int], None]) -> Verify:
+def _verifier(job: Job, artifacts: Artifacts, capture: OutputCapture, sized: Callable[[int], None]) -> Verify:
     """How the job's case is taken to a target. torch is loaded only for a case that needs it.
 
     ``sized`` is told how many bytes the model takes, as soon as that is known.
     """
     if isinstance(job.case.model.model, PackedModel):
         libraries.for_recorded_models()
-        from harness.check.recorded.packed import PackedTrial, check_packed
+        from harness.check.recorded.packed import PackedCase, check_packed
 
-        packed = PackedTrial(job.case, job.settings.strict_ulp, chatter, sized)
+        packed = PackedCase(job.case, job.settings.strict_ulp, capture, sized)
         return lambda target, clock: check_packed(packed, target, job.settings, clock)
     if job.is_recorded:
         libraries.for_recorded_models()
@@ -236,20 +236,20 @@ def _verifier(job: Job, artifacts: Artifacts, chatter: Chatter, sized: Callable[
         return lambda target, clock: check_recorded(recording, target, job.settings, clock)
     libraries.for_specs()
     from harness.check.check import check
-    from harness.check.prepared_case import Trial
+    from harness.check.prepared_case import PreparedCase
 
-    trial = Trial(job.case, artifacts, job.settings.strict_ulp, chatter, sized)
+    prepared = PreparedCase(job.case, artifacts, job.settings.strict_ulp, capture, sized)
     if (folder := job.settings.pack) is not None:
         from harness.check.recorded.packing import pack_export
 
-        return lambda target, clock: pack_export(trial, target, folder, clock)
-    return lambda target, clock: check(trial, target, job.settings, clock)
+        return lambda target, clock: pack_export(prepared, target, folder, clock)
+    return lambda target, clock: check(prepared, target, job.settings, clock)
 
 
 def _contained(verify: Verify, target: Target, job: Job, clock: Clock) -> Result:
     try:
         return verify(target, clock)
-    except NoRoom:
+    except DiskFull:
         raise
     except BaseException as error:  # noqa: BLE001 - harness's own mistake is a row too, and exit code 3; it hides nothing
         traceback.print_exc()

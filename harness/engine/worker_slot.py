@@ -1,7 +1,7 @@
 """A place for one worker: a pool of one process, so that the run knows whose worker died and who comes after it.
 
 pebble starts the worker, hands it its job, sees it die, ends it where it takes too long, and puts a new one in
-its place. A seat has one job at a time.
+its place. A slot has one job at a time.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pebble import CONSTS, ProcessExpired, ProcessPool
 from harness.engine.job import Job
 from harness.engine.journal import Entry
 from harness.engine.processes.exits import end_those_of
-from harness.engine.processes.fork_server import WorkerContext, WorkerProcess
-from harness.engine.processes.output_capture import Chatter
-from harness.engine.worker_status import RETIRED, Death, Whereabouts
+from harness.engine.processes.fork_server import ServerContext, WorkerProcess
+from harness.engine.processes.output_capture import OutputCapture
+from harness.engine.worker_status import RETIRED, WorkerExit, WorkerStatus
 from harness.errors import HarnessError
 
 JOBS_A_WORKER = 400
@@ -52,7 +52,7 @@ class Worker(WorkerProcess):
         return alive
 
 
-class Workers(WorkerContext):
+class Workers(ServerContext):
     """Starts the workers of one pool, and remembers them by their process."""
 
     def __init__(self) -> None:
@@ -74,13 +74,13 @@ class Workers(WorkerContext):
         return None if worker is None else worker.ended_with
 
 
-class Seat:
-    """Where one worker works; ``done`` is called with the seat when its job is at its end, one way or another."""
+class WorkerSlot:
+    """Where one worker works; ``done`` is called with the slot when its job is at its end, one way or another."""
 
-    def __init__(self, folder: Path, done: Callable[[Seat], None]) -> None:
+    def __init__(self, folder: Path, done: Callable[[WorkerSlot], None]) -> None:
         folder.mkdir()
         self._folder, self._done = folder, done
-        self._chatter, self._whereabouts = Chatter(folder / "chatter"), Whereabouts(folder / "whereabouts")
+        self._chatter, self._whereabouts = OutputCapture(folder / "capture"), WorkerStatus(folder / "status_record")
         self._workers = Workers()
         self._pool = self._opened()
         self._overdue = False
@@ -97,13 +97,13 @@ class Seat:
         self._future = self._pool.schedule(_work, args=[job])
         self._future.add_done_callback(lambda _future: self._done(self))
 
-    def outcome(self) -> tuple[Job, Death | Entry | HarnessError | None]:
+    def outcome(self) -> tuple[Job, WorkerExit | Entry | HarnessError | None]:
         """The job that is at its end, with how its worker died, or what kept it from being done, or None.
 
         An entry is one that the worker could not write.
         """
         job, future = self.job, self._future
-        assert job is not None, "a seat is asked once it is done"
+        assert job is not None, "a slot is asked once it is done"
         assert future is not None
         self.job = self._future = None
         error = CancelledError() if future.cancelled() else future.exception()
@@ -120,7 +120,7 @@ class Seat:
         ended = end_those_of(pid) if pid and job.runs_own_code and code != RETIRED else 0
         check, allowed = self._whereabouts.check(), self._whereabouts.allowed()
         self._whereabouts.end()
-        return job, Death(code, check, self._chatter.since(0), allowed, at, self._overdue, ended)
+        return job, WorkerExit(code, check, self._chatter.since(0), allowed, at, self._overdue, ended)
 
     def look(self) -> None:
         """Keep what the worker prints within bounds, end it where its time is long over, and see where it has left.

@@ -47,7 +47,7 @@ class Allowed:
 UNLIMITED = Allowed()
 
 
-class Whereabouts:
+class WorkerStatus:
     """One worker's numbers; the run and the worker each open the same ``path``."""
 
     def __init__(self, path: Path) -> None:
@@ -97,7 +97,7 @@ BROKEN = 70
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
+class WorkerExit:
     """A worker ended before its job did.
 
     ``exit_code`` is negative for a signal; None where nobody can tell it any more. ``check`` is the check that it was

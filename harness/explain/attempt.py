@@ -85,14 +85,14 @@ def verified(scratch: Path, case: Case, target: Target, home: Path, *, announce:
 
         return check_recorded(Recording(case), target, settings, clock)
     if isinstance(case.model.model, PackedModel):
-        from harness.check.recorded.packed import PackedTrial, check_packed
+        from harness.check.recorded.packed import PackedCase, check_packed
 
-        return check_packed(PackedTrial(case), target, settings, clock)
+        return check_packed(PackedCase(case), target, settings, clock)
     from harness.check.cache.artifacts import Artifacts
     from harness.check.check import check
-    from harness.check.prepared_case import Trial
+    from harness.check.prepared_case import PreparedCase
 
-    return check(Trial(case, Artifacts(None, scratch)), target, settings, clock)
+    return check(PreparedCase(case, Artifacts(None, scratch)), target, settings, clock)
 
 
 def walked(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:
@@ -118,13 +118,13 @@ def _way_through(case: Case) -> Callable[[Path, Case, Target], Walk | str]:
 
 def _through_the_export(scratch: Path, case: Case, target: Target) -> Walk | str:
     from harness.check.cache.artifacts import Artifacts
-    from harness.check.prepared_case import Trial
+    from harness.check.prepared_case import PreparedCase
     from harness.inside.walk import walk
 
-    trial = Trial(case, Artifacts(None, scratch))
-    if any(reference.stochastic for reference in trial.references):
+    prepared = PreparedCase(case, Artifacts(None, scratch))
+    if any(reference.stochastic for reference in prepared.references):
         return "the answer is drawn, so there is nothing to hold the nodes against"
-    return walk(trial.subject, trial.artifact(target), target, trial.references, scratch)
+    return walk(prepared.subject, prepared.artifact(target), target, prepared.references, scratch)
 
 
 def _through_the_file(scratch: Path, case: Case, target: Target) -> Walk | str:
@@ -144,11 +144,11 @@ def _through_the_file(scratch: Path, case: Case, target: Target) -> Walk | str:
 
 
 def _through_the_packed_file(scratch: Path, case: Case, target: Target) -> Walk | str:
-    from harness.check.recorded.packed import PackedTrial
+    from harness.check.recorded.packed import PackedCase
     from harness.inside.walk import walk_file
 
-    trial = PackedTrial(case)
-    return walk_file(trial.artifact(target), target, [each.inputs for each in trial.references], scratch)
+    prepared = PackedCase(case)
+    return walk_file(prepared.artifact(target), target, [each.inputs for each in prepared.references], scratch)
 
 
 def scripted(_scratch: Path, case: Case, target: Target, result: Result, *, announce: Announce) -> str | None:

@@ -33,14 +33,14 @@ ZERO = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Off:
+class ValueDifference:
     """``how`` it is off, in words; ``rounding`` is True where that is no more than rounding."""
 
     how: str
     rounding: bool
 
 
-def computed_off(name: str, actual: Array, expected: Array) -> Off | None:
+def computed_off(name: str, actual: Array, expected: Array) -> ValueDifference | None:
     """How what was computed in the graph's own dtypes is off ``expected``; None where it is the same bit by bit."""
     if actual.dtype != expected.dtype and expected.dtype.kind == "f":
         with np.errstate(all="ignore"):
@@ -48,24 +48,24 @@ def computed_off(name: str, actual: Array, expected: Array) -> Off | None:
     share = OF_THE_LARGEST.get(actual.dtype.name)
     rule = Exact() if share is None else _of_the_largest(expected, share)
     if (wrong := _wrong(name, actual, expected, rule)) is not None:
-        return Off(wrong, rounding=False)
+        return ValueDifference(wrong, rounding=False)
     if (wrong := _wrong(name, actual, expected, Ulp(0))) is not None:
-        return Off(wrong, rounding=True)
+        return ValueDifference(wrong, rounding=True)
     return None
 
 
-def written_off(name: str, actual: Array, expected: Array) -> Off | None:
+def written_off(name: str, actual: Array, expected: Array) -> ValueDifference | None:
     """How what both sides computed in float64 is off, where that cannot come from folded weights."""
     floating = expected.dtype.kind == "f"
     wrong = _wrong(name, actual, expected, _of_the_largest(expected, WRITTEN) if floating else Exact())
-    return None if wrong is None else Off(wrong, rounding=False)
+    return None if wrong is None else ValueDifference(wrong, rounding=False)
 
 
-def element_off(name: str, actual: Array, expected: Array) -> Off | None:
+def element_off(name: str, actual: Array, expected: Array) -> ValueDifference | None:
     """As :func:`written_off`, with each element held by its own magnitude: what is small beside the largest is seen."""
     rule = Close(WRITTEN, ZERO * _largest(expected)) if expected.dtype.kind == "f" else Exact()
     wrong = _wrong(name, actual, expected, rule)
-    return None if wrong is None else Off(wrong, rounding=False)
+    return None if wrong is None else ValueDifference(wrong, rounding=False)
 
 
 def _of_the_largest(expected: Array, share: float) -> Rule:

@@ -25,7 +25,15 @@ from torch.utils import _pytree as pytree
 
 from harness.blame.file_evaluation import evaluate_all
 from harness.exporters import Artifact
-from harness.inside.divergence import Divergence, ModuleCall, Off, Walk, computed_off, element_off, written_off
+from harness.inside.divergence import (
+    Divergence,
+    ModuleCall,
+    ValueDifference,
+    Walk,
+    computed_off,
+    element_off,
+    written_off,
+)
 from harness.inside.matching import FOLDED, Match, described, folded_away, giving_all, matched, owner, read
 from harness.model.build import Subject
 from harness.model.tensors import to_numpy, to_torch
@@ -85,7 +93,7 @@ def _recorder(path: str, calls: list[ModuleCall]) -> Any:
     return record
 
 
-Judge = Callable[[str, Array, Array], Off | None]
+Judge = Callable[[str, Array, Array], ValueDifference | None]
 
 
 def walk(subject: Subject, artifact: Artifact, target: Target, references: Sequence[Reference], scratch: Path) -> Walk:
@@ -199,7 +207,7 @@ class _View:
                 by_rounding = found
         return by_rounding
 
-    def _told(self, node: NodeProto, name: str, off: Off) -> Divergence:
+    def _told(self, node: NodeProto, name: str, off: ValueDifference) -> Divergence:
         pair = self.pairs.get(name)
         call = pair.call if pair is not None else owner(node, self.calls)
         own = [other for other in self.graph.node if call is not None and owner(other, self.calls) is call]

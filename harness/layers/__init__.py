@@ -1,4 +1,4 @@
-"""One layer a file: its definition in NumPy float64, the tolerance that it deserves, and its wrong twins.
+"""One layer a file: its definition in NumPy float64, the tolerance that it deserves, and its wrong mutants.
 
 A definition here is written from the mathematics and calls no torch; it is what eager torch
 itself is held against. A layer without a file still works: float64 eager is its oracle, and
@@ -31,7 +31,7 @@ __all__ = [
     "Array",
     "Call",
     "Layer",
-    "Twin",
+    "Mutant",
     "composite_tolerance",
     "default_tolerance",
     "find",
@@ -73,13 +73,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class Mutant:
     """A wrong layer that a good case must be able to tell from the right one.
 
     Exactly one of the changes is set: ``layer`` and ``args`` replace the layer or its
     arguments; ``weights`` maps the weights to wrong ones; ``outputs`` maps the right outputs to
-    wrong ones. ``why_equal`` explains, where the twin is the same function for this call, why no
-    input could tell; such a twin counts as excused, never as noticed.
+    wrong ones. ``why_equal`` explains, where the mutant is the same function for this call, why no
+    input could tell; such a mutant counts as excused, never as noticed.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Layer(Protocol):
 
     name: str
 
-    def oracle(self, call: Call) -> Answer | None:
+    def float64_reference(self, call: Call) -> Answer | None:
         """The answer by definition, in float64; None where the call is stochastic."""
         ...
 
@@ -103,6 +103,6 @@ class Layer(Protocol):
         """How far a correct implementation may be from another; ``opset`` is None for TorchScript."""
         ...
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """The wrong layers that are near this one."""
         ...

@@ -1,4 +1,4 @@
-"""What the twins of all pools share: every argument nudged, and the proofs that a nudge changes nothing."""
+"""What the mutants of all pools share: every argument nudged, and the proofs that a nudge changes nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Call, Twin
+from harness.layers import Call, Mutant
 from harness.layers._mutants import nothing_to_see, with_argument
 from harness.layers._windows import Geometry, Size, Windows, per_axis
 
@@ -18,7 +18,7 @@ _SIZES = ("kernel_size", "stride", "padding", "dilation")
 _FLAGS = ("ceil_mode", "count_include_pad")
 
 
-def argument_twins(call: Call, dims: int, same: Proof) -> Iterator[Twin]:
+def argument_mutants(call: Call, dims: int, same: Proof) -> Iterator[Mutant]:
     """Each argument nudged along each axis, its axes swapped, each flag flipped; only what PyTorch accepts."""
     for key in _SIZES:
         if key in call.args:
@@ -45,7 +45,7 @@ def averages(kernel: Size, plane: Size) -> bool:
     return len(plane) < 3 or all(k <= n for k, n in zip(kernel, plane, strict=True))
 
 
-def over_the_same_windows(layer: str, geometry: Geometry, *, why_equal: str | None) -> Twin:
+def over_the_same_windows(layer: str, geometry: Geometry, *, why_equal: str | None) -> Mutant:
     """Another pool with the windows of this one: another summary of each."""
     args = {
         "kernel_size": geometry.kernel,
@@ -53,7 +53,7 @@ def over_the_same_windows(layer: str, geometry: Geometry, *, why_equal: str | No
         "padding": geometry.padding,
         "ceil_mode": geometry.ceil_mode,
     }
-    return Twin(name=f"{layer} over the same windows", layer=layer, args=args, why_equal=why_equal)
+    return Mutant(name=f"{layer} over the same windows", layer=layer, args=args, why_equal=why_equal)
 
 
 def each_its_own(windows: Windows) -> str | None:
@@ -63,7 +63,7 @@ def each_its_own(windows: Windows) -> str | None:
     return "every window is the element in its own place" if alone.all() and own.all() else None
 
 
-def _judged(call: Call, dims: int, key: str, value: Any, same: Proof) -> Twin:
+def _judged(call: Call, dims: int, key: str, value: Any, same: Proof) -> Mutant:
     changed = {**call.args, key: value}
     plane = call.inputs[0].shape[-dims:]
     sizes = {Geometry.of(args, dims).output_size(plane) for args in (call.args, changed)}

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.layers import Answer, Array, Call, Layer, Twin
+from harness.layers import Answer, Array, Call, Layer, Mutant
 from harness.layers._mutants import identity, nothing_to_see, with_argument
-from harness.layers._pooling import argument_twins, averages, each_its_own, over_the_same_windows
+from harness.layers._pooling import argument_mutants, averages, each_its_own, over_the_same_windows
 from harness.layers._tolerances import is_floating, sum_error
 from harness.layers._windows import Geometry, Windows, per_axis
 from harness.spec.language.tolerances import Exact, Scaled, Tolerance
@@ -24,7 +24,7 @@ class AvgPool:
         self.name = f"AvgPool{dims}d"
         self.dims = dims
 
-    def oracle(self, call: Call) -> Answer:
+    def float64_reference(self, call: Call) -> Answer:
         """Each window's sum over its divisor, with the sum of magnitudes over the same divisor.
 
         The divisor is ``divisor_override`` where given; else, with ``count_include_pad``, the
@@ -53,12 +53,12 @@ class AvgPool:
             return Tolerance(Exact())
         return Tolerance(Scaled(sum_error(prod(per_axis(args["kernel_size"], self.dims)), dtype)))
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Another window, another divisor, another summary of the window."""
         plane = call.inputs[0].shape[-self.dims :]
-        for twin in argument_twins(call, self.dims, self._same):
-            if twin.args is not None and averages(per_axis(twin.args["kernel_size"], self.dims), plane):
-                yield twin
+        for mutant in argument_mutants(call, self.dims, self._same):
+            if mutant.args is not None and averages(per_axis(mutant.args["kernel_size"], self.dims), plane):
+                yield mutant
         yield from self._other_divisors(call)
         yield from self._other_layers(call)
 
@@ -68,7 +68,7 @@ class AvgPool:
         alike = right.same_as(wrong) and np.array_equal(_divisor(call.args, right), _divisor(changed, wrong))
         return "every window sums the same elements and divides them by the same number" if alike else None
 
-    def _other_divisors(self, call: Call) -> Iterator[Twin]:
+    def _other_divisors(self, call: Call) -> Iterator[Mutant]:
         if "divisor_override" not in call.args:
             return
         divisor = call.args["divisor_override"]
@@ -78,7 +78,7 @@ class AvgPool:
                 why = nothing_to_see(call) or self._same(call, {**call.args, "divisor_override": other})
                 yield with_argument(call, "divisor_override", other, why_equal=why)
 
-    def _other_layers(self, call: Call) -> Iterator[Twin]:
+    def _other_layers(self, call: Call) -> Iterator[Mutant]:
         geometry = Geometry.of(call.args, self.dims)
         plane = call.inputs[0].shape[-self.dims :]
         windows = geometry.windows(plane)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from harness.layers import Array, Call, Twin
+from harness.layers import Array, Call, Mutant
 from harness.layers._mutants import identity, with_output, with_weight
 
 DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout")
@@ -14,7 +14,7 @@ STATISTICS = ("running_mean", "running_var")
 SEED = 20
 
 
-def generic_twins(layer: str, call: Call, outputs: tuple[Array, ...]) -> Iterator[Twin]:
+def generic_mutants(layer: str, call: Call, outputs: tuple[Array, ...]) -> Iterator[Mutant]:
     """Wrong layers near ``layer``, which answers ``call`` with ``outputs``.
 
     Each floating weight negated, zeroed (a bias: dropped), shuffled and drawn anew; the identity where the shape allows
@@ -30,7 +30,7 @@ def generic_twins(layer: str, call: Call, outputs: tuple[Array, ...]) -> Iterato
     yield with_output(0, "output moved by one", _moved, why_equal=empty or alone)
 
 
-def _of_weights(layer: str, call: Call, empty: str | None) -> Iterator[Twin]:
+def _of_weights(layer: str, call: Call, empty: str | None) -> Iterator[Mutant]:
     rng = np.random.default_rng(SEED)
     for name, weight in call.weights.items():
         if not np.issubdtype(weight.dtype, np.floating) or not weight.size:

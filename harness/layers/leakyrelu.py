@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.layers import Answer, Call, Layer, Twin
+from harness.layers import Answer, Call, Layer, Mutant
 from harness.layers._mutants import (
     another,
     held,
@@ -26,7 +26,7 @@ class LeakyReLU:
 
     name = "LeakyReLU"
 
-    def oracle(self, call: Call) -> Answer:
+    def float64_reference(self, call: Call) -> Answer:
         """``x`` where ``x > 0``, else ``negative_slope * x``, with the slope as the kernel holds it."""
         slope = held(_slope(call.args), call.dtype)
         return Answer((leak(call.inputs[0], slope),), magnitudes=(None,), undefined=(None,))
@@ -35,7 +35,7 @@ class LeakyReLU:
         """See :func:`harness.layers._mutants.slope_tolerance`."""
         return slope_tolerance(dtype)
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Another slope: one, none, the opposite, the default, one nearby."""
         slope = _slope(call.args)
         empty = nothing_to_see(call)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Array, Call, Layer, Twin
+from harness.layers import Answer, Array, Call, Layer, Mutant
 from harness.layers._mutants import identity, nothing_to_see, with_weight
 from harness.layers._tolerances import computed, is_floating, stored, sum_error
 from harness.spec.language.tolerances import Exact, Scaled, Tolerance
@@ -18,7 +18,7 @@ class Linear:
 
     name = "Linear"
 
-    def oracle(self, call: Call) -> Answer:
+    def float64_reference(self, call: Call) -> Answer:
         """The sums, and the sums of the magnitudes of their terms, with the bias and the underflow of the products."""
         x, weight = call.inputs[0], call.weights["weight"]
         bias = call.weights.get("bias", np.zeros(weight.shape[0], dtype=weight.dtype))
@@ -51,7 +51,7 @@ class Linear:
         off: Array = products * (computed(call.dtype).smallest / (allowed * stored(call.dtype).epsilon))
         return off
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Weights turned, shuffled, negated, missing; the bias dropped; nothing done at all."""
         weight = call.weights["weight"]
         leading = call.inputs[0].shape[:-1]

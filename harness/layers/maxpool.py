@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.layers import Answer, Array, Call, Layer, Twin
+from harness.layers import Answer, Array, Call, Layer, Mutant
 from harness.layers._mutants import identity, is_real, nothing_to_see, with_argument, with_output
-from harness.layers._pooling import argument_twins, averages, each_its_own, over_the_same_windows
+from harness.layers._pooling import argument_mutants, averages, each_its_own, over_the_same_windows
 from harness.layers._windows import Geometry, Size
 from harness.spec.language.tolerances import Exact, Tolerance
 
@@ -23,7 +23,7 @@ class MaxPool:
         self.name = f"MaxPool{dims}d"
         self.dims = dims
 
-    def oracle(self, call: Call) -> Answer:
+    def float64_reference(self, call: Call) -> Answer:
         """Each window's maximum and, with ``return_indices``, its flat index in its plane.
 
         As PyTorch does: NaN is larger than everything, the first of equal maxima counts but the
@@ -45,19 +45,19 @@ class MaxPool:
         """Exact: a maximum is one of the inputs, and nothing is rounded. Measured: 0 ULP everywhere."""
         return Tolerance(Exact())
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Another window, another summary of the window, indices of another place."""
         indexed = bool(call.args.get("return_indices"))
-        yield from argument_twins(call, self.dims, self._same)
+        yield from argument_mutants(call, self.dims, self._same)
         yield with_argument(call, "return_indices", not indexed)
-        yield from _index_twins(call, self.dims) if indexed else self._other_layers(call)
+        yield from _index_mutants(call, self.dims) if indexed else self._other_layers(call)
 
     def _same(self, call: Call, changed: Mapping[str, Any]) -> str | None:
         plane = call.inputs[0].shape[-self.dims :]
         right, wrong = (Geometry.of(args, self.dims).windows(plane) for args in (call.args, changed))
         return "every window sees the same elements" if right.same_as(wrong) else None
 
-    def _other_layers(self, call: Call) -> Iterator[Twin]:
+    def _other_layers(self, call: Call) -> Iterator[Mutant]:
         x = call.inputs[0]
         geometry = Geometry.of(call.args, self.dims)
         plane = x.shape[-self.dims :]
@@ -80,7 +80,7 @@ def _winner(seen: Array, inside: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.asarray(np.where(nan.any(axis=-1, keepdims=True), last_nan, first), dtype=np.int64)
 
 
-def _index_twins(call: Call, dims: int) -> Iterator[Twin]:
+def _index_mutants(call: Call, dims: int) -> Iterator[Mutant]:
     """Right maxima with indices that point elsewhere."""
     x = call.inputs[0]
     plane: Size = x.shape[-dims:]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Array, Call, Layer, Twin
+from harness.layers import Answer, Array, Call, Layer, Mutant
 from harness.layers._mutants import nothing_to_see, with_argument, with_output
 from harness.layers._windows import Size, per_axis
 from harness.spec.language.tolerances import Exact, Tolerance
@@ -22,7 +22,7 @@ class MaxUnpool:
         self.name = f"MaxUnpool{dims}d"
         self.dims = dims
 
-    def oracle(self, call: Call) -> Answer:
+    def float64_reference(self, call: Call) -> Answer:
         """Zeros with each value at its flat index in its own plane.
 
         PyTorch documents the answer as not deterministic where an index repeats: a place that
@@ -55,7 +55,7 @@ class MaxUnpool:
         """Exact: values are moved, and nothing is rounded. Measured: 0 ULP everywhere."""
         return Tolerance(Exact())
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Another size of plane, places off by one, by a plane or transposed, nothing put back."""
         yield from self._other_arguments(call)
         if call.forward.get("output_size") is not None:
@@ -87,7 +87,7 @@ class MaxUnpool:
                 raise ValueError(f"output_size {length}; between {usual - s + 1} and {usual + s - 1} would be right")
         return plane
 
-    def _other_arguments(self, call: Call) -> Iterator[Twin]:
+    def _other_arguments(self, call: Call) -> Iterator[Mutant]:
         """Each argument one more, where the values still have a place."""
         for key in ("kernel_size", "stride", "padding"):
             value = call.args.get(key)
@@ -100,15 +100,15 @@ class MaxUnpool:
                     why = "the unpooled plane keeps its size" if same else None
                     yield with_argument(call, key, nudged, why_equal=why)
 
-    def _without_output_size(self, call: Call) -> Iterator[Twin]:
+    def _without_output_size(self, call: Call) -> Iterator[Mutant]:
         usual = replace(call, forward={})
         if self._accepts(usual):
-            wrong = self.oracle(usual).outputs[0]
+            wrong = self.float64_reference(usual).outputs[0]
             same = self._plane(call) == self._plane(usual)
             why = "output_size is what it would be without being asked for" if same else None
             yield with_output(0, "output_size ignored", lambda right: wrong.astype(right.dtype), why_equal=why)
 
-    def _other_places(self, call: Call) -> Iterator[Twin]:
+    def _other_places(self, call: Call) -> Iterator[Mutant]:
         plane = self._plane(call)
         empty = nothing_to_see(call)
         one_place = "the unpooled plane has one place" if prod(plane) == 1 else None
@@ -135,7 +135,7 @@ class MaxUnpool:
 
     def _accepts(self, call: Call) -> bool:
         try:
-            self.oracle(call)
+            self.float64_reference(call)
         except ValueError:
             return False
         return True

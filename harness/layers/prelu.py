@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Array, Call, Layer, Twin
+from harness.layers import Answer, Array, Call, Layer, Mutant
 from harness.layers._mutants import another, identity, leak, nothing_to_see, with_weight
 from harness.spec.language.tolerances import Exact, Tolerance
 
@@ -17,7 +17,7 @@ class PReLU:
 
     name = "PReLU"
 
-    def oracle(self, call: Call) -> Answer:
+    def float64_reference(self, call: Call) -> Answer:
         """``x`` where ``x > 0``, else the channel's slope times ``x``.
 
         Raises :class:`ValueError`, where PyTorch raises, for slopes that are as many as no channel axis.
@@ -36,7 +36,7 @@ class PReLU:
         """Exact: one product, rounded once; in the sixteen-bit dtypes it is whole in float32 before that."""
         return Tolerance(Exact())
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Other slopes: none, the initial one, the opposite, another channel's."""
         slope = call.weights["weight"]
         empty = nothing_to_see(call)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Call, Layer, Twin
+from harness.layers import Answer, Call, Layer, Mutant
 from harness.layers._mutants import another, identity, is_real, nothing_to_see
 from harness.spec.language.tolerances import Exact, Tolerance
 
@@ -17,7 +17,7 @@ class ReLU:
 
     name = "ReLU"
 
-    def oracle(self, call: Call) -> Answer:
+    def float64_reference(self, call: Call) -> Answer:
         """The larger of 0 and x; NaN stays NaN."""
         x = call.inputs[0]
         return Answer((np.maximum(x, x.dtype.type(0)),), magnitudes=(None,), undefined=(None,))
@@ -26,7 +26,7 @@ class ReLU:
         """Exact: the answer is x or 0, and nothing is rounded. Measured: 0 ULP everywhere."""
         return Tolerance(Exact())
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Other functions that keep positive inputs, or nearly."""
         x = call.inputs[0]
         empty = nothing_to_see(call)
@@ -36,7 +36,7 @@ class ReLU:
             yield another("ReLU6", why_equal=empty)
             yield another("LeakyReLU", why_equal=empty)
             # What a slope of -1 makes of it.
-            yield Twin("absolute value", layer="LeakyReLU", args={"negative_slope": -1.0}, why_equal=empty)
+            yield Mutant("absolute value", layer="LeakyReLU", args={"negative_slope": -1.0}, why_equal=empty)
             yield another("GELU", why_equal=empty)
             yield another("Softplus", why_equal=empty)
 

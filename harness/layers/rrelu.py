@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.layers import Answer, Call, Layer, Twin
+from harness.layers import Answer, Call, Layer, Mutant
 from harness.layers._mutants import (
     another,
     held,
@@ -24,7 +24,7 @@ class RReLU:
 
     name = "RReLU"
 
-    def oracle(self, call: Call) -> Answer | None:
+    def float64_reference(self, call: Call) -> Answer | None:
         """In evaluation the slope is ``(lower + upper) / 2``; in training it is drawn anew, and there is no answer."""
         if call.mode == "train":
             return None
@@ -35,7 +35,7 @@ class RReLU:
         """See :func:`harness.layers._mutants.slope_tolerance`."""
         return slope_tolerance(dtype)
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Other bounds, and fixed slopes: one, none, each bound, and in training the mean."""
         empty = nothing_to_see(call)
         yield from self._other_bounds(call)
@@ -47,9 +47,9 @@ class RReLU:
         for which, slope in (fixed | {"mean": _mean(call.args)} if call.mode == "train" else fixed).items():
             why = empty or self._always(call, slope)
             args = {"negative_slope": slope}
-            yield Twin(f"LeakyReLU with the {which} as its slope", layer="LeakyReLU", args=args, why_equal=why)
+            yield Mutant(f"LeakyReLU with the {which} as its slope", layer="LeakyReLU", args=args, why_equal=why)
 
-    def _other_bounds(self, call: Call) -> Iterator[Twin]:
+    def _other_bounds(self, call: Call) -> Iterator[Mutant]:
         lower, upper = _bounds(call.args)
         for key, wrong in (("lower", lower - 0.125), ("upper", upper + 0.125)):
             changed = {**call.args, key: wrong}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Call, Layer, Twin
+from harness.layers import Answer, Call, Layer, Mutant
 from harness.layers._mutants import another, identity, is_real, nothing_to_see
 from harness.layers._tolerances import computed, is_half, stored
 from harness.spec.language.tolerances import Close, Tolerance
@@ -18,7 +18,7 @@ class Sigmoid:
 
     name = "Sigmoid"
 
-    def oracle(self, call: Call) -> Answer:
+    def float64_reference(self, call: Call) -> Answer:
         """``1 / (1 + e^-x)``, written with ``e^-|x|`` so that it neither overflows nor cancels."""
         x = call.inputs[0].astype(np.float64)
         with np.errstate(under="ignore"):
@@ -51,7 +51,7 @@ class Sigmoid:
             return Tolerance(Close(own.epsilon + relative, own.smallest + absolute))
         return Tolerance(Close(relative, absolute))
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Other functions that rise from one level to another, and nothing at all."""
         empty = nothing_to_see(call)
         yield identity(why_equal=empty)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Call, Layer, Twin
+from harness.layers import Answer, Call, Layer, Mutant
 from harness.layers._mutants import another, identity, is_real, nothing_to_see
 from harness.layers._tolerances import computed, is_half, stored
 from harness.spec.language.tolerances import Close, Tolerance
@@ -18,7 +18,7 @@ class Tanh:
 
     name = "Tanh"
 
-    def oracle(self, call: Call) -> Answer:
+    def float64_reference(self, call: Call) -> Answer:
         """``(1 - e^-2|x|) / (1 + e^-2|x|)`` with the sign of x, through ``expm1`` so that small x keep every digit."""
         x = call.inputs[0].astype(np.float64)
         with np.errstate(under="ignore"):
@@ -47,7 +47,7 @@ class Tanh:
             return Tolerance(Close(own.epsilon + relative, own.smallest + absolute))
         return Tolerance(Close(relative, absolute))
 
-    def twins(self, call: Call) -> Iterable[Twin]:
+    def mutants(self, call: Call) -> Iterable[Mutant]:
         """Other functions through the origin that level off, and nothing at all."""
         empty = nothing_to_see(call)
         yield identity(why_equal=empty)

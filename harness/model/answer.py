@@ -36,7 +36,7 @@ class Sample:
 class Reference:
     """The answers that a target's answer is held against, at one set of input shapes.
 
-    ``eager`` are eager torch's outputs by name, ``oracle`` the float64 ones (None where the case
+    ``eager`` are eager torch's outputs by name, ``float64`` the float64 ones (None where the case
     is stochastic or float64 has no kernel). ``magnitudes`` and ``undefined`` are per output, as in
     :class:`harness.layers.Answer`. ``stochastic`` is True where eager answers differently under
     another seed, so that values cannot be compared. ``at`` names the shapes, where there are several.
@@ -45,7 +45,7 @@ class Reference:
 
     inputs: Mapping[str, Array]
     eager: Mapping[str, Array]
-    oracle: Mapping[str, Array] | None
+    float64: Mapping[str, Array] | None
     magnitudes: Sequence[Array | None]
     undefined: Sequence[Array | None]
     stochastic: bool
@@ -67,7 +67,7 @@ def sampled(whole: Reference, sample: Sample) -> Reference:
         whole,
         inputs={},
         eager={name: sample.of(values) for name, values in whole.eager.items()},
-        oracle=None if whole.oracle is None else {name: sample.of(values) for name, values in whole.oracle.items()},
+        float64=None if whole.float64 is None else {name: sample.of(values) for name, values in whole.float64.items()},
         magnitudes=[part(each) for each in whole.magnitudes],
         undefined=[part(each) for each in whole.undefined],
         at=f"one element in {sample.every:,}",

@@ -46,9 +46,9 @@ def repeatable(module: Callable[..., object], inputs: Sequence[torch.Tensor]) ->
     """
     given = tuple(tensor.detach() for tensor in inputs)
     called = _without_gradients(module) if isinstance(module, nn.Module) else module
-    trial = tuple(tensor.clone() for tensor in given)
-    called(*trial)
-    if all(_same(before, after) for before, after in zip(given, trial, strict=True)):
+    prepared = tuple(tensor.clone() for tensor in given)
+    called(*prepared)
+    if all(_same(before, after) for before, after in zip(given, prepared, strict=True)):
         return lambda: called(*given), False
     return lambda: called(*(tensor.clone() for tensor in given)), True
 
@@ -99,7 +99,7 @@ def refer(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: 
     return Reference(
         inputs={label: to_numpy(tensor) for label, tensor in inputs.items()},
         eager=dict(zip(subject.output_names, map(to_numpy, eager), strict=True)),
-        oracle=None if truth is None else dict(zip(subject.output_names, truth.outputs, strict=True)),
+        float64=None if truth is None else dict(zip(subject.output_names, truth.outputs, strict=True)),
         magnitudes=() if truth is None else truth.magnitudes,
         undefined=() if truth is None else truth.undefined,
         stochastic=stochastic,
@@ -115,7 +115,7 @@ def define(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Ans
     model = case.model.model
     known = find(model.layer) if isinstance(model, LayerModel) else None
     if known is not None and isinstance(model, LayerModel):
-        return known.oracle(
+        return known.float64_reference(
             Call(
                 args=arguments(model),
                 weights={_bare(name): _wide(tensor) for name, tensor in module.state_dict().items()},

@@ -27,9 +27,9 @@ from typing import Any
 
 from harness.check.cache.disk_space import PROBE, is_about_room, is_ample, see_room, stop_if_full, writing_to
 from harness.check.cache.key import key, keys
-from harness.check.memo import Deaf, Ear
+from harness.check.memo import Capture, NullCapture
 from harness.check.stages import message_of, symptom_of
-from harness.errors import NoRoom, StageError, Unsupported, causes
+from harness.errors import DiskFull, StageError, Unsupported, causes
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
 from harness.forked import end_if_forked
@@ -116,7 +116,7 @@ DRAFTS = "drafts"
 LEAVING_STATE = {"script"}
 ABANDONED = 86400.0
 # What another day, or another machine of the same make, may answer otherwise.
-PASSING = (OSError, MemoryError, ImportError, NoRoom)
+PASSING = (OSError, MemoryError, ImportError, DiskFull)
 PASSING_WORDS = ("PytorchStreamWriter", "can't start new thread")
 
 
@@ -127,10 +127,10 @@ class Artifacts:
     ``size`` is how many bytes an export may well take, 0 where that is not known.
     """
 
-    def __init__(self, folder: Path | None, scratch: Path, ear: Ear | None = None) -> None:
+    def __init__(self, folder: Path | None, scratch: Path, capture: Capture | None = None) -> None:
         """Keep what may be kept in ``folder``, and the rest in ``scratch``, which is the caller's to remove."""
         self._folder, self._scratch = folder, scratch
-        self._ear = ear or Deaf()
+        self._ear = capture or NullCapture()
         self._exported = self._reused = 0
         self._process = os.getpid()
         self.size = 0
@@ -295,5 +295,5 @@ def _take_the_place(draft: Path, place: Path) -> Entry:
     shutil.rmtree(draft.with_name(f"{draft.name}.damaged"), ignore_errors=True)
     entry = read(place)
     if entry is None:
-        raise NoRoom(f"{place} cannot be read back as it was written; look at that disk, or use --no-cache")
+        raise DiskFull(f"{place} cannot be read back as it was written; look at that disk, or use --no-cache")
     return entry

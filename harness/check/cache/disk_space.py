@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.errors import NoRoom, causes
+from harness.errors import DiskFull, causes
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 OUT_OF_FILES = {errno.EMFILE, errno.ENFILE}
@@ -28,11 +28,11 @@ _LARGEST_FILE = resource.getrlimit(resource.RLIMIT_FSIZE)
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turn an error of the disk inside the block into :class:`NoRoom`, which names ``folder``."""
+    """Turn an error of the disk inside the block into :class:`DiskFull`, which names ``folder``."""
     try:
         yield
     except OSError as error:
-        raise NoRoom(
+        raise DiskFull(
             f"{folder}: {error.strerror}; make room or name another folder, and go on with --resume"
         ) from error
 
@@ -43,18 +43,18 @@ def is_about_room(error: BaseException) -> bool:
 
 
 def stop_if_full(error: BaseException, folder: Path) -> None:
-    """Raise :class:`NoRoom` where ``error`` came while a library wrote to ``folder`` and that took no more.
+    """Raise :class:`DiskFull` where ``error`` came while a library wrote to ``folder`` and that took no more.
 
     Libraries do not all say so. Where a user's code ran as well, which may have written elsewhere, see
     :func:`see_room`.
     """
     if (said := _of_room(error)) is not None:
-        raise NoRoom(f"{folder}: {said}; make room, then go on with --resume") from error
+        raise DiskFull(f"{folder}: {said}; make room, then go on with --resume") from error
     see_room(folder)
 
 
 def see_room(folder: Path, needed: int = PROBE) -> None:
-    """Raise :class:`NoRoom` where ``folder`` is full: it has not ``needed`` bytes left, or does not take a little.
+    """Raise :class:`DiskFull` where ``folder`` is full: it has not ``needed`` bytes left, or does not take a little.
 
     What the code under test did to this process says nothing of the disk: that it may write no files, or has too many
     open, or that the folder was taken away.
@@ -74,7 +74,7 @@ def see_room(folder: Path, needed: int = PROBE) -> None:
     if said is None and shutil.disk_usage(folder).free < needed:
         said = os.strerror(errno.ENOSPC)
     if said is not None:
-        raise NoRoom(f"{folder}: {said}; make room, then go on with --resume")
+        raise DiskFull(f"{folder}: {said}; make room, then go on with --resume")
 
 
 def is_ample(folder: Path) -> bool:

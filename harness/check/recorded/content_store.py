@@ -25,7 +25,7 @@ ENTRIES = ".entries"
 """The folder of what is not yet in the manifest; it is gone before the bundle is done."""
 
 
-class Shelf:
+class ContentStore:
     """A worker's hand on the bundle at ``folder``; several may write at a time."""
 
     def __init__(self, folder: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.check.case_context import Judge, Refusal
 from harness.check.check import check
 from harness.check.expectations import Expected
-from harness.check.memo import Deaf, Ear, Once
+from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.recorded.protobufs import companions, read_tensor
 from harness.check.refusal import written_by_hand
 from harness.check.settings import Settings
@@ -36,14 +36,14 @@ Array = NDArray[Any]
 FROM_THE_HOST = "told by the machine that packed it: there is no file of this export to run here"
 
 
-class PackedTrial:
-    """A :class:`harness.check.case_context.Basis` from a bundle; what its checks share is read once."""
+class PackedCase:
+    """A :class:`harness.check.case_context.CaseContext` from a bundle; what its checks share is read once."""
 
     def __init__(
         self,
         case: Case,
         strict: int | None = None,
-        ear: Ear | None = None,
+        capture: Capture | None = None,
         sized: Callable[[int], None] = lambda _size: None,
     ) -> None:
         """``sized`` is told how many bytes the files of an export take, before they are read."""
@@ -52,7 +52,7 @@ class PackedTrial:
         self.entry = case.model.model.entry
         self._folder = Path(case.model.model.folder)
         self._strict, self._sized = strict, sized
-        self.judge = Judge(Once(ear or Deaf()))
+        self.judge = Judge(Memo(capture or NullCapture()))
 
     @cached_property
     def references(self) -> Sequence[Reference]:
@@ -111,7 +111,7 @@ class PackedTrial:
         return Reference(
             inputs=self._inputs(told),
             eager=self._arrays(told.eager) or {},
-            oracle=self._arrays(told.oracle),
+            float64=self._arrays(told.oracle),
             magnitudes=[self._array(path) for path in told.magnitudes],
             undefined=[self._array(path) for path in told.undefined],
             stochastic=told.stochastic,
@@ -134,16 +134,16 @@ class PackedTrial:
         return None if path is None else read_tensor(self._folder / path)
 
 
-def check_packed(trial: PackedTrial, target: Target, settings: Settings, clock: Clock) -> Result:
+def check_packed(prepared: PackedCase, target: Target, settings: Settings, clock: Clock) -> Result:
     """Take the packed case to ``target``; where there is no file of its export, it is as it was when it was packed."""
-    told = trial.entry.not_packed.get(target.export)
+    told = prepared.entry.not_packed.get(target.export)
     if told is None:
-        return check(trial, target, settings, clock)
-    blank = begun(trial.case, target, clock)
+        return check(prepared, target, settings, clock)
+    blank = begun(prepared.case, target, clock)
     if blank.status == "skipped":
         return blank
     row = result_from_json(told)
-    return replace(row, case=trial.case.id, target=str(target), where=blank.where, notes=(*row.notes, FROM_THE_HOST))
+    return replace(row, case=prepared.case.id, target=str(target), where=blank.where, notes=(*row.notes, FROM_THE_HOST))
 
 
 def refuse_strays(cases: Iterable[Case]) -> None:

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.expectations import Expected
-from harness.check.prepared_case import Trial
-from harness.check.recorded.content_store import Shelf
+from harness.check.prepared_case import PreparedCase
+from harness.check.recorded.content_store import ContentStore
 from harness.check.recorded.protobufs import companions
 from harness.check.refusal import refused
 from harness.check.stages import Clock, StageStopped
@@ -35,12 +35,12 @@ from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Toleran
 from harness.spec.targets import Target
 
 
-def write_data_sets(shelf: Shelf, folder: str, references: Sequence[Reference]) -> None:
+def write_data_sets(store: ContentStore, folder: str, references: Sequence[Reference]) -> None:
     """``test_data_set_N`` in ``folder`` for each set of shapes: the inputs, and eager torch's answers."""
     for number, known in enumerate(references):
         for side, arrays in (("input", known.inputs), ("output", known.eager)):
             for at, values in enumerate(arrays.values()):
-                shelf.array_at(values, f"{folder}/test_data_set_{number}/{side}_{at}.pb")
+                store.array_at(values, f"{folder}/test_data_set_{number}/{side}_{at}.pb")
 
 
 def backend_rule(tolerance: Tolerance, references: Sequence[Reference]) -> Close:
@@ -81,32 +81,32 @@ LARGE = 2**16
 """So many elements of inputs and outputs are recorded at a ``bench`` shape; of more, a sample."""
 
 
-def pack_export(trial: Trial, target: Target, folder: Path, clock: Clock) -> Result:
+def pack_export(prepared: PreparedCase, target: Target, folder: Path, clock: Clock) -> Result:
     """Write the export of ``target`` into the bundle; the result is what the check came to, where there is no file."""
-    blank = Result(trial.case.id, str(target), "passed", seconds=clock.seconds, where=str(trial.case.where))
+    blank = Result(prepared.case.id, str(target), "passed", seconds=clock.seconds, where=str(prepared.case.where))
     try:
-        if trial.case.expect.raises is not None:
-            return _pack_refusal(trial, target, Shelf(folder), blank, clock)
+        if prepared.case.expect.raises is not None:
+            return _pack_refusal(prepared, target, ContentStore(folder), blank, clock)
         with clock.stage("build"):
-            references, findings, expected = trial.references, trial.about_eager, trial.expected
+            references, findings, expected = prepared.references, prepared.about_eager, prepared.expected
         with clock.stage("export"):
-            artifact = trial.artifact(target)
+            artifact = prepared.artifact(target)
     except StageStopped as stop:
         blame: Blame | None = "spec" if stop.stage == "build" else None
         return replace(blank, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message, blame=blame)
-    shelf, told = Shelf(folder), replace(blank, findings=tuple(findings))
-    sample = sample_of(trial.case, references[0])
-    rounds = [_round(shelf, each, sample) for each in references]
+    store, told = ContentStore(folder), replace(blank, findings=tuple(findings))
+    sample = sample_of(prepared.case, references[0])
+    rounds = [_round(store, each, sample) for each in references]
     # What a spec expects of whole outputs is held where they are; of a part, only a range can be.
-    _leave(shelf, _case(trial.case, rounds, _expect(shelf, expected if sample is None else _of_any(expected)), told))
+    _leave(store, _case(prepared.case, rounds, _expect(store, expected if sample is None else _of_any(expected)), told))
     answered = sample is None and not any(each.stochastic for each in references)
-    _pack(shelf, trial, target, artifact, references if answered else ())
+    _pack(store, prepared, target, artifact, references if answered else ())
     return blank
 
 
-def _pack_refusal(trial: Trial, target: Target, shelf: Shelf, blank: Result, clock: Clock) -> Result:
+def _pack_refusal(prepared: PreparedCase, target: Target, store: ContentStore, blank: Result, clock: Clock) -> Result:
     """A case that eager torch refuses: its file must refuse on the board as well."""
-    refusal = trial.refusal(blank, clock)
+    refusal = prepared.refusal(blank, clock)
     if refusal.inputs is None or refusal.artifact is None:
         return refusal.told
     try:
@@ -114,25 +114,27 @@ def _pack_refusal(trial: Trial, target: Target, shelf: Shelf, blank: Result, clo
             artifact = refusal.artifact(target)
     except StageStopped as stop:
         return refused(refusal, target, stop, runs=False)
-    asked = RoundEntry(inputs=shelf.arrays(refusal.inputs), eager={}, magnitudes=[], undefined=[])
-    _leave(shelf, _case(trial.case, [asked], _expect(shelf, Expected()), refusal.told))
-    _pack(shelf, trial, target, artifact, ())
+    asked = RoundEntry(inputs=store.arrays(refusal.inputs), eager={}, magnitudes=[], undefined=[])
+    _leave(store, _case(prepared.case, [asked], _expect(store, Expected()), refusal.told))
+    _pack(store, prepared, target, artifact, ())
     return blank
 
 
-def _pack(shelf: Shelf, trial: Trial, target: Target, artifact: Artifact, references: tuple[Reference, ...]) -> None:
+def _pack(
+    store: ContentStore, prepared: PreparedCase, target: Target, artifact: Artifact, references: tuple[Reference, ...]
+) -> None:
     """The file where it belongs. ``references`` are empty where the answer cannot be said beforehand."""
     assert artifact.format in {"torchscript", "onnx"}
-    tolerance = trial.tolerance(artifact.opset)
-    name = folder_name(trial.case.id, target.export)
+    tolerance = prepared.tolerance(artifact.opset)
+    name = folder_name(prepared.case.id, target.export)
     room = "torchscript" if artifact.format == "torchscript" else "onnx" if references else "unanswered"
-    path = shelf.model(artifact.path, f"{room}/{name}")
+    path = store.model(artifact.path, f"{room}/{name}")
     for companion in companions(artifact.path) if artifact.format == "onnx" else ():
-        shelf.model(companion, f"{room}/{name}/{companion.relative_to(artifact.path.parent).parent}".removesuffix("/."))
+        store.model(companion, f"{room}/{name}/{companion.relative_to(artifact.path.parent).parent}".removesuffix("/."))
     if room == "onnx":
-        write_data_sets(shelf, f"{room}/{name}", references)
+        write_data_sets(store, f"{room}/{name}", references)
         rule = backend_rule(tolerance, references)
-        shelf.text(f"{room}/{name}/data.json", json.dumps({"rtol": rule.rtol, "atol": rule.atol}))
+        store.text(f"{room}/{name}/data.json", json.dumps({"rtol": rule.rtol, "atol": rule.atol}))
     entry = ExportEntry(
         format=artifact.format,
         path=path,
@@ -142,11 +144,11 @@ def _pack(shelf: Shelf, trial: Trial, target: Target, artifact: Artifact, refere
         notes=list(artifact.notes),
         tolerance=ToleranceEntry.of(tolerance),
     )
-    shelf.leave(trial.case.id, target.export, entry.model_dump())
+    store.leave(prepared.case.id, target.export, entry.model_dump())
 
 
-def _leave(shelf: Shelf, entry: CaseEntry) -> None:
-    shelf.leave(entry.id, "", entry.model_dump())
+def _leave(store: ContentStore, entry: CaseEntry) -> None:
+    store.leave(entry.id, "", entry.model_dump())
 
 
 def folder_name(case_id: str, export: str) -> str:
@@ -174,36 +176,36 @@ def sample_of(case: Case, known: Reference) -> Sample | None:
     return Sample(every | 1, tuple(each.shape for each in known.eager.values()))
 
 
-def _round(shelf: Shelf, whole: Reference, sample: Sample | None) -> RoundEntry:
+def _round(store: ContentStore, whole: Reference, sample: Sample | None) -> RoundEntry:
     known = whole if sample is None else sampled(whole, sample)
     return RoundEntry(
-        inputs=shelf.arrays(known.inputs),
-        eager=shelf.arrays(known.eager),
-        oracle=None if known.oracle is None else shelf.arrays(known.oracle),
-        magnitudes=[None if each is None else shelf.array(each) for each in known.magnitudes],
-        undefined=[None if each is None else shelf.array(each) for each in known.undefined],
+        inputs=store.arrays(known.inputs),
+        eager=store.arrays(known.eager),
+        oracle=None if known.float64 is None else store.arrays(known.float64),
+        magnitudes=[None if each is None else store.array(each) for each in known.magnitudes],
+        undefined=[None if each is None else store.array(each) for each in known.undefined],
         stochastic=known.stochastic,
         at=known.at,
         sample=None if sample is None else SampleEntry(every=sample.every, shapes=[list(one) for one in sample.shapes]),
     )
 
 
-def _expect(shelf: Shelf, expected: Expected) -> ExpectEntry:
+def _expect(store: ContentStore, expected: Expected) -> ExpectEntry:
     """What the spec expects; of the arguments and parameters, those that its expressions speak of."""
     spoken = {*re.findall(r"[A-Za-z_]\w*", " ".join([expected.formula or "", *expected.gradient.values()]))}
     names = {name: value for name, value in expected.names.items() if name in spoken}
     arrays = {name: value for name, value in names.items() if isinstance(value, np.ndarray)}
     return ExpectEntry(
-        outputs=_maybe(shelf, expected.outputs),
+        outputs=_maybe(store, expected.outputs),
         shape=None if expected.shape is None else [list(shape) for shape in expected.shape],
         range=None if expected.range is None else list(expected.range),
         formula=expected.formula,
         gradient=dict(expected.gradient),
         gradient_range=None if expected.gradient_range is None else list(expected.gradient_range),
-        equals=_maybe(shelf, expected.equals),
-        differs_from=_maybe(shelf, expected.differs_from),
+        equals=_maybe(store, expected.equals),
+        differs_from=_maybe(store, expected.differs_from),
         names={name: value for name, value in names.items() if name not in arrays},
-        arrays=shelf.arrays(arrays),
+        arrays=store.arrays(arrays),
     )
 
 
@@ -212,5 +214,5 @@ def _of_any(expected: Expected) -> Expected:
     return Expected(first=expected.first, range=expected.range)
 
 
-def _maybe(shelf: Shelf, arrays: Mapping[str, Array] | None) -> dict[str, str] | None:
-    return None if arrays is None else shelf.arrays(arrays)
+def _maybe(store: ContentStore, arrays: Mapping[str, Array] | None) -> dict[str, str] | None:
+    return None if arrays is None else store.arrays(arrays)

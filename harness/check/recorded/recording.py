@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.blame.recorded import RecordedScene, attribute_recorded
+from harness.blame.recorded import RecordedDisagreement, attribute_recorded
 from harness.check.recorded.protobufs import DataSet, ModelFile, laid_out, open_model, read_data_set
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped
@@ -171,5 +171,7 @@ def _blamed(result: Result, wrong: _Round, target: Target) -> Result:
         return result
     inputs, recorded, answer = ({name: np.asarray(value) for name, value in side.items()} for side in sides)
     artifact = wrong.recording.model.artifact
-    blame, evidence = attribute_recorded(RecordedScene(target, artifact, inputs, recorded, answer, wrong.tolerance))
+    blame, evidence = attribute_recorded(
+        RecordedDisagreement(target, artifact, inputs, recorded, answer, wrong.tolerance)
+    )
     return replace(result, blame=blame, evidence=evidence)

@@ -261,7 +261,7 @@ class WorkerProcess(ForkServerProcess):
         return _Started(process)
 
 
-class WorkerContext(ForkServerContext):
+class ServerContext(ForkServerContext):
     """multiprocessing's context, with this module's server."""
 
     Process = WorkerProcess
@@ -311,7 +311,7 @@ class _Started(popen_forkserver.Popen):
         return self.returncode
 
 
-def warm_up(*, torch: bool, exporting: bool = True) -> WorkerContext:
+def warm_up(*, torch: bool, exporting: bool = True) -> ServerContext:
     """Start loading the libraries in the background; call it as early as it is known what is needed.
 
     ``torch`` is False where recorded models are all that is verified, ``exporting`` where no export is to be made. A
@@ -323,4 +323,4 @@ def warm_up(*, torch: bool, exporting: bool = True) -> WorkerContext:
     """
     SERVER.start("exports" if torch and exporting else "specs" if torch else "recorded")
     require_supported(torch=torch)  # asked while the server is loading, so that nobody waits for the answer
-    return WorkerContext()
+    return ServerContext()

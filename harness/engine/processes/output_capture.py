@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from sysconfig import get_path
 
-from harness.check.memo import Heard
+from harness.check.memo import CapturedOutput
 from harness.forked import end_if_forked
 
 MOST_LINES, MOST_CHARACTERS = 30, 300
@@ -24,7 +24,7 @@ MOST_LOOKED_AT = 4 * MOST_CHARACTERS
 MOST_KEPT = 16 << 20
 
 
-class Chatter:
+class OutputCapture:
     """A file that takes a worker's standard output and error, also those of C++ code, and is emptied check by check.
 
     The run opens the same file, to read what a dead worker left and to keep a flood within bounds.
@@ -87,11 +87,11 @@ class Chatter:
 class Listening:
     """Hears what is printed while it is open. A class, since it is opened a dozen times a check."""
 
-    def __init__(self, chatter: Chatter) -> None:
-        self._chatter = chatter
+    def __init__(self, capture: OutputCapture) -> None:
+        self._chatter = capture
 
-    def __enter__(self) -> Heard:
-        self._size, self._heard = self._chatter.size(), Heard()
+    def __enter__(self) -> CapturedOutput:
+        self._size, self._heard = self._chatter.size(), CapturedOutput()
         return self._heard
 
     def __exit__(self, *_: object) -> None:

@@ -20,7 +20,7 @@ PutBack = Callable[[], object]
 T = TypeVar("T")
 
 
-class Manners:
+class ProcessState:
     """What a process was like when this was made, so that it can be made so again.
 
     ``torch`` is False where that need not be there.
