@@ -1,9 +1,9 @@
-"""What one tiny export costs: the dynamo exporter as it comes, lever by lever, and beside it the others.
+"""The time of one tiny export: torch's own dynamo exporter, then with each speed-up added, and the other exporters.
 
     python benchmarks/export_cost.py [ROUNDS]
 
-Every figure is the median over two layers and two opsets (18 and 23), taken in turn in one
-process; the ratio is to the dynamo exporter as it comes.
+Each time is the median over two layers and two opsets (18 and 23), which take turns in one process. Each ratio is
+relative to torch's own dynamo exporter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from harness.exporters import _dynamo_cache as speed
+from harness.exporters import _dynamo_cache
 from harness.fixes import translation_table
 from harness.model.build import Subject
 from harness.registry import plugins
@@ -33,27 +33,27 @@ OPSETS = (18, 23)
 X = torch.randn(2, 3, 7, 7)
 
 
-def median_ms(work: Callable[[nn.Module, int], object], rounds: int) -> float:
-    """The median time of ``work`` over the layers and opsets, in milliseconds, after one round that is not counted."""
+def median_ms(export: Callable[[nn.Module, int], object], rounds: int) -> float:
+    """The median time of ``export`` over the layers and opsets in milliseconds, after one warm-up round."""
     times = []
     for number in range(rounds + 1):
         for layer in LAYERS:
             for opset in OPSETS:
                 start = time.perf_counter()
-                work(layer, opset)
+                export(layer, opset)
                 if number:
                     times.append(time.perf_counter() - start)
     return statistics.median(times) * 1e3
 
 
 def dynamo(
-    path: Path, around: Callable[[], AbstractContextManager[None]], *, fixes: bool = False
+    path: Path, context: Callable[[], AbstractContextManager[None]], *, fixes: bool = False
 ) -> Callable[[nn.Module, int], object]:
-    """``torch.onnx.export(dynamo=True)`` to ``path``, inside ``around()``."""
+    """``torch.onnx.export(dynamo=True)`` to ``path``, inside ``context()``."""
 
-    def work(layer: nn.Module, opset: int) -> None:
+    def export(layer: nn.Module, opset: int) -> None:
         table = translation_table() if fixes else None
-        with around():
+        with context():
             torch.onnx.export(
                 layer,
                 (X,),
@@ -64,51 +64,51 @@ def dynamo(
                 custom_translation_table=table,
             )
 
-    return work
+    return export
 
 
-def lever_by_lever(path: Path, rounds: int) -> list[tuple[str, float]]:
-    """The cost with the first lever, with the first two, and so on."""
-    every = speed._LEVERS  # noqa: SLF001
+def adding_speed_ups(path: Path, rounds: int) -> list[tuple[str, float]]:
+    """The times with the first speed-up, with the first two, and so on."""
+    speed_ups = _dynamo_cache._SPEED_UPS  # noqa: SLF001
     rows = []
     try:
-        for count, lever in enumerate(every, start=1):
-            speed.forget()
-            speed._LEVERS = every[:count]  # noqa: SLF001
-            rows.append((f"  and {lever.name} kept", median_ms(dynamo(path, speed.quick), rounds)))
+        for count, speed_up in enumerate(speed_ups, start=1):
+            _dynamo_cache.clear()
+            _dynamo_cache._SPEED_UPS = speed_ups[:count]  # noqa: SLF001
+            rows.append((f"  and {speed_up.name} cached", median_ms(dynamo(path, _dynamo_cache.cached_tables), rounds)))
     finally:
-        speed._LEVERS = every  # noqa: SLF001
+        _dynamo_cache._SPEED_UPS = speed_ups  # noqa: SLF001
     return rows
 
 
 def through_exporter(name: str, path: Path, *, fixes: bool = False) -> Callable[[nn.Module, int], object]:
-    """A registered exporter, checker and digest included."""
+    """A registered exporter, including the checker and the digest."""
     exporter = plugins("exporters")[name]
 
-    def work(layer: nn.Module, opset: int) -> None:
+    def export(layer: nn.Module, opset: int) -> None:
         exporter.export(Subject(layer, {"x": X}, 1), path, opset=opset, fixes=fixes)
 
-    return work
+    return export
 
 
 def main(rounds: int) -> None:
-    """Measure and print."""
+    """Measure and print the table."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "m.onnx")
-        rows = [("onnx-dynamo as it comes", median_ms(dynamo(path, nullcontext), rounds))]
+        rows = [("onnx-dynamo without harness", median_ms(dynamo(path, nullcontext), rounds))]
         gc.collect()
         gc.freeze()
         rows.append(("  with the heap frozen once", median_ms(dynamo(path, nullcontext), rounds)))
-        rows += lever_by_lever(path, rounds)
-        rows.append(("  with the fixes", median_ms(dynamo(path, speed.quick, fixes=True), rounds)))
+        rows += adding_speed_ups(path, rounds)
+        rows.append(("  with the fixes", median_ms(dynamo(path, _dynamo_cache.cached_tables, fixes=True), rounds)))
         for name in ("onnx-dynamo", "onnx-torchscript", "script", "trace"):
-            rows.append((f"{name}, checked and sealed", median_ms(through_exporter(name, path), rounds)))
-    stock = rows[0][1]
-    table = [(name, cost, stock / cost) for name, cost in rows]
+            rows.append((f"{name}, with checker and digest", median_ms(through_exporter(name, path), rounds)))
+    baseline = rows[0][1]
+    table = [(name, time_ms, baseline / time_ms) for name, time_ms in rows]
     print(f"torch {torch.__version__}, {rounds} rounds of {len(LAYERS)} layers at opsets {OPSETS}\n")
-    print(tabulate(table, headers=["export", "median ms", "times quicker"], floatfmt=("", ".1f", ".1f")))
+    print(tabulate(table, headers=["export", "median ms", "times faster"], floatfmt=("", ".1f", ".1f")))
 
 
 if __name__ == "__main__":

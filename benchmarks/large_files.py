@@ -16,10 +16,10 @@ from pathlib import Path
 from tabulate import tabulate
 
 from harness.errors import Location, SpecError
-from harness.gate import judge
+from harness.gate import apply_known_failures
 from harness.registry import plugins
 from harness.result import Result
-from harness.spec.discovery import listed, load
+from harness.spec.discovery import known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
 from harness.spec.language.expand import expand
 from harness.spec.targets import load_target_sets
@@ -100,7 +100,7 @@ def _known(form: str) -> Callable[[int], object]:
             Path(folder, "a.yaml").write_text(SHARED + "".join(f"- {{name: c{at}}}\n" for at in half), encoding="utf-8")
             text = "".join(KNOWN % (form % at, "*/torch-cpu") for at in half)
             Path(folder, "known-failures.yaml").write_text(text, encoding="utf-8")
-            return listed(load([folder]), [folder])
+            return known_failures_for(load_specs([folder]), [folder])
 
     return check
 
@@ -108,7 +108,7 @@ def _known(form: str) -> Callable[[int], object]:
 def _gate(entries: int) -> object:
     known = [KnownFailure(f"c{at}[*", "*/b", "run", "crash", "", "r", None, Location("f", at)) for at in range(entries)]
     results = [Result(f"c{at}[x]", "a/b", "error", stage="run", symptom="crash") for at in range(entries)]
-    return judge(results, known, versions={})
+    return apply_known_failures(results, known, versions={})
 
 
 CHECKS: Mapping[str, Callable[[int], object]] = {

@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 from benchmarks.correct.bench import COUNTED, Bench, Tally
 from benchmarks.silence import silent
-from harness.engine.processes.libraries import for_specs, kept
+from harness.engine.processes.libraries import frozen_from_gc, load_for_specs
 from harness.environment import versions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,8 +74,8 @@ def main() -> int:
     given = asked.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="correct-") as folder, silent():
-        with kept():
-            for_specs()
+        with frozen_from_gc():
+            load_for_specs()
         bench = Bench(Path(folder), given.seed)
         for _ in range(given.configurations):
             bench.check(bench.draw())

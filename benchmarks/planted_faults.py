@@ -19,8 +19,8 @@ from pathlib import Path
 from benchmarks.planted.bench import WRONG, Bench
 from benchmarks.planted.report import markdown, table
 from benchmarks.silence import silent
-from harness.engine.processes.libraries import for_exports, kept
-from harness.spec.discovery import load
+from harness.engine.processes.libraries import frozen_from_gc, load_for_exports
+from harness.spec.discovery import load_specs
 from harness.spec.targets import Target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,10 +39,10 @@ def main() -> int:
     asked.add_argument("--report", type=Path, default=ROOT / "reports" / "planted-faults.md")
     given = asked.parse_args()
     began = time.monotonic()
-    cases = [case for case in load([str(ROOT / "specs")], allow_import=False).cases if given.cases in case.id]
+    cases = [case for case in load_specs([str(ROOT / "specs")], allow_import=False).cases if given.cases in case.id]
     with tempfile.TemporaryDirectory(prefix="planted-") as folder, silent():
-        with kept():
-            for_exports()
+        with frozen_from_gc():
+            load_for_exports()
         bench = Bench(Path(folder), given.each)
         for case in cases:
             bench.plant(case, TARGETS)

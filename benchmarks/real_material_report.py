@@ -85,7 +85,7 @@ def _disagreements(rows: Sequence[Row]) -> str:
         if _way(row) == "disagrees"
     ]
     legend = (
-        "`kernel`: the file, evaluated in float64 and as it is written, gives the recorded answer, and so the runtime "
+        "`kernel`: the file, evaluated in float64 and in its own dtypes, gives the recorded answer, so the runtime "
         "computes something else. `rounding`: the answer is as near to float64 as the recorded one. `nobody`: no "
         "evaluation can settle it, or the evaluator is itself what was asked."
     )

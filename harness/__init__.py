@@ -1,12 +1,12 @@
-"""harness: proof that an exported model is still the model that was trained.
+"""harness: shows whether an exported model still computes what the trained model computes.
 
 Three functions do from Python what the command line does: :func:`run`, :func:`verify` and :func:`compare`.
 """
 
 from harness import search_path
 
-with search_path.Installed():
-    # Loaded first, because loading a room of the same name later would put it in the function's place.
+with search_path.InstalledFirst():
+    # Imported first: importing the package harness.compare later would replace the function of the same name.
     import harness.compare  # noqa: F401
     from harness.api import compare, run, verify
 

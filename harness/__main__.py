@@ -1,24 +1,24 @@
-"""``python -m harness`` is ``harness``."""
+"""``python -m harness``: the same as the command ``harness``."""
 
-# First of all: Python has put the working directory before its own modules, and whatever is there is not to be run.
+# Before all other imports: Python puts the working directory first on sys.path, and no module there may be imported.
 import sys
 
 from harness import search_path
 
 if __name__ == "__main__":
-    sys.path[:] = search_path.installed()
+    sys.path[:] = search_path.installed_path()
 
 
 def main() -> None:
-    """Run the command line; a library that is too old or missing is one line, where it would be a traceback."""
+    """Run the command line. A library that is missing or too old is reported in one line, not as a traceback."""
     try:
         from harness.cli import main as run_command_line
 
         run_command_line()
-    except (ImportError, AttributeError, TypeError):
-        from harness.environment import unsupported
+    except (ImportError, AttributeError, TypeError):  # how an import of a library that is too old fails
+        from harness.environment import dependency_problem
 
-        line = unsupported()
+        line = dependency_problem()
         if line is None:
             raise
         sys.stderr.write(f"{line}\n")

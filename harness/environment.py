@@ -1,6 +1,6 @@
-"""Where a run takes place: versions, operating system, CPU, memory, GPUs. Nothing here imports what it asks about.
+"""The machine and the installed packages: what a report records, and what is missing or too old for harness.
 
-Which installed libraries are older than what harness needs: its own metadata against theirs.
+Nothing here imports the packages that it looks up; their metadata answers.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
 from harness import __version__
-from harness.errors import RuntimeMissing
+from harness.errors import RuntimeMissing, describe_error
 
-# onnxruntime is published under one name for each build; all of them hold the module ``onnxruntime``.
-ONNXRUNTIME = (
+ONNXRUNTIME_DISTRIBUTIONS = (
     "onnxruntime",
     "onnxruntime-gpu",
     "onnxruntime-directml",
@@ -30,10 +28,12 @@ ONNXRUNTIME = (
     "onnxruntime-webgpu",
     "onnxruntime-windowsml",
 )
+"""The builds of ONNX Runtime: each is a distribution of its own, and all of them hold the module ``onnxruntime``."""
+
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes", "scipy", "openvino", "tract")
 
 # Instruction sets that decide which kernels the runtimes choose.
-_FEATURES = (
+_INSTRUCTION_SETS = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_bf16", "amx_int8"),
     *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme"),
@@ -41,7 +41,7 @@ _FEATURES = (
 
 
 def describe() -> Mapping[str, Any]:
-    """Everything that figures and verdicts may depend on; what cannot be found out is None.
+    """Everything on this machine that latencies and statuses may depend on; None for what cannot be determined.
 
     Memory is in GiB, frequencies are in MHz.
     """
@@ -64,16 +64,18 @@ def describe() -> Mapping[str, Any]:
 
 @cache
 def versions() -> Mapping[str, str]:
-    """The version of each package that ``when`` in a list of known failures may name; not installed = not there."""
-    found = {name: installed(name) for name in _PACKAGES}
-    found["onnxruntime"] = next(map(installed, onnxruntime_builds()), None)
-    numbers = {name: number for name, number in sorted(found.items()) if number is not None}
-    return {"harness": __version__, "python": platform.python_version(), **numbers}
+    """The version of each installed package that ``when`` in a list of known failures may name."""
+    installed = {name: installed_version(name) for name in _PACKAGES}
+    installed["onnxruntime"] = next(map(installed_version, onnxruntime_builds()), None)
+    present = {name: version for name, version in sorted(installed.items()) if version is not None}
+    return {"harness": __version__, "python": platform.python_version(), **present}
 
 
 @cache
-def installed(distribution: str) -> str | None:
-    """The version of ``distribution``; None where it is not installed."""
+def installed_version(distribution: str) -> str | None:
+    """The version of ``distribution``; None if it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and not needed for --help
+
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -81,8 +83,8 @@ def installed(distribution: str) -> str | None:
 
 
 def onnxruntime_builds() -> tuple[str, ...]:
-    """Under which names onnxruntime is installed: one at most in a sound environment."""
-    return tuple(name for name in ONNXRUNTIME if installed(name) is not None)
+    """The installed distributions of ONNX Runtime; at most one in a sound environment."""
+    return tuple(name for name in ONNXRUNTIME_DISTRIBUTIONS if installed_version(name) is not None)
 
 
 def _cpu() -> Mapping[str, Any]:
@@ -97,7 +99,7 @@ def _cpu() -> Mapping[str, Any]:
         "cores": psutil.cpu_count(logical=False),
         "threads": psutil.cpu_count(),
         "usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count(),
-        "features": [name for name in _FEATURES if name in flags],
+        "features": [name for name in _INSTRUCTION_SETS if name in flags],
         "governor": _first_line(policy / "scaling_governor"),
         "mhz": None if frequency is None else round(frequency.current),
         "max_mhz": None if frequency is None or not frequency.max else round(frequency.max),
@@ -105,15 +107,15 @@ def _cpu() -> Mapping[str, Any]:
 
 
 @cache
-def processor() -> str:
-    """The CPU by its name and by all that it can do: what code that is compiled here may rely on."""
+def cpu_signature() -> str:
+    """The CPU's name and instruction sets as one string: what code that is compiled here may rely on."""
     facts = _cpuinfo()
-    named = (platform.machine(), *(facts.get(key, "") for key in ("model name", "hardware", "flags", "features")))
-    return " ".join(filter(None, named))
+    parts = (platform.machine(), *(facts.get(key, "") for key in ("model name", "hardware", "flags", "features")))
+    return " ".join(filter(None, parts))
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's facts in ``/proc/cpuinfo``, by their names in lower case; empty elsewhere than on Linux."""
+    """The fields of the first processor in ``/proc/cpuinfo``, with names in lower case; empty if not on Linux."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
     except OSError:
@@ -130,8 +132,8 @@ def _first_line(path: Path) -> str | None:
 
 
 def _gpus() -> Iterator[Mapping[str, Any]]:
-    """Each NVIDIA GPU as its driver tells; none where nvidia-ml-py or the driver is not there."""
-    if sys.platform == "darwin" or installed("nvidia-ml-py") is None:
+    """Each NVIDIA GPU as its driver describes it; none without nvidia-ml-py or without a driver."""
+    if sys.platform == "darwin" or installed_version("nvidia-ml-py") is None:
         return
     import pynvml
 
@@ -156,75 +158,87 @@ def _gpus() -> Iterator[Mapping[str, Any]]:
         pynvml.nvmlShutdown()
 
 
-def _clock(ask: Callable[[Any, int], int], device: Any) -> int | None:
-    """The clock of the multiprocessors; None where the driver does not tell, as under MIG."""
+def _clock(query: Callable[[Any, int], int], device: Any) -> int | None:
+    """The clock of the multiprocessors in MHz; None if the driver does not report it, as under MIG."""
     import pynvml
 
     try:
-        return ask(device, pynvml.NVML_CLOCK_SM)
+        return query(device, pynvml.NVML_CLOCK_SM)
     except pynvml.NVMLError:
         return None
 
 
 DISTRIBUTION = "parity-harness"
-STACK = "cpu"
-"""The extra that names torch, its exporter and ONNX Runtime, each with the oldest version that works."""
+CPU_EXTRA = "cpu"
+"""The extra that requires torch, its exporter and ONNX Runtime, each with the oldest version that works."""
 
-FOR_SPECS = frozenset({"torch", "onnxscript"})
+BUILD_DISTRIBUTIONS = frozenset({"torch", "onnxscript"})
+"""Distributions that are needed only to build and export a model."""
 
 
-def require_supported(*, torch: bool) -> None:
-    """Raise :class:`RuntimeMissing` where a library is too old to run checks with, before it fails by itself.
+def require_dependencies(*, torch: bool) -> None:
+    """Raise :class:`RuntimeMissing` if a library is missing or too old to run checks with.
 
-    ``torch`` is False where nothing is built or exported, so that torch is not imported.
+    ``torch`` is False if nothing is built or exported, so that torch is not imported.
     """
-    if (line := unsupported(torch=torch)) is not None:
+    if (line := dependency_problem(torch=torch)) is not None:
         raise RuntimeMissing(line)
 
 
 @cache
-def unsupported(*, torch: bool = True) -> str | None:
-    """One line about every library that is missing or too old, and how to install it; None if there is none.
+def dependency_problem(*, torch: bool = True) -> str | None:
+    """One line that names every library that is missing or too old, and how to install it; None if there is none.
 
-    A harness that is not installed declares nothing, so nothing is known of it.
+    None also if harness is not installed: it then declares no requirements.
     """
     try:
-        wrong = dict(_wrong(torch=torch))
+        problems = dict(_dependency_problems(torch=torch))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "packaging":
             raise
-        wrong = {"packaging is not installed": "packaging"}
-    if not wrong:
+        problems = {"packaging is not installed": "packaging"}
+    if not problems:
         return None
-    return f"{', '.join(wrong)}; install with: pip install {' '.join(dict.fromkeys(wrong.values()))}"
+    return f"{', '.join(problems)}; install with: pip install {' '.join(dict.fromkeys(problems.values()))}"
 
 
-def _wrong(*, torch: bool) -> Iterator[tuple[str, str]]:
-    """What is wrong with a library, and the requirement that would be right, quoted for a shell."""
+def import_problem(error: ImportError) -> str:
+    """One line about a failed import: the libraries that are missing or too old, or else ``error`` itself."""
+    return dependency_problem() or f"a library cannot be loaded: {describe_error(error)}; reinstall it with pip"
+
+
+def _dependency_problems(*, torch: bool) -> Iterator[tuple[str, str]]:
+    """Each library that is missing or too old, with the requirement to install, quoted for a shell."""
     from packaging.requirements import Requirement
     from packaging.version import InvalidVersion, Version
 
-    try:
-        declared = requires(DISTRIBUTION) or []
-    except PackageNotFoundError:
-        return
-    for requirement in map(Requirement, declared):
-        in_every_installation = requirement.marker is None
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": STACK}):
+    for requirement in map(Requirement, _declared_requirements()):
+        is_mandatory = requirement.marker is None
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": CPU_EXTRA}):
             continue
-        if requirement.name in FOR_SPECS and not torch:
+        if requirement.name in BUILD_DISTRIBUTIONS and not torch:
             continue
-        for name in ONNXRUNTIME if requirement.name == "onnxruntime" else (requirement.name,):
-            found = installed(name)
-            right = f"'{name}{requirement.specifier}'"
-            if found is None:
-                if in_every_installation:
-                    yield f"{name} is not installed", right
+        for name in ONNXRUNTIME_DISTRIBUTIONS if requirement.name == "onnxruntime" else (requirement.name,):
+            version = installed_version(name)
+            to_install = f"'{name}{requirement.specifier}'"
+            if version is None:
+                if is_mandatory:
+                    yield f"{name} is not installed", to_install
                 continue
             try:
                 # A build from source may call itself 2.9.0a0+git: it has what 2.9 has.
-                base = Version(found).base_version
+                base_version = Version(version).base_version
             except InvalidVersion:
                 continue
-            if not requirement.specifier.contains(base):
-                yield f"{name} {found} is too old for harness", right
+            if not requirement.specifier.contains(base_version):
+                yield f"{name} {version} is too old for harness", to_install
+
+
+def _declared_requirements() -> list[str]:
+    """The requirements in harness's own metadata; empty if harness is not installed."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        return requires(DISTRIBUTION) or []
+    except PackageNotFoundError:
+        return []

@@ -1,24 +1,22 @@
-"""Everything harness raises on purpose.
+r"""Every exception that harness raises on purpose, and the text that messages are made of.
 
     HarnessError
     ├── RequestError            the request is wrong: exit code 2
-    │   ├── SpecError           one or more problems in files the user wrote
-    │   └── UsageError          the command line asks for something that cannot be
-    ├── RuntimeMissing          a required runtime, or system, is not what is here: exit code 3
-    ├── DiskFull                  the disk takes no more, so that the run cannot go on: exit code 3
-    └── StageError              one check could not finish a stage; it becomes a row, never a traceback
-        ├── Unsupported         the exporter or runtime says that it does not do this
-        ├── Unavailable         what the target needs is not on this machine
-        └── OutOfMemory         the stage asked for more memory than it may have
+    │   ├── SpecError           one or more problems in the user's files
+    │   └── UsageError          the command line or a call of the Python API is wrong
+    ├── RuntimeMissing          a required runtime or operating system is not available: exit code 3
+    ├── DiskFull                a folder that harness writes to takes no more data: exit code 3
+    └── StageError              one check could not finish a stage; it becomes a result, never a traceback
+        ├── Unsupported         the exporter or runtime reports that it does not support this
+        ├── Unavailable         this machine lacks something that the target needs
+        └── OutOfMemory         the stage asked for more memory than the check may use
     Interrupted, a KeyboardInterrupt: a signal asked the command to end: exit code 128 + its number
 
-Every message is one line in two halves: what is wrong; what would be right. However long the text is that a file or a
-command line put into it, the line stays short, and nothing in it moves a terminal's cursor or colours.
+Every message is one line in two parts: what is wrong; what to do. The line stays short however long the text is that a
+file or a command line put into it, and it holds no character that moves a terminal's cursor or changes its colours.
 
-What an exception says and what it was raised from, whatever its class makes of ``str()`` and of its own fields.
-
-An exception of a user's code may raise where it is asked for its text, be 50 MB long or be chained in a ring. So its
-fields are read as Python keeps them, and never more of its text than a bound.
+An exception of the user's code may raise in ``str()``, hold a text of 50 MB, or be part of a cycle of causes. The
+functions at the end read its fields with Python's own descriptors, and never more of its text than a bound.
 """
 
 from __future__ import annotations
@@ -36,48 +34,200 @@ from types import CodeType, TracebackType
 from typing import ClassVar, Literal
 from unicodedata import category
 
-LONGEST_HALF = 600
-"""Characters of each half of a problem, and of each quarter of any other line."""
+MAX_PART_LENGTH = 600
+"""Characters of each part of a problem, and a quarter of the characters of any other line."""
+
+SIGNAL_EXIT_BASE = 128
+"""The exit code of a command that a signal ended is this plus the signal's number, as in shells: 130 for Ctrl-C."""
 
 
-def one_line(text: str, most: int = 4 * LONGEST_HALF) -> str:
-    """``text`` on one line of about ``most`` characters, in which what cannot be printed stands as its escape.
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """A place in a file; ``line`` and ``column`` count from 1, as in editors."""
 
-    Of what is too long the beginning and the end are kept, which say what it is and what is wrong with it.
+    file: str
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{bounded_line(self.file)}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in a file: where it is, what is wrong (``message``), and what to do (``remedy``)."""
+
+    where: Location
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        parts = (part for part in (self.message, self.remedy) if part)
+        return f"{self.where}: {'; '.join(map(_bounded_part, parts))}"
+
+
+class HarnessError(Exception):
+    """The base class of everything harness raises on purpose."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class RequestError(HarnessError):
+    """The request cannot be carried out as it is written."""
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(bounded_line(message))
+
+
+class SpecError(RequestError):
+    """All problems of the user's files at once, in reading order."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        Exception.__init__(self, "\n".join(map(str, self.problems)))
+
+
+class UsageError(RequestError):
+    """The command line, or a call of the Python API, is wrong."""
+
+
+class RuntimeMissing(HarnessError):
+    """A runtime named by ``--require`` is not on this machine, or no check can run on this operating system."""
+
+
+class DiskFull(HarnessError):
+    """A folder that harness writes to is full or not writable. No model is at fault, so no result reports it."""
+
+
+class StageError(HarnessError):
+    """A stage of one check could not finish, for a reason that harness recognizes.
+
+    ``symptom`` is the symptom in the report. ``from_library`` is True if a library raised it and harness passes it on.
     """
-    text = _cut(text, most)
-    return text if text.isprintable() else "".join(map(_as_escape, text))
+
+    symptom: ClassVar[Literal["exception", "unsupported", "unavailable", "out-of-memory"]] = "exception"
+
+    def __init__(self, message: str, *, from_library: bool = False) -> None:
+        super().__init__(message)
+        self.from_library = from_library
 
 
-def _cut(text: str, most: int) -> str:
-    tail = most // 4
-    return text if len(text) <= most else f"{text[: most - tail]}... ({len(text):,} characters) ...{text[-tail:]}"
+class Unsupported(StageError):
+    """The exporter or the runtime reports that it does not support this."""
+
+    symptom = "unsupported"
 
 
-def _as_escape(character: str) -> str:
-    """The character, or what Python would write for it; spaces of other scripts are left."""
+class Unavailable(StageError):
+    """This machine lacks something that the target needs; the message says how to install it."""
+
+    symptom = "unavailable"
+
+
+class OutOfMemory(StageError):
+    """The stage asked for more memory than the check may use."""
+
+    symptom = "out-of-memory"
+
+
+class Interrupted(KeyboardInterrupt):
+    """The signal ``signal`` asked the command to end, as Ctrl-C does."""
+
+    def __init__(self, received: signal.Signals) -> None:
+        super().__init__(received.name)
+        self.signal = received
+
+
+def interrupting_signal(error: KeyboardInterrupt) -> signal.Signals:
+    """The signal that caused ``error``; SIGINT, which is Ctrl-C, if the exception does not say."""
+    return error.signal if isinstance(error, Interrupted) else signal.SIGINT
+
+
+@contextmanager
+def collect_problems(problems: list[Problem]) -> Iterator[None]:
+    """Add the problems of a :class:`SpecError` raised in the block to ``problems``, and continue after the block."""
+    try:
+        yield
+    except SpecError as error:
+        problems += error.problems
+
+
+def describe_error(error: BaseException) -> str:
+    """One line about ``error``: its message, and for foreign exceptions also the type and the place that raised it."""
+    message = one_line(str(error))
+    if isinstance(error, HarnessError):
+        return message
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = "" if at is None else f" ({at.tb_frame.f_code.co_filename}, line {at.tb_lineno})"
+    return f"{type(error).__name__}: {message}{place}" if message else f"{type(error).__name__}{place}"
+
+
+# Text for messages
+
+
+def one_line(text: str) -> str:
+    """``text`` with every run of whitespace, line ends included, replaced by one space."""
+    return " ".join(text.split())
+
+
+def shortened(text: str, length: int) -> str:
+    """``text`` on one line, cut at ``length`` characters; report.json holds the whole text."""
+    line = one_line(text)
+    return line if len(line) <= length else f"{line[: length - 3]}..."
+
+
+def printable(text: str) -> str:
+    r"""``text`` with ``\xNN`` for control characters and lone surrogates, which a terminal or XML reader would obey."""
+    return "".join(char if char.isprintable() or char in "\n\t" else f"\\x{ord(char):02x}" for char in text)
+
+
+def bounded_line(text: str, limit: int = 4 * MAX_PART_LENGTH) -> str:
+    """``text`` on one line of about ``limit`` characters, with escapes for characters that cannot be printed.
+
+    Of a longer text the beginning and the end are kept: they say what the text is and what is wrong with it.
+    """
+    text = _cut(text, limit)
+    return text if text.isprintable() else "".join(map(_escaped_character, text))
+
+
+def _bounded_part(text: str) -> str:
+    """One part of a problem on one line. It is cut first, since it may hold megabytes."""
+    return bounded_line(one_line(_cut(text, MAX_PART_LENGTH)))
+
+
+def _cut(text: str, limit: int) -> str:
+    tail = limit // 4
+    return text if len(text) <= limit else f"{text[: limit - tail]}... ({len(text):,} characters) ...{text[-tail:]}"
+
+
+def _escaped_character(character: str) -> str:
+    """The character, or its Python escape if it cannot be printed; spaces of other scripts are kept."""
     if character.isprintable() or (character.isspace() and category(character) == "Zs"):
         return character
     return character.encode("unicode_escape").decode("ascii")
 
 
-_ESCAPE = re.compile(rb"\\(?:(\\)|x([0-9a-f]{2}))")
+_PATH_ESCAPE = re.compile(rb"\\(?:(\\)|x([0-9a-f]{2}))")
 
 
-def told(path: Path | str) -> str:
-    r"""A path as text that can be written anywhere, and read back by :func:`path_of`.
+def escape_path(path: Path | str) -> str:
+    r"""A path as text that can be written anywhere; :func:`unescape_path` reverses it.
 
-    A byte that is not UTF-8 stands as its escape, ``\\xff``, and so do the bytes of a character that cannot be printed,
-    such as a line end; a backslash is doubled. Under a locale such as C, Python reads other letters as bytes; the path
-    is told the same there.
+    A byte that is not UTF-8 becomes its escape, ``\\xff``, and so do the bytes of a character that cannot be printed,
+    such as a line end; a backslash is doubled. Under a locale such as C, Python decodes non-ASCII letters as single
+    bytes; the result is the same there.
     """
     text = os.fsencode(path).decode("utf-8", "surrogateescape")
     return "".join(char if char.isprintable() and char != "\\" else _escaped_bytes(char) for char in text)
 
 
-def path_of(text: str) -> str:
-    """The path that :func:`told` gave ``text`` for."""
-    raw = _ESCAPE.sub(lambda found: found[1] or bytes.fromhex(found[2].decode()), text.encode("utf-8", "replace"))
+def unescape_path(text: str) -> str:
+    """The path that :func:`escape_path` turned into ``text``."""
+    raw = _PATH_ESCAPE.sub(lambda match: match[1] or bytes.fromhex(match[2].decode()), text.encode("utf-8", "replace"))
     return os.fsdecode(raw)
 
 
@@ -87,194 +237,57 @@ def _escaped_bytes(char: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Location:
-    """A place in a file; ``line`` and ``column`` count from 1, as editors do."""
+# Exceptions of the user's code
 
-    file: str
-    line: int = 1
-    column: int = 1
+MAX_CAUSES = 20
+MAX_TEXT_LENGTH = 1 << 16
+"""Characters of a text that are read at all; no library puts anything important after them."""
 
-    def __str__(self) -> str:
-        return f"{one_line(self.file)}:{self.line}:{self.column}"
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
-    """One thing wrong in a file: where, what, and what would be right."""
-
-    where: Location
-    wrong: str
-    right: str = ""
-
-    def __str__(self) -> str:
-        halves = (half for half in (self.wrong, self.right) if half)
-        return f"{self.where}: {'; '.join(map(_half, halves))}"
-
-
-def _half(text: str) -> str:
-    """One half of a problem; it is cut before it is looked at, since it may hold megabytes."""
-    return one_line(" ".join(_cut(text, LONGEST_HALF).split()))
-
-
-def reason(error: BaseException) -> str:
-    """``error`` in one line; one that harness did not raise, with its type and the place that raised it."""
-    said = " ".join(str(error).split())
-    if isinstance(error, HarnessError):
-        return said
-    at = error.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    place = "" if at is None else f" ({at.tb_frame.f_code.co_filename}, line {at.tb_lineno})"
-    return f"{type(error).__name__}: {said}{place}" if said else f"{type(error).__name__}{place}"
-
-
-SIGNALLED = 128
-"""A command that a signal ended leaves with this and the number of the signal, as shells say it: 130 for Ctrl-C."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal asked the command to end, as Ctrl-C does; ``by`` says which one."""
-
-    def __init__(self, by: signal.Signals) -> None:
-        super().__init__(by.name)
-        self.by = by
-
-
-def interrupted_by(error: KeyboardInterrupt) -> signal.Signals:
-    """The signal behind ``error``; SIGINT, which is Ctrl-C, where it does not say."""
-    return error.by if isinstance(error, Interrupted) else signal.SIGINT
-
-
-class HarnessError(Exception):
-    """The root: catch this to catch everything harness raises on purpose."""
-
-    exit_code: ClassVar[int] = 3
-
-
-class RequestError(HarnessError):
-    """What was asked for cannot be done as it is written."""
-
-    exit_code: ClassVar[int] = 2
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
-
-
-class SpecError(RequestError):
-    """One or more problems in the user's files, all of them at once, in reading order."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
-        Exception.__init__(self, "\n".join(map(str, self.problems)))
-
-
-@contextmanager
-def collecting(problems: list[Problem]) -> Iterator[None]:
-    """Goes on after a :class:`SpecError`, and remembers what it said."""
-    try:
-        yield
-    except SpecError as error:
-        problems += error.problems
-
-
-class UsageError(RequestError):
-    """The command line, or a call of the Python API, is wrong."""
-
-
-class RuntimeMissing(HarnessError):
-    """A runtime named by ``--require`` is not on this machine, or the system itself is one that no check runs on."""
-
-
-class DiskFull(HarnessError):
-    """A folder that harness writes to is full, or cannot be written: no fault of a model, so no row says it."""
-
-
-class StageError(HarnessError):
-    """A stage of one check could not finish, for a reason harness knows by name.
-
-    ``symptom`` is the contract's word for it. ``of_library`` is True where a library said it and harness passes it on.
-    """
-
-    symptom: ClassVar[Literal["exception", "unsupported", "unavailable", "out-of-memory"]] = "exception"
-
-    def __init__(self, message: str, *, of_library: bool = False) -> None:
-        super().__init__(message)
-        self.of_library = of_library
-
-
-class Unsupported(StageError):
-    """The exporter or the runtime does not do this, and says so."""
-
-    symptom = "unsupported"
-
-
-class Unavailable(StageError):
-    """What the target needs is not on this machine; the message says what would bring it."""
-
-    symptom = "unavailable"
-
-
-class OutOfMemory(StageError):
-    """The stage asked for more memory than the check may have."""
-
-    symptom = "out-of-memory"
-
-
-FARTHEST = 20
-MOST_READ = 1 << 16
-"""So many characters of a text are looked at; no library says what it has to say later than that."""
-
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_CONTROL_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 _NAME, _MODULE = (vars(type)[name] for name in ("__name__", "__module__"))
 _CAUSE, _CONTEXT, _TRACEBACK = (vars(BaseException)[name] for name in ("__cause__", "__context__", "__traceback__"))
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """``error`` and what caused it, the nearest first; exceptions may be chained in a ring, so not for ever."""
+def cause_chain(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and its causes, nearest first; at most :data:`MAX_CAUSES`, since causes may form a cycle."""
     link: BaseException | None = error
-    for _ in range(FARTHEST):
+    for _ in range(MAX_CAUSES):
         if link is None:
             return
         yield link
-        cause, context = cause_of(link), _CONTEXT.__get__(link)
+        cause, context = explicit_cause(link), _CONTEXT.__get__(link)
         link = context if cause is None else cause
 
 
-def cause_of(error: BaseException) -> BaseException | None:
-    """What ``error`` was raised from, where the code that raised it says so."""
+def explicit_cause(error: BaseException) -> BaseException | None:
+    """The exception that ``error`` was raised ``from``; None if it was raised without ``from``."""
     cause: BaseException | None = _CAUSE.__get__(error)
     return cause
 
 
-def text_of(value: object) -> str:
-    """``str(value)``, of any length; where that raises, words that say so."""
+def safe_str(value: object) -> str:
+    """``str(value)``, of any length; if that raises, a text that says so."""
     try:
         return str.__str__(str(value))
     except BaseException as raised:
-        if is_from_outside(raised):
+        if raised_by_signal_handler(raised):
             raise
-        return f"no message, since str() of it raises {kind_of(raised)}"
+        return f"no message, since str() of it raises {class_name(raised)}"
 
 
-def read(value: object) -> str:
-    """As much of :func:`text_of` as is ever looked at."""
-    return text_of(value)[:MOST_READ]
+def bounded_text(value: object) -> str:
+    """The first :data:`MAX_TEXT_LENGTH` characters of :func:`safe_str`."""
+    return safe_str(value)[:MAX_TEXT_LENGTH]
 
 
-def kind_of(error: BaseException) -> str:
-    """The name of the class of ``error``, on one line of a bounded length."""
+def class_name(error: BaseException) -> str:
+    """The name of the class of ``error``, on one line of at most 100 characters plus escapes."""
     name: str = _NAME.__get__(type(error))
-    return printable(" ".join(name.split())[:100]) or "an exception without a name"
+    return escape_controls(one_line(name)[:100]) or "an exception without a name"
 
 
-def printable(text: str) -> str:
-    """``text`` with an escape for what a terminal would obey, and for what cannot be written as UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode().translate(_CONTROLS)
-
-
-def module_of(error: BaseException) -> str:
-    """The module that the class of ``error`` says it is from; empty where it says nothing."""
+def class_module(error: BaseException) -> str:
+    """The module that the class of ``error`` names as its own; empty if it names none."""
     with suppress(AttributeError):
         module: object = _MODULE.__get__(type(error))
         if type(module) is str:
@@ -282,11 +295,16 @@ def module_of(error: BaseException) -> str:
     return ""
 
 
-def is_from_outside(error: BaseException) -> bool:
-    """True where a signal handler of this process raised ``error``: a Ctrl-C, or a limit that the caller has set.
+def escape_controls(text: str) -> str:
+    """``text`` with escapes for control characters, line ends included, and for what UTF-8 cannot encode."""
+    return text.encode("utf-8", "backslashreplace").decode().translate(_CONTROL_ESCAPES)
 
-    That is told for what is no ``Exception``: those pass through the code that they interrupt, which ``error`` is not
-    about. Python's own handler of Ctrl-C leaves no trace; see :func:`harness.check.in_memory.check_given`.
+
+def raised_by_signal_handler(error: BaseException) -> bool:
+    """True if a signal handler of this process raised ``error``: for Ctrl-C, or for a limit that the caller set.
+
+    Always False for an ``Exception``: those pass through the code that they interrupt and are not about this check.
+    Python's own handler of Ctrl-C leaves no trace; see :func:`harness.check.in_memory.check_module`.
     """
     if issubclass(type(error), Exception):
         return False

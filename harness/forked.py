@@ -1,17 +1,20 @@
-"""A process that the code under test forked and that comes back into harness: it must not do harness's work."""
+"""Ends a process that the code under test forked and that returns into harness's own code.
+
+Such a process must not continue harness's work.
+"""
 
 from __future__ import annotations
 
 import os
 
-FORKED = 87
-"""The exit code of such a process."""
+FORKED_EXIT_CODE = 87
+"""The exit code of a forked process that was ended here."""
 
 
-def end_if_forked(process: int) -> None:
-    """End this process where it is not ``process``, which began what ends here.
+def exit_if_forked(owner_pid: int) -> None:
+    """End this process at once if its id is not ``owner_pid``, the process that began the work.
 
-    Nothing is tidied up: what is open here is the other process's.
+    Nothing is cleaned up: the open files and folders belong to the owner.
     """
-    if os.getpid() != process:
-        os._exit(FORKED)
+    if os.getpid() != owner_pid:
+        os._exit(FORKED_EXIT_CODE)

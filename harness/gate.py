@@ -1,30 +1,30 @@
-"""The gate: what each check came to, held against what was known beforehand; and the exit code.
+"""The final status of each check, given the known failures, and the exit code of a run.
 
-One check, by what it came to and by the applicable known failures that match it:
+The final status of a check, by its status after the run and by the applicable known failures that match it:
 
-    came to    | no entry matches | an entry says this stage and symptom | entries say another stage or symptom
-    -----------|------------------|--------------------------------------|-------------------------------------
-    passed     | passed           | (an entry always names a failure)    | fixed
-    failed     | failed           | known                                | failed, saying what was known
-    error      | error            | known                                | error, saying what was known
-    skipped    | skipped          | skipped                              | skipped
+    after run  | no entry matches | an entry has this stage and symptom | entries have another stage or symptom
+    -----------|------------------|-------------------------------------|----------------------------------------
+    passed     | passed           | (an entry always names a failure)   | fixed
+    failed     | failed           | known                               | failed, with the known failure in the message
+    error      | error            | known                               | error, with the known failure in the message
+    skipped    | skipped          | skipped                             | skipped
 
-A check that claims to have passed although nothing was compared is an error, whatever is known of it.
+A check that passed although nothing was compared is an error, whatever the list says.
 
-The run, by the first line that holds:
+The exit code of a run is that of the first line that applies:
 
-    what happened                                                        | exit code
+    condition                                                            | exit code
     ---------------------------------------------------------------------|----------
     two known failures contradict each other                             | 2
     there are no checks                                                  | 2
     some check is failed, error or fixed                                 | 1
     harness itself failed on some check (an error at no stage)           | 3
-    a required runtime was unavailable, or no check asked for it         | 3
+    a required runtime was unavailable, or no check uses it              | 3
     every check was skipped: nothing was compared                        | 3
-    all else: every check is passed, known or skipped, not all skipped   | 0
+    otherwise: every check is passed, known or skipped, not all skipped  | 0
 
-What is shown to be wrong (1) stands before what could not be shown (3), so that a missing runtime
-never hides a wrong model; a wrong list (2) stands before both, because every status rests on it.
+A failure that was shown (1) comes before checks that could not be done (3), so that a missing runtime never hides a
+wrong model. A wrong list (2) comes before both, because every status depends on it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """``results`` with their final statuses, in the order given.
+class GateOutcome:
+    """``results`` with their final statuses, in the given order.
 
-    ``problems`` are what is wrong in the list of known failures. ``complaints`` say, one line
-    each, why the run as a whole cannot be relied on, the problems included; reports put them
-    before every count.
+    ``problems`` are the mistakes in the list of known failures. ``complaints`` are one line for each reason why the
+    run as a whole cannot be relied on, the problems included; reports show them before all counts.
     """
 
     results: tuple[Result, ...]
@@ -55,25 +54,25 @@ class Judged:
     exit_code: int
 
 
-def judge(
+def apply_known_failures(
     results: Sequence[Result],
-    known: Sequence[KnownFailure],
+    known_failures: Sequence[KnownFailure],
     *,
     versions: Mapping[str, str],
     required: Collection[str] = (),
-) -> Judged:
-    """Hold ``results`` against ``known`` by the tables above.
+) -> GateOutcome:
+    """Apply the tables above to ``results``, with the entries of ``known_failures``.
 
-    ``versions`` decide which entries apply here. ``required`` names runtimes that must have been there.
+    ``versions`` decide which entries apply. ``required`` names the runtimes that must have been available.
     """
-    from harness.spec.known_failures import by_check
+    from harness.spec.known_failures import entries_by_check
 
-    applicable = [entry for entry in known if entry.applies(versions)]
-    matching = by_check(applicable, [(one.case, one.target) for one in results])
-    final = tuple(expected(one, entries) for one, entries in zip(results, matching, strict=True))
+    applicable = [entry for entry in known_failures if entry.applies(versions)]
+    matching = entries_by_check(applicable, [(result.case, result.target) for result in results])
+    final = tuple(final_result(result, entries) for result, entries in zip(results, matching, strict=True))
     problems = tuple(_contradictions(matching))
     missing = tuple(_missing(final, required))
-    return Judged(
+    return GateOutcome(
         results=final,
         problems=tuple(sorted(set(problems))),
         complaints=(*map(str, sorted(set(problems))), *missing),
@@ -81,13 +80,15 @@ def judge(
     )
 
 
-def expected(result: Result, entries: Sequence[KnownFailure]) -> Result:
-    """One fresh result with its final status; ``entries`` are the applicable ones that match it.
+def final_result(result: Result, entries: Sequence[KnownFailure]) -> Result:
+    """``result`` with its final status; ``entries`` are the applicable known failures that match it.
 
-    Raises ``ValueError`` for a result that was judged before.
+    Raises ``ValueError`` if it has a final status already.
     """
     if result.status in {"known", "fixed"}:
-        raise ValueError(f"{result.case} on {result.target} was judged before; judge what the run left")
+        raise ValueError(
+            f"{result.case} on {result.target} already has a final status; pass the result as the run left it"
+        )
     if result.status == "passed" and not (result.outputs or result.findings):
         return replace(
             result, status="error", stage="compare", symptom="exception", message="passed, but nothing was compared"
@@ -95,12 +96,12 @@ def expected(result: Result, entries: Sequence[KnownFailure]) -> Result:
     if not entries or result.status == "skipped":
         return result
     if result.status == "passed":
-        said = "; ".join(f"{entry.where} lists it to fail at {_failure(entry)}" for entry in entries)
-        return _with_reasons(replace(result, status="fixed", message=f"passes, although {said}"), entries)
+        listed = "; ".join(f"{entry.where} lists it to fail at {_failure(entry)}" for entry in entries)
+        return _with_reasons(replace(result, status="fixed", message=f"passes, although {listed}"), entries)
     if agreeing := [entry for entry in entries if (entry.stage, entry.symptom) == (result.stage, result.symptom)]:
         return _with_reasons(replace(result, status="known"), agreeing)
-    said = "; ".join(f"{_failure(entry)} at {entry.where} ({entry.reason})" for entry in entries)
-    return replace(result, message=f"known to fail otherwise ({said}), but now: {result.message or 'no message'}")
+    listed = "; ".join(f"{_failure(entry)} at {entry.where} ({entry.reason})" for entry in entries)
+    return replace(result, message=f"known to fail differently ({listed}), but now: {result.message or 'no message'}")
 
 
 def _failure(entry: KnownFailure) -> str:
@@ -108,35 +109,37 @@ def _failure(entry: KnownFailure) -> str:
 
 
 def _with_reasons(result: Result, entries: Sequence[KnownFailure]) -> Result:
-    """``result`` with what the list says about it, each reason and each issue once."""
+    """``result`` with the reasons and issues of ``entries``, each once."""
     reasons = "; ".join(dict.fromkeys(entry.reason for entry in entries))
     issues = " ".join(dict.fromkeys(entry.issue for entry in entries if entry.issue))
     return replace(result, reason=reasons, issue=issues or None)
 
 
 def _contradictions(matching: Sequence[Sequence[KnownFailure]]) -> Iterator[Problem]:
-    """Entries that say different things of one check: at most one of them can be right."""
+    """Entries with different stages or symptoms for one check: at most one of them can be right."""
     for entries in matching:
-        for other in entries[1:]:
+        for later in entries[1:]:
             first = entries[0]
-            if (first.stage, first.symptom) != (other.stage, other.symptom):
-                wrong = f"{_failure(other)} contradicts {_failure(first)}, which {first.where} says of the same checks"
-                yield Problem(other.where, wrong, "narrow the globs so that each check is listed once")
+            if (first.stage, first.symptom) != (later.stage, later.symptom):
+                message = (
+                    f"{_failure(later)} contradicts {_failure(first)}, which {first.where} lists for the same checks"
+                )
+                yield Problem(later.where, message, "narrow the globs so that each check is listed once")
 
 
 def _missing(results: Sequence[Result], required: Collection[str]) -> Iterator[str]:
-    """Required runtimes on which something, or everything, was left undone."""
+    """One line for each required runtime that was unavailable, or that no check uses."""
     for runtime in dict.fromkeys(required):
-        here = [one for one in results if _runtime(one.target) == runtime]
-        undone = [one for one in here if one.status == "skipped" and one.symptom == "unavailable"]
-        if undone:
-            yield f"required runtime {runtime} is not here: {undone[0].message or 'see harness doctor'}"
-        elif not here:
-            yield f"required runtime {runtime} was asked of no check; name a target that runs on it"
+        on_runtime = [result for result in results if _runtime(result.target) == runtime]
+        skipped = [result for result in on_runtime if result.status == "skipped" and result.symptom == "unavailable"]
+        if skipped:
+            yield f"required runtime {runtime} is not available: {skipped[0].message or 'see harness doctor'}"
+        elif not on_runtime:
+            yield f"no check uses the required runtime {runtime}; add a target that runs on it"
 
 
-def _own_failure(result: Result) -> bool:
-    """True where harness itself failed, so that nothing is known of the model."""
+def _is_harness_failure(result: Result) -> bool:
+    """True if harness itself failed, so that nothing is known about the model."""
     return result.status == "error" and result.stage is None
 
 
@@ -145,14 +148,14 @@ def _runtime(target: str) -> str:
 
 
 def exit_code(results: Sequence[Result], problems: Sequence[Problem] = (), missing: Sequence[str] = ()) -> int:
-    """The exit code of a run whose ``results`` are judged, by the second table above."""
-    statuses = {one.status for one in results}
-    wrong = [one for one in results if one.status in {"failed", "error", "fixed"}]
+    """The exit code of a run with these final ``results``, by the second table above."""
+    statuses = {result.status for result in results}
+    unexpected = [result for result in results if result.status in {"failed", "error", "fixed"}]
     if problems or not statuses:
         return 2
-    if any(not _own_failure(one) for one in wrong):
+    if any(not _is_harness_failure(result) for result in unexpected):
         return 1
-    if wrong:
+    if unexpected:
         return 3
     if missing or statuses == {"skipped"}:
         return 3

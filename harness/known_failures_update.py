@@ -1,7 +1,7 @@
-"""The list of known failures, amended by what a report says.
+"""Updates a list of known failures from a report: removes entries that pass now, adds entries for new failures.
 
-Only whole entries are taken out or put at the end, line by line, so that comments, reasons and the order of all others
-stay as they were written. What needs a person's judgement is said and left.
+Whole entries are removed or appended, line by line, so that comments, reasons and the order of all other entries stay
+as they were written. An entry that needs a person's decision is reported and kept.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ import yaml
 
 from harness.errors import SpecError, UsageError
 from harness.result import Report, Result, Status
-from harness.spec.glob import Names
-from harness.spec.known_failures import KnownFailure, by_check, load_known_failures
+from harness.spec.glob import NameIndex
+from harness.spec.known_failures import KNOWN_FAILURES_FILE, KnownFailure, entries_by_check, load_known_failures
 
-REASON = "TODO say why"
-"""What the reason of a proposed entry begins with."""
+REASON_PREFIX = "TODO say why"
+"""How the reason of a proposed entry begins."""
 
 PASSING: frozenset[Status] = frozenset({"passed", "fixed"})
-WRONG: frozenset[Status] = frozenset({"failed", "error"})
+FAILING: frozenset[Status] = frozenset({"failed", "error"})
 Check = tuple[str, str]
+"""A case's id and a target."""
 
-ANCHORED = re.compile(r"(?P<key>[ -]+\w+: +)(?P<value>&(?P<anchor>[\w-]+)[^\n]*)\n")
-"""A key whose value gets a name that others repeat it by."""
+ANCHOR = re.compile(r"(?P<key>[ -]+\w+: +)(?P<value>&(?P<anchor>[\w-]+)[^\n]*)\n")
+"""A key whose value has an anchor, by which other entries repeat it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListUpdate:
-    """What is to be done to a list.
+    """The changes to make to a list.
 
-    ``remove`` are entries whose every check was shown to pass. ``flagged`` are entries that need a person, each with
-    what is the matter. ``unlisted`` are the failures that no entry speaks of, and ``proposed`` an entry for each kind
-    of them.
+    ``remove`` are entries all of whose checks pass. ``flagged`` are entries that need a person's decision, each with
+    the reason. ``unlisted`` are the failures that no entry matches, and ``proposed`` has one entry for each kind of
+    them.
     """
 
     remove: tuple[KnownFailure, ...]
@@ -47,76 +48,80 @@ class ListUpdate:
     proposed: tuple[Mapping[str, Any], ...]
 
 
-def list_update(known: Sequence[KnownFailure], report: Report, checks: Iterable[Check]) -> ListUpdate:
-    """What ``report`` says of ``known``; of an entry that it does not speak of, nothing.
+def plan_update(known_failures: Sequence[KnownFailure], report: Report, checks: Iterable[Check]) -> ListUpdate:
+    """The changes to ``known_failures`` that follow from ``report``; entries without a check in the report stay.
 
-    ``checks`` are those that the list may speak of, each a case's id and a target: an entry is taken out only where
-    the report has shown every one of its own to pass.
+    ``checks`` are all checks that the list may match. An entry is removed only if the report shows that every one of
+    its checks passes.
     """
     versions = {str(name): str(version) for name, version in report.environment.get("packages", {}).items()}
-    listed = [entry for entry in known if entry.applies(versions)]
-    shown = {(one.case, one.target): one for one in report.results if one.status != "skipped"}
+    applicable = [entry for entry in known_failures if entry.applies(versions)]
+    result_of = {(result.case, result.target): result for result in report.results if result.status != "skipped"}
     targets_of: dict[str, dict[str, None]] = {}
-    for case, target in (*checks, *shown):
+    for case, target in (*checks, *result_of):
         targets_of.setdefault(case, {})[target] = None
-    cases = Names(targets_of)
+    cases = NameIndex(targets_of)
     remove, flagged = [], []
-    for entry in listed:
-        of_its_cases = ((case, target) for case in cases.matching(entry.cases) for target in targets_of[case])
-        own = [check for check in of_its_cases if entry.matches(*check)]
-        spoken_of = [shown[check] for check in own if check in shown]
-        passing = [one for one in spoken_of if one.status in PASSING]
-        if passing and len(passing) == len(own):
+    for entry in applicable:
+        candidates = ((case, target) for case in cases.matching(entry.cases) for target in targets_of[case])
+        matched = [check for check in candidates if entry.matches(*check)]
+        reported = [result_of[check] for check in matched if check in result_of]
+        passing = [result for result in reported if result.status in PASSING]
+        if passing and len(passing) == len(matched):
             remove.append(entry)
         elif passing:
-            flagged.append((entry, _narrower(passing, spoken_of, [check for check in own if check not in shown])))
-        if otherwise := [one for one in spoken_of if one.status in WRONG and not _as_said(entry, one)]:
-            first = otherwise[0]
-            how = f"such as {_named(first.case, first.target)}: {first.stage}: {first.symptom}"
-            flagged.append((entry, f"{len(otherwise)} of its checks fail otherwise, {how}; correct it, or split it"))
-    wrong = [one for one in report.results if one.status in WRONG and one.stage]
-    speaking = by_check(listed, [(one.case, one.target) for one in wrong])
-    unlisted = tuple(one for one, entries in zip(wrong, speaking, strict=True) if not entries)
+            not_run = [check for check in matched if check not in result_of]
+            flagged.append((entry, _why_not_removed(passing, reported, not_run)))
+        if different := [
+            result for result in reported if result.status in FAILING and not _is_as_listed(entry, result)
+        ]:
+            first = different[0]
+            example = f"such as {_check_name(first.case, first.target)}: {first.stage}: {first.symptom}"
+            advice = "correct it, or split it"
+            flagged.append((entry, f"{len(different)} of its checks fail differently, {example}; {advice}"))
+    failing = [result for result in report.results if result.status in FAILING and result.stage]
+    matching = entries_by_check(applicable, [(result.case, result.target) for result in failing])
+    unlisted = tuple(result for result, entries in zip(failing, matching, strict=True) if not entries)
     return ListUpdate(tuple(remove), tuple(flagged), unlisted, tuple(_proposed(unlisted, report.results)))
 
 
-def _as_said(entry: KnownFailure, result: Result) -> bool:
+def _is_as_listed(entry: KnownFailure, result: Result) -> bool:
     return (result.stage, result.symptom) == (entry.stage, entry.symptom)
 
 
-def _narrower(passing: Sequence[Result], spoken_of: Sequence[Result], unseen: Sequence[Check]) -> str:
-    """Why an entry with some checks that pass is not simply taken out."""
-    named = _named(passing[0].case, passing[0].target)
-    if len(passing) < len(spoken_of):
-        some = f"{len(passing)} of its {len(spoken_of)} checks in this report pass now, such as {named}"
-        return f"{some}; narrow its globs to those that do not"
-    of = len(passing) + len(unseen)
-    rest = f"{len(unseen)} were not run, such as {_named(*unseen[0])}"
-    return f"{len(passing)} of its {of} checks pass now, and {rest}; run those too, or narrow its globs to them"
+def _why_not_removed(passing: Sequence[Result], reported: Sequence[Result], not_run: Sequence[Check]) -> str:
+    """Why an entry with some passing checks is not removed."""
+    example = _check_name(passing[0].case, passing[0].target)
+    if len(passing) < len(reported):
+        count = f"{len(passing)} of its {len(reported)} checks in this report pass now, such as {example}"
+        return f"{count}; narrow its globs to those that do not"
+    total = len(passing) + len(not_run)
+    rest = f"{len(not_run)} were not run, such as {_check_name(*not_run[0])}"
+    return f"{len(passing)} of its {total} checks pass now, and {rest}; run those too, or narrow its globs to them"
 
 
-def _named(case: str, target: str) -> str:
+def _check_name(case: str, target: str) -> str:
     return f"{case} on {target}"
 
 
-def _proposed(unlisted: Sequence[Result], everything: Sequence[Result]) -> list[Mapping[str, Any]]:
-    """An entry for every family of cases that fails as a whole on a target, else one for each check of it."""
-    entries: dict[tuple[str, str], Mapping[str, Any]] = {}
+def _proposed(unlisted: Sequence[Result], results: Sequence[Result]) -> list[Mapping[str, Any]]:
+    """One entry for each matrix case all of whose points fail alike on a target, and one for each other check."""
+    entries: dict[Check, Mapping[str, Any]] = {}
     families: dict[Check, list[Result]] = {}
-    for one in everything:
-        if "[" in one.case:
-            families.setdefault((_family(one.case), one.target), []).append(one)
-    own = {(one.case, one.target) for one in unlisted}
-    alike_throughout = {
-        key: len(alike) > 1
-        and len({(one.stage, one.symptom) for one in alike}) == 1
-        and own.issuperset((one.case, one.target) for one in alike)
-        for key, alike in families.items()
+    for result in results:
+        if "[" in result.case:
+            families.setdefault((_family(result.case), result.target), []).append(result)
+    checks = {(result.case, result.target) for result in unlisted}
+    fails_as_a_whole = {
+        key: len(members) > 1
+        and len({(member.stage, member.symptom) for member in members}) == 1
+        and checks.issuperset((member.case, member.target) for member in members)
+        for key, members in families.items()
     }
     for result in unlisted:
         family = _family(result.case)
-        cases = family if "[" in result.case and alike_throughout[family, result.target] else result.case
-        reason = f"{REASON}: {result.message or 'no message'}"
+        cases = family if "[" in result.case and fails_as_a_whole[family, result.target] else result.case
+        reason = f"{REASON_PREFIX}: {result.message or 'no message'}"
         entry = {"cases": cases, "targets": result.target, "stage": result.stage, "symptom": result.symptom}
         entries.setdefault((cases, result.target), {**entry, "reason": " ".join(reason.split())})
     return list(entries.values())
@@ -127,29 +132,28 @@ def _family(case: str) -> str:
     return case.partition("[")[0] + "[*"
 
 
-def amended(path: Path, remove: Sequence[KnownFailure], add: Sequence[Mapping[str, Any]]) -> str:
-    """The text of the list at ``path``, which need not be there, without the entries ``remove`` and with ``add``.
+def updated_list(path: Path, remove: Sequence[KnownFailure], add: Sequence[Mapping[str, Any]]) -> str:
+    """The text of the list at ``path`` without the entries ``remove`` and with ``add``; the file may be missing.
 
-    Raises :class:`UsageError` where it is not written as one entry after another, each from ``- `` at the left on.
+    Raises :class:`UsageError` if the file is not a block list, each of whose entries begins with ``- `` at the left.
     """
-    known = load_known_failures(path) if path.exists() else ()
+    known_failures = load_known_failures(path) if path.exists() else ()
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    begins = [entry.where.line - 1 for entry in known]
-    spans = [_span(lines, at, end) for at, end in zip(begins, [*begins[1:], len(lines)], strict=False)]
+    starts = [entry.where.line - 1 for entry in known_failures]
+    spans = [_span(lines, start, end) for start, end in zip(starts, [*starts[1:], len(lines)], strict=False)]
     kept: list[str | None] = list(lines)
-    gone = {entry.where for entry in remove}
-    for entry, span in zip(known, spans, strict=True):
-        if entry.where in gone:
-            _hand_on_anchors(kept, span)
+    removed = {entry.where for entry in remove}
+    for entry, span in zip(known_failures, spans, strict=True):
+        if entry.where in removed:
+            _move_anchors(kept, span)
             kept[span.start : span.stop] = [None] * len(span)
-    text = "".join(line for line in kept if line is not None) + "".join(map(_written, add))
-    if _meaning(text) != [_said(entry) for entry in known if entry.where not in gone] + [
-        _said_of(entry) for entry in add
-    ]:
-        right = "begin each entry with `- ` at the left of a line of its own, or amend it by hand"
-        raise UsageError(f"{path}: written in a form that cannot be amended line by line; {right}")
+    text = "".join(line for line in kept if line is not None) + "".join(map(_as_yaml, add))
+    remaining = [_content(entry) for entry in known_failures if entry.where not in removed]
+    if _contents_of(text) != remaining + [_proposed_content(entry) for entry in add]:
+        advice = "begin each entry with `- ` at the left of a line of its own, or edit it by hand"
+        raise UsageError(f"{path}: written in a form that cannot be edited line by line; {advice}")
     return text
 
 
@@ -160,18 +164,18 @@ def _span(lines: Sequence[str], start: int, end: int) -> range:
     return range(start, end)
 
 
-def _hand_on_anchors(lines: list[str | None], span: range) -> None:
-    """Put a value that others repeat by its anchor in the place of the first of them, since it goes from ``span``."""
+def _move_anchors(lines: list[str | None], span: range) -> None:
+    """Move each anchored value in ``span``, which is about to be removed, to the first alias after it."""
     for at in span:
-        if not (found := ANCHORED.match(lines[at] or "")):
+        if not (anchor := ANCHOR.match(lines[at] or "")):
             continue
         below = (lines[each] or "" for each in range(at + 1, span.stop))
-        depth = _indent(found["key"])
-        value = found["value"] + "\n" + "".join(takewhile(lambda line: _indent(line) > depth, below))  # noqa: B023
-        alias = re.compile(rf"(?P<key>[ -]+\w+: +)\*{re.escape(found['anchor'])}[ \t]*\n")
+        depth = _indent(anchor["key"])
+        value = anchor["value"] + "\n" + "".join(takewhile(lambda line: _indent(line) > depth, below))  # noqa: B023
+        alias = re.compile(rf"(?P<key>[ -]+\w+: +)\*{re.escape(anchor['anchor'])}[ \t]*\n")
         for later in range(span.stop, len(lines)):
-            if used := alias.fullmatch(lines[later] or ""):
-                lines[later] = used["key"] + value
+            if match := alias.fullmatch(lines[later] or ""):
+                lines[later] = match["key"] + value
                 break
 
 
@@ -179,24 +183,24 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip(" -"))
 
 
-def _written(entry: Mapping[str, Any]) -> str:
+def _as_yaml(entry: Mapping[str, Any]) -> str:
     return yaml.safe_dump([dict(entry)], sort_keys=False, allow_unicode=True, width=10_000)
 
 
-def _meaning(text: str) -> list[tuple[Any, ...]]:
-    """What a reader of ``text`` would take from it; nothing where it cannot be read."""
+def _contents_of(text: str) -> list[tuple[Any, ...]]:
+    """The content of each entry in ``text``; empty if it cannot be read."""
     with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        path = Path(folder, "known-failures.yaml")
+        path = Path(folder, KNOWN_FAILURES_FILE)
         path.write_text(text, encoding="utf-8")
         try:
-            return [_said(entry) for entry in load_known_failures(path)]
+            return [_content(entry) for entry in load_known_failures(path)]
         except SpecError:
             return []
 
 
-def _said(entry: KnownFailure) -> tuple[Any, ...]:
+def _content(entry: KnownFailure) -> tuple[Any, ...]:
     return (entry.cases, entry.targets, entry.stage, entry.symptom, entry.when, entry.reason, entry.issue)
 
 
-def _said_of(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+def _proposed_content(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*(entry[key] for key in ("cases", "targets", "stage", "symptom")), "", entry["reason"], None)

@@ -1,4 +1,7 @@
-"""The story: specs are read, checks are planned and run, results are judged, the report is written."""
+"""``harness run``: read the specs, plan and run the checks, judge the results, write the report.
+
+The steps are in :func:`run`. The command line, the Python API and ``harness bench`` call it.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,30 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.bench import BenchSettings, time_all, with_shapes
-from harness.blame.other_targets import with_elsewhere, witnesses
+from harness.blame.other_targets import evidence_checks, with_other_targets
 from harness.check.settings import Settings
 from harness.engine.cluster import Cluster
 from harness.engine.processes.temporary import temporary_folder
-from harness.engine.run_checks import RunState, close, run_jobs
+from harness.engine.run_checks import RunState, remove_journal, run_jobs
 from harness.environment import describe
-from harness.errors import SIGNALLED, Interrupted, RuntimeMissing, UsageError, interrupted_by
-from harness.gate import expected, judge
+from harness.errors import SIGNAL_EXIT_BASE, Interrupted, RuntimeMissing, UsageError, interrupting_signal
+from harness.gate import apply_known_failures, final_result
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
 from harness.report.diff import MIN_EFFECT, Diff, diff, verdict_of
 from harness.report.json_report import read_report
 from harness.report.write import write
 from harness.result import Report, Result
-from harness.spec.discovery import Specs, listed, load
+from harness.spec.discovery import Specs, known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What ``harness run`` was asked for; each field is the option of the same name. ``bench`` times thoroughly."""
+    """The options of ``harness run``; each field is the option of the same name.
+
+    With ``bench``, checks are timed thoroughly, as by ``harness bench``.
+    """
 
     paths: tuple[str, ...]
     targets: tuple[str, ...] = ("default",)
@@ -53,9 +59,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to: the judged report, the files it was written to, and the exit code.
+    """The result of a run: the judged report, the files that were written, and the exit code.
 
-    ``diff`` is what changed since the baseline, where one was given.
+    ``diff`` is what changed since the baseline; None if there is no baseline.
     """
 
     report: Report
@@ -64,85 +70,86 @@ class Outcome:
     diff: Diff | None = None
 
 
-class Watcher(Protocol):
-    """Somebody who looks on while checks run."""
+class ProgressListener(Protocol):
+    """Is told how far a run is."""
 
-    def begin(self, total: int, what: str = "checks") -> None:
-        """So many are about to run."""
+    def begin(self, total: int, unit: str = "checks") -> None:
+        """``total`` checks, or whatever ``unit`` names, are about to run."""
         ...
 
     def advance(self, result: Result | None = None) -> None:
-        """One more is known; ``result`` is what it came to, where it is a check."""
+        """One more is done; ``result`` is its result if it is a check."""
         ...
 
     def end(self) -> None:
-        """No more will come."""
+        """Nothing more will run."""
         ...
 
 
-class _Expecting:
-    """Tells a watcher of failures that are known as what they are, while the run goes on."""
-
-    def __init__(self, watcher: Watcher, known: Sequence[KnownFailure], versions: Mapping[str, str]) -> None:
-        self._watcher = watcher
-        self._known = [entry for entry in known if entry.applies(versions)]
-        self.begin, self.end = watcher.begin, watcher.end
-
-    def advance(self, result: Result | None = None) -> None:
-        """One more is known."""
-        if result is not None and result.status != "passed":
-            result = expected(result, [one for one in self._known if one.matches(result.case, result.target)])
-        self._watcher.advance(result)
-
-
-def run(request: Request, watcher: Watcher) -> Outcome:
+def run(request: Request, listener: ProgressListener) -> Outcome:
     """Verify and time everything that ``request`` names, and write the report.
 
-    Raises :class:`harness.errors.RequestError` where the request is wrong, before anything runs.
+    Raises :class:`harness.errors.RequestError` if the request is wrong, before anything runs.
     """
     began = time.time()
-    specs = load(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
+    specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
     if specs.bundle is not None:
-        from harness.check.recorded.packed import refuse_strays
+        from harness.check.recorded.packed import check_external_data
 
-        refuse_strays(specs.cases)
+        check_external_data(specs.cases)
     targets = specs.target_sets.select(request.targets)
-    known = listed(specs, request.paths, targets, request.known_failures)
-    asked = plan(specs.cases, targets, request.keywords, request.shard)
+    known = known_failures_for(specs, request.paths, targets, request.known_failures)
+    requested = plan(specs.cases, targets, request.keywords, request.shard)
     _require(request.require, here=request.cluster is None)
     baseline = None if request.baseline is None else read_report(request.baseline)
-    request = _as_thorough(request, baseline)
-    work = asked if request.bench is None else with_shapes(asked)
-    done = _carry_out(request, work, _Expecting(watcher, known, specs.versions))
-    results, by = done.results, done.interrupted_by
-    if request.bench is not None and by is None:
-        results, by = _timed(request, request.bench, asked, results, watcher)
+    request = _timed_like_baseline(request, baseline)
+    planned = requested if request.bench is None else with_shapes(requested)
+    state = _run_checks(request, planned, _WithKnownFailures(listener, known, specs.versions))
+    results, signal_received = state.results, state.interrupted_by
+    if request.bench is not None and signal_received is None:
+        results, signal_received = _with_latency(request, request.bench, requested, results, listener)
 
     def conclude(by: signal.Signals | None) -> Outcome:
-        verdict = judge(_in_order(results, asked), known, versions=specs.versions, required=request.require)
-        about = _about(request, specs, began, by, done) | {"complaints": list(verdict.complaints)}
-        further = () if by else _bear_witness(request, asked, verdict.results, watcher)
-        report = Report(describe(), with_elsewhere(verdict.results, further), about)
+        judged = apply_known_failures(
+            _in_plan_order(results, requested), known, versions=specs.versions, required=request.require
+        )
+        about = _describe_run(request, specs, began, by, state) | {"complaints": list(judged.complaints)}
+        further = () if by else _run_other_targets(request, requested, judged.results, listener)
+        report = Report(describe(), with_other_targets(judged.results, further), about)
         changed = None if baseline is None else diff(baseline, report, min_effect=request.min_effect)
         if changed is not None:
             against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
             report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
         files = write(report, request.report_dir, request.formats)
-        exit_code = SIGNALLED + by if by else verdict.exit_code or int(bool(changed and changed.regressions))
+        regressed = bool(changed and changed.regressions)
+        exit_code = SIGNAL_EXIT_BASE + by if by else judged.exit_code or int(regressed)
         return Outcome(report, tuple(files), exit_code, changed)
 
     try:
-        outcome = conclude(by)
+        outcome = conclude(signal_received)
     except KeyboardInterrupt as error:
-        # The checks are done and the report is not written: it will say so, and the journal stays to go on with.
-        return conclude(interrupted_by(error))
-    if by is None:
-        close(request.report_dir)
+        # The checks are done, but the report is not written. It will say so, and the journal stays for --resume.
+        return conclude(interrupting_signal(error))
+    if signal_received is None:
+        remove_journal(request.report_dir)
     return outcome
 
 
-def _as_thorough(request: Request, baseline: Report | None) -> Request:
-    """``request``, timed as thoroughly as the baseline was: else the two could not be compared."""
+def _require(runtimes: Sequence[str], *, here: bool) -> None:
+    """Raise :class:`RuntimeMissing` for the first of ``runtimes`` that is not on this machine, if checks run ``here``.
+
+    On a cluster, the gate reports it at the end, for the checks that were skipped.
+    """
+    for name in runtimes:
+        if name not in plugins("runtimes"):
+            raise UsageError(f"--require {name}: no such runtime; use one of {', '.join(plugins('runtimes'))}")
+        available = plugins("runtimes")[name].availability()
+        if here and not available.present:
+            raise RuntimeMissing(f"--require {available.unavailable_message(name)}")
+
+
+def _timed_like_baseline(request: Request, baseline: Report | None) -> Request:
+    """``request``, timed as thoroughly as the baseline was; otherwise the latencies could not be compared."""
     bench = request.bench
     if bench is None and baseline is not None and request.settings.latency:
         bench = BenchSettings.from_report(baseline.run)
@@ -151,100 +158,106 @@ def _as_thorough(request: Request, baseline: Report | None) -> Request:
     return replace(request, bench=bench, settings=replace(request.settings, latency=False))
 
 
-def _timed(
-    request: Request, bench: BenchSettings, asked: Plan, results: Sequence[Result], watcher: Watcher
-) -> tuple[list[Result], signal.Signals | None]:
-    """The results of the checks that were asked for, with their latency; without, where a signal stopped the run."""
-
-    def looking_on(processes: int) -> Callable[[], None]:
-        watcher.begin(processes, "measurements")
-        return watcher.advance
-
-    try:
-        with temporary_folder() as scratch:
-            return time_all(asked, results, bench, request.settings, scratch, looking_on), None
-    except KeyboardInterrupt as error:
-        return list(results), interrupted_by(error)
-    finally:
-        watcher.end()
-
-
-def _carry_out(request: Request, work: Plan, watcher: Watcher) -> RunState:
-    """All checks, until the last or until somebody stops the run."""
-    workers = request.workers or len(os.sched_getaffinity(0))
-    watcher.begin(work.checks)
+def _run_checks(request: Request, planned: Plan, listener: ProgressListener) -> RunState:
+    """Run all checks, to the last one or until a signal stops the run."""
+    listener.begin(planned.checks)
     try:
         return run_jobs(
-            work.work,
+            planned.jobs,
             request.settings,
-            workers,
+            _worker_count(request),
             request.report_dir,
-            watcher,
+            listener,
             resume=request.resume,
             cluster=request.cluster,
         )
     finally:
-        watcher.end()
+        listener.end()
 
 
-def _bear_witness(request: Request, asked: Plan, results: Sequence[Result], watcher: Watcher) -> Sequence[Result]:
-    """What further exports, which nobody asked for, come to for the cases whose disagreement is not expected."""
-    work = Plan(witnesses(asked.work, results))
-    if not work.checks:
+def _with_latency(
+    request: Request, bench: BenchSettings, requested: Plan, results: Sequence[Result], listener: ProgressListener
+) -> tuple[list[Result], signal.Signals | None]:
+    """``results`` with thorough latency, and None; or unchanged, and the signal that stopped the run."""
+
+    def begin(processes: int) -> Callable[[], None]:
+        listener.begin(processes, "measurements")
+        return listener.advance
+
+    try:
+        with temporary_folder() as scratch:
+            return time_all(requested, results, bench, request.settings, scratch, begin), None
+    except KeyboardInterrupt as error:
+        return list(results), interrupting_signal(error)
+    finally:
+        listener.end()
+
+
+def _run_other_targets(
+    request: Request, requested: Plan, results: Sequence[Result], listener: ProgressListener
+) -> Sequence[Result]:
+    """The results of further exports, which the request does not name, as evidence for unexpected disagreements."""
+    planned = Plan(evidence_checks(requested.jobs, results))
+    if not planned.checks:
         return ()
-    workers = request.workers or len(os.sched_getaffinity(0))
-    watcher.begin(work.checks, "checks for evidence")
+    listener.begin(planned.checks, "checks for evidence")
     try:
         with temporary_folder() as folder:
             settings = replace(request.settings, latency=False)
-            done = run_jobs(work.work, settings, workers, folder, _Counting(watcher), resume=False)
+            counter = _WithoutResults(listener)
+            state = run_jobs(planned.jobs, settings, _worker_count(request), folder, counter, resume=False)
     except UsageError:
-        return ()  # evidence at an opset that is not to be had here, which nobody asked for
+        return ()  # an opset that is not available here, which the request does not name
     finally:
-        watcher.end()
-    if done.interrupted_by is not None:
-        raise Interrupted(done.interrupted_by)
-    return done.results
+        listener.end()
+    if state.interrupted_by is not None:
+        raise Interrupted(state.interrupted_by)
+    return state.results
 
 
-class _Counting:
-    """Tells a watcher how many checks there were, and not what they came to."""
+class _WithKnownFailures:
+    """Passes results on to a listener with their final status, so that known failures are counted as known."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
+    def __init__(self, listener: ProgressListener, known: Sequence[KnownFailure], versions: Mapping[str, str]) -> None:
+        self._listener = listener
+        self._known = [entry for entry in known if entry.applies(versions)]
+        self.begin, self.end = listener.begin, listener.end
+
+    def advance(self, result: Result | None = None) -> None:
+        """Pass one result on."""
+        if result is not None and result.status != "passed":
+            entries = [entry for entry in self._known if entry.matches(result.case, result.target)]
+            result = final_result(result, entries)
+        self._listener.advance(result)
+
+
+class _WithoutResults:
+    """Tells a listener that a check is done, without its result."""
+
+    def __init__(self, listener: ProgressListener) -> None:
+        self._listener = listener
 
     def advance(self, _result: Result) -> None:
-        """One more is known."""
-        self._watcher.advance()
+        """Count one more."""
+        self._listener.advance()
 
 
-def _in_order(results: Sequence[Result], work: Plan) -> list[Result]:
-    """The results of the checks of ``work``, as the specs name them, whatever order the workers finished in."""
-    order = {
-        (case.id, str(target)): at
-        for at, (case, target) in enumerate((case, target) for case, targets in work.work for target in targets)
-    }
-    own = (result for result in results if (result.case, result.target) in order)
-    return sorted(own, key=lambda result: order[result.case, result.target])
+def _worker_count(request: Request) -> int:
+    return request.workers or len(os.sched_getaffinity(0))
 
 
-def _require(runtimes: Sequence[str], *, here: bool) -> None:
-    """Raises :class:`RuntimeMissing` for the first of ``runtimes`` that is not on this machine, if checks run ``here``.
-
-    On a cluster the gate says so at the end, of checks that were skipped for want of it.
-    """
-    for name in runtimes:
-        if name not in plugins("runtimes"):
-            raise UsageError(f"--require {name}: no such runtime; one of {', '.join(plugins('runtimes'))}")
-        available = plugins("runtimes")[name].availability()
-        if here and not available.present:
-            raise RuntimeMissing(f"--require {available.why_not(name)}")
+def _in_plan_order(results: Sequence[Result], requested: Plan) -> list[Result]:
+    """The results of the requested checks in the order of the plan, not in that in which the workers finished."""
+    checks = [(case.id, str(target)) for case, targets in requested.jobs for target in targets]
+    order = {check: position for position, check in enumerate(checks)}
+    of_plan = (result for result in results if (result.case, result.target) in order)
+    return sorted(of_plan, key=lambda result: order[result.case, result.target])
 
 
-def _about(
-    request: Request, specs: Specs, began: float, by: signal.Signals | None, done: RunState
+def _describe_run(
+    request: Request, specs: Specs, began: float, by: signal.Signals | None, state: RunState
 ) -> dict[str, object]:
-    """What the reader of a report wants to know of the run itself."""
+    """The part ``run`` of the report."""
     return {
         "paths": list(request.paths),
         "targets": list(request.targets),
@@ -252,11 +265,11 @@ def _about(
         "shard": None if request.shard is None else f"{request.shard.index}/{request.shard.count}",
         "allow_import": request.allow_import,
         "files": len(specs.files),
-        "bundle": None if specs.bundle is None else specs.bundle.told,
+        "bundle": None if specs.bundle is None else specs.bundle.report_entry,
         "seconds": round(time.time() - began, 2),
         "bench": None if request.bench is None else asdict(request.bench),
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "interrupted": by is not None,
         "interrupted_by": by and by.name,
-        "exports": {"made": done.exported, "from_cache": done.reused},
+        "exports": {"made": state.exported, "from_cache": state.reused},
     }

@@ -1,10 +1,9 @@
-"""Finds what can be added: layers, exporters, fixes, runtimes, metrics and report formats.
+"""Finds plugins: layers, exporters, fixes, runtimes, metrics and report formats.
 
-Each kind is a package; every module in it that is not private may name what it adds in a
-``PROVIDES`` tuple of objects with a ``name``. Other distributions add theirs through entry
-points in the group ``harness.<kind>`` (``harness.runtimes``, ...), each pointing at such an
-object or tuple. Only what is installed counts: a distribution in the working directory is none.
-Nothing here imports torch, and no plugin's module may at its top level.
+Each kind is a package. A public module in it lists its plugins, objects with a ``name``, in a tuple ``PROVIDES``. Other
+distributions add plugins through entry points in the group ``harness.<kind>`` (``harness.runtimes``, ...), each of
+which names such an object or tuple. Only installed distributions count; one in the working directory is ignored.
+Nothing here imports torch, and no plugin's module may import it at its top level.
 """
 
 from __future__ import annotations
@@ -12,53 +11,61 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, distributions
 from pkgutil import iter_modules
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness import search_path
-from harness.errors import HarnessError, reason
+from harness.errors import HarnessError, describe_error
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Kind = Literal["layers", "exporters", "fixes", "runtimes", "compare.metrics", "report"]
 
 
 @cache
 def plugins(kind: Kind) -> dict[str, Any]:
-    """Every plugin of ``kind`` by its name, sorted.
+    """Every plugin of ``kind`` by its name, sorted by name.
 
-    Raises :class:`HarnessError` where two plugins claim one name, or one of another distribution cannot be loaded.
+    Raises :class:`HarnessError` if two plugins have one name, or a plugin of another distribution cannot be loaded.
     """
     package = import_module(f"harness.{kind}")
-    found = [
+    registered = [
         plugin
         for module in iter_modules(package.__path__)
         if not module.name.startswith("_")
         for plugin in getattr(import_module(f"{package.__name__}.{module.name}"), "PROVIDES", ())
     ]
-    for point in _announced(f"harness.{kind}"):
-        loaded = _loaded(point)
-        found += loaded if isinstance(loaded, tuple) else (loaded,)
-    names = [plugin.name for plugin in found]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise HarnessError(f"two plugins of harness.{kind} are called {', '.join(twice)}; rename one")
-    return dict(sorted(zip(names, found, strict=True)))
+    # A kind may accept old names of its protocol for a while: see harness/layers/__init__.py.
+    with_current_names = getattr(package, "with_current_names", _unchanged)
+    for entry_point in _entry_points(f"harness.{kind}"):
+        loaded = _load(entry_point)
+        registered += map(with_current_names, loaded if isinstance(loaded, tuple) else (loaded,))
+    names = [plugin.name for plugin in registered]
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise HarnessError(f"two plugins of harness.{kind} are called {', '.join(duplicates)}; rename one")
+    return dict(sorted(zip(names, registered, strict=True)))
 
 
-def _announced(group: str) -> Iterator[EntryPoint]:
-    """The entry points of what is installed; of a distribution that is found twice, of the first alone."""
-    path, seen = search_path.installed(), set()
-    for found in distributions(path=path):
-        if found.entry_points.select(group=group) and (name := found.metadata["Name"]) not in seen:
-            seen.add(name)
+def _unchanged(plugin: Any) -> Any:
+    return plugin
+
+
+def _entry_points(group: str) -> Iterator[EntryPoint]:
+    """The entry points of the installed distributions; if a distribution is found twice, only those of the first."""
+    from importlib.metadata import distributions  # slow to import, and not needed for --help
+
+    path, names = search_path.installed_path(), set()
+    for distribution in distributions(path=path):
+        if distribution.entry_points.select(group=group) and (name := distribution.metadata["Name"]) not in names:
+            names.add(name)
             yield from next(iter(distributions(name=name, path=path))).entry_points.select(group=group)
 
 
-def _loaded(point: EntryPoint) -> Any:
+def _load(entry_point: EntryPoint) -> Any:
     try:
-        return point.load()
+        return entry_point.load()
     except Exception as error:
-        package = point.dist.name if point.dist else point.value
-        right = f"update or uninstall {package}"
-        raise HarnessError(
-            f"the plugin {point.name} of {package} cannot be loaded: {reason(error)}; {right}"
-        ) from error
+        package = entry_point.dist.name if entry_point.dist else entry_point.value
+        wrong = f"the plugin {entry_point.name} of {package} cannot be loaded: {describe_error(error)}"
+        raise HarnessError(f"{wrong}; update or uninstall {package}") from error

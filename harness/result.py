@@ -1,7 +1,7 @@
-"""What a check leaves behind: plain data, the shape of ``report.json``.
+"""The result of a check and the report of a run: plain data, with the field names of ``report.json``.
 
-Non-finite numbers become the strings ``"nan"``, ``"inf"`` and ``"-inf"`` on the way out
-(:func:`to_json`) and numbers again on the way in (:func:`result_from_json`).
+:func:`to_json` writes non-finite numbers as the strings ``"nan"``, ``"inf"`` and ``"-inf"``;
+:func:`result_from_json` turns them into numbers again.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ STATUSES: tuple[Status, ...] = ("passed", "failed", "error", "known", "fixed", "
 
 @dataclass(frozen=True, slots=True)
 class OutputComparison:
-    """One output held against its reference.
+    """One output compared with its reference.
 
-    ``max_abs`` and ``max_rel`` are over the elements where both are finite; ``max_ulp`` counts
-    representable numbers of the output's dtype between them. ``mismatched`` of ``of`` elements
-    are outside ``tolerance``; ``worst`` is the index of the one that is furthest outside.
-    ``least_rtol`` (with atol 0) and ``least_atol`` (with rtol 0) are the smallest that would
-    have passed; infinite where none would. ``problem`` is None where the output passes.
-    ``blind`` says why a pass should not be trusted, where the tolerance could not have seen it.
-    ``at`` names the shape, where the artifact is verified at several. ``extra`` holds the numbers of
-    metrics that other packages add, by name.
+    ``max_abs`` and ``max_rel`` cover the elements where both are finite; ``max_ulp`` counts the representable numbers
+    of the output's dtype between the two. ``mismatched`` of ``of`` elements differ by more than ``tolerance``;
+    ``worst`` is the index of the one that exceeds it most. ``least_rtol`` (with atol 0) and ``least_atol`` (with
+    rtol 0) are the smallest tolerances that would have passed; infinite if none would. ``problem`` is None if the
+    output passes. ``blind`` is the reason why a pass is inconclusive: the tolerance could not have detected an error.
+    ``at`` names the shape if the artifact is verified at several. ``extra`` holds the values of metrics of other
+    packages, by name.
     """
 
     index: int
@@ -59,17 +58,17 @@ class OutputComparison:
 
     @property
     def passed(self) -> bool:
-        """True where structure and every element are within tolerance."""
+        """True if the structure is equal and every element is within the tolerance."""
         return self.problem is None
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One expectation of the spec, held against the target's answer.
+    """The outcome of one expectation of the spec.
 
-    ``what`` is the key under ``expect`` (``outputs``, ``shape``, ``range``, ``formula``,
-    ``gradient``, ``gradient_range``, ``equals``, ``differs_from``, ``raises``), or ``oracle``
-    for eager torch against the layer's own definition.
+    ``what`` is the key under ``expect`` (``outputs``, ``shape``, ``range``, ``formula``, ``gradient``,
+    ``gradient_range``, ``equals``, ``differs_from``, ``raises``), or ``oracle`` for the comparison of eager torch with
+    the layer's float64 reference.
     """
 
     what: str
@@ -80,7 +79,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far eager torch and the target each are from the float64 oracle, for one output."""
+    """The distance of eager torch and of the target from the float64 reference, for one output."""
 
     index: int
     eager_max_abs: float
@@ -90,14 +89,13 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One check: one case on one target.
+    """The result of one check: one case on one target.
 
-    ``stage`` is the stage that did not finish, or where the disagreement showed; ``seconds``
-    is wall time by stage. ``evidence`` says, line by line, what ``blame`` rests on. ``notes``
-    hold what the reader should know although the check passed. ``log`` is what the libraries
-    printed, warned and logged meanwhile. ``checker`` is what ``onnx.checker`` objected to.
-    ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`); ``reproduction`` is a script that shows
-    the failure without harness; ``harness explain`` runs it.
+    ``stage`` is the stage that did not finish or that found the disagreement; ``seconds`` is wall time by stage.
+    ``evidence`` are the observations behind ``blame``, one per line. ``notes`` are remarks for the reader, on a passed
+    check too. ``log`` is what libraries printed, warned and logged during the check. ``checker`` is the error of
+    ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
+    script that shows the failure without harness; ``harness explain`` runs it.
     """
 
     case: str
@@ -127,7 +125,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole run: where it ran, and what every check came to. ``summary`` is derived, never stored apart."""
+    """A whole run: the environment and the result of every check. ``summary`` is computed, never stored."""
 
     environment: Mapping[str, Any]
     results: tuple[Result, ...]
@@ -135,7 +133,7 @@ class Report:
 
     @property
     def summary(self) -> dict[str, int]:
-        """Counts by status, with ``checks`` for all of them."""
+        """The number of results by status, and of all as ``checks``."""
         counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         for result in self.results:
             counts[result.status] += 1
@@ -143,8 +141,8 @@ class Report:
 
 
 def to_json(value: object) -> Any:
-    """``value`` as JSON can hold it: dataclasses as objects, tuples as lists, non-finite floats as strings."""
-    if type(value) in _PLAIN:  # by far the most, asked for in the quickest way: a run has hundreds of thousands
+    """``value`` as JSON data: dataclasses as objects, tuples as lists, non-finite floats as strings."""
+    if type(value) in _PLAIN:  # the most frequent case, tested first: a run has hundreds of thousands of such values
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
@@ -162,16 +160,16 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 
 @cache
 def _names(kind: type) -> tuple[str, ...]:
-    """The fields of a dataclass; a report has ten thousand times the same few."""
+    """The field names of a dataclass; cached, since a report has the same few classes ten thousand times."""
     return tuple(item.name for item in dataclasses.fields(kind))
 
 
-_NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _FLOATS = {"max_abs", "max_rel", "least_rtol", "least_atol", "actual_at_worst", "expected_at_worst"}
 
 
 def _comparison(raw: Mapping[str, Any]) -> OutputComparison:
-    numbers = {key: _NONFINITE.get(raw[key], raw[key]) for key in _FLOATS & raw.keys()}
+    numbers = {key: _NON_FINITE.get(raw[key], raw[key]) for key in _FLOATS & raw.keys()}
     worst = raw.get("worst")
     return OutputComparison(
         **{
@@ -179,22 +177,22 @@ def _comparison(raw: Mapping[str, Any]) -> OutputComparison:
             **numbers,
             "shape": tuple(raw["shape"]),
             "worst": None if worst is None else tuple(worst),
-            "extra": {key: _NONFINITE.get(item, item) for key, item in raw.get("extra", {}).items()},
+            "extra": {key: _NON_FINITE.get(item, item) for key, item in raw.get("extra", {}).items()},
         }
     )
 
 
 def result_from_json(raw: Mapping[str, Any]) -> Result:
-    """The :class:`Result` that :func:`to_json` wrote.
+    """The :class:`Result` that :func:`to_json` wrote as ``raw``.
 
-    Raises ``KeyError`` or ``TypeError`` where ``raw`` is not one; readers turn that into a problem with a place.
+    Raises ``KeyError`` or ``TypeError`` if ``raw`` is not a result; readers report that with its place in the file.
     """
     findings = tuple(
         Finding(**{**item, "comparison": item.get("comparison") and _comparison(item["comparison"])})
         for item in raw.get("findings", ())
     )
     distances = tuple(
-        Distance(**{key: _NONFINITE.get(item, item) for key, item in distance.items()})
+        Distance(**{key: _NON_FINITE.get(item, item) for key, item in distance.items()})
         for distance in raw.get("distances", ())
     )
     return Result(

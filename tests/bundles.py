@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.check.settings import Settings
-from harness.packing import Packed, PackRequest, pack
+from harness.packing import PackSummary, PackRequest, pack
 from harness.result import Result
 
 ONNX = ("onnx-torchscript@17", "onnx-dynamo@23")
@@ -61,6 +61,7 @@ KNOWN = """
 - {cases: kinds/divisor, targets: onnx-*/*, stage: compare, symptom: mismatch, when: "torch>=2", reason: dropped}
 - {cases: kinds/unpool, targets: onnx-torchscript*, stage: export, symptom: exception, when: "torch>=2.13", reason: no}
 - {cases: kinds/unpool, targets: onnx-torchscript*, stage: export, symptom: unsupported, when: "torch<2.13", reason: no}
+- {cases: kinds/half, targets: onnx-dynamo*, stage: export, symptom: exception, when: "torch<2.11", reason: the input is renamed}
 - {cases: kinds/index, targets: onnx-dynamo*, stage: compare, symptom: mismatch, reason: it counts from the end}
 - {cases: other/*, targets: "*", stage: run, symptom: crash, reason: speaks of a case that was not packed}
 """
@@ -76,7 +77,7 @@ class Silent:
     def end(self) -> None: ...
 
 
-def packed(folder: Path) -> Packed:
+def packed(folder: Path) -> PackSummary:
     """``specs`` written into ``folder``, the current one, and packed into ``bundle``."""
     (folder / "specs").mkdir()
     (folder / "specs" / "kinds.yaml").write_text(SPEC, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Strategies for arrays of every kind that is compared, over all their bit patterns."""
+"""Hypothesis strategies for arrays of every dtype that can be compared, over all their bit patterns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.1, float("nan"), float("inf"), float("-inf"),
 
 @st.composite
 def arrays(draw: st.DrawFn, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """Any bit pattern, or a draw from the values that trouble comparisons."""
+    """Any bit pattern, or a draw from values that are difficult to compare."""
     if dtype.kind in "biu":
         return draw(hnp.arrays(dtype, shape))
     if draw(st.booleans()):
@@ -37,7 +37,7 @@ def arrays(draw: st.DrawFn, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Arr
 
 @st.composite
 def pairs(draw: st.DrawFn, dtypes: list[np.dtype[Any]]) -> tuple[Array, Array]:
-    """Two arrays of one dtype and shape; the second is often the first with a little changed."""
+    """Two arrays of one dtype and shape; the second is often the first with one value changed."""
     dtype, shape = draw(st.sampled_from(dtypes)), draw(SHAPES)
     one = draw(arrays(dtype, shape))
     if draw(st.booleans()):

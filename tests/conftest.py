@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from harness.cli import main
-from harness.engine.processes.fork_server import warm_up
+from harness.engine.processes.fork_server import start_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -88,7 +88,7 @@ def _signals_as_a_terminal_leaves_them() -> None:
 def harness(here: Path, capfd: pytest.CaptureFixture[str]) -> Call:
     """``harness(*arguments)``: the command line, from the empty folder."""
     # A process has one fork server, and the first test may be one that needs less than all the others.
-    warm_up(torch=find_spec("torch") is not None)
+    start_server(torch=find_spec("torch") is not None)
 
     def call(*arguments: str) -> Ran:
         capfd.readouterr()

@@ -1,4 +1,4 @@
-"""What the tests of exporters and fixes share: export a module, run the file, hold it against eager, bit for bit."""
+"""Helpers for the tests of exporters and fixes: export a module, run the file, compare bit for bit with eager torch."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ Dynamic = Mapping[str, Mapping[int, str]]
 def subject(
     module: nn.Module, inputs: Sequence[Tensor], *, train: bool = False, dynamic: Dynamic | None = None
 ) -> Subject:
-    """The module with its inputs called ``x0``, ``x1``, ..."""
+    """A subject of the module, with inputs named ``x0``, ``x1``, ..."""
     module.train(train)
-    answers = eager(module, inputs)
+    expected = eager(module, inputs)
     labels = {f"x{index}": tensor for index, tensor in enumerate(inputs)}
-    return Subject(module, labels, len(answers), "train" if train else "eval", dynamic or {})
+    return Subject(module, labels, len(expected), "train" if train else "eval", dynamic or {})
 
 
 def eager(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What torch answers, on copies of the inputs."""
+    """The outputs of eager torch, on copies of the inputs."""
     with torch.no_grad():
-        answer = module(*(tensor.clone() for tensor in inputs))
-    return tuple(answer) if isinstance(answer, tuple) else (answer,)
+        outputs = module(*(tensor.clone() for tensor in inputs))
+    return tuple(outputs) if isinstance(outputs, tuple) else (outputs,)
 
 
-def export(given: Subject, exporter: str, path: Path, opset: int | None = None, *, fixes: bool = False) -> Artifact:
-    """The artifact of a registered exporter."""
-    artifact = plugins("exporters")[exporter].export(given, path, opset=opset, fixes=fixes)
+def export(subject: Subject, exporter: str, path: Path, opset: int | None = None, *, fixes: bool = False) -> Artifact:
+    """The artifact that the registered exporter writes."""
+    artifact = plugins("exporters")[exporter].export(subject, path, opset=opset, fixes=fixes)
     assert isinstance(artifact, Artifact)
     return artifact
 
 
-def answers(artifact: Artifact, inputs: Sequence[Tensor]) -> list[Array]:
-    """What the file answers on the CPU, through ONNX Runtime or TorchScript."""
+def run_file(artifact: Artifact, inputs: Sequence[Tensor]) -> list[Array]:
+    """The outputs of the file on the CPU, by ONNX Runtime or TorchScript."""
     if artifact.format == "onnx":
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -54,23 +54,24 @@ def answers(artifact: Artifact, inputs: Sequence[Tensor]) -> list[Array]:
         feed = {value.name: tensor.numpy() for value, tensor in zip(session.get_inputs(), inputs, strict=True)}
         return [np.asarray(output) for output in session.run(None, feed)]
     with torch.no_grad():
-        answer = torch.jit.load(artifact.path)(*(tensor.clone() for tensor in inputs))  # type: ignore[no-untyped-call]
-    return [tensor.numpy() for tensor in (answer if isinstance(answer, tuple) else (answer,))]
+        outputs = torch.jit.load(artifact.path)(*(tensor.clone() for tensor in inputs))  # type: ignore[no-untyped-call]
+    return [tensor.numpy() for tensor in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 def difference(expected: Sequence[Tensor], actual: Sequence[Array]) -> str | None:
-    """Where the two part, NaN being equal to NaN; None where they are the same in count, shape, dtype and value."""
+    """The first difference in count, shape, dtype or value, with NaN equal to NaN; None if there is none."""
     if len(expected) != len(actual):
-        return f"{len(actual)} outputs, not {len(expected)}"
-    for index, (right, found) in enumerate(zip((tensor.numpy() for tensor in expected), actual, strict=True)):
-        if (right.shape, right.dtype) != (found.shape, found.dtype):
-            return f"output {index} is {found.dtype}{found.shape}, not {right.dtype}{right.shape}"
-        if not np.array_equal(right, found, equal_nan=right.dtype.kind == "f"):
-            return f"output {index} differs: {found.tolist()} for {right.tolist()}"
+        return f"{len(actual)} outputs, expected {len(expected)}"
+    for index, (tensor, output) in enumerate(zip(expected, actual, strict=True)):
+        reference = tensor.numpy()
+        if (reference.shape, reference.dtype) != (output.shape, output.dtype):
+            return f"output {index} is {output.dtype}{output.shape}, expected {reference.dtype}{reference.shape}"
+        if not np.array_equal(reference, output, equal_nan=reference.dtype.kind == "f"):
+            return f"output {index} is {output.tolist()}, expected {reference.tolist()}"
     return None
 
 
-def parted(
+def difference_from_eager(
     module: nn.Module,
     inputs: Sequence[Tensor],
     target: str,
@@ -79,13 +80,13 @@ def parted(
     dynamic: Dynamic | None = None,
     at: Sequence[Tensor] | None = None,
 ) -> str | None:
-    """Export to ``target`` (``onnx-dynamo@23``), run, and say where it parts from eager.
+    """Export to ``target`` (such as ``onnx-dynamo@23``), run the file, and return its first difference from eager.
 
-    It runs at ``at``, or at the example inputs. The checker's objection counts as a difference.
+    The file runs on ``at``, or on ``inputs`` if ``at`` is None. An error of onnx.checker counts as a difference.
     """
     exporter, _, opset = target.partition("@")
-    given = subject(module, inputs, dynamic=dynamic)
+    example = subject(module, inputs, dynamic=dynamic)
     with tempfile.TemporaryDirectory() as folder:
-        artifact = export(given, exporter, Path(folder, "model"), int(opset) if opset else None, fixes=fixes)
-        tried = inputs if at is None else at
-        return artifact.checker or difference(eager(module, tried), answers(artifact, tried))
+        artifact = export(example, exporter, Path(folder, "model"), int(opset) if opset else None, fixes=fixes)
+        run_inputs = inputs if at is None else at
+        return artifact.checker or difference(eager(module, run_inputs), run_file(artifact, run_inputs))

@@ -1,4 +1,4 @@
-"""Modules that do harm, each in one way, as a user's own module might."""
+"""Modules that do harm, each in one way, as a user's module might."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class HardExit(_Hostile):
         os._exit(0)
 
 
-class Hog(_Hostile):
+class AllocatesTooMuch(_Hostile):
     def harm(self) -> None:
-        self.held = torch.ones(1 << 33, dtype=torch.uint8)
+        self.memory = torch.ones(1 << 33, dtype=torch.uint8)
 
 
 class Raise(_Hostile):
@@ -86,7 +86,7 @@ class Harmless(_Hostile):
 
 
 class Wait(_Hostile):
-    """Says that it was reached, and waits until it is let go."""
+    """Creates the file ``reached``, and waits for the file ``go``."""
 
     def harm(self) -> None:
         Path("reached").touch()
@@ -95,7 +95,7 @@ class Wait(_Hostile):
 
 
 class Stubborn(_Hostile):
-    """Says that it was reached, and neither ends nor lets itself be asked to."""
+    """Creates the file ``reached``, and neither ends nor reacts to signals."""
 
     def harm(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -106,19 +106,19 @@ class Stubborn(_Hostile):
 
 
 class Flood(_Hostile):
-    """Prints for as long as nobody empties the file that it prints to, which it would otherwise fill."""
+    """Prints until the file that it prints to is emptied; otherwise it would fill the disk."""
 
     def harm(self) -> None:
-        block, most = b"flood " * 10_000 + b"\n", 0
-        while (size := os.fstat(1).st_size) >= most:
-            most = size
-            if size > 1 << 33:  # a gibibyte is written within the fifth of a second in which nobody looks
-                raise OSError("nobody stops the flood")
+        block, largest = b"flood " * 10_000 + b"\n", 0
+        while (size := os.fstat(1).st_size) >= largest:
+            largest = size
+            if size > 1 << 33:  # a GiB is written within the 0.2 s between two polls
+                raise OSError("the output is not limited")
             os.write(1, block)
 
 
-class NullCapture(_Hostile):
-    """Closes what others print to."""
+class ClosesStandardStreams(_Hostile):
+    """Closes the streams that others print to."""
 
     def harm(self) -> None:
         sys.stdout.close()
@@ -126,11 +126,11 @@ class NullCapture(_Hostile):
 
 
 class Messy(_Hostile):
-    """Says what it finds in its process, then changes all of it."""
+    """Prints the state of its process, then changes all of it."""
 
     def harm(self) -> None:
-        when = "exporting" if torch.onnx.is_in_onnx_export() else "asked"
-        found = (
+        when = "exporting" if torch.onnx.is_in_onnx_export() else "eager"
+        state = (
             torch.get_default_dtype(),
             Path.cwd().name,
             os.environ.get("MESS"),
@@ -138,7 +138,7 @@ class Messy(_Hostile):
             sys.getrecursionlimit(),
         )
         filtered = any("mess" in str(entry) for entry in warnings.filters)
-        print(f"{when}: {found} {filtered} {sys.stdout is sys.__stdout__} {np.geterr()['over']}", file=sys.__stdout__)
+        print(f"{when}: {state} {filtered} {sys.stdout is sys.__stdout__} {np.geterr()['over']}", file=sys.__stdout__)
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
         torch.relu = torch.sigmoid
@@ -151,15 +151,15 @@ class Messy(_Hostile):
         np.seterr(over="raise")
 
 
-class Closer(_Hostile):
+class ClosesAllFiles(_Hostile):
     """Closes every file that it did not open."""
 
     def harm(self) -> None:
         os.closerange(3, 1000)
 
 
-class Poison(_Hostile):
-    """Is harmless, but after it was traced the next export to ONNX in its process crashes."""
+class BreaksLaterExports(_Hostile):
+    """Harmless, but after it was traced the next export to ONNX in its process crashes."""
 
     def harm(self) -> None:
         if torch.onnx.is_in_onnx_export():
@@ -170,7 +170,7 @@ class Poison(_Hostile):
 
 
 class CrashInExport(_Hostile):
-    """Crashes where it is exported to ONNX, and nowhere else."""
+    """Crashes only when it is exported to ONNX."""
 
     def harm(self) -> None:
         if torch.onnx.is_in_onnx_export():

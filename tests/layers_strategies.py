@@ -1,4 +1,4 @@
-"""Random calls of the layers that harness defines itself, and eager torch's answers to them."""
+"""Random calls of the layers that harness defines itself, and eager torch's outputs for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from harness.layers import Array, Call, find
-from harness.layers._pooling import averages
+from harness.layers._pooling import average_pool_accepts
 from harness.layers._windows import Geometry
 
 NAN, INF = float("nan"), float("inf")
@@ -28,10 +28,10 @@ slopes = st.one_of(st.sampled_from([0.0, 1.0, -1.0, 0.01, 0.25]), st.floats(-2, 
 
 @st.composite
 def tensors(draw: st.DrawFn, shape: Sequence[int], elements: st.SearchStrategy[float] = numbers) -> Array:
-    # A short alphabet, spread by a seed: ties are likely, and large tensors are cheap to draw.
-    alphabet = draw(st.lists(elements, min_size=1, max_size=8))
+    # A few values, spread by a seed: ties are likely, and large tensors are cheap to draw.
+    values = draw(st.lists(elements, min_size=1, max_size=8))
     seed = draw(st.integers(0, 2**16))
-    return np.random.default_rng(seed).choice(np.array(alphabet), size=tuple(shape))
+    return np.random.default_rng(seed).choice(np.array(values), size=tuple(shape))
 
 
 @st.composite
@@ -65,15 +65,15 @@ def _pool_calls(draw: st.DrawFn, name: str) -> Call:
         args["count_include_pad"] = draw(st.booleans())
         if dims > 1:
             args["divisor_override"] = draw(st.sampled_from([None, 1, 2, 3, 4, -3]))
-    lead = draw(st.sampled_from([(2,), (1, 1), (2, 3), (0, 2)]))
+    leading = draw(st.sampled_from([(2,), (1, 1), (2, 3), (0, 2)]))
     plane = tuple(draw(st.integers(1, 6)) for _ in range(dims))
     geometry = Geometry.of(args, dims)
-    assume(name.startswith("Max") or averages(geometry.kernel, plane))
+    assume(name.startswith("Max") or average_pool_accepts(geometry.kernel, plane))
     try:
         geometry.output_size(plane)
     except ValueError:
         assume(condition=False)
-    return Call(args, {}, [draw(tensors((*lead, *plane)))], dtype="float64")
+    return Call(args, {}, [draw(tensors((*leading, *plane)))], dtype="float64")
 
 
 @st.composite
@@ -82,16 +82,16 @@ def _unpool_calls(draw: st.DrawFn, name: str) -> Call:
     kernel, stride = draw(st.integers(1, 3)), draw(st.one_of(st.none(), st.integers(1, 3)))
     padding = draw(st.integers(0, kernel // 2))
     step = stride or kernel
-    lead = draw(st.sampled_from([(2,), (1, 1), (2, 2), (0, 2)]))
+    leading = draw(st.sampled_from([(2,), (1, 1), (2, 2), (0, 2)]))
     pooled = tuple(draw(st.integers(1, 3)) for _ in range(dims))
     plane = tuple((n - 1) * step - 2 * padding + kernel for n in pooled)
     forward: dict[str, Any] = {}
     if draw(st.booleans()):
         plane = tuple(length + draw(st.integers(1 - step, step - 1)) for length in plane)
-        whole = draw(st.booleans()) and len(lead) == 2
-        forward["output_size"] = [*lead, *plane] if whole else list(plane)
+        whole_shape = draw(st.booleans()) and len(leading) == 2
+        forward["output_size"] = [*leading, *plane] if whole_shape else list(plane)
     assume(min(plane) > 0)
-    shape = (*lead, *pooled)
+    shape = (*leading, *pooled)
     indices = np.random.default_rng(draw(st.integers(0, 2**16))).integers(0, prod(plane), shape)
     args = {"kernel_size": kernel, "stride": stride, "padding": padding}
     return Call(args, {}, [draw(tensors(shape)), indices], forward=forward, dtype="float64")
@@ -100,14 +100,14 @@ def _unpool_calls(draw: st.DrawFn, name: str) -> Call:
 @st.composite
 def _linear_calls(draw: st.DrawFn) -> Call:
     features = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
-    lead = draw(st.sampled_from([(), (1,), (3,), (2, 3), (0,)]))
+    leading = draw(st.sampled_from([(), (1,), (3,), (2, 3), (0,)]))
     bias = draw(st.booleans())
     finite = st.floats(-100, 100, allow_subnormal=False)
     weights = {"weight": draw(tensors(features[::-1], finite))}
     if bias:
         weights["bias"] = draw(tensors(features[1:], finite))
     args = {"in_features": features[0], "out_features": features[1], "bias": bias}
-    return Call(args, weights, [draw(tensors((*lead, features[0])))], dtype="float64")
+    return Call(args, weights, [draw(tensors((*leading, features[0])))], dtype="float64")
 
 
 @st.composite
@@ -130,21 +130,21 @@ def _elementwise_calls(draw: st.DrawFn, name: str) -> Call:
 def eager(
     name: str, args: Mapping[str, Any], call: Call, weights: Mapping[str, Array] | None = None
 ) -> tuple[Array, ...]:
-    """What eager torch answers in float64."""
+    """Eager torch's outputs in float64."""
     module = getattr(torch.nn, name)(**args).double().train(call.mode == "train")
-    given = call.weights if weights is None else weights
+    state = call.weights if weights is None else weights
     if dict(module.named_parameters()):
-        module.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in given.items()})
+        module.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()})
     with torch.no_grad():
-        answer = module(*[torch.from_numpy(np.array(x)) for x in call.inputs], **call.forward)
-    answers = answer if isinstance(answer, tuple) else (answer,)
-    return tuple(np.asarray(tensor.numpy()) for tensor in answers)
+        returned = module(*[torch.from_numpy(np.array(x)) for x in call.inputs], **call.forward)
+    outputs = returned if isinstance(returned, tuple) else (returned,)
+    return tuple(np.asarray(tensor.numpy()) for tensor in outputs)
 
 
 def layer(name: str) -> Any:
-    found = find(name)
-    assert found is not None
-    return found
+    provided = find(name)
+    assert provided is not None
+    return provided
 
 
 def same(one: Array, other: Array) -> bool:

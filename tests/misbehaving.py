@@ -1,4 +1,4 @@
-"""Modules that end otherwise than by an answer or an ordinary exception, each in one way."""
+"""Modules that end in another way than with a result or an ordinary exception."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SYS_EXIT = {"x86_64": 60, "aarch64": 93}
 CAPSET = {"x86_64": 126, "aarch64": 91}
 
 
-class Own(BaseException):
-    """An exception that is no ``Exception``."""
+class CustomExit(BaseException):
+    """An exception that is not an ``Exception``."""
 
 
 class _Misbehaving(nn.Module):
@@ -62,30 +62,30 @@ class Closes(_Misbehaving):
         raise GeneratorExit
 
 
-class OwnBase(_Misbehaving):
+class RaisesCustomExit(_Misbehaving):
     def misbehave(self) -> NoReturn:
-        raise Own("my reason")
+        raise CustomExit("my reason")
 
 
-class OwnFromATimer(_Misbehaving):
-    """Sets a limit of its own, and is ended by it."""
+class CustomExitFromASignal(_Misbehaving):
+    """Raises an exception in its own signal handler."""
 
     def misbehave(self) -> None:
         def over(*_: object) -> NoReturn:
-            raise Own("my own limit")
+            raise CustomExit("my own limit")
 
         signal.signal(signal.SIGUSR1, over)
         os.kill(os.getpid(), signal.SIGUSR1)
 
 
-class KilledByItsTimer(_Misbehaving):
-    """Ended by the signal that ends a check that takes too long, long before that."""
+class KilledByItsOwnAlarm(_Misbehaving):
+    """Sends itself the signal of the time limit, long before the limit."""
 
     def misbehave(self) -> None:
         os.kill(os.getpid(), signal.SIGALRM)
 
 
-class NoWords(_Misbehaving):
+class WithoutMessage(_Misbehaving):
     class Silent(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
@@ -96,7 +96,7 @@ class NoWords(_Misbehaving):
         raise self.Silent
 
 
-class Endless(_Misbehaving):
+class EndlessMessage(_Misbehaving):
     def misbehave(self) -> NoReturn:
         raise ValueError("x" * 50 * 2**20)
 
@@ -112,29 +112,32 @@ class EndlessExit(_Misbehaving):
         sys.exit("y" * 50 * 2**20)
 
 
-class InARing(_Misbehaving):
+class CircularCause(_Misbehaving):
     def misbehave(self) -> NoReturn:
-        one, other = ValueError("the one"), type("Wrapped", (RuntimeError,), {"__module__": "torch.onnx.ring"})("other")
-        one.__cause__, other.__cause__ = other, one
-        raise one
+        first, second = (
+            ValueError("the first"),
+            type("Wrapped", (RuntimeError,), {"__module__": "torch.onnx.ring"})("second"),
+        )
+        first.__cause__, second.__cause__ = second, first
+        raise first
 
 
 class OddClass(_Misbehaving):
     def misbehave(self) -> NoReturn:
         def refuse(_self: object) -> NoReturn:
-            raise Own("not for you")
+            raise CustomExit("not for you")
 
         odd: dict[str, Any] = {"__module__": 7, "__bool__": refuse, "__cause__": property(refuse)}
         raise type("Odd\nname", (ValueError,), odd)("odd, but told")
 
 
-class FullElsewhere(_Misbehaving):
+class FullDiskElsewhere(_Misbehaving):
     def misbehave(self) -> None:
         with Path("/dev/full").open("w", encoding="utf-8") as file:
             file.write("x")
 
 
-class Refused(_Misbehaving):
+class DiskError(_Misbehaving):
     """The disk that it writes to fails, or has a quota."""
 
     def __init__(self, number: str) -> None:
@@ -146,7 +149,7 @@ class Refused(_Misbehaving):
 
 
 class LimitsItsFiles(_Misbehaving):
-    """Lets its files grow no further than to 10 bytes, where ``for_good`` without a way back."""
+    """Limits the size of its files to 10 bytes; with ``for_good`` as a hard limit."""
 
     def __init__(self, *, for_good: bool) -> None:
         super().__init__()
@@ -158,13 +161,13 @@ class LimitsItsFiles(_Misbehaving):
             assert (
                 ctypes.CDLL(None).syscall(CAPSET[platform.machine()], of_this_process, none) == 0
             )  # also where it is root's
-        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10 if self.for_good else most))
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10 if self.for_good else hard))
         Path("grown").write_bytes(bytes(100))
 
 
 class ForksAndReturns(_Misbehaving):
-    """Both processes come back, the new one first; where ``traced``, only while it is exported."""
+    """Both processes return, the new one first; with ``traced`` only while it is exported."""
 
     def __init__(self, *, traced: bool) -> None:
         super().__init__()
@@ -175,7 +178,7 @@ class ForksAndReturns(_Misbehaving):
             os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
 
 
-def sealed(text: str) -> bytes:
+def with_checksum(text: str) -> bytes:
     """A line of the journal that holds ``text``."""
     return f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {text}\n".encode()
 
@@ -199,25 +202,25 @@ FORGED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"latency": 7}, {}),
     ({"pictures": [7]}, {}),
     ({"mood": "good"}, {}),
-    ({}, {"of": 7}),
+    ({}, {"fingerprint": 7}),
     ({}, {"exported": "many"}),
     ({}, {"exported": -1}),
     ({}, {"result": []}),
     ({}, {"result": "passed"}),
     ({}, {"more": 7}),
 ]
-NO_ENTRIES = [
+INVALID_ENTRIES = [
     "[]",
     "null",
     "7",
     "[" * 100_000,
-    *(json.dumps({"result": {**PASSED, **result}, "of": "x", **more}) for result, more in FORGED),
+    *(json.dumps({"result": {**PASSED, **result}, "fingerprint": "x", **more}) for result, more in FORGED),
 ]
-"""What may stand on a line of the journal and is no entry of it."""
+"""Lines that have a valid checksum and are not entries of the journal."""
 
 
 def daemon(name: str) -> None:
-    """Leave a process behind that nobody waits for, in a session of its own; its number is in the file ``name``."""
+    """Leave a process behind in its own session, whose parent is gone; its id is in the file ``name``."""
     if (child := os.fork()) == 0:
         os.setsid()
         code = "import os, signal, sys; open(sys.argv[1], 'w').write(str(os.getpid())); signal.pause()"
@@ -245,59 +248,59 @@ class Daemon(_Misbehaving):
             signal.pause()
 
 
-class Watches(_Misbehaving):
-    """Starts a process and raises where it ends, as a loader of data does whose workers stay."""
+class WatchesItsChild(_Misbehaving):
+    """Starts a process and raises when it ends, as a data loader with persistent workers does."""
 
     def misbehave(self) -> None:
         def ended(*_: object) -> NoReturn:
-            raise RuntimeError("a process of mine has ended")
+            raise RuntimeError("my process has ended")
 
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
             self.process = [subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])]
             signal.signal(signal.SIGCHLD, ended)
 
-    def __deepcopy__(self, _memo: object) -> Watches:
-        return Watches()
+    def __deepcopy__(self, _memo: object) -> WatchesItsChild:
+        return WatchesItsChild()
 
 
 class StartsAndWaits(_Misbehaving):
-    """Starts a process and waits for it, as it should be."""
+    """Starts a process and waits for it, as a module should."""
 
     def misbehave(self) -> None:
         subprocess.run([sys.executable, "-c", ""], check=True)
 
 
 class WritesTheJournal(_Misbehaving):
-    """Writes lines into the run's journal that are sealed as they should be, and hold something else."""
+    """Writes lines into the run's journal that have a valid checksum, and hold something else."""
 
     def misbehave(self) -> None:
         with Path("reports/latest/journal.jsonl").open("ab") as journal:
-            journal.writelines(map(sealed, NO_ENTRIES))
+            journal.writelines(map(with_checksum, INVALID_ENTRIES))
 
 
 class KillsItsGroup(_Misbehaving):
-    """Kills the group of processes that it is in."""
+    """Kills its own process group."""
 
     def misbehave(self) -> None:
         os.killpg(0, signal.SIGKILL)
 
 
 class StopsItsParent(_Misbehaving):
-    """Stops the process that started its own, and goes on."""
+    """Stops its parent process, and goes on."""
 
     def misbehave(self) -> None:
         os.kill(os.getppid(), signal.SIGSTOP)
 
 
-class LeavesNoFiles(_Misbehaving):
-    """Lets its process open nothing more."""
+class AllowsNoMoreFiles(_Misbehaving):
+    """Lets its process open no more files."""
 
     def misbehave(self) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 
 
 class DiesSlowly(_Misbehaving):
-    """Its first thread is gone, the others are not: as a process of many GiB is for seconds, while it ends."""
+    """Its main thread has ended, the others have not: the state of a process of many GiB while it ends."""
 
     def misbehave(self) -> None:
         threading.Thread(target=signal.pause).start()
@@ -305,15 +308,15 @@ class DiesSlowly(_Misbehaving):
 
 
 class Hangs(_Misbehaving):
-    """Never comes back; of so many MiB, and where ``deaf`` not ended by the signal of a limit."""
+    """Never returns; with so many MiB of weights, and with ``ignores_alarm`` not ended by the signal of the limit."""
 
-    def __init__(self, mib: int = 0, *, deaf: bool = False) -> None:
+    def __init__(self, mib: int = 0, *, ignores_alarm: bool = False) -> None:
         super().__init__()
-        self.deaf = deaf
+        self.ignores_alarm = ignores_alarm
         self.weight = nn.Parameter(torch.zeros(mib, 2**18))
 
     def misbehave(self) -> None:
-        if self.deaf:
+        if self.ignores_alarm:
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
         while True:
             signal.pause()

@@ -1,4 +1,4 @@
-"""Recorded models made on the spot: a folder with ``model.onnx`` and what it should answer."""
+"""Writes recorded models for tests: a folder with ``model.onnx``, its inputs and its expected outputs."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def graph(
     opset: int = 17,
     initializers: Sequence[TensorProto] = (),
 ) -> ModelProto:
-    given, wanted = ([helper.make_value_info(*end) for end in side.items()] for side in (inputs, outputs))
+    input_infos, output_infos = ([helper.make_value_info(*item) for item in side.items()] for side in (inputs, outputs))
     made: ModelProto = helper.make_model(
-        helper.make_graph(list(nodes), "g", given, wanted, initializer=list(initializers)),
+        helper.make_graph(list(nodes), "g", input_infos, output_infos, initializer=list(initializers)),
         opset_imports=[helper.make_opsetid("", opset)],
         ir_version=10,
     )
@@ -49,15 +49,15 @@ def record(folder: Path, model: ModelProto, inputs: Sequence[Any], outputs: Sequ
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     data_set = folder / f"test_data_set_{number}"
     data_set.mkdir()
-    for side, values, ends in (("input", inputs, model.graph.input), ("output", outputs, model.graph.output)):
-        for at, value in enumerate(values):
-            optional = at < len(ends) and ends[at].type.HasField("optional_type")
-            (data_set / f"{side}_{at}.pb").write_bytes(_proto(value, optional=optional).SerializeToString())
+    for side, values, infos in (("input", inputs, model.graph.input), ("output", outputs, model.graph.output)):
+        for index, value in enumerate(values):
+            optional = index < len(infos) and infos[index].type.HasField("optional_type")
+            (data_set / f"{side}_{index}.pb").write_bytes(_proto(value, optional=optional).SerializeToString())
     return folder
 
 
 def relu(folder: Path, output: Any = None) -> Path:
-    """A rectifier of a fixed shape, as every runtime takes it."""
+    """A ReLU of a fixed shape, which every runtime supports."""
     shape = tensor(FLOAT, X.shape)
     model = graph([helper.make_node("Relu", ["x"], ["y"])], {"x": shape}, {"y": shape})
     return record(folder, model, [X], [np.maximum(X, 0) if output is None else output])
@@ -72,7 +72,7 @@ def _proto(value: Any, *, optional: bool) -> Any:
 
 
 def stored_outside(location: str) -> onnx.TensorProto:
-    """A float32 of three elements whose data stands in ``location``."""
+    """A float32 tensor of three elements with external data in ``location``."""
     made = numpy_helper.from_array(np.ones(3, np.float32), "w")
     made.ClearField("raw_data")
     made.data_location = TensorProto.EXTERNAL

@@ -19,6 +19,10 @@ ENVIRONMENT = {
 AGREES = OutputComparison(
     0, "y", (1, 2), "float32", "exact", max_abs=0.0, max_rel=0.0, max_ulp=0, of=2, least_rtol=0.0, least_atol=0.0
 )
+DIFFERENCE = (
+    "3 of 4 values differ by more than the tolerance; worst at [0, 0, 1, 1]: 1, expected 1.333 (25 % off); "
+    "allowed: no difference"
+)
 DIFFERS = OutputComparison(
     0,
     "y",
@@ -35,11 +39,11 @@ DIFFERS = OutputComparison(
     expected_at_worst=1.33333337,
     least_rtol=0.25,
     least_atol=0.333333343,
-    problem="3 of 4 elements differ",
+    problem=DIFFERENCE,
 )
 NOT_A_NUMBER = replace(
     DIFFERS, index=1, name="z", max_abs=None, max_rel=None, max_ulp=None, actual_at_worst=math.nan,
-    expected_at_worst=-math.inf, least_rtol=math.inf, least_atol=math.inf, problem="NaN where a number was meant",
+    expected_at_worst=-math.inf, least_rtol=math.inf, least_atol=math.inf, problem="NaN where a number was expected",
 )  # fmt: skip
 
 LATENCY = {
@@ -63,7 +67,7 @@ FAILED = Result(
     "failed",
     "compare",
     "mismatch",
-    "output y: 3 of 4 elements differ",
+    f"y: {DIFFERENCE}",
     "exporter",
     ("the file computes 1 with optimization off too", "the other exporter agrees with eager"),
     (DIFFERS, NOT_A_NUMBER),
@@ -91,7 +95,7 @@ KNOWN = replace(
     reason="the exporter drops the divisor",
     issue="https://example.org/issues/1",
 )
-FIXED = replace(PASSED, case="pool/avg/mended", status="fixed", message="passes, although k.yaml:3:1 lists it")
+FIXED = replace(PASSED, case="pool/avg/fixed", status="fixed", message="passes, although k.yaml:3:1 lists it")
 SKIPPED = Result(
     "pool/avg/divisor",
     "onnx-dynamo@18/ort-cuda",

@@ -1,4 +1,4 @@
-"""Reports as large as one likes, made from a seed: every status, pictures, latency, growth and a comparison."""
+"""Reports of any size, made from a seed: every status, pictures, latency, growth and a comparison."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ model = torch.nn.AvgPool2d((2, 2), stride=(2, 2), divisor_override=3).eval()
 x = torch.ones(1, 1, 4, 4)
 torch.onnx.export(model, (x,), "model.onnx", dynamo=True, opset_version=18)
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-(got,) = session.run(None, {{session.get_inputs()[0].name: x.numpy()}})
+(actual,) = session.run(None, {{session.get_inputs()[0].name: x.numpy()}})
 print("expected", model(x).numpy().ravel()[:4])
-print("got     ", got.ravel()[:4])
-assert np.allclose(got, model(x).numpy(), rtol=1.3e-6, atol=1e-5)
+print("actual  ", actual.ravel()[:4])
+assert np.allclose(actual, model(x).numpy(), rtol=1.3e-6, atol=1e-5)
 '''
 
 
@@ -101,7 +101,7 @@ def _result(draw: random.Random, number: int, case: str, target: str, wrong: flo
         issue = "https://github.com/pytorch/pytorch/issues/105349"
         return replace(_mismatch(draw, result, "exporter"), status="known", reason=reason, issue=issue)
     if draw.random() < 0.02:
-        return replace(result, notes=("y: the sign of zero differs at 2 of 4 elements",))
+        return replace(result, notes=("y: the sign of zero differs in 2 of 4 values, which counts as equal",))
     return result
 
 
@@ -144,13 +144,16 @@ def _mismatch(draw: random.Random, result: Result, blame: Blame) -> Result:
     worst = tuple(int(place) for place in np.unravel_index(int(error.argmax()), error.shape))
     mismatched = int((error > 0).sum())
     off = float(error[np.isfinite(error)].max())
-    problem = f"{mismatched} of {error.size} elements are outside exact; the worst, at {worst}, is off by {off:.4g}"
+    problem = (
+        f"{mismatched} of {error.size} values differ by more than the tolerance; worst at {list(worst)}: "
+        f"{actual[worst]:.4g}, expected {expected[worst]:.4g} (off by {off:.4g}); allowed: no difference"
+    )
     held = OutputComparison(
         0, "output_0", expected.shape, "float32", "exact", off, 0.25, 2796203, mismatched, error.size, worst,
         float(actual[worst]), float(expected[worst]), math.inf if side == 24 else 0.25, off, problem,
     )  # fmt: skip
     evidence = (
-        "evaluated in float64, the exported file itself is wrong: 4 of 4 elements are outside 3.7 eps",
+        "evaluated in float64, the exported file itself is wrong: 4 of 4 values differ by more than the tolerance",
         "the other exporter writes a file that agrees",
     )
     return replace(
@@ -171,9 +174,9 @@ def _mismatch(draw: random.Random, result: Result, blame: Blame) -> Result:
 
 
 def _latency(draw: random.Random, number: int, target: str) -> dict[str, Any]:
-    quicker = {"trace": 0.8, "script": 0.9}.get(target.partition("/")[0], 0.35)
+    typical_ratio = {"trace": 0.8, "script": 0.9}.get(target.partition("/")[0], 0.35)
     eager = 8.0 * draw.lognormvariate(0, 0.8)
-    ratio = quicker * draw.lognormvariate(0, 0.35)
+    ratio = typical_ratio * draw.lognormvariate(0, 0.35)
     figure = _figure(eager * ratio, eager, ratio, draw)
     whole = figure | {
         "samples": 20, "processes": 1, "batch": 10, "first_call_us": 80.5, "load_s": 0.0016, "first_run_s": 0.0003,

@@ -1,4 +1,4 @@
-"""Tiny models on disk, made without an exporter, for the tests of runtimes."""
+"""Tiny model files for the tests of runtimes, written without an exporter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python API: what is right passes, what is wrong does not, and what was never compared is no pass."""
+"""The Python API: correct outputs pass, wrong ones do not, and a result without a comparison is no pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import harness
-import harness.check.check  # a room of the same name is loaded, and the function still stands
+import harness.check.check  # a package named check is loaded, and the function compare is still there
 from harness import api
 from harness.errors import UsageError
 
@@ -80,11 +80,11 @@ def test_a_model_that_survives_its_export_passes() -> None:
     assert str(verdict) == f"agrees on {SCRIPT}, {ORT}"
 
 
-def test_a_model_that_does_not_is_told_with_its_numbers() -> None:
+def test_a_model_that_differs_is_reported_with_its_numbers() -> None:
     verdict = harness.verify(nn.AvgPool2d(2, divisor_override=3), torch.ones(1, 1, 4, 4), f"{SCRIPT},{ORT}")
     assert not verdict
     with pytest.raises(
-        AssertionError, match=r"onnx-torchscript@17/ort-cpu: failed, compare: mismatch .*exporter.*4 of 4"
+        AssertionError, match=r"onnx-torchscript@17/ort-cpu: failed, compare: mismatch .*exporter.*4 of 4 values differ"
     ):
         verdict.assert_passed()
     assert [result.status for result in verdict.results] == ["passed", "failed"]
@@ -157,7 +157,7 @@ def test_several_inputs_go_by_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: harness.verify(torch.relu, torch.ones(1)), "is not a torch.nn.Module"),
         (lambda: harness.verify(nn.ReLU(), 3), "int is not a tensor"),
@@ -172,10 +172,10 @@ def test_several_inputs_go_by_order() -> None:
         (lambda: harness.compare(np.ones(1), np.ones(1), {"ulp": -1}), "ulp"),
     ],
 )
-def test_a_wrong_request_says_what_would_be_right(call: Callable[[], Any], said: str) -> None:
+def test_a_wrong_request_says_what_would_be_right(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(UsageError) as raised:
         call()
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert ";" in str(raised.value)
 
 
@@ -231,7 +231,7 @@ def test_a_run_is_judged_as_the_command_line_judges_it(spec: Write) -> None:
     assert harness.run(path, targets=SCRIPT, keywords="signed")
 
 
-def test_a_run_leaves_files_only_where_it_is_told(spec: Write, here: Path) -> None:
+def test_a_run_writes_files_only_into_report_dir(spec: Write, here: Path) -> None:
     path = spec("relu.yaml", RELU)
     harness.run([path], targets=[SCRIPT], report_dir=here / "told", formats=["json"])
     assert [file.name for file in (here / "told").iterdir()] == ["report.json"]

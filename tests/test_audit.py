@@ -12,7 +12,7 @@ from harness.audit.audit import audit
 from harness.audit.result import Audit, MutantOutcome, text, verdict
 from harness.layers import Call
 from harness.layers.generic import generic_mutants
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from tests.conftest import Call as CommandLine
 
 Write = Callable[[str, str], Path]
@@ -20,7 +20,7 @@ SHIPPED = Path(__file__).resolve().parent.parent / "specs"
 
 
 def audited(path: Path, tmp_path: Path) -> Audit:
-    return audit(load([str(path)], allow_import=True).cases, tmp_path)
+    return audit(load_specs([str(path)], allow_import=True).cases, tmp_path)
 
 
 def noticed(found: Audit, case: str = "") -> dict[str, bool]:
@@ -71,7 +71,7 @@ def test_keywords_choose_the_cases(harness: CommandLine, spec: Write) -> None:
     assert harness("audit", path, "-k", "signed").code == 0
     nobody = harness("audit", path, "-k", "nobody")
     assert nobody.code == 2
-    assert "names none of the cases" in nobody.err
+    assert "matches no case" in nobody.err
 
 
 def test_nothing_audited_is_not_a_pass(harness: CommandLine, spec: Write) -> None:
@@ -171,7 +171,7 @@ def test_layers_without_a_file_have_twins_as_well(case: str, spec: Write, tmp_pa
 
 def test_weights_that_are_all_alike_are_excused_with_the_reason() -> None:
     call = Call({}, {"weight": np.ones(3), "bias": np.zeros(3)}, [np.arange(6.0).reshape(2, 3)])
-    why = {mutant.name: mutant.why_equal for mutant in generic_mutants("LayerNorm", call, (np.ones((2, 3)),))}
+    why = {mutant.name: mutant.why_equivalent for mutant in generic_mutants("LayerNorm", call, (np.ones((2, 3)),))}
     assert why["bias dropped"] == why["weight shuffled"] == "the changed weights are the same numbers"
     assert why["weight negated"] is why["bias drawn anew"] is why["Identity()"] is None
 
@@ -179,12 +179,12 @@ def test_weights_that_are_all_alike_are_excused_with_the_reason() -> None:
 def test_statistics_play_no_part_in_training_and_dropout_none_in_evaluation() -> None:
     x = np.arange(6.0).reshape(2, 3)
     call = Call({}, {"running_mean": np.ones(3)}, [x], mode="train")
-    assert {mutant.why_equal for mutant in generic_mutants("BatchNorm1d", call, (x,)) if "running" in mutant.name} == {
+    assert {mutant.why_equivalent for mutant in generic_mutants("BatchNorm1d", call, (x,)) if "running" in mutant.name} == {
         "in training it takes the batch's own statistics"
     }
     for mode, why in (("eval", "dropout does nothing in evaluation"), ("train", None)):
         mutants = generic_mutants("Dropout", Call({}, {}, [x], mode=mode), (x,))  # type: ignore[arg-type]
-        assert {mutant.name: mutant.why_equal for mutant in mutants}["Identity()"] == why
+        assert {mutant.name: mutant.why_equivalent for mutant in mutants}["Identity()"] == why
 
 
 def test_what_is_random_is_told_by_what_the_spec_expects(spec: Write, tmp_path: Path) -> None:

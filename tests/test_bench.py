@@ -1,4 +1,4 @@
-"""The thorough bench: what verifies is timed, in turns and in fresh processes, and nothing else."""
+"""The thorough bench: only verified checks are timed, in turns and in fresh processes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from harness.bench import BenchSettings, parse_cpus, time_all, with_shapes
 from harness.bench import process as bench_process
-from harness.bench.process import Loaded, Taken, Task, options_of, series, take
-from harness.bench.settings import at, bench_cases, shapes_of
-from harness.bench.timing import FreshProcesses, Stand, take_turns, told
+from harness.bench.process import LoadedTarget, ProcessMeasurement, Task, measure_task, options_of, series_name
+from harness.bench.settings import bench_cases, case_at_shapes, shapes_of
+from harness.bench.timing import FreshProcesses, TimedCase, measure_in_turns, with_latency
 from harness.check.settings import Settings
 from harness.engine.processes import libraries
 from harness.errors import Location, Unsupported, UsageError
@@ -50,18 +50,18 @@ def task(case: Case = CASE, *targets: Target, bench: BenchSettings = BENCH, scra
 
 
 def test_a_case_at_other_shapes_keeps_what_holds_at_any_shape() -> None:
-    moved = at(CASE, {"x": (8, 3)})
-    assert moved.id == "relu/image at x=[8,3]"
-    assert shapes_of(moved) == "x=[8,3]"
-    assert moved.expect == Expectation(formula="maximum(0, x)", range=(0.0, 9.0))
-    assert moved.bench == ()
-    assert moved.inputs[0].seed == CASE.inputs[0].seed
+    resized = case_at_shapes(CASE, {"x": (8, 3)})
+    assert resized.id == "relu/image at x=[8,3]"
+    assert shapes_of(resized) == "x=[8,3]"
+    assert resized.expect == Expectation(formula="maximum(0, x)", range=(0.0, 9.0))
+    assert resized.bench == ()
+    assert resized.inputs[0].seed == CASE.inputs[0].seed
 
 
 def test_each_bench_shape_is_verified_and_timed_once_and_the_cases_own_not_again() -> None:
     assert [shapes_of(case) for case in bench_cases(CASE)] == ["x=[8,3]", "x=[64,3]"]
     plan = with_shapes(Plan(((CASE, (TRACE,)), (replace(CASE, id="b", bench=()), (ORT,)))))
-    assert [(case.id, targets) for case, targets in plan.work] == [
+    assert [(case.id, targets) for case, targets in plan.jobs] == [
         ("relu/image", (TRACE,)),
         ("relu/image at x=[8,3]", (TRACE,)),
         ("relu/image at x=[64,3]", (TRACE,)),
@@ -72,35 +72,35 @@ def test_each_bench_shape_is_verified_and_timed_once_and_the_cases_own_not_again
 # Turns
 
 
-def test_every_stand_has_its_turn_before_any_has_its_next_in_changing_order() -> None:
-    stands = [Stand(replace(CASE, id=name), (TRACE,)) for name in "abcd"]
-    asked: list[tuple[str, int]] = []
+def test_every_case_has_its_turn_before_any_has_its_next_in_changing_order() -> None:
+    timed = [TimedCase(replace(CASE, id=name), (TRACE,)) for name in "abcd"]
+    measured_tasks: list[tuple[str, int]] = []
 
-    def answer(task: Task) -> Taken:
-        asked.append((task.case.id, task.turn))
-        return Taken(measured({}), {})
+    def measure(task: Task) -> ProcessMeasurement:
+        measured_tasks.append((task.case.id, task.turn))
+        return ProcessMeasurement(measurement({}), {})
 
     done: list[None] = []
     bench = replace(BENCH, processes=6)
-    taken = take_turns(stands, bench, Settings(), Path(), answer, lambda: done.append(None))
-    rounds = [asked[begin : begin + 4] for begin in range(0, len(asked), 4)]
+    outcomes = measure_in_turns(timed, bench, Settings(), Path(), measure, lambda: done.append(None))
+    rounds = [measured_tasks[begin : begin + 4] for begin in range(0, len(measured_tasks), 4)]
     assert [sorted(turn) for turn in rounds] == [[(name, turn) for name in "abcd"] for turn in range(6)]
     assert len({tuple(name for name, _ in turn) for turn in rounds}) > 2
     assert len(done) == 24
-    assert {name: len(of) for name, of in taken.items()} == dict.fromkeys("abcd", 6)
+    assert {name: len(of) for name, of in outcomes.items()} == dict.fromkeys("abcd", 6)
 
 
-def test_a_stand_whose_process_does_not_finish_has_no_further_turn() -> None:
-    stands = [Stand(replace(CASE, id=name), (TRACE,)) for name in "ab"]
-    asked: list[str] = []
+def test_a_case_whose_process_does_not_finish_has_no_further_turn() -> None:
+    timed = [TimedCase(replace(CASE, id=name), (TRACE,)) for name in "ab"]
+    measured_tasks: list[str] = []
 
-    def answer(task: Task) -> Taken | str:
-        asked.append(task.case.id)
-        return "the process was ended by SIGSEGV" if task.case.id == "a" else Taken(measured({}), {})
+    def measure(task: Task) -> ProcessMeasurement | str:
+        measured_tasks.append(task.case.id)
+        return "the process was killed by SIGSEGV" if task.case.id == "a" else ProcessMeasurement(measurement({}), {})
 
-    taken = take_turns(stands, BENCH, Settings(), Path(), answer, lambda: None)
-    assert (asked.count("a"), asked.count("b")) == (1, 3)
-    assert taken["a"] == ["the process was ended by SIGSEGV"]
+    outcomes = measure_in_turns(timed, BENCH, Settings(), Path(), measure, lambda: None)
+    assert (measured_tasks.count("a"), measured_tasks.count("b")) == (1, 3)
+    assert outcomes["a"] == ["the process was killed by SIGSEGV"]
 
 
 # What is timed
@@ -127,43 +127,43 @@ def test_a_wrong_answer_at_a_bench_shape_is_one_of_the_check_and_not_timed() -> 
     assert row.message == "at x=[64,3]: sixty went wrong"
 
 
-# Figures
+# Latency
 
 
-def measured(calls: Mapping[str, float], count: int = 10) -> Measurement:
+def measurement(calls: Mapping[str, float], count: int = 10) -> Measurement:
     rng = np.random.default_rng(len(calls))
-    taken = {
+    series = {
         name: Series(Samples(tuple((us * rng.lognormal(0, 0.001, count)).tolist())), 1, 10, 2 * us)
         for name, us in calls.items()
     }
-    return Measurement(taken, 0.1, 50, 10.0)
+    return Measurement(series, 0.1, 50, 10.0)
 
 
-def process(factor: float = 1.0, troubles: Mapping[str, str] | None = None) -> Taken:
+def process(factor: float = 1.0, errors: Mapping[str, str] | None = None) -> ProcessMeasurement:
     calls = {
         "eager": 10.0,
-        series(ORT): 20.0 * factor,
-        series(ORT, "iobinding=off"): 30.0 * factor,
-        series(ORT, "transfer"): 5.0,
+        series_name(ORT): 20.0 * factor,
+        series_name(ORT, "iobinding=off"): 30.0 * factor,
+        series_name(ORT, "transfer"): 5.0,
     }
-    loaded = Loaded({"threads": 1}, 0.25, 0.125, (18.0, 19.0, 20.0))
-    return Taken(measured(calls), {str(ORT): loaded}, troubles or {})
+    loaded = LoadedTarget({"threads": 1}, 0.25, 0.125, (18.0, 19.0, 20.0))
+    return ProcessMeasurement(measurement(calls), {str(ORT): loaded}, errors or {})
 
 
-def figures(taken: Mapping[str, list[Taken | str]]) -> Result:
+def row_with_latency(outcomes: Mapping[str, list[ProcessMeasurement | str]]) -> Result:
     row = Result(CASE.id, str(ORT), "passed")
-    (found,) = told(Plan(((CASE, (ORT,)),)), [row], taken, BENCH)
-    return found
+    (row,) = with_latency(Plan(((CASE, (ORT,)),)), [row], outcomes, BENCH)
+    return row
 
 
 EVERYWHERE = (CASE.id, f"{CASE.id} at x=[8,3]", f"{CASE.id} at x=[64,3]")
 
 
-def test_the_figures_of_all_processes_come_together() -> None:
-    taken: dict[str, list[Taken | str]] = {
+def test_the_latency_covers_all_processes() -> None:
+    outcomes: dict[str, list[ProcessMeasurement | str]] = {
         name: [process(1 + at + turn / 100) for turn in range(6)] for at, name in enumerate(EVERYWHERE)
     }
-    latency = figures(taken).latency
+    latency = row_with_latency(outcomes).latency
     assert latency is not None
     assert latency["median_us"] == pytest.approx(20.5, rel=0.01)
     assert latency["ratio"] == pytest.approx(2.05, rel=0.01)
@@ -180,29 +180,31 @@ def test_the_figures_of_all_processes_come_together() -> None:
         ("x=[64,3]", 192),
     ]
     assert [one["median_us"] for one in latency["by_shape"]] == pytest.approx([20.5, 40.5, 60.5], rel=0.01)
-    assert "samples_us" not in latency["by_shape"][0], "they stand above"
+    assert "samples_us" not in latency["by_shape"][0], "they are at the top level"
     assert len(latency["by_shape"][1]["samples_us"]) == 6
 
 
-def test_what_cannot_be_timed_says_why() -> None:
-    one = figures({name: [process(troubles={str(ORT): "no memory"})] for name in EVERYWHERE})
+def test_a_check_that_cannot_be_timed_has_a_note() -> None:
+    one = row_with_latency({name: [process(errors={str(ORT): "no memory"})] for name in EVERYWHERE})
     assert one.latency is None
     assert one.notes == ("not timed: no memory",)
-    crashed = figures({CASE.id: [process()], EVERYWHERE[1]: ["the process was ended by SIGSEGV"], EVERYWHERE[2]: []})
+    crashed = row_with_latency(
+        {CASE.id: [process()], EVERYWHERE[1]: ["the process was killed by SIGSEGV"], EVERYWHERE[2]: []}
+    )
     assert crashed.latency is not None
     assert crashed.notes == (
-        "not timed at x=[8,3]: the process was ended by SIGSEGV",
+        "not timed at x=[8,3]: the process was killed by SIGSEGV",
         "not timed at x=[64,3]: no process was started",
     )
 
 
-def test_the_tables_show_every_shape_and_how_latency_grows() -> None:
-    taken: dict[str, list[Taken | str]] = {
+def test_the_tables_show_every_shape_and_latency_by_input_size() -> None:
+    outcomes: dict[str, list[ProcessMeasurement | str]] = {
         name: [process(1 + at + turn / 100) for turn in range(6)] for at, name in enumerate(EVERYWHERE)
     }
-    blocks = "\n\n".join(latency_blocks([figures(taken)]))
-    assert "### How latency grows" in blocks
-    grows = blocks.split("### How latency grows")[1]
+    blocks = "\n\n".join(latency_blocks([row_with_latency(outcomes)]))
+    assert "### Latency by input size" in blocks
+    grows = blocks.split("### Latency by input size")[1]
     assert grows.index("x=[1,3]") < grows.index("x=[8,3]") < grows.index("x=[64,3]")
     assert "iobinding=off" in blocks
     assert "transfers alone 5" in blocks
@@ -211,7 +213,7 @@ def test_the_tables_show_every_shape_and_how_latency_grows() -> None:
 # Settings
 
 
-def test_threads_go_to_targets_that_leave_them_open() -> None:
+def test_threads_go_to_targets_that_do_not_set_them() -> None:
     two = replace(BENCH, threads=2)
     assert options_of(ORT, task(bench=two)) == {"threads": "2"}
     assert options_of(parse_target("trace/torch-cpu?threads=3"), task(bench=two)) == {"threads": "3"}
@@ -219,17 +221,17 @@ def test_threads_go_to_targets_that_leave_them_open() -> None:
     assert options_of(ORT, task()) == {}
 
 
-def test_a_budget_is_for_all_processes_and_rounds_are_kept_to() -> None:
-    open_ = BenchSettings(budget_s=5.0, processes=20).effort(4)
-    assert open_.budget_s + 4 * open_.warmup_s <= 0.25 + 1e-9
-    fixed = BenchSettings(rounds=7).effort(4)
-    assert (fixed.least, fixed.most) == (7, 7)
+def test_a_budget_covers_all_processes_and_rounds_are_exact() -> None:
+    by_budget = BenchSettings(budget_s=5.0, processes=20).sampling_limits(4)
+    assert by_budget.budget_s + 4 * by_budget.warmup_s <= 0.25 + 1e-9
+    fixed = BenchSettings(rounds=7).sampling_limits(4)
+    assert (fixed.min_rounds, fixed.max_rounds) == (7, 7)
 
 
-def test_a_report_says_how_it_was_timed_so_that_the_next_one_can_be_alike() -> None:
-    asked = BenchSettings(2.0, 5, None, 2, (0, 1))
-    written = {"bench": {"budget_s": 2.0, "processes": 5, "rounds": None, "threads": 2, "cpus": [0, 1]}}
-    assert BenchSettings.from_report(written) == asked
+def test_the_settings_are_read_back_from_a_report() -> None:
+    settings = BenchSettings(2.0, 5, None, 2, (0, 1))
+    run = {"bench": {"budget_s": 2.0, "processes": 5, "rounds": None, "threads": 2, "cpus": [0, 1]}}
+    assert BenchSettings.from_report(run) == settings
     assert BenchSettings.from_report({}) is None
     assert BenchSettings.from_report({"bench": None}) is None
 
@@ -249,7 +251,7 @@ def test_cpus_are_numbers_and_ranges_of_this_process(monkeypatch: pytest.MonkeyP
 
 
 class DeviceSession:
-    """A session on a device that keeps its own clock."""
+    """A session on a device with its own clock."""
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self.options, self.closed = options, False
@@ -293,7 +295,8 @@ class DeviceRuntime:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> DeviceRuntime:
     runtime = DeviceRuntime()
-    monkeypatch.setattr(libraries, "for_specs", lambda: None)  # it would change torch for all tests of this process
+    # Loading would change torch for all tests in this process.
+    monkeypatch.setattr(libraries, "load_for_specs", lambda: None)
     monkeypatch.setattr(bench_process, "plugins", lambda _kind: {"device": runtime, "torch-cpu": refusing})
     return runtime
 
@@ -301,18 +304,18 @@ def device(monkeypatch: pytest.MonkeyPatch) -> DeviceRuntime:
 refusing = DeviceRuntime(refuses=True)
 
 
-def test_a_process_times_each_way_of_calling_apart(device: DeviceRuntime, tmp_path: Path) -> None:
+def test_a_process_times_each_variant_separately(device: DeviceRuntime, tmp_path: Path) -> None:
     target = Target("trace", "device")
-    taken = take(task(CASE, target, bench=replace(BENCH, rounds=4, threads=2), scratch=tmp_path))
-    assert set(taken.measurement.series) == {
+    result = measure_task(task(CASE, target, bench=replace(BENCH, rounds=4, threads=2), scratch=tmp_path))
+    assert set(result.measurement.series) == {
         "eager",
-        series(target),
-        series(target, "iobinding=off"),
-        series(target, "transfer"),
+        series_name(target),
+        series_name(target, "iobinding=off"),
+        series_name(target, "transfer"),
     }
-    assert {len(one.samples.samples_us) for one in taken.measurement.series.values()} == {4}
-    assert {len(one.samples.pace_us) for one in taken.measurement.series.values()} == {4}
-    loaded = taken.loaded[str(target)]
+    assert {len(one.samples.samples_us) for one in result.measurement.series.values()} == {4}
+    assert {len(one.samples.calibration_us) for one in result.measurement.series.values()} == {4}
+    loaded = result.loaded[str(target)]
     assert loaded.device_us is not None
     assert set(loaded.device_us) == {7.0}
     assert loaded.facts["threads"] == "2"
@@ -320,25 +323,25 @@ def test_a_process_times_each_way_of_calling_apart(device: DeviceRuntime, tmp_pa
     assert all(session.closed for session in device.sessions)
 
 
-def test_a_target_that_cannot_be_timed_leaves_the_others_be(device: DeviceRuntime, tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_timed_does_not_affect_the_others(device: DeviceRuntime, tmp_path: Path) -> None:
     good, bad = Target("trace", "device"), Target("trace", "torch-cpu")
-    taken = take(task(CASE, bad, good, bench=replace(BENCH, rounds=3), scratch=tmp_path))
-    assert list(taken.loaded) == [str(good)]
-    assert taken.troubles == {str(bad): "this device does not do ReLU"}
+    result = measure_task(task(CASE, bad, good, bench=replace(BENCH, rounds=3), scratch=tmp_path))
+    assert list(result.loaded) == [str(good)]
+    assert result.errors == {str(bad): "this device does not do ReLU"}
 
 
-def test_a_process_that_dies_is_told_and_the_next_one_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_is_reported_and_the_next_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = FreshProcesses(torch=True)
-    assert fresh.take(replace(task(scratch=tmp_path), home=tmp_path / "nowhere")) == (
+    assert fresh.measure(replace(task(scratch=tmp_path), home=tmp_path / "nowhere")) == (
         f"FileNotFoundError: [Errno 2] No such file or directory: '{tmp_path}/nowhere'"
     )
-    monkeypatch.setattr("harness.bench.timing._take", _killed)
-    assert fresh.take(task(scratch=tmp_path)) == "the process was ended by SIGKILL"
+    monkeypatch.setattr("harness.bench.timing._measure_in_process", _killed)
+    assert fresh.measure(task(scratch=tmp_path)) == "the process was killed by SIGKILL"
     monkeypatch.undo()
-    assert isinstance(fresh.take(task(scratch=tmp_path)), Taken)
+    assert isinstance(fresh.measure(task(scratch=tmp_path)), ProcessMeasurement)
 
 
-def _killed(*_given: object) -> None:
+def _killed(*_arguments: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -372,29 +375,29 @@ def test_bench_writes_the_same_report_with_thorough_figures(harness: Call, spec:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--cpus", "999"], "--cpus 999: this process may not use CPU 999"),
         (["--processes", "0"], "--processes"),
         (["--budget", "-1"], "--budget"),
-        (["-k", "nothing"], "-k nothing: names none"),
+        (["-k", "nothing"], "-k nothing: matches no case"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_runs(
-    harness: Call, spec: Write, arguments: list[str], said: str
+    harness: Call, spec: Write, arguments: list[str], message: str
 ) -> None:
     spec("relu.yaml", RELU)
     ran = harness("bench", "specs", *arguments)
     assert ran.code == 2
-    assert said in ran.err
+    assert message in ran.err
 
 
 def test_a_run_against_a_baseline_is_timed_as_the_baseline_was(harness: Call, spec: Write, here: Path) -> None:
     spec("relu.yaml", RELU)
-    asked = ("specs", "-k", "signed", "--targets", "trace/torch-cpu")
-    assert harness("bench", *asked, *SHORT).code == 0
+    arguments = ("specs", "-k", "signed", "--targets", "trace/torch-cpu")
+    assert harness("bench", *arguments, *SHORT).code == 0
     (here / "reports" / "latest" / "report.json").rename(here / "old.json")
-    ran = harness("run", *asked, "--baseline", "old.json", "--min-effect", "1000", "-j", "1")
+    ran = harness("run", *arguments, "--baseline", "old.json", "--min-effect", "1000", "-j", "1")
     assert ran.code == 0
     assert "No regression." in ran.out
     assert ran.report["run"]["baseline"] == {"file": "old.json", "verdict": "No regression."}
@@ -403,13 +406,13 @@ def test_a_run_against_a_baseline_is_timed_as_the_baseline_was(harness: Call, sp
 
 def test_a_check_that_is_worse_than_its_baseline_fails_the_run(harness: Call, spec: Write, here: Path) -> None:
     spec("relu.yaml", RELU)
-    asked = ("--no-latency", "--targets", "trace/torch-cpu", "-j", "1")
-    assert harness("run", "specs", "-k", "signed", *asked).code == 0
+    arguments = ("--no-latency", "--targets", "trace/torch-cpu", "-j", "1")
+    assert harness("run", "specs", "-k", "signed", *arguments).code == 0
     (here / "reports" / "latest" / "report.json").rename(here / "old.json")
     spec(
         "relu.yaml", RELU.replace("{x: {shape: [2, 3]}}, bench", "{x: {shape: [2, 3]}}, expect: {range: [5, 6]}, bench")
     )
-    ran = harness("run", "specs", "-k", "signed", *asked, "--baseline", "old.json")
+    ran = harness("run", "specs", "-k", "signed", *arguments, "--baseline", "old.json")
     assert ran.code == 1
     assert ran.out.splitlines()[-1] == "Regressed: 1 no longer as expected."
     (change,) = ran.report["run"]["comparison"]["parity"]

@@ -1,4 +1,4 @@
-"""One fault planted in one hop at a time: that hop is blamed, also where a simpler rule would have named another."""
+"""One fault in one hop at a time: that hop is blamed, even if a simpler rule would blame another."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from harness.blame import file_evaluation as file_says
+from harness.blame import file_evaluation
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
-from harness.check.cache.artifacts import Artifacts
+from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
@@ -27,13 +27,13 @@ from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Blame, Result
 from harness.runtimes import Session
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.language.tolerances import Close, Exact, Rule, Tolerance, Ulp
 from harness.spec.targets import parse_target
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
-Spoil = Callable[[Answer, bool], Answer]
+Change = Callable[[Answer, bool], Answer]
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg")
 TARGET = parse_target("onnx-torchscript@17/ort-cpu")
@@ -42,7 +42,7 @@ CLOSE = Close(1e-4, 1e-5)
 
 
 def linear(seed: int = 0) -> nn.Linear:
-    """A layer whose weights are drawn from a seed, so that a test does not depend on chance."""
+    """A layer with seeded weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Linear(300, 4)
@@ -51,11 +51,11 @@ def linear(seed: int = 0) -> nn.Linear:
 LINEAR = linear()
 
 
-def as_it_is(answer: Answer, _optimized: bool) -> Answer:
+def unchanged(answer: Answer, _optimized: bool) -> Answer:
     return answer
 
 
-def off_by(share: float) -> Spoil:
+def off_by(share: float) -> Change:
     return lambda answer, _optimized: {name: values * np.float32(1 + share) for name, values in answer.items()}
 
 
@@ -63,36 +63,36 @@ def off_when_optimized(answer: Answer, optimized: bool) -> Answer:
     return off_by(0.01)(answer, optimized) if optimized else answer
 
 
-class Spoiled:
-    """ONNX Runtime, whose answers are changed on the way out."""
+class ChangedRuntime:
+    """ONNX Runtime with its answers changed."""
 
-    def __init__(self, spoil: Spoil) -> None:
-        self._honest, self._spoil = plugins("runtimes")["ort-cpu"], spoil
-        self.options, self.availability = self._honest.options, self._honest.availability
+    def __init__(self, change: Change) -> None:
+        self._runtime, self._change = plugins("runtimes")["ort-cpu"], change
+        self.options, self.availability = self._runtime.options, self._runtime.availability
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> Any:
-        session, optimized = self._honest.load(artifact, options), options.get("optimization") != "disabled"
-        return _Session(session, lambda answer: self._spoil(answer, optimized))
+        session, optimized = self._runtime.load(artifact, options), options.get("optimization") != "disabled"
+        return _Session(session, lambda answer: self._change(answer, optimized))
 
 
 class _Session:
-    def __init__(self, session: Session, spoil: Callable[[Answer], Answer]) -> None:
-        self._session, self._spoil, self.close = session, spoil, session.close
+    def __init__(self, session: Session, change: Callable[[Answer], Answer]) -> None:
+        self._session, self._change, self.close = session, change, session.close
 
     def run(self, inputs: Answer) -> Answer:
-        return self._spoil(self._session.run(inputs))
+        return self._change(self._session.run(inputs))
 
 
 @pytest.fixture
 def blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Blame | None, str]]:
-    """``blamed(module, x, rule, tamper, spoil)``: the hop, and the evidence in one text."""
+    """``blamed(module, x, rule, tamper, change)``: the blame, and the evidence in one text."""
 
-    def plant(
+    def attributed(
         module: nn.Module,
         x: torch.Tensor,
         rule: Rule,
         tamper: Callable[[Any], None] = lambda _model: None,
-        spoil: Spoil = as_it_is,
+        change: Change = unchanged,
     ) -> tuple[Blame | None, str]:
         path = tmp_path / "model.onnx"
         torch.onnx.export(module, (x,), path, dynamo=False, opset_version=17, input_names=["x"])
@@ -104,20 +104,20 @@ def blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
         onnx.save(model, path)
         artifact, inputs = Artifact("onnx", path, "", 17), {"x": x.numpy()}
         with torch.no_grad():
-            eager, truth = module(x).numpy(), module.double()(x.double()).numpy()
+            eager, float64 = module(x).numpy(), module.double()(x.double()).numpy()
         module.float()
-        reference = Reference(inputs, {"y": eager}, {"y": truth}, (), (), stochastic=False)
-        runtime = Spoiled(spoil)
+        reference = Reference(inputs, {"y": eager}, {"y": float64}, (), (), stochastic=False)
+        runtime = ChangedRuntime(change)
         monkeypatch.setitem(plugins("runtimes"), "ort-cpu", runtime)
         session = runtime.load(artifact, {})
         blame, evidence = attribute(Disagreement(TARGET, artifact, reference, session.run(inputs), Tolerance(rule)))
         session.close()
         return blame, "\n".join(evidence)
 
-    return plant
+    return attributed
 
 
-BARELY_OFF, AT_A_TIE = 299, 200
+SMALL_ERROR, AT_A_TIE = 299, 200
 
 
 def another_weight(model: Any) -> None:
@@ -138,29 +138,29 @@ def unknown_to_the_evaluator(model: Any) -> None:
     model.graph.node[0].CopyFrom(helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft"))
 
 
-def test_the_exporter_for_a_file_that_is_wrong(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+def test_the_exporter_is_blamed_for_a_wrong_file(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
     blame, evidence = blamed(LINEAR, WIDE, CLOSE, another_weight)
     assert blame == "exporter"
     assert "evaluated in float64, the exported file itself is wrong" in evidence
 
 
-@pytest.mark.parametrize("seed", [0, 10, BARELY_OFF, AT_A_TIE])
-def test_the_exporter_for_rounding_that_the_file_asks_for(
+@pytest.mark.parametrize("seed", [0, 10, SMALL_ERROR, AT_A_TIE])
+def test_the_exporter_is_blamed_for_rounding_in_the_file(
     blamed: Callable[..., tuple[Blame | None, str]], seed: int
 ) -> None:
-    """float64 does not see it, so that a rule of float64 alone would blame a kernel that does as it is told.
+    """float64 does not show it, so a rule of float64 alone would blame a kernel that follows the file.
 
-    Nor may it depend on how the numbers fall: where the file is so little off that with room for one rounding more it
-    passes, or where a sum lies between two numbers of float16 and the runtime adds it up to the other side.
+    The blame must not depend on the numbers either: the file's error may be so small that it passes with one more
+    rounding, or a sum may lie between two numbers of float16 and the runtime may round it to the other one.
     """
     blame, evidence = blamed(linear(seed), WIDE, CLOSE, through_float16)
     assert blame == "exporter", evidence
     assert "evaluated in float64, the exported file itself gives the right answer" in evidence
-    assert "it rounds on its way, at Cast 'lossy' to float16" in evidence
+    assert "it rounds to a narrower type at Cast 'lossy' to float16" in evidence
 
 
-def test_a_kernel_that_is_wrong_in_a_file_that_rounds(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
-    """The file's own rounding excuses the elements that are as near as it allows, and no others."""
+def test_a_wrong_kernel_is_blamed_in_a_file_that_rounds(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+    """The file's own rounding explains only the values that are as accurate as it allows."""
 
     def one_element(answer: Answer, _optimized: bool) -> Answer:
         values = answer["y"].copy()
@@ -171,31 +171,33 @@ def test_a_kernel_that_is_wrong_in_a_file_that_rounds(blamed: Callable[..., tupl
     assert blame == "kernel", evidence
 
 
-def test_a_kernel_that_is_barely_off(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
-    """With room for one rounding more it is right with the optimizer and without, which is no word on the optimizer."""
-    blame, evidence = blamed(LINEAR, WIDE, CLOSE, spoil=off_by(1.5e-4))
+def test_a_kernel_is_blamed_for_a_small_error(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+    """With one more rounding it is right with the optimizer and without, which says nothing about the optimizer."""
+    blame, evidence = blamed(LINEAR, WIDE, CLOSE, change=off_by(1.5e-4))
     assert blame == "kernel"
     assert "with graph optimization off the same file gives the same answer" in evidence
 
 
-def test_the_optimizer_where_it_is_barely_off(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+def test_the_optimizer_is_blamed_for_a_small_error(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
     blame, evidence = blamed(
-        LINEAR, WIDE, CLOSE, spoil=lambda answer, optimized: off_by(1.5e-4)(answer, optimized) if optimized else answer
+        LINEAR, WIDE, CLOSE, change=lambda answer, optimized: off_by(1.5e-4)(answer, optimized) if optimized else answer
     )
     assert blame == "optimizer"
     assert "with graph optimization off the same file gives the right answer" in evidence
 
 
-def test_the_optimizer_where_the_answer_is_right_without_it(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
-    blame, evidence = blamed(LINEAR, WIDE, CLOSE, spoil=off_when_optimized)
+def test_the_optimizer_is_blamed_if_the_answer_is_right_without_it(
+    blamed: Callable[..., tuple[Blame | None, str]],
+) -> None:
+    blame, evidence = blamed(LINEAR, WIDE, CLOSE, change=off_when_optimized)
     assert blame == "optimizer"
     assert "with graph optimization off the same file gives the right answer" in evidence
 
 
-def test_rounding_where_the_optimizer_only_sums_in_another_order(
+def test_rounding_is_blamed_if_the_optimizer_only_sums_in_another_order(
     blamed: Callable[..., tuple[Blame | None, str]],
 ) -> None:
-    """Without it the answer is right, so that a rule of that alone would blame the optimizer for the last bit."""
+    """Without it the answer is right, so a rule of that alone would blame the optimizer for the last bit."""
     with torch.no_grad():
         exact = LINEAR.double()(WIDE.double()).numpy().astype(np.float32)
         eager = LINEAR.float()(WIDE).numpy()
@@ -203,12 +205,14 @@ def test_rounding_where_the_optimizer_only_sums_in_another_order(
     def reordered(answer: Answer, optimized: bool) -> Answer:
         return {"y": 2 * exact - eager if optimized else exact}
 
-    blame, evidence = blamed(LINEAR, WIDE, Ulp(0), spoil=reordered)
+    blame, evidence = blamed(LINEAR, WIDE, Ulp(0), change=reordered)
     assert "with graph optimization off the same file gives the right answer" in evidence
     assert blame == "rounding"
 
 
-def test_rounding_however_many_ulp_where_terms_cancel(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+def test_rounding_is_blamed_for_any_number_of_ulp_if_terms_cancel(
+    blamed: Callable[..., tuple[Blame | None, str]],
+) -> None:
     layer = nn.Linear(3, 1, bias=False)
     with torch.no_grad():
         layer.weight[:] = torch.tensor([1e8, 1.0, -1e8])
@@ -216,28 +220,30 @@ def test_rounding_however_many_ulp_where_terms_cancel(blamed: Callable[..., tupl
     def in_another_order(answer: Answer, _optimized: bool) -> Answer:
         return {"y": np.full_like(answer["y"], 2.0)}
 
-    blame, evidence = blamed(layer, torch.tensor([[1.0, 1.0, 1.0]]), Ulp(4), spoil=in_another_order)
+    blame, evidence = blamed(layer, torch.tensor([[1.0, 1.0, 1.0]]), Ulp(4), change=in_another_order)
     assert blame == "rounding", evidence
 
 
 @pytest.mark.parametrize("share", [0.01, 3e-5])
-def test_a_kernel_however_little_it_is_off(blamed: Callable[..., tuple[Blame | None, str]], share: float) -> None:
-    blame, evidence = blamed(nn.Tanh(), WIDE, Ulp(8), spoil=off_by(share))
+def test_a_kernel_is_blamed_however_small_its_error(
+    blamed: Callable[..., tuple[Blame | None, str]], share: float
+) -> None:
+    blame, evidence = blamed(nn.Tanh(), WIDE, Ulp(8), change=off_by(share))
     assert blame == "kernel"
     assert "the exported file itself gives the right answer" in evidence
     assert "with graph optimization off the same file gives a wrong answer" in evidence
 
 
-def test_a_kernel_where_every_exporter_is_as_wrong(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
-    """ONNX Runtime's own fault. ``onnx.reference`` loses NaN as well, so that its word would blame the exporter."""
+def test_a_kernel_is_blamed_if_every_export_is_wrong_on_it(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
+    """ONNX Runtime's own error. ``onnx.reference`` loses NaN as well, so its answer would blame the exporter."""
     blame, _ = blamed(nn.MaxPool2d((1, 2)), torch.tensor([[[[float("nan"), 1.0, 1.0, 2.0]]]]), Exact())
     assert blame == "kernel"
 
 
-def opinion(monkeypatch: pytest.MonkeyPatch, spoil: Spoil | None) -> None:
-    monkeypatch.setattr(file_says, "SECOND_OPINIONS", ("other",) if spoil else ())
-    if spoil:
-        monkeypatch.setitem(plugins("runtimes"), "other", Spoiled(spoil))
+def set_independent_runtime(monkeypatch: pytest.MonkeyPatch, change: Change | None) -> None:
+    monkeypatch.setattr(file_evaluation, "INDEPENDENT_RUNTIMES", ("other",) if change else ())
+    if change:
+        monkeypatch.setitem(plugins("runtimes"), "other", ChangedRuntime(change))
 
 
 def gelu_wrong(answer: Answer, _optimized: bool) -> Answer:
@@ -245,26 +251,26 @@ def gelu_wrong(answer: Answer, _optimized: bool) -> Answer:
 
 
 @pytest.mark.parametrize(
-    ("other", "expected", "said"),
+    ("other", "expected", "line"),
     [
-        (as_it_is, "kernel", "other gets the right answer from the same file"),
-        (gelu_wrong, "exporter", "other, of other make, gets the target's wrong answer from the same file"),
-        (off_by(0.5), None, "other gets a third answer from the same file"),
+        (unchanged, "kernel", "other gives the right answer for the same file"),
+        (gelu_wrong, "exporter", "other, an independent runtime, gives the target's wrong answer for the same file"),
+        (off_by(0.5), None, "other gives a third answer for the same file"),
         (None, None, "the file could not be evaluated in float64"),
     ],
 )
-def test_what_cannot_be_evaluated_here_is_asked_of_another_runtime(
+def test_a_file_that_cannot_be_evaluated_is_run_on_an_independent_runtime(
     blamed: Callable[..., tuple[Blame | None, str]],
     monkeypatch: pytest.MonkeyPatch,
-    other: Spoil | None,
+    other: Change | None,
     expected: Blame | None,
-    said: str,
+    line: str,
 ) -> None:
-    """Without one the exporter and a kernel cannot be told apart; naming either would be a guess."""
-    opinion(monkeypatch, other)
+    """Without one the exporter and a kernel cannot be told apart; blaming either would be a guess."""
+    set_independent_runtime(monkeypatch, other)
     blame, evidence = blamed(nn.GELU(), WIDE, CLOSE, unknown_to_the_evaluator, gelu_wrong)
     assert blame == expected
-    assert said in evidence
+    assert line in evidence
 
 
 SPEC = """
@@ -280,16 +286,16 @@ cases:
 
 @pytest.fixture
 def row(spec: Callable[[str, str], Path], tmp_path: Path) -> Callable[[str], Result]:
-    cases = {case.id: case for case in load([spec("a.yaml", SPEC).parent]).cases}
+    cases = {case.id: case for case in load_specs([spec("a.yaml", SPEC).parent]).cases}
 
     def checked(name: str) -> Result:
-        prepared = PreparedCase(cases[f"a/{name}"], Artifacts(None, tmp_path))
+        prepared = PreparedCase(cases[f"a/{name}"], ArtifactCache(None, tmp_path))
         return check(prepared, TARGET, Settings(latency=False), Clock())
 
     return checked
 
 
-def test_torch_where_eager_itself_is_off_although_the_target_agrees_with_it(
+def test_torch_is_blamed_if_eager_itself_is_wrong_although_the_target_agrees_with_it(
     row: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A comparison with eager alone would have passed."""
@@ -298,11 +304,11 @@ def test_torch_where_eager_itself_is_off_although_the_target_agrees_with_it(
     wrong = row("relu")
     assert wrong.outputs[0].passed, "the target agrees with eager"
     assert (wrong.status, wrong.blame) == ("failed", "torch")
-    assert "off the layer's definition" in " ".join(wrong.evidence)
+    assert "differs from the float64 reference by more than rounding" in " ".join(wrong.evidence)
 
 
-def test_the_spec_only_where_eager_does_not_meet_it_either(row: Callable[[str], Result]) -> None:
-    """What the target alone does not meet is the target's fault; what it meets by being wrong is still the spec's."""
+def test_the_spec_is_blamed_only_if_eager_does_not_meet_it_either(row: Callable[[str], Result]) -> None:
+    """An expectation that only the target fails is its error; one that it meets by being wrong is the spec's."""
     assert row("divided").blame == "exporter"
     wrong = row("overcautious")
     assert wrong.blame == "spec"

@@ -1,4 +1,4 @@
-"""What is offered to CI servers: that each file says what harness understands, as its shell would read it."""
+"""The files for CI servers: each calls harness with valid arguments, as its shell would read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.conftest import Call
 
 ROOT = Path(__file__).resolve().parent.parent
 INPUT = re.compile(r"\$\{\{ *inputs\.([\w-]+) *\}\}")
-Asked = Callable[..., list[list[str]]]
+CallsOf = Callable[..., list[list[str]]]
 
 
 def read(path: str) -> Any:
@@ -27,21 +27,21 @@ def read(path: str) -> Any:
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Asked:
-    """``asked(script, **variables)``: the words that each call of harness in a bash script would be given."""
-    said = tmp_path / "said"
+def calls_of(tmp_path: Path) -> CallsOf:
+    """``calls_of(script, **variables)``: the words that each call of harness in a bash script would be given."""
+    log = tmp_path / "log"
     harness = tmp_path / "bin" / "harness"
     harness.parent.mkdir()
-    harness.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" "" >> {shlex.quote(str(said))}\n')
+    harness.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" "" >> {shlex.quote(str(log))}\n')
     harness.chmod(0o755)
 
     def call(script: str, **variables: str) -> list[list[str]]:
         (tmp_path / "specs").mkdir(exist_ok=True)
-        said.write_text("")
+        log.write_text("")
         command = ["/bin/bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script]
         environment = {"PATH": f"{harness.parent}:/usr/bin:/bin", **variables}
         subprocess.run(command, cwd=tmp_path, env=environment, check=True)
-        return [words.split("\n") for words in said.read_text().removesuffix("\n").split("\n\n") if words]
+        return [words.split("\n") for words in log.read_text().removesuffix("\n").split("\n\n") if words]
 
     return call
 
@@ -75,8 +75,8 @@ def verifying() -> str:
     return str(step["run"])
 
 
-def test_the_action_verifies_the_specs_with_nothing_said(asked: Asked) -> None:
-    (words,) = asked(verifying(), **variables())
+def test_the_action_verifies_the_specs_by_default(calls_of: CallsOf) -> None:
+    (words,) = calls_of(verifying(), **variables())
     options = parsed(words)
     assert words[0] == "run"
     assert (options["paths"], options["targets"], options["latency"]) == (("specs/",), (), False)
@@ -84,17 +84,17 @@ def test_the_action_verifies_the_specs_with_nothing_said(asked: Asked) -> None:
     assert options["report_dir"] == Path("parity-report")
 
 
-def test_the_action_passes_on_what_a_workflow_says(asked: Asked) -> None:
+def test_the_action_passes_on_the_inputs_of_a_workflow(calls_of: CallsOf) -> None:
     given = {"paths": "specs/a.yaml specs/b.yaml", "targets": "onnx-*/ort-cpu", "options": "--require ort-cpu -k *"}
-    (words,) = asked(verifying(), **variables(**given))
+    (words,) = calls_of(verifying(), **variables(**given))
     options = parsed(words)
     assert options["paths"] == ("specs/a.yaml", "specs/b.yaml")
     assert options["targets"] == (("onnx-*/ort-cpu",),)
     assert (options["require"], options["keywords"]) == ((("ort-cpu",),), ("*",))
 
 
-def test_nothing_that_a_workflow_says_becomes_script(asked: Asked, tmp_path: Path) -> None:
-    (words,) = asked(verifying(), **variables(targets='"; touch ran; $(touch ran) `touch ran`'))
+def test_no_input_of_a_workflow_becomes_script(calls_of: CallsOf, tmp_path: Path) -> None:
+    (words,) = calls_of(verifying(), **variables(targets='"; touch ran; $(touch ran) `touch ran`'))
     assert not (tmp_path / "ran").exists()
     assert words[3] == '"; touch ran; $(touch ran) `touch ran`'
     assert not any(INPUT.search(step.get("run", "")) for step in steps())
@@ -116,19 +116,19 @@ def test_the_action_uploads_the_report_even_of_a_run_that_fails() -> None:
 # Other files to copy
 
 
-def test_the_workflow_of_github_calls_harness_as_it_can_be_called(asked: Asked) -> None:
+def test_the_workflow_of_github_calls_harness_as_it_can_be_called(calls_of: CallsOf) -> None:
     jobs = read(".github/workflows/parity.yml")["jobs"]
     scripts = [step["run"] for job in jobs.values() for step in job["steps"] if "harness run" in step.get("run", "")]
-    ((words,),) = map(asked, scripts)
+    ((words,),) = map(calls_of, scripts)
     assert parsed(words)["require"] == (("ort-cpu",),)
 
 
 @pytest.mark.parametrize(("nodes", "shard"), [({}, "1/1"), ({"CI_NODE_INDEX": "2", "CI_NODE_TOTAL": "4"}, "2/4")])
 def test_the_example_for_gitlab_shards_and_keeps_the_file_that_junit_is_written_to(
-    asked: Asked, nodes: dict[str, str], shard: str
+    calls_of: CallsOf, nodes: dict[str, str], shard: str
 ) -> None:
     job = read("examples/gitlab-ci.yml")["parity"]
-    (words,) = asked("\n".join(job["script"]), **nodes)
+    (words,) = calls_of("\n".join(job["script"]), **nodes)
     options = parsed(words)
     assert options["shard"] == shard
     assert "junit" in options["formats"]

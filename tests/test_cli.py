@@ -37,7 +37,7 @@ def one_line(text: str) -> str:
         (["run", "specs", "--targets", "trace/ort-cpu"], 2, "trace makes TorchScript, ort-cpu runs ONNX"),
         (["run", "specs", "--targets", "trace/torch-cpu?threads=none"], 2, "threads=none"),
         (["run", "specs", "--format", "pdf"], 2, "--format pdf: no such format"),
-        (["run", "specs", "-k", "sigmoid"], 2, "-k sigmoid: names none of the cases; harness list shows"),
+        (["run", "specs", "-k", "sigmoid"], 2, "-k sigmoid: matches no case; harness list shows"),
         (["run", "specs", "--shard", "3/2"], 2, "--shard 3/2"),
         (["run", "specs", "--memory", "lots"], 2, "--memory lots: not a size"),
         (["run", "specs", "--report-dir", "binary.yaml/x"], 2, "--report-dir"),
@@ -46,7 +46,7 @@ def one_line(text: str) -> str:
         (
             ["run", "specs", "--targets", "trace"],
             2,
-            "trace: no set of targets is called so; did you mean trace/torch-cpu?",
+            "no target set named 'trace'; did you mean trace/torch-cpu?",
         ),
         (
             ["run", "net.py"],
@@ -69,7 +69,7 @@ def test_a_wrong_request_is_one_line(
 
 
 @pytest.mark.parametrize("command", ["run", "bench", "check", "list", "audit"])
-def test_without_a_path_the_next_step_is_said(harness: Call, command: str) -> None:
+def test_without_a_path_the_next_step_is_named(harness: Call, command: str) -> None:
     ran = harness(command)
     assert ran.code == 2
     assert "such as specs/; harness init writes a first one" in ran.err
@@ -103,7 +103,7 @@ def test_an_output_that_is_none_is_none_on_every_target(harness: Call, spec: Wri
     assert ran.code == 0
 
 
-def test_every_mistake_of_a_spec_is_told_in_one_go(harness: Call, spec: Write) -> None:
+def test_every_mistake_of_a_spec_is_reported_at_once(harness: Call, spec: Write) -> None:
     spec(
         "pool.yaml",
         """harness: 1
@@ -121,7 +121,7 @@ cases:
         ["specs/pool.yaml:4:22", "kernal_size: MaxPool2d has no such argument; did you mean kernel_size?"],
         [
             "specs/pool.yaml:5:35",
-            "kernel_size: two is not what MaxPool2d takes; write a whole number or a list of 2 whole numbers",
+            "kernel_size: MaxPool2d does not accept two; write a whole number or a list of 2 whole numbers",
         ],
         ["specs/pool.yaml:6:63", "shape: -1 is too small; at least 0"],
         ["specs/unknown.yaml:2:8", "MaxPol2d: torch.nn has no such layer; did you mean MaxPool2d?"],
@@ -142,7 +142,7 @@ def test_a_shape_that_the_layer_refuses_is_a_row(harness: Call, spec: Write) -> 
     assert row["where"] == "specs/linear.yaml:3:9"
 
 
-def test_a_runtime_that_is_not_there_is_skipped_with_what_would_bring_it(harness: Call, spec: Write) -> None:
+def test_a_missing_runtime_is_skipped_with_how_to_install_it(harness: Call, spec: Write) -> None:
     spec("relu.yaml", RELU)
     ran = harness("run", "specs", "--targets", "trace/torch-cpu,onnx-torchscript@17/ort-coreml", "--no-latency")
     assert ran.code == 0

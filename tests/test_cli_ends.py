@@ -1,4 +1,4 @@
-"""However a command ends, it says so in a line and with its exit code."""
+"""However a command ends, it prints one line and has the right exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from harness import run as run_specs
 from harness.cli.process import Signals
-from harness.engine.processes.limits import FILES, FILES_A_WORKER
+from harness.engine.processes.limits import FILES_OF_RUN, FILES_PER_WORKER
 from harness.errors import Interrupted
 from harness.report.json_report import JsonReport
 from harness.result import Report
@@ -32,7 +32,7 @@ __all__ = ["specs", "temporary"]  # fixtures
 HARNESS = (sys.executable, "-m", "harness")
 UNREACHABLE = "/nowhere/at/all"
 MUCH = 100.0
-NOT_PRINTED = "standard output: No space left on device; what was printed there is not whole"
+NOT_PRINTED = "standard output: No space left on device; the output is incomplete"
 
 
 def started(folder: Path, *command: str, **options: Any) -> subprocess.Popen[str]:
@@ -51,20 +51,20 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "group", "deaf"), [(signal.SIGTERM, True, signal.SIGHUP), (signal.SIGHUP, False, None)]
+    ("number", "group", "ignored"), [(signal.SIGTERM, True, signal.SIGHUP), (signal.SIGHUP, False, None)]
 )
 def test_a_run_ends_by_a_signal_as_by_ctrl_c(
-    specs: Path, harness: Call, number: signal.Signals, group: bool, deaf: signal.Signals | None
+    specs: Path, harness: Call, number: signal.Signals, group: bool, ignored: signal.Signals | None
 ) -> None:
     def as_nohup_does() -> None:
-        if deaf is not None:
-            signal.signal(deaf, signal.SIG_IGN)
+        if ignored is not None:
+            signal.signal(ignored, signal.SIG_IGN)
 
     run = Running(specs, "run", "specs", *ON, limit=as_nohup_does)
     run.until(lambda: (specs / "reached").exists() and len(run.journal()) == OTHERS)
     processes = run.started()
-    if deaf is not None:
-        run.send(deaf, group=True)
+    if ignored is not None:
+        run.send(ignored, group=True)
     run.send(number, group=group)
     code, out, err = run.end()
     assert (code, err) == (128 + number, "")
@@ -79,7 +79,7 @@ def test_a_run_ends_by_a_signal_as_by_ctrl_c(
     assert f"interrupted by {number.name} after {OTHERS} checks" in verdict
 
     (specs / "go").touch()
-    resumed = harness(*shlex.split(go_on.removeprefix("Go on with: "))[1:])
+    resumed = harness(*shlex.split(go_on.removeprefix("Continue with: "))[1:])
     assert len(resumed.report["results"]) == OTHERS + 2
     assert sum(resumed.report["run"]["exports"].values()) == 2, "what was known is not run again"
     assert resumed.report["run"]["interrupted_by"] is None
@@ -122,7 +122,7 @@ def test_an_audit_ends_by_a_signal(here: Path, temporary: Path) -> None:
     assert not list(temporary.iterdir())
 
 
-def test_a_second_signal_ends_at_once_unless_it_is_the_first_one_told_twice() -> None:
+def test_a_second_signal_ends_at_once_unless_it_is_the_first_one_sent_twice() -> None:
     now = [0.0]
     with Signals(lambda: now[0]) as signals:
         with pytest.raises(Interrupted):
@@ -145,15 +145,15 @@ with Signals():
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
 
-    def told_again() -> bool:
+    def ended_by_another() -> bool:
         process.send_signal(signal.SIGHUP)
         return process.poll() is not None
 
-    await_(told_again)
+    await_(ended_by_another)
     assert (process.returncode, ended(process)[1]) == (128 + signal.SIGHUP, "first\n")
 
 
-def test_nobody_elses_handlers_are_touched(spec: Callable[[str, str], Path], harness: Call) -> None:
+def test_other_handlers_stay(spec: Callable[[str, str], Path], harness: Call) -> None:
     spec("relu.yaml", "{harness: 1, layer: ReLU, cases: [{name: a, inputs: {x: {shape: [2]}}}]}")
     seen: list[object] = []
 
@@ -202,12 +202,10 @@ def test_a_run_does_not_need_somewhere_to_print(here: Path) -> None:
         assert report["run"]["interrupted"] is False
         assert not (here / name / "journal.jsonl").exists()
         assert ("Not as expected: 1 of 2" in out) == (name == "no-errors")
-        assert err == (
-            "standard output: No space left on device; what was printed there is not whole\n" if name == "full" else ""
-        )
+        assert err == ("standard output: No space left on device; the output is incomplete\n" if name == "full" else "")
 
 
-def test_what_is_all_there_is_of_a_command_is_missed_where_it_could_not_be_printed(here: Path) -> None:
+def test_a_command_whose_output_is_lost_exits_3(here: Path) -> None:
     report = here / "report.json"
     report.write_text(JsonReport().render(Report({}, ())), encoding="utf-8")
     (here / "relu.yaml").write_text("{harness: 1, layer: ReLU, cases: [{name: a, inputs: {x: {shape: [2]}}}]}")
@@ -263,7 +261,9 @@ READ_ONLY = "mount -t tmpfs -o ro none"
 @pytest.mark.parametrize(
     ("before", "code", "said"),
     [
-        pytest.param("mkdir gone; cd gone; rmdir ../gone", 3, "the working directory is gone", id="no-folder"),
+        pytest.param(
+            "mkdir gone; cd gone; rmdir ../gone", 3, "the working directory does not exist any more", id="no-folder"
+        ),
         pytest.param("ulimit -n 20", 3, "at most 20 files may be open at once (ulimit -n)", id="files"),
         pytest.param(
             f"{ANOTHER} prlimit --nproc=1",
@@ -288,7 +288,7 @@ READ_ONLY = "mount -t tmpfs -o ro none"
         ),
     ],
 )
-def test_what_the_system_refuses_is_told_in_a_line(here: Path, before: str, code: int, said: str) -> None:
+def test_a_limit_of_the_system_is_one_line(here: Path, before: str, code: int, said: str) -> None:
     relu(here / "recorded/good")
     folder = here
     if "/tmp" in before:  # which hides everything that stands there
@@ -314,7 +314,7 @@ def assert_line(came_to: tuple[int, str, str], code: int, said: str) -> None:
 def test_so_many_files_are_enough(here: Path) -> None:
     relu(here / "recorded/good")
     relu(here / "recorded/other")
-    limit = FILES + 2 * FILES_A_WORKER
+    limit = FILES_OF_RUN + 2 * FILES_PER_WORKER
 
     def as_few_as_needed() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (20, limit))
@@ -324,22 +324,22 @@ def test_so_many_files_are_enough(here: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [TypeError("x\ny"), EOFError(), BrokenPipeError(32, "Broken pipe"), Wordless()])
-def test_what_nobody_expected_is_harness_itself_failing(
+def test_an_unexpected_exception_is_a_failure_of_harness_itself(
     harness: Call, here: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("harness.spec.discovery.load", broken)
+    monkeypatch.setattr("harness.spec.discovery.load_specs", broken)
     monkeypatch.setenv("TMPDIR", str(here))
     monkeypatch.setattr("tempfile.tempdir", None)
     ran = harness("check", "specs")
     (line,) = ran.err.splitlines()
     assert (ran.code, line.startswith(f"harness itself failed: {type(error).__name__}: ")) == (3, True)
-    kept = Path(line.rpartition("its traceback is in ")[2])
+    kept = Path(line.rpartition("the traceback is in ")[2])
     assert "in broken" in kept.read_text(encoding="utf-8")
     monkeypatch.setenv("HARNESS_TRACEBACK", "1")
-    told = harness("check", "specs")
-    assert told.code == 3
-    assert told.err.startswith("Traceback")
+    printed = harness("check", "specs")
+    assert printed.code == 3
+    assert printed.err.startswith("Traceback")
     assert [path for path in here.iterdir() if path.name.startswith("harness-traceback")] == [kept]

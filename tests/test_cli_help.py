@@ -1,9 +1,11 @@
-"""What the command line tells of itself: examples that it understands, and words after Tab."""
+"""The help of the command line: its examples are valid, it imports little, and words are completed."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,8 +32,8 @@ def examples(text: str) -> list[list[str]]:
     return [shlex.split(re.split(r" {2,}| > ", line)[0]) for line in shown]
 
 
-def understood(words: list[str]) -> None:
-    """Raises where harness's own command line does not take these words."""
+def parse(words: list[str]) -> None:
+    """Raise if harness's own command line does not accept these words."""
     command: click.Command = cli
     while isinstance(command, click.Group):
         name, *words = words
@@ -40,12 +42,22 @@ def understood(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", [(), *commands()], ids=" ".join)
-def test_every_command_has_examples_that_it_understands(harness: Call, command: tuple[str, ...]) -> None:
+def test_every_command_has_valid_examples(harness: Call, command: tuple[str, ...]) -> None:
     shown = examples(harness(*command, "--help").out)
     assert shown
     assert tuple(shown[0][: len(command)]) == command
     for words in shown:
-        understood(words)
+        parse(words)
+
+
+def test_the_help_imports_neither_the_environment_nor_results() -> None:
+    code = (
+        "import sys; sys.argv = ['harness', '--help']; from harness.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: print({'harness.environment', 'harness.result', 'importlib.metadata'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "set()"
 
 
 def test_no_line_of_the_overview_is_cut_short(harness: Call) -> None:
@@ -55,17 +67,17 @@ def test_no_line_of_the_overview_is_cut_short(harness: Call) -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "reports/README.md"])
-def test_every_command_of_a_page_is_understood(page: str) -> None:
+def test_every_command_of_a_page_is_valid(page: str) -> None:
     text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
     for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in re.findall(r"^harness (.*)$", block, re.MULTILINE):
-            understood(shlex.split(line, comments=True))
+            parse(shlex.split(line, comments=True))
 
 
 def test_a_wrong_example_would_be_seen() -> None:
     (words,) = examples("Examples:\n  harness run specs/ --no-such-option   what it does\n")
     with pytest.raises(click.NoSuchOption):
-        understood(words)
+        parse(words)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +99,7 @@ def test_a_wrong_example_would_be_seen() -> None:
         ("harness list broken -k ", []),
     ],
 )
-def test_what_is_offered_after_tab(
+def test_words_are_completed(
     harness: Call, spec: Write, monkeypatch: pytest.MonkeyPatch, line: str, offered: list[str]
 ) -> None:
     spec("relu.yaml", SPEC)

@@ -1,4 +1,4 @@
-"""How the command line speaks: mistakes of its own use on one line, and rows that a pipe gets unfolded."""
+"""The texts of the command line: a usage error is one line, and a pipe gets each row on one line."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ RELU = (
 )
 ROW = (
     "FAILED  relu/signed on trace/torch-cpu | compare: mismatch (blame: spec) | eager torch itself, range: 1 of 2"
-    " outside [1, 2]; seen [0, 1] | specs/relu.yaml:4:5"
+    " values is outside [1, 2]; smallest 0, largest 1 | specs/relu.yaml:4:5"
 )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["rum", "specs/"], "harness: no such command 'rum'"),
         (["list", "specs/", "--target", "x"], "harness list: no such option '--target'"),
         (["run", "specs/", "-j", "many"], "harness run: invalid value for '-j' / '--jobs': 'many' is not a valid"),
-        (["run"], "harness run: missing argument 'PATH...'. Name a spec, or a directory of specs, such as specs/"),
+        (["run"], "harness run: missing argument 'PATH...'. Name a spec, or a folder of specs, such as specs/"),
     ],
 )
-def test_a_command_line_that_is_wrong_is_one_line_which_names_the_help(
-    harness: Call, arguments: list[str], said: str
-) -> None:
-    wrong = harness(*arguments)
-    assert (wrong.code, wrong.out) == (2, "")
-    (line,) = wrong.err.splitlines()
-    assert said in line
-    assert line.endswith(f"; {said.partition(':')[0]} --help says what there is")
+def test_a_usage_error_is_one_line_that_names_the_help(harness: Call, arguments: list[str], message: str) -> None:
+    ran = harness(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    (line,) = ran.err.splitlines()
+    assert message in line
+    assert line.endswith(f"; see {message.partition(':')[0]} --help")
 
 
-def test_nothing_at_all_shows_the_help(harness: Call) -> None:
+def test_no_argument_shows_the_help(harness: Call) -> None:
     assert "Examples:" in harness().err
 
 

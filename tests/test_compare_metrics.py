@@ -1,4 +1,4 @@
-"""A metric is one file; and who is nearer to the truth."""
+"""Metrics are found by their files, and distances tell which answer is closer to the float64 reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.compare import metrics
-from harness.compare.output import STANDARD
+from harness.compare.output import STANDARD_METRICS
 from harness.compare.verdict import compare, distances
 from harness.registry import plugins
 from harness.result import OutputComparison, Report, Result, result_from_json, to_json
@@ -21,8 +21,8 @@ A_METRIC = """
 class MeanAbs:
     name = "mean_abs"
 
-    def measure(self, judged):
-        return judged.pair.distance.mean() if judged.pair.distance.size else None
+    def measure(self, compared):
+        return compared.pair.distance.mean() if compared.pair.distance.size else None
 
 
 PROVIDES = (MeanAbs(),)
@@ -45,7 +45,7 @@ def one_output(*actual: float) -> OutputComparison:
 
 
 def test_the_standard_metrics_are_found_by_their_files() -> None:
-    assert plugins("compare.metrics").keys() == STANDARD
+    assert plugins("compare.metrics").keys() == STANDARD_METRICS
 
 
 @pytest.mark.usefixtures("_added_metric")
@@ -75,29 +75,29 @@ def test_a_number_against_zero_has_no_relative_tolerance() -> None:
     assert output.least_atol == float(np.float32(1e-3))
 
 
-def test_the_nearer_one_is_named_for_each_output() -> None:
-    truth = {"a": np.array([1.0, 2.0]), "b": np.array([np.nan, np.inf, 3.0]), "c": np.array([1.0])}
+def test_the_closer_answer_is_named_for_each_output() -> None:
+    float64 = {"a": np.array([1.0, 2.0]), "b": np.array([np.nan, np.inf, 3.0]), "c": np.array([1.0])}
     eager = {"a": np.array([1.0, 2.5]), "b": np.array([np.nan, np.inf, 3.0]), "c": np.array([2.0])}
     target = {"a": np.array([1.25, 2.0]), "b": np.array([0.0, np.inf, 3.0]), "c": np.array([0.0])}
-    first, second, third = distances(eager, target, truth)
+    first, second, third = distances(eager, target, float64)
     assert (first.eager_max_abs, first.target_max_abs, first.nearer) == (0.5, 0.25, "target")
     assert (second.eager_max_abs, second.target_max_abs, second.nearer) == (0.0, math.inf, "eager")
     assert (third.index, third.nearer) == (2, "neither")
 
 
-def test_an_answer_that_cannot_be_held_against_the_truth_is_infinitely_far() -> None:
-    truth = {"a": np.zeros((2, 2)), "b": np.zeros(1)}
+def test_an_answer_that_cannot_be_compared_is_infinitely_far() -> None:
+    float64 = {"a": np.zeros((2, 2)), "b": np.zeros(1)}
     eager = {"a": np.zeros((2, 2)), "b": np.array([-np.inf])}
-    first, second = distances(eager, {"a": np.zeros(4)}, truth)
+    first, second = distances(eager, {"a": np.zeros(4)}, float64)
     assert (first.target_max_abs, first.nearer) == (math.inf, "eager")
     assert (second.eager_max_abs, second.target_max_abs, second.nearer) == (math.inf, math.inf, "neither")
 
 
-def test_undefined_elements_do_not_count_for_the_distance() -> None:
-    found = distances(
+def test_undefined_values_do_not_count_for_the_distance() -> None:
+    (distance,) = distances(
         {"a": np.array([5.0, 1.0])},
         {"a": np.array([0.0, 1.5])},
         {"a": np.array([0.0, 1.0])},
         undefined=[np.array([True, False])],
     )
-    assert (found[0].eager_max_abs, found[0].nearer) == (0.0, "eager")
+    assert (distance.eager_max_abs, distance.nearer) == (0.0, "eager")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.compare.pictures import SIDE, picture, pictures
+from harness.compare.pictures import MAX_SIDE, picture, pictures
 from harness.compare.verdict import compare
 from harness.spec.language.tolerances import Exact, Tolerance
 
@@ -41,7 +41,7 @@ def test_one_wrong_element_shows_with_its_own_values_however_large_the_plane(
     actual[at] += 0.25
     drawn = picture(actual, expected, at)
     rows, columns = drawn["shape"]
-    assert (rows, columns) == (min(h, SIDE), min(w, SIDE))
+    assert (rows, columns) == (min(h, MAX_SIDE), min(w, MAX_SIDE))
     off = {(row, column) for row in range(rows) for column in range(columns) if drawn["error"][row][column]}
     row, column = drawn["worst"]
     assert off == {(row, column)}
@@ -50,25 +50,25 @@ def test_one_wrong_element_shows_with_its_own_values_however_large_the_plane(
     assert drawn["expected"][row][column] == pytest.approx(expected[at], rel=1e-8)
 
 
-def test_the_worst_is_shown_even_where_another_element_of_its_block_is_further_off() -> None:
+def test_the_worst_is_shown_even_if_another_value_of_its_block_has_a_larger_error() -> None:
     expected = np.full((64, 64), 1e-6)
     expected[0, 0] = 100.0
     actual = expected + 0.0
-    actual[0, 0] += 1.0  # further off, but within a relative tolerance
+    actual[0, 0] += 1.0  # a larger error, but within a relative tolerance
     actual[1, 1] = 0.0
     drawn = picture(actual, expected, (1, 1))
     assert drawn["worst"] == [0, 0]
     assert drawn["actual"][0][0] == 0.0
-    assert "up to 2 x 2" in drawn["title"]
+    assert drawn["title"].endswith("; each cell shows the largest error of up to 2 x 2 values")
 
 
-def test_each_cell_shows_the_furthest_off_of_its_block() -> None:
+def test_each_cell_shows_the_largest_error_of_its_block() -> None:
     expected = np.zeros((64, 1))
     actual = np.arange(64, dtype=float).reshape(64, 1)
     assert [row[0] for row in picture(actual, expected, (63, 0))["error"]] == list(range(1, 64, 2))
 
 
-def test_what_is_not_finite_is_told_from_what_agrees() -> None:
+def test_nan_and_infinities_have_an_error_only_if_they_disagree() -> None:
     inf, nan = math.inf, math.nan
     expected = np.array([nan, nan, 1.0, inf, inf, -inf, -0.0])
     actual = np.array([nan, 1.0, nan, inf, -inf, 1.0, 0.0])
@@ -77,7 +77,7 @@ def test_what_is_not_finite_is_told_from_what_agrees() -> None:
     assert drawn["error"] == [[0, inf, inf, 0, inf, inf, 0]]
 
 
-def test_undefined_elements_have_no_error_and_stand_for_no_block() -> None:
+def test_undefined_values_have_no_error_and_are_not_shown_for_a_block() -> None:
     expected, actual = np.zeros((64, 2)), np.zeros((64, 2))
     actual[0, :], actual[1, 0] = 9.0, 1.0
     undefined = np.zeros((64, 2), dtype=bool)
@@ -97,7 +97,7 @@ def test_every_dtype_of_real_numbers_can_be_drawn(dtype: Any) -> None:
     assert drawn["actual"] == [[0, 0], [1, 0]]
 
 
-def test_neighbours_among_huge_integers_are_not_taken_for_equal() -> None:
+def test_neighbouring_huge_integers_are_not_equal() -> None:
     expected = np.array([2**62], dtype=np.int64)
     drawn = picture(expected + 1, expected, (0,))
     assert drawn["error"] == [[1]]
@@ -107,7 +107,7 @@ def test_neighbours_among_huge_integers_are_not_taken_for_equal() -> None:
 def test_a_single_number_and_a_vector_have_pictures() -> None:
     assert picture(np.array(1.0), np.array(2.0), ())["title"] == "a single number"
     assert picture(np.ones(5), np.zeros(5), (3,))["title"] == "[:] of [5]"
-    assert picture(np.ones(100), np.zeros(100), (99,))["shape"] == [1, SIDE]
+    assert picture(np.ones(100), np.zeros(100), (99,))["shape"] == [1, MAX_SIDE]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_single_number_and_a_vector_have_pictures() -> None:
         (np.ones(2, dtype=complex), np.ones(2, dtype=complex), (0,)),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(actual: Array, expected: Array, worst: tuple[int, ...]) -> None:
+def test_arrays_that_cannot_be_drawn_raise(actual: Array, expected: Array, worst: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="cannot draw"):
         picture(actual, expected, worst)
 
@@ -127,8 +127,8 @@ def test_what_cannot_be_drawn_is_refused(actual: Array, expected: Array, worst: 
 def test_only_outputs_that_fail_by_their_numbers_are_drawn() -> None:
     expected = {"y": np.zeros(3), "z": np.zeros(3), "form": np.zeros(3), "text": np.array(["a"])}
     actual = {"y": np.zeros(3), "z": np.array([0.0, 2.0, 0.0]), "form": np.zeros(4), "text": np.array(["b"])}
-    held = compare(actual, expected, Tolerance(Exact())).outputs
-    (only,) = pictures(held, actual, expected)
+    outputs = compare(actual, expected, Tolerance(Exact())).outputs
+    (only,) = pictures(outputs, actual, expected)
     assert (only["output"], only["worst"], only["error"]) == (1, [0, 1], [[0.0, 2.0, 0.0]])
     undefined = [None, np.array([True, False, False])]
-    assert math.isnan(pictures(held, actual, expected, undefined)[0]["error"][0][0])
+    assert math.isnan(pictures(outputs, actual, expected, undefined)[0]["error"][0][0])

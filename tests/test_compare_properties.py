@@ -1,4 +1,4 @@
-"""What must hold for any two arrays: no false pass, no false alarm, no exception, no warning."""
+"""Properties for any two arrays: no false pass, no false alarm, no exception, no warning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.compare_arrays import FLOATS, INTEGERS, NARROW, RULES, SHAPES, UNLIKE
 ALL = FLOATS + NARROW + INTEGERS
 
 
-def held(one: Array, other: Array, rule: Rule, **more: Any) -> OutputComparison:
+def compared(one: Array, other: Array, rule: Rule, **more: Any) -> OutputComparison:
     terms = [np.abs(other.astype(np.float64))] if isinstance(rule, Scaled) else []
     return compare({"o": one}, {"o": other}, Tolerance(rule, {0: rule}), magnitudes=terms, **more).outputs[0]
 
@@ -33,9 +33,9 @@ def finite(array: Array) -> bool:
 
 @settings(max_examples=400)
 @given(pairs(ALL), RULES)
-def test_any_pair_gets_a_verdict(pair: tuple[Array, Array], rule: Rule) -> None:
-    # Warnings are errors here: a verdict means no exception and no RuntimeWarning.
-    output = held(*pair, rule)
+def test_any_pair_can_be_compared(pair: tuple[Array, Array], rule: Rule) -> None:
+    # Warnings are errors here, so this also tests that there is no RuntimeWarning.
+    output = compared(*pair, rule)
     assert output.of == pair[0].size
     assert 0 <= output.mismatched <= output.of
     assert output.passed == (output.mismatched == 0)
@@ -43,11 +43,11 @@ def test_any_pair_gets_a_verdict(pair: tuple[Array, Array], rule: Rule) -> None:
 
 
 @given(st.sampled_from(ALL), SHAPES, st.data(), RULES)
-def test_what_is_equal_passes_every_rule(
+def test_equal_arrays_pass_every_rule(
     dtype: np.dtype[Any], shape: tuple[int, ...], data: st.DataObject, rule: Rule
 ) -> None:
     values = data.draw(arrays(dtype, shape))
-    output = held(values, values.copy(), rule)
+    output = compared(values, values.copy(), rule)
     assert output.passed
     assert output.mismatched == output.least_rtol == output.least_atol == 0
     assert output.max_ulp in {0, None}
@@ -55,20 +55,20 @@ def test_what_is_equal_passes_every_rule(
 
 
 @given(st.sampled_from(ALL), SHAPES, st.data(), RULES)
-def test_an_answer_that_is_the_same_to_the_last_bit_is_told_as_any_other(
+def test_the_shortcut_for_identical_bits_changes_no_result(
     dtype: np.dtype[Any], shape: tuple[int, ...], data: st.DataObject, rule: Rule
 ) -> None:
     values = data.draw(arrays(dtype, shape))
-    shortly = held(values, values.copy(), rule)
+    shortcut = compared(values, values.copy(), rule)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Pair, "identical", False)
-        assert held(values, values.copy(), rule) == shortly
+        assert compared(values, values.copy(), rule) == shortcut
 
 
 @given(pairs(FLOATS + NARROW + INTEGERS))
 def test_ulp_and_absolute_difference_are_symmetric(pair: tuple[Array, Array]) -> None:
     one, other = pair
-    forth, back = held(one, other, Exact()), held(other, one, Exact())
+    forth, back = compared(one, other, Exact()), compared(other, one, Exact())
     assert (forth.max_ulp, forth.max_abs) == (back.max_ulp, back.max_abs)
     assert forth.mismatched == back.mismatched
 
@@ -87,18 +87,18 @@ WIDENED: st.SearchStrategy[tuple[Rule, Rule]] = st.one_of(
 
 @settings(max_examples=200)
 @given(pairs(ALL), WIDENED)
-def test_a_wider_tolerance_never_refuses_what_a_tighter_one_passed(
+def test_a_wider_tolerance_never_fails_what_a_tighter_one_passed(
     pair: tuple[Array, Array], rules: tuple[Rule, Rule]
 ) -> None:
     tight, wide = rules
-    assert held(*pair, wide).mismatched <= held(*pair, tight).mismatched
-    assert held(*pair, tight).mismatched <= held(*pair, Exact()).mismatched
+    assert compared(*pair, wide).mismatched <= compared(*pair, tight).mismatched
+    assert compared(*pair, tight).mismatched <= compared(*pair, Exact()).mismatched
 
 
 @settings(max_examples=300)
 @given(pairs(ALL))
 def test_least_rtol_and_least_atol_are_really_the_least(pair: tuple[Array, Array]) -> None:
-    output = held(*pair, Exact())
+    output = compared(*pair, Exact())
     rules: list[tuple[float | None, Callable[[float], Rule]]] = [
         (output.least_rtol, lambda rtol: Close(rtol, 0.0)),
         (output.least_atol, lambda atol: Close(0.0, atol)),
@@ -106,11 +106,11 @@ def test_least_rtol_and_least_atol_are_really_the_least(pair: tuple[Array, Array
     for least, rule in rules:
         assert least is not None
         if math.isinf(least):
-            assert not held(*pair, rule(sys.float_info.max)).passed
+            assert not compared(*pair, rule(sys.float_info.max)).passed
             continue
-        assert held(*pair, rule(least)).passed
+        assert compared(*pair, rule(least)).passed
         if least > 0:
-            assert not held(*pair, rule(math.nextafter(least, 0.0))).passed
+            assert not compared(*pair, rule(math.nextafter(least, 0.0))).passed
 
 
 @settings(max_examples=200)
@@ -122,38 +122,39 @@ def test_ulp_is_the_count_of_next_numbers(dtype: np.dtype[Any], data: st.DataObj
     for _ in range(count):
         there = np.nextafter(there, np.array([np.inf if up else -np.inf], dtype))
     assume(finite(there))
-    output = held(there, start, Ulp(count))
+    output = compared(there, start, Ulp(count))
     assert output.max_ulp == count
     assert output.passed
-    assert count == 0 or not held(there, start, Ulp(count - 1)).passed
+    assert count == 0 or not compared(there, start, Ulp(count - 1)).passed
 
 
 @given(st.sampled_from(FLOATS), st.data())
 def test_crossing_zero_counts_the_numbers_on_both_sides(dtype: np.dtype[Any], data: st.DataObject) -> None:
     value = data.draw(arrays(dtype, (1,)))
     assume(finite(value))
-    from_zero = held(value, np.zeros(1, dtype), Exact()).max_ulp
+    from_zero = compared(value, np.zeros(1, dtype), Exact()).max_ulp
     assert from_zero is not None
-    assert held(value, -value, Exact()).max_ulp == 2 * from_zero
-    assert held(value, np.array([-0.0], dtype), Exact()).max_ulp == from_zero
+    assert compared(value, -value, Exact()).max_ulp == 2 * from_zero
+    assert compared(value, np.array([-0.0], dtype), Exact()).max_ulp == from_zero
 
 
 @settings(max_examples=200)
 @given(st.sampled_from(ALL), SHAPES.filter(lambda shape: 0 not in shape), st.data(), RULES)
-def test_one_element_beyond_the_tolerance_is_caught_and_pointed_at(
+def test_one_value_beyond_the_tolerance_is_found_and_located(
     dtype: np.dtype[Any], shape: tuple[int, ...], data: st.DataObject, rule: Rule
 ) -> None:
     expected = data.draw(arrays(dtype, shape))
     at = tuple(data.draw(st.integers(0, extent - 1)) for extent in shape)
     actual = expected.copy()
     actual[at] = data.draw(arrays(dtype, (1,)))[0]
-    alone = held(actual[at].reshape(1), expected[at].reshape(1), rule)
-    output = held(actual, expected, rule)
+    alone = compared(actual[at].reshape(1), expected[at].reshape(1), rule)
+    output = compared(actual, expected, rule)
     assert output.passed == alone.passed
     if not alone.passed:
         assert (output.mismatched, output.worst) == (1, at)
         assert output.problem is not None
-        assert str(at) in output.problem
+        place = f"; worst at {list(at)}: " if at else "than the tolerance: "
+        assert (place if finite(actual[at]) and finite(expected[at]) else f"; first at {list(at)}") in output.problem
 
 
 @given(pairs(ALL), st.sampled_from(ALL + UNLIKE), SHAPES)
@@ -163,18 +164,18 @@ def test_another_shape_or_dtype_never_passes(
     one, other = pair[0], np.zeros(shape, dtype)
     assume((one.shape, one.dtype) != (other.shape, other.dtype))
     for actual, expected in ((one, other), (other, one)):
-        output = held(actual, expected, Close(1e300, 1e300))
+        output = compared(actual, expected, Close(1e300, 1e300))
         assert not output.passed
         assert "expected" in (output.problem or "")
 
 
 @given(pairs(FLOATS + INTEGERS), st.data(), RULES)
-def test_what_is_undefined_does_not_change_the_verdict_on_the_rest(
+def test_undefined_values_do_not_change_the_result_for_the_rest(
     pair: tuple[Array, Array], data: st.DataObject, rule: Rule
 ) -> None:
     one, other = pair
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=one.size, max_size=one.size)), bool).reshape(one.shape)
-    masked, rest = held(one, other, rule, undefined=[mask]), held(one[~mask], other[~mask], rule)
+    masked, rest = compared(one, other, rule, undefined=[mask]), compared(one[~mask], other[~mask], rule)
     assert (masked.passed, masked.mismatched, masked.of) == (rest.passed, rest.mismatched, rest.of)
     assert (masked.max_abs, masked.max_ulp) == (rest.max_abs, rest.max_ulp)
     assert masked.worst is None or not mask[masked.worst]

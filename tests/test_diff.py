@@ -93,21 +93,21 @@ def test_every_change_of_a_check_has_its_word(before: Result | None, after: Resu
 
 
 @pytest.mark.parametrize("same", [PASSED, FAILED, ERROR, KNOWN, FIXED, SKIPPED])
-def test_what_did_not_change_is_not_told(same: Result) -> None:
+def test_an_unchanged_check_is_not_listed(same: Result) -> None:
     found = diff(report(same), report(replace(same, seconds={"export": 9.0}, log=("other",))))
     assert found.parity == ()
     assert found.regressions == ()
     assert verdict_of(found) == "No regression."
 
 
-def test_a_greater_distance_is_told_and_is_no_regression_while_it_is_within_tolerance() -> None:
+def test_a_larger_error_within_the_tolerance_is_listed_and_is_no_regression() -> None:
     further = replace(PASSED, outputs=(replace(AGREES, max_abs=1e-7, max_ulp=1),))
     (change,) = diff(report(PASSED), report(further)).parity
     assert (change.kind, change.worse) == ("numbers", False)
     assert "1 ulp" in change.after
 
 
-def test_another_number_of_wrong_elements_is_told() -> None:
+def test_another_number_of_mismatches_is_listed() -> None:
     worse = replace(FAILED, outputs=(replace(DIFFERS, mismatched=4),))
     (change,) = diff(report(FAILED), report(worse)).parity
     assert change.kind == "numbers"
@@ -125,7 +125,7 @@ def test_a_slowdown_is_a_regression_and_its_opposite_is_not() -> None:
     assert not faster.regressions
 
 
-def test_the_least_effect_is_the_callers() -> None:
+def test_the_caller_sets_the_smallest_effect() -> None:
     assert only(figure(), figure(1.1, seed=1)).verdict == "slower"
     assert only(figure(), figure(1.1, seed=1), min_effect=0.2).verdict == "no change"
 
@@ -153,17 +153,17 @@ def test_disturbed_samples_do_not_count() -> None:
     assert only(figure(), slowed).verdict == "slower"
 
 
-def test_what_is_told_is_what_is_compared() -> None:
+def test_the_listed_times_are_the_compared_ones() -> None:
     change = only(figure(), figure(1.1, seed=1))
     assert change.after_us / change.before_us == pytest.approx(change.ratio, rel=0.01)
-    assert change.before_us < figure()["median_us"], "the quickest samples of each process"
+    assert change.before_us < figure()["median_us"], "the undisturbed_time samples of each process"
 
 
 def test_a_machine_that_became_slower_decides_nothing() -> None:
     busy = figure(1.5, seed=1, pace_us=[[60.0 + at] * 10 for at in range(20)])
     change = only(figure(), busy)
     assert change.verdict == "inconclusive"
-    assert "the machine's own pace changed" in change.why
+    assert "the machine's own speed changed" in change.why
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_another_version_of_a_runtime_is_what_one_wants_to_compare() -> None:
     assert only(figure(version="onnxruntime 1.31"), figure(1.1, seed=1, version="onnxruntime 1.32")).verdict == "slower"
 
 
-def test_a_figure_that_is_not_worth_quoting_condemns_nothing() -> None:
+def test_a_figure_of_low_confidence_is_no_regression() -> None:
     change = only(figure(), figure(1.5, seed=1, quotable=False, notes=["the CPU was throttled for heat"]))
     assert (change.verdict, change.why) == ("inconclusive", "the CPU was throttled for heat")
 
@@ -201,7 +201,7 @@ def test_one_process_is_no_measure_of_itself() -> None:
     assert "one process" in only(quick, figure(seed=1)).why
 
 
-def test_many_single_processes_measure_the_noise_by_their_pace() -> None:
+def test_many_single_processes_measure_the_noise_by_their_calibration() -> None:
     """Quick figures of a run: what is slower by more than the same work ever was, among them all, is slower."""
 
     def quick(at: int, factor: float, seed: int) -> Result:
@@ -242,46 +242,46 @@ def test_load_and_frequency_make_no_other_machine() -> None:
     assert diff(report(timed(figure())), report(timed(figure(seed=1)), **other)).latency
 
 
-def test_another_numpy_is_another_pace() -> None:
+def test_another_numpy_is_another_calibration_loop() -> None:
     busy = figure(seed=1, pace_us=[[80.0] * 10 for _ in range(20)])
     packages = {"packages": {**MACHINE["packages"], "numpy": "2.1"}}  # type: ignore[dict-item]
     (change,) = diff(report(timed(figure())), report(timed(busy), **packages)).latency or ()
     assert change.verdict == "no change"
 
 
-def test_changed_versions_are_told() -> None:
+def test_changed_versions_are_listed() -> None:
     packages = {"packages": {"numpy": "2.0", "onnxruntime": "1.33.0", "tract": "0.22"}}
     found = diff(report(), report(**packages))
     assert found.versions == {"onnxruntime": ("1.32.0", "1.33.0"), "tract": ("none", "0.22")}
 
 
-# Told
+# Printed
 
 
-def told(found: Diff) -> str:
+def printed(found: Diff) -> str:
     console = Console(width=200, record=True, force_terminal=False)
     show_diff(found, console)
     return console.export_text()
 
 
-def test_the_table_tells_what_is_worse_first_and_closes_with_the_verdict() -> None:
+def test_the_table_starts_with_the_worst_and_ends_with_the_verdict() -> None:
     old = report(timed(figure()), replace(PASSED, case="p"))
     new = report(timed(figure(1.1, seed=1)), replace(FAILED, case="p", target=PASSED.target))
-    lines = [line.rstrip() for line in told(diff(old, new)).splitlines()]
+    lines = [line.rstrip() for line in printed(diff(old, new)).splitlines()]
     assert lines[-1] == "Regressed: 1 no longer as expected, 1 slower."
     assert any(line.startswith("regressed") and "compare: mismatch" in line for line in lines)
     assert any(line.startswith("slower") and "1.09" in line for line in lines)
-    assert "Latency: 1 slower (what counts is 3% and more)." in lines
+    assert "Latency: 1 slower (changes below 3% are ignored)." in lines
 
 
 def test_the_table_is_cut_and_says_so() -> None:
     results = [replace(PASSED, case=f"c{at}", target="t") for at in range(SHOWN + 5)]
-    assert "and 5 more; --json has all of them" in told(diff(report(), report(*results)))
+    assert "and 5 more; --json prints all of them" in printed(diff(report(), report(*results)))
 
 
 def test_markup_in_a_case_is_text() -> None:
     changed = replace(FAILED, case="a/[bold]b[/bold]\x1b[31m")
-    assert "[bold]b[/bold]\\x1b[31m" in told(diff(report(), report(changed)))
+    assert "[bold]b[/bold]\\x1b[31m" in printed(diff(report(), report(changed)))
 
 
 Write = Callable[[str, Report], Path]

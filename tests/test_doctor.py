@@ -1,4 +1,4 @@
-"""``harness doctor`` tells what is here, what is here in vain, and what would bring the rest."""
+"""``harness doctor`` lists what is available, what lacks a device, and how to install the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.explain.process import Contained, Gone
-from harness.exporters._dynamo_cache import _LEVERS
+from harness.exporters._dynamo_cache import _SPEED_UPS
 from harness.registry import plugins
 from harness.runtimes import Availability
 from tests.conftest import Call
@@ -20,7 +20,7 @@ def rows(printed: str) -> dict[str, str]:
     return {line.split()[0]: line for line in printed.partition("\npackage")[0].splitlines()[2:] if line[:1].strip()}
 
 
-def test_every_runtime_has_a_row_with_its_state_and_what_would_bring_it(harness: Call) -> None:
+def test_every_runtime_has_a_row_with_its_state_and_how_to_install_it(harness: Call) -> None:
     ran = harness("doctor")
     found = rows(ran.out)
     assert ran.code == 0
@@ -28,7 +28,7 @@ def test_every_runtime_has_a_row_with_its_state_and_what_would_bring_it(harness:
     for name, runtime in plugins("runtimes").items():
         available = runtime.availability()
         assert f" {available.state} " in found[name]
-        assert available.present or available.bring
+        assert available.present or available.install
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -45,7 +45,9 @@ class Fake:
         return self.found
 
 
-def test_what_is_installed_in_vain_is_told_from_what_is_absent(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_without_a_device_is_distinguished_from_an_absent_one(
+    harness: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fakes: dict[str, Any] = {
         "a-absent": Fake(Availability("not installed", "pip install it")),
         "b-idle": Fake(Availability("no GPU is seen", "a GPU", lacks_device=True)),
@@ -61,23 +63,23 @@ def test_what_is_installed_in_vain_is_told_from_what_is_absent(harness: Call, mo
 
 
 @NEEDS_TORCH
-def test_it_tells_which_speed_ups_the_installed_torch_takes(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_lists_the_speed_ups_of_the_installed_torch(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     on = harness("doctor").out.rpartition("Speed-ups of onnx-dynamo: ")[2]
     assert on.split(" on")[0].replace("\n ", "").split(", ") == [
-        *(lever.name for lever in _LEVERS),
+        *(speed_up.name for speed_up in _SPEED_UPS),
         "capture",
         "prepare",
     ]
 
 
 @NEEDS_TORCH
-def test_it_tells_why_a_speed_up_is_off(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_says_why_a_speed_up_is_off(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"registry": "this torch has no ONNXRegistry", "split": None}
     monkeypatch.setattr(Contained, "ask", lambda *_, **__: found)
-    told = harness("doctor").out
-    assert "Speed-ups of onnx-dynamo: split on\nregistry is off: this torch has no ONNXRegistry\n" in told
+    out = harness("doctor").out
+    assert "Speed-ups of onnx-dynamo: split on\nregistry is off: this torch has no ONNXRegistry\n" in out
     monkeypatch.setattr(
-        Contained, "ask", lambda *_, **__: Gone("export", "the process was ended by SIGKILL", overdue=False)
+        Contained, "ask", lambda *_, **__: Gone("export", "the process was killed by SIGKILL", overdue=False)
     )
-    assert "Speed-ups of onnx-dynamo: not tried: the process was ended by SIGKILL" in harness("doctor").out
+    assert "Speed-ups of onnx-dynamo: not tried: the process was killed by SIGKILL" in harness("doctor").out

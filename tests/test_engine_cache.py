@@ -1,4 +1,4 @@
-"""An export is kept by all that it is made of: what makes no difference to it is not exported again, all else is."""
+"""A cached export depends on everything it is made of: any change to that exports again, other changes do not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import harness as package
 from harness import environment
 from harness.check.cache.key import key
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.targets import parse_target
 from tests.conftest import Call
 from tests.running import Running, report_in
@@ -29,8 +29,8 @@ EXPORTS = 2
 
 
 @pytest.fixture
-def kept(harness: Call, here: Path, spec: Callable[[str, str], Path]) -> Path:
-    """The spec, with its exports in the cache."""
+def cached_spec(harness: Call, here: Path, spec: Callable[[str, str], Path]) -> Path:
+    """A spec whose exports are in the cache."""
     path = spec("layers.yaml", LAYERS)
     (here / "cache/artifacts/00/of-an-older-run").mkdir(parents=True)
     assert made(harness("run", "specs", *ON).report) == EXPORTS
@@ -53,21 +53,21 @@ def made(report: dict[str, dict[str, dict[str, int]]]) -> int:
         ("name: drawn", "name: drawn, seed: 7"),
     ],
 )
-def test_whatever_goes_into_an_export_makes_it_anew(harness: Call, kept: Path, old: str, new: str) -> None:
-    kept.write_text(LAYERS.replace(old, new), encoding="utf-8")
+def test_a_change_of_an_export_exports_again(harness: Call, cached_spec: Path, old: str, new: str) -> None:
+    cached_spec.write_text(LAYERS.replace(old, new), encoding="utf-8")
     assert made(harness("run", "specs", *ON).report) == 1
     assert made(harness("run", "specs", *ON).report) == 0
 
 
-def test_what_does_not_go_into_an_export_leaves_it(harness: Call, kept: Path) -> None:
-    said = "about: What is said of them.\n\n# and where they stand\ncases:"
-    held = "name: given, tolerance: exact, expect: {shape: [1, 1]}"
-    kept.write_text(LAYERS.replace("cases:", said).replace("name: given", held), encoding="utf-8")
+def test_other_changes_do_not_export_again(harness: Call, cached_spec: Path) -> None:
+    text = "about: A description.\n\n# and other line numbers\ncases:"
+    case = "name: given, tolerance: exact, expect: {shape: [1, 1]}"
+    cached_spec.write_text(LAYERS.replace("cases:", text).replace("name: given", case), encoding="utf-8")
     assert made(harness("run", "specs", *ON).report) == 0
 
 
 def another_version(folder: Path) -> Path:
-    """A place to look for packages in, where onnxscript has another version than the one that is installed."""
+    """A folder for packages, with another version of onnxscript than the installed one."""
     note = folder / "onnxscript-999.0.dist-info" / "METADATA"
     note.parent.mkdir(parents=True)
     note.write_text("Metadata-Version: 2.1\nName: onnxscript\nVersion: 999.0\n", encoding="utf-8")
@@ -75,32 +75,34 @@ def another_version(folder: Path) -> Path:
 
 
 def changed_code(folder: Path) -> Path:
-    """A place to look for packages in, where this one has other code in one exporter."""
+    """A folder for packages, with this package and other code in one exporter."""
     shutil.copytree(Path(package.__file__).parent, folder / "harness")
     with (folder / "harness/exporters/torchscript.py").open("a", encoding="utf-8") as code:
         code.write("\n# changed\n")
     return folder
 
 
-@pytest.mark.parametrize("elsewhere", [another_version, changed_code])
-def test_what_exports_belongs_to_the_export(kept: Path, here: Path, elsewhere: Callable[[Path], Path]) -> None:
-    assert kept.exists()
-    code, _, err = Running(here, "run", "specs", *ON, paths=[elsewhere(here / "elsewhere")]).end()
+@pytest.mark.parametrize("make_folder", [another_version, changed_code])
+def test_the_exporting_code_belongs_to_the_export(
+    cached_spec: Path, here: Path, make_folder: Callable[[Path], Path]
+) -> None:
+    assert cached_spec.exists()
+    code, _, err = Running(here, "run", "specs", *ON, paths=[make_folder(here / "packages")]).end()
     assert (code, err) == (0, "")
     assert made(report_in(here / "reports/latest")) == EXPORTS
 
 
-def test_what_is_compiled_for_one_cpu_is_not_taken_to_another(
+def test_code_compiled_for_one_cpu_is_not_used_on_another(
     spec: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = load([spec("layers.yaml", LAYERS)]).cases[0]
+    case = load_specs([spec("layers.yaml", LAYERS)]).cases[0]
 
     def keys(processor: dict[str, str]) -> list[str]:
         monkeypatch.setattr(environment, "_cpuinfo", lambda: processor)
-        environment.processor.cache_clear()
+        environment.cpu_signature.cache_clear()
         return [key(case, parse_target(target)) for target in ("trace/torch-cpu", "aoti/aoti-cpu")]
 
-    one, other = keys({"flags": "avx2 avx512f"}), keys({"flags": "avx2"})
-    environment.processor.cache_clear()
-    assert one[0] == other[0]
-    assert one[1] != other[1]
+    first, second = keys({"flags": "avx2 avx512f"}), keys({"flags": "avx2"})
+    environment.cpu_signature.cache_clear()
+    assert first[0] == second[0]
+    assert first[1] != second[1]

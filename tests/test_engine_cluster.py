@@ -1,4 +1,4 @@
-"""The same checks on a real Ray cluster of two machines, one of them killed midway: the report equals the local one."""
+"""The same checks on a real Ray cluster, where a machine is killed meanwhile: the report equals the local one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from harness.engine.cluster import Cluster as Asked
-from harness.engine.cluster.node import packed, unpack
+from harness.engine.cluster import Cluster as ClusterOptions
+from harness.engine.cluster.node import read_cache_entries, write_cache_entries
 from harness.errors import UsageError
 from harness.spec.targets import parse_target
 from tests.conftest import Call
@@ -40,21 +40,21 @@ QUIET = ("--no-latency", "--targets", TARGETS)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A head that runs checks, and another machine with a resource; their cache is not the run's."""
+    """A head that runs checks, and another machine with a resource; both use another cache than the run."""
     os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("of-the-machines"))
-    own = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    own.add_node(num_cpus=1, resources={"board": 1})
+    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    machines.add_node(num_cpus=1, resources={"board": 1})
     del os.environ["HARNESS_CACHE"]
-    yield own
-    own.shutdown()  # type: ignore[no-untyped-call]
+    yield machines
+    machines.shutdown()  # type: ignore[no-untyped-call]
 
 
-def told(report: dict[str, Any]) -> list[Any]:
-    """What a report says, less what is another at each run: seconds, and when it was."""
+def rows(report: dict[str, Any]) -> list[Any]:
+    """The rows of a report without their seconds, which differ from run to run."""
     return [{key: row[key] for key in row if key != "seconds"} for row in report["results"]]
 
 
-def test_the_report_is_the_local_one_though_a_machine_is_killed(
+def test_the_report_equals_the_local_one_although_a_machine_is_killed(
     cluster: Cluster, harness: Call, here: Path, spec: Any
 ) -> None:
     spec("pool.yaml", SPEC)
@@ -75,11 +75,11 @@ def test_the_report_is_the_local_one_though_a_machine_is_killed(
     killer.join()
     report = json.loads((journal.parent / "report.json").read_text(encoding="utf-8"))
     assert (ran.code, local.code) == (1, 1)
-    assert told(report) == told(local.report)
+    assert rows(report) == rows(local.report)
     assert {row["status"] for row in report["results"]} == {"passed", "failed", "skipped"}
 
 
-def test_sigterm_ends_a_run_on_a_cluster_as_one_here(cluster: Cluster, here: Path, spec: Any) -> None:
+def test_sigterm_ends_a_run_on_a_cluster_like_a_local_one(cluster: Cluster, here: Path, spec: Any) -> None:
     spec("pool.yaml", SPEC.replace("[2, 3]", str([*range(1, 8)]), 1).replace("[1, 2, 7, 7]", "[1, 2, 14, 14]"))
     on = ("--engine", "ray", "--ray-address", cluster.address, "--no-latency", "--targets", "trace/torch-cpu")
     run = Running(here, "run", "specs", *on)
@@ -89,7 +89,7 @@ def test_sigterm_ends_a_run_on_a_cluster_as_one_here(cluster: Cluster, here: Pat
     assert report_in(here / "reports/latest")["run"]["interrupted_by"] == "SIGTERM"
 
 
-def test_exports_come_home_and_travel_out_again(cluster: Cluster, harness: Call, here: Path, spec: Any) -> None:
+def test_exports_are_sent_back_and_used_again(cluster: Cluster, harness: Call, here: Path, spec: Any) -> None:
     spec("pool.yaml", SPEC)
     ray = ("--engine", "ray", "--ray-address", cluster.address, "--ray-resource", "*threads=2=board")
     first = harness("run", "specs", *QUIET, *ray)
@@ -98,7 +98,7 @@ def test_exports_come_home_and_travel_out_again(cluster: Cluster, harness: Call,
     assert again.report["run"]["exports"]["made"] == 0
 
 
-def test_a_resource_that_no_machine_has_is_said_before_anything_runs(
+def test_a_resource_that_no_machine_has_is_reported_before_anything_runs(
     cluster: Cluster, harness: Call, spec: Any
 ) -> None:
     spec("pool.yaml", SPEC)
@@ -108,7 +108,7 @@ def test_a_resource_that_no_machine_has_is_said_before_anything_runs(
     assert ran.err.startswith("--ray-resource moon: no machine of the cluster has it; start one with")
 
 
-def test_latency_has_a_machine_to_itself_and_names_it(cluster: Cluster, harness: Call, spec: Any) -> None:
+def test_a_timed_check_has_a_machine_to_itself_and_names_it(cluster: Cluster, harness: Call, spec: Any) -> None:
     spec("pool.yaml", SPEC)
     ran = harness(
         "run",
@@ -126,40 +126,40 @@ def test_latency_has_a_machine_to_itself_and_names_it(cluster: Cluster, harness:
     assert ran.only["latency"]["machine"]
 
 
-def test_without_a_cluster_the_next_step_is_said(harness: Call, spec: Any) -> None:
+def test_without_a_cluster_the_message_names_the_next_step(harness: Call, spec: Any) -> None:
     spec("pool.yaml", SPEC)
     ran = harness("run", "specs", *QUIET, "--engine", "ray", "--ray-address", "127.0.0.1:1")
     assert ran.code == 2
     assert "there is no Ray cluster; start one with `ray start --head`" in ran.err
 
 
-def test_options_of_the_cluster_without_it_are_refused(harness: Call, spec: Any) -> None:
+def test_cluster_options_without_the_ray_engine_are_refused(harness: Call, spec: Any) -> None:
     spec("pool.yaml", SPEC)
     assert harness("run", "specs", *QUIET, "--ray-address", "x:1").code == 2
 
 
 @pytest.mark.parametrize("text", ["board", "=board", "*="])
-def test_a_resource_says_which_targets_need_it(text: str) -> None:
+def test_a_resource_must_name_its_targets(text: str) -> None:
     with pytest.raises(UsageError, match="GLOB=NAME"):
-        Asked.parse(None, [text])
+        ClusterOptions.parse(None, [text])
 
 
-def test_what_a_target_asks_of_its_machine() -> None:
-    asked = Asked.parse(None, ["*/ort-*=board", "onnx-*=big"])
-    assert asked.demand(parse_target("onnx-dynamo@23/ort-cuda")).gpu
-    assert asked.demand(parse_target("onnx-dynamo@23/ort-cpu")).resources == ("big", "board")
-    assert asked.demand(parse_target("trace/torch-cpu")).resources == ()
+def test_the_demand_of_a_target() -> None:
+    options = ClusterOptions.parse(None, ["*/ort-*=board", "onnx-*=big"])
+    assert options.demand(parse_target("onnx-dynamo@23/ort-cuda")).gpu
+    assert options.demand(parse_target("onnx-dynamo@23/ort-cpu")).resources == ("big", "board")
+    assert options.demand(parse_target("trace/torch-cpu")).resources == ()
 
 
-def test_an_entry_that_was_damaged_on_its_way_is_not_taken_for_an_export(tmp_path: Path) -> None:
-    unpack({"ab" * 32: {"entry.json": b"{}", "model.onnx": b"x"}}, tmp_path)
-    assert packed(["ab" * 32], tmp_path) == {}
+def test_a_damaged_entry_is_not_used_as_an_export(tmp_path: Path) -> None:
+    write_cache_entries({"ab" * 32: {"entry.json": b"{}", "model.onnx": b"x"}}, tmp_path)
+    assert read_cache_entries(["ab" * 32], tmp_path) == {}
 
 
 def test_nothing_in_the_working_directory_runs_on_the_machines(
     cluster: Cluster, harness: Call, here: Path, spec: Any
 ) -> None:
-    """Neither by itself nor with consent, which is for the module that the spec names."""
+    """Neither without consent nor with it: consent is for the module that the spec names."""
     ran_there = shadow(here, but=frozenset())
     spec("relu.yaml", "{harness: 1, layer: ReLU, cases: [{name: a, inputs: {x: {shape: [2]}}}]}")
     there = ("--no-latency", "--targets", "trace/torch-cpu", "--engine", "ray", "--ray-address", cluster.address)

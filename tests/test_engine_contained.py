@@ -1,4 +1,4 @@
-"""A check can do no harm: each disaster is one row, and every other row is as if it had not been."""
+"""A check can do no harm: each failure is one row, and every other row is unaffected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ON = ("--allow-import", "--no-latency", "--targets", "trace/torch-cpu,onnx-torch
 
 @pytest.fixture
 def hostile(here: Path, spec: Callable[[str, str], Path]) -> Callable[[str], None]:
-    """Put one hostile module beside one good case."""
+    """Write specs with one hostile module and one good case."""
     shutil.copy(Path(__file__).parent / "hostile.py", here / "hostile.py")
 
     def put(name: str) -> None:
@@ -39,19 +39,19 @@ def hostile(here: Path, spec: Callable[[str, str], Path]) -> Callable[[str], Non
 
 
 @pytest.mark.parametrize(
-    ("name", "symptom", "said"),
+    ("name", "symptom", "message"),
     [
         ("Segfault", "crash", "SIGSEGV"),
         ("Hang", "timeout", "not done after 5 s"),
         ("Exit", "exception", "exit(0)"),
         ("HardExit", "crash", "exit code 0"),
-        ("Hog", "out-of-memory", "memory"),
+        ("AllocatesTooMuch", "out-of-memory", "memory"),
         ("Raise", "exception", "ValueError: this layer"),
         ("Corrupt", "crash", "SIG"),
     ],
 )
-def test_a_disaster_is_one_row(
-    harness: Call, hostile: Callable[[str], None], name: str, symptom: str, said: str
+def test_a_crash_is_one_row(
+    harness: Call, hostile: Callable[[str], None], name: str, symptom: str, message: str
 ) -> None:
     hostile(name)
     ran = harness("run", "specs", *ON, "--timeout", "5" if name == "Hang" else "60", "--memory", "2G")
@@ -60,25 +60,23 @@ def test_a_disaster_is_one_row(
         assert ran.rows["good/good", target]["status"] == "passed"
         row = ran.rows["bad/hostile", target]
         assert (row["status"], row["stage"], row["symptom"]) == ("error", "build", symptom)
-        assert said in row["message"]
+        assert message in row["message"]
         assert "\n" not in row["message"]
 
 
-def test_a_check_that_kills_the_server_takes_no_other_with_it(harness: Call, hostile: Callable[[str], None]) -> None:
-    """All workers die with the server; what was at work in the others comes to its own verdict."""
+def test_a_check_that_kills_the_server_loses_no_other_check(harness: Call, hostile: Callable[[str], None]) -> None:
+    """All workers die with the server; the checks of the other workers get their own results."""
     hostile("KillParent")
     ran = harness("run", "specs", "--allow-import", "--no-latency", "--targets", "trace/torch-cpu", "-j", "2")
     assert ran.code == 1
     assert ran.rows["good/good", "trace/torch-cpu"]["status"] == "passed"
     row = ran.rows["bad/hostile", "trace/torch-cpu"]
     assert (row["status"], row["symptom"]) == ("error", "crash")
-    assert row["message"] == "the process that started its worker was killed while this check ran"
+    assert row["message"] == "the server that starts the workers was killed while this check ran"
     assert "Traceback" not in ran.err
 
 
-def test_a_server_that_was_killed_between_two_runs_is_started_anew(
-    harness: Call, spec: Callable[[str, str], Path]
-) -> None:
+def test_a_server_killed_between_two_runs_is_started_again(harness: Call, spec: Callable[[str, str], Path]) -> None:
     spec("good.yaml", GOOD)
     run = ("run", "specs", "--no-latency", "--targets", "trace/torch-cpu")
     assert harness(*run).code == 0
@@ -89,7 +87,7 @@ def test_a_server_that_was_killed_between_two_runs_is_started_anew(
     assert harness(*run).code == 0
 
 
-def test_rubbish_stays_with_its_row(harness: Call, hostile: Callable[[str], None]) -> None:
+def test_printed_text_stays_with_its_row(harness: Call, hostile: Callable[[str], None]) -> None:
     hostile("Rubbish")
     ran = harness("run", "specs", *ON)
     assert ran.code == 0
@@ -100,41 +98,41 @@ def test_rubbish_stays_with_its_row(harness: Call, hostile: Callable[[str], None
     assert not any("rubbish" in line for line in ran.rows["good/good", "trace/torch-cpu"]["log"])
 
 
-def test_what_a_library_leaves_behind_is_put_back(harness: Call, hostile: Callable[[str], None]) -> None:
+def test_the_process_state_is_restored_after_a_check(harness: Call, hostile: Callable[[str], None]) -> None:
     hostile("Messy")
     ran = harness("run", "specs", *ON, "-j", "1")
     assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
-    asked = next(line for line in ran.rows["bad/hostile", "trace/torch-cpu"]["log"] if line.startswith("asked: "))
+    eager = next(line for line in ran.rows["bad/hostile", "trace/torch-cpu"]["log"] if line.startswith("eager: "))
     log = ran.rows["bad/hostile", "onnx-torchscript@17/ort-cpu"]["log"]
     exporting = next(line for line in log if line.startswith("exporting: "))
-    assert exporting.removeprefix("exporting") == asked.removeprefix("asked")
-    assert "torch.float32" in asked
-    assert "None" in asked
-    assert "False True" in asked
+    assert exporting.removeprefix("exporting") == eager.removeprefix("eager")
+    assert "torch.float32" in eager
+    assert "None" in eager
+    assert "False True" in eager
 
 
-def test_a_crash_is_believed_of_a_fresh_worker_only(harness: Call, hostile: Callable[[str], None]) -> None:
-    """What one check broke, without a sign of it, does not fall on the next."""
-    hostile("Poison")
+def test_a_crash_counts_only_in_a_fresh_worker(harness: Call, hostile: Callable[[str], None]) -> None:
+    """A check is not blamed for what an earlier one broke without failing."""
+    hostile("BreaksLaterExports")
     ran = harness("run", "specs", *ON)
     assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
 
 
-def test_a_flood_of_words_is_cut_short(harness: Call, hostile: Callable[[str], None]) -> None:
+def test_endless_output_is_cut(harness: Call, hostile: Callable[[str], None]) -> None:
     hostile("Flood")
     ran = harness("run", "specs", *ON)
     assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
     assert sum(map(len, ran.rows["bad/hostile", "trace/torch-cpu"]["log"])) < 10_000
 
 
-def test_a_library_may_close_what_others_print_to(harness: Call, hostile: Callable[[str], None]) -> None:
-    hostile("NullCapture")
+def test_a_library_may_close_the_standard_streams(harness: Call, hostile: Callable[[str], None]) -> None:
+    hostile("ClosesStandardStreams")
     ran = harness("run", "specs", *ON)
     assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
 
 
-def test_a_library_that_closes_all_files_harms_itself_alone(harness: Call, hostile: Callable[[str], None]) -> None:
-    hostile("Closer")
+def test_a_library_that_closes_all_files_affects_only_itself(harness: Call, hostile: Callable[[str], None]) -> None:
+    hostile("ClosesAllFiles")
     ran = harness("run", "specs", *ON)
     assert ran.code in {0, 1}
     assert len(ran.rows) == 4
@@ -142,10 +140,10 @@ def test_a_library_that_closes_all_files_harms_itself_alone(harness: Call, hosti
         assert ran.rows["good/good", target]["status"] == "passed"
 
 
-def test_what_was_in_flight_is_told_by_its_stage(harness: Call, hostile: Callable[[str], None]) -> None:
-    """Harmless when it is built and asked, and its end when it is exported."""
+def test_a_crash_is_reported_with_its_stage(harness: Call, hostile: Callable[[str], None]) -> None:
+    """Harmless when it is built and called, and a crash when it is exported."""
     hostile("CrashInExport")
     ran = harness("run", "specs", *ON)
     row = ran.rows["bad/hostile", "onnx-torchscript@17/ort-cpu"]
-    assert (row["stage"], row["symptom"], row["message"]) == ("export", "crash", "the process was ended by SIGSEGV")
+    assert (row["stage"], row["symptom"], row["message"]) == ("export", "crash", "the process was killed by SIGSEGV")
     assert ran.rows["bad/hostile", "trace/torch-cpu"]["status"] == "passed"

@@ -1,4 +1,4 @@
-"""However a module ends its check, that is one row with the module's own reason, and all other checks run."""
+"""However a module ends its check, its row has the module's own reason, and all other checks run."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ import torch
 
 import harness as api
 from harness.check import settings
-from harness.engine import worker_slot as slot
+from harness.engine import worker_slot
 from tests.conftest import Call, Ran
 from tests.running import Running, alive, await_
 
 ON = ("--allow-import", "--no-latency", "--targets", "trace/torch-cpu")
-ENDED = "1 process that the check had started was ended with it"
-FULL = "[Errno 28] No space left on device"
+KILLED_NOTE = "1 process started by the check was killed after it"
+DISK_FULL = "[Errno 28] No space left on device"
 Put = Callable[..., None]
 
 
 @pytest.fixture
 def put(here: Path, spec: Callable[[str, str], Path]) -> Put:
-    """``put(name, **arguments)``: one misbehaving module as a spec of its own, beside a good case."""
+    """``put(name, **arguments)`` writes a spec with one misbehaving module, beside a good case."""
     shutil.copy(Path(__file__).parent / "misbehaving.py", here)
     spec("good.yaml", "harness: 1\nlayer: ReLU\ncases: [{name: case, inputs: {x: {shape: [3]}}}]\n")
 
     def write(name: str, **arguments: object) -> None:
-        called = "-".join([name, *map(str, arguments.values())])
-        given = f"{{name: case, args: {arguments!r}, inputs: {{x: {{shape: [3]}}}}}}"
-        given = given.replace("True", "true").replace("False", "false")
-        spec(f"{called}.yaml", f"harness: 1\nfactory: misbehaving:{name}\ncases: [{given}]\n")
+        spec_name = "-".join([name, *map(str, arguments.values())])
+        case = f"{{name: case, args: {arguments!r}, inputs: {{x: {{shape: [3]}}}}}}"
+        case = case.replace("True", "true").replace("False", "false")
+        spec(f"{spec_name}.yaml", f"harness: 1\nfactory: misbehaving:{name}\ncases: [{case}]\n")
 
     return write
 
 
-def told(ran: Ran) -> dict[str, tuple[str, str, str]]:
+def failures(ran: Ran) -> dict[str, tuple[str, str, str]]:
     """Stage, symptom and message of every check that did not pass, by its spec."""
     return {
         row["case"].removesuffix("/case"): (row["stage"], row["symptom"], row["message"])
@@ -53,17 +53,17 @@ ENDS = {
     "InterruptsInConstructor": ("build", "KeyboardInterrupt: said by the constructor"),
     "InterruptsWhenTraced": ("export", "KeyboardInterrupt: said while it is traced"),
     "Closes": ("build", "GeneratorExit: no message"),
-    "OwnBase": ("build", "Own: my reason"),
-    "OwnFromATimer": ("build", "Own: my own limit"),
-    "NoWords": ("build", "Silent: no message, since str() of it raises RuntimeError"),
-    "Endless": ("build", f"ValueError: {'x' * 2000} ... (52,428,800 characters in all)"),
+    "RaisesCustomExit": ("build", "CustomExit: my reason"),
+    "CustomExitFromASignal": ("build", "CustomExit: my own limit"),
+    "WithoutMessage": ("build", "Silent: no message, since str() of it raises RuntimeError"),
+    "EndlessMessage": ("build", f"ValueError: {'x' * 2000} ... (52,428,800 characters in all)"),
     "Unprintable": ("build", f"ValueError: \\x1b[2J\\udcff\\x00{'/' * 1994} ... (60,006 characters in all)"),
     "EndlessExit": ("build", f"the code called exit({'y' * 2000} ... (52,428,800 characters in all))"),
-    "InARing": ("build", "ValueError: the one"),
+    "CircularCause": ("build", "ValueError: the first"),
     "OddClass": ("build", "Odd name: odd, but told"),
-    "FullElsewhere": ("build", f"OSError: {FULL}"),
-    "Refused-EDQUOT": ("build", "OSError: [Errno 122] Disk quota exceeded"),
-    "Refused-EIO": ("build", "OSError: [Errno 5] Input/output error"),
+    "FullDiskElsewhere": ("build", f"OSError: {DISK_FULL}"),
+    "DiskError-EDQUOT": ("build", "OSError: [Errno 122] Disk quota exceeded"),
+    "DiskError-EIO": ("build", "OSError: [Errno 5] Input/output error"),
     "LimitsItsFiles-False": ("build", "OSError: [Errno 27] File too large"),
     "LimitsItsFiles-True": ("build", "OSError: [Errno 27] File too large"),
     "importing": ("build", "KeyboardInterrupt: said on import"),
@@ -77,93 +77,93 @@ def test_whatever_a_module_raises_is_its_own_row(
         word, _, argument = name.partition("-")
         if word == "LimitsItsFiles":
             put(word, for_good=argument == "True")
-        elif word == "Refused":
+        elif word == "DiskError":
             put(word, number=argument)
         elif word != "importing":
             put(word)
-    put("KilledByItsTimer")
+    put("KilledByItsOwnAlarm")
     (here / "importing.py").write_text("raise KeyboardInterrupt('said on import')\n", encoding="utf-8")
     text = "harness: 1\nfactory: importing:Net\ncases: [{name: case, inputs: {x: {shape: [3]}}}]\n"
     spec("importing.yaml", text)
     ran = harness("run", "specs", *ON)
     assert ran.err == ""
     assert ran.code == 1
-    found = told(ran)
-    assert found.pop("KilledByItsTimer") == ("build", "crash", "the process was ended by SIGALRM")
-    assert found == {name: (stage, "exception", said) for name, (stage, said) in ENDS.items()}
+    failed = failures(ran)
+    assert failed.pop("KilledByItsOwnAlarm") == ("build", "crash", "the process was killed by SIGALRM")
+    assert failed == {name: (stage, "exception", said) for name, (stage, said) in ENDS.items()}
     assert ran.rows["good/case", "trace/torch-cpu"]["status"] == "passed"
     assert len((here / "reports/latest/report.json").read_bytes()) < 2**18
 
 
-def test_what_a_module_does_to_processes_and_files_is_told_of_it_alone(harness: Call, put: Put) -> None:
-    for name in ("KillsItsGroup", "StopsItsParent", "LeavesNoFiles"):
+def test_what_a_module_does_to_processes_and_files_is_its_own_row(harness: Call, put: Put) -> None:
+    for name in ("KillsItsGroup", "StopsItsParent", "AllowsNoMoreFiles"):
         put(name)
     ran = harness("run", "specs", *ON)
     assert (ran.code, ran.err) == (1, "")
-    found = told(ran)
-    assert found.pop("KillsItsGroup") == ("build", "crash", "the process was ended by SIGKILL")
-    assert list(found) == ["LeavesNoFiles"]
+    failed = failures(ran)
+    assert failed.pop("KillsItsGroup") == ("build", "crash", "the process was killed by SIGKILL")
+    assert list(failed) == ["AllowsNoMoreFiles"]
     assert ran.rows["good/case", "trace/torch-cpu"]["status"] == "passed"
 
 
-def test_what_a_check_started_is_ended_with_it(harness: Call, put: Put, here: Path) -> None:
-    """Also where its parent is gone, it has a session of its own, and the worker was killed."""
+def test_processes_started_by_a_check_are_killed_after_it(harness: Call, put: Put, here: Path) -> None:
+    """Also where their parent is gone, they have their own session, and the worker was killed."""
     for then in ("return", "crash"):
         put("Daemon", then=then)
     for traced in (False, True):
         put("ForksAndReturns", traced=traced)
     put("StartsAndWaits")
-    put("Watches")
+    put("WatchesItsChild")
     put("WritesTheJournal")
     ran = harness("run", "specs", *ON)
-    assert told(ran) == {"Daemon-crash": ("build", "crash", "the process was ended by SIGSEGV")}
+    assert failures(ran) == {"Daemon-crash": ("build", "crash", "the process was killed by SIGSEGV")}
     notes = {row["case"].removesuffix("/case"): row["notes"] for row in ran.report["results"]}
-    assert [name for name, said in notes.items() if "ended with it" in " ".join(said)] == [
+    assert [name for name, said in notes.items() if "killed after it" in " ".join(said)] == [
         "Daemon-crash",
         "Daemon-return",
         "ForksAndReturns-False",
         "ForksAndReturns-True",
-        "Watches",
+        "WatchesItsChild",
     ]
-    assert notes["Daemon-crash"] == notes["Daemon-return"] == notes["Watches"] == [ENDED]
+    assert notes["Daemon-crash"] == notes["Daemon-return"] == notes["WatchesItsChild"] == [KILLED_NOTE]
     assert notes["StartsAndWaits"] == notes["WritesTheJournal"] == notes["good"] == []
     assert len(ran.rows) == len(ran.report["results"]) == 8
     pids = [int((here / then).read_text(encoding="utf-8")) for then in ("return", "crash")]
     assert not alive(psutil.Process(pid) for pid in pids if psutil.pid_exists(pid))
 
 
-def test_a_time_limit_is_told_as_such_and_grows_with_the_model(
+def test_a_time_limit_is_a_timeout_and_grows_with_the_model(
     harness: Call, put: Put, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the process takes to die, and where it gets round the kernel's limit."""
+    """However long the process takes to end, and where it ignores the kernel's limit."""
     monkeypatch.setattr(settings, "TIMEOUT", 2.0)
     monkeypatch.setattr(settings, "TIMEOUT_PER_GIB", 20.0)
-    monkeypatch.setattr(slot, "GRACE", 0.5)
+    monkeypatch.setattr(worker_slot, "GRACE", 0.5)
     put("DiesSlowly")
     put("Hangs", mib=64)
-    put("Hangs", mib=0, deaf=True)
+    put("Hangs", mib=0, ignores_alarm=True)
     put("Daemon", then="hang")
     ran = harness("run", "specs", *ON, "-j", "4")
     after = "not done after {} s; --timeout sets the limit"
-    assert told(ran) == {
+    assert failures(ran) == {
         "DiesSlowly": ("build", "timeout", after.format(2)),
         "Hangs-64": ("build", "timeout", after.format(4)),
         "Hangs-0-True": ("build", "timeout", after.format(2)),
         "Daemon-hang": ("build", "timeout", after.format(2)),
     }
-    assert ran.rows["Daemon-hang/case", "trace/torch-cpu"]["notes"] == [ENDED]
+    assert ran.rows["Daemon-hang/case", "trace/torch-cpu"]["notes"] == [KILLED_NOTE]
     pid = int((here / "hang").read_text(encoding="utf-8"))
     assert not alive([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
 
 
-def test_a_time_limit_that_was_asked_for_holds_as_it_is(harness: Call, put: Put) -> None:
+def test_a_given_time_limit_does_not_grow(harness: Call, put: Put) -> None:
     put("Hangs", mib=64)
     ran = harness("run", "specs", *ON, "--timeout", "1")
-    assert told(ran) == {"Hangs-64": ("build", "timeout", "not done after 1 s; --timeout sets the limit")}
+    assert failures(ran) == {"Hangs-64": ("build", "timeout", "not done after 1 s; --timeout sets the limit")}
 
 
 @pytest.mark.parametrize("end", [Running.kill, Running.interrupt])
-def test_what_checks_started_does_not_outlive_a_run_that_is_stopped(
+def test_processes_started_by_checks_do_not_outlive_a_stopped_run(
     put: Put, here: Path, end: Callable[[Running], object]
 ) -> None:
     put("Daemon", then="hang")
@@ -177,31 +177,31 @@ def test_what_checks_started_does_not_outlive_a_run_that_is_stopped(
 
 
 class Interrupted(torch.nn.Module):
-    """Is interrupted by somebody at the keyboard, or says so itself."""
+    """Is interrupted by a signal, or raises ``KeyboardInterrupt`` itself."""
 
-    def __init__(self, *, really: bool) -> None:
+    def __init__(self, *, by_signal: bool) -> None:
         super().__init__()
-        self.really = really
+        self.by_signal = by_signal
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.really:
+        if not self.by_signal:
             raise KeyboardInterrupt("said by the module")
         os.kill(os.getpid(), signal.SIGINT)
         return x
 
 
-def test_in_the_callers_own_process_a_real_interrupt_gets_through() -> None:
-    verdict = api.verify(Interrupted(really=False), torch.ones(2), targets="trace/torch-cpu")
+def test_in_the_callers_process_a_real_interrupt_is_raised() -> None:
+    verdict = api.verify(Interrupted(by_signal=False), torch.ones(2), targets="trace/torch-cpu")
     assert [row.message for row in verdict.results] == ["KeyboardInterrupt: said by the module"]
     with pytest.raises(KeyboardInterrupt):
-        api.verify(Interrupted(really=True), torch.ones(2), targets="trace/torch-cpu")
+        api.verify(Interrupted(by_signal=True), torch.ones(2), targets="trace/torch-cpu")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_explain_and_init_tell_it_too(harness: Call, put: Put) -> None:
-    put("OwnBase")
-    ran = harness("explain", "OwnBase", "--target", "trace/torch-cpu", "--allow-import")
-    assert "Own: my reason" in ran.out
+def test_explain_and_init_report_it_too(harness: Call, put: Put) -> None:
+    put("RaisesCustomExit")
+    ran = harness("explain", "RaisesCustomExit", "--target", "trace/torch-cpu", "--allow-import")
+    assert "CustomExit: my reason" in ran.out
     assert "Traceback" not in ran.out + ran.err
     ran = harness("init", "misbehaving.py:Interrupts", "-o", "first.yaml")
     assert ran.code == 2

@@ -1,4 +1,4 @@
-"""A run that is stopped, in whatever way, loses nothing that it knew, and leaves nothing behind."""
+"""A stopped run, however it is stopped, keeps its results and leaves no process or file behind."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ cases:
 ON = ("--allow-import", "--no-latency", "--targets", "script/torch-cpu,trace/torch-cpu", "-j", "2")
 OTHERS = 12
 SOON = 15.0
-"""Seconds that a run may take to stop on a machine that has much else to do; by itself it takes one."""
+"""Seconds that a run may take to stop on a busy machine; on an idle one it takes one second."""
 
 
 @pytest.fixture
 def temporary(harness: Call, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder for temporary files; a socket stands in it, whose path must be short.
+    """An empty folder for temporary files. It holds a socket, whose path must be short.
 
-    ``harness`` comes first: its fork server, which outlives the test, keeps its own elsewhere.
+    ``harness`` comes first: its fork server, which outlives the test, has its folder elsewhere.
     """
     with tempfile.TemporaryDirectory(prefix="h-") as folder:
         monkeypatch.setenv("TMPDIR", folder)
@@ -49,15 +49,17 @@ def temporary(harness: Call, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def specs(here: Path, temporary: Path, spec: Callable[[str, str], Path]) -> Path:
-    """One case that waits to be let go, and others."""
-    (here / "cache/artifacts/00/of-an-older-run").mkdir(parents=True)  # so that what is not needed is not loaded
+    """One case that waits for the file ``go``, and others."""
+    (here / "cache/artifacts/00/of-an-older-run").mkdir(
+        parents=True
+    )  # an existing cache: only what is needed is loaded
     shutil.copy(Path(__file__).parent / "hostile.py", here / "hostile.py")
     spec("a-waiting.yaml", WAITING)
     spec("good.yaml", GOOD)
     return here
 
 
-def test_ctrl_c_writes_what_is_known(specs: Path) -> None:
+def test_ctrl_c_writes_the_results_so_far(specs: Path) -> None:
     run = Running(specs, "run", "specs", *ON)
     run.until(lambda: (specs / "reached").exists() and len(run.journal()) == OTHERS)
     run.interrupt()
@@ -68,7 +70,7 @@ def test_ctrl_c_writes_what_is_known(specs: Path) -> None:
     assert report["run"]["interrupted"] is True
     assert len(report["results"]) == report["summary"]["checks"] == OTHERS
     assert "interrupted" in out
-    assert run.journal(), "there is nothing to go on with"
+    assert run.journal(), "there is nothing to resume"
 
 
 def test_ctrl_c_does_not_wait_for_a_check_that_hangs(specs: Path) -> None:
@@ -94,7 +96,7 @@ def test_ctrl_c_while_the_libraries_load_is_no_traceback(specs: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_kill_9_loses_only_what_was_in_flight(specs: Path, harness: Call) -> None:
+def test_kill_9_loses_only_the_checks_in_flight(specs: Path, harness: Call) -> None:
     run = Running(specs, "run", "specs", *ON)
     run.until(lambda: (specs / "reached").exists() and len(run.journal()) == OTHERS)
     left = run.kill()
@@ -110,20 +112,20 @@ def test_kill_9_loses_only_what_was_in_flight(specs: Path, harness: Call) -> Non
     resumed = harness("run", "specs", *ON, "--resume")
     assert done == OTHERS
     assert len(resumed.report["results"]) == OTHERS + 2
-    assert sum(resumed.report["run"]["exports"].values()) == 4, "what was known is not run again"
+    assert sum(resumed.report["run"]["exports"].values()) == 4, "finished checks are not run again"
     assert not journal.exists()
 
-    whole = harness("run", "specs", *ON, "--report-dir", "whole", "--no-cache")
-    assert (resumed.code, resumed.report["summary"]) == (whole.code, report_in(specs / "whole")["summary"])
-    assert differences(resumed.report, report_in(specs / "whole")) == []
+    complete = harness("run", "specs", *ON, "--report-dir", "complete", "--no-cache")
+    assert (resumed.code, resumed.report["summary"]) == (complete.code, report_in(specs / "complete")["summary"])
+    assert differences(resumed.report, report_in(specs / "complete")) == []
 
 
-def test_what_was_asked_otherwise_is_run_again(specs: Path, harness: Call) -> None:
+def test_checks_with_other_options_are_run_again(specs: Path, harness: Call) -> None:
     (specs / "go").touch()
     run = Running(specs, "run", "specs", *ON)
     run.until(lambda: len(run.journal()) >= 4)
     run.kill()
-    kept = [json.loads(line.partition(b" ")[2])["of"] for line in run.journal()]
+    kept = [json.loads(line.partition(b" ")[2])["fingerprint"] for line in run.journal()]
     resumed = harness("run", "specs", *ON, "--resume", "--strict-ulp", "0")
     assert len(resumed.report["results"]) == OTHERS + 2
     assert sum(resumed.report["run"]["exports"].values()) == OTHERS + 2
@@ -135,14 +137,12 @@ def test_two_runs_do_not_write_into_one_folder(specs: Path, harness: Call) -> No
     run.until((specs / "reached").exists)
     second = harness("run", "specs", *ON)
     assert second.code == 2
-    assert "another run is at work there" in second.err
+    assert "another run uses this folder" in second.err
     (specs / "go").touch()
     assert run.end()[0] == 1
 
 
-def test_a_folder_for_temporary_files_that_is_too_long_for_a_socket_is_said(
-    specs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_folder_too_long_for_a_socket_is_reported(specs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = specs / ("x" * 100)
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
@@ -156,20 +156,20 @@ def test_kill_9_of_explain_leaves_nothing(specs: Path) -> None:
     left = run.kill()
     assert left
     await_(lambda: not alive(left))
-    own_of_torch = re.compile("torchinductor_.*")  # where it keeps what it compiled, from one process to the next
-    assert [path for path in Path(os.environ["TMPDIR"]).iterdir() if not own_of_torch.fullmatch(path.name)] == []
+    torch_folder = re.compile("torchinductor_.*")  # torch's cache of compiled code, shared by processes
+    assert [path for path in Path(os.environ["TMPDIR"]).iterdir() if not torch_folder.fullmatch(path.name)] == []
 
 
-def test_what_a_killed_audit_left_is_removed_by_the_next_command(specs: Path, temporary: Path) -> None:
+def test_the_next_command_removes_what_a_killed_audit_left(specs: Path, temporary: Path) -> None:
     run = Running(specs, "audit", "specs/good.yaml")
     run.until(lambda: list(temporary.iterdir()))
     run.kill()
     assert list(temporary.iterdir())
-    held = temporary / "harness-999999999-in-another-container"
-    held.mkdir()
-    lock = os.open(held, os.O_RDONLY)
+    locked = temporary / "harness-999999999-in-another-container"
+    locked.mkdir()
+    lock = os.open(locked, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     code, _, err = Running(specs, "audit", "specs/good.yaml").end()
     os.close(lock)
     assert (code in {0, 1}, err) == (True, "")
-    assert list(temporary.iterdir()) == [held], "what is still in use is left alone"
+    assert list(temporary.iterdir()) == [locked], "a folder in use stays"

@@ -1,4 +1,4 @@
-"""A run belongs to the process that asked for it, and not to the thread."""
+"""A run belongs to the process that started it, and not to the thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ factory: hostile:{name}
 cases:
   - {{name: one, inputs: {{x: {{values: [1.0, -2.0]}}}}}}
 """
-# The first thread brings the workers' server up, and is gone before the second is done.
+# The first thread starts the workers' server, and ends before the second one.
 PROGRAM = """
 import json, os, threading, time
 from pathlib import Path
@@ -24,7 +24,7 @@ import harness
 
 def run(name):
     ran = harness.run(f"specs/{name}.yaml", targets="trace/torch-cpu", latency=False, allow_import=True)
-    told[name] = [row.message or row.status for row in ran.results]
+    outcomes[name] = [row.message or row.status for row in ran.results]
 
 def begin():
     run("Harmless")
@@ -32,24 +32,24 @@ def begin():
     while not Path("reached").exists():
         time.sleep(0.01)
 
-def gone(thread):
+def has_ended(thread):
     return not Path(f"/proc/self/task/{thread.native_id}").exists()
 
-told = {}
+outcomes = {}
 second = threading.Thread(target=run, args=("Wait",))
 first = threading.Thread(target=begin)
 first.start()
 first.join()
-while not gone(first):
+while not has_ended(first):
     time.sleep(0.01)
 run("Rubbish")
 Path("go").touch()
 second.join()
-print(json.dumps(told))
+print(json.dumps(outcomes))
 """
 
 
-def test_a_thread_that_ends_takes_no_worker_along(here: Path, spec: Callable[[str, str], Path]) -> None:
+def test_a_thread_that_ends_does_not_end_the_workers(here: Path, spec: Callable[[str, str], Path]) -> None:
     shutil.copy(Path(__file__).parent / "hostile.py", here / "hostile.py")
     for name in ("Harmless", "Wait", "Rubbish"):
         spec(f"{name}.yaml", SPEC.format(name=name))

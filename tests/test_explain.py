@@ -76,7 +76,7 @@ def test_a_failure_is_explained_and_the_script_that_is_handed_over_shows_it(
     assert ran.stdout.splitlines()[-1].startswith("the fault is there: output 0:")
 
 
-OWN_CODE = """
+USER_CODE = """
 harness: 1
 factory: own_code:net
 cases:
@@ -89,7 +89,7 @@ def test_a_model_of_ones_own_is_named_in_its_smallest_case(
     harness: Call, spec: Callable[[str, str], Path], here: Path
 ) -> None:
     (here / "own_code.py").write_text(NET, encoding="utf-8")
-    spec("mine.yaml", OWN_CODE)
+    spec("mine.yaml", USER_CODE)
     told = harness("explain", "own", "--target", TARGET, "--allow-import", "--budget", "2")
     assert told.code == 1, told.err
     assert "  model = own_code:net(divisor=3)\n" in told.out
@@ -160,8 +160,8 @@ def test_a_question_that_takes_its_process_down_is_answered_with_how(here: Path)
         return contained.ask(answer, what, seconds=seconds)
 
     assert ask("fine") == "fine"
-    assert ask("die") == Gone("export", "the process was ended by SIGSEGV", overdue=False)
-    assert ask("leave") == Gone("export", "the process ended itself with exit code 0", overdue=False)
+    assert ask("die") == Gone("export", "the process was killed by SIGSEGV", overdue=False)
+    assert ask("leave") == Gone("export", "the process ended with exit code 0", overdue=False)
     hung = ask("hang", seconds=1.0)
     assert isinstance(hung, Gone)
     assert hung.overdue

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.report.wording import explain_command
+from harness.report.wording import next_step
 from harness.result import Result
 from tests.conftest import Call, Ran
 
@@ -26,7 +26,7 @@ cases:
     inputs: {x: {fill: ones}}
     expect: {range: [2, 3]}
 """
-OWN_CODE = """
+USER_CODE = """
 harness: 1
 factory: own_code:net
 cases:
@@ -71,7 +71,7 @@ def test_it_may_run_the_code_that_the_run_was_allowed_to_run(
     harness: Call, spec: Callable[[str, str], Path], here: Path
 ) -> None:
     (here / "own_code.py").write_text("from torch import nn\n\ndef net():\n    return nn.ReLU()\n", encoding="utf-8")
-    spec("own.yaml", OWN_CODE)
+    spec("own.yaml", USER_CODE)
     ran = harness("run", "specs", "--targets", TARGET, "--no-latency", "--allow-import")
     told = pasted(harness, ran, "too-narrow")
     assert told.code == 1, told.err
@@ -92,11 +92,13 @@ def test_it_finds_a_recorded_model(harness: Call, here: Path) -> None:
     told = pasted(harness, harness("run", "recorded", "--targets", "ort-cpu"), "relu")
     assert told.code == 1, told.err
     assert told.out.startswith("deep/relu on file/ort-cpu: failed (compare: mismatch)")
-    assert "what was recorded is not what the file computes" in told.out
+    assert "the recorded answer is not what the file computes" in told.out
     assert "First diverging node\n  1 node\n  against the graph's own evaluation in float64: no node is off" in told.out
     assert "torch's own modules" not in told.out, "a file that was not exported here has none"
 
 
 def test_a_row_that_knows_no_place_names_its_case_alone() -> None:
     row = Result("a/b[k=1]; rm x", TARGET, "error")
-    assert explain_command(row) == "harness explain 'a/b[k=1]; rm x' --target trace/torch-cpu"
+    step = next_step(row)
+    assert step is not None
+    assert step.command == "harness explain 'a/b[k=1]; rm x' --target trace/torch-cpu"

@@ -155,8 +155,8 @@ def test_time_is_bounded_and_said() -> None:
 
 
 OUTPUT = OutputComparison(0, "output_0", (4,), "float32", "exact")
-NAN = replace(OUTPUT, problem="a number at (0,) where NaN is expected; 1 of 4 elements")
-NUMBERS = replace(OUTPUT, problem="2 of 4 elements are outside exact; the worst, at (1,), is 1.0 where 2.0 is expected")
+NAN = replace(OUTPUT, problem="1 of 4 values is finite, expected NaN; first at [0]")
+NUMBERS = replace(OUTPUT, problem="2 of 4 values differ by more than the tolerance; worst at [1]: 1, expected 2")
 
 
 def failing(**given: Any) -> Result:

@@ -1,4 +1,4 @@
-"""The walk through the exported graph ends at the node that was tampered with, and knows whose it is."""
+"""The walk through an exported graph ends at the modified node and names its module."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from torch import nn
 from harness.blame.file_evaluation import evaluate, evaluate_all
 from harness.exporters import Artifact
 from harness.inside.divergence import Walk
-from harness.inside.matching import giving_all, module_of, read
-from harness.inside.walk import module_calls, walk
+from harness.inside.matching import module_of, read_model, with_all_values_as_outputs
+from harness.inside.torch_calls import module_calls
+from harness.inside.walk import walk
 from harness.model.answer import Reference
 from harness.model.build import Subject
 from harness.model.tensors import to_numpy
 from harness.registry import plugins
 from harness.spec.targets import parse_target
 
-# The exporters' own; what torch warns of while it exports is not what is tested here.
+# The exporters' own warnings are not tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg", "ignore::torch.jit.TracerWarning")
 EXPORTERS = ("onnx-torchscript@17", "onnx-dynamo@18")
 
@@ -67,19 +68,22 @@ def export(
     subject: Subject, exporter: str, folder: Path, edit: Callable[[Any], None] = lambda _model: None
 ) -> Artifact:
     target = parse_target(f"{exporter}/ort-cpu")
-    made = plugins("exporters")[target.exporter].export(subject, folder / "model.onnx", opset=target.opset, fixes=False)
-    model = onnx.load(made.path)
+    artifact = plugins("exporters")[target.exporter].export(
+        subject, folder / "model.onnx", opset=target.opset, fixes=False
+    )
+    model = onnx.load(artifact.path)
     edit(model)
-    onnx.save(model, made.path)
-    assert isinstance(made, Artifact)
-    return made
+    onnx.save(model, artifact.path)
+    assert isinstance(artifact, Artifact)
+    return artifact
 
 
 def walked(subject: Subject, artifact: Artifact, exporter: str, folder: Path) -> Walk:
     inputs = {label: to_numpy(tensor) for label, tensor in subject.inputs.items()}
     eager = subject.module(*(tensor.clone() for tensor in subject.inputs.values()))
     answers = {
-        f"output_{at}": to_numpy(each) for at, each in enumerate(eager if isinstance(eager, tuple) else (eager,))
+        f"output_{index}": to_numpy(tensor)
+        for index, tensor in enumerate(eager if isinstance(eager, tuple) else (eager,))
     }
     reference = Reference(inputs, answers, None, (), (), stochastic=False)
     return walk(subject, artifact, parse_target(f"{exporter}/ort-cpu"), [reference], folder)
@@ -91,7 +95,7 @@ def image() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_right_graph_diverges_nowhere_and_every_module_is_found(
+def test_a_right_graph_does_not_diverge_and_every_module_is_found(
     exporter: str, image: torch.Tensor, tmp_path: Path
 ) -> None:
     subject = subject_of(Net(), image)
@@ -104,7 +108,7 @@ def test_a_right_graph_diverges_nowhere_and_every_module_is_found(
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_node_that_was_exchanged_is_the_first_that_differs_from_torch(
+def test_a_replaced_node_is_the_first_that_differs_from_torch(
     exporter: str, image: torch.Tensor, tmp_path: Path
 ) -> None:
     def tamper(model: Any) -> None:
@@ -116,13 +120,13 @@ def test_a_node_that_was_exchanged_is_the_first_that_differs_from_torch(
     assert found.module is not None
     assert found.module.node.op_type == "Relu"
     assert found.module.module == "blocks.1.body.1.0 (Sigmoid)"
-    assert found.module.how == "the exporter's own names"
+    assert found.module.matched_by == "the exporter's scope names"
     assert not found.module.rounding
-    assert "outside" in found.module.difference
-    assert found.kernel is None or found.kernel.rounding, "the graph computes what it says"
+    assert "by more than the tolerance" in found.module.difference
+    assert found.kernel is None or found.kernel.rounding, "the graph computes what it defines"
 
 
-def test_a_kernel_that_loses_nan_is_off_the_graph_itself(tmp_path: Path) -> None:
+def test_a_kernel_that_loses_nan_differs_from_the_graph_itself(tmp_path: Path) -> None:
     module = nn.Sequential(nn.ReLU(), nn.MaxPool2d((1, 2)), nn.Flatten())
     subject = subject_of(module, torch.tensor([[[[float("nan"), 1.0, 2.0, 3.0]]]]))
     artifact = export(subject, EXPORTERS[0], tmp_path)
@@ -130,12 +134,12 @@ def test_a_kernel_that_loses_nan_is_off_the_graph_itself(tmp_path: Path) -> None
     assert found.kernel is not None
     assert found.kernel.node.op_type == "MaxPool"
     assert "kernel_shape=[1, 2]" in found.kernel.node.attributes
-    assert "NaN is expected" in found.kernel.difference
+    assert "expected NaN" in found.kernel.difference
     assert found.kernel.module == "1 (MaxPool2d)"
 
 
 class Long(nn.Module):
-    """Long float32 sums, whose rounding adds up, before a divisor that the exporters drop."""
+    """Long float32 sums with accumulated rounding, before a divisor that the exporters drop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +169,7 @@ def long() -> Subject:
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_the_rounding_of_long_sums_hides_no_node_that_is_written_wrongly(
+def test_the_rounding_of_long_sums_does_not_hide_a_wrongly_exported_node(
     exporter: str, long: Subject, tmp_path: Path
 ) -> None:
     found = walked(long, export(long, exporter, tmp_path), exporter, tmp_path)
@@ -177,20 +181,20 @@ def test_the_rounding_of_long_sums_hides_no_node_that_is_written_wrongly(
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_batch_normalization_folded_into_its_convolution_is_no_divergence(
+def test_a_batch_normalization_folded_into_its_convolution_is_not_a_divergence(
     exporter: str, long: Subject, tmp_path: Path
 ) -> None:
     long.module.pool = nn.AvgPool2d(2)
     artifact = export(long, exporter, tmp_path)
     kinds = {node.op_type for node in onnx.load(artifact.path).graph.node}
-    assert "BatchNormalization" not in kinds, "it is what this test is about"
+    assert "BatchNormalization" not in kinds, "the exporter folds it, or this test tests nothing"
     found = walked(long, artifact, exporter, tmp_path)
     assert found.module is None or found.module.rounding
-    assert found.matched == 7, "all but the three convolutions, whose answers stand nowhere"
+    assert found.matched == 7, "all but the three convolutions, whose outputs are not in the graph"
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_folded_weight_that_is_wrong_is_named(exporter: str, long: Subject, tmp_path: Path) -> None:
+def test_a_wrong_folded_weight_is_found(exporter: str, long: Subject, tmp_path: Path) -> None:
     def tamper(model: Any) -> None:
         weight = next(each for each in model.graph.initializer if list(each.dims) == [32, 32, 7, 7])
         values = onnx.numpy_helper.to_array(weight).copy()
@@ -205,7 +209,7 @@ def test_a_folded_weight_that_is_wrong_is_named(exporter: str, long: Subject, tm
     assert found.module.module.startswith(("features.6", "features.7"))
 
 
-def test_what_is_small_beside_the_largest_is_seen_where_nothing_was_folded(tmp_path: Path) -> None:
+def test_a_wrong_small_element_is_found_if_nothing_was_folded(tmp_path: Path) -> None:
     def tamper(model: Any) -> None:
         node = next(node for node in model.graph.node if node.op_type == "LeakyRelu")
         node.attribute[0].f = 0.02
@@ -217,8 +221,8 @@ def test_what_is_small_beside_the_largest_is_seen_where_nothing_was_folded(tmp_p
     assert not found.module.rounding
 
 
-def test_a_model_that_does_not_run_in_float64_is_held_in_its_own_dtype(tmp_path: Path) -> None:
-    class Stubborn(nn.Module):
+def test_a_model_that_does_not_run_in_float64_is_compared_in_its_own_dtype(tmp_path: Path) -> None:
+    class Float32Only(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.act, self.weight = nn.Sigmoid(), torch.ones(4, 4)
@@ -229,51 +233,51 @@ def test_a_model_that_does_not_run_in_float64_is_held_in_its_own_dtype(tmp_path:
     def tamper(model: Any) -> None:
         next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "Tanh"
 
-    subject = subject_of(Stubborn(), torch.randn(2, 4))
+    subject = subject_of(Float32Only(), torch.randn(2, 4))
     found = walked(subject, export(subject, EXPORTERS[0], tmp_path, tamper), EXPORTERS[0], tmp_path)
     assert found.module is not None
     assert found.module.node.op_type == "Tanh"
     assert not found.module.rounding
 
 
-def test_what_no_name_tells_is_paired_by_shape_and_values(image: torch.Tensor, tmp_path: Path) -> None:
-    def forget(model: Any) -> None:
+def test_nodes_without_names_are_matched_by_shape_and_values(image: torch.Tensor, tmp_path: Path) -> None:
+    def remove_names(model: Any) -> None:
         for node in model.graph.node:
             node.name = ""
 
     subject = subject_of(Net(), image)
-    found = walked(subject, export(subject, EXPORTERS[0], tmp_path, forget), EXPORTERS[0], tmp_path)
+    found = walked(subject, export(subject, EXPORTERS[0], tmp_path, remove_names), EXPORTERS[0], tmp_path)
     assert found.matched == 11
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_each_node_knows_its_module(exporter: str, image: torch.Tensor, tmp_path: Path) -> None:
+def test_the_module_of_each_node_is_known(exporter: str, image: torch.Tensor, tmp_path: Path) -> None:
     subject = subject_of(Net(), image)
-    model = read(export(subject, exporter, tmp_path).path)
+    model = read_model(export(subject, exporter, tmp_path).path)
     paths = {call.path for call in module_calls(subject.module, [image])}
     owners = {module_of(node, paths) for node in model.graph.node if node.op_type in {"Conv", "Sigmoid", "Tanh"}}
     assert owners == {path for path in paths if path != "pool"}
 
 
-def test_hooks_leave_the_module_and_its_inputs_as_they_are(image: torch.Tensor) -> None:
+def test_hooks_change_neither_the_module_nor_its_inputs(image: torch.Tensor) -> None:
     module = nn.Sequential(nn.ReLU(inplace=True), nn.Tanh())
     subject = Subject(module, {"x": image}, outputs=1)
     before = image.clone()
     calls = module_calls(subject.module, [image])
-    assert [call.kind for call in calls] == ["ReLU", "Tanh"]
+    assert [call.class_name for call in calls] == ["ReLU", "Tanh"]
     assert torch.equal(image, before)
     assert all(not inner._forward_hooks for inner in module.modules())
 
 
-def test_every_value_is_given_out_and_evaluated(image: torch.Tensor, tmp_path: Path) -> None:
+def test_every_value_is_an_output_and_is_evaluated(image: torch.Tensor, tmp_path: Path) -> None:
     subject = subject_of(Net(), image)
     artifact = export(subject, EXPORTERS[0], tmp_path)
-    model = read(artifact.path)
+    model = read_model(artifact.path)
     computed = [name for node in model.graph.node for name in node.output]
-    opened = giving_all(model)
-    assert {value.name for value in opened.graph.output} == set(computed)
-    assert [value.name for value in opened.graph.output][:2] == ["output_0", "output_1"]
+    all_outputs = with_all_values_as_outputs(model)
+    assert {value.name for value in all_outputs.graph.output} == set(computed)
+    assert [value.name for value in all_outputs.graph.output][:2] == ["output_0", "output_1"]
     values = evaluate_all(artifact.path, {"x": image.numpy()})
     assert list(values) == computed
-    for name, wanted in evaluate(artifact.path, {"x": image.numpy()}).items():
-        np.testing.assert_array_equal(values[name], wanted)
+    for name, expected in evaluate(artifact.path, {"x": image.numpy()}).items():
+        np.testing.assert_array_equal(values[name], expected)

@@ -1,4 +1,4 @@
-"""The dynamo exports of one subject share its programs, and every file is to the byte what it would be without."""
+"""The dynamo exports of one subject share its programs, and the files are the same bytes as without sharing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from torch.onnx._internal.exporter import _capture_strategies as strategies
 from torch.onnx._internal.exporter import _core
 
 from harness.errors import Unsupported
-from harness.exporters import _dynamo_sharing as sharing
-from harness.exporters import _levers, onnx_dynamo
+from harness.exporters import _dynamo_sharing, _speed_ups, onnx_dynamo
 from harness.model.build import Subject
 from tests.exporting import export, subject
 
@@ -28,17 +27,17 @@ CAPTURE, PREPARE = "_capture", "_prepare_exported_program_for_export"
 VARIANTS = ((18, False), (23, False), (23, True))
 X = torch.linspace(-1, 1, 98).reshape(1, 2, 7, 7)
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    "every operator has a function": lambda: nn.Sequential(nn.AvgPool2d(2, divisor_override=3), nn.Linear(3, 2)),
+    "functions for all operators": lambda: nn.Sequential(nn.AvgPool2d(2, divisor_override=3), nn.Linear(3, 2)),
     "several outputs": lambda: nn.MaxPool2d(2, return_indices=True),
-    "something to decompose": lambda: nn.ReLU(inplace=True),
-    "an operator of one opset alone": lambda: nn.RMSNorm(7),
-    "an operator of the fixes alone": lambda: nn.RReLU().eval(),
+    "decomposed operator": lambda: nn.ReLU(inplace=True),
+    "operator of one opset only": lambda: nn.RMSNorm(7),
+    "operator of the fixes only": lambda: nn.RReLU().eval(),
 }
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often torch captures and prepares, counted where torch does it."""
+    """The number of calls of torch's functions that capture and prepare."""
     counts: Counter[str] = Counter()
     for owner, name in ((strategies.TorchExportNonStrictStrategy, CAPTURE), (_core, PREPARE)):
         monkeypatch.setattr(owner, name, _counting(getattr(owner, name), name, counts))
@@ -46,94 +45,97 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def _counting(original: Callable[..., Any], name: str, counts: Counter[str]) -> Callable[..., Any]:
-    @wraps(original)  # a lever asks what the name takes
-    def counted(*given: Any, **named: Any) -> Any:
+    @wraps(original)  # a speed-up compares the parameters
+    def counted(*args: Any, **kwargs: Any) -> Any:
         counts[name] += 1
-        return original(*given, **named)
+        return original(*args, **kwargs)
 
     return counted
 
 
-def exports(given: Subject, folder: Path) -> Iterator[bytes | str]:
+def export_variants(example: Subject, folder: Path) -> Iterator[bytes | str]:
+    """The bytes of the file, or the text of the refusal, for each variant."""
     for opset, fixes in VARIANTS:
         try:
-            yield export(given, "onnx-dynamo", folder / "m.onnx", opset, fixes=fixes).path.read_bytes()
+            yield export(example, "onnx-dynamo", folder / "m.onnx", opset, fixes=fixes).path.read_bytes()
         except Unsupported as refusal:
             yield str(refusal)
 
 
-@pytest.mark.parametrize("about", MODELS)
-def test_files_and_refusals_are_to_the_byte_those_of_exports_apart(
-    about: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", MODELS)
+def test_files_and_refusals_are_the_same_bytes_as_without_sharing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = subject(MODELS[about]().eval(), [X])
-    shared = list(exports(given, tmp_path))
-    monkeypatch.setattr(onnx_dynamo, "sharing", lambda alone: nullcontext(alone.fresh()))
-    assert shared == list(exports(given, tmp_path))
+    example = subject(MODELS[kind]().eval(), [X])
+    shared = list(export_variants(example, tmp_path))
+    monkeypatch.setattr(onnx_dynamo, "shared_programs", lambda example: nullcontext(example.fresh()))
+    assert shared == list(export_variants(example, tmp_path))
 
 
-def test_one_capture_and_one_preparation_serve_every_opset_and_the_fixes(tmp_path: Path, calls: Counter[str]) -> None:
-    list(exports(subject(MODELS["every operator has a function"]().eval(), [X]), tmp_path))
+def test_one_capture_and_one_preparation_serve_all_opsets_and_fixes(tmp_path: Path, calls: Counter[str]) -> None:
+    list(export_variants(subject(MODELS["functions for all operators"]().eval(), [X]), tmp_path))
     assert calls == {CAPTURE: 1, PREPARE: 1}
 
 
-def test_a_module_is_copied_once_for_all_exports_that_share_its_program(
+def test_a_module_is_copied_once_for_exports_that_share_its_program(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: Counter[str] = Counter()
     monkeypatch.setattr(Subject, "fresh", _counting(Subject.fresh, "fresh", copies))
-    list(exports(subject(MODELS["every operator has a function"]().eval(), [X]), tmp_path))
+    list(export_variants(subject(MODELS["functions for all operators"]().eval(), [X]), tmp_path))
     assert copies == {"fresh": 1}
 
 
-@pytest.mark.parametrize("about", ["something to decompose", "an operator of one opset alone"])
-def test_a_program_is_prepared_anew_where_the_registry_could_make_a_difference(
-    about: str, tmp_path: Path, calls: Counter[str]
+@pytest.mark.parametrize("kind", ["decomposed operator", "operator of one opset only"])
+def test_a_program_is_prepared_again_if_the_registry_could_change_it(
+    kind: str, tmp_path: Path, calls: Counter[str]
 ) -> None:
-    list(exports(subject(MODELS[about]().eval(), [X]), tmp_path))
+    list(export_variants(subject(MODELS[kind]().eval(), [X]), tmp_path))
     assert calls[CAPTURE] == 1
     assert calls[PREPARE] > 1
 
 
-def test_another_subject_shares_nothing_and_nothing_outlives_its_subject(tmp_path: Path, calls: Counter[str]) -> None:
+def test_programs_are_not_shared_between_subjects_and_do_not_outlive_theirs(
+    tmp_path: Path, calls: Counter[str]
+) -> None:
     module = nn.ReLU().eval()
     for _ in range(2):
         export(subject(module, [X]), "onnx-dynamo", tmp_path / "m.onnx", 18)
     assert calls == {CAPTURE: 2, PREPARE: 2}
     gc.collect()
-    assert not sharing._OF
+    assert not _dynamo_sharing._PROGRAMS
 
 
-def test_a_capture_that_fails_is_tried_again(tmp_path: Path) -> None:
-    class Moody(nn.Module):
-        refuses = True
+def test_a_failed_capture_is_tried_again(tmp_path: Path) -> None:
+    class FailsAtFirst(nn.Module):
+        fails = True
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if Moody.refuses:
-                raise RuntimeError("not today")
+            if FailsAtFirst.fails:
+                raise RuntimeError("fails at first")
             return x + 1
 
-    given = Subject(Moody().eval(), {"x": X}, 1)
+    example = Subject(FailsAtFirst().eval(), {"x": X}, 1)
     with pytest.raises(torch.onnx.OnnxExporterError):
-        export(given, "onnx-dynamo", tmp_path / "m.onnx", 18)
-    Moody.refuses = False
-    assert export(given, "onnx-dynamo", tmp_path / "m.onnx", 18).path.exists()
+        export(example, "onnx-dynamo", tmp_path / "m.onnx", 18)
+    FailsAtFirst.fails = False
+    assert export(example, "onnx-dynamo", tmp_path / "m.onnx", 18).path.exists()
 
 
-def test_torch_is_left_as_it_was() -> None:
+def test_torch_is_restored_after_sharing() -> None:
     def private_names() -> tuple[Any, ...]:
         return getattr(strategies.TorchExportNonStrictStrategy, CAPTURE), getattr(_core, PREPARE)
 
     before = private_names()
-    with sharing.sharing(subject(nn.ReLU(), [X])):
+    with _dynamo_sharing.shared_programs(subject(nn.ReLU(), [X])):
         assert not set(before) & set(private_names())
     assert private_names() == before
 
 
-def test_without_the_private_names_nothing_is_shared_and_exports_still_work(
+def test_without_the_private_names_nothing_is_shared_and_exports_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "_CAPTURE", (sharing._CAPTURE[0], "moved"))
-    assert sharing.levers() == {"capture": False, "prepare": False}
-    assert len(list(exports(subject(nn.ReLU().eval(), [X]), tmp_path))) == len(VARIANTS)
-    assert _levers.present(()) == {}
+    monkeypatch.setattr(_dynamo_sharing, "_CAPTURE", (_dynamo_sharing._CAPTURE[0], "moved"))
+    assert _dynamo_sharing.enabled() == {"capture": False, "prepare": False}
+    assert len(list(export_variants(subject(nn.ReLU().eval(), [X]), tmp_path))) == len(VARIANTS)
+    assert _speed_ups.enabled(()) == {}

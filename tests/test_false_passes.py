@@ -1,4 +1,4 @@
-"""The false passes that other tools are known for, one by one: here each is found, and the exit code says so."""
+"""False passes known from other tools, one by one: each fails here, with the exit code."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ QUIET = "--no-latency"
 BOTH = ("--targets", "trace/torch-cpu,onnx-torchscript@17/ort-cpu", QUIET)
 
 
-def told(harness: Call) -> str:
-    """What a run of the recorded model in ``net`` says of its one row, which must have failed."""
+def failure_message(harness: Call) -> str:
+    """The message of the one row of a run of the recorded model in ``net``, which must have failed."""
     ran = harness("run", "net", QUIET)
     assert ran.code == 1
     assert (ran.only["status"], ran.only["stage"], ran.only["symptom"]) == ("failed", "compare", "mismatch")
@@ -29,25 +29,25 @@ def told(harness: Call) -> str:
 
 
 def test_the_right_answer_passes(harness: Call, here: Path) -> None:
-    """Each recording below differs from this one in what its test is about."""
+    """Each recording below differs from this one only in what its test checks."""
     relu(here / "net", RIGHT)
     assert harness("run", "net", QUIET).code == 0
 
 
-def test_inputs_that_are_all_positive_cannot_tell_relu_from_identity_or_abs(harness: Call, spec: Write) -> None:
+def test_inputs_that_are_all_positive_do_not_detect_identity_or_abs_instead_of_relu(harness: Call, spec: Write) -> None:
     lines = "harness: 1\nlayer: ReLU\ncases:\n  - {{name: one, inputs: {{x: {{values: {0}}}}}}}\n"
     spec("relu.yaml", lines.format("[1, 2, 9]"))
     positive = harness("audit", "specs")
     assert positive.code == 1
-    unnoticed = positive.out[positive.out.index("Wrong layers that no case notices") :]
-    assert "Identity()" in unnoticed
-    assert "absolute value" in unnoticed
+    survived = positive.out[positive.out.index("Wrong layers that no case notices") :]
+    assert "Identity()" in survived
+    assert "absolute value" in survived
     spec("relu.yaml", lines.format("[1, -2, 0, 9, 0.5, -0.5]"))
     signed = harness("audit", "specs")
     assert (signed.code, "no gap" in signed.out) == (0, True)
 
 
-def test_nothing_compared_is_no_pass(harness: Call, here: Path, spec: Write) -> None:
+def test_nothing_compared_is_not_a_pass(harness: Call, here: Path, spec: Write) -> None:
     spec("relu.yaml", "harness: 1\nlayer: ReLU\ncases:\n  - {name: one, inputs: {x: {values: [1, -2]}}}\n")
     nowhere = harness("run", "specs", QUIET, "--targets", "onnx-torchscript@17/ort-coreml")
     assert (nowhere.code, "nothing was compared" in nowhere.out) == (3, True)
@@ -56,7 +56,7 @@ def test_nothing_compared_is_no_pass(harness: Call, here: Path, spec: Write) -> 
     assert harness("run", "empty").code == 2
 
 
-def test_a_model_without_outputs_is_no_pass(harness: Call, here: Path, spec: Write) -> None:
+def test_a_model_without_outputs_is_not_a_pass(harness: Call, here: Path, spec: Write) -> None:
     own = "from torch import nn\n\n\nclass Silent(nn.Module):\n    def forward(self, x):\n        return ()\n"
     (here / "own.py").write_text(own, encoding="utf-8")
     spec("own.yaml", "harness: 1\nfactory: own:Silent\ncases:\n  - {name: one, inputs: {x: {values: [1, -2]}}}\n")
@@ -65,24 +65,24 @@ def test_a_model_without_outputs_is_no_pass(harness: Call, here: Path, spec: Wri
     assert {row["status"] for row in ran.report["results"]} <= {"failed", "error"}
 
 
-def splitting(folder: Path, outputs: list[Any]) -> None:
-    """A model that cuts ``x`` into its first column and the other two."""
+def record_split(folder: Path, outputs: list[Any]) -> None:
+    """A model that splits ``x`` into its first column and the other two."""
     end = {"first": tensor(FLOAT, [1, 1]), "rest": tensor(FLOAT, [1, 2])}
     cut = helper.make_node("Split", ["x", "at"], ["first", "rest"], axis=1)
     at = helper.make_tensor("at", 7, [2], [1, 2])
     record(folder, graph([cut], {"x": tensor(FLOAT, X.shape)}, end, initializers=[at]), [X], outputs)
 
 
-def test_an_output_missing_on_either_side_is_told(harness: Call, here: Path) -> None:
-    splitting(here / "net", [X[:, :1]])
-    assert "2 outputs, expected 1" in told(harness)
-    splitting(here / "other" / "net", [X[:, :1], X[:, 1:], X])
+def test_an_output_missing_on_either_side_is_reported(harness: Call, here: Path) -> None:
+    record_split(here / "net", [X[:, :1]])
+    assert "2 outputs, expected 1" in failure_message(harness)
+    record_split(here / "other" / "net", [X[:, :1], X[:, 1:], X])
     more = harness("run", "other", QUIET)
     assert more.code == 1
     assert "2 outputs, expected 3" in more.only["message"]
 
 
-def test_outputs_under_each_others_names_are_told(harness: Call, here: Path) -> None:
+def test_outputs_under_each_others_names_are_reported(harness: Call, here: Path) -> None:
     """Two outputs of one shape, each right, each under the other's name."""
     both = {"low": tensor(FLOAT, X.shape), "high": tensor(FLOAT, X.shape)}
     low = helper.make_node("Min", ["x", "zero"], ["low"])
@@ -92,33 +92,33 @@ def test_outputs_under_each_others_names_are_told(harness: Call, here: Path) -> 
     record(here / "right", model, [X], [np.minimum(X, 0), np.maximum(X, 0)])
     assert harness("run", "right", QUIET).code == 0
     record(here / "net", model, [X], [np.maximum(X, 0), np.minimum(X, 0)])
-    assert told(harness).startswith("low: ")
+    assert failure_message(harness).startswith("low: ")
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.float64, np.float16])
-def test_another_dtype_with_equal_values_is_told(harness: Call, here: Path, dtype: Any) -> None:
+def test_another_dtype_with_equal_values_is_reported(harness: Call, here: Path, dtype: Any) -> None:
     relu(here / "net", RIGHT.astype(dtype))
-    assert f"dtype float32, expected {np.dtype(dtype)}" in told(harness)
+    assert f"dtype float32, expected {np.dtype(dtype)}" in failure_message(harness)
 
 
-def test_a_shape_that_would_broadcast_is_told(harness: Call, here: Path) -> None:
+def test_a_shape_that_would_broadcast_is_reported(harness: Call, here: Path) -> None:
     relu(here / "net", RIGHT[0])
-    assert "shape (1, 3), expected (3,)" in told(harness)
+    assert "shape (1, 3), expected (3,)" in failure_message(harness)
 
 
-def test_empty_against_empty_is_compared_by_form_and_says_so(harness: Call, here: Path) -> None:
+def test_empty_outputs_are_compared_by_shape_and_dtype_with_a_note(harness: Call, here: Path) -> None:
     kind = tensor(FLOAT, [None, 3])
     model = graph([helper.make_node("Relu", ["x"], ["y"])], {"x": kind}, {"y": kind})
     none = np.zeros((0, 3), np.float32)
     record(here / "same", model, [none], [none])
     same = harness("run", "same", QUIET)
     assert (same.code, same.only["status"]) == (0, "passed")
-    assert any("there are no elements; only shape and dtype were compared" in note for note in same.only["notes"])
+    assert any("the output has no elements; only shape and dtype were compared" in note for note in same.only["notes"])
     record(here / "net", model, [none], [np.zeros((0, 4), np.float32)])
-    assert "shape (0, 3), expected (0, 4)" in told(harness)
+    assert "shape (0, 3), expected (0, 4)" in failure_message(harness)
 
 
-def test_an_expectation_about_no_element_is_no_pass(harness: Call, spec: Write) -> None:
+def test_an_expectation_about_no_element_is_not_a_pass(harness: Call, spec: Write) -> None:
     spec(
         "relu.yaml",
         "harness: 1\nlayer: ReLU\ncases:\n"
@@ -129,7 +129,7 @@ def test_an_expectation_about_no_element_is_no_pass(harness: Call, spec: Write) 
     assert {row["status"] for row in ran.report["results"]} == {"failed"}
 
 
-def test_a_shape_that_a_static_model_does_not_take_is_told(harness: Call, here: Path, spec: Write) -> None:
+def test_a_shape_that_a_static_model_does_not_take_is_reported(harness: Call, here: Path, spec: Write) -> None:
     shape = tensor(FLOAT, X.shape)
     model = graph([helper.make_node("Relu", ["x"], ["y"])], {"x": shape}, {"y": shape})
     record(here / "net", model, [np.vstack([X, X])], [np.vstack([RIGHT, RIGHT])])
@@ -145,8 +145,8 @@ def test_a_shape_that_a_static_model_does_not_take_is_told(harness: Call, here: 
 
 
 @pytest.mark.parametrize("stray", [np.nan, np.inf, -np.inf, 0.0])
-def test_nan_against_anything_else_is_told(harness: Call, here: Path, stray: float) -> None:
-    """Recorded as a number and answered as NaN, under the widest of tolerances."""
+def test_nan_against_anything_else_is_reported(harness: Call, here: Path, stray: float) -> None:
+    """Recorded as a number and answered as NaN, under a very wide tolerance."""
     x = np.array([[1.0, np.nan, 3.0]], np.float32)
     kind = tensor(FLOAT, x.shape)
     model = graph([helper.make_node("Relu", ["x"], ["y"])], {"x": kind}, {"y": kind})
@@ -177,8 +177,8 @@ class Dies(nn.Module):
 """
 
 
-def test_a_child_that_dies_is_no_success(harness: Call, here: Path, spec: Write) -> None:
-    """Not even one that leaves with 0."""
+def test_a_process_that_dies_is_not_a_pass(harness: Call, here: Path, spec: Write) -> None:
+    """Not even one with exit code 0."""
     (here / "dies.py").write_text(DIES, encoding="utf-8")
     spec(
         "dies.yaml",
@@ -219,5 +219,5 @@ def test_the_tolerance_of_a_spec_is_used(harness: Call, spec: Write) -> None:
     )
     spec("sigmoid.yaml", lines)
     ran = harness("run", "specs", *BOTH)
-    said = {case: {row["status"] for (name, _), row in ran.rows.items() if name == case} for case, _ in ran.rows}
-    assert said == {"sigmoid/wide": {"passed"}, "sigmoid/tight": {"failed"}}
+    statuses = {case: {row["status"] for (name, _), row in ran.rows.items() if name == case} for case, _ in ran.rows}
+    assert statuses == {"sigmoid/wide": {"passed"}, "sigmoid/tight": {"failed"}}

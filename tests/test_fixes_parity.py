@@ -1,4 +1,4 @@
-"""With the fixes, what stock gets wrong or refuses agrees with eager torch to the bit; without, it is shown to part."""
+"""With the fixes, exports agree with eager torch bit for bit; the stock exports of the same modules do not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.dlpack import from_dlpack
 
-from tests.exporting import answers, eager, export, parted, subject
+from tests.exporting import difference_from_eager, eager, export, run_file, subject
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:::torch",
@@ -39,17 +39,17 @@ def signed(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def hard(*shape: int, seed: int = 0) -> Tensor:
+def special_values(*shape: int, seed: int = 0) -> Tensor:
     """Numbers with NaN, both infinities, the smallest float32 and ties among them."""
     choice = torch.tensor([NAN, INF, -INF, -INF, -INF, torch.finfo(torch.float32).min, -1.0, 0.0, 1.0, 1.0, 2.0])
     return choice[torch.randint(len(choice), shape, generator=torch.Generator().manual_seed(seed))]
 
 
 @cache
-def maximum_of_minus_infinity() -> float:
-    """What the installed onnxruntime finds for a window of it where indices are asked for: up to 1.28 a finite number.
+def stock_maximum_of_minus_infinity() -> float:
+    """The maximum of -inf by the installed onnxruntime with indices: a finite number up to version 1.28.
 
-    The fix for indices rests on that kernel, and can be no better.
+    The fix for indices uses that kernel, and is no better.
     """
     node = helper.make_node("MaxPool", ["x"], ["y", "i"], kernel_shape=[1, 2])
     values = [helper.make_tensor_value_info(name, kind, None) for name, kind in (("x", 1), ("y", 1), ("i", 7))]
@@ -59,10 +59,10 @@ def maximum_of_minus_infinity() -> float:
     return float(session.run(["y"], {"x": np.full((1, 1, 1, 2), -np.inf, np.float32)})[0].item())
 
 
-def hard_with_indices(*shape: int, seed: int = 0) -> Tensor:
-    """:func:`hard`, without what the installed onnxruntime is known to lose where indices are asked for."""
-    x = hard(*shape, seed=seed)
-    return x if maximum_of_minus_infinity() == -INF else x.where(x >= -1, -1.0).where(~x.isnan(), x)
+def indexable_values(*shape: int, seed: int = 0) -> Tensor:
+    """:func:`special_values`, without the values that the installed onnxruntime loses with indices."""
+    x = special_values(*shape, seed=seed)
+    return x if stock_maximum_of_minus_infinity() == -INF else x.where(x >= -1, -1.0).where(~x.isnan(), x)
 
 
 class Unpool(nn.Module):
@@ -95,14 +95,14 @@ class AutoEncoder(nn.Module):
 
 
 def pooled(*shape: int, **arguments: Any) -> tuple[Tensor, Tensor]:
-    """What a pool would hand to an unpool."""
+    """The values and indices of a pool, as inputs of an unpool."""
     y, indices = functional.max_pool2d(signed(*shape), return_indices=True, **arguments)
     return y, indices
 
 
 CEIL, DOUBLES = True, signed(2, 2, 7, 8).double()
 
-# name, module, inputs, whether stock parts from eager (or fails) on: torchscript@17, dynamo@23
+# name, module, inputs, whether the stock export differs from eager (or fails) on: torchscript@17, dynamo@23
 WRONG_WITHOUT: list[tuple[str, nn.Module, tuple[Tensor, ...], bool, bool]] = [
     ("the notes' four ones by three", nn.AvgPool2d(2, 2, divisor_override=3), (torch.ones(1, 1, 4, 4),), True, True),
     ("divisor, unbatched", nn.AvgPool2d(3, 2, 1, divisor_override=5), (signed(3, 7, 8),), True, True),
@@ -113,9 +113,9 @@ WRONG_WITHOUT: list[tuple[str, nn.Module, tuple[Tensor, ...], bool, bool]] = [
     ("NaN", nn.MaxPool2d((1, 2)), (torch.tensor([[[[NAN, 1.0]]]]),), True, True),
     ("-inf in the padding", nn.MaxPool2d(3, 2, 1), (torch.full((1, 1, 4, 4), -INF),), True, True),
     ("NaN with indices", nn.MaxPool2d((1, 2), return_indices=True), (torch.tensor([[[[1.0, NAN]]]]),), True, True),
-    ("NaN with indices, unbatched", nn.MaxPool2d(2, return_indices=True), (hard_with_indices(3, 6, 6),), True, True),
-    ("NaN, float64", nn.MaxPool2d(2, 2), (hard(2, 2, 6, 6).double(),), True, True),
-    ("NaN, float16", nn.MaxPool2d(2, return_indices=True), (hard_with_indices(2, 2, 6, 6).half(),), True, True),
+    ("NaN with indices, unbatched", nn.MaxPool2d(2, return_indices=True), (indexable_values(3, 6, 6),), True, True),
+    ("NaN, float64", nn.MaxPool2d(2, 2), (special_values(2, 2, 6, 6).double(),), True, True),
+    ("NaN, float16", nn.MaxPool2d(2, return_indices=True), (indexable_values(2, 2, 6, 6).half(),), True, True),
     ("unpool", nn.MaxUnpool2d(2), pooled(2, 3, 6, 8, kernel_size=2), True, False),
     ("unpool to a size", Unpool([7, 8], kernel_size=2), pooled(2, 3, 7, 8, kernel_size=2), True, False),
     ("unpool, unbatched", nn.MaxUnpool2d(2), pooled(3, 6, 8, kernel_size=2), True, False),
@@ -131,23 +131,23 @@ WRONG_WITHOUT: list[tuple[str, nn.Module, tuple[Tensor, ...], bool, bool]] = [
     [row[1:] for row in WRONG_WITHOUT],
     ids=[f"{type(row[1]).__name__}: {row[0]}" for row in WRONG_WITHOUT],
 )
-def test_stock_parts_and_the_fix_agrees(
+def test_the_stock_export_differs_and_the_fix_agrees(
     module: nn.Module, inputs: tuple[Tensor, ...], torchscript: bool, dynamo: bool
 ) -> None:
     for target, wrong in ((TORCHSCRIPT, torchscript), (DYNAMO, dynamo)):
-        assert parted(module, inputs, target, fixes=True) is None
+        assert difference_from_eager(module, inputs, target, fixes=True) is None
         try:
-            stock = parted(module, inputs, target, fixes=False)
-        except Exception as refused:  # noqa: BLE001 - whichever way stock fails, it fails
+            stock = difference_from_eager(module, inputs, target, fixes=False)
+        except Exception as refused:  # noqa: BLE001 - any failure of the stock export counts
             stock = str(refused)
         assert (stock is not None) is wrong, stock
 
 
-RIGHT_ANYWAY: list[tuple[nn.Module, tuple[Tensor, ...]]] = [
+OTHER_MODULES: list[tuple[nn.Module, tuple[Tensor, ...]]] = [
     (nn.AvgPool2d(3, 2, 1, ceil_mode=True), (torch.ones(2, 3, 7, 8),)),
     (nn.AvgPool2d(1, 2, ceil_mode=True), (signed(1, 1, 2, 2),)),
     (nn.MaxPool2d(1, 2, ceil_mode=True), (signed(1, 1, 2, 2),)),
-    (nn.MaxPool2d(2, 3, 1, 2, ceil_mode=True, return_indices=True), (hard_with_indices(2, 3, 7, 8),)),
+    (nn.MaxPool2d(2, 3, 1, 2, ceil_mode=True, return_indices=True), (indexable_values(2, 3, 7, 8),)),
     (nn.MaxPool2d(2), (signed(0, 3, 4, 4),)),
     (nn.LeakyReLU(-0.1), (torch.tensor([0.0, -0.0, 1.0, -1.0, NAN, INF, -INF]),)),
     (nn.LeakyReLU(0), (signed(2, 3),)),
@@ -170,18 +170,16 @@ RIGHT_ANYWAY: list[tuple[nn.Module, tuple[Tensor, ...]]] = [
 
 
 @pytest.mark.parametrize("target", ALL)
-@pytest.mark.parametrize(("module", "inputs"), RIGHT_ANYWAY, ids=[str(module) for module, _ in RIGHT_ANYWAY])
-def test_with_fixes_every_way_out_agrees(module: nn.Module, inputs: tuple[Tensor, ...], target: str) -> None:
-    assert parted(module, inputs, target, fixes=True) is None
+@pytest.mark.parametrize(("module", "inputs"), OTHER_MODULES, ids=[str(module) for module, _ in OTHER_MODULES])
+def test_with_fixes_every_export_agrees(module: nn.Module, inputs: tuple[Tensor, ...], target: str) -> None:
+    assert difference_from_eager(module, inputs, target, fixes=True) is None
 
 
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize("window", [(3, 2, 0), (3, 2, 1), (2, 3, 1), (1, 2, 0)])
-def test_an_average_that_hangs_over_agrees_to_the_bit_from_opset_19(
-    window: tuple[int, int, int], include: bool
-) -> None:
+def test_an_average_with_overhang_agrees_bit_for_bit_from_opset_19(window: tuple[int, int, int], include: bool) -> None:
     pool = nn.AvgPool2d(*window, ceil_mode=True, count_include_pad=include)
-    assert parted(pool, [signed(2, 3, 7, 8)], DYNAMO, fixes=True) is None
+    assert difference_from_eager(pool, [signed(2, 3, 7, 8)], DYNAMO, fixes=True) is None
 
 
 BFLOAT16: list[tuple[nn.Module, tuple[int, ...]]] = [
@@ -201,25 +199,27 @@ BFLOAT16: list[tuple[nn.Module, tuple[int, ...]]] = [
 @pytest.mark.parametrize(("module", "shape"), BFLOAT16, ids=[str(module) for module, _ in BFLOAT16])
 def test_bfloat16_runs_and_agrees(module: nn.Module, shape: tuple[int, ...], tmp_path: Path) -> None:
     x = signed(*shape).bfloat16()
-    given = subject(module.bfloat16(), [x])
-    path = export(given, "onnx-torchscript", tmp_path / "m.onnx", 17, fixes=True).path
+    built = subject(module.bfloat16(), [x])
+    path = export(built, "onnx-torchscript", tmp_path / "m.onnx", 17, fixes=True).path
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     feed = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(x.view(torch.uint16).numpy(), TensorProto.BFLOAT16)
-    (answer,) = session.run_with_ort_values(["output_0"], {"x0": feed})
-    found = from_dlpack(answer._get_c_value())
-    (right,) = eager(given.module, [x])
-    assert found.dtype == torch.bfloat16
-    assert torch.equal(found, right)
+    (output,) = session.run_with_ort_values(["output_0"], {"x0": feed})
+    actual = from_dlpack(output._get_c_value())
+    (expected,) = eager(built.module, [x])
+    assert actual.dtype == torch.bfloat16
+    assert torch.equal(actual, expected)
 
 
 @pytest.mark.parametrize("target", [("onnx-torchscript", 17), ("onnx-dynamo", 18), ("onnx-dynamo", 23)])
 @pytest.mark.parametrize("inplace", [False, True])
-def test_rrelu_in_training_draws_uniform_slopes_anew(target: tuple[str, int], inplace: bool, tmp_path: Path) -> None:
+def test_rrelu_in_training_draws_new_uniform_slopes_at_each_run(
+    target: tuple[str, int], inplace: bool, tmp_path: Path
+) -> None:
     x = -torch.ones(40, 100)
     x[:, 50:] = 3.0
-    given = subject(nn.RReLU(0.2, 0.6, inplace=inplace), [x], train=True)
-    artifact = export(given, target[0], tmp_path / "m.onnx", target[1], fixes=True)
-    (first,), (second,) = answers(artifact, [x]), answers(artifact, [x])
+    built = subject(nn.RReLU(0.2, 0.6, inplace=inplace), [x], train=True)
+    artifact = export(built, target[0], tmp_path / "m.onnx", target[1], fixes=True)
+    (first,), (second,) = run_file(artifact, [x]), run_file(artifact, [x])
     slopes = -first[:, :50].ravel()
     assert (first[:, 50:] == 3.0).all()
     assert not (first == second).all()
@@ -229,7 +229,7 @@ def test_rrelu_in_training_draws_uniform_slopes_anew(target: tuple[str, int], in
     assert kstest(slopes, uniform(0.2, 0.4).cdf).pvalue > 1e-6
 
 
-OPEN = {2: "height", 3: "width", 0: "batch"}
+DYNAMIC = {2: "height", 3: "width", 0: "batch"}
 
 
 @pytest.mark.parametrize("target", [TORCHSCRIPT, DYNAMO])
@@ -244,22 +244,22 @@ OPEN = {2: "height", 3: "width", 0: "batch"}
     ],
     ids=str,
 )
-def test_height_and_width_may_stay_open(module: nn.Module, target: str) -> None:
+def test_height_and_width_may_be_dynamic(module: nn.Module, target: str) -> None:
     example, other = signed(2, 3, 8, 6), signed(3, 3, 10, 12, seed=1)
-    assert parted(module, [example], target, fixes=True, dynamic={"x0": OPEN}, at=[other]) is None
+    assert difference_from_eager(module, [example], target, fixes=True, dynamic={"x0": DYNAMIC}, at=[other]) is None
 
 
-def test_counts_that_depend_on_an_open_size_are_taken_at_run_time() -> None:
+def test_counts_that_depend_on_a_dynamic_size_are_computed_at_run_time() -> None:
     pool = nn.AvgPool2d(3, 2, 1, ceil_mode=True).double()
     example, other = signed(1, 2, 8, 6).double(), signed(2, 2, 5, 7, seed=1).double()
-    assert parted(pool, [example], TORCHSCRIPT, fixes=True, dynamic={"x0": OPEN}, at=[other]) is None
+    assert difference_from_eager(pool, [example], TORCHSCRIPT, fixes=True, dynamic={"x0": DYNAMIC}, at=[other]) is None
 
 
-quick = settings(max_examples=40, suppress_health_check=list(HealthCheck))
+few_examples = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 
-@quick
+@few_examples
 @given(
     kernel=PAIRS,
     stride=PAIRS,
@@ -281,12 +281,12 @@ def test_any_average_with_a_divisor(
     padding = (data.draw(st.integers(0, kernel[0] // 2)), data.draw(st.integers(0, kernel[1] // 2)))
     shape = data.draw(st.sampled_from([(2, 3, 5, 6), (1, 4, 7), (1, 1, 3, 3)]))
     pool = nn.AvgPool2d(kernel, stride, padding, ceil_mode, include, divisor_override=divisor)
-    assert parted(pool, [signed(*shape, seed=divisor).to(dtype)], TORCHSCRIPT, fixes=True) is None
+    assert difference_from_eager(pool, [signed(*shape, seed=divisor).to(dtype)], TORCHSCRIPT, fixes=True) is None
 
 
-@quick
+@few_examples
 @given(kernel=PAIRS, stride=PAIRS, dilation=PAIRS, ceil_mode=st.booleans(), indices=st.booleans(), data=st.data())
-def test_any_maximum_of_hard_numbers(
+def test_any_maximum_of_special_values(
     kernel: tuple[int, int],
     stride: tuple[int, int],
     dilation: tuple[int, int],
@@ -296,12 +296,12 @@ def test_any_maximum_of_hard_numbers(
 ) -> None:
     padding = (data.draw(st.integers(0, kernel[0] // 2)), data.draw(st.integers(0, kernel[1] // 2)))
     shape = data.draw(st.sampled_from([(2, 3, 7, 8), (2, 9, 7)]))
-    x = (hard_with_indices if indices else hard)(*shape, seed=data.draw(st.integers(0, 99)))
+    x = (indexable_values if indices else special_values)(*shape, seed=data.draw(st.integers(0, 99)))
     pool = nn.MaxPool2d(kernel, stride, padding, dilation, indices, ceil_mode)
-    assert parted(pool, [x], TORCHSCRIPT, fixes=True) is None
+    assert difference_from_eager(pool, [x], TORCHSCRIPT, fixes=True) is None
 
 
-@quick
+@few_examples
 @given(kernel=PAIRS, stride=PAIRS, data=st.data())
 def test_any_unpool_of_overlapping_windows_and_other_values(
     kernel: tuple[int, int], stride: tuple[int, int], data: st.DataObject
@@ -314,5 +314,5 @@ def test_any_unpool_of_overlapping_windows_and_other_values(
     try:
         module(values, indices)
     except ValueError:
-        return  # a stride that skips the input's end: torch itself does not take this size back
-    assert parted(module, [values, indices], target, fixes=True) is None
+        return  # a stride that skips the input's end: torch itself refuses this size
+    assert difference_from_eager(module, [values, indices], target, fixes=True) is None

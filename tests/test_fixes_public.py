@@ -1,4 +1,4 @@
-"""The fixes as a user has them: one line for each way out of torch, and nothing of them left behind."""
+"""The public API of the fixes: one line for each way out of torch, and no lasting change to torch."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ from harness import fixes, registry
 from harness.errors import HarnessError, Unsupported, UsageError
 from harness.fixes import corrected, torchscript_symbolics, translation_table
 from harness.fixes._lowering import Lowering, stock_symbolic, stock_translation
-from tests.exporting import export, parted, subject
+from tests.exporting import difference_from_eager, export, subject
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg", "ignore::torch.jit.TracerWarning")
 
 POOL, ONES = nn.AvgPool2d(2, divisor_override=3), torch.ones(1, 1, 4, 4)
-RIGHT, WRONG = [4 / 3] * 4, [1.0] * 4
+CORRECT, WRONG = [4 / 3] * 4, [1.0] * 4
 
 
-def ran(path: Path) -> list[float]:
+def outputs(path: Path) -> list[float]:
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (answer,) = session.run(None, {session.get_inputs()[0].name: ONES.numpy()})
-    return [float(value) for value in np.asarray(answer).ravel()]
+    (output,) = session.run(None, {session.get_inputs()[0].name: ONES.numpy()})
+    return [float(value) for value in np.asarray(output).ravel()]
 
 
-def torchscript(path: Path) -> list[float]:
+def export_and_run(path: Path) -> list[float]:
     torch.onnx.export(POOL.eval(), (ONES,), path, dynamo=False, opset_version=17)
-    return ran(path)
+    return outputs(path)
 
 
-def test_a_users_own_dynamo_export_takes_the_table_in_one_line(tmp_path: Path) -> None:
+def test_the_users_dynamo_export_accepts_the_table(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     torch.onnx.export(
         POOL.eval(), (ONES,), path, dynamo=True, verbose=False, custom_translation_table=translation_table()
     )
-    assert ran(path) == pytest.approx(RIGHT)
+    assert outputs(path) == pytest.approx(CORRECT)
     torch.onnx.export(POOL.eval(), (ONES,), path, dynamo=True, verbose=False)
-    assert ran(path) == WRONG
+    assert outputs(path) == WRONG
 
 
-def test_a_users_own_torchscript_export_takes_a_with(tmp_path: Path) -> None:
+def test_the_users_torchscript_export_uses_the_symbolics_within_the_block(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    assert torchscript(path) == WRONG
+    assert export_and_run(path) == WRONG
     with torchscript_symbolics(17):
-        assert torchscript(path) == pytest.approx(RIGHT)
-    assert torchscript(path) == WRONG
+        assert export_and_run(path) == pytest.approx(CORRECT)
+    assert export_and_run(path) == WRONG
     with pytest.raises(ZeroDivisionError), torchscript_symbolics(17):
         _ = 1 / 0
-    assert torchscript(path) == WRONG
+    assert export_and_run(path) == WRONG
     with torchscript_symbolics(17):
-        assert torchscript(path) == pytest.approx(RIGHT)
+        assert export_and_run(path) == pytest.approx(CORRECT)
 
 
 @pytest.mark.parametrize("exporter", ["onnx-torchscript@17", "onnx-dynamo@23"])
 @pytest.mark.parametrize("order", [(False, True, False), (True, False, True)])
-def test_through_the_exporters_neither_order_leaks(exporter: str, order: tuple[bool, ...]) -> None:
+def test_exports_with_and_without_fixes_are_independent_in_either_order(exporter: str, order: tuple[bool, ...]) -> None:
     for fixed in order:
-        assert (parted(POOL, [ONES], exporter, fixes=fixed) is None) is fixed
+        assert (difference_from_eager(POOL, [ONES], exporter, fixes=fixed) is None) is fixed
 
 
 class Pair(nn.Module):
@@ -77,26 +77,26 @@ class Pair(nn.Module):
         self.prelu = nn.PReLU()
 
 
-def test_an_operator_that_stock_has_never_heard_of_is_unsupported_before_and_after_the_fix(tmp_path: Path) -> None:
+def test_an_operator_without_a_stock_lowering_is_unsupported_before_and_after_the_fix(tmp_path: Path) -> None:
     class Unpool(torch.nn.MaxUnpool2d):
         def forward(self, x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
             return super().forward(x, indices, [4, 4])
 
-    given = (torch.ones(1, 1, 2, 2), torch.tensor([[[[0, 2], [8, 10]]]]))
+    inputs = (torch.ones(1, 1, 2, 2), torch.tensor([[[[0, 2], [8, 10]]]]))
 
-    def stock() -> str:
-        with pytest.raises(Exception) as refused:  # noqa: PT011 - what matters is that it is the same both times
-            torch.onnx.export(Unpool(2), given, tmp_path / "m.onnx", dynamo=False, opset_version=17)
+    def stock_error() -> str:
+        with pytest.raises(Exception) as refused:  # noqa: PT011 - it must be the same both times
+            torch.onnx.export(Unpool(2), inputs, tmp_path / "m.onnx", dynamo=False, opset_version=17)
         return f"{refused.type.__name__}: {refused.value}"
 
-    first = stock()
+    first = stock_error()
     with torchscript_symbolics(17):
-        torch.onnx.export(Unpool(2), given, tmp_path / "m.onnx", dynamo=False, opset_version=17)
+        torch.onnx.export(Unpool(2), inputs, tmp_path / "m.onnx", dynamo=False, opset_version=17)
     assert "max_unpool2d" in first
-    assert stock() == first
+    assert stock_error() == first
 
 
-def test_corrected_is_a_copy_in_which_one_object_stays_one() -> None:
+def test_corrected_is_a_copy_in_which_a_shared_submodule_stays_shared() -> None:
     model = Pair().train()
     copy = corrected(model)
     assert isinstance(copy, Pair)
@@ -110,56 +110,56 @@ def test_corrected_is_a_copy_in_which_one_object_stays_one() -> None:
     assert torch.equal(copy.prelu.weight, model.prelu.weight)
 
 
-class Mine(nn.MaxUnpool2d):
-    """A user's own."""
+class UserUnpool(nn.MaxUnpool2d):
+    """A user's subclass."""
 
 
-def test_a_subclass_is_left_as_it_is() -> None:
-    assert type(corrected(Mine(2))) is Mine
+def test_a_subclass_is_not_replaced() -> None:
+    assert type(corrected(UserUnpool(2))) is UserUnpool
 
 
-def test_the_module_in_unpools_place_refuses_the_sizes_that_it_does() -> None:
+def test_the_replacement_of_unpool_refuses_the_same_sizes() -> None:
     y, indices = nn.MaxPool2d(2, return_indices=True)(torch.randn(1, 1, 6, 6))
-    original, exchanged = nn.MaxUnpool2d(2), corrected(nn.MaxUnpool2d(2))
+    original, replacement = nn.MaxUnpool2d(2), corrected(nn.MaxUnpool2d(2))
     for size in ([4, 6], [5, 5], [5, 7], [6, 6], [7, 7], [6, 8], [1, 1, 7, 7]):
         try:
-            right = original(y, indices, output_size=size)
+            expected = original(y, indices, output_size=size)
         except (ValueError, RuntimeError) as refused:
             with pytest.raises(type(refused)):
-                exchanged(y, indices, output_size=size)
+                replacement(y, indices, output_size=size)
         else:
-            assert torch.equal(exchanged(y, indices, output_size=size), right)
+            assert torch.equal(replacement(y, indices, output_size=size), expected)
 
 
 def test_an_index_outside_its_plane_is_an_error_with_the_fix(tmp_path: Path) -> None:
-    good = torch.zeros(1, 2, 1, 1, dtype=torch.int64)
-    given = subject(nn.MaxUnpool2d(2), [torch.ones(1, 2, 1, 1), good])
+    indices = torch.zeros(1, 2, 1, 1, dtype=torch.int64)
+    built = subject(nn.MaxUnpool2d(2), [torch.ones(1, 2, 1, 1), indices])
     for exporter, opset in (("onnx-torchscript", 17), ("onnx-dynamo", 23)):
-        path = export(given, exporter, tmp_path / "m.onnx", opset, fixes=True).path
+        path = export(built, exporter, tmp_path / "m.onnx", opset, fixes=True).path
         options = ort.SessionOptions()
         options.log_severity_level = 4
         session = ort.InferenceSession(str(path), options)
-        feed = {"x0": np.ones((1, 2, 1, 1), np.float32), "x1": good.numpy()}
+        feed = {"x0": np.ones((1, 2, 1, 1), np.float32), "x1": indices.numpy()}
         assert np.asarray(session.run(None, feed)[0]).sum() == 2
         with pytest.raises(Exception, match="out of data bounds"):
-            session.run(None, {**feed, "x1": good.numpy() + 4})
+            session.run(None, {**feed, "x1": indices.numpy() + 4})
 
 
 def test_fixes_can_be_left_out_by_name(tmp_path: Path) -> None:
     with torchscript_symbolics(17, without=["avg_pool2d"]):
-        assert torchscript(tmp_path / "m.onnx") == WRONG
+        assert export_and_run(tmp_path / "m.onnx") == WRONG
     assert torch.ops.aten.avg_pool2d.default not in translation_table(without={"avg_pool2d"})
     assert type(corrected(nn.MaxUnpool2d(2), without=["max_unpool2d_module"])) is nn.MaxUnpool2d
-    with pytest.raises(UsageError, match="there is no fix called avgpool; there are avg_pool2d, "):
+    with pytest.raises(UsageError, match="no fix named avgpool; the fixes are avg_pool2d, "):
         translation_table(without=["avgpool"])
 
 
-def test_every_fix_says_what_it_is_for() -> None:
-    found = fixes.fixes()
-    assert {"avg_pool2d", "max_pool2d", "max_unpool2d", "rrelu", "leaky_relu", "prelu"} <= found.keys()
-    assert all(fix.about and "\n" not in fix.about for fix in found.values())
-    assert all(fix.issue is None or fix.issue.startswith("https://github.com/") for fix in found.values())
-    assert found["avg_pool2d"].issue is not None
+def test_every_fix_has_a_description() -> None:
+    by_name = fixes.fixes()
+    assert {"avg_pool2d", "max_pool2d", "max_unpool2d", "rrelu", "leaky_relu", "prelu"} <= by_name.keys()
+    assert all(fix.about and "\n" not in fix.about for fix in by_name.values())
+    assert all(fix.issue is None or fix.issue.startswith("https://github.com/") for fix in by_name.values())
+    assert by_name["avg_pool2d"].issue is not None
 
 
 def test_two_fixes_of_one_operator_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,18 +175,18 @@ def avg_pool2d() -> Lowering:
     return PROVIDES[0]
 
 
-def test_below_their_lowest_opset_the_fixes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be written at opset 12; 13 or above can"), torchscript_symbolics(12):
+def test_fixes_below_their_lowest_opset_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="do not exist at opset 12; use opset 13 or above"), torchscript_symbolics(12):
         pass
-    with pytest.raises(Unsupported, match="cannot be written at opset 9; ask for @13 or above"):
+    with pytest.raises(Unsupported, match="need opset 13 or above, not 9; use @13"):
         export(subject(POOL, [ONES]), "onnx-torchscript", tmp_path / "m.onnx", 9, fixes=True)
 
 
-def test_what_stock_itself_has_is_found_for_the_plain_case() -> None:
+def test_the_stock_lowerings_are_found() -> None:
     assert callable(stock_symbolic("aten::avg_pool2d", 17))
     assert stock_symbolic("aten::max_unpool2d", 17) is None
     assert callable(stock_translation("aten::avg_pool2d"))
-    with pytest.raises(LookupError, match="no lowering for aten::rrelu to hand on to"):
+    with pytest.raises(LookupError, match="no stock lowering for aten::rrelu"):
         stock_translation("aten::rrelu")
 
 
@@ -201,22 +201,22 @@ def test_listing_the_fixes_imports_no_torch() -> None:
     "fix", [fix for fix in fixes.fixes().values() if isinstance(fix, Lowering)], ids=lambda fix: fix.name
 )
 def test_a_translation_has_the_parameters_of_its_operator(fix: Lowering) -> None:
-    """Before torch 2.11 the exporter passes over one that has others."""
+    """Before torch 2.11 the exporter ignores a translation with other parameters."""
     ((operator, translation),) = fix.translations().items()
-    found, schema = inspect.signature(translation).parameters, operator._schema.arguments
-    assert list(found) == [argument.name for argument in schema]
+    parameters, schema = inspect.signature(translation).parameters, operator._schema.arguments
+    assert list(parameters) == [argument.name for argument in schema]
     for argument in schema:
         if argument.has_default_value():
-            assert found[argument.name].default == argument.default_value
+            assert parameters[argument.name].default == argument.default_value
         else:
-            assert found[argument.name].default is inspect.Parameter.empty
+            assert parameters[argument.name].default is inspect.Parameter.empty
 
 
-def test_an_exporter_that_passes_over_the_table_makes_no_stock_export(
+def test_an_exporter_that_ignores_the_table_makes_no_stock_export(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(ONNXRegistry, "register_op", lambda *_, **__: None)
-    with pytest.raises(Unsupported, match="does not use the corrected lowering of aten::avg_pool2d"):
+    with pytest.raises(Unsupported, match="ignored the corrected lowering of aten::avg_pool2d"):
         export(subject(POOL, [ONES]), "onnx-dynamo", tmp_path / "m.onnx", 18, fixes=True)
     assert not (tmp_path / "m.onnx").exists()
     untouched = subject(nn.Softmax(-1), [ONES])
@@ -224,10 +224,10 @@ def test_an_exporter_that_passes_over_the_table_makes_no_stock_export(
     assert export(untouched, "onnx-dynamo", tmp_path / "b.onnx", 18, fixes=True).digest == plain.digest
 
 
-def test_an_operator_that_was_taken_apart_before_the_table_was_asked_makes_no_stock_export(
+def test_an_operator_that_was_decomposed_before_the_table_was_used_makes_no_stock_export(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of RMSNorm, say, nothing is left in the program that is translated; what was captured tells."""
+    """The translated program no longer has the RMSNorm, say; the captured one has."""
     table = {torch.ops.aten.rms_norm.default: lambda *_: None}
     monkeypatch.setattr(fixes, "translation_table", lambda: table)
     monkeypatch.setattr(ONNXRegistry, "register_op", lambda *_, **__: None)
@@ -244,10 +244,10 @@ def test_dead_code_needs_no_fix(tmp_path: Path) -> None:
     assert export(subject(Dead(), [ONES]), "onnx-dynamo", tmp_path / "m.onnx", 18, fixes=True).path.exists()
 
 
-def test_a_torchscript_exporter_that_looks_elsewhere_makes_no_stock_export(
+def test_a_torchscript_exporter_that_ignores_the_symbolics_makes_no_stock_export(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.onnx, "register_custom_op_symbolic", lambda *_: None)
-    with pytest.raises(Unsupported, match="is not seen to use the corrected lowering of aten::avg_pool2d at opset 17"):
+    with pytest.raises(Unsupported, match="does not use the corrected lowering of aten::avg_pool2d at opset 17"):
         export(subject(POOL, [ONES]), "onnx-torchscript", tmp_path / "m.onnx", 17, fixes=True)
-    assert torchscript(tmp_path / "m.onnx") == WRONG
+    assert export_and_run(tmp_path / "m.onnx") == WRONG

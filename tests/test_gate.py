@@ -1,4 +1,4 @@
-"""The gate's two truth tables, line by line, and what it says about a list that is wrong itself."""
+"""The gate's two tables, line by line, and a list of known failures that contradicts itself."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from itertools import product
 import pytest
 
 from harness.errors import Location
-from harness.gate import Judged, expected, judge
+from harness.gate import GateOutcome, apply_known_failures, final_result
 from harness.result import Finding, OutputComparison, Result, Stage, Status, Symptom
 from harness.spec.known_failures import KnownFailure
 
 VERSIONS = {"torch": "2.13.0", "onnxruntime": "1.32.0"}
 CASE, TARGET = "pool/avg/divisor", "onnx-dynamo@18/ort-cpu"
-HELD = OutputComparison(0, "y", (1,), "float32", "exact", of=1)
-PASSED = Result(CASE, TARGET, "passed", outputs=(HELD,))
-FAILED = Result(CASE, TARGET, "failed", "compare", "mismatch", "3 of 4 differ", outputs=(HELD,))
+COMPARISON = OutputComparison(0, "y", (1,), "float32", "exact", of=1)
+PASSED = Result(CASE, TARGET, "passed", outputs=(COMPARISON,))
+FAILED = Result(CASE, TARGET, "failed", "compare", "mismatch", "3 of 4 differ", outputs=(COMPARISON,))
 ERROR = Result(CASE, TARGET, "error", "export", "unsupported", "no such operator")
 SKIPPED = Result(CASE, "onnx-dynamo@18/ort-cuda", "skipped", "load", "unavailable", "no CUDA device; install one")
 
 
-def listed(
+def known_failure(
     stage: Stage = "compare",
     symptom: Symptom = "mismatch",
     *,
@@ -45,8 +45,8 @@ def listed(
     )
 
 
-def judged(results: Sequence[Result], known: Sequence[KnownFailure] = (), *, required: Sequence[str] = ()) -> Judged:
-    return judge(
+def gate(results: Sequence[Result], known: Sequence[KnownFailure] = (), *, required: Sequence[str] = ()) -> GateOutcome:
+    return apply_known_failures(
         results,
         known,
         versions=VERSIONS,
@@ -56,30 +56,30 @@ def judged(results: Sequence[Result], known: Sequence[KnownFailure] = (), *, req
 
 # --- one check ------------------------------------------------------------------------------------------------------
 
-SAYS = {
-    "nothing": [],
-    "a mismatch at compare": [listed("compare", "mismatch")],
-    "unsupported at export": [listed("export", "unsupported")],
-    "a mismatch at run": [listed("run", "mismatch")],
-    "a crash at compare": [listed("compare", "crash")],
+ENTRIES = {
+    "none": [],
+    "a mismatch at compare": [known_failure("compare", "mismatch")],
+    "unsupported at export": [known_failure("export", "unsupported")],
+    "a mismatch at run": [known_failure("run", "mismatch")],
+    "a crash at compare": [known_failure("compare", "crash")],
 }
 TABLE: list[tuple[Result, str, Status]] = [
-    (PASSED, "nothing", "passed"),
+    (PASSED, "none", "passed"),
     (PASSED, "a mismatch at compare", "fixed"),
     (PASSED, "unsupported at export", "fixed"),
     (PASSED, "a mismatch at run", "fixed"),
     (PASSED, "a crash at compare", "fixed"),
-    (FAILED, "nothing", "failed"),
+    (FAILED, "none", "failed"),
     (FAILED, "a mismatch at compare", "known"),
     (FAILED, "unsupported at export", "failed"),
     (FAILED, "a mismatch at run", "failed"),
     (FAILED, "a crash at compare", "failed"),
-    (ERROR, "nothing", "error"),
+    (ERROR, "none", "error"),
     (ERROR, "a mismatch at compare", "error"),
     (ERROR, "unsupported at export", "known"),
     (ERROR, "a mismatch at run", "error"),
     (ERROR, "a crash at compare", "error"),
-    (SKIPPED, "nothing", "skipped"),
+    (SKIPPED, "none", "skipped"),
     (SKIPPED, "a mismatch at compare", "skipped"),
     (SKIPPED, "unsupported at export", "skipped"),
     (SKIPPED, "a mismatch at run", "skipped"),
@@ -87,21 +87,21 @@ TABLE: list[tuple[Result, str, Status]] = [
 ]
 
 
-def test_the_table_of_one_check_is_whole() -> None:
-    assert {(result.status, says) for result, says, _ in TABLE} == set(
-        product(("passed", "failed", "error", "skipped"), SAYS)
+def test_the_table_of_one_check_is_complete() -> None:
+    assert {(result.status, entries) for result, entries, _ in TABLE} == set(
+        product(("passed", "failed", "error", "skipped"), ENTRIES)
     )
 
 
-@pytest.mark.parametrize(("result", "says", "status"), TABLE)
-def test_a_check_comes_to(result: Result, says: str, status: Status) -> None:
-    (final,) = judged([result], SAYS[says]).results
+@pytest.mark.parametrize(("result", "entries", "status"), TABLE)
+def test_the_final_status_of_a_check(result: Result, entries: str, status: Status) -> None:
+    (final,) = gate([result], ENTRIES[entries]).results
     assert final.status == status
     assert replace(final, status=result.status, message=result.message, reason=None, issue=None) == result
 
 
-def test_a_known_failure_carries_why_and_where_it_is_discussed() -> None:
-    (final,) = judged([FAILED], [listed(issue="https://example.org/1")]).results
+def test_a_known_failure_has_the_reason_and_the_issue() -> None:
+    (final,) = gate([FAILED], [known_failure(issue="https://example.org/1")]).results
     assert (final.reason, final.issue, final.message) == (
         "the divisor is dropped",
         "https://example.org/1",
@@ -109,51 +109,55 @@ def test_a_known_failure_carries_why_and_where_it_is_discussed() -> None:
     )
 
 
-def test_a_failure_of_another_kind_says_what_was_known_and_what_is_new() -> None:
-    (final,) = judged([FAILED], [listed("export", "unsupported")]).results
+def test_the_message_of_a_different_failure_has_the_known_one_and_the_new_one() -> None:
+    (final,) = gate([FAILED], [known_failure("export", "unsupported")]).results
     assert final.message is not None
-    for said in ("export: unsupported", "known-failures.yaml:3:3", "the divisor is dropped", "3 of 4 differ"):
-        assert said in final.message
+    for part in ("export: unsupported", "known-failures.yaml:3:3", "the divisor is dropped", "3 of 4 differ"):
+        assert part in final.message
 
 
-def test_a_mended_check_names_the_entry_to_remove() -> None:
-    (final,) = judged([PASSED], [listed()]).results
+def test_a_fixed_check_names_the_entry_to_remove() -> None:
+    (final,) = gate([PASSED], [known_failure()]).results
     assert final.message == "passes, although known-failures.yaml:3:3 lists it to fail at compare: mismatch"
     assert final.reason == "the divisor is dropped"
 
 
 def test_entries_that_agree_may_both_match() -> None:
-    known = [listed(reason="one", issue="i/1"), listed(reason="two", cases=CASE, line=9), listed(reason="one", line=12)]
-    (final,) = judged([FAILED], known).results
+    known = [
+        known_failure(reason="one", issue="i/1"),
+        known_failure(reason="two", cases=CASE, line=9),
+        known_failure(reason="one", line=12),
+    ]
+    (final,) = gate([FAILED], known).results
     assert (final.status, final.reason, final.issue) == ("known", "one; two", "i/1")
 
 
 @pytest.mark.parametrize("other", [{"cases": "pool/max/*"}, {"targets": "trace/*"}, {"when": "torch<2.0"}])
-def test_an_entry_for_something_else_excuses_nothing(other: dict[str, str]) -> None:
-    done = judged([FAILED], [listed(**other)])  # type: ignore[arg-type]
-    assert done.results == (FAILED,)
-    assert done.exit_code == 1
-    assert done.problems == ()
+def test_an_entry_for_another_check_or_version_changes_nothing(other: dict[str, str]) -> None:
+    outcome = gate([FAILED], [known_failure(**other)])  # type: ignore[arg-type]
+    assert outcome.results == (FAILED,)
+    assert outcome.exit_code == 1
+    assert outcome.problems == ()
 
 
-@pytest.mark.parametrize("known", [[], [listed()]])
+@pytest.mark.parametrize("known", [[], [known_failure()]])
 def test_a_pass_in_which_nothing_was_compared_is_an_error(known: list[KnownFailure]) -> None:
-    (final,) = judged([replace(PASSED, outputs=())], known).results
+    (final,) = gate([replace(PASSED, outputs=())], known).results
     assert (final.status, final.stage, final.message) == ("error", "compare", "passed, but nothing was compared")
-    held = replace(PASSED, outputs=(), findings=(Finding("raises", True, "torch refuses it"),))
-    assert judged([held]).results == (held,)
+    with_finding = replace(PASSED, outputs=(), findings=(Finding("raises", True, "torch refuses it"),))
+    assert gate([with_finding]).results == (with_finding,)
 
 
 @pytest.mark.parametrize("status", ["known", "fixed"])
-def test_what_was_judged_before_is_not_judged_again(status: Status) -> None:
-    with pytest.raises(ValueError, match="judged before"):
-        expected(replace(FAILED, status=status), [])
+def test_a_final_status_is_not_changed_again(status: Status) -> None:
+    with pytest.raises(ValueError, match="already has a final status"):
+        final_result(replace(FAILED, status=status), [])
 
 
 # --- the run --------------------------------------------------------------------------------------------------------
 
-KNOWN_NOW = replace(FAILED, case="pool/avg/other")
-LIST = [listed(cases="pool/avg/other")]
+FAILS_AS_LISTED = replace(FAILED, case="pool/avg/other")
+LIST = [known_failure(cases="pool/avg/other")]
 
 
 @pytest.mark.parametrize(
@@ -161,13 +165,13 @@ LIST = [listed(cases="pool/avg/other")]
     [
         ([PASSED], 0),
         ([PASSED, SKIPPED], 0),
-        ([PASSED, KNOWN_NOW], 0),
-        ([KNOWN_NOW], 0),
-        ([KNOWN_NOW, SKIPPED], 0),
+        ([PASSED, FAILS_AS_LISTED], 0),
+        ([FAILS_AS_LISTED], 0),
+        ([FAILS_AS_LISTED, SKIPPED], 0),
         ([FAILED], 1),
         ([ERROR], 1),
         ([replace(PASSED, case="pool/avg/other")], 1),  # fixed
-        ([PASSED, FAILED, KNOWN_NOW, SKIPPED], 1),
+        ([PASSED, FAILED, FAILS_AS_LISTED, SKIPPED], 1),
         ([PASSED, ERROR], 1),
         ([SKIPPED], 3),
         ([SKIPPED, SKIPPED], 3),
@@ -175,57 +179,59 @@ LIST = [listed(cases="pool/avg/other")]
     ],
 )
 def test_the_exit_code_of_a_run(results: list[Result], code: int) -> None:
-    assert judged(results, LIST).exit_code == code
+    assert gate(results, LIST).exit_code == code
 
 
 @pytest.mark.parametrize("results", [[PASSED], [FAILED], [SKIPPED]])
 def test_a_wrong_list_comes_before_every_other_exit_code(results: list[Result]) -> None:
-    contradicting = [listed(), listed("run", "crash", line=9)]
-    assert judged(results, contradicting, required=["ort-cuda"]).exit_code == 2
+    contradicting = [known_failure(), known_failure("run", "crash", line=9)]
+    assert gate(results, contradicting, required=["ort-cuda"]).exit_code == 2
 
 
-def test_a_required_runtime_that_is_not_here() -> None:
-    assert judged([PASSED, SKIPPED]).exit_code == 0
-    done = judged([PASSED, SKIPPED], required=["ort-cpu", "ort-cuda"])
-    assert done.exit_code == 3
-    assert done.complaints == ("required runtime ort-cuda is not here: no CUDA device; install one",)
+def test_a_required_runtime_that_is_not_available() -> None:
+    assert gate([PASSED, SKIPPED]).exit_code == 0
+    outcome = gate([PASSED, SKIPPED], required=["ort-cpu", "ort-cuda"])
+    assert outcome.exit_code == 3
+    assert outcome.complaints == ("required runtime ort-cuda is not available: no CUDA device; install one",)
 
 
-def test_a_required_runtime_that_nothing_asked_for() -> None:
-    done = judged([PASSED], required=["ort-cuda"])
-    assert done.exit_code == 3
-    assert done.complaints == ("required runtime ort-cuda was asked of no check; name a target that runs on it",)
+def test_a_required_runtime_that_no_check_uses() -> None:
+    outcome = gate([PASSED], required=["ort-cuda"])
+    assert outcome.exit_code == 3
+    assert outcome.complaints == ("no check uses the required runtime ort-cuda; add a target that runs on it",)
 
 
 def test_a_missing_runtime_never_hides_a_wrong_model() -> None:
-    assert judged([FAILED, SKIPPED], required=["ort-cuda"]).exit_code == 1
+    assert gate([FAILED, SKIPPED], required=["ort-cuda"]).exit_code == 1
 
 
 def test_options_of_a_target_are_not_part_of_its_runtime() -> None:
     tuned = replace(PASSED, target="onnx-dynamo@18/ort-cpu?threads=1")
-    assert judged([tuned], required=["ort-cpu"]).exit_code == 0
+    assert gate([tuned], required=["ort-cpu"]).exit_code == 0
 
 
 # --- a list that is wrong -------------------------------------------------------------------------------------------
 
 
 def test_an_entry_for_cases_that_this_run_left_out_is_no_problem() -> None:
-    assert judged([PASSED], [listed(cases="pool/max/*")]).problems == ()
+    assert gate([PASSED], [known_failure(cases="pool/max/*")]).problems == ()
 
 
 def test_entries_that_contradict_each_other_are_a_problem() -> None:
-    done = judged([FAILED, replace(FAILED, target="trace/torch-cpu")], [listed(), listed("run", "crash", line=9)])
-    assert done.exit_code == 2
-    (problem,) = done.problems
+    outcome = gate(
+        [FAILED, replace(FAILED, target="trace/torch-cpu")], [known_failure(), known_failure("run", "crash", line=9)]
+    )
+    assert outcome.exit_code == 2
+    (problem,) = outcome.problems
     assert problem.where.line == 9
-    assert "run: crash contradicts compare: mismatch, which known-failures.yaml:3:3 says" in problem.wrong
+    assert "run: crash contradicts compare: mismatch, which known-failures.yaml:3:3 lists" in problem.message
 
 
 def test_entries_of_other_versions_do_not_contradict() -> None:
-    known = [listed(when="torch>=2.0"), listed("run", "crash", when="torch<2.0", line=9)]
-    assert judged([FAILED], known).exit_code == 0
+    known = [known_failure(when="torch>=2.0"), known_failure("run", "crash", when="torch<2.0", line=9)]
+    assert gate([FAILED], known).exit_code == 0
 
 
-def test_a_contradiction_is_found_wherever_the_entries_stand() -> None:
-    known = [listed(), listed("run", "crash", line=9), listed(line=12)]
-    assert {problem.where.line for problem in judged([FAILED], known).problems} == {9}
+def test_a_contradiction_is_found_in_any_order_of_entries() -> None:
+    known = [known_failure(), known_failure("run", "crash", line=9), known_failure(line=12)]
+    assert {problem.where.line for problem in gate([FAILED], known).problems} == {9}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from tests.conftest import Call
 
 NET = """
@@ -129,7 +129,7 @@ def test_layers_of_every_kind_get_a_spec(harness: Call, layer: str) -> None:
     made = harness("init", layer, "-o", "one.yaml")
     assert made.code == 0, made.err
     assert "as-it-is" in cases("one.yaml")
-    assert load(["one.yaml"]).cases
+    assert load_specs(["one.yaml"]).cases
 
 
 def test_an_argument_stands_beside_the_one_that_it_needs_to_matter(harness: Call) -> None:
@@ -160,7 +160,7 @@ def test_nothing_is_written_over(harness: Call, here: Path) -> None:
     refused = harness("init", "ReLU")
     assert (refused.code, refused.err) == (
         2,
-        "specs/relu.yaml: is there already; name another file, such as -o mine/relu.yaml\n",
+        "specs/relu.yaml already exists; name another file, such as -o mine/relu.yaml\n",
     )
     assert harness("init", "ReLU", "-o", "specs/other.yaml").out.startswith("Written: specs/other.yaml\n")
     assert {(here / "specs" / name).read_text() for name in ("relu.yaml", "harness.schema.json")} == {"mine"}
@@ -186,7 +186,7 @@ def test_nothing_is_written_over(harness: Call, here: Path) -> None:
         (["NET:Net", "--arg", "classes=5", "--input", "3x3"], "--input 3x3: not a shape; write 1,3,224,224"),
         (["NET:Net", "--arg", "classes=5", "--input", "2,4,8,8"], "Net does not take this"),
         (["NET:Shy"], "not for you; say what it takes with --input"),
-        (["NET:Crashes"], ":Crashes: the process was ended by SIGSEGV; see that it can be imported"),
+        (["NET:Crashes"], ":Crashes: the process was killed by SIGSEGV; make sure that it can be imported"),
         (["NET:Leaves"], ":Leaves: the code called exit(3); see that it can be built and called in Python"),
         (["NET:Hangs", "--timeout", "1"], ":Hangs: not done after 1 s; --timeout sets the limit"),
         (["NET:Random"], "answers differently each time; write its spec by hand"),

@@ -1,4 +1,4 @@
-"""The rule by which a change of latency counts: it keeps its word about false alarms, and is fair to both sides."""
+"""The rule by which a change of latency counts: its rate of false alarms, and its symmetry in both sides."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness.latency.change import FALSE_ALARMS, Side, change, rank_sum
-from harness.latency.conditions import FEW, Samples, calm, counting, quickest
+from harness.latency.conditions import MIN_ROUNDS, Samples, counted_rounds, undisturbed_rounds, undisturbed_time
 from harness.latency.statistics import largest_split
 
-WORDS = {"slower": "faster", "faster": "slower"}
+OPPOSITE = {"slower": "faster", "faster": "slower"}
 ORDER = ("faster", "no change", "slower")
 VALUES = st.lists(st.floats(900.0, 1100.0), min_size=1, max_size=14)
-ENOUGH = st.lists(st.floats(900.0, 1100.0), min_size=8, max_size=14)
+ENOUGH_VALUES = st.lists(st.floats(900.0, 1100.0), min_size=8, max_size=14)
 EFFECTS = st.floats(0.001, 0.3)
 
 
-def side(values: list[float], pace: float | list[float] | None = None, rounds: int = 10) -> Side:
-    paces = [pace] * len(values) if isinstance(pace, float) else pace
-    return Side(values, paces, rounds)
+def side(values: list[float], calibration: float | list[float] | None = None, rounds: int = 10) -> Side:
+    return Side(values, [calibration] * len(values) if isinstance(calibration, float) else calibration, rounds)
 
 
 def draws(rng: Any, factor: float = 1.0, count: int = 20, spread: float = 0.02, drift: float = 1.0) -> Side:
-    """Processes on a machine that drifts: the call and the pace drift together, and each varies by itself."""
-    values, pace = 1000 * factor * rng.lognormal(0, spread, count), 40 * rng.lognormal(0, 0.04, count)
-    return Side((drift * values).tolist(), (drift * pace).tolist(), 10)
+    """Processes on a machine that drifts: the call and the calibration loop drift together, and vary independently."""
+    values, calibration = 1000 * factor * rng.lognormal(0, spread, count), 40 * rng.lognormal(0, 0.04, count)
+    return Side((drift * values).tolist(), (drift * calibration).tolist(), 10)
 
 
 # The rank sum
@@ -38,40 +37,40 @@ def draws(rng: Any, factor: float = 1.0, count: int = 20, spread: float = 0.02, 
 
 @pytest.mark.parametrize(("old", "new"), [(3, 3), (5, 5), (4, 9), (9, 4), (10, 10), (12, 20), (20, 20)])
 @pytest.mark.parametrize("confidence", [0.9, 0.99, 0.999])
-def test_the_rank_sum_is_mann_and_whitneys(old: int, new: int, confidence: float) -> None:
-    """The last rank that keeps the confidence, against the distribution counted out in another way."""
-    place = rank_sum(old, new, confidence)
-    tail = np.cumsum(counts(old, new)) / comb(old + new, old)
-    keeps = np.flatnonzero(tail <= (1 - confidence) / 2)
-    assert place == (keeps[-1] if len(keeps) else None)
+def test_the_rank_sum_is_that_of_mann_and_whitney(old: int, new: int, confidence: float) -> None:
+    """The last rank that keeps the confidence, against the distribution computed in another way."""
+    rank = rank_sum(old, new, confidence)
+    tail = np.cumsum(frequencies(old, new)) / comb(old + new, old)
+    within = np.flatnonzero(tail <= (1 - confidence) / 2)
+    assert rank == (within[-1] if len(within) else None)
 
 
-def counts(old: int, new: int) -> list[int]:
-    """How often each value of the statistic comes up, by the recurrence on the largest value."""
+def frequencies(old: int, new: int) -> list[int]:
+    """How often each value of the statistic occurs, by the recurrence on the largest value."""
     table: dict[tuple[int, int], list[int]] = {}
 
     def ways(m: int, n: int) -> list[int]:
         if not m or not n:
             return [1]
         if (m, n) not in table:
-            found = [0] * (m * n + 1)
-            for at, count in enumerate(ways(m - 1, n)):
-                found[at + n] += count
-            for at, count in enumerate(ways(m, n - 1)):
-                found[at] += count
-            table[m, n] = found
+            counts = [0] * (m * n + 1)
+            for value, count in enumerate(ways(m - 1, n)):
+                counts[value + n] += count
+            for value, count in enumerate(ways(m, n - 1)):
+                counts[value] += count
+            table[m, n] = counts
         return table[m, n]
 
     return ways(old, new)
 
 
 @pytest.mark.parametrize(("old", "new", "critical"), [(5, 5, 0), (8, 8, 7), (10, 10, 16), (4, 4, None)])
-def test_the_critical_values_are_the_tables(old: int, new: int, critical: int | None) -> None:
+def test_the_critical_values_are_those_of_the_table(old: int, new: int, critical: int | None) -> None:
     """Mann and Whitney's critical values for 1% in both tails."""
     assert rank_sum(old, new, 0.99) == critical
 
 
-def test_the_approximation_goes_on_where_counting_ends() -> None:
+def test_the_approximation_continues_the_exact_values() -> None:
     exact, near = rank_sum(20, 20, 0.99), rank_sum(20, 21, 0.99)
     assert exact is not None
     assert near is not None
@@ -82,34 +81,36 @@ def test_the_approximation_goes_on_where_counting_ends() -> None:
 
 
 @given(VALUES, VALUES, EFFECTS, st.one_of(st.none(), st.floats(0, 0.2)))
-def test_it_is_fair_to_both_sides(old: list[float], new: list[float], effect: float, noise: float | None) -> None:
-    there = change(side(old, 40.0), side(new, 41.0), min_effect=effect, noise=noise)
-    back = change(side(new, 41.0), side(old, 40.0), min_effect=effect, noise=noise)
-    assert back.verdict == WORDS.get(there.verdict, there.verdict)
-    assert back.ratio == pytest.approx(1 / there.ratio)
-    assert back.noise == pytest.approx(there.noise)
-    assert back.why == there.why
-    assert (back.low is None) == (there.low is None)
-    if there.low is not None and there.high is not None and back.low is not None and back.high is not None:
-        assert back.low == pytest.approx(1 / there.high)
-        assert back.high == pytest.approx(1 / there.low)
+def test_swapping_the_sides_swaps_the_verdict(
+    old: list[float], new: list[float], effect: float, noise: float | None
+) -> None:
+    forward = change(side(old, 40.0), side(new, 41.0), min_effect=effect, noise=noise)
+    backward = change(side(new, 41.0), side(old, 40.0), min_effect=effect, noise=noise)
+    assert backward.verdict == OPPOSITE.get(forward.verdict, forward.verdict)
+    assert backward.ratio == pytest.approx(1 / forward.ratio)
+    assert backward.noise == pytest.approx(forward.noise)
+    assert backward.why == forward.why
+    assert (backward.low is None) == (forward.low is None)
+    if forward.low is not None and forward.high is not None and backward.low is not None and backward.high is not None:
+        assert backward.low == pytest.approx(1 / forward.high)
+        assert backward.high == pytest.approx(1 / forward.low)
 
 
 @given(VALUES, EFFECTS)
-def test_the_same_figures_are_never_a_change(values: list[float], effect: float) -> None:
+def test_the_same_times_are_never_a_change(values: list[float], effect: float) -> None:
     assert change(side(values, 40.0), side(values, 40.0), min_effect=effect).verdict in {"no change", "inconclusive"}
 
 
 @given(VALUES, VALUES, st.floats(0.5, 2.0), st.floats(1.0, 2.0), EFFECTS)
-def test_the_slower_it_is_the_slower_it_is_said_to_be(
+def test_a_slower_call_never_has_a_better_verdict(
     old: list[float], new: list[float], first: float, more: float, effect: float
 ) -> None:
     less = change(side(old, 40.0), side([first * one for one in new], 40.0), min_effect=effect)
     most = change(side(old, 40.0), side([first * more * one for one in new], 40.0), min_effect=effect)
-    said = [one.verdict for one in (less, most)]
+    verdicts = [one.verdict for one in (less, most)]
     assert most.ratio >= less.ratio * (1 - 1e-9)
-    if "inconclusive" not in said:
-        assert ORDER.index(said[0]) <= ORDER.index(said[1])
+    if "inconclusive" not in verdicts:
+        assert ORDER.index(verdicts[0]) <= ORDER.index(verdicts[1])
     if less.verdict == "slower":
         assert most.verdict == "slower"
 
@@ -122,81 +123,81 @@ def test_the_unit_does_not_matter(old: list[float], new: list[float], unit: floa
     assert scaled.noise == pytest.approx(plain.noise, rel=1e-6)
 
 
-@given(ENOUGH, ENOUGH, EFFECTS)
-def test_what_counts_is_significant_above_the_noise_and_large_enough(
+@given(ENOUGH_VALUES, ENOUGH_VALUES, EFFECTS)
+def test_a_counted_change_is_significant_above_the_noise_and_large_enough(
     old: list[float], new: list[float], effect: float
 ) -> None:
-    found = change(side(old), side([1.4 * one for one in new]), min_effect=effect)
-    assume(found.verdict == "slower")
-    assert found.low is not None
-    assert found.low > 1
-    assert found.ratio > max(1 + effect, found.noise)
+    result = change(side(old), side([1.4 * one for one in new]), min_effect=effect)
+    assume(result.verdict == "slower")
+    assert result.low is not None
+    assert result.low > 1
+    assert result.ratio > max(1 + effect, result.noise)
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 10**6))
-def test_more_rounds_are_only_promised_where_they_would_do(seed: int) -> None:
+def test_more_rounds_are_proposed_only_where_they_would_help(seed: int) -> None:
     rng = np.random.default_rng(seed)
     old, new = draws(rng, count=8), draws(rng, 1.04, count=8)
-    found = change(old, new)
-    if found.more_rounds is not None:
-        assert found.verdict == "inconclusive"
-        assert found.more_rounds % 10 == 0
-        assert found.more_rounds > 0
+    result = change(old, new)
+    if result.more_rounds is not None:
+        assert result.verdict == "inconclusive"
+        assert result.more_rounds % 10 == 0
+        assert result.more_rounds > 0
     else:
-        assert found.verdict != "inconclusive" or found.why
+        assert result.verdict != "inconclusive" or result.why
 
 
-def test_too_few_processes_are_told_with_how_many_more_it_takes() -> None:
-    found = change(side([100.0] * 3), side([200.0] * 3))
-    assert (found.verdict, found.low) == ("inconclusive", None)
-    assert found.more_rounds == 20, "two more processes of ten rounds"
+def test_too_few_processes_are_reported_with_the_missing_number() -> None:
+    result = change(side([100.0] * 3), side([200.0] * 3))
+    assert (result.verdict, result.low) == ("inconclusive", None)
+    assert result.more_rounds == 20, "two more processes of ten rounds"
 
 
 def test_a_change_within_the_noise_is_not_one() -> None:
     wild = [900.0, 950.0, 1000.0, 1050.0, 1100.0] * 4
-    found = change(side(wild), side([1.06 * one for one in wild]))
-    assert found.noise > 1.06
-    assert (found.verdict, found.more_rounds) == ("inconclusive", None)
-    assert "noise" in found.why
-    assert change(side(CALM), side([1.06 * one for one in CALM])).verdict == "slower"
+    result = change(side(wild), side([1.06 * one for one in wild]))
+    assert result.noise > 1.06
+    assert (result.verdict, result.more_rounds) == ("inconclusive", None)
+    assert "noise" in result.why
+    assert change(side(TIMES), side([1.06 * one for one in TIMES])).verdict == "slower"
 
 
-CALM = [995.0, 998.0, 1000.0, 1002.0, 1005.0] * 4
-PACES = [one / 25 for one in CALM]
+TIMES = [995.0, 998.0, 1000.0, 1002.0, 1005.0] * 4
+CALIBRATION = [one / 25 for one in TIMES]
 
 
-def test_a_machine_that_became_slower_is_no_slower_model() -> None:
-    slowed, paces = [1.1 * one for one in CALM], [1.1 * one for one in PACES]
-    found = change(side(CALM, PACES), side(slowed, paces))
-    assert (found.verdict, found.more_rounds) == ("inconclusive", None)
-    assert found.why == "the machine's own pace changed by 10.0%"
-    assert change(side(CALM), side(slowed)).verdict == "slower", "without a pace nobody can tell"
+def test_a_slower_machine_is_not_a_slower_model() -> None:
+    slowed, calibration = [1.1 * one for one in TIMES], [1.1 * one for one in CALIBRATION]
+    result = change(side(TIMES, CALIBRATION), side(slowed, calibration))
+    assert (result.verdict, result.more_rounds) == ("inconclusive", None)
+    assert result.why == "the machine's own speed changed by 10.0%"
+    assert change(side(TIMES), side(slowed)).verdict == "slower", "without a calibration loop it cannot be told apart"
 
 
-def test_a_machine_that_became_slower_hides_no_model_that_became_slower_still() -> None:
-    slowed, paces = [1.2 * one for one in CALM], [1.05 * one for one in PACES]
-    assert change(side(CALM, PACES), side(slowed, paces)).verdict == "slower"
-    assert change(side(slowed, paces), side(CALM, PACES)).verdict == "faster"
+def test_a_slower_machine_does_not_hide_a_model_that_slowed_down_more() -> None:
+    slowed, calibration = [1.2 * one for one in TIMES], [1.05 * one for one in CALIBRATION]
+    assert change(side(TIMES, CALIBRATION), side(slowed, calibration)).verdict == "slower"
+    assert change(side(slowed, calibration), side(TIMES, CALIBRATION)).verdict == "faster"
 
 
-def test_a_slower_model_on_a_quicker_machine_is_slower() -> None:
-    slowed, paces = [1.1 * one for one in CALM], [one / 1.2 for one in PACES]
-    assert change(side(CALM, PACES), side(slowed, paces)).verdict == "slower"
+def test_a_slower_model_on_a_faster_machine_is_slower() -> None:
+    slowed, calibration = [1.1 * one for one in TIMES], [one / 1.2 for one in CALIBRATION]
+    assert change(side(TIMES, CALIBRATION), side(slowed, calibration)).verdict == "slower"
 
 
-def test_a_pace_that_moves_alone_decides_nothing() -> None:
-    """The call may have become slower by what the machine became quicker."""
-    found = change(side(CALM, PACES), side(CALM, [0.9 * one for one in PACES]))
-    assert (found.verdict, found.more_rounds) == ("inconclusive", None)
-    assert found.why == "the machine's own pace changed by 11.1%"
+def test_a_calibration_change_alone_is_inconclusive() -> None:
+    """The call may have become slower by as much as the machine became faster."""
+    result = change(side(TIMES, CALIBRATION), side(TIMES, [0.9 * one for one in CALIBRATION]))
+    assert (result.verdict, result.more_rounds) == ("inconclusive", None)
+    assert result.why == "the machine's own speed changed by 11.1%"
 
 
-def test_a_pace_that_only_spreads_stands_in_nobodys_way() -> None:
+def test_calibration_times_that_only_vary_change_no_verdict() -> None:
     rng = np.random.default_rng(5)
-    paces = [(40 * rng.lognormal(0, 0.05, 20)).tolist() for _ in range(2)]
-    assert change(side(CALM, paces[0]), side(CALM, paces[1])).verdict == "no change"
-    assert change(side(CALM, paces[0]), side([1.05 * one for one in CALM], paces[1])).verdict == "slower"
+    calibration = [(40 * rng.lognormal(0, 0.05, 20)).tolist() for _ in range(2)]
+    assert change(side(TIMES, calibration[0]), side(TIMES, calibration[1])).verdict == "no change"
+    assert change(side(TIMES, calibration[0]), side([1.05 * one for one in TIMES], calibration[1])).verdict == "slower"
 
 
 def test_many_comparisons_share_the_false_alarms() -> None:
@@ -206,28 +207,29 @@ def test_many_comparisons_share_the_false_alarms() -> None:
     assert change(old, new, comparisons=100).verdict == "inconclusive"
 
 
-def test_equals_raise_a_false_alarm_as_seldom_as_promised_although_the_machine_drifts() -> None:
+def test_equal_calls_keep_the_rate_of_false_alarms_on_a_drifting_machine() -> None:
     rng = np.random.default_rng(7)
     trials = 600
     alarms = sum(
-        change(draws(rng), draws(rng, drift=float(rng.lognormal(0, 0.1)))).verdict in WORDS for _ in range(trials)
+        change(draws(rng), draws(rng, drift=float(rng.lognormal(0, 0.1)))).verdict in OPPOSITE for _ in range(trials)
     )
     assert alarms <= 2 * FALSE_ALARMS * trials
     naive = sum(
         change(
-            replace(draws(rng), pace_us=None), replace(draws(rng, drift=float(rng.lognormal(0, 0.1))), pace_us=None)
+            replace(draws(rng), calibration_us=None),
+            replace(draws(rng, drift=float(rng.lognormal(0, 0.1))), calibration_us=None),
         ).verdict
-        in WORDS
+        in OPPOSITE
         for _ in range(trials)
     )
-    assert naive > 10 * FALSE_ALARMS * trials, "the drift is there: without the pace it is taken for a change"
+    assert naive > 10 * FALSE_ALARMS * trials, "the drift is there: without the calibration loop it counts as a change"
 
 
 def test_a_slowdown_of_five_percent_is_found() -> None:
     rng = np.random.default_rng(11)
     trials = 200
-    found = sum(change(draws(rng), draws(rng, 1.05)).verdict == "slower" for _ in range(trials))
-    assert found >= 0.85 * trials
+    slower = sum(change(draws(rng), draws(rng, 1.05)).verdict == "slower" for _ in range(trials))
+    assert slower >= 0.85 * trials
 
 
 def test_the_largest_split_is_the_largest() -> None:
@@ -240,22 +242,23 @@ def test_the_largest_split_is_the_largest() -> None:
     assert largest_split([1.0, 2.0, 3.0]) == 2.0
 
 
-# Calm
+# Undisturbed samples
 
 
-def test_calm_is_near_the_best_pace_and_alone_on_the_cpu() -> None:
+def test_undisturbed_is_near_the_best_calibration_time_and_not_interrupted() -> None:
     samples = Samples([1.0] * 6, {1}, [40.0, 40.0, 55.0, 44.0, 40.0, 40.0])
-    assert calm(samples, 40.0) == (0, 3, 4, 5)
-    assert calm(samples, float("inf")) == (0, 2, 3, 4, 5)
-    assert calm(Samples([1.0, 2.0]), 40.0) == (0, 1)
+    assert undisturbed_rounds(samples, 40.0) == (0, 3, 4, 5)
+    assert undisturbed_rounds(samples, float("inf")) == (0, 2, 3, 4, 5)
+    assert undisturbed_rounds(Samples([1.0, 2.0]), 40.0) == (0, 1)
 
 
-def test_the_quickest_is_what_one_in_twenty_is_quicker_than() -> None:
-    assert quickest([float(one) for one in range(1, 101)]) == pytest.approx(5.95)
-    assert quickest([]) == float("inf")
+def test_the_undisturbed_time_is_the_five_percent_quantile() -> None:
+    assert undisturbed_time([float(one) for one in range(1, 101)]) == pytest.approx(5.95)
+    assert undisturbed_time([]) == float("inf")
 
 
-def test_a_process_that_was_hardly_calm_does_not_count_and_where_most_were_not_none_does() -> None:
-    quiet, loud = Samples([1.0] * 9, (), [40.0] * 9), Samples([9.0] * 9, (), [40.0] * (FEW - 1) + [80.0] * (10 - FEW))
-    assert [len(rounds) for rounds in counting([quiet, quiet, loud])] == [9, 9, 0]
-    assert counting([quiet, loud, loud]) == [(), (), ()]
+def test_disturbed_processes_do_not_count_unless_most_are_disturbed() -> None:
+    quiet = Samples([1.0] * 9, (), [40.0] * 9)
+    loud = Samples([9.0] * 9, (), [40.0] * (MIN_ROUNDS - 1) + [80.0] * (10 - MIN_ROUNDS))
+    assert [len(rounds) for rounds in counted_rounds([quiet, quiet, loud])] == [9, 9, 0]
+    assert counted_rounds([quiet, loud, loud]) == [(), (), ()]

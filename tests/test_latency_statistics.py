@@ -1,4 +1,4 @@
-"""Intervals that keep their word, percentiles only where samples allow them, and doubts said aloud."""
+"""Intervals with their stated coverage, percentiles only where samples allow them, and notes on low confidence."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scipy import stats
 
 from harness.latency import Measurement, Series, paired_ratio, summarise
 from harness.latency.conditions import MachineState, Samples, throttle_count
-from harness.latency.figure import Doubt, doubts
+from harness.latency.figure import LatencyNote, latency_notes
 from harness.latency.statistics import median_rank, signed_rank
 
 TIMES = st.lists(st.floats(0.1, 1e6), min_size=1, max_size=60)
 
 
 @pytest.mark.parametrize("count", [*range(1, 41), 100, 500, 1023, 1024, 5000])
-def test_the_medians_interval_is_the_binomials(count: int) -> None:
+def test_the_interval_of_the_median_is_binomial(count: int) -> None:
     rank = median_rank(count)
     inside = stats.binom(count, 0.5)
     if rank is None:
@@ -31,12 +31,12 @@ def test_the_medians_interval_is_the_binomials(count: int) -> None:
 @pytest.mark.parametrize(
     ("count", "critical"), [(5, None), (6, 0), (7, 2), (8, 3), (10, 8), (15, 25), (20, 52), (30, 137)]
 )
-def test_the_signed_rank_is_the_tables(count: int, critical: int | None) -> None:
+def test_the_signed_rank_is_that_of_the_tables(count: int, critical: int | None) -> None:
     """Critical values for 2.5% in each tail, as every table of Wilcoxon's signed-rank test has them."""
     assert signed_rank(count) == critical
 
 
-def test_the_normal_approximation_goes_on_where_counting_ends() -> None:
+def test_the_normal_approximation_continues_the_exact_values() -> None:
     for count in (59, 60, 61, 62):
         ranks = [signed_rank(count), signed_rank(count + 1)]
         assert ranks[0] is not None
@@ -45,28 +45,28 @@ def test_the_normal_approximation_goes_on_where_counting_ends() -> None:
 
 
 @pytest.mark.parametrize("count", [8, 20, 45])
-def test_intervals_hold_the_truth_as_often_as_they_say(count: int) -> None:
+def test_intervals_have_their_stated_coverage(count: int) -> None:
     rng = np.random.default_rng(0)
     trials = 1000
-    held = [0, 0]
+    covered = [0, 0]
     for _ in range(trials):
-        one, other = rng.lognormal(0, 0.4, count), rng.lognormal(0, 0.4, count) * 0.5
-        summary, ratio = summarise(one), paired_ratio(one, other)
+        call, baseline = rng.lognormal(0, 0.4, count), rng.lognormal(0, 0.4, count) * 0.5
+        summary, ratio = summarise(call), paired_ratio(call, baseline)
         assert summary.low is not None
         assert summary.high is not None
         assert ratio.low is not None
         assert ratio.high is not None
-        held[0] += summary.low <= 1.0 <= summary.high
-        held[1] += ratio.low <= 2.0 <= ratio.high
-    assert min(held) >= 0.93 * trials
-    assert held[1] <= 0.985 * trials, "an interval that always holds says nothing"
+        covered[0] += summary.low <= 1.0 <= summary.high
+        covered[1] += ratio.low <= 2.0 <= ratio.high
+    assert min(covered) >= 0.93 * trials
+    assert covered[1] <= 0.985 * trials, "an interval that always covers the value says nothing"
 
 
-def test_one_wild_sample_moves_neither_median_nor_ratio() -> None:
-    calm = [10.0, 10.1, 9.9, 10.0, 10.2, 9.8, 10.0, 10.1, 9.9, 10.0]
-    wild = [*calm[:-1], 10_000.0]
-    assert summarise(wild).median == pytest.approx(10.0, rel=0.01)
-    assert paired_ratio(wild, calm).value == pytest.approx(1.0, rel=0.02)
+def test_one_outlier_moves_neither_median_nor_ratio() -> None:
+    steady = [10.0, 10.1, 9.9, 10.0, 10.2, 9.8, 10.0, 10.1, 9.9, 10.0]
+    with_outlier = [*steady[:-1], 10_000.0]
+    assert summarise(with_outlier).median == pytest.approx(10.0, rel=0.01)
+    assert paired_ratio(with_outlier, steady).value == pytest.approx(1.0, rel=0.02)
 
 
 def test_a_difference_of_five_percent_is_seen_through_shared_drift() -> None:
@@ -80,7 +80,7 @@ def test_a_difference_of_five_percent_is_seen_through_shared_drift() -> None:
 
 
 @given(TIMES, st.floats(0.01, 100))
-def test_a_ratio_to_oneself_times_a_factor_is_the_factor(times: list[float], factor: float) -> None:
+def test_the_ratio_of_scaled_times_is_the_factor(times: list[float], factor: float) -> None:
     ratio = paired_ratio([factor * item for item in times], times)
     assert ratio.value == pytest.approx(factor)
     assert (ratio.low is None) == (len(times) < 6)
@@ -105,31 +105,31 @@ def test_a_percentile_needs_samples_beyond_it(count: int, p90: bool, p99: bool) 
     assert (summary.p90 is not None, summary.p99 is not None) == (p90, p99)
 
 
-def told(samples: list[float], batch: int = 10, loop_ns: float = 10) -> list[Doubt]:
+def notes(samples: list[float], batch: int = 10, loop_ns: float = 10) -> list[LatencyNote]:
     series = Series(Samples(tuple(samples)), batch, warmup_calls=10, first_us=1.0)
     measurement = Measurement({"a": series}, seconds=0.01, resolution_ns=50, loop_ns=loop_ns)
-    return list(doubts(summarise(samples), [series], [measurement], len(samples)))
+    return list(latency_notes(summarise(samples), [series], [measurement], len(samples)))
 
 
-def test_a_calm_figure_raises_no_doubt() -> None:
-    assert told([5.0, 5.1] * 10) == []
+def test_a_steady_latency_has_no_notes() -> None:
+    assert notes([5.0, 5.1] * 10) == []
 
 
-def test_too_near_the_clock() -> None:
-    found = told([0.05] * 20, batch=1)
-    assert [doubt.grave for doubt in found] == [True]
-    assert found[0].text == "a sample lasts 50 ns on a clock of 50 ns"
+def test_a_sample_too_short_for_the_clock() -> None:
+    result = notes([0.05] * 20, batch=1)
+    assert [note.low_confidence for note in result] == [True]
+    assert result[0].text == "a sample lasts 50 ns, and the clock's resolution is 50 ns"
 
 
-def test_a_wide_interval_is_grave_and_a_wide_spread_is_told() -> None:
-    found = told([5.0, 9.0, 5.0, 9.0, 5.0, 9.0, 5.0, 9.0, 5.0, 9.0])
-    assert any(doubt.grave and "known to lie between" in doubt.text for doubt in found)
-    assert any("spread over" in doubt.text and not doubt.grave for doubt in found)
+def test_a_wide_interval_lowers_confidence_and_a_wide_spread_is_noted() -> None:
+    result = notes([5.0, 9.0, 5.0, 9.0, 5.0, 9.0, 5.0, 9.0, 5.0, 9.0])
+    assert any(note.low_confidence and "the interval of the median is wide" in note.text for note in result)
+    assert any("the middle half of the samples spans" in note.text and not note.low_confidence for note in result)
 
 
-def test_the_loops_own_share_is_told() -> None:
-    assert told([0.4] * 20, batch=100, loop_ns=10) == [Doubt("10 ns of each call are the loop's own")]
-    assert told([0.4] * 20, batch=100, loop_ns=5) == []
+def test_the_overhead_of_the_loop_is_noted() -> None:
+    assert notes([0.4] * 20, batch=100, loop_ns=10) == [LatencyNote("10 ns of each call are loop overhead")]
+    assert notes([0.4] * 20, batch=100, loop_ns=5) == []
 
 
 def test_throttling_is_counted_over_all_cores(tmp_path: Path) -> None:

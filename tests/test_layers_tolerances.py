@@ -1,4 +1,4 @@
-"""Tolerances: wide enough for the kernels that are here, narrow enough to catch what is just outside."""
+"""Tolerances: wide enough for the installed kernels, narrow enough to detect errors just outside."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def rule(name: str | None, dtype: str = "float32", opset: int | None = None, **a
 
 @pytest.mark.parametrize("opset", [None, 17, 23])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_what_rounds_nothing_is_exact(dtype: str, opset: int | None) -> None:
+def test_layers_that_round_nothing_are_exact(dtype: str, opset: int | None) -> None:
     for name in ("MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool2d", "ReLU", "PReLU", "Flatten", "Identity"):
         assert rule(name, dtype, opset) == Exact()
 
 
 @pytest.mark.parametrize("name", ["LeakyReLU", "RReLU"])
-def test_a_slope_is_exact_but_for_the_second_rounding_of_sixteen_bits(name: str) -> None:
+def test_a_slope_is_exact_except_for_the_second_rounding_of_the_16_bit_dtypes(name: str) -> None:
     assert [rule(name, dtype) for dtype in EPS] == [Ulp(1), Ulp(1), Exact(), Exact()]
 
 
@@ -39,9 +39,9 @@ def test_one_ulp_holds_for_every_float16(slope: float) -> None:
     x = x[np.isfinite(x)]
     eager = torch.nn.functional.leaky_relu(torch.from_numpy(x), slope).numpy()
     call = Call({"negative_slope": slope}, {}, [x.astype(np.float64)], dtype="float16")
-    truth = layer("LeakyReLU").float64_reference(call).outputs[0].astype(np.float16)
-    apart = np.abs(ordered(eager) - ordered(truth))
-    assert apart.max() == 1
+    expected = layer("LeakyReLU").float64_reference(call).outputs[0].astype(np.float16)
+    ulps = np.abs(ordered(eager) - ordered(expected))
+    assert ulps.max() == 1
 
 
 def ordered(x: Array) -> Array:
@@ -61,7 +61,7 @@ def test_sums_are_scaled_and_grow_with_their_terms() -> None:
 
 @pytest.mark.parametrize("fill", [0.1, 1 / 3, None])
 @pytest.mark.parametrize("k", [2, 3, 7, 14, 56])
-def test_eager_averages_are_within_and_half_a_divisor_is_not(fill: float | None, k: int) -> None:
+def test_eager_averages_are_within_the_tolerance_and_a_wrong_divisor_is_not(fill: float | None, k: int) -> None:
     x = np.random.default_rng(k).standard_normal((2, 2, 56, 56)) if fill is None else np.full((1, 1, 56, 56), fill)
     narrow = x.astype(np.float32)
     args = {"kernel_size": k}
@@ -70,14 +70,14 @@ def test_eager_averages_are_within_and_half_a_divisor_is_not(fill: float | None,
     allowed = rule("AvgPool2d", kernel_size=k).n * EPS["float32"] * answer.magnitudes[0]
     assert (np.abs(eager - answer.outputs[0]) <= allowed).all()
     if fill is not None:
-        # One place more in the divisor is seen wherever the window does not cancel.
+        # A divisor larger by one is detected if the terms of the window do not cancel.
         assert (np.abs(eager * k * k / (k * k + 1) - answer.outputs[0]) > allowed).all()
 
 
 @pytest.mark.parametrize("features", [1, 4, 84, 400])
 @pytest.mark.parametrize("constant", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_eager_sums_are_within(features: int, constant: bool, dtype: type[np.floating[Any]]) -> None:
+def test_eager_sums_are_within_the_tolerance(features: int, constant: bool, dtype: type[np.floating[Any]]) -> None:
     random = np.random.default_rng(features)
     x = (np.full((8, features), 0.7) if constant else random.uniform(0.5, 1, (8, features))).astype(dtype)
     weight = (np.full((16, features), 0.1) if constant else random.standard_normal((16, features))).astype(dtype)
@@ -89,8 +89,8 @@ def test_eager_sums_are_within(features: int, constant: bool, dtype: type[np.flo
     assert (np.abs(eager - answer.outputs[0]) <= n * EPS[name] * answer.magnitudes[0]).all()
 
 
-def test_products_that_underflow_one_by_one_are_within_and_a_sum_that_is_lost_is_not() -> None:
-    """Each product is half the smallest number and a little, and is rounded up to it: the sum is nearly doubled."""
+def test_products_that_underflow_are_within_the_tolerance_and_a_wrong_sum_is_not() -> None:
+    """Each product is a little more than half the smallest number, and is rounded up to it: the sum nearly doubles."""
     x, weight = (
         np.full((1, 51), -1.2405973600791167e-30, np.float32),
         np.full((1, 51), 6.790377385164016e-16, np.float32),
@@ -101,11 +101,11 @@ def test_products_that_underflow_one_by_one_are_within_and_a_sum_that_is_lost_is
     assert abs(rounded - answer.outputs[0]) > 0.6 * abs(answer.outputs[0])
     assert abs(rounded - answer.outputs[0]) <= allowed
     assert abs(4 * rounded - answer.outputs[0]) > allowed
-    nothing = layer("Linear").float64_reference(Call({}, {"weight": np.zeros((1, 51))}, [x.astype(np.float64)]))
-    assert (nothing.magnitudes[0] == 0).all(), "products with zero are exact"
+    zero = layer("Linear").float64_reference(Call({}, {"weight": np.zeros((1, 51))}, [x.astype(np.float64)]))
+    assert (zero.magnitudes[0] == 0).all(), "products with zero are exact"
 
 
-def sweep() -> Array:
+def float32_range() -> Array:
     positive = np.concatenate([
         np.arange(0, 0x7F800000, 49999, dtype=np.uint32).view(np.float32),
         np.linspace(0, 110, 20001, dtype=np.float32),
@@ -114,7 +114,7 @@ def sweep() -> Array:
 
 
 def onnx_kernel(op: str, x: Array) -> Array:
-    """ONNX Runtime's own kernel, on the CPU."""
+    """The output of ONNX Runtime's kernel on the CPU."""
     import onnxruntime
     from onnx import TensorProto, helper
 
@@ -138,38 +138,38 @@ def outside(close: Close, actual: Array, expected: Array) -> Array:
     return np.asarray(error > close.atol + close.rtol * np.abs(expected.astype(np.float64)))
 
 
-def some_outside(close: Close, x: Array, actual: Array, expected: Array) -> list[str]:
-    """The first of them, as a sentence each."""
-    places = np.flatnonzero(outside(close, actual, expected))
-    return [f"at {at} of {x[at]!r}: {actual[at]!r} for {expected[at]!r}" for at in places[:5]]
+def first_outside(close: Close, x: Array, actual: Array, expected: Array) -> list[str]:
+    """The first five values outside the tolerance, each as text."""
+    indices = np.flatnonzero(outside(close, actual, expected))
+    return [f"at x = {x[index]!r}: {actual[index]!r}, expected {expected[index]!r}" for index in indices[:5]]
 
 
 @pytest.mark.parametrize("name", ["Sigmoid", "Tanh"])
 @pytest.mark.parametrize(("kernel", "opset"), [(torch_kernel, None), (torch_kernel, 17), (onnx_kernel, 17)])
-def test_the_kernels_are_within_over_the_whole_range(
+def test_the_kernels_are_within_the_tolerance_over_the_whole_range(
     name: str, kernel: Callable[[str, Array], Array], opset: int | None
 ) -> None:
-    x = sweep()
+    x = float32_range()
     close = rule(name, "float32", opset)
-    truth = layer(name).float64_reference(Call({}, {}, [x.astype(np.float64)])).outputs[0]
+    expected = layer(name).float64_reference(Call({}, {}, [x.astype(np.float64)])).outputs[0]
     actual = kernel(name, x)
-    assert some_outside(close, x, actual, truth) == []
-    assert some_outside(close, x, actual, torch_kernel(name, x)) == []
+    assert first_outside(close, x, actual, expected) == []
+    assert first_outside(close, x, actual, torch_kernel(name, x)) == []
 
 
 @pytest.mark.parametrize("name", ["Sigmoid", "Tanh"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_every_number_of_sixteen_bits_is_within(name: str, dtype: str) -> None:
+def test_every_number_of_the_16_bit_dtypes_is_within_the_tolerance(name: str, dtype: str) -> None:
     x = torch.arange(-32768, 32768).to(torch.int16).view(getattr(torch, dtype))
     x = x[x.isfinite()]
-    truth = layer(name).float64_reference(Call({}, {}, [x.double().numpy()])).outputs[0]
+    expected = layer(name).float64_reference(Call({}, {}, [x.double().numpy()])).outputs[0]
     actual = getattr(torch, name.lower())(x).double().numpy()
-    rounded = torch.from_numpy(truth).to(getattr(torch, dtype)).double().numpy()
+    rounded = torch.from_numpy(expected).to(getattr(torch, dtype)).double().numpy()
     for opset in (None, 17):
         assert not outside(rule(name, dtype, opset), actual, rounded).any()
 
 
-def test_the_rules_of_the_curves_are_tighter_than_assert_close() -> None:
+def test_the_rules_of_tanh_and_sigmoid_are_tighter_than_assert_close() -> None:
     general = rule(None)
     for name, opset in (("Tanh", 17), ("Tanh", None), ("Sigmoid", 17), ("Sigmoid", None)):
         close = rule(name, "float32", opset)
@@ -177,20 +177,20 @@ def test_the_rules_of_the_curves_are_tighter_than_assert_close() -> None:
         assert close.atol < general.atol / 40
 
 
-def test_what_is_just_outside_is_caught() -> None:
+def test_an_error_just_outside_is_detected() -> None:
     x = np.linspace(-8, 8, 1001, dtype=np.float32)
     for name, ulps in (("Tanh", 13), ("Sigmoid", 13)):
-        right = torch_kernel(name, x[x != 0])
-        wrong = right + ulps * np.spacing(right)
-        assert outside(rule(name), wrong, right).all()
-    # Behind ONNX the Sigmoid's rule is absolute: it sees a flushed tail as long as the tail is above 2 eps.
+        expected = torch_kernel(name, x[x != 0])
+        wrong = expected + ulps * np.spacing(expected)
+        assert outside(rule(name), wrong, expected).all()
+    # For ONNX the Sigmoid's rule is absolute: it detects outputs flushed to zero that should be above 2 eps.
     tail = np.array([-15.0, -12.0, -9.0], dtype=np.float32)
     assert outside(rule("Sigmoid", "float32", 17), np.zeros(3), torch_kernel("Sigmoid", tail)).all()
-    # Tanh's rule is relative down to the least normal number: a flushed tiny value is seen.
+    # Tanh's rule is relative down to the least normal number: a tiny value flushed to zero is detected.
     assert outside(rule("Tanh", "float32", 17), np.zeros(1), np.array([1e-37])).all()
 
 
-def test_a_layer_without_a_file_gets_what_assert_close_allows() -> None:
+def test_a_layer_without_a_file_has_the_tolerance_of_assert_close() -> None:
     for dtype in ("float16", "bfloat16", "float32", "float64"):
         close = rule("GELU", dtype)
         assert close == rule(None, dtype)
@@ -206,7 +206,7 @@ def test_a_layer_without_a_file_gets_what_assert_close_allows() -> None:
         assert rule("Linear", dtype, **LINEAR) == Exact()
 
 
-def test_assert_closes_defaults_are_what_the_installed_torch_uses() -> None:
+def test_the_defaults_of_assert_close_are_those_of_the_installed_torch() -> None:
     from torch.testing._comparison import default_tolerances
 
     for dtype in ("float16", "bfloat16", "float32", "float64"):
@@ -214,13 +214,13 @@ def test_assert_closes_defaults_are_what_the_installed_torch_uses() -> None:
         assert (close.rtol, close.atol) == default_tolerances(getattr(torch, dtype))
 
 
-def test_exact_layers_make_an_exact_model() -> None:
+def test_a_model_of_exact_layers_is_exact() -> None:
     parts: list[tuple[str, dict[str, Any]]] = [("MaxPool2d", {}), ("ReLU", {}), ("MaxUnpool2d", {}), ("Flatten", {})]
     assert composite_tolerance(parts, "float32", 17) == Tolerance(Exact())
     assert composite_tolerance([], "float32", 17) == Tolerance(Exact())
 
 
-def test_a_model_is_allowed_the_sum_of_its_layers() -> None:
+def test_the_tolerance_of_a_model_is_the_sum_of_its_layers() -> None:
     eps = EPS["float32"]
     linear: tuple[str, dict[str, Any]] = ("Linear", LINEAR)
     n = rule("Linear", **LINEAR).n
@@ -233,6 +233,6 @@ def test_a_model_is_allowed_the_sum_of_its_layers() -> None:
     assert leaky == Close(2 * EPS["float16"], 2 * EPS["float16"])
 
 
-def test_a_name_that_nobody_provides_is_none() -> None:
+def test_a_layer_without_a_file_is_not_found() -> None:
     assert find("GELU") is None
     assert layer("Tanh").name == "Tanh"

@@ -1,4 +1,4 @@
-"""Where pooling looks, held against eager torch: the sizes that it gives and the arguments that it refuses."""
+"""The windows of a pool, compared with eager torch: output sizes, and the arguments that it refuses."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ length = st.integers(0, 5)
 
 @settings(max_examples=400)
 @given(n=st.integers(1, 9), k=length, s=length, p=st.integers(-1, 3), d=st.integers(0, 3), ceil_mode=st.booleans())
-def test_sizes_and_refusals_are_torchs(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> None:
+def test_output_sizes_and_refusals_are_those_of_torch(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> None:
     try:
-        ours: int | None = output_size((n,), (k,), (s,), (p,), (d,), ceil_mode=ceil_mode)[0]
+        actual: int | None = output_size((n,), (k,), (s,), (p,), (d,), ceil_mode=ceil_mode)[0]
     except ValueError:
-        ours = None
+        actual = None
     try:
         pooled = torch.nn.functional.max_pool2d(torch.ones(1, 1, n), (1, k), (1, s), (0, p), (1, d), ceil_mode)
-        theirs: int | None = pooled.shape[-1]
+        expected: int | None = pooled.shape[-1]
     except RuntimeError:
-        theirs = None
-    assert ours == theirs
+        expected = None
+    assert actual == expected
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_sizes_by_hand(n: int, k: int, s: int, p: int, ceil_mode: bool, expected
 @pytest.mark.parametrize(
     ("k", "s", "p", "d", "message"),
     [
-        (2, 2, 2, 1, "padding 2 with a kernel of 2; from 0 to 1"),
-        (9, 1, 0, 1, "a window that reaches over 9 in 4 with padding 0; at most 4"),
+        (2, 2, 2, 1, "padding 2 for a kernel of 2; expected 0 to 1"),
+        (9, 1, 0, 1, "the window spans 9 elements; an axis of 4 with padding 0 has room for at most 4"),
         (2, 0, 0, 1, "stride 0"),
     ],
 )
-def test_a_refusal_says_what_would_be_right(k: int, s: int, p: int, d: int, message: str) -> None:
+def test_a_refusal_says_what_is_expected(k: int, s: int, p: int, d: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         output_size((4,), (k,), (s,), (p,), (d,))
 
@@ -58,11 +58,11 @@ def test_a_refusal_says_what_would_be_right(k: int, s: int, p: int, d: int, mess
 def test_one_number_stands_for_every_axis() -> None:
     assert per_axis(2, 3) == per_axis([2], 3) == (2, 2, 2)
     assert per_axis((1, 2), 2) == (1, 2)
-    with pytest.raises(ValueError, match="has 3 numbers; one, or 2"):
+    with pytest.raises(ValueError, match="has 3 numbers; expected 1 or 2"):
         per_axis([1, 2, 3], 2)
 
 
-def test_windows_are_the_same_where_they_see_the_same_elements() -> None:
+def test_windows_are_the_same_if_they_have_the_same_elements() -> None:
     plane = (4, 4)
     plain = Geometry.of({"kernel_size": 2}, 2).windows(plane)
     assert plain.same_as(Geometry.of({"kernel_size": (2, 2), "stride": 2, "ceil_mode": True}, 2).windows(plane))

@@ -1,4 +1,4 @@
-"""A copied module is the module as ``copy.deepcopy`` gives it, hooks and all."""
+"""``copy_module`` gives the same copy as ``copy.deepcopy``, hooks included."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from harness.model.build import copied
+from harness.model.build import copy_module
 
 
 class Hooked(nn.Module):
-    """With a hook, a shared layer, an empty table of its own in two places, and one that is not empty."""
+    """A module with a hook, a shared layer, a shared empty table, and a table that is not empty."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first: nn.Linear = nn.Linear(2, 2)
         self.second = self.first
-        self.seen = self.seen_too = OrderedDict[str, int]()
-        self.known = OrderedDict(a=1)
-        self.first.register_forward_hook(lambda _module, _given, answer: answer + 1)
+        self.calls = self.calls_again = OrderedDict[str, int]()
+        self.table = OrderedDict(a=1)
+        self.first.register_forward_hook(lambda _module, _inputs, output: output + 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen["calls"] = self.seen.get("calls", 0) + 1
-        answer: torch.Tensor = self.second(self.first(x))
-        return answer
+        self.calls["calls"] = self.calls.get("calls", 0) + 1
+        y: torch.Tensor = self.second(self.first(x))
+        return y
 
 
-def test_a_copy_answers_alike_and_shares_nothing_that_changes() -> None:
+def test_a_copy_has_the_same_outputs_and_shares_no_state() -> None:
     module, x = Hooked(), torch.ones(1, 2)
-    copy_of = copied(module)
-    assert isinstance(copy_of, Hooked)
-    assert torch.equal(copy_of(x), copy.deepcopy(module)(x))
-    assert not module.seen
-    assert copy_of.seen == {"calls": 1}
-    copy_of.first.register_forward_hook(lambda _module, _given, answer: answer * 0)
+    duplicate = copy_module(module)
+    assert isinstance(duplicate, Hooked)
+    assert torch.equal(duplicate(x), copy.deepcopy(module)(x))
+    assert not module.calls
+    assert duplicate.calls == {"calls": 1}
+    duplicate.first.register_forward_hook(lambda _module, _inputs, output: output * 0)
     with torch.no_grad():
-        copy_of.first.weight.zero_()
+        duplicate.first.weight.zero_()
     assert torch.equal(module(x), copy.deepcopy(module)(x))
     assert len(module.first._forward_hooks) == 1
 
 
-def test_what_was_one_is_one_and_what_was_two_is_two() -> None:
-    copy_of = copied(Hooked())
-    assert isinstance(copy_of, Hooked)
-    assert copy_of.first is copy_of.second
-    assert copy_of.seen is copy_of.seen_too
-    assert copy_of.known == {"a": 1}
-    tables = [id(held) for held in vars(copy_of).values() if isinstance(held, OrderedDict)]
+def test_shared_objects_stay_shared_and_separate_ones_separate() -> None:
+    duplicate = copy_module(Hooked())
+    assert isinstance(duplicate, Hooked)
+    assert duplicate.first is duplicate.second
+    assert duplicate.calls is duplicate.calls_again
+    assert duplicate.table == {"a": 1}
+    tables = [id(value) for value in vars(duplicate).values() if isinstance(value, OrderedDict)]
     assert len(set(tables)) == len(tables) - 1

@@ -1,4 +1,4 @@
-"""Arrays go to ONNX's tensors and back with the same dtypes, whichever onnx is installed."""
+"""Arrays become ONNX tensors and back with the same dtypes, for every version of onnx."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ import pytest
 from onnx import helper, numpy_helper
 
 from harness import onnx_arrays
-from harness.onnx_arrays import NARROW, OWN, dtype_of, from_array, to_array, with_ml_dtypes
+from harness.onnx_arrays import ML_DTYPES, OLD_ONNX_FIELDS, dtype_from_onnx, from_array, to_array, with_ml_dtypes
 
-DTYPES = (*NARROW.values(), *map(np.dtype, ("float16", "float32", "int64", "bool")))
-newer = pytest.mark.skipif(not onnx_arrays._knows_ml_dtypes(), reason="this onnx has no dtypes of ml_dtypes")
+DTYPES = (*ML_DTYPES.values(), *map(np.dtype, ("float16", "float32", "int64", "bool")))
+needs_ml_dtypes = pytest.mark.skipif(not onnx_arrays._knows_ml_dtypes(), reason="this onnx has no dtypes of ml_dtypes")
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3)], ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_values_come_back_as_they_were(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+def test_values_and_dtypes_survive_a_round_trip(dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     values = np.resize(np.array([0, 1, -1, 2, -2, 3]).astype(dtype), shape)
     tensor = from_array(values, "x")
     assert tensor.name == "x"
-    assert dtype_of(tensor.data_type) == dtype
-    back = to_array(tensor)
-    assert (back.dtype, back.shape) == (dtype, shape)
-    assert np.array_equal(back.astype(np.float64), values.astype(np.float64))
+    assert dtype_from_onnx(tensor.data_type) == dtype
+    read_back = to_array(tensor)
+    assert (read_back.dtype, read_back.shape) == (dtype, shape)
+    assert np.array_equal(read_back.astype(np.float64), values.astype(np.float64))
 
 
-@newer
-@pytest.mark.parametrize("dtype", NARROW.values(), ids=str)
-def test_what_stands_in_for_a_newer_onnx_writes_what_it_writes(
+@needs_ml_dtypes
+@pytest.mark.parametrize("dtype", ML_DTYPES.values(), ids=str)
+def test_the_writer_for_an_older_onnx_writes_what_a_newer_onnx_writes(
     dtype: np.dtype[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = np.array([[0, 1, -1], [2, -2, 3]]).astype(dtype)
-    written = numpy_helper.from_array(values, "x")
+    expected = numpy_helper.from_array(values, "x")
     monkeypatch.setattr(onnx_arrays, "_knows_ml_dtypes", lambda: False)
-    assert from_array(values, "x") == written
+    assert from_array(values, "x") == expected
 
 
-@pytest.mark.parametrize(("field", "name"), OWN.items())
+@pytest.mark.parametrize(("field", "name"), OLD_ONNX_FIELDS.items())
 def test_the_dtypes_of_an_older_onnx_become_those_of_ml_dtypes(field: str, name: str) -> None:
-    values = np.array([[0, 1, -1], [2, -2, 3]]).astype(NARROW[name])
+    values = np.array([[0, 1, -1], [2, -2, 3]]).astype(ML_DTYPES[name])
     code = np.uint16 if name == "BFLOAT16" else np.uint8
     whole = name in {"INT4", "UINT4"}
     older = (values.astype(np.int8) if whole else values).view(code).view(np.dtype((code, {field: (code, 0)})))
-    assert with_ml_dtypes(older).dtype == NARROW[name]
+    assert with_ml_dtypes(older).dtype == ML_DTYPES[name]
     assert np.array_equal(with_ml_dtypes(older), values)
     assert with_ml_dtypes(values) is values
 
 
-def test_the_numbers_are_those_of_onnx() -> None:
-    for name, dtype in NARROW.items():
+def test_data_types_have_the_numbers_of_onnx() -> None:
+    for name, dtype in ML_DTYPES.items():
         tensor = helper.make_tensor("x", from_array(np.zeros(1, dtype)).data_type, [2], [1.0, 0.0])
         assert name == tensor.DataType.Name(tensor.data_type)
         assert to_array(tensor).astype(np.float64).tolist() == [1.0, 0.0]

@@ -1,4 +1,4 @@
-"""A bundle given to the other commands: explained without torch, and timed thoroughly, bench shapes included."""
+"""Bundles with the other commands: explain without torch, and bench, at the bench shapes too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from harness.check.settings import Settings
 from harness.packing import PackRequest, pack
-from harness.spec.bundle.reader import seal_of, sha256_of
+from harness.spec.bundle.reader import manifest_seal, sha256_of
 from tests.bundles import Silent, packed
 from tests.conftest import Call
 from tests.without_torch import python, without_torch
@@ -58,12 +58,12 @@ def with_sizes(context: Path) -> None:
 
 
 def manifest(bundle: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    return told
+    content: dict[str, Any] = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    return content
 
 
 def test_a_failure_is_explained_from_the_bundle_alone(board: Path) -> None:
-    """Its graph is walked, the other exports of the bundle are asked, and nobody tries to import torch."""
+    """Its graph is walked and the other exports of the bundle are run, without importing torch."""
     done = python(board, "-m", "harness", "explain", "divisor", "bundle", "--target", "onnx-dynamo@23/ort-cpu")
     assert done.returncode == 0, done.stderr
     assert "known (compare: mismatch), as known: dropped" in done.stdout
@@ -76,7 +76,7 @@ def test_a_failure_is_explained_from_the_bundle_alone(board: Path) -> None:
     assert not (board / "tried").exists()
 
 
-def test_what_the_bundle_does_not_hold_is_said(board: Path) -> None:
+def test_a_missing_export_of_a_bundle_is_reported(board: Path) -> None:
     done = python(board, "-m", "harness", "explain", "unpool", "bundle", "--target", "onnx-torchscript@17/ort-cpu")
     assert done.returncode == 0, done.stderr
     assert "known (export: exception)" in done.stdout
@@ -86,7 +86,7 @@ def test_what_the_bundle_does_not_hold_is_said(board: Path) -> None:
     assert "the bundle has no export onnx-dynamo@18" in missing.stderr
 
 
-def test_latency_is_seen_to_grow_with_the_shapes_on_the_board(board: Path) -> None:
+def test_latency_by_shape_is_measured_on_the_board(board: Path) -> None:
     done = python(board, "-m", "harness", "bench", "sizes", "--targets", "ort-cpu", *QUICK)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = board / "reports" / "latest"
@@ -99,41 +99,43 @@ def test_latency_is_seen_to_grow_with_the_shapes_on_the_board(board: Path) -> No
     assert [each["shapes"] for each in relu] == ["x=[1,3]", "x=[4,3]", "x=[600,300]"]
     assert [each["shapes"] for each in linear] == ["x=[1,16]", "x=[9000,16]"]
     assert all(each["median_us"] > 0 and each["ratio"] is None for each in (*relu, *linear))
-    assert "### How latency grows" in (folder / "report.md").read_text(encoding="utf-8")
+    assert "### Latency by input size" in (folder / "report.md").read_text(encoding="utf-8")
     assert not (board / "tried").exists()
 
 
-def test_a_large_shape_takes_little_room(board: Path) -> None:
-    """Its inputs are drawn anew, and of its outputs a sample is kept; what verifies is kept whole."""
+def test_a_large_shape_takes_little_disk_space(board: Path) -> None:
+    """Its inputs are generated again and its outputs are sampled; the arrays of the case itself are stored whole."""
     small, large = (entry["rounds"][0] for entry in manifest(board / "sizes")["cases"][0]["bench"])
     assert (small["sample"], sorted(small["inputs"])) == (None, ["x"])
     assert (large["sample"], large["inputs"]) == ({"every": 3, "shapes": [[600, 300]]}, {})
-    kept = [entry["rounds"][0]["sample"] for entry in manifest(board / "sizes")["cases"]]
-    assert kept == [None, None]
+    samples = [entry["rounds"][0]["sample"] for entry in manifest(board / "sizes")["cases"]]
+    assert samples == [None, None]
     files = [file for file in (board / "sizes").rglob("*") if file.is_file()]
     assert sum({file.stat().st_ino: file.stat().st_size for file in files}.values()) < 1.5e6
 
 
 def test_a_wrong_answer_at_a_large_shape_is_found_on_the_board(board: Path, harness: Call, here: Path) -> None:
-    """The file of one shape is exchanged for one that takes magnitudes: nothing is timed, and nobody is blamed."""
+    """The file of one shape is replaced by one that computes magnitudes: nothing is timed, and there is no blame."""
     shutil.copytree(board / "sizes", here / "sizes")
-    told = manifest(here / "sizes")
-    path = told["cases"][0]["bench"][1]["exports"]["onnx-torchscript@17"]["path"]
+    content = manifest(here / "sizes")
+    path = content["cases"][0]["bench"][1]["exports"]["onnx-torchscript@17"]["path"]
     model = onnx.load(here / "sizes" / path)
     model.graph.node[0].op_type = "Abs"
     (here / "sizes" / path).unlink()
     onnx.save(model, here / "sizes" / path)
-    told["files"][path] = sha256_of(here / "sizes" / path)
-    (here / "sizes" / "manifest.json").write_text(json.dumps({**told, "seal": seal_of(told)}), encoding="utf-8")
+    content["files"][path] = sha256_of(here / "sizes" / path)
+    (here / "sizes" / "manifest.json").write_text(
+        json.dumps({**content, "seal": manifest_seal(content)}), encoding="utf-8"
+    )
     ran = harness("bench", "sizes", "--targets", "ort-cpu", "-k", "relu", *QUICK)
     assert ran.code == 1
     row = ran.rows["of/relu", TARGET]
     assert (row["status"], row["symptom"], row["blame"], row["latency"]) == ("failed", "mismatch", None, None)
     assert row["message"].startswith("at x=[600,300]: at one element in 3: output_0:")
-    assert any("a sample was packed" in line for line in row["evidence"])
+    assert any("the bundle holds only a sample" in line for line in row["evidence"])
 
 
-def test_the_layout_of_an_input_travels(board: Path) -> None:
+def test_the_layout_of_an_input_is_packed(board: Path) -> None:
     (entry,) = manifest(board / "sizes")["cases"][0]["inputs"]
     assert entry["layout"] == "strided"
 
@@ -146,24 +148,26 @@ def test_bench_shapes_can_be_left_out(harness: Call, here: Path) -> None:
     assert "Packed: 2 cases, 2 exports;" in ran.out
 
 
-def test_a_sample_of_inputs_that_nobody_can_draw_is_refused(board: Path, harness: Call, here: Path) -> None:
+def test_a_sample_without_a_fill_for_its_inputs_is_refused(board: Path, harness: Call, here: Path) -> None:
     shutil.copytree(board / "sizes", here / "sizes")
-    told = manifest(here / "sizes")
-    told["cases"][0]["bench"][1]["inputs"][0]["fill"] = None
-    (here / "sizes" / "manifest.json").write_text(json.dumps({**told, "seal": seal_of(told)}), encoding="utf-8")
+    content = manifest(here / "sizes")
+    content["cases"][0]["bench"][1]["inputs"][0]["fill"] = None
+    (here / "sizes" / "manifest.json").write_text(
+        json.dumps({**content, "seal": manifest_seal(content)}), encoding="utf-8"
+    )
     ran = harness("bench", "sizes", "--targets", "ort-cpu", *QUICK)
     assert ran.code == 2
     assert ran.err.count("\n") == 1
-    assert "it is not said how its inputs are drawn" in ran.err
+    assert "the fill of its inputs is missing" in ran.err
 
 
-def test_a_board_without_any_runtime_is_told_what_it_lacks(board: Path) -> None:
-    """In one line and before anything runs, not as hundreds of skipped rows."""
-    blind = "import sys; sys.modules['onnxruntime'] = None; import importlib.util as u; find = u.find_spec; "
-    blind += "u.find_spec = lambda name, *more: None if name == 'onnxruntime' else find(name, *more); "
-    done = python(board, "-c", blind + "from harness.cli import main; main(['run', 'bundle', '--targets', 'ort-*'])")
+def test_a_board_without_any_runtime_is_reported(board: Path) -> None:
+    """In one line and before anything runs, not as hundreds of skipped checks."""
+    code = "import sys; sys.modules['onnxruntime'] = None; import importlib.util as u; find = u.find_spec; "
+    code += "u.find_spec = lambda name, *more: None if name == 'onnxruntime' else find(name, *more); "
+    done = python(board, "-c", code + "from harness.cli import main; main(['run', 'bundle', '--targets', 'ort-*'])")
     assert done.returncode == 3
     assert done.stderr == (
-        "ort-*: none of these runtimes is here; ort-cpu: onnxruntime is not installed; "
-        "pip install onnxruntime, or the build of it that this machine needs\n"
+        "ort-*: none of these runtimes is available; ort-cpu: onnxruntime is not installed; "
+        "install with: pip install onnxruntime, or the build of it for this machine\n"
     )

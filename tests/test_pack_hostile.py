@@ -1,4 +1,4 @@
-"""A bundle that is not what was packed is refused before anything runs: in one line, with exit code 2."""
+"""A bundle that differs from what was packed is refused before anything runs: in one line, with exit code 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 import pytest
 
-from harness.spec.bundle.reader import seal_of
+from harness.spec.bundle.reader import manifest_seal
 from tests.bundles import packed
 from tests.conftest import Call
 from tests.recorded_models import stored_outside
@@ -30,19 +30,19 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bundle(sound: Path, here: Path) -> Path:
-    """A copy to do harm to."""
+    """A copy that a test may damage."""
     shutil.copytree(sound, here / "bundle")
     return here / "bundle"
 
 
 def manifest(bundle: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    return told
+    content: dict[str, Any] = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    return content
 
 
-def reseal(bundle: Path, told: dict[str, Any]) -> None:
-    """Write the manifest as somebody would who knows how it is sealed."""
-    (bundle / "manifest.json").write_text(json.dumps({**told, "seal": seal_of(told)}), encoding="utf-8")
+def reseal(bundle: Path, content: dict[str, Any]) -> None:
+    """Write the manifest with a valid seal."""
+    (bundle / "manifest.json").write_text(json.dumps({**content, "seal": manifest_seal(content)}), encoding="utf-8")
 
 
 def model(bundle: Path) -> Path:
@@ -59,15 +59,15 @@ def flip_a_bit(bundle: Path) -> None:
     model(bundle).write_bytes(data)
 
 
-def change_an_answer(bundle: Path) -> None:
+def change_an_output(bundle: Path) -> None:
     recorded(bundle).write_bytes(recorded(bundle).read_bytes()[:-1] + b"\x01")
 
 
-def lose_a_file(bundle: Path) -> None:
+def remove_a_file(bundle: Path) -> None:
     recorded(bundle).unlink()
 
 
-def lose_the_models(bundle: Path) -> None:
+def remove_the_models(bundle: Path) -> None:
     shutil.rmtree(bundle / "onnx")
 
 
@@ -76,11 +76,11 @@ def add_a_file(bundle: Path) -> None:
 
 
 def add_at_the_top(name: str) -> Callable[[Path], None]:
-    def harm(bundle: Path) -> None:
+    def damage(bundle: Path) -> None:
         (bundle / name).parent.mkdir(exist_ok=True)
         (bundle / name).write_bytes(b"raise ImportError\n")
 
-    return harm
+    return damage
 
 
 def link_reports(bundle: Path) -> None:
@@ -99,15 +99,15 @@ def loosen_a_tolerance(bundle: Path) -> None:
     (bundle / "manifest.json").write_text(changed, encoding="utf-8")
 
 
-def forgive_everything(bundle: Path) -> None:
+def empty_the_known_failures(bundle: Path) -> None:
     (bundle / "known-failures.yaml").write_text("[]\n", encoding="utf-8")
 
 
-def come_from_later(bundle: Path) -> None:
+def use_a_newer_format(bundle: Path) -> None:
     reseal(bundle, {**manifest(bundle), "format": 2, "much": "that is new"})
 
 
-def be_no_bundle(bundle: Path) -> None:
+def write_another_json(bundle: Path) -> None:
     (bundle / "manifest.json").write_text("[]", encoding="utf-8")
 
 
@@ -128,185 +128,187 @@ def link_in_a_circle(bundle: Path) -> None:
     (bundle / "data" / "x").symlink_to("x")
 
 
-def escape(path: str) -> Callable[[Path], None]:
-    def harm(bundle: Path) -> None:
-        told = manifest(bundle)
+def use_the_path(path: str) -> Callable[[Path], None]:
+    def damage(bundle: Path) -> None:
+        content = manifest(bundle)
         shutil.copy(model(bundle), bundle.parent / "model.onnx")
-        own = model(bundle).relative_to(bundle).as_posix()
-        text = json.dumps(told).replace(json.dumps(own), json.dumps(path))
-        assert text != json.dumps(told)
+        original = model(bundle).relative_to(bundle).as_posix()
+        text = json.dumps(content).replace(json.dumps(original), json.dumps(path))
+        assert text != json.dumps(content)
         reseal(bundle, json.loads(text))
 
-    return harm
+    return damage
 
 
 def keep_data_outside(location: str) -> Callable[[Path], None]:
-    """The model's weights in a file that is not the bundle's, with every checksum made anew."""
+    """The model's weights in a file outside the bundle, with every checksum updated."""
 
-    def harm(bundle: Path) -> None:
+    def damage(bundle: Path) -> None:
         (bundle.parent / "weights.bin").write_bytes(bytes(12))
         file = model(bundle)
         changed = onnx.load(file)
         changed.graph.initializer.append(stored_outside(location.format(outside=bundle.parent)))
         file.unlink()
         file.write_bytes(changed.SerializeToString())
-        told, name = manifest(bundle), file.relative_to(bundle).as_posix()
+        content, name = manifest(bundle), file.relative_to(bundle).as_posix()
         from harness.spec.bundle.reader import sha256_of
 
-        told["files"][name] = sha256_of(file)
-        reseal(bundle, told)
+        content["files"][name] = sha256_of(file)
+        reseal(bundle, content)
 
-    return harm
-
-
-def say_it_twice(bundle: Path) -> None:
-    told = manifest(bundle)
-    reseal(bundle, {**told, "cases": [*told["cases"], told["cases"][0]]})
+    return damage
 
 
-def leave_an_export_out(bundle: Path) -> None:
-    told = manifest(bundle)
-    del told["cases"][0]["exports"]["onnx-dynamo@23"]
-    reseal(bundle, told)
+def repeat_a_case(bundle: Path) -> None:
+    content = manifest(bundle)
+    reseal(bundle, {**content, "cases": [*content["cases"], content["cases"][0]]})
 
 
-def name_an_input_otherwise(bundle: Path) -> None:
-    told = manifest(bundle)
-    told["cases"][0]["inputs"][0]["label"] = "other"
-    reseal(bundle, told)
+def remove_an_export(bundle: Path) -> None:
+    content = manifest(bundle)
+    del content["cases"][0]["exports"]["onnx-dynamo@23"]
+    reseal(bundle, content)
 
 
-def draw_otherwise(**changes: Any) -> Callable[[Path], None]:
-    """An input of the first case, told to be something else."""
+def rename_an_input(bundle: Path) -> None:
+    content = manifest(bundle)
+    content["cases"][0]["inputs"][0]["label"] = "other"
+    reseal(bundle, content)
 
-    def harm(bundle: Path) -> None:
-        told = manifest(bundle)
-        told["cases"][0]["inputs"][0] |= changes
-        reseal(bundle, told)
 
-    return harm
+def change_an_input(**changes: Any) -> Callable[[Path], None]:
+    """Changes the entry of an input of the first case."""
+
+    def damage(bundle: Path) -> None:
+        content = manifest(bundle)
+        content["cases"][0]["inputs"][0] |= changes
+        reseal(bundle, content)
+
+    return damage
 
 
 def expect_a_shape(shape: list[int]) -> Callable[[Path], None]:
-    def harm(bundle: Path) -> None:
-        told = manifest(bundle)
-        told["cases"][0]["expect"]["shape"] = [shape]
-        reseal(bundle, told)
+    def damage(bundle: Path) -> None:
+        content = manifest(bundle)
+        content["cases"][0]["expect"]["shape"] = [shape]
+        reseal(bundle, content)
 
-    return harm
+    return damage
 
 
 def sample_a_shape(shape: list[int]) -> Callable[[Path], None]:
-    def harm(bundle: Path) -> None:
-        told = manifest(bundle)
-        told["cases"][0]["rounds"][0]["sample"] = {"every": 1, "shapes": [shape]}
-        reseal(bundle, told)
+    def damage(bundle: Path) -> None:
+        content = manifest(bundle)
+        content["cases"][0]["rounds"][0]["sample"] = {"every": 1, "shapes": [shape]}
+        reseal(bundle, content)
 
-    return harm
+    return damage
 
 
-def tell_otherwise(**changes: Any) -> Callable[[Path], None]:
-    """A result that stands for what there is no file of, made up."""
+def change_a_result(**changes: Any) -> Callable[[Path], None]:
+    """Changes the result of an export without a file."""
 
-    def harm(bundle: Path) -> None:
-        told = manifest(bundle)
-        case = next(case for case in told["cases"] if case["not_packed"])
+    def damage(bundle: Path) -> None:
+        content = manifest(bundle)
+        case = next(case for case in content["cases"] if case["not_packed"])
         first = next(iter(case["not_packed"]))
         case["not_packed"][first] |= changes
-        reseal(bundle, told)
+        reseal(bundle, content)
 
-    return harm
+    return damage
 
 
 def write(text: bytes) -> Callable[[Path], None]:
-    def harm(bundle: Path) -> None:
+    def damage(bundle: Path) -> None:
         (bundle / "manifest.json").write_bytes(text)
 
-    return harm
+    return damage
 
 
 def link_the_manifest(to: str) -> Callable[[Path], None]:
-    def harm(bundle: Path) -> None:
+    def damage(bundle: Path) -> None:
         (bundle / "manifest.json").unlink()
         (bundle / "manifest.json").symlink_to(to)
 
-    return harm
+    return damage
 
 
-def wait_for_a_manifest(bundle: Path) -> None:
+def make_the_manifest_a_pipe(bundle: Path) -> None:
     (bundle / "manifest.json").unlink()
     os.mkfifo(bundle / "manifest.json")
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("damage", "message"),
     [
-        (flip_a_bit, "is not what was packed: its SHA-256 is another"),
-        (change_an_answer, "is not what was packed: its SHA-256 is another"),
-        (lose_a_file, "is in the manifest, but is not there"),
-        (lose_the_models, "is in the manifest, but is not there (and"),
+        (flip_a_bit, "is not the file that was packed: its SHA-256 differs"),
+        (change_an_output, "is not the file that was packed: its SHA-256 differs"),
+        (remove_a_file, "is in the manifest, but missing"),
+        (remove_the_models, "is in the manifest, but missing (and"),
         (add_a_file, "is in the bundle, but not in its manifest"),
         (add_at_the_top("numpy.py"), "numpy.py:1:1: is in the bundle, but not in its manifest; remove it"),
         (add_at_the_top("torch/__init__.py"), "torch:1:1: is in the bundle, but not in its manifest; remove it"),
         (add_at_the_top("x-1.0.dist-info/METADATA"), "x-1.0.dist-info:1:1: is in the bundle, but not in its manifest"),
         (link_reports, "reports:1:1: is in the bundle, but not in its manifest"),
-        (cut_the_manifest, "the manifest is cut short or broken"),
-        (loosen_a_tolerance, "it was changed after it was packed: its seal is another"),
-        (forgive_everything, "is not what was packed: its SHA-256 is another"),
-        (come_from_later, "this bundle is of format 2; this harness reads format 1; update it"),
-        (be_no_bundle, "this is not the manifest of a bundle"),
-        (link_a_file, "a link, which may lead out of the bundle"),
-        (link_a_folder, "a link, which may lead out of the bundle"),
-        (link_in_a_circle, "is in the manifest, but is not there"),
-        (escape("../model.onnx"), "leads out of the bundle"),
-        (escape("onnx/../../model.onnx"), "leads out of the bundle"),
-        (escape("/etc/hostname"), "leads out of the bundle"),
-        (escape("C:\\model.onnx"), "leads out of the bundle"),
+        (cut_the_manifest, "the manifest is truncated or broken"),
+        (loosen_a_tolerance, "it was changed after it was packed: its seal does not match"),
+        (empty_the_known_failures, "is not the file that was packed: its SHA-256 differs"),
+        (use_a_newer_format, "this bundle is of format 2; this harness reads format 1; update it"),
+        (write_another_json, "this is not the manifest of a bundle"),
+        (link_a_file, "a link, which may point outside the bundle"),
+        (link_a_folder, "a link, which may point outside the bundle"),
+        (link_in_a_circle, "is in the manifest, but missing"),
+        (use_the_path("../model.onnx"), "points outside the bundle"),
+        (use_the_path("onnx/../../model.onnx"), "points outside the bundle"),
+        (use_the_path("/etc/hostname"), "points outside the bundle"),
+        (use_the_path("C:\\model.onnx"), "points outside the bundle"),
         (keep_data_outside("../../../weights.bin"), "outside the folder"),
         (keep_data_outside("{outside}/weights.bin"), "outside the folder"),
-        (say_it_twice, "is there twice"),
-        (tell_otherwise(status="fine"), "status: Input should be 'passed'"),
-        (tell_otherwise(seconds={"build": "long"}), "seconds.build: Input should be a valid number"),
-        (tell_otherwise(latency={"median_us": "quick"}), "a check that was never run has no latency"),
-        (write(b'{"format": ' + b"9" * 5000 + b"}"), "this is not a JSON text that can be read"),
-        (write(b"[" * 100_000), "this is not a JSON text that can be read"),
-        (draw_otherwise(shape=[2**20, 2**20]), "at most 268435456 (2^28) a tensor"),
-        (draw_otherwise(shape=[1] * 17), "should have at most 16 items"),
-        (draw_otherwise(shape=[-1]), "greater than or equal to 0"),
-        (draw_otherwise(shape=[2**20] * 16), "at most 268435456 (2^28) a tensor"),
-        (draw_otherwise(dtype="U1000000000"), "Input should be 'float32'"),
-        (draw_otherwise(dtype="object"), "Input should be 'float32'"),
-        (draw_otherwise(fill={"kind": "integers", "parameters": [9, 0]}), "no input can be drawn by this fill"),
-        (draw_otherwise(fill={"kind": "uniform", "parameters": []}), "no input can be drawn by this fill"),
-        (draw_otherwise(fill={"kind": "choice", "parameters": []}), "no input can be drawn by this fill"),
-        (draw_otherwise(fill={"kind": "full", "parameters": []}), "full without a number"),
+        (repeat_a_case, "appears twice"),
+        (change_a_result(status="fine"), "status: Input should be 'passed'"),
+        (change_a_result(seconds={"build": "long"}), "seconds.build: Input should be a valid number"),
+        (change_a_result(latency={"median_us": "quick"}), "a check that was never run has no latency"),
+        (write(b'{"format": ' + b"9" * 5000 + b"}"), "this is not readable JSON"),
+        (write(b"[" * 100_000), "this is not readable JSON"),
+        (change_an_input(shape=[2**20, 2**20]), "at most 268435456 (2^28) per tensor"),
+        (change_an_input(shape=[1] * 17), "should have at most 16 items"),
+        (change_an_input(shape=[-1]), "greater than or equal to 0"),
+        (change_an_input(shape=[2**20] * 16), "at most 268435456 (2^28) per tensor"),
+        (change_an_input(dtype="U1000000000"), "Input should be 'float32'"),
+        (change_an_input(dtype="object"), "Input should be 'float32'"),
+        (change_an_input(fill={"kind": "integers", "parameters": [9, 0]}), "this fill cannot produce an input"),
+        (change_an_input(fill={"kind": "uniform", "parameters": []}), "this fill cannot produce an input"),
+        (change_an_input(fill={"kind": "choice", "parameters": []}), "this fill cannot produce an input"),
+        (change_an_input(fill={"kind": "full", "parameters": []}), "full without a number"),
         (expect_a_shape([1] * 17), "should have at most 16 items"),
         (sample_a_shape([1] * 65), "should have at most 64 items"),
         (link_the_manifest("/dev/zero"), "this is not a file"),
         (link_the_manifest("nowhere"), "this is not a file"),
-        (wait_for_a_manifest, "this is not a file"),
-        (name_an_input_otherwise, "not each of its inputs is recorded"),
-        (leave_an_export_out, "nothing is said of its export onnx-dynamo@23"),
+        (make_the_manifest_a_pipe, "this is not a file"),
+        (rename_an_input, "not all of its inputs are recorded"),
+        (remove_an_export, "its export onnx-dynamo@23 is missing"),
     ],
 )
-def test_it_is_refused_in_one_line(bundle: Path, harness: Call, harm: Callable[[Path], None], said: str) -> None:
-    harm(bundle)
+def test_a_damaged_bundle_is_refused_in_one_line(
+    bundle: Path, harness: Call, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(bundle)
     ran = harness("run", "bundle", "--targets", "ort-cpu")
     assert ran.code == 2, ran.out
-    assert said in ran.err
+    assert message in ran.err
     assert ran.err.count("\n") == 1, ran.err
     assert "Traceback" not in ran.err
     assert not ran.report
 
 
-def test_what_stands_for_another_case_is_told_of_its_own(bundle: Path, harness: Call) -> None:
-    tell_otherwise(case="another/case")(bundle)
+def test_a_stored_result_of_another_case_is_reported_for_its_own_case(bundle: Path, harness: Call) -> None:
+    change_a_result(case="another/case")(bundle)
     ran = harness("run", "bundle", "--no-latency", "--targets", "trace/torch-cpu,ort-cpu")
     assert ran.code in {0, 1}
     assert not any(case.startswith("another") for case, _ in ran.rows)
 
 
-def test_a_sound_one_is_taken(bundle: Path, harness: Call) -> None:
+def test_an_undamaged_bundle_runs(bundle: Path, harness: Call) -> None:
     """Also in another place, as copies and not as links."""
     ran = harness("run", "bundle", "--targets", "ort-cpu", "--no-latency", "-k", "linear")
     assert ran.code == 0, ran.out + ran.err
@@ -314,17 +316,19 @@ def test_a_sound_one_is_taken(bundle: Path, harness: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["bundle", "spec.yaml"], "a bundle has targets of its own; give it to a run of its own"),
+        (["bundle", "spec.yaml"], "a bundle has its own targets; run it separately"),
         (["bundle", "--targets", "onnx-dynamo@18/ort-cpu"], "the bundle has no export onnx-dynamo@18"),
-        (["bundle", "--targets", "ort-cqu"], "no set of targets is called so"),
+        (["bundle", "--targets", "ort-cqu"], "no target set named"),
     ],
 )
-def test_a_request_that_it_cannot_fulfil(bundle: Path, harness: Call, arguments: list[str], said: str) -> None:
+def test_a_wrong_request_for_a_bundle_is_refused(
+    bundle: Path, harness: Call, arguments: list[str], message: str
+) -> None:
     ran = harness("run", *arguments)
     assert ran.code == 2
-    assert said in ran.err
+    assert message in ran.err
 
 
 @pytest.mark.parametrize("command", ["list", "check"])
@@ -337,7 +341,7 @@ def test_a_bundle_is_listed_and_checked(bundle: Path, harness: Call, command: st
 def test_a_run_in_the_bundle_writes_its_reports_there(
     bundle: Path, harness: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memo more as well; and what a file manager or git leaves there is no part of it."""
+    """More than once too; and hidden files of a file manager or git are ignored."""
     monkeypatch.chdir(bundle)
     (bundle / ".gitattributes").write_text("*.onnx binary\n", encoding="utf-8")
     run = ("run", ".", "--targets", "onnx-torchscript@17/ort-cpu", "--no-latency", "-k", "linear")

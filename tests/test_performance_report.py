@@ -10,7 +10,7 @@ from benchmarks.speed.ledger import REST, Ledger
 from benchmarks.speed.parts import Row
 from benchmarks.speed.report import Measured, markdown, measured_before
 from harness.plan import plan
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 
 QUICKER = Row("checks a second", 7.5, 5, "times", at_least=True, how="10 s against 75 s")
 HEAVY = Row("memory", 412.0, 300, "MB", at_least=False, how="10,000 cases", why=["reports: 200 MB"])
@@ -50,15 +50,15 @@ class Steps:
         """The other's."""
 
     def library(self) -> None:
-        """What happens behind the door stays there."""
+        """Calls inside count for the library."""
         self.inner()
 
 
-def test_each_second_counts_once_and_behind_a_door_for_the_door() -> None:
+def test_each_second_counts_once_and_inside_a_library_call_for_the_library() -> None:
     ledger, steps = Ledger(), Steps()
     for name in ("outer", "inner"):
         ledger.time(steps, name, name)
-    ledger.time(steps, "library", "library", door=True)
+    ledger.time(steps, "library", "library", library=True)
     ledger.begin()
     steps.library()
     assert set(ledger.end()) == {REST, "library"}
@@ -68,7 +68,7 @@ def test_each_second_counts_once_and_behind_a_door_for_the_door() -> None:
 
 def test_both_sides_are_given_the_same_layers_arguments_and_shapes(tmp_path: Path) -> None:
     pieces = [*work.shipped(5), *work.many(4)]
-    specs = load([str(work.write_spec(pieces, tmp_path / "spec"))], allow_import=False)
+    specs = load_specs([str(work.write_spec(pieces, tmp_path / "spec"))], allow_import=False)
     data = json.loads(work.write_data(pieces, tmp_path / "cases.json").read_text(encoding="utf-8"))
     seen = sorted((case.model.model.layer, list(case.inputs[0].shape or ())) for case in specs.cases)  # type: ignore[union-attr]
     assert seen == sorted((layer, shape) for layer, _, shape in data)

@@ -28,7 +28,7 @@ from harness.compare.verdict import Comparison, compare
 from harness.layers.sigmoid import Sigmoid
 from harness.layers.tanh import Tanh
 from harness.model.answer import Reference
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.language.case import Case
 from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
 from harness.spec.targets import Target
@@ -45,7 +45,7 @@ def cases() -> list[Case]:
 
 def shipped(name: str) -> Case:
     """The first of the shipped cases whose id begins with ``name``."""
-    spec = load([str(SPECS / f"{name.partition('/')[0]}.yaml")], allow_import=False)
+    spec = load_specs([str(SPECS / f"{name.partition('/')[0]}.yaml")], allow_import=False)
     return next(case for case in spec.cases if case.id.startswith(name))
 
 
@@ -81,7 +81,7 @@ def test_a_comparison_that_sees_nothing_would_be_found_out(
     def blind(actual: Any, expected: Any, tolerance: Tolerance, **known: Any) -> Comparison:
         return compare(expected, expected, tolerance, **known)
 
-    monkeypatch.setattr(import_module("harness.check.case_context"), "compare", blind)
+    monkeypatch.setattr(import_module("harness.compare.verdict"), "compare", blind)
     outcomes = planted(cases[:1], tmp_path, each=8)
     missed = [outcome for outcome in outcomes if outcome.what == MISSED]
     assert missed

@@ -23,7 +23,7 @@ from benchmarks.versions.environments import lowest
 from benchmarks.versions.outcome import read_outcomes
 from benchmarks.versions.report import OUTCOMES, REPORT, markdown
 from harness.registry import plugins
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.language.case import FillKind, Layout
 from harness.spec.language.functions import FUNCTIONS
 from harness.spec.language.schema import json_schema
@@ -279,10 +279,17 @@ def test_architecture_names_every_room_and_no_other() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     drawn = re.search(r"^```\nharness/\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert drawn is not None
-    named = set(re.findall(r"^  (\w+(?:\.py|/)) ", drawn[1], re.MULTILINE))
+    named = set(re.findall(r"^    (\w+(?:\.py|/)) ", drawn[1], re.MULTILINE))
     rooms = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
     files = {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")}
     assert named == rooms | files
+
+
+def test_every_file_that_architecture_names_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", text))
+    assert len(named) > 20
+    assert not [path for path in named if not (PACKAGE / path).is_file() and not (ROOT / path).is_file()]
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -298,7 +305,7 @@ def test_readme_shows_specs() -> None:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.splitlines()[1])
 def test_specs_in_the_readme_are_valid(spec: str, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(spec, encoding="utf-8")
-    assert load([str(tmp_path)], allow_import=False).cases
+    assert load_specs([str(tmp_path)], allow_import=False).cases
 
 
 def keys_of_the_language() -> set[str]:

@@ -51,7 +51,7 @@ def hidden_in_a_function(weight: TensorProto) -> ModelProto:
 
 @pytest.mark.parametrize("build", [add, hidden_deep, hidden_in_a_function])
 @pytest.mark.parametrize(
-    ("location", "said"),
+    ("location", "message"),
     [
         ("{outside}", "outside the folder"),
         ("../outside.bin", "outside the folder"),
@@ -59,14 +59,14 @@ def hidden_in_a_function(weight: TensorProto) -> ModelProto:
         ("", "outside the folder"),
         ("link.bin", "a link out of the folder"),
         ("linked/outside.bin", "a link out of the folder"),
-        ("gone.bin", "which is not there"),
-        ("inner", "which is not there"),
-        ("*/_ORT_MEM_ADDR_/*", "which is not there"),
+        ("gone.bin", "which is missing"),
+        ("inner", "which is missing"),
+        ("*/_ORT_MEM_ADDR_/*", "which is missing"),
     ],
 )
 @pytest.mark.parametrize("target", ["ort-cpu", "reference"])
 def test_data_outside_the_folder_is_refused(
-    tmp_path: Path, build: Callable[[TensorProto], ModelProto], location: str, said: str, target: str
+    tmp_path: Path, build: Callable[[TensorProto], ModelProto], location: str, message: str, target: str
 ) -> None:
     outside = tmp_path / "outside.bin"
     outside.write_bytes(np.ones(3, np.float32).tobytes())
@@ -76,11 +76,11 @@ def test_data_outside_the_folder_is_refused(
     (net / "link.bin").symlink_to(outside)
     (net / "linked").symlink_to(tmp_path)
     (net / "inner").mkdir()
-    with pytest.raises(StageError, match=said):
+    with pytest.raises(StageError, match=message):
         open_model(net / "model.onnx")
 
 
-def test_data_outside_the_folder_is_one_row(harness: Call, here: Path) -> None:
+def test_data_outside_the_folder_is_one_result(harness: Call, here: Path) -> None:
     (here / "outside.bin").write_bytes(np.ones(3, np.float32).tobytes())
     record(here / "suite" / "bad", add(stored_outside("../../outside.bin")), [X], [X + 1])
     relu(here / "suite" / "good")
@@ -105,7 +105,7 @@ def test_data_in_the_folder_is_used(harness: Call, here: Path) -> None:
     assert len(digests) == 2, "external data belongs to what was verified"
 
 
-def test_recorded_values_hold_their_own_data(harness: Call, here: Path) -> None:
+def test_recorded_values_with_external_data_are_refused(harness: Call, here: Path) -> None:
     (here / "secret.bin").write_bytes(np.ones(3, np.float32).tobytes())
     record(here / "net", one_node("Relu"), [stored_outside("secret.bin")], [X])
     row = harness("run", "net", QUIET).only
@@ -122,13 +122,16 @@ def test_a_link_out_of_the_folder_is_refused_before_anything_runs(harness: Call,
     (here / "net" / linked).symlink_to(here / "elsewhere")
     ran = harness("run", "net")
     assert ran.code == 2
-    assert all("a link out of the model's folder; put the file itself there" in line for line in ran.err.splitlines())
+    assert all(
+        "a link that points outside the model's folder; put the file itself there" in line
+        for line in ran.err.splitlines()
+    )
 
 
-# Files that are not whole
+# Truncated files
 
 
-def test_a_model_that_the_checker_stumbles_over_is_one_row(harness: Call, here: Path) -> None:
+def test_a_model_that_crashes_the_checker_is_one_result(harness: Call, here: Path) -> None:
     model = one_node("Relu")
     model.graph.input[0].type.tensor_type.elem_type = 91
     record(here / "net", model, [X], [X])
@@ -138,40 +141,40 @@ def test_a_model_that_the_checker_stumbles_over_is_one_row(harness: Call, here: 
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
-        ("model.onnx", b"", "model.onnx is no ONNX model: it has no graph"),
-        ("model.onnx", b"\xff" * 100, "model.onnx is no model in ONNX's protobuf form, or is cut off"),
-        ("model.onnx", None, "model.onnx is no model in ONNX's protobuf form, or is cut off"),
-        ("test_data_set_0/input_0.pb", b"", "test_data_set_0/input_0.pb holds no whole tensor"),
-        ("test_data_set_0/input_0.pb", None, "test_data_set_0/input_0.pb is no tensor in ONNX's protobuf form"),
-        ("test_data_set_0/output_0.pb", b"not a protobuf", "test_data_set_0/output_0.pb is no tensor"),
+        ("model.onnx", b"", "model.onnx is not an ONNX model: it has no graph"),
+        ("model.onnx", b"\xff" * 100, "model.onnx is not a model in ONNX's protobuf format, or is truncated"),
+        ("model.onnx", None, "model.onnx is not a model in ONNX's protobuf format, or is truncated"),
+        ("test_data_set_0/input_0.pb", b"", "test_data_set_0/input_0.pb holds no valid tensor"),
+        ("test_data_set_0/input_0.pb", None, "test_data_set_0/input_0.pb is not a tensor in ONNX's protobuf format"),
+        ("test_data_set_0/output_0.pb", b"not a protobuf", "test_data_set_0/output_0.pb is not a tensor"),
     ],
 )
-def test_a_file_that_is_not_whole_is_one_row(
-    harness: Call, here: Path, file: str, content: bytes | None, said: str
+def test_a_truncated_file_is_one_result(
+    harness: Call, here: Path, file: str, content: bytes | None, message: str
 ) -> None:
     path = relu(here / "net") / file
     path.write_bytes(path.read_bytes()[:-3] if content is None else content)
     ran = harness("run", "net", QUIET)
     assert ran.code == 1
     assert (ran.only["status"], ran.only["stage"]) == ("error", "build")
-    assert ran.only["message"].startswith(said)
+    assert ran.only["message"].startswith(message)
     assert "Traceback" not in ran.out + ran.err + "".join(ran.only["log"])
 
 
 @pytest.mark.parametrize("dims", [[10**12], [10**6, 10**6, 10**6], [2**63 - 1, 2**63 - 1], [-1], [4], [3, -1, 1]])
-def test_a_shape_that_the_data_do_not_have_is_one_row(harness: Call, here: Path, dims: list[int]) -> None:
+def test_a_shape_that_does_not_fit_the_data_is_one_result(harness: Call, here: Path, dims: list[int]) -> None:
     claimed = numpy_helper.from_array(X)
     del claimed.dims[:]
     claimed.dims.extend(dims)
     record(here / "net", one_node("Relu"), [claimed], [X])
     row = harness("run", "net", QUIET, "--memory", "2G").only
     assert (row["status"], row["stage"]) == ("error", "build")
-    assert row["message"].startswith("test_data_set_0/input_0.pb holds no whole tensor")
+    assert row["message"].startswith("test_data_set_0/input_0.pb holds no valid tensor")
 
 
-def test_a_huge_result_is_out_of_memory_and_harms_nobody_else(harness: Call, here: Path) -> None:
+def test_a_huge_output_is_out_of_memory_and_does_not_affect_other_checks(harness: Call, here: Path) -> None:
     shape = np.array([2**40], np.int64)
     node = helper.make_node("ConstantOfShape", ["x"], ["y"])
     huge = graph([node], {"x": tensor(int(TensorProto.INT64))}, {"y": tensor()})
@@ -184,16 +187,16 @@ def test_a_huge_result_is_out_of_memory_and_harms_nobody_else(harness: Call, her
         assert ran.rows["small", target]["status"] == "passed"
 
 
-def test_a_tensor_where_a_sequence_belongs_is_one_row(harness: Call, here: Path) -> None:
+def test_a_tensor_in_place_of_a_sequence_is_one_result(harness: Call, here: Path) -> None:
     numbers = helper.make_sequence_type_proto(tensor())
     model = graph([helper.make_node("Identity", ["s"], ["t"])], {"s": numbers}, {"t": numbers})
     record(here / "net", model, [X], [X])
     ran = harness("run", "net", QUIET)
     assert (ran.code, ran.only["status"]) == (1, "error")
-    assert "input_0.pb is no sequence" in ran.only["message"]
+    assert "input_0.pb is not a sequence" in ran.only["message"]
 
 
-def test_inputs_of_another_dtype_or_shape_are_one_row(harness: Call, here: Path) -> None:
+def test_inputs_of_another_dtype_or_shape_are_one_result(harness: Call, here: Path) -> None:
     model = graph([helper.make_node("Relu", ["x"], ["y"])], {"x": tensor(FLOAT, [1, 3])}, {"y": tensor()})
     record(here / "suite" / "dtype", model, [X.astype(np.float64)], [X])
     record(here / "suite" / "shape", model, [X.reshape(3, 1)], [X])
@@ -201,26 +204,26 @@ def test_inputs_of_another_dtype_or_shape_are_one_row(harness: Call, here: Path)
     assert {(row["status"], row["stage"]) for row in ran.report["results"]} == {("error", "run")}
 
 
-# Folders that are not whole
+# Incomplete folders
 
 
 @pytest.mark.parametrize(
-    ("lost", "path", "said"),
+    ("lost", "path", "message"),
     [
-        ("model.onnx", "net", "net: test data without its model; the model must stand beside it as model.onnx"),
+        ("model.onnx", "net", "net: test data without its model; put the model beside it as model.onnx"),
         ("test_data_set_0", "net", "net: no spec in this directory, and no recorded model"),
         ("test_data_set_0", "net/model.onnx", "a model alone has nothing to be compared with"),
     ],
 )
-def test_half_a_recording_is_refused(harness: Call, here: Path, lost: str, path: str, said: str) -> None:
+def test_an_incomplete_recorded_model_is_refused(harness: Call, here: Path, lost: str, path: str, message: str) -> None:
     (relu(here / "net") / lost).rename(here / "lost")
     ran = harness("run", path)
     assert ran.code == 2
-    assert said in ran.err
+    assert message in ran.err
     assert len(ran.err.splitlines()) == 1
 
 
-def test_a_model_that_is_a_pipe_is_not_waited_for(harness: Call, here: Path) -> None:
+def test_a_model_that_is_a_pipe_is_refused_without_waiting(harness: Call, here: Path) -> None:
     path = relu(here / "net") / "model.onnx"
     path.unlink()
     os.mkfifo(path)
@@ -228,7 +231,7 @@ def test_a_model_that_is_a_pipe_is_not_waited_for(harness: Call, here: Path) -> 
     assert (ran.code, ran.err) == (2, "net/model.onnx:1:1: not a regular file; put the model itself there\n")
 
 
-def test_a_file_that_cannot_be_read_is_one_row(harness: Call, here: Path) -> None:
+def test_a_file_that_cannot_be_read_is_one_result(harness: Call, here: Path) -> None:
     path = relu(here / "net") / "test_data_set_0" / "output_0.pb"
     path.unlink()
     os.mkfifo(path)
@@ -239,8 +242,8 @@ def test_a_file_that_cannot_be_read_is_one_row(harness: Call, here: Path) -> Non
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_no_damage_to_a_file_breaks_the_reader(tmp_path: Path, data: st.DataObject) -> None:
-    """Whatever bytes are changed, cut or put in, reading ends well or in one line."""
+def test_a_damaged_file_never_breaks_the_reader(tmp_path: Path, data: st.DataObject) -> None:
+    """If bytes are changed, removed or added, reading succeeds or raises a message of one line."""
     net = tmp_path / "net"
     if not net.exists():
         record(net, add(numpy_helper.from_array(np.ones(3, np.float32), "w")), [X], [X + 1])
@@ -249,18 +252,18 @@ def test_no_damage_to_a_file_breaks_the_reader(tmp_path: Path, data: st.DataObje
     at = data.draw(st.integers(0, len(whole)))
     damaged = whole[:at] + data.draw(st.binary(max_size=8)) + whole[at + data.draw(st.integers(0, 8)) :]
     (net / file).write_bytes(damaged)
-    said = ""
+    message = ""
     try:
         read_data_set(net / "test_data_set_0", open_model(net / "model.onnx"))
     except StageError as error:
-        said = str(error)
+        message = str(error)
     finally:
         (net / file).write_bytes(whole)
-    assert "\n" not in said
+    assert "\n" not in message
 
 
 def test_a_changed_file_is_another_case(tmp_path: Path) -> None:
-    """An interrupted run does not go on with what was found of a file that has changed since."""
+    """An interrupted run does not reuse results of a file that has changed since."""
     net = relu(tmp_path / "net")
     before = recorded_case(net, "net")
     output = net / "test_data_set_0" / "output_0.pb"

@@ -1,4 +1,4 @@
-"""On a board there is no torch: recorded models are verified where importing it fails, and nobody even tries."""
+"""Recorded models are verified on a board without torch: importing it fails, and is never tried."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def board(tmp_path: Path) -> Path:
     return without_torch(tmp_path)
 
 
-def test_the_board_really_has_no_torch(board: Path) -> None:
+def test_importing_torch_fails_on_the_board(board: Path) -> None:
     done = python(board, "-c", "import torch")
     assert "No module named 'torch'" in done.stderr
     assert (board / "tried").read_text() == "torch\n"

@@ -1,4 +1,4 @@
-"""A report that a command is given: whatever was done to it, it is used, or refused in one line before it is."""
+"""A report that a command reads is used, or refused in one line before it is used."""
 
 from __future__ import annotations
 
@@ -27,39 +27,42 @@ WAYS = {
 }
 
 
-def sound() -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(JsonReport().render(report(PASSED, replace(FAILED, case="other"))))
-    return told
+def valid() -> dict[str, Any]:
+    raw: dict[str, Any] = json.loads(JsonReport().render(report(PASSED, replace(FAILED, case="other"))))
+    return raw
 
 
 def changed(path: str, value: Any) -> bytes:
     """The report with ``value`` where ``path`` leads."""
-    told: Any = sound()
+    raw: Any = valid()
     *way, last = (int(key) if key.isdigit() else key for key in path.split("."))
-    place = told
+    place = raw
     for key in way:
         place = place[key]
     place[last] = value
-    return json.dumps(told).encode()
+    return json.dumps(raw).encode()
 
 
 UNSUMMED = {"samples_us": [[1.0]], "pace_us": [[1.0]], "interrupted": [[]]}
 REFUSED = [
     (b"", "this is not JSON"),
-    (b'{"format": 1, "results": [', "the report is cut short or broken"),
-    (b'{"format": ' + b"9" * 5000 + b"}", "this is not a JSON text that can be read"),
-    (b'{"format": ' + b"[" * 100_000, "this is not a JSON text that can be read"),
-    (changed("run.anything", json.loads("[" * 100 + "]" * 100)), "the report is nested more than 64 deep"),
-    (b"\xff\xfe\x00", "this is not a JSON text that can be read"),
-    (b'{"format": 2}', "this report is of format 2; this harness reads format 1; update it"),
+    (b'{"format": 1, "results": [', "the report is truncated or broken"),
+    (b'{"format": ' + b"9" * 5000 + b"}", "this is not readable JSON"),
+    (b'{"format": ' + b"[" * 100_000, "this is not readable JSON"),
+    (changed("run.anything", json.loads("[" * 100 + "]" * 100)), "the report is nested more than 64 levels deep"),
+    (b"\xff\xfe\x00", "this is not readable JSON"),
+    (b'{"format": 2}', "this report has format 2; this harness reads format 1; update it"),
     (b'{"format": 1}', "it has no list of `results`"),
-    (changed("summary", {"checks": 1}), "`summary` does not count the results"),
+    (changed("summary", {"checks": 1}), "`summary` does not match the results"),
     (changed("results.0.status", "fine"), "results[0].status: Input should be 'passed'"),
     (changed("results.0.outputs", [{}]), "results[0].outputs[0].index: Field required"),
     (changed("results.0.latency.median_us", "quick"), "results[0].latency.median_us: Input should be a valid number"),
     (changed("results.0.latency.median_us", -1.0), "results[0].latency.median_us: Input should be greater than 0"),
-    (changed("results.0.latency.pace_us", [[1.0], [1.0]]), "results[0].latency: Value error, there must be a pace"),
-    (changed("results.0.latency", UNSUMMED), "results[0].latency: Value error, samples stand without their median"),
+    (
+        changed("results.0.latency.pace_us", [[1.0], [1.0]]),
+        "results[0].latency: Value error, pace_us needs one time for each sample",
+    ),
+    (changed("results.0.latency", UNSUMMED), "results[0].latency: Value error, samples_us needs median_us"),
     (changed("results.0.placement", {"nodes": ["Add"]}), "results[0].placement.nodes: Input should be a valid dict"),
     (changed("results.1.pictures", [{"output": 0}]), "results[1].pictures[0].plane: Field required"),
     (changed("environment.gpus", 1), "environment.gpus: Input should be a valid list"),
@@ -78,15 +81,15 @@ def given(here: Path, spec: Callable[[str, str], Path]) -> Path:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("content", [json.dumps(sound()).encode(), changed("run.exports", None)], ids=["whole", "lean"])
-def test_a_sound_one_is_used(harness: Call, given: Path, way: str, content: bytes) -> None:
+@pytest.mark.parametrize("content", [json.dumps(valid()).encode(), changed("run.exports", None)], ids=["whole", "lean"])
+def test_a_valid_report_is_used(harness: Call, given: Path, way: str, content: bytes) -> None:
     given.write_bytes(content)
     ran = harness(*WAYS[way])
     assert (ran.code in {0, 1}, ran.err) == (True, "")
 
 
 @pytest.mark.parametrize(("content", "said"), REFUSED, ids=[said[:50] for _, said in REFUSED])
-def test_a_spoilt_one_is_refused(harness: Call, given: Path, content: bytes, said: str) -> None:
+def test_an_invalid_report_is_refused(harness: Call, given: Path, content: bytes, said: str) -> None:
     given.write_bytes(content)
     for arguments in WAYS.values():
         ran = harness(*arguments)
@@ -97,18 +100,18 @@ def test_a_spoilt_one_is_refused(harness: Call, given: Path, content: bytes, sai
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_has_no_end_is_not_read(harness: Call, given: Path, way: str) -> None:
+def test_a_device_is_refused(harness: Call, given: Path, way: str) -> None:
     given.symlink_to("/dev/zero")
     ran = harness(*WAYS[way])
     assert (ran.code, ran.err.splitlines()) == (
         2,
-        ["given.json:1:1: this is a device and no file; give a report.json that `harness run` wrote"],
+        ["given.json:1:1: this is a device, not a file; name a report.json that `harness run` wrote"],
     )
 
 
-def test_what_a_shell_puts_in_a_files_place_is_read(harness: Call, given: Path) -> None:
+def test_a_report_from_a_pipe_is_read(harness: Call, given: Path) -> None:
     """As in ``harness diff <(ssh ...) report.json``."""
-    given.write_text(json.dumps(sound()), encoding="utf-8")
+    given.write_text(json.dumps(valid()), encoding="utf-8")
     reading, writing = os.pipe()
     os.write(writing, given.read_bytes())
     os.close(writing)

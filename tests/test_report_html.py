@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.report.html import LEFT_OUT, ROOM, HtmlReport, Packing
-from harness.report.html.page import SHOWN, comparison
+from harness.report.html import ATTACHMENTS_SIZE, LEFT_OUT, HtmlReport, ValueTable
+from harness.report.html.page import SHOWN, comparison_fields
 from harness.report.json_report import JsonReport, read_report
 from harness.result import Report, Result, Status
 from tests.report_samples import ALL, DIFFERS, ERROR, FAILED, KNOWN, LATENCY, PASSED, every_way_to_end_badly, report
@@ -99,7 +99,7 @@ def test_counts_by_target_and_the_environment_stand_there_without_any_script() -
     assert "#status=failed&target=onnx-dynamo%4018%2Fort-cpu" in read.attribute("a", "href")
 
 
-def test_complaints_and_the_baseline_are_told_at_the_top() -> None:
+def test_complaints_and_the_baseline_are_at_the_top() -> None:
     run = {
         "complaints": ["one is wrong", "two is wrong"],
         "baseline": {"file": "old.json", "verdict": "Regressed: 1 slower."},
@@ -107,7 +107,7 @@ def test_complaints_and_the_baseline_are_told_at_the_top() -> None:
     read = page(Report({}, (PASSED,), run))
     assert "No verdict: one is wrong" in read.text
     assert "two is wrong" in read.text
-    assert "Against old.json: Regressed: 1 slower." in read.text
+    assert "Compared with old.json: Regressed: 1 slower." in read.text
 
 
 def test_a_check_is_there_with_all_that_is_known_of_it() -> None:
@@ -117,13 +117,13 @@ def test_a_check_is_there_with_all_that_is_known_of_it() -> None:
     assert check["evidence"] == list(FAILED.evidence)
     assert check["findings"][0] == ["outputs", False, "expected 4/3, got 1"]
     assert check["distances"] == [["0", "0", "0.333", "eager"]]
-    assert check["placement"][-1] == "ran elsewhere than asked: AveragePool_0"
+    assert check["placement"][-1] == "ran outside the requested provider: AveragePool_0"
     assert check["next"][1] == "harness explain pool/avg/divisor --target onnx-dynamo@18/ort-cpu"
     assert check["log"][0] == "... 25 earlier lines are in report.json"
     rows = dict(zip(page(report(FAILED)).data["numbers"], check["numbers"][0], strict=True))
     assert rows["max ulp"] == "4,194,304"
     assert rows["worst at"] == "[0, 0, 1, 1]"
-    assert (rows["got"], rows["meant"]) == ("1", "1.33333337")
+    assert (rows["actual"], rows["expected"]) == ("1", "1.333")
 
 
 def test_figures_that_are_not_finite_stay_what_they_are() -> None:
@@ -225,8 +225,8 @@ def test_two_thousand_checks_fit_into_five_megabytes_however_many_are_wrong(wron
     assert len(HtmlReport().render(synthetic(2000, wrong=wrong)).encode()) < FIVE_MB
 
 
-def test_what_takes_room_is_kept_for_what_is_wrong_and_its_absence_is_told() -> None:
-    long = "x" * (ROOM // 2 - 100)
+def test_attachments_are_kept_for_unexpected_checks_and_their_absence_is_stated() -> None:
+    long = "x" * (ATTACHMENTS_SIZE // 2 - 100)
     quiet = replace(FAILED, log=())
     made = [
         replace(PASSED, reproduction=f"1{long}"),
@@ -241,17 +241,17 @@ def test_what_takes_room_is_kept_for_what_is_wrong_and_its_absence_is_told() -> 
 
 
 def test_alike_values_are_written_once() -> None:
-    packing = Packing()
-    assert packing.record({"a": [1, 2], "b": None, "c": [1, 2], "d": True, "e": 1}) == [0, 1, 0, 2, 3]
-    assert packing.values == [[1, 2], None, True, 1]
+    table = ValueTable()
+    assert table.record({"a": [1, 2], "b": None, "c": [1, 2], "d": True, "e": 1}) == [0, 1, 0, 2, 3]
+    assert table.values == [[1, 2], None, True, 1]
     with pytest.raises(ValueError, match="not JSON compliant"):
-        packing.place(math.nan)
+        table.position(math.nan)
 
 
 def test_a_comparison_is_cut_from_its_end_and_counted_whole() -> None:
     latency = [{"verdict": "no change"}] * (SHOWN + 5) + [{"verdict": "slower"}]
-    told = comparison({"parity": [], "latency": latency, "min_effect": 0.03})
-    assert told is not None
-    assert (len(told["latency"]), told["latency"][0]) == (SHOWN, {"verdict": "slower"})
-    assert told["latency_counts"] == {"slower": 1, "no change": SHOWN + 5}
-    assert comparison(None) is None
+    fields = comparison_fields({"parity": [], "latency": latency, "min_effect": 0.03})
+    assert fields is not None
+    assert (len(fields["latency"]), fields["latency"][0]) == (SHOWN, {"verdict": "slower"})
+    assert fields["latency_counts"] == {"slower": 1, "no change": SHOWN + 5}
+    assert comparison_fields(None) is None

@@ -69,12 +69,12 @@ def test_a_target_and_whom_to_blame_can_be_chosen(page: Page) -> None:
 
 def test_every_word_of_a_search_must_be_found_somewhere_in_a_check(page: Page) -> None:
     page.get_by_role("searchbox", name="Search").fill("MAXPOOL2D dtypes @23+fixes")
-    meant = [one for one in MADE.results if "maxpool2d/dtypes" in one.case and "@23+fixes" in one.target]
-    shows(page, len(meant))
+    matching = [one for one in MADE.results if "maxpool2d/dtypes" in one.case and "@23+fixes" in one.target]
+    shows(page, len(matching))
     page.get_by_role("searchbox").fill("segmentation fault")
     shows(page, sum("Segmentation fault" in (one.message or "") for one in MADE.results))
     page.get_by_role("searchbox").fill("no such thing")
-    expect(page.locator(".shown")).to_have_text("Nothing matches. Take a word or a filter away.")
+    expect(page.locator(".shown")).to_have_text("No check matches. Remove a word or a filter.")
     page.get_by_role("searchbox").fill("")
     shows(page, len(MADE.results))
 
@@ -153,13 +153,13 @@ def test_every_link_within_the_page_leads_somewhere(page: Page) -> None:
 
 
 def focused(page: Page) -> str:
-    said: str = page.evaluate("document.activeElement.innerText || document.activeElement.id")
-    return said
+    text: str = page.evaluate("document.activeElement.innerText || document.activeElement.id")
+    return text
 
 
 def test_all_of_it_can_be_done_by_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
-    assert focused(page) == "To the checks"
+    assert focused(page) == "Skip to the checks"
     page.keyboard.press("/")
     assert focused(page) == "search"
     page.keyboard.type("linear/notes trace/")
@@ -204,14 +204,16 @@ def test_the_cells_of_a_picture_are_read_by_arrow_keys(
     with opened(browser, made) as page:
         panes = page.locator("#wrong .panes")
         assert panes.locator("h4").all_inner_texts() == ["expected", "actual", "error, in decades"]
-        assert "2 of 4 cells differ, 1 of them where only one side" in (panes.get_attribute("aria-label") or "")
+        assert "2 of 4 cells differ, 1 of them because only one side is finite" in (
+            panes.get_attribute("aria-label") or ""
+        )
         panes.focus()
         readout = page.locator("#wrong .readout")
-        expect(readout).to_have_text("[1, 0] expected 3, got -inf, error inf")
+        expect(readout).to_have_text("[1, 0] actual -inf, expected 3, error inf")
         page.keyboard.press("ArrowUp")
-        expect(readout).to_have_text("[0, 0] expected 1.25, got 1.25, error 0")
+        expect(readout).to_have_text("[0, 0] actual 1.25, expected 1.25, error 0")
         page.keyboard.press("ArrowLeft")
         page.keyboard.press("ArrowRight")
-        expect(readout).to_have_text("[0, 1] expected 2, got 2.5, error 0.5")
+        expect(readout).to_have_text("[0, 1] actual 2.5, expected 2, error 0.5")
         panes.locator("svg.cells").first.hover(position={"x": 60, "y": 60})
-        expect(readout).to_have_text("[1, 1] expected nan, got nan, error 0")
+        expect(readout).to_have_text("[1, 1] actual nan, expected nan, error 0")

@@ -40,7 +40,7 @@ def spread(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def largest(result: Result, field: str) -> float | None:
-    sizes = [size for held in result.outputs if (size := getattr(held, field)) is not None]
+    sizes = [size for output in result.outputs if (size := getattr(output, field)) is not None]
     return max(sizes, default=None)
 
 
@@ -71,19 +71,19 @@ def drawn(page: Page) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
     cells: list[dict[str, Any]] = page.locator(".spread").evaluate("""(table) => {
         const targets = [...table.querySelectorAll('thead th')].slice(1).map((head) => head.innerText);
         const place = (bar) => (bar.querySelector('rect').x.baseVal.value - 1) / 8;
-        const told = (bar) => [place(bar), bar.querySelector('title').textContent];
+        const titled = (bar) => [place(bar), bar.querySelector('title').textContent];
         return [...table.querySelectorAll('tbody tr')].flatMap((row) =>
             [...row.querySelectorAll('td')].map((cell, at) => ({
                 layer: row.querySelector('th').innerText, target: targets[at],
-                bars: [...cell.querySelectorAll('g')].map(told)})));
+                bars: [...cell.querySelectorAll('g')].map(titled)})));
     }""")
-    found = {}
+    bars_of = {}
     for cell in cells:
-        said = {at: re.search(r": ([\d,]+) checks?(?:, (\d+) not as)?", title) for at, title in cell["bars"]}
-        bars = {at: (int(one[1].replace(",", "")), int(one[2] or 0)) for at, one in said.items() if one}
+        matches = {at: re.search(r": ([\d,]+) checks?(?:, (\d+) different)?", title) for at, title in cell["bars"]}
+        bars = {at: (int(one[1].replace(",", "")), int(one[2] or 0)) for at, one in matches.items() if one}
         if bars:
-            found[cell["layer"].replace("\u200b", ""), cell["target"].replace("\u200b", "")] = bars
-    return found
+            bars_of[cell["layer"].replace("\u200b", ""), cell["target"].replace("\u200b", "")] = bars
+    return bars_of
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -179,7 +179,7 @@ def test_a_target_looks_alike_on_every_machine_and_is_named_once(latency: Page) 
 
 
 def test_few_ratios_are_drawn_with_their_intervals(latency: Page) -> None:
-    chart = latency.locator("svg[aria-label='As a multiple of Ryzen 7']")
+    chart = latency.locator("svg[aria-label='Ratio to Ryzen 7']")
     path = chart.locator("a .whisker").get_attribute("d") or ""
     ends = [float(value) for value in re.match(r"M([\d.]+) [\d.]+H([\d.]+)", path).groups()]  # type: ignore[union-attr]
     one = float(chart.locator(".one").get_attribute("x1") or "nan")
@@ -189,5 +189,5 @@ def test_few_ratios_are_drawn_with_their_intervals(latency: Page) -> None:
 
 
 def test_it_says_how_sure_the_interval_between_machines_is(latency: Page) -> None:
-    note = latency.locator("#latency .note", has_text="at least 90% confidence")
-    expect(note).to_contain_text("made of the ends of two of 95%")
+    note = latency.locator("#latency .note", has_text="at least 90 %")
+    expect(note).to_contain_text("built from two 95 % intervals")

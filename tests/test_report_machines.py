@@ -39,7 +39,7 @@ def joined(*environments: dict[str, Any]) -> Report:
     return merge([(Path(f"{number}.json"), report) for number, report in enumerate(reports)])
 
 
-def test_the_same_check_on_two_machines_is_told_with_its_machine() -> None:
+def test_the_same_check_on_two_machines_has_its_machine_in_the_target() -> None:
     made = joined(HOST, BOARD)
     assert [result.target for result in made.results if result.case == PASSED.case] == [
         f"{PASSED.target} on Ryzen 7",
@@ -56,11 +56,11 @@ def test_machines_that_are_called_the_same_are_numbered() -> None:
 
 def test_a_check_done_twice_on_one_machine_is_refused_whatever_its_clock() -> None:
     hotter = HOST | {"cpu": {**HOST["cpu"], "mhz": 2100}}
-    with pytest.raises(SpecError, match=r"is in 0\.json as well"):
+    with pytest.raises(SpecError, match=r"is also in 0\.json"):
         joined(HOST, hotter)
 
 
-def test_what_only_one_machine_has_done_keeps_its_name() -> None:
+def test_a_check_on_only_one_machine_keeps_its_target() -> None:
     made = merge([(Path("a.json"), Report(HOST, (PASSED,))), (Path("b.json"), Report(BOARD, (FAILED,)))])
     assert [result.target for result in made.results] == [PASSED.target, FAILED.target]
     assert "machines" not in made.run
@@ -75,8 +75,8 @@ def test_the_next_step_names_the_target_alone() -> None:
 
 def test_the_page_draws_how_many_times_as_long_the_board_takes(browser: Browser, tmp_path: Path) -> None:
     with opened(browser, written(joined(HOST, BOARD), tmp_path)) as page:
-        expect(page.get_by_role("heading", name="As a multiple of Ryzen 7")).to_be_visible()
-        chart = page.locator("svg[aria-label='As a multiple of Ryzen 7']")
+        expect(page.get_by_role("heading", name="Ratio to Ryzen 7")).to_be_visible()
+        chart = page.locator("svg[aria-label='Ratio to Ryzen 7']")
         expect(chart).to_contain_text("geometric mean 4x of 1")
         (dot,) = chart.get_by_role("link").all()
         told = dot.get_attribute("aria-label") or ""

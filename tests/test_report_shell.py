@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.cli import cli
-from harness.errors import path_of, told
+from harness.errors import escape_path, unescape_path
 from harness.report.markdown import MarkdownReport
 from harness.report.shell import command_line, explain_words, resume_words
 from harness.report.terminal import show
@@ -68,14 +68,16 @@ def test_a_shell_reads_back_what_shlex_cannot_write() -> None:
 
 @given(anything)
 def test_a_path_is_told_in_letters_that_can_be_printed_and_read_back(path: str) -> None:
-    assert told(path).isprintable()
-    assert path_of(told(path)) == path
+    assert escape_path(path).isprintable()
+    assert unescape_path(escape_path(path)) == path
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize("awkward", [*AWKWARD, *UNPRINTABLE])
 def test_every_format_has_the_command_letter_for_letter(awkward: str, encoding: str) -> None:
-    row = replace(FAILED, case=f"{told(awkward)}/case", where=f"{told(awkward)}/{told(awkward)}.yaml:1:1")
+    row = replace(
+        FAILED, case=f"{escape_path(awkward)}/case", where=f"{escape_path(awkward)}/{escape_path(awkward)}.yaml:1:1"
+    )
     step = next_step(row)
     assert step is not None
     assert step.command is not None

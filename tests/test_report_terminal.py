@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness.report.terminal import SHOWN, Progress, show
 from harness.result import Report, Result
-from tests.report_samples import ALL, ERROR, FAILED, FIXED, PASSED, SKIPPED, report
+from tests.report_samples import ALL, DIFFERENCE, ERROR, FAILED, FIXED, PASSED, SKIPPED, report
 
 
 def printed(made: Report, *, width: int = 80, encoding: str = "utf-8", **options: bool) -> str:
@@ -36,11 +36,11 @@ def test_the_summary_is_first_what_is_wrong_is_last_and_the_verdict_ends_it() ->
     assert lines[-1].startswith("Not as expected")
 
 
-def test_a_wrong_check_is_one_line_where_there_is_room() -> None:
+def test_an_unexpected_check_is_one_line_on_a_wide_terminal() -> None:
     (line,) = [line for line in printed(report(FAILED, PASSED), width=500).splitlines() if line.startswith("FAILED")]
-    for said in (FAILED.case, FAILED.target, "compare: mismatch", "exporter", "3 of 4 outside exact", FAILED.where):
-        assert said is not None
-        assert said in line
+    for text_part in (FAILED.case, FAILED.target, "compare: mismatch", "exporter", DIFFERENCE, FAILED.where):
+        assert text_part is not None
+        assert text_part in line
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -48,8 +48,14 @@ def test_nothing_is_lost_and_nothing_overflows_at_any_width(width: int) -> None:
     text = printed(report(*ALL), width=width)
     lines = [line for line in text.splitlines() if not line.startswith("        harness explain ")]
     assert max(map(len, lines)) <= width, "all but a command, which is to be pasted, is folded"
-    for said in (FAILED.case, FAILED.target, str(FAILED.where), "INTERNAL ASSERT FAILED", "Not as expected: 3 of 6"):
-        assert flat(said) in flat(text)
+    for text_part in (
+        FAILED.case,
+        FAILED.target,
+        str(FAILED.where),
+        "INTERNAL ASSERT FAILED",
+        "Not as expected: 3 of 6",
+    ):
+        assert flat(text_part) in flat(text)
 
 
 def test_square_brackets_of_a_case_are_no_markup() -> None:
@@ -81,7 +87,7 @@ def test_many_wrong_checks_are_cut_and_counted() -> None:
     assert "... and 7 more in reports/latest/report.md" in text
 
 
-def test_checks_of_a_target_that_fail_for_one_reason_are_told_once() -> None:
+def test_checks_of_a_target_with_the_same_error_are_one_entry() -> None:
     text = printed(report(*(replace(ERROR, case=f"a/c{number}") for number in range(SHOWN + 7))), width=300)
     (line,) = [line for line in text.splitlines() if line.startswith("ERROR")]
     assert line.rstrip().endswith(f"and {SHOWN + 6} more on this target, for the same reason")
@@ -90,7 +96,7 @@ def test_checks_of_a_target_that_fail_for_one_reason_are_told_once() -> None:
     assert "for the same reason" not in printed(report(ERROR, *apart), width=300)
 
 
-def test_what_could_not_be_verified_is_not_shown_as_well() -> None:
+def test_a_run_that_verified_nothing_has_no_verdict() -> None:
     assert "No verdict: nothing was compared" in printed(report(SKIPPED))
     assert "No verdict: there was nothing to verify." in printed(report())
     complaints = ["known-failures.yaml:1:1: matches nothing; remove it", "and another"]
@@ -100,7 +106,7 @@ def test_what_could_not_be_verified_is_not_shown_as_well() -> None:
 
 def test_an_interrupted_run_has_no_verdict() -> None:
     assert (
-        "No verdict: the run was interrupted after 1 check (1 passed); the same command with --resume goes on."
+        "No verdict: the run was interrupted after 1 check (1 passed); continue it with the same command and --resume."
         in printed(Report({}, (PASSED,), {"interrupted": True}), width=200)
     )
 
@@ -108,7 +114,7 @@ def test_an_interrupted_run_has_no_verdict() -> None:
 # --- progress -------------------------------------------------------------------------------------------------------
 
 
-def followed(results: list[Result], *, terminal: bool, seconds: float = 1.0) -> str:
+def progress_of(results: list[Result], *, terminal: bool, seconds: float = 1.0) -> str:
     now = [0.0]
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=terminal, color_system=None)
@@ -122,24 +128,24 @@ def followed(results: list[Result], *, terminal: bool, seconds: float = 1.0) -> 
 
 
 def test_a_log_gets_a_line_for_each_tenth() -> None:
-    lines = followed([PASSED] * 30 + [FAILED] + [FIXED] + [PASSED] * 68, terminal=False).splitlines()
+    lines = progress_of([PASSED] * 30 + [FAILED] + [FIXED] + [PASSED] * 68, terminal=False).splitlines()
     assert len(lines) == 10
     assert lines[0] == "10 of 100 checks, about 90 s left"
     assert lines[3] == "40 of 100 checks, 2 failing, about 60 s left"
     assert lines[-1] == "100 of 100 checks, 2 failing"
 
 
-def test_a_slow_run_is_heard_of_between_the_tenths() -> None:
-    lines = followed([PASSED] * 100, terminal=False, seconds=20.0).splitlines()
+def test_a_slow_run_prints_lines_between_the_tenths() -> None:
+    lines = progress_of([PASSED] * 100, terminal=False, seconds=20.0).splitlines()
     assert len(lines) == 50
     assert "about 33 min left" in lines[0]
 
 
 def test_fewer_checks_than_tenths_give_a_line_each() -> None:
-    assert followed([PASSED, ERROR, SKIPPED], terminal=False).count("\n") == 3
+    assert progress_of([PASSED, ERROR, SKIPPED], terminal=False).count("\n") == 3
 
 
 def test_a_terminal_gets_a_live_line_that_goes_away() -> None:
-    text = followed([PASSED] * 5, terminal=True)
+    text = progress_of([PASSED] * 5, terminal=True)
     assert "5/5" in text
     assert text.endswith("\x1b[2K") or "\x1b[1A" in text

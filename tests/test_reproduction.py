@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import Location
-from harness.model.build import answers, build, tensors
+from harness.model.build import eager_outputs, build, build_tensors
 from harness.model.tensors import to_numpy
 from harness.reproduction import obstacle, reproduction
 from harness.result import Result
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.language.case import Case, Expectation, Fill, LayerModel, TensorSpec, WeightedModel
 from harness.spec.targets import parse_target
 
@@ -48,7 +48,7 @@ FILLS = st.sampled_from(
 
 @cache
 def shipped() -> tuple[Case, ...]:
-    return load(["specs"]).cases
+    return load_specs(["specs"]).cases
 
 
 def case_of(spec: TensorSpec, **model: Any) -> Case:
@@ -97,8 +97,8 @@ def test_the_scripts_model_answers_as_the_cases() -> None:
         subject = build(case)
         for given_, wanted in zip(made["inputs"], subject.inputs.values(), strict=True):
             np.testing.assert_array_equal(to_numpy(given_), to_numpy(wanted))
-        script = answers(made["model"], made["inputs"], case.seed)
-        own = answers(subject.module, list(subject.inputs.values()), case.seed)
+        script = eager_outputs(made["model"], made["inputs"], case.seed)
+        own = eager_outputs(subject.module, list(subject.inputs.values()), case.seed)
         for one, other in zip(script, own, strict=True):
             np.testing.assert_array_equal(to_numpy(one), to_numpy(other), err_msg=case.id)
 
@@ -121,7 +121,7 @@ def test_inputs_are_the_same_bits(fill: Fill, shape: tuple[int, ...], dtype: str
         fill = Fill("choice", (-3, 0, 7))
     spec = TensorSpec("x", dtype, shape, None, fill, layout, seed)
     made = namespace(reproduction(case_of(spec), parse_target("trace/torch-cpu")) or "")
-    (held,), (wanted,) = made["inputs"], tensors([spec]).values()
+    (held,), (wanted,) = made["inputs"], build_tensors([spec]).values()
     assert held.dtype == wanted.dtype
     assert torch.equal(held.reshape(-1), wanted.reshape(-1))
     assert held.stride() == wanted.stride() or held.numel() == 0
@@ -131,7 +131,7 @@ def test_inputs_are_the_same_bits(fill: Fill, shape: tuple[int, ...], dtype: str
 def test_literal_values_are_the_same_bits(value: float) -> None:
     spec = TensorSpec("x", "float32", (2,), (value, 1.0))
     made = namespace(reproduction(case_of(spec), parse_target("trace/torch-cpu")) or "")
-    held, wanted = made["inputs"][0].numpy(), next(iter(tensors([spec]).values())).numpy()
+    held, wanted = made["inputs"][0].numpy(), next(iter(build_tensors([spec]).values())).numpy()
     assert held.tobytes() == wanted.tobytes()
 
 

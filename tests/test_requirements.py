@@ -1,4 +1,4 @@
-"""A library that is too old is one line before anything is run, not a traceback of its own."""
+"""A library that is missing or too old is reported in one line before anything runs, not as its own traceback."""
 
 from __future__ import annotations
 
@@ -10,34 +10,38 @@ from pathlib import Path
 import pytest
 
 from harness import environment
-from harness import environment as requirements
 from harness.errors import RuntimeMissing
 from tests.recorded_models import relu
 
 ROOT = Path(__file__).resolve().parent.parent
 Install = Callable[[Mapping[str, str | None]], None]
-NEEDS = [
+REQUIREMENTS = [
     "click>=8.1",
     "pebble>=5.1",
     "onnxruntime>=1.23; extra == 'cpu'",
     "torch>=2.9; extra == 'cpu'",
     "pytest>=8; extra == 'dev'",
 ]
-RIGHT: Mapping[str, str | None] = {"click": "8.4.0", "pebble": "5.2", "torch": "2.13.0+cpu", "onnxruntime": "1.32.0"}
+SUPPORTED: Mapping[str, str | None] = {
+    "click": "8.4.0",
+    "pebble": "5.2",
+    "torch": "2.13.0+cpu",
+    "onnxruntime": "1.32.0",
+}
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """``installed({"click": "8.0.4"})``: as if these versions were installed, and sound ones of the rest."""
+    """``installed({"click": "8.0.4"})``: as if these versions were installed, and supported ones of the rest."""
 
     def pretend(versions: Mapping[str, str | None]) -> None:
-        found = {**RIGHT, **versions}
-        monkeypatch.setattr(requirements, "requires", lambda _: NEEDS)
-        monkeypatch.setattr(requirements, "installed", found.get)
-        requirements.unsupported.cache_clear()
+        installed = {**SUPPORTED, **versions}
+        monkeypatch.setattr(environment, "_declared_requirements", lambda: REQUIREMENTS)
+        monkeypatch.setattr(environment, "installed_version", installed.get)
+        environment.dependency_problem.cache_clear()
 
     yield pretend
-    requirements.unsupported.cache_clear()
+    environment.dependency_problem.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -58,11 +62,11 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
         ),
     ],
 )
-def test_what_is_too_old_or_missing_is_one_line(installed: Install, versions: Mapping[str, str], line: str) -> None:
+def test_missing_and_too_old_libraries_are_one_line(installed: Install, versions: Mapping[str, str], line: str) -> None:
     installed(versions)
-    assert requirements.unsupported() == line
+    assert environment.dependency_problem() == line
     with pytest.raises(RuntimeMissing) as caught:
-        requirements.require_supported(torch=True)
+        environment.require_dependencies(torch=True)
     assert str(caught.value) == line
 
 
@@ -71,32 +75,34 @@ def test_what_is_too_old_or_missing_is_one_line(installed: Install, versions: Ma
     [{}, {"torch": None}, {"torch": "2.9.0a0+gitdeadbee"}, {"onnxruntime": None}, {"torch": "of today"}],
     ids=str,
 )
-def test_what_is_new_enough_or_nobody_needs_is_nothing_to_say(installed: Install, versions: Mapping[str, str]) -> None:
+def test_supported_and_optional_libraries_are_no_problem(installed: Install, versions: Mapping[str, str]) -> None:
     installed(versions)
-    assert requirements.unsupported() is None
+    assert environment.dependency_problem() is None
 
 
-def test_an_old_torch_is_no_obstacle_where_none_is_imported(installed: Install) -> None:
+def test_an_old_torch_is_no_problem_if_torch_is_not_imported(installed: Install) -> None:
     installed({"torch": "2.6.0"})
-    assert requirements.unsupported(torch=False) is None
-    assert requirements.unsupported(torch=True) is not None
+    assert environment.dependency_problem(torch=False) is None
+    assert environment.dependency_problem(torch=True) is not None
 
 
-def test_nothing_is_too_old_here() -> None:
-    requirements.unsupported.cache_clear()
-    assert requirements.unsupported() is None
-    assert environment.installed(requirements.DISTRIBUTION) is not None, "nothing was asked"
+def test_this_environment_has_no_problem() -> None:
+    environment.dependency_problem.cache_clear()
+    assert environment.dependency_problem() is None
+    assert environment.installed_version(environment.DISTRIBUTION) is not None, (
+        "harness is not installed, so nothing was checked"
+    )
 
 
-def called(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``harness`` with what ``folder`` holds before everything else that is installed."""
+def run_harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``harness`` with ``folder`` on the path before everything that is installed."""
     start = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]; sys.argv[:] = ['harness', {arguments!r}[0]];"
     code = f"{start} sys.argv += {list(arguments[1:])!r}; from harness.__main__ import main; main()"
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
 
 
-def pretend(folder: Path, name: str, version: str, source: str) -> None:
-    """A distribution with a module of its name."""
+def install(folder: Path, name: str, version: str, source: str) -> None:
+    """Write a distribution with a module of its name."""
     (folder / f"{name}.py").write_text(source, encoding="utf-8")
     (folder / f"{name}-{version}.dist-info").mkdir()
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -104,23 +110,23 @@ def pretend(folder: Path, name: str, version: str, source: str) -> None:
 
 
 def test_a_library_too_old_to_be_imported_is_one_line(tmp_path: Path) -> None:
-    pretend(tmp_path, "click", "8.0.4", "")
-    done = called(tmp_path, "--help")
+    install(tmp_path, "click", "8.0.4", "")
+    done = run_harness(tmp_path, "--help")
     assert done.stderr == "click 8.0.4 is too old for harness; install with: pip install 'click>=8.1'\n"
     assert (done.returncode, done.stdout) == (3, "")
 
 
 def test_a_library_new_enough_that_does_not_load_keeps_its_own_error(tmp_path: Path) -> None:
-    pretend(tmp_path, "click", "8.9", "raise ImportError('its own trouble')")
-    done = called(tmp_path, "--help")
+    install(tmp_path, "click", "8.9", "raise ImportError('its own trouble')")
+    done = run_harness(tmp_path, "--help")
     assert "ImportError: its own trouble" in done.stderr
     assert done.returncode == 1
 
 
-def test_a_run_says_it_before_anything_runs(tmp_path: Path) -> None:
-    pretend(tmp_path, "pebble", "5.0.7", "class ProcessExpired: ...\nclass ProcessPool: ...\nclass CONSTS: ...\n")
+def test_a_run_reports_it_before_anything_runs(tmp_path: Path) -> None:
+    install(tmp_path, "pebble", "5.0.7", "class ProcessExpired: ...\nclass ProcessPool: ...\nclass CONSTS: ...\n")
     relu(tmp_path / "suite" / "right")
-    done = called(tmp_path, "run", "suite", "--targets", "reference")
+    done = run_harness(tmp_path, "run", "suite", "--targets", "reference")
     assert done.stderr == "pebble 5.0.7 is too old for harness; install with: pip install 'pebble>=5.1'\n"
     assert done.returncode == 3
     assert not (tmp_path / "reports" / "latest" / "report.json").exists()

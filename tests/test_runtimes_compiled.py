@@ -1,4 +1,4 @@
-"""What is compiled on this machine: torch.compile and AOTInductor, and what is said where no compiler is."""
+"""torch.compile and AOTInductor, which compile on this machine, and their messages without a C++ compiler."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ def runtime(name: str) -> Any:
 
 @pytest.fixture
 def linear(tmp_path: Path) -> tuple[nn.Module, Artifact]:
-    """A linear layer as a program, its batch open."""
+    """A linear layer and its exported program, with a dynamic batch axis."""
     torch.manual_seed(0)
     module = nn.Linear(3, 2).eval()
-    given = subject(module, [torch.from_numpy(X)], dynamic={"x0": {0: "N"}})
-    return module, export(given, "export", tmp_path / "m.pt2")
+    example = subject(module, [torch.from_numpy(X)], dynamic={"x0": {0: "N"}})
+    return module, export(example, "export", tmp_path / "m.pt2")
 
 
 @pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """torch.compile hands the module back as it is, and what it was asked for is looked at."""
-    asked: list[dict[str, Any]] = []
+def compile_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The keyword arguments of torch.compile, which is replaced and returns the module as it is."""
+    calls: list[dict[str, Any]] = []
 
-    def look(module: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        asked.append(options)
+    def fake_compile(module: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        calls.append(options)
         return module
 
-    monkeypatch.setattr(torch, "compile", look)
-    return asked
+    monkeypatch.setattr(torch, "compile", fake_compile)
+    return calls
 
 
-def test_a_program_answers_as_the_module_at_every_size_of_an_open_axis(
-    linear: tuple[nn.Module, Artifact], uncompiled: list[dict[str, Any]]
+def test_a_program_computes_what_the_module_does_at_each_size_of_a_dynamic_axis(
+    linear: tuple[nn.Module, Artifact], compile_calls: list[dict[str, Any]]
 ) -> None:
     module, artifact = linear
     assert artifact.format == "program"
     session = runtime("compile-cpu").load(artifact, {"threads": "2", "mode": "max-autotune"})
     for rows in (2, 5):
-        given = np.resize(X, (rows, 3))
-        answer = session.run({"x": given})
-        np.testing.assert_array_equal(answer["output_0"], module(torch.from_numpy(given)).detach().numpy())
-    assert uncompiled == [{"options": {"compile_threads": 1, "max_autotune": True}}]
+        x = np.resize(X, (rows, 3))
+        outputs = session.run({"x": x})
+        np.testing.assert_array_equal(outputs["output_0"], module(torch.from_numpy(x)).detach().numpy())
+    assert compile_calls == [{"options": {"compile_threads": 1, "max_autotune": True}}]
     assert (session.facts()["threads"], session.facts()["optimization"]) == (2, "inductor, max-autotune")
     assert not isinstance(session, Differentiable)
     call = session.bind({"x": X})
@@ -68,7 +68,7 @@ def test_a_program_answers_as_the_module_at_every_size_of_an_open_axis(
     session.close()
 
 
-def test_a_fixed_axis_stays_fixed(tmp_path: Path, uncompiled: list[dict[str, Any]]) -> None:
+def test_a_static_axis_refuses_other_sizes(tmp_path: Path, compile_calls: list[dict[str, Any]]) -> None:
     artifact = export(subject(nn.ReLU(), [torch.from_numpy(X)]), "export", tmp_path / "m.pt2")
     session = runtime("compile-cpu").load(artifact, {})
     np.testing.assert_array_equal(session.run({"x": X})["output_0"], np.maximum(X, 0))
@@ -76,46 +76,48 @@ def test_a_fixed_axis_stays_fixed(tmp_path: Path, uncompiled: list[dict[str, Any
         session.run({"x": X[:1]})
 
 
-def test_the_package_is_what_is_written_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiler takes seconds to minutes; in its place stands one that saves the program."""
-    asked: list[dict[str, Any]] = []
+def test_the_package_is_written_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler takes seconds to minutes, so a fake saves the program instead."""
+    configurations: list[dict[str, Any]] = []
 
-    def compiled(program: Any, *, package_path: str, inductor_configs: dict[str, Any]) -> str:
-        asked.append(inductor_configs)
+    def fake_compile(program: Any, *, package_path: str, inductor_configs: dict[str, Any]) -> str:
+        configurations.append(inductor_configs)
         torch.export.save(program, package_path)
         return package_path
 
-    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compiled)
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", fake_compile)
     monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: torch.export.load(path).module())
     artifact = export(subject(nn.ReLU(), [torch.from_numpy(X)]), "aoti", tmp_path / "m.pt2")
     assert artifact.format == "aoti"
     assert artifact.notes == ("compiled for the CPU of this machine",)
-    assert asked == [{"compile_threads": 1, "cpp.dynamic_threads": True}]
+    assert configurations == [{"compile_threads": 1, "cpp.dynamic_threads": True}]
     session = runtime("aoti-cpu").load(artifact, {})
     np.testing.assert_array_equal(session.run({"x": X})["output_0"], np.maximum(X, 0))
     assert session.facts()["optimization"] == "inductor, ahead of time"
 
 
-def test_a_module_in_training_is_not_compiled_ahead_of_time(tmp_path: Path) -> None:
-    given = subject(nn.Dropout(), [torch.from_numpy(X)], train=True)
-    with pytest.raises(Unsupported, match="compiles for inference; use mode: eval"):
-        export(given, "aoti", tmp_path / "m.pt2")
+def test_a_module_in_training_mode_is_not_compiled_ahead_of_time(tmp_path: Path) -> None:
+    example = subject(nn.Dropout(), [torch.from_numpy(X)], train=True)
+    with pytest.raises(Unsupported, match="compiles for inference only; use mode: eval"):
+        export(example, "aoti", tmp_path / "m.pt2")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_a_compiler_it_is_absent_and_says_what_would_bring_one(
+def test_without_a_compiler_the_runtime_is_absent_with_instructions(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     available = runtime(name).availability()
-    assert available.missing == "there is no C++ compiler no-such-compiler"
-    assert available.bring.startswith("apt-get install g++")
-    with pytest.raises(Unavailable, match=f"{name}: there is no C\\+\\+ compiler no-such-compiler; apt-get install"):
+    assert available.missing == "C++ compiler no-such-compiler not found"
+    assert available.install.startswith("apt-get install g++")
+    with pytest.raises(
+        Unavailable, match=f"{name}: C\\+\\+ compiler no-such-compiler not found; install with: apt-get install"
+    ):
         runtime(name).load(Artifact("program", tmp_path / "m.pt2", "d"), {})
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_options_are_read_strictly(name: str) -> None:
+def test_unknown_options_and_values_are_refused(name: str) -> None:
     runtime(name).check({"threads": "2"})
     with pytest.raises(UsageError, match="positive whole number"):
         runtime(name).check({"threads": "none"})
@@ -123,7 +125,9 @@ def test_options_are_read_strictly(name: str) -> None:
         runtime(name).check({"tf32": "on"})
 
 
-def test_what_does_not_fit_together_is_refused_with_what_would(harness: Call, spec: Callable[[str, str], Path]) -> None:
+def test_an_exporter_and_a_runtime_of_different_formats_are_refused(
+    harness: Call, spec: Callable[[str, str], Path]
+) -> None:
     spec("relu.yaml", "harness: 1\nlayer: ReLU\ncases:\n  - {name: a, inputs: {x: {shape: [2]}}}\n")
     ran = harness("run", "specs", "--targets", "export/aoti-cpu")
     assert ran.code == 2

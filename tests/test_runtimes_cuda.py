@@ -1,4 +1,4 @@
-"""CUDA's logic without a GPU: the library is played at its seam. What it comes to on a device is not shown here."""
+"""The code for CUDA without a GPU, with fakes for torch.cuda and pynvml. A real device is not tested here."""
 
 from __future__ import annotations
 
@@ -16,70 +16,70 @@ X = np.array([[-1.0, 2.0, -0.0], [3.0, -4.0, 5.0]], np.float32)
 
 
 @pytest.fixture
-def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked of the device, in order; a run takes 0.25 ms by the events around it."""
-    asked: list[str] = []
+def operations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The operations on the device, in order. A run takes 0.25 ms by the events around it."""
+    operations: list[str] = []
 
     class Event:
         def __init__(self, *, enable_timing: bool) -> None:
-            assert enable_timing, "an event without timing tells none"
+            assert enable_timing, "an event without timing measures nothing"
 
         def record(self) -> None:
-            asked.append("event")
+            operations.append("event")
 
-        def elapsed_time(self, _other: Event) -> float:
-            assert asked[-1] == "wait", "asked before the device had finished"
+        def elapsed_time(self, _end: Event) -> float:
+            assert operations[-1] == "synchronize", "read before the device has finished"
             return 0.25
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: asked.append("wait"))
-    return asked
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _device: operations.append("synchronize"))
+    return operations
 
 
-def session(order: list[str]) -> CudaSession:
+def session(operations: list[str]) -> CudaSession:
     def run(x: torch.Tensor) -> torch.Tensor:
-        order.append("run")
+        operations.append("run")
         return x.relu()
 
     return CudaSession(run, {"threads": "1", "tf32": "off"}, "cpu", "none")
 
 
-def test_a_bound_call_returns_when_the_device_has_finished(order: list[str]) -> None:
-    call = session(order).bind({"x": X})
-    order.clear()
+def test_a_bound_call_returns_when_the_device_has_finished(operations: list[str]) -> None:
+    call = session(operations).bind({"x": X})
+    operations.clear()
     call()
-    assert order == ["run", "wait"]
+    assert operations == ["run", "synchronize"]
 
 
-def test_each_run_stands_between_two_events_and_they_are_read_once_all_is_done(order: list[str]) -> None:
-    loaded = session(order)
-    loaded.bind({"x": X})
-    order.clear()
-    assert loaded.device_us({"x": X}, 3) == [250.0] * 3
-    assert order[-10:] == ["event", "run", "event"] * 3 + ["wait"]
+def test_each_run_is_between_two_events_that_are_read_after_all_runs(operations: list[str]) -> None:
+    cuda_session = session(operations)
+    cuda_session.bind({"x": X})
+    operations.clear()
+    assert cuda_session.device_us({"x": X}, 3) == [250.0] * 3
+    assert operations[-10:] == ["event", "run", "event"] * 3 + ["synchronize"]
 
 
-def test_a_transfer_computes_nothing_and_waits(order: list[str]) -> None:
-    carried = session(order).transfer({"x": X})
-    order.clear()
-    carried()
-    assert order == ["wait"]
+def test_a_transfer_computes_nothing_and_synchronizes(operations: list[str]) -> None:
+    call = session(operations).transfer({"x": X})
+    operations.clear()
+    call()
+    assert operations == ["synchronize"]
 
 
 @pytest.mark.parametrize("mig", [False, True])
-def test_a_gpu_is_told_with_its_driver_and_its_clocks(mig: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_described_with_its_driver_and_clocks(mig: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pynvml = pytest.importorskip("pynvml")
 
-    def clock(of: int) -> Any:
-        def ask(_device: object, which: int) -> int:
-            assert which == pynvml.NVML_CLOCK_SM
+    def clock(mhz: int) -> Any:
+        def get_clock(_device: object, kind: int) -> int:
+            assert kind == pynvml.NVML_CLOCK_SM
             if mig:
                 raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-            return of
+            return mhz
 
-        return ask
+        return get_clock
 
-    played = {
+    fakes = {
         "nvmlInit": lambda: None,
         "nvmlShutdown": lambda: None,
         "nvmlSystemGetDriverVersion": lambda: "595.1",
@@ -91,7 +91,7 @@ def test_a_gpu_is_told_with_its_driver_and_its_clocks(mig: bool, monkeypatch: py
         "nvmlDeviceGetClockInfo": clock(1980),
         "nvmlDeviceGetMaxClockInfo": clock(1990),
     }
-    for name, call in played.items():
+    for name, call in fakes.items():
         monkeypatch.setattr(pynvml, name, call)
     (gpu,) = environment.describe()["gpus"]
     assert (gpu["name"], gpu["driver"], gpu["compute_capability"], gpu["memory_gib"]) == ("H100", "595.1", "9.0", 80.0)

@@ -1,4 +1,4 @@
-"""What every runtime promises, held against each of those that can run here."""
+"""The contract of runtimes, tested with each runtime that is available on this machine."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from harness.errors import StageError, UsageError
 from harness.exporters import Artifact
 from harness.registry import plugins
 from harness.runtimes import Session
-from harness.spec.targets import Choosy
+from harness.spec.targets import ChecksOptions
 from tests.runtime_models import onnx_file, relu, torchscript_file
 
-HERE = ["ort-cpu", "reference", "torch-cpu", "torch-frozen-cpu"]
-EXTRA = ["openvino", "tract"]
+INSTALLED = ["ort-cpu", "reference", "torch-cpu", "torch-frozen-cpu"]
+OPTIONAL = ["openvino", "tract"]
 X = np.array([[-1.0, 2.0, -0.0], [3.0, -4.0, 5.0]], np.float32)
 
 
-def present(name: str) -> Any:
+def available_runtime(name: str) -> Any:
     runtime = plugins("runtimes")[name]
     available = runtime.availability()
-    if not available.present and name in EXTRA:
-        pytest.skip(f"{name}: {available.missing}; {available.bring}")
+    if not available.present and name in OPTIONAL:
+        pytest.skip(available.unavailable_message(name))
     assert available.present, available
     return runtime
 
@@ -41,82 +41,82 @@ def artifacts(tmp_path: Path) -> dict[str, Artifact]:
     }
 
 
-@pytest.fixture(params=HERE + EXTRA)
+@pytest.fixture(params=INSTALLED + OPTIONAL)
 def session(request: pytest.FixtureRequest, artifacts: dict[str, Artifact]) -> Any:
-    runtime = present(request.param)
+    runtime = available_runtime(request.param)
     loaded = runtime.load(artifacts[runtime.takes], {})
     yield loaded
     loaded.close()
 
 
-def test_the_answer_is_right_and_named(session: Session) -> None:
-    answer = session.run({"x": X})
-    assert list(answer) == ["output_0"]
-    np.testing.assert_array_equal(answer["output_0"], np.maximum(X, 0))
-    assert answer["output_0"].dtype == np.float32
+def test_the_output_is_correct_and_named(session: Session) -> None:
+    outputs = session.run({"x": X})
+    assert list(outputs) == ["output_0"]
+    np.testing.assert_array_equal(outputs["output_0"], np.maximum(X, 0))
+    assert outputs["output_0"].dtype == np.float32
 
 
-def test_an_answer_stays_as_it_was_given(session: Session) -> None:
-    given = X.copy()
-    first = session.run({"x": given})["output_0"]
-    kept = first.copy()
-    given[:] = 100
-    session.run({"x": given})
-    np.testing.assert_array_equal(first, kept)
+def test_an_output_does_not_change_later(session: Session) -> None:
+    x = X.copy()
+    first = session.run({"x": x})["output_0"]
+    expected = first.copy()
+    x[:] = 100
+    session.run({"x": x})
+    np.testing.assert_array_equal(first, expected)
     second = session.run({"x": X})["output_0"]
     second[:] = -7
-    np.testing.assert_array_equal(session.run({"x": X})["output_0"], kept)
+    np.testing.assert_array_equal(session.run({"x": X})["output_0"], expected)
 
 
 def test_the_inputs_are_not_changed(session: Session) -> None:
-    given = X.copy()
-    session.run({"x": given})
-    call = session.bind({"x": given})
+    x = X.copy()
+    session.run({"x": x})
+    call = session.bind({"x": x})
     call()
     call()
-    np.testing.assert_array_equal(given, X)
+    np.testing.assert_array_equal(x, X)
 
 
-def test_a_bound_call_does_not_follow_the_callers_array(session: Session) -> None:
-    given = X.copy()
-    call = session.bind({"x": given})
-    given[:] = np.nan
+def test_a_bound_call_does_not_use_the_callers_array(session: Session) -> None:
+    x = X.copy()
+    call = session.bind({"x": x})
+    x[:] = np.nan
     call()
 
 
-def test_facts_say_what_figures_depend_on(session: Session) -> None:
+def test_facts_say_what_latencies_depend_on(session: Session) -> None:
     assert {"precision", "threads", "optimization", "device", "version"} <= session.facts().keys()
 
 
-@pytest.mark.parametrize("name", [*HERE, *EXTRA])
-def test_an_unknown_option_is_refused_with_the_nearest_right_one(name: str, artifacts: dict[str, Artifact]) -> None:
-    runtime = present(name)
+@pytest.mark.parametrize("name", [*INSTALLED, *OPTIONAL])
+def test_an_unknown_option_is_refused(name: str, artifacts: dict[str, Artifact]) -> None:
+    runtime = available_runtime(name)
     with pytest.raises(UsageError, match=f"{name} has no such option"):
         runtime.load(artifacts[runtime.takes], {"treads": "1"})
-    assert isinstance(runtime, Choosy)
+    assert isinstance(runtime, ChecksOptions)
     with pytest.raises(UsageError):
         runtime.check({"treads": "1"})
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
-        ("ort-cpu", {"optimization": "al"}, "option optimization=al: no such value.*did you mean all"),
-        ("ort-cpu", {"threads": "0"}, "option threads=0: not a number of threads; a positive whole number"),
+        ("ort-cpu", {"optimization": "al"}, "option optimization=al: unknown value.*did you mean all"),
+        ("ort-cpu", {"threads": "0"}, "option threads=0: use a positive whole number"),
         ("ort-cpu", {"threads": "two"}, "positive whole number"),
-        ("ort-cpu", {"threads": "9" * 5000}, "a positive whole number below"),
+        ("ort-cpu", {"threads": "9" * 5000}, "use a positive whole number below"),
         ("ort-cpu", {"tf32": "on"}, "ort-cpu has no such option"),
         ("ort-cpu", {"allow": "cpu"}, "ort-cpu has no such option"),
-        ("ort-cuda", {"tf32": "maybe"}, "option tf32=maybe: no such value; one of on, off"),
-        ("ort-cuda", {"allow": "cpu,gpu"}, "option allow=cpu,gpu: no such value"),
+        ("ort-cuda", {"tf32": "maybe"}, "option tf32=maybe: unknown value; use one of on, off"),
+        ("ort-cuda", {"allow": "cpu,gpu"}, "option allow=cpu,gpu: unknown value"),
         ("torch-cpu", {"tf32": "on"}, "torch-cpu has no such option"),
-        ("torch-cuda", {"tf32": "yes"}, "option tf32=yes: no such value; one of on, off"),
-        ("torch-frozen-cpu", {"optimize": "all"}, "one of on, off"),
-        ("openvino", {"precision": "f16"}, "one of f32, default"),
+        ("torch-cuda", {"tf32": "yes"}, "option tf32=yes: unknown value; use one of on, off"),
+        ("torch-frozen-cpu", {"optimize": "all"}, "use one of on, off"),
+        ("openvino", {"precision": "f16"}, "use one of f32, default"),
     ],
 )
-def test_an_unknown_value_is_refused(name: str, options: dict[str, str], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_an_unknown_value_is_refused(name: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         plugins("runtimes")[name].check(options)
 
 
@@ -125,22 +125,22 @@ def test_options_of_a_missing_device_can_be_checked(name: str) -> None:
     plugins("runtimes")[name].check({"tf32": "on", "threads": "2"})
 
 
-def test_every_option_says_what_it_does() -> None:
+def test_every_option_has_a_description_with_its_default() -> None:
     for runtime in plugins("runtimes").values():
         for key, line in runtime.options.items():
             assert "default" in line, (runtime.name, key)
 
 
-def test_availability_of_every_runtime_is_an_answer_never_an_error() -> None:
+def test_availability_of_every_runtime_never_raises() -> None:
     for name, runtime in plugins("runtimes").items():
         available = runtime.availability()
         assert runtime.name == name
-        assert available.detail if available.present else available.missing and available.bring, name
+        assert available.detail if available.present else available.missing and available.install, name
 
 
 @pytest.mark.parametrize("name", ["ort-cpu", "reference", "openvino", "tract"])
 @pytest.mark.parametrize(
-    "given",
+    "inputs",
     [
         {"y": X},
         {"x": X, "y": X},
@@ -150,21 +150,21 @@ def test_availability_of_every_runtime_is_an_answer_never_an_error() -> None:
         {"x": X.astype(np.int32)},
         {},
     ],
-    ids=["another name", "one too many", "another size", "another rank", "float64", "int32", "nothing"],
+    ids=["wrong name", "extra input", "wrong size", "wrong rank", "float64", "int32", "no input"],
 )
-def test_inputs_that_the_model_does_not_declare_are_refused(
-    name: str, given: dict[str, Any], artifacts: dict[str, Artifact]
+def test_inputs_that_differ_from_the_declared_ones_are_refused(
+    name: str, inputs: dict[str, Any], artifacts: dict[str, Artifact]
 ) -> None:
-    runtime = present(name)
+    runtime = available_runtime(name)
     session = runtime.load(artifacts["onnx"], {})
-    with pytest.raises(Exception, match=r"(?i)x|input|shape|rank") as refused:
-        session.run(given)
-    assert name == "ort-cpu" or isinstance(refused.value, StageError)
+    with pytest.raises(Exception, match=r"(?i)x|input|shape|rank") as error:
+        session.run(inputs)
+    assert name == "ort-cpu" or isinstance(error.value, StageError)
 
 
 @pytest.mark.parametrize("name", ["ort-cpu", "openvino", "tract"])
-def test_a_signal_is_answered_after_sessions_that_overlapped(name: str, artifacts: dict[str, Artifact]) -> None:
-    present(name)
+def test_a_signal_handler_runs_after_two_sessions_at_once(name: str, artifacts: dict[str, Artifact]) -> None:
+    available_runtime(name)
     code = f"""
 import faulthandler, signal
 from pathlib import Path
@@ -176,11 +176,11 @@ runtime, artifact = plugins("runtimes")[{name!r}], Artifact("onnx", Path({str(ar
 first, second = runtime.load(artifact, {{}}), runtime.load(artifact, {{}})
 for session in first, second:
     session.close()
-signal.signal(signal.SIGUSR1, lambda *_: print("answered"))
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
 signal.raise_signal(signal.SIGUSR1)
 """
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (seen.returncode, seen.stdout.strip()) == (0, "answered"), seen.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout.strip()) == (0, "handled"), process.stderr
 
 
 @pytest.mark.parametrize("name", ["ort-cpu", "reference", "openvino", "tract"])
@@ -195,15 +195,15 @@ def test_outputs_keep_the_models_names_and_order(name: str, tmp_path: Path) -> N
         [("x", float32, [2, 3])],
         [("second", float32, [2, 3]), ("first", float32, [2, 3])],
     )
-    answer = present(name).load(artifact, {}).run({"x": X})
-    assert list(answer) == ["second", "first"]
-    np.testing.assert_array_equal(answer["first"], -X)
+    outputs = available_runtime(name).load(artifact, {}).run({"x": X})
+    assert list(outputs) == ["second", "first"]
+    np.testing.assert_array_equal(outputs["first"], -X)
 
 
-def test_finding_runtimes_imports_none_of_them() -> None:
+def test_listing_runtimes_imports_none_of_their_libraries() -> None:
     code = (
         "import sys; from harness.registry import plugins; plugins('runtimes');"
         "print(*sorted({'torch', 'onnx', 'onnxruntime', 'openvino', 'tract', 'scipy'} & set(sys.modules)))"
     )
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert seen.stdout.strip() == ""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == ""

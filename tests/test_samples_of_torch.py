@@ -1,7 +1,7 @@
-"""The samples that torch tests its own layers with, as cases: an independent choice of arguments and values.
+"""The samples with which torch tests its own layers, as cases: an independent choice of arguments and values.
 
-``torch.testing._internal`` holds a ModuleInfo for most layers and an OpInfo for the function under each. Each sample
-becomes a case of a spec with literal values, and is taken to the targets on which every layer of the notes must pass.
+``torch.testing._internal`` has a ModuleInfo for most layers and an OpInfo for the function of each. Each sample becomes
+a case with literal values, and runs on the targets on which every layer of the notes must pass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 from tests.conftest import Call
 
 Case = dict[str, Any]
-"""One case of a spec, as it is written."""
+"""One case of a spec, as in the YAML file."""
 
 TARGETS = (
     "trace+fixes/torch-cpu",
@@ -32,8 +32,8 @@ NOTES = (
     *("MaxPool2d", "AvgPool2d", "MaxUnpool2d", "Linear"),
     *("Sigmoid", "Tanh", "ReLU", "LeakyReLU", "PReLU", "RReLU"),
 )
-MOST_OF_A_LAYER = 5
-"""Of each source; where torch has more (1,440 for max_pool2d), as many from all over its list."""
+SAMPLES_PER_LAYER = 5
+"""The largest number from each source; if torch has more (1,440 for max_pool2d), they are spread over its list."""
 
 
 @cache
@@ -51,12 +51,13 @@ def databases() -> tuple[Sequence[Any], Sequence[Any]]:
 def module_samples(layer: str) -> Iterator[Case]:
     for info in databases()[0]:
         if info.module_cls.__name__ == layer:
-            given = info.module_inputs_func(info, "cpu", torch.float32, requires_grad=False, training=False)
-            for sample in given:
+            samples = info.module_inputs_func(info, "cpu", torch.float32, requires_grad=False, training=False)
+            for sample in samples:
                 forward = sample.forward_input
                 inputs = [*forward.args, *forward.kwargs.values()]
-                built = sample.constructor_input
-                yield case(layer, named(layer, built.args, built.kwargs), inputs, {}, {})
+                constructor = sample.constructor_input
+                arguments = arguments_by_name(layer, constructor.args, constructor.kwargs)
+                yield case(layer, arguments, inputs, {}, {})
 
 
 # From a function's sample
@@ -67,39 +68,41 @@ def op_samples(layer: str) -> Iterator[Case]:
     for info in databases()[1]:
         if info.name == function and not info.variant_test_name:
             for sample in info.sample_inputs("cpu", torch.float32, requires_grad=False):
-                made = convert(sample.input, sample.args, dict(sample.kwargs))
-                if made is not None:
-                    yield case(layer, *made)
+                parts = convert(sample.input, sample.args, dict(sample.kwargs))
+                if parts is not None:
+                    yield case(layer, *parts)
 
 
 Parts = tuple[Mapping[str, Any], Sequence[torch.Tensor], Mapping[str, Any], Mapping[str, torch.Tensor]]
 """The layer's arguments, its inputs, the constants of its forward, and its weights."""
 
 
-def plainly(layer: str) -> Callable[[torch.Tensor, Sequence[Any], dict[str, Any]], Parts | None]:
-    """The function takes after its input what the layer takes to be built."""
+def same_arguments(layer: str) -> Callable[[torch.Tensor, Sequence[Any], dict[str, Any]], Parts | None]:
+    """For a function whose arguments after the input are the constructor arguments of the layer."""
 
     def convert(x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Parts | None:
-        return named(layer, args, kwargs), [x], {}, {}
+        return arguments_by_name(layer, args, kwargs), [x], {}, {}
 
     return convert
 
 
 def pool(x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Parts | None:
-    # The function takes an empty stride for none, and one number in a tuple for both axes; the layer documents neither.
-    given = [value[0] if isinstance(value, tuple) and len(value) == 1 else value for value in args]
-    arguments = named("AvgPool2d", [None if value == () else value for value in given], kwargs)
+    # The function accepts an empty stride for None, and a tuple of one for both axes; the layer documents neither.
+    unpacked = [value[0] if isinstance(value, tuple) and len(value) == 1 else value for value in args]
+    arguments = arguments_by_name("AvgPool2d", [None if value == () else value for value in unpacked], kwargs)
     return arguments, [x], {}, {}
 
 
 def unpool(x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Parts | None:
     (indices,) = args
     forward = {"output_size": tuple(kwargs.pop("output_size"))}
-    return named("MaxUnpool2d", (), kwargs), [x, indices], forward, {}
+    return arguments_by_name("MaxUnpool2d", (), kwargs), [x, indices], forward, {}
 
 
 def linear(x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Parts | None:
     weight, *bias = args
+    if weight.dim() != 2:  # a vector as weight, since torch 2.15: the layer has none
+        return None
     sizes = {"out_features": weight.shape[0], "in_features": weight.shape[1], "bias": bool(bias)}
     return sizes, [x], {}, {"weight": weight, **({"bias": bias[0]} if bias else {})}
 
@@ -110,19 +113,19 @@ def prelu(x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Parts
 
 
 def rrelu(x: torch.Tensor, args: Sequence[Any], kwargs: dict[str, Any]) -> Parts | None:
-    # In training each call draws anew, so that there is nothing to be compared.
-    return None if kwargs.pop("training", False) else (named("RReLU", args, kwargs), [x], {}, {})
+    # In training each call draws new slopes, so there is nothing to compare.
+    return None if kwargs.pop("training", False) else (arguments_by_name("RReLU", args, kwargs), [x], {}, {})
 
 
 FUNCTIONS: Mapping[str, tuple[Callable[..., Parts | None], str]] = {
-    "MaxPool2d": (plainly("MaxPool2d"), "nn.functional.max_pool2d"),
+    "MaxPool2d": (same_arguments("MaxPool2d"), "nn.functional.max_pool2d"),
     "AvgPool2d": (pool, "nn.functional.avg_pool2d"),
     "MaxUnpool2d": (unpool, "nn.functional.max_unpool2d"),
     "Linear": (linear, "nn.functional.linear"),
-    "Sigmoid": (plainly("Sigmoid"), "sigmoid"),
-    "Tanh": (plainly("Tanh"), "tanh"),
-    "ReLU": (plainly("ReLU"), "nn.functional.relu"),
-    "LeakyReLU": (plainly("LeakyReLU"), "nn.functional.leaky_relu"),
+    "Sigmoid": (same_arguments("Sigmoid"), "sigmoid"),
+    "Tanh": (same_arguments("Tanh"), "tanh"),
+    "ReLU": (same_arguments("ReLU"), "nn.functional.relu"),
+    "LeakyReLU": (same_arguments("LeakyReLU"), "nn.functional.leaky_relu"),
     "PReLU": (prelu, "nn.functional.prelu"),
     "RReLU": (rrelu, "nn.functional.rrelu"),
 }
@@ -138,13 +141,13 @@ def case(
     forward: Mapping[str, Any],
     weights: Mapping[str, torch.Tensor],
 ) -> Case:
-    written: Case = {"layer": layer, "args": dict(args)}
-    written["inputs"] = {f"x{at}": literal(tensor) for at, tensor in enumerate(inputs)}
+    mapping: Case = {"layer": layer, "args": dict(args)}
+    mapping["inputs"] = {f"x{index}": literal(tensor) for index, tensor in enumerate(inputs)}
     if forward:
-        written["forward"] = dict(forward)
+        mapping["forward"] = dict(forward)
     if weights:
-        written["weights"] = {name: literal(tensor) for name, tensor in weights.items()}
-    return written
+        mapping["weights"] = {name: literal(tensor) for name, tensor in weights.items()}
+    return mapping
 
 
 def literal(tensor: torch.Tensor) -> dict[str, Any]:
@@ -154,27 +157,27 @@ def literal(tensor: torch.Tensor) -> dict[str, Any]:
     return {"shape": list(tensor.shape), "dtype": dtype}
 
 
-def named(layer: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def arguments_by_name(layer: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor's arguments by name."""
-    given = inspect.signature(getattr(nn, layer)).bind(*args, **kwargs).arguments
-    return {**given.pop("kwargs", {}), **given}
+    arguments = inspect.signature(getattr(nn, layer)).bind(*args, **kwargs).arguments
+    return {**arguments.pop("kwargs", {}), **arguments}
 
 
 def spread(cases: Sequence[Case]) -> list[Case]:
-    """At most :data:`MOST_OF_A_LAYER`, from all over the list, each called by its place in it."""
-    step = max(1, -(-len(cases) // MOST_OF_A_LAYER))
-    return [{"name": f"sample-{at}", **cases[at]} for at in range(0, len(cases), step)]
+    """At most :data:`SAMPLES_PER_LAYER`, spread over the list, each named by its index."""
+    step = max(1, -(-len(cases) // SAMPLES_PER_LAYER))
+    return [{"name": f"sample-{index}", **cases[index]} for index in range(0, len(cases), step)]
 
 
 @cache
 def all_cases() -> Mapping[str, Sequence[Case]]:
-    """The cases by the name of the spec that they stand in."""
-    found = {
+    """The cases by the name of their spec."""
+    by_spec = {
         f"{source}-{layer}": spread(list(samples(layer)))
         for layer in NOTES
         for source, samples in (("module", module_samples), ("function", op_samples))
     }
-    return {name: cases for name, cases in found.items() if cases}
+    return {name: cases for name, cases in by_spec.items() if cases}
 
 
 def test_every_layer_of_the_notes_is_among_the_samples() -> None:

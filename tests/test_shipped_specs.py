@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SpecError
-from harness.spec.discovery import Specs, load
+from harness.spec.discovery import Specs, load_specs
 from harness.spec.known_failures import load_known_failures
 from harness.spec.language.case import Case, LayerModel
 from harness.spec.targets import load_target_sets
@@ -44,7 +44,7 @@ SWEPT = {
 
 @pytest.fixture(scope="module")
 def specs() -> Specs:
-    return load([ROOT / "specs"])
+    return load_specs([ROOT / "specs"])
 
 
 @pytest.fixture(scope="module")
@@ -118,5 +118,5 @@ def test_every_spec_names_its_schema() -> None:
 
 def test_the_users_own_module_is_refused_without_leave() -> None:
     with pytest.raises(SpecError, match="--allow-import"):
-        load([ROOT / "examples" / "specs"])
-    assert len(load([ROOT / "examples" / "specs"], allow_import=True).cases) == 8
+        load_specs([ROOT / "examples" / "specs"])
+    assert len(load_specs([ROOT / "examples" / "specs"], allow_import=True).cases) == 8

@@ -1,4 +1,4 @@
-"""Whatever stands in a spec, it is cases or problems with places: no traceback, no hang, no case nobody asked for."""
+"""Any spec gives cases, or problems with locations: no traceback, no hang, no unexpected case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.spec.yaml.reader import parse
 from tests.test_spec_expand import CONTRACT, DEFAULTS
 from tests.test_spec_schema import EVERYTHING
 
-WHOLE = [parse(text, "f").plain() for text in (CONTRACT, DEFAULTS, EVERYTHING)]
+VALID = [parse(text, "f").plain() for text in (CONTRACT, DEFAULTS, EVERYTHING)]
 WORDS = st.sampled_from(
     [
         "x",
@@ -69,23 +69,23 @@ ANYTHING = st.recursive(
 )
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of everything in a tree of lists and mappings."""
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value in a tree of lists and mappings."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, item in inner for found in places(item, (*path, key)))]
+    return [path, *(inner_path for key, item in inner for inner_path in paths(item, (*path, key)))]
 
 
 @st.composite
-def broken(draw: st.DrawFn) -> Any:
-    """A valid spec, in which a few things are replaced, removed or added."""
-    tree: Any = {"file": copy.deepcopy(draw(st.sampled_from(WHOLE)))}
+def mutated(draw: st.DrawFn) -> Any:
+    """A valid spec with a few values replaced, removed or added."""
+    tree: Any = {"file": copy.deepcopy(draw(st.sampled_from(VALID)))}
     for _ in range(draw(st.integers(1, 3))):
-        *way, last = draw(st.sampled_from(places(tree)[1:]))
+        *parents, last = draw(st.sampled_from(paths(tree)[1:]))
         holder = tree
-        for key in way:
+        for key in parents:
             holder = holder[key]
         action = draw(st.sampled_from(["replace", "remove", "add"]))
-        if action == "replace" or len(way) == 0:
+        if action == "replace" or len(parents) == 0:
             holder[last] = draw(ANYTHING)
         elif action == "remove":
             del holder[last]
@@ -97,17 +97,17 @@ def broken(draw: st.DrawFn) -> Any:
 
 
 @settings(max_examples=300)
-@given(broken())
-def test_a_broken_spec_is_cases_or_problems_with_places(tree: Any) -> None:
-    said = ["f:1:1: nothing"]
+@given(mutated())
+def test_a_mutated_spec_gives_cases_or_problems_with_locations(tree: Any) -> None:
+    lines = ["f:1:1: nothing"]
     try:
         cases = expand(parse(yaml.safe_dump(tree, sort_keys=False), "f"), "f", allow_import=True)
     except SpecError as error:
-        said = str(error).splitlines()
+        lines = str(error).splitlines()
     else:
         assert cases
         assert len({case.id for case in cases}) == len(cases)
         for spec in cases[0].inputs:
             assert array(spec).shape == spec.shape
-    assert said
-    assert all(re.match(r"f:\d+:\d+: \S", line) for line in said)
+    assert lines
+    assert all(re.match(r"f:\d+:\d+: \S", line) for line in lines)

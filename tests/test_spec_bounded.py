@@ -1,4 +1,4 @@
-"""However large, deep or strange the files are that harness is given: a bounded answer, in short lines, and soon."""
+"""For files of any size, depth and content, harness answers soon, in a bounded number of short lines."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from typing import Any
 
 import pytest
 
-from harness.errors import LONGEST_HALF, Location, Problem, RequestError, SpecError, UsageError
-from harness.gate import judge
+from harness.errors import MAX_PART_LENGTH, Location, Problem, RequestError, SpecError, UsageError
+from harness.gate import apply_known_failures
 from harness.result import Result
-from harness.spec import glob, known_failures
-from harness.spec import quoting as nearest
-from harness.spec.discovery import listed, load
-from harness.spec.known_failures import KnownFailure, by_check
-from harness.spec.language.expand import MOST_VALUES, expand
-from harness.spec.language.matrix import MOST_AXES
-from harness.spec.language.schema import LONGEST_NAME
-from harness.spec.quoting import MOST_LISTED, few_comparisons, listed_names
+from harness.spec import glob, known_failures, quoting
+from harness.spec.discovery import known_failures_for, load_specs
+from harness.spec.known_failures import KnownFailure, entries_by_check
+from harness.spec.language.expand import MAX_VALUES, expand
+from harness.spec.language.matrix import MAX_AXES
+from harness.spec.language.schema import MAX_NAME_LENGTH
+from harness.spec.quoting import MAX_LISTED, join_names, limited_comparisons
 from harness.spec.targets import load_target_sets
-from harness.spec.yaml import strict as json_file
+from harness.spec.yaml import strict
 from harness.spec.yaml.reader import parse
 from tests.conftest import Call
 
@@ -33,14 +32,14 @@ X = "inputs: {x: {shape: [2]}}"
 SPEC = f"harness: 1\nlayer: ReLU\ncases: [{{name: a, {X}}}]\n"
 SHARED = f"harness: 1\nlayer: ReLU\ndefaults: {{{X}}}\ncases:\n"
 ESCAPE = "\\e]0;title\\a\\e[31m"
-"""What a double-quoted YAML text reads as the escapes that rename and colour a terminal."""
+"""Double-quoted YAML reads this as the escapes that set the title and colour of a terminal."""
 
 
 def cases(text: str) -> list[str]:
     return [case.id for case in expand(parse(text, "f"), "f")]
 
 
-def said(text: str) -> list[str]:
+def messages(text: str) -> list[str]:
     with pytest.raises(SpecError) as caught:
         expand(parse(text, "f"), "f")
     return str(caught.value).splitlines()
@@ -51,20 +50,20 @@ def matrix(keys: str, exclude: str = "") -> str:
 
 
 @pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often two words are compared."""
+def comparisons(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts the words that are compared."""
     calls: Counter[str] = Counter()
-    whole = difflib.get_close_matches
+    original = difflib.get_close_matches
 
     def counting(word: str, known: list[str], n: int) -> list[str]:
         calls["words"] += len(known)
-        return whole(word, known, n=n)
+        return original(word, known, n=n)
 
-    monkeypatch.setattr(nearest, "get_close_matches", counting)
+    monkeypatch.setattr(quoting, "get_close_matches", counting)
     return calls
 
 
-# Many entries: each of these would take minutes if every entry were held against every other
+# Many entries: each of these would take minutes if every entry were compared with every other
 
 
 def test_many_exclusions() -> None:
@@ -74,7 +73,7 @@ def test_many_exclusions() -> None:
 
 
 @pytest.mark.parametrize("entry", ["seed: 1", "about: b", "seed: 2, about: c", "seed: 3, args.inplace: true"])
-def test_an_exclusion_leaves_out_what_it_names_and_nothing_else(entry: str) -> None:
+def test_an_exclusion_removes_only_the_combinations_it_names(entry: str) -> None:
     keys = "seed: [1, 2, 3], args.inplace: [true], about: [b, c]"
     left = {case.removeprefix("f/a") for case in cases(matrix(keys, f"  exclude: [{{{entry}}}]\n"))}
     pairs = [pair.replace(": ", "=") for pair in entry.split(", ")]
@@ -89,7 +88,7 @@ def test_many_targets(tmp_path: Path) -> None:
     assert len(load_target_sets(tmp_path).select()) == 9_999
 
 
-def test_a_target_twice_is_found_whatever_the_order_of_its_options(tmp_path: Path) -> None:
+def test_a_repeated_target_is_found_in_any_order_of_its_options(tmp_path: Path) -> None:
     one, other = "onnx-dynamo/ort-cpu?threads=2&optimization=all", "onnx-dynamo/ort-cpu?optimization=all&threads=2"
     (tmp_path / "targets.yaml").write_text(f"default: ['{one}', trace/torch-cpu, '{other}']\n", encoding="utf-8")
     with pytest.raises(SpecError, match="twice in one set"):
@@ -97,57 +96,59 @@ def test_a_target_twice_is_found_whatever_the_order_of_its_options(tmp_path: Pat
 
 
 @pytest.fixture
-def matched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often a glob is held against a text."""
+def matches(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts the calls that match a glob against a text."""
     calls: Counter[str] = Counter()
-    whole = glob.matches
+    original = glob.matches
 
     def counting(pattern: str, text: str) -> bool:
         calls["globs"] += 1
-        return whole(pattern, text)
+        return original(pattern, text)
 
     for module in (glob, known_failures):
         monkeypatch.setattr(module, "matches", counting)
     return calls
 
 
-def test_many_known_failures_of_many_cases(tmp_path: Path, matched: Counter[str], counted: Counter[str]) -> None:
+def test_many_known_failures_of_many_cases(tmp_path: Path, matches: Counter[str], comparisons: Counter[str]) -> None:
     many = 2_000
     (tmp_path / "a.yaml").write_text(SHARED + "".join(f"- {{name: c{at:04}}}\n" for at in range(many)), "utf-8")
     entry = "- {{cases: '{}', targets: '*', stage: run, symptom: crash, reason: r}}\n"
     path = tmp_path / "known-failures.yaml"
     path.write_text("".join(entry.format(f"a/c{at:04}*") for at in range(many)), encoding="utf-8")
-    specs = load([tmp_path])
-    assert len(listed(specs, [tmp_path])) == many
-    assert matched["globs"] <= many + 1
+    specs = load_specs([tmp_path])
+    assert len(known_failures_for(specs, [tmp_path])) == many
+    assert matches["globs"] <= many + 1
     path.write_text("".join(entry.format(f"a/d{at:04}") for at in range(many)), encoding="utf-8")
     with pytest.raises(SpecError) as caught:
-        listed(specs, [tmp_path])
+        known_failures_for(specs, [tmp_path])
     lines = str(caught.value).splitlines()
     assert len(lines) == many
     assert "near: a/c" in lines[0]
-    assert counted["words"] < nearest.MOST_COMPARED
+    assert comparisons["words"] < quoting.MAX_COMPARISONS
 
 
 @pytest.mark.parametrize("form", ["c{:04}[*", "*{:04}[x]", "c*{:04}[?]"])
-def test_many_results_are_judged_by_many_known_failures(matched: Counter[str], form: str) -> None:
+def test_many_known_failures_are_applied_to_many_results(matches: Counter[str], form: str) -> None:
     many = 2_000
     known = [
         KnownFailure(form.format(at), "*/d", "run", "crash", "", "r", None, Location("f", at + 1)) for at in range(many)
     ]
     results = [Result(f"c{at:04}[x]", "a/d", "error", stage="run", symptom="crash") for at in range(many)]
-    assert {one.status for one in judge(results, known, versions={}).results} == {"known"}
-    assert matched["globs"] <= 2 * many
+    assert {one.status for one in apply_known_failures(results, known, versions={}).results} == {"known"}
+    assert matches["globs"] <= 2 * many
 
 
-def test_entries_by_check_are_those_that_match_in_their_order() -> None:
+def test_entries_by_check_match_and_keep_their_order() -> None:
     globs = [("a*", "*"), ("a1", "x/*"), ("*1", "x/y"), ("b", "*"), ("a?", "z/*")]
     entries = [
         KnownFailure(case, target, "run", "crash", "", "r", None, Location("f", at))
         for at, (case, target) in enumerate(globs)
     ]
     checks = [("a1", "x/y"), ("b", "x/y"), ("a1", "x/y"), ("c", "z/z"), ("a2", "z/z")]
-    assert by_check(entries, checks) == [[entry for entry in entries if entry.matches(*check)] for check in checks]
+    assert entries_by_check(entries, checks) == [
+        [entry for entry in entries if entry.matches(*check)] for check in checks
+    ]
 
 
 # Many mistakes
@@ -158,79 +159,79 @@ MISTAKES = {
     "arguments": (SHARED + "- name: a\n  args: {" + ",".join(f"k{at}: 1" for at in range(1000)) + "}\n", "k7:"),
     "values of exclude": (
         matrix(f"seed: [{','.join(map(str, range(1000)))}]", "  exclude:\n" + "  - {seed: -1}\n" * 1000),
-        "seed: -1 is none of its values, so nothing is excluded; one of 0, 1, 2, ",
+        "seed: -1 is not one of its values, so nothing is excluded; write one of 0, 1, 2, ",
     ),
     "wires": (
         f"harness: 1\ncases:\n- name: a\n  {X}\n  returns: [v1]\n  graph:\n"
         + "".join(f"  - {{layer: ReLU, in: w{at}, out: v{at}}}\n" for at in range(1000)),
-        "w7: no input and no layer before makes it",
+        "w7: neither an input nor the output of an earlier layer",
     ),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_many_mistakes_are_all_told_with_few_comparisons(name: str, counted: Counter[str]) -> None:
+def test_many_mistakes_are_all_reported_with_few_comparisons(name: str, comparisons: Counter[str]) -> None:
     text, line = MISTAKES[name]
-    found = said(text)
-    assert len(found) >= 1000
-    assert any(line in each for each in found)
-    assert max(map(len, found)) < 3 * LONGEST_HALF
-    assert counted["words"] < 2 * nearest.MOST_COMPARED
+    lines = messages(text)
+    assert len(lines) >= 1000
+    assert any(line in each for each in lines)
+    assert max(map(len, lines)) < 3 * MAX_PART_LENGTH
+    assert comparisons["words"] < 2 * quoting.MAX_COMPARISONS
 
 
-def test_one_wrong_word_among_many_is_still_corrected() -> None:
+def test_a_misspelled_word_among_many_is_corrected() -> None:
     names = [f"avgpool2d/windows[args.kernel_size=2,seed={at:05}]" for at in range(MANY)]
-    assert nearest.nearest("avgpool2d/windows[args.kernel_size=2,sed=01234]", names) == names[1234]
+    assert quoting.closest_name("avgpool2d/windows[args.kernel_size=2,sed=01234]", names) == names[1234]
 
 
-def test_comparisons_are_few_within_one_reading_and_not_between_two(counted: Counter[str]) -> None:
+def test_comparisons_are_limited_within_one_reading_only(comparisons: Counter[str]) -> None:
     words = [f"word{at}" for at in range(1000)]
-    with few_comparisons():
-        found = [nearest.nearest(f"wrd{at}", words) for at in range(1000)]
-    assert found[0] is not None
-    assert found[-1] is None
-    assert counted["words"] < nearest.MOST_COMPARED
-    assert nearest.nearest("wrd999", words) is not None
+    with limited_comparisons():
+        closest = [quoting.closest_name(f"wrd{at}", words) for at in range(1000)]
+    assert closest[0] is not None
+    assert closest[-1] is None
+    assert comparisons["words"] < quoting.MAX_COMPARISONS
+    assert quoting.closest_name("wrd999", words) is not None
 
 
 def test_a_list_of_many_names_is_cut() -> None:
-    assert listed_names(["a", "b"]) == "a, b"
-    assert listed_names([]) == "none"
-    assert listed_names(map(str, range(10**9))).count(",") == MOST_LISTED
+    assert join_names(["a", "b"]) == "a, b"
+    assert join_names([]) == "none"
+    assert join_names(map(str, range(10**9))).count(",") == MAX_LISTED
 
 
-# What little text comes to much
+# Small files that expand to much
 
 
 AMPLIFIED = [
     (
         f"harness: 1\nlayer: ReLU\ndefaults: {{inputs: {{x: {{values: [{'1,' * 10_000}]}}}}}}\ncases:\n"
         + "".join(f"- {{name: c{at}}}\n" for at in range(1000)),
-        f"more than {MOST_VALUES} values, with defaults and matrices written out",
+        f"more than {MAX_VALUES} values, with defaults and matrices written out",
     ),
     (
         matrix(f"seed: [{','.join(map(str, range(1_000)))}]").replace("shape: [2]", f"values: [{'1,' * 10_000}]"),
-        f"more than {MOST_VALUES} values, with defaults and matrices written out",
+        f"more than {MAX_VALUES} values, with defaults and matrices written out",
     ),
-    (matrix(", ".join(f"args.a{at}: [1]" for at in range(999))), f"999 keys in one matrix; at most {MOST_AXES}"),
+    (matrix(", ".join(f"args.a{at}: [1]" for at in range(999))), f"999 keys in one matrix; at most {MAX_AXES}"),
     (matrix(", ".join(f"args.{name * 600}: [1, 2]" for name in "ab")), "keys of 1210 characters in one matrix"),
-    (SPEC.replace("name: a", f"name: {'n' * 500_000}"), f"a name of 500000 characters; at most {LONGEST_NAME}"),
+    (SPEC.replace("name: a", f"name: {'n' * 500_000}"), f"a name of 500000 characters; at most {MAX_NAME_LENGTH}"),
 ]
 
 
 @pytest.mark.parametrize(("text", "line"), AMPLIFIED, ids=[line[:40] for _, line in AMPLIFIED])
-def test_what_comes_to_much_is_refused_before_it_is_made(text: str, line: str) -> None:
-    (found,) = said(text)
-    assert line in found
-    assert len(found) < 3 * LONGEST_HALF
+def test_too_large_an_expansion_is_refused_before_it_is_made(text: str, line: str) -> None:
+    (message,) = messages(text)
+    assert line in message
+    assert len(message) < 3 * MAX_PART_LENGTH
 
 
-def test_an_index_of_a_hundred_digits_is_no_index() -> None:
-    (found,) = said(matrix(f"args.{'9' * 900}: [1]"))
-    assert "ReLU has no such argument" in found
+def test_an_index_of_hundreds_of_digits_is_not_an_index() -> None:
+    (message,) = messages(matrix(f"args.{'9' * 900}: [1]"))
+    assert "ReLU has no such argument" in message
 
 
-# What stands in a message
+# Messages
 
 
 QUOTED = [
@@ -250,8 +251,8 @@ QUOTED = [
 
 @pytest.mark.parametrize("text", QUOTED, ids=[text[:40] for text in QUOTED])
 def test_no_message_quotes_more_than_a_short_line(text: str) -> None:
-    for line in said(text):
-        assert len(line) < 3 * LONGEST_HALF
+    for line in messages(text):
+        assert len(line) < 3 * MAX_PART_LENGTH
 
 
 ESCAPES = [
@@ -266,12 +267,12 @@ ESCAPES = [
 
 @pytest.mark.parametrize("text", ESCAPES)
 def test_nothing_in_a_file_reaches_the_terminal_as_an_escape(text: str) -> None:
-    found = said(text)
-    assert found
-    assert all(line.isprintable() for line in found)
+    lines = messages(text)
+    assert lines
+    assert all(line.isprintable() for line in lines)
 
 
-def test_what_cannot_be_printed_stands_as_its_escape() -> None:
+def test_unprintable_characters_are_escaped() -> None:
     problem = Problem(Location("a\x1b\n.yaml"), "wrong\x07\n  twice", "right\u202e")
     assert str(problem) == r"a\x1b\n.yaml:1:1: wrong\x07 twice; right\u202e"
     assert str(UsageError("a\nb\x1b")) == r"a\nb\x1b"
@@ -289,9 +290,9 @@ def test_a_file_whose_name_would_move_the_cursor(harness: Call, here: Path) -> N
     assert ran.out.splitlines()[0].rstrip() == r"a\x1b[31mb/a"
 
 
-def test_directives_by_the_thousand_are_refused() -> None:
-    found = said("".join(f"%TAG !a{at}! x\n" for at in range(150_000)) + "--- a\n")
-    assert found == ["f:17:1: too many lines that begin with %; a spec needs none of them"]
+def test_thousands_of_directives_are_refused() -> None:
+    lines = messages("".join(f"%TAG !a{at}! x\n" for at in range(150_000)) + "--- a\n")
+    assert lines == ["f:17:1: too many lines that begin with %; remove them; a spec needs none"]
 
 
 @pytest.mark.parametrize("ends", ["\r\n", "\r"])
@@ -299,7 +300,7 @@ def test_line_ends_of_other_systems_are_line_ends(ends: str) -> None:
     assert cases(SPEC.replace("\n", ends)) == ["f/a"]
 
 
-# Links out of the folder that was given
+# Links that point outside the folder
 
 
 @pytest.fixture
@@ -330,17 +331,17 @@ def specs(tmp_path: Path) -> Path:
 def test_a_link_out_of_the_folder_is_refused(specs: Path, link: str, to: str) -> None:
     (specs / link).symlink_to(to)
     with pytest.raises(SpecError) as caught:
-        load([specs])
-    right = "a link out of the folder that was given; put the file itself there"
-    assert str(caught.value) == f"{specs / link}:1:1: {right}"
+        load_specs([specs])
+    message = "a link that points outside the folder; put the file itself there"
+    assert str(caught.value) == f"{specs / link}:1:1: {message}"
 
 
-def test_links_out_and_mistakes_are_told_together(specs: Path) -> None:
+def test_links_and_mistakes_are_reported_together(specs: Path) -> None:
     (specs / "b.yaml").symlink_to("../outside/b.yaml")
     (specs / "targets.yaml").symlink_to("../outside/targets.yaml")
     (specs / "c.yaml").write_text(SPEC.replace("ReLU", "Relu"), encoding="utf-8")
     with pytest.raises(SpecError) as caught:
-        load([specs])
+        load_specs([specs])
     assert [line.partition(".yaml")[0].rpartition("/")[2] for line in str(caught.value).splitlines()] == [
         "b",
         "c",
@@ -348,21 +349,21 @@ def test_links_out_and_mistakes_are_told_together(specs: Path) -> None:
     ]
 
 
-def test_a_link_within_the_folder_and_one_that_was_given_are_followed(specs: Path) -> None:
+def test_a_link_within_the_folder_and_a_named_link_are_followed(specs: Path) -> None:
     (specs / "inner" / "again.yaml").symlink_to("../a.yaml")
     (specs.parent / "given").symlink_to("specs")
     (specs.parent / "given.yaml").symlink_to("outside/b.yaml")
-    assert [case.id for case in load([specs.parent / "given"]).cases] == ["a/a"]
-    assert [case.id for case in load([specs.parent / "given.yaml"]).cases] == ["given/a"]
+    assert [case.id for case in load_specs([specs.parent / "given"]).cases] == ["a/a"]
+    assert [case.id for case in load_specs([specs.parent / "given.yaml"]).cases] == ["given/a"]
 
 
 @pytest.mark.parametrize("to", [".", "..", "/etc", "../../specs/inner"])
-def test_a_link_to_a_directory_without_specs_or_in_a_circle_is_passed_over(specs: Path, to: str) -> None:
+def test_a_link_to_a_directory_without_specs_or_in_a_cycle_is_skipped(specs: Path, to: str) -> None:
     (specs / "inner" / "linked").symlink_to(to)
-    assert [case.id for case in load([specs]).cases] == ["a/a"]
+    assert [case.id for case in load_specs([specs]).cases] == ["a/a"]
 
 
-# What is no file
+# Paths that are not files
 
 
 def pipe(path: Path) -> None:
@@ -379,10 +380,10 @@ def nowhere(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [pipe, folder, nowhere])
 @pytest.mark.parametrize("name", ["targets.yaml", "known-failures.yaml"])
-def test_a_list_that_is_no_file_is_not_passed_over(specs: Path, name: str, make: Callable[[Path], None]) -> None:
+def test_a_list_that_is_not_a_file_is_not_skipped(specs: Path, name: str, make: Callable[[Path], None]) -> None:
     make(specs / name)
     with pytest.raises(RequestError) as caught:
-        load([specs / "a.yaml"])
+        load_specs([specs / "a.yaml"])
     assert len(str(caught.value).splitlines()) == 1
     assert name in str(caught.value)
 
@@ -395,16 +396,16 @@ REPORTS: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("way", REPORTS)
-def test_a_pipe_that_nobody_writes_to_is_not_waited_for(
-    harness: Call, here: Path, spec: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch, way: str
+@pytest.mark.parametrize("command", REPORTS)
+def test_a_pipe_without_a_writer_is_refused_at_once(
+    harness: Call, here: Path, spec: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(json_file, "SECONDS_TO_OPEN", 0.0)
+    monkeypatch.setattr(strict, "PIPE_OPEN_TIMEOUT_S", 0.0)
     spec("a.yaml", SPEC)
     os.mkfifo(here / "given.json")
-    ran = harness(*REPORTS[way])
-    right = "this is a pipe that nobody writes to; give a report.json that `harness run` wrote"
-    assert (ran.code, ran.err) == (2, f"given.json:1:1: {right}\n")
+    ran = harness(*REPORTS[command])
+    message = "this is a pipe without a writer; name a report.json that `harness run` wrote"
+    assert (ran.code, ran.err) == (2, f"given.json:1:1: {message}\n")
 
 
 def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
@@ -412,23 +413,23 @@ def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     os.mkfifo(path)
     writer = threading.Thread(target=path.write_bytes, args=(content,))
     writer.start()
-    read: Any = json_file.read_json(path, "the text", "give one")
+    read: Any = strict.read_json(path, "the text", "give one")
     writer.join()
     assert len(read["a"]) == 3_000_000
 
 
-def test_a_pipe_whose_writer_is_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_file, "SECONDS_OF_SILENCE", 0.0)
+def test_a_pipe_with_a_silent_writer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict, "PIPE_READ_TIMEOUT_S", 0.0)
     path = tmp_path / "pipe"
     os.mkfifo(path)
     writer = os.open(path, os.O_RDWR)
-    with pytest.raises(SpecError, match="a pipe that nobody writes to"):
-        json_file.read_json(path, "the text", "give one")
+    with pytest.raises(SpecError, match="a pipe without a writer"):
+        strict.read_json(path, "the text", "give one")
     os.close(writer)
 
 
-def test_a_pipe_without_end_is_read_as_far_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_file, "LARGEST_FILE", 100_000)
+def test_an_endless_pipe_is_read_up_to_the_file_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict, "MAX_FILE_BYTES", 100_000)
     path = tmp_path / "pipe"
     os.mkfifo(path)
 
@@ -443,5 +444,5 @@ def test_a_pipe_without_end_is_read_as_far_as_a_file(tmp_path: Path, monkeypatch
     writer = threading.Thread(target=write)
     writer.start()
     with pytest.raises(SpecError, match="larger than"):
-        json_file.read_json(path, "the text", "give one")
+        strict.read_json(path, "the text", "give one")
     writer.join()

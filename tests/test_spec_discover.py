@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RequestError, SpecError, UsageError
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 
 SPEC = "harness: 1\nlayer: ReLU\ncases: [{name: a, inputs: {x: {shape: [2]}}}]\n"
 
@@ -28,37 +28,37 @@ def root(tmp_path: Path) -> Path:
 
 
 def ids(*paths: Path) -> list[str]:
-    return [case.id for case in load(paths).cases]
+    return [case.id for case in load_specs(paths).cases]
 
 
 def refusal(*paths: Path | str) -> str:
     with pytest.raises(RequestError) as caught:
-        load(paths)
+        load_specs(paths)
     return str(caught.value)
 
 
 def test_a_directory_is_searched_in_order_and_is_the_root(root: Path) -> None:
-    specs = load([root])
+    specs = load_specs([root])
     assert [case.id for case in specs.cases] == ["a/a", "b/a", "deep/er/c/a"]
     assert specs.files == (root / "a.yaml", root / "b.yaml", root / "deep" / "er" / "c.yaml")
     assert (specs.root, specs.known_failures) == (root, root / "known-failures.yaml")
     assert ids(root / "deep") == ["er/c/a"]
 
 
-def test_a_file_has_the_ids_and_the_lists_that_it_has_in_the_whole(root: Path) -> None:
-    specs = load([root / "deep" / "er" / "c.yaml"])
+def test_a_file_has_the_same_ids_and_lists_as_in_its_folder(root: Path) -> None:
+    specs = load_specs([root / "deep" / "er" / "c.yaml"])
     assert [case.id for case in specs.cases] == ["deep/er/c/a"]
     assert specs.root.resolve() == root
     assert specs.known_failures is not None
     assert specs.known_failures.resolve() == root / "known-failures.yaml"
-    assert sorted(specs.ids_known_of) == ["a/a", "b/a", "deep/er/c/a"]
+    assert sorted(specs.covered_case_ids) == ["a/a", "b/a", "deep/er/c/a"]
 
 
 def test_paths_may_be_relative(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root / "deep")
     assert ids(Path("er/c.yaml")) == ["deep/er/c/a"]
     assert ids(Path()) == ids(Path("../deep")) == ["er/c/a"]
-    assert str(load(["er/c.yaml"]).cases[0].where) == "er/c.yaml:3:9"
+    assert str(load_specs(["er/c.yaml"]).cases[0].where) == "er/c.yaml:3:9"
 
 
 def test_a_file_alone_has_its_folder_as_root(tmp_path: Path) -> None:
@@ -67,17 +67,17 @@ def test_a_file_alone_has_its_folder_as_root(tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     (inner / ".git").mkdir(parents=True)
     (inner / "x.yaml").write_text(SPEC)
-    specs = load([inner / "x.yaml"])
+    specs = load_specs([inner / "x.yaml"])
     assert [case.id for case in specs.cases] == ["x/a"]
     assert (specs.root, specs.known_failures) == (inner, None)
-    assert specs.ids_known_of == ("x/a",)
+    assert specs.covered_case_ids == ("x/a",)
 
 
-def test_a_path_in_another_encoding_is_told_in_escapes(tmp_path: Path) -> None:
+def test_a_path_in_another_encoding_is_escaped(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"gr\xf6\xdfe")
     folder.mkdir()
     (folder / os.fsdecode(b"\xfc.yaml")).write_text(SPEC)
-    (case,) = load([tmp_path]).cases
+    (case,) = load_specs([tmp_path]).cases
     assert case.id == r"gr\xf6\xdfe/\xfc/a"
     assert case.where.file.endswith(r"gr\xf6\xdfe/\xfc.yaml")
 
@@ -87,35 +87,35 @@ def test_a_path_given_twice_counts_once(root: Path) -> None:
 
 
 def test_several_files_of_one_root(root: Path) -> None:
-    specs = load([root / "b.yaml", root / "a.yaml"])
+    specs = load_specs([root / "b.yaml", root / "a.yaml"])
     assert [case.id for case in specs.cases] == ["b/a", "a/a"]
-    assert set(specs.ids_known_of) == {"a/a", "b/a", "deep/er/c/a"}
+    assert set(specs.covered_case_ids) == {"a/a", "b/a", "deep/er/c/a"}
 
 
-def test_two_roots_may_not_give_one_id_twice(tmp_path: Path) -> None:
+def test_two_roots_with_the_same_id_are_refused(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.yaml").write_text(SPEC)
     with pytest.raises(SpecError) as caught:
-        load([tmp_path / "one", tmp_path / "two"])
+        load_specs([tmp_path / "one", tmp_path / "two"])
     first, second = tmp_path / "one" / "x.yaml", tmp_path / "two" / "x.yaml"
     assert str(caught.value) == (
-        f"{second}:3:9: x/a: {first}:3:9 has this id too; give a root that holds both, or rename one"
+        f"{second}:3:9: x/a: {first}:3:9 has the same id; name a folder that holds both, or rename one"
     )
 
 
-def test_two_roots_may_not_have_targets_each(root: Path, tmp_path: Path) -> None:
+def test_two_roots_with_targets_are_refused(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "z.yaml").write_text(SPEC)
-    assert load([root, other]).root == root
-    assert load([other, root]).root == root
+    assert load_specs([root, other]).root == root
+    assert load_specs([other, root]).root == root
     (other / "targets.yaml").write_text("default: [trace/torch-cpu]\n")
     with pytest.raises(UsageError, match=r"targets\.yaml and .*targets\.yaml both apply"):
-        load([root, other])
+        load_specs([root, other])
 
 
-def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
+def test_paths_without_specs_are_refused(tmp_path: Path) -> None:
     assert refusal() == "nothing to verify; name a spec, or a directory of specs"
     assert refusal(tmp_path).startswith(f"{tmp_path}: no spec in this directory")
     (tmp_path / "targets.yaml").write_text("default: [trace/torch-cpu]\n")
@@ -123,14 +123,14 @@ def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
     assert "no spec in this directory" in refusal(tmp_path)
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_path_is_refused(tmp_path: Path) -> None:
     missing = tmp_path / "none.yaml"
     assert refusal(missing) == f"{missing}: no such file or directory; name a spec, or a directory of specs"
     assert "no such file" in refusal(tmp_path / "x" / "y")
     assert "cannot be read: file name too long" in refusal(tmp_path / ("x" * 300))
 
 
-def test_what_is_no_spec_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_spec_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.yaml"
     os.mkfifo(pipe)
     assert refusal(pipe) == f"{pipe}: not a file; name a spec, or a directory of specs"
@@ -140,20 +140,20 @@ def test_what_is_no_spec_is_said(tmp_path: Path) -> None:
     assert refusal(binary) == f"{binary}:1:1: not UTF-8 text; a spec is YAML, saved as UTF-8"
     targets = tmp_path / "targets.yaml"
     targets.write_text("default: [trace/torch-cpu]")
-    assert refusal(targets) == f"{targets}: not a spec; name the directory that it stands in"
+    assert refusal(targets) == f"{targets}: not a spec; name its directory"
 
 
-def test_links_in_circles_are_no_trap(root: Path) -> None:
+def test_cyclic_links_are_not_followed(root: Path) -> None:
     (root / "deep" / "up").symlink_to(root)
     assert ids(root) == ["a/a", "b/a", "deep/er/c/a"]
     (root / "self.yaml").symlink_to(root / "self.yaml")
     assert refusal(root) == (
-        f"{root / 'self.yaml'}:1:1: cannot be read: too many levels of symbolic links; name a file that can"
+        f"{root / 'self.yaml'}:1:1: cannot be read: too many levels of symbolic links; name a readable file"
     )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_said(root: Path) -> None:
+def test_an_unreadable_file_is_refused(root: Path) -> None:
     (root / "a.yaml").chmod(0)
     assert "a.yaml:1:1: cannot be read: permission denied" in refusal(root)
     (root / "deep").chmod(0)
@@ -161,24 +161,24 @@ def test_what_may_not_be_read_is_said(root: Path) -> None:
     (root / "deep").chmod(0o755)
 
 
-def test_the_problems_of_all_files_are_told_in_one_go(root: Path) -> None:
+def test_the_problems_of_all_files_are_reported_at_once(root: Path) -> None:
     (root / "a.yaml").write_text(SPEC.replace("ReLU", "Relu"))
     (root / "b.yaml").write_text("harness: 1\nharness: 1\n")
     (root / "targets.yaml").write_text("default: [trace/torch-cup]\ndefault: [script/torch-cpu]\n")
     (root / "known-failures.yaml").write_text("- {cases: a, targets: b, stage: cmpare, symptom: crash, reason: r}\n")
     with pytest.raises(SpecError) as caught:
-        load([root])
+        load_specs([root])
     assert str(caught.value).splitlines() == [
         f"{root / 'a.yaml'}:2:8: Relu: torch.nn has no such layer; did you mean ReLU?",
         f"{root / 'b.yaml'}:1:1: cases is missing; add `cases: [...]`",
         f"{root / 'b.yaml'}:2:1: harness: repeated key; keep one; the first is on line 1",
-        f"{root / 'known-failures.yaml'}:1:33: stage: cmpare is not known here; did you mean compare?",
+        f"{root / 'known-failures.yaml'}:1:33: stage: cmpare is not allowed here; did you mean compare?",
         f"{root / 'targets.yaml'}:1:11: trace/torch-cup: no runtime torch-cup; did you mean torch-cpu?",
         f"{root / 'targets.yaml'}:2:1: default: repeated key; keep one; the first is on line 1",
     ]
 
 
-def test_a_repeated_key_hides_no_other_mistake(tmp_path: Path) -> None:
+def test_a_repeated_key_hides_no_other_problem(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
         "harness: 1\nlayer: ReLU\ncases:\n"
         "  - {name: a, inputs: {x: {shape: [2]}}, args: {inplace: true, inplace: false}, sed: 3}\n"
@@ -191,17 +191,17 @@ def test_a_repeated_key_hides_no_other_mistake(tmp_path: Path) -> None:
     ]
 
 
-def test_factories_are_read_only_where_they_may_run(tmp_path: Path) -> None:
+def test_factories_need_allow_import(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(SPEC.replace("layer: ReLU", "factory: mine:make"))
     assert "pass --allow-import to allow it" in refusal(tmp_path)
-    assert len(load([tmp_path], allow_import=True).cases) == 1
+    assert len(load_specs([tmp_path], allow_import=True).cases) == 1
 
 
-def test_torch_and_its_like_are_not_imported(root: Path) -> None:
+def test_no_slow_library_is_imported(root: Path) -> None:
     code = (
-        "import sys; from harness.spec.discovery import load; from harness.spec.targets import load_target_sets\n"
-        "specs = load([sys.argv[1]]); load_target_sets(specs.root)\n"
+        "import sys; from harness.spec.discovery import load_specs; from harness.spec.targets import load_target_sets\n"
+        "specs = load_specs([sys.argv[1]]); load_target_sets(specs.root)\n"
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'scipy', 'onnxscript'} & sys.modules.keys()))"
     )
-    ran = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

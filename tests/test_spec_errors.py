@@ -1,4 +1,4 @@
-"""Every kind of mistake in a spec, as its author sees it."""
+"""Every kind of mistake in a spec, with the message that its author sees."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from harness.errors import SpecError
 from harness.spec.language.expand import expand
-from harness.spec.language.models import NAME_ONE
-from harness.spec.language.tolerances import RULES
+from harness.spec.language.models import NAME_ONE_MODEL
+from harness.spec.language.tolerances import RULE_SYNTAX
 from harness.spec.yaml.reader import parse
 
 CASE = "harness: 1\nlayer: MaxPool2d\ncases:\n- {name: a, "
@@ -15,17 +15,17 @@ POOL = CASE + "args: {kernel_size: 2}, "
 X = "inputs: {x: {shape: [1, 1, 4, 4]}}}"
 
 
-def said(text: str) -> list[str]:
+def messages(text: str) -> list[str]:
     with pytest.raises(SpecError) as caught:
         expand(parse(text, "f"), "f")
     return str(caught.value).splitlines()
 
 
 FILES = [
-    ("", "f:1:1: nothing is given; write keys with values"),
+    ("", "f:1:1: no value; write keys with values"),
     ("- 1", "f:1:1: [1] is not a mapping; write keys with values"),
     ("layer: ReLU\ncases: [{name: a}]", "f:1:1: harness is missing; add `harness: 1`"),
-    ("harness: 2\nlayer: ReLU\ncases: [{name: a}]", "f:1:10: harness: 2 is not known here; write 1"),
+    ("harness: 2\nlayer: ReLU\ncases: [{name: a}]", "f:1:10: harness: 2 is not allowed here; write 1"),
     ("about: für\nharness: 1\ncases:\n\t- {name: a}", "f:4:1: not YAML: a tab; indent with spaces"),
     ("harness: 1\nlayer: ReLU", "f:1:1: cases is missing; add `cases: [...]`"),
     ("harness: 1\nlayer: ReLU\ncases: []", "f:3:8: cases: has 0 entries; at least 1"),
@@ -37,18 +37,18 @@ FILES = [
     ),
     (
         "harness: 1\ndefaults: {layer: ReLU}\ncases: [{name: a}]",
-        "f:2:12: layer: unknown key; a model stands beside `defaults:`, or in a case",
+        "f:2:12: layer: unknown key; put the model beside `defaults:`, or in a case",
     ),
     (
         "harness: 1\ndefaults: {mode: evil}\ncases: [{name: a}]",
-        "f:2:18: mode: evil is not known here; did you mean eval?",
+        "f:2:18: mode: evil is not allowed here; did you mean eval?",
     ),
 ]
 
 
 @pytest.mark.parametrize(("text", "line"), FILES)
 def test_mistakes_of_a_file(text: str, line: str) -> None:
-    assert said(text) == [line]
+    assert messages(text) == [line]
 
 
 CASES = [
@@ -57,11 +57,11 @@ CASES = [
     (POOL + "shape: [1], " + X, "f:4:37: shape: unknown key; it belongs to an input: `inputs: {x: {...}}`"),
     (
         POOL.replace("name: a", "name: a/b") + X,
-        'f:4:10: name: "a/b" is not a name; letters, digits, `.`, `_` and `-` only',
+        'f:4:10: name: "a/b" is not a name; use letters, digits, `.`, `_` and `-` only',
     ),
     (
         POOL + "inputs: {a b: {shape: [1]}}}",
-        'f:4:46: a b: "a b" is not a label; a letter or `_`, then letters, digits and `_`',
+        'f:4:46: a b: "a b" is not a label; write a letter or `_`, then letters, digits and `_`',
     ),
     # Layers and how they are called.
     (CASE + "layer: MaxPol2d, " + X, "f:4:20: MaxPol2d: torch.nn has no such layer; did you mean MaxPool2d?"),
@@ -70,7 +70,7 @@ CASES = [
         CASE + "layer: Zzz, " + X,
         (
             "f:4:20: Zzz: torch.nn has no such layer; "
-            "write a torch.nn class, such as MaxPool2d; a module of your own is a `factory:`"
+            "write a torch.nn class, such as MaxPool2d; for a module of your own, write `factory:`"
         ),
     ),
     (CASE + "layer: Sequential, " + X, "f:4:20: Sequential is not one layer; write the layers under `sequential:`"),
@@ -80,20 +80,20 @@ CASES = [
     ),
     (
         CASE + "args: {kernel_size: two}, " + X,
-        "f:4:33: kernel_size: two is not what MaxPool2d takes; write a whole number or a list of 2 whole numbers",
+        "f:4:33: kernel_size: MaxPool2d does not accept two; write a whole number or a list of 2 whole numbers",
     ),
     (
         CASE + "args: {kernel_size: [2, 2, 2]}, " + X,
-        "f:4:33: kernel_size: [2,2,2] is not what MaxPool2d takes; write a whole number or a list of 2 whole numbers",
+        "f:4:33: kernel_size: MaxPool2d does not accept [2,2,2]; write a whole number or a list of 2 whole numbers",
     ),
     (
         CASE + "args: {kernel_size: 2, ceil_mode: yes}, " + X,
-        "f:4:47: ceil_mode: yes is not what MaxPool2d takes; write true or false",
+        "f:4:47: ceil_mode: MaxPool2d does not accept yes; write true or false",
     ),
     (
         CASE + "args: {ceil_mode: true}, " + X,
         (
-            "f:4:19: kernel_size: MaxPool2d needs it, and it is missing; "
+            "f:4:19: kernel_size: MaxPool2d requires this argument; "
             "add it under `args:`, a whole number or a list of 2 whole numbers"
         ),
     ),
@@ -144,7 +144,7 @@ CASES = [
     (
         CASE + "layer: MaxUnpool2d, args: {kernel_size: 2}, forward: {output_size: five}, "
         "inputs: {x: {shape: [1]}, i: {shape: [1]}}}",
-        "f:4:80: output_size: five is not what MaxUnpool2d.forward takes; write a list of whole numbers or null",
+        "f:4:80: output_size: MaxUnpool2d.forward does not accept five; write a list of whole numbers or null",
     ),
     # Tensors.
     (POOL + "inputs: {x: {shape: [1, two]}}}", "f:4:61: shape: two is not a whole number; write one, such as 2"),
@@ -152,7 +152,7 @@ CASES = [
     (POOL + "inputs: {x: {shape: 3}}}", "f:4:57: shape: 3 is not a list; write one, such as [1, 2]"),
     (
         POOL + "inputs: {x: {shape: [1000000, 1000000]}}}",
-        "f:4:57: [1000000,1000000] has 1000000000000 elements; at most 268435456 (2^28) a tensor",
+        "f:4:57: [1000000,1000000] has 1000000000000 elements; at most 268435456 (2^28) per tensor",
     ),
     (
         POOL + "inputs: {x: {fill: ones}}}",
@@ -163,11 +163,11 @@ CASES = [
     (POOL + "inputs: {x: {values: [1, nan]}}}", 'f:4:62: values: "nan" is not a number; write .nan'),
     (
         POOL + "inputs: {x: {values: [1, 2], shape: [3]}}}",
-        "f:4:73: shape: [3] is not the shape of the values; the values have shape [2]; remove `shape`",
+        "f:4:73: shape: [3] is not the shape of the values; remove `shape`; the values have shape [2]",
     ),
     (
         POOL + "inputs: {x: {values: [1], fill: ones}}}",
-        "f:4:69: fill: the values leave nothing to fill; keep one of them",
+        "f:4:69: fill: the tensor also has values; keep one of them",
     ),
     (
         POOL + "inputs: {x: {values: [300], dtype: uint8}}}",
@@ -185,9 +185,12 @@ CASES = [
     ),
     (
         POOL + "inputs: {x: {shape: [1], dtype: float23}}}",
-        "f:4:69: dtype: float23 is not known here; did you mean float32?",
+        "f:4:69: dtype: float23 is not allowed here; did you mean float32?",
     ),
-    (POOL + "dtype: int8, " + X, "f:4:44: dtype: int8 is not known here; one of float32, float64, float16, bfloat16"),
+    (
+        POOL + "dtype: int8, " + X,
+        "f:4:44: dtype: int8 is not allowed here; write one of float32, float64, float16, bfloat16",
+    ),
     (POOL + "inputs: {x: {shape: [1], fill: one}}}", "f:4:68: fill: one is not a fill; did you mean ones?"),
     (POOL + "inputs: {x: {shape: [1], fill: full}}}", "f:4:68: fill: full is not a fill; write {full: 0.5}"),
     (
@@ -204,7 +207,7 @@ CASES = [
     ),
     (
         POOL + "inputs: {x: {shape: [1], fill: {choice: []}}}}",
-        "f:4:68: fill: [] is nothing to choose from; write {choice: [v, ...]}",
+        "f:4:68: fill: [] is not a list of choices; write {choice: [v, ...]}",
     ),
     (
         POOL + "inputs: {x: {shape: [1], fill: {full: much}}}}",
@@ -220,7 +223,7 @@ CASES = [
     ),
     (
         POOL + "inputs: {x: {shape: [3], layout: channels_last}}}",
-        "f:4:70: channels_last of 1 axes; it is defined for 4 and 5 axes",
+        "f:4:70: channels_last with 1 axis; it is defined for 4 and 5 axes",
     ),
     (POOL + "inputs: {x: {shape: [3], seed: -1}}}", "f:4:68: seed: -1 is too small; at least 0"),
     # Expectations.
@@ -235,11 +238,11 @@ CASES = [
     ),
     (
         POOL + "expect: {formula: maxx(x)}, " + X,
-        "f:4:55: formula: maxx(x): maxx is no function here; did you mean max?",
+        "f:4:55: formula: maxx(x): unknown function maxx; did you mean max?",
     ),
     (
         POOL + "expect: {formula: x + kernel_siz}, " + X,
-        "f:4:55: formula: x + kernel_siz: kernel_siz is not known here; did you mean kernel_size?",
+        "f:4:55: formula: x + kernel_siz: unknown name kernel_siz; did you mean kernel_size?",
     ),
     (
         POOL + "expect: {formula: x.size}, " + X,
@@ -249,7 +252,10 @@ CASES = [
         POOL + "expect: {gradient: 1 +}, " + X,
         "f:4:56: gradient: 1 +: not an expression: invalid syntax; write one as in Python",
     ),
-    (POOL + "expect: {gradient: {wight: x}}, " + X, "f:4:57: wight: no input and no parameter; did you mean weight?"),
+    (
+        POOL + "expect: {gradient: {wight: x}}, " + X,
+        "f:4:57: wight: neither an input nor a parameter; did you mean weight?",
+    ),
     (
         POOL + "expect: {formula: y}, inputs: {y: {shape: [1]}}}",
         "f:4:68: y: in expressions y is the output; give the input another label",
@@ -269,7 +275,7 @@ CASES = [
     ),
     (
         POOL + "tolerance: {ulp: 1, rtol: 1}, " + X,
-        f"f:4:48: tolerance: {{ulp:1,rtol:1}} is not a tolerance; {RULES}",
+        f"f:4:48: tolerance: {{ulp:1,rtol:1}} is not a tolerance; {RULE_SYNTAX}",
     ),
     (
         POOL + "tolerance: {ulp: 1.5}, " + X,
@@ -281,41 +287,41 @@ CASES = [
     ),
     (
         POOL + "tolerance: {by_output: {y: exact}}, " + X,
-        "f:4:48: tolerance: by_output: {y:exact}; write rules by the output's number: {0: exact}",
+        "f:4:48: tolerance: by_output: {y:exact}; write rules by output index: {0: exact}",
     ),
     (
         POOL + "tolerance: {}, " + X,
         "f:4:48: tolerance: {} names no rule; write exact, {ulp: n}, {rtol: r, atol: a} or {scaled: n}",
     ),
-    # Open axes and further shapes.
+    # Dynamic axes and further shapes.
     (POOL + "dynamic: {z: {0: N}}, " + X, "f:4:47: dynamic: no input z; its inputs are x"),
     (POOL + "dynamic: {x: {4: N}}, " + X, "f:4:51: dynamic: x has no axis 4; its axes are 0 to 3"),
-    (POOL + "also: [[1, 1, 5, 5]], " + X, "f:4:37: also: no axis is open; add `dynamic: {x: {0: N}}`"),
+    (POOL + "also: [[1, 1, 5, 5]], " + X, "f:4:37: also: the case has no dynamic axis; add `dynamic: {x: {0: N}}`"),
     (
         POOL + "dynamic: {x: {0: N}}, also: [[1, 1, 5]], " + X,
-        "f:4:66: also: [1,1,5] has not the axes of x; 4 sizes, as in inputs",
+        "f:4:66: also: [1,1,5] has 3 axes, and x has 4; write 4 sizes, as in inputs",
     ),
     (
         POOL + "dynamic: {x: {0: N}}, also: [[1, 1, 5, 4]], " + X,
-        "f:4:66: also: axis 2 of x is not open, and 5 is not 4; open it under `dynamic:`, or keep 4",
+        "f:4:66: also: axis 2 of x is not dynamic, and 5 is not 4; add it to `dynamic:`, or keep 4",
     ),
     (
         POOL + "dynamic: {x: {2: N, 3: N}}, also: [[1, 1, 5, 6]], " + X,
-        "f:4:72: also: axis N is both 5 and 6; one name, one size",
+        "f:4:72: also: axis N has size 5 and size 6; use one size for each name",
     ),
     (POOL + "dynamic: {x: {0: N}}, also: [{z: [1]}], " + X, "f:4:67: also: no input z; its inputs are x"),
     (
         POOL + "bench: [[1000000, 1000000]], " + X,
-        "f:4:45: [1000000,1000000] has 1000000000000 elements; at most 268435456 (2^28) a tensor",
+        "f:4:45: [1000000,1000000] has 1000000000000 elements; at most 268435456 (2^28) per tensor",
     ),
     (
         POOL + "bench: [[1, 1, 2, 2]], inputs: {x: {values: [[[[1], [2]]]]}}}",
-        "f:4:45: bench: x is given by values, which have one shape; give it by `shape` and `fill`",
+        "f:4:45: bench: x has literal values, so it has only one shape; use `shape` and `fill` for it",
     ),
     # Models.
     (
         CASE + "sequential: [{layer: ReLU}], layer: ReLU, " + X,
-        f"f:4:13: layer and sequential together; {NAME_ONE}",
+        f"f:4:13: layer and sequential together; {NAME_ONE_MODEL}",
     ),
     (
         CASE + "sequential: [{layer: ReLU}, {layer: Relu}], " + X,
@@ -323,7 +329,7 @@ CASES = [
     ),
     (
         CASE + "sequential: [{layer: Linear, args: {in_features: 1}}], " + X,
-        "f:4:48: out_features: Linear needs it, and it is missing; add it under `args:`, a whole number",
+        "f:4:48: out_features: Linear requires this argument; add it under `args:`, a whole number",
     ),
     (
         CASE + "sequential: [{layer: MaxPool2d, args: {kernel_size: 0}}], " + X,
@@ -336,8 +342,8 @@ CASES = [
     (
         CASE + "sequential: [{layer: ReLU}], args: {inplace: true}, " + X,
         (
-            "f:4:42: args: does not go with `sequential:`; "
-            "it goes with `factory`, `layer`, or inside each layer of `sequential:`"
+            "f:4:42: args: not allowed with `sequential:`; "
+            "write it with `factory:`, `layer:`, or inside each layer of `sequential:`"
         ),
     ),
     (
@@ -346,25 +352,25 @@ CASES = [
     ),
     (
         CASE + "graph: [{layer: ReLU, in: z, out: h}, {layer: ReLU, in: x, out: w}], returns: [h], " + X,
-        "f:4:39: z: no input and no layer before makes it; known so far: x",
+        "f:4:39: z: neither an input nor the output of an earlier layer; the values defined so far: x",
     ),
     (
         CASE + "graph: [{layer: ReLU, in: x, out: h}], returns: [hh], " + X,
-        "f:4:62: hh: no input and no layer before makes it; did you mean h?",
+        "f:4:62: hh: neither an input nor the output of an earlier layer; did you mean h?",
     ),
     (
         CASE + "graph: [{layer: ReLU, in: x, out: x}], returns: [x], " + X,
-        "f:4:47: x: made twice; give each value a name of its own",
+        "f:4:47: x: defined twice; give each value its own name",
     ),
     (CASE + "graph: [{layer: ReLU, in: x, out: h}], " + X, "f:4:13: returns is missing; add `returns: [y]`"),
     (CASE + "graph: [{layer: ReLU, out: h}], returns: [h], " + X, "f:4:21: in is missing; add `in: x`"),
     (
         CASE + "graph: [{layer: ReLU, in: x, out: h}], returns: [h], inputs: {x: {shape: [1]}, z: {shape: [1]}}}",
-        "f:4:92: z: no layer reads it; read or remove it",
+        "f:4:92: z: no layer uses it; use it or remove it",
     ),
     (
         CASE + "layer: ReLU, returns: [y], " + X,
-        "f:4:26: returns: does not go with `layer:`; it goes with `graph`, or inside each layer of `layer:`",
+        "f:4:26: returns: not allowed with `layer:`; write it with `graph:`",
     ),
     (CASE + "factory: os.system, " + X, "f:4:22: factory: os.system is not a factory; write package.module:callable"),
     (CASE + "factory: 'os:system', " + X, "f:4:22: factory: os:system would run code; pass --allow-import to allow it"),
@@ -375,9 +381,9 @@ CASES = [
     ),
     (
         CASE + "matrix: {args.kernel_size: [2, two]}, " + X,
-        "f:4:44: kernel_size: two is not what MaxPool2d takes; write a whole number or a list of 2 whole numbers",
+        "f:4:44: kernel_size: MaxPool2d does not accept two; write a whole number or a list of 2 whole numbers",
     ),
-    (POOL + "matrix: {arg.padding: [0]}, " + X, "f:4:46: arg.padding: a case has no arg; did you mean args?"),
+    (POOL + "matrix: {arg.padding: [0]}, " + X, "f:4:46: arg.padding: a case has no key arg; did you mean args?"),
     (
         POOL + "matrix: {inputs.z.shape: [[1]]}, " + X,
         "f:4:46: inputs.z.shape: the case has no input z; its inputs are x",
@@ -390,11 +396,11 @@ CASES = [
     (POOL + "matrix: {mode: eval}, " + X, "f:4:52: mode: eval is not a list; write one, such as [1, 2]"),
     (POOL + "matrix: {mode: []}, " + X, "f:4:52: mode: has 0 entries; at least 1"),
     (POOL + "matrix: {}, " + X, "f:4:45: matrix: has 0 entries; at least 1"),
-    (POOL + "matrix: {mode: [eval, eval]}, " + X, "f:4:59: mode: eval twice; name each value once"),
-    (POOL + "matrix: {name: [b]}, " + X, "f:4:46: name: a matrix cannot set it; it is one case's own"),
+    (POOL + "matrix: {mode: [eval, eval]}, " + X, "f:4:59: mode: eval twice; list each value once"),
+    (POOL + "matrix: {name: [b]}, " + X, "f:4:46: name: a matrix cannot set it; set it in the case itself"),
     (
         CASE + "matrix: {args: [{kernel_size: 2}], args.padding: [0]}, " + X,
-        "f:4:48: args.padding: args sets it too; set each thing once",
+        "f:4:48: args.padding: args sets it too; set each key once",
     ),
     (POOL + "exclude: [{mode: eval}], " + X, "f:4:46: exclude without a matrix; write a `matrix:` beside it"),
     (
@@ -403,29 +409,29 @@ CASES = [
     ),
     (
         POOL + "matrix: {mode: [eval, train]}, exclude: [{mode: trainn}], " + X,
-        "f:4:85: mode: trainn is none of its values, so nothing is excluded; one of eval, train",
+        "f:4:85: mode: trainn is not one of its values, so nothing is excluded; write one of eval, train",
     ),
     (
         POOL + "matrix: {mode: [eval]}, exclude: [{mode: eval}], " + X,
-        "f:4:45: exclude leaves nothing of the matrix; exclude less",
+        "f:4:45: exclude removes every combination of the matrix; exclude fewer combinations",
     ),
     (
         POOL + f"matrix: {{seed: {list(range(400))}, inputs.x.seed: {list(range(400))}}}, " + X,
-        "f:4:45: 160000 combinations; at most 100000; sweep fewer values together",
+        "f:4:45: 160000 combinations; at most 100000; combine fewer values",
     ),
 ]
 
 
 @pytest.mark.parametrize(("text", "line"), CASES, ids=[line[:60] for _, line in CASES])
 def test_mistakes_of_a_case(text: str, line: str) -> None:
-    assert said(text) == [line]
+    assert messages(text) == [line]
 
 
 def test_a_case_without_mistakes_is_a_case() -> None:
     assert len(expand(parse(POOL + X, "f"), "f")) == 1
 
 
-def test_all_mistakes_of_a_file_are_told_in_one_go() -> None:
+def test_all_mistakes_of_a_file_are_reported_at_once() -> None:
     text = """harness: 1
 layer: MaxPool2d
 defaults: {inputs: {x: {shape: [1, 1, 4, 4]}}}
@@ -435,32 +441,32 @@ cases:
 - {name: b, args: {kernel_size: 0}}
 - {name: c, args: {kernel_size: 2}, matrix: {args.paddin: [0]}}
 """
-    assert said(text) == [
+    assert messages(text) == [
         "f:5:20: kernal_size: MaxPool2d has no such argument; did you mean kernel_size?",
         "f:5:46: raisess: unknown key; did you mean raises?",
-        "f:6:43: mode: evil is not known here; did you mean eval?",
-        "f:7:10: name: b is taken by the case on line 6; give each case a name of its own",
+        "f:6:43: mode: evil is not allowed here; did you mean eval?",
+        "f:7:10: name: b is already the name of the case on line 6; give each case its own name",
         "f:7:33: kernel_size: 0 is too small; at least 1",
         "f:8:46: paddin: MaxPool2d has no such argument; did you mean padding?",
     ]
 
 
-def test_a_mistake_in_the_defaults_is_told_once_where_it_stands() -> None:
+def test_a_mistake_in_the_defaults_is_reported_once_at_its_location() -> None:
     text = """harness: 1
 layer: MaxPool2d
 defaults: {args: {kernal_size: 2}, inputs: {x: {shape: [1, 1, 4, 4]}}}
 cases: [{name: a}, {name: b}, {name: c, matrix: {mode: [eval, train]}}]
 """
-    assert said(text) == ["f:3:19: kernal_size: MaxPool2d has no such argument; did you mean kernel_size?"]
+    assert messages(text) == ["f:3:19: kernal_size: MaxPool2d has no such argument; did you mean kernel_size?"]
 
 
 def test_a_case_that_expects_an_error_may_have_wrong_values_but_no_wrong_names() -> None:
     wrong = CASE + "args: {kernel_size: 0}, expect: {raises: greater than zero}, " + X
     assert len(expand(parse(wrong, "f"), "f")) == 1
     typo = CASE + "args: {kernal_size: 0}, expect: {raises: greater than zero}, " + X
-    assert said(typo) == ["f:4:20: kernal_size: MaxPool2d has no such argument; did you mean kernel_size?"]
+    assert messages(typo) == ["f:4:20: kernal_size: MaxPool2d has no such argument; did you mean kernel_size?"]
 
 
-def test_a_factory_is_read_where_it_may_run() -> None:
+def test_a_factory_is_accepted_with_allow_import() -> None:
     text = CASE + "factory: 'mine:make', args: {anything: 1}, expect: {formula: 'own * x'}, " + X
     assert len(expand(parse(text, "f"), "f", allow_import=True)) == 1

@@ -22,7 +22,7 @@ from harness.spec.language.case import (
 )
 from harness.spec.language.expand import expand
 from harness.spec.language.tolerances import CaseTolerance, Close, Exact, Scaled, Ulp
-from harness.spec.quoting import compact, label
+from harness.spec.quoting import flow_yaml, id_label
 from harness.spec.yaml.reader import parse
 
 
@@ -62,10 +62,10 @@ cases:
 """
 
 
-def test_the_contract_s_own_example() -> None:
-    found = cases(CONTRACT)
-    assert len(found) == 1 + 3 * 2 * 2 - 2
-    notes = found["f/notes-divisor-override"]
+def test_the_example_of_the_contract() -> None:
+    by_id = cases(CONTRACT)
+    assert len(by_id) == 1 + 3 * 2 * 2 - 2
+    notes = by_id["f/notes-divisor-override"]
     assert notes.about == "Four ones divided by three."
     assert notes.model == WeightedModel(
         LayerModel("AvgPool2d", {"kernel_size": (2, 2), "stride": (2, 2), "divisor_override": 3})
@@ -75,11 +75,11 @@ def test_the_contract_s_own_example() -> None:
     assert notes.expect.outputs is not None
     assert notes.expect.outputs[0].fill == Fill("full", (1.3333333333333333,))
     assert str(notes.where) == "dir/f.yaml:8:5"
-    point = found["f/windows[args.kernel_size=[2,3],args.ceil_mode=true,inputs.x.shape=[1,1,4,5]]"]
+    point = by_id["f/windows[args.kernel_size=[2,3],args.ceil_mode=true,inputs.x.shape=[1,1,4,5]]"]
     assert point.model.model == LayerModel("AvgPool2d", {"kernel_size": (2, 3), "ceil_mode": True})
     assert point.inputs[0].shape == (1, 1, 4, 5)
-    assert "f/windows[args.kernel_size=2,args.ceil_mode=true,inputs.x.shape=[1,1,4,5]]" not in found
-    assert "f/windows[args.kernel_size=2,args.ceil_mode=false,inputs.x.shape=[1,1,4,5]]" in found
+    assert "f/windows[args.kernel_size=2,args.ceil_mode=true,inputs.x.shape=[1,1,4,5]]" not in by_id
+    assert "f/windows[args.kernel_size=2,args.ceil_mode=false,inputs.x.shape=[1,1,4,5]]" in by_id
 
 
 # Defaults
@@ -104,31 +104,31 @@ cases:
 """
 
 
-def test_defaults_lie_under_every_case() -> None:
-    found = cases(DEFAULTS)
-    plain = found["f/as-they-are"]
+def test_defaults_are_merged_under_every_case() -> None:
+    by_id = cases(DEFAULTS)
+    plain = by_id["f/as-they-are"]
     assert plain.model.model == LayerModel("Linear", {"in_features": 3, "out_features": 2})
     assert (plain.expect.range, plain.expect.shape) == ((-9, 9), ((4, 2),))
     assert plain.tolerance == CaseTolerance(Ulp(4))
-    merged = found["f/args"].model
+    merged = by_id["f/args"].model
     assert merged.model == LayerModel("Linear", {"in_features": 3, "out_features": 2, "bias": False})
     assert sorted(merged.weights) == ["bias", "weight"]
-    expect = found["f/values"].expect
+    expect = by_id["f/values"].expect
     assert (expect.range, expect.shape) == ((-9, 9), ((1, 2),))
-    assert found["f/shape"].tolerance == CaseTolerance(Exact())
+    assert by_id["f/shape"].tolerance == CaseTolerance(Exact())
 
 
-def test_a_tensor_is_merged_key_by_key_and_sheds_what_it_replaces() -> None:
-    found = cases(DEFAULTS)
-    values = found["f/values"].inputs[0]
+def test_a_tensor_is_merged_key_by_key_and_drops_the_keys_it_replaces() -> None:
+    by_id = cases(DEFAULTS)
+    values = by_id["f/values"].inputs[0]
     assert (values.values, values.shape, values.fill, values.dtype) == (((1, 2, 3),), (1, 3), None, "float64")
-    shape = found["f/shape"].inputs[0]
+    shape = by_id["f/shape"].inputs[0]
     assert (shape.shape, shape.fill, shape.dtype) == ((1, 3), Fill("ones"), "float64")
-    fill = found["f/fill"].inputs[0]
+    fill = by_id["f/fill"].inputs[0]
     assert (fill.shape, fill.fill) == ((4, 3), Fill("full", (2,)))
 
 
-def test_a_shape_replaces_values_that_lie_under_it() -> None:
+def test_a_shape_replaces_the_values_of_the_defaults() -> None:
     text = """
 harness: 1
 layer: ReLU
@@ -140,7 +140,7 @@ cases: [{name: a, inputs: {x: {shape: [5]}}}, {name: b, matrix: {inputs.x.shape:
     assert (second.inputs[0].values, second.inputs[0].shape, second.inputs[0].fill) == (None, (6,), Fill("ones"))
 
 
-def test_a_case_with_its_own_model_sheds_what_belonged_to_the_file_s() -> None:
+def test_a_case_with_its_own_model_drops_the_arguments_of_the_file_s_model() -> None:
     other = cases(DEFAULTS)["f/other"]
     assert other.model == WeightedModel(LayerModel("ReLU"))
     assert other.inputs[0].shape == (4, 3)
@@ -151,10 +151,10 @@ def test_defaults_without_a_model_serve_cases_with_one() -> None:
     assert case.model.model == LayerModel("ReLU", {"inplace": True})
 
 
-# Everything a case can say
+# All keys of a case
 
 
-def test_what_is_not_said() -> None:
+def test_defaults_of_a_case() -> None:
     case = relu(X)
     assert (case.mode, case.dtype, case.about, case.tolerance) == ("eval", "float32", "", CaseTolerance())
     assert (case.dynamic, case.also, case.bench) == ({}, (), ())
@@ -162,7 +162,7 @@ def test_what_is_not_said() -> None:
     assert case.inputs[0].layout == "contiguous"
 
 
-def test_tensors_take_the_case_s_dtype_unless_they_have_their_own() -> None:
+def test_tensors_without_a_dtype_have_the_case_s_dtype() -> None:
     case = relu("dtype: bfloat16, inputs: {x: {shape: [2], layout: strided}, }, expect: {outputs: [{values: [1, 2]}]}")
     assert case.inputs[0].dtype == "bfloat16"
     assert case.inputs[0].layout == "strided"
@@ -218,7 +218,7 @@ def test_tolerances(written: str, tolerance: CaseTolerance) -> None:
     assert relu(f"{X}, tolerance: {written}").tolerance == tolerance
 
 
-def test_one_gradient_is_the_first_input_s_and_one_shape_the_first_output_s() -> None:
+def test_a_bare_gradient_is_the_first_input_s_and_a_bare_shape_the_first_output_s() -> None:
     expect = relu(f"{X}, expect: {{gradient: '2 * x', shape: [2, 3], raises: no}}").expect
     assert expect.gradient == {"x": "2 * x"}
     assert expect.shape == ((2, 3),)
@@ -262,7 +262,7 @@ cases: [{{name: a, {X}}}]
     )
 
 
-def test_another_model_to_be_equal_to() -> None:
+def test_models_to_compare_with() -> None:
     expect = relu(
         f"{X}, expect: {{equals: {{layer: Linear, args: {{in_features: 3, out_features: 1}}, "
         f"weights: {{weight: {{values: [[1, 2, 3]]}}}}}}, differs_from: {{sequential: [{{layer: Tanh}}]}}}}"
@@ -274,13 +274,13 @@ def test_another_model_to_be_equal_to() -> None:
 
 
 @pytest.mark.parametrize("key", ["equals", "differs_from"])
-def test_code_of_the_users_is_also_that_of_a_model_which_is_compared_with(key: str) -> None:
+def test_a_factory_to_compare_with_is_user_code_too(key: str) -> None:
     spec = "harness: 1\nlayer: ReLU\ncases: [{{name: a, {}, expect: {{{}: {{{}}}}}}}]"
-    assert only(spec.format(X, key, "factory: 'net:Net'"), allow_import=True).runs_own_code
-    assert not only(spec.format(X, key, "layer: Tanh")).runs_own_code
+    assert only(spec.format(X, key, "factory: 'net:Net'"), allow_import=True).runs_user_code
+    assert not only(spec.format(X, key, "layer: Tanh")).runs_user_code
 
 
-def test_open_axes_and_further_shapes() -> None:
+def test_dynamic_axes_and_further_shapes() -> None:
     case = relu(
         "inputs: {x: {shape: [1, 3, 4]}}, dynamic: {x: {0: N, 2: W}}, "
         "also: [[5, 3, 6], {x: [0, 3, 1]}], bench: [[64, 3, 9]]"
@@ -290,7 +290,7 @@ def test_open_axes_and_further_shapes() -> None:
     assert case.bench == ({"x": (64, 3, 9)},)
 
 
-def test_inputs_keep_the_order_in_which_they_are_written() -> None:
+def test_inputs_keep_their_order() -> None:
     text = """
 harness: 1
 layer: Bilinear
@@ -324,13 +324,13 @@ cases: [{name: a}, {name: b}]
     assert again == first
 
 
-def test_a_case_draws_the_same_whatever_stands_beside_it() -> None:
+def test_seeds_do_not_depend_on_the_other_cases() -> None:
     alone = relu(X)
     assert alone.seed == 6426774140860982094
     assert alone.inputs[0].seed == 2176561201766565469
 
 
-def test_a_given_seed_is_taken() -> None:
+def test_an_explicit_seed_is_used() -> None:
     text = """
 harness: 1
 layer: ReLU
@@ -364,29 +364,29 @@ def test_a_matrix_is_every_combination_less_the_excluded(
     names = ("args.num_parameters", "seed", "inputs.x.shape")
     matrix: dict[str, list[Any]] = dict(zip(names, (kernels, seeds, [[size] for size in sizes]), strict=True))
     points = [dict(zip(names, values, strict=True)) for values in product(*matrix.values())]
-    left = [point for point in points if not any(entry.items() <= _items(point, entry) for entry in excluded)]
+    kept = [point for point in points if not any(entry.items() <= _items(point, entry) for entry in excluded)]
     file = {
         "harness": 1,
         "layer": "PReLU",
         "cases": [{"name": "m", "inputs": {"x": {"shape": [1]}}, "matrix": matrix, "exclude": excluded}],
     }
     text = yaml.safe_dump(file, sort_keys=False)
-    if not left:
-        with pytest.raises(Exception, match="exclude leaves nothing of the matrix"):
+    if not kept:
+        with pytest.raises(Exception, match="exclude removes every combination of the matrix"):
             cases(text)
         return
-    found = cases(text)
-    assert len(found) == len(left)
-    for case, point in zip(found.values(), left, strict=True):
+    by_id = cases(text)
+    assert len(by_id) == len(kept)
+    for case, point in zip(by_id.values(), kept, strict=True):
         assert case.model.model == LayerModel("PReLU", {"num_parameters": point["args.num_parameters"]})
         assert case.seed == point["seed"]
         assert list(case.inputs[0].shape) == point["inputs.x.shape"]
-        suffix = ",".join(f"{name}={compact(value)}" for name, value in point.items())
+        suffix = ",".join(f"{name}={flow_yaml(value)}" for name, value in point.items())
         assert case.id == f"f/m[{suffix}]"
 
 
 def _items(point: dict[str, Any], entry: dict[str, Any]) -> Any:
-    """The point's items as far as the entry speaks of them; lists have no hash, so no sets."""
+    """The point's items for the keys of the entry; not as sets, since lists have no hash."""
     return (
         {name: point[name] for name in entry}.items()
         if all(point[name] == entry[name] for name in entry)
@@ -394,7 +394,7 @@ def _items(point: dict[str, Any], entry: dict[str, Any]) -> Any:
     )
 
 
-def test_a_matrix_sets_anything_that_a_case_has() -> None:
+def test_a_matrix_can_set_every_key_of_a_case() -> None:
     text = """
 harness: 1
 sequential: [{layer: ReLU}, {layer: ELU}]
@@ -409,12 +409,12 @@ cases:
       expect.range: [[0, 1]]
       inputs.x.fill: [{full: 2}, ones]
 """
-    found = cases(text)
-    assert next(iter(found)) == (
+    by_id = cases(text)
+    assert next(iter(by_id)) == (
         "f/m[sequential.1.layer=SELU,mode=train,tolerance={ulp:2},dynamic.x.0=N,"
         "expect.range=[0,1],inputs.x.fill={full:2}]"
     )
-    case = list(found.values())[-1]
+    case = list(by_id.values())[-1]
     assert case.model.model == SequentialModel((LayerModel("ReLU"), LayerModel("CELU")))
     assert (case.mode, case.tolerance, case.dynamic) == ("train", CaseTolerance(Ulp(2)), {"x": {0: "N"}})
     assert case.inputs[0].fill == Fill("ones")
@@ -427,7 +427,7 @@ ANYTHING = st.recursive(
 
 
 def _typed(value: Any) -> Any:
-    """``value`` so that values of different types or bits differ, and NaN equals NaN."""
+    """``value`` in a form in which values of different types or bits differ, and NaN equals NaN."""
     if isinstance(value, list):
         return [_typed(each) for each in value]
     if isinstance(value, dict):
@@ -437,15 +437,15 @@ def _typed(value: Any) -> Any:
 
 @given(ANYTHING, ANYTHING)
 def test_no_two_values_look_alike_in_an_id(one: Any, other: Any) -> None:
-    assert (compact(one) == compact(other)) == (_typed(one) == _typed(other))
+    assert (flow_yaml(one) == flow_yaml(other)) == (_typed(one) == _typed(other))
 
 
 @given(ANYTHING)
 def test_an_id_stays_short_and_on_one_line(value: Any) -> None:
-    assert len(label(value)) <= 64
-    assert len(f"[{label(value)}]".splitlines()) == 1
+    assert len(id_label(value)) <= 64
+    assert len(f"[{id_label(value)}]".splitlines()) == 1
 
 
-def test_ids_can_be_named_by_globs_in_which_brackets_stand_for_themselves() -> None:
+def test_globs_with_escaped_brackets_match_ids() -> None:
     name = "f/m[args.kernel_size=[2,3]]"
     assert fnmatch.fnmatchcase(name, "f/m[[]args.kernel_size=[[]2,3]]")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import RequestError, StageError
-from harness.spec.language.expressions import LONGEST, MOST_ELEMENTS, MOST_NODES, compile_expression, indexed
-from harness.spec.language.functions import kolmogorov_smirnov_p
+from harness.spec.language.expressions import MAX_LENGTH, MAX_NODES, compile_expression, indexed_size
+from harness.spec.language.functions import MAX_ELEMENTS, kolmogorov_smirnov_p
 
 X = np.array([[-1.0, 0.0, 2.0], [3.0, -4.0, 0.5]])
 NAMES: dict[str, Any] = {
@@ -69,9 +69,9 @@ VALUES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("text", "expected"), VALUES, ids=[text for text, _ in VALUES])
 def test_expressions_mean_what_numpy_means(text: str, expected: Any) -> None:
-    found = value(text)
-    np.testing.assert_allclose(np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64), rtol=1e-15)
-    assert np.shape(found) == np.shape(expected)
+    actual = value(text)
+    np.testing.assert_allclose(np.asarray(actual, dtype=np.float64), np.asarray(expected, dtype=np.float64), rtol=1e-15)
+    assert np.shape(actual) == np.shape(expected)
 
 
 def test_arithmetic_stays_in_the_dtype_of_its_operands() -> None:
@@ -79,7 +79,7 @@ def test_arithmetic_stays_in_the_dtype_of_its_operands() -> None:
     assert compile_expression("2 * x + 0.5").evaluate({"x": single}).dtype == np.float32
 
 
-def test_operands_are_left_as_they_were() -> None:
+def test_operands_are_not_changed() -> None:
     before = X.copy()
     for text, _ in VALUES:
         value(text)
@@ -89,9 +89,9 @@ def test_operands_are_left_as_they_were() -> None:
 REFUSED = [
     ("x.shape", "Attribute is not allowed"),
     ("x.__class__.__base__", "Attribute is not allowed"),
-    ("__import__('os')", "__import__ is no function here"),
-    ("eval(x)", "eval is no function here"),
-    ("open(x)", "open is no function here"),
+    ("__import__('os')", "unknown function __import__"),
+    ("eval(x)", "unknown function eval"),
+    ("open(x)", "unknown function open"),
     ("(lambda: 1)()", "only functions by name can be called"),
     ("x[0](1)", "only functions by name can be called"),
     ("lambda: 1", "Lambda is not allowed"),
@@ -110,13 +110,13 @@ REFUSED = [
     ("(z := 3)", "NamedExpr is not allowed"),
     ("exp(*x)", "Starred is not allowed"),
     ("sum(x, **y)", "sum takes no **="),
-    ("exp(x, y)", "exp is given 2 arguments; exp takes 1"),
+    ("exp(x, y)", "exp has 2 arguments; exp takes 1"),
     ("exp(x, out=y)", "exp takes no out=; its keywords: none"),
     ("sum(x, dtype=n)", "sum takes no dtype="),
-    ("max(0, x)", "max is given 2 arguments; use maximum for two"),
-    ("where(x)", "where is given 1 arguments; where takes 3"),
-    ("maxx(x)", "maxx is no function here; did you mean max?"),
-    ("xs + 1", "xs is not known here; did you mean x?"),
+    ("max(0, x)", "max has 2 arguments; use maximum for two"),
+    ("where(x)", "where has 1 argument; where takes 3"),
+    ("maxx(x)", "unknown function maxx; did you mean max?"),
+    ("xs + 1", "unknown name xs; did you mean x?"),
     ("negativ_slope", "did you mean negative_slope?"),
     ("99999999999999999999", "a whole number beyond 64 bits; write a float"),
     ("1 +", "not an expression: invalid syntax"),
@@ -127,14 +127,14 @@ REFUSED = [
     ("(" * 300 + ")" * 300, "not an expression"),
     ("-" * 1500 + "1", "too deeply nested"),
     ("x\0", "not an expression"),
-    ("x" * (LONGEST + 1), f"at most {LONGEST}"),
-    ("+".join(["x"] * (MOST_NODES + 1)), "too deeply nested"),
-    (f"[{','.join(['1'] * (MOST_NODES + 1))}]", f"too long; at most {MOST_NODES} operations"),
+    ("x" * (MAX_LENGTH + 1), f"at most {MAX_LENGTH}"),
+    ("+".join(["x"] * (MAX_NODES + 1)), "too deeply nested"),
+    (f"[{','.join(['1'] * (MAX_NODES + 1))}]", f"too long; at most {MAX_NODES} operations"),
 ]
 
 
 @pytest.mark.parametrize(("text", "line"), REFUSED, ids=[text[:30] for text, _ in REFUSED])
-def test_what_is_no_expression_of_the_language_is_refused_before_anything_runs(text: str, line: str) -> None:
+def test_text_outside_the_language_is_refused_before_anything_runs(text: str, line: str) -> None:
     with pytest.raises(RequestError) as caught:
         compile_expression(text, NAMES)
     assert line in str(caught.value)
@@ -150,13 +150,13 @@ IMPOSSIBLE = [
     ("1 / 0", "division by zero"),
     ("10.0 ** 1000", "out of range"),
     ("reshape(x, (7,))", "cannot reshape"),
-    ("uniform(x, 0, 1)", "cannot judge fewer than 100"),
+    ("uniform(x, 0, 1)", "needs at least 100 values"),
     ("[[1], [1, 2]]", "inhomogeneous"),
 ]
 
 
 @pytest.mark.parametrize(("text", "line"), IMPOSSIBLE)
-def test_what_the_values_do_not_allow_is_one_clear_line(text: str, line: str) -> None:
+def test_values_that_do_not_fit_give_one_line(text: str, line: str) -> None:
     with pytest.raises(StageError) as caught:
         value(text)
     assert line in str(caught.value)
@@ -168,8 +168,8 @@ def test_what_the_values_do_not_allow_is_one_clear_line(text: str, line: str) ->
 )
 def test_no_result_grows_beyond_its_bound(text: str) -> None:
     long = np.zeros(2**14)
-    assert long.size**2 > MOST_ELEMENTS
-    with pytest.raises(StageError, match=f"more than {MOST_ELEMENTS} elements"):
+    assert long.size**2 > MAX_ELEMENTS
+    with pytest.raises(StageError, match=f"more than {MAX_ELEMENTS} elements"):
         compile_expression(text).evaluate({"x": long})
 
 
@@ -215,10 +215,10 @@ ESCAPES = [
     ("sum(empty, axis=0)", "elements"),
     ("prod(empty, axis=(0,), keepdims=True)", "elements"),
     ("mean(empty, axis=-3)", "elements"),
-    ("uniform(long, long[:, None], 1)", "where one number is its least value"),
+    ("uniform(long, long[:, None], 1)", "needs one number as the lower bound"),
     ("[huge ** 64]", "whole numbers beyond 64 bits"),
     ("huge ** 64", "whole numbers beyond 64 bits"),
-    ("where(x > 0, [huge ** 64][0], 0)", "where("),  # the words are NumPy's, and each release has its own
+    ("where(x > 0, [huge ** 64][0], 0)", "where("),  # the message is NumPy's, and differs between releases
     ("sum([huge ** 64, 1]) ** 64", "too large"),
     ("x[huge ** 64]", "only integers"),
     ("x[:, :, :, :]", "too many indices"),
@@ -230,7 +230,7 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize(("text", "line"), ESCAPES, ids=[text[:50] for text, _ in ESCAPES])
-def test_no_way_leads_round_the_bounds(text: str, line: str) -> None:
+def test_the_bounds_cannot_be_bypassed(text: str, line: str) -> None:
     with pytest.raises(StageError) as caught:
         compile_expression(text).evaluate(LARGE)
     assert line in str(caught.value)
@@ -251,13 +251,13 @@ INDICES = st.one_of(
 
 @settings(max_examples=1000)
 @given(st.lists(INDICES, max_size=4))
-def test_what_stands_at_an_index_is_counted_before_it_is_made(parts: list[Any]) -> None:
+def test_the_size_at_an_index_is_computed_in_advance(parts: list[Any]) -> None:
     array, index = np.zeros((3, 4, 2)), tuple(parts)
     try:
-        found = array[index]
+        selected = array[index]
     except IndexError:
         return
-    assert indexed(array.shape, index) == found.size
+    assert indexed_size(array.shape, index) == selected.size
 
 
 def test_powers_of_whole_numbers_do_not_explode() -> None:
@@ -267,36 +267,36 @@ def test_powers_of_whole_numbers_do_not_explode() -> None:
 
 
 def test_a_name_without_a_list_of_names_is_looked_up_when_evaluated() -> None:
-    expression = compile_expression("own * x")
-    assert expression.evaluate({"own": 2, "x": 3}) == 6
-    with pytest.raises(StageError, match="own is not known here"):
+    expression = compile_expression("mine * x")
+    assert expression.evaluate({"mine": 2, "x": 3}) == 6
+    with pytest.raises(StageError, match="unknown name mine"):
         expression.evaluate({"x": 3})
 
 
-def test_a_given_name_stands_before_a_constant() -> None:
+def test_a_name_takes_precedence_over_a_constant() -> None:
     assert compile_expression("e").evaluate({"e": 5}) == 5
 
 
-def test_uniform_tells_a_uniform_sample_from_others() -> None:
+def test_uniform_distinguishes_a_uniform_sample_from_others() -> None:
     drawn = np.random.default_rng(1).uniform(0.125, 0.333, 2000)
-    known = {"x": drawn, "lower": 0.125, "upper": 0.333}
-    assert compile_expression("uniform(x, lower, upper)").evaluate(known)
+    names = {"x": drawn, "lower": 0.125, "upper": 0.333}
+    assert compile_expression("uniform(x, lower, upper)").evaluate(names)
     for wrong in (
         "uniform(x, 0, upper)",
         "uniform(x * 0 + 0.2, lower, upper)",
         "uniform(maximum(x, 0.16), lower, upper)",
     ):
-        assert not compile_expression(wrong).evaluate(known)
+        assert not compile_expression(wrong).evaluate(names)
 
 
 @pytest.mark.parametrize("wrong", [[math.nan] * 100, [math.inf] * 100, [0.5] * 100])
-def test_uniform_of_what_is_no_sample_at_all_is_false(wrong: list[float]) -> None:
+def test_uniform_is_false_for_values_that_are_not_a_sample(wrong: list[float]) -> None:
     assert not compile_expression("uniform(x, 0, 1)").evaluate({"x": np.array(wrong)})
     assert not compile_expression("uniform(x, 0.5, 0.5)").evaluate({"x": np.array(wrong)})
 
 
 @pytest.mark.parametrize("count", [100, 317, 5000, 2_000_000])
-def test_the_probability_of_a_distance_is_that_of_an_independent_implementation(count: int) -> None:
+def test_the_probability_of_a_distance_agrees_with_an_independent_implementation(count: int) -> None:
     for probability in (1e-2, 1e-4, 1e-6, 1e-9):
         distance = float(stats.kstwo.isf(probability, count))
         assert kolmogorov_smirnov_p(distance, count) == pytest.approx(stats.kstwo.sf(distance, count), rel=1e-6)
@@ -309,15 +309,15 @@ TEXT = st.text("xyn01+-*/%@&|~<>=!()[]{}.,:'\"_ eabms", max_size=30)
 
 @settings(max_examples=500)
 @given(TEXT)
-def test_any_text_gives_an_array_or_one_clear_line(text: str) -> None:
-    said = "evaluated"
+def test_any_text_gives_an_array_or_one_line(text: str) -> None:
+    message = "evaluated"
     try:
-        found = compile_expression(text, NAMES).evaluate(NAMES)
-        assert isinstance(found, np.ndarray)
+        result = compile_expression(text, NAMES).evaluate(NAMES)
+        assert isinstance(result, np.ndarray)
     except (RequestError, StageError) as error:
-        said = str(error)
-    assert said.strip()
-    assert len(said.splitlines()) == 1
+        message = str(error)
+    assert message.strip()
+    assert len(message.splitlines()) == 1
 
 
 NUMBERS = st.floats(-1e3, 1e3).map(repr) | st.integers(0, 99).map(str) | st.sampled_from(["x", "y", "n"])
@@ -334,6 +334,6 @@ EXPRESSIONS = st.recursive(
 
 @settings(max_examples=200)
 @given(EXPRESSIONS)
-def test_arithmetic_is_that_of_numpy(text: str) -> None:
+def test_arithmetic_agrees_with_numpy(text: str) -> None:
     expected = eval(text, {"__builtins__": {}}, {"abs": np.abs, **NAMES})
     np.testing.assert_array_equal(value(text), expected)

@@ -50,7 +50,7 @@ def test_the_same_seed_draws_the_same_and_another_draws_another() -> None:
         assert not np.array_equal(filled(kind, *parameters), filled(kind, *parameters, seed=2))
 
 
-def test_a_call_gives_an_array_of_its_own() -> None:
+def test_each_call_returns_a_new_array() -> None:
     spec = TensorSpec("x", "float32", (2,), (1, 2))
     array(spec)[0] = 9
     assert array(spec)[0] == 1
@@ -82,9 +82,7 @@ def test_normal_is_signed_and_normal() -> None:
 
 @given(st.sampled_from([1, 2, 7, 5461, 5462, 32_768, 65_536, 65_537, 150_528]), st.integers(0, 2**32))
 @settings(max_examples=30)
-def test_however_many_are_drawn_each_is_the_sum_of_twelve_uniforms_in_the_order_of_the_stream(
-    count: int, seed: int
-) -> None:
+def test_each_normal_is_the_sum_of_twelve_uniforms_in_stream_order(count: int, seed: int) -> None:
     words = np.random.PCG64(seed).random_raw(12 * count).reshape(12, count)
     expected = np.full(count, -6.0)
     for term in words >> np.uint64(11):
@@ -93,7 +91,7 @@ def test_however_many_are_drawn_each_is_the_sum_of_twelve_uniforms_in_the_order_
 
 
 def test_normal_uses_every_bit_of_the_mantissa() -> None:
-    """Values on a coarse grid would add up exactly, and hide the order of summation."""
+    """Values on a coarse grid would add up exactly and hide the order of summation."""
     for dtype, mantissa in (("float32", 24), ("float64", 50)):
         drawn = filled("normal", dtype=dtype)
         mantissas = np.ldexp(np.frexp(drawn)[0].astype(np.float64), mantissa)
@@ -101,7 +99,7 @@ def test_normal_uses_every_bit_of_the_mantissa() -> None:
         assert odd.mean() > 0.4
 
 
-def test_uniform_stays_within_its_ends_and_fills_them() -> None:
+def test_uniform_stays_within_its_bounds_and_fills_them() -> None:
     drawn = filled("uniform", -2.0, 3.0, dtype="float64", count=20_000)
     assert drawn.min() >= -2
     assert drawn.max() <= 3
@@ -119,7 +117,7 @@ def test_integers_reach_both_ends_and_nothing_beyond() -> None:
     assert every.max() > 2**62
 
 
-def test_arange_counts_on_through_all_axes() -> None:
+def test_arange_counts_through_all_axes() -> None:
     spec = TensorSpec("x", "float32", (2, 3), None, Fill("arange"))
     assert array(spec).tolist() == [[0, 1, 2], [3, 4, 5]]
 
@@ -132,7 +130,7 @@ def test_integer_dtypes_get_small_usable_integers() -> None:
     assert 0.4 < filled("normal", dtype="bool").mean() < 0.6
 
 
-def test_full_and_choice_keep_what_no_arithmetic_would() -> None:
+def test_full_and_choice_keep_special_values() -> None:
     assert np.isnan(filled("full", math.nan)).all()
     assert np.signbit(filled("full", -0.0)).all()
     chosen = filled("choice", math.nan, -0.0, math.inf, -math.inf)
@@ -174,7 +172,7 @@ def test_special_values_survive_every_floating_dtype() -> None:
         assert np.signbit(kept[0, 3])
 
 
-def test_bfloat16_is_ml_dtypes_own() -> None:
+def test_bfloat16_is_that_of_ml_dtypes() -> None:
     kept = array(TensorSpec("x", "bfloat16", (1,), (1.005859375,)))
     assert kept.dtype == ml_dtypes.bfloat16
     assert float(kept[0]) == 1.0078125

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SpecError
-from harness.spec.known_failures import KnownFailure, load_known_failures, requirements
+from harness.spec.known_failures import KnownFailure, load_known_failures, parse_when
 
 ENTRY = """
 - cases: avgpool2d/divisor[args.divisor_override=*]
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "known-failures.yaml"
 
 
-def test_entries_are_read_with_their_places(path: Path) -> None:
+def test_entries_are_read_with_their_locations(path: Path) -> None:
     first, second = load(path, ENTRY)
     assert (first.stage, first.symptom) == ("compare", "mismatch")
     assert first.reason == "The divisor is dropped without a word."
@@ -40,7 +40,7 @@ def test_entries_are_read_with_their_places(path: Path) -> None:
     assert (second.when, second.issue) == ("", None)
 
 
-def test_an_entry_matches_whole_ids_and_brackets_stand_for_themselves(path: Path) -> None:
+def test_an_entry_matches_whole_ids_with_literal_brackets(path: Path) -> None:
     entry, _ = load(path, ENTRY)
     assert entry.matches("avgpool2d/divisor[args.divisor_override=3]", "onnx-dynamo@18/ort-cpu")
     assert not entry.matches("avgpool2d/divisora", "onnx-dynamo@18/ort-cpu")
@@ -62,18 +62,18 @@ VERSIONS = [
 
 
 @pytest.mark.parametrize(("versions", "applies"), VERSIONS)
-def test_an_entry_applies_under_its_versions_only(path: Path, versions: dict[str, str], applies: bool) -> None:
+def test_an_entry_applies_only_under_its_versions(path: Path, versions: dict[str, str], applies: bool) -> None:
     entry, always = load(path, ENTRY)
     assert entry.applies(versions) is applies
     assert always.applies(versions)
 
 
-def test_distributions_are_compared_by_their_normal_names(path: Path) -> None:
+def test_distributions_are_compared_by_their_canonical_names(path: Path) -> None:
     (entry,) = load(path, "- {cases: a, targets: b, stage: run, symptom: crash, reason: r, when: ML_dtypes>=0.5}")
     assert entry.applies({"ml-dtypes": "0.6"})
 
 
-def test_no_file_an_empty_file_and_a_file_of_comments_list_nothing(path: Path) -> None:
+def test_no_file_an_empty_file_and_a_file_of_comments_have_no_entries(path: Path) -> None:
     assert load_known_failures(None) == ()
     assert load(path, "") == load(path, "# nothing fails\n") == load(path, "[]") == ()
 
@@ -92,9 +92,9 @@ def test_no_file_an_empty_file_and_a_file_of_comments_list_nothing(path: Path) -
         "torch @ http://x",
     ],
 )
-def test_a_condition_that_names_no_version_is_refused(when: str) -> None:
+def test_a_condition_without_a_version_is_refused(when: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
-        requirements(when)
+        parse_when(when)
 
 
 GOOD = "cases: a, targets: b, stage: run, symptom: crash, reason: r"
@@ -104,34 +104,34 @@ MISTAKES = [
     ("- {cases: a, targets: b, stage: run, symptom: crash}", "1:3: reason is missing; add `reason: why it fails`"),
     (
         f"- {{{GOOD.replace('reason: r', 'reason: ')}}}",
-        "1:62: reason: nothing is given; write text, quoted where it looks like a number",
+        "1:62: reason: no value; write text, quoted if it looks like a number",
     ),
     (
         "- {cases: a, targets: b, stage: run, symptom: crash, reason: ' '}",
-        "1:62: reason: is blank; say it in words",
+        "1:62: reason: is blank; write some text",
     ),
     (
         f"- {{{GOOD.replace('run', 'running')}}}",
-        "1:33: stage: running is not known here; did you mean run?",
+        "1:33: stage: running is not allowed here; did you mean run?",
     ),
-    (f"- {{{GOOD.replace('crash', 'crashed')}}}", "1:47: symptom: crashed is not known here; did you mean crash?"),
+    (f"- {{{GOOD.replace('crash', 'crashed')}}}", "1:47: symptom: crashed is not allowed here; did you mean crash?"),
     (f"- {{{GOOD}, isue: x}}", "1:65: isue: unknown key; did you mean issue?"),
     (
         f"- {{{GOOD}, when: torch}}",
         "1:71: when: torch: torch names no version; write requirements such as `torch<2.16, onnxruntime>=1.20`",
     ),
-    (f"- {{{GOOD}}}\n- {{{GOOD}}}", "2:3: line 1 says the same; keep one of them"),
+    (f"- {{{GOOD}}}\n- {{{GOOD}}}", "2:3: the same entry as on line 1; keep one of them"),
 ]
 
 
-@pytest.mark.parametrize(("text", "line"), MISTAKES)
-def test_mistakes_have_their_places(path: Path, text: str, line: str) -> None:
+@pytest.mark.parametrize(("text", "message"), MISTAKES)
+def test_problems_have_their_locations(path: Path, text: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         load(path, text)
-    assert str(caught.value) == f"{path}:{line}"
+    assert str(caught.value) == f"{path}:{message}"
 
 
-def test_every_entry_s_mistakes_are_told_in_one_go(path: Path) -> None:
+def test_the_problems_of_all_entries_are_reported_at_once(path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load(path, "- {cases: a}\n- {targets: b}\n")
     assert len(str(caught.value).splitlines()) == 8

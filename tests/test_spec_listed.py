@@ -1,4 +1,4 @@
-"""A list of known failures is wrong where it speaks of nothing; that is told before anything runs."""
+"""An entry of known failures that matches no check is refused before anything runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SpecError
-from harness.spec.discovery import listed, load
+from harness.spec.discovery import known_failures_for, load_specs
 from harness.spec.targets import Target
 from tests.conftest import Call
 
@@ -37,43 +37,43 @@ def write(folder: Path, *entries: tuple[str, str]) -> Path:
 
 
 @pytest.mark.parametrize("command", [["check"], ["run", "--no-latency"]])
-def test_entries_that_match_nothing_are_told_before_anything_runs(
+def test_entries_that_match_nothing_are_refused_before_anything_runs(
     harness: Call, specs: Path, command: list[str]
 ) -> None:
     write(specs, ("relu/smal*", "*"), ("relu/*", "*/ort-cuda"), ("relu/small[[]dtype=float32]", "*"), ("relu/*", "*"))
     ran = harness(*command, "specs")
     assert (ran.code, ran.report) == (2, {})
-    found = [line.partition(" match no case of the specs on any known target; ") for line in ran.err.splitlines()]
-    assert [first for first, _, _ in found] == [
+    lines = [line.partition(" match no case of the specs on any known target; ") for line in ran.err.splitlines()]
+    assert [message for message, _, _ in lines] == [
         "specs/known-failures.yaml:2:3: cases 'relu/*' on targets '*/ort-cuda'",
         "specs/known-failures.yaml:3:3: cases 'relu/small[[]dtype=float32]' on targets '*'",
     ]
-    assert [right for _, _, right in found] == [
+    assert [remedy for _, _, remedy in lines] == [
         "correct its globs or remove it",
         "correct its globs (near: relu/small[dtype=float32]) or remove it",
     ]
 
 
-def test_brackets_in_a_glob_stand_for_themselves(specs: Path) -> None:
+def test_brackets_in_a_glob_are_literal(specs: Path) -> None:
     write(specs, ("*/small[dtype=float32]", "*"))
-    assert len(listed(load([specs]), [specs])) == 1
+    assert len(known_failures_for(load_specs([specs]), [specs])) == 1
 
 
-def test_an_entry_outside_its_versions_must_still_match_something(specs: Path) -> None:
+def test_an_entry_for_other_versions_must_match_something_too(specs: Path) -> None:
     path = write(specs, ("nothing/*", "*"))
     path.write_text(path.read_text(encoding="utf-8").replace("reason", "when: torch<1, reason"), encoding="utf-8")
     with pytest.raises(SpecError, match=r"^\S+known-failures\.yaml:1:3: cases 'nothing/\*'"):
-        listed(load([specs]), [specs])
+        known_failures_for(load_specs([specs]), [specs])
 
 
-def test_a_target_that_is_asked_for_may_be_listed(specs: Path) -> None:
+def test_an_entry_may_match_a_requested_target(specs: Path) -> None:
     write(specs, ("relu/*", "*/ort-cuda"))
-    assert len(listed(load([specs]), [specs], [Target("onnx-dynamo", "ort-cuda")])) == 1
+    assert len(known_failures_for(load_specs([specs]), [specs], [Target("onnx-dynamo", "ort-cuda")])) == 1
 
 
-def test_of_single_files_only_their_own_entries_count(specs: Path) -> None:
+def test_for_single_files_only_their_entries_apply(specs: Path) -> None:
     path = write(specs, ("relu/*", "*"), ("other/*", "*"))
     alone = specs / "relu.yaml"
-    assert [entry.cases for entry in listed(load([alone]), [alone])] == ["relu/*"]
+    assert [entry.cases for entry in known_failures_for(load_specs([alone]), [alone])] == ["relu/*"]
     with pytest.raises(SpecError, match="other/"):
-        listed(load([alone]), [alone], given=path)
+        known_failures_for(load_specs([alone]), [alone], override=path)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import SpecError
-from harness.spec.yaml import reader as reading
-from harness.spec.yaml.reader import LARGEST_FILE, parse, read
-from harness.spec.yaml.tree import DEEPEST, MOST_VALUES, resolve
+from harness.spec.yaml import reader
+from harness.spec.yaml.reader import MAX_FILE_BYTES, parse, read
+from harness.spec.yaml.tree import MAX_DEPTH, MAX_VALUES, resolve_scalar
 
 
 def plain(text: str) -> Any:
@@ -45,7 +45,7 @@ CORE_SCHEMA = [
     ("null", None),
     ("~", None),
     ("", None),
-    # What YAML 1.1 would read as something else.
+    # YAML 1.1 would read these as something else.
     ("yes", "yes"),
     ("no", "no"),
     ("on", "on"),
@@ -69,8 +69,8 @@ CORE_SCHEMA = [
 
 @pytest.mark.parametrize(("text", "value"), CORE_SCHEMA)
 def test_plain_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
-    found = plain(f"key: {text}")["key"]
-    assert (type(found), repr(found)) == (type(value), repr(value))
+    actual = plain(f"key: {text}")["key"]
+    assert (type(actual), repr(actual)) == (type(value), repr(value))
 
 
 @pytest.mark.parametrize("text", [".nan", ".NaN", ".NAN"])
@@ -79,59 +79,59 @@ def test_nan_is_a_number(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("'1'", "1"), ('"true"', "true"), ("! 5", "5"), ("!!str 5", "5")])
-def test_what_is_quoted_or_tagged_as_text_is_text(text: str, value: str) -> None:
+def test_quoted_or_tagged_text_is_text(text: str, value: str) -> None:
     assert plain(f"key: {text}")["key"] == value
 
 
-def test_core_tags_convert_only_what_is_of_their_type() -> None:
+def test_core_tags_convert_only_values_of_their_type() -> None:
     assert plain("!!float 3") == 3.0
     assert isinstance(plain("!!float 3"), float)
-    assert problems("!!int word") == ["spec.yaml:1:1: 'word' is no int; remove the tag"]
-    assert problems("!!int true") == ["spec.yaml:1:1: 'true' is no int; remove the tag"]
+    assert problems("!!int word") == ["spec.yaml:1:1: 'word' is not of type int; remove the tag"]
+    assert problems("!!int true") == ["spec.yaml:1:1: 'true' is not of type int; remove the tag"]
 
 
-OTHERS = (
+NOT_FLOATS = (
     r"~|null|Null|NULL|true|True|TRUE|false|False|FALSE|0o[0-7]+|0x[0-9a-fA-F]+"
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
-FLOATS = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
-@given(st.from_regex(FLOATS, fullmatch=True).filter(lambda text: len(text) < 40))
-def test_whatever_the_core_schema_calls_a_number_is_read_as_one(text: str) -> None:
+@given(st.from_regex(FLOAT, fullmatch=True).filter(lambda text: len(text) < 40))
+def test_every_number_of_the_core_schema_is_read_as_a_number(text: str) -> None:
     value = float(text)
     if math.isinf(value):
         with pytest.raises(ValueError, match="beyond float64"):
-            resolve(text)
+            resolve_scalar(text)
     else:
-        found = resolve(text)
-        assert isinstance(found, int | float)
-        assert float(found) == value  # a whole number is read to its last digit, which a float need not hold
-        assert isinstance(found, int) == bool(re.fullmatch(r"[-+]?[0-9]+", text))
+        number = resolve_scalar(text)
+        assert isinstance(number, int | float)
+        assert float(number) == value  # a whole number keeps every digit, which a float may not
+        assert isinstance(number, int) == bool(re.fullmatch(r"[-+]?[0-9]+", text))
 
 
 @given(st.integers(-(10**30), 10**30))
-def test_integers_come_back_as_they_went(value: int) -> None:
-    assert resolve(str(value)) == value
+def test_integers_round_trip(value: int) -> None:
+    assert resolve_scalar(str(value)) == value
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_floats_come_back_to_the_last_bit(value: float) -> None:
-    found = resolve(repr(value))
-    assert isinstance(found, float)
-    assert found.hex() == value.hex()
+def test_floats_round_trip_bit_for_bit(value: float) -> None:
+    number = resolve_scalar(repr(value))
+    assert isinstance(number, float)
+    assert number.hex() == value.hex()
 
 
 @given(st.text(min_size=1))
-def test_a_scalar_is_a_string_or_what_a_rule_of_the_schema_names(text: str) -> None:
+def test_a_scalar_is_a_string_unless_a_rule_of_the_schema_matches(text: str) -> None:
     try:
-        found = resolve(text)
+        value = resolve_scalar(text)
     except ValueError:
         return
-    if isinstance(found, str):
-        assert found == text
+    if isinstance(value, str):
+        assert value == text
     else:
-        assert re.fullmatch(f"{OTHERS}|{FLOATS.pattern}", text, re.ASCII)
+        assert re.fullmatch(f"{NOT_FLOATS}|{FLOAT.pattern}", text, re.ASCII)
 
 
 JSON = st.recursive(
@@ -142,32 +142,32 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_a_yaml_writer_wrote_is_read_back(value: object) -> None:
+def test_yaml_from_a_yaml_writer_is_read_back(value: object) -> None:
     assert plain(yaml.safe_dump(value, default_flow_style=None, allow_unicode=True)) == value
 
 
 @given(st.text() | st.text("[]{}:,-*&!|>'\"#%@ \n\tabc<0"))
-def test_any_text_is_read_or_refused_in_lines_with_places(text: str) -> None:
-    said = ["spec.yaml:1:1: nothing"]
+def test_any_text_is_read_or_refused_in_lines_with_locations(text: str) -> None:
+    lines = ["spec.yaml:1:1: nothing"]
     try:
         parse(text, "spec.yaml")
     except SpecError as error:
-        said = str(error).splitlines()
-    assert said
-    assert all(re.match(r"spec\.yaml:\d+:\d+: .", line) for line in said)
+        lines = str(error).splitlines()
+    assert lines
+    assert all(re.match(r"spec\.yaml:\d+:\d+: .", line) for line in lines)
 
 
-def test_places_are_those_an_editor_shows() -> None:
+def test_locations_are_those_an_editor_shows() -> None:
     tree = parse("# é comment\nouter:\n  - {é: [1, two]}\n", "spec.yaml")
-    assert str(tree.place(["outer", 0, "é", 1])) == "spec.yaml:3:13"
-    assert str(tree.place(["outer", 0, "é"], of_key=True)) == "spec.yaml:3:6"
-    assert str(tree.place(["outer", 9])) == "spec.yaml:3:3"
+    assert str(tree.location(["outer", 0, "é", 1])) == "spec.yaml:3:13"
+    assert str(tree.location(["outer", 0, "é"], of_key=True)) == "spec.yaml:3:6"
+    assert str(tree.location(["outer", 9])) == "spec.yaml:3:3"
 
 
-def test_an_alias_repeats_a_value_and_keeps_its_place() -> None:
+def test_an_alias_repeats_a_value_and_keeps_its_location() -> None:
     tree = parse("a: &shape [1, 2]\nb: *shape\n", "spec.yaml")
     assert tree.plain() == {"a": [1, 2], "b": [1, 2]}
-    assert str(tree.place(["b", 1])) == "spec.yaml:1:15"
+    assert str(tree.location(["b", 1])) == "spec.yaml:1:15"
 
 
 def test_an_empty_document_is_null() -> None:
@@ -185,10 +185,10 @@ REFUSED = [
     ("a: !mine 1", "1:4: the tag !mine"),
     ("a: !!set {b}", "1:4: the tag !!set"),
     ("a: !!timestamp 2001-01-01", "1:4: the tag !!timestamp"),
-    ("a: &a [*a]", "1:8: *a stands inside its own anchor"),
-    ("a: *b", "1:4: *b: no anchor &b stands before it"),
+    ("a: &a [*a]", "1:8: *a is inside its own anchor"),
+    ("a: *b", "1:4: *b: no anchor &b before it"),
     ("--- 1\n--- 2", "2:1: a second document"),
-    ("%YAML 1.1\n--- 1", "1:1: YAML 1.1 is asked for"),
+    ("%YAML 1.1\n--- 1", "1:1: YAML 1.1 is requested"),
     ("a: 1e999", "1:4: 1e999 is beyond float64; write .inf"),
     ("a: " + "9" * 5000, "1:4: a whole number of 5000 characters; at most 40"),
     ("a: [1, 2", "1:4: not YAML: while parsing a flow sequence"),
@@ -201,30 +201,30 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "line"), REFUSED)
-def test_traps_are_closed(text: str, line: str) -> None:
-    found = problems(text)
-    assert len(found) == 1
-    assert found[0].startswith(f"spec.yaml:{line}")
+def test_dangerous_yaml_is_refused(text: str, line: str) -> None:
+    lines = problems(text)
+    assert len(lines) == 1
+    assert lines[0].startswith(f"spec.yaml:{line}")
 
 
-def test_every_problem_is_told_in_one_go_in_reading_order() -> None:
-    found = problems("a: 1\na: 2\nb: !mine 3\n<<: 4\nc: 1e999\n")
-    assert [line.split(":")[1] for line in found] == ["2", "3", "4", "5"]
+def test_all_problems_are_reported_at_once_in_reading_order() -> None:
+    lines = problems("a: 1\na: 2\nb: !mine 3\n<<: 4\nc: 1e999\n")
+    assert [line.split(":")[1] for line in lines] == ["2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? "])
 def test_no_nesting_exhausts_the_stack(opening: str) -> None:
-    assert f"nested more than {DEEPEST} deep" in problems(opening * 200_000)[0]
+    assert f"nested more than {MAX_DEPTH} levels deep" in problems(opening * 200_000)[0]
 
 
-def test_aliases_do_not_deepen_without_end() -> None:
-    lines = ["a0: &a0 [1]", *(f"a{at}: &a{at} [*a{at - 1}]" for at in range(1, DEEPEST + 2))]
+def test_aliases_cannot_nest_without_bound() -> None:
+    lines = ["a0: &a0 [1]", *(f"a{level}: &a{level} [*a{level - 1}]" for level in range(1, MAX_DEPTH + 2))]
     assert "with aliases followed" in problems("\n".join(lines))[0]
 
 
 def test_aliases_that_explode_are_refused() -> None:
-    laughs = ["a0: &a0 [lol]", *(f"a{at}: &a{at} [{', '.join([f'*a{at - 1}'] * 10)}]" for at in range(1, 9))]
-    assert f"more than {MOST_VALUES} values, with aliases followed" in problems("\n".join(laughs))[0]
+    lines = ["a0: &a0 [lol]", *(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 9))]
+    assert f"more than {MAX_VALUES} values, with aliases followed" in problems("\n".join(lines))[0]
 
 
 def test_many_aliases_that_do_not_explode_are_accepted() -> None:
@@ -232,7 +232,7 @@ def test_many_aliases_that_do_not_explode_are_accepted() -> None:
 
 
 def test_the_pure_python_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(reader, "LOADER", yaml.SafeLoader)
     assert plain("a: [1e-5, no, '1', !!str 2]\nb: {0: ~}\n") == {"a": [1e-5, "no", "1", "2"], "b": {0: None}}
     for text, line in REFUSED:
         assert problems(text)[0].startswith(f"spec.yaml:{line.split(' ')[0]}") or "not YAML" in problems(text)[0]
@@ -248,7 +248,7 @@ def file_problem(path: Path) -> str:
     return line
 
 
-def test_files_that_are_no_text(tmp_path: Path) -> None:
+def test_files_that_are_not_text(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_bytes(b"a: 1\nb: \xff\xfe\x00")
     assert file_problem(path) == f"{path}:2:4: not UTF-8 text; a spec is YAML, saved as UTF-8"
@@ -256,19 +256,19 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     assert "not UTF-8 text" in file_problem(path)
 
 
-def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1")
     assert read(path).plain() == {"a": 1}
 
 
-def test_a_file_of_absurd_size(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
-    path.write_bytes(b"#" * (LARGEST_FILE + 1))
+    path.write_bytes(b"#" * (MAX_FILE_BYTES + 1))
     assert file_problem(path) == f"{path}:1:1: larger than 4 MiB; split it, and generate large tensors with `fill`"
 
 
-def test_files_that_are_not_there_or_no_files(tmp_path: Path) -> None:
+def test_missing_files_and_paths_that_are_not_files(tmp_path: Path) -> None:
     assert "cannot be read: no such file or directory" in file_problem(tmp_path / "none.yaml")
     assert "not a regular file" in file_problem(tmp_path)
     loop = tmp_path / "loop.yaml"

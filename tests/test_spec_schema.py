@@ -1,4 +1,4 @@
-"""The JSON Schema that editors use accepts what harness accepts, and refuses what it can of the rest."""
+"""The JSON Schema for editors accepts every spec that harness accepts, and refuses what a schema can of the rest."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ VALIDATOR = Draft202012Validator(json_schema())
 
 
 def as_json(value: Any) -> Any:
-    """JSON has no keys but strings; editors see YAML's whole numbers as such."""
+    """JSON has only string keys; editors see YAML's whole numbers as strings."""
     if isinstance(value, dict):
         return {str(key): as_json(item) for key, item in value.items()}
     return [as_json(item) for item in value] if isinstance(value, list) else value
 
 
-def objections(text: str) -> list[str]:
+def schema_errors(text: str) -> list[str]:
     return [error.message for error in VALIDATOR.iter_errors(as_json(parse(text, "f").plain()))]
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid() -> None:
     Draft202012Validator.check_schema(json_schema())
     assert json_schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
@@ -69,8 +69,8 @@ cases:
 
 
 @pytest.mark.parametrize("text", [CONTRACT, DEFAULTS, EVERYTHING], ids=["contract", "defaults", "everything"])
-def test_what_harness_accepts_is_valid(text: str) -> None:
-    assert objections(text) == []
+def test_specs_that_harness_accepts_are_valid(text: str) -> None:
+    assert schema_errors(text) == []
 
 
 CASE = "harness: 1\nlayer: ReLU\ncases: [{name: a, %s}]"
@@ -103,12 +103,12 @@ CASE = "harness: 1\nlayer: ReLU\ncases: [{name: a, %s}]"
         "also: [[-1]]",
     ],
 )
-def test_what_harness_refuses_by_form_is_invalid(keys: str) -> None:
-    assert objections(CASE % keys.replace("name: a b", "about: 3"))
+def test_specs_of_a_wrong_form_are_invalid(keys: str) -> None:
+    assert schema_errors(CASE % keys.replace("name: a b", "about: 3"))
 
 
 @pytest.mark.parametrize(
     "text", ["harness: 2\ncases: [{name: a}]", "harness: 1", "harness: 1\ncases: []", "cases: [{name: a}]"]
 )
-def test_a_file_without_its_parts_is_invalid(text: str) -> None:
-    assert objections(text)
+def test_a_file_without_required_keys_is_invalid(text: str) -> None:
+    assert schema_errors(text)

@@ -1,4 +1,4 @@
-"""The signatures that specs are checked against are the installed torch's, and what they refuse, torch refuses."""
+"""The signatures are those of the installed torch, and arguments that they refuse, torch refuses too."""
 
 from __future__ import annotations
 
@@ -18,58 +18,58 @@ from torch import nn
 from harness.errors import Location
 from harness.spec import signatures
 from harness.spec.language import models
-from harness.spec.signatures import NOT_LAYERS, Parameter, layers, not_layers
-from harness.spec.signatures import signatures as installed
+from harness.spec.signatures import NON_LAYERS, Parameter, layer_signatures, non_layers, signatures_from_torch
 from harness.spec.yaml.tree import Node
 
 NOWHERE = Node(Location("f"), {})
 STORED = json.loads(Path(signatures.__file__).with_suffix(".json").read_text("utf-8"))
-SAME_RELEASE = installed()["torch"] == STORED["torch"]
+SAME_RELEASE = signatures_from_torch()["torch"] == STORED["torch"]
 
 
-def refused(layer: str, **args: Any) -> list[str]:
-    found = [
+def messages(layer: str, **args: Any) -> list[str]:
+    """The messages of the problems with ``args``."""
+    problems = [
         *models.argument_problems(NOWHERE, layer, args, {}),
         *models.value_problems(NOWHERE, layer, args),
     ]
-    return [problem.wrong for problem in found]
+    return [problem.message for problem in problems]
 
 
 @pytest.mark.skipif(not SAME_RELEASE, reason=f"the data are of torch {STORED['torch']}")
-def test_the_data_are_the_installed_torch_s() -> None:
-    found = installed()
-    for name in sorted(STORED["layers"].keys() | found["layers"].keys()):
-        assert STORED["layers"].get(name) == found["layers"].get(name), (
+def test_the_stored_signatures_are_those_of_the_installed_torch() -> None:
+    installed = signatures_from_torch()
+    for name in sorted(STORED["layers"].keys() | installed["layers"].keys()):
+        assert STORED["layers"].get(name) == installed["layers"].get(name), (
             f"{name}: run python -m harness.spec.signatures, and read what changed"
         )
-    assert found == STORED
+    assert installed == STORED
 
 
-def test_every_public_class_of_torch_nn_is_there_or_said_to_be_none() -> None:
+def test_every_public_class_of_torch_nn_is_a_layer_or_listed_as_none() -> None:
     public = {name for name in nn.modules.__all__ if inspect.isclass(getattr(nn, name, None))}
     classes = {name for name in public if issubclass(getattr(nn, name), nn.Module)}
     if SAME_RELEASE:
-        assert classes <= layers().keys() | not_layers().keys()
-    assert set(NOT_LAYERS) >= set(not_layers())
+        assert classes <= layer_signatures().keys() | non_layers().keys()
+    assert set(NON_LAYERS) >= set(non_layers())
 
 
-def test_the_data_are_read_without_torch() -> None:
-    code = "import sys; from harness.spec.signatures import layers; layers(); print('torch' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "False"
+def test_signatures_are_read_without_torch() -> None:
+    code = "import sys; from harness.spec import signatures as s; s.layer_signatures(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("name", sorted(layers()))
-def test_required_and_optional_parameters_are_what_the_constructor_says(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(layer_signatures()))
+def test_required_and_optional_parameters_are_those_of_the_constructor(name: str) -> None:
     if not hasattr(nn, name):
         pytest.skip(f"torch {torch.__version__} has no {name}; the data are of torch {STORED['torch']}")
-    signature = layers()[name]
+    signature = layer_signatures()[name]
     required = {each.name for each in signature.parameters.values() if each.required}
     if name in {"RNN", "LSTM", "GRU"}:
         assert required == {"input_size", "hidden_size"}
         return
-    said = list(inspect.signature(getattr(nn, name).__init__).parameters.values())[1:]
-    named = {each.name: each for each in said if each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}}
+    parameters = list(inspect.signature(getattr(nn, name).__init__).parameters.values())[1:]
+    named = {each.name: each for each in parameters if each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}}
     assert required == {each.name for each in named.values() if each.default is each.empty}
     if SAME_RELEASE:  # another one may have more parameters, or fewer
         assert signature.parameters.keys() <= named.keys()
@@ -93,19 +93,19 @@ def test_recurrent_layers_have_their_real_parameters(layer: str, args: dict[str,
         "dropout": 0.5,
         **args,
     }
-    assert refused(layer, **full) == []
+    assert messages(layer, **full) == []
     getattr(nn, layer)(**full)
-    assert refused("GRU", input_size=1, hidden_size=1, proj_size=1) == ["proj_size: GRU has no such argument"]
+    assert messages("GRU", input_size=1, hidden_size=1, proj_size=1) == ["proj_size: GRU has no such argument"]
     with pytest.raises(ValueError, match="proj_size"):
         nn.GRU(1, 1, proj_size=1)
 
 
-def test_how_many_tensors_forward_takes() -> None:
-    assert layers()["MaxUnpool2d"].tensors == ["input", "indices"]
-    assert layers()["MultiheadAttention"].tensors == ["query", "key", "value", "key_padding_mask"]
-    assert layers()["LSTM"].tensors == ["input"]
-    assert layers()["GRU"].tensors == ["input", "hx"]
-    assert layers()["CrossEntropyLoss"].tensors == ["input", "target"]
+def test_the_tensor_parameters_of_forward() -> None:
+    assert layer_signatures()["MaxUnpool2d"].tensor_parameters == ["input", "indices"]
+    assert layer_signatures()["MultiheadAttention"].tensor_parameters == ["query", "key", "value", "key_padding_mask"]
+    assert layer_signatures()["LSTM"].tensor_parameters == ["input"]
+    assert layer_signatures()["GRU"].tensor_parameters == ["input", "hx"]
+    assert layer_signatures()["CrossEntropyLoss"].tensor_parameters == ["input", "target"]
 
 
 TYPES = [
@@ -138,11 +138,11 @@ TYPES = [
 
 
 @pytest.mark.parametrize(("kind", "value", "accepted"), TYPES)
-def test_the_small_language_of_types(kind: str, value: object, accepted: bool) -> None:
+def test_the_types_of_values(kind: str, value: object, accepted: bool) -> None:
     assert Parameter("p", (kind,), required=True).accepts(value) == accepted
 
 
-def fails(layer: str, shape: tuple[int, ...], **args: Any) -> bool:
+def torch_refuses(layer: str, shape: tuple[int, ...], **args: Any) -> bool:
     """True where torch itself refuses to build or to run the layer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -160,7 +160,7 @@ def test_pools_refuse_exactly_what_torch_refuses_on_a_large_input(layer: str) ->
     for kernel, stride, padding, dilation in product((0, 1, 2, 3), (None, 0, 1), (-1, 0, 1, 2), dilations):
         args = {"kernel_size": kernel, "stride": stride, "padding": padding}
         args |= {"dilation": dilation} if dilation > 1 else {}
-        assert bool(refused(layer, **args)) == fails(layer, shape, **args), args
+        assert bool(messages(layer, **args)) == torch_refuses(layer, shape, **args), args
 
 
 REFUSED: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
@@ -185,9 +185,9 @@ REFUSED: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("layer", "shape", "args"), REFUSED)
-def test_what_is_refused_torch_refuses_too(layer: str, shape: tuple[int, ...], args: dict[str, Any]) -> None:
-    assert refused(layer, **args)
-    assert fails(layer, shape, **args)
+def test_refused_arguments_are_refused_by_torch_too(layer: str, shape: tuple[int, ...], args: dict[str, Any]) -> None:
+    assert messages(layer, **args)
+    assert torch_refuses(layer, shape, **args)
 
 
 ACCEPTED: list[tuple[str, dict[str, Any]]] = [
@@ -203,6 +203,6 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("layer", "args"), ACCEPTED)
-def test_what_torch_takes_is_let_through(layer: str, args: dict[str, Any]) -> None:
-    assert refused(layer, **args) == []
-    assert not fails(layer, (1, 1, 4, 4), **args)
+def test_arguments_that_torch_accepts_are_accepted(layer: str, args: dict[str, Any]) -> None:
+    assert messages(layer, **args) == []
+    assert not torch_refuses(layer, (1, 1, 4, 4), **args)

@@ -1,4 +1,4 @@
-"""The shipped specs leave no edge out: each notes layer beside each kind of number, shape, layout and type."""
+"""The shipped specs cover each layer of the notes with each kind of number, shape, layout and dtype."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.known_failures import load_known_failures
 from harness.spec.language.case import Case, Fill, LayerModel, TensorSpec
 from harness.spec.language.fills import array
@@ -44,8 +44,8 @@ def finite(spec: TensorSpec) -> Any:
 
 def limits(spec: TensorSpec) -> tuple[float, float]:
     """The least normal and the greatest number of the dtype."""
-    about = ml_dtypes.finfo(spec.dtype)  # type: ignore[no-untyped-call]
-    return float(about.tiny), float(about.max)
+    info = ml_dtypes.finfo(spec.dtype)  # type: ignore[no-untyped-call]
+    return float(info.tiny), float(info.max)
 
 
 def has(value: float) -> Property:
@@ -75,8 +75,8 @@ def huge(spec: TensorSpec) -> bool:
     return bool((finite(spec) > limits(spec)[1] / 50).any())
 
 
-def laid_out(layout: str) -> Property:
-    """In this order of memory, and with so many axes and elements that it is another order than the usual one."""
+def with_layout(layout: str) -> Property:
+    """In this memory layout, with enough axes and elements that it differs from the contiguous one."""
     axes = 4 if layout == "channels_last" else 1
     return lambda spec: spec.layout == layout and len(spec.shape) >= axes and max(spec.shape) > 1
 
@@ -85,8 +85,8 @@ def empty(spec: TensorSpec) -> bool:
     return len(spec.shape) > 1 and spec.shape[0] == 0
 
 
-def floating(look: Property) -> Property:
-    return lambda spec: spec.dtype.startswith(("float", "bfloat")) and look(spec)
+def floating(numbers: Property) -> Property:
+    return lambda spec: spec.dtype.startswith(("float", "bfloat")) and numbers(spec)
 
 
 def of_type(dtype: str) -> Property:
@@ -102,8 +102,8 @@ PROPERTIES: Mapping[str, Property] = {
     "denormals": floating(denormals),
     "huge": floating(huge),
     "empty batch": empty,
-    "strided": laid_out("strided"),
-    "channels_last": laid_out("channels_last"),
+    "strided": with_layout("strided"),
+    "channels_last": with_layout("channels_last"),
     **{dtype: of_type(dtype) for dtype in TYPES},
 }
 CELLS = [(layer, name) for layer in LAYERS for name in PROPERTIES]
@@ -111,56 +111,60 @@ CELLS = [(layer, name) for layer in LAYERS for name in PROPERTIES]
 
 @cache
 def cases() -> Mapping[str, tuple[Case, ...]]:
-    """The shipped cases of each layer that stands alone."""
-    found: dict[str, list[Case]] = {layer: [] for layer in LAYERS}
-    for case in load([SPECS]).cases:
+    """The shipped cases of each single layer."""
+    by_layer: dict[str, list[Case]] = {layer: [] for layer in LAYERS}
+    for case in load_specs([SPECS]).cases:
         model = case.model.model
-        if isinstance(model, LayerModel) and model.layer in found:
-            found[model.layer].append(case)
-    return {layer: tuple(held) for layer, held in found.items()}
+        if isinstance(model, LayerModel) and model.layer in by_layer:
+            by_layer[model.layer].append(case)
+    return {layer: tuple(cases) for layer, cases in by_layer.items()}
 
 
 def of_the_notes(case: Case) -> bool:
-    """Whether the case is of the layers that the notes speak of, alone or in a net, and not of torch.nn's others."""
+    """Whether the case is of the layers in the notes, alone or in a network, not of the other layers of torch.nn."""
     model = case.model.model
     return not case.id.startswith("torch-nn/") and (not isinstance(model, LayerModel) or model.layer in LAYERS)
 
 
-def shown(layer: str, name: str) -> Iterator[Case]:
-    """The cases whose first input, the one that is computed with, has the property."""
+def cases_with(layer: str, name: str) -> Iterator[Case]:
+    """The cases whose first input, on which the layer computes, has the property."""
     return (case for case in cases()[layer] if PROPERTIES[name](case.inputs[0]))
 
 
 @pytest.mark.parametrize(("layer", "name"), CELLS)
-def test_each_layer_is_shown_each_edge(layer: str, name: str) -> None:
-    assert any(shown(layer, name)), f"no case of {layer} has {name}; add one to specs/edge/{layer.lower()}.yaml"
+def test_each_layer_has_a_case_with_each_property(layer: str, name: str) -> None:
+    assert any(cases_with(layer, name)), f"no case of {layer} has {name}; add one to specs/edge/{layer.lower()}.yaml"
 
 
-def test_a_cell_that_no_case_fills_is_found_out() -> None:
-    """The properties look at numbers and not at names; what comes near to one does not have it."""
-    of = partial(TensorSpec, "x", "float32")
+def test_a_near_miss_does_not_have_the_property() -> None:
+    """The properties are of the numbers; a tensor that nearly has one does not have it."""
+    tensor = partial(TensorSpec, "x", "float32")
     near = {
-        "NaN": of((1,), values=(3.4e38,)),
-        "infinity": of((1,), values=(-np.inf,)),
-        "minus infinity": of((1,), values=(np.inf,)),
-        "signed zeros": of((2,), values=(0.0, 0.0)),
-        "ties": of((4,), values=(0.0, 0.0, 1.0, 2.0)),
-        "denormals": of((2,), values=(0.0, 2e-38)),
-        "huge": of((2,), values=(np.inf, 1e30)),
-        "empty batch": of((2, 0), fill=Fill("normal")),
-        "strided": of((1,), fill=Fill("normal"), layout="strided"),
-        "channels_last": of((2, 3, 4), fill=Fill("normal"), layout="channels_last"),
+        "NaN": tensor((1,), values=(3.4e38,)),
+        "infinity": tensor((1,), values=(-np.inf,)),
+        "minus infinity": tensor((1,), values=(np.inf,)),
+        "signed zeros": tensor((2,), values=(0.0, 0.0)),
+        "ties": tensor((4,), values=(0.0, 0.0, 1.0, 2.0)),
+        "denormals": tensor((2,), values=(0.0, 2e-38)),
+        "huge": tensor((2,), values=(np.inf, 1e30)),
+        "empty batch": tensor((2, 0), fill=Fill("normal")),
+        "strided": tensor((1,), fill=Fill("normal"), layout="strided"),
+        "channels_last": tensor((2, 3, 4), fill=Fill("normal"), layout="channels_last"),
     }
     assert set(near) == set(PROPERTIES) - set(TYPES)
     assert [name for name, spec in near.items() if PROPERTIES[name](spec)] == []
 
 
-def test_the_readme_argues_for_each_failure_that_the_fixes_leave() -> None:
-    """And for none that they do not leave."""
+def test_the_readme_explains_each_failure_that_remains_with_the_fixes() -> None:
+    """And it explains no other."""
     readme = (ROOT / "README.md").read_text("utf-8")
-    argued = set(re.findall(r"`([a-z0-9]+/[a-z0-9-]+)`", readme.split("### What the fixes leave")[1].split("\n#")[0]))
-    known = load_known_failures(SPECS / "known-failures.yaml")
+    explained = set(
+        re.findall(r"`([a-z0-9]+/[a-z0-9-]+)`", readme.split("### What the fixes leave")[1].split("\n#")[0])
+    )
+    known_failures = load_known_failures(SPECS / "known-failures.yaml")
     targets = [str(target) for target in load_target_sets(SPECS).sets["fixes"]]
-    ids = [case.id for case in load([SPECS]).cases if of_the_notes(case)]
-    left = {each for each in ids for target in targets if any(entry.matches(each, target) for entry in known)}
-    assert {each.partition("[")[0] for each in left} == argued
+    ids = [case.id for case in load_specs([SPECS]).cases if of_the_notes(case)]
+    remaining = {
+        each for each in ids for target in targets if any(entry.matches(each, target) for entry in known_failures)
+    }
+    assert {each.partition("[")[0] for each in remaining} == explained

@@ -1,4 +1,4 @@
-"""Nothing in the working directory runs by its name; with consent it is found after all that is installed."""
+"""No module in the working directory is imported by its name; with consent it comes after everything installed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ NET = """
 import torch
 Net = torch.nn.ReLU
 """
-PATIENCE = 500.0
-"""Seconds on a machine that has much else to do; by themselves all doors take some fifteen."""
-ON = ("--targets", "trace/torch-cpu")
-# As the script that pip installs: it stands in another folder than the one that somebody is in.
+TIMEOUT = 500.0
+"""Seconds, for a busy machine; on an idle one all entry points together take about fifteen."""
+TARGETS = ("--targets", "trace/torch-cpu")
+# Like the script that pip installs: it is in a folder other than the working directory.
 COMMANDS = """
 import sys
 from harness.cli import main
@@ -36,8 +36,8 @@ if __name__ == "__main__":
     for line in sys.argv[1:]:
         try:
             main(line.split())
-        except SystemExit as left:
-            print(line, "left with", left.code, flush=True)
+        except SystemExit as end:
+            print(line, "exited with", end.code, flush=True)
 """
 FROM_PYTHON = """
 import harness
@@ -48,43 +48,46 @@ if __name__ == "__main__":
 """
 EVERY_COMMAND = (
     *("check specs", "list specs", "schema", "doctor", "init Tanh -o mine/tanh.yaml", "audit specs"),
-    f"run specs --no-latency {' '.join(ON)}",
-    f"bench specs --budget 0.02 --processes 1 {' '.join(ON)} --report-dir reports/bench",
+    f"run specs --no-latency {' '.join(TARGETS)}",
+    f"bench specs --budget 0.02 --processes 1 {' '.join(TARGETS)} --report-dir reports/bench",
     "pack specs -o bundle --targets onnx-torchscript@17/ort-cpu",
-    f"explain relu/a specs --target {ON[1]}",
+    f"explain relu/a specs --target {TARGETS[1]}",
 )
-DOORS: dict[str, tuple[tuple[str, ...], frozenset[str], str]] = {
-    # how Python is started; the names that it, or pytest, imports by itself; what is printed where all is well
-    "commands": (("{elsewhere}/commands.py", *EVERY_COMMAND), frozenset(), "left with 0"),
-    "python -m": (("-m", "harness", "run", "specs", "--no-latency", *ON), frozenset(OF_PYTHON), "1 passed"),
+ENTRY_POINTS: dict[str, tuple[tuple[str, ...], frozenset[str], str]] = {
+    # how Python is started; the names that Python or pytest imports by itself; what a successful run prints
+    "commands": (("{elsewhere}/commands.py", *EVERY_COMMAND), frozenset(), "exited with 0"),
+    "python -m": (("-m", "harness", "run", "specs", "--no-latency", *TARGETS), frozenset(OF_PYTHON), "1 passed"),
     "python -c": (("-c", FROM_PYTHON), frozenset({"importlib"}), "passed"),
     "script": (("{elsewhere}/script.py",), frozenset(), "passed"),
-    "pytest": (("-m", "pytest", "specs", f"--harness-targets={ON[1]}"), frozenset({"platformdirs"}), "1 passed"),
+    "pytest": (("-m", "pytest", "specs", f"--harness-targets={TARGETS[1]}"), frozenset({"platformdirs"}), "1 passed"),
 }
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Path, subprocess.Popen[str]]]]:
-    """Every door at once, each from a folder of its own with everything in it."""
+def started_entry_points(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, tuple[Path, subprocess.Popen[str]]]]:
+    """Every entry point at once, each from its own folder, which shadows every library."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "commands.py").write_text(COMMANDS, encoding="utf-8")
     (elsewhere / "script.py").write_text(FROM_PYTHON, encoding="utf-8")
-    found = {}
-    for number, (door, (arguments, by_itself, _)) in enumerate(DOORS.items()):
-        folder = tmp_path_factory.mktemp(f"door{number}")
+    processes = {}
+    for number, (name, (arguments, by_itself, _)) in enumerate(ENTRY_POINTS.items()):
+        folder = tmp_path_factory.mktemp(f"entry{number}")
         (folder / "specs").mkdir()
         (folder / "specs" / "relu.yaml").write_text(RELU, encoding="utf-8")
-        (folder / "cache/artifacts/00/of-an-older-run").mkdir(parents=True)  # so that what is not needed is not loaded
-        ran = shadow(folder, LIBRARIES, but=by_itself) if door == "pytest" else shadow(folder, but=by_itself)
+        # The folder of an old cache entry: nothing that this run does not need is loaded for it.
+        (folder / "cache/artifacts/00/of-an-older-run").mkdir(parents=True)
+        ran = shadow(folder, LIBRARIES, but=by_itself) if name == "pytest" else shadow(folder, but=by_itself)
         command = [sys.executable, *(each.format(elsewhere=elsewhere) for each in arguments)]
-        found[door] = ran, started(command, folder)
-    yield found
-    for _, process in found.values():
+        processes[name] = ran, start(command, folder)
+    yield processes
+    for _, process in processes.values():
         process.kill()
         process.communicate()
 
 
-def started(command: list[str], folder: Path, *paths: Path) -> subprocess.Popen[str]:
+def start(command: list[str], folder: Path, *paths: Path) -> subprocess.Popen[str]:
     path = os.pathsep.join(map(str, (*paths, ROOT)))
     environment = os.environ | {"PYTHONPATH": path, "HARNESS_CACHE": str(folder / "cache"), "COLUMNS": "300"}
     return subprocess.Popen(
@@ -92,123 +95,124 @@ def started(command: list[str], folder: Path, *paths: Path) -> subprocess.Popen[
     )
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_nothing_in_the_working_directory_runs(
-    opened: dict[str, tuple[Path, subprocess.Popen[str]]], door: str
+    started_entry_points: dict[str, tuple[Path, subprocess.Popen[str]]], name: str
 ) -> None:
-    ran, process = opened[door]
-    out, err = process.communicate(timeout=PATIENCE)
+    ran, process = started_entry_points[name]
+    out, err = process.communicate(timeout=TIMEOUT)
     assert run_there(ran) == []
-    assert DOORS[door][2] in out, err
+    assert ENTRY_POINTS[name][2] in out, err
     assert "Traceback" not in out + err
-    if door == "commands":
-        assert out.count("left with 0") + out.count("left with 1") == len(EVERY_COMMAND), out + err
+    if name == "commands":
+        assert out.count("exited with 0") + out.count("exited with 1") == len(EVERY_COMMAND), out + err
 
 
 def test_an_empty_entry_of_pythonpath_names_no_folder(tmp_path: Path) -> None:
-    """As ``$PYTHONPATH:/opt`` leaves one where the variable was not set; Python takes it for the working directory."""
+    """``$PYTHONPATH:/opt`` leaves one if the variable was not set; Python takes it for the working directory."""
     (tmp_path / "specs").mkdir()
     (tmp_path / "specs" / "relu.yaml").write_text(RELU, encoding="utf-8")
     ran = shadow(tmp_path, LIBRARIES, but=frozenset({"platformdirs"}))
-    command = [sys.executable, "-m", "harness", "run", "specs", "--no-latency", *ON]
+    command = [sys.executable, "-m", "harness", "run", "specs", "--no-latency", *TARGETS]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}", "HARNESS_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False, timeout=PATIENCE
+        command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False, timeout=TIMEOUT
     )
     assert run_there(ran) == []
     assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
-def net(here: Path, spec: Callable[[str, str], Path]) -> Callable[[str, str], str]:
-    """Put a module of one's own beside a spec of it, and give the name that the spec has for it."""
+def write_net(here: Path, spec: Callable[[str, str], Path]) -> Callable[[str, str], str]:
+    """Write a user module and a spec of it; returns the factory name that the spec uses."""
 
-    def put(file: str, named: str) -> str:
+    def write(file: str, factory: str) -> str:
         (here / file).parent.mkdir(exist_ok=True)
         (here / file).write_text(NET, encoding="utf-8")
-        spec("net.yaml", f"{{harness: 1, factory: '{named}', cases: [{{name: a, inputs: {{x: {{shape: [2]}}}}}}]}}")
-        return named
+        spec("net.yaml", f"{{harness: 1, factory: '{factory}', cases: [{{name: a, inputs: {{x: {{shape: [2]}}}}}}]}}")
+        return factory
 
-    return put
+    return write
 
 
 @pytest.mark.parametrize(
-    ("file", "named", "owner", "shown"),
+    ("file", "factory", "owner", "remedy"),
     [
-        ("random.py", "random:Net", "Python's standard library", "random.py is not; rename the file"),
-        ("yaml/__init__.py", "yaml:Net", "the installed package PyYAML", "yaml is not; rename the folder"),
-        ("onnx/own.py", "onnx.own:Net", "the installed package onnx", "onnx is not; rename the folder"),
-        ("harness.py", "harness:Net", "harness itself", "harness.py is not; rename the file"),
+        ("random.py", "random:Net", "Python's standard library", "random.py; rename the file"),
+        ("yaml/__init__.py", "yaml:Net", "the installed package PyYAML", "yaml; rename the folder"),
+        ("onnx/own.py", "onnx.own:Net", "the installed package onnx", "onnx; rename the folder"),
+        ("harness.py", "harness:Net", "harness itself", "harness.py; rename the file"),
     ],
 )
-def test_a_name_that_is_taken_is_told(
-    harness: Call, net: Callable[[str, str], str], file: str, named: str, owner: str, shown: str
+def test_a_module_name_that_is_taken_is_refused(
+    harness: Call, write_net: Callable[[str, str], str], file: str, factory: str, owner: str, remedy: str
 ) -> None:
-    said = f"the name {named.partition(':')[0].partition('.')[0]} is that of {owner}, which is imported and {shown}"
-    net(file, named)
-    ran = harness("run", "specs", "--allow-import", "--no-latency", *ON)
+    name = factory.partition(":")[0].partition(".")[0]
+    message = f"the name {name} belongs to {owner}, which is imported instead of {remedy}"
+    write_net(file, factory)
+    ran = harness("run", "specs", "--allow-import", "--no-latency", *TARGETS)
     assert (ran.code, ran.only["status"], ran.only["stage"]) == (1, "error", "build")
-    assert ran.only["message"] == f"factory '{named}': {said}"
-    tried = harness("init", f"{file}:Net" if file.endswith("random.py") else named, "-o", "mine/net.yaml")
-    assert (tried.code, tried.err) == (2, f"{named.partition(':')[0]}: {said}\n")
+    assert ran.only["message"] == f"factory '{factory}': {message}"
+    tried = harness("init", f"{file}:Net" if file.endswith("random.py") else factory, "-o", "mine/net.yaml")
+    assert (tried.code, tried.err) == (2, f"{factory.partition(':')[0]}: {message}\n")
 
 
-def test_with_consent_the_folder_is_found_after_all_else(
-    harness: Call, here: Path, net: Callable[[str, str], str]
+def test_with_consent_the_folder_comes_after_everything_installed(
+    harness: Call, here: Path, write_net: Callable[[str, str], str]
 ) -> None:
-    """Names that Python has not loaded yet are its own all the same, in the user's module as well."""
+    """Names of Python that are not loaded yet stay Python's own, in the user's module too."""
     (here / "deeper").mkdir()
-    net("deeper/net.py", "deeper.net:Net")
+    write_net("deeper/net.py", "deeper.net:Net")
     (here / "deeper" / "net.py").write_text(f"import pdb, csv, tabulate\n{NET}", encoding="utf-8")
     ran_there = shadow(here, but=frozenset())
-    assert harness("run", "specs", "--allow-import", "--no-latency", *ON).only["status"] == "passed"
+    assert harness("run", "specs", "--allow-import", "--no-latency", *TARGETS).only["status"] == "passed"
     assert run_there(ran_there) == []
 
 
-def test_a_folder_that_has_no_name_of_its_own_takes_none(
-    harness: Call, here: Path, net: Callable[[str, str], str]
+def test_a_folder_without_an_init_file_shadows_nothing(
+    harness: Call, here: Path, write_net: Callable[[str, str], str]
 ) -> None:
     (here / "onnx").mkdir()
-    net("net.py", "net:Net")
-    assert harness("run", "specs", "--allow-import", "--no-latency", *ON).only["status"] == "passed"
+    write_net("net.py", "net:Net")
+    assert harness("run", "specs", "--allow-import", "--no-latency", *TARGETS).only["status"] == "passed"
 
 
 @pytest.mark.parametrize(
-    ("torch", "said"),
+    ("torch", "message"),
     [
         ("raise RuntimeError('this one is broken')", "RuntimeError: this one is broken ("),
-        ("import os\nos.kill(os.getpid(), 11)", "the process was ended by SIGSEGV"),
+        ("import os\nos.kill(os.getpid(), 11)", "the process was killed by SIGSEGV"),
         ("raise ImportError", "ImportError ("),
         ("raise SystemExit", "SystemExit ("),
     ],
 )
-def test_what_keeps_workers_from_starting_is_one_line(tmp_path: Path, torch: str, said: str) -> None:
-    """PYTHONPATH is obeyed, so that a torch there is the one that is loaded."""
+def test_workers_that_cannot_start_are_reported_in_one_line(tmp_path: Path, torch: str, message: str) -> None:
+    """PYTHONPATH is used, so a torch in it is the one that is loaded."""
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "torch.py").write_text(f"{torch}\n", encoding="utf-8")
     (tmp_path / "relu.yaml").write_text(RELU, encoding="utf-8")
-    process = started([sys.executable, "-m", "harness", "run", "relu.yaml"], tmp_path, tmp_path / "first")
+    process = start([sys.executable, "-m", "harness", "run", "relu.yaml"], tmp_path, tmp_path / "first")
     _, err = process.communicate(timeout=60)
     line = err.splitlines()[-1]
     assert process.returncode == 3
-    assert line.startswith(f"worker processes cannot be started: {said}")
+    assert line.startswith(f"worker processes cannot be started: {message}")
     assert line.endswith("; run harness doctor")
     assert "Traceback" not in err
 
 
-def test_doctor_finds_what_keeps_workers_from_starting(tmp_path: Path) -> None:
+def test_doctor_reports_workers_that_cannot_start(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise RuntimeError('this one is broken')\n", encoding="utf-8")
-    process = started([sys.executable, "-m", "harness", "doctor"], tmp_path, tmp_path)
+    process = start([sys.executable, "-m", "harness", "doctor"], tmp_path, tmp_path)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "worker processes cannot be started: RuntimeError: this one is broken (" in out.splitlines()[-1]
 
 
 @pytest.mark.parametrize("file", ["of_a_plugin.py", "numpy.py"])
-def test_what_the_run_itself_cannot_load_is_one_line(tmp_path: Path, file: str) -> None:
+def test_a_library_that_cannot_be_loaded_is_reported_in_one_line(tmp_path: Path, file: str) -> None:
     shadow(tmp_path, (), but=frozenset())
     (tmp_path / file).write_text("raise ImportError('not for this machine')\n", encoding="utf-8")
-    process = started([sys.executable, "-m", "harness", "doctor"], tmp_path, tmp_path)
+    process = start([sys.executable, "-m", "harness", "doctor"], tmp_path, tmp_path)
     _, err = process.communicate(timeout=60)
     place = f"ImportError: not for this machine ({tmp_path / file}, line 1)"
     of_a_plugin = f"the plugin x of x cannot be loaded: {place}; update or uninstall x\n"

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.correct.configurations import Configuration, configuration
 from benchmarks.correct.share import share
 from benchmarks.planted.witness import FaultyTrial, Witnessed, witnessed
-from harness.check.cache.artifacts import Artifacts
+from harness.check.cache.artifacts import ArtifactCache
 from harness.spec.language.case import LayerModel
 from harness.spec.targets import Target
 
@@ -56,7 +56,7 @@ class Bench:
 
     def check(self, drawn: Configuration) -> None:
         """One configuration, on each of its targets."""
-        prepared = FaultyTrial(drawn.case, Artifacts(None, self._scratch))
+        prepared = FaultyTrial(drawn.case, ArtifactCache(None, self._scratch))
         model = drawn.case.model.model
         assert isinstance(model, LayerModel)
         stock, traced, by_dynamo = self._rng.random(3) < (0.5, TRACED, BY_DYNAMO)

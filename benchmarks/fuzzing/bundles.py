@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzzing.models import model, tensor
-from harness.check.recorded.packed import PackedCase, refuse_strays
+from harness.check.recorded.packed import PackedCase, check_external_data
 from harness.plan import plan
 from harness.result import Result, result_from_json, to_json
 from harness.spec.bundle.entries import CaseEntry
-from harness.spec.bundle.reader import FORMAT, MANIFEST, seal_of
-from harness.spec.discovery import load
+from harness.spec.bundle.reader import FORMAT, MANIFEST_FILE, manifest_seal
+from harness.spec.discovery import load_specs
 from harness.spec.known_failures import load_known_failures
 
 EXPORT, MODEL, TENSOR, KNOWN = "onnx-dynamo@23", "onnx/test_a/model.onnx", "data/a.pb", "known-failures.yaml"
@@ -79,18 +79,18 @@ def use(folder: Path, content: bytes) -> object:
         if not (root / name).exists():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(data)
-    (root / MANIFEST).write_bytes(_sealed(content))
-    specs = load([root])
+    (root / MANIFEST_FILE).write_bytes(_sealed(content))
+    specs = load_specs([root])
     load_known_failures(specs.known_failures)
-    refuse_strays(specs.cases)
-    work = plan(specs.cases, specs.target_sets.select(), (), None).work
+    check_external_data(specs.cases)
+    work = plan(specs.cases, specs.target_sets.select(), (), None).jobs
     return [_opened(PackedCase(case)) for case, _ in work]
 
 
 def _opened(prepared: PackedCase) -> object:
     tolerances = [prepared.tolerance(export.opset) for export in prepared.entry.exports.values()]
     told = [result_from_json(row) for row in prepared.entry.not_packed.values()]
-    return prepared.references, prepared.expected, prepared.about_eager, tolerances, told
+    return prepared.references, prepared.expected, prepared.eager_findings, tolerances, told
 
 
 def _sealed(content: bytes) -> bytes:
@@ -100,4 +100,4 @@ def _sealed(content: bytes) -> bytes:
         return content
     if not isinstance(told, dict) or told.get("seal") != TO_BE_SEALED:
         return content
-    return json.dumps(told | {"seal": seal_of(told)}).encode()
+    return json.dumps(told | {"seal": manifest_seal(told)}).encode()

@@ -14,7 +14,7 @@ from benchmarks.fuzzing import bundles, reports
 from benchmarks.fuzzing.models import model, tensor
 from benchmarks.fuzzing.spoil import spoilt
 from benchmarks.fuzzing.spoil_json import spoilt_json
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.known_failures import load_known_failures
 from harness.spec.language.expressions import compile_expression
 from harness.spec.targets import load_target_sets, parse_target
@@ -84,7 +84,7 @@ def _recorded(folder: Path, content: bytes) -> object:
     (folder / "net" / "test_data_set_0").mkdir(parents=True, exist_ok=True)
     (folder / "net" / "model.onnx").write_bytes(model())
     (folder / "net" / "data.json").write_bytes(content)
-    return load([folder / "net"])
+    return load_specs([folder / "net"])
 
 
 def _targets(path: Path) -> object:
@@ -117,7 +117,7 @@ FORMULAS = [
 ]
 
 READERS = (
-    Reader("specs", 40, lambda: _shipped("*.yaml") + _shipped("*/*.yaml"), _file("a.yaml", lambda path: load([path]))),
+    Reader("specs", 40, lambda: _shipped("*.yaml") + _shipped("*/*.yaml"), _file("a.yaml", lambda path: load_specs([path]))),
     Reader(
         "known failures",
         10,

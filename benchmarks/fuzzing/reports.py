@@ -14,7 +14,7 @@ from rich.console import Console
 from harness.bench import BenchSettings
 from harness.compare.pictures import pictures
 from harness.compare.verdict import compare
-from harness.known_failures_update import list_update
+from harness.known_failures_update import plan_update
 from harness.registry import plugins
 from harness.report.diff import diff
 from harness.report.diff.text import show_diff
@@ -76,7 +76,7 @@ def use(path: Path) -> object:
         show_diff(diff(old, new), nowhere)
         json.dumps(diff(old, new).to_dict())
     BenchSettings.from_report(given.run)
-    list_update((), given, ())
+    plan_update((), given, ())
     show(given, console=nowhere)
     whole = merge([(SAMPLE, Report(sound.environment, (), sound.run)), (path, given)])
     return [one.render(report) for one in plugins("report").values() for report in (given, whole)]

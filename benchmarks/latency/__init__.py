@@ -1,1 +1,1 @@
-"""What latency figures are held against: themselves, a slowdown of a known size, and the clocks of other tools."""
+"""What latencies are compared with: themselves, a slowdown of a known size, and other tools."""

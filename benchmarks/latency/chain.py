@@ -1,4 +1,4 @@
-"""The model whose latency is known from its making: so many equal layers, and one more for a slowdown."""
+"""A model with a known slowdown: a number of equal layers, and one more of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from harness.spec.language.case import Case, LayerModel, SequentialModel, Tensor
 FEATURES, ROWS = 128, 152  # so that 20 layers take about 1 ms on one core of a server
 LAYERS = 20
 PLANTED = 1 / LAYERS
-"""The slowdown: one layer more is 5% more of the same work."""
+"""The slowdown: one more layer is 5% more of the same work."""
 
 
 def chain(*, slowed: bool = False) -> Case:
-    """The model as a case, under the same id with and without the slowdown."""
+    """The model as a case; the id is the same with and without the slowdown."""
     layer = LayerModel("Linear", {"in_features": FEATURES, "out_features": FEATURES})
     return Case(
         "chain/model",
@@ -33,7 +33,7 @@ def chain(*, slowed: bool = False) -> Case:
 
 
 def module(*, slowed: bool = False) -> torch.nn.Module:
-    """The same in torch."""
+    """The model in torch."""
     torch.manual_seed(0)
     return torch.nn.Sequential(*(torch.nn.Linear(FEATURES, FEATURES) for _ in range(LAYERS + slowed))).eval()
 
@@ -43,15 +43,15 @@ def example() -> torch.Tensor:
     return torch.randn(ROWS, FEATURES)
 
 
-def session(of: torch.nn.Module, given: torch.Tensor) -> tuple[Callable[[], object], Any]:
+def session(model: torch.nn.Module, x: torch.Tensor) -> tuple[Callable[[], object], Any]:
     """A call with IOBinding, and onnxruntime's session behind it, on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")
-        torch.onnx.export(of, (given,), path, dynamo=False, opset_version=17)
+        torch.onnx.export(model, (x,), path, dynamo=False, opset_version=17)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        found = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    binding = found.io_binding()
-    binding.bind_cpu_input(found.get_inputs()[0].name, given.numpy())
-    binding.bind_output(found.get_outputs()[0].name, "cpu")
-    return partial(found.run_with_iobinding, binding), found
+        onnx_session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    binding = onnx_session.io_binding()
+    binding.bind_cpu_input(onnx_session.get_inputs()[0].name, x.numpy())
+    binding.bind_output(onnx_session.get_outputs()[0].name, "cpu")
+    return partial(onnx_session.run_with_iobinding, binding), onnx_session

@@ -15,7 +15,7 @@ from benchmarks.planted.answers import answer_faults
 from benchmarks.planted.onnx_files import FileFault, file_faults
 from benchmarks.planted.programs import ProgramFault, program_faults
 from benchmarks.planted.witness import FaultyTrial, Witnessed, witnessed
-from harness.check.cache.artifacts import Artifacts
+from harness.check.cache.artifacts import ArtifactCache
 from harness.exporters import Artifact
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
@@ -58,7 +58,7 @@ class Bench:
 
     def plant(self, case: Case, targets: Iterable[Target]) -> None:
         """Plant faults in ``case`` on those of ``targets`` where it passes without any."""
-        prepared = FaultyTrial(case, Artifacts(None, self._scratch))
+        prepared = FaultyTrial(case, ArtifactCache(None, self._scratch))
         for target in targets:
             right = _passing(prepared, target)
             if right is not None:

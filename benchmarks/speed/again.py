@@ -1,7 +1,7 @@
-"""How long some of harness's own steps take, and how long when they are called again at once.
+"""The time of some of harness's own steps, and the time of a second call made at once.
 
-Only steps that do the same each time they are called: the second call tells nothing but what it costs to come back to a
-step after the libraries have used the processor for something else.
+These steps do the same each time they are called. So the second call shows only what the first one loses because the
+libraries have used the processor, and its caches, for something else.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness.check import case_context as judging
-from harness.check.cache import artifacts as entry
+from harness.check import judge
+from harness.check.cache import artifacts
 from harness.engine import journal
 from harness.model import build, reference
 
 STEPS: tuple[tuple[Any, str], ...] = (
-    (judging, "compare"),
-    (reference, "define"),
+    (judge, "compare_with_reference"),
+    (reference, "float64_reference"),
     (build, "array"),
-    (entry, "_sum"),
-    (journal, "one_line"),
+    (artifacts, "_digest"),
+    (journal, "to_json_line"),
 )
 
 
 class Again:
-    """The seconds of all first calls, and of all second ones."""
+    """The seconds of all first calls, and of all second calls."""
 
     def __init__(self) -> None:
         self.first = self.again = 0.0
@@ -35,13 +35,13 @@ class Again:
 
     def _twice(self, call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
-        def twice(*given: Any, **named: Any) -> Any:
+        def twice(*arguments: Any, **named: Any) -> Any:
             began = time.perf_counter()
-            answer = call(*given, **named)
+            result = call(*arguments, **named)
             between = time.perf_counter()
-            call(*given, **named)
+            call(*arguments, **named)
             self.first += between - began
             self.again += time.perf_counter() - between
-            return answer
+            return result
 
         return twice

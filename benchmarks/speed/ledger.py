@@ -1,4 +1,4 @@
-"""Seconds by name, each counted once: what is called inside a timed call is that call's, unless it has a name too."""
+"""Seconds by name, each counted once: a call inside a timed call counts for that one, unless it has its own name."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ REST = "the rest"
 
 
 class Ledger:
-    """Seconds by the innermost name that was entered; behind a ``door`` no other name counts."""
+    """Seconds by the innermost name that was entered; inside a ``library`` call no other name counts."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self._stack, self._behind = [REST], False
+        self._stack, self._in_library = [REST], False
         self._since = time.perf_counter()
 
-    def time(self, owner: Any, attribute: str, name: str, *, door: bool = False) -> None:
-        """From now on ``owner.attribute`` counts under ``name``."""
+    def time(self, owner: Any, attribute: str, name: str, *, library: bool = False) -> None:
+        """Count ``owner.attribute`` under ``name`` from now on."""
         call: Callable[..., Any] = getattr(owner, attribute)
 
         @functools.wraps(call)
-        def timed(*given: Any, **named: Any) -> Any:
-            if self._behind:
-                return call(*given, **named)
-            self._turn()
+        def timed(*arguments: Any, **named: Any) -> Any:
+            if self._in_library:
+                return call(*arguments, **named)
+            self._book()
             self._stack.append(name)
-            self._behind = door
+            self._in_library = library
             try:
-                return call(*given, **named)
+                return call(*arguments, **named)
             finally:
-                self._turn()
+                self._book()
                 self._stack.pop()
-                self._behind = False
+                self._in_library = False
 
         setattr(owner, attribute, timed)
 
@@ -46,10 +46,10 @@ class Ledger:
 
     def end(self) -> dict[str, float]:
         """The seconds of every name since :meth:`begin`."""
-        self._turn()
+        self._book()
         return dict(self.seconds)
 
-    def _turn(self) -> None:
+    def _book(self) -> None:
         now = time.perf_counter()
         self.seconds[self._stack[-1]] += now - self._since
         self._since = now

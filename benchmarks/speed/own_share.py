@@ -1,13 +1,12 @@
-"""Where a worker's seconds go: inside calls of torch, onnx and ONNX Runtime, or in harness itself.
+"""Where a worker's seconds go: into calls of torch, onnx and ONNX Runtime, or into harness itself.
 
     python -m benchmarks.speed.own_share SPECS FIGURES.json [--steps | --again]
 
-Every public call of a library that a check makes is timed at its door, outermost calls alone: layers constructed and
-called, exports, sessions made, run and let go. All the rest of what the worker does with a job counts as harness's own:
-inputs, definitions, comparing, hashing, files, the journal. With
-``--steps`` harness's own steps are timed one by one as well, two hundred thousand times in all: that tells which is
-how long, and makes the whole longer than it is, by a twelfth. With ``--again`` some of them are called twice
-(:mod:`benchmarks.speed.again`).
+Every public library call that a check makes is timed, outermost calls only: constructing and calling layers, exports,
+and making, running and closing sessions. Everything else that the worker does with a job counts as harness's own:
+inputs, definitions, comparing, hashing, files, the journal. With ``--steps`` harness's own steps are timed one by one
+as well, two hundred thousand times in all, which makes the total a twelfth longer. With ``--again`` some of them are
+called twice (:mod:`benchmarks.speed.again`).
 """
 
 from __future__ import annotations
@@ -26,10 +25,9 @@ from torch import nn
 from benchmarks.speed.again import Again
 from benchmarks.speed.ledger import Ledger
 from benchmarks.speed.steps import ASKED, BUILT, COPIES, FILES
-from harness.check import check
-from harness.check import prepared_case as prepared
-from harness.check.cache.artifacts import Artifacts
-from harness.check.case_context import Judge
+from harness.check import check, prepared_case
+from harness.check.cache.artifacts import ArtifactCache
+from harness.check.judge import Judge
 from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.engine import worker
@@ -39,14 +37,13 @@ from harness.engine.processes import libraries
 from harness.engine.processes.output_capture import OutputCapture
 from harness.engine.worker_status import WorkerStatus
 from harness.model import build, reference
-from harness.model import build as subject
 from harness.plan import plan
 from harness.registry import plugins
 from harness.runtimes._torch_session import TorchSession
 from harness.runtimes.onnxruntime.session import OrtSession
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 
-DOORS: tuple[tuple[Any, str], ...] = (
+LIBRARY_CALLS: tuple[tuple[Any, str], ...] = (
     (torch.onnx, "export"),
     (torch.jit, "trace"),
     (torch.jit, "load"),
@@ -58,17 +55,19 @@ DOORS: tuple[tuple[Any, str], ...] = (
     (ort.InferenceSession, "__init__"),
     (ort.InferenceSession, "run"),
 )
-CONSTRUCTED, LET_GO = "torch.nn constructors", "InferenceSession let go"
+CONSTRUCTED, CLOSED = "torch.nn constructors", "InferenceSession closed"
 
 
 def watched(*, steps: bool) -> Ledger:
-    """A ledger of the doors, and of harness's own ``steps`` between them."""
+    """A ledger of the library calls, and of harness's own ``steps`` between them."""
     ledger = Ledger()
-    for owner, name in DOORS:
-        ledger.time(owner, name, f"{owner.__name__}.{name}", door=True)
+    for owner, name in LIBRARY_CALLS:
+        ledger.time(owner, name, f"{owner.__name__}.{name}", library=True)
     for layer in (each for each in vars(nn).values() if isinstance(each, type) and issubclass(each, nn.Module)):
-        ledger.time(layer, "__init__", CONSTRUCTED, door=True)
-    ledger.time(OrtSession, "close", LET_GO, door=True)  # which only drops the session, as the end of a function does
+        ledger.time(layer, "__init__", CONSTRUCTED, library=True)
+    ledger.time(
+        OrtSession, "close", CLOSED, library=True
+    )  # which only drops the session, as the end of a function does
     if steps:
         _time_steps(ledger)
     return ledger
@@ -84,55 +83,54 @@ def _time_steps(ledger: Ledger) -> None:
         (Path, "read_bytes", FILES),
         (Path, "write_bytes", FILES),
         (Path, "rename", FILES),
-        (Artifacts, "get", "exported files: keys, drafts, seals"),
-        (subject, "copied", COPIES),
-        (build, "copied", COPIES),
-        (reference, "copied", COPIES),
+        (ArtifactCache, "get", "exported files: keys, drafts, seals"),
+        (build, "copy_module", COPIES),
+        (reference, "copy_module", COPIES),
         (OrtSession, "run", ASKED),
         (OrtSession, "placement", ASKED),
         (TorchSession, "run", ASKED),
-        (prepared, "build", BUILT),
-        (prepared, "refer", "eager torch and the definitions asked"),
-        (PreparedCase, "_against_oracle", "eager torch held against the definitions"),
+        (prepared_case, "build", BUILT),
+        (prepared_case, "compute_reference", "eager torch and the definitions run"),
+        (PreparedCase, "_check_against_float64", "eager torch compared with the definitions"),
         (Judge, "verdict", "answers compared"),
-        (check, "_told", "verdicts told"),
+        (check, "with_verdict", "verdicts in words"),
         (check, "attribute", "failures blamed"),
-        (check, "with_script", "scripts that show a failure"),
-        (OutputCapture, "since", "what libraries print, read"),
+        (check, "reproduction", "scripts that show a failure"),
+        (OutputCapture, "read_from", "output of libraries read"),
         (JournalWriter, "add", "the journal"),
     )
-    for owner, name, said in own:
-        ledger.time(owner, name, said)
+    for owner, name, step in own:
+        ledger.time(owner, name, step)
 
 
 def main(specs: str, figures: Path, *, steps: bool, again: bool) -> None:
-    """Run the jobs as a worker does, and write the seconds of each door and of each of harness's own ``steps``.
+    """Run the jobs as a worker does, and write the seconds of each library call and of each of harness's own ``steps``.
 
-    What is exported stays in a folder beside ``figures``: to delete it would slow down what is measured next.
+    The exported files stay in a folder beside ``figures``: deleting them would slow down the next measurement.
     """
-    read = load([specs], allow_import=False)
-    # A worker retires where script fails, and this one is the only one.
+    read = load_specs([specs], allow_import=False)
+    # A worker retires where script fails, and there is only this one.
     targets = [target for target in read.target_sets.select(["default"]) if target.exporter != "script"]
-    work = plan(read.cases, targets, (), None).work
-    with libraries.kept():
-        libraries.for_exports()
+    work = plan(read.cases, targets, (), None).jobs
+    with libraries.frozen_from_gc():
+        libraries.load_for_exports()
     home = Path(tempfile.mkdtemp(dir=figures.parent))
     ledger, called = watched(steps=steps), Again() if again else None
-    context = worker.WorkerContext(OutputCapture(home / "capture"), WorkerStatus(home / "status_record"))
+    context = worker.WorkerContext(OutputCapture(home / "capture"), WorkerStatus(home / "status"))
     settings, journal = Settings(latency=False, cache=home / "cache"), home / "journal"
     jobs = [Job(case, targets, settings, journal, home, home) for case, targets in work]
-    tell = JournalWriter(journal).add
-    worker.work(jobs[0], context, tell)  # what is loaded at the first use is no check's
+    record = JournalWriter(journal).add
+    worker.run_checks(jobs[0], context, record)  # its time includes what is loaded at the first use
     ledger.begin()
     for job in jobs[1:]:
-        worker.work(job, context, tell)
+        worker.run_checks(job, context, record)
     seconds = ledger.end()
-    doors = {*(f"{owner.__name__}.{name}" for owner, name in DOORS), CONSTRUCTED, LET_GO}
-    told: dict[str, Any] = {"checks": sum(len(job.targets) for job in jobs[1:])}
-    told["doors"] = {name: took for name, took in seconds.items() if name in doors}
-    told["own"] = {name: took for name, took in seconds.items() if name not in doors}
-    told["again"] = None if called is None else called.again / called.first
-    figures.write_text(json.dumps(told), encoding="utf-8")
+    library_calls = {*(f"{owner.__name__}.{name}" for owner, name in LIBRARY_CALLS), CONSTRUCTED, CLOSED}
+    shares: dict[str, Any] = {"checks": sum(len(job.targets) for job in jobs[1:])}
+    shares["libraries"] = {name: took for name, took in seconds.items() if name in library_calls}
+    shares["own"] = {name: took for name, took in seconds.items() if name not in library_calls}
+    shares["again"] = None if called is None else called.again / called.first
+    figures.write_text(json.dumps(shares), encoding="utf-8")
 
 
 if __name__ == "__main__":

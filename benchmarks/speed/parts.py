@@ -87,13 +87,13 @@ def own_share(size: Size, folder: Path) -> list[Row]:
     runs = [_timed(spec, folder) for _ in range(size.rounds)]
     last = runs[-1]
     how = f"of a worker's time, script apart: {1e3 * last.own / last.checks:.2f} ms a check, beside "
-    how += f"{1e3 * (last.whole - last.own) / last.checks:.1f} ms in the libraries, counted at their doors: "
-    how += ", ".join(portions(last.doors, last.whole))
+    how += f"{1e3 * (last.whole - last.own) / last.checks:.1f} ms in the libraries, counted at their public calls: "
+    how += ", ".join(portions(last.libraries, last.whole))
     how += f"; of a disk on which a folder is made with two files and moved in {_made_and_moved(folder):.0f} us"
     stepped, again = _timed(spec, folder, "--steps"), _timed(spec, folder, "--again").again
     others = sum(stepped.steps[name] for name in OF_OTHERS)
     elsewhere = (
-        "are little more than calls of the file system, of copy.deepcopy, and of the libraries outside the doors"
+        "are little more than calls of the file system, of copy.deepcopy, and of the libraries outside those calls"
     )
     called = "inputs filled, definitions, answers compared, sums of files and lines of the journal"
     meanwhile = "while the libraries work, what these steps need leaves the processor's caches"
@@ -109,13 +109,13 @@ def own_share(size: Size, folder: Path) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Timed:
-    """A worker's seconds, by its own steps and by the libraries' doors, over so many checks.
+    """A worker's seconds, by harness's own steps and by library calls, over so many checks.
 
     ``again`` is what part of their time some steps take when they are called again at once, where that was measured.
     """
 
     checks: int
-    doors: Mapping[str, float]
+    libraries: Mapping[str, float]
     steps: Mapping[str, float]
     again: float
 
@@ -125,7 +125,7 @@ class _Timed:
 
     @property
     def whole(self) -> float:
-        return self.own + sum(self.doors.values())
+        return self.own + sum(self.libraries.values())
 
     @property
     def share(self) -> float:
@@ -136,7 +136,7 @@ class _Timed:
 def _timed(spec: Path, folder: Path, *more: str) -> _Timed:
     fresh(["-m", "benchmarks.speed.own_share", str(spec), str(folder / "f.json"), *more], cwd=folder)
     found = json.loads((folder / "f.json").read_text(encoding="utf-8"))
-    return _Timed(found["checks"], found["doors"], found["own"], found["again"] or 0.0)
+    return _Timed(found["checks"], found["libraries"], found["own"], found["again"] or 0.0)
 
 
 def _made_and_moved(folder: Path) -> float:

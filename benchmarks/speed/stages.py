@@ -4,8 +4,8 @@
 
 ``STARTED`` is when the process was started, in seconds since the epoch: the system knows it to a second only.
 
-The stages follow one another, so that they sum up to the whole. While the fork server loads the libraries no check
-runs, however many workers there are; nor while specs are read, further exports bear witness or reports are written.
+The stages follow one another, so they sum up to the whole. No check runs while the fork server loads the libraries,
+however many workers there are, nor while specs are read, other targets are run as evidence, or reports are written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ START, SPECS, LIBRARIES, CHECKS, EVIDENCE, REPORTS, REST = (
     "specs read",
     "libraries loaded in the fork server",
     "checks",
-    "further exports that bear witness",
+    "other targets run as evidence",
     "reports written",
     "the rest",
 )
@@ -82,7 +82,7 @@ def main(figures: Path, started: float, arguments: list[str]) -> None:
 
     pipeline: Any = import_module("harness.pipeline")
     stages.enter(REST)
-    for name, stage in (("load", SPECS), ("_bear_witness", EVIDENCE), ("write", REPORTS)):
+    for name, stage in (("load_specs", SPECS), ("_run_other_targets", EVIDENCE), ("write", REPORTS)):
         setattr(pipeline, name, stages.during(stage, getattr(pipeline, name)))
     LocalEngine.run = stages.of_checks(LocalEngine.run)  # type: ignore[method-assign]
     try:

@@ -1,4 +1,4 @@
-"""What harness's own steps are called in the profile of its share."""
+"""Names of harness's own steps in the profile of its share."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ FILES = "file system: folders made, files written, read and moved into place"
 ASKED = "arrays handed to runtimes and taken from them, placement asked"
 
 OF_OTHERS = (BUILT, COPIES, FILES, ASKED)
-"""Those that are little more than calls of the system, of ``copy.deepcopy``, and of libraries outside the doors."""
+"""Steps that are little more than calls of the system, ``copy.deepcopy``, and libraries outside the timed calls."""

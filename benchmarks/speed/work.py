@@ -9,11 +9,11 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.language.case import LayerModel
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = tuple(map(str, load([str(ROOT / "specs")], allow_import=False).target_sets.select(["default"])))
+TARGETS = tuple(map(str, load_specs([str(ROOT / "specs")], allow_import=False).target_sets.select(["default"])))
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def write_data(pieces: Sequence[Piece], path: Path) -> Path:
 
 
 def _shipped() -> Iterator[Piece]:
-    for case in load([str(ROOT / "specs")], allow_import=False).cases:
+    for case in load_specs([str(ROOT / "specs")], allow_import=False).cases:
         model = case.model.model
         one = isinstance(model, LayerModel) and not model.forward and len(case.inputs) == 1
         plain = case.mode == "eval" and case.dtype == "float32" and not case.dynamic and case.expect.raises is None

@@ -11,7 +11,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from harness.reproduction import reproduction
-from harness.spec.discovery import Specs, load
+from harness.spec.discovery import Specs, load_specs
 from harness.spec.glob import matches
 from harness.spec.known_failures import KnownFailure, load_known_failures
 from harness.spec.targets import parse_target
@@ -60,7 +60,7 @@ def known_failure(case: str, target: str) -> KnownFailure:
 
 @cache
 def _specs() -> Specs:
-    return load([str(SPECS)])
+    return load_specs([str(SPECS)])
 
 
 def _folded(summary: str, text: str) -> list[nodes.Node]:

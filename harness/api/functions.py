@@ -1,12 +1,6 @@
-"""A tolerance of the Python API, written as in a spec, as the rules that outputs are held to.
+"""The implementation of the Python API: ``run``, ``verify`` and ``compare``, and the results that they return.
 
-What the Python API answers: each says whether it passed, in words why not, and can be asserted.
-
-``harness.run``: the command of the same name, as a function.
-
-``harness.compare``: one answer held against another.
-
-``harness.verify``: a module that is at hand, taken to the targets that are asked for.
+Each result says whether it passed and why not, and can be asserted.
 """
 
 from __future__ import annotations
@@ -21,50 +15,36 @@ from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
 from harness.check.settings import Settings, cache_folder, with_time_limit
-from harness.compare.verdict import compare as hold
+from harness.compare.verdict import compare as compare_outputs
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
-from harness.gate import expected
+from harness.gate import final_result
 from harness.layers import default_tolerance
 from harness.pipeline import Outcome, Request
-from harness.pipeline import run as carry_out
-from harness.report.wording import explanation, numbers, outcome, telling, verdict, wrong
+from harness.pipeline import run as run_pipeline
+from harness.report.wording import comparison_line, explanation, main_comparison, outcome, unexpected, verdict
 from harness.result import OutputComparison, Report, Result
-from harness.spec.language.tolerances import CaseTolerance, Exact, Scaled, Tolerance
-from harness.spec.language.tolerances import tolerance as parsed
-from harness.spec.targets import BUILT_IN, FILE, Target, TargetSets, parse_target
+from harness.spec.language.tolerances import CaseTolerance, Exact, Scaled, Tolerance, parse_tolerance
+from harness.spec.targets import BUILT_IN_SETS, FILE, Target, TargetSets, parse_target
+
+Array = NDArray[Any]
+
+# Results
 
 
-def unscaled(written: Any) -> CaseTolerance:
-    """What ``written`` says; nothing where it is None.
-
-    Raises :class:`UsageError` where it is no tolerance, and for ``scaled``, which needs the terms that were added up:
-    of a module of one's own, and of bare arrays, nobody knows them.
-    """
-    if written is None:
-        return CaseTolerance()
-    try:
-        tolerance = parsed(written)
-    except PydanticCustomError as error:
-        raise UsageError(f"tolerance: {error.message()}") from None
-    if any(isinstance(rule, Scaled) for rule in (tolerance.rule, *tolerance.by_output.values())):
-        raise UsageError("tolerance: scaled needs to know the terms that were added up; use ulp, or rtol and atol")
-    return tolerance
-
-
-class Answer:
-    """Something that passed or did not. It is true where it passed, so that ``assert harness.verify(...)`` means it."""
+class Assertable:
+    """A result that passed or did not. It is true if it passed, so that ``assert harness.verify(...)`` works."""
 
     __slots__ = ()
 
     @property
     def passed(self) -> bool:
-        """True where all of it is as it should be."""
+        """True if everything is as it should be."""
         raise NotImplementedError
 
     @property
     def message(self) -> str:
-        """What is wrong, one line for each; or that nothing is."""
+        """The problems, one per line, or a line that says that there are none."""
         raise NotImplementedError
 
     def __bool__(self) -> bool:
@@ -80,88 +60,78 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Verified(Answer):
-    """A module on some targets: a :class:`harness.result.Result` for each, in their order."""
+class Verified(Assertable):
+    """The result of :func:`harness.verify`: a :class:`harness.result.Result` per target, in their order."""
 
     results: tuple[Result, ...]
 
     @property
     def passed(self) -> bool:
-        """True where every target was verified and agrees; one that is not on this machine was not verified."""
+        """True if every target was verified and agrees. A target that is not available here was not verified."""
         return bool(self.results) and all(result.status == "passed" for result in self.results)
 
     @property
     def message(self) -> str:
-        """What is wrong, one line for each target; or that nothing is."""
-        short = [result for result in self.results if result.status != "passed"]
-        return "\n".join(map(told, short)) or f"agrees on {', '.join(result.target for result in self.results)}"
+        """One line per target that did not pass, or the targets that agree."""
+        failing = [result for result in self.results if result.status != "passed"]
+        return "\n".join(map(_line, failing)) or f"agrees on {', '.join(result.target for result in self.results)}"
 
     def __repr__(self) -> str:
         return f"<{self.message}>"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Compared(Answer):
-    """Outputs held against expected ones: a comparison for each, and what is wrong with the answer as a whole."""
+class Compared(Assertable):
+    """The result of :func:`harness.compare`: a comparison per output, and the problems of the outputs as a whole."""
 
     outputs: tuple[OutputComparison, ...]
     problems: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """True where something was compared and nothing is wrong."""
+        """True if something was compared and there is no problem."""
         return bool(self.outputs) and not self.problems and all(output.passed for output in self.outputs)
 
     @property
     def message(self) -> str:
-        """What is wrong, one line for each; or how near the outputs are."""
-        short = [output for output in self.outputs if not output.passed]
-        lines = [*self.problems, *(f"{output.name}: {numbers(output)}" for output in short or self.outputs)]
-        return "\n".join(lines)
+        """The problems, one per line, or how near the outputs are."""
+        failing = [output for output in self.outputs if not output.passed]
+        lines = [f"{output.name}: {comparison_line(output)}" for output in failing or self.outputs]
+        return "\n".join([*self.problems, *lines])
 
     def __repr__(self) -> str:
         return f"<{self.message}>"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Ran(Report, Answer):
-    """The judged report of a run. ``exit_code`` is what ``harness run`` would have left with."""
+class Ran(Report, Assertable):
+    """The result of :func:`harness.run`: the judged report, and the exit code that ``harness run`` would have."""
 
     exit_code: int = 2
 
     @property
     def passed(self) -> bool:
-        """True where every check is as expected, and something was compared."""
+        """True if every check is as expected, and something was compared."""
         return self.exit_code == 0
 
     @property
     def message(self) -> str:
-        """The verdict, then one line for each check that is not as expected."""
-        return "\n".join([verdict(self), *map(told, wrong(self.results))])
+        """The verdict, then one line per check that is not as expected."""
+        return "\n".join([verdict(self), *map(_line, unexpected(self.results))])
 
     def __repr__(self) -> str:
         return f"<{verdict(self)}>"
 
 
-def told(result: Result) -> str:
-    """One check in one line: where, what it came to, by how much, and whose fault it is."""
-    comparison = telling(result)
-    how = explanation(result) if comparison is None or comparison.passed else numbers(comparison)
+def _line(result: Result) -> str:
+    """One check on one line: target, outcome, blame, and numbers or explanation."""
+    comparison = main_comparison(result)
+    reason = explanation(result) if comparison is None or comparison.passed else comparison_line(comparison)
     blame = f" (blame: {result.blame})" if result.blame else ""
-    return f"{result.target}: {outcome(result)}{blame}: {how}"
+    return f"{result.target}: {outcome(result)}{blame}: {reason}"
 
 
-class Unwatched:
-    """Nobody looks on while checks run."""
-
-    def begin(self, total: int, what: str = "checks") -> None:
-        """See :class:`harness.pipeline.Watcher`."""
-
-    def advance(self, result: Result | None = None) -> None:
-        """See :class:`harness.pipeline.Watcher`."""
-
-    def end(self) -> None:
-        """See :class:`harness.pipeline.Watcher`."""
+# harness.run
 
 
 def run(
@@ -178,75 +148,56 @@ def run(
     timeout: float | Literal["by size"] | None,
     allow_import: bool,
 ) -> Ran:
-    """See :func:`harness.api.run`. Raises ``KeyboardInterrupt`` where somebody stopped it."""
+    """See :func:`harness.api.run`. Raises ``KeyboardInterrupt`` if the run was interrupted."""
     request = Request(
-        paths=_several(paths),
-        targets=_several(targets),
-        keywords=_several(keywords),
+        paths=_as_tuple(paths),
+        targets=_as_tuple(targets),
+        keywords=_as_tuple(keywords),
         workers=workers,
         formats=tuple(formats),
         known_failures=None if known_failures is None else Path(known_failures),
-        require=_several(require),
+        require=_as_tuple(require),
         allow_import=allow_import,
         settings=_settings(timeout, latency=latency),
     )
-    outcome = _outcome(request, report_dir)
+    outcome = _run(request, report_dir)
     report = outcome.report
     if report.run["interrupted"]:
         raise KeyboardInterrupt
     return Ran(report.environment, report.results, report.run, outcome.exit_code)
 
 
-def _outcome(request: Request, report_dir: str | Path | None) -> Outcome:
+def _run(request: Request, report_dir: str | Path | None) -> Outcome:
     if report_dir is not None:
-        return carry_out(replace(request, report_dir=Path(report_dir)), Unwatched())
+        return run_pipeline(replace(request, report_dir=Path(report_dir)), NoProgress())
     with temporary_folder() as folder:
-        return carry_out(replace(request, report_dir=folder, formats=()), Unwatched())
+        return run_pipeline(replace(request, report_dir=folder, formats=()), NoProgress())
+
+
+class NoProgress:
+    """A listener that ignores the progress of a run."""
+
+    def begin(self, total: int, unit: str = "checks") -> None:
+        """See :class:`harness.pipeline.ProgressListener`."""
+
+    def advance(self, result: Result | None = None) -> None:
+        """See :class:`harness.pipeline.ProgressListener`."""
+
+    def end(self) -> None:
+        """See :class:`harness.pipeline.ProgressListener`."""
 
 
 def _settings(timeout: float | Literal["by size"] | None, *, latency: bool) -> Settings:
-    asked = Settings(timeout=None, latency=latency, cache=cache_folder())
-    return asked if timeout is None else with_time_limit(asked, None if timeout == "by size" else timeout)
+    settings = Settings(timeout=None, latency=latency, cache=cache_folder())
+    return settings if timeout is None else with_time_limit(settings, None if timeout == "by size" else timeout)
 
 
-def _several(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
-    """One word, or several, as several."""
-    return (str(given),) if isinstance(given, str | Path) else tuple(map(str, given))
+def _as_tuple(words: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    """One word or several, as a tuple."""
+    return (str(words),) if isinstance(words, str | Path) else tuple(map(str, words))
 
 
-Array = NDArray[Any]
-
-
-def compare(actual: Any, expected: Any, tolerance: Any) -> Compared:
-    """See :func:`harness.api.compare`."""
-    asked = unscaled(tolerance)
-    given, meant = arrays(actual), arrays(expected)
-    ordinary = {
-        index: default_tolerance(None, {}, values.dtype.name, None).rule for index, values in enumerate(meant.values())
-    }
-    found = hold(
-        given, meant, Tolerance(asked.rule or Exact(), {**(ordinary if asked.rule is None else {}), **asked.by_output})
-    )
-    return Compared(found.outputs, found.problems)
-
-
-def arrays(given: Any) -> dict[str, Array]:
-    """Outputs by name: one array or tensor, several by order, or several by name. Raises :class:`UsageError`."""
-    if isinstance(given, Mapping):
-        return {str(name): _array(value) for name, value in given.items()}
-    if isinstance(given, Sequence) and not isinstance(given, str | bytes):
-        return {f"output_{index}": _array(value) for index, value in enumerate(given)}
-    return {"output_0": _array(given)}
-
-
-def _array(value: Any) -> Array:
-    if isinstance(value, np.ndarray | np.generic):
-        return np.asarray(value)
-    if type(value).__module__.partition(".")[0] == "torch" or hasattr(value, "detach"):
-        from harness.model.tensors import to_numpy
-
-        return to_numpy(value)
-    raise UsageError(f"outputs: {type(value).__name__} is not an array; give NumPy arrays or tensors")
+# harness.verify
 
 
 def verify(
@@ -259,20 +210,76 @@ def verify(
     also: Sequence[Any],
 ) -> Verified:
     """See :func:`harness.api.verify`."""
-    from harness.check.in_memory import check_given
+    from harness.check.in_memory import check_module
     from harness.check.refusal import check_opsets
 
-    chosen = _targets(targets)
-    check_opsets(chosen)
-    results = check_given(module, [inputs, *also], chosen, unscaled(tolerance), dynamic or {})
-    return Verified(tuple(expected(result, ()) for result in results))
+    selected = _targets(targets)
+    check_opsets(selected)
+    results = check_module(module, [inputs, *also], selected, unscaled(tolerance), dynamic or {})
+    return Verified(tuple(final_result(result, ()) for result in results))
 
 
 def _targets(words: str | Sequence[str]) -> tuple[Target, ...]:
-    """The targets that ``words`` name, as on the command line where there is no ``targets.yaml``."""
-    sets = TargetSets({name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN.items()})
-    chosen = sets.select((words,) if isinstance(words, str) else tuple(words))
-    for target in chosen:
+    """The targets that ``words`` name, as on the command line without a ``targets.yaml``."""
+    sets = TargetSets({name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN_SETS.items()})
+    selected = sets.select((words,) if isinstance(words, str) else tuple(words))
+    for target in selected:
         if target.exporter == FILE:
             raise UsageError(f"targets: {target} takes a file; name an exporter, such as onnx-dynamo@23/ort-cpu")
-    return chosen
+    return selected
+
+
+def unscaled(value: Any) -> CaseTolerance:
+    """The tolerance ``value``, written as in a spec; the default tolerance if it is None.
+
+    Raises :class:`UsageError` if it is invalid, and for ``scaled``: that needs the terms of the sums, which are
+    unknown for a module of the user's or for bare arrays.
+    """
+    if value is None:
+        return CaseTolerance()
+    try:
+        tolerance = parse_tolerance(value)
+    except PydanticCustomError as error:
+        raise UsageError(f"tolerance: {error.message()}") from None
+    if any(isinstance(rule, Scaled) for rule in (tolerance.rule, *tolerance.by_output.values())):
+        raise UsageError(
+            "tolerance: scaled needs the terms of the sums, which are unknown here; use ulp, or rtol and atol"
+        )
+    return tolerance
+
+
+# harness.compare
+
+
+def compare(actual: Any, expected: Any, tolerance: Any) -> Compared:
+    """See :func:`harness.api.compare`."""
+    requested = unscaled(tolerance)
+    actual_arrays, expected_arrays = arrays(actual), arrays(expected)
+    by_output = dict(requested.by_output)
+    if requested.rule is None:
+        for index, values in enumerate(expected_arrays.values()):
+            by_output.setdefault(index, default_tolerance(None, {}, values.dtype.name, None).rule)
+    comparison = compare_outputs(actual_arrays, expected_arrays, Tolerance(requested.rule or Exact(), by_output))
+    return Compared(comparison.outputs, comparison.problems)
+
+
+def arrays(outputs: Any) -> dict[str, Array]:
+    """Outputs by name. ``outputs`` is an array or tensor, a sequence, or a mapping by name.
+
+    Raises :class:`UsageError` for anything else.
+    """
+    if isinstance(outputs, Mapping):
+        return {str(name): _array(value) for name, value in outputs.items()}
+    if isinstance(outputs, Sequence) and not isinstance(outputs, str | bytes):
+        return {f"output_{index}": _array(value) for index, value in enumerate(outputs)}
+    return {"output_0": _array(outputs)}
+
+
+def _array(value: Any) -> Array:
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    if type(value).__module__.partition(".")[0] == "torch" or hasattr(value, "detach"):
+        from harness.model.tensors import to_numpy
+
+        return to_numpy(value)
+    raise UsageError(f"outputs: {type(value).__name__} is not an array; give NumPy arrays or tensors")

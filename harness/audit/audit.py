@@ -21,14 +21,14 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from harness.audit.result import Audit, MutantOutcome
-from harness.check.cache.artifacts import Artifacts
-from harness.check.expectations import hold, hold_gradients
+from harness.check.cache.artifacts import ArtifactCache
+from harness.check.judge import check_expectations, check_gradients
 from harness.check.prepared_case import PreparedCase
 from harness.compare.verdict import compare
 from harness.layers import Array, Call, Mutant, find
 from harness.layers.generic import generic_mutants
 from harness.model.answer import Reference
-from harness.model.build import DTYPES, Subject, answers, arguments, load_weights, make, seed_torch
+from harness.model.build import DTYPES, Subject, eager_outputs, constructor_arguments, load_weights, build_layer, seed_torch
 from harness.model.reference import gradients
 from harness.model.tensors import to_numpy, to_torch
 from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, SequentialModel
@@ -81,9 +81,9 @@ def seen(case: Case, subject: Subject, site: Site) -> Seen:
     layer = module.get_submodule(site.path)
     layer.register_forward_pre_hook(before)
     layer.register_forward_hook(after)
-    answers(module, list(subject.inputs.values()), case.seed)
+    eager_outputs(module, list(subject.inputs.values()), case.seed)
     call = Call(
-        args=arguments(site.layer),
+        args=constructor_arguments(site.layer),
         weights=_weights(layer),
         inputs=[wide(tensor) for tensor in given],
         forward=site.layer.forward,
@@ -123,7 +123,7 @@ def _other(case: Case, site: Site, mutant: Mutant) -> nn.Module:
     layer = LayerModel(mutant.layer or site.layer.layer, site.layer.args if mutant.args is None else mutant.args)
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
-        module = make(layer)
+        module = build_layer(layer)
     if DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
     return module.train(case.mode == "train")
@@ -168,12 +168,12 @@ def audit(cases: Sequence[Case], scratch: Path) -> Audit:
 
 def mutant_outcomes(case: Case, scratch: Path) -> Iterator[MutantOutcome]:
     """Every mutant of every layer of one case, where it sits."""
-    prepared = PreparedCase(case, Artifacts(None, scratch))
+    prepared = PreparedCase(case, ArtifactCache(None, scratch))
     for site in sites(case, prepared.subject.module):
         here = seen(case, prepared.subject, site)
         for mutant in _mutants_of(site, here):
-            noticed = mutant.why_equal is None and _notices(prepared, site, mutant)
-            yield MutantOutcome(case.id, site.layer.layer, mutant.name, noticed, mutant.why_equal)
+            noticed = mutant.why_equivalent is None and _notices(prepared, site, mutant)
+            yield MutantOutcome(case.id, site.layer.layer, mutant.name, noticed, mutant.why_equivalent)
 
 
 def _why_left_out(case: Case) -> str | None:
@@ -211,7 +211,7 @@ def _tells(prepared: PreparedCase, reference: Reference, wrong: nn.Module) -> bo
             return True
     if reference is not prepared.references[0]:
         return False  # the expectations speak of the case's own shapes
-    return any(not found.passed for found in hold(prepared.expected, reference, answer, tolerance))
+    return any(not found.passed for found in check_expectations(prepared.expected, reference, answer, tolerance))
 
 
 def _tells_gradients(prepared: PreparedCase, wrong: nn.Module) -> bool:
@@ -223,11 +223,11 @@ def _tells_gradients(prepared: PreparedCase, wrong: nn.Module) -> bool:
     if not case.expect.gradient.keys() <= found.keys():
         return True
     answer = _answer(case, own, wrong)
-    return any(not finding.passed for finding in hold_gradients(prepared.expected, own, answer, found))
+    return any(not finding.passed for finding in check_gradients(prepared.expected, own, answer, found))
 
 
 def _answer(case: Case, reference: Reference, wrong: nn.Module) -> dict[str, Array]:
-    outputs = answers(wrong, [to_torch(values) for values in reference.inputs.values()], case.seed)
+    outputs = eager_outputs(wrong, [to_torch(values) for values in reference.inputs.values()], case.seed)
     return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
 
 

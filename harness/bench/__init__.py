@@ -1,6 +1,6 @@
-"""Latency, thorough: what verifies is timed in fresh processes, at its own shapes and at those that ``bench`` names.
+"""Thorough latency: verified checks are timed in fresh processes, at the case's own shapes and at its ``bench`` shapes.
 
-:func:`with_shapes` says what has to verify first; :func:`time_all` measures and puts the figures into the results.
+:func:`with_shapes` returns what has to be verified first; :func:`time_all` adds the latency to the results.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""What the series of a measurement are called.
+"""One measuring process: what it is asked to measure, what it returns, and how it measures.
 
-What one fresh process is asked to measure, and what it gives back: plain data.
-
-What happens in one fresh process: every target is loaded, and all are sampled in turns with eager.
+The process loads every target of a case, and samples all of them in turns with eager torch.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from harness.bench.settings import BenchSettings
 from harness.check.settings import Settings
 from harness.check.stages import message_of
 from harness.exporters import Artifact
-from harness.latency.conditions import pace, read_machine_thoroughly
+from harness.latency.conditions import calibration_loop, read_machine_thoroughly
 from harness.latency.figure import EAGER
 from harness.latency.sampling import Call, Measurement, measure, wall_timer
 from harness.registry import plugins
@@ -31,20 +29,23 @@ from harness.runtimes import DeviceTimed, Runtime, Session, Transferring
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
+Array = NDArray[Any]
+OTHER_BINDING = {"on": "off", "off": "on"}
+DEVICE_RUNS = 20
 TRANSFER = "transfer"
-"""The inputs to the device and the outputs back, without computing."""
+"""The variant that copies the inputs to the device and the outputs back, without computing."""
 
 
-def series(target: Target | str, variant: str = "") -> str:
-    """The name of a target's own call, or of a variant of it: ``iobinding=off``, :data:`TRANSFER`."""
+def series_name(target: Target | str, variant: str = "") -> str:
+    """The name of a target's own series, or of a variant of it: ``iobinding=off``, :data:`TRANSFER`."""
     return f"{target} {variant}".strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One case at one set of shapes on all targets where it verifies; ``turn`` numbers the processes from 0.
+    """One case at one set of shapes, on all targets where it verified; ``turn`` numbers the processes from 0.
 
-    ``scratch`` is a folder that the run removes, ``home`` the one that a factory's module is looked for in.
+    ``scratch`` is a folder that the run removes. A factory's module is imported from ``home``.
     """
 
     case: Case
@@ -57,8 +58,8 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What a target's session says of itself, and how long it took to come to a first answer in this process.
+class LoadedTarget:
+    """The facts of a target's session, and how long it took to load and to run for the first time in this process.
 
     ``device_us`` are single runs by the device's own clock, where it has one.
     """
@@ -70,133 +71,131 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What one process measured: series by the names of :mod:`harness.bench.process`, and what it loaded, by target.
+class ProcessMeasurement:
+    """What one process measured: series by :func:`series_name`, and what it loaded, by target.
 
-    ``troubles`` are, by target, why there is nothing of it.
+    ``errors`` are the reasons why a target was not timed, by target.
     """
 
     measurement: Measurement
-    loaded: Mapping[str, Loaded]
-    troubles: Mapping[str, str] = field(default_factory=dict)
+    loaded: Mapping[str, LoadedTarget]
+    errors: Mapping[str, str] = field(default_factory=dict)
 
 
-Array = NDArray[Any]
-OTHER_BINDING = {"on": "off", "off": "on"}
-DEVICE_RUNS = 20
+def measure_task(task: Task, on_size: Callable[[int], None] = lambda _size: None) -> ProcessMeasurement:
+    """Measure ``task`` in this process. A target that cannot be timed goes into ``errors``.
+
+    ``on_size`` is called with the model's size in bytes as soon as it is known.
+    """
+    os.chdir(task.home)
+    if task.bench.cpus:
+        os.sched_setaffinity(0, task.bench.cpus)
+    workload = _workload(task, on_size)
+    rng = random.Random(f"{task.case.id} {task.turn}")  # noqa: S311 - an order, no secret
+    loaded: dict[str, LoadedTarget] = {}
+    errors: dict[str, str] = {}
+    calls: dict[str, Call] = {} if workload.eager is None else {EAGER: workload.eager}
+    with ExitStack() as sessions:
+        for target in rng.sample(task.targets, len(task.targets)):
+            try:
+                loaded[str(target)], target_calls = _load(target, workload, task, sessions)
+            except BaseException as error:  # noqa: BLE001 - a runtime that verifies and cannot be timed is reported
+                errors[str(target)] = message_of(error)
+            else:
+                calls |= target_calls
+        limits = task.bench.sampling_limits(len(calls))
+        measurement = measure(calls, limits, rng, wall_timer(), read_machine_thoroughly, calibration_loop())
+    return ProcessMeasurement(measurement, loaded, errors)
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a case gives to be timed; ``eager`` is None where there is no torch to ask."""
+class _Workload:
+    """The inputs, the artifact of each target, and the eager call, which is None where torch is not needed."""
 
     inputs: Mapping[str, Array]
     artifact: Callable[[Target], Artifact]
     eager: Call | None
 
 
-def take(task: Task, sized: Callable[[int], None] = lambda _size: None) -> Taken:
-    """Measure ``task`` in this process. A target that cannot be timed is told among the troubles.
-
-    ``sized`` is told how many bytes the model takes, as soon as that is known.
-    """
-    os.chdir(task.home)
-    if task.bench.cpus:
-        os.sched_setaffinity(0, task.bench.cpus)
-    material = _material(task, sized)
-    order = random.Random(f"{task.case.id} {task.turn}")  # noqa: S311 - an order, no secret
-    loaded: dict[str, Loaded] = {}
-    troubles: dict[str, str] = {}
-    calls: dict[str, Call] = {} if material.eager is None else {EAGER: material.eager}
-    with ExitStack() as opened:
-        for target in order.sample(task.targets, len(task.targets)):
-            try:
-                loaded[str(target)], own = _load(target, material, task, opened)
-            except BaseException as error:  # noqa: BLE001 - a runtime that verifies and cannot be timed is told, in words
-                troubles[str(target)] = message_of(error)
-            else:
-                calls |= own
-        effort = task.bench.effort(len(calls))
-        measurement = measure(calls, effort, order, wall_timer(), read_machine_thoroughly, pace())
-    return Taken(measurement, loaded, troubles)
-
-
-def _load(target: Target, material: Material, task: Task, opened: ExitStack) -> tuple[Loaded, dict[str, Call]]:
-    """A session of ``target`` with its first run, and the calls that time it: its own, and its variants'."""
-    artifact, options = material.artifact(target), options_of(target, task)
-    runtime: Runtime = plugins("runtimes")[target.runtime]
-    start = time.perf_counter()
-    session = runtime.load(artifact, options)
-    opened.callback(session.close)
-    ready = time.perf_counter()
-    session.run(material.inputs)
-    answered = time.perf_counter()
-    calls: dict[str, Call] = {series(target): session.bind(material.inputs)}
-    if "iobinding" in runtime.options:
-        other = OTHER_BINDING[options.get("iobinding", "on")]
-        unbound = runtime.load(artifact, {**options, "iobinding": other})
-        opened.callback(unbound.close)
-        calls[series(target, f"iobinding={other}")] = unbound.bind(material.inputs)
-    if isinstance(session, Transferring):
-        calls[series(target, TRANSFER)] = session.transfer(material.inputs)
-    return Loaded(session.facts(), ready - start, answered - ready, _by_the_device(session, material.inputs)), calls
-
-
-def options_of(target: Target, task: Task) -> dict[str, str]:
-    """The target's options; where it leaves the threads open, those that were asked for."""
-    known = plugins("runtimes")[target.runtime].options
-    asked = {"threads": str(task.bench.threads)} if task.bench.threads is not None and "threads" in known else {}
-    return {**asked, **target.options}
-
-
-def _by_the_device(session: Session, inputs: Mapping[str, Array]) -> tuple[float, ...] | None:
-    if not isinstance(session, DeviceTimed):
-        return None
-    session.device_us(inputs, DEVICE_RUNS)
-    return tuple(session.device_us(inputs, DEVICE_RUNS))
-
-
-def _material(task: Task, sized: Callable[[int], None]) -> Material:
-    """The case built and exported, or its recorded model read; torch is loaded only for a case that needs it."""
+def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
+    """Build and export the case, or read its recorded model; torch is loaded only for a case that needs it."""
     from harness.engine.processes import libraries
-    from harness.spec.language.case import FileModel, PackedModel
+    from harness.spec.bundle.entries import PackedModel
+    from harness.spec.language.case import FileModel
 
     if isinstance(task.case.model.model, PackedModel):
-        libraries.for_recorded_models()
+        libraries.load_for_recorded_models()
         from harness.check.recorded.packed import PackedCase
 
-        packed = PackedCase(task.case, sized=sized)
-        return Material(packed.references[0].inputs, packed.artifact, eager=None)
+        packed = PackedCase(task.case, on_size=on_size)
+        return _Workload(packed.references[0].inputs, packed.artifact, eager=None)
     if isinstance(task.case.model.model, FileModel):
-        libraries.for_recorded_models()
-        from harness.check.recorded.recording import Recording
+        libraries.load_for_recorded_models()
+        from harness.check.recorded.recording import RecordedCase
 
-        recording = Recording(task.case, sized=sized)
-        inputs = {name: np.asarray(value) for name, value in recording.data_sets[0].inputs.items()}
-        return Material(inputs, lambda _target: recording.model.artifact, eager=None)
-    libraries.for_specs()
-    from harness.check.cache.artifacts import Artifacts
+        recorded = RecordedCase(task.case, on_size=on_size)
+        inputs = {name: np.asarray(value) for name, value in recorded.data_sets[0].inputs.items()}
+        return _Workload(inputs, lambda _target: recorded.model.artifact, eager=None)
+    libraries.load_for_specs()
+    from harness.check.cache.artifacts import ArtifactCache
     from harness.check.prepared_case import PreparedCase
     from harness.model.tensors import to_numpy
 
-    kept = task.settings.cache or task.scratch / "artifacts"
-    prepared = PreparedCase(task.case, Artifacts(kept, task.scratch), sized=sized)
+    cache = task.settings.cache or task.scratch / "artifacts"
+    prepared = PreparedCase(task.case, ArtifactCache(cache, task.scratch), on_size=on_size)
     arrays = {label: to_numpy(tensor) for label, tensor in prepared.subject.inputs.items()}
-    return Material(arrays, prepared.artifact, _eager(prepared.subject, task.bench.threads or 1))
+    return _Workload(arrays, prepared.artifact, _eager_call(prepared.subject, task.bench.threads or 1))
 
 
-def _eager(subject: Any, threads: int) -> Call:
+def _eager_call(subject: Any, threads: int) -> Call:
     """Eager torch on the example inputs, on so many threads whatever the targets set."""
     import torch
 
-    from harness.model.reference import repeatable
+    from harness.model.reference import repeatable_call
 
     torch.set_num_threads(threads)
-    call, _ = repeatable(subject.module, list(subject.inputs.values()))
+    call, _ = repeatable_call(subject.module, list(subject.inputs.values()))
 
-    def timed() -> object:
+    def with_threads() -> object:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         return call()
 
-    return timed
+    return with_threads
+
+
+def _load(target: Target, workload: _Workload, task: Task, sessions: ExitStack) -> tuple[LoadedTarget, dict[str, Call]]:
+    """Open a session of ``target`` and run it once; return the calls that time it and its variants."""
+    artifact, options = workload.artifact(target), options_of(target, task)
+    runtime: Runtime = plugins("runtimes")[target.runtime]
+    start = time.perf_counter()
+    session = runtime.load(artifact, options)
+    sessions.callback(session.close)
+    load_end = time.perf_counter()
+    session.run(workload.inputs)
+    first_run_end = time.perf_counter()
+    calls: dict[str, Call] = {series_name(target): session.bind(workload.inputs)}
+    if "iobinding" in runtime.options:
+        binding = OTHER_BINDING[options.get("iobinding", "on")]
+        variant = runtime.load(artifact, {**options, "iobinding": binding})
+        sessions.callback(variant.close)
+        calls[series_name(target, f"iobinding={binding}")] = variant.bind(workload.inputs)
+    if isinstance(session, Transferring):
+        calls[series_name(target, TRANSFER)] = session.transfer(workload.inputs)
+    device_us = _device_us(session, workload.inputs)
+    return LoadedTarget(session.facts(), load_end - start, first_run_end - load_end, device_us), calls
+
+
+def options_of(target: Target, task: Task) -> dict[str, str]:
+    """The target's options; a target that leaves its threads open gets those of the bench settings."""
+    supported = plugins("runtimes")[target.runtime].options
+    threads = task.bench.threads
+    default = {"threads": str(threads)} if threads is not None and "threads" in supported else {}
+    return {**default, **target.options}
+
+
+def _device_us(session: Session, inputs: Mapping[str, Array]) -> tuple[float, ...] | None:
+    if not isinstance(session, DeviceTimed):
+        return None
+    session.device_us(inputs, DEVICE_RUNS)
+    return tuple(session.device_us(inputs, DEVICE_RUNS))

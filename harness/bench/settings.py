@@ -1,6 +1,6 @@
-"""What ``harness bench`` was asked for.
+"""The settings of ``harness bench``, and cases at their ``bench`` shapes.
 
-A case at other shapes: it is exported for them, verified there, and only then timed.
+A case at other shapes is exported for them, verified there, and only then timed.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from harness.errors import UsageError
-from harness.latency.sampling import Effort
+from harness.latency.sampling import SamplingLimits
 from harness.plan import Plan
+from harness.spec.bundle.entries import PackedModel
 from harness.spec.bundle.reader import packed_case
-from harness.spec.language.case import Case, Expectation, PackedModel
-from harness.spec.quoting import compact
+from harness.spec.language.case import Case, Expectation
+from harness.spec.quoting import flow_yaml
 
-_MOST_ROUNDS = 100  # of one process; what a report holds of raw samples stays bearable
+_MAX_ROUNDS = 100  # of one process; it bounds the raw samples in a report
 
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
-    """``budget_s`` is for one case at one set of shapes, over all ``processes``; ``rounds`` are of each process.
+    """How much to measure: ``budget_s`` per case and set of shapes, over all ``processes``; ``rounds`` per process.
 
-    Where ``rounds`` is None, there are as many as the budget holds. ``threads`` is what every runtime may use whose
-    target does not say otherwise, None for the runtime's default; ``cpus`` are those that the processes are bound to,
-    empty for all.
+    Without ``rounds``, there are as many as the budget holds. ``threads`` go to every runtime whose target does not set
+    its own, None for the runtime's default. The processes are bound to ``cpus``; empty for all.
     """
 
     budget_s: float = 5.0
@@ -37,69 +37,70 @@ class BenchSettings:
 
     @classmethod
     def from_report(cls, run: Mapping[str, Any]) -> BenchSettings | None:
-        """What a report's ``run`` says of how it was timed; None where it was not timed thoroughly."""
-        told = run.get("bench")
-        if told is None:
+        """Read the settings from a report's ``run``; None where it was not timed thoroughly."""
+        recorded = run.get("bench")
+        if recorded is None:
             return None
-        known = {one.name: told[one.name] for one in fields(cls) if one.name in told}
-        return cls(**{**known, "cpus": tuple(told.get("cpus", ()))})
+        values = {field.name: recorded[field.name] for field in fields(cls) if field.name in recorded}
+        return cls(**{**values, "cpus": tuple(recorded.get("cpus", ()))})
 
-    def effort(self, calls: int) -> Effort:
-        """What one process may spend on so many calls."""
+    def sampling_limits(self, calls: int) -> SamplingLimits:
+        """The limits of one process that samples so many calls."""
         share = self.budget_s / self.processes
         warmup = 0.2 * share / calls
         if self.rounds is not None:
-            return Effort(share, self.rounds, self.rounds, warmup, patience_s=float("inf"))
-        return Effort(0.8 * share, least=5, most=_MOST_ROUNDS, warmup_s=warmup, patience_s=2 * share)
+            return SamplingLimits(share, self.rounds, self.rounds, warmup, max_s=float("inf"))
+        return SamplingLimits(0.8 * share, min_rounds=5, max_rounds=_MAX_ROUNDS, warmup_s=warmup, max_s=2 * share)
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:
-    """``0,2-3`` as ``(0, 2, 3)``. Raises :class:`UsageError` for what is no such list, or no CPU of this process."""
+    """Parse ``0,2-3`` as ``(0, 2, 3)``. Raises :class:`UsageError` for anything else, and for a CPU not available."""
     if not hasattr(os, "sched_getaffinity"):
         raise UsageError(f"--cpus {text}: this system binds no process to CPUs; leave the option out")
-    chosen: set[int] = set()
+    cpus: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not (first.isdecimal() and (last.isdecimal() or not dash)):
             raise UsageError(f"--cpus {text}: {part!r} is no CPU; write numbers or ranges, such as 0,2-3")
-        chosen |= set(range(int(first), int(last or first) + 1))
-    if strangers := sorted(chosen - os.sched_getaffinity(0)):
-        here = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
-        raise UsageError(f"--cpus {text}: this process may not use CPU {strangers[0]}; it may use {here}")
-    return tuple(sorted(chosen))
+        cpus |= set(range(int(first), int(last or first) + 1))
+    available = os.sched_getaffinity(0)
+    if unavailable := sorted(cpus - available):
+        allowed = ", ".join(map(str, sorted(available)))
+        raise UsageError(f"--cpus {text}: this process may not use CPU {unavailable[0]}; it may use {allowed}")
+    return tuple(sorted(cpus))
 
 
 def shapes_of(case: Case) -> str:
     """The shapes of the case's inputs in one line: ``x=[1,3,512,512]``."""
-    return " ".join(f"{spec.label}={compact(spec.shape)}" for spec in case.inputs)
+    return " ".join(f"{spec.label}={flow_yaml(spec.shape)}" for spec in case.inputs)
 
 
-def at(case: Case, shapes: Mapping[str, tuple[int, ...]]) -> Case:
-    """``case`` with inputs of these shapes, by label, under an id of its own.
+def case_at_shapes(case: Case, shapes: Mapping[str, tuple[int, ...]]) -> Case:
+    """``case`` with inputs of these shapes, by label, under its own id.
 
-    Of its expectations those are left that hold at any shape.
+    It keeps only those expectations that hold at any shape.
     """
     inputs = tuple(replace(spec, shape=tuple(shapes.get(spec.label, spec.shape))) for spec in case.inputs)
-    asked = case.expect
+    expect = case.expect
     any_shape = Expectation(
-        range=asked.range, formula=asked.formula, equals=asked.equals, differs_from=asked.differs_from
+        range=expect.range, formula=expect.formula, equals=expect.equals, differs_from=expect.differs_from
     )
-    moved = replace(case, inputs=inputs, expect=any_shape, also=(), bench=(), bench_of=case.id)
-    return replace(moved, id=f"{case.id} at {shapes_of(moved)}")
+    resized = replace(case, inputs=inputs, expect=any_shape, also=(), bench=(), bench_of=case.id)
+    return replace(resized, id=f"{case.id} at {shapes_of(resized)}")
 
 
 def bench_cases(case: Case) -> tuple[Case, ...]:
-    """``case`` at each of its ``bench`` shapes, without those that it has anyway and those named twice.
+    """``case`` at each of its ``bench`` shapes, without its own shapes and without repetitions.
 
-    A packed case has those at which it was packed.
+    A packed case has the shapes that it was packed at.
     """
     packed = case.model.model
     if isinstance(packed, PackedModel):
-        return tuple(packed_case(packed.folder, packed.seal, entry) for entry in packed.entry.bench)
-    moved = {shapes_of(other): other for other in (at(case, shapes) for shapes in case.bench)}
-    return tuple(other for shapes, other in moved.items() if shapes != shapes_of(case))
+        return tuple(packed_case(packed.path, packed.seal, entry) for entry in packed.entry.bench)
+    by_shapes = {shapes_of(resized): resized for resized in (case_at_shapes(case, shapes) for shapes in case.bench)}
+    return tuple(resized for shapes, resized in by_shapes.items() if shapes != shapes_of(case))
 
 
 def with_shapes(plan: Plan) -> Plan:
-    """``plan`` with every case at its ``bench`` shapes too: what must verify before it is timed."""
-    return Plan(tuple((each, targets) for case, targets in plan.work for each in (case, *bench_cases(case))))
+    """``plan`` with every case at its ``bench`` shapes too: all that must verify before it is timed."""
+    return Plan(tuple((each, targets) for case, targets in plan.jobs for each in (case, *bench_cases(case))))

@@ -1,8 +1,6 @@
-"""Fresh processes, one after another: nothing of one measurement is left when the next begins.
+"""All measurements of a run: verified checks are timed process by process, and the latency goes into the results.
 
-From what the processes measured to the ``latency`` of each result.
-
-All measurements of a run: what verified is timed, process by process, and the figures go into the results.
+Each measurement has a fresh process, one after another, so nothing of one measurement is left when the next begins.
 """
 
 from __future__ import annotations
@@ -18,12 +16,12 @@ from typing import Any
 
 import psutil
 
-from harness.bench.process import TRANSFER, Taken, Task, series
+from harness.bench.process import TRANSFER, ProcessMeasurement, Task, series_name
 from harness.bench.settings import BenchSettings, bench_cases, shapes_of
-from harness.check.settings import Settings, seconds_for
+from harness.check.settings import Settings, extra_seconds
 from harness.check.stages import message_of
-from harness.engine.processes.exits import end_those_of, how
-from harness.engine.processes.fork_server import warm_up
+from harness.engine.processes.exits import describe_exit, kill_descendants_of
+from harness.engine.processes.fork_server import start_server
 from harness.engine.processes.limits import TIMED_OUT
 from harness.latency.figure import latency
 from harness.latency.statistics import summarise
@@ -32,163 +30,17 @@ from harness.result import Result
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
-GRACE = 60.0
-TOO_LONG = "not done in its time; --timeout sets the limit"
+ProcessOutcome = ProcessMeasurement | str
+"""What one process measured, or the reason why it measured nothing."""
 
-
-class FreshProcesses:
-    """Takes measurements, each in a process of its own that ends with it; never two at once."""
-
-    def __init__(self, *, torch: bool) -> None:
-        """``torch`` is False where recorded models are all that is timed."""
-        self._context = warm_up(torch=torch)
-
-    def take(self, task: Task) -> Taken | str:
-        """What the process measured, or why it did not come to that."""
-        limit = seconds_allowed(task)
-        ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_take, args=(theirs, task, limit), daemon=True)
-        process.start()
-        theirs.close()
-        try:
-            if not wait([ours], None if limit is None else limit + _most_for_size(task) + GRACE):
-                return TOO_LONG
-            answer: Taken | str = ours.recv()
-        except EOFError:
-            process.join()
-            code = process.exitcode or 0
-            return TOO_LONG if code == TIMED_OUT else how(code)
-        finally:
-            process.kill()
-            process.join()
-            if process.pid is not None and task.case.runs_own_code:
-                end_those_of(process.pid)
-            ours.close()
-        return answer
-
-
-def seconds_allowed(task: Task) -> float | None:
-    """Each target may take as long as a check, and the measuring ten times its share; None is no limit."""
-    timeout = task.settings.timeout
-    return None if timeout is None else timeout * len(task.targets) + 10 * task.bench.budget_s
-
-
-def _most_for_size(task: Task) -> float:
-    """So much longer may the largest model take that this machine could hold; how large it is, its process knows."""
-    return seconds_for(int(psutil.virtual_memory().total), task.settings) * len(task.targets)
-
-
-def _take(pipe: Connection, task: Task, seconds: float | None) -> None:
-    from harness.bench.process import take
-    from harness.engine.processes.exits import become_their_ancestor
-    from harness.engine.processes.limits import die_with_parent, extend, limited
-
-    die_with_parent()
-    become_their_ancestor()
-    longer = 0
-
-    def sized(size: int) -> None:
-        nonlocal longer
-        more = max(0, seconds_for(size, task.settings) * len(task.targets) - longer)
-        extend(more)
-        longer += more
-
-    try:
-        with limited(seconds, task.settings.memory):
-            answer: Taken | str = take(task, sized)
-    except BaseException as error:  # noqa: BLE001 - what a library raised in here is told, in words
-        answer = message_of(error)
-    pipe.send(answer)
-
-
-RAW = ("samples_us", "interrupted", "pace_us", "eager_samples_us")
-Taking = Mapping[str, Sequence[Taken | str]]
-
-
-def told(plan: Plan, rows: Sequence[Result], taken: Taking, bench: BenchSettings) -> list[Result]:
-    """``rows`` with what was measured of them, or with a note that says why it was not."""
-    cases = {case.id: case for case, _ in plan.work}
-    return [_told(row, cases[row.case], taken, bench) for row in rows]
-
-
-def _told(row: Result, case: Case, taken: Taking, bench: BenchSettings) -> Result:
-    if case.id not in taken or row.status != "passed":
-        return row
-    own, trouble = _figure(case, row.target, taken)
-    if own is None:
-        return replace(row, notes=(*row.notes, f"not timed: {trouble}"))
-    by_shape, notes = [], list(row.notes)
-    for other in bench_cases(case):
-        figure, trouble = _figure(other, row.target, taken)
-        if figure is None:
-            notes.append(f"not timed at {shapes_of(other)}: {trouble}")
-        else:
-            by_shape.append(figure)
-    asked = {"budget_s": bench.budget_s, "rounds_asked": bench.rounds, "cpus": list(bench.cpus) or None}
-    first = {key: value for key, value in own.items() if key not in RAW}
-    whole = {**own, **({"by_shape": [first, *by_shape]} if by_shape else {}), **asked, "concurrent_workers": 1}
-    return replace(row, latency=whole, notes=tuple(notes))
-
-
-def _figure(case: Case, target: str, taken: Taking) -> tuple[dict[str, Any] | None, str]:
-    """The figures of ``target`` on ``case`` at its shapes, or None and why there are none."""
-    processes = [one for one in taken[case.id] if isinstance(one, Taken)]
-    troubles = [one for one in taken[case.id] if isinstance(one, str)]
-    troubles += [one.troubles[target] for one in processes if target in one.troubles]
-    if troubles or not processes:
-        return None, troubles[0] if troubles else "no process was started"
-    loaded = [one.loaded[target] for one in processes]
-    measurements = [one.measurement for one in processes]
-    names = measurements[0].series
-    variants = {
-        name.removeprefix(f"{target} "): _short(latency(name, measurements).to_dict())
-        for name in names
-        if name.startswith(f"{target} ") and name != series(target, TRANSFER)
-    }
-    figure = {
-        "shapes": shapes_of(case),
-        "elements": sum(prod(spec.shape) for spec in case.inputs),
-        **latency(target, measurements).to_dict(),
-        "load_s": _four_digits(median(each.load_s for each in loaded)),
-        "first_run_s": _four_digits(median(each.first_run_s for each in loaded)),
-        **({"variants": variants} if variants else {}),
-        **loaded[0].facts,
-    }
-    if series(target, TRANSFER) in names:
-        figure["transfer"] = _short(latency(series(target, TRANSFER), measurements).to_dict())
-    if all(each.device_us is not None for each in loaded):
-        figure["by_device"] = _device([each.device_us or () for each in loaded])
-    return figure, ""
-
-
-def _short(figure: Mapping[str, Any]) -> dict[str, Any]:
-    """What a figure beside the main one tells."""
-    keys = ("median_us", "low_us", "high_us", "ratio", "quotable", "notes", "samples_us")
-    return {key: figure[key] for key in keys}
-
-
-def _device(processes: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """The device's own clock: the processes' medians, and their interval."""
-    summary = summarise([median(runs) for runs in processes])
-    return {
-        "median_us": summary.median,
-        "low_us": summary.low,
-        "high_us": summary.high,
-        "samples_us": [list(runs) for runs in processes],
-    }
-
-
-def _four_digits(seconds: float) -> float:
-    return float(f"{seconds:.4g}")
-
-
-Take = Callable[[Task], Taken | str]
-Answers = Mapping[tuple[str, str], Result]
+MeasureTask = Callable[[Task], ProcessOutcome]
+Outcomes = Mapping[str, Sequence[ProcessOutcome]]
+ResultsByCheck = Mapping[tuple[str, str], Result]
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
-    """A case at one set of shapes with the targets on which it verified there: what is timed together."""
+class TimedCase:
+    """A case at one set of shapes, with the targets on which it verified there; they are timed together."""
 
     case: Case
     targets: tuple[Target, ...]
@@ -200,66 +52,221 @@ def time_all(
     bench: BenchSettings,
     settings: Settings,
     scratch: Path,
-    looking_on: Callable[[int], Callable[[], None]] = lambda _tasks: lambda: None,
+    progress: Callable[[int], Callable[[], None]] = lambda _processes: lambda: None,
 ) -> list[Result]:
-    """``results`` of ``plan``'s own checks, those that passed with their latency.
+    """Return the ``results`` of ``plan``'s own checks; those that passed have their latency.
 
-    ``results`` hold the checks of :func:`harness.bench.settings.with_shapes`. One that passed at its own shapes and
-    fails at a ``bench`` shape becomes what it came to there, and is not timed: a wrong answer is never told how quick
-    it was. ``looking_on`` is given the number of processes, and what it returns is called after each of them.
+    ``results`` hold the checks of :func:`harness.bench.settings.with_shapes`. A check that passed at its own shapes and
+    fails at a ``bench`` shape gets the result of that shape and is not timed: the speed of a wrong answer is never
+    reported. ``progress`` is called with the number of processes; what it returns is called after each of them.
     """
-    answers = {(result.case, result.target): result for result in results}
-    rows = [_with_shapes(case, target, answers) for case, targets in plan.work for target in targets]
+    by_check = {(result.case, result.target): result for result in results}
+    rows = [_with_bench_shapes(case, target, by_check) for case, targets in plan.jobs for target in targets]
     passed = {(row.case, row.target) for row in rows if row.status == "passed"}
-    stands = list(_stands(plan, passed))
-    needs_torch = not all(stand.case.is_recorded for stand in stands)
-    if not stands:
+    timed = list(_timed_cases(plan, passed))
+    needs_torch = not all(each.case.is_recorded for each in timed)
+    if not timed:
         return rows
     fresh = FreshProcesses(torch=needs_torch)
-    taken = take_turns(stands, bench, settings, scratch, fresh.take, looking_on(len(stands) * bench.processes))
-    return told(plan, rows, taken, bench)
+    done = progress(len(timed) * bench.processes)
+    outcomes = measure_in_turns(timed, bench, settings, scratch, fresh.measure, done)
+    return with_latency(plan, rows, outcomes, bench)
 
 
-def take_turns(
-    stands: Sequence[Stand],
+def _with_bench_shapes(case: Case, target: Target, by_check: ResultsByCheck) -> Result:
+    """The result at the case's own shapes; if it passed, the first result at a ``bench`` shape that did not pass."""
+    result = by_check[case.id, str(target)]
+    if result.status != "passed":
+        return result
+    for resized in bench_cases(case):
+        at_shapes = by_check[resized.id, str(target)]
+        if at_shapes.status != "passed":
+            shapes = resized.id.removeprefix(f"{case.id} ")
+            return replace(at_shapes, case=case.id, message=f"{shapes}: {at_shapes.message}")
+    return result
+
+
+def _timed_cases(plan: Plan, passed: set[tuple[str, str]]) -> Iterator[TimedCase]:
+    for case, targets in plan.jobs:
+        verified = tuple(target for target in targets if (case.id, str(target)) in passed)
+        if verified and case.expect.raises is None:
+            yield from (TimedCase(each, verified) for each in (case, *bench_cases(case)))
+
+
+def measure_in_turns(
+    timed: Sequence[TimedCase],
     bench: BenchSettings,
     settings: Settings,
     scratch: Path,
-    take: Take,
+    measure: MeasureTask,
     done: Callable[[], None],
-) -> dict[str, list[Taken | str]]:
-    """What each process of each stand measured, by the case's id.
+) -> dict[str, list[ProcessOutcome]]:
+    """Return the outcome of each process of each timed case, by the case's id.
 
-    Every stand has its turn before any has its next, in an order drawn anew: the processes of one are spread over the
-    whole run, so that they differ by all that the machine does meanwhile. A stand whose process did not finish has
-    no further turn.
+    Every case has its turn before any has its next one, in an order drawn anew: the processes of one case are spread
+    over the whole run, so their differences include everything that the machine does meanwhile. A case whose process
+    did not finish has no further turn.
     """
-    taken: dict[str, list[Taken | str]] = {stand.case.id: [] for stand in stands}
-    order = random.Random(0)  # noqa: S311 - an order, no secret
+    outcomes: dict[str, list[ProcessOutcome]] = {each.case.id: [] for each in timed}
+    rng = random.Random(0)  # noqa: S311 - an order, no secret
     for turn in range(bench.processes):
-        for stand in order.sample(list(stands), len(stands)):
-            so_far = taken[stand.case.id]
-            if not any(isinstance(one, str) for one in so_far):
-                so_far.append(take(Task(stand.case, stand.targets, turn, bench, settings, scratch, Path.cwd())))
+        for each in rng.sample(list(timed), len(timed)):
+            so_far = outcomes[each.case.id]
+            if not any(isinstance(outcome, str) for outcome in so_far):
+                so_far.append(measure(Task(each.case, each.targets, turn, bench, settings, scratch, Path.cwd())))
             done()
-    return taken
+    return outcomes
 
 
-def _with_shapes(case: Case, target: Target, answers: Answers) -> Result:
-    """The check at its own shapes; where it passed there, the first of its ``bench`` shapes at which it did not."""
-    own = answers[case.id, str(target)]
-    if own.status != "passed":
-        return own
-    for other in bench_cases(case):
-        there = answers[other.id, str(target)]
-        if there.status != "passed":
-            where = other.id.removeprefix(f"{case.id} ")
-            return replace(there, case=case.id, message=f"{where}: {there.message}")
-    return own
+# The measuring processes
+
+GRACE = 60.0
+"""Seconds after the end of a process's time in which it must be gone by itself."""
+TOO_LONG = "did not finish within its time limit; raise it with --timeout"
 
 
-def _stands(plan: Plan, passed: set[tuple[str, str]]) -> Iterator[Stand]:
-    for case, targets in plan.work:
-        fitting = tuple(target for target in targets if (case.id, str(target)) in passed)
-        if fitting and case.expect.raises is None:
-            yield from (Stand(each, fitting) for each in (case, *bench_cases(case)))
+class FreshProcesses:
+    """Measures each task in its own process, which ends with it; never two at once."""
+
+    def __init__(self, *, torch: bool) -> None:
+        """``torch`` is False where only recorded models are timed."""
+        self._context = start_server(torch=torch)
+
+    def measure(self, task: Task) -> ProcessOutcome:
+        """What the process measured, or the reason why it measured nothing."""
+        limit = seconds_allowed(task)
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_measure_in_process, args=(theirs, task, limit), daemon=True)
+        process.start()
+        theirs.close()
+        try:
+            if not wait([ours], None if limit is None else limit + _max_extra_seconds(task) + GRACE):
+                return TOO_LONG
+            outcome: ProcessOutcome = ours.recv()
+        except EOFError:
+            process.join()
+            code = process.exitcode or 0
+            return TOO_LONG if code == TIMED_OUT else describe_exit(code)
+        finally:
+            process.kill()
+            process.join()
+            if process.pid is not None and task.case.runs_user_code:
+                kill_descendants_of(process.pid)
+            ours.close()
+        return outcome
+
+
+def seconds_allowed(task: Task) -> float | None:
+    """Each target may take as long as a check, and the measuring ten times its share; None is no limit."""
+    timeout = task.settings.timeout
+    return None if timeout is None else timeout * len(task.targets) + 10 * task.bench.budget_s
+
+
+def _max_extra_seconds(task: Task) -> float:
+    """The extra time of the largest model that this machine could hold; only the process itself knows the real size."""
+    return extra_seconds(int(psutil.virtual_memory().total), task.settings) * len(task.targets)
+
+
+def _measure_in_process(pipe: Connection, task: Task, seconds: float | None) -> None:
+    from harness.bench.process import measure_task
+    from harness.engine.processes.exits import become_subreaper
+    from harness.engine.processes.limits import die_with_parent, extend_time_limit, limited
+
+    die_with_parent()
+    become_subreaper()
+    extended = 0
+
+    def on_size(size: int) -> None:
+        nonlocal extended
+        more = max(0, extra_seconds(size, task.settings) * len(task.targets) - extended)
+        extend_time_limit(more)
+        extended += more
+
+    try:
+        with limited(seconds, task.settings.memory):
+            outcome: ProcessOutcome = measure_task(task, on_size)
+    except BaseException as error:  # noqa: BLE001 - what a library raised in here is reported as text
+        outcome = message_of(error)
+    pipe.send(outcome)
+
+
+# The latency of a result
+
+RAW_SAMPLES = ("samples_us", "interrupted", "pace_us", "eager_samples_us")
+
+
+def with_latency(plan: Plan, rows: Sequence[Result], outcomes: Outcomes, bench: BenchSettings) -> list[Result]:
+    """Return ``rows`` with their latency, or with a note that says why they were not timed."""
+    cases = {case.id: case for case, _ in plan.jobs}
+    return [_with_latency(row, cases[row.case], outcomes, bench) for row in rows]
+
+
+def _with_latency(row: Result, case: Case, outcomes: Outcomes, bench: BenchSettings) -> Result:
+    if case.id not in outcomes or row.status != "passed":
+        return row
+    own_latency, error = _latency_at(case, row.target, outcomes)
+    if own_latency is None:
+        return replace(row, notes=(*row.notes, f"not timed: {error}"))
+    by_shape, notes = [], list(row.notes)
+    for resized in bench_cases(case):
+        figure, error = _latency_at(resized, row.target, outcomes)
+        if figure is None:
+            notes.append(f"not timed at {shapes_of(resized)}: {error}")
+        else:
+            by_shape.append(figure)
+    settings = {"budget_s": bench.budget_s, "rounds_asked": bench.rounds, "cpus": list(bench.cpus) or None}
+    summary = {key: value for key, value in own_latency.items() if key not in RAW_SAMPLES}
+    shapes = {"by_shape": [summary, *by_shape]} if by_shape else {}
+    return replace(row, latency={**own_latency, **shapes, **settings, "concurrent_workers": 1}, notes=tuple(notes))
+
+
+def _latency_at(case: Case, target: str, outcomes: Outcomes) -> tuple[dict[str, Any] | None, str]:
+    """The latency of ``target`` on ``case`` at its shapes, or None and the reason."""
+    processes = [outcome for outcome in outcomes[case.id] if isinstance(outcome, ProcessMeasurement)]
+    errors = [outcome for outcome in outcomes[case.id] if isinstance(outcome, str)]
+    errors += [process.errors[target] for process in processes if target in process.errors]
+    if errors or not processes:
+        return None, errors[0] if errors else "no process was started"
+    loaded = [process.loaded[target] for process in processes]
+    measurements = [process.measurement for process in processes]
+    names = measurements[0].series
+    variants = {
+        name.removeprefix(f"{target} "): _short(latency(name, measurements).to_dict())
+        for name in names
+        if name.startswith(f"{target} ") and name != series_name(target, TRANSFER)
+    }
+    figure = {
+        "shapes": shapes_of(case),
+        "elements": sum(prod(spec.shape) for spec in case.inputs),
+        **latency(target, measurements).to_dict(),
+        "load_s": _four_digits(median(each.load_s for each in loaded)),
+        "first_run_s": _four_digits(median(each.first_run_s for each in loaded)),
+        **({"variants": variants} if variants else {}),
+        **loaded[0].facts,
+    }
+    if series_name(target, TRANSFER) in names:
+        figure["transfer"] = _short(latency(series_name(target, TRANSFER), measurements).to_dict())
+    if all(each.device_us is not None for each in loaded):
+        figure["by_device"] = _device_latency([each.device_us or () for each in loaded])
+    return figure, ""
+
+
+def _short(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a variant keeps of its latency."""
+    keys = ("median_us", "low_us", "high_us", "ratio", "quotable", "notes", "samples_us")
+    return {key: figure[key] for key in keys}
+
+
+def _device_latency(processes: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The latency by the device's own clock: the median of the processes' medians, and its interval."""
+    summary = summarise([median(runs) for runs in processes])
+    return {
+        "median_us": summary.median,
+        "low_us": summary.low,
+        "high_us": summary.high,
+        "samples_us": [list(runs) for runs in processes],
+    }
+
+
+def _four_digits(seconds: float) -> float:
+    return float(f"{seconds:.4g}")

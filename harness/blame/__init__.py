@@ -1,1 +1,1 @@
-"""Which hop is to blame for a disagreement: exporter, optimizer, kernel, rounding, torch or spec; and the evidence."""
+"""Which hop caused a disagreement (exporter, optimizer, kernel, rounding, torch or spec), and the evidence for it."""

@@ -1,8 +1,6 @@
-"""How far an answer may be from the truth, when it is asked which of several answers is the right one.
+"""A disagreement with everything known about it, and the bounds within which an answer counts as right.
 
-What no evaluation of a graph can settle, so that nobody can be blamed for another answer.
-
-A disagreement, with all that is known of it before anybody is blamed.
+:func:`undecidable_reason` names graphs whose answer no evaluation can decide, so that no hop is blamed for them.
 """
 
 from __future__ import annotations
@@ -25,31 +23,91 @@ from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Toleran
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
+Answer = Mapping[str, Array]
 
-AS_NEAR = 2.0
-"""An answer is as near to the truth as another if it is at most so many times as far."""
+MAX_ERROR_RATIO = 2.0
+"""An answer is as accurate as another if its error is at most this many times the other's."""
 
-
-def with_room(tolerance: Tolerance) -> Tolerance:
-    """``tolerance`` with room for one rounding more: the truth in float64 was rounded too."""
-    return Tolerance(_with_room(tolerance.rule), {at: _with_room(rule) for at, rule in tolerance.by_output.items()})
-
-
-def distance(values: Array, truth: Array) -> float:
-    """The largest absolute error; infinite where shapes, NaN or infinities do not agree."""
-    return float(apart(values, truth).max(initial=0.0)) if values.shape == truth.shape else np.inf
+RANDOM_OPERATORS = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
 
 
-def apart(values: Array, truth: Array) -> Array:
-    """The absolute error of each element of two arrays of one shape; infinite where NaN or infinities do not agree."""
-    wide, exact = values.astype(np.float64), truth.astype(np.float64)
-    same = (wide == exact) | (np.isnan(wide) & np.isnan(exact))
-    with np.errstate(invalid="ignore"):
-        errors = np.where(same, 0.0, np.abs(wide - exact))
-    return np.nan_to_num(errors, nan=np.inf, posinf=np.inf)
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A target's answer that disagrees with its reference, and what is needed to find the cause.
+
+    ``meets_expectations`` tells for any answer whether it meets the spec's ``expect``.
+    """
+
+    target: Target
+    artifact: Artifact
+    reference: Reference
+    answer: Answer
+    tolerance: Tolerance
+    meets_expectations: Callable[[Answer], bool] = lambda _answer: True
+
+    @property
+    def inputs(self) -> Answer:
+        """The target's inputs."""
+        return self.reference.inputs
+
+    @property
+    def expected(self) -> Answer:
+        """The float64 reference in the outputs' own dtypes; eager torch's answer if there is no float64 reference."""
+        if self.reference.float64 is None:
+            return self.reference.eager
+        dtypes = {name: values.dtype for name, values in self.reference.eager.items()}
+        with np.errstate(over="ignore"):
+            return {name: values.astype(dtypes[name]) for name, values in self.reference.float64.items()}
+
+    def is_right(self, answer: Answer) -> bool:
+        """True if ``answer`` agrees with :attr:`expected` and meets the spec's expectations."""
+        return self.problem(answer) is None
+
+    def problem(self, answer: Answer) -> str | None:
+        """What is wrong with ``answer``; None if it is right."""
+        comparison = self.compare(answer, self.expected)
+        if not comparison.passed:
+            return comparison.message
+        return None if self.meets_expectations(answer) else "it does not meet the spec's expectations"
+
+    def differ(self, first: Answer, second: Answer) -> bool:
+        """True if two answers differ by more than the tolerance itself, without an additional rounding."""
+        return not self._compare(first, second, self.tolerance).passed
+
+    def compare(self, actual: Answer, expected: Answer) -> Comparison:
+        """Compare two answers, with one more rounding than the tolerance allows."""
+        tolerance = with_one_more_rounding(self.tolerance)
+        return self._compare(actual, expected, tolerance)
+
+    def _compare(self, actual: Answer, expected: Answer, tolerance: Tolerance) -> Comparison:
+        magnitudes, undefined = self.reference.magnitudes, self.reference.undefined
+        shapes = _shapes(self.reference.eager)
+        if not magnitudes or not shapes == _shapes(actual) == _shapes(expected):
+            tolerance, magnitudes, undefined = _without_magnitudes(tolerance), (), ()
+        return compare(actual, expected, tolerance, magnitudes=magnitudes, undefined=undefined)
 
 
-def _with_room(rule: Rule) -> Rule:
+def _shapes(answer: Answer) -> list[tuple[str, tuple[int, ...]]]:
+    """The names and shapes of the outputs: magnitudes and masks fit no other, and two wrong answers may share one."""
+    return [(name, values.shape) for name, values in answer.items()]
+
+
+def _without_magnitudes(tolerance: Tolerance) -> Tolerance:
+    """A plain relative rule in place of ``Scaled``, for magnitudes that are unknown or have another shape."""
+    plain = Close(1e-5, 1e-6)
+    rules = {index: plain if isinstance(rule, Scaled) else rule for index, rule in tolerance.by_output.items()}
+    return Tolerance(plain if isinstance(tolerance.rule, Scaled) else tolerance.rule, rules)
+
+
+def with_one_more_rounding(tolerance: Tolerance) -> Tolerance:
+    """``tolerance`` with room for one more rounding, because the float64 reference was rounded to the dtype too."""
+    by_output = {index: _rule_with_one_more_rounding(rule) for index, rule in tolerance.by_output.items()}
+    return Tolerance(_rule_with_one_more_rounding(tolerance.rule), by_output)
+
+
+def _rule_with_one_more_rounding(rule: Rule) -> Rule:
     match rule:
         case Exact():
             return Ulp(2)
@@ -61,97 +119,45 @@ def _with_room(rule: Rule) -> Rule:
             return Scaled(n + 1)
 
 
-DRAWING = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-)
+def max_error(values: Array, expected: Array) -> float:
+    """The largest absolute error; infinite if shapes, NaN or infinities do not agree."""
+    return float(absolute_errors(values, expected).max(initial=0.0)) if values.shape == expected.shape else np.inf
 
 
-def unsettled(path: Path) -> str | None:
-    """Why nobody can be blamed for what the graph at ``path`` answers; None where there is no reason."""
+def absolute_errors(values: Array, expected: Array) -> Array:
+    """The absolute error of each value of two arrays of one shape; infinite where NaN or infinities do not agree."""
+    actual64, expected64 = values.astype(np.float64), expected.astype(np.float64)
+    equal = (actual64 == expected64) | (np.isnan(actual64) & np.isnan(expected64))
+    with np.errstate(invalid="ignore"):
+        errors = np.where(equal, 0.0, np.abs(actual64 - expected64))
+    return np.nan_to_num(errors, nan=np.inf, posinf=np.inf)
+
+
+def undecidable_reason(path: Path) -> str | None:
+    """Why no evaluation can decide what the graph at ``path`` should answer; None if there is no reason."""
     model = onnx.load(str(path), load_external_data=False)
-    nodes = list(_nodes(chain(model.graph.node, *(function.node for function in model.functions))))
-    if drawn := sorted({node.op_type for node in nodes if _draws(node)}):
-        return f"the graph draws random numbers ({', '.join(drawn)}): no two implementations draw the same"
+    nodes = list(_all_nodes(chain(model.graph.node, *(function.node for function in model.functions))))
+    if random := sorted({node.op_type for node in nodes if _is_random(node)}):
+        return f"the graph draws random numbers ({', '.join(random)}), which differ between implementations"
     if any(node.op_type == "MaxUnpool" and _has_input(node, 2) for node in nodes):
         # https://github.com/onnx/onnx/issues/2398
-        return "ONNX leaves open what MaxUnpool's output_shape means for its indices"
+        return "ONNX does not define what MaxUnpool's output_shape means for its indices"
     return None
 
 
-def _draws(node: NodeProto) -> bool:
-    """Dropout counts where it is told whether it trains: whether it does is known only as it runs."""
-    return node.op_type in DRAWING or (node.op_type == "Dropout" and _has_input(node, 2))
+def _is_random(node: NodeProto) -> bool:
+    """Dropout counts if it has the input ``training_mode``, since its value is known only at run time."""
+    return node.op_type in RANDOM_OPERATORS or (node.op_type == "Dropout" and _has_input(node, 2))
 
 
 def _has_input(node: NodeProto, index: int) -> bool:
     return len(node.input) > index and bool(node.input[index])
 
 
-def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     """The nodes, and those of every graph inside them."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner.node)
-
-
-@dataclass(frozen=True, slots=True)
-class Disagreement:
-    """A disagreement: what was asked, what eager and the definition say, what the target answered, by what rule.
-
-    ``meets_expectations`` says of any answer whether it is what the spec says under ``expect``.
-    """
-
-    target: Target
-    artifact: Artifact
-    reference: Reference
-    answer: Mapping[str, Array]
-    tolerance: Tolerance
-    meets_expectations: Callable[[Mapping[str, Array]], bool] = lambda _answer: True
-
-    def is_right(self, answer: Mapping[str, Array]) -> bool:
-        """True where ``answer`` agrees with the truth and is what the spec expects."""
-        return self.compare(answer, self.truth).passed and self.meets_expectations(answer)
-
-    def differ(self, one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
-        """True where two answers are further apart than the rule itself lets them be, without any room."""
-        return not self._compare(one, other, self.tolerance).passed
-
-    @property
-    def inputs(self) -> Mapping[str, Array]:
-        """What the target was given."""
-        return self.reference.inputs
-
-    @property
-    def truth(self) -> Mapping[str, Array]:
-        """The definition's answer in the outputs' own dtypes; eager torch's where there is no definition."""
-        if self.reference.float64 is None:
-            return self.reference.eager
-        dtypes = {name: values.dtype for name, values in self.reference.eager.items()}
-        with np.errstate(over="ignore"):
-            return {name: values.astype(dtypes[name]) for name, values in self.reference.float64.items()}
-
-    def compare(self, actual: Mapping[str, Array], expected: Mapping[str, Array]) -> Comparison:
-        """Hold one answer against another, leaving room for one rounding more than the rule does."""
-        return self._compare(actual, expected, with_room(self.tolerance))
-
-    def _compare(self, actual: Mapping[str, Array], expected: Mapping[str, Array], tolerance: Tolerance) -> Comparison:
-        known = self.reference
-        if not known.magnitudes or not (_has_form_of(known.eager, actual) and _has_form_of(known.eager, expected)):
-            return compare(actual, expected, _without_magnitudes(tolerance))
-        return compare(actual, expected, tolerance, magnitudes=known.magnitudes, undefined=known.undefined)
-
-
-def _has_form_of(known: Mapping[str, Array], answer: Mapping[str, Array]) -> bool:
-    """Whether what is known of each element can be said of ``answer``; two wrong answers may share another shape."""
-    return [(name, values.shape) for name, values in known.items()] == [
-        (name, values.shape) for name, values in answer.items()
-    ]
-
-
-def _without_magnitudes(tolerance: Tolerance) -> Tolerance:
-    """Where the terms' magnitudes are not known, or not of this shape: a plain relative rule instead."""
-    plain = Close(1e-5, 1e-6)
-    rules = {at: plain if isinstance(rule, Scaled) else rule for at, rule in tolerance.by_output.items()}
-    return Tolerance(plain if isinstance(tolerance.rule, Scaled) else tolerance.rule, rules)
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from _all_nodes(subgraph.node)

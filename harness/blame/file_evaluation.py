@@ -1,14 +1,13 @@
-"""An exported graph evaluated in float64: what the file says, whatever a runtime makes of it.
+"""Evaluate an exported ONNX file independently of the target's runtime, to decide whether the file itself is right.
 
-Whether an exported file is right by itself, whatever the target's runtime makes of it.
-
-It is evaluated here in float64. Where it cannot be evaluated here, other runtimes are asked. That a file rounds on its
-way to a narrower type than its inputs have is not seen in float64; for that it is evaluated as it is written.
+:func:`file_is_right` evaluates the file in float64. If that fails, it runs the file on independent runtimes. float64
+does not show that a file rounds to a narrower type than its inputs have; for that, :func:`file_rounds` evaluates the
+file in its own dtypes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,62 +18,213 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 
-from harness.blame.disagreement import AS_NEAR, Disagreement, apart
-from harness.blame.sound_pools import SOUND
+from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, absolute_errors
+from harness.blame.float64_pooling import POOLING_OPERATORS
 from harness.exporters import Artifact
 from harness.onnx_arrays import from_array, to_array
 from harness.registry import plugins
 from harness.runtimes import Runtime
+from harness.spec.targets import Target
 
 Array = NDArray[Any]
-NARROW = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT}
+Answer = Mapping[str, Array]
+
+INDEPENDENT_RUNTIMES = ("openvino", "tract")
+"""Runtimes that share no code with ONNX Runtime. ``onnx.reference`` is not one of them: its pooling is wrong."""
+
+NARROW_FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT}
+FLOAT_BITS = {TensorProto.DOUBLE: 64, TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16}
 
 
-def evaluate(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The graph's outputs by name, every floating tensor in float64.
+def file_is_right(disagreement: Disagreement, evidence: list[str]) -> bool | None:
+    """True if the file computes the right answer, False if a wrong one, None if nothing can evaluate it."""
+    try:
+        outputs = _cast_like(evaluate(disagreement.artifact.path, disagreement.inputs), disagreement.expected)
+    except Exception as error:  # noqa: BLE001 - an evaluation that fails is evidence that is missing
+        evidence.append(f"the file could not be evaluated in float64: {error_summary(error)}")
+        if disagreement.artifact.checker:
+            # A runtime may end the process on an invalid file: tract does, in Rust.
+            evidence.append(
+                f"no other runtime was tried because onnx.checker rejects the file: {disagreement.artifact.checker}"
+            )
+            return None
+        return _right_by_independent_runtimes(disagreement, evidence)
+    problem = disagreement.problem(outputs)
+    if problem is not None:
+        evidence.append(f"evaluated in float64, the exported file itself is wrong: {problem}")
+        return False
+    evidence.append("evaluated in float64, the exported file itself gives the right answer")
+    return True
 
-    Evaluated by ``onnx.reference`` with sound pools in place of its own. Raises what the evaluator
-    raises for an operator that it does not know.
+
+def file_rounds(disagreement: Disagreement, evidence: list[str]) -> bool:
+    """True if the file casts to a narrower type than its inputs have, and that rounding alone explains the error.
+
+    That is so if the file, evaluated in its own dtypes, gives the target's answer, except for values that are as
+    accurate as the file's: where a value lies between two numbers of the narrower type, the last bit of a sum decides
+    to which of them it is rounded.
     """
-    return _run(widened(onnx.load(str(path))), {name: wide_array(values) for name, values in inputs.items()})
+    cast = narrowing_cast(disagreement.artifact.path)
+    if not cast:
+        return False
+    path, expected = disagreement.artifact.path, disagreement.expected
+    try:
+        outputs = _cast_like(evaluate_in_file_dtypes(path, disagreement.inputs), expected)
+    except Exception as error:  # noqa: BLE001 - as above
+        evidence.append(f"the file could not be evaluated in its own dtypes: {error_summary(error)}")
+        return False
+    if not _shapes(outputs) == _shapes(disagreement.answer) == _shapes(expected):
+        return False
+    if not disagreement.differ(outputs, expected):
+        return False
+    if disagreement.differ(_with_accurate_values_replaced(disagreement, outputs), outputs):
+        return False
+    evidence.append(
+        "evaluated in its own dtypes, the file has the same error as the target: "
+        f"it rounds to a narrower type at {cast}"
+    )
+    return True
 
 
-def evaluate_all(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """As :func:`evaluate`, every value that a node of the graph computes, in the order in which they are computed."""
+def _with_accurate_values_replaced(disagreement: Disagreement, outputs: Answer) -> Answer:
+    """The target's answer, with the value from ``outputs`` wherever the target's is as accurate as that."""
+    as_accurate = {
+        name: absolute_errors(disagreement.answer[name], expected)
+        <= MAX_ERROR_RATIO * absolute_errors(outputs[name], expected)
+        for name, expected in disagreement.expected.items()
+    }
+    return {name: np.where(mask, outputs[name], disagreement.answer[name]) for name, mask in as_accurate.items()}
+
+
+def _shapes(answer: Answer) -> Mapping[str, tuple[int, ...]]:
+    return {name: values.shape for name, values in answer.items()}
+
+
+def narrowing_cast(path: Path) -> str | None:
+    """The first node that casts to a narrower floating type than every floating input has, in words."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    input_bits = [
+        FLOAT_BITS[value.type.tensor_type.elem_type]
+        for value in graph.input
+        if value.type.tensor_type.elem_type in FLOAT_BITS
+    ]
+    for node in graph.node if input_bits else ():
+        to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
+        if node.op_type == "Cast" and to in FLOAT_BITS and FLOAT_BITS[to] < min(input_bits):
+            return f"Cast {node.name!r} to {TensorProto.DataType.Name(to).lower()}"
+    return None
+
+
+def _right_by_independent_runtimes(disagreement: Disagreement, evidence: list[str]) -> bool | None:
+    """True if an independent runtime gives the right answer, False if it gives the target's wrong one, else None."""
+    for name, outputs in _independent_answers(disagreement, evidence):
+        if disagreement.is_right(outputs):
+            evidence.append(f"{name} gives the right answer for the same file")
+            return True
+        if disagreement.compare(disagreement.answer, outputs).passed:
+            evidence.append(f"{name}, an independent runtime, gives the target's wrong answer for the same file")
+            return False
+        evidence.append(f"{name} gives a third answer for the same file")
+    return None
+
+
+def _independent_answers(disagreement: Disagreement, evidence: list[str]) -> Iterator[tuple[str, Answer]]:
+    """The names and answers of the independent runtimes that can run the file, one after the other."""
+    for name in INDEPENDENT_RUNTIMES:
+        runtime = plugins("runtimes").get(name)
+        if runtime is None or name == disagreement.target.runtime or not runtime.availability().present:
+            continue
+        try:
+            outputs = run_file(runtime, disagreement.artifact, {}, disagreement.inputs)
+        except Exception as error:  # noqa: BLE001 - a runtime that cannot run the file is no evidence
+            evidence.append(f"{name} cannot run the file: {error_summary(error)}")
+            continue
+        yield name, outputs
+
+
+def _cast_like(outputs: Answer, expected: Answer) -> Answer:
+    """``outputs`` in the dtypes of ``expected``."""
+    dtypes = {name: values.dtype for name, values in expected.items()}
+    with np.errstate(all="ignore"):
+        return {name: np.asarray(values).astype(dtypes.get(name)) for name, values in outputs.items()}
+
+
+def run_file(runtime: Runtime, artifact: Artifact, options: Mapping[str, str], inputs: Answer) -> Answer:
+    """The answer of ``runtime`` for the file. Raises what the runtime raises."""
+    session = runtime.load(artifact, options)
+    try:
+        return session.run(inputs)
+    finally:
+        session.close()
+
+
+def run_without_optimizer(target: Target, artifact: Artifact, inputs: Answer, evidence: list[str]) -> Answer | None:
+    """The answer of the target's runtime with graph optimization off.
+
+    None if the runtime has no such option, if optimization is off already, or if the run fails, which is added to
+    ``evidence``: some graphs run only when they are optimized.
+    """
+    runtime = plugins("runtimes")[target.runtime]
+    if "optimization" not in runtime.options or target.options.get("optimization") == "disabled":
+        return None
+    try:
+        return run_file(runtime, artifact, {**target.options, "optimization": "disabled"}, inputs)
+    except Exception as error:  # noqa: BLE001 - see the docstring
+        evidence.append(f"with graph optimization off the same file does not run: {error_summary(error)}")
+        return None
+
+
+def error_summary(error: Exception) -> str:
+    """The class of an exception and the first line of its message."""
+    message = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {message[:200] or 'no message'}"
+
+
+def evaluate(path: Path, inputs: Answer) -> dict[str, Array]:
+    """The graph's outputs by name, with every floating tensor in float64.
+
+    Evaluated by ``onnx.reference``, with :mod:`harness.blame.float64_pooling` in place of its pooling. Raises what the
+    evaluator raises for an operator that it does not know.
+    """
+    return _evaluate(with_float64(onnx.load(str(path))), {name: to_float64(values) for name, values in inputs.items()})
+
+
+def evaluate_all(path: Path, inputs: Answer) -> dict[str, Array]:
+    """As :func:`evaluate`, for every value that a node of the graph computes, in the order of computation."""
     model = onnx.load(str(path))
     if model.functions:
         model = inline_local_functions(model)
-    evaluator = ReferenceEvaluator(widened(model), new_ops=list(SOUND))
+    evaluator = ReferenceEvaluator(with_float64(model), new_ops=list(POOLING_OPERATORS))
     with np.errstate(all="ignore"):
-        values = evaluator.run(None, {name: wide_array(array) for name, array in inputs.items()}, intermediate=True)
+        values = evaluator.run(None, {name: to_float64(array) for name, array in inputs.items()}, intermediate=True)
     computed = [name for node in model.graph.node for name in node.output if name]
     return {name: np.asarray(values[name]) for name in computed}
 
 
-def evaluate_as_written(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The same in the graph's own dtypes, with every rounding that the graph itself asks for."""
-    return _run(onnx.load(str(path)), inputs)
+def evaluate_in_file_dtypes(path: Path, inputs: Answer) -> dict[str, Array]:
+    """As :func:`evaluate`, in the file's own dtypes, with every rounding that the graph itself asks for."""
+    return _evaluate(onnx.load(str(path)), inputs)
 
 
-def _run(model: ModelProto, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    evaluator = ReferenceEvaluator(model, new_ops=list(SOUND))
+def _evaluate(model: ModelProto, inputs: Answer) -> dict[str, Array]:
+    evaluator = ReferenceEvaluator(model, new_ops=list(POOLING_OPERATORS))
     with np.errstate(all="ignore"):
         outputs = evaluator.run(None, dict(inputs))
     return dict(zip((output.name for output in model.graph.output), outputs, strict=True))
 
 
-def widened(model: ModelProto) -> ModelProto:
+def with_float64(model: ModelProto) -> ModelProto:
     """A copy of ``model`` with float64 for every narrower floating type: weights, constants, casts and signatures."""
-    wide = ModelProto()
-    wide.CopyFrom(model)
-    _widen_graph(wide.graph)
-    for function in wide.functions:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    _widen_graph(copy.graph)
+    for function in copy.functions:
         _widen_nodes(function.node)
-    return wide
+    return copy
 
 
-def wide_array(values: Array) -> Array:
-    """``values`` in float64 where they are floating, bfloat16 included."""
+def to_float64(values: Array) -> Array:
+    """``values`` in float64 if they are floating, bfloat16 included."""
     return values.astype(np.float64) if values.dtype.kind in "fV" or values.dtype.name == "bfloat16" else values
 
 
@@ -82,7 +232,7 @@ def _widen_graph(graph: GraphProto) -> None:
     for tensor in graph.initializer:
         _widen_tensor(tensor)
     for value in (*graph.input, *graph.output):
-        if value.type.tensor_type.elem_type in NARROW:
+        if value.type.tensor_type.elem_type in NARROW_FLOATS:
             value.type.tensor_type.elem_type = TensorProto.DOUBLE
     del graph.value_info[:]
     _widen_nodes(graph.node)
@@ -95,134 +245,11 @@ def _widen_nodes(nodes: Iterable[NodeProto]) -> None:
                 _widen_tensor(attribute.t)
             elif attribute.type == AttributeProto.GRAPH:
                 _widen_graph(attribute.g)
-            elif attribute.name in {"to", "dtype"} and attribute.i in NARROW:
+            elif attribute.name in {"to", "dtype"} and attribute.i in NARROW_FLOATS:
                 attribute.i = TensorProto.DOUBLE
 
 
 def _widen_tensor(tensor: TensorProto) -> None:
-    if tensor.data_type in NARROW:
+    if tensor.data_type in NARROW_FLOATS:
         name = tensor.name
-        tensor.CopyFrom(from_array(wide_array(to_array(tensor)), name))
-
-
-Answer = Mapping[str, Array]
-
-SECOND_OPINIONS = ("openvino", "tract")
-"""Runtimes that share no code with ONNX Runtime. ``onnx.reference`` is none of them: its pools are unsound."""
-
-BITS = {TensorProto.DOUBLE: 64, TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16}
-
-
-def file_is_right(disagreement: Disagreement, evidence: list[str]) -> bool | None:
-    """What the file computes: True for the right answer, False for a wrong one, None where nobody can say."""
-    try:
-        outputs = _in_form(evaluate(disagreement.artifact.path, disagreement.inputs), disagreement.truth)
-    except Exception as error:  # noqa: BLE001 - whatever the evaluator cannot do is told as evidence that is missing
-        evidence.append(f"the file could not be evaluated in float64: {first_line(error)}")
-        if disagreement.artifact.checker:
-            # Another engine may end the process over a file that means nothing: tract does, in Rust.
-            evidence.append(
-                f"no other runtime is asked, for onnx.checker refuses the file: {disagreement.artifact.checker}"
-            )
-            return None
-        return _by_second_opinion(disagreement, evidence)
-    if not disagreement.is_right(outputs):
-        held = disagreement.compare(outputs, disagreement.truth)
-        said = "it does not meet the spec's expectations" if held.passed else held.message
-        evidence.append(f"evaluated in float64, the exported file itself is wrong: {said}")
-        return False
-    evidence.append("evaluated in float64, the exported file itself gives the right answer")
-    return True
-
-
-def file_rounds(disagreement: Disagreement, evidence: list[str]) -> bool:
-    """True where the file asks for a narrower type than its inputs have, and that alone takes the answer so far off.
-
-    That is where the file, evaluated as it is written, gives the target's answer but for the elements that are as near
-    to the truth as its own: where a value lies between two of the narrower type, the last bit of a sum decides.
-    """
-    narrow = narrowing(disagreement.artifact.path)
-    if not narrow:
-        return False
-    try:
-        written = _in_form(evaluate_as_written(disagreement.artifact.path, disagreement.inputs), disagreement.truth)
-    except Exception as error:  # noqa: BLE001 - as above
-        evidence.append(f"the file could not be evaluated as it is written: {first_line(error)}")
-        return False
-    if not _shapes(written) == _shapes(disagreement.answer) == _shapes(disagreement.truth) or not disagreement.differ(
-        written, disagreement.truth
-    ):
-        return False
-    if disagreement.differ(_but_for_luck(disagreement, written), written):
-        return False
-    evidence.append(f"evaluated as it is written it is as far off as the target is: it rounds on its way, at {narrow}")
-    return True
-
-
-def _but_for_luck(disagreement: Disagreement, written: Answer) -> Answer:
-    """The target's answer, with what is ``written`` in place of each element that is as near to the truth as that."""
-    luck = {
-        name: apart(disagreement.answer[name], truth) <= AS_NEAR * apart(written[name], truth)
-        for name, truth in disagreement.truth.items()
-    }
-    return {name: np.where(lucky, written[name], disagreement.answer[name]) for name, lucky in luck.items()}
-
-
-def _shapes(answer: Answer) -> Mapping[str, tuple[int, ...]]:
-    return {name: values.shape for name, values in answer.items()}
-
-
-def answer_of(runtime: Runtime, artifact: Artifact, options: Mapping[str, str], inputs: Answer) -> Answer:
-    """What ``runtime`` makes of the file. Raises what the runtime raises."""
-    session = runtime.load(artifact, options)
-    try:
-        return session.run(inputs)
-    finally:
-        session.close()
-
-
-def first_line(error: Exception) -> str:
-    """The kind of an exception and the first line that it says."""
-    said = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {said[:200] or 'no message'}"
-
-
-def narrowing(path: Path) -> str | None:
-    """The first node that casts to a narrower floating type than that of every floating input, in words."""
-    graph = onnx.load(str(path), load_external_data=False).graph
-    asked = [
-        BITS[value.type.tensor_type.elem_type] for value in graph.input if value.type.tensor_type.elem_type in BITS
-    ]
-    for node in graph.node if asked else ():
-        to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
-        if node.op_type == "Cast" and to in BITS and BITS[to] < min(asked):
-            return f"Cast {node.name!r} to {TensorProto.DataType.Name(to).lower()}"
-    return None
-
-
-def _by_second_opinion(disagreement: Disagreement, evidence: list[str]) -> bool | None:
-    """What a runtime of other make says of the file: right, or wrong in the target's own way; None where none helps."""
-    for name in SECOND_OPINIONS:
-        runtime = plugins("runtimes").get(name)
-        if runtime is None or name == disagreement.target.runtime or not runtime.availability().present:
-            continue
-        try:
-            outputs = answer_of(runtime, disagreement.artifact, {}, disagreement.inputs)
-        except Exception as error:  # noqa: BLE001 - it is asked for its opinion, and may have none
-            evidence.append(f"{name} has no opinion: {first_line(error)}")
-            continue
-        if disagreement.is_right(outputs):
-            evidence.append(f"{name} gets the right answer from the same file")
-            return True
-        if disagreement.compare(disagreement.answer, outputs).passed:
-            evidence.append(f"{name}, of other make, gets the target's wrong answer from the same file")
-            return False
-        evidence.append(f"{name} gets a third answer from the same file")
-    return None
-
-
-def _in_form(outputs: Answer, truth: Answer) -> Answer:
-    """``outputs`` in the dtypes that the truth has."""
-    dtypes = {name: values.dtype for name, values in truth.items()}
-    with np.errstate(all="ignore"):
-        return {name: np.asarray(values).astype(dtypes.get(name)) for name, values in outputs.items()}
+        tensor.CopyFrom(from_array(to_float64(to_array(tensor)), name))

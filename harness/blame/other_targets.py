@@ -1,6 +1,8 @@
-"""What the other targets made of the same case, those that were asked for and the witnesses.
+"""Results of a failing case on other targets, as evidence for the blame.
 
-Which further targets could tell most about a disagreement on an ONNX path: the other exporter, and another opset.
+:func:`evidence_checks` chooses further targets for a disagreement on an ONNX path that were not requested: the other
+exporter, and another opset of the same exporter. :func:`with_other_targets` adds to each disagreement on which other
+targets its case passes and fails.
 """
 
 from __future__ import annotations
@@ -10,79 +12,89 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from harness.result import Result
-from harness.spec.language.case import Case, PackedModel
+from harness.spec.bundle.entries import PackedModel
+from harness.spec.language.case import Case
 from harness.spec.targets import Target
-
-GOOD, BAD = {"passed", "fixed"}, {"failed", "error", "known"}
-
-
-def with_elsewhere(results: Sequence[Result], witnesses: Sequence[Result] = ()) -> tuple[Result, ...]:
-    """``results``, where each that disagrees also says on which targets its case passes and on which it does not."""
-    by_case: dict[str, list[Result]] = defaultdict(list)
-    for result in (*results, *witnesses):
-        by_case[result.case].append(result)
-    return tuple(_told(result, by_case[result.case]) for result in results)
-
-
-def _told(result: Result, siblings: Sequence[Result]) -> Result:
-    if result.status not in BAD or result.symptom != "mismatch":
-        return result
-    others = [other for other in siblings if other.target != result.target]
-    passing = [other.target for other in others if other.status in GOOD]
-    failing = [f"{other.target} ({other.stage}: {other.symptom})" for other in others if other.status in BAD]
-    said = [f"the same case passes on {', '.join(passing)}"] if passing else []
-    said += [f"it fails as well on {', '.join(failing)}"] if failing else []
-    return replace(result, evidence=(*result.evidence, *said))
-
-
-OPSETS: Mapping[str, tuple[int, ...]] = {"onnx-torchscript": (13, 17, 20), "onnx-dynamo": (18, 20, 23)}
-"""Opsets of each exporter between which operators changed in what these layers need."""
-
-SETTLED = frozenset({"rounding", "torch", "spec"})
-"""What no other export could say more about."""
-
-MOST = 20
-"""So many cases of a run are looked into further: where more fail, one reason has many of them."""
 
 Work = tuple[tuple[Case, tuple[Target, ...]], ...]
 
+EVIDENCE_OPSETS: Mapping[str, tuple[int, ...]] = {"onnx-torchscript": (13, 17, 20), "onnx-dynamo": (18, 20, 23)}
+"""Opsets of each exporter between which the operators that these layers need changed."""
 
-def witnesses(asked: Work, results: Sequence[Result]) -> Work:
-    """The checks that nobody asked for and that are evidence: of each disagreement that is not expected, its own."""
-    open_cases = dict.fromkeys(
+DECIDED_BLAMES = frozenset({"rounding", "torch", "spec"})
+"""Blames to which no other export could add evidence."""
+
+MAX_CASES = 20
+"""The maximum number of cases with evidence checks in a run. If more cases fail, many of them share one cause."""
+
+PASSING, FAILING = {"passed", "fixed"}, {"failed", "error", "known"}
+
+
+def evidence_checks(requested: Work, results: Sequence[Result]) -> Work:
+    """Checks beyond the ``requested`` ones that add evidence to the unexpected disagreements in ``results``."""
+    undecided_cases = dict.fromkeys(
         result.case
         for result in results
-        if (result.status, result.symptom) == ("failed", "mismatch") and result.blame not in SETTLED
+        if (result.status, result.symptom) == ("failed", "mismatch") and result.blame not in DECIDED_BLAMES
     )
     failing = {(result.case, result.target) for result in results if result.status == "failed"}
     work = []
-    for case, targets in asked:
-        if case.id in open_cases:
-            wrong = [target for target in targets if (case.id, str(target)) in failing]
+    for case, targets in requested:
+        if case.id in undecided_cases:
+            failing_targets = [target for target in targets if (case.id, str(target)) in failing]
             further = {
-                str(other): other for target in wrong for other in _further(target, targets) if can_be_had(case, other)
+                str(other): other
+                for target in failing_targets
+                for other in _other_exports(target, targets)
+                if has_export(case, other)
             }
             work.append((case, tuple(further.values())))
-    return tuple((case, targets) for case, targets in work if targets)[:MOST]
+    return tuple((case, targets) for case, targets in work if targets)[:MAX_CASES]
 
 
-def can_be_had(case: Case, target: Target) -> bool:
-    """Whether the export of ``target`` can be had: what was packed holds no others."""
+def has_export(case: Case, target: Target) -> bool:
+    """True if the case can be exported for ``target``. A packed case has only the exports in its bundle."""
     model = case.model.model
     return not isinstance(model, PackedModel) or target.export in model.entry.exports
 
 
-def _further(target: Target, asked: Sequence[Target]) -> Iterator[Target]:
-    """The other exporter, and another opset of the same, where none of those that were asked for is one."""
-    if target.exporter not in OPSETS or target.opset is None:
+def _other_exports(target: Target, requested: Sequence[Target]) -> Iterator[Target]:
+    """The other exporter, and another opset of the same exporter, unless a requested target is one already."""
+    if target.exporter not in EVIDENCE_OPSETS or target.opset is None:
         return
-    stock = [other for other in asked if not other.fixes and other.exporter in OPSETS]
+    stock = [other for other in requested if not other.fixes and other.exporter in EVIDENCE_OPSETS]
     if not any(other.exporter != target.exporter for other in stock):
-        (exporter,) = OPSETS.keys() - {target.exporter}
-        yield _at(target, exporter, [opset for opset in OPSETS[exporter] if opset <= target.opset][-1:])
+        (exporter,) = EVIDENCE_OPSETS.keys() - {target.exporter}
+        opsets = [opset for opset in EVIDENCE_OPSETS[exporter] if opset <= target.opset]
+        yield _stock_target(target, exporter, opsets)
     if not any(other.exporter == target.exporter and other.opset != target.opset for other in stock):
-        yield _at(target, target.exporter, [opset for opset in OPSETS[target.exporter] if opset != target.opset][-1:])
+        opsets = [opset for opset in EVIDENCE_OPSETS[target.exporter] if opset != target.opset]
+        yield _stock_target(target, target.exporter, opsets)
 
 
-def _at(target: Target, exporter: str, opsets: Sequence[int]) -> Target:
-    return replace(target, exporter=exporter, opset=next(iter(opsets), OPSETS[exporter][0]), fixes=False)
+def _stock_target(target: Target, exporter: str, opsets: Sequence[int]) -> Target:
+    """``target`` with ``exporter`` at the last of ``opsets``, or its first opset if there are none, without fixes."""
+    opset = opsets[-1] if opsets else EVIDENCE_OPSETS[exporter][0]
+    return replace(target, exporter=exporter, opset=opset, fixes=False)
+
+
+def with_other_targets(results: Sequence[Result], further: Sequence[Result] = ()) -> tuple[Result, ...]:
+    """``results``, with evidence in each disagreement about the other targets on which its case passes and fails.
+
+    ``further`` are the results of :func:`evidence_checks`; they add evidence and no rows.
+    """
+    by_case: dict[str, list[Result]] = defaultdict(list)
+    for result in (*results, *further):
+        by_case[result.case].append(result)
+    return tuple(_with_evidence(result, by_case[result.case]) for result in results)
+
+
+def _with_evidence(result: Result, same_case: Sequence[Result]) -> Result:
+    if result.status not in FAILING or result.symptom != "mismatch":
+        return result
+    others = [other for other in same_case if other.target != result.target]
+    passing = [other.target for other in others if other.status in PASSING]
+    failing = [f"{other.target} ({other.stage}: {other.symptom})" for other in others if other.status in FAILING]
+    evidence = [f"the same case passes on {', '.join(passing)}"] if passing else []
+    evidence += [f"the same case also fails on {', '.join(failing)}"] if failing else []
+    return replace(result, evidence=(*result.evidence, *evidence))

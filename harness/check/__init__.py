@@ -1,1 +1,1 @@
-"""One check from end to end."""
+"""One check from start to end: export, load, run and compare one case on one target."""

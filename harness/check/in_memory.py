@@ -1,4 +1,4 @@
-"""A module that is at hand, and no spec describes: taken to targets in this process."""
+"""Check a module in memory, without a spec, on targets in this process."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.check.cache.artifacts import Artifacts
+from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
-from harness.check.stages import LONGEST, Clock
-from harness.errors import Location, UsageError, read
+from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
+from harness.errors import Location, UsageError, bounded_text
 from harness.model.answer import Reference
-from harness.model.build import Subject, answers
-from harness.model.reference import refer
+from harness.model.build import Subject, eager_outputs
+from harness.model.reference import compute_reference
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
 from harness.spec.language.tolerances import CaseTolerance
@@ -36,122 +36,124 @@ Inputs = Mapping[str, torch.Tensor]
 SETTINGS = Settings(timeout=None, latency=False)
 
 
-class InMemoryCase(PreparedCase):
-    """A prepared of a module that is at hand, at inputs that are at hand: nothing is built from a spec."""
-
-    def __init__(self, case: Case, artifacts: Artifacts, module: nn.Module, inputs: Sequence[Inputs]) -> None:
-        super().__init__(case, artifacts)
-        self._module, self._inputs = module, inputs
-
-    @cached_property
-    def subject(self) -> Subject:
-        """The module in the mode that it is in, with the first inputs."""
-        own = self._inputs[0]
-        answer = answers(self._module, list(own.values()), self.case.seed)
-        return Subject(self._module, own, len(answer), self.case.mode, self.case.dynamic, answer)
-
-    @cached_property
-    def references(self) -> tuple[Reference, ...]:
-        """Eager torch's answers to each of the inputs."""
-        own, *others = self._inputs
-        first = refer(self.case, self.subject, own)
-        return (first, *(refer(self.case, self.subject, other, at=_shapes(other)) for other in others))
-
-
-def check_given(
+def check_module(
     module: Any,
     inputs: Sequence[Any],
     targets: Sequence[Target],
     tolerance: CaseTolerance,
     dynamic: Mapping[str, Mapping[int, str]],
 ) -> tuple[Result, ...]:
-    """What ``module`` comes to on each of ``targets``, at each of ``inputs``; neither it nor they are changed.
+    """The result of ``module`` on each of ``targets``, at all of ``inputs``. The module and the inputs do not change.
 
-    Raises :class:`UsageError` for a module or inputs that are not ones, before anything is exported.
+    Raises :class:`UsageError` before anything is exported if ``module`` is not an nn.Module or an input not a tensor.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"module: {type(module).__name__} is not a torch.nn.Module; give the model itself")
-    given = [_labelled(each) for each in inputs]
-    case = _case(module, given, tolerance, dynamic)
-    held = copy.deepcopy(module).cpu()
+    all_inputs = [_by_label(each) for each in inputs]
+    case = _case(module, all_inputs, tolerance, dynamic)
+    module = copy.deepcopy(module).cpu()
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch, torch.random.fork_rng(devices=()):
-        prepared = InMemoryCase(case, Artifacts(None, Path(scratch)), held, given)
-        with _interrupts_told_apart():
-            return tuple(_checked(prepared, target, Path(scratch)) for target in targets)
+        prepared = InMemoryCase(case, ArtifactCache(None, Path(scratch)), module, all_inputs)
+        with _python_ctrl_c_handler():
+            return tuple(_check(prepared, target, Path(scratch)) for target in targets)
+
+
+class InMemoryCase(PreparedCase):
+    """A prepared case of a module and inputs in memory. Nothing is built from a spec."""
+
+    def __init__(self, case: Case, artifacts: ArtifactCache, module: nn.Module, inputs: Sequence[Inputs]) -> None:
+        super().__init__(case, artifacts)
+        self._module, self._inputs = module, inputs
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The module in its current mode, with the first inputs."""
+        inputs = self._inputs[0]
+        outputs = eager_outputs(self._module, list(inputs.values()), self.case.seed)
+        return Subject(self._module, inputs, len(outputs), self.case.mode, self.case.dynamic, outputs)
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """The reference answers to each of the inputs."""
+        first, *others = self._inputs
+        references = (compute_reference(self.case, self.subject, each, at=_describe_shapes(each)) for each in others)
+        return (compute_reference(self.case, self.subject, first), *references)
+
+
+def _check(prepared: PreparedCase, target: Target, scratch: Path) -> Result:
+    """The result of one check. The libraries' warnings are its log, whatever filters this process has."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = check(prepared, target, SETTINGS, Clock(folder=scratch))
+    log = (f"{warning.category.__name__}: {bounded_text(warning.message)}" for warning in caught)
+    return replace(result, log=tuple(line[:MAX_MESSAGE_LENGTH] for line in log), where=None)
 
 
 @contextmanager
-def _interrupts_told_apart() -> Iterator[None]:
-    """Answer a Ctrl-C in Python, so that it is seen where a KeyboardInterrupt is one and not raised by the module."""
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not ours or threading.current_thread() is not threading.main_thread():
+def _python_ctrl_c_handler() -> Iterator[None]:
+    """Handle Ctrl-C in a Python function, so that it can be told from a KeyboardInterrupt that the module raises."""
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_default or threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def interrupted(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         signal.default_int_handler(number, frame)
 
-    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is interrupted:
+        if signal.getsignal(signal.SIGINT) is handle:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _checked(prepared: PreparedCase, target: Target, scratch: Path) -> Result:
-    """What the check comes to; what libraries warn of stands in its log, whatever this process does with warnings."""
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        result = check(prepared, target, SETTINGS, Clock(folder=scratch))
-    said = tuple(f"{each.category.__name__}: {read(each.message)}"[:LONGEST] for each in warned)
-    return replace(result, log=said, where=None)
+def _by_label(inputs: Any) -> Inputs:
+    """Copies of ``inputs`` on the CPU by label. Without labels: ``x`` for one, ``x0``, ``x1``, ... for several.
 
-
-def _labelled(inputs: Any) -> Inputs:
-    """Copies on the CPU, by label; without labels they are called ``x``, or ``x0``, ``x1``, ... where they are several.
-
-    Raises :class:`UsageError` for what is not tensors.
+    Raises :class:`UsageError` if an input is not a tensor.
     """
     if isinstance(inputs, torch.Tensor):
-        named: Mapping[Any, Any] = {"x": inputs}
+        labelled: Mapping[Any, Any] = {"x": inputs}
     elif isinstance(inputs, Mapping):
-        named = inputs
+        labelled = inputs
     elif isinstance(inputs, list | tuple):
-        named = {"x" if len(inputs) == 1 else f"x{index}": tensor for index, tensor in enumerate(inputs)}
+        labelled = {"x" if len(inputs) == 1 else f"x{index}": tensor for index, tensor in enumerate(inputs)}
     else:
-        raise UsageError(f"inputs: {type(inputs).__name__} is not a tensor; give one, several by order or by label")
-    for label, tensor in named.items():
+        kind = type(inputs).__name__
+        raise UsageError(f"inputs: {kind} is not a tensor; give one tensor, a list of tensors, or a dict by label")
+    for label, tensor in labelled.items():
         if not isinstance(tensor, torch.Tensor):
             raise UsageError(f"inputs: {label} is {type(tensor).__name__}, not a tensor; use torch.tensor")
-    return {str(label): tensor.detach().clone().cpu() for label, tensor in named.items()}
+    return {str(label): tensor.detach().clone().cpu() for label, tensor in labelled.items()}
 
 
 def _case(
-    module: nn.Module, given: Sequence[Inputs], tolerance: CaseTolerance, dynamic: Mapping[str, Mapping[int, str]]
+    module: nn.Module, all_inputs: Sequence[Inputs], tolerance: CaseTolerance, dynamic: Mapping[str, Mapping[int, str]]
 ) -> Case:
-    """The case that a spec would have described. Its model is a name alone: it is never built from it, nor kept."""
-    own = given[0]
+    """The case that a spec would describe. Its model is only a name: nothing is built from it or cached under it."""
+    inputs = all_inputs[0]
+    labels = ", ".join(inputs)
     for label in dynamic:
-        if label not in own:
-            raise UsageError(f"dynamic: no input is called {label!r}; there are {', '.join(own)}")
-    if any(other.keys() != own.keys() for other in given):
-        raise UsageError(f"also: other inputs than the first; each must have {', '.join(own)}")
+        if label not in inputs:
+            raise UsageError(f"dynamic: no input is called {label!r}; the inputs are {labels}")
+    if any(each.keys() != inputs.keys() for each in all_inputs):
+        raise UsageError(f"also: the inputs differ from the first ones; each must have {labels}")
     return Case(
         id=type(module).__name__,
         about="",
         model=WeightedModel(FactoryModel(f"{type(module).__module__}:{type(module).__qualname__}")),
-        inputs=tuple(TensorSpec(label, _dtype(tensor), tuple(tensor.shape)) for label, tensor in own.items()),
+        inputs=tuple(TensorSpec(label, _dtype(tensor), tuple(tensor.shape)) for label, tensor in inputs.items()),
         where=Location(type(module).__module__),
         mode="train" if module.training else "eval",
-        dtype=_floating(module, own),
+        dtype=_floating_dtype(module, inputs),
         tolerance=tolerance,
         dynamic=dynamic,
     )
 
 
-def _floating(module: nn.Module, inputs: Inputs) -> str:
-    """The dtype that the module computes in, which tolerances go by: its parameters', else its inputs'."""
+def _floating_dtype(module: nn.Module, inputs: Inputs) -> str:
+    """The dtype the module computes in, which selects the tolerance: that of its parameters, else of its inputs."""
     tensors = (*module.parameters(), *inputs.values())
     return next((_dtype(tensor) for tensor in tensors if tensor.is_floating_point()), "float32")
 
@@ -160,5 +162,5 @@ def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _shapes(inputs: Inputs) -> str:
+def _describe_shapes(inputs: Inputs) -> str:
     return ", ".join(f"{label}={list(tensor.shape)}" for label, tensor in inputs.items())

@@ -1,6 +1,7 @@
-"""What several checks share is made once; what was said, and what was raised, comes again for each that asks.
+"""Values that the checks of a case share: each is computed once.
 
-So a row reads the same whether its check was the first to need a thing, or the last, or found it in the cache.
+The captured output and the exception of the computation are repeated for every check that needs the value. So the
+result of a check reads the same whether the check computed the value, reused it, or found it in the artifact cache.
 """
 
 from __future__ import annotations
@@ -15,67 +16,67 @@ T = TypeVar("T")
 
 @dataclass
 class CapturedOutput:
-    """What libraries said inside a block; known when it ends."""
+    """The lines that libraries printed inside a block. Set when the block ends."""
 
     lines: tuple[str, ...] = ()
 
 
 class Capture(Protocol):
-    """Something that hears what libraries print and can say it again."""
+    """Captures what libraries print, and can print it again."""
 
-    def listening(self) -> Any:
-        """A context that gives a :class:`CapturedOutput`, and keeps what is printed inside from being printed."""
+    def capturing(self) -> Any:
+        """A context manager that gives a :class:`CapturedOutput` and keeps the block's output from being printed."""
         ...
 
-    def say(self, lines: tuple[str, ...]) -> None:
+    def write(self, lines: tuple[str, ...]) -> None:
         """Print ``lines``."""
         ...
 
 
 class NullCapture:
-    """Leaves what libraries print where they print it."""
+    """Captures nothing: libraries print where they always do."""
 
     @contextmanager
-    def listening(self) -> Iterator[CapturedOutput]:
-        """See :class:`Capture`; nothing is heard."""
+    def capturing(self) -> Iterator[CapturedOutput]:
+        """See :class:`Capture`. The captured output stays empty."""
         yield CapturedOutput()
 
-    def say(self, lines: tuple[str, ...]) -> None:
-        """See :class:`Capture`; nothing was heard."""
+    def write(self, lines: tuple[str, ...]) -> None:
+        """See :class:`Capture`. Prints nothing, since nothing was captured."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _Computed:
     value: Any
     error: BaseException | None
-    said: tuple[str, ...]
+    output: tuple[str, ...]
 
 
 class Memo:
-    """Things by name, each made when it is first asked for."""
+    """Values by name, each computed when it is first requested."""
 
     def __init__(self, capture: Capture) -> None:
-        self._ear = capture
-        self._made: dict[str, _Made] = {}
+        self._capture = capture
+        self._computed: dict[str, _Computed] = {}
 
-    def get(self, name: str, make: Callable[[], T]) -> T:
-        """What ``make`` returned the first time. What it raised then is raised every time."""
-        if name not in self._made:
-            self._made[name] = self._make(make)
-        made = self._made[name]
-        if made.said:
-            self._ear.say(made.said)
-        if made.error is not None:
-            raise made.error
-        value: T = made.value
+    def get(self, name: str, compute: Callable[[], T]) -> T:
+        """The value that ``compute`` returned the first time. An exception that it raised is raised every time."""
+        if name not in self._computed:
+            self._computed[name] = self._compute(compute)
+        computed = self._computed[name]
+        if computed.output:
+            self._capture.write(computed.output)
+        if computed.error is not None:
+            raise computed.error
+        value: T = computed.value
         return value
 
-    def _make(self, make: Callable[[], T]) -> _Made:
+    def _compute(self, compute: Callable[[], T]) -> _Computed:
         value: Any = None
         error: BaseException | None = None
-        with self._ear.listening() as heard:
+        with self._capture.capturing() as captured:
             try:
-                value = make()
-            except BaseException as raised:  # noqa: BLE001 - kept, and raised for everyone who asks
+                value = compute()
+            except BaseException as raised:  # noqa: BLE001 - kept, and raised for every caller
                 error = raised
-        return _Made(value, error, heard.lines)
+        return _Computed(value, error, captured.lines)

@@ -1,6 +1,7 @@
-"""Eager torch is asked whether it refuses a case, in the words of the spec.
+"""One case in a worker, prepared for its checks: what they share is computed once, when it is first needed.
 
-One case in a worker: what all its checks share is made once.
+The module and its inputs are built here, eager torch and the float64 reference give the reference answers, and the
+exporters make the artifacts.
 """
 
 from __future__ import annotations
@@ -11,148 +12,144 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from harness.check import refusal as control
-from harness.check.cache.artifacts import Artifacts
-from harness.check.case_context import Judge, Refusal
-from harness.check.expectations import Expected, expected_of, hold, hold_gradients
+from harness.check.cache.artifacts import ArtifactCache
+from harness.check.case_context import Refusal
+from harness.check.judge import Expected, Judge, check_expectations, check_gradients, for_expressions
 from harness.check.memo import Capture, Memo, NullCapture
-from harness.check.stages import Clock, StageStopped, chain_text, is_of_the_code, message_of
+from harness.check.refusal import CONTROL_CASE
+from harness.check.stages import Clock, StageStopped, chain_text, is_from_code_under_test, message_of
 from harness.compare.rules import strict_ulp
 from harness.compare.verdict import compare
 from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
-from harness.model.build import Subject, build, module_of, tensors
-from harness.model.reference import gradients, own_tolerance, refer, repeatable, tolerance_of
+from harness.model.build import Subject, build, build_module, build_tensors, constructor_arguments, eager_outputs
+from harness.model.reference import compute_reference, default_tolerance_of, gradients, repeatable_call, tolerance_of
 from harness.model.tensors import to_numpy
 from harness.registry import plugins
 from harness.result import Finding, Result
-from harness.spec.language.case import Case
+from harness.spec.language.case import Case, LayerModel, WeightedModel
+from harness.spec.language.fills import array
 from harness.spec.language.tolerances import Exact, Rule, Tolerance, Ulp
 from harness.spec.targets import Target
 
+Array = NDArray[Any]
 
-def refused_by_eager(case: Case, export: Callable[[Target, Subject], Artifact], blank: Result, clock: Clock) -> Refusal:
-    """What eager torch says, and what a target is to be asked where it refuses; ``export`` makes the file for it."""
-    text = case.expect.raises
-    assert text is not None
-    try:
-        with clock.stage("build"):
-            inputs = tensors(case.inputs)
-            module = module_of(case.model, case, list(inputs))
-    except StageStopped as stop:
-        return Refusal(_eager_refused(blank, stop.cause, text, f"torch refuses to build it: {stop.message}"))
-    try:
-        module(*(tensor.clone() for tensor in inputs.values()))
-    except BaseException as error:
-        if not is_of_the_code(error):
-            raise
-        told = _eager_refused(blank, error, text, f"torch raises {message_of(error)}")
-    else:
-        said = f"eager torch does not raise; expected an error with {text!r}"
-        return Refusal(replace(blank, status="failed", stage="build", symptom="mismatch", message=said, blame="spec"))
-    if told.status == "failed":
-        return Refusal(told)
-    subject = Subject(module, inputs, outputs=1, mode=case.mode, dynamic=case.dynamic)
-    arrays = {label: to_numpy(tensor) for label, tensor in inputs.items()}
-    return Refusal(told, arrays, lambda target: export(target, subject))
-
-
-def _eager_refused(blank: Result, error: BaseException, text: str, said: str) -> Result:
-    if text in chain_text(error):
-        return replace(blank, findings=(Finding("raises", True, said),))
-    wrong = f"{said}; expected an error with {text!r}"
-    return replace(blank, status="failed", stage="build", symptom="mismatch", message=wrong, blame="spec")
-
-
-SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}
+"""The file name suffix of an artifact, by its format."""
 
 
 class PreparedCase:
-    """A case with its subject, its references and its exports, each made when it is first asked for.
+    """A :class:`harness.check.case_context.CaseContext` from a spec. It holds the built module and its artifacts.
 
-    What raises once raises again for every check that needs it.
+    An exception of a computation is raised again for every check that needs its value.
     """
 
     def __init__(
         self,
         case: Case,
-        artifacts: Artifacts,
+        artifacts: ArtifactCache,
         strict_ulp: int | None = None,
         capture: Capture | None = None,
-        sized: Callable[[int], None] = lambda _size: None,
+        on_size: Callable[[int], None] = lambda _size: None,
     ) -> None:
-        """``sized`` is told how many bytes the module takes, as soon as it is built and before it is called."""
+        """``on_size`` is called with the module's size in bytes once it is built, before it is run."""
         self.case = case
-        self._sized = sized
+        self._on_size = on_size
         self._artifacts = artifacts
         self._strict_ulp = strict_ulp
-        self._ear = capture or NullCapture()
-        self._once = Memo(self._ear)
+        self._capture = capture or NullCapture()
+        self._memo = Memo(self._capture)
         self._tolerances: dict[int | None, Tolerance] = {}
-        self.judge = Judge(self._once)
+        self.judge = Judge(self._memo)
 
     @property
     def subject(self) -> Subject:
         """The built module with its example inputs."""
-        return self._once.get("subject", lambda: build(self.case, self._sized))
+        return self._memo.get("subject", lambda: build(self.case, self._on_size))
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The reference answers at the case's own shapes, then at those of ``also``."""
-        return self._once.get("references", self._refer)
+        """The reference answers: at the case's own shapes, then at those of ``also``."""
+        return self._memo.get("references", self._compute_references)
 
     @property
     def expected(self) -> Expected:
-        """What the spec says must hold."""
-        return self._once.get("expected", lambda: expected_of(self.case, self.subject))
+        """The spec's ``expect``, as arrays."""
+        return self._memo.get("expected", lambda: build_expected(self.case, self.subject))
 
     @property
-    def gradients(self) -> dict[str, NDArray[Any]]:
-        """Eager torch's own gradients."""
-        return self._once.get("gradients", lambda: gradients(self.subject, self.case.seed))
+    def gradients(self) -> dict[str, Array]:
+        """Eager torch's gradients."""
+        return self._memo.get("gradients", lambda: gradients(self.subject, self.case.seed))
 
     @property
-    def about_eager(self) -> tuple[Finding, ...]:
-        """Eager torch held against the spec's expectations and against the layer's definition."""
-        return self._once.get("about eager", self._hold_eager)
-
-    def _refer(self) -> tuple[Reference, ...]:
-        own = refer(self.case, self.subject, self.subject.inputs)
-        return (own, *(self._at(shapes) for shapes in self.case.also))
-
-    def _hold_eager(self) -> tuple[Finding, ...]:
-        own = self.references[0]
-        found = list(hold(self.expected, own, own.eager, self.tolerance(None)))
-        if self.case.expect.gradient or self.case.expect.gradient_range:
-            found += hold_gradients(self.expected, own, own.eager, self.gradients)
-        return (*found, *(held for reference in self.references if (held := self._against_oracle(reference))))
+    def eager_findings(self) -> tuple[Finding, ...]:
+        """Eager torch compared with the spec's ``expect`` and with the float64 reference."""
+        return self._memo.get("eager findings", self._check_eager)
 
     def tolerance(self, opset: int | None) -> Tolerance:
-        """What the outputs are held to; with ``strict_ulp``, to no more than that many ULP."""
+        """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP."""
         if opset not in self._tolerances:
-            own = tolerance_of(self.case, opset)
-            self._tolerances[opset] = own if self._strict_ulp is None else strict_ulp(own, self._strict_ulp)
+            tolerance = tolerance_of(self.case, opset)
+            strict = tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
+            self._tolerances[opset] = strict
         return self._tolerances[opset]
 
-    def eager(self) -> Call:
+    def eager_call(self) -> Call:
         """A call of eager torch on the case's own inputs, for timing."""
-        call, _ = repeatable(self.subject.module, list(self.subject.inputs.values()))
+        call, _ = repeatable_call(self.subject.module, list(self.subject.inputs.values()))
         return call
 
-    def refusal(self, blank: Result, clock: Clock) -> Refusal:
-        """What eager torch says to a case that it is to refuse."""
-        return replace(refused_by_eager(self.case, self.artifact, blank, clock), control=self.control)
-
-    def control(self, target: Target) -> Artifact:
-        """What no target should refuse, exported for ``target``; nothing that is said meanwhile is this case's."""
-        with self._ear.listening():
-            return PreparedCase(control.CASE, self._artifacts.beside()).artifact(target)
-
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:
-        """The case exported for ``target``, once for all that share the export; ``subject`` if not the prepared's own."""
-        return self._once.get(target.export, lambda: self._export(target, subject or self.subject))
+        """The case exported for ``target``, once for all targets with the same export.
+
+        ``subject`` is exported in place of the case's own.
+        """
+        return self._memo.get(target.export, lambda: self._export(target, subject or self.subject))
+
+    def refusal(self, result: Result, clock: Clock) -> Refusal:
+        """How eager torch answers a case that it should refuse. ``result`` is the result so far."""
+        refusal = eager_refusal(self.case, self.artifact, result, clock)
+        return replace(refusal, export_control=self.export_control)
+
+    def export_control(self, target: Target) -> Artifact:
+        """The control model exported for ``target``. What is printed meanwhile is not part of this case."""
+        with self._capture.capturing():
+            return PreparedCase(CONTROL_CASE, self._artifacts.without_counting()).artifact(target)
+
+    def _compute_references(self) -> tuple[Reference, ...]:
+        reference = compute_reference(self.case, self.subject, self.subject.inputs)
+        return (reference, *(self._reference_at(shapes) for shapes in self.case.also))
+
+    def _reference_at(self, shapes: Mapping[str, tuple[int, ...]]) -> Reference:
+        specs = [replace(spec, shape=tuple(shapes.get(spec.label, spec.shape))) for spec in self.case.inputs]
+        at = ", ".join(f"{label}={list(shape)}" for label, shape in shapes.items())
+        return compute_reference(self.case, self.subject, build_tensors(specs), at=at)
+
+    def _check_eager(self) -> tuple[Finding, ...]:
+        reference = self.references[0]
+        findings = list(check_expectations(self.expected, reference, reference.eager, self.tolerance(None)))
+        if self.case.expect.gradient or self.case.expect.gradient_range:
+            findings += check_gradients(self.expected, reference, reference.eager, self.gradients)
+        against_float64 = (self._check_against_float64(reference) for reference in self.references)
+        return (*findings, *(finding for finding in against_float64 if finding is not None))
+
+    def _check_against_float64(self, reference: Reference) -> Finding | None:
+        """Eager torch compared with the float64 reference; None without one.
+
+        The layer's own tolerance applies, or the spec's if that allows more.
+        """
+        if reference.float64 is None:
+            return None
+        eager = reference.eager
+        if eager.keys() != reference.float64.keys():
+            counts = f"eager torch has {len(eager)} outputs, the float64 reference {len(reference.float64)}"
+            return Finding("oracle", False, counts)
+        expected = {name: values.astype(eager[name].dtype) for name, values in reference.float64.items()}
+        finding = _compare_eager(reference, expected, default_tolerance_of(self.case, None))
+        return finding if finding.passed else _compare_eager(reference, expected, tolerance_of(self.case, None))
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
         exporter = plugins("exporters")[target.exporter]
@@ -163,41 +160,98 @@ class PreparedCase:
         return self._artifacts.get(
             self.case,
             target,
-            SUFFIX[exporter.makes],
+            SUFFIXES[exporter.makes],
             lambda path: export(subject, path, opset=target.opset, fixes=target.fixes),
         )
 
-    def _at(self, shapes: Mapping[str, tuple[int, ...]]) -> Reference:
-        specs = [replace(spec, shape=tuple(shapes.get(spec.label, spec.shape))) for spec in self.case.inputs]
-        said = ", ".join(f"{label}={list(shape)}" for label, shape in shapes.items())
-        return refer(self.case, self.subject, tensors(specs), at=said)
 
-    def _against_oracle(self, reference: Reference) -> Finding | None:
-        if reference.float64 is None:
-            return None
-        eager = reference.eager
-        if eager.keys() != reference.float64.keys():
-            said = f"torch gives {len(eager)} outputs, the definition {len(reference.float64)}"
-            return Finding("oracle", False, said)
-        expected = {name: values.astype(eager[name].dtype) for name, values in reference.float64.items()}
-        by_own = self._near(reference, expected, own_tolerance)
-        return by_own if by_own.passed else self._near(reference, expected, tolerance_of)
-
-    def _near(self, reference: Reference, expected: Mapping[str, Any], rule: Callable[..., Tolerance]) -> Finding:
-        """Eager torch against the definition, by the layer's own rule, or by a spec's that gives more room."""
-        tolerance = rule(self.case, None)
-        held = Tolerance(_rounded(tolerance.rule), {at: _rounded(rule) for at, rule in tolerance.by_output.items()})
-        comparison = compare(
-            reference.eager,
-            expected,
-            held,
-            magnitudes=reference.magnitudes,
-            undefined=reference.undefined,
-            at=reference.at,
-        )
-        return Finding("oracle", comparison.passed, comparison.message, next(iter(comparison.outputs), None))
+def _compare_eager(reference: Reference, expected: Mapping[str, Array], tolerance: Tolerance) -> Finding:
+    by_output = {index: _with_rounding(rule) for index, rule in tolerance.by_output.items()}
+    comparison = compare(
+        reference.eager,
+        expected,
+        Tolerance(_with_rounding(tolerance.rule), by_output),
+        magnitudes=reference.magnitudes,
+        undefined=reference.undefined,
+        at=reference.at,
+    )
+    return Finding("oracle", comparison.passed, comparison.message, next(iter(comparison.outputs), None))
 
 
-def _rounded(rule: Rule) -> Rule:
-    """The definition is rounded once and torch at each step, so that equality means two ULP for floating outputs."""
+def _with_rounding(rule: Rule) -> Rule:
+    """``rule`` for eager torch: it rounds at each step, the float64 reference only once. So exact means two ULP."""
     return Ulp(2) if isinstance(rule, Exact) else Ulp(rule.n + 2) if isinstance(rule, Ulp) else rule
+
+
+def build_expected(case: Case, subject: Subject) -> Expected:
+    """The spec's ``expect`` with its tensors filled, and with the answers of its other models."""
+    expect = case.expect
+    outputs = None
+    if expect.outputs is not None:
+        outputs = {f"output_{index}": array(spec) for index, spec in enumerate(expect.outputs)}
+    return Expected(
+        first=case.inputs[0].label if case.inputs else None,
+        outputs=outputs,
+        shape=expect.shape,
+        range=expect.range,
+        formula=expect.formula,
+        gradient=expect.gradient,
+        gradient_range=expect.gradient_range,
+        equals=None if expect.equals is None else _answer_of(expect.equals, case, subject),
+        differs_from=None if expect.differs_from is None else _answer_of(expect.differs_from, case, subject),
+        names=_expression_names(case, subject),
+    )
+
+
+def _expression_names(case: Case, subject: Subject) -> dict[str, Any]:
+    """The layer's arguments, and the parameters and buffers of the module."""
+    model = case.model.model
+    arguments: dict[str, Any] = constructor_arguments(model) if isinstance(model, LayerModel) else {}
+    tensors = {**dict(subject.module.named_parameters()), **dict(subject.module.named_buffers())}
+    arrays = {name: for_expressions(to_numpy(tensor.detach())) for name, tensor in tensors.items()}
+    return arguments | {name.removeprefix("layer."): values for name, values in arrays.items()}
+
+
+def _answer_of(model: WeightedModel, case: Case, subject: Subject) -> dict[str, Array]:
+    """Eager torch's answer for another ``model`` on the same inputs."""
+    module = build_module(model, case, list(subject.inputs))
+    outputs = eager_outputs(module, list(subject.inputs.values()), case.seed)
+    return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
+
+
+def eager_refusal(case: Case, export: Callable[[Target, Subject], Artifact], result: Result, clock: Clock) -> Refusal:
+    """How eager torch answers ``case``, which it should refuse in the words of the spec.
+
+    ``export`` exports the module for a target that has to refuse as well.
+    """
+    text = case.expect.raises
+    assert text is not None
+    try:
+        with clock.stage("build"):
+            inputs = build_tensors(case.inputs)
+            module = build_module(case.model, case, list(inputs))
+    except StageStopped as stop:
+        return Refusal(_with_eager_error(result, stop.cause, text, f"torch refuses to build it: {stop.message}"))
+    try:
+        module(*(tensor.clone() for tensor in inputs.values()))
+    except BaseException as error:
+        if not is_from_code_under_test(error):
+            raise
+        result = _with_eager_error(result, error, text, f"torch raises {message_of(error)}")
+    else:
+        return Refusal(_with_wrong_spec(result, f"eager torch does not raise; expected an error with {text!r}"))
+    if result.status == "failed":
+        return Refusal(result)
+    subject = Subject(module, inputs, outputs=1, mode=case.mode, dynamic=case.dynamic)
+    arrays = {label: to_numpy(tensor) for label, tensor in inputs.items()}
+    return Refusal(result, arrays, lambda target: export(target, subject))
+
+
+def _with_eager_error(result: Result, error: BaseException, text: str, message: str) -> Result:
+    if text in chain_text(error):
+        return replace(result, findings=(Finding("raises", True, message),))
+    return _with_wrong_spec(result, f"{message}; expected an error with {text!r}")
+
+
+def _with_wrong_spec(result: Result, message: str) -> Result:
+    return replace(result, status="failed", stage="build", symptom="mismatch", message=message, blame="spec")

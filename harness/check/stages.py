@@ -1,4 +1,4 @@
-"""The stages of a check, and what went wrong where one does not finish."""
+"""The stages of a check: their wall time, and the symptom and message of a stage that fails."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.check.cache.disk_space import is_about_room, see_room
+from harness.check.cache.disk_space import check_free_space, is_disk_error
 from harness.errors import (
-    FARTHEST,
-    MOST_READ,
+    MAX_CAUSES,
+    MAX_TEXT_LENGTH,
     DiskFull,
     HarnessError,
     StageError,
-    cause_of,
-    causes,
-    is_from_outside,
-    kind_of,
-    module_of,
-    printable,
-    read,
-    text_of,
+    bounded_text,
+    cause_chain,
+    class_module,
+    class_name,
+    escape_controls,
+    explicit_cause,
+    raised_by_signal_handler,
+    safe_str,
 )
-from harness.forked import end_if_forked
+from harness.forked import exit_if_forked
 from harness.result import Stage, Symptom
 
 OUT_OF_MEMORY = (
@@ -36,18 +36,20 @@ OUT_OF_MEMORY = (
     "bad_alloc",
     "bad allocation",
 )
-ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-ADDRESSES = re.compile(r"0x[0-9a-fA-F]{6,}")
-# A provider's name for the nodes that it took: a digest of the graph, another in each file.
-FUSED = re.compile(r"(ExecutionProvider)_\d{6,}(?:_\d+)*")
-OWN_FILES = re.compile(r"/\S*/(model\.(?:onnx|pt))")
-LONGEST = 2000
-"""So many characters of a message are kept."""
+MAX_MESSAGE_LENGTH = 2000
+"""Characters of a message that are kept."""
+
+_ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*m")
+_ADDRESSES = re.compile(r"0x[0-9a-fA-F]{6,}")
+# An execution provider's name for fused nodes holds a digest of the graph, which differs from file to file.
+_FUSED_NODES = re.compile(r"(ExecutionProvider)_\d{6,}(?:_\d+)*")
+_ARTIFACT_PATHS = re.compile(r"/\S*/(model\.(?:onnx|pt))")
+_EXIT_CODE = vars(SystemExit)["code"]
 
 
 @dataclass
 class StageStopped(Exception):
-    """A stage did not finish; ``cause`` is the exception that ended it."""
+    """A stage did not finish. ``cause`` is the exception that ended it."""
 
     stage: Stage
     symptom: Symptom
@@ -56,29 +58,30 @@ class StageStopped(Exception):
 
 
 class Clock:
-    """The wall time of each stage of one check; ``announce`` is told each stage as it begins.
+    """The wall time in seconds of each stage of one check.
 
-    ``folder`` is harness's own, where the check's files are. ``at`` is the stage that began last.
+    ``announce`` is called with each stage as it begins; ``current_stage`` is the one that began last. ``folder`` is
+    harness's own folder, where the files of the check are.
     """
 
     def __init__(self, announce: Callable[[Stage], None] = lambda _stage: None, folder: Path | None = None) -> None:
         self.seconds: dict[str, float] = {}
-        self.at: Stage | None = None
+        self.current_stage: Stage | None = None
         self._announce, self._folder = announce, folder
 
-    def stage(self, name: Stage) -> Timed:
-        """Time the block as ``name``, and turn whatever ends it early into :class:`StageStopped`.
+    def stage(self, name: Stage) -> StageTimer:
+        """Time the block as stage ``name``. Raises :class:`StageStopped` for an exception inside it.
 
-        That is any exception of the code under test, ``SystemExit`` and ``KeyboardInterrupt`` too: it ends its own
-        check, not the worker. Raises :class:`DiskFull` where harness's own folder takes no more.
+        Any exception of the code under test counts, ``SystemExit`` and ``KeyboardInterrupt`` included: it ends the
+        check and not the worker. Raises :class:`DiskFull` if harness's own folder is full.
         """
-        self.at = name
+        self.current_stage = name
         self._announce(name)
-        return Timed(name, self.seconds, self._folder)
+        return StageTimer(name, self.seconds, self._folder)
 
 
-class Timed:
-    """A block of a stage. A class and no generator, since a check opens half a dozen."""
+class StageTimer:
+    """The context manager of one stage. A class rather than a generator for speed: each check opens about six."""
 
     def __init__(self, name: Stage, seconds: dict[str, float], folder: Path | None) -> None:
         self._name, self._seconds, self._folder = name, seconds, folder
@@ -87,70 +90,71 @@ class Timed:
     def __enter__(self) -> None:
         self._start = time.perf_counter()
 
-    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
-        end_if_forked(self._process)
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        exit_if_forked(self._process)
         name = self._name
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - self._start
-        if error is None or issubclass(type(error), StageStopped) or not is_of_the_code(error):
+        if error is None or issubclass(type(error), StageStopped) or not is_from_code_under_test(error):
             return
-        if self._folder is not None and is_about_room(error):
-            see_room(self._folder)
+        if self._folder is not None and is_disk_error(error):
+            check_free_space(self._folder)
         raise StageStopped(name, symptom_of(error), message_of(error), error) from error
 
 
-def is_of_the_code(error: BaseException) -> bool:
-    """True where ``error`` ends the check that it is raised in; False for what ends more: a full disk, a Ctrl-C."""
-    return not issubclass(type(error), DiskFull) and not is_from_outside(error)
+def is_from_code_under_test(error: BaseException) -> bool:
+    """True if ``error`` ends only the check that raised it; False for a full disk and for a Ctrl-C of the user."""
+    return not issubclass(type(error), DiskFull) and not raised_by_signal_handler(error)
 
 
 def symptom_of(error: BaseException) -> Symptom:
-    """The contract's word for ``error``."""
+    """The symptom that a result reports for ``error``."""
     kind = type(error)
     if issubclass(kind, StageError):
         return kind.symptom
-    text = read(error).lower()
-    if issubclass(kind, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY):
+    text = bounded_text(error).lower()
+    if issubclass(kind, MemoryError) or any(phrase in text for phrase in OUT_OF_MEMORY):
         return "out-of-memory"
-    # ONNX Runtime's own NotImplemented, and Python's: the one who raises says that it does not do this.
-    return "unsupported" if kind_of(error) in {"NotImplemented", "NotImplementedError"} else "exception"
+    # NotImplemented is ONNX Runtime's, NotImplementedError is Python's: the library says that it does not support this.
+    return "unsupported" if class_name(error) in {"NotImplemented", "NotImplementedError"} else "exception"
 
 
 def message_of(error: BaseException) -> str:
-    """``error`` in one line: its kind, unless it is one of harness's own, and the first line that says something.
+    """``error`` in one line: its class, unless it is one of harness's own, and the first informative line of its text.
 
-    Where that line only announces, as those of OpenVINO's call stack do one after the other, the first one that does
-    not follows it. Where an exporter of torch wraps what went wrong in advice, the cause speaks. Escape codes for
-    colours, addresses in memory, digests in names and the folders of harness's own files are left out, so that the same
-    failure reads the same anywhere. Of a text beyond all bounds the beginning is kept, with its length.
+    - A first line that ends with a colon is followed by the first line that does not. OpenVINO's call stacks begin with
+      several such lines.
+    - If an exporter of torch wraps the failure in advice, the message is that of the cause.
+    - Colour codes, addresses in memory, digests in names and the folders of harness's own files are removed, so that
+      the same failure reads the same on every machine.
+    - A text that is too long is cut, and its length is given.
     """
-    for _ in range(FARTHEST):
-        cause = cause_of(error)
-        if cause is None or not module_of(error).startswith("torch.onnx"):
+    for _ in range(MAX_CAUSES):
+        cause = explicit_cause(error)
+        if cause is None or not class_module(error).startswith("torch.onnx"):
             break
         error = cause
     if issubclass(type(error), SystemExit):
-        code = text_of(_EXIT_CODE.__get__(error))
-        return f"the code called exit({_bounded(code[:MOST_READ], len(code))})"
-    text = text_of(error)
-    lines = [line.strip() for line in ESCAPES.sub("", text[:MOST_READ]).splitlines() if line.strip()]
-    said = " ".join(lines[0].split()) if lines else "no message"
-    if said.endswith(":") and len(lines) > 1:
-        said += f" {next((line for line in lines[1:] if not line.endswith(':')), lines[1])}"
-    said = said[: 2 * LONGEST]  # for what follows takes the square of it, where it is made for that
-    said = _bounded(FUSED.sub(r"\1", ADDRESSES.sub("0x...", OWN_FILES.sub(r"\1", said))), len(text))
-    return said if issubclass(type(error), HarnessError) else f"{kind_of(error)}: {said}"
+        code = safe_str(_EXIT_CODE.__get__(error))
+        return f"the code called exit({_shortened(code[:MAX_TEXT_LENGTH], len(code))})"
+    text = safe_str(error)
+    lines = [line.strip() for line in _ESCAPE_CODES.sub("", text[:MAX_TEXT_LENGTH]).splitlines() if line.strip()]
+    message = " ".join(lines[0].split()) if lines else "no message"
+    if message.endswith(":") and len(lines) > 1:
+        message += f" {next((line for line in lines[1:] if not line.endswith(':')), lines[1])}"
+    message = message[: 2 * MAX_MESSAGE_LENGTH]  # the patterns below take quadratic time on a hostile text
+    message = _FUSED_NODES.sub(r"\1", _ADDRESSES.sub("0x...", _ARTIFACT_PATHS.sub(r"\1", message)))
+    message = _shortened(message, len(text))
+    return message if issubclass(type(error), HarnessError) else f"{class_name(error)}: {message}"
 
 
-_EXIT_CODE = vars(SystemExit)["code"]
-
-
-def _bounded(said: str, whole: int) -> str:
-    """``said``, cut where it is longer than a message may be; of a ``whole`` text that is long, with its length."""
-    if len(said) <= LONGEST and whole <= MOST_READ:
-        return printable(said)
-    return f"{printable(said[:LONGEST])} ... ({max(len(said), whole):,} characters in all)"
+def _shortened(message: str, full_length: int) -> str:
+    """``message``, cut to :data:`MAX_MESSAGE_LENGTH`. If it or the full text is too long, its length is added."""
+    if len(message) <= MAX_MESSAGE_LENGTH and full_length <= MAX_TEXT_LENGTH:
+        return escape_controls(message)
+    beginning = escape_controls(message[:MAX_MESSAGE_LENGTH])
+    return f"{beginning} ... ({max(len(message), full_length):,} characters in all)"
 
 
 def chain_text(error: BaseException) -> str:
-    """Everything that ``error`` and what caused it say."""
-    return "\n".join(map(read, causes(error)))
+    """The texts of ``error`` and of all its causes, one per line."""
+    return "\n".join(map(bounded_text, cause_chain(error)))

@@ -1,6 +1,7 @@
-"""The command line: arguments -> one call -> exit code; one command a file.
+"""The command line. Each command is one file: it parses arguments, calls one function and returns an exit code.
 
-Every module here that is not private names its commands in ``COMMANDS``. Nothing heavy is imported before it is needed.
+Every public module of this package lists its commands in ``COMMANDS``. Nothing slow is imported before it is needed, so
+that ``harness --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -16,15 +17,13 @@ import click
 
 from harness import __version__
 from harness.cli.options import CommandGroup
-from harness.cli.process import Signals, Streams, failure_line, require_working_directory, say
-from harness.environment import unsupported
-from harness.errors import SIGNALLED, HarnessError, Interrupted, SpecError, interrupted_by, reason
-from harness.report.wording import one_line
+from harness.cli.process import Signals, Streams, echo, failure_line, require_working_directory
+from harness.errors import SIGNAL_EXIT_BASE, HarnessError, Interrupted, SpecError, interrupting_signal, one_line
 
 WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init"})
-"""The commands that leave files; what the others print is all that there is of them."""
+"""The commands that write files. The output of all others is what they print."""
 START_PROCESSES = frozenset({"run", "bench", "pack", "audit", "explain", "init"})
-NEED_NO_FOLDER = frozenset({"schema"})
+NEED_NO_WORKING_DIRECTORY = frozenset({"schema"})
 HELP = frozenset({"-h", "--help"})
 
 EXAMPLES = """
@@ -37,7 +36,7 @@ Examples:
   harness check specs/                                validate only; answers at once
 
 \b
-Completion after Tab, in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
+Shell completion, in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
   eval "$(_HARNESS_COMPLETE=bash_source harness)"
   eval "$(_HARNESS_COMPLETE=zsh_source harness)"
   _HARNESS_COMPLETE=fish_source harness | source
@@ -45,7 +44,7 @@ Completion after Tab, in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
 
 
 class _Uncaught(Exception):
-    """Carries ``error`` past click, which would take a closed pipe or an end of file for the user's doing."""
+    """Carries ``error`` through click, which would take a closed pipe or an end of file for an abort by the user."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -56,7 +55,7 @@ class _Commands(CommandGroup):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except HarnessError:  # one of them is an OSError as well
+        except HarnessError:  # one of them is an OSError too
             raise
         except (OSError, EOFError, KeyboardInterrupt) as error:
             raise _Uncaught(error) from error
@@ -70,10 +69,10 @@ class _Commands(CommandGroup):
 @click.version_option(__version__, prog_name="harness")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Tell, with proof, whether the model that you exported is still the model that you trained."""
+    """Check whether an exported model still computes what the trained PyTorch model computes."""
     if HELP & {*(ctx.obj or ())}:
         return
-    if ctx.invoked_subcommand not in NEED_NO_FOLDER:
+    if ctx.invoked_subcommand not in NEED_NO_WORKING_DIRECTORY:
         require_working_directory()
     if ctx.invoked_subcommand in START_PROCESSES:
         from harness.engine.processes.limits import require_threads
@@ -87,37 +86,40 @@ for module in iter_modules(__path__):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code; whatever happens is a line, never a traceback."""
+    """Run the command line and exit with its code. Every error is printed as a line, never as a traceback."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     with Streams() as streams:
         try:
             with Signals() as signals:
-                code = _called(words)
-            if signals.received is not None and code < SIGNALLED:  # a library took it for its own and went on
+                code = _call(words)
+            if signals.received is not None and code < SIGNAL_EXIT_BASE:  # a library handled it and continued
                 raise Interrupted(signals.received)
         except KeyboardInterrupt as error:
-            by = interrupted_by(error)
-            say("interrupted" if by == signal.SIGINT else f"interrupted by {by.name}", error=True)
-            code = SIGNALLED + by
+            by = interrupting_signal(error)
+            echo("interrupted" if by == signal.SIGINT else f"interrupted by {by.name}", error=True)
+            code = SIGNAL_EXIT_BASE + by
         if (failed := streams.failure()) is not None:
-            say(f"standard output: {failed.strerror}; what was printed there is not whole", error=True)
+            echo(f"standard output: {failed.strerror}; the output is incomplete", error=True)
             code = code if words and words[0] in WRITE_FILES and not HELP & {*words} else HarnessError.exit_code
     sys.exit(code)
 
 
-def _called(words: list[str]) -> int:
-    """The exit code of the command; what is wrong is said in a line."""
+def _call(words: list[str]) -> int:
+    """Call the command and return its exit code; print one line for an error."""
     call: Callable[..., Any] = cli.main
     try:
         code = call(args=words, prog_name="harness", standalone_mode=False, obj=tuple(words))
     except HarnessError as error:
-        say(_lines_of(error), error=True)
+        # The problems of files have a line each, any other error is one line.
+        echo(str(error) if isinstance(error, SpecError) else one_line(str(error)), error=True)
         code = error.exit_code
     except ImportError as error:
-        say(unsupported() or f"a library cannot be loaded: {reason(error)}; reinstall it with pip", error=True)
+        from harness.environment import import_problem
+
+        echo(import_problem(error), error=True)
         code = HarnessError.exit_code
     except click.ClickException as error:
-        say(_on_one_line(error), error=True)
+        echo(_usage_line(error), error=True)
         code = error.exit_code
     except click.Abort as error:
         raise error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else KeyboardInterrupt from error
@@ -126,21 +128,16 @@ def _called(words: list[str]) -> int:
     except _Uncaught as uncaught:
         if isinstance(uncaught.error, KeyboardInterrupt):
             raise uncaught.error from None
-        say(failure_line(uncaught.error), error=True)
+        echo(failure_line(uncaught.error), error=True)
         code = HarnessError.exit_code
-    except Exception as error:  # noqa: BLE001 - nobody expected it: it is told as harness's own failure, and kept
-        say(failure_line(error), error=True)
+    except Exception as error:  # noqa: BLE001 - a bug: it is reported as harness's own failure, with its traceback
+        echo(failure_line(error), error=True)
         code = HarnessError.exit_code
     return code if isinstance(code, int) else 0
 
 
-def _lines_of(error: HarnessError) -> str:
-    """A line for each problem of files, and one for anything else."""
-    return str(error) if isinstance(error, SpecError) else one_line(str(error))
-
-
-def _on_one_line(error: click.ClickException) -> str:
-    """What click has to say of the command line, as harness says what is wrong."""
+def _usage_line(error: click.ClickException) -> str:
+    """Click's message about a wrong command line, in one line as all of harness's messages."""
     command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "harness"
-    said = " ".join(error.format_message().split()).removesuffix(".")
-    return f"{command}: {said[:1].lower()}{said[1:]}; {command} --help says what there is"
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    return f"{command}: {message[:1].lower()}{message[1:]}; see {command} --help"

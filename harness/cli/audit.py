@@ -1,40 +1,43 @@
-"""``harness audit``: what the specs could not see."""
+"""``harness audit``: find the wrong layers that the specs would not notice."""
 
 from __future__ import annotations
 
 import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS
-from harness.cli.process import say
+from harness.cli.process import echo
 
 EXAMPLES = """
 \b
 Examples:
-  harness audit specs/                                      all of them
+  harness audit specs/                                      all cases
   harness audit specs/ -k linear                            one family of cases
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="Tell which cases would not notice a wrong layer.")
+@click.command(epilog=EXAMPLES, short_help="Find wrong layers that no case would notice.")
 @PATHS
 @KEYWORDS
 @ALLOW_IMPORT
 def audit(paths: tuple[str, ...], keywords: tuple[str, ...], allow_import: bool) -> int:
-    """Show which cases could not tell a wrong layer from the right one; exits 1 where there is such a gap."""
+    """Replace layers by wrong ones (mutants), and show which mutants survive.
+
+    Exits 1 if a mutant survives every case that it was tried on, or if a case kills no mutant.
+    """
     import warnings
 
-    from harness.audit.audit import audit as look
+    from harness.audit.audit import audit as run_audit
     from harness.audit.result import text
     from harness.engine.processes.temporary import temporary_folder
-    from harness.plan import named
-    from harness.spec.discovery import load
+    from harness.plan import select_cases
+    from harness.spec.discovery import load_specs
 
-    cases = named(load(paths, allow_import=allow_import).cases, keywords)
+    cases = select_cases(load_specs(paths, allow_import=allow_import).cases, keywords)
     with temporary_folder() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch has to say of a mutant is no news of the case
-        found = look(cases, scratch)
-    say(text(found))
-    return 0 if found.passed else 1
+        warnings.simplefilter("ignore")  # torch's warnings about a mutant say nothing about the case
+        result = run_audit(cases, scratch)
+    echo(text(result))
+    return 0 if result.passed else 1
 
 
 COMMANDS = (audit,)

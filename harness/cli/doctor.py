@@ -1,4 +1,4 @@
-"""``harness doctor``: what this machine has."""
+"""``harness doctor``: list the runtimes and devices of this machine."""
 
 from __future__ import annotations
 
@@ -10,61 +10,61 @@ from textwrap import fill
 
 import click
 
-from harness.cli.process import say
+from harness.cli.process import echo
 from harness.errors import HarnessError, RuntimeMissing
 
 EXAMPLES = """
 \b
 Examples:
-  harness doctor                                            what is here, and what would bring the rest
+  harness doctor                                            what is available, and how to install the rest
 """
 ADVICE = "; run harness doctor"
 STATES = ("present", "no device", "absent")
-LONGEST = 120.0
+SPEED_UP_TIMEOUT_S = 120.0
 
 
-@click.command(epilog=EXAMPLES, short_help="List runtimes and devices, and what would bring the rest.")
+@click.command(epilog=EXAMPLES, short_help="List runtimes and devices, and how to install missing ones.")
 def doctor() -> int:
-    """Show the runtimes of this machine: what is here, what lacks a device, and what would bring the rest.
+    """List the runtimes of this machine: available, without a device, or missing, with what to install.
 
-    Starts worker processes once, to see that they can be started. Exits 3 where they cannot, where a library is too
-    old, and where there is no runtime at all.
+    Starts worker processes once to see whether it works. Exits 3 if it does not, if a library is too old, or if there
+    is no runtime at all.
     """
     from tabulate import tabulate
 
-    from harness.environment import unsupported, versions
+    from harness.environment import dependency_problem, versions
     from harness.registry import plugins
 
     rows = []
     for name, runtime in plugins("runtimes").items():
-        found = runtime.availability()
-        rows.append((name, found.state, found.missing or found.detail, found.bring or ""))
+        available = runtime.availability()
+        rows.append((name, available.state, available.missing or available.detail, available.install or ""))
     rows.sort(key=lambda row: (STATES.index(row[1]), row[0]))
-    width = _half_of_what_is_left(rows)
-    headers = ("runtime", "", "what is there", "what would bring it")
-    say(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width]))
-    say("\n" + tabulate(versions().items(), headers=("package", "version")))
-    if (line := unsupported()) is not None:
-        say(f"\n{line}", error=True)
-    can_start, told = _workers()
-    say(f"\n{told}")
+    width = _text_column_width(rows)
+    headers = ("runtime", "", "details", "install with")
+    echo(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width]))
+    echo("\n" + tabulate(versions().items(), headers=("package", "version")))
+    if (line := dependency_problem()) is not None:
+        echo(f"\n{line}", error=True)
+    can_start, line_on_workers = _workers()
+    echo(f"\n{line_on_workers}")
     if can_start is False:
         return 3
     if can_start and "torch" in versions():
-        say("\n" + _speed_ups())
+        echo("\n" + _speed_ups())
     return 0 if line is None and any(row[1] == "present" for row in rows) else 3
 
 
 def _workers() -> tuple[bool | None, str]:
-    """Whether a run can start worker processes, None on a system where no check runs; and one line on them."""
-    from harness.environment import installed
+    """Whether a run can start worker processes (None on a system where no check runs), and one line about it."""
+    from harness.environment import installed_version
 
     try:
         from harness.engine.processes.fork_server import SERVER
 
-        SERVER.start("recorded" if installed("torch") is None else "exports")
+        SERVER.start("recorded" if installed_version("torch") is None else "exports")
         SERVER.wait()
-    except RuntimeMissing as error:  # no check runs on this system; the rest of harness does
+    except RuntimeMissing as error:  # no check runs on this system, but the rest of harness does
         return None, str(error)
     except HarnessError as error:
         return False, str(error).removesuffix(ADVICE)
@@ -74,37 +74,37 @@ def _workers() -> tuple[bool | None, str]:
 
 
 def _speed_ups() -> str:
-    """Which of harness's speed-ups the installed torch takes, and why not the others: tried in a process of its own."""
+    """The speed-ups that work with the installed torch, and why others do not. They are tried in a separate process."""
     from harness.engine.processes.temporary import temporary_folder
     from harness.explain.process import Contained, Gone
 
     with temporary_folder() as scratch, closing(Contained(scratch, torch=True)) as process:
         try:
-            found = process.ask(_try_speed_ups, seconds=LONGEST)
-        except (RuntimeError, OSError) as error:  # what torch itself raises there, or a process that does not start
+            status = process.ask(_try_speed_ups, seconds=SPEED_UP_TIMEOUT_S)
+        except (RuntimeError, OSError) as error:  # raised by torch there, or the process does not start
             return _wrapped(f"Speed-ups of onnx-dynamo: not tried: {error}")
-    if isinstance(found, Gone):
-        return _wrapped(f"Speed-ups of onnx-dynamo: not tried: {found.how}")
-    off = [f"{name} is off: {why}" for name, why in found.items() if why is not None]
-    on = [name for name, why in found.items() if why is None]
+    if isinstance(status, Gone):
+        return _wrapped(f"Speed-ups of onnx-dynamo: not tried: {status.how}")
+    off = [f"{name} is off: {why}" for name, why in status.items() if why is not None]
+    on = [name for name, why in status.items() if why is None]
     return "\n".join(map(_wrapped, [f"Speed-ups of onnx-dynamo: {', '.join(on) or 'none'} on", *off]))
 
 
 def _try_speed_ups(_scratch: Path, *, announce: object) -> dict[str, str | None]:
-    from harness.exporters._dynamo_cache import speed_ups
+    from harness.exporters._dynamo_cache import speed_up_status
 
     del announce
-    return speed_ups()
+    return speed_up_status()
 
 
 def _wrapped(line: str) -> str:
     return fill(line, get_terminal_size((160, 24)).columns, subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _half_of_what_is_left(rows: Sequence[Sequence[str]]) -> int:
-    """The width of each of the two columns of prose, so that the table fits the terminal."""
-    taken = sum(max((len(row[column]) for row in rows), default=0) for column in (0, 1)) + 3 * len("  ")
-    return min(60, max(20, (get_terminal_size((160, 24)).columns - taken) // 2))
+def _text_column_width(rows: Sequence[Sequence[str]]) -> int:
+    """The width of each of the two text columns, so that the table fits the terminal."""
+    used = sum(max((len(row[column]) for row in rows), default=0) for column in (0, 1)) + 3 * len("  ")
+    return min(60, max(20, (get_terminal_size((160, 24)).columns - used) // 2))
 
 
 COMMANDS = (doctor,)

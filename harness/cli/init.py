@@ -1,4 +1,4 @@
-"""``harness init``: a first spec for a layer or for a module of one's own."""
+"""``harness init``: write a first spec for a layer of torch.nn or for your own module."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import FOLDER, SECONDS, words
-from harness.cli.process import say
+from harness.cli.options import FOLDER, SECONDS, complete_word
+from harness.cli.process import echo
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
@@ -22,32 +22,30 @@ EXAMPLES = """
 \b
 Examples:
   harness init Conv2d                                  a layer of torch.nn
-  harness init src/net.py:Net                          a module of yours; its code is run
+  harness init src/net.py:Net                          your own module; this runs its code
   harness init net.py:Net --arg classes=10 --input 1,3,224,224
   harness init net.py:Encoder --input int64:2,16       token ids
 """
 
 
 def _layers(_ctx: click.Context) -> Iterable[str]:
-    from harness.spec.signatures import layers
+    from harness.spec.signatures import layer_signatures
 
-    return layers()
+    return layer_signatures()
 
 
-@click.command(epilog=EXAMPLES, short_help="Write a first spec for a layer or a module of yours.")
-@click.argument("module", metavar="LAYER|FILE.py:NAME", shell_complete=words(_layers))
+@click.command(epilog=EXAMPLES, short_help="Write a first spec for a layer or your own module.")
+@click.argument("module", metavar="LAYER|FILE.py:NAME", shell_complete=complete_word(_layers))
+@click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Constructor argument, in YAML.")
+@click.option("--input", "inputs", multiple=True, metavar="SHAPE", help="Shape of an input, in the order of forward.")
+@click.option("-o", "--output", type=FOLDER, metavar="FILE", help="File for the spec. [default: specs/<name>.yaml]")
 @click.option(
-    "--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="An argument of the constructor, in YAML."
-)
-@click.option("--input", "inputs", multiple=True, metavar="SHAPE", help="An input's shape, in the order of forward.")
-@click.option("-o", "--output", type=FOLDER, metavar="FILE", help="[default: specs/<name>.yaml]")
-@click.option(
-    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds that trying it may take."
+    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds for trying the module."
 )
 def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], output: Path | None, timeout: float) -> int:
-    """Write a first spec, with cases that eager PyTorch was seen to take; never over a file that is there.
+    """Write a first spec whose cases run in eager PyTorch. Existing files are never overwritten.
 
-    A module of your own is imported and called, in order to see what it takes, in a process of its own.
+    Your own module is imported and called in a separate process, to find out which inputs it takes.
     """
     from importlib.util import find_spec
 
@@ -56,39 +54,41 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
 
     if find_spec("torch") is None:
         raise RuntimeMissing(
-            "harness init tries modules in torch, which is not installed; pip install 'parity-harness[cpu]'"
+            "harness init needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
         )
     path = output or Path("specs", f"{module.rpartition(':')[2].lower()}.yaml")
     _refuse_to_overwrite(path)
-    found = _found_out(module, dict(map(_argument, arguments)), [_draft(each) for each in inputs], timeout)
+    spec = _first_spec(module, dict(map(_argument, arguments)), [_input_shape(text) for text in inputs], timeout)
     files, schema = [path], path.parent / SCHEMA_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(found.text, encoding="utf-8")
+        path.write_text(spec.text, encoding="utf-8")
         if not schema.exists():
             schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
             files.append(schema)
     except OSError as error:
-        raise UsageError(f"{error.filename}: {error.strerror}; name a file that can be written with -o") from error
-    leave = ["--allow-import"] if found.runs_own_code else []
-    say(f"Written: {', '.join(map(str, files))}")
-    say(f"Next: {command_line(['harness', 'run', as_argument(str(path)), *leave])}")
+        raise UsageError(f"{error.filename}: {error.strerror}; use -o to name a file that can be written") from error
+    options = ["--allow-import"] if spec.runs_user_code else []
+    echo(f"Written: {', '.join(map(str, files))}")
+    echo(f"Next: {command_line(['harness', 'run', as_argument(str(path)), *options])}")
     return 0
 
 
-def _found_out(
+def _first_spec(
     module: str, arguments: dict[str, Any], inputs: list[tuple[tuple[int, ...], str]], timeout: float
 ) -> FirstSpec:
-    """The spec, found out in a process of its own: whatever a module does there, it is told in one line."""
+    """The spec, made in a separate process: whatever the module does there becomes one line."""
     from harness.engine.processes.temporary import temporary_folder
     from harness.explain.process import Contained, Gone
     from harness.scaffold.write import Refused, first_spec
 
-    with temporary_folder() as scratch, closing(Contained(scratch, torch=True, exporting=False)) as contained:
-        answer = contained.ask(first_spec, module, arguments, inputs, Path.cwd(), seconds=timeout)
+    with temporary_folder() as scratch, closing(Contained(scratch, torch=True, exporting=False)) as process:
+        answer = process.ask(first_spec, module, arguments, inputs, Path.cwd(), seconds=timeout)
     if isinstance(answer, Gone):
-        right = "--timeout sets the limit" if answer.overdue else "see that it can be imported and called in Python"
-        raise UsageError(f"{module}: {answer.how}; {right}")
+        advice = (
+            "--timeout sets the limit" if answer.overdue else "make sure that it can be imported and called in Python"
+        )
+        raise UsageError(f"{module}: {answer.how}; {advice}")
     if isinstance(answer, Refused):
         raise UsageError(answer.why)
     return answer
@@ -96,7 +96,7 @@ def _found_out(
 
 def _refuse_to_overwrite(path: Path) -> None:
     if path.exists():
-        raise UsageError(f"{path}: is there already; name another file, such as -o mine/{path.name}")
+        raise UsageError(f"{path} already exists; name another file, such as -o mine/{path.name}")
 
 
 def _argument(text: str) -> tuple[str, Any]:
@@ -111,8 +111,8 @@ def _argument(text: str) -> tuple[str, Any]:
         raise UsageError(f"--arg {text}: not a YAML value; write it as in a spec, such as [2, 3]") from error
 
 
-def _draft(text: str) -> tuple[tuple[int, ...], str]:
-    """An input's shape, and what fills it."""
+def _input_shape(text: str) -> tuple[tuple[int, ...], str]:
+    """The shape of an input, and its fill."""
     dtype, _, sizes = text.rpartition(":")
     if dtype not in {"", "int64"} or not re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", sizes):
         raise UsageError(f"--input {text}: not a shape; write 1,3,224,224, or int64:1,16 for whole numbers")

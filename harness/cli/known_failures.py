@@ -1,4 +1,4 @@
-"""``harness known-failures``: keep the list of known failures true."""
+"""``harness known-failures``: keep the list of known failures up to date."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.options import FOLDER, CommandGroup
-from harness.cli.process import say
+from harness.cli.process import echo
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 EXAMPLES = """
 \b
 Examples:
-  harness known-failures update reports/latest/report.json             take out what passes now
-  harness known-failures update reports/latest/report.json --dry-run   say what would be done
+  harness known-failures update reports/latest/report.json             remove what passes now
+  harness known-failures update reports/latest/report.json --dry-run   show the changes, write nothing
   harness known-failures update reports/latest/report.json --add       propose entries for new failures
 """
 SHOWN = 20
@@ -29,91 +29,92 @@ SHOWN = 20
 
 @click.group("known-failures", cls=CommandGroup)
 def known_failures() -> None:
-    """Keep the list of known failures true."""
+    """Keep the list of known failures up to date."""
 
 
 @known_failures.command(epilog=EXAMPLES)
 @click.argument("report", type=FOLDER, metavar="REPORT.json")
-@click.option("--known-failures", "file", type=FOLDER, metavar="FILE", help="[default: the one beside the specs]")
-@click.option("--add", is_flag=True, help="Put an entry at the end for each failure that is not listed, reason: TODO.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+@click.option(
+    "--known-failures", "file", type=FOLDER, metavar="FILE", help="List to update. [default: the one beside the specs]"
+)
+@click.option("--add", is_flag=True, help="Append an entry, with reason TODO, for each kind of unlisted failure.")
+@click.option("--dry-run", is_flag=True, help="Show the changes, and write nothing.")
 def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
-    """Rewrite the list from a report.
+    """Update the list from a report.
 
-    Entries whose every check was run and passes are taken out; comments, reasons and the other entries stay as they
-    are. Nothing is added without --add. Exits 0 where nothing is left for a person to do, and 1 where an entry must be
-    corrected by hand, a failure is not listed, or a new entry still needs its reason.
+    Entries are removed if all their checks were run and pass; comments, reasons and other entries stay as they are.
+    Nothing is added without --add. Exits 0 if nothing is left to do, and 1 if an entry must be corrected by hand, a
+    failure is not listed, or a new entry needs its reason.
     """
-    from harness.known_failures_update import amended, list_update
+    from harness.known_failures_update import plan_update, updated_list
     from harness.report.json_report import read_report
-    from harness.spec.discovery import KNOWN_FAILURES
-    from harness.spec.known_failures import load_known_failures
+    from harness.spec.known_failures import KNOWN_FAILURES_FILE, load_known_failures
 
-    told = read_report(report)
-    specs = _specs_of(told)
-    path = file or specs.known_failures or specs.root / KNOWN_FAILURES
-    todo = list_update(load_known_failures(path) if path.exists() else (), told, _checks(specs))
-    added = todo.proposed if add else ()
-    if todo.remove or added:
-        text = amended(path, todo.remove, added)
+    parsed = read_report(report)
+    specs = _specs_of(parsed)
+    path = file or specs.known_failures or specs.root / KNOWN_FAILURES_FILE
+    changes = plan_update(load_known_failures(path) if path.exists() else (), parsed, _checks(specs))
+    added = changes.proposed if add else ()
+    if changes.remove or added:
+        text = updated_list(path, changes.remove, added)
         if not dry_run:
             _write(path, text)
-    for line in _said(path, todo, add=add):
-        say(line)
-    say(_in_the_end(path, changed=bool(todo.remove or added), dry_run=dry_run))
-    return int(bool(todo.flagged or todo.unlisted))
+    for line in _lines(path, changes, add=add):
+        echo(line)
+    echo(_last_line(path, changed=bool(changes.remove or added), dry_run=dry_run))
+    return int(bool(changes.flagged or changes.unlisted))
 
 
 def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; see that the list can be written") from error
+        raise UsageError(f"{path}: {error.strerror}; make sure that the list can be written") from error
 
 
 def _specs_of(report: Report) -> Specs:
-    """The specs that were run, with the rest of their folder, which the list may speak of as well."""
-    from harness.spec.discovery import load
+    """The specs that were run, and all others of their folder, which the list may match too."""
+    from harness.spec.discovery import load_specs
 
     paths = [str(path) for path in report.run.get("paths", ())]
     if not paths or not all(Path(path).exists() for path in paths):
-        where = f"{', '.join(paths)} is not here" if paths else "the report does not say which specs were run"
-        raise UsageError(f"{where}; call it from the folder of the run, with a report of harness run")
-    specs = load(paths, allow_import=True)
-    return load([specs.known_failures.parent], allow_import=True) if specs.known_failures else specs
+        problem = f"{', '.join(paths)} not found" if paths else "the report does not name the specs that were run"
+        raise UsageError(f"{problem}; call this in the folder of the run, with a report of harness run")
+    specs = load_specs(paths, allow_import=True)
+    return load_specs([specs.known_failures.parent], allow_import=True) if specs.known_failures else specs
 
 
 def _checks(specs: Specs) -> Iterator[tuple[str, str]]:
-    """Every check that the list may speak of: each case on each target that the specs' folder names."""
+    """Every check that the list may match: each case on each target of the specs' folder."""
     from harness.plan import plan
 
-    for case, targets in plan(specs.cases, specs.target_sets.all, (), None).work:
+    for case, targets in plan(specs.cases, specs.target_sets.all, (), None).jobs:
         yield from ((case.id, str(target)) for target in targets)
 
 
-def _said(path: Path, todo: ListUpdate, *, add: bool) -> Iterator[str]:
-    for entry in todo.remove:
-        yield f"fixed     {entry.where}: {entry.cases} on {entry.targets} passes now: taken out ({entry.reason})"
-    for entry, matter in todo.flagged:
-        yield f"by hand   {entry.where}: {entry.cases} on {entry.targets}: {matter}"
+def _lines(path: Path, changes: ListUpdate, *, add: bool) -> Iterator[str]:
+    for entry in changes.remove:
+        yield f"fixed     {entry.where}: {entry.cases} on {entry.targets} passes now: removed ({entry.reason})"
+    for entry, problem in changes.flagged:
+        yield f"by hand   {entry.where}: {entry.cases} on {entry.targets}: {problem}"
     if add:
-        for new in todo.proposed:
+        for new in changes.proposed:
             yield f"added     {path}: {new['cases']} on {new['targets']}: {new['stage']}: {new['symptom']}"
         return
-    for result in todo.unlisted[:SHOWN]:
+    for result in changes.unlisted[:SHOWN]:
         yield f"unlisted  {result.case} on {result.target}: {result.stage}: {result.symptom}"
-    if rest := todo.unlisted[SHOWN:]:
+    if rest := changes.unlisted[SHOWN:]:
         yield f"unlisted  and {len(rest):,} more"
-    if todo.unlisted:
-        yield f"Not added: mend them, or put {len(todo.proposed):,} entries at the end of the list with --add."
+    if changes.unlisted:
+        yield f"Not added: fix them, or append {len(changes.proposed):,} entries to the list with --add."
 
 
-def _in_the_end(path: Path, *, changed: bool, dry_run: bool) -> str:
+def _last_line(path: Path, *, changed: bool, dry_run: bool) -> str:
     if not changed:
         return f"{path}: nothing changed."
     if dry_run:
-        return f"{path}: nothing written, as --dry-run asks."
-    return f"Written: {path}; give a reason wherever it says TODO, then run harness run again."
+        return f"{path}: nothing written (--dry-run)."
+    return f"Written: {path}; replace each TODO by a reason, then run harness run again."
 
 
 COMMANDS = (known_failures,)

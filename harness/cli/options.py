@@ -1,7 +1,4 @@
-"""What the shell offers after Tab: the words that an option takes here, from the specs that the line names.
-
-The options that several commands share, and how their words are read.
-"""
+"""Options that several commands share: their declarations, their types, and their shell completion."""
 
 from __future__ import annotations
 
@@ -18,87 +15,91 @@ if TYPE_CHECKING:
     from harness.spec.discovery import Specs
 
 
-Known = Callable[[click.Context], Iterable[str]]
+# Shell completion: the words that an option takes, read from the specs that the command line names
+
+Words = Callable[[click.Context], Iterable[str]]
 Completion = Callable[[click.Context, click.Parameter, str], list[str]]
-USUAL = ("specs",)
+DEFAULT_PATHS = ("specs",)
 
 
-def words(known: Known) -> Completion:
-    """Offer what begins with what is there already."""
+def complete_word(words: Words) -> Completion:
+    """Complete one word."""
 
     def complete(ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-        return [word for word in _quietly(known, ctx) if word.startswith(begun)]
+        return [word for word in _words_or_nothing(words, ctx) if word.startswith(begun)]
 
     return complete
 
 
-def lists(known: Known) -> Completion:
-    """The same for the last of several words between commas; a word that stands there is not offered again."""
+def complete_list(words: Words) -> Completion:
+    """Complete the last of several words between commas; words that the list has already are not offered again."""
 
     def complete(ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
         earlier, comma, last = begun.rpartition(",")
-        left = (word for word in _quietly(known, ctx) if word not in earlier.split(","))
+        left = (word for word in _words_or_nothing(words, ctx) if word not in earlier.split(","))
         return [f"{earlier}{comma}{word}" for word in left if word.startswith(last)]
 
     return complete
 
 
-def targets(ctx: click.Context) -> Iterable[str]:
-    """The sets of targets and the targets that there are for the specs."""
+def target_words(ctx: click.Context) -> Iterable[str]:
+    """The target sets and the targets of the specs."""
     sets = _specs(ctx).target_sets
     return dict.fromkeys([*sets.sets, *map(str, sets.all)])
 
 
-def single_targets(ctx: click.Context) -> Iterable[str]:
-    """The targets alone."""
+def single_target_words(ctx: click.Context) -> Iterable[str]:
+    """The targets of the specs, without the sets."""
     return map(str, _specs(ctx).target_sets.all)
 
 
-def cases(ctx: click.Context) -> Iterable[str]:
+def case_words(ctx: click.Context) -> Iterable[str]:
     """The ids of the specs' cases."""
     return [case.id for case in _specs(ctx).cases]
 
 
-def runtimes(_ctx: click.Context) -> Iterable[str]:
-    """The runtimes that harness knows."""
+def runtime_words(_ctx: click.Context) -> Iterable[str]:
+    """The names of all runtimes."""
     from harness.registry import plugins
 
     return plugins("runtimes")
 
 
 def _specs(ctx: click.Context) -> Specs:
-    """The specs that the line names so far; else those where they usually are."""
-    from harness.spec.discovery import load
+    """The specs that the command line names so far, or those in the default folder."""
+    from harness.spec.discovery import load_specs
 
-    # Where an option still waits for its word, click has not told arguments apart yet.
+    # While an option has no value yet, click has not separated the arguments.
     paths = ctx.params.get("paths") or [word for word in ctx.args if Path(word).exists()]
-    return load(paths or USUAL, allow_import=True)
+    return load_specs(paths or DEFAULT_PATHS, allow_import=True)
 
 
-def _quietly(known: Known, ctx: click.Context) -> Iterable[str]:
-    """What is known, or nothing: somebody who pressed Tab has not asked what is wrong with the specs."""
+def _words_or_nothing(words: Words, ctx: click.Context) -> Iterable[str]:
+    """The words, or nothing if the specs are invalid: completion is no place for error messages."""
     try:
-        return known(ctx)
+        return words(ctx)
     except HarnessError:
         return ()
 
+
+# Types
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 FORMATS = ("json", "md", "html", "junit", "csv", "github")
 
 
 class CommandGroup(click.Group):
-    """A group of commands; without a command it shows its help and exits 2, as no version of click before 8.2 does."""
+    """A group of commands. Without a command it prints its help and exits 2, which click does only since 8.2."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read ``args``; leave with the help where there are none."""
+        """Parse ``args``; print the help and exit if there are none."""
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
 
-class WordList(click.ParamType):  # type: ignore[type-arg]  # it is generic since click 8.4 alone
+class WordList(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """Comma-separated words."""
 
     name = "words"
@@ -108,8 +109,16 @@ class WordList(click.ParamType):  # type: ignore[type-arg]  # it is generic sinc
         return value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
-    """``512M``, ``4G`` or plain bytes."""
+class SpecPath(click.types.StringParamType):
+    """A spec, a folder of specs, or a recorded model."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """The text after ``Missing argument``; click before 8.2 passes no ``ctx``."""
+        return "Name a spec, or a folder of specs, such as specs/; harness init writes a first one."
+
+
+def parse_size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
+    """The number of bytes of ``512M``, ``4G`` or a plain number."""
     if text is None:
         return None
     units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -119,23 +128,22 @@ def size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int 
     return int(number) * unit
 
 
-class SpecPath(click.types.StringParamType):
-    """A spec, a directory, or a recorded model; what was not given is asked for."""
+def flat(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The words of an option that can be given several times, each time with several words."""
+    return tuple(word for words in lists for word in words)
 
-    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
-        """What stands behind ``Missing argument``; click before 8.2 gives no ``ctx``."""
-        return "Name a spec, or a directory of specs, such as specs/; harness init writes a first one."
 
+# Options
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=SpecPath(), metavar="PATH...")
 ALLOW_IMPORT = click.option(
-    "--allow-import", is_flag=True, help="Let specs name a factory: it runs the code that it names."
+    "--allow-import", is_flag=True, help="Allow specs with a factory. This runs the code that they name."
 )
 TARGETS = click.option(
     "--targets",
     multiple=True,
     type=WordList(),
-    shell_complete=lists(targets),
+    shell_complete=complete_list(target_words),
     metavar="LIST",
     help="Targets, sets of targets.yaml or globs, separated by commas. [default: the set named default]",
 )
@@ -143,12 +151,10 @@ KEYWORDS = click.option(
     "-k",
     "keywords",
     multiple=True,
-    shell_complete=words(cases),
+    shell_complete=complete_word(case_words),
     metavar="TEXT",
-    help="Only cases whose id holds TEXT, or matches it as a glob.",
+    help="Only cases whose id contains TEXT, or matches it as a glob.",
 )
-
-
 AT_LEAST_ONE = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0, min_open=True)
 FOLDER = click.Path(path_type=Path)
@@ -158,17 +164,43 @@ EFFECT = click.option(
     default=0.03,
     show_default=True,
     metavar="R",
-    help="The least relative change of a latency that counts.",
+    help="Smallest relative change of a latency that counts.",
+)
+JOBS = click.option("-j", "--jobs", type=AT_LEAST_ONE, metavar="N", help="Worker processes. [default: number of cores]")
+KNOWN_FAILURES = click.option(
+    "--known-failures",
+    type=FOLDER,
+    metavar="FILE",
+    help="List of known failures. [default: known-failures.yaml beside the specs]",
+)
+NO_CACHE = click.option("--no-cache", is_flag=True, help="Export everything again; neither read nor write the cache.")
+REPORT_DIR = click.option(
+    "--report-dir",
+    type=FOLDER,
+    default="reports/latest",
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the reports.",
+)
+REPORT_FORMATS = click.option(
+    "--format",
+    "formats",
+    type=WordList(),
+    shell_complete=complete_list(lambda _: FORMATS),
+    default="json,md,html",
+    show_default=True,
+    metavar="LIST",
+    help=f"Report formats: any of {', '.join(FORMATS)}.",
 )
 DEFAULT_TIMEOUT = "120, and 60 more for each GiB of the model"
 
 
-def timeout(about: str) -> Callable[[FC], FC]:
-    """The option ``--timeout`` of a command; None where it is not given, which lets the limit grow with the model."""
-    return click.option("--timeout", type=SECONDS, metavar="S", help=f"{about} [default: {DEFAULT_TIMEOUT}]")
+def timeout_option(help_text: str) -> Callable[[FC], FC]:
+    """The option ``--timeout`` of a command. None, the default, makes the limit grow with the size of the model."""
+    return click.option("--timeout", type=SECONDS, metavar="S", help=f"{help_text} [default: {DEFAULT_TIMEOUT}]")
 
 
-CARRYING_OUT = (
+_RUN_OPTIONS = (
     PATHS,
     TARGETS,
     KEYWORDS,
@@ -178,7 +210,7 @@ CARRYING_OUT = (
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Where checks run: on this machine, or on a Ray cluster.",
+        help="Run checks on this machine, or on a Ray cluster.",
     ),
     click.option(
         "--ray-address", metavar="ADDRESS", help="HOST:PORT of the cluster. [default: the one that Ray finds]"
@@ -187,50 +219,38 @@ CARRYING_OUT = (
         "--ray-resource",
         multiple=True,
         metavar="GLOB=NAME",
-        help="Targets that belong to machines with a custom resource, such as '*/ort-acl=jetson'.",
+        help="Run targets that match GLOB on machines with the custom resource NAME, such as '*/ort-acl=jetson'.",
     ),
-    click.option("-j", "--jobs", type=AT_LEAST_ONE, metavar="N", help="Workers. [default: the cores]"),
-    click.option("--report-dir", type=FOLDER, default="reports/latest", show_default=True),
-    click.option(
-        "--format",
-        "formats",
-        type=WordList(),
-        shell_complete=lists(lambda _: FORMATS),
-        default="json,md,html",
-        show_default=True,
-        help=f"Any of {', '.join(FORMATS)}.",
-    ),
-    click.option(
-        "--known-failures", type=FOLDER, metavar="FILE", help="[default: known-failures.yaml beside the specs]"
-    ),
+    JOBS,
+    REPORT_DIR,
+    REPORT_FORMATS,
+    KNOWN_FAILURES,
     click.option(
         "--require",
         multiple=True,
         type=WordList(),
-        shell_complete=lists(runtimes),
+        shell_complete=complete_list(runtime_words),
         metavar="RUNTIME",
-        help="Exit 3 where this runtime is missing.",
+        help="Exit 3 if this runtime is missing.",
     ),
     click.option(
-        "--baseline", type=FOLDER, metavar="REPORT.json", help="Exit 1 where a check is worse or slower than there."
+        "--baseline",
+        type=FOLDER,
+        metavar="REPORT.json",
+        help="Compare with this report; exit 1 if a check is worse or slower.",
     ),
     EFFECT,
-    timeout("Seconds a check may take."),
-    click.option("--memory", callback=size, metavar="SIZE", help="Memory a check may take, such as 4G."),
-    click.option("--strict-ulp", type=click.IntRange(min=0), metavar="N", help="Hold every output to N ULP."),
-    click.option("--no-cache", is_flag=True, help="Export everything anew, and keep nothing."),
-    click.option("--resume", is_flag=True, help="Go on with a run that was interrupted."),
+    timeout_option("Seconds per check."),
+    click.option("--memory", callback=parse_size, metavar="SIZE", help="Memory per check, such as 4G."),
+    click.option("--strict-ulp", type=click.IntRange(min=0), metavar="N", help="Limit every tolerance to N ULP."),
+    NO_CACHE,
+    click.option("--resume", is_flag=True, help="Continue an interrupted run."),
     ALLOW_IMPORT,
 )
 
 
-def carrying_out(command: Callable[..., int]) -> Callable[..., int]:
-    """Give ``command`` the options of everything that verifies."""
-    for option in reversed(CARRYING_OUT):
+def run_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that ``harness run`` and ``harness bench`` share."""
+    for option in reversed(_RUN_OPTIONS):
         command = option(command)
     return command
-
-
-def flat(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """The words of an option that may be given several times, each time with several words."""
-    return tuple(word for words in lists for word in words)

@@ -1,4 +1,4 @@
-"""``harness pack``: a bundle for hardware on which there is no torch."""
+"""``harness pack``: make a bundle for a machine without torch."""
 
 from __future__ import annotations
 
@@ -9,46 +9,56 @@ import click
 
 from harness.cli.options import (
     ALLOW_IMPORT,
-    AT_LEAST_ONE,
     FOLDER,
+    JOBS,
     KEYWORDS,
+    KNOWN_FAILURES,
+    NO_CACHE,
     PATHS,
     TARGETS,
     flat,
-    timeout,
+    timeout_option,
 )
-from harness.cli.process import say
+from harness.cli.process import echo
 
 EXAMPLES = """
 \b
 Examples:
-  harness pack specs/ -o bundle                             then copy the folder to the board, and there:
+  harness pack specs/ -o bundle                             then copy the folder to the board and run there:
   harness run bundle/ --report-dir reports/board
-  harness pack specs/ -o bundle --targets 'onnx-*/ort-cpu'  what the board's runtime loads, and nothing else
+  harness pack specs/ -o bundle --targets 'onnx-*/ort-cpu'  only files that the board's runtime loads
 """
 SHOWN = 10
 
 
 @click.command(epilog=EXAMPLES, short_help="Make a bundle for a machine without torch.")
 @PATHS
-@click.option("-o", "--out", required=True, type=FOLDER, metavar="DIR", help="The bundle; must not be there yet.")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder for the bundle; new or empty.",
+)
 @TARGETS
 @KEYWORDS
-@click.option("-j", "--jobs", type=AT_LEAST_ONE, metavar="N", help="Workers. [default: the cores]")
-@click.option("--known-failures", type=FOLDER, metavar="FILE", help="[default: known-failures.yaml beside the specs]")
-@click.option("--bench/--no-bench", default=True, help="Also what is timed alone: the specs' bench shapes.")
-@timeout("Seconds an export may take.")
-@click.option("--no-cache", is_flag=True, help="Export everything anew, and keep nothing.")
+@JOBS
+@KNOWN_FAILURES
+@click.option("--bench/--no-bench", default=True, help="Include the bench shapes of the specs, which are only timed.")
+@timeout_option("Seconds per export.")
+@NO_CACHE
 @ALLOW_IMPORT
 def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
-    """Export every case, and put the files with all they are held against into DIR, for a machine without torch."""
+    """Export every case, and put the files and all reference values into DIR, for a machine without torch."""
     from harness.check.settings import Settings, cache_folder, with_time_limit
-    from harness.engine.processes.fork_server import warm_up
+    from harness.engine.processes.fork_server import start_server
     from harness.packing import PackRequest
-    from harness.packing import pack as carry_out
+    from harness.packing import pack as write_bundle
     from harness.report.terminal import Progress
+    from harness.report.wording import stage_and_symptom
 
-    warm_up(torch=True)
+    start_server(torch=True)
     request = PackRequest(
         paths=paths,
         out=out,
@@ -60,16 +70,16 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
         allow_import=options["allow_import"],
         settings=with_time_limit(Settings(cache=None if options["no_cache"] else cache_folder()), options["timeout"]),
     )
-    packed = carry_out(request, Progress())
+    packed = write_bundle(request, Progress())
     for result in packed.not_packed[:SHOWN]:
-        how = ": ".join(filter(None, (result.stage, result.symptom)))
-        said = result.message or next((finding.message for finding in result.findings), "")
-        say(f"not packed: {result.case} on {result.target.partition('/')[0]} | {how or result.status} | {said}")
+        failure = stage_and_symptom(result) or result.status
+        reason = result.message or next((finding.message for finding in result.findings), "")
+        echo(f"not packed: {result.case} on {result.target.partition('/')[0]} | {failure} | {reason}")
     if (more := len(packed.not_packed) - SHOWN) > 0:
-        say(f"... and {more} more, each with its reason in {out / 'manifest.json'}")
-    left = f", {len(packed.not_packed)} not packed and told as they are" if packed.not_packed else ""
-    size, named = (f"{number / 2**20:.1f} MiB" for number in (packed.on_disk, packed.by_name))
-    say(f"Packed: {packed.cases} cases, {packed.exports} exports{left}; {size} in {out} ({named} without links)")
+        echo(f"... and {more} more; {out / 'manifest.json'} has the reasons")
+    left = f", {len(packed.not_packed)} not packed (the bundle records why)" if packed.not_packed else ""
+    size, named = (f"{number / 2**20:.1f} MiB" for number in (packed.bytes_on_disk, packed.bytes_by_name))
+    echo(f"Packed: {packed.cases} cases, {packed.exports} exports{left}; {size} in {out} ({named} without links)")
     return 3 if any(result.status == "error" and result.stage is None for result in packed.not_packed) else 0
 
 

@@ -1,4 +1,4 @@
-"""``harness run`` and ``harness bench``: verify, time, report."""
+"""``harness run`` and ``harness bench``: verify, time and report."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import AT_LEAST_ONE, FORMATS, SECONDS, carrying_out, flat
-from harness.cli.process import say
+from harness.cli.options import AT_LEAST_ONE, FORMATS, SECONDS, flat, run_options
+from harness.cli.process import echo
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,62 +19,69 @@ if TYPE_CHECKING:
 RUN_EXAMPLES = """
 \b
 Examples:
-  harness run specs/                                        everything, on the default targets
-  harness run specs/ -k avgpool2d --targets 'onnx-*'        some cases, on some targets
+  harness run specs/                                        everything on the default targets
+  harness run specs/ -k avgpool2d --targets 'onnx-*'        some cases on some targets
   harness run specs/ --require ort-cpu --no-latency         as a gate in CI
-  harness run specs/ --baseline reports/main/report.json    against an earlier report
-  harness run specs/ --resume                               go on with a run that was interrupted
+  harness run specs/ --baseline reports/main/report.json    compare with an earlier report
+  harness run specs/ --resume                               continue an interrupted run
 """
 BENCH_EXAMPLES = """
 \b
 Examples:
   harness bench specs/ -k linear                            one family of cases
-  harness bench specs/ --threads 4 --cpus 0-3               on these CPUs alone
-  harness bench specs/ --baseline reports/main/report.json  what became slower
+  harness bench specs/ --threads 4 --cpus 0-3               on these CPUs only
+  harness bench specs/ --baseline reports/main/report.json  show what became slower
 """
 
 
 @click.command(epilog=RUN_EXAMPLES, short_help="Verify and time every case on every target.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time each check that passes.")
-@carrying_out
+@run_options
 def run(paths: tuple[str, ...], **options: Any) -> int:
     """Verify and time every case on every target, and write the report."""
-    return _carried_out(paths, options)
+    return _run(paths, options)
 
 
-@click.command(epilog=BENCH_EXAMPLES, short_help="Time every case thoroughly, where it verifies.")
-@click.option("--budget", type=SECONDS, default=5.0, show_default=True, metavar="S", help="For a case at one shape.")
-@click.option("--processes", type=AT_LEAST_ONE, default=20, show_default=True, metavar="N", help="For each of these.")
-@click.option("--rounds", type=AT_LEAST_ONE, metavar="N", help="In each process. [default: what the budget holds]")
+@click.command(epilog=BENCH_EXAMPLES, short_help="Verify every case and time it thoroughly.")
+@click.option("--budget", type=SECONDS, default=5.0, show_default=True, metavar="S", help="Seconds per case and shape.")
 @click.option(
-    "--threads", type=AT_LEAST_ONE, metavar="N", help="For eager, and for targets that do not say. [default: 1]"
+    "--processes", type=AT_LEAST_ONE, default=20, show_default=True, metavar="N", help="Processes per case and shape."
 )
-@click.option("--cpus", metavar="LIST", help="The CPUs to be timed on, such as 0,2-3. [default: all]")
-@carrying_out
+@click.option(
+    "--rounds", type=AT_LEAST_ONE, metavar="N", help="Rounds per process. [default: as many as the budget allows]"
+)
+@click.option(
+    "--threads",
+    type=AT_LEAST_ONE,
+    metavar="N",
+    help="Threads of eager torch and of targets without ?threads. [default: 1]",
+)
+@click.option("--cpus", metavar="LIST", help="CPUs to measure on, such as 0,2-3. [default: all]")
+@run_options
 def bench(paths: tuple[str, ...], **options: Any) -> int:
-    """Time every case thoroughly on every target where it verifies, and write the report."""
-    import harness.engine  # noqa: F401 - the first to be asked: it says so where no check can run
+    """Verify every case on every target, time those that pass thoroughly, and write the report."""
+    import harness.engine  # noqa: F401 - imported first: it raises on a system where no check can run
     from harness.bench import BenchSettings, parse_cpus
 
-    asked = BenchSettings(
+    settings = BenchSettings(
         budget_s=options["budget"],
         processes=options["processes"],
         rounds=options["rounds"],
         threads=options["threads"],
         cpus=() if options["cpus"] is None else parse_cpus(options["cpus"]),
     )
-    return _carried_out(paths, {**options, "latency": True}, asked)
+    return _run(paths, {**options, "latency": True}, settings)
 
 
-def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
-    """Do what ``run`` or ``bench`` was asked for, and show what came of it."""
+def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
+    """Carry out ``run`` or ``bench``, and print the results."""
     from harness.check.settings import Settings, cache_folder, with_time_limit
 
     cache = None if options["no_cache"] else cache_folder()
     if options["engine"] == "local":
-        _begin_loading(paths, cache)
+        _start_loading(paths, cache)
     from harness.pipeline import Request
-    from harness.pipeline import run as carry_out
+    from harness.pipeline import run as run_pipeline
     from harness.plan import Shard
     from harness.report.diff.text import show_diff
     from harness.report.github import publish
@@ -83,7 +90,7 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
 
     unknown = [name for name in options["formats"] if name not in FORMATS]
     if unknown:
-        raise UsageError(f"--format {unknown[0]}: no such format; any of {', '.join(FORMATS)}")
+        raise UsageError(f"--format {unknown[0]}: no such format; use any of {', '.join(FORMATS)}")
     settings = Settings(
         memory=options["memory"],
         latency=options["latency"],
@@ -108,36 +115,36 @@ def _carried_out(paths: tuple[str, ...], options: Mapping[str, Any], bench: Benc
         baseline=options["baseline"],
         min_effect=options["min_effect"],
     )
-    outcome = carry_out(request, Progress())
-    say(publish(outcome.report, request.formats), end="")
+    outcome = run_pipeline(request, Progress())
+    echo(publish(outcome.report, request.formats), end="")
     show(outcome.report, outcome.files, resume=resume_words(click.get_current_context().find_root().obj))
     if outcome.diff is not None:
         show_diff(outcome.diff)
     return outcome.exit_code
 
 
-def _begin_loading(paths: tuple[str, ...], cache: Path | None) -> None:
-    """Let the fork server load what checks need while this process still loads itself and reads the specs.
+def _start_loading(paths: tuple[str, ...], cache: Path | None) -> None:
+    """Let the fork server load the libraries of the checks while this process still loads its own and reads the specs.
 
-    Where exports are kept, the engine says later what is needed, which may be less.
+    If the cache has exports, the engine decides later which libraries are needed: it may be fewer.
     """
     from harness.check.cache.artifacts import is_empty
-    from harness.engine.processes.fork_server import warm_up
+    from harness.engine.processes.fork_server import start_server
     from harness.spec.discovery import has_specs
 
     if is_empty(cache):
-        warm_up(torch=has_specs(paths))
+        start_server(torch=has_specs(paths))
 
 
 def _cluster(options: Mapping[str, Any]) -> Cluster | None:
-    """The cluster that was asked for, if one was. Raises :class:`UsageError` for its options without it."""
+    """The cluster of ``--engine ray``, or None. Raises :class:`UsageError` for its options without ``--engine ray``."""
     from harness.engine.cluster import Cluster
 
     address, resources = options["ray_address"], options["ray_resource"]
     if options["engine"] == "ray":
         return Cluster.parse(address, resources)
     if address or resources:
-        raise UsageError("--ray-address and --ray-resource are for --engine ray; add it")
+        raise UsageError("--ray-address and --ray-resource need --engine ray; add it")
     return None
 
 

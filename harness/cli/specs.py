@@ -1,4 +1,4 @@
-"""``harness check``, ``list`` and ``schema``: what the specs say, without torch."""
+"""``harness check``, ``list`` and ``schema``: validate and list specs, without torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sized
 import click
 
 from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS, TARGETS, flat
-from harness.cli.process import say
+from harness.cli.process import echo
 
 CHECK_EXAMPLES = """
 \b
@@ -19,7 +19,7 @@ LIST_EXAMPLES = """
 \b
 Examples:
   harness list specs/                                       every case, and the default targets
-  harness list specs/ -k divisor --targets 'onnx-*'         what a run with these words would do
+  harness list specs/ -k divisor --targets 'onnx-*'         what a run with these options would do
 """
 SCHEMA_EXAMPLES = """
 \b
@@ -29,27 +29,24 @@ Examples:
 """
 
 
-@click.command(epilog=CHECK_EXAMPLES, short_help="Validate specs, targets and known failures, at once.")
+@click.command(epilog=CHECK_EXAMPLES, short_help="Validate specs, targets and known failures.")
 @PATHS
 @ALLOW_IMPORT
 def check(paths: tuple[str, ...], allow_import: bool) -> int:
-    """Validate specs, targets and known failures; answers at once, without torch."""
-    from harness.spec.discovery import listed, load
+    """Validate specs, targets and known failures. Answers at once, without torch."""
+    from harness.spec.discovery import known_failures_for, load_specs
 
-    specs = load(paths, allow_import=allow_import)
-    known = listed(specs, paths)
+    specs = load_specs(paths, allow_import=allow_import)
+    known = known_failures_for(specs, paths)
     cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
     counted = f"{cases} in {files}, {_count(specs.target_sets.all, 'target')}"
-    say(f"{counted}, {_count(known, 'known failure')}: all valid")
+    echo(f"{counted}, {_count(known, 'known failure')}: all valid")
     return 0
 
 
-def _count(things: Sized, thing: str) -> str:
-    return _counted(len(things), thing)
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+def _count(items: Sized | int, noun: str) -> str:
+    number = items if isinstance(items, int) else len(items)
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @click.command("list", epilog=LIST_EXAMPLES, short_help="List the cases and the targets of a run.")
@@ -60,18 +57,18 @@ def _counted(number: int, thing: str) -> str:
 def list_(
     paths: tuple[str, ...], targets: tuple[tuple[str, ...], ...], keywords: tuple[str, ...], allow_import: bool
 ) -> int:
-    """List the cases and the targets that a run would take them to."""
+    """List the cases and the targets of a run."""
     from harness.plan import plan
-    from harness.spec.discovery import load
+    from harness.spec.discovery import load_specs
 
-    specs = load(paths, allow_import=allow_import)
-    chosen = specs.target_sets.select(flat(targets) or ("default",))
-    work = plan(specs.cases, chosen, keywords, None)
-    for case, _ in work.work:
-        say(f"{case.id}  {case.about}".rstrip())
-    say("\n" + "\n".join(f"{target}" for target in chosen))
-    cases, taken_to = [case for case, _ in work.work], _count(chosen, "target")
-    say(f"\n{_count(cases, 'case')} x {taken_to} = {_counted(work.checks, 'check')}")
+    specs = load_specs(paths, allow_import=allow_import)
+    selected = specs.target_sets.select(flat(targets) or ("default",))
+    planned = plan(specs.cases, selected, keywords, None)
+    for case, _ in planned.jobs:
+        echo(f"{case.id}  {case.about}".rstrip())
+    echo("\n" + "\n".join(f"{target}" for target in selected))
+    cases, columns = _count(planned.jobs, "case"), _count(selected, "target")
+    echo(f"\n{cases} x {columns} = {_count(planned.checks, 'check')}")
     return 0
 
 
@@ -82,7 +79,7 @@ def schema() -> int:
 
     from harness.spec.language.schema import json_schema
 
-    say(json.dumps(json_schema(), indent=2))
+    echo(json.dumps(json_schema(), indent=2))
     return 0
 
 

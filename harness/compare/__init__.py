@@ -1,5 +1,5 @@
-"""Holding one answer against another: structure first, then one metric a file, then the verdict. NumPy only.
+"""Compare an answer with its reference: structure first, then the tolerance rule, then the metrics. NumPy only.
 
-:func:`harness.compare.verdict.compare` gives the verdict, :func:`harness.compare.verdict.distances` says who is nearer
-to the truth, and :func:`harness.compare.rules.strict_ulp` makes a tolerance strict.
+:func:`harness.compare.verdict.compare` compares two answers. :func:`harness.compare.verdict.distances` tells which of
+two answers is closer to the float64 reference. :func:`harness.compare.rules.strict_ulp` tightens a tolerance.
 """

@@ -1,53 +1,39 @@
-"""Text outputs, which some ONNX operators give: equal or not.
+"""Compare one output with its reference: shape and dtype, then NaN and infinities, then the rule, then the metrics.
 
-One output held against its reference: form, then NaN and infinities, then the rule, then the metrics.
+Text outputs, which some ONNX operators return, are compared by equality.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.inconclusive import blindness
-from harness.compare.metrics import Judged
+from harness.compare.inconclusive import inconclusive_reason
+from harness.compare.metrics import ComparedValues
 from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
 from harness.compare.rules import allowance, rule_for
-from harness.compare.structure import Specials, specials, wrong_form
 from harness.registry import plugins
 from harness.result import OutputComparison
-from harness.spec.language.tolerances import Rule, Tolerance
+from harness.spec.language.tolerances import Exact, Rule, Tolerance, Ulp
 
 Array = NDArray[Any]
 
-
-def wrong_text(actual: Array, expected: Array) -> tuple[str | None, NDArray[np.intp]]:
-    """What is wrong, in one sentence or None, and the flat indices at which two arrays of one shape differ."""
-    one, other = actual.reshape(-1).astype(object), expected.reshape(-1).astype(object)
-    for values in (one, other):
-        if not all(isinstance(value, str | bytes) for value in values):
-            return "dtype object holds values that are not text; text would be compared", np.arange(one.size)
-    unequal = np.flatnonzero(one != other)
-    if not unequal.size:
-        return None, unequal
-    first = int(unequal[0])
-    place = tuple(int(at) for at in np.unravel_index(first, actual.shape))
-    said = f"{one[first]!r} at {place}, expected {other[first]!r}; {unequal.size} of {one.size} elements"
-    return said, unequal
-
-
-STANDARD = frozenset({"max_abs", "max_rel", "max_ulp", "mismatched", "worst", "least_rtol", "least_atol"})
-_NOWHERE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+STANDARD_METRICS = frozenset({"max_abs", "max_rel", "max_ulp", "mismatched", "worst", "least_rtol", "least_atol"})
+_VALUE_CLASSES = ("finite", "NaN", "+inf", "-inf")
+_NO_POSITIONS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What one output is held to, and where it was asked.
+class OutputRequest:
+    """Which output is compared, and how.
 
-    ``magnitudes`` and ``undefined`` have the shape of the reference, or are None.
+    ``magnitudes`` and ``undefined`` have the shape of the reference, or are None. ``at`` names the input shapes, where
+    there are several.
     """
 
     index: int
@@ -59,11 +45,11 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What came of it.
+class ComparedOutput:
+    """The comparison of one output.
 
-    ``notes`` are what the reader should know although the output may pass. ``compared`` elements were looked at and
-    ``left_out`` were not, since the layer does not define them.
+    ``notes`` are remarks for the reader that do not fail the output. ``compared`` counts the values that were
+    compared, ``left_out`` those that were not because the layer leaves them undefined.
     """
 
     output: OutputComparison
@@ -72,131 +58,240 @@ class Held:
     left_out: int = 0
 
 
-def hold(asked: Asked, actual: Array, expected: Array) -> Held:
-    """Hold ``actual`` against ``expected``. Raises ``ValueError`` where ``asked`` does not fit the reference."""
-    actual, expected = _native(actual), _native(expected)
-    _fits(asked, expected.shape)
-    form = number_format(expected.dtype)
-    rule = rule_for(asked.tolerance, asked.index, floating=form is not None and form.kind == "floating")
-    wrong = wrong_form(actual, expected)
-    if wrong or form is None:
-        return Held(_told(asked, actual, rule, {"problem": "; ".join(wrong)}))
-    if form.kind == "text":
-        return _text(asked, actual, expected, rule)
-    return _numbers(asked, actual, expected, rule, form)
+@dataclass(frozen=True, slots=True)
+class _NonfiniteSplit:
+    """A pair of arrays split into its finite values and the positions where NaN or infinities disagree.
+
+    ``finite`` is the pair of the values that are finite on both sides. ``mismatches`` are the flat indices in the
+    output of the values whose class (finite, NaN, +inf, -inf) differs. ``problems`` has one sentence for each
+    combination of classes.
+    """
+
+    finite: Pair
+    mismatches: NDArray[np.intp]
+    problems: tuple[str, ...]
 
 
-def _numbers(asked: Asked, actual: Array, expected: Array, rule: Rule, form: NumberFormat) -> Held:
-    whole = _defined(asked, actual, expected, form)
-    of, left_out = whole.actual.size, actual.size - whole.actual.size
-    found = _specials(whole, actual.shape)
-    pair = found.finite
-    magnitudes = _of_pair(asked.magnitudes, pair)
-    judged = Judged(pair, allowance(rule, pair, magnitudes), found.strays, actual.shape)
-    measured = {name: metric.measure(judged) for name, metric in plugins("compare.metrics").items()}
-    values = {name: value for name, value in measured.items() if name in STANDARD}
-    values["extra"] = {
-        name: float(measured[name]) for name in measured if name not in STANDARD and measured[name] is not None
+def compare_output(request: OutputRequest, actual: Array, expected: Array) -> ComparedOutput:
+    """Compare ``actual`` with ``expected``. Raises ``ValueError`` if ``request`` does not fit the reference."""
+    actual, expected = _native_byte_order(actual), _native_byte_order(expected)
+    _check_masks(request, expected.shape)
+    output_format = number_format(expected.dtype)
+    floating = output_format is not None and output_format.kind == "floating"
+    rule = rule_for(request.tolerance, request.index, floating=floating)
+    problems = _form_problems(actual, expected)
+    if problems or output_format is None:
+        return ComparedOutput(_output_comparison(request, actual, rule, {"problem": "; ".join(problems)}))
+    if output_format.kind == "text":
+        return _compare_text_output(request, actual, expected, rule)
+    return _compare_numbers(request, actual, expected, rule, output_format)
+
+
+def _form_problems(actual: Array, expected: Array) -> tuple[str, ...]:
+    """Problems with the shape and the dtype of one output, including a dtype that cannot be compared."""
+    problems = []
+    if actual.shape != expected.shape:
+        problems.append(f"shape {actual.shape}, expected {expected.shape}")
+    if actual.dtype != expected.dtype and dtype_name(actual.dtype) != dtype_name(expected.dtype):
+        problems.append(f"dtype {dtype_name(actual.dtype)}, expected {dtype_name(expected.dtype)}")
+    elif number_format(actual.dtype) is None:
+        problems.append(
+            f"dtype {dtype_name(actual.dtype)} cannot be compared; expected real numbers of at most 64 bits, or text"
+        )
+    return tuple(problems)
+
+
+def _compare_numbers(
+    request: OutputRequest, actual: Array, expected: Array, rule: Rule, output_format: NumberFormat
+) -> ComparedOutput:
+    defined = _defined_values(request, actual, expected, output_format)
+    of, left_out = defined.actual.size, actual.size - defined.actual.size
+    split = _split(defined, actual.shape)
+    pair = split.finite
+    magnitudes = _values_of_pair(request.magnitudes, pair)
+    compared = ComparedValues(pair, allowance(rule, pair, magnitudes), split.mismatches, actual.shape)
+    measured = {name: metric.measure(compared) for name, metric in plugins("compare.metrics").items()}
+    fields = {name: value for name, value in measured.items() if name in STANDARD_METRICS}
+    fields["extra"] = {
+        name: float(value) for name, value in measured.items() if name not in STANDARD_METRICS and value is not None
     }
-    if values["worst"] is not None:
-        values["actual_at_worst"] = _plain(actual[values["worst"]])
-        values["expected_at_worst"] = _plain(expected[values["worst"]])
-    problems = [*found.problems]
-    if values["mismatched"] > found.strays.size:
-        problems.append(_outside(judged, rule, values["mismatched"] - found.strays.size, of, actual, expected))
-    values["of"] = of
-    values["problem"] = "; ".join(problems) or None
+    if fields["worst"] is not None:
+        fields["actual_at_worst"] = _python_number(actual[fields["worst"]])
+        fields["expected_at_worst"] = _python_number(expected[fields["worst"]])
+    problems = [*split.problems]
+    if fields["mismatched"] > split.mismatches.size:
+        problems.append(_difference_problem(compared, rule, of, actual, expected))
+    fields["of"] = of
+    fields["problem"] = "; ".join(problems) or None
     if not problems:
-        values["blind"] = blindness(rule, judged, magnitudes)
-    return Held(_told(asked, actual, rule, values), tuple(_notes(asked, pair, of, left_out)), of, left_out)
+        fields["blind"] = inconclusive_reason(rule, compared, magnitudes)
+    notes = tuple(_notes(request, pair, of, left_out))
+    return ComparedOutput(_output_comparison(request, actual, rule, fields), notes, of, left_out)
 
 
-def _defined(asked: Asked, actual: Array, expected: Array, form: NumberFormat) -> Pair:
-    """The elements that the layer defines, of whatever value."""
-    if asked.undefined is None or not asked.undefined.any():
-        return Pair(actual.reshape(-1), expected.reshape(-1), form)
-    positions = np.flatnonzero(~asked.undefined)
-    return Pair(actual.reshape(-1)[positions], expected.reshape(-1)[positions], form, positions)
+def _defined_values(request: OutputRequest, actual: Array, expected: Array, output_format: NumberFormat) -> Pair:
+    """The values that the layer defines, NaN and infinities included."""
+    if request.undefined is None or not request.undefined.any():
+        return Pair(actual.reshape(-1), expected.reshape(-1), output_format)
+    positions = np.flatnonzero(~request.undefined)
+    return Pair(actual.reshape(-1)[positions], expected.reshape(-1)[positions], output_format, positions)
 
 
-def _specials(whole: Pair, shape: tuple[int, ...]) -> Specials:
-    # One reduction tells the common case: any NaN, infinity or overflow on either side makes the maximum not finite.
-    if whole.form.kind == "integer" or not whole.distance.size or np.isfinite(whole.distance.max()):
-        return Specials(whole, _NOWHERE, ())
-    return specials(whole, shape)
+def _split(pair: Pair, shape: tuple[int, ...]) -> _NonfiniteSplit:
+    # One reduction detects the common case: any NaN, infinity or overflow on either side makes the maximum not finite.
+    if pair.format.kind == "integer" or not pair.distance.size or np.isfinite(pair.distance.max()):
+        return _NonfiniteSplit(pair, _NO_POSITIONS, ())
+    return _split_nonfinite(pair, shape)
 
 
-def _of_pair(magnitudes: Array | None, pair: Pair) -> Array | None:
+def _split_nonfinite(pair: Pair, shape: tuple[int, ...]) -> _NonfiniteSplit:
+    """Split ``pair``, which may hold any value, into finite values and mismatches of NaN and infinities."""
+    actual_class, expected_class = _class_indices(pair.actual), _class_indices(pair.expected)
+    positions = np.arange(actual_class.size, dtype=np.intp) if pair.positions is None else pair.positions
+    wrong = actual_class != expected_class
+    finite = (actual_class == 0) & (expected_class == 0)
+    actual, expected = pair.actual[finite], pair.expected[finite]
+    # Two finite float64 whose difference overflows are compared in halves.
+    overflow = ~np.isfinite(pair.distance[finite])
+    unit = np.where(overflow, 0.5, 1.0) if overflow.any() else 1.0
+    problems = _class_problems(actual_class[wrong], expected_class[wrong], positions[wrong], shape, wrong.size)
+    return _NonfiniteSplit(
+        Pair(actual, expected, pair.format, positions[finite], unit),
+        positions[wrong],
+        tuple(problems) if wrong.any() else (),
+    )
+
+
+def _class_indices(array: Array) -> NDArray[np.int8]:
+    """The class of each value, as its index in :data:`_VALUE_CLASSES`."""
+    widened = array.astype(np.float64)
+    return np.select([np.isnan(widened), np.isposinf(widened), np.isneginf(widened)], [1, 2, 3], 0).astype(np.int8)
+
+
+def _class_problems(
+    actual: NDArray[np.int8], expected: NDArray[np.int8], positions: NDArray[np.intp], shape: tuple[int, ...], of: int
+) -> Iterator[str]:
+    for actual_class, expected_class in sorted(set(zip(actual.tolist(), expected.tolist(), strict=True))):
+        where = positions[(actual == actual_class) & (expected == expected_class)]
+        first = [int(i) for i in np.unravel_index(where[0], shape)]
+        are = _values_are(where.size, of, "is", "are")
+        yield f"{are} {_VALUE_CLASSES[actual_class]}, expected {_VALUE_CLASSES[expected_class]}; first at {first}"
+
+
+def _values_of_pair(magnitudes: Array | None, pair: Pair) -> Array | None:
     if magnitudes is None:
         return None
     flat = np.asarray(magnitudes, dtype=np.float64).reshape(-1)
     return flat if pair.positions is None else flat[pair.positions]
 
 
-def _outside(judged: Judged, rule: Rule, count: int, of: int, actual: Array, expected: Array) -> str:
-    """The sentence about the numbers that are outside the tolerance, with those of the worst."""
-    pair = judged.pair
-    worst = plugins("compare.metrics")["worst"].measure(Judged(pair, judged.allowance, _NOWHERE, judged.shape))
+def _difference_problem(compared: ComparedValues, rule: Rule, of: int, actual: Array, expected: Array) -> str:
+    """The sentence about the values that differ by more than the tolerance, with the worst of them."""
+    finite = ComparedValues(compared.pair, compared.allowance, _NO_POSITIONS, compared.shape)
+    metrics = plugins("compare.metrics")
+    count, worst = metrics["mismatched"].measure(finite), metrics["worst"].measure(finite)
     one, other = actual[worst], expected[worst]
-    here = Pair(np.atleast_1d(one), np.atleast_1d(other), pair.form)
-    apart = [f"{here.distance[0]:.4g} absolute"]
-    if pair.form.kind == "floating":
-        apart += [f"{here.most_relative:.4g} relative", f"{int(here.steps[0])} ulp"]
-    verb = "is" if count == 1 else "are"
+    error = _error(Pair(np.atleast_1d(one), np.atleast_1d(other), compared.pair.format), rule)
+    differ = _values_are(count, of, "differs", "differ")
+    place = f"; worst at {list(worst)}: " if worst else ": "
     return (
-        f"{count} of {of} elements {verb} outside {rule}; the worst, at {worst}, is {one} where {other} is expected, "
-        f"off by {', '.join(apart)}"
+        f"{differ} by more than the tolerance{place}{_short(one)}, expected {_short(other)} "
+        f"({error}); allowed: {'no difference' if isinstance(rule, Exact) else rule}"
     )
 
 
-def _notes(asked: Asked, pair: Pair, of: int, left_out: int) -> list[str]:
+def _error(value: Pair, rule: Rule) -> str:
+    """How far one value is from its reference, in the unit that says most: ``25 % off``, ``off by 1.192e-07, 1 ulp``.
+
+    ULP are added where the rule counts them, and where the two values read the same at four digits.
+    """
+    distance, relative, ulps = float(value.distance[0]), value.max_relative, int(value.ulps[0])
+    if value.format.kind == "integer":
+        return f"off by {ulps}"
+    if 1e-3 <= relative < 9.99:
+        return f"{100 * relative:.3g} % off" + (f", {ulps:.4g} ulp" if isinstance(rule, Ulp) else "")
+    if not math.isfinite(distance):
+        return f"{ulps:.4g} ulp off"
+    return f"off by {distance:.4g}" + (f", {ulps:.4g} ulp" if isinstance(rule, Ulp) or relative < 1e-3 else "")
+
+
+def _short(value: Any) -> str:
+    """A value for a message: integers in full, floats with at most four significant digits."""
+    number = _python_number(value)
+    return str(number) if isinstance(number, int) else f"{number:.4g}"
+
+
+def _notes(request: OutputRequest, pair: Pair, of: int, left_out: int) -> list[str]:
     notes = []
-    if signs := pair.signs_of_zero:
-        notes.append(f"the sign of zero differs at {signs} of {of} elements")
+    if count := pair.zero_sign_differences:
+        notes.append(f"the sign of zero differs in {count} of {of} values, which counts as equal")
     if left_out:
-        notes.append(f"{left_out} of {of + left_out} elements are undefined by the layer and were not compared")
+        are, were = _values_are(left_out, of + left_out, "is", "are"), "was" if left_out == 1 else "were"
+        notes.append(f"{are} undefined by the layer and {were} not compared")
     if not of and not left_out:
-        notes.append("there are no elements; only shape and dtype were compared")
+        notes.append("the output has no elements; only shape and dtype were compared")
     elif of and not pair.actual.size:
-        notes.append("there is no finite number; only the places of NaN and infinities were compared")
-    return [f"{asked.name}: {note}" for note in notes]
+        notes.append("no value is finite; only the positions of NaN and infinities were compared")
+    return [f"{request.name}: {note}" for note in notes]
 
 
-def _text(asked: Asked, actual: Array, expected: Array, rule: Rule) -> Held:
-    said, unequal = wrong_text(actual, expected)
-    values: dict[str, Any] = {"mismatched": unequal.size, "of": actual.size, "problem": said}
-    if unequal.size:
-        values["worst"] = tuple(int(at) for at in np.unravel_index(unequal[0], actual.shape))
-    return Held(_told(asked, actual, rule, values), compared=actual.size)
+def _compare_text_output(request: OutputRequest, actual: Array, expected: Array, rule: Rule) -> ComparedOutput:
+    problem, different = compare_text(actual, expected)
+    fields: dict[str, Any] = {"mismatched": different.size, "of": actual.size, "problem": problem}
+    if different.size:
+        fields["worst"] = tuple(int(i) for i in np.unravel_index(different[0], actual.shape))
+    return ComparedOutput(_output_comparison(request, actual, rule, fields), compared=actual.size)
 
 
-def _told(asked: Asked, actual: Array, rule: Rule, values: Mapping[str, Any]) -> OutputComparison:
+def compare_text(actual: Array, expected: Array) -> tuple[str | None, NDArray[np.intp]]:
+    """The problem in one sentence or None, and the flat indices at which two arrays of one shape differ."""
+    actual_flat, expected_flat = actual.reshape(-1).astype(object), expected.reshape(-1).astype(object)
+    for values in (actual_flat, expected_flat):
+        if not all(isinstance(value, str | bytes) for value in values):
+            return "dtype object holds values that are not text; only text can be compared", np.arange(values.size)
+    different = np.flatnonzero(actual_flat != expected_flat)
+    if not different.size:
+        return None, different
+    first = int(different[0])
+    index = [int(i) for i in np.unravel_index(first, actual.shape)]
+    differ = _values_are(different.size, actual_flat.size, "differs", "differ")
+    return f"{differ}; first at {index}: {actual_flat[first]!r}, expected {expected_flat[first]!r}", different
+
+
+def _values_are(count: int, of: int, singular: str, plural: str) -> str:
+    """The beginning of a sentence about some values: ``1 of 4 values is``, ``3 of 4 values are``."""
+    return f"{count} of {of} value{'' if of == 1 else 's'} {singular if count == 1 else plural}"
+
+
+def _output_comparison(
+    request: OutputRequest, actual: Array, rule: Rule, fields: Mapping[str, Any]
+) -> OutputComparison:
     return OutputComparison(
-        index=asked.index,
-        name=asked.name,
+        index=request.index,
+        name=request.name,
         shape=actual.shape,
         dtype=dtype_name(actual.dtype),
         tolerance=str(rule),
-        at=asked.at,
-        **values,
+        at=request.at,
+        **fields,
     )
 
 
-def _native(array: Array) -> Array:
-    """The array in this machine's byte order; a Python number or a NumPy scalar as an array of no axes."""
+def _native_byte_order(array: Array) -> Array:
+    """The array in this machine's byte order. A Python number or a NumPy scalar becomes an array without axes."""
     array = np.asarray(array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _fits(asked: Asked, shape: tuple[int, ...]) -> None:
-    for what, array in (("magnitudes", asked.magnitudes), ("undefined", asked.undefined)):
+def _check_masks(request: OutputRequest, shape: tuple[int, ...]) -> None:
+    for field, array in (("magnitudes", request.magnitudes), ("undefined", request.undefined)):
         if array is not None and array.shape != shape:
-            raise ValueError(f"{asked.name}: {what} have shape {array.shape}; the reference has {shape}")
-    if asked.undefined is not None and asked.undefined.dtype != np.bool_:
-        raise ValueError(f"{asked.name}: undefined has dtype {asked.undefined.dtype}; bool would be right")
+            raise ValueError(f"{request.name}: {field} has shape {array.shape}, the reference has shape {shape}")
+    if request.undefined is not None and request.undefined.dtype != np.bool_:
+        raise ValueError(f"{request.name}: undefined has dtype {request.undefined.dtype}, it must be bool")
 
 
-def _plain(value: Any) -> int | float:
-    """A scalar of any dtype as Python's own number; a bool as 0 or 1."""
+def _python_number(value: Any) -> int | float:
+    """A scalar of any dtype as a Python number; a bool as 0 or 1."""
     number = value.item() if hasattr(value, "item") else value
     return int(number) if isinstance(number, int) else float(number)

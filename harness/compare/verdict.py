@@ -1,12 +1,13 @@
-"""The verdict: one whole answer held against another.
+"""Compare a whole answer, all of its outputs, with its reference.
 
-Who is nearer to the truth: eager torch or the target, by the float64 oracle.
+:func:`compare` applies the tolerance. :func:`distances` tells which of two answers, eager torch's or the target's, is
+closer to the float64 reference.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.numbers import same_bits
-from harness.compare.output import Asked, Held, hold
-from harness.compare.structure import wrong_outputs
+from harness.compare.output import ComparedOutput, OutputRequest, compare_output
+from harness.model.answer import Reference
 from harness.result import Distance, OutputComparison
 from harness.spec.language.tolerances import Tolerance
 
@@ -24,11 +25,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What came of holding one answer against another.
+    """The comparison of an answer with its reference.
 
-    ``outputs`` are those that stand on both sides, in the reference's order. ``problems`` are about the answer as a
-    whole, one sentence each. ``notes`` are what the reader should know although it may pass. ``at`` names the
-    shapes, where an artifact is verified at several.
+    ``outputs`` are those that both sides have, in the reference's order. ``problems`` are about the answer as a whole,
+    one sentence each. ``notes`` are remarks for the reader that do not fail the answer. ``at`` names the input shapes,
+    where an artifact is verified at several.
     """
 
     outputs: tuple[OutputComparison, ...]
@@ -38,25 +39,26 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """True where something was compared and nothing is wrong."""
+        """True if something was compared and there are no problems."""
         return bool(self.outputs) and not self.problems and all(output.passed for output in self.outputs)
 
     @property
     def message(self) -> str:
-        """One sentence: the worst of what is wrong, with its numbers; or how near the two are."""
-        said = self._agreement() if self.passed else self._trouble()
-        return said if self.at is None else f"at {self.at}: {said}"
+        """One sentence: the worst problem with its numbers, or how close the two answers are."""
+        message = self._agreement() if self.passed else self._worst_problem()
+        return message if self.at is None else f"at {self.at}: {message}"
 
-    def _trouble(self) -> str:
-        failing = sorted((output for output in self.outputs if not output.passed), key=_gravity)
-        said = [*self.problems, *(f"{output.name}: {output.problem}" for output in failing)]
-        more = "" if len(said) == 1 else f" (and {len(said) - 1} more)"
-        return said[0] + more
+    def _worst_problem(self) -> str:
+        failing = sorted((output for output in self.outputs if not output.passed), key=_severity_order)
+        problems = [*self.problems, *(f"{output.name}: {output.problem}" for output in failing)]
+        more = "" if len(problems) == 1 else f" (and {len(problems) - 1} more)"
+        return problems[0] + more
 
     def _agreement(self) -> str:
-        elements, outputs = sum(output.of for output in self.outputs), len(self.outputs)
-        apart = max((output.max_ulp for output in self.outputs if output.max_ulp is not None), default=0)
-        return f"{elements} elements of {outputs} output{'s'[: outputs > 1]} agree, at most {apart} ulp apart"
+        values, outputs = sum(output.of for output in self.outputs), len(self.outputs)
+        max_ulp = max((output.max_ulp for output in self.outputs if output.max_ulp is not None), default=0)
+        plural = "s" if outputs > 1 else ""
+        return f"{values} values of {outputs} output{plural} agree; largest difference: {max_ulp:.4g} ulp"
 
 
 def compare(
@@ -68,88 +70,126 @@ def compare(
     undefined: Sequence[Array | None] = (),
     at: str | None = None,
 ) -> Comparison:
-    """Hold the outputs ``actual`` against ``expected``, paired by name.
+    """Compare the outputs ``actual`` with ``expected``, paired by name.
 
-    ``tolerance`` goes by the index in ``expected``, as do ``magnitudes`` (for ``Scaled``: of each element the sum of
-    its terms' magnitudes) and ``undefined`` (True at elements that are not compared); both have the outputs' shapes.
-    Equal values pass under every rule; the sign of zero is told in a note and counts for nothing.
+    ``tolerance``, ``magnitudes`` and ``undefined`` go by the index in ``expected``. ``magnitudes`` (for ``Scaled``)
+    hold the sum of magnitudes of terms of each value, ``undefined`` is True at values that are not compared; both have
+    the outputs' shapes. Equal values pass under every rule. A different sign of zero is noted and counts as equal.
 
     An output without elements passes by its shape and dtype. Nothing compared is not a pass: no outputs at all, or
-    every element undefined.
+    every value undefined.
 
     Raises ``ValueError`` for ``Scaled`` without magnitudes, a bound that is negative or not finite, and masks or
-    magnitudes of another shape than the reference; never for what the arrays hold.
+    magnitudes of another shape than the reference; never because of the arrays' values.
     """
-    problems = wrong_outputs(actual, expected)
+    problems = _output_set_problems(actual, expected)
     with np.errstate(all="ignore"):
-        held = [
-            hold(
-                Asked(index, name, tolerance, _at(magnitudes, index), _at(undefined, index), at),
+        compared = [
+            compare_output(
+                OutputRequest(index, name, tolerance, _item(magnitudes, index), _item(undefined, index), at),
                 actual[name],
                 expected[name],
             )
             for index, name in enumerate(expected)
             if name in actual
         ]
-    if _all_left_out(held):
-        problems = (*problems, "nothing was compared: the layer defines no element of any output")
-    notes = tuple(note for each in held for note in each.notes)
-    return Comparison(tuple(each.output for each in held), problems, notes, at)
+    if _all_left_out(compared):
+        problems = (*problems, "nothing was compared: every value is undefined by the layer")
+    notes = tuple(note for output in compared for note in output.notes)
+    return Comparison(tuple(output.output for output in compared), problems, notes, at)
 
 
-def _all_left_out(held: Sequence[Held]) -> bool:
-    return any(each.left_out for each in held) and not any(each.compared for each in held)
+def compare_with_reference(answer: Mapping[str, Array], reference: Reference, tolerance: Tolerance) -> Comparison:
+    """Compare ``answer`` with eager torch's."""
+    return compare(
+        answer,
+        reference.eager,
+        tolerance,
+        magnitudes=reference.magnitudes,
+        undefined=reference.undefined,
+        at=reference.at,
+    )
 
 
-def _gravity(output: OutputComparison) -> tuple[bool, float]:
-    """Sorts what could not be compared at all first, then by the share of wrong elements."""
+def _output_set_problems(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> tuple[str, ...]:
+    """Problems with the set of outputs: their count, names and order."""
+    if not actual and not expected:
+        return ("nothing was compared: neither the answer nor the reference has an output",)
+    if list(actual) == list(expected):
+        return ()
+    missing = [name for name in expected if name not in actual]
+    extra = [name for name in actual if name not in expected]
+    problems = [] if len(actual) == len(expected) else [f"{_output_count(len(actual))}, expected {len(expected)}"]
+    problems += [f"{name} is missing" for name in missing]
+    problems += [f"{name} is not an output of the reference" for name in extra]
+    if not missing and not extra:
+        problems.append(f"the order of the outputs is {_listed(actual)}; expected {_listed(expected)}")
+    return tuple(problems)
+
+
+def _output_count(count: int) -> str:
+    return f"{count} output" if count == 1 else f"{count} outputs"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _all_left_out(compared: Sequence[ComparedOutput]) -> bool:
+    return any(output.left_out for output in compared) and not any(output.compared for output in compared)
+
+
+def _severity_order(output: OutputComparison) -> tuple[bool, float]:
+    """Sort key: outputs that could not be compared first, then by the share of wrong values."""
     return (output.of > 0, -output.mismatched / max(output.of, 1))
 
 
-def _at(arrays: Sequence[Array | None], index: int) -> Array | None:
+def _item(arrays: Sequence[Array | None], index: int) -> Array | None:
     return arrays[index] if index < len(arrays) else None
 
 
 def distances(
     eager: Mapping[str, Array],
     target: Mapping[str, Array],
-    oracle: Mapping[str, Array],
+    float64: Mapping[str, Array],
     *,
     undefined: Sequence[Array | None] = (),
 ) -> tuple[Distance, ...]:
-    """One :class:`Distance` for each output of the oracle, paired by name.
+    """The :class:`Distance` of each output of the float64 reference, paired by name.
 
-    NaN against NaN and an infinity against itself are 0 apart. A distance is infinite where the answer lacks the
-    output, has another shape, or holds NaN or an infinity where the oracle does not. ``undefined`` masks are left out.
+    NaN against NaN and an infinity against itself are 0 apart. A distance is infinite if the answer lacks the output,
+    has another shape, or holds NaN or an infinity where the reference does not. ``undefined`` values are left out.
     """
     return tuple(
-        _between(index, eager.get(name), target.get(name), np.asarray(truth), _at(undefined, index))
-        for index, (name, truth) in enumerate(oracle.items())
+        _distance(index, eager.get(name), target.get(name), np.asarray(reference), _item(undefined, index))
+        for index, (name, reference) in enumerate(float64.items())
     )
 
 
-def _between(index: int, eager: Array | None, target: Array | None, truth: Array, undefined: Array | None) -> Distance:
-    eagers = _farthest(eager, truth, undefined)
-    alike = eager is not None and target is not None and same_bits(eager, target)
-    targets = eagers if alike else _farthest(target, truth, undefined)
+def _distance(
+    index: int, eager: Array | None, target: Array | None, reference: Array, undefined: Array | None
+) -> Distance:
+    eager_distance = _max_distance(eager, reference, undefined)
+    identical = eager is not None and target is not None and same_bits(eager, target)
+    target_distance = eager_distance if identical else _max_distance(target, reference, undefined)
     nearer: Literal["eager", "target", "neither"] = "neither"
-    if eagers != targets:
-        nearer = "eager" if eagers < targets else "target"
-    return Distance(index, eagers, targets, nearer)
+    if eager_distance != target_distance:
+        nearer = "eager" if eager_distance < target_distance else "target"
+    return Distance(index, eager_distance, target_distance, nearer)
 
 
-def _farthest(answer: Array | None, truth: Array, undefined: Array | None) -> float:
-    """The largest ``|answer - truth|`` in float64."""
-    if answer is None or np.shape(answer) != truth.shape:
+def _max_distance(answer: Array | None, reference: Array, undefined: Array | None) -> float:
+    """The largest ``|answer - reference|`` in float64."""
+    if answer is None or np.shape(answer) != reference.shape:
         return math.inf
     with np.errstate(all="ignore"):
-        found, wanted = np.asarray(answer).astype(np.float64), truth.astype(np.float64, copy=False)
-        apart = np.abs(found - wanted)
-        farthest = float(apart.max(initial=0.0))
-        if undefined is None and math.isfinite(farthest):  # as nearly always: no NaN and no infinity on either side
-            return farthest
-        same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+        actual, expected = np.asarray(answer).astype(np.float64), reference.astype(np.float64, copy=False)
+        distance = np.abs(actual - expected)
+        largest = float(distance.max(initial=0.0))
+        if undefined is None and math.isfinite(largest):  # the common case: no NaN and no infinity on either side
+            return largest
+        zero = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
         if undefined is not None:
-            same |= undefined
-        farthest = float(np.where(same, 0.0, apart).max(initial=0.0))
-    return math.inf if math.isnan(farthest) else farthest
+            zero |= undefined
+        largest = float(np.where(zero, 0.0, distance).max(initial=0.0))
+    return math.inf if math.isnan(largest) else largest

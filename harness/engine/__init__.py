@@ -1,4 +1,4 @@
-"""Where checks run: contained workers, and the artifact cache. On Linux alone: the limits are its own."""
+"""Where checks run: worker processes with limits, and the journal of results. On Linux only, whose limits it uses."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import sys
 from harness.errors import RuntimeMissing
 
 if sys.platform != "linux":
-    # Said here, before a module below is read that needs what other systems have not.
+    # Raised here, before a module below imports what other systems do not have.
     raise RuntimeMissing(f"this is {sys.platform}, where a check cannot be contained; run harness on Linux")

@@ -1,4 +1,4 @@
-"""What a worker is given: a case, and the targets to take it to."""
+"""A worker's unit of work: a case with its targets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from harness.check.cache.artifacts import is_kept
+from harness.check.cache.artifacts import is_cached
 from harness.check.settings import Settings
 from harness.environment import versions
-from harness.exporters._dynamo_cache import PREPARED
+from harness.exporters._dynamo_cache import WARMED_UP_EXPORTERS
 from harness.result import Result, Stage, Symptom
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
@@ -19,10 +19,10 @@ from harness.spec.targets import Target
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One case on some targets: the unit that is sent to a worker, since its checks share their preparation.
+    """One case on some targets. It is sent to one worker, since its checks share their preparation.
 
-    ``journal`` is the file that results go to, line by line, as they come; ``scratch`` is a folder for what need not
-    outlive the run, which the run removes; ``home`` is the folder that a factory's module is looked for in.
+    ``journal`` is the file that results are written to, line by line; ``scratch`` is a folder for temporary files,
+    which the run removes. A factory's module is imported from ``home``.
     """
 
     case: Case
@@ -38,22 +38,22 @@ class Job:
         return self.case.is_recorded
 
     @property
-    def runs_own_code(self) -> bool:
-        """True where the case runs code of the user's, which may leave anything behind in its process."""
-        return self.case.runs_own_code
+    def runs_user_code(self) -> bool:
+        """True where the case runs a user's code, which may leave anything behind in its process."""
+        return self.case.runs_user_code
 
     @property
     def needs_preparation(self) -> bool:
-        """True where it is to be exported by what a prepared process does much quicker."""
-        slow = [target for target in self.targets if target.exporter in PREPARED]
-        return any(not is_kept(self.settings.cache, self.case, target) for target in slow)
+        """True where there is an export to make that is much faster in a warmed-up process."""
+        warmed_up = [target for target in self.targets if target.exporter in WARMED_UP_EXPORTERS]
+        return any(not is_cached(self.settings.cache, self.case, target) for target in warmed_up)
 
     def without(self, targets: set[str]) -> Job:
-        """The job with what is left of it when ``targets`` are done."""
+        """Return the job without ``targets``."""
         return replace(self, targets=tuple(target for target in self.targets if str(target) not in targets))
 
 
-def lost(
+def lost_check_result(
     job: Job,
     target: Target,
     stage: Stage,
@@ -62,27 +62,27 @@ def lost(
     log: tuple[str, ...],
     notes: tuple[str, ...] = (),
 ) -> Result:
-    """The result of a check whose worker did not live to tell."""
+    """Return the result of a check whose worker died."""
     where = str(job.case.where)
     return Result(job.case.id, str(target), "error", stage, symptom, message, log=log, notes=notes, where=where)
 
 
 def fingerprint(case: Case, target: Target, settings: Settings) -> str:
-    """What a result holds for: the case with all its data, the target, what is asked of every check, the versions."""
-    return fingerprints(case, settings)(target)
+    """Return what a result depends on, as a hash: the case with all its data, target, settings, installed versions."""
+    return fingerprint_function(case, settings)(target)
 
 
-def fingerprints(case: Case, settings: Settings) -> Callable[[Target], str]:
-    """The same for every target of a case, which is written out once."""
-    asked = (settings.latency, settings.strict_ulp, settings.timeout, settings.timeout_per_gib, settings.memory)
-    common = hashlib.sha256(f"{asked} {case!r} {_installed()}".encode())
+def fingerprint_function(case: Case, settings: Settings) -> Callable[[Target], str]:
+    """Return :func:`fingerprint` as a function of the target; the case is written out only once."""
+    used = (settings.latency, settings.strict_ulp, settings.timeout, settings.timeout_per_gib, settings.memory)
+    common = hashlib.sha256(f"{used} {case!r} {_installed()}".encode())
 
-    def of(target: Target) -> str:
-        whole = common.copy()
-        whole.update(f" {target}".encode())
-        return whole.hexdigest()[:32]
+    def with_target(target: Target) -> str:
+        complete = common.copy()
+        complete.update(f" {target}".encode())
+        return complete.hexdigest()[:32]
 
-    return of
+    return with_target
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The checks of a run from the first to the last: what an earlier run left of them, and where they are written down."""
+"""All checks of a run, from the first to the last: the journal, what an earlier run left in it, and the engine."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from harness.check.cache.artifacts import open_cache
 from harness.check.settings import Settings
 from harness.engine.cluster import Cluster, ClusterEngine
 from harness.engine.job import Job, fingerprint
-from harness.engine.journal import Entry, JournalWriter, recorded
+from harness.engine.journal import Entry, JournalWriter, read_journal
 from harness.engine.local import LocalEngine
 from harness.engine.processes.limits import require_files, require_semaphores
 from harness.engine.processes.temporary import temporary_folder
-from harness.errors import UsageError, interrupted_by
+from harness.errors import UsageError, interrupting_signal
 from harness.result import Result
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
 JOURNAL = "journal.jsonl"
-Key = tuple[str, str]
-Work = Sequence[tuple[Case, tuple[Target, ...]]]
+CheckKey = tuple[str, str]
+"""The case's id and the target."""
+CasesWithTargets = Sequence[tuple[Case, tuple[Target, ...]]]
 
 
-class Watcher(Protocol):
-    """Somebody who looks on while checks run."""
+class ProgressListener(Protocol):
+    """Is notified while checks run."""
 
     def advance(self, result: Result) -> None:
-        """One more is known."""
+        """One more result is known."""
         ...
 
 
 @dataclass
 class RunState:
-    """What the checks came to so far; ``interrupted_by`` is the signal that stopped the run before its end, if one did.
+    """The results so far; ``interrupted_by`` is the signal that stopped the run before its end, if any.
 
-    ``exported`` counts the exports that were made for it, ``reused`` those that came from the cache.
+    ``exported`` counts the files that were exported, ``reused`` those that came from the cache.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -51,103 +52,103 @@ class RunState:
     reused: int = 0
 
     def add(self, entry: Entry) -> None:
-        """One more check was run."""
+        """Add one more check."""
         self.results.append(entry.result)
         self.exported += entry.exported
         self.reused += entry.reused
 
 
 class Engine(Protocol):
-    """Where checks run."""
+    """Runs checks."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Entry]:
-        """What all checks of ``jobs`` came to, each as soon as it is known and stands in the journal."""
+        """Yield the entries of all checks of ``jobs``, each as soon as it is in the journal."""
         ...
 
 
 def run_jobs(
-    work: Work,
+    cases: CasesWithTargets,
     settings: Settings,
     workers: int,
     folder: Path,
-    watcher: Watcher,
+    listener: ProgressListener,
     *,
     resume: bool,
     cluster: Cluster | None = None,
 ) -> RunState:
-    """Run all checks of ``work`` and write what they come to into a journal in ``folder``, line by line.
+    """Run all checks of ``cases`` and write each result into a journal in ``folder``, line by line.
 
     They run on ``workers`` processes of this machine, or on the machines of ``cluster``.
 
-    With ``resume``, what an earlier journal holds is not run again. Raises :class:`UsageError` where the folder or the
-    cache cannot be written to, or another run is at work in the folder, before anything runs.
+    With ``resume``, the checks in an earlier journal are not run again. Raises :class:`UsageError` before anything runs
+    where the folder or the cache cannot be written to, or another run uses the folder.
     """
-    undertaking = RunState()
+    state = RunState()
     jobs: list[Job] = []
     journal: Path | None = None
-    _open(settings.cache)
+    _open_cache(settings.cache)
     if cluster is None:
-        require_files(min(workers, max(1, len(work))))
+        require_files(min(workers, max(1, len(cases))))
         require_semaphores()
     try:
         with _journal(folder) as journal, temporary_folder() as scratch:
-            earlier = _earlier(journal, resume=resume)
-            jobs, kept = _divide(work, replace(settings, concurrent=workers), journal, scratch, earlier)
-            for result in kept:
-                undertaking.results.append(result)
-                watcher.advance(result)
+            earlier = _earlier_entries(journal, resume=resume)
+            jobs, resumed = _jobs(cases, replace(settings, concurrent=workers), journal, scratch, earlier)
+            for result in resumed:
+                state.results.append(result)
+                listener.advance(result)
             engine: Engine = LocalEngine(min(workers, max(1, len(jobs))), journal, scratch)
             if cluster is not None:
                 engine = ClusterEngine(cluster, journal)
             for entry in engine.run(jobs):
-                undertaking.add(entry)
-                watcher.advance(entry.result)
+                state.add(entry)
+                listener.advance(entry.result)
     except KeyboardInterrupt as error:
         if journal is None:  # the folder may be another run's
             raise
-        undertaking.interrupted_by = interrupted_by(error)
-        for entry in _unread(undertaking.results, jobs, recorded(journal)):
-            undertaking.add(entry)
-    return undertaking
+        state.interrupted_by = interrupting_signal(error)
+        for entry in _unread_entries(state.results, jobs, read_journal(journal)):
+            state.add(entry)
+    return state
 
 
-def _unread(known: Sequence[Result], jobs: Sequence[Job], journal: Mapping[Key, Entry]) -> list[Entry]:
-    """What the workers wrote down, and the run had not come to read when it was stopped."""
-    left = {(job.case.id, str(target)): (job, target) for job in jobs for target in job.targets}
-    for result in known:
-        left.pop((result.case, result.target), None)
-    found = [(entry, *left[key]) for key, entry in journal.items() if key in left]
-    return [entry for entry, job, target in found if entry.of == fingerprint(job.case, target, job.settings)]
+def _unread_entries(results: Sequence[Result], jobs: Sequence[Job], journal: Mapping[CheckKey, Entry]) -> list[Entry]:
+    """The entries that the workers wrote and the run had not read when it was stopped."""
+    unread = {(job.case.id, str(target)): (job, target) for job in jobs for target in job.targets}
+    for result in results:
+        unread.pop((result.case, result.target), None)
+    entries = [(entry, *unread[key]) for key, entry in journal.items() if key in unread]
+    return [entry for entry, job, target in entries if entry.fingerprint == fingerprint(job.case, target, job.settings)]
 
 
-def close(folder: Path) -> None:
-    """The report is written: there is nothing left to go on with."""
+def remove_journal(folder: Path) -> None:
+    """Remove the journal once the report is written: there is nothing left to resume."""
     (folder / JOURNAL).unlink(missing_ok=True)
 
 
-def _open(cache: Path | None) -> None:
+def _open_cache(cache: Path | None) -> None:
     if cache is None:
         return
     try:
         open_cache(cache)
     except OSError as error:
-        right = "set HARNESS_CACHE to a folder that can be written, or use --no-cache"
-        raise UsageError(f"cache {cache}: {error.strerror}; {right}") from error
+        fix = "set HARNESS_CACHE to a folder that can be written, or use --no-cache"
+        raise UsageError(f"cache {cache}: {error.strerror}; {fix}") from error
 
 
 @contextmanager
 def _journal(folder: Path) -> Iterator[Path]:
-    """The journal in ``folder``, this run's alone."""
+    """The journal in ``folder``, locked for this run."""
     lock = FileLock(folder / "journal.lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
         JournalWriter(folder / JOURNAL).close()
     except Timeout as error:
-        raise UsageError(f"--report-dir {folder}: another run is at work there; name another folder") from error
+        raise UsageError(f"--report-dir {folder}: another run uses this folder; name another one") from error
     except OSError as error:
-        said = f"--report-dir {folder}: {error.strerror}; name a folder that can be written"
-        raise UsageError(said) from error
+        message = f"--report-dir {folder}: {error.strerror}; name a folder that can be written"
+        raise UsageError(message) from error
     try:
         yield (folder / JOURNAL).resolve()
     finally:
@@ -155,30 +156,30 @@ def _journal(folder: Path) -> Iterator[Path]:
         lock.release()
 
 
-def _earlier(journal: Path, *, resume: bool) -> Mapping[Key, Entry]:
-    """What stands in the journal, where it is to be gone on with; else it is begun anew."""
+def _earlier_entries(journal: Path, *, resume: bool) -> Mapping[CheckKey, Entry]:
+    """The journal's entries where the run resumes an earlier one; otherwise the journal is emptied."""
     if not resume:
         os.truncate(journal, 0)
         return {}
     writer = JournalWriter(journal)
-    writer.mend()
+    writer.end_torn_line()
     writer.close()
-    return recorded(journal)
+    return read_journal(journal)
 
 
-def _divide(
-    work: Work, settings: Settings, journal: Path, scratch: Path, earlier: Mapping[Key, Entry]
+def _jobs(
+    cases: CasesWithTargets, settings: Settings, journal: Path, scratch: Path, earlier: Mapping[CheckKey, Entry]
 ) -> tuple[list[Job], list[Result]]:
-    """What is to be run, and the results of what an earlier run has done of it."""
-    jobs, kept = [], []
-    for case, targets in work:
-        left = []
+    """The jobs to run, and the results of the checks that an earlier run has finished."""
+    jobs, finished = [], []
+    for case, targets in cases:
+        remaining = []
         for target in targets:
             entry = earlier.get((case.id, str(target)))
-            if entry is not None and entry.of == fingerprint(case, target, settings):
-                kept.append(entry.result)
+            if entry is not None and entry.fingerprint == fingerprint(case, target, settings):
+                finished.append(entry.result)
             else:
-                left.append(target)
-        if left:
-            jobs.append(Job(case, tuple(left), settings, journal, scratch, Path.cwd()))
-    return jobs, kept
+                remaining.append(target)
+        if remaining:
+            jobs.append(Job(case, tuple(remaining), settings, journal, scratch, Path.cwd()))
+    return jobs, finished

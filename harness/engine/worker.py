@@ -1,4 +1,4 @@
-"""What a worker does with its jobs: check by check, each under its limits, each in the journal once it is known."""
+"""A worker's own code: it runs the checks of its jobs under their limits, and writes each result into the journal."""
 
 from __future__ import annotations
 
@@ -15,81 +15,94 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
-from harness.check.cache.artifacts import Artifacts
+from harness.check.cache.artifacts import ArtifactCache
 from harness.check.refusal import check_opsets
-from harness.check.settings import Settings, seconds_for
+from harness.check.settings import Settings, extra_seconds
 from harness.check.stages import Clock, message_of
-from harness.engine.job import Job, fingerprints
+from harness.engine.job import Job, fingerprint_function
 from harness.engine.journal import Entry, JournalWriter
 from harness.engine.processes import libraries
-from harness.engine.processes.exits import become_their_ancestor, end_children, has_children, stay_with, told
-from harness.engine.processes.limits import die_first_for_memory, die_with_parent, extend, held_memory, limited
+from harness.engine.processes.exits import (
+    become_subreaper,
+    has_children,
+    kill_children,
+    killed_note,
+    wait_if_server_ended,
+)
+from harness.engine.processes.limits import (
+    die_first_for_memory,
+    die_with_parent,
+    extend_time_limit,
+    limited,
+    private_memory,
+)
 from harness.engine.processes.output_capture import OutputCapture
 from harness.engine.processes.process_state import ProcessState
-from harness.engine.worker_status import BROKEN, RETIRED, UNLIMITED, Allowed, WorkerStatus
+from harness.engine.worker_status import CANNOT_REPORT, NO_DEADLINE, RETIRED, Deadline, WorkerStatus
 from harness.errors import DiskFull, HarnessError, UsageError
-from harness.forked import end_if_forked
+from harness.forked import exit_if_forked
 from harness.result import Result, Stage
-from harness.spec.language.case import PackedModel
+from harness.spec.bundle.entries import PackedModel
 from harness.spec.targets import Target
 
-LEAKED = 1 << 30
+MAX_MEMORY_GROWTH = 1 << 30
+"""A worker whose private memory grew by more bytes than this is replaced."""
 Verify = Callable[[Target, Clock], Result]
 
 
 @dataclass
 class WorkerContext:
-    """What a worker works with from its first job to its last. ``limit`` is the time limit of a check of its job."""
+    """What a worker keeps from its first job to its last. ``time_limit`` is the limit of each check of its job."""
 
     capture: OutputCapture
-    status_record: WorkerStatus
+    status: WorkerStatus
     checks: int = 0
-    held: int = field(default_factory=held_memory)
+    memory_at_start: int = field(default_factory=private_memory)
     folder: Path | None = None
     process: int = field(default_factory=os.getpid)
-    limit: float | None = None
-    _allowed: Allowed = UNLIMITED
+    time_limit: float | None = None
+    _deadline: Deadline = NO_DEADLINE
 
-    def begin(self, settings: Settings) -> None:
-        """Say that a job is taken up."""
-        self.limit = settings.timeout
-        self._start_the_clock()
-        self.status_record.begin(self.process, self._allowed)
+    def begin_job(self, settings: Settings) -> None:
+        """Record that a job begins."""
+        self.time_limit = settings.timeout
+        self._restart_clock()
+        self.status.set_between_checks(self.process, self._deadline)
 
     def begin_check(self) -> None:
-        """Say that a check begins."""
-        self._start_the_clock()
+        """Record that a check begins."""
+        self._restart_clock()
 
-    def enter(self, target: int, stage: Stage) -> None:
-        """Say where the worker is."""
-        self.status_record.enter(self.process, target, stage, self.checks, self._allowed)
+    def enter_stage(self, target: int, stage: Stage) -> None:
+        """Record the stage of the check on target number ``target``."""
+        self.status.set_check(self.process, target, stage, self.checks, self._deadline)
 
-    def allow_for(self, size: int, settings: Settings) -> None:
-        """The model is ``size`` bytes large: this check and those of the job that come after it may take longer."""
-        if self.limit is None or settings.timeout is None:
+    def allow_for_size(self, size: int, settings: Settings) -> None:
+        """Extend the time limit of this check and of the job's later ones for a model of ``size`` bytes."""
+        if self.time_limit is None or settings.timeout is None:
             return
-        more = settings.timeout + seconds_for(size, settings) - self.limit
+        more = settings.timeout + extra_seconds(size, settings) - self.time_limit
         if more > 0:
-            extend(more)
-            self.limit += more
-            self._allowed = Allowed(self.limit, self._allowed.until + more)
-            self.status_record.allow(self._allowed)
+            extend_time_limit(more)
+            self.time_limit += more
+            self._deadline = Deadline(self.time_limit, self._deadline.until + more)
+            self.status.set_deadline(self._deadline)
 
-    def leave(self) -> None:
-        """Say that a check is done."""
+    def end_check(self) -> None:
+        """Record that a check is done."""
         self.checks += 1
-        self._start_the_clock()
-        self.status_record.begin(self.process, self._allowed)
+        self._restart_clock()
+        self.status.set_between_checks(self.process, self._deadline)
 
-    def _start_the_clock(self) -> None:
-        if self.limit is None:
-            self._allowed = UNLIMITED
+    def _restart_clock(self) -> None:
+        if self.time_limit is None:
+            self._deadline = NO_DEADLINE
         else:
-            self._allowed = Allowed(self.limit, time.monotonic() + self.limit)
+            self._deadline = Deadline(self.time_limit, time.monotonic() + self.time_limit)
 
     @contextmanager
-    def own_folder(self, scratch: Path) -> Iterator[Path]:
-        """A folder for what a job need not leave behind; empty again afterwards, since making one takes a while."""
+    def job_folder(self, scratch: Path) -> Iterator[Path]:
+        """A folder for a job's temporary files; it is emptied afterwards and kept, since making one takes a while."""
         if self.folder is None or self.folder.parent != scratch:
             self.folder = Path(tempfile.mkdtemp(dir=scratch))
         try:
@@ -100,61 +113,62 @@ class WorkerContext:
                 self.folder = None
 
     @property
-    def worn(self) -> bool:
-        """True where a fresh process is better than this one."""
-        return held_memory() - self.held > LEAKED
+    def needs_restart(self) -> bool:
+        """True where this process uses so much more memory than at its start that a fresh one is better."""
+        return private_memory() - self.memory_at_start > MAX_MEMORY_GROWTH
 
 
-_desks: list[WorkerContext] = []
+_contexts: list[WorkerContext] = []
 
 
 def start(folder: Path) -> None:
-    """Make this process a worker: silent, deaf to Ctrl-C, and gone when the run is gone.
+    """Make this process a worker: its output is captured, it ignores Ctrl-C, and it ends when the run ends.
 
-    ``folder`` holds what the run may look at when the worker is no more.
+    ``folder`` holds the files that the run reads when the worker is gone.
     """
     die_with_parent()
     die_first_for_memory()
-    become_their_ancestor()
+    become_subreaper()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     capture = OutputCapture(folder / "capture")
-    capture.swallow()
+    capture.redirect()
     faulthandler.enable()
-    _desks.append(WorkerContext(capture, WorkerStatus(folder / "status_record")))
+    _contexts.append(WorkerContext(capture, WorkerStatus(folder / "status")))
 
 
-def do(job: Job) -> Entry | HarnessError | None:
-    """Run the job's checks and write each into the journal; give what kept it from that, if anything did.
+def run_job(job: Job) -> Entry | HarnessError | None:
+    """Run the job's checks and write each into the journal; return the error that prevented it, if any.
 
-    An entry that could not be written is returned: only the run, where no user's code ran, can tell whether it is the
-    disk. A worker that is in doubt after a check, or worn after a job, retires.
+    An entry that could not be written is returned: only the run, where no user's code ran, can tell whether the disk
+    is the reason. A worker retires after a check that may have left something behind, and after a job where it
+    needs a restart.
     """
-    (context,) = _desks
-    context.begin(job.settings)
+    (context,) = _contexts
+    context.begin_job(job.settings)
     try:
         with closing(JournalWriter(job.journal)) as journal:
-            work(job, context, partial(_write, journal))
+            run_checks(job, context, partial(_write, journal))
     except _NotWrittenError as error:
-        context.status_record.end()
+        context.status.set_idle()
         return error.entry
     except DiskFull as error:
-        context.status_record.end()
+        context.status.set_idle()
         return HarnessError(str(error))
     except UsageError as error:
-        context.status_record.end()
+        context.status.set_idle()
         return UsageError(str(error))
-    except BaseException:  # noqa: BLE001 - what a check did to its process keeps this from being told: it is that check's row
-        end_if_forked(context.process)
+    except BaseException:  # noqa: BLE001 - a check broke its process, so this cannot be returned: the run writes the row
+        exit_if_forked(context.process)
         traceback.print_exc()
-        os._exit(BROKEN)
-    if job.runs_own_code or context.worn:  # in this order: code of the user's may have left no file to look with
+        os._exit(CANNOT_REPORT)
+    if job.runs_user_code or context.needs_restart:  # in this order: needs_restart must open a file
         os._exit(RETIRED)
-    context.status_record.end()
+    context.status.set_idle()
     return None
 
 
 class _NotWrittenError(Exception):
-    """The journal did not take ``entry``."""
+    """The journal could not take ``entry``."""
 
     def __init__(self, entry: Entry) -> None:
         super().__init__()
@@ -168,85 +182,86 @@ def _write(journal: JournalWriter, entry: Entry) -> None:
         raise _NotWrittenError(entry) from error
 
 
-def work(job: Job, context: WorkerContext, tell: Callable[[Entry], None]) -> None:
-    """Run the job's checks and ``tell`` of each as soon as it is known.
+def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]) -> None:
+    """Run the job's checks and ``record`` each entry as soon as it is known.
 
-    Raises :class:`DiskFull` where harness's folder is full, what ``tell`` raises, and :class:`UsageError` before the
-    first check where a target is at an opset that the libraries do not have.
+    Raises :class:`DiskFull` where harness's folder is full, what ``record`` raises, and :class:`UsageError` before the
+    first check where a target has an opset that the libraries do not support.
     """
     server = os.getppid()
-    context.capture.swallow()
-    # A check may ask for its end, as the pool does: there is nothing to tidy up.
+    context.capture.redirect()
+    # A check may send SIGTERM to its process, as the pool does: there is nothing to clean up.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with context.own_folder(job.scratch) as own:
-        tempfile.tempdir = str(own)  # a worker that dies leaves its temporary files here, where the run removes them
-        artifacts = Artifacts(job.settings.cache, own, context.capture)
+    with context.job_folder(job.scratch) as folder:
+        tempfile.tempdir = str(folder)  # a worker that dies leaves its temporary files here, where the run removes them
+        artifacts = ArtifactCache(job.settings.cache, folder, context.capture)
 
-        def sized(size: int) -> None:
-            artifacts.size = size
-            context.allow_for(size, job.settings)
+        def on_size(size: int) -> None:
+            artifacts.model_size = size
+            context.allow_for_size(size, job.settings)
 
-        verify = _verifier(job, artifacts, context.capture, sized)
+        verify = _verifier(job, artifacts, context.capture, on_size)
         if not job.is_recorded:
             check_opsets(job.targets)
-        process_state, of = _manners(torch=not job.is_recorded), fingerprints(job.case, job.settings)
-        context.capture.take()
-        for number, target in enumerate(job.targets):
+        process_state = _process_state(torch=not job.is_recorded)
+        fingerprint = fingerprint_function(job.case, job.settings)
+        context.capture.drain()
+        for index, target in enumerate(job.targets):
             os.chdir(job.home)
             context.begin_check()
-            with limited(context.limit, job.settings.memory), process_state.check():
-                result = _contained(verify, target, job, Clock(partial(context.enter, number), own))
-                if job.runs_own_code:
-                    stay_with(server)
-            end_if_forked(context.process)
-            # What other code starts is the libraries' own, and may serve them for longer than one check.
-            ended = end_children() if job.runs_own_code and has_children() else 0
-            if said := context.capture.take():
-                result = replace(result, log=said)
-            if ended:
-                result = replace(result, notes=(*result.notes, *told(ended)))
-            tell(Entry(result, of(target), *artifacts.counted()))
-            context.leave()
-            if artifacts.doubtful or ended:
+            with limited(context.time_limit, job.settings.memory), process_state.check():
+                result = _verify_contained(verify, target, job, Clock(partial(context.enter_stage, index), folder))
+                if job.runs_user_code:
+                    wait_if_server_ended(server)
+            exit_if_forked(context.process)
+            # Processes started by other code belong to the libraries, and may serve them for longer than one check.
+            killed = kill_children() if job.runs_user_code and has_children() else 0
+            if log := context.capture.drain():
+                result = replace(result, log=log)
+            if killed:
+                result = replace(result, notes=(*result.notes, *killed_note(killed)))
+            record(Entry(result, fingerprint(target), *artifacts.take_counts()))
+            context.end_check()
+            if artifacts.exporter_left_state or killed:
                 os._exit(RETIRED)
-    process_state.put_back_numbers()
+    process_state.restore_numpy_random()
 
 
 @cache
-def _manners(*, torch: bool) -> ProcessState:
+def _process_state(*, torch: bool) -> ProcessState:
     return ProcessState(torch=torch)
 
 
-def _verifier(job: Job, artifacts: Artifacts, capture: OutputCapture, sized: Callable[[int], None]) -> Verify:
-    """How the job's case is taken to a target. torch is loaded only for a case that needs it.
+def _verifier(job: Job, artifacts: ArtifactCache, capture: OutputCapture, on_size: Callable[[int], None]) -> Verify:
+    """Return the function that verifies the job's case on a target. torch is loaded only for a case that needs it.
 
-    ``sized`` is told how many bytes the model takes, as soon as that is known.
+    ``on_size`` is called with the model's size in bytes as soon as it is known.
     """
     if isinstance(job.case.model.model, PackedModel):
-        libraries.for_recorded_models()
+        libraries.load_for_recorded_models()
         from harness.check.recorded.packed import PackedCase, check_packed
 
-        packed = PackedCase(job.case, job.settings.strict_ulp, capture, sized)
+        packed = PackedCase(job.case, job.settings.strict_ulp, capture, on_size)
         return lambda target, clock: check_packed(packed, target, job.settings, clock)
     if job.is_recorded:
-        libraries.for_recorded_models()
-        from harness.check.recorded.recording import Recording, check_recorded
+        libraries.load_for_recorded_models()
+        from harness.check.recorded.recording import RecordedCase, check_recorded
 
-        recording = Recording(job.case, job.settings.strict_ulp, sized)
-        return lambda target, clock: check_recorded(recording, target, job.settings, clock)
-    libraries.for_specs()
-    from harness.check.check import check
+        recorded = RecordedCase(job.case, job.settings.strict_ulp, on_size)
+        return lambda target, clock: check_recorded(recorded, target, job.settings, clock)
+    libraries.load_for_specs()
+    from harness.check.check import check_with_script
     from harness.check.prepared_case import PreparedCase
 
-    prepared = PreparedCase(job.case, artifacts, job.settings.strict_ulp, capture, sized)
+    prepared = PreparedCase(job.case, artifacts, job.settings.strict_ulp, capture, on_size)
     if (folder := job.settings.pack) is not None:
         from harness.check.recorded.packing import pack_export
 
         return lambda target, clock: pack_export(prepared, target, folder, clock)
-    return lambda target, clock: check(prepared, target, job.settings, clock)
+    return lambda target, clock: check_with_script(prepared, target, job.settings, clock)
 
 
-def _contained(verify: Verify, target: Target, job: Job, clock: Clock) -> Result:
+def _verify_contained(verify: Verify, target: Target, job: Job, clock: Clock) -> Result:
     try:
         return verify(target, clock)
     except DiskFull:
@@ -254,13 +269,13 @@ def _contained(verify: Verify, target: Target, job: Job, clock: Clock) -> Result
     except BaseException as error:  # noqa: BLE001 - harness's own mistake is a row too, and exit code 3; it hides nothing
         traceback.print_exc()
         blank = Result(job.case.id, str(target), "error", where=str(job.case.where))
-        if not isinstance(error, Exception):  # raised by the code under test, in answer to a signal that it asked for
-            return replace(blank, stage=clock.at, symptom="exception", message=message_of(error))
+        if not isinstance(error, Exception):  # raised by the code under test, in its own signal handler
+            return replace(blank, stage=clock.current_stage, symptom="exception", message=message_of(error))
         return replace(blank, message=f"harness itself failed: {message_of(error)}")
 
 
 def _is_empty(folder: Path) -> bool:
-    """False also where a check took it away."""
+    """True for an existing empty folder; False also where a check removed it."""
     try:
         return not any(folder.iterdir())
     except OSError:

@@ -1,7 +1,4 @@
-"""Where a worker is: a few numbers in memory shared with the run, which outlive the worker that wrote them.
-
-How a worker came to its end, and what that says of the check that it was in.
-"""
+"""The status of a worker, in memory shared with the run, which outlives the worker; and how a worker ended."""
 
 from __future__ import annotations
 
@@ -14,28 +11,29 @@ from typing import get_args
 
 from harness.check.stages import OUT_OF_MEMORY
 from harness.engine.job import Job
-from harness.engine.processes.exits import how
+from harness.engine.processes.exits import describe_exit
 from harness.engine.processes.limits import TIMED_OUT
 from harness.result import Stage, Symptom
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
+# Process id, target, stage, checks before, seconds and end of the time limit, and whether a check is in flight.
 RECORD = struct.Struct("=qqqqdd?")
 PID, TIMES = struct.Struct("=q"), struct.Struct("=dd")
-TIMES_AT = 32
+TIMES_OFFSET = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """A check in flight: the number of its target in its job, its stage, and how many checks its worker ran before."""
+class CheckInFlight:
+    """The index of the check's target in its job, its stage, and how many checks its worker ran before."""
 
     target: int
     stage: Stage
-    before: int
+    checks_before: int
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
-    """The seconds that the check in flight may take, and when they are over by the clock that all processes share.
+class Deadline:
+    """The seconds that the check in flight may take, and their end by the monotonic clock that all processes share.
 
     Infinite where there is no limit.
     """
@@ -44,90 +42,92 @@ class Allowed:
     until: float = math.inf
 
 
-UNLIMITED = Allowed()
+NO_DEADLINE = Deadline()
 
 
 class WorkerStatus:
-    """One worker's numbers; the run and the worker each open the same ``path``."""
+    """One worker's status; the run and the worker each open the same ``path``."""
 
     def __init__(self, path: Path) -> None:
         with path.open("a+b") as file:
             file.truncate(RECORD.size)
             self._shared = mmap.mmap(file.fileno(), RECORD.size)
 
-    def begin(self, pid: int, allowed: Allowed) -> None:
-        """The worker of that process has taken up a job, or is between two of its checks."""
-        RECORD.pack_into(self._shared, 0, pid, 0, 0, 0, allowed.seconds, allowed.until, False)
+    def set_between_checks(self, pid: int, deadline: Deadline) -> None:
+        """The worker with that process id has started a job, or is between two of its checks."""
+        RECORD.pack_into(self._shared, 0, pid, 0, 0, 0, deadline.seconds, deadline.until, False)
 
-    def enter(self, pid: int, target: int, stage: Stage, before: int, allowed: Allowed) -> None:
-        """The worker came to ``stage`` of the check on its job's target number ``target``."""
-        at = STAGES.index(stage)
-        RECORD.pack_into(self._shared, 0, pid, target, at, before, allowed.seconds, allowed.until, True)
+    def set_check(self, pid: int, target: int, stage: Stage, checks_before: int, deadline: Deadline) -> None:
+        """The worker has entered ``stage`` of the check on target number ``target`` of its job."""
+        stage_index = STAGES.index(stage)
+        RECORD.pack_into(
+            self._shared, 0, pid, target, stage_index, checks_before, deadline.seconds, deadline.until, True
+        )
 
-    def allow(self, allowed: Allowed) -> None:
+    def set_deadline(self, deadline: Deadline) -> None:
         """The check in flight may take longer."""
-        TIMES.pack_into(self._shared, TIMES_AT, allowed.seconds, allowed.until)
+        TIMES.pack_into(self._shared, TIMES_OFFSET, deadline.seconds, deadline.until)
 
-    def end(self) -> None:
-        """No job is at work."""
-        self.begin(0, UNLIMITED)
+    def set_idle(self) -> None:
+        """No job is running."""
+        self.set_between_checks(0, NO_DEADLINE)
 
     def pid(self) -> int:
-        """The process that is at work on a job, 0 where none is."""
+        """The id of the process that runs a job, 0 where none does."""
         return int(PID.unpack_from(self._shared, 0)[0])
 
-    def allowed(self) -> Allowed:
-        """How long the check in flight may take; said of nothing where no job is at work."""
-        return Allowed(*TIMES.unpack_from(self._shared, TIMES_AT))
+    def deadline(self) -> Deadline:
+        """The deadline of the check in flight; meaningless where no job is running."""
+        return Deadline(*TIMES.unpack_from(self._shared, TIMES_OFFSET))
 
-    def check(self) -> Check | None:
+    def check(self) -> CheckInFlight | None:
         """The check in flight, None between checks."""
-        _, target, stage, before, _, _, inside = RECORD.unpack_from(self._shared, 0)
-        return Check(target, STAGES[stage], before) if inside else None
+        _, target, stage, checks_before, _, _, in_check = RECORD.unpack_from(self._shared, 0)
+        return CheckInFlight(target, STAGES[stage], checks_before) if in_check else None
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the shared memory."""
         self._shared.close()
 
 
 RETIRED = 86
-"""The exit code of a worker that is sound enough to say that it had better be replaced."""
-BROKEN = 70
-"""The exit code of a worker that a check left unable to say what that check came to."""
+"""The exit code of a working worker that asks to be replaced."""
+CANNOT_REPORT = 70
+"""The exit code of a worker that a check left unable to report its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerExit:
     """A worker ended before its job did.
 
-    ``exit_code`` is negative for a signal; None where nobody can tell it any more. ``check`` is the check that it was
-    in, ``allowed`` how long that might take, and ``at`` when the run saw the end of it, by the same clock; ``overdue``
-    is True where it went on after that time, and the run ended it. ``log`` is what was printed meanwhile, and ``ended``
-    the number of processes that it had started and that were ended after it.
+    ``exit_code`` is negative for a signal, and None where it is unknown. ``check`` is the check in flight, and
+    ``deadline`` its deadline. ``seen_at`` is when the run saw the end, by the same clock. ``overdue`` is True where the
+    worker went on after the deadline and the run killed it. ``log`` is what was printed meanwhile. ``killed_processes``
+    is the number of processes that it had started and that were killed after it.
     """
 
     exit_code: int | None
-    check: Check | None
+    check: CheckInFlight | None
     log: tuple[str, ...] = ()
-    allowed: Allowed = UNLIMITED
-    at: float = math.inf
+    deadline: Deadline = NO_DEADLINE
+    seen_at: float = math.inf
     overdue: bool = False
-    ended: int = 0
+    killed_processes: int = 0
 
     @property
-    def how(self) -> str:
-        """The worker's end in words."""
+    def description(self) -> str:
+        """The exit in words."""
         if self.exit_code is None:
-            return "the process ended, and how is not known"
-        return how(self.exit_code)
+            return "the process ended with an unknown exit code"
+        return describe_exit(self.exit_code)
 
     def cause(self, job: Job) -> tuple[Symptom, str]:
-        """How the worker died, in the contract's word and in one line."""
-        if self.overdue or (self.exit_code == TIMED_OUT and self.at >= self.allowed.until):
-            seconds = self.allowed.seconds if math.isfinite(self.allowed.seconds) else job.settings.timeout
+        """The symptom and the message of the check in flight."""
+        if self.overdue or (self.exit_code == TIMED_OUT and self.seen_at >= self.deadline.until):
+            seconds = self.deadline.seconds if math.isfinite(self.deadline.seconds) else job.settings.timeout
             return "timeout", f"not done after {seconds:g} s; --timeout sets the limit"
         if any(sign in line.lower() for line in self.log for sign in OUT_OF_MEMORY):
-            return "out-of-memory", "the process ended for want of memory; --memory sets the limit"
-        if self.exit_code == BROKEN:
-            return "crash", "the check left its process unable to say what came of it; the log tells why"
-        return "crash", self.how
+            return "out-of-memory", "the process ran out of memory; --memory sets the limit"
+        if self.exit_code == CANNOT_REPORT:
+            return "crash", "the check left its process unable to report the result; see the log"
+        return "crash", self.description

@@ -18,7 +18,8 @@ from harness.engine.processes.temporary import temporary_folder
 from harness.inside.divergence import Walk
 from harness.reproduction import FAULT
 from harness.result import Result, Stage
-from harness.spec.language.case import Case, FileModel, PackedModel
+from harness.spec.bundle.entries import PackedModel
+from harness.spec.language.case import Case, FileModel
 from harness.spec.targets import Target
 
 STAGES = ("export", "load", "run")
@@ -81,18 +82,18 @@ def verified(scratch: Path, case: Case, target: Target, home: Path, *, announce:
     os.chdir(home)
     clock, settings = Clock(announce, scratch), Settings(latency=False)
     if isinstance(case.model.model, FileModel):
-        from harness.check.recorded.recording import Recording, check_recorded
+        from harness.check.recorded.recording import RecordedCase, check_recorded
 
-        return check_recorded(Recording(case), target, settings, clock)
+        return check_recorded(RecordedCase(case), target, settings, clock)
     if isinstance(case.model.model, PackedModel):
         from harness.check.recorded.packed import PackedCase, check_packed
 
         return check_packed(PackedCase(case), target, settings, clock)
-    from harness.check.cache.artifacts import Artifacts
+    from harness.check.cache.artifacts import ArtifactCache
     from harness.check.check import check
     from harness.check.prepared_case import PreparedCase
 
-    return check(PreparedCase(case, Artifacts(None, scratch)), target, settings, clock)
+    return check(PreparedCase(case, ArtifactCache(None, scratch)), target, settings, clock)
 
 
 def walked(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:
@@ -117,11 +118,11 @@ def _way_through(case: Case) -> Callable[[Path, Case, Target], Walk | str]:
 
 
 def _through_the_export(scratch: Path, case: Case, target: Target) -> Walk | str:
-    from harness.check.cache.artifacts import Artifacts
+    from harness.check.cache.artifacts import ArtifactCache
     from harness.check.prepared_case import PreparedCase
     from harness.inside.walk import walk
 
-    prepared = PreparedCase(case, Artifacts(None, scratch))
+    prepared = PreparedCase(case, ArtifactCache(None, scratch))
     if any(reference.stochastic for reference in prepared.references):
         return "the answer is drawn, so there is nothing to hold the nodes against"
     return walk(prepared.subject, prepared.artifact(target), target, prepared.references, scratch)
@@ -130,10 +131,10 @@ def _through_the_export(scratch: Path, case: Case, target: Target) -> Walk | str
 def _through_the_file(scratch: Path, case: Case, target: Target) -> Walk | str:
     import numpy as np
 
-    from harness.check.recorded.recording import Recording
+    from harness.check.recorded.recording import RecordedCase
     from harness.inside.walk import walk_file
 
-    recording = Recording(case)
+    recording = RecordedCase(case)
     given = [
         {name: value for name, value in data_set.inputs.items() if isinstance(value, np.ndarray)}
         for data_set in recording.data_sets

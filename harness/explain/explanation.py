@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.blame.other_targets import OPSETS, can_be_had
+from harness.blame.other_targets import EVIDENCE_OPSETS, has_export
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.attempt import Attempt, attempt, scripted, verified, walked
@@ -67,7 +67,7 @@ def choose_target(specs: Specs, case: Case, text: str | None) -> Target:
 
 
 def _only_target(specs: Specs, case: Case) -> Target:
-    ((_, targets),) = plan([case], specs.target_sets.select(("default",)), (), None).work
+    ((_, targets),) = plan([case], specs.target_sets.select(("default",)), (), None).jobs
     if len(targets) > 1:
         raise UsageError(f"{case.id}: --target says where it fails; one of {', '.join(map(str, targets))}")
     return targets[0]
@@ -90,7 +90,7 @@ def _exported(target: Target) -> Iterator[Target]:
     for name, exporter in plugins("exporters").items():
         if exporter.makes != _format(target):
             continue
-        opsets: tuple[int | None, ...] = OPSETS.get(name, (None,))
+        opsets: tuple[int | None, ...] = EVIDENCE_OPSETS.get(name, (None,))
         yield from (replace(target, exporter=name, opset=opset, fixes=False) for opset in opsets)
     yield replace(target, fixes=not target.fixes)
 
@@ -160,7 +160,7 @@ class Explainer:
         self._tell("asking other targets")
         # What fails before it is loaded fails on every runtime.
         telling = [other for other in neighbours(target) if result.stage in LOADED or other.export != target.export]
-        others = [self.check(case, other) for other in telling if can_be_had(case, other)]
+        others = [self.check(case, other) for other in telling if has_export(case, other)]
         elsewhere = tuple(other for other in others if other.status != "skipped")
         walk = self._walk(case, target, result)
         shrunk = self._shrunk(case, target, result)

@@ -16,8 +16,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-from harness.engine.processes.exits import end_those_of, how
-from harness.engine.processes.fork_server import warm_up
+from harness.engine.processes.exits import kill_descendants_of, describe_exit
+from harness.engine.processes.fork_server import start_server
 from harness.result import Stage
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class _Worker:
         self.process.kill()
         self.process.join()
         if self.process.pid is not None:
-            end_those_of(self.process.pid)
+            kill_descendants_of(self.process.pid)
         code = self.process.exitcode
         self.process.close()
         self.pipe.close()
@@ -71,7 +71,7 @@ class Contained:
 
     def __init__(self, scratch: Path, *, torch: bool, exporting: bool = True) -> None:
         self._scratch, self._torch = scratch, torch
-        self._context = warm_up(torch=torch, exporting=exporting)
+        self._context = start_server(torch=torch, exporting=exporting)
         self._worker: _Worker | None = None
 
     def ask(self, question: Callable[..., T], *about: Any, seconds: float) -> T | Gone:
@@ -113,7 +113,7 @@ class _Ended:
     def told(self, code: int, seconds: float) -> Gone:
         if self.overdue:
             return Gone(self.stage, f"not done after {seconds:.0f} s", overdue=True)
-        return Gone(self.stage, how(code), overdue=False)
+        return Gone(self.stage, describe_exit(code), overdue=False)
 
 
 def _read(worker: _Worker, seconds: float) -> Any:
@@ -139,13 +139,13 @@ def _read(worker: _Worker, seconds: float) -> Any:
 def _serve(pipe: Connection, scratch: Path, torch: bool) -> None:
     from harness.check.stages import message_of
     from harness.engine.processes import libraries
-    from harness.engine.processes.exits import become_their_ancestor
+    from harness.engine.processes.exits import become_subreaper
     from harness.engine.processes.limits import die_with_parent
 
     die_with_parent()
-    become_their_ancestor()
+    become_subreaper()
     tempfile.tempdir = str(scratch)  # where nothing is left, whatever becomes of this process
-    libraries.for_specs() if torch else libraries.for_recorded_models()
+    libraries.load_for_specs() if torch else libraries.load_for_recorded_models()
     with suppress(EOFError):
         while True:
             question, about = pipe.recv()

@@ -33,7 +33,7 @@ def simpler(case: Case) -> Iterator[Case]:
 
 
 NUMBERS = re.compile(r"[(\[]?[-+]?\d[\d., )\]e+-]*")
-SIGNS = ("NaN", "inf", "outside", "dtype", "shape", "output")
+SIGNS = ("NaN", "inf", "than the tolerance", "dtype", "shape", "output")
 """Words in the sentences about a disagreement that tell one kind from another."""
 
 

@@ -113,7 +113,7 @@ def _divergence(found: Divergence | None, against: str, result: Result) -> Itera
     yield f"  {found.node}"
     yield f"  {found.difference}"
     if found.module is not None:
-        rests = f" (matched by {found.how})" if found.how else ""
+        rests = f" (matched by {found.matched_by})" if found.matched_by else ""
         yield f"  it belongs to torch's {found.module}{rests}"
     if found.siblings:
         yield "  which was written as"

@@ -1,4 +1,4 @@
-"""One exporter a file; this is what each of them is, and what it makes."""
+"""The protocol of exporters, and the artifact that an exporter writes. Each module of this package adds exporters."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Format = Literal["torchscript", "onnx", "program", "aoti"]
 class Artifact:
     """An exported file on disk.
 
-    ``digest`` is the SHA-256 of the file; of a TorchScript archive, of what it holds, since torch numbers its classes
-    by what the process did before. ``opset`` is the opset of the default ONNX domain, None for TorchScript.
-    ``checker`` is what ``onnx.checker`` with full checks objected to.
-    ``notes`` are what the reader should know although the export succeeded.
+    ``digest`` is the SHA-256 of the file. For a TorchScript archive it is the SHA-256 of the archive's contents,
+    because torch numbers classes by what the process did before. ``opset`` is the opset of the default ONNX domain,
+    None for other formats. ``checker`` is the first error of ``onnx.checker`` with full checks, None if there is none.
+    ``notes`` are remarks on an export that succeeded.
     """
 
     format: Format
@@ -31,23 +31,26 @@ class Artifact:
 
 
 class Exporter(Protocol):
-    """Turns a built model into a file that a runtime loads.
+    """Exports a built model to a file that a runtime loads.
 
-    ``name`` is the target's first word; ``makes`` says which runtimes can take the artifact.
-    The module that defines an exporter imports torch inside its functions only.
+    ``name`` is the first word of a target. ``makes`` is the format of the artifact; runtimes that take this format can
+    load it. The module that defines an exporter imports torch only inside functions.
     """
 
     name: str
     makes: Format
 
     def opsets(self) -> range:
-        """The opsets that ``@OPSET`` may name, by the installed stack; empty where there are none. May import torch."""
+        """The opsets that ``@OPSET`` may name with the installed libraries; empty if the format has no opsets.
+
+        May import torch.
+        """
         ...
 
     def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
         """Write the artifact to ``path``.
 
-        Raises :class:`harness.errors.Unsupported` where the exporter itself says that it does
-        not do this, and lets every other exception of the library through unchanged.
+        Raises :class:`harness.errors.Unsupported` if the exporter itself reports that it does not support the model.
+        Other exceptions of the library pass through unchanged.
         """
         ...

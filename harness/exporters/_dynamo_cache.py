@@ -1,16 +1,14 @@
-"""What a process that will fork workers does once, so that each of them exports quickly from the first time on.
+"""Caches the tables that torch's dynamo exporter builds again for every export, although they are the same each time.
 
-Keeps what torch's dynamo exporter works out anew for every export, though it is the same each time.
+A tiny export takes half a second. Nearly all of it is spent on tables that do not depend on the model: the registry of
+ONNX functions, the composite operators, the decomposition table, and the kernels that are swapped during the export.
+:func:`cached_tables` reuses them while it is open. :func:`warm_up` fills them once in a process that will fork workers,
+so that each worker exports quickly from the first time on.
 
-A tiny export takes half a second, nearly all of it spent on tables that do not depend on the
-model: the registry of ONNX functions, the composite operators, the decomposition table, and the
-kernels that are swapped for its sake. :func:`quick` keeps each of them while it is open, and
-:func:`prepare` fills them once, before workers are forked.
-
-The names are private to torch; :func:`levers` tells which of them this release has. What a lever
-hands out is a copy, so a translation table given to one export cannot reach the next; what it
-keeps is thrown away as soon as the tables that it was made from have changed. What the exports of
-one model share is kept by :mod:`harness.exporters._dynamo_sharing`.
+The patched names are private to torch; :func:`disabled_reasons` says which of them this release does not have. A
+speed-up hands out copies, so a translation table given to one export cannot reach the next. A cached table is
+discarded as soon as the tables that it was made from have changed. What the exports of one model share is kept by
+:mod:`harness.exporters._dynamo_sharing`.
 """
 
 from __future__ import annotations
@@ -20,30 +18,77 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.exporters import _dynamo_sharing
-from harness.exporters._levers import Lever, fall_back, present, pulled, reasons
+from harness.exporters import _dynamo_sharing, _speed_ups
+from harness.exporters._speed_ups import SpeedUp
 
-__all__ = ["PREPARED", "prepare", "speed_ups"]
-
-PREPARED = frozenset({"onnx-dynamo", "onnx-torchscript"})
-"""The exporters that it makes quicker: both load much of torch when they are first used."""
-
-
-def speed_ups() -> dict[str, str | None]:
-    """Why each speed-up of the dynamo exporter is off with the installed torch, by its name; None where it is on.
-
-    Loads torch and tries them on a tiny export. Raises what that raises without them as well.
-    """
-    try_out()
-    return {**why_off(), **_dynamo_sharing.why_off()}
-
+WARMED_UP_EXPORTERS = frozenset({"onnx-dynamo", "onnx-torchscript"})
+"""The exporters that are faster after :func:`warm_up`: both load much of torch when they are first used."""
 
 Table = dict[Any, Any]
 
 
+def warm_up(opsets: Iterable[int] = (18, 23)) -> None:
+    """Fill the tables for ``opsets``, so that a worker forked from here exports quickly from the first time on.
+
+    Runs tiny exports on the CPU, in this process; starts no threads and uses no GPU. Errors of the exporter are
+    ignored here, because a check that uses it reports them in its own row.
+    """
+    for opset in dict.fromkeys(opsets):
+        for _ in range(2):  # the first export leaves torch's fake rules as every later one finds them
+            with suppress(Exception):
+                trial_export(opset)
+
+
+@contextmanager
+def cached_tables() -> Iterator[None]:
+    """While open, exports of this process reuse the cached tables; afterwards torch is as it was."""
+    with _speed_ups.applied(_SPEED_UPS):
+        yield
+
+
+def speed_up_status() -> dict[str, str | None]:
+    """Why each speed-up of the dynamo exporter is off with the installed torch, by name; None if it is on.
+
+    Loads torch and tries the speed-ups on a tiny export. Raises the exporter's exception if it fails without them too.
+    """
+    trial_export()
+    return {**disabled_reasons(), **_dynamo_sharing.disabled_reasons()}
+
+
+def disabled_reasons() -> dict[str, str | None]:
+    """Why each speed-up of this module is off, by name; None if it is on."""
+    return _speed_ups.disabled_reasons(_SPEED_UPS)
+
+
+def enabled() -> dict[str, bool]:
+    """Whether each speed-up of this module is on, by name."""
+    return _speed_ups.enabled(_SPEED_UPS)
+
+
+def trial_export(opset: int = 18) -> None:
+    """Make a tiny export with the speed-ups. Raises the exporter's exception if it fails without them too."""
+    import torch
+
+    module, x = torch.nn.ReLU().eval(), torch.zeros(1)
+
+    def export() -> None:
+        with cached_tables():
+            torch.onnx.export(module, (x,), dynamo=True, opset_version=opset, verbose=False)
+
+    _speed_ups.with_fallback(export)
+
+
+def clear() -> None:
+    """Empty the cache; for measurements and tests."""
+    vars(_CACHE).update(vars(_Cache()))
+
+
 @dataclass
-class _Kept:
-    """What lives between exports; one a process, inherited by forked workers."""
+class _Cache:
+    """The tables kept between exports. There is one per process; forked workers inherit it.
+
+    An entry of ``decompositions`` and of ``splits`` begins with the tables that it was made from.
+    """
 
     registries: dict[int, Any] = field(default_factory=dict)
     torchlib: list[Any] | None = None
@@ -56,84 +101,84 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Override:
-    """The kernels and fake rules of the composite operators, before they were swapped and while they were."""
+    """The kernels and fake rules of the composite operators, before and during their replacement."""
 
-    asked: Table
-    before: Table
+    callables: Table
+    kernels_before: Table
     rules_before: Table
-    during: Table
+    kernels_during: Table
     rules_during: Table
 
 
-_KEPT = _Kept()
-_MOST_TABLES = 8  # one per opset and per set of fixes is all that a run needs
+_CACHE = _Cache()
+_MAX_ENTRIES = 8  # a run needs one per opset and set of fixes
 
 
-def _keep(table: list[Any], entry: Any) -> None:
-    table.append(entry)
-    del table[:-_MOST_TABLES]
+def _append(entries: list[Any], entry: Any) -> None:
+    entries.append(entry)
+    del entries[:-_MAX_ENTRIES]
 
 
-def _kept_registry(original: Any) -> Any:
+def _cached_registry(original: Any) -> Any:
     def from_torchlib(cls: Any, opset_version: int = 18) -> Any:
-        if opset_version not in _KEPT.registries:
-            _KEPT.registries[opset_version] = original.__func__(cls, opset_version)
-        master = _KEPT.registries[opset_version]
+        if opset_version not in _CACHE.registries:
+            _CACHE.registries[opset_version] = original.__func__(cls, opset_version)
+        cached = _CACHE.registries[opset_version]
         registry = cls()
-        vars(registry).update(vars(master))
-        registry.functions = {target: list(decompositions) for target, decompositions in master.functions.items()}
+        vars(registry).update(vars(cached))
+        registry.functions = {target: list(decompositions) for target, decompositions in cached.functions.items()}
         return registry
 
     return classmethod(from_torchlib)
 
 
-def _kept_torchlib(original: Any) -> Any:
+def _cached_torchlib(original: Any) -> Any:
     def get_torchlib_ops() -> list[Any]:
-        if _KEPT.torchlib is None:
-            _KEPT.torchlib = original()
-        return list(_KEPT.torchlib)
+        if _CACHE.torchlib is None:
+            _CACHE.torchlib = original()
+        return list(_CACHE.torchlib)
 
     return get_torchlib_ops
 
 
-def _kept_composites(original: Any) -> Any:
+def _cached_composites(original: Any) -> Any:
     def collect() -> set[Any]:
         import torch
 
         registrations = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")  # noqa: SLF001
-        if registrations != _KEPT.registrations:
-            _KEPT.composites = frozenset(original())
-            _KEPT.registrations = registrations
-        return set(_KEPT.composites)
+        if registrations != _CACHE.registrations:
+            _CACHE.composites = frozenset(original())
+            _CACHE.registrations = registrations
+        return set(_CACHE.composites)
 
     return collect
 
 
-def _kept_decompositions(original: Any) -> Any:
+def _cached_decompositions(original: Any) -> Any:
     def create(registered: set[Any]) -> Table:
         import torch
 
-        made_from = (set(registered), dict(torch._decomp.decomposition_table), _composites())  # noqa: SLF001
-        for kept_for, table in _KEPT.decompositions:
-            if kept_for == made_from:
+        sources = (set(registered), dict(torch._decomp.decomposition_table), _composites())  # noqa: SLF001
+        for cached_sources, table in _CACHE.decompositions:
+            if cached_sources == sources:
                 return dict(table)
         table = original(registered)
-        _keep(_KEPT.decompositions, (made_from, table))
+        _append(_CACHE.decompositions, (sources, table))
         return dict(table)
 
     return create
 
 
-def _kept_split(original: Any) -> Any:
+def _cached_split(original: Any) -> Any:
     def split(table: Table) -> tuple[Table, Table]:
         composites = _composites()
-        for kept_for, with_composites, halves in _KEPT.splits:
-            if with_composites == composites and kept_for == table:
-                return dict(halves[0]), dict(halves[1])
-        asked = dict(table)
-        composite, rest = original(table)
-        _keep(_KEPT.splits, (asked, composites, (dict(composite), dict(rest))))
-        return composite, rest
+        for cached_table, cached_composites, parts in _CACHE.splits:
+            if cached_composites == composites and cached_table == table:
+                return dict(parts[0]), dict(parts[1])
+        table_before = dict(table)
+        composite_part, rest = original(table)
+        _append(_CACHE.splits, (table_before, composites, (dict(composite_part), dict(rest))))
+        return composite_part, rest
 
     return split
 
@@ -144,42 +189,42 @@ def _composites() -> frozenset[Any]:
     return frozenset(exported_program._collect_all_valid_cia_ops())  # type: ignore[attr-defined]  # noqa: SLF001
 
 
-def _kept_override(original: Any) -> Any:
-    """Swap the composite operators' kernels as the last export did, if nothing has changed since."""
+def _cached_override(original: Any) -> Any:
+    """Replace the composite operators' kernels as an earlier export did, if nothing has changed since."""
 
     @contextmanager
-    def override(asked: Table) -> Iterator[None]:
+    def override(callables: Table) -> Iterator[None]:
         from torch._subclasses.fake_impls import op_implementations_dict as rules
 
-        before = {op: dict(op.py_kernels) for op in asked}
-        rules_before = {op: rules[op] for op in asked if op in rules}
-        for kept in _KEPT.overrides:
-            if kept.asked == asked and kept.before == before and kept.rules_before == rules_before:
-                with _swapped(kept, rules):
+        kernels = {op: dict(op.py_kernels) for op in callables}
+        op_rules = {op: rules[op] for op in callables if op in rules}
+        for cached in _CACHE.overrides:
+            if cached.callables == callables and cached.kernels_before == kernels and cached.rules_before == op_rules:
+                with _overridden(cached, rules):
                     yield
                 return
-        with original(asked):
-            during = {op: dict(op.py_kernels) for op in asked}
-            rules_during = {op: rules[op] for op in asked if op in rules}
-            _keep(_KEPT.overrides, _Override(dict(asked), before, rules_before, during, rules_during))
+        with original(callables):
+            kernels_during = {op: dict(op.py_kernels) for op in callables}
+            rules_during = {op: rules[op] for op in callables if op in rules}
+            _append(_CACHE.overrides, _Override(dict(callables), kernels, op_rules, kernels_during, rules_during))
             yield
 
     return override
 
 
 @contextmanager
-def _swapped(kept: _Override, rules: Table) -> Iterator[None]:
-    _install(kept.during)
-    rules.update(kept.rules_during)
+def _overridden(cached: _Override, rules: Table) -> Iterator[None]:
+    _set_kernels(cached.kernels_during)
+    rules.update(cached.rules_during)
     try:
         yield
     finally:
-        _install(kept.before)
-        for op in kept.asked:  # torch takes away every rule on its way out, also those that stood there before
+        _set_kernels(cached.kernels_before)
+        for op in cached.callables:  # torch removes every rule on exit, also rules that were there before
             rules.pop(op, None)
 
 
-def _install(kernels: Table) -> None:
+def _set_kernels(kernels: Table) -> None:
     for op, table in kernels.items():
         op.py_kernels.clear()
         op.py_kernels.update(table)
@@ -188,79 +233,38 @@ def _install(kernels: Table) -> None:
 
 _EXPORTER = "torch.onnx._internal.exporter"
 _PROGRAM = "torch.export.exported_program"
-_LEVERS: tuple[Lever, ...] = (
-    Lever(
+_SPEED_UPS: tuple[SpeedUp, ...] = (
+    SpeedUp(
         "registry",
         f"{_EXPORTER}._registration",
         "ONNXRegistry.from_torchlib",
-        _kept_registry,
-        takes=("cls", "opset_version"),
+        _cached_registry,
+        parameters=("cls", "opset_version"),
     ),
-    Lever("torchlib", f"{_EXPORTER}._registration", "onnxscript_apis.get_torchlib_ops", _kept_torchlib),
-    Lever("composites", _PROGRAM, "_collect_all_valid_cia_ops", _kept_composites),
-    Lever("composites by default", "torch.export.decomp_utils", "_collect_all_valid_cia_ops", _kept_composites),
-    Lever(
+    SpeedUp("torchlib", f"{_EXPORTER}._registration", "onnxscript_apis.get_torchlib_ops", _cached_torchlib),
+    SpeedUp("composites", _PROGRAM, "_collect_all_valid_cia_ops", _cached_composites),
+    SpeedUp("composites by default", "torch.export.decomp_utils", "_collect_all_valid_cia_ops", _cached_composites),
+    SpeedUp(
         "decompositions",
         f"{_EXPORTER}._decomp",
         "create_onnx_friendly_decomposition_table",
-        _kept_decompositions,
-        takes=("onnx_registered_ops",),
+        _cached_decompositions,
+        parameters=("onnx_registered_ops",),
         needs="composites",
     ),
-    Lever(
+    SpeedUp(
         "split",
         _PROGRAM,
         "_split_decomp_table_to_cia_and_python_decomp",
-        _kept_split,
-        takes=("decomp_table",),
+        _cached_split,
+        parameters=("decomp_table",),
         needs="composites",
     ),
-    Lever("override", _PROGRAM, "_override_composite_implicit_decomp", _kept_override, takes=("cia_ops_to_callable",)),
+    SpeedUp(
+        "override",
+        _PROGRAM,
+        "_override_composite_implicit_decomp",
+        _cached_override,
+        parameters=("cia_ops_to_callable",),
+    ),
 )
-
-
-def levers() -> dict[str, bool]:
-    """Which of the levers are on."""
-    return present(_LEVERS)
-
-
-def why_off() -> dict[str, str | None]:
-    """Why each lever is off, by its name; None where it is on."""
-    return reasons(_LEVERS)
-
-
-@contextmanager
-def quick() -> Iterator[None]:
-    """While open, exports of this process share their tables; on leaving, torch is as it was."""
-    with pulled(_LEVERS):
-        yield
-
-
-def prepare(opsets: Iterable[int] = (18, 23)) -> None:
-    """Fill the tables for ``opsets``, so that a worker forked from here exports quickly from the first time on.
-
-    Runs one tiny export an opset on the CPU, in this process; starts no threads and touches no GPU. An exporter that
-    cannot make them is no concern of this function: whatever is asked of it says so in its own row.
-    """
-    for opset in dict.fromkeys(opsets):
-        for _ in range(2):  # the first export leaves torch's fake rules as every later one finds them
-            with suppress(Exception):
-                try_out(opset)
-
-
-def try_out(opset: int = 18) -> None:
-    """Make a tiny export with the levers. Raises what it raises without them as well."""
-    import torch
-
-    module, x = torch.nn.ReLU().eval(), torch.zeros(1)
-
-    def export() -> None:
-        with quick():
-            torch.onnx.export(module, (x,), dynamo=True, opset_version=opset, verbose=False)
-
-    fall_back(export)
-
-
-def forget() -> None:
-    """Throw away all that is kept; for measurements and tests."""
-    vars(_KEPT).update(vars(_Kept()))

@@ -1,16 +1,15 @@
-"""Keeps what the dynamo exports of one subject have in common, whatever their opset and with fixes or without.
+"""Shares the programs of one subject between its dynamo exports, for all opsets, with and without fixes.
 
 ``torch.onnx.export`` captures the module with ``torch.export``, prepares the captured program for a registry of ONNX
-functions, and translates what came of it. Of a small export the first two are four fifths, and only the last knows
-the opset. While :func:`sharing` is open the first two are done once a subject:
+functions, and translates the result. In a small export the first two steps take four fifths of the time, and only the
+last depends on the opset. While :func:`shared_programs` is open, the first two steps run once per subject:
 
-- The captured program depends on the subject alone. It is all that is read afterwards: the copies of module and
-  inputs that it was captured from serve the other exports as well.
-- Preparing decomposes each operator that the registry has no function for. Where it has one for every operator that
-  was captured, nothing is decomposed, and any other registry of which that is true leads to the same program.
+- The captured program depends on the subject alone. The later steps read only this program, so the copies of module
+  and inputs that it was captured from serve the other exports as well.
+- Preparing decomposes each operator that the registry has no function for. If the registry has one for every captured
+  operator, nothing is decomposed, and any other registry with this property leads to the same program.
 
-Nothing after that writes to either program, so that they are handed on as they are, and kept for as long as the
-subject lives.
+No later step writes to either program. So they are passed on without a copy, and kept for as long as the subject lives.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from harness.exporters._levers import Lever, present, pulled, reasons
+from harness.exporters import _speed_ups
+from harness.exporters._speed_ups import SpeedUp
 
 if TYPE_CHECKING:
     import torch
@@ -30,28 +30,56 @@ if TYPE_CHECKING:
 
     from harness.model.build import Subject
 
-    Copies = tuple[nn.Module, tuple[torch.Tensor, ...]]
+    ModuleAndInputs = tuple[nn.Module, tuple[torch.Tensor, ...]]
+
+
+@contextmanager
+def shared_programs(subject: Subject) -> Iterator[ModuleAndInputs]:
+    """While open, exports of ``subject`` share its programs; afterwards torch is as it was.
+
+    Yields the copies of its module and inputs to export.
+    """
+    programs = _PROGRAMS.setdefault(subject, _Programs())
+    with _speed_ups.applied(programs.speed_ups) as shared:
+        yield programs.copies_of(subject) if shared else subject.fresh()
+
+
+def captured_program(subject: Subject) -> Any:
+    """The program that the exports of ``subject`` share; None if they share none."""
+    programs = _PROGRAMS.get(subject)
+    return None if programs is None else programs.captured
+
+
+def disabled_reasons() -> dict[str, str | None]:
+    """Why each speed-up of this module is off, by name; None if it is on."""
+    return _speed_ups.disabled_reasons(_Programs().speed_ups)
+
+
+def enabled() -> dict[str, bool]:
+    """Whether each speed-up of this module is on, by name."""
+    return _speed_ups.enabled(_Programs().speed_ups)
+
 
 _CAPTURE = ("torch.onnx._internal.exporter._capture_strategies", "TorchExportNonStrictStrategy._capture")
 _PREPARE = ("torch.onnx._internal.exporter._core", "_prepare_exported_program_for_export")
 
 
 @dataclass
-class _Shared:
-    """The programs of one subject; the prepared ones by the operators that their registries had functions for."""
+class _Programs:
+    """The programs of one subject. ``prepared`` has the operators of each registry, and the program prepared for it."""
 
-    copies: Copies | None = None
+    copies: ModuleAndInputs | None = None
     captured: Any = None
     prepared: list[tuple[frozenset[Any], Any]] = field(default_factory=list)
 
-    def of(self, subject: Subject) -> Copies:
-        """Copies of the subject's module and inputs: those that were captured, else fresh ones."""
+    def copies_of(self, subject: Subject) -> ModuleAndInputs:
+        """Copies of the subject's module and inputs: those of the captured program, or fresh ones if there is none."""
         if self.copies is None or self.captured is None:
             self.copies = subject.fresh()
         return self.copies
 
-    def capture(self, original: Any) -> Any:
-        """``original``, called once; what it raises is not kept."""
+    def capture_once(self, original: Any) -> Any:
+        """``original``, called once; after an exception it is called again."""
 
         def capture(strategy: Any, *model: Any) -> Any:
             if self.captured is None:
@@ -60,15 +88,15 @@ class _Shared:
 
         return capture
 
-    def prepare(self, original: Any) -> Any:
-        """``original``, called once for all registries that make no difference."""
+    def prepare_once(self, original: Any) -> Any:
+        """``original``, called once for all registries that lead to the same program."""
 
         def prepare(program: Any, *, registry: Any) -> Any:
             if program is not self.captured:
                 return original(program, registry=registry)
             registered = frozenset(metas[0].fx_target for metas in registry.functions.values() if metas)
-            for others, prepared in self.prepared:
-                if others == registered or _operators(program) <= others & registered:
+            for earlier, prepared in self.prepared:
+                if earlier == registered or _operators(program) <= earlier & registered:
                     return prepared
             prepared = original(program, registry=registry)
             self.prepared.append((registered, prepared))
@@ -77,46 +105,21 @@ class _Shared:
         return prepare
 
     @property
-    def levers(self) -> tuple[Lever, ...]:
-        """Where the two stand in torch."""
+    def speed_ups(self) -> tuple[SpeedUp, ...]:
+        """The patches of torch's two functions."""
+        capture_parameters = ("self", "model", "args", "kwargs", "dynamic_shapes")
+        prepare_parameters = ("exported_program", "registry")
         return (
-            Lever("capture", *_CAPTURE, self.capture, takes=("self", "model", "args", "kwargs", "dynamic_shapes")),
-            Lever("prepare", *_PREPARE, self.prepare, takes=("exported_program", "registry"), needs="capture"),
+            SpeedUp("capture", *_CAPTURE, self.capture_once, parameters=capture_parameters),
+            SpeedUp("prepare", *_PREPARE, self.prepare_once, parameters=prepare_parameters, needs="capture"),
         )
 
 
-_OF: WeakKeyDictionary[Subject, _Shared] = WeakKeyDictionary()
-
-
-def levers() -> dict[str, bool]:
-    """Which of the levers are on."""
-    return present(_Shared().levers)
-
-
-def why_off() -> dict[str, str | None]:
-    """Why each lever is off, by its name; None where it is on."""
-    return reasons(_Shared().levers)
-
-
-def captured(subject: Subject) -> Any:
-    """What the exports of ``subject`` were captured as; None where nothing is shared."""
-    shared = _OF.get(subject)
-    return None if shared is None else shared.captured
-
-
-@contextmanager
-def sharing(subject: Subject) -> Iterator[Copies]:
-    """While open, exports of ``subject`` share its programs; on leaving, torch is as it was.
-
-    Gives the copies of its module and inputs that are to be exported.
-    """
-    shared = _OF.setdefault(subject, _Shared())
-    with pulled(shared.levers) as shares:
-        yield shared.of(subject) if shares else subject.fresh()
+_PROGRAMS: WeakKeyDictionary[Subject, _Programs] = WeakKeyDictionary()
 
 
 def _operators(program: Any) -> frozenset[Any]:
-    """What the captured program calls; taking an element of a tuple is no operator, and decomposes into nothing."""
+    """The operators that the captured program calls, without ``getitem`` of a tuple, which decomposes into nothing."""
     import torch
 
     graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]

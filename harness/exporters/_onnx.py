@@ -1,6 +1,6 @@
-"""Which opsets the installed stack can write; the one file that reads torch's own bounds.
+"""ONNX files: the opsets that the installed libraries can write, and the checks of a file that was just written.
 
-What an ONNX file says about itself, read back before anyone relies on it.
+This is the only module that reads torch's own opset bounds.
 """
 
 from __future__ import annotations
@@ -11,92 +11,93 @@ from typing import TYPE_CHECKING
 
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
-from harness.exporters._files import companions, sha256, staged
+from harness.exporters._files import sha256, sibling_files, staged_write
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.model.build import Subject
 
-
-# What torch 2.9 to 2.14 say; used where a release keeps its bounds elsewhere.
-_LOWEST, _HIGHEST_TORCHSCRIPT, _DEFAULT = 7, 20, 18
+# The bounds of torch 2.9 to 2.14, for a release that keeps them elsewhere.
+_LOWEST_OPSET, _HIGHEST_TORCHSCRIPT_OPSET, _DEFAULT_OPSET = 7, 20, 18
 
 
 def torchscript_opsets() -> range:
-    """What ``torch.onnx.export(dynamo=False)`` accepts."""
+    """The opsets that ``torch.onnx.export(dynamo=False)`` accepts."""
     try:
         from torch.onnx import _constants
 
         return range(_constants.ONNX_MIN_OPSET, _constants.ONNX_MAX_OPSET + 1)
     except (ImportError, AttributeError):
-        return range(_LOWEST, _HIGHEST_TORCHSCRIPT + 1)
-
-
-def default_opset() -> int:
-    """What ``torch.onnx.export`` writes where no opset is asked for."""
-    try:
-        from torch.onnx import _constants
-    except ImportError:
-        return _DEFAULT
-    return int(getattr(_constants, "ONNX_DEFAULT_OPSET", _DEFAULT))
+        return range(_LOWEST_OPSET, _HIGHEST_TORCHSCRIPT_OPSET + 1)
 
 
 def dynamo_opsets() -> range:
-    """What ``torch.onnx.export(dynamo=True)`` may end at: written at 18 and converted, up to what onnx itself knows."""
+    """The opsets of ``torch.onnx.export(dynamo=True)``: it writes opset 18 and converts, up to onnx's newest opset."""
     from onnx.defs import onnx_opset_version
 
     return range(torchscript_opsets().start, onnx_opset_version() + 1)
 
 
-def written(exporter: str, subject: Subject, path: Path, opset: int | None, write: Callable[[Path], None]) -> Artifact:
-    """The artifact at ``path``, once ``write`` has written it and it is what was asked for.
+def default_opset() -> int:
+    """The opset that ``torch.onnx.export`` writes if none is requested."""
+    try:
+        from torch.onnx import _constants
+    except ImportError:
+        return _DEFAULT_OPSET
+    return int(getattr(_constants, "ONNX_DEFAULT_OPSET", _DEFAULT_OPSET))
 
-    Raises :class:`Unsupported` where the exporter ended at another opset than the one asked for,
-    :class:`StageError` where inputs or outputs were renamed, reordered or dropped.
+
+def write_artifact(
+    exporter: str, subject: Subject, path: Path, opset: int | None, write: Callable[[Path], None]
+) -> Artifact:
+    """The artifact at ``path``, after ``write`` has written the file and the file was checked.
+
+    Raises :class:`Unsupported` if the file has another opset than the requested one, and :class:`StageError` if
+    inputs or outputs were renamed, reordered or dropped.
     """
     import onnx
 
-    with staged(path) as draft:
-        write(draft)
-        held = draft.read_bytes()
-        digest = sha256(held, *companions(draft))
-        model = onnx.load_model_from_string(held)
-        del held
-        reached = opset_of(model)
-        if opset is not None and reached != opset:
+    with staged_write(path) as staging_path:
+        write(staging_path)
+        content = staging_path.read_bytes()
+        digest = sha256(content, *sibling_files(staging_path))
+        model = onnx.load_model_from_string(content)
+        del content
+        written_opset = opset_of(model)
+        if opset is not None and written_opset != opset:
             raise Unsupported(
-                f"{exporter} could not convert the model to opset {opset} and left it at {reached}; "
-                f"ask for @{reached} or above"
+                f"{exporter} could not convert the model to opset {opset} and left it at {written_opset}; "
+                f"use @{written_opset} or above"
             )
-        _same_names(exporter, "inputs", [value.name for value in model.graph.input], list(subject.inputs))
-        _same_names(exporter, "outputs", [value.name for value in model.graph.output], subject.output_names)
-        objected = objection(draft)
-    return Artifact("onnx", path, digest, opset=reached, checker=objected)
+        _require_names(exporter, "inputs", [value.name for value in model.graph.input], list(subject.inputs))
+        _require_names(exporter, "outputs", [value.name for value in model.graph.output], subject.output_names)
+        checker = checker_error(staging_path)
+    return Artifact("onnx", path, digest, opset=written_opset, checker=checker)
 
 
 def opset_of(model: ModelProto) -> int:
-    """The opset of the default domain; an empty graph may import none, and then means the lowest."""
+    """The opset of the default domain; 1 if the model imports none, which an empty graph may do."""
     return next((int(entry.version) for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 1)
 
 
-def _same_names(exporter: str, what: str, found: list[str], wanted: list[str]) -> None:
-    if found != wanted:
-        lost = [name for name in wanted if name not in found]
-        dropped = f" (it dropped {', '.join(lost)})" if lost else ""
-        raise StageError(
-            f"{exporter} wrote the {what} {', '.join(found) or 'none'}{dropped}; right are {', '.join(wanted)}"
-        )
-
-
-def objection(path: Path) -> str | None:
-    """The first line of what ``onnx.checker`` with full checks objects to; None where it is content."""
+def checker_error(path: Path) -> str | None:
+    """The first line of the error of ``onnx.checker`` with full checks; None if the model passes."""
     import onnx
 
     try:
         onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as objection:
-        return next(line.strip() for line in str(objection).splitlines() if line.strip())
-    except ValueError as stumble:  # over a name that is no UTF-8, or an element type that ONNX does not have
-        return f"onnx.checker cannot read it: {stumble}"
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return next(line.strip() for line in str(error).splitlines() if line.strip())
+    except ValueError as error:  # a name that is not UTF-8, or an element type that ONNX does not have
+        return f"onnx.checker cannot read the file: {error}"
     return None
+
+
+def _require_names(exporter: str, kind: str, actual: list[str], expected: list[str]) -> None:
+    if actual != expected:
+        missing = [name for name in expected if name not in actual]
+        dropped = f" (dropped: {', '.join(missing)})" if missing else ""
+        raise StageError(
+            f"{exporter} wrote the {kind} {', '.join(actual) or 'none'}{dropped}; expected {', '.join(expected)}"
+        )

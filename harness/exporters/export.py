@@ -1,18 +1,22 @@
-"""A ``torch.export`` program: ``torch.export.export``, saved, for what compiles it where it runs.
+"""Exporters that start from ``torch.export.export``: ``export`` saves the program, ``aoti`` compiles it.
 
-AOTInductor: a ``torch.export`` program compiled ahead of time into a library for this kind of CPU.
+``aoti`` uses AOTInductor to compile the program ahead of time into a library for the CPU of this machine.
 """
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
-from harness.exporters._files import program, sha256, staged
+from harness.exporters._files import refusals_as_unsupported, sha256, staged_write
 
 if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
     from harness.model.build import Subject
 
 
@@ -23,7 +27,7 @@ class Export:
     makes: Format = "program"
 
     def opsets(self) -> range:
-        """None: a program has no opsets."""
+        """Empty: a program has no opsets."""
         return range(0)
 
     def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
@@ -31,24 +35,24 @@ class Export:
         import torch
 
         del opset
-        exported = program(subject, fixes=fixes)
-        with staged(path) as draft:
-            torch.export.save(exported, draft)
-            digest = sha256(draft)
+        program = exported_program(subject, fixes=fixes)
+        with staged_write(path) as staging_path:
+            torch.export.save(program, staging_path)
+            digest = sha256(staging_path)
         return Artifact("program", path, digest)
 
 
 class Aoti:
     """``torch._inductor.aoti_compile_and_package``, which calls the C++ compiler: seconds, and minutes the first time.
 
-    How many threads are used is left open in the library, so that its runtime can set it.
+    The number of threads is left open in the library, so that its runtime can set it.
     """
 
     name = "aoti"
     makes: Format = "aoti"
 
     def opsets(self) -> range:
-        """None: a library has no opsets."""
+        """Empty: a compiled library has no opsets."""
         return range(0)
 
     def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
@@ -57,16 +61,45 @@ class Aoti:
 
         del opset
         if subject.mode == "train":
-            raise Unsupported("AOTInductor compiles for inference; use mode: eval")
-        exported = program(subject, fixes=fixes)
-        with staged(path) as draft:
+            raise Unsupported("AOTInductor compiles for inference only; use mode: eval")
+        program = exported_program(subject, fixes=fixes)
+        with staged_write(path) as staging_path:
             aoti_compile_and_package(
-                exported,
-                package_path=str(draft),
+                program,
+                package_path=str(staging_path),
                 inductor_configs={"compile_threads": 1, "cpp.dynamic_threads": True},
             )
-            digest = sha256(draft)
+            digest = sha256(staging_path)
         return Artifact("aoti", path, digest, notes=("compiled for the CPU of this machine",))
+
+
+def exported_program(subject: Subject, *, fixes: bool) -> ExportedProgram:
+    """``torch.export.export(module, inputs)`` with the subject's dynamic axes; with ``fixes``, of the corrected module.
+
+    Raises :class:`harness.errors.Unsupported` if the exporter refuses.
+    """
+    import torch
+
+    from harness.fixes import corrected
+
+    module, inputs = subject.fresh()
+    dynamic = torch.export.Dim.DYNAMIC
+    axes = {
+        name: axes and dict.fromkeys(axes, dynamic) for name, axes in (dynamic_shapes(module, subject) or {}).items()
+    }
+    with refusals_as_unsupported():
+        return torch.export.export(corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None)
+
+
+def dynamic_shapes(module: nn.Module, subject: Subject) -> dict[str, Any] | None:
+    """The names of the dynamic axes by the parameter names of ``forward``, as ``torch.onnx.export`` takes them.
+
+    None if no axis is dynamic.
+    """
+    if not subject.dynamic:
+        return None
+    axes = [dict(subject.dynamic[label]) if label in subject.dynamic else None for label in subject.inputs]
+    return dict(inspect.signature(module.forward).bind(*axes).arguments)
 
 
 PROVIDES = (Export(), Aoti())

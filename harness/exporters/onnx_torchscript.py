@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
-from harness.exporters._files import refusals_named
-from harness.exporters._onnx import default_opset, torchscript_opsets, written
+from harness.exporters._files import refusals_as_unsupported
+from harness.exporters._onnx import default_opset, torchscript_opsets, write_artifact
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from harness.model.build import Subject
 
 _PROTOBUF_LIMIT = 2**31
-_EVALUATION = "the module is in training mode, and the exporter's default wrote its evaluation form"
+_EXPORTED_IN_EVAL_MODE = "the module is in training mode, but the exporter's default exports it in evaluation mode"
 
 
 class OnnxTorchScript:
     """``torch.onnx.export(module, inputs, path, dynamo=False)``.
 
-    A module in training mode: the exporter's default writes its evaluation form without a word,
-    and stock is that default. With fixes the module's mode is kept (``TrainingMode.PRESERVE``).
+    For a module in training mode the exporter's default writes the evaluation form without a warning. Without fixes
+    this default is used. With fixes the mode of the module is kept (``TrainingMode.PRESERVE``).
     """
 
     name = "onnx-torchscript"
@@ -42,15 +42,15 @@ class OnnxTorchScript:
         from harness.fixes import corrected
 
         module, inputs = subject.fresh()
-        _fits_protobuf(module)
+        _require_protobuf_size(module)
         mode = torch.onnx.TrainingMode.PRESERVE if fixes else torch.onnx.TrainingMode.EVAL
 
-        def write(draft: Path) -> None:
-            with refusals_named(), _symbolics(opset) if fixes else nullcontext():
+        def write(staging_path: Path) -> None:
+            with refusals_as_unsupported(), _corrected_symbolics(opset) if fixes else nullcontext():
                 torch.onnx.export(
                     corrected(module) if fixes else module,
                     inputs,
-                    draft,
+                    staging_path,
                     dynamo=False,
                     opset_version=opset,
                     input_names=list(subject.inputs),
@@ -59,27 +59,27 @@ class OnnxTorchScript:
                     training=mode,
                 )
 
-        artifact = written(self.name, subject, path, opset, write)
-        return artifact if fixes or subject.mode == "eval" else replace(artifact, notes=(_EVALUATION,))
+        artifact = write_artifact(self.name, subject, path, opset, write)
+        return artifact if fixes or subject.mode == "eval" else replace(artifact, notes=(_EXPORTED_IN_EVAL_MODE,))
 
 
-def _symbolics(opset: int | None) -> AbstractContextManager[None]:
+def _corrected_symbolics(opset: int | None) -> AbstractContextManager[None]:
     from harness.fixes import LOWEST_OPSET, torchscript_symbolics
 
     opset = opset or default_opset()
     if opset < LOWEST_OPSET:
         raise Unsupported(
-            f"the corrected lowerings cannot be written at opset {opset}; ask for @{LOWEST_OPSET} or above"
+            f"the corrected lowerings need opset {LOWEST_OPSET} or above, not {opset}; use @{LOWEST_OPSET}"
         )
     return torchscript_symbolics(opset)
 
 
-def _fits_protobuf(module: nn.Module) -> None:
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
-    if weights >= _PROTOBUF_LIMIT:
+def _require_protobuf_size(module: nn.Module) -> None:
+    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    if weight_bytes >= _PROTOBUF_LIMIT:
         raise Unsupported(
-            f"the weights take {weights / 2**30:.1f} GiB and an ONNX file holds at most 2; "
-            "onnx-dynamo writes them beside the model"
+            f"the weights take {weight_bytes / 2**30:.1f} GiB and an ONNX file holds at most 2 GiB; "
+            "use onnx-dynamo, which writes weights to a separate file"
         )
 
 

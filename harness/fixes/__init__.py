@@ -1,6 +1,6 @@
-"""Corrected lowerings, one a file, for what a stock exporter gets wrong or refuses.
+"""Corrected lowerings, one a file, for what a stock exporter translates wrongly or refuses.
 
-They are what ``+fixes`` switches on, and each way out of torch takes them in one line::
+A target with ``+fixes`` uses them. Each way out of torch takes them in one line::
 
     torch.onnx.export(model, args, "m.onnx", dynamo=True, custom_translation_table=translation_table())
 
@@ -9,9 +9,9 @@ They are what ``+fixes`` switches on, and each way out of torch takes them in on
 
     torch.jit.script(corrected(model))
 
-None of them changes torch for longer than the call that they are given to. ``without`` leaves
-fixes out by name, where their price is not worth paying (``max_pool2d`` keeps NaN and -inf, for
-a few times the cost of the stock operator). :func:`fixes` lists them all, with what each is for.
+None of them changes torch beyond the call. ``without`` leaves fixes out by name, if their cost is too high:
+``max_pool2d`` keeps NaN and -inf, but takes a few times as long as the stock operator. :func:`fixes` lists them all,
+with what each is for.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 __all__ = ["LOWEST_OPSET", "corrected", "fixes", "torchscript_symbolics", "translation_table"]
 
 LOWEST_OPSET = 13
-"""The lowest opset that the corrected lowerings can be written in."""
+"""The lowest opset of the corrected lowerings."""
 
 
 def fixes(without: Collection[str] = ()) -> dict[str, Fix]:
-    """Every fix by its name, less those in ``without``.
+    """Every fix by its name, except those in ``without``.
 
-    Raises :class:`harness.errors.UsageError` where ``without`` names no fix.
+    Raises :class:`harness.errors.UsageError` if a name in ``without`` is not a fix.
     """
-    found: dict[str, Fix] = registry.plugins("fixes")
-    if unknown := sorted(set(without) - found.keys()):
-        raise UsageError(f"there is no fix called {', '.join(unknown)}; there are {', '.join(found)}")
-    return {name: fix for name, fix in found.items() if name not in without}
+    by_name: dict[str, Fix] = registry.plugins("fixes")
+    if unknown := sorted(set(without) - by_name.keys()):
+        raise UsageError(f"no fix named {', '.join(unknown)}; the fixes are {', '.join(by_name)}")
+    return {name: fix for name, fix in by_name.items() if name not in without}
 
 
 def translation_table(without: Collection[str] = ()) -> dict[Any, Callable[..., Any]]:
@@ -53,68 +53,68 @@ def translation_table(without: Collection[str] = ()) -> dict[Any, Callable[..., 
     return dict(_translations(tuple(fixes(without).values())))
 
 
-@cache  # asked at each export
+@cache  # every export needs it
 def _translations(fixes: tuple[Fix, ...]) -> dict[Any, Callable[..., Any]]:
-    return _joined((fix.name, fix.translations()) for fix in fixes)
+    return _merged((fix.name, fix.translations()) for fix in fixes)
 
 
 @contextmanager
 def torchscript_symbolics(opset: int, without: Collection[str] = ()) -> Iterator[None]:
-    """While open, ``torch.onnx.export(dynamo=False, opset_version=opset)`` uses the corrected lowerings.
+    """Within the block, ``torch.onnx.export(dynamo=False, opset_version=opset)`` uses the corrected lowerings.
 
-    Raises :class:`harness.errors.UsageError` below opset 13, whose operators they are written in, and
-    :class:`harness.errors.Unsupported` where torch does not look for lowerings where it is given them.
+    Raises :class:`harness.errors.UsageError` below opset 13, the lowest opset of their operators, and
+    :class:`harness.errors.Unsupported` if torch ignores the lowerings that are registered with it.
     """
     import torch
     from torch import onnx
 
-    from harness.fixes._lowering import no_empty_groups, stock_symbolic
+    from harness.fixes._lowering import removed_empty_groups, stock_symbolic
 
     if opset < LOWEST_OPSET:
-        raise UsageError(f"the corrected lowerings cannot be written at opset {opset}; {LOWEST_OPSET} or above can")
-    symbolics = _joined((fix.name, fix.symbolics(opset)) for fix in fixes(without).values())
-    with no_empty_groups(), ExitStack() as stack:
+        raise UsageError(f"the corrected lowerings do not exist at opset {opset}; use opset {LOWEST_OPSET} or above")
+    symbolics = _merged((fix.name, fix.symbolics(opset)) for fix in fixes(without).values())
+    with removed_empty_groups(), ExitStack() as stack:
         for name, symbolic in symbolics.items():
             onnx.register_custom_op_symbolic(name, symbolic, opset)  # type: ignore[attr-defined]
             stack.callback(onnx.unregister_custom_op_symbolic, name, opset)  # type: ignore[attr-defined]
             if stock_symbolic(name, opset) is not symbolic:
                 raise Unsupported(
-                    f"torch {torch.__version__} is not seen to use the corrected lowering of {name} at opset {opset}; "
-                    "verify without +fixes, or install another torch"
+                    f"torch {torch.__version__} does not use the corrected lowering of {name} at opset {opset}; "
+                    "run without +fixes, or install another torch version"
                 )
         yield
 
 
 def corrected(module: nn.Module, without: Collection[str] = ()) -> nn.Module:
-    """A copy of ``module`` that can be traced and scripted; weights, mode and answers are the same.
+    """A copy of ``module`` that can be traced and scripted; weights, mode and outputs are the same.
 
-    Submodules of exactly the classes concerned are exchanged, at any depth; ``module`` itself is left as it is.
+    Submodules of exactly the affected classes are replaced, at any depth. ``module`` itself is not changed.
     """
     module = copy.deepcopy(module)
     for fix in fixes(without).values():
-        module = _exchanged(module, fix)
+        module = _with_replacements(module, fix)
     return module
 
 
-def _exchanged(module: nn.Module, fix: Fix) -> nn.Module:
-    """``module`` with each submodule that ``fix`` replaces replaced; one object in two places stays one object."""
-    exchanged: dict[int, nn.Module] = {}
-    for path, inner in list(module.named_modules(remove_duplicate=False)):
-        replacement = exchanged.get(id(inner)) or fix.replace(inner)
+def _with_replacements(module: nn.Module, fix: Fix) -> nn.Module:
+    """``module`` after ``fix`` replaced its submodules; one submodule in two places stays one object."""
+    replacements: dict[int, nn.Module] = {}
+    for path, submodule in list(module.named_modules(remove_duplicate=False)):
+        replacement = replacements.get(id(submodule)) or fix.replace(submodule)
         if replacement is None:
             continue
-        exchanged[id(inner)] = replacement.train(inner.training)
+        replacements[id(submodule)] = replacement.train(submodule.training)
         if not path:
             return replacement
         module.set_submodule(path, replacement)
     return module
 
 
-def _joined(tables: Iterable[tuple[str, Any]]) -> dict[Any, Callable[..., Any]]:
-    """The tables in one. Raises :class:`HarnessError` where two fixes claim one operator."""
+def _merged(tables: Iterable[tuple[str, Any]]) -> dict[Any, Callable[..., Any]]:
+    """The tables of all fixes as one. Raises :class:`HarnessError` if two fixes correct one operator."""
     entries = [(operator, name, function) for name, table in tables for operator, function in table.items()]
-    claims = Counter(operator for operator, _, _ in entries)
-    if twice := {operator for operator, count in claims.items() if count > 1}:
-        names = sorted(name for operator, name, _ in entries if operator in twice)
+    counts = Counter(operator for operator, _, _ in entries)
+    if duplicates := {operator for operator, count in counts.items() if count > 1}:
+        names = sorted(name for operator, name, _ in entries if operator in duplicates)
         raise HarnessError(f"the fixes {', '.join(names)} correct the same operator; leave all but one out")
     return {operator: function for operator, _, function in entries}

@@ -1,7 +1,7 @@
-"""One way to write ONNX nodes, for both exporters: a lowering is written once and serves both.
+"""Write ONNX nodes for both exporters: a lowering is written once, against :class:`Builder`.
 
-Every operator is written as ONNX has it from opset 13 to 18, where the inputs and attributes that
-the lowerings use did not change; the dynamo exporter converts from 18 to the opset asked for.
+The operators have the form of opsets 13 to 18: the inputs and attributes that the lowerings use did not change in them.
+The dynamo exporter converts from opset 18 to the target's.
 """
 
 from __future__ import annotations
@@ -15,39 +15,15 @@ from numpy.typing import NDArray
 Value = Any  # an onnxscript value, or a node output of a TorchScript graph
 Attribute = int | float | str | Sequence[int]
 
-# ONNX's own numbers (TensorProto.DataType), which no release will change.
-_NUMBER = {
-    "FLOAT": 1,
-    "UINT8": 2,
-    "INT8": 3,
-    "INT16": 5,
-    "INT32": 6,
-    "INT64": 7,
-    "FLOAT16": 10,
-    "DOUBLE": 11,
-    "BFLOAT16": 16,
-}
-_NUMPY = {"FLOAT": np.float32, "DOUBLE": np.float64, "INT32": np.int32, "INT64": np.int64}
-_TORCHSCRIPT_DTYPE = {
-    "Float": "FLOAT",
-    "Byte": "UINT8",
-    "Char": "INT8",
-    "Short": "INT16",
-    "Int": "INT32",
-    "Long": "INT64",
-    "Half": "FLOAT16",
-    "Double": "DOUBLE",
-    "BFloat16": "BFLOAT16",
-}
-INTEGERS = frozenset({"UINT8", "INT8", "INT16", "INT32", "INT64"})
+INTEGER_TYPES = frozenset({"UINT8", "INT8", "INT16", "INT32", "INT64"})
 """ONNX's names of the integer types that torch has."""
 
 
 class Builder(Protocol):
-    """Writes nodes into the graph that is being exported."""
+    """Writes nodes into the graph that is being exported. Element types have ONNX's names, as ``FLOAT``."""
 
     def op(self, kind: str, *inputs: Value, outputs: int = 1, **attributes: Attribute) -> Any:
-        """One node of the default domain: its output, or the tuple of them where ``outputs`` is more than one."""
+        """One node of the default domain: its output, or a tuple of outputs if ``outputs`` is more than one."""
         ...
 
     def constant(self, array: NDArray[Any]) -> Value:
@@ -55,15 +31,15 @@ class Builder(Protocol):
         ...
 
     def dtype(self, value: Value) -> str:
-        """ONNX's name of the element type: ``FLOAT``, ``DOUBLE``, ``FLOAT16``, ``BFLOAT16``, ``INT64``, ..."""
+        """The element type: ``FLOAT``, ``DOUBLE``, ``FLOAT16``, ``BFLOAT16``, ``INT64``, ..."""
         ...
 
     def sizes(self, value: Value) -> tuple[int | None, ...]:
-        """The shape, with None for an axis that is open."""
+        """The shape, with None for a dynamic axis."""
         ...
 
     def items(self, value: Any) -> list[int | Value]:
-        """The entries of an argument that is a list of integers, each a number where it is known."""
+        """The items of a list-of-integers argument, as numbers if they are constant."""
         ...
 
 
@@ -74,15 +50,15 @@ class DynamoBuilder:
         """See :class:`Builder`."""
         from onnxscript import opset18
 
-        made = getattr(opset18, kind)(*inputs, **attributes)
-        several = tuple(made) if isinstance(made, Sequence) else (made,)
-        return several[:outputs] if outputs > 1 else several[0]
+        result = getattr(opset18, kind)(*inputs, **attributes)
+        values = tuple(result) if isinstance(result, Sequence) else (result,)
+        return values[:outputs] if outputs > 1 else values[0]
 
     def constant(self, array: NDArray[Any]) -> Value:
         """See :class:`Builder`."""
         from onnxscript import ir, opset18
 
-        return opset18.Constant(value=ir.tensor(array))  # type: ignore[arg-type]  # an ir tensor serves
+        return opset18.Constant(value=ir.tensor(array))  # type: ignore[arg-type]  # it accepts an ir tensor
 
     def dtype(self, value: Value) -> str:
         """See :class:`Builder`."""
@@ -98,16 +74,16 @@ class DynamoBuilder:
 
 
 class TorchScriptBuilder:
-    """Writes into the graph context that a symbolic function is given."""
+    """Writes into the graph context of a symbolic function."""
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
 
     def op(self, kind: str, *inputs: Value, outputs: int = 1, **attributes: Attribute) -> Any:
         """See :class:`Builder`."""
-        suffixed = {f"{name}_{_suffix(value)}": value for name, value in attributes.items()}
-        made = self._graph.op(kind, *inputs, outputs=outputs, **suffixed)
-        return tuple(made) if outputs > 1 else made
+        suffixed = {f"{name}_{_type_suffix(value)}": value for name, value in attributes.items()}
+        result = self._graph.op(kind, *inputs, outputs=outputs, **suffixed)
+        return tuple(result) if outputs > 1 else result
 
     def constant(self, array: NDArray[Any]) -> Value:
         """See :class:`Builder`."""
@@ -118,7 +94,7 @@ class TorchScriptBuilder:
     def dtype(self, value: Value) -> str:
         """See :class:`Builder`."""
         name = value.type().scalarType()
-        return _TORCHSCRIPT_DTYPE.get(name, str(name).upper())
+        return _ONNX_TYPE.get(name, str(name).upper())
 
     def sizes(self, value: Value) -> tuple[int | None, ...]:
         """See :class:`Builder`."""
@@ -126,70 +102,101 @@ class TorchScriptBuilder:
         if sizes is None:
             from harness.errors import Unsupported
 
-            raise Unsupported("the corrected lowerings need to know how many axes a tensor has, and this one is open")
+            raise Unsupported("the corrected lowerings need tensors with a known number of axes; this one has none")
         return tuple(sizes)
 
     def items(self, value: Any) -> list[int | Value]:
         """See :class:`Builder`."""
         node = value.node()
         if node.kind() == "prim::ListConstruct":
-            return [_number(item) for item in node.inputs()]
-        known = node.t("value").tolist() if node.kind() == "onnx::Constant" else value.toIValue()
-        return list(known)
+            return [_item(item) for item in node.inputs()]
+        constant = node.t("value").tolist() if node.kind() == "onnx::Constant" else value.toIValue()
+        return list(constant)
 
 
-def _number(value: Value) -> int | Value:
-    known = value.node().t("value") if value.node().kind() == "onnx::Constant" else value.toIValue()
-    return value if known is None else int(known)
+def _item(value: Value) -> int | Value:
+    constant = value.node().t("value") if value.node().kind() == "onnx::Constant" else value.toIValue()
+    return value if constant is None else int(constant)
 
 
-def _suffix(value: Attribute) -> str:
-    """What TorchScript's graph wants at the end of an attribute's name, for its type."""
+def _type_suffix(value: Attribute) -> str:
+    """The suffix of an attribute's name in a TorchScript graph, by the attribute's type."""
     return "s" if isinstance(value, str) else "f" if isinstance(value, float) else "i"
 
 
+_ONNX_TYPE = {
+    "Float": "FLOAT",
+    "Byte": "UINT8",
+    "Char": "INT8",
+    "Short": "INT16",
+    "Int": "INT32",
+    "Long": "INT64",
+    "Half": "FLOAT16",
+    "Double": "DOUBLE",
+    "BFloat16": "BFLOAT16",
+}
+"""ONNX's name for each type of a TorchScript graph."""
+
+
 def cast(builder: Builder, value: Value, dtype: str) -> Value:
-    """``value`` as ``dtype`` (ONNX's name)."""
-    return builder.op("Cast", value, to=_NUMBER[dtype])
+    """``value`` as ``dtype``."""
+    return builder.op("Cast", value, to=_TYPE_NUMBER[dtype])
 
 
-_COMPUTES_IN = {"FLOAT16": "FLOAT", "BFLOAT16": "FLOAT", "UINT8": "INT32", "INT8": "INT32", "INT16": "INT32"}
+# TensorProto.DataType; no ONNX release changes these numbers.
+_TYPE_NUMBER = {
+    "FLOAT": 1,
+    "UINT8": 2,
+    "INT8": 3,
+    "INT16": 5,
+    "INT32": 6,
+    "INT64": 7,
+    "FLOAT16": 10,
+    "DOUBLE": 11,
+    "BFLOAT16": 16,
+}
 
 
-def widened(builder: Builder, value: Value) -> tuple[Value, str]:
-    """``value`` in a dtype that every runtime has kernels for, and that dtype.
+def to_compute_type(builder: Builder, value: Value) -> tuple[Value, str]:
+    """``value`` in a type that every runtime has kernels for, and that type.
 
-    It is the one that torch computes in on the CPU for the half types (float32), and one that
-    holds every value of the short integers.
+    For the 16-bit floats it is float32, in which torch computes them on the CPU; for the short integers it is int32,
+    which holds all of their values.
     """
     dtype = builder.dtype(value)
-    compute = _COMPUTES_IN.get(dtype, dtype)
+    compute = _COMPUTE_TYPE.get(dtype, dtype)
     return (value if compute == dtype else cast(builder, value, compute)), compute
 
 
-def narrowed(builder: Builder, value: Value, like: str) -> Value:
-    """What :func:`widened` made of dtype ``like``, back in it: rounded once, as torch does."""
-    return cast(builder, value, like) if like in _COMPUTES_IN else value
+def from_compute_type(builder: Builder, value: Value, dtype: str) -> Value:
+    """The reverse of :func:`to_compute_type` for a value that was ``dtype``: rounded once, as torch does."""
+    return cast(builder, value, dtype) if dtype in _COMPUTE_TYPE else value
 
 
-def number(builder: Builder, value: float, dtype: str) -> Value:
-    """A scalar constant of a dtype that :func:`widened` gives."""
-    return builder.constant(np.array(value, dtype=_NUMPY[dtype]))
+_COMPUTE_TYPE = {"FLOAT16": "FLOAT", "BFLOAT16": "FLOAT", "UINT8": "INT32", "INT8": "INT32", "INT16": "INT32"}
 
 
-def in_float32(builder: Builder, kind: str, x: Value) -> Value | None:
-    """The operator computed in float32, for what the runtime has no kernel for: bfloat16, and integers.
+def computed_in_float32(builder: Builder, kind: str, x: Value) -> Value | None:
+    """The operator ``kind`` of ``x`` in float32, for bfloat16 and integers, for which the runtime has no kernel.
 
-    A bfloat16 answer is rounded once; integers give float32, as in torch. None for the other dtypes.
+    A bfloat16 output is rounded once; for integers the output is float32, as in torch. None for the other types.
     """
     dtype = builder.dtype(x)
-    if dtype not in INTEGERS | {"BFLOAT16"}:
+    if dtype not in INTEGER_TYPES | {"BFLOAT16"}:
         return None
     y = builder.op(kind, cast(builder, x, "FLOAT"))
     return cast(builder, y, dtype) if dtype == "BFLOAT16" else y
 
 
-def integers(builder: Builder, items: Sequence[int | Value]) -> Value:
+def scalar(builder: Builder, value: float, dtype: str) -> Value:
+    """A scalar constant of one of the types of :func:`to_compute_type`."""
+    return builder.constant(np.array(value, dtype=_NUMPY_TYPE[dtype]))
+
+
+_NUMPY_TYPE = {"FLOAT": np.float32, "DOUBLE": np.float64, "INT32": np.int32, "INT64": np.int64}
+
+
+def int64_vector(builder: Builder, items: Sequence[int | Value]) -> Value:
     """A vector of int64 from numbers and from scalars of the graph."""
     if all(isinstance(item, int) for item in items):
         return builder.constant(np.array(items, dtype=np.int64))

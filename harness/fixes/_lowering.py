@@ -1,19 +1,12 @@
-"""The exporters' own lowerings, which a fix hands the plain case on to.
+"""What a fix is, and how it enters each way out of torch.
 
-This is the one file of the fixes that touches private names, of torch and of onnxscript. Where
-torch's registry of symbolic functions is not in its place, the functions of
-``torch.onnx.symbolic_opset9`` and ``symbolic_opset10`` are the public fall-back.
+A fix is listed in its module's ``PROVIDES``; other packages add theirs through the entry point group ``harness.fixes``.
+Most are a :class:`Lowering`, one aten operator translated to ONNX. A :class:`Replacement` exchanges a module for one
+that TorchScript accepts.
 
-The parameters of an operator of PyTorch, given to the function that translates it to ONNX.
-
-Before torch 2.11 the dynamo exporter compares a function's parameters with the operator's, by name, and passes over a
-function that does not have them: one that takes ``*arguments`` is never called, without a word.
-
-What a fix is: a name, and how it enters each way out of torch.
-
-A fix is found in its module's ``PROVIDES``; other packages add theirs through the entry point
-group ``harness.fixes``. Most are a :class:`Lowering`, one operator of aten written in ONNX; a
-:class:`Replacement` exchanges a module for one that TorchScript can take.
+A fix calls the stock lowering for the cases that it translates correctly. For that, this is the only file of the fixes
+that uses private names of torch and onnxscript. If torch's registry of symbolic functions is not where it is expected,
+the functions of ``torch.onnx.symbolic_opset9`` and ``symbolic_opset10`` are the public fallback.
 """
 
 from __future__ import annotations
@@ -31,88 +24,7 @@ from harness.fixes._builder import DynamoBuilder, TorchScriptBuilder
 if TYPE_CHECKING:
     from torch import nn
 
-
-_REGISTRIES = ("torch.onnx._internal.torchscript_exporter.registration", "torch.onnx._internal.registration")
-
-
-def stock_symbolic(name: str, opset: int) -> Callable[..., Any] | None:
-    """What ``torch.onnx.export(dynamo=False)`` would call for ``name`` at ``opset``; None where it has nothing."""
-    for module in _REGISTRIES:
-        try:
-            registry = import_module(module).registry
-        except ImportError:
-            continue
-        group = registry.get_function_group(name)
-        symbolic: Callable[..., Any] | None = None if group is None else group.get(opset)
-        return symbolic
-    from torch.onnx import symbolic_opset9, symbolic_opset10
-
-    _, _, function = name.partition("::")
-    return getattr(symbolic_opset10, function, None) or getattr(symbolic_opset9, function, None)
-
-
-@contextmanager
-def no_empty_groups() -> Iterator[None]:
-    """On leaving, forget the operators that torch's registry had never heard of on entering.
-
-    Unregistering the last symbolic of such an operator leaves an empty group behind, on which the next stock export
-    stumbles instead of saying that the operator is not supported. Without the private registry torch stays as it is.
-    """
-    groups = _groups()
-    before = set(groups)
-    try:
-        yield
-    finally:
-        # Torch fills its registry when it is first used, so that a new group is not yet an empty one.
-        for name in set(groups) - before:
-            if not groups[name]._functions:  # noqa: SLF001
-                del groups[name]
-
-
-def _groups() -> MutableMapping[str, Any]:
-    for module in _REGISTRIES:
-        try:
-            groups: MutableMapping[str, Any] = import_module(module).registry._registry  # noqa: SLF001
-        except (ImportError, AttributeError):
-            continue
-        return groups
-    return {}
-
-
-@cache
-def stock_translation(name: str) -> Callable[..., Any]:
-    """What ``torch.onnx.export(dynamo=True)`` would call for ``name``; raises ``LookupError`` where it has nothing."""
-    from onnxscript.function_libs.torch_lib import (
-        ops,  # noqa: F401  # importing it fills the registry
-        registration,
-    )
-
-    overloads = registration.default_registry[name].overloads if name in registration.default_registry else ()
-    if not overloads:
-        raise LookupError(f"the dynamo exporter has no lowering for {name} to hand on to")
-    function: Callable[..., Any] = overloads[0]
-    return function
-
-
-def with_parameters_of(operator: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, whose signature is now that of ``operator``'s schema. It takes whatever it took before."""
-    parameters = [
-        inspect.Parameter(
-            argument.name,
-            inspect.Parameter.KEYWORD_ONLY if argument.kwarg_only else inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=argument.default_value if argument.has_default_value() else inspect.Parameter.empty,
-            annotation=Any,
-        )
-        for argument in operator._schema.arguments  # noqa: SLF001 - torch has no public name for it
-    ]
-    described: Any = function
-    described.__signature__ = inspect.Signature(parameters)
-    # Without an annotation, which is asked for separately, the exporter warns of each parameter.
-    described.__annotations__ = {parameter.name: Any for parameter in parameters}
-    return function
-
-
-Kind = Literal["v", "i", "is", "f", "fs", "b", "s", "t", "none"]
+ArgumentKind = Literal["v", "i", "is", "f", "fs", "b", "s", "t", "none"]
 Symbolics = Mapping[str, Callable[..., Any]]
 Translations = Mapping[Any, Callable[..., Any]]
 
@@ -133,25 +45,24 @@ class Fix(Protocol):
         ...
 
     def replace(self, module: nn.Module) -> nn.Module | None:
-        """The module to stand in ``module``'s place, or None to leave it; ``module`` is a copy already."""
+        """The module that replaces ``module``, which is a copy already; None to keep it."""
         ...
 
 
 @dataclass(frozen=True)
 class Lowering:
-    """An aten operator with a lowering of its own, for both exporters.
+    """A lowering of one aten operator, for both ONNX exporters.
 
-    ``arguments`` are the kinds of the operator's arguments, in
-    :func:`torch.onnx.symbolic_helper.parse_args`' words. ``lower`` takes a builder and the
-    arguments, with the operator's own defaults, and returns the outputs, or None where the stock
-    lowering is right.
+    ``arguments`` are the kinds of the operator's arguments, as :func:`torch.onnx.symbolic_helper.parse_args` names
+    them. ``lower`` takes a builder and the arguments, with the operator's own defaults. It returns the outputs, or None
+    if the stock lowering is correct.
     """
 
     name: str
     about: str
     issue: str | None
     aten: str
-    arguments: tuple[Kind, ...]
+    arguments: tuple[ArgumentKind, ...]
     lower: Callable[..., Any]
 
     def symbolics(self, opset: int) -> Symbolics:
@@ -163,10 +74,10 @@ class Lowering:
         import torch
 
         operator = getattr(torch.ops.aten, self.aten).default
-        return {operator: with_parameters_of(operator, self._translation())}
+        return {operator: with_signature_of(operator, self._translation())}
 
     def replace(self, module: nn.Module) -> nn.Module | None:
-        """See :class:`Fix`; a lowering leaves modules alone."""
+        """See :class:`Fix`; a lowering replaces no modules."""
         del module
         return None
 
@@ -174,38 +85,40 @@ class Lowering:
         stock = stock_symbolic(f"aten::{self.aten}", opset)
 
         def symbolic(graph: Any, *raw: Any) -> Any:
-            arguments = [_parsed(graph, kind, argument) for kind, argument in zip(self.arguments, raw, strict=False)]
+            arguments = [
+                _parse_argument(graph, kind, argument) for kind, argument in zip(self.arguments, raw, strict=False)
+            ]
             outputs = self.lower(TorchScriptBuilder(graph), *arguments)
             return stock(graph, *raw) if outputs is None and stock is not None else outputs
 
         return symbolic
 
     def _translation(self) -> Callable[..., Any]:
-        def translation(*arguments: Any, **named: Any) -> Any:
-            outputs = self.lower(DynamoBuilder(), *arguments, **named)
-            return stock_translation(f"aten::{self.aten}")(*arguments, **named) if outputs is None else outputs
+        def translation(*arguments: Any, **keywords: Any) -> Any:
+            outputs = self.lower(DynamoBuilder(), *arguments, **keywords)
+            return stock_translation(f"aten::{self.aten}")(*arguments, **keywords) if outputs is None else outputs
 
         return translation
 
 
-def _parsed(graph: Any, kind: Kind, argument: Any) -> Any:
-    """A symbolic function's argument as the Python value that it stands for."""
+def _parse_argument(graph: Any, kind: ArgumentKind, argument: Any) -> Any:
+    """An argument of a symbolic function as the Python value that it represents."""
     from torch.onnx import symbolic_helper
 
     if argument.node().mustBeNone():
         return None
 
     @symbolic_helper.parse_args(kind)
-    def itself(graph: Any, argument: Any) -> Any:
+    def parsed(graph: Any, argument: Any) -> Any:
         del graph
         return argument
 
-    return itself(graph, argument)
+    return parsed(graph, argument)
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """A module exchanged for another with the same answers, for what tracing or scripting cannot take."""
+    """A module exchanged for one with the same outputs, for a module that cannot be traced or scripted."""
 
     name: str
     about: str
@@ -213,14 +126,92 @@ class Replacement:
     exchange: Callable[[nn.Module], nn.Module | None]
 
     def symbolics(self, opset: int) -> Symbolics:
-        """See :class:`Fix`; a replacement needs none."""
+        """See :class:`Fix`; a replacement has none."""
         del opset
         return {}
 
     def translations(self) -> Translations:
-        """See :class:`Fix`; a replacement needs none."""
+        """See :class:`Fix`; a replacement has none."""
         return {}
 
     def replace(self, module: nn.Module) -> nn.Module | None:
         """See :class:`Fix`."""
         return self.exchange(module)
+
+
+def with_signature_of(operator: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` with the signature of ``operator``'s schema; it still accepts the same arguments.
+
+    Before torch 2.11 the dynamo exporter compares a function's parameters with the operator's, by name, and silently
+    ignores a function with other parameters, such as ``*arguments``.
+    """
+    parameters = [
+        inspect.Parameter(
+            argument.name,
+            inspect.Parameter.KEYWORD_ONLY if argument.kwarg_only else inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=argument.default_value if argument.has_default_value() else inspect.Parameter.empty,
+            annotation=Any,
+        )
+        for argument in operator._schema.arguments  # noqa: SLF001 - torch has no public name for it
+    ]
+    described: Any = function
+    described.__signature__ = inspect.Signature(parameters)
+    # The exporter reads annotations separately, and warns about each parameter without one.
+    described.__annotations__ = {parameter.name: Any for parameter in parameters}
+    return function
+
+
+@cache
+def stock_translation(name: str) -> Callable[..., Any]:
+    """The stock lowering of ``name`` in ``torch.onnx.export(dynamo=True)``; raises ``LookupError`` if it has none."""
+    from onnxscript.function_libs.torch_lib import (
+        ops,  # noqa: F401  # importing it fills the registry
+        registration,
+    )
+
+    overloads = registration.default_registry[name].overloads if name in registration.default_registry else ()
+    if not overloads:
+        raise LookupError(f"the dynamo exporter has no stock lowering for {name}")
+    function: Callable[..., Any] = overloads[0]
+    return function
+
+
+def stock_symbolic(name: str, opset: int) -> Callable[..., Any] | None:
+    """The lowering of ``name`` at ``opset`` in ``torch.onnx.export(dynamo=False)``; None if it has none."""
+    registry = _torch_registry()
+    if registry is not None:
+        group = registry.get_function_group(name)
+        symbolic: Callable[..., Any] | None = None if group is None else group.get(opset)
+        return symbolic
+    from torch.onnx import symbolic_opset9, symbolic_opset10
+
+    _, _, function = name.partition("::")
+    return getattr(symbolic_opset10, function, None) or getattr(symbolic_opset9, function, None)
+
+
+@contextmanager
+def removed_empty_groups() -> Iterator[None]:
+    """At the end of the block, remove the empty groups that it added to torch's registry of symbolic functions.
+
+    Unregistering the last symbolic function of an operator leaves an empty group behind. The next stock export would
+    fail on that instead of saying that the operator is not supported. Without the private registry nothing is done.
+    """
+    groups: MutableMapping[str, Any] = getattr(_torch_registry(), "_registry", {})
+    before = set(groups)
+    try:
+        yield
+    finally:
+        # Torch fills its registry when it is first used, so a new group is not always an empty one.
+        for name in set(groups) - before:
+            if not groups[name]._functions:  # noqa: SLF001
+                del groups[name]
+
+
+def _torch_registry() -> Any:
+    """Torch's private registry of symbolic functions; None if it is not where it is expected."""
+    for module in ("torch.onnx._internal.torchscript_exporter.registration", "torch.onnx._internal.registration"):
+        try:
+            return import_module(module).registry
+        except (ImportError, AttributeError):
+            continue
+    return None

@@ -1,4 +1,4 @@
-"""``MaxUnpool2d`` in a form that torch.jit takes; the one fix that is a module, so the one that imports torch."""
+"""``MaxUnpool2d`` in a form that torch.jit accepts. It is a module, so this is the only fix that imports torch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 import torch._C._nn
 from torch import Tensor, nn
 
-# The binding that torch.nn.functional calls: traced through it, the output size stays open; the public
-# operator, which stands in where a release has moved it, would fix it.
+# The binding that torch.nn.functional calls: traced through it, the output size stays dynamic. The public operator,
+# the fallback if a release has moved the binding, would make it constant.
 _max_unpool2d = getattr(torch._C._nn, "max_unpool2d", torch.ops.aten.max_unpool2d)  # noqa: SLF001
 
 
 class TraceableMaxUnpool2d(nn.Module):
-    """The same answers as :class:`torch.nn.MaxUnpool2d` with the same arguments.
+    """The same outputs as :class:`torch.nn.MaxUnpool2d` with the same arguments.
 
-    As there, ``output_size`` may give the last two sizes or all of them, and each may be at most
-    one stride away from the default, ``(size - 1) * stride - 2 * padding + kernel_size``.
+    As there, ``output_size`` may be the last two sizes or all of them. Each must be less than one stride away from the
+    default, ``(size - 1) * stride - 2 * padding + kernel_size``.
     """
 
     def __init__(
@@ -32,17 +32,17 @@ class TraceableMaxUnpool2d(nn.Module):
         self.padding = _pair(padding)
 
     def forward(self, input: Tensor, indices: Tensor, output_size: Optional[List[int]] = None) -> Tensor:  # noqa: A002, UP006, UP045
-        """``input``'s values where ``indices`` say, zeros elsewhere."""
+        """The values of ``input`` at ``indices``, zeros elsewhere."""
         height = (input.size(-2) - 1) * self.stride[0] - 2 * self.padding[0] + self.kernel_size[0]
         width = (input.size(-1) - 1) * self.stride[1] - 2 * self.padding[1] + self.kernel_size[1]
         if output_size is not None:
-            asked_height = output_size[len(output_size) - 2]
-            asked_width = output_size[len(output_size) - 1]
-            if abs(asked_height - height) >= self.stride[0] or abs(asked_width - width) >= self.stride[1]:
+            new_height = output_size[len(output_size) - 2]
+            new_width = output_size[len(output_size) - 1]
+            if abs(new_height - height) >= self.stride[0] or abs(new_width - width) >= self.stride[1]:
                 raise ValueError(
                     f"invalid output_size {output_size}: each side must be within one stride of {[height, width]}"
                 )
-            height, width = asked_height, asked_width
+            height, width = new_height, new_width
         unpooled: Tensor = _max_unpool2d(input, indices, [height, width])
         return unpooled
 

@@ -1,10 +1,10 @@
-"""LeakyReLU: the sign of zero under a negative slope, a slope that ONNX keeps in float32, and an integer slope."""
+"""LeakyReLU: the sign of zero under a negative slope, the float32 slope of ONNX in float64, and an integer slope."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.fixes._builder import Builder, Value, narrowed, number, widened
+from harness.fixes._builder import Builder, Value, from_compute_type, scalar, to_compute_type
 from harness.fixes._lowering import Lowering, Replacement
 
 if TYPE_CHECKING:
@@ -12,43 +12,43 @@ if TYPE_CHECKING:
 
 
 def lower(builder: Builder, x: Value, negative_slope: float = 0.01, inplace: bool = False) -> Value:
-    """``aten::leaky_relu``: ``x`` where it is positive, else ``negative_slope * x``, in the dtype torch computes in."""
+    """``aten::leaky_relu``: ``x`` where it is positive, else ``negative_slope * x``, in torch's compute dtype."""
     del inplace
     if negative_slope >= 0 and builder.dtype(x) in {"FLOAT", "FLOAT16"}:
         return builder.op("LeakyRelu", x, alpha=float(negative_slope))
-    wide, compute = widened(builder, x)
-    y = positive_or(builder, wide, number(builder, float(negative_slope), compute), compute)
-    return narrowed(builder, y, builder.dtype(x))
+    wide, compute = to_compute_type(builder, x)
+    y = leaky_relu(builder, wide, scalar(builder, float(negative_slope), compute), compute)
+    return from_compute_type(builder, y, builder.dtype(x))
 
 
-def positive_or(builder: Builder, x: Value, slope: Value, dtype: str) -> Value:
-    """``x`` where ``x > 0``, else ``x * slope``: torch's own rule, zeros and NaN included."""
-    positive = builder.op("Greater", x, number(builder, 0.0, dtype))
+def leaky_relu(builder: Builder, x: Value, slope: Value, dtype: str) -> Value:
+    """``x`` where ``x > 0``, else ``x * slope``: torch's rule, also for zeros and NaN."""
+    positive = builder.op("Greater", x, scalar(builder, 0.0, dtype))
     return builder.op("Where", positive, x, builder.op("Mul", x, slope))
 
 
 def exchange(module: nn.Module) -> nn.Module | None:
-    """A ``LeakyReLU`` or ``RReLU`` whose numbers are floating, which scripting asks for."""
+    """The ``LeakyReLU`` or ``RReLU`` with floats for integer slopes, as ``torch.jit.script`` requires; else None."""
     from torch import nn
 
     if type(module) is nn.LeakyReLU:
-        return _floating(module, "negative_slope")
+        return _with_floats(module, "negative_slope")
     if type(module) is nn.RReLU:
-        return _floating(module, "lower", "upper")
+        return _with_floats(module, "lower", "upper")
     return None
 
 
-def _floating(module: Any, *names: str) -> nn.Module | None:
-    whole = [name for name in names if isinstance(getattr(module, name), int)]
-    for name in whole:
+def _with_floats(module: Any, *names: str) -> nn.Module | None:
+    integers = [name for name in names if isinstance(getattr(module, name), int)]
+    for name in integers:
         setattr(module, name, float(getattr(module, name)))
-    return module if whole else None
+    return module if integers else None
 
 
 PROVIDES = (
     Lowering(
         name="leaky_relu",
-        about="LeakyReLU: a negative slope turns the sign of zero in the runtime; float64 gets a float32 slope",
+        about="LeakyReLU: a negative slope flips the sign of zero in the runtime; float64 gets a float32 slope",
         issue=None,
         aten="leaky_relu",
         arguments=("v", "f", "b"),

@@ -1,4 +1,4 @@
-"""Linear in bfloat16, for which ONNX Runtime has no kernel on the CPU."""
+"""Linear: ONNX Runtime has no bfloat16 kernel on the CPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from harness.fixes._lowering import Lowering
 
 
 def lower(builder: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value | None:
-    """``aten::linear``: the sum is taken in float32, bias included, and rounded once, as torch's own kernel does."""
+    """``aten::linear`` of bfloat16, summed in float32, bias included, and rounded once, as in torch; else None."""
     if builder.dtype(x) != "BFLOAT16":
         return None
     y = builder.op(

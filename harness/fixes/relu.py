@@ -1,26 +1,26 @@
-"""ReLU of bfloat16 and of integers, for which ONNX Runtime has kernels at some opsets or none."""
+"""ReLU: ONNX Runtime has no kernels for bfloat16 and integers, or only at some opsets."""
 
 from __future__ import annotations
 
-from harness.fixes._builder import INTEGERS, Builder, Value, cast, narrowed, number, widened
+from harness.fixes._builder import INTEGER_TYPES, Builder, Value, cast, from_compute_type, scalar, to_compute_type
 from harness.fixes._lowering import Lowering
 
 
 def lower(builder: Builder, x: Value) -> Value | None:
-    """``aten::relu``; None where the stock lowering is right."""
+    """``aten::relu``; None if the stock lowering is correct."""
     dtype = builder.dtype(x)
     if dtype == "BFLOAT16":
         return cast(builder, builder.op("Relu", cast(builder, x, "FLOAT")), "BFLOAT16")
-    if dtype not in INTEGERS:
+    if dtype not in INTEGER_TYPES:
         return None
-    wide, compute = widened(builder, x)
-    return narrowed(builder, builder.op("Max", wide, number(builder, 0, compute)), dtype)
+    wide, compute = to_compute_type(builder, x)
+    return from_compute_type(builder, builder.op("Max", wide, scalar(builder, 0, compute)), dtype)
 
 
 PROVIDES = (
     Lowering(
         name="relu",
-        about="ReLU: no kernel in the runtime for bfloat16, nor for some integers",
+        about="ReLU: no kernel in the runtime for bfloat16 and some integers",
         issue=None,
         aten="relu",
         arguments=("v",),

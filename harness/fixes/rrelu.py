@@ -1,14 +1,14 @@
-"""RReLU: the dynamo exporter refuses it; in evaluation it is a LeakyReLU with the mean slope."""
+"""RReLU: the dynamo exporter has no lowering for it. In evaluation it is a LeakyReLU with the mean slope."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from harness.fixes import leaky_relu
-from harness.fixes._builder import Builder, Value, cast, integers, narrowed, number, widened
+from harness.fixes._builder import Builder, Value, cast, from_compute_type, int64_vector, scalar, to_compute_type
 from harness.fixes._lowering import Lowering
 
-_DIGITS = 24
+_BITS = 24
 
 
 def lower(
@@ -19,40 +19,40 @@ def lower(
     training: bool = False,
     generator: Value | None = None,
 ) -> Value:
-    """``aten::rrelu``: the slope is the mean of the bounds, taken in float64; in training it is drawn anew each time.
+    """``aten::rrelu``: the slope is the mean of the bounds, computed in float64; in training slopes are random.
 
-    A drawn slope cannot agree with torch's number by number, only in distribution.
+    Random slopes agree with torch's only in distribution, not number by number.
     """
     del generator
-    return _slopes_applied(builder, x, lower, upper, training=training)
+    return _lower(builder, x, lower, upper, training=training)
 
 
-def _slopes_applied(builder: Builder, x: Value, lower: float, upper: float, *, training: bool) -> Value:
+def _lower(builder: Builder, x: Value, lower: float, upper: float, *, training: bool) -> Value:
     if not training:
         return leaky_relu.lower(builder, x, (lower + upper) / 2)
-    wide, compute = widened(builder, x)
-    span = builder.op("Mul", _uniform(builder, wide, compute), number(builder, upper - lower, compute))
-    slopes = builder.op("Add", span, number(builder, lower, compute))
-    return narrowed(builder, leaky_relu.positive_or(builder, wide, slopes, compute), builder.dtype(x))
+    wide, compute = to_compute_type(builder, x)
+    span = builder.op("Mul", _uniform(builder, wide, compute), scalar(builder, upper - lower, compute))
+    slopes = builder.op("Add", span, scalar(builder, lower, compute))
+    return from_compute_type(builder, leaky_relu.leaky_relu(builder, wide, slopes, compute), builder.dtype(x))
 
 
 def _uniform(builder: Builder, x: Value, compute: str) -> Value:
-    """Numbers from [0, 1), one for each element of ``x``, drawn anew at each run.
+    """Uniform random numbers from [0, 1), one for each element of ``x``, new at each run.
 
-    Each is 24 coins, the digits of a float32. The coins are thrown by Dropout, the only random
-    operator that ONNX Runtime has a kernel for at opset 22 and above. They are ones made from
-    ``x`` itself, and so is the word that it is training: an optimizer folds a Dropout of
-    constants into a constant, and ONNX Runtime's takes one away whose training_mode is constant, true or not.
+    Each is 24 random bits, the digits of a float32. Dropout draws the bits: it is the only random operator that ONNX
+    Runtime has a kernel for at opset 22 and above. Its input of ones and its ``training_mode`` are computed from ``x``:
+    an optimizer folds a Dropout of constants into a constant, and ONNX Runtime's removes one with a constant
+    ``training_mode``, true or not.
     """
-    shape = builder.op("Concat", builder.op("Shape", x), integers(builder, [_DIGITS]), axis=0)
+    shape = builder.op("Concat", builder.op("Shape", x), int64_vector(builder, [_BITS]), axis=0)
     nan = builder.op("IsNaN", x)
     one = cast(builder, builder.op("Or", nan, builder.op("Not", nan)), "FLOAT")
-    coins = builder.op("Expand", builder.op("Unsqueeze", one, integers(builder, [-1])), shape)
-    half = number(builder, 0.5, "FLOAT")
+    ones = builder.op("Expand", builder.op("Unsqueeze", one, int64_vector(builder, [-1])), shape)
+    half = scalar(builder, 0.5, "FLOAT")
     training = builder.op("Greater", builder.op("ReduceMax", one, keepdims=0), half)
-    thrown = builder.op("Dropout", coins, half, training)  # each is 0 or, scaled up by 1 / (1 - ratio), 2
-    digits = builder.constant(np.ldexp(np.float32(1), -np.arange(2, _DIGITS + 2)))
-    return cast(builder, builder.op("MatMul", thrown, digits), compute)
+    bits = builder.op("Dropout", ones, half, training)  # each is 0 or, scaled up by 1 / (1 - ratio), 2
+    weights = builder.constant(np.ldexp(np.float32(1), -np.arange(2, _BITS + 2)))
+    return cast(builder, builder.op("MatMul", bits, weights), compute)
 
 
 def lower_in_place(
@@ -64,15 +64,15 @@ def lower_in_place(
     training: bool = False,
     generator: Value | None = None,
 ) -> tuple[Value, Value]:
-    """``aten::rrelu_with_noise_functional``, what ``inplace=True`` becomes; nothing reads the noise after it."""
+    """``aten::rrelu_with_noise_functional``, to which ``inplace=True`` is decomposed; nothing uses its noise output."""
     del generator
-    return _slopes_applied(builder, x, lower, upper, training=training), noise
+    return _lower(builder, x, lower, upper, training=training), noise
 
 
 PROVIDES = (
     Lowering(
         name="rrelu_in_place",
-        about="RReLU in place: the dynamo exporter has no lowering for what it becomes",
+        about="RReLU in place: the dynamo exporter has no lowering for its decomposition",
         issue=None,
         aten="rrelu_with_noise_functional",
         arguments=("v", "v", "f", "f", "b", "none"),

@@ -1,1 +1,1 @@
-"""Which node of a graph is the first that differs."""
+"""Find the first node of an exported graph whose values differ from the float64 evaluation or from torch's modules."""

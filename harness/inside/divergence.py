@@ -1,6 +1,7 @@
-"""Whether a value of a graph is off, and whether that is more than rounding.
+"""The result of a walk through an exported graph, as plain data, and the tests whether a value differs.
 
-What a walk through an exported graph finds and is held against, as plain data.
+:class:`Walk` is the result. :func:`computed_difference`, :func:`float64_difference` and
+:func:`elementwise_difference` compare one value with its reference and tell rounding from real differences.
 """
 
 from __future__ import annotations
@@ -17,74 +18,62 @@ from harness.spec.language.tolerances import Close, Exact, Rule, Tolerance, Ulp
 
 Array = NDArray[Any]
 
-OF_THE_LARGEST: Mapping[str, float] = {"float16": 1e-2, "bfloat16": 6e-2, "float32": 2e-5, "float64": 1e-7}
-"""What rounding may come to, of the largest magnitude of the same value.
+ROUNDING_SHARE: Mapping[str, float] = {"float16": 1e-2, "bfloat16": 6e-2, "float32": 2e-5, "float64": 1e-7}
+"""The largest error that rounding can cause, as a share of the largest magnitude in the same tensor.
 
-A long sum is off by a part of its terms, however small it comes out, so that no bound relative to the element itself
-holds. The terms are not known here; the largest sum beside it tells their order.
+The error of a long sum is proportional to its terms, however small the sum itself is, so no bound relative to the
+element holds. The terms are not known here; the largest sum in the same tensor indicates their order.
 """
 
-WRITTEN = 1e-5
-"""What a rightly written graph may be off in float64, of the largest magnitude and then of the element itself: folded
-weights, such as those of a convolution and its batch normalization, were rounded to float32 when they were folded."""
+FOLDING_SHARE = 1e-5
+"""The float64 error of a correctly exported graph, as a share of the largest magnitude or of the element itself.
 
-ZERO = 1e-12
-"""What a sum that comes out as zero may be off in float64, of the largest magnitude."""
+Folded weights, such as those of a convolution and its batch normalization, were rounded to float32 when they were
+folded."""
+
+ZERO_SHARE = 1e-12
+"""The float64 error of a sum that should be zero, as a share of the largest magnitude."""
 
 
 @dataclass(frozen=True, slots=True)
-class ValueDifference:
-    """``how`` it is off, in words; ``rounding`` is True where that is no more than rounding."""
+class Walk:
+    """The first nodes at which a graph diverges.
 
-    how: str
-    rounding: bool
+    ``kernel`` is the first node that computes something else than the graph defines, ``module`` the first whose value
+    differs from that of torch's own module; None if there is none. ``nodes`` were checked. ``matched`` of ``modules``
+    calls of torch's leaf modules were found in the graph; a file that was not exported here has none. ``note`` says
+    what could not be checked.
+    """
 
-
-def computed_off(name: str, actual: Array, expected: Array) -> ValueDifference | None:
-    """How what was computed in the graph's own dtypes is off ``expected``; None where it is the same bit by bit."""
-    if actual.dtype != expected.dtype and expected.dtype.kind == "f":
-        with np.errstate(all="ignore"):
-            expected = expected.astype(actual.dtype)
-    share = OF_THE_LARGEST.get(actual.dtype.name)
-    rule = Exact() if share is None else _of_the_largest(expected, share)
-    if (wrong := _wrong(name, actual, expected, rule)) is not None:
-        return ValueDifference(wrong, rounding=False)
-    if (wrong := _wrong(name, actual, expected, Ulp(0))) is not None:
-        return ValueDifference(wrong, rounding=True)
-    return None
+    nodes: int
+    kernel: Divergence | None
+    module: Divergence | None
+    matched: int
+    modules: int
+    note: str | None = None
 
 
-def written_off(name: str, actual: Array, expected: Array) -> ValueDifference | None:
-    """How what both sides computed in float64 is off, where that cannot come from folded weights."""
-    floating = expected.dtype.kind == "f"
-    wrong = _wrong(name, actual, expected, _of_the_largest(expected, WRITTEN) if floating else Exact())
-    return None if wrong is None else ValueDifference(wrong, rounding=False)
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first node with a wrong output.
 
+    ``difference`` says by how much. ``module`` is the torch module that the node was exported for, and ``siblings`` are
+    all nodes of that module, if there are several. ``rounding`` is True if the difference is only rounding.
+    ``matched_by`` says how the node was matched with torch; None if it was compared with the float64 evaluation.
+    """
 
-def element_off(name: str, actual: Array, expected: Array) -> ValueDifference | None:
-    """As :func:`written_off`, with each element held by its own magnitude: what is small beside the largest is seen."""
-    rule = Close(WRITTEN, ZERO * _largest(expected)) if expected.dtype.kind == "f" else Exact()
-    wrong = _wrong(name, actual, expected, rule)
-    return None if wrong is None else ValueDifference(wrong, rounding=False)
-
-
-def _of_the_largest(expected: Array, share: float) -> Rule:
-    return Close(0.0, share * _largest(expected))
-
-
-def _largest(values: Array) -> float:
-    magnitudes = np.abs(values.astype(np.float64))
-    return float(magnitudes[np.isfinite(magnitudes)].max(initial=0.0))
-
-
-def _wrong(name: str, actual: Array, expected: Array, rule: Rule) -> str | None:
-    found = compare({name: actual}, {name: expected}, Tolerance(rule))
-    return None if found.passed else found.message
+    node: Node
+    value: str
+    difference: str
+    module: str | None
+    siblings: tuple[Node, ...] = ()
+    rounding: bool = False
+    matched_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node in words: ``attributes`` as ``name=value``, ``inputs`` with what is known of them."""
+    """One node in words: ``attributes`` as ``name=value``, ``inputs`` with their value or their dtype and shape."""
 
     name: str
     op_type: str
@@ -98,49 +87,62 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Divergence:
-    """The first node whose output is not what it should be.
-
-    ``difference`` says by how much. ``module`` is the torch module that the node was written for, and ``siblings`` are
-    the nodes that it was written as, where there are several. ``rounding`` is True where the difference is no more
-    than rounding. ``how`` says what the pairing with torch rests on, None where the node is held against float64.
-    """
-
-    node: Node
-    value: str
-    difference: str
-    module: str | None
-    siblings: tuple[Node, ...] = ()
-    rounding: bool = False
-    how: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """Where the graph first leaves the right path.
-
-    ``kernel`` is the first node that computes something else than its graph says, ``module`` the first that gives
-    something else than torch's own module; None where there is none.
-    ``nodes`` were looked at; ``matched`` of ``modules`` calls of torch's leaf modules were found in the graph;
-    a file that was not exported here has none.
-    ``note`` says what could not be looked at.
-    """
-
-    nodes: int
-    kernel: Divergence | None
-    module: Divergence | None
-    matched: int
-    modules: int
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ModuleCall:
     """One call of a leaf module: its path in the model, its class, and its outputs."""
 
     path: str
-    kind: str
+    class_name: str
     outputs: tuple[Array, ...]
 
     def __str__(self) -> str:
-        return f"{self.path} ({self.kind})" if self.path else self.kind
+        return f"{self.path} ({self.class_name})" if self.path else self.class_name
+
+
+@dataclass(frozen=True, slots=True)
+class ValueDifference:
+    """``description`` says how a value differs; ``rounding`` is True if that is only rounding."""
+
+    description: str
+    rounding: bool
+
+
+def computed_difference(name: str, actual: Array, expected: Array) -> ValueDifference | None:
+    """How a value in the graph's own dtypes differs from ``expected``; None if the bits are the same."""
+    if actual.dtype != expected.dtype and expected.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            expected = expected.astype(actual.dtype)
+    share = ROUNDING_SHARE.get(actual.dtype.name)
+    rule = Exact() if share is None else _share_of_largest(expected, share)
+    if (problem := _problem(name, actual, expected, rule)) is not None:
+        return ValueDifference(problem, rounding=False)
+    if (problem := _problem(name, actual, expected, Ulp(0))) is not None:
+        return ValueDifference(problem, rounding=True)
+    return None
+
+
+def float64_difference(name: str, actual: Array, expected: Array) -> ValueDifference | None:
+    """How a value that both sides computed in float64 differs, beyond what folded weights explain; else None."""
+    floating = expected.dtype.kind == "f"
+    problem = _problem(name, actual, expected, _share_of_largest(expected, FOLDING_SHARE) if floating else Exact())
+    return None if problem is None else ValueDifference(problem, rounding=False)
+
+
+def elementwise_difference(name: str, actual: Array, expected: Array) -> ValueDifference | None:
+    """As :func:`float64_difference`, relative to each element, so that wrong small elements are found too."""
+    rule = Close(FOLDING_SHARE, ZERO_SHARE * _largest(expected)) if expected.dtype.kind == "f" else Exact()
+    problem = _problem(name, actual, expected, rule)
+    return None if problem is None else ValueDifference(problem, rounding=False)
+
+
+def _share_of_largest(expected: Array, share: float) -> Rule:
+    return Close(0.0, share * _largest(expected))
+
+
+def _largest(values: Array) -> float:
+    magnitudes = np.abs(values.astype(np.float64))
+    return float(magnitudes[np.isfinite(magnitudes)].max(initial=0.0))
+
+
+def _problem(name: str, actual: Array, expected: Array, rule: Rule) -> str | None:
+    comparison = compare({name: actual}, {name: expected}, Tolerance(rule))
+    return None if comparison.passed else comparison.message

@@ -1,12 +1,12 @@
-"""An exported graph, with every value in it given out, and its nodes in words.
+"""Match the values of an exported graph with the outputs of torch's modules.
 
-Which torch module an exported node belongs to, by what the exporter wrote beside it.
+:func:`match_values` matches by the scope that the exporter wrote for each node (:func:`module_of`), else by shape and
+values. :func:`read_model` and :func:`with_all_values_as_outputs` prepare the graph; :func:`describe_node` puts a node
+into words.
 
 ``torch.onnx.export(dynamo=False)`` names nodes by the scope they were traced in: ``/features/features.0/Conv``, where
 a child of a Sequential repeats its parent's name. ``dynamo=True`` writes the full path of each scope into the metadata
 ``pkg.torch.onnx.name_scopes``.
-
-Pairs values of an exported graph with what torch's modules answered.
 """
 
 from __future__ import annotations
@@ -28,86 +28,154 @@ from harness.inside.divergence import ModuleCall, Node
 from harness.onnx_arrays import to_array
 
 Array = NDArray[Any]
-MOST_ELEMENTS = 8
-FOLDED = frozenset({"Constant"})
-"""Nodes that compute nothing."""
+
+MAX_PRINTED_ELEMENTS = 8
+CONSTANT_OPERATORS = frozenset({"Constant"})
+"""Operators that compute nothing."""
+
+NAME_SCOPES = "pkg.torch.onnx.name_scopes"
+REPEATED_CALL = re.compile(r"_\d+$")
+"""The end of a scope's name if the same module was called again."""
+
+MatchedBy = Literal["the exporter's scope names", "shape and values", "values, folded into the module before"]
 
 
-def read(path: Path) -> ModelProto:
-    """The model at ``path``, its own functions written out in the graph, with the types of values as far as known."""
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A value of the graph matched with an output of a module's call; ``matched_by`` says how."""
+
+    value: str
+    call: ModuleCall
+    expected: Array
+    matched_by: MatchedBy
+
+
+def read_model(path: Path) -> ModelProto:
+    """The model at ``path``, with its own functions inlined and the types of its values inferred where possible."""
     model = onnx.load(str(path))
     if model.functions:
         model = inliner.inline_local_functions(model)
     return shape_inference.infer_shapes(model)
 
 
-def giving_all(model: ModelProto) -> ModelProto:
-    """A copy of ``model`` with every tensor that a node computes among its outputs, after its own."""
-    opened = ModelProto()
-    opened.CopyFrom(model)
-    given = {value.name for value in opened.graph.output}
-    types = {value.name: value.type for value in opened.graph.value_info}
-    for node in opened.graph.node:
+def with_all_values_as_outputs(model: ModelProto) -> ModelProto:
+    """A copy of ``model`` with every tensor that a node computes as an output, after the model's own outputs."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    outputs = {value.name for value in copy.graph.output}
+    types = {value.name: value.type for value in copy.graph.value_info}
+    for node in copy.graph.node:
         for name in node.output:
-            if not name or name in given or (name in types and not types[name].HasField("tensor_type")):
+            if not name or name in outputs or (name in types and not types[name].HasField("tensor_type")):
                 continue
-            given.add(name)
-            # The shape is left open: inference before opset 22 is wrong about some pools.
-            kind = types[name].tensor_type.elem_type if name in types else 0
-            info = (
-                helper.make_tensor_value_info(name, kind, None) if kind else helper.make_empty_tensor_value_info(name)
-            )
-            opened.graph.output.append(info)
-    del opened.graph.value_info[:]
-    return opened
+            outputs.add(name)
+            # The shape is left open: inference before opset 22 is wrong about some pooling operators.
+            elem_type = types[name].tensor_type.elem_type if name in types else 0
+            if elem_type:
+                copy.graph.output.append(helper.make_tensor_value_info(name, elem_type, None))
+            else:
+                copy.graph.output.append(helper.make_empty_tensor_value_info(name))
+    del copy.graph.value_info[:]
+    return copy
 
 
-def described(node: NodeProto, values: Mapping[str, Array]) -> Node:
-    """``node`` in words; ``values`` are what its inputs held, as far as they are known."""
-    return Node(
-        name=node.name,
-        op_type=node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}::{node.op_type}",
-        inputs=tuple(_input(name, values.get(name)) for name in node.input),
-        outputs=tuple(node.output),
-        attributes=tuple(f"{attribute.name}={_attribute(attribute)}" for attribute in node.attribute),
-    )
+def match_values(graph: GraphProto, values: Mapping[str, Array], calls: Sequence[ModuleCall]) -> list[Match]:
+    """The values of the graph that can be matched with outputs of ``calls``, each call's outputs at most once.
+
+    First by scope: the values that leave a module's nodes, if there are as many as the module's outputs and they have
+    their shapes. A value that has the outputs of another module, one without nodes of its own, is matched with that
+    module: a batch normalization is folded into the convolution before it. Else a value of the same shape and dtype
+    that is close to the module's output, if there is one.
+    """
+    calls_by_path: dict[str, list[ModuleCall]] = defaultdict(list)
+    for call in calls:
+        calls_by_path[call.path].append(call)
+    matches: list[Match] = []
+    unmatched: list[ModuleCall] = []
+    for path, module_calls in calls_by_path.items():
+        leaving = [name for name in _leaving_values(graph, path, calls_by_path.keys()) if name in values]
+        outputs = [(call, output) for call in module_calls for output in call.outputs]
+        fitting = _in_order(leaving, outputs, values)
+        matches += [Match(name, call, output, "the exporter's scope names") for name, call, output in fitting]
+        fitted = {id(call) for _, call, _ in fitting}
+        unmatched += [call for call in module_calls if id(call) not in fitted]
+    matches = [_or_folded_module(match, values[match.value], unmatched) for match in matches]
+    used = {match.value for match in matches}
+    matched_calls = {id(match.call) for match in matches}
+    for call in (call for call in unmatched if id(call) not in matched_calls):
+        for output in call.outputs:
+            name = next((name for name, value in values.items() if name not in used and _close(value, output)), None)
+            if name is not None:
+                used.add(name)
+                matches.append(Match(name, call, output, "shape and values"))
+    return matches
 
 
-def _input(name: str, value: Array | None) -> str:
-    if not name or value is None:
-        return name or "-"
-    if value.size <= MOST_ELEMENTS and value.ndim <= 1:
-        return f"{name}={np.array2string(value, separator=', ', precision=6)}"
-    return f"{name}: {value.dtype}{list(value.shape)}"
+def owning_call(node: NodeProto, calls: Sequence[ModuleCall]) -> ModuleCall | None:
+    """The module call that ``node`` was exported for, the first of that module; None if it is not known."""
+    path = module_of(node, {call.path for call in calls})
+    return next((call for call in calls if call.path == path), None)
 
 
-def _attribute(attribute: AttributeProto) -> str:
-    value = helper.get_attribute_value(attribute)
-    if attribute.type == AttributeProto.TENSOR:
-        return _input("", None) if value is None else _tensor(to_array(value))
-    if attribute.type in {AttributeProto.GRAPH, AttributeProto.GRAPHS}:
-        return "{...}"
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+def has_folded_calls(values: Mapping[str, Array], calls: Sequence[ModuleCall], matches: Collection[Match]) -> bool:
+    """True if some call's output is not in the graph: its weights were folded into those of another module."""
+    matched_calls = {id(match.call) for match in matches}
+    unmatched = [output for call in calls if id(call) not in matched_calls for output in call.outputs]
+    return not all(any(_close(value, output) for value in values.values()) for output in unmatched)
 
 
-def _tensor(array: Array) -> str:
-    if array.size <= MOST_ELEMENTS:
-        return np.array2string(array, separator=", ", precision=6)
-    return f"{array.dtype}{list(array.shape)}"
+def _or_folded_module(match: Match, value: Array, unmatched: Sequence[ModuleCall]) -> Match:
+    """``match``, or the match with the module folded into the same node, if the value is that module's output."""
+    if _close(value, match.expected):
+        return match
+    outputs = ((call, output) for call in unmatched for output in call.outputs)
+    folded = next(((call, output) for call, output in outputs if _close(value, output)), None)
+    return match if folded is None else Match(match.value, *folded, "values, folded into the module before")
 
 
-NAME_SCOPES = "pkg.torch.onnx.name_scopes"
-REPEATED = re.compile(r"_\d+$")
-"""What a scope's name ends with when the same module was called again."""
+def _leaving_values(graph: GraphProto, path: str, paths: Collection[str]) -> list[str]:
+    """The values that nodes of the module at ``path`` compute and others read, in the graph's order."""
+    module_nodes = [node for node in graph.node if module_of(node, paths) == path]
+    node_ids = {id(node) for node in module_nodes}
+    read_outside = {name for node in graph.node if id(node) not in node_ids for name in node.input}
+    read_outside |= {output.name for output in graph.output}
+    return [name for node in module_nodes for name in node.output if name in read_outside]
+
+
+def _in_order(
+    names: Sequence[str], outputs: Sequence[tuple[ModuleCall, Array]], values: Mapping[str, Array]
+) -> list[tuple[str, ModuleCall, Array]]:
+    """Each output with the first remaining name whose value has its shape and dtype."""
+    remaining = list(names)
+    fitting = []
+    for call, output in outputs:
+        name = next((name for name in remaining if _same_type(values[name], output)), None)
+        if name is not None:
+            remaining.remove(name)
+            fitting.append((name, call, output))
+    return fitting
+
+
+def _same_type(value: Array, output: Array) -> bool:
+    return value.shape == output.shape and value.dtype == output.dtype
+
+
+def _close(value: Array, output: Array) -> bool:
+    if not _same_type(value, output) or not value.size:
+        return False
+    actual, expected = value.astype(np.float64), output.astype(np.float64)
+    largest = np.abs(expected, where=np.isfinite(expected), out=np.zeros_like(expected)).max()
+    with np.errstate(all="ignore"):
+        return bool(np.isclose(actual, expected, rtol=1e-3, atol=1e-5 * largest, equal_nan=True).all())
 
 
 def module_of(node: NodeProto, modules: Collection[str]) -> str | None:
-    """The path of the module that ``node`` was written for, among the paths ``modules``; None where it is not told."""
+    """The path of the module that ``node`` was exported for, among the paths ``modules``; None if it is not known."""
     for entry in node.metadata_props:
         if entry.key == NAME_SCOPES:
             return _deepest([str(scope) for scope in ast.literal_eval(entry.value)], modules)
     if node.name.startswith("/"):
-        return _followed(node.name.split("/")[1:-1], modules)
+        return _resolve_scope(node.name.split("/")[1:-1], modules)
     return None
 
 
@@ -115,11 +183,11 @@ def _deepest(scopes: list[str], modules: Collection[str]) -> str | None:
     return next((scope for scope in reversed(scopes) if scope in modules), None)
 
 
-def _followed(parts: list[str], modules: Collection[str]) -> str | None:
-    """The path that the parts of a traced scope lead to, each a child of the one before."""
+def _resolve_scope(parts: list[str], modules: Collection[str]) -> str | None:
+    """The path that the parts of a traced scope lead to, each part a child of the one before."""
     path = ""
     for part in parts:
-        child = next((one for one in _children(path, part) if _is_path(one, modules)), None)
+        child = next((candidate for candidate in _children(path, part) if _is_path(candidate, modules)), None)
         if child is None:
             return None
         path = child
@@ -127,11 +195,11 @@ def _followed(parts: list[str], modules: Collection[str]) -> str | None:
 
 
 def _children(path: str, part: str) -> list[str]:
-    """The paths that ``part`` may mean below ``path``: a child's name, or the end of ``path`` and then the name."""
-    names = dict.fromkeys((part, REPEATED.sub("", part)))
+    """The paths that ``part`` may mean below ``path``: a child's name, or the end of ``path`` followed by the name."""
+    names = dict.fromkeys((part, REPEATED_CALL.sub("", part)))
     relative = [f"{path}.{name}" if path else name for name in names]
     pieces = path.split(".") if path else []
-    ends = [".".join(pieces[at:]) for at in range(len(pieces))]
+    ends = [".".join(pieces[start:]) for start in range(len(pieces))]
     return relative + [
         f"{path}{name.removeprefix(end)}" for name in names for end in ends if name.startswith(f"{end}.")
     ]
@@ -141,105 +209,35 @@ def _is_path(path: str, modules: Collection[str]) -> bool:
     return path in modules or any(module.startswith(f"{path}.") for module in modules)
 
 
-How = Literal["the exporter's own names", "shape and values", "values, as it was folded into the module before"]
+def describe_node(node: NodeProto, values: Mapping[str, Array]) -> Node:
+    """``node`` in words; ``values`` are the values of its inputs, as far as they are known."""
+    return Node(
+        name=node.name,
+        op_type=node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}::{node.op_type}",
+        inputs=tuple(_input_text(name, values.get(name)) for name in node.input),
+        outputs=tuple(node.output),
+        attributes=tuple(f"{attribute.name}={_attribute_text(attribute)}" for attribute in node.attribute),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A value of the graph that stands for an output of a module's call; ``how`` says what the pairing rests on."""
-
-    value: str
-    call: ModuleCall
-    expected: Array
-    how: How
+def _input_text(name: str, value: Array | None) -> str:
+    if not name or value is None:
+        return name or "-"
+    if value.size <= MAX_PRINTED_ELEMENTS and value.ndim <= 1:
+        return f"{name}={np.array2string(value, separator=', ', precision=6)}"
+    return f"{name}: {value.dtype}{list(value.shape)}"
 
 
-def matched(graph: GraphProto, values: Mapping[str, Array], calls: Sequence[ModuleCall]) -> list[Match]:
-    """The pairs that can be told, each call's outputs at most once.
-
-    By scope: the values that leave a module's nodes, where they are as many as the module's outputs and have their
-    shapes. A value that is another module's answer, one that has no nodes of its own, stands for that module: a batch
-    normalization is folded into the convolution before it. Else a value of the same shape and dtype that is close to
-    the module's answer, if there is one.
-    """
-    by_path: dict[str, list[ModuleCall]] = defaultdict(list)
-    for call in calls:
-        by_path[call.path].append(call)
-    pairs: list[Match] = []
-    left: list[ModuleCall] = []
-    for path, own in by_path.items():
-        leaving = _leaving(graph, path, by_path.keys())
-        wanted = [(call, output) for call in own for output in call.outputs]
-        known = [name for name in leaving if name in values]
-        fitting = _in_order(known, wanted, values)
-        pairs += [Match(name, call, output, "the exporter's own names") for name, call, output in fitting]
-        found = {id(call) for _, call, _ in fitting}
-        left += [call for call in own if id(call) not in found]
-    pairs = [_folded(pair, values[pair.value], left) for pair in pairs]
-    taken = {pair.value for pair in pairs}
-    paired = {id(pair.call) for pair in pairs}
-    for call in (call for call in left if id(call) not in paired):
-        for output in call.outputs:
-            alike = next((name for name, value in values.items() if name not in taken and _alike(value, output)), None)
-            if alike is not None:
-                taken.add(alike)
-                pairs.append(Match(alike, call, output, "shape and values"))
-    return pairs
+def _attribute_text(attribute: AttributeProto) -> str:
+    value = helper.get_attribute_value(attribute)
+    if attribute.type == AttributeProto.TENSOR:
+        return "-" if value is None else _tensor_text(to_array(value))
+    if attribute.type in {AttributeProto.GRAPH, AttributeProto.GRAPHS}:
+        return "{...}"
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def owner(node: NodeProto, calls: Sequence[ModuleCall]) -> ModuleCall | None:
-    """The module call that ``node`` was written for, the first of that module; None where it is not told."""
-    path = module_of(node, {call.path for call in calls})
-    return next((call for call in calls if call.path == path), None)
-
-
-def folded_away(values: Mapping[str, Array], calls: Sequence[ModuleCall], pairs: Collection[Match]) -> bool:
-    """True where some call's answer stands nowhere in the graph: its weights went into those of another module."""
-    paired = {id(pair.call) for pair in pairs}
-    left = [output for call in calls if id(call) not in paired for output in call.outputs]
-    return not all(any(_alike(value, output) for value in values.values()) for output in left)
-
-
-def _folded(pair: Match, value: Array, left: Sequence[ModuleCall]) -> Match:
-    """``pair``, or the module that was folded into the same node, where the value is that module's answer."""
-    if _alike(value, pair.expected):
-        return pair
-    answers = ((call, output) for call in left for output in call.outputs)
-    folded = next(((call, output) for call, output in answers if _alike(value, output)), None)
-    return pair if folded is None else Match(pair.value, *folded, "values, as it was folded into the module before")
-
-
-def _leaving(graph: GraphProto, path: str, paths: Any) -> list[str]:
-    """The values that nodes of the module at ``path`` compute and others read, in the graph's order."""
-    own = [node for node in graph.node if module_of(node, paths) == path]
-    inside = {id(node) for node in own}
-    read = {name for node in graph.node if id(node) not in inside for name in node.input}
-    read |= {output.name for output in graph.output}
-    return [name for node in own for name in node.output if name in read]
-
-
-def _in_order(
-    names: Sequence[str], wanted: Sequence[tuple[ModuleCall, Array]], values: Mapping[str, Array]
-) -> list[tuple[str, ModuleCall, Array]]:
-    """Each wanted output with the first name left that has its shape."""
-    left = list(names)
-    found = []
-    for call, output in wanted:
-        fits = next((name for name in left if values[name].shape == output.shape and _kind(values[name], output)), None)
-        if fits is not None:
-            left.remove(fits)
-            found.append((fits, call, output))
-    return found
-
-
-def _kind(one: Array, other: Array) -> bool:
-    return one.dtype == other.dtype
-
-
-def _alike(value: Array, output: Array) -> bool:
-    if value.shape != output.shape or value.dtype != output.dtype or not value.size:
-        return False
-    wide, other = value.astype(np.float64), output.astype(np.float64)
-    largest = np.abs(other, where=np.isfinite(other), out=np.zeros_like(other)).max()
-    with np.errstate(all="ignore"):
-        return bool(np.isclose(wide, other, rtol=1e-3, atol=1e-5 * largest, equal_nan=True).all())
+def _tensor_text(array: Array) -> str:
+    if array.size <= MAX_PRINTED_ELEMENTS:
+        return np.array2string(array, separator=", ", precision=6)
+    return f"{array.dtype}{list(array.shape)}"

@@ -1,25 +1,25 @@
-"""How long a call takes: sampled in turns with what it is compared with, and told with its doubts.
+"""How long a call takes: sampled in turns with the call it is compared with, and reported with its confidence.
 
-:func:`quick` is what every passing check gets; :func:`measure` is the engine under it and under ``harness bench``.
+:func:`smoke_timing` is what every passing check gets; :func:`measure` samples the calls, also for ``harness bench``.
 """
 
 from __future__ import annotations
 
-from harness.latency.figure import Latency, latency, quick
-from harness.latency.sampling import Effort, Measurement, Series, Timer, measure
+from harness.latency.figure import Latency, latency, smoke_timing
+from harness.latency.sampling import Measurement, SamplingLimits, Series, Timer, measure
 from harness.latency.statistics import Ratio, Summary, paired_ratio, summarise
 
 __all__ = [
-    "Effort",
     "Latency",
     "Measurement",
     "Ratio",
+    "SamplingLimits",
     "Series",
     "Summary",
     "Timer",
     "latency",
     "measure",
     "paired_ratio",
-    "quick",
+    "smoke_timing",
     "summarise",
 ]

@@ -1,7 +1,4 @@
-"""What samples come to: their median with an interval that assumes nothing of their distribution, and their tail.
-
-How many times as long one call takes as another, from samples of the same rounds.
-"""
+"""Statistics of samples: the median with a distribution-free interval, the tail, and the ratio of two calls."""
 
 from __future__ import annotations
 
@@ -19,16 +16,20 @@ Samples = Sequence[float] | NDArray[np.float64]
 
 CONFIDENCE = 0.95
 
-# A percentile is told where this many samples lie beyond it; nearer the end it is the luck of one sample.
-_BEYOND = 5
+# A percentile is given where this many samples lie beyond it; nearer the end it depends on the luck of one sample.
+_MIN_BEYOND = 5
+
+# Up to this count the distribution of the signed rank is computed exactly; beyond, the normal distribution is close
+# enough.
+_EXACT = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """In the samples' unit. ``low`` and ``high`` enclose the true median with 95% confidence, None under six samples.
 
-    ``iqr`` is the distance of the quartiles, ``mad`` the median distance from the median. ``p90`` and ``p99`` are None
-    where too few samples lie beyond them.
+    ``iqr`` is the interquartile range, ``mad`` the median absolute deviation from the median. ``p90`` and ``p99`` are
+    None where too few samples lie beyond them.
     """
 
     count: int
@@ -42,7 +43,7 @@ class Summary:
 
 
 def summarise(samples: Samples) -> Summary:
-    """The summary of at least one sample."""
+    """Summarise at least one sample."""
     values = np.sort(np.asarray(samples, dtype=np.float64))
     count = len(values)
     median = float(np.median(values))
@@ -61,10 +62,10 @@ def summarise(samples: Samples) -> Summary:
 
 
 def summarise_groups(groups: Sequence[Samples]) -> Summary:
-    """The summary of several processes' samples: the median and its interval are those of the processes' medians.
+    """Summarise the samples of several processes: median and interval are those of the processes' medians.
 
-    Samples of one process share its memory layout and its moment, so that they are not independent of each other; the
-    processes are. Spread and percentiles are of all samples together.
+    Samples of one process share its memory layout and its moment, so they are not independent of each other; the
+    processes are. Spread and percentiles are those of all samples together.
     """
     of_all, of_medians = summarise(np.concatenate(groups)), summarise([float(np.median(group)) for group in groups])
     return replace(of_all, median=of_medians.median, low=of_medians.low, high=of_medians.high)
@@ -83,32 +84,31 @@ def largest_split(values: Samples) -> float:
 
 @cache
 def median_rank(count: int, confidence: float = CONFIDENCE) -> int | None:
-    """The place, from either end of the sorted samples, of the bounds of the interval for the median.
+    """The index, from either end of the sorted samples, of the bounds of the median's interval; None without one.
 
     The number of samples below the true median is binomial with probability 1/2, whatever the distribution (David and
-    Nagaraja, *Order Statistics*, 7.1). The largest rank is taken that keeps ``confidence``; None where none does.
+    Nagaraja, *Order Statistics*, 7.1). The largest rank that keeps ``confidence`` is taken.
     """
     allowed = Fraction((1 - confidence) / 2) * 2**count  # no float holds 2**1024
     below, rank, ways = 0, None, 1
-    for place in range(count // 2 + 1):
+    for index in range(count // 2 + 1):
         below += ways
         if below > allowed:
             break
-        rank, ways = place, ways * (count - place) // (place + 1)
+        rank, ways = index, ways * (count - index) // (index + 1)
     return rank
 
 
 def _percentile(values: NDArray[np.float64], fraction: float) -> float | None:
-    return float(np.quantile(values, fraction)) if len(values) * (1 - fraction) >= _BEYOND - 1e-9 else None
-
-
-# Up to here the distribution of the rank sum is counted out; beyond, the normal distribution is close enough.
-_EXACT = 60
+    return float(np.quantile(values, fraction)) if len(values) * (1 - fraction) >= _MIN_BEYOND - 1e-9 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """``value`` times as long; ``low`` and ``high`` enclose it with 95% confidence, None under six rounds."""
+    """A call takes ``value`` times as long as another; ``low`` and ``high`` enclose it with 95% confidence.
+
+    They are None under six rounds.
+    """
 
     value: float
     low: float | None
@@ -116,11 +116,11 @@ class Ratio:
 
 
 def paired_ratio(samples: Samples, baseline: Samples) -> Ratio:
-    """The Hodges-Lehmann estimate of the ratio of ``samples`` to ``baseline``, round by round.
+    """The Hodges-Lehmann estimate of the ratio of ``samples`` to ``baseline``, paired by round.
 
-    The logarithms of the ratios of one round are averaged in pairs (each with itself too); the median of these averages
+    The logarithms of the ratios of one round are averaged in pairs (each with itself too). The median of these averages
     is the estimate, and its interval inverts Wilcoxon's signed-rank test (Hollander, Wolfe and Chicken, *Nonparametric
-    Statistical Methods*, 3.2 and 3.3). What slows both calls of a round down by the same factor cancels.
+    Statistical Methods*, 3.2 and 3.3). A factor that slows both calls of a round alike cancels.
     """
     logs = np.log(np.asarray(samples, dtype=np.float64)) - np.log(np.asarray(baseline, dtype=np.float64))
     count = len(logs)
@@ -136,7 +136,7 @@ def paired_ratio(samples: Samples, baseline: Samples) -> Ratio:
 
 @cache
 def signed_rank(count: int, confidence: float = CONFIDENCE) -> int | None:
-    """The place, from either end of the sorted averages, of the interval's bounds; None where none keeps confidence."""
+    """The index, from either end of the sorted averages, of the interval's bounds; None where there is no interval."""
     allowed = (1 - confidence) / 2
     if count > _EXACT:
         mean, deviation = count * (count + 1) / 4, sqrt(count * (count + 1) * (2 * count + 1) / 24)
@@ -147,6 +147,6 @@ def signed_rank(count: int, confidence: float = CONFIDENCE) -> int | None:
         longer = np.concatenate([ways, np.zeros(rank)])
         longer[rank:] += ways
         ways = longer
-    likely = np.cumsum(ways) / 2.0**count
-    keeps = np.flatnonzero(likely <= allowed)
-    return int(keeps[-1]) if len(keeps) else None
+    cumulative = np.cumsum(ways) / 2.0**count
+    within = np.flatnonzero(cumulative <= allowed)
+    return int(within[-1]) if len(within) else None

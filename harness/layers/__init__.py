@@ -1,25 +1,22 @@
-"""One layer a file: its definition in NumPy float64, the tolerance that it deserves, and its wrong mutants.
+"""The layers that harness defines itself, one a file: float64 reference in NumPy, tolerance and mutants.
 
-A definition here is written from the mathematics and calls no torch; it is what eager torch
-itself is held against. A layer without a file still works: float64 eager is its oracle, and
-:func:`default_tolerance` its tolerance.
+A layer's float64 reference is written from the mathematics and does not call torch: eager torch is compared with it.
+A layer without a file works too: its float64 reference is eager torch in float64, its tolerance that of
+:func:`default_tolerance`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
 
-from harness.layers._tolerances import (
-    MOVES_ONLY,
-    SUMS_OF_PRODUCTS,
-    composite_tolerance,
-    default_tolerance,
-    find,
-)
+from harness import registry
+from harness.layers._tolerances import MOVES_ONLY, SUMS_OF_PRODUCTS, composite_tolerance, default_tolerance
 from harness.layers._windows import output_size
 from harness.spec.language.case import Mode
 from harness.spec.language.tolerances import Tolerance
@@ -43,11 +40,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a layer: its constructor arguments, its weights, its inputs and its mode.
+    """One call of a layer: its constructor arguments, weights, inputs and mode.
 
-    ``args`` holds every constructor argument, defaults included. ``weights`` (parameters and
-    buffers, by name) and ``inputs`` are float64 where they are floating; integers keep their dtype.
-    ``dtype`` is the dtype that the layer computed in, for rules that depend on it.
+    ``args`` holds every constructor argument, defaults included. ``weights`` (parameters and buffers, by name) and
+    ``inputs`` are float64 if they are floating; integers keep their dtype. ``dtype`` is the dtype that the layer
+    computed in, for rules that depend on it.
     """
 
     args: Mapping[str, Any]
@@ -60,11 +57,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the definition gives.
+    """The outputs of a float64 reference.
 
-    ``magnitudes`` holds for each output the sum of the magnitudes of the terms that were added
-    up for each element (same shape), or None where the output is not a sum. ``undefined`` is True
-    at elements for which the definition has no answer (a window wholly in padding).
+    ``magnitudes`` holds for each output the sum of the magnitudes of each element's terms (same shape), or None if
+    the output is not a sum. ``undefined`` is True for elements that the layer does not define (a window wholly in
+    padding), None if all are defined.
     """
 
     outputs: tuple[Array, ...]
@@ -74,12 +71,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A wrong layer that a good case must be able to tell from the right one.
+    """A wrong layer that a good case distinguishes from the correct one.
 
-    Exactly one of the changes is set: ``layer`` and ``args`` replace the layer or its
-    arguments; ``weights`` maps the weights to wrong ones; ``outputs`` maps the right outputs to
-    wrong ones. ``why_equal`` explains, where the mutant is the same function for this call, why no
-    input could tell; such a mutant counts as excused, never as noticed.
+    Exactly one change is set: ``layer`` and ``args`` replace the layer or its arguments; ``weights`` maps the weights
+    to wrong ones; ``outputs`` maps the correct outputs to wrong ones. ``why_equivalent`` is set if the mutant is the
+    same function for this call: it says why no input can distinguish them. An equivalent mutant is neither killed nor
+    survived.
     """
 
     name: str
@@ -87,22 +84,73 @@ class Mutant:
     args: Mapping[str, Any] | None = None
     weights: Callable[[dict[str, Array]], dict[str, Array]] | None = None
     outputs: Callable[[tuple[Array, ...]], tuple[Array, ...]] | None = None
-    why_equal: str | None = None
+    why_equivalent: str | None = None
 
 
 class Layer(Protocol):
-    """One ``torch.nn`` class, understood. ``name`` is the class's name."""
+    """One ``torch.nn`` class; ``name`` is the name of the class."""
 
     name: str
 
     def float64_reference(self, call: Call) -> Answer | None:
-        """The answer by definition, in float64; None where the call is stochastic."""
+        """The outputs by the layer's definition, in float64; None if the call is stochastic."""
         ...
 
     def tolerance(self, args: Mapping[str, Any], dtype: str, opset: int | None) -> Tolerance:
-        """How far a correct implementation may be from another; ``opset`` is None for TorchScript."""
+        """How far one correct implementation may be from another; ``opset`` is None for TorchScript."""
         ...
 
     def mutants(self, call: Call) -> Iterable[Mutant]:
-        """The wrong layers that are near this one."""
+        """The mutants of the layer for this call."""
         ...
+
+
+def find(name: str) -> Layer | None:
+    """The layer of the ``torch.nn`` class ``name``, from harness or a plugin; None if nobody provides it."""
+    return cast("Layer | None", registry.plugins("layers").get(name))
+
+
+# Until the next release, plugins of other distributions may use the old names of the protocol.
+
+_OLD_METHODS = {"float64_reference": "oracle", "mutants": "twins"}
+
+
+def with_current_names(plugin: Any) -> Any:
+    """``plugin`` with the current method names of :class:`Layer`; warns if the plugin still has old ones.
+
+    :func:`harness.registry.plugins` calls this for every layer of another distribution.
+    """
+    renamed = {new: old for new, old in _OLD_METHODS.items() if not hasattr(plugin, new) and hasattr(plugin, old)}
+    if not renamed:
+        return plugin
+    advice = ", ".join(f"{old} to {new}" for new, old in renamed.items())
+    message = f"layer plugin {plugin.name}: the protocol harness.layers.Layer has changed; rename {advice}"
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    methods = {name: renamed.get(name, name) for name in ("float64_reference", "tolerance", "mutants")}
+    return SimpleNamespace(
+        name=plugin.name,
+        **{current: getattr(plugin, name) for current, name in methods.items() if hasattr(plugin, name)},
+    )
+
+
+class _Twin(Mutant):
+    """:class:`Mutant` under its old name, with ``why_equal`` for ``why_equivalent``."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **changes: Any) -> None:
+        if "why_equal" in changes:
+            changes["why_equivalent"] = changes.pop("why_equal")
+        super().__init__(*args, **changes)
+
+    @property
+    def why_equal(self) -> str | None:
+        """See :attr:`Mutant.why_equivalent`."""
+        return self.why_equivalent
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Twin":
+        warnings.warn("harness.layers.Twin is now Mutant; import that", DeprecationWarning, stacklevel=2)
+        return _Twin
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

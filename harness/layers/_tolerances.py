@@ -1,6 +1,7 @@
-"""What each floating dtype can hold, and how far a sum computed in it may be from another sum of the same terms.
+"""How far one correct implementation may be from another: by layer, for layers in sequence, and for a sum of terms.
 
-The tolerance that a model deserves where its spec names none: by layer, and for layers wired together.
+This is the tolerance of a model whose spec names none. :func:`default_tolerance` and :func:`composite_tolerance` choose
+it; :func:`sum_error` and the formats of the floating dtypes are what the layers derive their own from.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.layers._windows import per_axis
@@ -17,71 +18,6 @@ from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Toleran
 
 if TYPE_CHECKING:
     from harness.layers import Layer
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """One binary floating format (IEEE 754-2019, table 3.5; bfloat16 as in the Intel white paper of 2018).
-
-    ``epsilon`` is the gap after 1, ``smallest_normal`` the least number that still has full
-    precision, and ``smallest`` the least positive number, which is also the gap between the subnormals.
-    """
-
-    epsilon: float
-    smallest_normal: float
-    smallest: float
-
-
-FORMATS = {
-    "float16": Precision(2.0**-10, 2.0**-14, 2.0**-24),
-    "bfloat16": Precision(2.0**-7, 2.0**-126, 2.0**-133),
-    "float32": Precision(2.0**-23, 2.0**-126, 2.0**-149),
-    "float64": Precision(2.0**-52, 2.0**-1022, 2.0**-1074),
-}
-
-_HALVES = ("float16", "bfloat16")
-
-
-def is_floating(dtype: str) -> bool:
-    """True for the dtypes that round."""
-    return dtype in FORMATS
-
-
-def is_half(dtype: str) -> bool:
-    """True for the sixteen-bit dtypes, which kernels compute in float32 and round once at the end."""
-    return dtype in _HALVES
-
-
-def stored(dtype: str) -> Precision:
-    """The format of a result; integers and booleans become float32, PyTorch's default dtype."""
-    return FORMATS.get(dtype, FORMATS["float32"])
-
-
-def computed(dtype: str) -> Precision:
-    """The format that kernels compute in: float64 for float64, float32 for all others."""
-    return FORMATS["float64" if dtype == "float64" else "float32"]
-
-
-def sum_error(terms: int, dtype: str) -> float:
-    """How far two correct sums of ``terms`` terms may be apart, in units of eps times the sum of the magnitudes.
-
-    Every addition rounds by at most eps/2 of the partial sum (Higham, Accuracy and Stability of
-    Numerical Algorithms, 2nd ed., section 4.2). The worst case, ``terms * eps`` for two orders,
-    needs every rounding to conspire, so it would see nothing in long sums. What does conspire is
-    equal terms summed one after another: while the sum stays in one binade, every rounding is
-    the same. Half of the additions fall in the last binade, each off by at most eps/4 of the final sum, a
-    quarter in the binade before, off by half as much, and so on: terms/8 * (1 + 1/4 + 1/16 + ...) = terms/6.
-    Terms of mixed signs or sizes err like a random walk, far below that. The roundings of a
-    product, of a division and of the result, in both sums, are the 2 on top.
-
-    Measured, largest seen against float64 (float32, eager and ONNX Runtime on a CPU): a constant
-    AvgPool window of 3136 terms 266 (bound 525), of 49 terms 3.8 (10.2), random ones of 4 terms 1.6 (2.7) and of 9
-    terms 2.0 (3.5); Linear of 401 terms 23.6 (68.8), of 17 terms 2.0 (4.8); in float64, of 4097 terms 350 (685).
-
-    The sixteen-bit dtypes sum in float32, so that the sum's own error all but disappears in the last rounding.
-    """
-    return 2 + terms / 6 * computed(dtype).epsilon / stored(dtype).epsilon
-
 
 Args = Mapping[str, Any]
 
@@ -94,7 +30,50 @@ MOVES_ONLY = frozenset(
         *("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "ReLU6"),
     }
 )
-"""Layers that move or choose numbers and round none: every correct implementation gives the same."""
+"""Layers that only move or select numbers and round none: every correct implementation gives the same output."""
+
+
+def _convolution_terms(dims: int) -> Callable[[Args], int]:
+    def terms(args: Args) -> int:
+        window = prod(per_axis(args["kernel_size"], dims))
+        return int(args["in_channels"] // args.get("groups", 1)) * window + bool(args.get("bias", True))
+
+    return terms
+
+
+def _bilinear_terms(args: Args) -> int:
+    return int(args["in1_features"] * args["in2_features"]) + bool(args.get("bias", True))
+
+
+SUMS_OF_PRODUCTS: Mapping[str, Callable[[Args], int]] = MappingProxyType(
+    {
+        **{f"Conv{dims}d": _convolution_terms(dims) for dims in (1, 2, 3)},
+        **{f"ConvTranspose{dims}d": _convolution_terms(dims) for dims in (1, 2, 3)},
+        "Bilinear": _bilinear_terms,
+    }
+)
+"""Layers that are sums of products of inputs and weights, with the largest number of terms of a sum, by arguments.
+
+The same layer with the magnitudes of its inputs and parameters gives the sums of the magnitudes of the terms.
+"""
+
+
+def default_tolerance(layer: str | None, args: Args, dtype: str, opset: int | None) -> Tolerance:
+    """How far one correct implementation of a layer may be from another; None stands for an unknown module.
+
+    The layer's own tolerance if it has a file; exact if it only moves numbers; scaled by the magnitudes of its terms if
+    it is a sum of products; exact for integers and booleans; else the defaults of ``torch.testing.assert_close`` for
+    ``dtype``.
+    """
+    defined: Layer | None = None if layer is None else registry.plugins("layers").get(layer)
+    if defined is not None:
+        return defined.tolerance(args, dtype, opset)
+    if layer in MOVES_ONLY or not is_floating(dtype):
+        return Tolerance(Exact())
+    if layer is not None and layer in SUMS_OF_PRODUCTS:
+        return Tolerance(Scaled(sum_error(SUMS_OF_PRODUCTS[layer](args), dtype)))
+    return Tolerance(_ASSERT_CLOSE[dtype])
+
 
 _ASSERT_CLOSE = {
     "float16": Close(1e-3, 1e-5),
@@ -104,73 +83,27 @@ _ASSERT_CLOSE = {
 }
 
 
-def _convolution(dims: int) -> Callable[[Args], int]:
-    def terms(args: Args) -> int:
-        window = prod(per_axis(args["kernel_size"], dims))
-        return int(args["in_channels"] // args.get("groups", 1)) * window + bool(args.get("bias", True))
-
-    return terms
-
-
-def _bilinear(args: Args) -> int:
-    return int(args["in1_features"] * args["in2_features"]) + bool(args.get("bias", True))
-
-
-SUMS_OF_PRODUCTS: Mapping[str, Callable[[Args], int]] = MappingProxyType(
-    {
-        **{f"Conv{dims}d": _convolution(dims) for dims in (1, 2, 3)},
-        **{f"ConvTranspose{dims}d": _convolution(dims) for dims in (1, 2, 3)},
-        "Bilinear": _bilinear,
-    }
-)
-"""Layers that are sums of products of inputs and weights, and how many terms at most each sum has.
-
-The sums of the terms' magnitudes are what the same layer gives with the magnitudes of its inputs and parameters.
-"""
-
-
-def find(name: str) -> Layer | None:
-    """The layer of that ``torch.nn`` class name, here or in another package; None where nobody provides it."""
-    return cast("Layer | None", registry.plugins("layers").get(name))
-
-
-def default_tolerance(layer: str | None, args: Args, dtype: str, opset: int | None) -> Tolerance:
-    """How far a correct implementation of one layer may be from another; None stands for a module of unknown make.
-
-    The layer's own where it has a file; exact where it only moves numbers; scaled by the
-    magnitudes of its terms where it is a sum of products; exact for integers and booleans; else the defaults
-    of ``torch.testing.assert_close`` for ``dtype``.
-    """
-    known = find(layer) if layer is not None else None
-    if known is not None:
-        return known.tolerance(args, dtype, opset)
-    if layer in MOVES_ONLY or not is_floating(dtype):
-        return Tolerance(Exact())
-    if layer is not None and layer in SUMS_OF_PRODUCTS:
-        return Tolerance(Scaled(sum_error(SUMS_OF_PRODUCTS[layer](args), dtype)))
-    return Tolerance(_ASSERT_CLOSE[dtype])
-
-
 def composite_tolerance(parts: Sequence[tuple[str, Args]], dtype: str, opset: int | None) -> Tolerance:
-    """How far a correct implementation of several layers, one after another, may be from another.
+    """How far one correct implementation of several layers in sequence may be from another.
 
-    Exact where every layer is. Else ``rtol`` is the sum of what the layers may be off, each at a
-    result of the order of 1, since errors add up to first order where no layer magnifies them
-    (Higham, section 3.4), and ``atol`` is the same times 1: inner results of the order of 1 may
-    cancel into a small one, which then carries their error. That is no proof: layers with large weights magnify,
-    and results far below 1 are hardly looked at. A spec whose numbers are of another order names its own tolerance.
-    Indices that a pool takes from rounded values may differ at near ties, whatever the tolerance.
+    Exact if every layer is exact. Else ``rtol`` is the sum of the layers' errors, each for a result of the order of 1:
+    to first order errors add up if no layer magnifies them (Higham, section 3.4). ``atol`` is the same times 1: inner
+    results of the order of 1 may cancel to a small one, which then carries their error.
+
+    This is no proof. Layers with large weights magnify errors, and errors in results far below 1 hardly count. A spec
+    with numbers of another order names its own tolerance. Indices that a pool takes from rounded values may differ at
+    near ties, whatever the tolerance.
     """
     rules = [default_tolerance(layer, args, dtype, opset).rule for layer, args in parts]
     if all(isinstance(rule, Exact) for rule in rules):
         return Tolerance(Exact())
-    error = sum(_at_one(rule, dtype) for rule in rules)
+    error = sum(_allowed_at_one(rule, dtype) for rule in rules)
     return Tolerance(Close(error, error))
 
 
-def _at_one(rule: Rule, dtype: str) -> float:
-    """What ``rule`` allows at a result of 1 whose terms' magnitudes sum up to 1."""
-    epsilon = stored(dtype).epsilon
+def _allowed_at_one(rule: Rule, dtype: str) -> float:
+    """The error that ``rule`` allows for a result of 1 with terms of magnitudes that add up to 1."""
+    epsilon = storage_format(dtype).epsilon
     match rule:
         case Exact():
             return 0.0
@@ -178,3 +111,64 @@ def _at_one(rule: Rule, dtype: str) -> float:
             return n * epsilon
         case Close(rtol, atol):
             return rtol + atol
+
+
+def sum_error(terms: int, dtype: str) -> float:
+    """How far apart two correct sums of ``terms`` terms may be, in units of eps times the sum of the magnitudes.
+
+    Every addition rounds by at most eps/2 of the partial sum (Higham, Accuracy and Stability of Numerical Algorithms,
+    2nd ed., section 4.2). The worst case, ``terms * eps`` for two orders, assumes that every rounding goes the same
+    way, and would detect nothing in long sums. Roundings do go the same way for equal terms that are added one after
+    another: while the sum stays in one binade, every rounding is the same. Half of the additions fall in the last
+    binade, each off by at most eps/4 of the final sum; a quarter fall in the binade before, off by half as much, and so
+    on: terms/8 * (1 + 1/4 + 1/16 + ...) = terms/6. Terms of mixed signs or sizes err like a random walk, far below
+    that. The 2 on top are the roundings of a product, of a division and of the result, in both sums.
+
+    Measured, largest error against float64 (float32, eager and ONNX Runtime on a CPU): a constant AvgPool window of
+    3136 terms 266 (bound 525), of 49 terms 3.8 (10.2), random ones of 4 terms 1.6 (2.7) and of 9 terms 2.0 (3.5);
+    Linear of 401 terms 23.6 (68.8), of 17 terms 2.0 (4.8); in float64, of 4097 terms 350 (685).
+
+    The 16-bit dtypes are summed in float32, so that the error of the sum is small beside the last rounding.
+    """
+    return 2 + terms / 6 * compute_format(dtype).epsilon / storage_format(dtype).epsilon
+
+
+@dataclass(frozen=True, slots=True)
+class FloatFormat:
+    """One binary floating format (IEEE 754-2019, table 3.5; bfloat16 as in the Intel white paper of 2018).
+
+    ``epsilon`` is the gap after 1. ``smallest_normal`` is the least number with full precision. ``smallest`` is the
+    least positive number, which is also the gap between subnormals.
+    """
+
+    epsilon: float
+    smallest_normal: float
+    smallest: float
+
+
+_FORMATS = {
+    "float16": FloatFormat(2.0**-10, 2.0**-14, 2.0**-24),
+    "bfloat16": FloatFormat(2.0**-7, 2.0**-126, 2.0**-133),
+    "float32": FloatFormat(2.0**-23, 2.0**-126, 2.0**-149),
+    "float64": FloatFormat(2.0**-52, 2.0**-1022, 2.0**-1074),
+}
+
+
+def storage_format(dtype: str) -> FloatFormat:
+    """The format of a result; float32, PyTorch's default dtype, for integers and booleans."""
+    return _FORMATS.get(dtype, _FORMATS["float32"])
+
+
+def compute_format(dtype: str) -> FloatFormat:
+    """The format that kernels compute in: float64 for float64, float32 for all others."""
+    return _FORMATS["float64" if dtype == "float64" else "float32"]
+
+
+def is_floating(dtype: str) -> bool:
+    """True for the dtypes that round."""
+    return dtype in _FORMATS
+
+
+def is_16_bit_float(dtype: str) -> bool:
+    """True for float16 and bfloat16, which kernels compute in float32 and round once at the end."""
+    return dtype in {"float16", "bfloat16"}

@@ -1,7 +1,7 @@
-"""Where pooling looks: the windows of a plane in one, two or three dimensions.
+"""The windows of a pool over a plane in one, two or three dimensions.
 
-A plane is what lies behind the batch and channel axes: L, H x W or D x H x W. Along each axis
-window ``o`` looks at the places ``o * stride - padding + i * dilation`` for ``i < kernel``.
+A plane is the axes behind batch and channel: L, H x W or D x H x W. Along each axis, window ``o`` covers the positions
+``o * stride - padding + i * dilation`` for ``i < kernel``.
 """
 
 from __future__ import annotations
@@ -33,48 +33,48 @@ def output_size(
 
 
 def per_axis(value: Any, dims: int) -> Size:
-    """An argument of a pool as one integer per axis: one number, or a sequence of one, stands for all axes.
+    """An argument of a pool as one integer per axis; a single number, or a sequence of one, stands for all axes.
 
-    Raises :class:`ValueError` where the sequence has another length.
+    Raises :class:`ValueError` if the sequence has another length.
     """
     values = tuple(int(item) for item in value) if isinstance(value, list | tuple) else (int(value),)
     if len(values) not in {1, dims}:
-        raise ValueError(f"{value!r} has {len(values)} numbers; one, or {dims}, would be right")
+        raise ValueError(f"{value!r} has {len(values)} numbers; expected 1 or {dims}")
     return values * dims if len(values) == 1 else values
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The places that each window of one plane looks at, in row-major order: arrays of shape (*output, kernel).
+    """The elements of each window of one plane, in row-major order: arrays of shape (*output, kernel).
 
-    ``places`` are flat indices into the plane, 0 where ``inside`` is False; ``inside`` is True
-    where the place is in the plane, and ``padded`` where it is in the plane or in the declared
-    padding, which a last window under ``ceil_mode`` may overhang.
+    ``indices`` are flat indices into the plane, 0 where ``in_plane`` is False. ``in_plane`` is True where the position
+    is in the plane. ``in_padded_plane`` is True where it is in the plane or in the declared padding; a last window
+    under ``ceil_mode`` may extend beyond both.
     """
 
-    places: NDArray[np.int64]
-    inside: NDArray[np.bool_]
-    padded: NDArray[np.bool_]
+    indices: NDArray[np.int64]
+    in_plane: NDArray[np.bool_]
+    in_padded_plane: NDArray[np.bool_]
 
     def gather(self, x: NDArray[Any], dims: int) -> NDArray[Any]:
-        """What each window sees in each plane of ``x``: shape (*leading axes, *output, kernel)."""
+        """The elements of each window in each plane of ``x``: shape (*leading axes, *output, kernel)."""
         planes = x.reshape(*x.shape[:-dims], prod(x.shape[-dims:]))
-        return np.asarray(planes[..., self.places])
+        return np.asarray(planes[..., self.indices])
 
     def same_as(self, other: Windows) -> bool:
-        """True where both look at the same elements, window by window, in the same order."""
-        return np.array_equal(self._seen(), other._seen())
+        """True if both have the same elements, window by window, in the same order."""
+        return np.array_equal(self._elements(), other._elements())
 
-    def _seen(self) -> NDArray[np.int64]:
-        """The places inside the plane, moved to the front of each window; -1 behind them."""
-        order = np.argsort(~self.inside, axis=-1, kind="stable")
-        seen = np.take_along_axis(np.where(self.inside, self.places, -1), order, axis=-1)
-        return seen[..., : int(self.inside.sum(axis=-1).max())]
+    def _elements(self) -> NDArray[np.int64]:
+        """The indices in the plane, moved to the front of each window; -1 behind them."""
+        order = np.argsort(~self.in_plane, axis=-1, kind="stable")
+        elements = np.take_along_axis(np.where(self.in_plane, self.indices, -1), order, axis=-1)
+        return elements[..., : int(self.in_plane.sum(axis=-1).max())]
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The arguments of a pool that say where it looks, one integer per axis."""
+    """The arguments of a pool that determine its windows, one integer per axis."""
 
     kernel: Size
     stride: Size
@@ -102,35 +102,37 @@ class Geometry:
         """Every window of ``plane``; raises as :func:`output_size`."""
         output = self.output_size(plane)
         dims = len(plane)
-        places = np.zeros((1,) * 2 * dims, dtype=np.int64)
-        inside = np.ones((1,) * 2 * dims, dtype=np.bool_)
-        padded = inside
+        indices = np.zeros((1,) * 2 * dims, dtype=np.int64)
+        in_plane = np.ones((1,) * 2 * dims, dtype=np.bool_)
+        in_padded_plane = in_plane
         for axis, (n, k, s, p, d) in enumerate(
             zip(plane, self.kernel, self.stride, self.padding, self.dilation, strict=True)
         ):
-            along = np.arange(output[axis])[:, None] * s - p + np.arange(k) * d
+            positions = np.arange(output[axis])[:, None] * s - p + np.arange(k) * d
             shape = [1] * 2 * dims
-            shape[axis], shape[dims + axis] = along.shape
-            along = along.reshape(shape)
-            places = places * n + along
-            inside = inside & (along >= 0) & (along < n)
-            padded = padded & (along < n + p)
+            shape[axis], shape[dims + axis] = positions.shape
+            positions = positions.reshape(shape)
+            indices = indices * n + positions
+            in_plane = in_plane & (positions >= 0) & (positions < n)
+            in_padded_plane = in_padded_plane & (positions < n + p)
         flat = (*output, prod(self.kernel))
-        return Windows(np.where(inside, places, 0).reshape(flat), inside.reshape(flat), padded.reshape(flat))
+        return Windows(
+            np.where(in_plane, indices, 0).reshape(flat), in_plane.reshape(flat), in_padded_plane.reshape(flat)
+        )
 
 
 def _output_length(n: int, k: int, s: int, p: int, d: int, *, ceil_mode: bool) -> int:
     if min(k, s, d) < 1:
-        raise ValueError(f"kernel {k}, stride {s}, dilation {d}; each of them must be at least 1")
+        raise ValueError(f"kernel {k}, stride {s}, dilation {d}; each must be at least 1")
     if not 0 <= p <= k // 2:
-        raise ValueError(f"padding {p} with a kernel of {k}; from 0 to {k // 2}, half of the kernel, would be right")
-    reach = d * (k - 1) + 1
-    room = n + 2 * p - reach
-    length = (-(-room // s) if ceil_mode else room // s) + 1
+        raise ValueError(f"padding {p} for a kernel of {k}; expected 0 to {k // 2}, half of the kernel")
+    span = d * (k - 1) + 1
+    free = n + 2 * p - span
+    length = (-(-free // s) if ceil_mode else free // s) + 1
     if ceil_mode and (length - 1) * s >= n + p:
         length -= 1
     if length < 1:
         raise ValueError(
-            f"a window that reaches over {reach} in {n} with padding {p}; at most {n + 2 * p} would be right"
+            f"the window spans {span} elements; an axis of {n} with padding {p} has room for at most {n + 2 * p}"
         )
     return length

@@ -1,4 +1,4 @@
-"""Twins of a layer that has no file of its own: wrong weights, nothing done at all, an output out of place."""
+"""The mutants of a layer without a file: wrong weights, the identity, a wrong output."""
 
 from __future__ import annotations
 
@@ -15,36 +15,40 @@ SEED = 20
 
 
 def generic_mutants(layer: str, call: Call, outputs: tuple[Array, ...]) -> Iterator[Mutant]:
-    """Wrong layers near ``layer``, which answers ``call`` with ``outputs``.
+    """The mutants of ``layer``, which returns ``outputs`` for ``call``.
 
-    Each floating weight negated, zeroed (a bias: dropped), shuffled and drawn anew; the identity where the shape allows
-    it; the first output moved by one place and zeroed.
+    Each floating weight negated, zeroed (a bias: dropped), shuffled and drawn anew; the identity if the shapes allow
+    it; the first output zeroed, and shifted by one element.
     """
     empty = "the output has no elements" if not any(output.size for output in outputs) else None
-    yield from _of_weights(layer, call, empty)
+    yield from _weight_mutants(layer, call, empty)
     first = call.inputs[0] if call.inputs else np.zeros(0)
     if len(outputs) == 1 and len(call.inputs) == 1 and first.shape == outputs[0].shape:
-        yield identity(why_equal=empty or _does_nothing(layer, call))
-    yield with_output(0, "output zeroed", np.zeros_like, why_equal=empty)
-    alone = "the output has one element" if outputs[0].size == 1 else None
-    yield with_output(0, "output moved by one", _moved, why_equal=empty or alone)
+        yield identity(why_equivalent=empty or _why_identity(layer, call))
+    yield with_output(0, "output zeroed", np.zeros_like, why_equivalent=empty)
+    single = "the output has one element" if outputs[0].size == 1 else None
+    yield with_output(0, "output moved by one", _shifted, why_equivalent=empty or single)
 
 
-def _of_weights(layer: str, call: Call, empty: str | None) -> Iterator[Mutant]:
+def _weight_mutants(layer: str, call: Call, empty: str | None) -> Iterator[Mutant]:
     rng = np.random.default_rng(SEED)
     for name, weight in call.weights.items():
         if not np.issubdtype(weight.dtype, np.floating) or not weight.size:
             continue
-        why = empty or _unused(layer, call, name)
-        yield with_weight(call, name, "drawn anew", _drawn_near(weight, rng), why_equal=why)
-        yield with_weight(call, name, "negated", np.negative, why_equal=why)
-        yield with_weight(call, name, "dropped" if "bias" in name else "zeroed", np.zeros_like, why_equal=why)
+        changes: list[tuple[str, Callable[[Array], Array]]] = [
+            ("drawn anew", _draw_near(weight, rng)),
+            ("negated", np.negative),
+            ("dropped" if "bias" in name else "zeroed", np.zeros_like),
+        ]
         if weight.size > 1:
-            yield with_weight(call, name, "shuffled", _moved, why_equal=why)
+            changes.append(("shuffled", _shifted))
+        why = empty or _why_unused(layer, call, name)
+        for label, change in changes:
+            yield with_weight(call, name, label, change, why_equivalent=why)
 
 
-def _unused(layer: str, call: Call, weight: str) -> str | None:
-    """Why the weight plays no part in this call; None where it does."""
+def _why_unused(layer: str, call: Call, weight: str) -> str | None:
+    """Why the call does not depend on the weight; None if it does."""
     if call.mode == "train" and weight.endswith(STATISTICS):
         return "in training it takes the batch's own statistics"
     if layer == "LSTMCell" and weight == "weight_hh" and len(call.inputs) == 1:
@@ -52,13 +56,8 @@ def _unused(layer: str, call: Call, weight: str) -> str | None:
     return None
 
 
-def _drawn_near(weight: Array, rng: np.random.Generator) -> Callable[[Array], Array]:
-    """Other weights near the old ones, so that what must be positive stays so."""
-    factors, more = rng.uniform(0.5, 1.5, weight.shape), rng.uniform(0.01, 0.1, weight.shape)
-    return lambda old: old * factors + more
-
-
-def _does_nothing(layer: str, call: Call) -> str | None:
+def _why_identity(layer: str, call: Call) -> str | None:
+    """Why the layer is the identity; None if it is not."""
     if layer == "Identity":
         return "it is the identity"
     if layer == "Flatten":
@@ -66,5 +65,11 @@ def _does_nothing(layer: str, call: Call) -> str | None:
     return "dropout does nothing in evaluation" if layer in DROPOUTS and call.mode == "eval" else None
 
 
-def _moved(array: Array) -> Array:
+def _draw_near(weight: Array, rng: np.random.Generator) -> Callable[[Array], Array]:
+    """A change to random weights near the old ones; positive weights stay positive."""
+    factors, offsets = rng.uniform(0.5, 1.5, weight.shape), rng.uniform(0.01, 0.1, weight.shape)
+    return lambda old: old * factors + offsets
+
+
+def _shifted(array: Array) -> Array:
     return np.roll(array.reshape(-1), 1).reshape(array.shape)

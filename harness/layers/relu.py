@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.layers import Answer, Call, Layer, Mutant
-from harness.layers._mutants import another, identity, is_real, nothing_to_see
+from harness.layers._mutants import identity, is_floating_array, other_layer, why_empty
 from harness.spec.language.tolerances import Exact, Tolerance
 
 
@@ -23,22 +23,22 @@ class ReLU:
         return Answer((np.maximum(x, x.dtype.type(0)),), magnitudes=(None,), undefined=(None,))
 
     def tolerance(self, args: Mapping[str, Any], dtype: str, opset: int | None) -> Tolerance:  # noqa: ARG002
-        """Exact: the answer is x or 0, and nothing is rounded. Measured: 0 ULP everywhere."""
+        """Exact: the output is x or 0, and nothing is rounded. Measured: 0 ULP everywhere."""
         return Tolerance(Exact())
 
     def mutants(self, call: Call) -> Iterable[Mutant]:
         """Other functions that keep positive inputs, or nearly."""
         x = call.inputs[0]
-        empty = nothing_to_see(call)
+        empty = why_empty(call)
         unsigned = "an unsigned input is never negative" if np.issubdtype(x.dtype, np.unsignedinteger) else None
-        yield identity(why_equal=empty or unsigned)
-        if is_real(x):
-            yield another("ReLU6", why_equal=empty)
-            yield another("LeakyReLU", why_equal=empty)
-            # What a slope of -1 makes of it.
-            yield Mutant("absolute value", layer="LeakyReLU", args={"negative_slope": -1.0}, why_equal=empty)
-            yield another("GELU", why_equal=empty)
-            yield another("Softplus", why_equal=empty)
+        yield identity(why_equivalent=empty or unsigned)
+        if is_floating_array(x):
+            yield other_layer("ReLU6", why_equivalent=empty)
+            yield other_layer("LeakyReLU", why_equivalent=empty)
+            # A slope of -1 gives the absolute value.
+            yield Mutant("absolute value", layer="LeakyReLU", args={"negative_slope": -1.0}, why_equivalent=empty)
+            yield other_layer("GELU", why_equivalent=empty)
+            yield other_layer("Softplus", why_equivalent=empty)
 
 
 PROVIDES: tuple[Layer, ...] = (ReLU(),)

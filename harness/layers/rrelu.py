@@ -1,4 +1,4 @@
-"""RReLU: x where it is positive, a random slope times x where it is not; in evaluation the mean slope."""
+"""RReLU: x if it is positive, else a random slope times x; in evaluation the mean slope."""
 
 from __future__ import annotations
 
@@ -6,16 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from harness.layers import Answer, Call, Layer, Mutant
-from harness.layers._mutants import (
-    another,
-    held,
-    identity,
-    leak,
-    nothing_to_see,
-    same_slope,
-    slope_tolerance,
-    with_argument,
-)
+from harness.layers._mutants import identity, other_layer, why_empty, with_argument
+from harness.layers.leakyrelu import leaky_relu, rounded_slope, slope_tolerance, why_same_slope
 from harness.spec.language.tolerances import Tolerance
 
 
@@ -25,42 +17,47 @@ class RReLU:
     name = "RReLU"
 
     def float64_reference(self, call: Call) -> Answer | None:
-        """In evaluation the slope is ``(lower + upper) / 2``; in training it is drawn anew, and there is no answer."""
+        """In evaluation the slope is ``(lower + upper) / 2``. In training slopes are random: None."""
         if call.mode == "train":
             return None
-        slope = held(_mean(call.args), call.dtype)
-        return Answer((leak(call.inputs[0], slope),), magnitudes=(None,), undefined=(None,))
+        slope = rounded_slope(_mean(call.args), call.dtype)
+        return Answer((leaky_relu(call.inputs[0], slope),), magnitudes=(None,), undefined=(None,))
 
     def tolerance(self, args: Mapping[str, Any], dtype: str, opset: int | None) -> Tolerance:  # noqa: ARG002
-        """See :func:`harness.layers._mutants.slope_tolerance`."""
+        """Exact, but 1 ULP in the 16-bit dtypes, for the reasons given at LeakyReLU."""
         return slope_tolerance(dtype)
 
     def mutants(self, call: Call) -> Iterable[Mutant]:
-        """Other bounds, and fixed slopes: one, none, each bound, and in training the mean."""
-        empty = nothing_to_see(call)
+        """Other bounds, and fixed slopes: 1, 0, each bound, and in training the mean."""
+        empty = why_empty(call)
         yield from self._other_bounds(call)
-        if not self._always(call, 0):
-            yield another("ReLU", why_equal=empty)
-        yield identity(why_equal=empty or self._always(call, 1))
+        if not self._why_fixed_slope(call, 0):
+            yield other_layer("ReLU", why_equivalent=empty)
+        yield identity(why_equivalent=empty or self._why_fixed_slope(call, 1))
         lower, upper = _bounds(call.args)
-        fixed = {"lower bound": lower, "upper bound": upper}
-        for which, slope in (fixed | {"mean": _mean(call.args)} if call.mode == "train" else fixed).items():
-            why = empty or self._always(call, slope)
-            args = {"negative_slope": slope}
-            yield Mutant(f"LeakyReLU with the {which} as its slope", layer="LeakyReLU", args=args, why_equal=why)
+        slopes = {"lower bound": lower, "upper bound": upper}
+        if call.mode == "train":
+            slopes["mean"] = _mean(call.args)
+        for label, slope in slopes.items():
+            yield Mutant(
+                f"LeakyReLU with the {label} as its slope",
+                layer="LeakyReLU",
+                args={"negative_slope": slope},
+                why_equivalent=empty or self._why_fixed_slope(call, slope),
+            )
 
     def _other_bounds(self, call: Call) -> Iterator[Mutant]:
         lower, upper = _bounds(call.args)
-        for key, wrong in (("lower", lower - 0.125), ("upper", upper + 0.125)):
-            changed = {**call.args, key: wrong}
-            why = same_slope(_mean(call.args), _mean(changed), call.dtype) if call.mode == "eval" else None
-            yield with_argument(call, key, wrong, why_equal=nothing_to_see(call) or why)
+        for key, bound in (("lower", lower - 0.125), ("upper", upper + 0.125)):
+            changed = {**call.args, key: bound}
+            why = why_same_slope(_mean(call.args), _mean(changed), call.dtype) if call.mode == "eval" else None
+            yield with_argument(call, key, bound, why_equivalent=why_empty(call) or why)
 
-    def _always(self, call: Call, slope: float) -> str | None:
-        """Why the layer is a LeakyReLU with ``slope``; None where it is not."""
+    def _why_fixed_slope(self, call: Call, slope: float) -> str | None:
+        """Why the layer is equivalent to a LeakyReLU with ``slope``; None if it is not."""
         if call.mode == "eval":
-            return same_slope(_mean(call.args), slope, call.dtype)
-        lower, upper = (same_slope(bound, slope, call.dtype) for bound in _bounds(call.args))
+            return why_same_slope(_mean(call.args), slope, call.dtype)
+        lower, upper = (why_same_slope(bound, slope, call.dtype) for bound in _bounds(call.args))
         return lower and upper
 
 

@@ -1,1 +1,1 @@
-"""From a case to a built torch module with its inputs and its reference answers."""
+"""From a case to a built torch module, its inputs and its reference outputs."""

@@ -1,4 +1,4 @@
-"""What a target's answer is held against: arrays alone, so that it can be recorded and read where torch is not."""
+"""The reference outputs that a target's outputs are compared with, as arrays: recorded and read without torch."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Of each output every ``every``-th element in row-major order; ``shapes`` are those of the whole outputs."""
+    """Every ``every``-th element of each output, in row-major order; ``shapes`` are the whole outputs' shapes."""
 
     every: int
     shapes: Sequence[tuple[int, ...]]
 
-    def of(self, values: Array) -> Array:
-        """The sampled elements of ``values``."""
+    def elements_of(self, values: Array) -> Array:
+        """The sampled elements of one output."""
         return np.ascontiguousarray(values).reshape(-1)[:: self.every]
 
-    def of_answer(self, answer: Mapping[str, Array]) -> dict[str, Array]:
-        """The sampled elements of each output; an output of another shape stays whole, so that it is found out."""
-        shapes = (*self.shapes, *[None] * len(answer))
+    def elements_of_all(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The sampled elements of each output. An output of the wrong shape stays whole, so the comparison fails."""
+        shapes = (*self.shapes, *[None] * len(outputs))
         return {
-            name: self.of(values) if values.shape == shape else values
-            for (name, values), shape in zip(answer.items(), shapes, strict=False)
+            name: self.elements_of(values) if values.shape == shape else values
+            for (name, values), shape in zip(outputs.items(), shapes, strict=False)
         }
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The answers that a target's answer is held against, at one set of input shapes.
+    """The reference outputs at one set of input shapes.
 
-    ``eager`` are eager torch's outputs by name, ``float64`` the float64 ones (None where the case
-    is stochastic or float64 has no kernel). ``magnitudes`` and ``undefined`` are per output, as in
-    :class:`harness.layers.Answer`. ``stochastic`` is True where eager answers differently under
-    another seed, so that values cannot be compared. ``at`` names the shapes, where there are several.
-    ``sample`` says of what the outputs are only a part, None where they are whole.
+    ``eager`` holds eager torch's outputs by name. ``float64`` holds the float64 reference's outputs; it is None if the
+    case is stochastic or float64 has no kernel. ``magnitudes`` and ``undefined`` are per output, as in
+    :class:`harness.layers.Answer`. ``stochastic`` is True if eager's outputs differ under another seed, so that values
+    cannot be compared. ``at`` names the shapes, if there are several sets. ``sample`` says which elements the outputs
+    hold, None for all.
     """
 
     inputs: Mapping[str, Array]
@@ -52,24 +52,27 @@ class Reference:
     at: str | None = None
     sample: Sample | None = None
 
-    def part(self, answer: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The part of ``answer`` that is held against this: the whole, but where only a sample is known."""
-        return answer if self.sample is None else self.sample.of_answer(answer)
+    def comparable_part(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The elements of a target's ``outputs`` that this reference holds: all of them, or those of the sample."""
+        return outputs if self.sample is None else self.sample.elements_of_all(outputs)
 
 
-def sampled(whole: Reference, sample: Sample) -> Reference:
-    """What is left of ``whole`` where the outputs are known by ``sample`` alone, and the inputs can be drawn anew."""
+def reduced_to_sample(whole: Reference, sample: Sample) -> Reference:
+    """``whole`` with only the sampled elements of its outputs, and without its inputs, which can be drawn again."""
 
-    def part(each: Array | None) -> Array | None:
-        return None if each is None else sample.of(each)
+    def elements(values: Array | None) -> Array | None:
+        return None if values is None else sample.elements_of(values)
+
+    def elements_by_name(outputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: sample.elements_of(values) for name, values in outputs.items()}
 
     return replace(
         whole,
         inputs={},
-        eager={name: sample.of(values) for name, values in whole.eager.items()},
-        float64=None if whole.float64 is None else {name: sample.of(values) for name, values in whole.float64.items()},
-        magnitudes=[part(each) for each in whole.magnitudes],
-        undefined=[part(each) for each in whole.undefined],
+        eager=elements_by_name(whole.eager),
+        float64=None if whole.float64 is None else elements_by_name(whole.float64),
+        magnitudes=[elements(values) for values in whole.magnitudes],
+        undefined=[elements(mask) for mask in whole.undefined],
         at=f"one element in {sample.every:,}",
         sample=sample,
     )

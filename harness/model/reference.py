@@ -1,8 +1,7 @@
-"""Calls that can be made again and again on the same inputs, as timing needs them.
+"""Compute a case's reference: eager torch's outputs, the float64 reference, the gradients and the tolerance.
 
-Gradients of the sum of the first output, by input label and by parameter name.
-
-What a case's answer should be: eager torch, and the definition in float64 that eager itself is held against.
+The float64 reference is the layer's own definition in NumPy, or eager torch in float64 for a layer without one. A
+target is compared with eager torch, and eager torch is compared with the float64 reference.
 """
 
 from __future__ import annotations
@@ -19,143 +18,152 @@ from torch.utils import _pytree as pytree
 
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import Subject, answered, answers, arguments, copied, seed_torch
+from harness.model.build import Subject, constructor_arguments, copy_module, eager_outputs, run_module, seed_torch
 from harness.model.tensors import to_numpy
 from harness.spec.language.case import (
     Case,
     FactoryModel,
-    FileModel,
     GraphModel,
     LayerModel,
-    PackedModel,
+    RecordedModel,
     SequentialModel,
 )
 from harness.spec.language.tolerances import Tolerance
 
+Array = NDArray[Any]
 
-def repeatable(module: Callable[..., object], inputs: Sequence[torch.Tensor]) -> tuple[Callable[[], object], bool]:
-    """A call of ``module`` on ``inputs`` without autograd, and whether it must copy the inputs each time.
 
-    The call works on a copy of the module, so that running statistics of the original stay as they are. No tensor of
+def compute_reference(
+    case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None
+) -> Reference:
+    """Run eager torch and the float64 reference on ``inputs``; ``at`` names the shapes in messages."""
+    module, tensors = subject.module, list(inputs.values())
+    computed = subject.eager_outputs if inputs is subject.inputs else None
+    eager = eager_outputs(module, tensors, case.seed) if computed is None else computed
+    stochastic = _differ(eager, eager_outputs(module, tensors, case.seed + 1))
+    float64 = None if stochastic else float64_reference(case, module, tensors)
+    return Reference(
+        inputs={label: to_numpy(tensor) for label, tensor in inputs.items()},
+        eager=dict(zip(subject.output_names, map(to_numpy, eager), strict=True)),
+        float64=None if float64 is None else dict(zip(subject.output_names, float64.outputs, strict=True)),
+        magnitudes=() if float64 is None else float64.magnitudes,
+        undefined=() if float64 is None else float64.undefined,
+        stochastic=stochastic,
+        at=at,
+    )
+
+
+def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
+    """The layer's own float64 reference in NumPy if it has one, else eager torch in float64.
+
+    None if there is neither: the layer's call is stochastic, or torch has no float64 kernel for the case.
+    """
+    model = case.model.model
+    layer = find(model.layer) if isinstance(model, LayerModel) else None
+    if layer is not None and isinstance(model, LayerModel):
+        return layer.float64_reference(
+            Call(
+                args=constructor_arguments(model),
+                weights={name.removeprefix("layer."): _widened(tensor) for name, tensor in module.state_dict().items()},
+                inputs=[_widened(tensor) for tensor in inputs],
+                forward=model.forward,
+                mode=case.mode,
+                dtype=case.dtype,
+            )
+        )
+    return _eager_in_float64(case, module, inputs)
+
+
+def tolerance_of(case: Case, opset: int | None) -> Tolerance:
+    """How far a target's outputs may be from eager's: the spec's tolerance, else the layers' default."""
+    default = default_tolerance_of(case, opset)
+    if case.tolerance.rule is not None:
+        return Tolerance(case.tolerance.rule, case.tolerance.by_output)
+    return Tolerance(default.rule, {**default.by_output, **case.tolerance.by_output})
+
+
+def default_tolerance_of(case: Case, opset: int | None) -> Tolerance:
+    """How far apart correct implementations of the case's layers may be, without the spec's tolerance."""
+    model = case.model.model
+    match model:
+        case LayerModel(layer, _):
+            return default_tolerance(layer, constructor_arguments(model), case.dtype, opset)
+        case SequentialModel(steps):
+            parts = [(step.layer, constructor_arguments(step)) for step in steps]
+            return composite_tolerance(parts, case.dtype, opset)
+        case GraphModel(nodes):
+            parts = [(node.layer.layer, constructor_arguments(node.layer)) for node in nodes]
+            return composite_tolerance(parts, case.dtype, opset)
+        case FactoryModel() | RecordedModel():
+            return default_tolerance(None, {}, case.dtype, opset)
+
+
+def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
+    """Autograd's gradients of the sum of the first output on eager torch, by input label and parameter name.
+
+    Every floating input and every parameter has one; it is zero where the output does not depend on it.
+    """
+    module, inputs = copy.deepcopy(subject.module), copy.deepcopy(dict(subject.inputs))
+    leaves = {label: tensor.requires_grad_() for label, tensor in inputs.items() if tensor.is_floating_point()}
+    leaves |= {name.removeprefix("layer."): parameter for name, parameter in module.named_parameters()}
+    with torch.random.fork_rng(devices=()):
+        seed_torch(seed)
+        # An in-place layer may not write to a leaf, so it gets a copy that autograd follows.
+        returned = module(*(tensor.clone() for tensor in inputs.values()))
+    total = pytree.tree_leaves(returned)[0].sum()
+    grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return {name: to_numpy(grad) for name, grad in zip(leaves, grads, strict=True)}
+
+
+def repeatable_call(module: Callable[..., object], inputs: Sequence[torch.Tensor]) -> tuple[Callable[[], object], bool]:
+    """A call of ``module`` on ``inputs`` for timing, without autograd; True if it copies the inputs at each call.
+
+    The call works on a copy of the module, so that the original's running statistics stay as they are. No tensor of
     the copy requires a gradient, so that autograd records nothing; entering ``torch.no_grad`` at each call would be
     timed as well, and takes as long as a small layer.
 
-    A layer that works in place changes what it is given: the second call would see other numbers than the first, and
-    denormals after a few. Such a call copies its inputs first, and the copy is part of what is timed. To find out, the
+    A layer that works in place changes its inputs: the second call would see other numbers than the first, and
+    denormals after a few. Such a call copies its inputs first, and the copy is part of the timing. To find out, the
     module is called once, on copies.
     """
-    given = tuple(tensor.detach() for tensor in inputs)
-    called = _without_gradients(module) if isinstance(module, nn.Module) else module
-    prepared = tuple(tensor.clone() for tensor in given)
-    called(*prepared)
-    if all(_same(before, after) for before, after in zip(given, prepared, strict=True)):
-        return lambda: called(*given), False
-    return lambda: called(*(tensor.clone() for tensor in given)), True
+    originals = tuple(tensor.detach() for tensor in inputs)
+    function = _without_gradients(module) if isinstance(module, nn.Module) else module
+    copies = tuple(tensor.clone() for tensor in originals)
+    function(*copies)
+    if all(_same_bits(before, after) for before, after in zip(originals, copies, strict=True)):
+        return lambda: function(*originals), False
+    return lambda: function(*(tensor.clone() for tensor in originals)), True
 
 
 def _without_gradients(module: nn.Module) -> nn.Module:
-    """A copy that requires no gradients; the module itself where it holds no tensors (frozen ones may refuse)."""
+    """A copy that requires no gradients; the module itself if it holds no tensors (a frozen one may refuse a copy)."""
     if not module.state_dict():
         return module
-    with torch.no_grad():  # the copy of a script module's parameter would else be the result of a computation
-        copied = copy.deepcopy(module)
-    for parameter in copied.parameters():
+    with torch.no_grad():  # else the copy of a script module's parameter would be the result of a computation
+        duplicate = copy.deepcopy(module)
+    for parameter in duplicate.parameters():
         parameter.requires_grad_(False)
-    return copied
+    return duplicate
 
 
-def _same(before: torch.Tensor, after: torch.Tensor) -> bool:
-    """Bit for bit, so that a NaN equals itself and the sign of zero counts."""
+def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:
+    """True if the bits are equal, so that a NaN equals itself and the sign of zero counts."""
     if before.is_complex():
         before, after = torch.view_as_real(before), torch.view_as_real(after)
     width = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[before.element_size()]
     return torch.equal(before.contiguous().view(width), after.contiguous().view(width))
 
 
-def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
-    """What autograd says on eager torch, for every floating input and parameter; zeros where nothing depends on one."""
-    module, inputs = copy.deepcopy(subject.module), copy.deepcopy(dict(subject.inputs))
-    wanted = {label: tensor.requires_grad_() for label, tensor in inputs.items() if tensor.is_floating_point()}
-    wanted |= {name.removeprefix("layer."): parameter for name, parameter in module.named_parameters()}
-    with torch.random.fork_rng(devices=()):
-        seed_torch(seed)
-        # An in-place layer may not write on a leaf, so it is given a copy that autograd follows.
-        answer = module(*(tensor.clone() for tensor in inputs.values()))
-    total = pytree.tree_leaves(answer)[0].sum()
-    found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True, materialize_grads=True)
-    return {name: to_numpy(gradient) for name, gradient in zip(wanted, found, strict=True)}
+def _differ(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> bool:
+    """True if any output differs; NaN and infinities count as ``torch.nan_to_num`` maps them."""
+    return any(not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in zip(first, second, strict=True))
 
 
-Array = NDArray[Any]
-
-
-def refer(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None) -> Reference:
-    """Ask eager torch, and the definition, about ``inputs``."""
-    module, given = subject.module, list(inputs.values())
-    known = subject.answer if inputs is subject.inputs else None
-    eager = answers(module, given, case.seed) if known is None else known
-    stochastic = _differs(eager, answers(module, given, case.seed + 1))
-    truth = None if stochastic else define(case, module, given)
-    return Reference(
-        inputs={label: to_numpy(tensor) for label, tensor in inputs.items()},
-        eager=dict(zip(subject.output_names, map(to_numpy, eager), strict=True)),
-        float64=None if truth is None else dict(zip(subject.output_names, truth.outputs, strict=True)),
-        magnitudes=() if truth is None else truth.magnitudes,
-        undefined=() if truth is None else truth.undefined,
-        stochastic=stochastic,
-        at=at,
-    )
-
-
-def define(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
-    """The answer by definition: the layer's own oracle in NumPy, else eager torch in float64.
-
-    None where neither can answer: float64 has no kernel for the case.
-    """
-    model = case.model.model
-    known = find(model.layer) if isinstance(model, LayerModel) else None
-    if known is not None and isinstance(model, LayerModel):
-        return known.float64_reference(
-            Call(
-                args=arguments(model),
-                weights={_bare(name): _wide(tensor) for name, tensor in module.state_dict().items()},
-                inputs=[_wide(tensor) for tensor in inputs],
-                forward=model.forward,
-                mode=case.mode,
-                dtype=case.dtype,
-            )
-        )
-    return _in_float64(case, module, inputs)
-
-
-def tolerance_of(case: Case, opset: int | None) -> Tolerance:
-    """How far a target's answer may be from eager's: what the spec says, else the layers' own default."""
-    default = own_tolerance(case, opset)
-    if case.tolerance.rule is not None:
-        return Tolerance(case.tolerance.rule, case.tolerance.by_output)
-    return Tolerance(default.rule, {**default.by_output, **case.tolerance.by_output})
-
-
-def own_tolerance(case: Case, opset: int | None) -> Tolerance:
-    """How far correct implementations of the case's layers may be apart, whatever the spec says."""
-    model = case.model.model
-    match model:
-        case LayerModel(layer, _):
-            return default_tolerance(layer, arguments(model), case.dtype, opset)
-        case SequentialModel(steps):
-            return composite_tolerance([(step.layer, arguments(step)) for step in steps], case.dtype, opset)
-        case GraphModel(nodes):
-            parts = [(node.layer.layer, arguments(node.layer)) for node in nodes]
-            return composite_tolerance(parts, case.dtype, opset)
-        case FactoryModel() | FileModel() | PackedModel():
-            return default_tolerance(None, {}, case.dtype, opset)
-
-
-def _in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
-    double = copied(module).double()
+def _eager_in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
+    double = copy_module(module).double()
     wide = [tensor.to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True) for tensor in inputs]
     try:
-        outputs = answered(double, wide, case.seed)
+        outputs = run_module(double, wide, case.seed)
     except (RuntimeError, NotImplementedError):
         # No float64 kernel: eager alone is the reference, and the row has no distances.
         return None
@@ -163,9 +171,10 @@ def _in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -
 
 
 def _magnitudes(case: Case, double: nn.Module, wide: Sequence[torch.Tensor]) -> tuple[Array | None, ...]:
-    """The sums of the terms' magnitudes of a convolution and its like: the same layer on magnitudes.
+    """The sums of the magnitudes of the terms of a convolution or a like layer; () for the others.
 
-    ``double`` is changed; nobody asks it again.
+    They are the outputs of the same layer with the magnitudes of its parameters and inputs. ``double`` is changed; the
+    caller does not use it again.
     """
     model = case.model.model
     if not (isinstance(model, LayerModel) and model.layer in SUMS_OF_PRODUCTS):
@@ -173,17 +182,10 @@ def _magnitudes(case: Case, double: nn.Module, wide: Sequence[torch.Tensor]) -> 
     with torch.no_grad():
         for parameter in double.parameters():
             parameter.abs_()
-    return tuple(to_numpy(output) for output in answered(double, [tensor.abs() for tensor in wide], case.seed))
+    return tuple(to_numpy(output) for output in run_module(double, [tensor.abs() for tensor in wide], case.seed))
 
 
-def _differs(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
-    return any(not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in zip(one, other, strict=True))
-
-
-def _wide(tensor: torch.Tensor) -> Array:
+def _widened(tensor: torch.Tensor) -> Array:
+    """The values as float64 if they are floating, else in their own dtype."""
     array = to_numpy(tensor)
     return array.astype(np.float64) if tensor.is_floating_point() else array
-
-
-def _bare(name: str) -> str:
-    return name.removeprefix("layer.")

@@ -1,4 +1,4 @@
-"""Between torch's tensors and NumPy's arrays: every dtype and layout that a case can name, and never shared memory."""
+"""Convert between torch tensors and NumPy arrays, in every dtype and layout of a case, always with a copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.spec.language.case import Layout
 
 Array = NDArray[Any]
 
-# What torch and ml_dtypes know and NumPy's own dtypes do not: (torch, NumPy, an integer of the same width in both).
+# The dtypes that NumPy itself lacks: (torch, ml_dtypes, an integer of the same width in torch and in NumPy).
 _FOREIGN: tuple[tuple[torch.dtype, np.dtype[Any], torch.dtype, np.dtype[Any]], ...] = (
     (torch.bfloat16, np.dtype(ml_dtypes.bfloat16), torch.int16, np.dtype(np.int16)),
     (torch.float8_e4m3fn, np.dtype(ml_dtypes.float8_e4m3fn), torch.int8, np.dtype(np.int8)),
@@ -28,18 +28,18 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def to_torch(array: Array, layout: Layout | None = None) -> torch.Tensor:
-    """A tensor on the CPU with the values of ``array``, in memory of its own.
+    """A tensor on the CPU with a copy of the values of ``array``.
 
     ``contiguous`` is row-major. ``channels_last`` keeps the second axis innermost; it is defined for four and five
     axes, and for any other number the layout is contiguous. ``strided`` is every second element of the last axis of a
-    buffer twice as wide, whose other half holds NaN (or the largest integer), so that a kernel which ignores strides
-    is found out. None takes over the layout of ``array``: its strides where they are positive, else contiguous.
+    buffer twice as wide; the other elements are NaN (or the largest integer), so that a kernel that ignores strides
+    gives wrong outputs. None keeps the strides of ``array`` if they are positive, else the layout is contiguous.
     """
     if layout is None:
-        return copy_of(_view(array))
+        return copy_tensor(_view(array))
     tensor = _view(np.ascontiguousarray(array).reshape(array.shape))
     if layout == "strided" and tensor.dim():
-        wide = _poisoned((*tensor.shape[:-1], 2 * tensor.shape[-1]), tensor.dtype)
+        wide = _filled_with_nan((*tensor.shape[:-1], 2 * tensor.shape[-1]), tensor.dtype)
         return wide[..., ::2].copy_(tensor)
     if layout == "channels_last" and tensor.dim() in _CHANNELS_LAST:
         return tensor.clone().contiguous(memory_format=_CHANNELS_LAST[tensor.dim()])
@@ -47,32 +47,32 @@ def to_torch(array: Array, layout: Layout | None = None) -> torch.Tensor:
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
-    """The values of ``tensor`` on the host, in memory of their own, with the tensor's strides where it has plain ones.
+    """A copy of the values of ``tensor`` on the host, with the strides of :func:`copy_tensor`.
 
-    A dtype that NumPy lacks (bfloat16, the 8-bit floats) comes back as ml_dtypes' dtype of the same name.
+    A dtype that NumPy lacks (bfloat16, the 8-bit floats) becomes the ml_dtypes dtype of the same name.
     """
-    held = copy_of(tensor.detach().resolve_conj().resolve_neg().cpu())
-    if held.dtype in _FROM_TORCH:
-        numpy_dtype, bits = _FROM_TORCH[held.dtype]
-        return held.view(bits).numpy().view(numpy_dtype)
-    array: Array = held.numpy()
+    copied = copy_tensor(tensor.detach().resolve_conj().resolve_neg().cpu())
+    if copied.dtype in _FROM_TORCH:
+        numpy_dtype, bits = _FROM_TORCH[copied.dtype]
+        return copied.view(bits).numpy().view(numpy_dtype)
+    array: Array = copied.numpy()
     return array
 
 
-def copy_of(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy with the strides of ``tensor``; contiguous where elements overlap or lie far apart."""
-    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    if reach == tensor.numel():  # no gaps to be poisoned, as in nearly every tensor
+def copy_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with the strides of ``tensor``; contiguous if elements overlap or take more than twice their memory."""
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    if extent == tensor.numel():  # no gaps, as in nearly every tensor
         return tensor.clone()
-    if tensor.numel() == 0 or 0 in tensor.stride() or not tensor.numel() <= reach <= 2 * tensor.numel():
+    if tensor.numel() == 0 or 0 in tensor.stride() or not tensor.numel() <= extent <= 2 * tensor.numel():
         return tensor.clone(memory_format=torch.contiguous_format)
-    return _poisoned((reach,), tensor.dtype).as_strided(tensor.shape, tensor.stride()).copy_(tensor)
+    return _filled_with_nan((extent,), tensor.dtype).as_strided(tensor.shape, tensor.stride()).copy_(tensor)
 
 
 def _view(array: Array) -> torch.Tensor:
-    """``array`` as a tensor, sharing memory where torch can."""
+    """``array`` as a tensor, on shared memory if torch can."""
     if not array.flags.writeable or any(stride < 0 or stride % array.itemsize for stride in array.strides):
-        # torch refuses negative strides and warns of memory that it might write to.
+        # torch refuses negative strides and warns about read-only memory.
         array = array.copy()
     if array.dtype in _FROM_NUMPY:
         torch_dtype, bits = _FROM_NUMPY[array.dtype]
@@ -80,8 +80,8 @@ def _view(array: Array) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def _poisoned(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """Memory that no kernel should read: NaN, or the largest value of a dtype that has none."""
+def _filled_with_nan(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """A buffer with gaps that no kernel should read: NaN, or the largest value of a dtype without NaN."""
     if dtype.is_floating_point or dtype.is_complex:
         return torch.empty(shape, dtype=dtype).fill_(float("nan"))
     return torch.full(shape, True if dtype == torch.bool else torch.iinfo(dtype).max, dtype=dtype)

@@ -1,4 +1,4 @@
-"""One report format a file: each is a pure function of the :class:`harness.result.Report`."""
+"""Report formats, one per file. Each is a pure function of the :class:`harness.result.Report`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.result import Report
 
 
 class ReportFormat(Protocol):
-    """A way to write a report down. ``name`` is the word after ``--format``; ``suffix`` is the file's ending."""
+    """A format of the report. ``name`` is the word after ``--format``; ``suffix`` is the ending of the file."""
 
     name: str
     suffix: str
@@ -21,8 +21,11 @@ class ReportFormat(Protocol):
 
 @runtime_checkable
 class Piecewise(Protocol):
-    """A format whose text is too long to be held at once; ``render`` gives the parts joined."""
+    """A format that can be written in parts, because its text is too long to hold at once.
+
+    ``render`` returns the parts joined.
+    """
 
     def parts(self, report: Report) -> Iterator[str]:
-        """The report's text from its beginning to its end."""
+        """The text of the report in parts, from its beginning to its end."""
         ...

@@ -1,11 +1,12 @@
-"""``report.csv``: one row a check, for a spreadsheet; several outputs are told by the one that tells most."""
+"""``report.csv``: one row per check, for a spreadsheet. A check with several outputs shows its main comparison."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from harness.report.wording import explanation, printable, telling
+from harness.errors import printable
+from harness.report.wording import explanation, main_comparison
 from harness.result import OutputComparison, Report, Result, to_json
 
 _CHECK = ("case", "target", "status", "stage", "symptom", "blame")
@@ -18,7 +19,7 @@ _TEXT = ("reason", "issue", "where")
 
 
 class CsvReport:
-    """RFC 4180; figures in full, non-finite ones as in ``report.json``."""
+    """RFC 4180. Numbers have all their digits; non-finite ones are written as in ``report.json``."""
 
     name = "csv"
     suffix = ".csv"
@@ -36,11 +37,11 @@ PROVIDES = (CsvReport(),)
 
 
 def _row(result: Result) -> list[object]:
-    comparison = telling(result)
+    comparison = main_comparison(result)
     return [
         *(_text(getattr(result, key)) for key in _CHECK),
         "" if comparison is None else _text(comparison.name) or comparison.index,
-        *(_figure(comparison, key) for key in _COMPARISON),
+        *(_value(comparison, key) for key in _COMPARISON),
         *(to_json((result.latency or {}).get(key, "")) for key in _LATENCY),
         sum(result.seconds.values()) if result.seconds else "",
         _text(explanation(result)),
@@ -48,7 +49,7 @@ def _row(result: Result) -> list[object]:
     ]
 
 
-def _figure(comparison: OutputComparison | None, key: str) -> object:
+def _value(comparison: OutputComparison | None, key: str) -> object:
     value = None if comparison is None else getattr(comparison, key)
     if isinstance(value, str):
         return _text(value)
@@ -56,6 +57,6 @@ def _figure(comparison: OutputComparison | None, key: str) -> object:
 
 
 def _text(text: str | None) -> str:
-    """``text`` as a spreadsheet may show it: never as a formula that it would compute."""
+    """``text`` in a form that a spreadsheet does not evaluate as a formula."""
     safe = printable(text or "")
     return f"'{safe}" if safe.startswith(("=", "+", "-", "@")) else safe

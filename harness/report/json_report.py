@@ -1,9 +1,8 @@
-"""The open parts of a report: mappings whose keys are nobody's to close, and what every reader relies on in them.
+"""``report.json``: everything about a run, written and read back. Every other format is made from the same data.
 
-A key may be missing, and one that is not named here may hold anything: an older report had fewer, a newer one has more.
-What is named here is of its type, or the report is refused before anything is made of it.
-
-``report.json``: all of a run; every other format is made from what stands here.
+The models at the beginning describe the parts of a report whose keys are open (environment, run, latency, placement,
+pictures), as far as readers rely on them. A key may be missing, and a key without a model may hold anything: an older
+report had fewer keys, a newer one has more. A value whose type differs from the model's makes the report invalid.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from harness.errors import Location, Problem, SpecError
 from harness.latency.change import Verdict
 from harness.result import Report, Result, to_json
-from harness.spec.yaml.strict import read_json, refused
+from harness.spec.yaml.strict import file_error, read_json
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -37,7 +36,7 @@ Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
 
 
 class Open(BaseModel):
-    """Keys that are named have their types, others are passed over."""
+    """A mapping whose other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -57,7 +56,7 @@ class Gpu(Open):
 
 
 class Environment(Open):
-    """The machine and its versions; ``also`` holds those of the other reports that were merged."""
+    """The machine and its versions; ``also`` has those of the other machines of a merged report."""
 
     packages: dict[str, str] = {}
     machine: str | None = None
@@ -70,7 +69,7 @@ class Environment(Open):
 
 
 class Bench(Open):
-    """How a run was timed."""
+    """The settings of ``harness bench``."""
 
     budget_s: Positive = 5.0
     processes: Annotated[int, Field(ge=1)] = 1
@@ -80,20 +79,20 @@ class Bench(Open):
 
 
 class Exports(Open):
-    """How many exports a run made, and took from the cache."""
+    """How many exports a run made and how many it took from the cache."""
 
     made: Count = 0
     from_cache: Count = 0
 
 
 class ParityChange(Open):
-    """One check that is otherwise than it was."""
+    """One check that changed."""
 
     kind: Literal["regressed", "mended", "otherwise", "unverified", "verified", "new", "gone", "numbers"]
 
 
 class LatencyChange(Open):
-    """One latency that is otherwise than it was, or cannot be compared."""
+    """One latency that was compared, or cannot be."""
 
     verdict: Literal[Verdict, "not comparable"]
 
@@ -106,7 +105,7 @@ class Comparison(Open):
 
 
 class Run(Open):
-    """What was asked for, and how it went."""
+    """The request of a run, and how it went."""
 
     paths: list[str] = []
     targets: list[str] = []
@@ -154,19 +153,19 @@ class Figure(Open):
     by_device: Figure | None = None
 
     @model_validator(mode="after")
-    def _one_for_each_sample(self) -> Self:
-        """What was measured beside the samples is there for each of them, or for none of a process."""
-        paces = [own for own in self.pace_us or () if isinstance(own, list)]
-        if not paces:  # an older report: nothing is made of its samples
+    def _calibration_per_sample(self) -> Self:
+        """Check that each process has a calibration time for each of its samples, or none at all."""
+        calibrations = [times for times in self.pace_us or () if isinstance(times, list)]
+        if not calibrations:  # an older report: its samples are not used
             return self
         if "median_us" not in self.model_fields_set:
-            raise ValueError("samples stand without their median")
-        if len(paces) != len(self.samples_us) or any(
-            len(own) not in {0, len(samples)} for own, samples in zip(paces, self.samples_us, strict=True)
+            raise ValueError("samples_us needs median_us")
+        if len(calibrations) != len(self.samples_us) or any(
+            len(times) not in {0, len(samples)} for times, samples in zip(calibrations, self.samples_us, strict=True)
         ):
-            raise ValueError("there must be a pace for each sample")
+            raise ValueError("pace_us needs one time for each sample")
         if len(self.interrupted or ()) != len(self.samples_us):
-            raise ValueError("each process must tell its interrupted samples")
+            raise ValueError("interrupted needs one list for each process")
         return self
 
 
@@ -191,7 +190,7 @@ class Picture(Open):
 
 
 class OpenResult(Open):
-    """What is open in a result."""
+    """The open parts of a result."""
 
     latency: Figure | None = None
     placement: Placement | None = None
@@ -199,7 +198,7 @@ class OpenResult(Open):
 
 
 class OpenParts(Open):
-    """All of a report that is open."""
+    """The open parts of a report."""
 
     environment: Environment = Environment()
     run: Run = Run()
@@ -207,13 +206,13 @@ class OpenParts(Open):
 
 
 FORMAT = 1
-"""The version of the file's layout; a key that is only added does not change it."""
+"""The version of the file's layout. A key that is only added does not change it."""
 
-_RIGHT = "give a report.json that `harness run` wrote"
+_REMEDY = "name a report.json that `harness run` wrote"
 
 
 class JsonReport:
-    """The Contract's ``report.json``, with ``run`` beside it; keys stand in the order of the dataclasses."""
+    """All of a run as JSON. Keys are in the order of the dataclass fields."""
 
     name = "json"
     suffix = ".json"
@@ -223,7 +222,7 @@ class JsonReport:
         return "".join(self.parts(report))
 
     def parts(self, report: Report) -> Iterator[str]:
-        """Result by result: a whole run at once would take many times the room of its file."""
+        """The text result by result: all of a run at once would take many times the memory of its file."""
         whole = {
             "format": FORMAT,
             "environment": to_json(report.environment),
@@ -250,27 +249,27 @@ PROVIDES = (JsonReport(),)
 def read_report(path: Path) -> Report:
     """The :class:`Report` that :class:`JsonReport` wrote to ``path``.
 
-    Keys that this version does not know are passed over. Raises :class:`SpecError`, one line a
-    problem, where the file is missing, cut short, of a newer format, or not such a report.
+    Unknown keys are ignored. Raises :class:`SpecError`, one line per problem, if the file is missing, cut short, of a
+    newer format, or not such a report.
     """
     raw = _whole(path)
-    newest = raw.get("format")
-    if type(newest) is not int or newest < 1:
-        raise refused(path, "this is not a harness report: it has no `format` number", _RIGHT)
-    if newest > FORMAT:
-        raise refused(path, f"this report is of format {newest}", f"this harness reads format {FORMAT}; update it")
+    version = raw.get("format")
+    if type(version) is not int or version < 1:
+        raise file_error(path, "not a harness report: it has no `format` number", _REMEDY)
+    if version > FORMAT:
+        raise file_error(path, f"this report has format {version}", f"this harness reads format {FORMAT}; update it")
     if not isinstance(raw.get("results"), list):
-        raise refused(path, "this is not a harness report: it has no list of `results`", _RIGHT)
+        raise file_error(path, "not a harness report: it has no list of `results`", _REMEDY)
     report = Report(_mapping(path, raw, "environment"), _results(path, raw), _mapping(path, raw, "run"))
     if "summary" in raw and raw["summary"] != report.summary:
-        raise refused(path, "`summary` does not count the results that stand below it", _RIGHT)
+        raise file_error(path, "`summary` does not match the results", _REMEDY)
     return report
 
 
 def _whole(path: Path) -> dict[str, Any]:
-    raw = read_json(path, "the report", _RIGHT)
+    raw = read_json(path, "the report", _REMEDY)
     if not isinstance(raw, dict):
-        raise refused(path, "this is not a harness report: it is not a JSON object", _RIGHT)
+        raise file_error(path, "not a harness report: not a JSON object", _REMEDY)
     return raw
 
 
@@ -282,15 +281,15 @@ def _results(path: Path, raw: dict[str, Any]) -> tuple[Result, ...]:
         return tuple(_adapter().validate_python(raw["results"]))
     except ValidationError as error:
         raise SpecError(
-            Problem(Location(str(path)), f"{_place(problem['loc'], raw)}: {problem['msg']}", _RIGHT)
+            Problem(Location(str(path)), f"{_place(problem['loc'], raw)}: {problem['msg']}", _REMEDY)
             for problem in error.errors(include_url=False, include_input=False)
         ) from error
 
 
 def _place(keys: tuple[int | str, ...], raw: dict[str, Any]) -> str:
-    """``results[0].latency.median_us``."""
-    told = keys if keys and keys[0] in raw else ("results", *keys)
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in told).removeprefix(".")
+    """``keys`` as ``results[0].latency.median_us``."""
+    path = keys if keys and keys[0] in raw else ("results", *keys)
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
 
 
 @cache
@@ -303,5 +302,5 @@ def _adapter() -> TypeAdapter[list[Result]]:
 def _mapping(path: Path, raw: dict[str, Any], key: str) -> dict[str, Any]:
     value = raw.get(key, {})
     if not isinstance(value, dict):
-        raise refused(path, f"`{key}` is not an object", _RIGHT)
+        raise file_error(path, f"`{key}` is not an object", _REMEDY)
     return value

@@ -1,8 +1,8 @@
-"""``report.xml``: JUnit, as CI systems read it: a spec file is a suite, a check is a test case.
+"""``report.xml``: JUnit, as CI systems read it. A spec file is a suite, a check is a test case.
 
-Valid against the schema of Jenkins' xunit plugin (``junit-10.xsd``), which pytest's own files
-follow too. That schema knows properties of suites but not of test cases, so the environment
-stands in properties and a check's figures in its ``system-out``, one ``name=value`` a line.
+Valid against the schema of Jenkins' xunit plugin (``junit-10.xsd``), which pytest's own files follow too. That schema
+allows properties of suites but not of test cases. So the environment goes into properties, and the numbers of a check
+into its ``system-out``, one ``name=value`` per line.
 """
 
 from __future__ import annotations
@@ -14,17 +14,25 @@ from typing import TypeVar
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from harness.report.machines import facts
-from harness.report.wording import CaseName, comparisons, explanation, happened, numbers, printable
+from harness.errors import printable
+from harness.report.machines import flatten
+from harness.report.wording import (
+    CaseName,
+    comparison_line,
+    comparisons,
+    explanation,
+    is_explained_by,
+    stage_and_symptom,
+)
 from harness.result import Report, Result
 
-_Bad = TypeVar("_Bad", Error, Failure)
+_Problem = TypeVar("_Problem", Error, Failure)
 
 _NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class JUnitReport:
-    """``failed`` and ``fixed`` are failures, ``error`` is an error, ``known`` and ``skipped`` are skipped."""
+    """``failed`` and ``fixed`` become failures, ``error`` an error, ``known`` and ``skipped`` are skipped."""
 
     name = "junit"
     suffix = ".xml"
@@ -34,7 +42,7 @@ class JUnitReport:
         whole = JUnitXml("harness")
         for spec, results in _by_spec(report).items():
             suite = TestSuite(spec)
-            for name, value in facts(report.environment):
+            for name, value in flatten(report.environment):
                 suite.add_property(_xml(name), _xml(value))
             suite.add_testcases([_test_case(spec, result) for result in results])
             whole.add_testsuite(suite)
@@ -56,7 +64,7 @@ def _by_spec(report: Report) -> dict[str, list[Result]]:
 
 
 def _spec_file(result: Result) -> str:
-    """The file that the case stands in; by the case's id where the place was not kept."""
+    """The file of the case, taken from the case's id if the result has no place."""
     file = result.where.rsplit(":", 2)[0] if result.where else CaseName.parse(result.case).spec
     return _xml(file) or "specs"
 
@@ -71,25 +79,25 @@ def _totals(summary: Mapping[str, int]) -> dict[str, int]:
 
 def _test_case(spec: str, result: Result) -> TestCase:
     name = _xml(f"{result.case} on {result.target}")
-    # To a tenth of a millisecond: a smaller number would be written with an exponent, which is no decimal to XML.
+    # Rounded to 0.1 ms: Python writes a smaller number with an exponent, which is not a decimal in XML.
     case = TestCase(name, classname=spec, time=round(sum(result.seconds.values()), 4))
     if outcome := _outcome(result):
         case.result = [outcome]
-    case.system_out = _xml("\n".join(_figures(result)))
+    case.system_out = _xml("\n".join(_facts(result)))
     if result.log and result.status != "passed":
         case.system_err = _xml("\n".join(result.log))
     return case
 
 
 def _outcome(result: Result) -> Error | Failure | Skipped | None:
-    message = _xml(explanation(result) or happened(result))
+    message = _xml(explanation(result) or stage_and_symptom(result))
     match result.status:
         case "passed":
             return None
         case "failed" | "fixed":
-            return _at_length(Failure(message, result.symptom or result.status), result)
+            return _with_details(Failure(message, result.symptom or result.status), result)
         case "error":
-            return _at_length(Error(message, result.symptom or result.status), result)
+            return _with_details(Error(message, result.symptom or result.status), result)
         case "known":
             reason = " ".join(part for part in (result.reason, result.issue) if part)
             return Skipped(_xml(f"known failure: {reason or message}"), "known")
@@ -97,15 +105,18 @@ def _outcome(result: Result) -> Error | Failure | Skipped | None:
             return Skipped(message, "skipped")
 
 
-def _at_length(outcome: _Bad, result: Result) -> _Bad:
-    """``outcome`` with everything that the check says about why."""
-    figures: list[str] = [f"{label}: {numbers(comparison)}" for label, comparison in comparisons(result)]
-    said = [result.message or "", *result.evidence, *figures]
-    outcome.text = _xml("\n".join(filter(None, said)))
-    return outcome
+def _with_details(problem: _Problem, result: Result) -> _Problem:
+    """``problem`` with the message, the evidence and every comparison of the check as its text."""
+    lines: list[str] = [
+        f"{label}: {comparison_line(comparison)}"
+        for label, comparison in comparisons(result)
+        if not is_explained_by(result, comparison)
+    ]
+    problem.text = _xml("\n".join(filter(None, [result.message or "", *result.evidence, *lines])))
+    return problem
 
 
-def _figures(result: Result) -> Iterator[str]:
+def _facts(result: Result) -> Iterator[str]:
     yield f"status={result.status}"
     for key in ("stage", "symptom", "blame", "where", "issue"):
         if value := getattr(result, key):
@@ -114,11 +125,11 @@ def _figures(result: Result) -> Iterator[str]:
         for key in ("max_abs", "max_rel", "max_ulp", "mismatched", "of", "worst", "least_rtol", "least_atol"):
             if (value := getattr(comparison, key)) is not None:
                 yield f"{label}.{key}={value}"
-    for key, value in facts(result.latency or {}, "latency."):
+    for key, value in flatten(result.latency or {}, "latency."):
         yield f"{key}={value}"
     yield from (f"note={note}" for note in result.notes)
 
 
 def _xml(text: str) -> str:
-    """``text`` with what XML 1.0 has no character for (section 2.2) spelt out."""
+    """``text`` with escapes for what XML 1.0 has no character for (section 2.2)."""
     return printable(text) if _NOT_IN_XML.search(text) else text

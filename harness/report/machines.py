@@ -1,8 +1,8 @@
-"""The environment and the run as rows: nested facts get dotted names.
+"""The machines behind a report: their facts as rows, and one report made of those of several machines or shards.
 
-Whose machine a report comes from, so that the same check on a host and on a board can stand side by side.
-
-Joins the reports of the shards of one run, or of several machines, into one.
+- :func:`environment_rows` lists the environment and the run; nested facts get dotted names.
+- :func:`merge` joins the reports of the shards of one run, or of several machines, such as a host and a board.
+- If several machines did the same check, each target gets the name of its machine (:func:`with_machine_names`).
 """
 
 from __future__ import annotations
@@ -15,135 +15,132 @@ from typing import Any
 from harness.errors import Location, Problem, SpecError
 from harness.result import Report, Result
 
-_TOLD_ELSEWHERE = ("run.complaints", "run.comparison")
+ON = " on "
+"""Separates a target from its machine; a target itself has no blanks."""
+
+# What distinguishes two machines. Load, frequency and free memory change from hour to hour on one machine.
+_MACHINE_KEYS = ("board", "gpus", "packages", "os", "python")
+_CPU_KEYS = ("model", "cores", "threads", "usable", "features")
+
+# These parts of the run have their own places in a report.
+_SHOWN_ELSEWHERE = ("run.complaints", "run.comparison")
+
+# Each part was compared with its baseline by itself; `harness diff` compares the whole.
+_KEYS_OF_ONE_PART = ("baseline", "comparison")
 
 
-def about(report: Report) -> Iterator[tuple[str, str]]:
-    """The machine, the versions and the run; less the complaints and the comparison, which have places of their own."""
-    yield from facts(report.environment)
-    run = facts(report.run, "run.")
-    yield from ((name, value) for name, value in run if not name.startswith(_TOLD_ELSEWHERE))
+def environment_rows(report: Report) -> Iterator[tuple[str, str]]:
+    """The machine, the versions and the run as names and values, without the complaints and the comparison."""
+    yield from flatten(report.environment)
+    run = flatten(report.run, "run.")
+    yield from ((name, value) for name, value in run if not name.startswith(_SHOWN_ELSEWHERE))
 
 
-def facts(environment: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Every fact as its dotted name and its value; facts that are None are left out."""
-    for key, value in environment.items():
+    for key, value in facts.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            yield from facts(value, f"{name}.")
+            yield from flatten(value, f"{name}.")
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield from _listed(name, value)
+            yield from _flatten_list(name, value)
         elif value is not None:
             yield name, str(value)
 
 
-def _listed(name: str, values: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    """Plain values on one row; things with facts of their own, such as GPUs, numbered."""
+def _flatten_list(name: str, values: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """Plain values in one row; items with facts of their own, such as GPUs, numbered."""
     if any(isinstance(value, Mapping) for value in values):
-        yield from facts({str(number): value for number, value in enumerate(values)}, f"{name}.")
+        yield from flatten({str(number): value for number, value in enumerate(values)}, f"{name}.")
     elif values:
         yield name, ", ".join(map(str, values))
 
 
-# What tells two machines apart; load, frequency and free memory change from hour to hour on one.
-_MACHINE = ("board", "gpus", "packages", "os", "python")
-_CPU = ("model", "cores", "threads", "usable", "features")
+def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
+    """One report with every result once, in the order of ``reports``.
 
-ON = " on "
-"""Stands between a target and its machine; a target itself has no blanks."""
+    If several machines did the same check, such as a host and a board, each target gets the name of its machine.
+    Raises :class:`SpecError` for a check that two reports of one machine hold: which of them is right is unknown.
+    """
+    names, renamed = with_machine_names([report for _, report in reports])
+    first: dict[tuple[str, str], Path] = {}
+    problems: list[Problem] = []
+    merged: list[Result] = []
+    for (path, _), results in zip(reports, renamed, strict=True):
+        for result in results:
+            check = (result.case, result.target)
+            if check in first:
+                wrong = f"{result.case} on {result.target} is also in {first[check]}"
+                problems.append(Problem(Location(str(path)), wrong, "merge each check once"))
+            first.setdefault(check, path)
+            merged.append(result)
+    if problems:
+        raise SpecError(problems)
+    return Report(_environment(reports), tuple(merged), _run(reports) | ({"machines": list(names)} if names else {}))
 
 
-def without_machine(target: str) -> str:
-    """The target as it was asked for."""
-    return target.partition(ON)[0]
+def with_machine_names(reports: Sequence[Report]) -> tuple[tuple[str, ...], tuple[tuple[Result, ...], ...]]:
+    """The names of the machines, and the results of each report with the machine's name in their targets.
 
-
-def machine(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of ``environment`` that is the same on every run on one machine."""
-    cpu = environment.get("cpu") or {}
-    return {key: environment.get(key) for key in _MACHINE} | {"cpu": {key: cpu.get(key) for key in _CPU}}
-
-
-def side_by_side(reports: Sequence[Report]) -> tuple[tuple[str, ...], tuple[tuple[Result, ...], ...]]:
-    """The names of the machines, and each report's results with its machine in their targets.
-
-    The names are empty, and the results as they were, where no check was done on more than one machine: the reports
-    are shards then, or of targets that only one machine has.
+    If no check was done on more than one machine, there are no names and the results are unchanged: the reports are
+    shards then, or have targets that only one machine has.
     """
     machines: list[dict[str, Any]] = []
     for report in reports:
-        if (one := machine(report.environment)) not in machines:
+        if (one := machine_facts(report.environment)) not in machines:
             machines.append(one)
-    places = [machines.index(machine(report.environment)) for report in reports]
-    seen: dict[tuple[str, str], int] = {}
+    numbers = [machines.index(machine_facts(report.environment)) for report in reports]
+    machine_of: dict[tuple[str, str], int] = {}
     if not any(
-        seen.setdefault((result.case, result.target), place) != place
-        for place, report in zip(places, reports, strict=True)
+        machine_of.setdefault((result.case, result.target), number) != number
+        for number, report in zip(numbers, reports, strict=True)
         for result in report.results
     ):
         return (), tuple(report.results for report in reports)
-    names = _names([reports[places.index(number)].environment for number in range(len(machines))])
+    names = _machine_names([reports[numbers.index(number)].environment for number in range(len(machines))])
     return names, tuple(
-        tuple(replace(result, target=f"{result.target}{ON}{names[place]}") for result in report.results)
-        for place, report in zip(places, reports, strict=True)
+        tuple(replace(result, target=f"{result.target}{ON}{names[number]}") for result in report.results)
+        for number, report in zip(numbers, reports, strict=True)
     )
 
 
-def _names(environments: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The board's name, or the processor's; numbered where two machines are called the same."""
-    called = [_called(environment) for environment in environments]
-    earlier = [called[:number].count(name) for number, name in enumerate(called)]
-    return tuple(f"{name} ({nth + 1})" if nth else name for name, nth in zip(called, earlier, strict=True))
+def without_machine(target: str) -> str:
+    """The target without the name of its machine."""
+    return target.partition(ON)[0]
 
 
-def _called(environment: Mapping[str, Any]) -> str:
+def machine_facts(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of ``environment`` that is the same in every run on one machine."""
+    cpu = environment.get("cpu") or {}
+    return {key: environment.get(key) for key in _MACHINE_KEYS} | {"cpu": {key: cpu.get(key) for key in _CPU_KEYS}}
+
+
+def _machine_names(environments: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The name of each board or processor, numbered if two machines have the same name."""
+    names = [_machine_name(environment) for environment in environments]
+    earlier = [names[:number].count(name) for number, name in enumerate(names)]
+    return tuple(f"{name} ({nth + 1})" if nth else name for name, nth in zip(names, earlier, strict=True))
+
+
+def _machine_name(environment: Mapping[str, Any]) -> str:
     cpu = environment.get("cpu") or {}
     return str(environment.get("board") or cpu.get("model") or environment.get("machine") or "unknown machine")
 
 
-# What was held against a baseline was one part; `harness diff` holds the whole against it.
-_OF_ONE_PART = ("baseline", "comparison")
-
-
-def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
-    """One report with every result once, in the order given.
-
-    Where the same check was done on several machines, a host and a board, each target is told with its machine.
-    Raises :class:`SpecError` for a check that two reports of one machine hold: which of them would be right?
-    """
-    names, told = side_by_side([report for _, report in reports])
-    first: dict[tuple[str, str], Path] = {}
-    problems: list[Problem] = []
-    results: list[Result] = []
-    for (path, _), own in zip(reports, told, strict=True):
-        for result in own:
-            check = (result.case, result.target)
-            if check in first:
-                wrong = f"{result.case} on {result.target} is in {first[check]} as well"
-                problems.append(Problem(Location(str(path)), wrong, "merge each check once"))
-            first.setdefault(check, path)
-            results.append(result)
-    if problems:
-        raise SpecError(problems)
-    return Report(_environment(reports), tuple(results), _run(reports) | ({"machines": list(names)} if names else {}))
-
-
 def _environment(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
-    """The one environment, or all of them where the reports come from different machines."""
+    """The environment; those of the other machines, if there are any, are under ``also``."""
     environments = [report.environment for _, report in reports]
-    telling = [machine(environment) for environment in environments]
-    if all(one == telling[0] for one in telling):
+    machines = [machine_facts(environment) for environment in environments]
+    if all(machine == machines[0] for machine in machines):
         return environments[0]
-    return {
-        **environments[0],
-        "also": [one for one, told in zip(environments, telling, strict=True) if told != telling[0]],
-    }
+    others = [one for one, machine in zip(environments, machines, strict=True) if machine != machines[0]]
+    return {**environments[0], "also": others}
 
 
 def _run(reports: Sequence[tuple[Path, Report]]) -> dict[str, Any]:
     runs = [report.run for _, report in reports]
     return {
-        **{key: value for key, value in runs[0].items() if key not in _OF_ONE_PART},
+        **{key: value for key, value in runs[0].items() if key not in _KEYS_OF_ONE_PART},
         "shard": None,
         "merged": [str(path) for path, _ in reports],
         "seconds": round(sum(float(run.get("seconds", 0.0)) for run in runs), 2),

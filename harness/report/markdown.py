@@ -1,8 +1,6 @@
-"""Everything that one check says about itself, as Markdown blocks.
+"""``report.md``: verdict and counts, each unexpected check in full, the matrix, latency, and the environment.
 
-``report.md``: a summary that fits a screen, then each divergence, the matrix, latency, and where it ran.
-
-The report is a sequence of blocks, each whole by itself, so that a place with a size limit
+The report is a sequence of blocks. Each is complete by itself, so that a place with a size limit
 (:mod:`harness.report.github`) can take as many as fit.
 """
 
@@ -10,117 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.report.machines import about
+from harness.errors import one_line, shortened
+from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
 from harness.report.tables.latency import latency_blocks
 from harness.report.wording import (
-    bundle_of,
+    bundle_folder,
+    comparison_line,
     comparisons,
     explanation,
-    exports,
-    happened,
-    index,
+    export_counts,
+    format_index,
+    format_number,
+    format_pair,
+    main_comparison,
     next_step,
-    number,
-    numbers,
-    one_line,
     outcome,
-    shortened,
-    telling,
-    value_at,
+    stage_and_symptom,
+    unexpected,
     verdict,
-    wrong,
 )
 from harness.result import STATUSES, OutputComparison, Report, Result
+
+_MAX_IN_FULL = 100
+"""Unexpected checks that are shown in full. Each further one has a row; report.json holds all of them."""
+
+_MAX_CELL = 160
+"""Characters of text in a table cell."""
 
 _LOG_LINES = 15
 
 
-def details(result: Result, *, allow_import: bool = False, bundle: str | None = None) -> Iterator[str]:
-    """One check in full: a heading, what is known, the numbers, and what to do next.
-
-    ``allow_import`` says whether the run was allowed to run the specs' own code, ``bundle`` which bundle
-    it was of, if of one.
-    """
-    yield f"### {result.status.upper()}: {code(result.case)} on {code(result.target)}"
-    yield "\n".join(f"- {fact}" for fact in _facts(result, allow_import, bundle))
-    if held := list(comparisons(result)):
-        yield _numbers(held)
-    if result.log:
-        yield _log(result.log)
-
-
-def _facts(result: Result, allow_import: bool, bundle: str | None) -> Iterator[str]:
-    what = " ".join(part for part in (happened(result) + ".", explanation(result)) if part != ".")
-    yield f"What: {plain(what) or result.status}"
-    if result.blame:
-        yield f"Blame: **{result.blame}**"
-    yield from (f"Evidence: {plain(line)}" for line in result.evidence)
-    for finding in result.findings:
-        if not finding.passed:
-            yield f"Expected by {code(finding.what)}: {plain(finding.message)}"
-    for distance in result.distances:
-        eager, target = number(distance.eager_max_abs), number(distance.target_max_abs)
-        nearer = "neither is nearer" if distance.nearer == "neither" else f"{distance.nearer} is nearer"
-        yield f"From the definition in float64, output {distance.index}: eager {eager}, target {target}; {nearer}"
-    if result.placement and (stray := result.placement.get("stray")):
-        yield f"Ran elsewhere than asked: {plain(', '.join(map(str, stray)))}"
-    if result.checker:
-        yield f"onnx.checker: {plain(result.checker)}"
-    yield from (f"Note: {plain(note)}" for note in result.notes)
-    if result.reason:
-        yield f"Listed as known: {plain(result.reason)}" + (f" {link(result.issue)}" if result.issue else "")
-    if result.where:
-        yield f"Spec: {code(result.where)}"
-    if step := next_step(result, allow_import=allow_import, bundle=bundle):
-        yield f"**Next**: {step.sentence}." + (f" {command(step.command)}" if step.command else "")
-
-
-def _numbers(held: Sequence[tuple[str, OutputComparison]]) -> str:
-    return table(
-        [
-            "output", "shape", "dtype", "tolerance", "outside", "max abs", "max rel", "max ulp",
-            "worst at", "got", "meant", "least rtol", "least atol", "problem",
-        ],
-        [_number_row(label, comparison) for label, comparison in held],
-    )  # fmt: skip
-
-
-def _number_row(label: str, comparison: OutputComparison) -> list[str]:
-    return [
-        plain(label),
-        plain(str(list(comparison.shape))),
-        plain(comparison.dtype),
-        plain(comparison.tolerance),
-        f"{comparison.mismatched:,} of {comparison.of:,}",
-        number(comparison.max_abs),
-        number(comparison.max_rel),
-        number(comparison.max_ulp),
-        index(comparison.worst).replace("[", r"\["),
-        value_at(comparison.actual_at_worst),
-        value_at(comparison.expected_at_worst),
-        number(comparison.least_rtol),
-        number(comparison.least_atol),
-        plain(comparison.problem or "none"),
-    ]
-
-
-def _log(lines: Sequence[str]) -> str:
-    """The end of what the libraries printed; an error stands at the end of it."""
-    left = len(lines) - _LOG_LINES
-    head = [f"... {left:,} earlier lines are in report.json"] if left > 0 else []
-    return fenced("\n".join([*head, *lines[-_LOG_LINES:]]))
-
-
-_DETAILED = 100
-"""So many wrong checks are shown in full; of the others a row each, and report.json holds all of them."""
-
-_CELL = 160
-"""A table cell's text is cut at so many characters."""
-
-
 class MarkdownReport:
-    """GitHub-flavoured Markdown; words carry every status, nothing rests on colour."""
+    """GitHub-flavoured Markdown. Words carry every status; nothing depends on colour."""
 
     name = "md"
     suffix = ".md"
@@ -134,19 +54,21 @@ PROVIDES = (MarkdownReport(),)
 
 
 def blocks(report: Report) -> Iterator[str]:
-    """The report from the most to the least urgent, block by block."""
+    """The report block by block, the most urgent first."""
     yield "# Parity report"
     yield f"**{plain(verdict(report))}**"
     if rest := report.run.get("complaints", ())[1:]:
         yield "\n".join(f"- {plain(str(complaint))}" for complaint in rest)
     yield _counts(report.results)
-    if said := exports(report):
-        yield f"{said}."
-    yield from _wrong(
-        wrong(report.results), allow_import=bool(report.run.get("allow_import")), bundle=bundle_of(report.run)
+    if line := export_counts(report):
+        yield f"{line}."
+    yield from _unexpected(
+        unexpected(report.results),
+        allow_import=bool(report.run.get("allow_import")),
+        bundle=bundle_folder(report.run),
     )
     yield from _known([result for result in report.results if result.status == "known"])
-    yield from _remarked([result for result in report.results if result.status == "passed"])
+    yield from _remarks([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
     yield from placement_blocks(report.results)
@@ -155,7 +77,7 @@ def blocks(report: Report) -> Iterator[str]:
 
 
 def _counts(results: Sequence[Result]) -> str:
-    """How many checks of each target came to each status."""
+    """A table of the checks by target and status."""
     rows = []
     for target in targets(results):
         statuses = [result.status for result in results if result.target == target]
@@ -169,19 +91,100 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "."
 
 
-def _wrong(results: Sequence[Result], *, allow_import: bool, bundle: str | None) -> Iterator[str]:
+def _unexpected(results: Sequence[Result], *, allow_import: bool, bundle: str | None) -> Iterator[str]:
     if not results:
         return
     yield "## Not as expected"
-    for result in results[:_DETAILED]:
+    for result in results[:_MAX_IN_FULL]:
         yield from details(result, allow_import=allow_import, bundle=bundle)
-    if rest := results[_DETAILED:]:
-        yield f"And {len(rest):,} more; `report.json` holds them in full:"
+    if rest := results[_MAX_IN_FULL:]:
+        yield f"And {len(rest):,} more; `report.json` has them in full:"
         yield _rows(rest)
 
 
+# One check in full
+
+
+def details(result: Result, *, allow_import: bool = False, bundle: str | None = None) -> Iterator[str]:
+    """One check in full: a heading, its facts, its numbers, and the end of the log.
+
+    ``allow_import`` says whether the run had ``--allow-import``; ``bundle`` is the folder of the bundle that was run,
+    if it was one.
+    """
+    yield f"### {result.status.upper()}: {code(result.case)} on {code(result.target)}"
+    yield "\n".join(f"- {fact}" for fact in _facts(result, allow_import, bundle))
+    if labelled := list(comparisons(result)):
+        yield _numbers(labelled)
+    if result.log:
+        yield _log(result.log)
+
+
+def _facts(result: Result, allow_import: bool, bundle: str | None) -> Iterator[str]:
+    failure = " ".join(part for part in (stage_and_symptom(result) + ".", explanation(result)) if part != ".")
+    yield f"What: {plain(failure) or result.status}"
+    if result.blame:
+        yield f"Blame: **{result.blame}**"
+    yield from (f"Evidence: {plain(line)}" for line in result.evidence)
+    for finding in result.findings:
+        if not finding.passed:
+            yield f"Expected by {code(finding.what)}: {plain(finding.message)}"
+    for distance in result.distances:
+        eager, target = format_number(distance.eager_max_abs), format_number(distance.target_max_abs)
+        nearer = "neither is nearer" if distance.nearer == "neither" else f"{distance.nearer} is nearer"
+        yield f"Distance from the float64 reference, output {distance.index}: eager {eager}, target {target}; {nearer}"
+    if result.placement and (stray := result.placement.get("stray")):
+        yield f"Ran outside the requested provider: {plain(', '.join(map(str, stray)))}"
+    if result.checker:
+        yield f"onnx.checker: {plain(result.checker)}"
+    yield from (f"Note: {plain(note)}" for note in result.notes)
+    if result.reason:
+        yield f"Known failure: {plain(result.reason)}" + (f" {link(result.issue)}" if result.issue else "")
+    if result.where:
+        yield f"Spec: {code(result.where)}"
+    if step := next_step(result, allow_import=allow_import, bundle=bundle):
+        yield f"**Next**: {step.sentence}." + (f" {command(step.command)}" if step.command else "")
+
+
+def _numbers(labelled: Sequence[tuple[str, OutputComparison]]) -> str:
+    return table(
+        [
+            "output", "shape", "dtype", "tolerance", "mismatched", "max abs", "max rel", "max ulp",
+            "worst at", "actual", "expected", "least rtol", "least atol", "problem",
+        ],
+        [_number_row(label, comparison) for label, comparison in labelled],
+    )  # fmt: skip
+
+
+def _number_row(label: str, comparison: OutputComparison) -> list[str]:
+    return [
+        plain(label),
+        plain(str(list(comparison.shape))),
+        plain(comparison.dtype),
+        plain(comparison.tolerance),
+        f"{comparison.mismatched:,} of {comparison.of:,}",
+        format_number(comparison.max_abs),
+        format_number(comparison.max_rel),
+        format_number(comparison.max_ulp),
+        format_index(comparison.worst).replace("[", r"\["),
+        *format_pair(comparison.actual_at_worst, comparison.expected_at_worst),
+        format_number(comparison.least_rtol),
+        format_number(comparison.least_atol),
+        plain(comparison.problem or "none"),
+    ]
+
+
+def _log(lines: Sequence[str]) -> str:
+    """The last lines that the libraries printed; an error is at the end."""
+    left = len(lines) - _LOG_LINES
+    head = [f"... {left:,} earlier lines are in report.json"] if left > 0 else []
+    return fenced("\n".join([*head, *lines[-_LOG_LINES:]]))
+
+
+# Tables of many checks
+
+
 def _rows(results: Sequence[Result]) -> str:
-    """One row a check: what happened, by how much, and whose fault it is."""
+    """One row per check: what happened, the numbers, and the blame."""
     return table(
         ["case", "target", "what happened", "numbers", "blame", "where"],
         [
@@ -189,7 +192,7 @@ def _rows(results: Sequence[Result]) -> str:
                 code(result.case),
                 code(result.target),
                 outcome(result),
-                _figures(result),
+                _cause(result),
                 result.blame or "-",
                 code(result.where) if result.where else "-",
             ]
@@ -198,46 +201,46 @@ def _rows(results: Sequence[Result]) -> str:
     )
 
 
-def _figures(result: Result) -> str:
-    comparison = telling(result)
+def _cause(result: Result) -> str:
+    comparison = main_comparison(result)
     if comparison is not None and not comparison.passed:
-        return plain(numbers(comparison))
-    return plain(shortened(explanation(result), _CELL)) or "-"
+        return plain(comparison_line(comparison))
+    return plain(shortened(explanation(result), _MAX_CELL)) or "-"
 
 
 def _known(results: Sequence[Result]) -> Iterator[str]:
-    """Known failures, under the reason that the list gives for each."""
+    """Known failures, grouped by the reason in the list."""
     if not results:
         return
     yield "## Known failures"
     by_reason: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         by_reason.setdefault((result.reason or "no reason given", result.issue or ""), []).append(result)
-    for (reason, issue), alike in by_reason.items():
+    for (reason, issue), group in by_reason.items():
         yield f"**{plain(reason)}**" + (f" {link(issue)}" if issue else "")
-        yield _rows(alike)
+        yield _rows(group)
 
 
-def _remarked(results: Sequence[Result]) -> Iterator[str]:
-    """Checks that passed and still have something to say: one row for each remark and target."""
-    alike: dict[tuple[str, str], list[str]] = {}
+def _remarks(results: Sequence[Result]) -> Iterator[str]:
+    """Checks that passed with a remark: one row per remark and target."""
+    by_remark: dict[tuple[str, str], list[str]] = {}
     for result in results:
-        for remark in _remarks(result):
-            alike.setdefault((result.target, remark), []).append(result.case)
-    if not alike:
+        for remark in _remarks_of(result):
+            by_remark.setdefault((result.target, remark), []).append(result.case)
+    if not by_remark:
         return
     yield "## Passed, with a remark"
     yield table(
-        ["target", "remark", "cases", "the first"],
+        ["target", "remark", "cases", "first case"],
         [
-            [code(target), plain(shortened(remark, _CELL)), f"{len(cases):,}", code(cases[0])]
-            for (target, remark), cases in alike.items()
+            [code(target), plain(shortened(remark, _MAX_CELL)), f"{len(cases):,}", code(cases[0])]
+            for (target, remark), cases in by_remark.items()
         ],
     )
 
 
-def _remarks(result: Result) -> Iterator[str]:
-    yield from (f"blind: {one_line(output.blind)}" for output in result.outputs if output.blind)
+def _remarks_of(result: Result) -> Iterator[str]:
+    yield from (f"inconclusive: {one_line(output.blind)}" for output in result.outputs if output.blind)
     if result.checker:
         yield f"onnx.checker: {one_line(result.checker)}"
     yield from map(one_line, result.notes)
@@ -247,7 +250,7 @@ def _matrix(results: Sequence[Result]) -> Iterator[str]:
     if not results:
         return
     yield "## Cases by targets"
-    yield "`[...]` stands for matrix points that came to the same; what is wrong is in capitals and has its own row."
+    yield "`[...]` stands for matrix points with equal results. What is not as expected is in capitals, in its own row."
     columns = [code(target) for target in targets(results)]
     for group in groups(results):
         yield f"### {code(group.spec) if group.spec else 'cases'}"
@@ -261,16 +264,16 @@ def _skipped(results: Sequence[Result]) -> Iterator[str]:
     if not results:
         return
     yield "## Skipped"
-    alike: dict[tuple[str, str], int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for result in results:
-        why = (result.target, explanation(result) or happened(result) or "no reason was given")
-        alike[why] = alike.get(why, 0) + 1
-    rows = [[code(target), f"{count:,}", plain(why)] for (target, why), count in alike.items()]
-    yield table(["target", "checks", "why, and what would bring it"], rows)
+        key = (result.target, explanation(result) or stage_and_symptom(result) or "no reason given")
+        counts[key] = counts.get(key, 0) + 1
+    rows = [[code(target), f"{count:,}", plain(reason)] for (target, reason), count in counts.items()]
+    yield table(["target", "checks", "reason, and what to install"], rows)
 
 
 def _environment(report: Report) -> Iterator[str]:
-    rows = [[plain(name), plain(value)] for name, value in about(report)]
+    rows = [[plain(name), plain(value)] for name, value in environment_rows(report)]
     if rows:
         yield "## Environment"
-        yield table(["what", "value"], rows)
+        yield table(["name", "value"], rows)

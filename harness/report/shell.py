@@ -1,4 +1,4 @@
-"""Commands that a reader is told to type, written so that they can be pasted into a shell."""
+"""Commands for the reader to type, quoted so that they can be pasted into a shell."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 def command_line(words: Sequence[str], encoding: str = "utf-8") -> str:
     """``words`` as one line of a POSIX shell.
 
-    A word with a control character, a byte that is not UTF-8, or a letter that ``encoding`` lacks, is written in
-    ``$'...'``, which bash, zsh, ksh and POSIX 2024 read: nothing of it reaches a terminal as more than text.
+    A word is written as ``$'...'`` if it has a control character, a byte that is not UTF-8, or a letter that
+    ``encoding`` lacks. bash, zsh, ksh and POSIX 2024 read that form, and a terminal sees nothing but text.
     """
-    return " ".join(_word(word, encoding) for word in words)
+    return " ".join(_quoted(word, encoding) for word in words)
 
 
 def as_argument(path: str) -> str:
@@ -21,7 +21,7 @@ def as_argument(path: str) -> str:
 
 
 def explain_words(case: str, target: str, folder: str | None = None, *, allow_import: bool = False) -> tuple[str, ...]:
-    """The words of ``harness explain``; ``folder`` is where the case is looked for, ``specs`` where there is none."""
+    """The words of ``harness explain``. ``folder`` is the folder of the specs; None is the default, ``specs``."""
     places = [case] if folder is None else [case, folder]
     options = ["--allow-import"] if allow_import else []
     if any(place.startswith("-") for place in places):
@@ -30,19 +30,19 @@ def explain_words(case: str, target: str, folder: str | None = None, *, allow_im
 
 
 def resume_words(words: Sequence[str]) -> tuple[str, ...]:
-    """``harness`` with ``words``, its command first, and ``--resume`` where that is not among them."""
+    """``harness`` with ``words`` (the command first), and ``--resume`` unless it is among them."""
     command, *rest = words
     options = rest[: rest.index("--")] if "--" in rest else rest
     return ("harness", command, *([] if "--resume" in options else ["--resume"]), *rest)
 
 
-def _word(word: str, encoding: str) -> str:
-    if word.isprintable() and _holds(encoding, word):
+def _quoted(word: str, encoding: str) -> str:
+    if word.isprintable() and _can_encode(encoding, word):
         return shlex.quote(word)
-    return "$'" + "".join(map(_byte, word.encode("utf-8", "surrogateescape"))) + "'"
+    return "$'" + "".join(map(_escaped_byte, word.encode("utf-8", "surrogateescape"))) + "'"
 
 
-def _holds(encoding: str, word: str) -> bool:
+def _can_encode(encoding: str, word: str) -> bool:
     try:
         word.encode(encoding)
     except UnicodeEncodeError:
@@ -50,7 +50,7 @@ def _holds(encoding: str, word: str) -> bool:
     return True
 
 
-def _byte(byte: int) -> str:
-    """One byte within ``$'...'``. What ends at two hexadecimal digits takes no letter that follows."""
+def _escaped_byte(byte: int) -> str:
+    """One byte within ``$'...'``. The escape has exactly two hexadecimal digits, so that no letter can extend it."""
     char = chr(byte)
     return char if " " <= char <= "~" and char not in "'\\" else f"\\x{byte:02x}"

@@ -1,4 +1,4 @@
-"""Puts reports into a folder: each file whole, or not there at all."""
+"""Write reports into a folder. Each file is complete, or is not written at all."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.result import Report
 
 
 def write(report: Report, directory: Path, formats: Iterable[str]) -> tuple[Path, ...]:
-    """Write ``report<suffix>`` into ``directory`` (made where missing) in each of ``formats``; the paths, in order.
+    """Write ``report<suffix>`` into ``directory`` in each of ``formats``; return the paths in that order.
 
-    Every format is rendered, one after another, before the first file is touched, and a file that was there stays as
-    it was until its successor is complete. What can be written piece by piece is never held whole.
+    The directory is made if it is missing. Every format is rendered, one after another, before the first file is
+    replaced, and an old file stays until its successor is complete. A format that can be written in parts is never
+    held in memory whole.
 
-    Raises :class:`UsageError` for a format that does not exist, :class:`HarnessError` where the folder cannot be
-    written.
+    Raises :class:`UsageError` for an unknown format, and :class:`HarnessError` if the folder cannot be written.
     """
     chosen = [_format(name) for name in dict.fromkeys(formats)]
     try:
@@ -35,17 +35,17 @@ def write(report: Report, directory: Path, formats: Iterable[str]) -> tuple[Path
             unfinished.enter_context(_draft(path, _parts(one, report))) for path, one in zip(paths, chosen, strict=True)
         ]
         for draft, path in zip(drafts, paths, strict=True):
-            _put(draft, path)
+            _replace(path, draft)
     return paths
 
 
 def _format(name: str) -> ReportFormat:
-    known: dict[str, ReportFormat] = plugins("report")
-    if name in known:
-        return known[name]
-    near = get_close_matches(name, known, n=1)
-    right = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    raise UsageError(f"--format {name}: there is no such report format; {right}")
+    formats: dict[str, ReportFormat] = plugins("report")
+    if name in formats:
+        return formats[name]
+    near = get_close_matches(name, formats, n=1)
+    right = f"did you mean {near[0]}?" if near else f"use one of {', '.join(formats)}"
+    raise UsageError(f"--format {name}: no such report format; {right}")
 
 
 def _parts(one: ReportFormat, report: Report) -> Iterable[str]:
@@ -54,7 +54,7 @@ def _parts(one: ReportFormat, report: Report) -> Iterable[str]:
 
 @contextmanager
 def _draft(path: Path, parts: Iterable[str]) -> Iterator[Path]:
-    """The text of ``parts`` on the disk, beside ``path``; gone afterwards where nobody has moved it."""
+    """A temporary file beside ``path`` with the text of ``parts``; deleted at the end unless it was moved."""
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         try:
@@ -71,8 +71,8 @@ def _draft(path: Path, parts: Iterable[str]) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def _put(draft: Path, path: Path) -> None:
-    """The file under its own name only when all of it is on the disk; a crash leaves the old one."""
+def _replace(path: Path, draft: Path) -> None:
+    """Move ``draft``, which is complete on the disk, to ``path``; a crash leaves the old file."""
     try:
         draft.replace(path)
     except OSError as error:
@@ -81,5 +81,5 @@ def _put(draft: Path, path: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> HarnessError:
     return HarnessError(
-        f"cannot write {path}: {error.strerror}; make room or leave to write there, or name another --report-dir"
+        f"cannot write {path}: {error.strerror}; free disk space or fix the permissions, or use another --report-dir"
     )

@@ -94,10 +94,10 @@ def _context(
 def _asked(case: Case) -> Reference:
     """What eager torch and the definition say."""
     from harness.model.build import build
-    from harness.model.reference import refer
+    from harness.model.reference import compute_reference
 
     subject = build(case)
-    return refer(case, subject, subject.inputs)
+    return compute_reference(case, subject, subject.inputs)
 
 
 def _largest(reference: Reference | None) -> list[float | None]:

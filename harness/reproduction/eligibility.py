@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from harness.reproduction.source import RUNTIMES, keywords, parts
 from harness.result import Result
-from harness.spec.language.case import Case, FactoryModel, FileModel, LayerModel, PackedModel
+from harness.spec.language.case import Case, FactoryModel, LayerModel, RecordedModel
 from harness.spec.targets import Target
 
 EXPORTERS = {
@@ -72,7 +72,7 @@ def obstacle(case: Case, target: Target, result: Result | None = None) -> str | 
     match case.model.model:
         case FactoryModel(factory):
             return f"the model is made by {factory}, which is not public"
-        case FileModel() | PackedModel():
+        case RecordedModel():
             return "the model is a file that cannot be written into a script"
     if target.fixes:
         return "the corrected lowerings are harness's own, and a script for others does without harness"

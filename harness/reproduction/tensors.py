@@ -87,10 +87,10 @@ def tensor(spec: TensorSpec) -> str:
         given = "".join(f"{_number(each)}, " for each in fill.parameters)
         given = f"({given.removesuffix(' ')}), " if fill.kind == "choice" else given
         text = f"{fill.kind}({given}{count}, seed={spec.seed}, dtype={dtype}).reshape({shape})"
-    return laid_out(text, spec)
+    return with_layout(text, spec)
 
 
-def laid_out(text: str, spec: TensorSpec) -> str:
+def with_layout(text: str, spec: TensorSpec) -> str:
     """``text`` in the layout of ``spec``."""
     if spec.layout == "channels_last" and len(spec.shape) in {4, 5}:
         form = "channels_last" if len(spec.shape) == 4 else "channels_last_3d"

@@ -1,4 +1,7 @@
-"""One runtime a file; this is what each of them is: it loads an artifact and answers."""
+"""The protocols of runtimes and their sessions. Each module of this package adds runtimes.
+
+A runtime loads an artifact of one format; the session that it returns runs the artifact.
+"""
 
 from __future__ import annotations
 
@@ -17,49 +20,49 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 Value: TypeAlias = "Array | Sequence[Value] | Mapping[Any, Any] | None"
-"""What ONNX knows besides tensors: a sequence, a map, and an optional, which is None where it holds nothing."""
+"""A value of ONNX: a tensor, a sequence, a map, or an optional, which is None if it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether a runtime can be used here.
+    """Whether a runtime can be used on this machine.
 
-    ``missing`` is None where it can; else what is not there, and ``bring`` the command or the
-    step that would bring it. ``detail`` says what is there (version, device). ``lacks_device`` is True where all is
-    installed and no device is found that it could run on.
+    ``missing`` says what is missing, None if nothing is. ``install`` is the command or the step that makes the runtime
+    available. ``detail`` describes what is present (version, device). ``lacks_device`` is True if everything is
+    installed but no device is found to run on.
     """
 
     missing: str | None = None
-    bring: str | None = None
+    install: str | None = None
     detail: str = ""
     lacks_device: bool = False
 
     @property
     def present(self) -> bool:
-        """True where the runtime can load and run."""
+        """True if the runtime can load and run artifacts."""
         return self.missing is None
 
     @property
     def state(self) -> Literal["present", "no device", "absent"]:
-        """The same in a word, with what is installed in vain told apart."""
+        """The availability in a word: ``no device`` if the runtime is installed but finds no device."""
         return "present" if self.present else "no device" if self.lacks_device else "absent"
 
-    def why_not(self, runtime: str) -> str:
-        """What keeps ``runtime`` from being used here, and what would bring it, in one line."""
-        return f"{runtime}: {self.missing}; {self.bring}"
+    def unavailable_message(self, runtime: str) -> str:
+        """Why ``runtime`` cannot be used on this machine and how to make it available, in one line."""
+        return f"{runtime}: {self.missing}; {'needs' if self.lacks_device else 'install with'}: {self.install}"
 
     def require(self, runtime: str) -> None:
-        """Raises :class:`harness.errors.Unavailable` where ``runtime``, which this is about, cannot be used here."""
+        """Raise :class:`harness.errors.Unavailable` if ``runtime``, to which this belongs, cannot be used."""
         if not self.present:
-            raise Unavailable(self.why_not(runtime))
+            raise Unavailable(self.unavailable_message(runtime))
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the nodes of the graph ran.
+    """Where the nodes of the graph run.
 
-    ``nodes`` counts nodes by execution provider and operator: ``{"CPUExecutionProvider": {"MaxPool": 1}}``.
-    ``asked`` is the provider that was asked for; ``stray`` names each node elsewhere that the target does not allow.
+    ``asked`` is the requested execution provider. ``nodes`` counts nodes by execution provider and operator:
+    ``{"CPUExecutionProvider": {"MaxPool": 1}}``. ``stray`` lists the nodes on providers that the target does not allow.
     """
 
     asked: str
@@ -73,34 +76,34 @@ class Session(Protocol):
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name, in the model's order, as NumPy arrays on the host.
 
-        ``inputs`` are by the case's labels, in the case's order. The arrays are not changed.
+        ``inputs`` has the case's labels as keys, in the case's order. The arrays are not changed.
         """
         ...
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
-        """A call without arguments that runs once on inputs already in place on the device, for timing.
+        """A call without arguments for timing: it runs once on inputs that are already on the device.
 
         It returns only when the device has finished.
         """
         ...
 
     def placement(self) -> Placement | None:
-        """Where the nodes run; None where the runtime has one place only."""
+        """Where the nodes run; None if the runtime has only one device."""
         ...
 
     def facts(self) -> Mapping[str, Any]:
-        """What the figures depend on: ``precision``, ``threads``, ``optimization``, ``device``, ``version``."""
+        """What latencies depend on: ``precision``, ``threads``, ``optimization``, ``device``, ``version``."""
         ...
 
     def close(self) -> None:
-        """Give back what the session holds."""
+        """Free the resources of the session."""
         ...
 
 
 class Runtime(Protocol):
-    """Loads artifacts of one format. Its third-party library is imported in its own file, inside functions only.
+    """Loads artifacts of one format. Its module imports the third-party library only inside functions.
 
-    ``name`` is the target's second word; ``takes`` is the format that it loads.
+    ``name`` is the second word of a target. ``takes`` is the format that it loads.
     """
 
     name: str
@@ -108,38 +111,38 @@ class Runtime(Protocol):
 
     @property
     def options(self) -> Mapping[str, str]:
-        """The keys that a target may set, each with one line that says what it does and its values."""
+        """The options that a target may set, each with one line on its meaning and its values."""
         ...
 
     def availability(self) -> Availability:
-        """Whether it can be used here; never raises."""
+        """Whether the runtime can be used on this machine; never raises."""
         ...
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> Session:
-        """The artifact, ready to run.
+        """A session of the artifact.
 
-        Raises :class:`harness.errors.Unavailable` where the device is not there, :class:`harness.errors.Unsupported`
-        where the runtime says that it does not do this, and :class:`harness.errors.UsageError` for an option that it
-        does not have; lets the library's own exceptions through unchanged.
+        Raises :class:`harness.errors.Unavailable` if the device is missing, :class:`harness.errors.Unsupported` if the
+        runtime reports that it does not support the model, and :class:`harness.errors.UsageError` for an unknown
+        option. Other exceptions of the library pass through unchanged.
         """
         ...
 
 
 @runtime_checkable
 class Differentiable(Protocol):
-    """A session that can differentiate what it has loaded."""
+    """A session that can compute gradients."""
 
     def gradients(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The gradient of the sum of the first output, by input label and parameter name.
 
-        Every floating input and every floating parameter is there, zeros where the output does not depend on it.
+        It has every floating-point input and parameter, with zeros if the output does not depend on it.
         """
         ...
 
 
 @runtime_checkable
 class Structured(Protocol):
-    """A session that takes and gives sequences, maps and optionals as well as tensors."""
+    """A session with sequences, maps and optionals as inputs and outputs, besides tensors."""
 
     def answer(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
         """As :meth:`Session.run`, for inputs and outputs of any kind."""
@@ -148,24 +151,29 @@ class Structured(Protocol):
 
 @runtime_checkable
 class DeviceTimed(Protocol):
-    """A session on a device that keeps its own clock, with memory of its own."""
+    """A session on a device with its own clock and memory."""
 
     def device_us(self, inputs: Mapping[str, Array], runs: int) -> list[float]:
-        """Microseconds that each of ``runs`` runs took by the device's clock, transfers left out."""
+        """The duration of each of ``runs`` runs in microseconds by the device's clock, without transfers."""
         ...
 
 
 @runtime_checkable
 class Transferring(Protocol):
-    """A session whose inputs and outputs travel between the host and a device."""
+    """A session whose inputs and outputs are transferred between the host and a device."""
 
     def transfer(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
-        """A call that carries the inputs to the device and the outputs back, and computes nothing, for timing."""
+        """A call for timing that copies the inputs to the device and the outputs back, and computes nothing."""
         ...
 
 
-def owned(value: Value) -> Value:
-    """A copy that owns its memory, so that a runtime that reuses its buffers cannot change an answer already given."""
+def copied(value: Value) -> Value:
+    """A copy with its own memory, so that a runtime that reuses its buffers cannot change an earlier output."""
     if isinstance(value, list | tuple):
-        return [owned(item) for item in value]
+        return [copied(item) for item in value]
     return np.array(value, copy=True) if isinstance(value, np.ndarray | np.generic) else value
+
+
+def contiguous_copies(inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """C-contiguous copies of the arrays, for a runtime that takes no strides or shares the memory of its inputs."""
+    return {name: np.array(array, order="C") for name, array in inputs.items()}

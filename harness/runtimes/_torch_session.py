@@ -1,6 +1,6 @@
-"""A loaded TorchScript module on the CPU; the module is torch's, the process-wide switches are put back.
+"""Sessions of loaded torch modules: on the CPU, with gradients for TorchScript, and on a CUDA device.
 
-A loaded TorchScript module on a CUDA device: TF32 as the target sets it, the device waited for or asked its time.
+Each run sets torch's process-wide settings (threads, TF32) as the target requests, and restores them afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TorchSession:
-    """What torch has loaded to be called. Inputs are bound by order, outputs are called ``output_0``, ..."""
+    """A callable that torch loaded. Inputs are bound by order; outputs are named ``output_0``, ``output_1``, ..."""
 
     def __init__(self, module: Callable[..., Any], settings: Mapping[str, str], device: str, optimization: str) -> None:
         import torch
@@ -30,38 +30,41 @@ class TorchSession:
         self._copies_inputs = False
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs on the host; the arrays given keep their values and their layout reaches the module."""
+        """The outputs on the host. The arrays are not changed, and the module sees their memory layout."""
         import torch
 
         from harness.model.tensors import to_numpy
 
-        with self._as_set(), torch.inference_mode():
-            outputs = self._module(*self._placed(inputs))
-            return {f"output_{index}": to_numpy(leaf) for index, leaf in enumerate(leaves(outputs))}
+        with self._settings_applied(), torch.inference_mode():
+            outputs = self._module(*self._on_device(inputs))
+            return {f"output_{index}": to_numpy(tensor) for index, tensor in enumerate(tensor_leaves(outputs))}
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
-        """A call on tensors already on the device; torch's thread count stays as it sets it until :meth:`close`."""
+        """A call on tensors that are already on the device.
+
+        It sets torch's thread count if that differs; :meth:`close` restores it.
+        """
         from torch import get_num_threads, set_num_threads
 
-        from harness.model.reference import repeatable
+        from harness.model.reference import repeatable_call
 
-        with self._as_set():
-            call, self._copies_inputs = repeatable(self._module, self._placed(inputs))
+        with self._settings_applied():
+            call, self._copies_inputs = repeatable_call(self._module, self._on_device(inputs))
         threads = int(self._settings["threads"])
 
-        def timed() -> object:
+        def call_with_threads() -> object:
             if get_num_threads() != threads:
                 set_num_threads(threads)
             return call()
 
-        return timed
+        return call_with_threads
 
     def placement(self) -> Placement | None:
         """None: a module has one device."""
         return None
 
     def facts(self) -> Mapping[str, Any]:
-        """What the figures depend on; ``copies_inputs`` where a bound call must, since the module works in place."""
+        """What latencies depend on. ``copies_inputs`` is there if a bound call must copy: the module works in place."""
         import torch
 
         copies = {"copies_inputs": True} if self._copies_inputs else {}
@@ -75,79 +78,68 @@ class TorchSession:
         }
 
     def close(self) -> None:
-        """Give the module back, and torch its thread count."""
+        """Free the module, and restore torch's thread count."""
         import torch
 
         del self._module
         torch.set_num_threads(self._threads_before)
 
-    def _placed(self, inputs: Mapping[str, Array]) -> list[torch.Tensor]:
+    def _on_device(self, inputs: Mapping[str, Array]) -> list[torch.Tensor]:
         from harness.model.tensors import to_torch
 
         return [to_torch(array).to(self._device) for array in inputs.values()]
 
     @contextmanager
-    def _as_set(self) -> Iterator[None]:
-        """Torch's process-wide switches as the target sets them, and afterwards as they were."""
+    def _settings_applied(self) -> Iterator[None]:
+        """Set torch's process-wide settings as the target requests, and restore them afterwards."""
         import torch
 
-        before = torch.get_num_threads()
+        threads_before = torch.get_num_threads()
         torch.set_num_threads(int(self._settings["threads"]))
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(threads_before)
 
 
 class ScriptSession(TorchSession):
-    """A module whose parameters are still there, so that it can be differentiated."""
+    """A TorchScript module with its parameters, so that gradients can be computed."""
 
     _module: torch.jit.ScriptModule
 
     def gradients(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """As :class:`harness.runtimes.Differentiable` says.
+        """See :class:`harness.runtimes.Differentiable`.
 
-        Raises :class:`harness.errors.Unsupported` where the first output has no gradient.
+        Raises :class:`harness.errors.Unsupported` if the first output has no gradient.
         """
         import torch
 
         from harness.model.tensors import to_numpy
 
-        with self._as_set(), torch.enable_grad():
-            given = dict(zip(inputs, self._placed(inputs), strict=True))
-            held = {**dict(self._module.named_parameters()), **given}
-            wanted = {name: tensor.requires_grad_() for name, tensor in held.items() if tensor.is_floating_point()}
-            # A layer in place may not write to a leaf of the graph, so that it is given copies.
-            first = next(leaves(self._module(*(tensor.clone() for tensor in given.values()))))
-            if not first.requires_grad:
-                raise Unsupported(f"output_0 has no gradient ({first.dtype}); only a floating output has one")
-            found: Sequence[torch.Tensor | None] = torch.autograd.grad(
-                first.sum(), list(wanted.values()), allow_unused=True
+        with self._settings_applied(), torch.enable_grad():
+            input_tensors = dict(zip(inputs, self._on_device(inputs), strict=True))
+            tensors = {**dict(self._module.named_parameters()), **input_tensors}
+            variables = {
+                name: tensor.requires_grad_() for name, tensor in tensors.items() if tensor.is_floating_point()
+            }
+            # An in-place layer may not write to a leaf of the autograd graph, so it gets copies.
+            output = next(tensor_leaves(self._module(*(tensor.clone() for tensor in input_tensors.values()))))
+            if not output.requires_grad:
+                raise Unsupported(
+                    f"output_0 has no gradient ({output.dtype}); "
+                    "only a floating-point output that depends on an input or a parameter has one"
+                )
+            gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
+                output.sum(), list(variables.values()), allow_unused=True
             )
         return {
             name: to_numpy(torch.zeros_like(tensor) if gradient is None else gradient)
-            for (name, tensor), gradient in zip(wanted.items(), found, strict=True)
+            for (name, tensor), gradient in zip(variables.items(), gradients, strict=True)
         }
 
 
-def leaves(value: object) -> Iterator[torch.Tensor]:
-    """Every tensor in nested tuples, lists and dictionaries, in order. None is no output, nor is it in eager torch."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from leaves(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from leaves(item)
-    elif value is not None:
-        raise Unsupported(f"an output is a {type(value).__name__}; harness compares tensors, nested as you like")
-
-
 class CudaSession(ScriptSession):
-    """A module on a CUDA device; every bound call waits for the device."""
+    """A module on a CUDA device, with TF32 as the target sets it. Each bound call waits for the device."""
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """A call on tensors on the device that returns when the device has finished."""
@@ -155,48 +147,48 @@ class CudaSession(ScriptSession):
 
         call = super().bind(inputs)
 
-        def waited() -> None:
-            with self._tf32():
+        def call_and_synchronize() -> None:
+            with self._tf32_applied():
                 call()
             synchronize(self._device)
 
-        return waited
+        return call_and_synchronize
 
     def device_us(self, inputs: Mapping[str, Array], runs: int) -> list[float]:
         """Microseconds between two CUDA events around each run."""
         import torch
 
         call = super().bind(inputs)
-        events = [(_event(), _event()) for _ in range(runs)]
-        with self._tf32():
-            for before, after in events:
-                before.record()
+        events = [(_timing_event(), _timing_event()) for _ in range(runs)]
+        with self._tf32_applied():
+            for start, end in events:
+                start.record()
                 call()
-                after.record()
+                end.record()
         torch.cuda.synchronize(self._device)
-        return [1e3 * before.elapsed_time(after) for before, after in events]
+        return [1e3 * start.elapsed_time(end) for start, end in events]
 
     def transfer(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
-        """Inputs from pageable host memory to the device, outputs of one run back."""
+        """A call that copies the inputs from pageable host memory to the device, and the outputs of one run back."""
         import torch
 
         from harness.model.tensors import to_torch
 
-        here = [to_torch(array) for array in inputs.values()]
-        with self._as_set(), torch.inference_mode():
-            there = list(leaves(self._module(*self._placed(inputs))))
+        host_inputs = [to_torch(array) for array in inputs.values()]
+        with self._settings_applied(), torch.inference_mode():
+            device_outputs = list(tensor_leaves(self._module(*self._on_device(inputs))))
 
-        def carried() -> None:
-            for tensor in here:
+        def copy_both_ways() -> None:
+            for tensor in host_inputs:
                 tensor.to(self._device)
-            for tensor in there:
+            for tensor in device_outputs:
                 tensor.cpu()
             torch.cuda.synchronize(self._device)
 
-        return carried
+        return copy_both_ways
 
     def facts(self) -> Mapping[str, Any]:
-        """Also which GPU, and whether TF32 may be used."""
+        """The facts of a torch session, with the GPU and whether TF32 is allowed."""
         from torch.cuda import get_device_name
 
         tf32 = self._settings["tf32"]
@@ -208,12 +200,12 @@ class CudaSession(ScriptSession):
         }
 
     @contextmanager
-    def _as_set(self) -> Iterator[None]:
-        with super()._as_set(), self._tf32():
+    def _settings_applied(self) -> Iterator[None]:
+        with super()._settings_applied(), self._tf32_applied():
             yield
 
     @contextmanager
-    def _tf32(self) -> Iterator[None]:
+    def _tf32_applied(self) -> Iterator[None]:
         from torch.backends import cuda, cudnn
 
         before = cuda.matmul.allow_tf32, cudnn.allow_tf32
@@ -224,7 +216,29 @@ class CudaSession(ScriptSession):
             cuda.matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def _event() -> Any:
+def tensor_leaves(value: object) -> Iterator[torch.Tensor]:
+    """The tensors in nested tuples, lists and dictionaries, in order. None is not an output, as in eager torch.
+
+    Raises :class:`harness.errors.Unsupported` for a value of another type.
+    """
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensor_leaves(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensor_leaves(item)
+    elif value is not None:
+        raise Unsupported(
+            f"an output has type {type(value).__name__}; "
+            "only tensors, and tuples, lists and dictionaries of tensors, can be compared"
+        )
+
+
+def _timing_event() -> Any:
     from torch.cuda import Event
 
     return Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""AOTInductor's libraries on the CPU: compiled when they were exported, loaded and called here."""
+"""AOTInductor on the CPU: a library that was compiled at export is loaded and called."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.runtimes import Availability
-from harness.runtimes._options import THREADS, settle
 from harness.runtimes._torch_session import TorchSession
-from harness.runtimes.compile import availability
+from harness.runtimes._validation import THREADS, describe_options, resolve_options
+from harness.runtimes.compile import inductor_availability
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format
 
-_CHOICES = {"threads": THREADS}
+_OPTIONS = {"threads": THREADS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +27,19 @@ class Aoti:
     @property
     def options(self) -> Mapping[str, str]:
         """``threads``."""
-        return {key: str(choice) for key, choice in _CHOICES.items()}
+        return describe_options(_OPTIONS)
 
     def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`harness.errors.UsageError` for an option that is not one of :attr:`options`."""
-        settle(self.name, _CHOICES, options)
+        """Raise :class:`harness.errors.UsageError` for an unknown option or value."""
+        resolve_options(self.name, _OPTIONS, options)
 
     def availability(self) -> Availability:
-        """Whether torch is here, and the C++ compiler without which there is nothing to load."""
-        return availability()
+        """Whether torch and a C++ compiler are installed: without the compiler there is no library to load."""
+        return inductor_availability()
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TorchSession:
         """The library, loaded into this process."""
-        settings = settle(self.name, _CHOICES, options)
+        settings = resolve_options(self.name, _OPTIONS, options)
         self.availability().require(self.name)
         from torch._inductor import aoti_load_package
 

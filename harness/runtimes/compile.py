@@ -1,7 +1,4 @@
-"""Whether torch and a C++ compiler are here, which what is compiled on this machine needs.
-
-``torch.compile`` on the CPU: a ``torch.export`` program compiled by inductor at its first call.
-"""
+"""``torch.compile`` on the CPU: a ``torch.export`` program that inductor compiles at its first call."""
 
 from __future__ import annotations
 
@@ -13,42 +10,24 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from harness.environment import installed
+from harness.environment import installed_version
 from harness.runtimes import Availability
-from harness.runtimes._options import THREADS, Choice, settle
 from harness.runtimes._torch_session import TorchSession
+from harness.runtimes._validation import THREADS, Option, describe_options, resolve_options
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format
 
-
-def availability() -> Availability:
-    """Whether torch's inductor can compile for the CPU: by ``CXX`` where that is set, else by g++."""
-    number = installed("torch")
-    if number is None:
-        return Availability("torch is not installed", "pip install 'parity-harness[cpu]'")
-    compiler = os.environ.get("CXX", "g++")
-    found = shutil.which(compiler)
-    if found is None:
-        return Availability(
-            f"there is no C++ compiler {compiler}", "apt-get install g++, or CXX set to another one", f"torch {number}"
-        )
-    return Availability(detail=f"torch {number}, {_version(found)}")
-
-
-@cache
-def _version(compiler: str) -> str:
-    said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - the user's compiler
-    return said.stdout.partition("\n")[0] or compiler
-
-
-_MODE = Choice("how hard inductor looks for quick kernels", "default", ("default", "max-autotune"))
-_CHOICES = {"threads": THREADS, "mode": _MODE}
+_MODE = Option("how long inductor searches for fast kernels", "default", ("default", "max-autotune"))
+_OPTIONS = {"threads": THREADS, "mode": _MODE}
 
 
 @dataclass(frozen=True, slots=True)
 class Compile:
-    """``torch.compile`` of what ``torch.export.load`` reads; the first run compiles, and is told apart."""
+    """``torch.compile`` of the program that ``torch.export.load`` reads.
+
+    The first run compiles; its time is reported separately.
+    """
 
     name: str = "compile-cpu"
     takes: Format = "program"
@@ -56,19 +35,19 @@ class Compile:
     @property
     def options(self) -> Mapping[str, str]:
         """``threads`` and ``mode``."""
-        return {key: str(choice) for key, choice in _CHOICES.items()}
+        return describe_options(_OPTIONS)
 
     def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`harness.errors.UsageError` for an option that is not one of :attr:`options`."""
-        settle(self.name, _CHOICES, options)
+        """Raise :class:`harness.errors.UsageError` for an unknown option or value."""
+        resolve_options(self.name, _OPTIONS, options)
 
     def availability(self) -> Availability:
-        """Whether torch and a C++ compiler are here."""
-        return availability()
+        """Whether torch and a C++ compiler are installed."""
+        return inductor_availability()
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TorchSession:
-        """The program, to be compiled at its first call for each kind of shape."""
-        settings = settle(self.name, _CHOICES, options)
+        """The program, which is compiled at its first call for each kind of shape."""
+        settings = resolve_options(self.name, _OPTIONS, options)
         self.availability().require(self.name)
         import torch
 
@@ -80,6 +59,25 @@ class Compile:
             return compiled(*inputs)
 
         return TorchSession(call, settings, "cpu", f"inductor, {settings['mode']}")
+
+
+def inductor_availability() -> Availability:
+    """Whether torch's inductor can compile for the CPU: with ``CXX`` if it is set, otherwise with g++."""
+    version = installed_version("torch")
+    if version is None:
+        return Availability("torch is not installed", "pip install 'parity-harness[cpu]'")
+    compiler = os.environ.get("CXX", "g++")
+    path = shutil.which(compiler)
+    if path is None:
+        install = "apt-get install g++, or set CXX to another compiler"
+        return Availability(f"C++ compiler {compiler} not found", install, f"torch {version}")
+    return Availability(detail=f"torch {version}, {_compiler_version(path)}")
+
+
+@cache
+def _compiler_version(compiler: str) -> str:
+    result = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)  # noqa: S603 - the user's compiler
+    return result.stdout.partition("\n")[0] or compiler
 
 
 PROVIDES = (Compile(),)

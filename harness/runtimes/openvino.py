@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, held to float32: left alone it computes in bfloat16 or float16 where the CPU has them."""
+"""OpenVINO on the CPU, set to compute in float32: its default is bfloat16 or float16 on CPUs that have them."""
 
 from __future__ import annotations
 
@@ -9,76 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.environment import installed
+from harness.environment import installed_version
 from harness.errors import Unsupported
-from harness.runtimes import Array, Availability, Placement
-from harness.runtimes._options import THREADS, Choice, read, settle
+from harness.runtimes import Array, Availability, Placement, contiguous_copies
+from harness.runtimes._validation import THREADS, Option, describe_options, read_signature, resolve_options
 
 if TYPE_CHECKING:
     import openvino
 
     from harness.exporters import Artifact, Format
 
-_PRECISION = Choice("what float32 is computed in; default is OpenVINO's own choice", "f32", ("f32", "default"))
-_CHOICES = {"threads": THREADS, "precision": _PRECISION}
-
-
-class OpenVinoSession:
-    """A compiled model. Inputs and outputs go by the model's own names.
-
-    OpenVINO reshapes a static model and converts dtypes rather than object, so that the file's declarations are held
-    to here.
-    """
-
-    def __init__(self, artifact: Artifact, settings: Mapping[str, str]) -> None:
-        self._signature = read(artifact.path)
-        for name, declared in self._signature.inputs.items():
-            if declared.dtype.kind not in "biuf":
-                raise Unsupported(f"input {name} is {declared.dtype}; OpenVINO's Python interface lacks that dtype")
-        precision = {} if settings["precision"] == "default" else {"INFERENCE_PRECISION_HINT": "f32"}
-        chosen = {"INFERENCE_NUM_THREADS": int(settings["threads"]), "PERFORMANCE_HINT": "LATENCY", **precision}
-        self._compiled = _core().compile_model(str(artifact.path), "CPU", chosen)
-        self._request = self._compiled.create_infer_request()
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by the model's names."""
-        self._signature.admit(inputs)
-        answers = self._request.infer(_copies(inputs))
-        return {name: np.array(answers[index], copy=True) for index, name in enumerate(self._signature.outputs)}
-
-    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
-        """A call on tensors that the request holds; its outputs stay there."""
-        import openvino
-
-        self._signature.admit(inputs)
-        request = self._compiled.create_infer_request()
-        for name, array in _copies(inputs).items():
-            request.set_tensor(name, openvino.Tensor(array))
-
-        def call() -> None:
-            request.start_async()
-            request.wait()
-
-        return call
-
-    def placement(self) -> Placement | None:
-        """None: the CPU is the one place."""
-        return None
-
-    def facts(self) -> Mapping[str, Any]:
-        """What the figures depend on, as the compiled model tells."""
-        hint = self._compiled.get_property("INFERENCE_PRECISION_HINT")
-        return {
-            "precision": f"as exported, floats in {hint.to_dtype()}",
-            "threads": int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
-            "optimization": "compiled",
-            "device": ", ".join(self._compiled.get_property("EXECUTION_DEVICES")),
-            "version": f"openvino {installed('openvino')}",
-        }
-
-    def close(self) -> None:
-        """Give the model back."""
-        del self._request, self._compiled
+_PRECISION = Option("precision of float32 computation; default is OpenVINO's own choice", "f32", ("f32", "default"))
+_OPTIONS = {"threads": THREADS, "precision": _PRECISION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,52 +33,107 @@ class OpenVino:
     @property
     def options(self) -> Mapping[str, str]:
         """``threads`` and ``precision``."""
-        return {key: str(choice) for key, choice in _CHOICES.items()}
+        return describe_options(_OPTIONS)
 
     def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`harness.errors.UsageError` for an option that is not one of :attr:`options`."""
-        settle(self.name, _CHOICES, options)
+        """Raise :class:`harness.errors.UsageError` for an unknown option or value."""
+        resolve_options(self.name, _OPTIONS, options)
 
     def availability(self) -> Availability:
-        """Whether openvino is installed and drives this CPU."""
+        """Whether openvino is installed and supports this CPU."""
         return _availability()
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> OpenVinoSession:
         """The model, compiled for this CPU."""
-        settings = settle(self.name, _CHOICES, options)
+        settings = resolve_options(self.name, _OPTIONS, options)
         self.availability().require(self.name)
         return OpenVinoSession(artifact, settings)
 
 
+class OpenVinoSession:
+    """A compiled model, with the model's own names of inputs and outputs.
+
+    OpenVINO reshapes a static model and converts dtypes instead of raising an error, so this class checks the inputs
+    against the file.
+    """
+
+    def __init__(self, artifact: Artifact, settings: Mapping[str, str]) -> None:
+        self._signature = read_signature(artifact.path, tensors_only=True)
+        for name, declared in self._signature.inputs.items():
+            if declared.dtype.kind not in "biuf":
+                raise Unsupported(f"input {name} is {declared.dtype}; OpenVINO's Python interface lacks that dtype")
+        precision = {} if settings["precision"] == "default" else {"INFERENCE_PRECISION_HINT": "f32"}
+        properties = {"INFERENCE_NUM_THREADS": int(settings["threads"]), "PERFORMANCE_HINT": "LATENCY", **precision}
+        self._compiled = _core().compile_model(str(artifact.path), "CPU", properties)
+        self._request = self._compiled.create_infer_request()
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by the model's names."""
+        self._signature.check(inputs)
+        outputs = self._request.infer(contiguous_copies(inputs))
+        return {name: np.array(outputs[index], copy=True) for index, name in enumerate(self._signature.outputs)}
+
+    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """A call on tensors that the request holds; its outputs stay there."""
+        import openvino
+
+        self._signature.check(inputs)
+        request = self._compiled.create_infer_request()
+        for name, array in contiguous_copies(inputs).items():
+            request.set_tensor(name, openvino.Tensor(array))
+
+        def call() -> None:
+            request.start_async()
+            request.wait()
+
+        return call
+
+    def placement(self) -> Placement | None:
+        """None: the only device is the CPU."""
+        return None
+
+    def facts(self) -> Mapping[str, Any]:
+        """What latencies depend on, as the compiled model reports it."""
+        hint = self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        return {
+            "precision": f"as exported, floats in {hint.to_dtype()}",
+            "threads": int(self._compiled.get_property("INFERENCE_NUM_THREADS")),
+            "optimization": "compiled",
+            "device": ", ".join(self._compiled.get_property("EXECUTION_DEVICES")),
+            "version": f"openvino {installed_version('openvino')}",
+        }
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._request, self._compiled
+
+
 @cache
 def _availability() -> Availability:
-    bring = "pip install 'parity-harness[openvino]', on an x86-64 or Arm CPU"
-    number = installed("openvino")
-    if number is None:
-        return Availability("openvino is not installed", bring)
+    install = "pip install 'parity-harness[openvino]', on an x86-64 or Arm CPU"
+    version = installed_version("openvino")
+    if version is None:
+        return Availability("openvino is not installed", install)
     try:
-        found = _core().available_devices
+        devices = _core().available_devices
     except (ImportError, OSError, RuntimeError) as error:
-        return Availability(f"openvino does not load: {str(error).splitlines()[0]}", bring)
-    if "CPU" not in found:
-        return Availability("openvino drives no CPU here", bring, f"openvino {number}", lacks_device=True)
-    return Availability(detail=f"openvino {number}, {', '.join(found)}")
+        return Availability(f"openvino does not load: {str(error).splitlines()[0]}", install)
+    if "CPU" not in devices:
+        return Availability("openvino does not support this CPU", install, f"openvino {version}", lacks_device=True)
+    return Availability(detail=f"openvino {version}, {', '.join(devices)}")
 
 
 @cache
 def _core() -> openvino.Core:
-    """The process's one core.
+    """The only ``Core`` of the process.
 
-    A core's CPU plugin takes the thread's signal stack for its own (room for AMX's registers) and frees it at its end.
-    Where cores overlap, the stack in use may be one that is freed, and the next signal with a handler ends the process.
+    The CPU plugin of a core takes over the thread's signal stack (it needs space for AMX's registers) and frees it at
+    its end. With two cores at the same time, the signal stack in use may be one that was freed, and the next signal
+    with a handler ends the process.
     """
     import openvino
 
     return openvino.Core()
-
-
-def _copies(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: np.array(array, order="C") for name, array in inputs.items()}
 
 
 PROVIDES = (OpenVino(),)

@@ -1,4 +1,7 @@
-"""``onnx.reference``: the ONNX standard's own evaluator in Python. Slow, and no tie-breaker for pools."""
+"""``reference``: the evaluator in Python that the ONNX standard comes with (``onnx.reference``).
+
+It is slow, and its pools are not sound enough to decide between other runtimes.
+"""
 
 from __future__ import annotations
 
@@ -10,116 +13,112 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.environment import installed
+from harness.environment import installed_version
 from harness.errors import Unsupported
 from harness.onnx_arrays import with_ml_dtypes
-from harness.runtimes import Array, Availability, Placement, Value, owned
-from harness.runtimes._options import read_any, settle
+from harness.runtimes import Array, Availability, Placement, Value, copied
+from harness.runtimes._validation import read_signature, resolve_options
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format
 
-# Shown on onnx 1.23: MaxPool's indices are wrong where there is more than one plane, shapes are wrong under asymmetric
-# padding and under ceil_mode with a stride of 1, and NaN is passed over.
+# Found with onnx 1.23: MaxPool's indices are wrong with more than one plane, shapes are wrong with asymmetric padding
+# and with ceil_mode and a stride of 1, and NaN is ignored.
 UNSOUND = "pools (indices over several planes, asymmetric padding, ceil_mode with stride 1, NaN)"
-
-
-class ReferenceSession:
-    """A ``ReferenceEvaluator``, held to the declared names, dtypes and shapes, which it would not look at itself."""
-
-    def __init__(self, artifact: Artifact) -> None:
-        from onnx.reference import ReferenceEvaluator
-
-        self._signature = read_any(artifact.path)
-        with _refusals_named():
-            self._evaluator = ReferenceEvaluator(str(artifact.path))
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by the model's names. Raises :class:`Unsupported` where one is no tensor."""
-        answers = self.answer(inputs)
-        for name, answer in answers.items():
-            if not isinstance(answer, np.ndarray):
-                raise Unsupported(f"{name} is no tensor; a tensor would do here")
-        return {name: np.asarray(answer) for name, answer in answers.items()}
-
-    def answer(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
-        """The same for inputs and outputs of any kind."""
-        self._signature.admit(inputs)
-        with _refusals_named():
-            answers = self._evaluator.run(None, {name: owned(value) for name, value in inputs.items()})
-        named = zip(self._signature.outputs, answers, strict=True)
-        return {
-            name: owned(with_ml_dtypes(answer) if isinstance(answer, np.ndarray) else answer) for name, answer in named
-        }
-
-    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
-        """A call on copies of ``inputs``."""
-        self._signature.admit(inputs)
-        return partial(self._evaluator.run, None, _copies(inputs))
-
-    def placement(self) -> Placement | None:
-        """None: everything runs in Python."""
-        return None
-
-    def facts(self) -> Mapping[str, Any]:
-        """What the figures depend on, and for what the answers are no evidence."""
-        return {
-            "precision": "as NumPy computes",
-            "threads": 1,
-            "optimization": "none",
-            "device": "cpu",
-            "version": f"onnx {installed('onnx')}",
-            "unsound_for": UNSOUND,
-        }
-
-    def close(self) -> None:
-        """Give the evaluator back."""
-        del self._evaluator
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """``reference``: it has no options."""
+    """The runtime ``reference``. It has no options."""
 
     name: str = "reference"
     takes: Format = "onnx"
 
     @property
     def options(self) -> Mapping[str, str]:
-        """None."""
+        """Empty."""
         return {}
 
     def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`harness.errors.UsageError` for any option."""
-        settle(self.name, {}, options)
+        """Raise :class:`harness.errors.UsageError` for any option."""
+        resolve_options(self.name, {}, options)
 
     def availability(self) -> Availability:
         """Whether onnx is installed."""
-        number = installed("onnx")
-        if number is None:
+        version = installed_version("onnx")
+        if version is None:
             return Availability("onnx is not installed", "pip install onnx")
-        return Availability(detail=f"onnx {number}; unsound for {UNSOUND}")
+        return Availability(detail=f"onnx {version}; unsound for {UNSOUND}")
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> ReferenceSession:
-        """The evaluator for the artifact."""
+        """A session of the artifact."""
         self.check(options)
         self.availability().require(self.name)
         return ReferenceSession(artifact)
 
 
+class ReferenceSession:
+    """A ``ReferenceEvaluator`` with a check of the declared names, dtypes and shapes, which it does not do itself."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        self._signature = read_signature(artifact.path, tensors_only=False)
+        with _refusals_as_unsupported():
+            self._evaluator = ReferenceEvaluator(str(artifact.path))
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by the model's names. Raises :class:`Unsupported` if one is not a tensor."""
+        outputs = self.answer(inputs)
+        for name, output in outputs.items():
+            if not isinstance(output, np.ndarray):
+                raise Unsupported(f"{name} is not a tensor; this check takes only tensors")
+        return {name: np.asarray(output) for name, output in outputs.items()}
+
+    def answer(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """The outputs by the model's names, for inputs and outputs of any kind."""
+        self._signature.check(inputs)
+        with _refusals_as_unsupported():
+            outputs = self._evaluator.run(None, {name: copied(value) for name, value in inputs.items()})
+        return {
+            name: copied(with_ml_dtypes(output) if isinstance(output, np.ndarray) else output)
+            for name, output in zip(self._signature.outputs, outputs, strict=True)
+        }
+
+    def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """A call on copies of ``inputs``."""
+        self._signature.check(inputs)
+        return partial(self._evaluator.run, None, {name: np.array(array) for name, array in inputs.items()})
+
+    def placement(self) -> Placement | None:
+        """None: everything runs in Python."""
+        return None
+
+    def facts(self) -> Mapping[str, Any]:
+        """What latencies depend on, and the operators that the evaluator is unsound for."""
+        return {
+            "precision": "as NumPy computes",
+            "threads": 1,
+            "optimization": "none",
+            "device": "cpu",
+            "version": f"onnx {installed_version('onnx')}",
+            "unsound_for": UNSOUND,
+        }
+
+    def close(self) -> None:
+        """Free the evaluator."""
+        del self._evaluator
+
+
 @contextmanager
-def _refusals_named() -> Iterator[None]:
-    """Turn what the evaluator says that it does not do, or not without another package, into harness's words."""
+def _refusals_as_unsupported() -> Iterator[None]:
+    """Turn the evaluator's report of what it does not implement, or not without a package, into Unsupported."""
     try:
         yield
     except NotImplementedError as error:
         raise Unsupported(str(error).split(", schema", 1)[0].removesuffix(" in")) from error
     except ImportError as error:
-        raise Unsupported(f"{error}; install what it names") from error
-
-
-def _copies(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: np.array(array) for name, array in inputs.items()}
+        raise Unsupported(f"{error}; install the package that it names") from error
 
 
 PROVIDES = (Reference(),)

@@ -1,4 +1,4 @@
-"""TorchScript on the CPU and on CUDA, as it is loaded and after ``torch.jit.freeze``."""
+"""TorchScript on the CPU and on CUDA: a module as it was loaded, or after ``torch.jit.freeze``."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.environment import installed
+from harness.environment import installed_version
 from harness.errors import Unsupported
 from harness.runtimes import Availability
-from harness.runtimes._options import THREADS, Choice, settle
 from harness.runtimes._torch_session import CudaSession, ScriptSession, TorchSession
+from harness.runtimes._validation import TF32, THREADS, Option, describe_options, resolve_options
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact, Format
 
-_ON_OFF = ("on", "off")
-_TF32 = Choice("TF32 for float32 matrix products and convolutions", "off", _ON_OFF)
-_OPTIMIZE = Choice("torch.jit.optimize_for_inference after freezing", "off", _ON_OFF)
+_OPTIMIZE = Option("torch.jit.optimize_for_inference after freezing", "off", ("on", "off"))
 
 
 @dataclass(frozen=True, slots=True)
 class TorchScript:
-    """``torch.jit.load`` on one kind of device; ``frozen`` inlines the parameters first."""
+    """``torch.jit.load`` on one kind of device. If ``frozen``, ``torch.jit.freeze`` inlines the parameters."""
 
     name: str
     device: Literal["cpu", "cuda"]
@@ -32,48 +30,48 @@ class TorchScript:
 
     @property
     def options(self) -> Mapping[str, str]:
-        """``threads``, and ``tf32`` on CUDA, ``optimize`` where frozen."""
-        return {key: str(choice) for key, choice in self._choices.items()}
+        """``threads``, with ``tf32`` on CUDA and ``optimize`` if frozen."""
+        return describe_options(self._options)
 
     @property
-    def _choices(self) -> Mapping[str, Choice]:
-        tf32 = {"tf32": _TF32} if self.device == "cuda" else {}
+    def _options(self) -> Mapping[str, Option]:
+        tf32 = {"tf32": TF32} if self.device == "cuda" else {}
         optimize = {"optimize": _OPTIMIZE} if self.frozen else {}
         return {"threads": THREADS, **tf32, **optimize}
 
     def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`harness.errors.UsageError` for an option that is not one of :attr:`options`."""
-        settle(self.name, self._choices, options)
+        """Raise :class:`harness.errors.UsageError` for an unknown option or value."""
+        resolve_options(self.name, self._options, options)
 
     def availability(self) -> Availability:
-        """Whether torch is installed and, for CUDA, sees a device."""
-        extra = f"pip install 'parity-harness[{self.device}]'"
-        number = installed("torch")
-        if number is None:
-            return Availability("torch is not installed", extra)
-        found = f"torch {number}"
+        """Whether torch is installed and, for CUDA, finds a device."""
+        install = f"pip install 'parity-harness[{self.device}]'"
+        version = installed_version("torch")
+        if version is None:
+            return Availability("torch is not installed", install)
+        build = f"torch {version}"
         if self.device == "cpu":
-            return Availability(detail=found)
-        without = Availability(f"{found} is built without CUDA", f"in a fresh environment, {extra}", found)
-        if number.endswith("+cpu"):
-            return without
+            return Availability(detail=build)
+        without_cuda = Availability(f"{build} is built without CUDA", f"in a fresh environment, {install}", build)
+        if version.endswith("+cpu"):
+            return without_cuda
         try:
             import torch
         except (ImportError, OSError) as error:
-            return Availability(f"torch does not load: {error}", extra)
-        built_for: str | None = torch.version.cuda
-        if built_for is None:
-            return without
+            return Availability(f"torch does not load: {error}", install)
+        cuda_version: str | None = torch.version.cuda
+        if cuda_version is None:
+            return without_cuda
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about what the answer already says
+            warnings.simplefilter("ignore")  # the result already says what torch warns about
             if not torch.cuda.is_available():
-                bring = f"a machine with an NVIDIA GPU and a driver for CUDA {built_for}"
-                return Availability("torch sees no CUDA device", bring, found, lacks_device=True)
-            return Availability(detail=f"{found}, CUDA {built_for}, {torch.cuda.get_device_name()}")
+                needed = f"a machine with an NVIDIA GPU and a driver for CUDA {cuda_version}"
+                return Availability("torch finds no CUDA device", needed, build, lacks_device=True)
+            return Availability(detail=f"{build}, CUDA {cuda_version}, {torch.cuda.get_device_name()}")
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TorchSession:
-        """The module on its device; raises :class:`Unsupported` where a training module is to be frozen."""
-        settings = settle(self.name, self._choices, options)
+        """The module on its device. Raises :class:`Unsupported` if a module in training mode is to be frozen."""
+        settings = resolve_options(self.name, self._options, options)
         self.availability().require(self.name)
         import torch
 
@@ -81,8 +79,8 @@ class TorchScript:
             str(artifact.path), map_location=self.device
         )
         if not self.frozen:
-            kind = CudaSession if self.device == "cuda" else ScriptSession
-            return kind(module, settings, self.device, "none")
+            session_class = CudaSession if self.device == "cuda" else ScriptSession
+            return session_class(module, settings, self.device, "none")
         if module.training:
             raise Unsupported(f"{self.name}: a module in training mode cannot be frozen; use mode: eval, or torch-cpu")
         module = torch.jit.freeze(module)

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.errors import UsageError, kind_of, read
-from harness.model.build import answers
+from harness.errors import UsageError, class_name, bounded_text
+from harness.model.build import eager_outputs
 from harness.scaffold.subject import Subject
 
 # Small numbers that agree with each other: eight features, four channels in groups of two.
@@ -157,7 +157,7 @@ def find_out(subject: Subject, given: Mapping[str, Any], shapes: Sequence[Draft]
         labels = _labels(module, len(shapes))
         inputs = _inputs(subject, module, labels, shapes)
         tensors = [draft.tensor() for draft in inputs.values()]
-        if not _same(*(answers(module, tensors, seed) for seed in (0, 1))):
+        if not _same(*(eager_outputs(module, tensors, seed) for seed in (0, 1))):
             said = "answers differently each time; write its spec by hand, with what must hold under `expect`"
             raise UsageError(f"{subject.short}: {said}")
         varied = () if _is_large(module) else tuple(_varied(subject, arguments, inputs))
@@ -182,7 +182,7 @@ def _built(subject: Subject, arguments: Mapping[str, Any]) -> nn.Module:
     except Exception as error:
         said = ", ".join(f"{name}={value}" for name, value in arguments.items())
         right = "say its arguments with --arg NAME=VALUE"
-        raise UsageError(f"{subject.short}({said}): {kind_of(error)}: {_short(error)}; {right}") from error
+        raise UsageError(f"{subject.short}({said}): {class_name(error)}: {_short(error)}; {right}") from error
 
 
 def _labels(module: nn.Module, asked: int) -> list[str]:
@@ -205,7 +205,7 @@ def _inputs(subject: Subject, module: nn.Module, labels: Sequence[str], shapes: 
     last: Exception | None = None
     for guess in [tuple(shapes)] if shapes else drafts(module, len(labels)):
         try:
-            if answers(module, [draft.tensor() for draft in guess], 0):
+            if eager_outputs(module, [draft.tensor() for draft in guess], 0):
                 return dict(zip(labels, guess, strict=True))
         except Exception as error:  # noqa: BLE001 - a guess that the module refuses
             last = error
@@ -234,7 +234,7 @@ def _works(subject: Subject, arguments: Mapping[str, Any], inputs: Mapping[str, 
     tensors = [draft.tensor() for draft in inputs.values()]
     try:
         module = subject.build(arguments)
-        once, twice = (answers(module, tensors, seed) for seed in (0, 1))
+        once, twice = (eager_outputs(module, tensors, seed) for seed in (0, 1))
     except BaseException:  # noqa: BLE001 - an argument that the module refuses
         return False
     return bool(once) and _same(once, twice)
@@ -245,7 +245,7 @@ def _batches(module: nn.Module, inputs: Mapping[str, Draft]) -> Iterator[int]:
     for size in OTHER_BATCHES:
         others = [replace(draft, shape=(size, *draft.shape[1:])).tensor() for draft in inputs.values()]
         try:
-            answer = answers(module, others, 0)
+            answer = eager_outputs(module, others, 0)
         except BaseException:  # noqa: BLE001 - a size that the module refuses
             return
         if not answer or not all(each.dim() and each.shape[0] == size for each in answer):
@@ -258,4 +258,4 @@ def _same(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> bool
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(read(error).split())[:160] or kind_of(error)
+    return " ".join(bounded_text(error).split())[:160] or class_name(error)

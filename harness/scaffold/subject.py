@@ -12,13 +12,13 @@ from typing import Any
 
 from torch import nn
 
-from harness.check.stages import LONGEST
-from harness.errors import UsageError, kind_of, read
-from harness.model.build import call_factory, make
-from harness.model.own_code import imported
+from harness.check.stages import MAX_MESSAGE_LENGTH
+from harness.errors import UsageError, class_name, bounded_text
+from harness.model.build import call_factory, build_layer
+from harness.model.user_modules import import_user_module
 from harness.spec.language.case import FactoryModel, LayerModel
 from harness.spec.quoting import suggestion
-from harness.spec.signatures import layers, not_layers
+from harness.spec.signatures import layer_signatures, non_layers
 
 FORM = "name a layer such as Conv2d, or a module of yours as path/to/file.py:Net"
 
@@ -45,7 +45,7 @@ class Subject:
     def build(self, arguments: Mapping[str, Any]) -> nn.Module:
         """The module in evaluation mode. Lets through what its constructor raises."""
         if self.kind == "layer":
-            return make(LayerModel(self.named, arguments)).eval()
+            return build_layer(LayerModel(self.named, arguments)).eval()
         return call_factory(FactoryModel(self.named, arguments)).eval()
 
 
@@ -58,11 +58,11 @@ def find(text: str) -> Subject:
 
 
 def _layer(name: str) -> Subject:
-    signature = layers().get(name)
+    signature = layer_signatures().get(name)
     if name.endswith(".py"):
         raise UsageError(f"{name}: name the module in it too, as {name}:Net")
     if signature is None:
-        right = not_layers().get(name) or suggestion(name, layers(), FORM)
+        right = non_layers().get(name) or suggestion(name, layer_signatures(), FORM)
         raise UsageError(f"{name}: torch.nn has no such layer; {right}")
     if name.startswith("Lazy"):
         raise UsageError(f"{name}: has no parameters before its first call; name {name.removeprefix('Lazy')}")
@@ -121,12 +121,12 @@ def _modules(module: ModuleType) -> list[str]:
 def _loaded(named: str) -> Any:
     place, _, name = named.partition(":")
     try:
-        module = imported(place, place)
+        module = import_user_module(place, place)
     except UsageError:
         raise
     except BaseException as error:
-        said = " ".join(read(error).split())[:LONGEST]
-        raise UsageError(f"{place}: {kind_of(error)} on import: {said}; {FORM}") from error
+        said = " ".join(bounded_text(error).split())[:MAX_MESSAGE_LENGTH]
+        raise UsageError(f"{place}: {class_name(error)} on import: {said}; {FORM}") from error
     call = getattr(module, name, None)
     if not callable(call):
         right = suggestion(name, vars(module), f"it has {', '.join(there)}" if (there := _modules(module)) else FORM)

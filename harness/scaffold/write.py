@@ -25,7 +25,7 @@ class FirstSpec:
     """The text of a spec, and whether it takes ``--allow-import`` to run it."""
 
     text: str
-    runs_own_code: bool
+    runs_user_code: bool
 
 
 @dataclass(frozen=True, slots=True)

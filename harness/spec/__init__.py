@@ -1,1 +1,1 @@
-"""From YAML to cases: plain data, with the place in the file kept, and no torch."""
+"""YAML specs to cases: plain data that keep their location in the file. torch is not imported."""

@@ -1,7 +1,7 @@
-"""Globs over case ids and targets, in which ``[`` and ``]`` stand for themselves.
+"""Globs over case ids and targets, in which ``[`` and ``]`` are literal characters.
 
-No pattern takes longer than its length times the text's: each run of characters between two stars is looked for once,
-from where the run before it ended, and nothing is tried again.
+Matching takes at most the length of the pattern times the length of the text: each piece between two stars is searched
+for once, from where the previous piece ended, and there is no backtracking.
 """
 
 from __future__ import annotations
@@ -14,82 +14,82 @@ from itertools import accumulate
 
 
 def matches(pattern: str, text: str) -> bool:
-    """True where ``pattern`` covers all of ``text``: ``*`` is any run of characters, ``?`` any one character."""
-    first, *others = _runs(pattern)
+    """True if ``pattern`` matches all of ``text``: ``*`` is any run of characters, ``?`` any one character."""
+    first, *others = _pieces(pattern)
     if not others:
-        return len(text) == first.length and first.stands_at(text, 0)
+        return len(text) == first.length and first.matches_at(text, 0)
     *middle, last = others
     begin, end = first.length, len(text) - last.length
-    if begin > end or not first.stands_at(text, 0) or not last.stands_at(text, end):
+    if begin > end or not first.matches_at(text, 0) or not last.matches_at(text, end):
         return False
-    for run in middle:
-        # The leftmost place leaves most for the runs that follow, so no other need be tried.
-        found = run.find(text, begin, end)
-        if found < 0:
+    for piece in middle:
+        # The leftmost position leaves the most text for the pieces that follow, so no other position need be tried.
+        position = piece.find(text, begin, end)
+        if position < 0:
             return False
-        begin = found + run.length
+        begin = position + piece.length
     return True
 
 
-class _Run:
-    """Characters between two stars, of which ``?`` stands for any one."""
+class _Piece:
+    """The part of a pattern between two stars, in which ``?`` matches any one character."""
 
     def __init__(self, text: str) -> None:
         self.text, self.length = text, len(text)
-        # A regular expression that repeats nothing never goes back.
-        form = "".join("." if each == "?" else re.escape(each) for each in text)
-        self.form = re.compile(form, re.DOTALL) if "?" in text else None
+        # A regular expression without repetition never backtracks.
+        expression = "".join("." if each == "?" else re.escape(each) for each in text)
+        self.expression = re.compile(expression, re.DOTALL) if "?" in text else None
 
-    def stands_at(self, text: str, place: int) -> bool:
-        if self.form is None:
-            return text.startswith(self.text, place)
-        return self.form.match(text, place) is not None
+    def matches_at(self, text: str, position: int) -> bool:
+        if self.expression is None:
+            return text.startswith(self.text, position)
+        return self.expression.match(text, position) is not None
 
     def find(self, text: str, begin: int, end: int) -> int:
-        """The first place from ``begin`` where the run ends by ``end``; -1 where there is none."""
-        if self.form is None:
+        """The first position from ``begin`` at which the piece fits before ``end``; -1 if there is none."""
+        if self.expression is None:
             return text.find(self.text, begin, end)
-        found = self.form.search(text, begin, end)
-        return -1 if found is None else found.start()
+        match = self.expression.search(text, begin, end)
+        return -1 if match is None else match.start()
 
 
 @lru_cache(maxsize=4096)
-def _runs(pattern: str) -> tuple[_Run, ...]:
-    return tuple(map(_Run, re.split(r"\*+", pattern)))
+def _pieces(pattern: str) -> tuple[_Piece, ...]:
+    return tuple(map(_Piece, re.split(r"\*+", pattern)))
 
 
-class Names:
-    """Many names, among which those that a pattern matches are found without trying each of them."""
+class NameIndex:
+    """Many names, in which the names that match a pattern are found without trying each of them."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.every = tuple(sorted({*names}))
-        self._known = {*self.every}
-        self._joined = "".join(f"{each}\n" for each in self.every)
-        self._begins = [0, *accumulate(len(each) + 1 for each in self.every)]
-        self._matched: dict[str, bool] = {}
+        self.names = tuple(sorted({*names}))
+        self._set = {*self.names}
+        self._joined = "".join(f"{name}\n" for name in self.names)
+        self._starts = [0, *accumulate(len(name) + 1 for name in self.names)]
+        self._has_match: dict[str, bool] = {}
 
     def matching(self, pattern: str) -> Iterator[str]:
         """The names that ``pattern`` matches, sorted."""
         literals = re.split(r"[*?]+", pattern)
         if len(literals) == 1:
-            yield from {pattern} & self._known
+            yield from {pattern} & self._set
             return
         prefix = literals[0]
         longest = max((*literals[:-1], literals[-1] and f"{literals[-1]}\n"), key=len)
-        at = bisect_left(self.every, prefix)
-        end = bisect_right(self.every, prefix, key=lambda name: name[: len(prefix)])
+        at = bisect_left(self.names, prefix)
+        end = bisect_right(self.names, prefix, key=lambda name: name[: len(prefix)])
         while at < end:
             if longest:
-                place = self._joined.find(longest, self._begins[at], self._begins[end])
-                if place < 0:
+                position = self._joined.find(longest, self._starts[at], self._starts[end])
+                if position < 0:
                     return
-                at = bisect_right(self._begins, place) - 1
-            if matches(pattern, self.every[at]):
-                yield self.every[at]
+                at = bisect_right(self._starts, position) - 1
+            if matches(pattern, self.names[at]):
+                yield self.names[at]
             at += 1
 
     def any_matching(self, pattern: str) -> bool:
-        """Whether ``pattern`` matches any of the names."""
-        if pattern not in self._matched:
-            self._matched[pattern] = next(self.matching(pattern), None) is not None
-        return self._matched[pattern]
+        """True if ``pattern`` matches any of the names."""
+        if pattern not in self._has_match:
+            self._has_match[pattern] = next(self.matching(pattern), None) is not None
+        return self._has_match[pattern]

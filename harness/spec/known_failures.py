@@ -1,4 +1,4 @@
-"""``known-failures.yaml``: what is known to fail, where, since when, and why."""
+"""``known-failures.yaml``: the checks that are known to fail, with stage, symptom, versions and reason."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BeforeValidator, Field
 
-from harness.errors import Location, Problem, SpecError, collecting
+from harness.errors import Location, Problem, SpecError, collect_problems
 from harness.result import Stage, Symptom
-from harness.spec.glob import Names, matches
-from harness.spec.quoting import few_comparisons, shown
+from harness.spec.glob import NameIndex, matches
+from harness.spec.quoting import format_value, limited_comparisons
 from harness.spec.yaml.reader import read
-from harness.spec.yaml.strict import Strict, objection, validated
+from harness.spec.yaml.strict import StrictModel, invalid_value, validated
 from harness.spec.yaml.tree import Node
+
+KNOWN_FAILURES_FILE = "known-failures.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFailure:
-    """One entry: checks that are expected to fail at ``stage`` with ``symptom``, under the versions ``when`` names."""
+    """One entry: checks that are expected to fail at ``stage`` with ``symptom`` under the versions in ``when``."""
 
     cases: str
     targets: str
@@ -35,64 +37,64 @@ class KnownFailure:
     where: Location
 
     def matches(self, case_id: str, target: str) -> bool:
-        """True where the entry speaks of this case on this target, written as the report writes them."""
+        """True if the globs match this case and this target, written as in the report."""
         return matches(self.cases, case_id) and matches(self.targets, target)
 
     def applies(self, versions: Mapping[str, str]) -> bool:
-        """True where every requirement of ``when`` holds for ``versions``, by distribution name.
+        """True if ``versions``, by distribution name, meet every requirement of ``when``.
 
-        A distribution that is not there meets no requirement. A pre-release counts as its version.
+        A missing distribution meets no requirement. A pre-release counts as its version.
         """
-        installed = {canonicalize_name(name): version for name, version in versions.items()}
+        by_name = {canonicalize_name(name): version for name, version in versions.items()}
         return all(
-            (version := installed.get(canonicalize_name(each.name))) is not None
-            and each.specifier.contains(version, prereleases=True)
-            for each in requirements(self.when)
+            (version := by_name.get(canonicalize_name(requirement.name))) is not None
+            and requirement.specifier.contains(version, prereleases=True)
+            for requirement in parse_when(self.when)
         )
 
 
 @lru_cache(maxsize=1024)
-def requirements(when: str) -> tuple[Requirement, ...]:
-    """``torch<2.16, onnxruntime>=1.20,<1.22`` as requirements; a part without a name goes on with the one before.
+def parse_when(when: str) -> tuple[Requirement, ...]:
+    """The requirements in a text such as ``torch<2.16, onnxruntime>=1.20,<1.22``.
 
-    Raises ``ValueError`` for anything else.
+    A part without a name continues the part before it. Raises ``ValueError`` for any other text.
     """
-    found: list[str] = []
-    for part in (each.strip() for each in when.split(",") if when.strip()):
-        if found and part[:1] in {"<", ">", "=", "!", "~"}:
-            found[-1] += f",{part}"
+    texts: list[str] = []
+    for part in (part.strip() for part in when.split(",") if when.strip()):
+        if texts and part[:1] in {"<", ">", "=", "!", "~"}:
+            texts[-1] += f",{part}"
         else:
-            found.append(part)
+            texts.append(part)
     try:
-        parsed = tuple(map(Requirement, found))
+        requirements = tuple(map(Requirement, texts))
     except InvalidRequirement as error:
         raise ValueError(str(error).splitlines()[0]) from error
-    for each in parsed:
-        if each.url or each.marker or each.extras or not each.specifier:
-            raise ValueError(f"{each} names no version")
-    return parsed
+    for requirement in requirements:
+        if requirement.url or requirement.marker or requirement.extras or not requirement.specifier:
+            raise ValueError(f"{requirement} names no version")
+    return requirements
 
 
-def by_check(entries: Iterable[KnownFailure], checks: Sequence[tuple[str, str]]) -> list[list[KnownFailure]]:
-    """For each of ``checks``, a case's id and a target, the entries that match it, in order.
+def entries_by_check(entries: Iterable[KnownFailure], checks: Sequence[tuple[str, str]]) -> list[list[KnownFailure]]:
+    """For each check, a case's id and a target, the entries that match it, in order.
 
-    Not every entry is held against every check: of twenty thousand each, that would take hours.
+    Not every entry is tried on every check: with twenty thousand of each, that would take hours.
     """
     by_case: dict[str, list[int]] = {}
     for at, (case_id, _) in enumerate(checks):
         by_case.setdefault(case_id, []).append(at)
-    cases = Names(by_case)
-    found: list[list[KnownFailure]] = [[] for _ in checks]
+    cases = NameIndex(by_case)
+    matching: list[list[KnownFailure]] = [[] for _ in checks]
     for entry in entries:
-        for at in (each for case_id in cases.matching(entry.cases) for each in by_case[case_id]):
+        for at in (at for case_id in cases.matching(entry.cases) for at in by_case[case_id]):
             if matches(entry.targets, checks[at][1]):
-                found[at].append(entry)
-    return found
+                matching[at].append(entry)
+    return matching
 
 
-@few_comparisons()
+@limited_comparisons()
 def load_known_failures(path: Path | str | None) -> tuple[KnownFailure, ...]:
-    """The entries of the file in order; none where there is no file.
+    """The entries of the file in order; none if ``path`` is None or the file is empty.
 
     Raises :class:`SpecError` with every problem of the file.
     """
@@ -106,41 +108,41 @@ def load_known_failures(path: Path | str | None) -> tuple[KnownFailure, ...]:
         raise SpecError([Problem(tree.where, "known failures are a list", "begin each entry with `- cases: ...`")])
     entries: list[KnownFailure] = []
     for node in tree.items:
-        with collecting(problems):
+        with collect_problems(problems):
             entries.append(_known_failure(node))
-    problems += _repeated(entries)
+    problems += _duplicates(entries)
     if problems:
         raise SpecError(problems)
     return tuple(entries)
 
 
-def _when(value: Any) -> Any:
+def _check_when(value: Any) -> Any:
     if isinstance(value, str):
         try:
-            requirements(value)
+            parse_when(value)
         except ValueError as error:
-            raise objection(
-                f"{shown(value)}: {error}", "write requirements such as `torch<2.16, onnxruntime>=1.20`"
+            raise invalid_value(
+                f"{format_value(value)}: {error}", "write requirements such as `torch<2.16, onnxruntime>=1.20`"
             ) from None
     return value
 
 
-def _said(value: Any) -> Any:
+def _check_text(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
-        raise objection("is blank", "say it in words")
+        raise invalid_value("is blank", "write some text")
     return value
 
 
-Text = Annotated[str, BeforeValidator(_said)]
+Text = Annotated[str, BeforeValidator(_check_text)]
 
 
-class _Entry(Strict):
+class _Entry(StrictModel):
     cases: Text = Field(examples=["avgpool2d/*"])
     targets: Text = Field(examples=["onnx-*/ort-cpu"])
     stage: Stage = Field(examples=list(get_args(Stage)))
     symptom: Symptom = Field(examples=list(get_args(Symptom)))
     reason: Text = Field(examples=["why it fails"])
-    when: Annotated[str, BeforeValidator(_when)] = ""
+    when: Annotated[str, BeforeValidator(_check_when)] = ""
     issue: Text | None = None
 
 
@@ -158,13 +160,13 @@ def _known_failure(node: Node) -> KnownFailure:
     )
 
 
-def _repeated(entries: list[KnownFailure]) -> list[Problem]:
-    """Entries that say of the same checks what another has said."""
-    seen: dict[tuple[str, ...], Location] = {}
+def _duplicates(entries: list[KnownFailure]) -> list[Problem]:
+    """A problem for each entry that repeats the globs, stage, symptom and versions of an earlier one."""
+    first: dict[tuple[str, ...], Location] = {}
     problems = []
     for entry in entries:
         key = (entry.cases, entry.targets, entry.stage, entry.symptom, entry.when)
-        if key in seen:
-            problems.append(Problem(entry.where, f"line {seen[key].line} says the same", "keep one of them"))
-        seen.setdefault(key, entry.where)
+        if key in first:
+            problems.append(Problem(entry.where, f"the same entry as on line {first[key].line}", "keep one of them"))
+        first.setdefault(key, entry.where)
     return problems

@@ -1,8 +1,6 @@
-"""The nearest right word for a wrong one, and lists of words that fit into a message.
+"""Values, names and suggestions as they appear in case ids and messages: short, on one line, and unambiguous.
 
-Both stay quick however many words there are: a file may hold tens of thousands, and as many mistakes.
-
-Any value on one short line, without ambiguity: for case ids and for messages.
+Suggestions stay fast however many names there are: a file may hold tens of thousands, and as many mistakes.
 """
 
 from __future__ import annotations
@@ -20,89 +18,23 @@ from heapq import nlargest
 from itertools import islice
 from typing import Any
 
-LONGEST_WORD = 200
-MOST_COMPARED = 100_000
-"""Words that wrong ones are compared with while one set of files is read; after that, no more suggestions are made."""
-MOST_ALIKE = 100
-MOST_REMEMBERED = 400
-MOST_LISTED = 40
+BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+RESERVED_WORDS = frozenset({"null", "true", "false", "nan", "inf"})
+MAX_VALUE_LENGTH = 64
+MAX_LISTED = 40
+MAX_WORD_LENGTH = 200
+MAX_COMPARISONS = 100_000
+"""Comparisons with wrong names while one set of files is read; after that, no more suggestions are made."""
+MAX_CANDIDATES = 100
+"""Names that :mod:`difflib` compares with one wrong name."""
+MAX_CACHED_NAMES = 400
+"""Suggestions are cached for lists of at most this many names."""
 
 
-@dataclass(slots=True)
-class _Search:
-    """How many comparisons are left, and what was found for which word among which others."""
-
-    left: int = MOST_COMPARED
-    found: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
-
-
-_SEARCH: ContextVar[_Search | None] = ContextVar("search", default=None)
-
-
-@contextmanager
-def few_comparisons() -> Iterator[None]:
-    """Everything within makes about :data:`MOST_COMPARED` comparisons at most, also where it is nested."""
-    if _SEARCH.get() is not None:
-        yield
-        return
-    before = _SEARCH.set(_Search())
-    try:
-        yield
-    finally:
-        _SEARCH.reset(before)
-
-
-def nearest(word: str, known: Collection[str]) -> str | None:
-    """The word of ``known`` that ``word`` is most likely to mean; None where none is near."""
-    search = _SEARCH.get() or _Search()
-    if len(word) > LONGEST_WORD:
-        return None
-    key = (word, *known) if len(known) <= MOST_REMEMBERED else ()
-    if not key or key not in search.found:
-        if search.left < 0:
-            return None
-        search.left -= 10 + len(known) + 2 * min(len(known), MOST_ALIKE)
-        search.found[key] = _near(word.lower(), known)
-    return next(iter(search.found[key]), None)
-
-
-def _near(word: str, known: Collection[str]) -> list[str]:
-    """The nearest as :mod:`difflib` measures it, which takes long for each: of many, the most alike are measured."""
-    known = [each for each in known if len(each) <= 2 * LONGEST_WORD]
-    if len(known) > MOST_ALIKE:
-        pairs = _pairs(word)
-        alike = {each: len(pairs & _pairs(each.lower())) / (len(word) + len(each) + 1) for each in known}
-        known = nlargest(MOST_ALIKE, alike, key=alike.__getitem__)
-    by_lower = {each.lower(): each for each in sorted(known, reverse=True)}
-    return [by_lower[found] for found in get_close_matches(word, list(by_lower), n=1)]
-
-
-def _pairs(word: str) -> set[tuple[str, str]]:
-    """Neighbours in the word, its beginning and end among them."""
-    return {*zip(f" {word}", f"{word} ", strict=True)}
-
-
-def suggestion(word: str, known: Iterable[str], otherwise: str) -> str:
-    """``did you mean X?``, or ``otherwise`` where nothing is near."""
-    near = nearest(word, known if isinstance(known, Collection) else list(known))
-    return otherwise if near is None else f"did you mean {near}?"
-
-
-def listed_names(names: Iterable[str]) -> str:
-    """The names, as many of them as fit into a message."""
-    shown = list(islice(names, MOST_LISTED + 1))
-    return ", ".join([*shown[:MOST_LISTED], "..."] if len(shown) > MOST_LISTED else shown) or "none"
-
-
-WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-RESERVED = frozenset({"null", "true", "false", "nan", "inf"})
-LONGEST = 64
-
-
-def compact(value: Any) -> str:
+def flow_yaml(value: Any) -> str:
     """``value`` as YAML in flow style without spaces: ``[2,3]``, ``{full:1.5}``, ``true``, ``.nan``, ``word``, ``"2"``.
 
-    Two values of different type or content never look alike.
+    Two values of different type or content never give the same text.
     """
     match value:
         case None:
@@ -114,22 +46,88 @@ def compact(value: Any) -> str:
         case int() | float():
             return repr(value)
         case Mapping():
-            return "{" + ",".join(f"{compact(key)}:{compact(item)}" for key, item in value.items()) + "}"
+            return "{" + ",".join(f"{flow_yaml(key)}:{flow_yaml(item)}" for key, item in value.items()) + "}"
         case list() | tuple():
-            return "[" + ",".join(map(compact, value)) + "]"
+            return "[" + ",".join(map(flow_yaml, value)) + "]"
         case _:
             word = str(value)
-            bare = WORD.fullmatch(word) and word.lower() not in RESERVED
-            return word if bare else json.dumps(word, ensure_ascii=not word.isprintable())
+            is_bare = BARE_WORD.fullmatch(word) and word.lower() not in RESERVED_WORDS
+            return word if is_bare else json.dumps(word, ensure_ascii=not word.isprintable())
 
 
-def label(value: Any) -> str:
-    """``compact`` for an id: what is longer than 64 characters becomes ``~`` and eight digits of its hash."""
-    text = compact(value)
-    return text if len(text) <= LONGEST else "~" + blake2b(text.encode(), digest_size=4).hexdigest()
+def id_label(value: Any) -> str:
+    """:func:`flow_yaml` for an id: a text longer than 64 characters becomes ``~`` and eight digits of its hash."""
+    text = flow_yaml(value)
+    return text if len(text) <= MAX_VALUE_LENGTH else "~" + blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def shown(value: Any) -> str:
-    """``compact`` for a message, cut where it is long."""
-    text = compact(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+def format_value(value: Any) -> str:
+    """:func:`flow_yaml` for a message, cut at 64 characters."""
+    text = flow_yaml(value)
+    return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 3] + "..."
+
+
+def join_names(names: Iterable[str]) -> str:
+    """The names, separated by commas; the first 40 of them, then ``...``."""
+    first = list(islice(names, MAX_LISTED + 1))
+    return ", ".join([*first[:MAX_LISTED], "..."] if len(first) > MAX_LISTED else first) or "none"
+
+
+def suggestion(word: str, names: Iterable[str], otherwise: str) -> str:
+    """``did you mean X?``, or ``otherwise`` if no name is close to ``word``."""
+    closest = closest_name(word, names if isinstance(names, Collection) else list(names))
+    return otherwise if closest is None else f"did you mean {closest}?"
+
+
+@dataclass(slots=True)
+class _Budget:
+    """The comparisons that are left, and the close names that were found for a word among some names."""
+
+    left: int = MAX_COMPARISONS
+    found: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
+
+
+_BUDGET: ContextVar[_Budget | None] = ContextVar("budget", default=None)
+
+
+@contextmanager
+def limited_comparisons() -> Iterator[None]:
+    """A context that makes at most about :data:`MAX_COMPARISONS` comparisons; a nested one shares the limit."""
+    if _BUDGET.get() is not None:
+        yield
+        return
+    token = _BUDGET.set(_Budget())
+    try:
+        yield
+    finally:
+        _BUDGET.reset(token)
+
+
+def closest_name(word: str, names: Collection[str]) -> str | None:
+    """The one of ``names`` that ``word`` most probably means; None if none is close."""
+    budget = _BUDGET.get() or _Budget()
+    if len(word) > MAX_WORD_LENGTH:
+        return None
+    key = (word, *names) if len(names) <= MAX_CACHED_NAMES else ()
+    if not key or key not in budget.found:
+        if budget.left < 0:
+            return None
+        budget.left -= 10 + len(names) + 2 * min(len(names), MAX_CANDIDATES)
+        budget.found[key] = _close_names(word.lower(), names)
+    return next(iter(budget.found[key]), None)
+
+
+def _close_names(word: str, names: Collection[str]) -> list[str]:
+    """The closest name by :mod:`difflib`, which is slow: of many names, only those with the most common pairs."""
+    names = [name for name in names if len(name) <= 2 * MAX_WORD_LENGTH]
+    if len(names) > MAX_CANDIDATES:
+        pairs = _pairs(word)
+        similarity = {name: len(pairs & _pairs(name.lower())) / (len(word) + len(name) + 1) for name in names}
+        names = nlargest(MAX_CANDIDATES, similarity, key=similarity.__getitem__)
+    by_lower = {name.lower(): name for name in sorted(names, reverse=True)}
+    return [by_lower[match] for match in get_close_matches(word, list(by_lower), n=1)]
+
+
+def _pairs(word: str) -> set[tuple[str, str]]:
+    """The pairs of neighbouring characters in the word, its beginning and end included."""
+    return {*zip(f" {word}", f"{word} ", strict=True)}

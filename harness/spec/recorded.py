@@ -1,13 +1,14 @@
-"""Recorded models: folders that hold a model file and what it should answer, as ONNX's backend tests are kept.
+"""Recorded models: folders with a model file, inputs and expected outputs, in the layout of ONNX's backend tests.
 
     test_relu/
       model.onnx
-      data.json                  optional: how far an answer may be from the recorded one
+      data.json                  optional: the tolerance of the outputs
       test_data_set_0/
-        input_0.pb               one protobuf for each input of the graph, in its order
-        output_0.pb              and for each output
+        input_0.pb               one protobuf for each input of the graph, in order
+        output_0.pb              and one for each output
 
-Nothing is decoded here: that needs onnx, and is done where the check runs. What stands outside the folder is refused.
+Nothing is decoded here: that needs onnx, and the check does it in its worker process. Files outside the folder are
+refused.
 """
 
 from __future__ import annotations
@@ -20,107 +21,114 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
-from harness.errors import Location, Problem, RequestError, SpecError, told
+from harness.errors import Location, Problem, RequestError, SpecError, escape_path
 from harness.spec.language.case import Case, FileModel, WeightedModel
-from harness.spec.language.schema import Rules
+from harness.spec.language.schema import ToleranceRules
 from harness.spec.language.tolerances import CaseTolerance, Close, Scaled
 from harness.spec.yaml.reader import read
-from harness.spec.yaml.strict import Strict, objection, validated
+from harness.spec.yaml.strict import StrictModel, invalid_value, validated
 
-MODEL = "model.onnx"
-MANIFEST = "data.json"
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "data.json"
 NUMBER = re.compile(r"[0-9]{1,9}")
 DATA_SET = re.compile(r"test_data_set_[0-9]+")
 
-BACKEND_RULE = Close(rtol=1e-3, atol=1e-7)
-"""What ONNX's own backend tests are held to: the defaults of ``onnx.backend.test.loader``."""
+BACKEND_TOLERANCE = Close(rtol=1e-3, atol=1e-7)
+"""The tolerance of ONNX's own backend tests: the defaults of ``onnx.backend.test.loader``."""
 
 
-def is_recorded(parent: Path, folders: Sequence[str], files: Sequence[str]) -> bool:
-    """Whether ``parent``, with these ``folders`` and ``files`` in it, is a recorded model.
+def is_recorded_model(parent: Path, folders: Sequence[str], files: Sequence[str]) -> bool:
+    """True if ``parent``, which contains these ``folders`` and ``files``, is a recorded model.
 
-    Raises :class:`RequestError` where there is data for a model that is not there.
+    Raises :class:`RequestError` if there is test data but no model.
     """
     data_sets = any(DATA_SET.fullmatch(name) for name in folders)
-    if data_sets and MODEL not in files:
-        raise RequestError(f"{parent}: test data without its model; the model must stand beside it as {MODEL}")
+    if data_sets and MODEL_FILE not in files:
+        raise RequestError(f"{parent}: test data without its model; put the model beside it as {MODEL_FILE}")
     return data_sets
 
 
 def recorded_case(folder: Path, case_id: str) -> Case:
     """The case of the recorded model in ``folder``.
 
-    Raises :class:`SpecError` for a manifest that is wrong, and for a file that lies outside ``folder``.
+    Raises :class:`SpecError` for a wrong manifest, and for a file that lies outside ``folder``.
     """
     data_sets = sorted(filter(_is_data_set, folder.iterdir()), key=lambda path: int(path.name.rpartition("_")[2]))
-    files = [folder / MODEL, *(file for data_set in data_sets for file in sorted(data_set.glob("*.pb")))]
-    if problems := list(_strays(folder, [*files, folder / MANIFEST])):
+    files = [folder / MODEL_FILE, *(file for data_set in data_sets for file in sorted(data_set.glob("*.pb")))]
+    if problems := list(_file_problems(folder, [*files, folder / MANIFEST_FILE])):
         raise SpecError(problems)
-    about, tolerance = _manifest(folder / MANIFEST)
+    about, tolerance = _read_manifest(folder / MANIFEST_FILE)
     return Case(
         id=case_id,
         about=about,
-        model=WeightedModel(FileModel(str(folder / MODEL), tuple(map(str, data_sets)), _stamp(files))),
+        model=WeightedModel(FileModel(str(folder / MODEL_FILE), tuple(map(str, data_sets)), _fingerprint(files))),
         inputs=(),
-        where=Location(told(folder / MODEL)),
+        where=Location(escape_path(folder / MODEL_FILE)),
         tolerance=tolerance,
     )
 
 
-def _by_number(value: Any) -> Any:
-    """``by_output`` with numbers for keys: JSON can only write them as text."""
+def _with_number_keys(value: Any) -> Any:
+    """``by_output`` with numbers as keys: JSON can only write them as strings."""
     if not isinstance(value, Mapping) or not isinstance(value.get("by_output"), Mapping):
         return value
     rules = {int(key) if NUMBER.fullmatch(str(key)) else key: rule for key, rule in value["by_output"].items()}
     return {**value, "by_output": rules}
 
 
-def _measurable(tolerance: CaseTolerance) -> CaseTolerance:
-    """Nothing is recorded of the terms that were added up."""
+def _without_scaled(tolerance: CaseTolerance) -> CaseTolerance:
+    """``tolerance``; refuses ``scaled``, since the magnitudes of the summed terms are not recorded."""
     if any(isinstance(rule, Scaled) for rule in (tolerance.rule, *tolerance.by_output.values())):
-        raise objection("scaled needs the terms' magnitudes, which are not recorded", "write ulp, or rtol and atol")
+        raise invalid_value(
+            "scaled needs magnitudes of terms, which are not recorded", "write ulp, or rtol and atol"
+        )
     return tolerance
 
 
-class _Manifest(Strict):
-    """``data.json`` as ``onnx.backend.test.loader`` reads it, and beside it a tolerance in the words of a spec."""
+_RecordedRules = Annotated[ToleranceRules, BeforeValidator(_with_number_keys), AfterValidator(_without_scaled)]
+
+
+class _Manifest(StrictModel):
+    """``data.json`` as ``onnx.backend.test.loader`` reads it, with a tolerance in the syntax of a spec."""
 
     model_name: str = ""
     url: str | None = None
     about: str = ""
     rtol: Annotated[NonNegativeFloat, Field(allow_inf_nan=False)] | None = None
     atol: Annotated[NonNegativeFloat, Field(allow_inf_nan=False)] | None = None
-    tolerance: Annotated[Rules, BeforeValidator(_by_number), AfterValidator(_measurable)] | None = None
+    tolerance: _RecordedRules | None = None
 
 
-def _manifest(path: Path) -> tuple[str, CaseTolerance]:
-    """What the manifest says of the model, and the tolerance that it asks for; both empty where there is none."""
+def _read_manifest(path: Path) -> tuple[str, CaseTolerance]:
+    """The description and the tolerance in the manifest; both empty if there is no manifest."""
     if not path.exists():
         return "", CaseTolerance()
-    told = validated(_Manifest, read(path))
-    if told.tolerance is not None:
-        return told.about, told.tolerance
-    if told.rtol is None and told.atol is None:
-        return told.about, CaseTolerance()
-    rtol = BACKEND_RULE.rtol if told.rtol is None else told.rtol
-    return told.about, CaseTolerance(Close(rtol, BACKEND_RULE.atol if told.atol is None else told.atol))
+    manifest = validated(_Manifest, read(path))
+    if manifest.tolerance is not None:
+        return manifest.about, manifest.tolerance
+    if manifest.rtol is None and manifest.atol is None:
+        return manifest.about, CaseTolerance()
+    rtol = BACKEND_TOLERANCE.rtol if manifest.rtol is None else manifest.rtol
+    atol = BACKEND_TOLERANCE.atol if manifest.atol is None else manifest.atol
+    return manifest.about, CaseTolerance(Close(rtol, atol))
 
 
-def _strays(folder: Path, files: Sequence[Path]) -> Iterator[Problem]:
-    """The files that a link takes out of the folder, and a model that is a pipe and would be waited for."""
+def _file_problems(folder: Path, files: Sequence[Path]) -> Iterator[Problem]:
+    """A problem for each file that a link places outside the folder, and for a model that is a pipe and would block."""
     # Not Path.resolve, which raises where a link leads to itself.
-    inside = os.path.realpath(folder)
+    root = os.path.realpath(folder)
     for file in files:
-        if not Path(os.path.realpath(file)).is_relative_to(inside):
-            yield Problem(Location(told(file)), "a link out of the model's folder", "put the file itself there")
-        elif file.name == MODEL and not file.is_file():
-            yield Problem(Location(told(file)), "not a regular file", "put the model itself there")
+        if not Path(os.path.realpath(file)).is_relative_to(root):
+            message = "a link that points outside the model's folder"
+            yield Problem(Location(escape_path(file)), message, "put the file itself there")
+        elif file.name == MODEL_FILE and not file.is_file():
+            yield Problem(Location(escape_path(file)), "not a regular file", "put the model itself there")
 
 
-def _stamp(files: Sequence[Path]) -> str:
-    """Sizes and times of change: what is different once a file is, without reading it."""
-    found = (file.stat() for file in files if file.exists())
-    return " ".join(f"{one.st_size}@{one.st_mtime_ns}" for one in found)
+def _fingerprint(files: Sequence[Path]) -> str:
+    """The sizes and modification times of the files: it changes with a file, and nothing is read."""
+    stats = (file.stat() for file in files if file.exists())
+    return " ".join(f"{stat.st_size}@{stat.st_mtime_ns}" for stat in stats)
 
 
 def _is_data_set(path: Path) -> bool:

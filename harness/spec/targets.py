@@ -1,10 +1,7 @@
-"""A target: an exporter, its opset, and a runtime with its options.
+"""Targets, each an exporter with its opset and a runtime with its options, and the named sets in ``targets.yaml``.
 
-Written ``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]``, or ``file/RUNTIME[?...]`` for a recorded model.
-
-``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]`` -> a :class:`Target`, and ``targets.yaml``'s named sets.
-
-The targets that a recorded model can be taken to: its file on any runtime that runs ONNX.
+A target is written ``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]``. A recorded model has the targets
+``file/RUNTIME[?...]``, its file on any runtime that runs ONNX.
 """
 
 from __future__ import annotations
@@ -18,21 +15,22 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import RootModel
 
-from harness.errors import Location, Problem, SpecError, UsageError, collecting
+from harness.errors import Location, Problem, SpecError, UsageError, collect_problems
 from harness.registry import plugins
 from harness.spec.glob import matches
-from harness.spec.quoting import few_comparisons, listed_names, suggestion
+from harness.spec.quoting import join_names, limited_comparisons, suggestion
 from harness.spec.yaml.reader import read
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
 
 FILE = "file"
-"""The first word of a target for a model that exists already as a file: nobody exports it."""
+"""The exporter's name in a target for a model that exists as a file already and is not exported."""
+TARGETS_FILE = "targets.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a case is taken: who exports it, and what runs the result."""
+    """The exporter of a case, and the runtime that runs the exported file."""
 
     exporter: str
     runtime: str
@@ -46,18 +44,18 @@ class Target:
 
     @property
     def export(self) -> str:
-        """The half before the slash: targets that share it share an artifact."""
+        """The part before the slash: targets with the same one share an artifact."""
         return self.exporter + ("" if self.opset is None else f"@{self.opset}") + ("+fixes" if self.fixes else "")
 
 
-FORM = "EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"
+TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"
 TARGET = re.compile(
     r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<fixes>\+[^/@+?]*)?/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
 )
 SET_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-DEFAULT = "default"
-BUILT_IN: Mapping[str, tuple[str, ...]] = {
-    DEFAULT: (
+DEFAULT_SET = "default"
+BUILT_IN_SETS: Mapping[str, tuple[str, ...]] = {
+    DEFAULT_SET: (
         "trace/torch-cpu",
         "script/torch-cpu",
         "onnx-torchscript@17/ort-cpu",
@@ -66,6 +64,8 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
         "onnx-dynamo@23+fixes/ort-cpu",
     )
 }
+DEFAULT_FILE_TARGET = Target(FILE, "ort-cpu")
+"""The target of a recorded model by default."""
 FORMATS = {
     "torchscript": "TorchScript",
     "onnx": "ONNX",
@@ -75,52 +75,52 @@ FORMATS = {
 
 
 @runtime_checkable
-class Choosy(Protocol):
-    """A runtime that can say, before anything is loaded, whether it takes a target's options."""
+class ChecksOptions(Protocol):
+    """A runtime that can check the options of a target before anything is loaded."""
 
     def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`UsageError` for a key or a value that the runtime does not take."""
+        """Raises :class:`UsageError` for a key or a value that the runtime does not accept."""
         ...
 
 
 def parse_target(text: str, where: Location | None = None) -> Target:
-    """The target that ``text`` names, checked against the exporters and runtimes that there are.
+    """The target that ``text`` names, checked against the registered exporters and runtimes.
 
-    Raises :class:`UsageError`, or where the text stands in a file (``where``) :class:`SpecError`.
+    Raises :class:`UsageError`, or :class:`SpecError` if ``where`` gives the place of the text in a file.
     """
     try:
         return _target(text.strip())
     except UsageError as error:
         if where is None:
             raise
-        wrong, _, right = str(error).partition("; ")
-        raise SpecError([Problem(where, wrong, right)]) from None
+        message, _, remedy = str(error).partition("; ")
+        raise SpecError([Problem(where, message, remedy)]) from None
 
 
 def _target(text: str) -> Target:
     parts = TARGET.fullmatch(text)
     if parts is None:
-        raise UsageError(f"{text}: not a target; write {FORM}")
+        raise UsageError(f"{text}: not a target; write {TARGET_SYNTAX}")
     exporters, runtimes = plugins("exporters"), plugins("runtimes")
-    name, runs = parts["exporter"], parts["runtime"]
-    for word, known, kind in ((name, [*exporters, FILE], "exporter"), (runs, [*runtimes], "runtime")):
-        if word not in known:
-            raise UsageError(f"{text}: no {kind} {word}; {suggestion(word, known, f'one of {listed_names(known)}')}")
-    makes, takes = "onnx" if name == FILE else exporters[name].makes, runtimes[runs].takes
+    exporter, runtime = parts["exporter"], parts["runtime"]
+    for name, names, kind in ((exporter, [*exporters, FILE], "exporter"), (runtime, [*runtimes], "runtime")):
+        if name not in names:
+            raise UsageError(f"{text}: no {kind} {name}; {suggestion(name, names, f'one of {join_names(names)}')}")
+    makes, takes = "onnx" if exporter == FILE else exporters[exporter].makes, runtimes[runtime].takes
     if makes != takes:
-        fitting = listed_names(each for each, runtime in runtimes.items() if runtime.takes == makes)
-        wrong = f"{name} makes {FORMATS[makes]}, {runs} runs {FORMATS[takes]}"
-        raise UsageError(f"{text}: {wrong}; with {name} use one of {fitting}")
-    if name == FILE and (parts["opset"] is not None or parts["fixes"] is not None):
-        raise UsageError(f"{text}: a file is verified as it is; write {FILE}/{runs}")
+        fitting = join_names(name for name, each in runtimes.items() if each.takes == makes)
+        message = f"{exporter} makes {FORMATS[makes]}, {runtime} runs {FORMATS[takes]}"
+        raise UsageError(f"{text}: {message}; with {exporter} use one of {fitting}")
+    if exporter == FILE and (parts["opset"] is not None or parts["fixes"] is not None):
+        raise UsageError(f"{text}: a file is verified as it is; write {FILE}/{runtime}")
     if parts["fixes"] not in {None, "+fixes"}:
-        raise UsageError(f"{text}: {parts['fixes']} is not known; the only one is +fixes")
+        raise UsageError(f"{text}: {parts['fixes']} is unknown; the only suffix is +fixes")
     return Target(
-        exporter=name,
-        runtime=runs,
-        opset=_opset(text, name, makes, parts["opset"]),
+        exporter=exporter,
+        runtime=runtime,
+        opset=_opset(text, exporter, makes, parts["opset"]),
         fixes=parts["fixes"] is not None,
-        options=_taken(text, runtimes[runs], _options(text, runs, runtimes[runs].options, parts["options"])),
+        options=_checked_options(text, runtime, runtimes[runtime], parts["options"]),
     )
 
 
@@ -134,24 +134,10 @@ def _opset(text: str, exporter: str, makes: str, opset: str | None) -> int | Non
     return int(opset)
 
 
-def _options(text: str, runtime: str, known: Mapping[str, str], written: str | None) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for pair in written.split("&") if written is not None else ():
-        key, equals, value = pair.partition("=")
-        if not (key and equals and value):
-            raise UsageError(f"{text}: {pair!r} is not an option; write ?option=value&...")
-        if key not in known:
-            right = suggestion(key, known, f"it has {listed_names(known)}" if known else "it has none")
-            raise UsageError(f"{text}: {runtime} has no option {key}; {right}")
-        if key in options:
-            raise UsageError(f"{text}: {key} is set twice; set it once")
-        options[key] = value
-    return options
-
-
-def _taken(text: str, runtime: Any, options: dict[str, str]) -> dict[str, str]:
-    """``options``, where the runtime takes their values too, as far as it can say so before anything is loaded."""
-    if isinstance(runtime, Choosy):
+def _checked_options(text: str, name: str, runtime: Any, written: str | None) -> dict[str, str]:
+    """The options of a target; their values are checked as far as the runtime can before anything is loaded."""
+    options = _options(text, name, runtime.options, written)
+    if isinstance(runtime, ChecksOptions):
         try:
             runtime.check(options)
         except UsageError as error:
@@ -159,9 +145,24 @@ def _taken(text: str, runtime: Any, options: dict[str, str]) -> dict[str, str]:
     return options
 
 
+def _options(text: str, runtime: str, supported: Mapping[str, str], written: str | None) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for pair in written.split("&") if written is not None else ():
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise UsageError(f"{text}: {pair!r} is not an option; write ?option=value&...")
+        if key not in supported:
+            remedy = suggestion(key, supported, f"it has {join_names(supported)}" if supported else "it has none")
+            raise UsageError(f"{text}: {runtime} has no option {key}; {remedy}")
+        if key in options:
+            raise UsageError(f"{text}: {key} is set twice; set it once")
+        options[key] = value
+    return options
+
+
 @dataclass(frozen=True, slots=True)
 class TargetSets:
-    """Sets of targets by name; ``exported`` and ``recorded`` say what they are for: cases of specs, recorded models."""
+    """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``."""
 
     sets: Mapping[str, tuple[Target, ...]]
     exported: bool = True
@@ -169,73 +170,72 @@ class TargetSets:
 
     @property
     def all(self) -> tuple[Target, ...]:
-        """Every target that a set names, once; with recorded models, every one that a file can be taken to as well."""
-        return (*self._written, *every_file_target()) if self.recorded else self._written
+        """Every target in a set, once; for recorded models also every target that a file can run on."""
+        return (*self._in_sets, *all_file_targets()) if self.recorded else self._in_sets
 
     @property
-    def _written(self) -> tuple[Target, ...]:
-        return _once(target for targets in self.sets.values() for target in targets)
+    def _in_sets(self) -> tuple[Target, ...]:
+        return _unique(target for targets in self.sets.values() for target in targets)
 
-    def select(self, words: Sequence[str] = (DEFAULT,)) -> tuple[Target, ...]:
-        """The targets that ``words`` name, each once, in order; the default set where there are no words.
+    def select(self, words: Sequence[str] = (DEFAULT_SET,)) -> tuple[Target, ...]:
+        """The targets that ``words`` name, each once, in order; the default set if there are no words.
 
-        A word, or each part of a comma list, is the name of a set, a target, or with ``*`` a glob over the
-        targets of all sets: over the whole target where it has a ``/``, else over the runtime. For recorded models
-        it may be a runtime too, and a glob goes over all runtimes.
+        A word, or each part of a comma-separated list, is the name of a set, a target, or with ``*`` a glob over the
+        targets of all sets: over the whole target if it has a ``/``, else over the runtime. For recorded models it may
+        also be a runtime, and a glob matches all runtimes.
         Raises :class:`UsageError` for a word that names nothing.
         """
         parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
-        return _once(target for part in parts or [DEFAULT] for target in self._named(part))
+        return _unique(target for part in parts or [DEFAULT_SET] for target in self._targets_of(part))
 
-    def _named(self, word: str) -> Iterator[Target]:
-        for_files = self._for_files(word) if self.recorded else ()
-        if self.exported or not for_files:
+    def _targets_of(self, word: str) -> Iterator[Target]:
+        on_files = self._file_targets(word) if self.recorded else ()
+        if self.exported or not on_files:
             try:
-                yield from self._of_sets(word)
+                yield from self._exported_targets(word)
             except UsageError:
-                if not for_files:
+                if not on_files:
                     raise
-        yield from for_files
+        yield from on_files
 
-    def _for_files(self, word: str) -> tuple[Target, ...]:
+    def _file_targets(self, word: str) -> tuple[Target, ...]:
         if word not in self.sets:
             return file_targets(word)
-        written = tuple(target for target in self.sets[word] if target.exporter == FILE)
-        return written or ((ORDINARY,) if word == DEFAULT else ())
+        in_set = tuple(target for target in self.sets[word] if target.exporter == FILE)
+        return in_set or ((DEFAULT_FILE_TARGET,) if word == DEFAULT_SET else ())
 
-    def _of_sets(self, word: str) -> Iterator[Target]:
+    def _exported_targets(self, word: str) -> Iterator[Target]:
         if word in self.sets:
             yield from self.sets[word]
         elif "*" in word:
-            found = [
-                target for target in self._written if matches(word, str(target) if "/" in word else target.runtime)
-            ]
-            if not found:
-                raise UsageError(f"{word}: no target matches; there are {listed_names(map(str, self._written))}")
-            yield from found
+            matching = [target for target in self._in_sets if _matches(word, target)]
+            if not matching:
+                raise UsageError(f"{word}: no target matches; the targets are {join_names(map(str, self._in_sets))}")
+            yield from matching
         elif "/" in word:
             yield parse_target(word)
         else:
-            known = [*self.sets, *map(str, self._written)]
-            whole = [each for each in known if word in each.split("/")]
-            otherwise = f"one of the sets {listed_names(self.sets)}, or a target {FORM}"
-            right = f"did you mean {listed_names(whole)}?" if whole else suggestion(word, known, otherwise)
-            raise UsageError(f"{word}: no set of targets is called so; {right}")
+            names = [*self.sets, *map(str, self._in_sets)]
+            containing = [name for name in names if word in name.split("/")]
+            otherwise = f"one of the sets {join_names(self.sets)}, or a target {TARGET_SYNTAX}"
+            remedy = f"did you mean {join_names(containing)}?" if containing else suggestion(word, names, otherwise)
+            raise UsageError(f"no target set named {word!r}; {remedy}")
 
 
-@few_comparisons()
+@limited_comparisons()
 def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool = False) -> TargetSets:
-    """The sets of ``targets.yaml`` in ``root``, over the built-in ``default``; for what, as :class:`TargetSets` says.
+    """The sets of ``targets.yaml`` in ``root``, and the built-in ``default`` unless the file defines one.
 
-    Raises :class:`SpecError` with every problem of the file.
+    ``exported`` and ``recorded`` are those of :class:`TargetSets`. Raises :class:`SpecError` with every problem of the
+    file.
     """
-    path = Path(root) / "targets.yaml"
-    built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN.items()}
+    path = Path(root) / TARGETS_FILE
+    built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN_SETS.items()}
     if not os.path.lexists(path):
         return TargetSets(built_in, exported, recorded)
     problems: list[Problem] = []
     tree = read(path, problems)
-    with collecting(problems):
+    with collect_problems(problems):
         validated(_Sets, tree)
     sets: dict[str, tuple[Target, ...]] = {}
     for name, node in ((str(key), node) for key, node in tree.entries.items()):
@@ -243,9 +243,9 @@ def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool 
         targets = []
         for item in node.items:
             if isinstance(item.value, str):
-                with collecting(problems):
+                with collect_problems(problems):
                     targets.append(parse_target(item.value, item.where))
-        problems += _repeated(targets, node) if len(targets) == len(node.items) else ()
+        problems += _duplicates(targets, node) if len(targets) == len(node.items) else ()
         sets[name] = tuple(targets)
     if problems:
         raise SpecError(problems)
@@ -253,7 +253,7 @@ def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool 
 
 
 class _Sets(RootModel[dict[str, list[str]]]):
-    """Targets by the name of their set."""
+    """The targets of each set, by its name."""
 
 
 def _set_problems(name: str, node: Node, tree: Node) -> Iterator[Problem]:
@@ -263,38 +263,39 @@ def _set_problems(name: str, node: Node, tree: Node) -> Iterator[Problem]:
         yield Problem(node.where, f"{name}: a set without targets", "name one, such as trace/torch-cpu")
 
 
-def _repeated(targets: Sequence[Target], node: Node) -> Iterator[Problem]:
-    seen = set()
+def _duplicates(targets: Sequence[Target], node: Node) -> Iterator[Problem]:
+    earlier = set()
     for at, target in enumerate(targets):
-        whole = (target.export, target.runtime, frozenset(target.options.items()))
-        if whole in seen:
-            yield Problem(node.items[at].where, f"{target}: twice in one set", "name it once")
-        seen.add(whole)
+        key = (target.export, target.runtime, frozenset(target.options.items()))
+        if key in earlier:
+            yield Problem(node.items[at].where, f"{target}: listed twice in one set", "list it once")
+        earlier.add(key)
 
 
-def _once(targets: Iterable[Target]) -> tuple[Target, ...]:
-    """Each target once, in order; targets hold a mapping and have no hash."""
+def _unique(targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Each target once, in order. Targets hold a mapping and have no hash, so their text is the key."""
     return tuple({str(target): target for target in targets}.values())
 
 
-ORDINARY = Target(FILE, "ort-cpu")
-"""Where a recorded model is taken when nothing is asked for."""
-
-
-def every_file_target() -> tuple[Target, ...]:
-    """A recorded model's file on each runtime that runs ONNX, whether it is on this machine or not."""
+def all_file_targets() -> tuple[Target, ...]:
+    """A recorded model's file on each runtime that runs ONNX, available on this machine or not."""
     return tuple(Target(FILE, name) for name, runtime in plugins("runtimes").items() if runtime.takes == "onnx")
 
 
 def file_targets(word: str) -> tuple[Target, ...]:
-    """What ``word`` means for a recorded model: the name of a runtime, or a glob over runtimes or whole targets.
+    """The targets that ``word`` names for a recorded model; empty if it names none.
 
-    Of several that a glob matches, those count that are on this machine, where any is: whoever writes ``ort-*`` means
-    whichever there is. Nothing where the word means nothing here.
+    The word is a runtime, or a glob over runtimes or whole targets. Of several that a glob matches, only those
+    available on this machine are used, if any is: ``ort-*`` stands for whichever of them is installed.
     """
-    every = every_file_target()
+    targets = all_file_targets()
     if "*" not in word:
-        return tuple(target for target in every if target.runtime == word)
-    found = [target for target in every if matches(word, str(target) if "/" in word else target.runtime)]
-    present = [target for target in found if plugins("runtimes")[target.runtime].availability().present]
-    return tuple(present or found)
+        return tuple(target for target in targets if target.runtime == word)
+    matching = [target for target in targets if _matches(word, target)]
+    available = [target for target in matching if plugins("runtimes")[target.runtime].availability().present]
+    return tuple(available or matching)
+
+
+def _matches(glob: str, target: Target) -> bool:
+    """True if ``glob`` matches the target: the whole of it if the glob has a ``/``, else the runtime."""
+    return matches(glob, str(target) if "/" in glob else target.runtime)

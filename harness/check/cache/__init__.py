@@ -1,1 +1,1 @@
-"""Exported files, kept by what they were made from."""
+"""The artifact cache: exported files, stored under a key of everything they depend on."""

@@ -1,4 +1,4 @@
-"""What an exported file is made of, as one name: two exports of the same name are the same export."""
+"""The key of an artifact: a digest of everything it depends on. Equal keys mean equal exports."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness.environment import processor
+from harness.environment import cpu_signature
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
-EXPORTING = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes")
-OWN_ROOMS = ("exporters", "fixes", "model")
-OWN_FILES = ("spec/language/fills.py", "check/stages.py")
-COMPILING = {"aoti"}
-"""Exporters whose file is code for the CPU that it was made on, and may end a process on another."""
+EXPORT_LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes")
+EXPORTING_FOLDERS = ("exporters", "fixes", "model")
+EXPORTING_FILES = ("spec/language/fills.py", "check/stages.py")
+COMPILING_EXPORTERS = {"aoti"}
+"""Exporters whose artifact is machine code for the CPU it was made on. On another CPU it may end the process."""
 
 
 def key(case: Case, target: Target) -> str:
-    """A digest of all that the exported file depends on: the model and its inputs as data, the target, the code.
+    """The digest of everything the artifact depends on: model and inputs as data, the target's export, the code.
 
-    Where the file is compiled, the CPU as well: a cache may be carried from one machine to another.
+    The CPU is part of the key of a compiled artifact: a cache may be moved from one machine to another.
     """
     return keys(case)(target)
 
 
 def keys(case: Case) -> Callable[[Target], str]:
-    """The same for every target of a case, which is written out once."""
+    """A function that gives :func:`key` for any target of ``case``. The case is hashed once."""
     parts = (case.model, case.inputs, case.mode, case.dtype, case.seed, sorted(case.dynamic.items()))
-    common = hashlib.sha256(f"{parts!r}\n{made_with()}\n".encode())
+    common = hashlib.sha256(f"{parts!r}\n{exporting_code()}\n".encode())
 
-    def of(target: Target) -> str:
-        made_for = processor() if target.exporter in COMPILING else ""
-        whole = common.copy()
-        whole.update(f"{target.export}\n{made_for}".encode())
-        return whole.hexdigest()
+    def key_of(target: Target) -> str:
+        cpu = cpu_signature() if target.exporter in COMPILING_EXPORTERS else ""
+        digest = common.copy()
+        digest.update(f"{target.export}\n{cpu}".encode())
+        return digest.hexdigest()
 
-    return of
+    return key_of
 
 
 @cache
-def made_with() -> str:
-    """The versions of the exporting libraries, and a digest of all code outside them that takes part in an export."""
+def exporting_code() -> str:
+    """The versions of the exporting libraries, and a digest of all other code that takes part in an export."""
     package = Path(__file__).parents[2]
-    sources = {path for room in OWN_ROOMS for path in (package / room).glob("*.py")}
-    sources |= {package / name for name in OWN_FILES} | _of_others()
+    sources = {path for folder in EXPORTING_FOLDERS for path in (package / folder).glob("*.py")}
+    sources |= {package / name for name in EXPORTING_FILES} | _plugin_files()
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
-    return " ".join([*(f"{name}={_version(name)}" for name in EXPORTING), code])
+    return " ".join([*(f"{name}={_version(name)}" for name in EXPORT_LIBRARIES), code])
 
 
-def _of_others() -> set[Path]:
+def _plugin_files() -> set[Path]:
     """The files of the exporters and fixes that other packages add."""
     points = (*entry_points(group="harness.exporters"), *entry_points(group="harness.fixes"))
-    found = [find_spec(point.module) for point in points]
-    return {Path(spec.origin) for spec in found if spec is not None and spec.origin is not None}
+    specs = [find_spec(point.module) for point in points]
+    return {Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None}
 
 
 def _version(name: str) -> str:

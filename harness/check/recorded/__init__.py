@@ -1,1 +1,1 @@
-"""Cases whose reference answers come from a file: recorded models and bundles."""
+"""Cases whose reference answers are read from files: recorded models and bundles."""

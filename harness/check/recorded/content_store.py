@@ -1,6 +1,6 @@
-"""Files in a bundle in the making: arrays and models by their content, so that none is kept twice.
+"""The files of a bundle that is being written: arrays and models by their content, so that each is stored once.
 
-A file that stands in several places is one file with several names (hard links), as far as the file system can.
+A file that is needed under several paths is stored once and hard-linked; a file system without hard links gets copies.
 """
 
 from __future__ import annotations
@@ -22,58 +22,62 @@ from harness.onnx_arrays import from_array
 Array = NDArray[Any]
 
 ENTRIES = ".entries"
-"""The folder of what is not yet in the manifest; it is gone before the bundle is done."""
+"""The subfolder for what is not in the manifest yet. It is removed before the bundle is complete."""
 
 
 class ContentStore:
-    """A worker's hand on the bundle at ``folder``; several may write at a time."""
+    """Writes files to the bundle at ``folder``. Several worker processes may write at the same time.
+
+    Paths are relative to the bundle's folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def array(self, values: Array) -> str:
-        """The path of ``values`` as a tensor's protobuf, below the bundle."""
+    def put_array(self, values: Array) -> str:
+        """Store ``values`` as the protobuf of a tensor; return its path."""
         data = from_array(np.ascontiguousarray(values).reshape(values.shape)).SerializeToString()
-        path = f"data/{sha256(data).hexdigest()[:32]}.pb"
+        path = f"data/{_digest(data)}.pb"
         self._write(path, data)
         return path
 
-    def arrays(self, named: Mapping[str, Array]) -> dict[str, str]:
-        """The path of each of ``named``."""
-        return {name: self.array(values) for name, values in named.items()}
+    def put_arrays(self, arrays: Mapping[str, Array]) -> dict[str, str]:
+        """Store each of ``arrays``; return the paths by name."""
+        return {name: self.put_array(values) for name, values in arrays.items()}
 
-    def array_at(self, values: Array, path: str) -> None:
-        """The same protobuf under one more name."""
-        self._link(self.folder / self.array(values), path)
+    def put_array_at(self, values: Array, path: str) -> None:
+        """Store ``values`` as :meth:`put_array` does, also under ``path``."""
+        self._link(self.folder / self.put_array(values), path)
 
-    def model(self, file: Path, folder: str) -> str:
-        """The path of a copy of ``file`` in ``folder``; one that is there already is linked and not copied."""
+    def put_model(self, file: Path, folder: str) -> str:
+        """Store a copy of ``file`` in ``folder``; return its path. A file that is already stored is linked."""
         data = file.read_bytes()
-        own = f"{ENTRIES}/models/{sha256(data).hexdigest()}"
-        self._write(own, data)
-        self._link(self.folder / own, f"{folder}/{file.name}")
+        stored = f"{ENTRIES}/models/{sha256(data).hexdigest()}"
+        self._write(stored, data)
+        self._link(self.folder / stored, f"{folder}/{file.name}")
         return f"{folder}/{file.name}"
 
-    def text(self, path: str, text: str) -> None:
-        """A small file of its own."""
+    def put_text(self, path: str, text: str) -> None:
+        """Store ``text`` at ``path``."""
         self._write(path, text.encode())
 
-    def leave(self, case_id: str, export: str, entry: Mapping[str, Any]) -> None:
-        """What the manifest is to say of the case, or of its ``export``."""
-        case, part = (sha256(name.encode()).hexdigest()[:32] for name in (case_id, export))
-        self._write(f"{ENTRIES}/{case}/{part}.json", json.dumps(entry).encode())
+    def put_entry(self, case_id: str, export: str, entry: Mapping[str, Any]) -> None:
+        """Store the manifest's entry of an ``export`` of the case; with an empty ``export``, that of the case."""
+        self._write(self._entry_path(case_id, export), json.dumps(entry).encode())
 
-    def left(self, case_id: str, export: str = "") -> dict[str, Any] | None:
-        """What was left of the case, or of its ``export``; None where there is no file of it."""
-        case, part = (sha256(name.encode()).hexdigest()[:32] for name in (case_id, export))
+    def get_entry(self, case_id: str, export: str = "") -> dict[str, Any] | None:
+        """The entry stored by :meth:`put_entry`; None if there is none."""
         try:
-            found: dict[str, Any] = json.loads((self.folder / ENTRIES / case / f"{part}.json").read_bytes())
+            entry: dict[str, Any] = json.loads((self.folder / self._entry_path(case_id, export)).read_bytes())
         except FileNotFoundError:
             return None
-        return found
+        return entry
+
+    def _entry_path(self, case_id: str, export: str) -> str:
+        return f"{ENTRIES}/{_digest(case_id.encode())}/{_digest(export.encode())}.json"
 
     def _write(self, path: str, data: bytes) -> None:
-        """Whole or not at all, and once: another worker that writes the same wrote the same."""
+        """Write ``data`` completely or not at all. An existing file stays: its path stands for the same content."""
         place = self.folder / path
         if place.exists():
             return
@@ -91,3 +95,7 @@ class ContentStore:
             os.link(file, place)
         except OSError:
             shutil.copyfile(file, place)
+
+
+def _digest(data: bytes) -> str:
+    return sha256(data).hexdigest()[:32]

@@ -1,16 +1,16 @@
-"""Sequences, maps and optionals laid out as named arrays, so that they are compared as tensors are.
+"""Reads the files of a recorded model: its ONNX graph, and the values recorded for the graph's inputs and outputs.
+
+Files are not trusted. External data must be in the model's own folder, and a protobuf that is truncated or of another
+kind is reported in one line.
+
+Sequences, maps and optionals become named arrays, so that they are compared like tensors::
 
     s = [a, b]         len(s) = 2,  s[0] = a,  s[1] = b
     m = {k: v}         m.keys = [k],  m.values = [v]
     o, an optional     has(o) = True,  o = ...;  or has(o) = False
 
 So a sequence that is too long, or an optional that should be empty, differs in an array, and something is compared
-even where both are empty.
-
-What a recorded model's files hold: the graph's inputs and outputs, and the values recorded for them.
-
-Nothing that a file says is believed before it is looked at: data may stand in the model's own folder only, and a
-protobuf that is cut off or of another kind is told in one line.
+even if both sides are empty.
 """
 
 from __future__ import annotations
@@ -30,35 +30,18 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
-from harness.exporters._onnx import objection, opset_of
+from harness.exporters._onnx import checker_error, opset_of
 from harness.onnx_arrays import to_array
 from harness.runtimes import Value
 
 Array = NDArray[Any]
 
 
-def laid_out(name: str, value: Value, *, optional: bool = False) -> dict[str, Array]:
-    """``value`` as arrays by names that begin with ``name``; ``optional`` where it may be nothing."""
-    if optional or value is None:
-        held = {} if value is None else laid_out(name, value)
-        return {f"has({name})": np.array(value is not None), **held}
-    if isinstance(value, Mapping):
-        keys = sorted(value)
-        values = [np.float32(value[key]) if type(value[key]) is float else value[key] for key in keys]
-        return {f"{name}.keys": np.array(keys), f"{name}.values": np.array(values)}
-    if isinstance(value, np.ndarray | np.generic):
-        return {name: np.asarray(value)}
-    items = {f"len({name})": np.array(len(value), np.int64)}
-    for index, item in enumerate(value):
-        items |= laid_out(f"{name}[{index}]", item)
-    return items
-
-
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A model file that may be loaded: ``inputs`` and ``outputs`` are its graph's, in order, without initializers.
+    """A model file that may be loaded. ``inputs`` and ``outputs`` are its graph's, in order, without initializers.
 
-    ``size`` is how many bytes it takes, with the files beside it that hold data of it.
+    ``size`` is its size in bytes, together with the external data files beside it.
     """
 
     artifact: Artifact
@@ -69,7 +52,7 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """One set of recorded values, by the graph's names."""
+    """One set of recorded values, by the names of the graph's inputs and outputs."""
 
     name: str
     inputs: Mapping[str, Value]
@@ -77,73 +60,90 @@ class DataSet:
 
 
 def open_model(path: Path) -> ModelFile:
-    """The model at ``path``, once it is known to keep to its folder.
+    """The model at ``path``.
 
-    Raises :class:`StageError` for a file that is no ONNX model, and for one with data outside its folder.
+    Raises :class:`StageError` if the file is not an ONNX model, or has data outside its folder.
     """
-    model, beside = _parsed(path)
-    digest = sha256(path, *beside)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = tuple(value for value in model.graph.input if value.name not in constants)
-    artifact = Artifact("onnx", path, digest, opset=opset_of(model), checker=objection(path))
-    size = sum(file.stat().st_size for file in (path, *beside))
+    model, data_files = _parse_model(path)
+    digest = sha256(path, *data_files)
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(value for value in model.graph.input if value.name not in initializers)
+    artifact = Artifact("onnx", path, digest, opset=opset_of(model), checker=checker_error(path))
+    size = sum(file.stat().st_size for file in (path, *data_files))
     return ModelFile(artifact, inputs, tuple(model.graph.output), size)
 
 
-def companions(path: Path) -> list[Path]:
-    """The files that hold data of the model at ``path``, all in its own folder.
+def external_data_files(path: Path) -> list[Path]:
+    """The files that hold external data of the model at ``path``, all in its own folder.
 
-    Raises :class:`StageError` for a file that is no ONNX model, and for one with data outside its folder.
+    Raises :class:`StageError` if the file is not an ONNX model, or has data outside its folder.
     """
-    return _parsed(path)[1]
+    return _parse_model(path)[1]
 
 
 def read_tensor(file: Path) -> NDArray[Any]:
-    """The tensor in ``file``. Raises :class:`StageError` where it is cut off or of another kind."""
-    return np.asarray(_value(file, None))
+    """The tensor in ``file``. Raises :class:`StageError` if it is truncated or of another kind."""
+    return np.asarray(_read_value(file, None))
 
 
 def read_data_set(folder: Path, model: ModelFile) -> DataSet:
-    """The values in ``folder``: ``input_N.pb`` is for the graph's input N, ``output_N.pb`` for its output N.
+    """The values in ``folder``: ``input_N.pb`` holds the graph's input N, ``output_N.pb`` its output N.
 
-    An output that the graph does not have is called by its file. Raises :class:`StageError` where a file is missing,
-    cut off or of another kind.
+    An output that the graph does not have is named after its file. Raises :class:`StageError` if a file is missing,
+    truncated or of another kind.
     """
-    given, wanted = _numbered(folder, "input"), _numbered(folder, "output")
-    if len(given) != len(model.inputs):
-        files, needed = _count(len(given), "input file"), _count(len(model.inputs), "input")
+    input_files, output_files = _numbered_files(folder, "input"), _numbered_files(folder, "output")
+    if len(input_files) != len(model.inputs):
+        files, needed = _count(len(input_files), "input file"), _count(len(model.inputs), "input")
         raise StageError(f"{folder.name} has {files}, the model {needed}; there must be one for each")
-    if not wanted:
+    if not output_files:
         raise StageError(f"{folder.name} has no output file; there is nothing to compare with")
-    inputs = {value.name: _value(file, value) for file, value in zip(given, model.inputs, strict=True)}
-    outputs = {value.name: _value(file, value) for file, value in zip(wanted, model.outputs, strict=False)}
-    more = {file.stem: _value(file, None) for file in wanted[len(model.outputs) :]}
-    return DataSet(folder.name, inputs, {**outputs, **more})
+    inputs = {value.name: _read_value(file, value) for file, value in zip(input_files, model.inputs, strict=True)}
+    outputs = {value.name: _read_value(file, value) for file, value in zip(output_files, model.outputs, strict=False)}
+    extra = {file.stem: _read_value(file, None) for file in output_files[len(model.outputs) :]}
+    return DataSet(folder.name, inputs, {**outputs, **extra})
 
 
-def _parsed(path: Path) -> tuple[ModelProto, list[Path]]:
-    """The model, and the files in its folder that hold data of it."""
+def named_arrays(name: str, value: Value, *, optional: bool = False) -> dict[str, Array]:
+    """``value`` as arrays whose names begin with ``name``. ``optional`` is True if the value may be absent."""
+    if optional or value is None:
+        content = {} if value is None else named_arrays(name, value)
+        return {f"has({name})": np.array(value is not None), **content}
+    if isinstance(value, Mapping):
+        keys = sorted(value)
+        values = [np.float32(value[key]) if type(value[key]) is float else value[key] for key in keys]
+        return {f"{name}.keys": np.array(keys), f"{name}.values": np.array(values)}
+    if isinstance(value, np.ndarray | np.generic):
+        return {name: np.asarray(value)}
+    items = {f"len({name})": np.array(len(value), np.int64)}
+    for index, item in enumerate(value):
+        items |= named_arrays(f"{name}[{index}]", item)
+    return items
+
+
+def _parse_model(path: Path) -> tuple[ModelProto, list[Path]]:
+    """The model, and the files in its folder that hold its external data."""
     model = ModelProto()
     _parse(path, model)
     if not model.HasField("graph"):
-        raise StageError(f"{path.name} is no ONNX model: it has no graph; a whole one would be right")
-    outside = (tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL)
-    return model, sorted({_inside(path.parent, tensor) for tensor in outside})
+        raise StageError(f"{path.name} is not an ONNX model: it has no graph; give a complete one")
+    external = (tensor for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL)
+    return model, sorted({_external_data_file(path.parent, tensor) for tensor in external})
 
 
-def _numbered(folder: Path, kind: str) -> list[Path]:
-    """``kind_0.pb``, ``kind_1.pb``, ... in order. Raises :class:`StageError` where one is missing between others."""
-    found = len(list(folder.glob(f"{kind}_*.pb")))
-    files = [folder / f"{kind}_{number}.pb" for number in range(found)]
+def _numbered_files(folder: Path, kind: str) -> list[Path]:
+    """``kind_0.pb``, ``kind_1.pb``, ... in order. Raises :class:`StageError` if a number is missing."""
+    count = len(list(folder.glob(f"{kind}_*.pb")))
+    files = [folder / f"{kind}_{number}.pb" for number in range(count)]
     for file in files:
         if not file.is_file():
-            said = f"{folder.name} has {_count(found, f'{kind} file')}, but no {file.name}"
-            raise StageError(f"{said}; they are counted from {kind}_0.pb")
+            problem = f"{folder.name} has {_count(count, f'{kind} file')}, but no {file.name}"
+            raise StageError(f"{problem}; number them from {kind}_0.pb")
     return files
 
 
-def _value(file: Path, declared: ValueInfoProto | None) -> Value:
-    """The value in ``file``, decoded as what the graph declares; a tensor where it declares nothing."""
+def _read_value(file: Path, declared: ValueInfoProto | None) -> Value:
+    """The value in ``file``, decoded as the type that the graph declares, or as a tensor without a declaration."""
     kind = "tensor_type" if declared is None else declared.type.WhichOneof("value")
     decoders: dict[str | None, tuple[type[Message], Any]] = {
         "tensor_type": (TensorProto, to_array),
@@ -158,18 +158,23 @@ def _value(file: Path, declared: ValueInfoProto | None) -> Value:
     message = proto()
     _parse(file, message)
     if any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(message)):
-        raise StageError(f"{_short(file)} keeps its data in another file; recorded values must hold their own")
+        raise StageError(f"{_short_name(file)} keeps its data in another file; recorded values must hold their own")
     noun = proto.__name__.removesuffix("Proto").lower()
-    if any(UnknownFieldSet(part) for part in _parts(message)):
-        # A tensor reads as an empty sequence, with all that it holds in fields that a sequence does not have.
-        raise StageError(f"{_short(file)} is no {noun}, or one of a later ONNX: it has fields that a {noun} has not")
-    if negative := next((list(tensor.dims) for tensor in _tensors(message) if min(tensor.dims, default=0) < 0), None):
-        raise StageError(f"{_short(file)} holds no whole {noun}: its shape is {negative}; sizes are never negative")
+    if any(UnknownFieldSet(part) for part in _messages(message)):
+        # A tensor parses as an empty sequence: its content lands in fields that a sequence does not have.
+        raise StageError(
+            f"{_short_name(file)} is not a {noun}, or one of a later ONNX: it has fields that a {noun} does not have"
+        )
+    negative = next((list(tensor.dims) for tensor in _tensors(message) if min(tensor.dims, default=0) < 0), None)
+    if negative:
+        raise StageError(
+            f"{_short_name(file)} holds no valid {noun}: its shape is {negative}; sizes are never negative"
+        )
     try:
         value: Value = decode(message)
     except (ValueError, TypeError, KeyError, OverflowError, MemoryError, UnicodeDecodeError) as error:
-        said = str(error).split("\n", 1)[0] or type(error).__name__
-        raise StageError(f"{_short(file)} holds no whole {noun}: {said}") from error
+        reason = str(error).split("\n", 1)[0] or type(error).__name__
+        raise StageError(f"{_short_name(file)} holds no valid {noun}: {reason}") from error
     return value
 
 
@@ -178,45 +183,45 @@ def _parse(path: Path, message: Message) -> None:
         message.ParseFromString(path.read_bytes())
     except DecodeError as error:
         kind = type(message).__name__.removesuffix("Proto").lower()
-        raise StageError(f"{_short(path)} is no {kind} in ONNX's protobuf form, or is cut off") from error
+        raise StageError(f"{_short_name(path)} is not a {kind} in ONNX's protobuf format, or is truncated") from error
     except OSError as error:
-        raise StageError(f"{_short(path)} cannot be read: {error.strerror}") from error
+        raise StageError(f"{_short_name(path)} cannot be read: {error.strerror}") from error
 
 
-def _inside(folder: Path, tensor: TensorProto) -> Path:
-    """The file that holds the data of ``tensor``. Raises :class:`StageError` where it is not a file in ``folder``."""
+def _external_data_file(folder: Path, tensor: TensorProto) -> Path:
+    """The file that holds the data of ``tensor``. Raises :class:`StageError` if it is not a file in ``folder``."""
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    said = f"{tensor.name or 'a tensor'} keeps its data in {location[:200]!r}"
-    right = "external data must be a file in the model's folder"
+    problem = f"{tensor.name or 'a tensor'} keeps its data in {location[:200]!r}"
+    advice = "external data must be a file in the model's folder"
     path = folder / location
     if not location or "\0" in location or Path(location).is_absolute() or ".." in Path(location).parts:
-        raise StageError(f"{said}, outside the folder; {right}")
+        raise StageError(f"{problem}, outside the folder; {advice}")
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise StageError(f"{said}, a link out of the folder; {right}")
+        raise StageError(f"{problem}, a link out of the folder; {advice}")
     if not path.is_file():
-        raise StageError(f"{said}, which is not there; {right}")
+        raise StageError(f"{problem}, which is missing; {advice}")
     return path
 
 
 def _tensors(message: Message) -> Iterator[TensorProto]:
-    """Every tensor in ``message``, at whatever depth."""
-    return (part for part in _parts(message) if isinstance(part, TensorProto))
+    """Every tensor in ``message``, at any depth."""
+    return (part for part in _messages(message) if isinstance(part, TensorProto))
 
 
-def _parts(message: Message) -> Iterator[Message]:
-    """``message`` and every message in it but a tensor's own, by walking all fields: those of a later ONNX too."""
+def _messages(message: Message) -> Iterator[Message]:
+    """``message`` and every message inside it, except inside tensors. Walks all fields, also those of a later ONNX."""
     waiting: list[Message] = [message]
     while waiting:
-        one = waiting.pop()
-        yield one
-        # To list a tensor's fields is to copy its data.
-        for field, value in [] if isinstance(one, TensorProto) else one.ListFields():
+        current = waiting.pop()
+        yield current
+        # Listing a tensor's fields would copy its data.
+        for field, value in [] if isinstance(current, TensorProto) else current.ListFields():
             if field.message_type is not None:
                 waiting.extend(value if isinstance(value, Iterable) else [value])
 
 
-def _short(file: Path) -> str:
-    """The file with the folder of its data set, if it is in one."""
+def _short_name(file: Path) -> str:
+    """The file's name; for a recorded value with the folder of its data set."""
     return "/".join(file.parts[-2:]) if file.suffix == ".pb" else file.name
 
 

@@ -1,7 +1,7 @@
-"""One metric a file: a module here, or another package's entry point in the group ``harness.compare.metrics``.
+"""Metrics, one family per file: a module here, or an entry point of another package in ``harness.compare.metrics``.
 
-A metric whose ``name`` is a field of :class:`harness.result.OutputComparison` fills that field; any other
-shows up in every report under ``extra``, by its name.
+A metric whose ``name`` is a field of :class:`harness.result.OutputComparison` fills that field. Any other metric
+appears in every report under ``extra``, by its name.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from harness.compare.rules import Allowance
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One output after structure and rule: what a metric measures.
+class ComparedValues:
+    """The values of one output after the structure check and the tolerance rule: what a metric measures.
 
-    ``pair`` holds the elements that are finite on both sides and that the layer defines, and may be empty;
-    ``allowance`` is what the rule measures and allows of each of them. ``strays`` are the flat indices in the output
-    where NaN or an infinity stands on one side only. ``shape`` is the output's.
+    ``pair`` holds the values that are finite on both sides and defined by the layer; it may be empty. ``allowance``
+    holds the rule's measure of each of them and its limit. ``nonfinite_mismatches`` are the flat indices in the output
+    where NaN or an infinity is on one side only. ``shape`` is the shape of the output.
     """
 
     pair: Pair
     allowance: Allowance
-    strays: NDArray[np.intp]
+    nonfinite_mismatches: NDArray[np.intp]
     shape: tuple[int, ...]
 
     @cached_property
-    def outside(self) -> NDArray[np.bool_]:
-        """True at the elements of ``pair`` that are outside the tolerance."""
-        return self.allowance.outside
+    def exceeded(self) -> NDArray[np.bool_]:
+        """True at the values of ``pair`` that differ by more than the tolerance."""
+        return self.allowance.exceeded
 
 
 class Metric(Protocol):
@@ -42,8 +42,8 @@ class Metric(Protocol):
 
     name: str
 
-    def measure(self, judged: Judged) -> Any:
-        """The number (of the standard metrics also an index or a count); None where there is nothing to measure.
+    def measure(self, compared: ComparedValues) -> Any:
+        """The number, None if there is nothing to measure. A standard metric may also return an index or a count.
 
         Called under ``np.errstate(all="ignore")``.
         """

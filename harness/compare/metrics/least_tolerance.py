@@ -1,9 +1,4 @@
-"""The least float64 at which a tolerance passes.
-
-The least absolute tolerance that would have passed.
-
-The least relative tolerance that would have passed.
-"""
+"""The smallest absolute and the smallest relative tolerance that would have passed, exact in float64."""
 
 from __future__ import annotations
 
@@ -12,22 +7,55 @@ import struct
 import sys
 from collections.abc import Callable
 
-from harness.compare.metrics import Judged, Metric
-from harness.compare.rules import close
+from harness.compare.metrics import ComparedValues, Metric
+from harness.compare.rules import close_allowance
 
 
-def least(passes: Callable[[float], bool], *, near: float) -> float:
-    """The least positive float64 for which ``passes`` is true; infinite where there is none.
+class LeastAtol:
+    """The smallest float64 ``atol`` that passes with ``rtol`` 0."""
 
-    ``passes`` is false at 0 and stays true once it is true. ``near`` is a guess: one that is right to the last digit
-    costs two or three calls, any other about 65.
+    name = "least_atol"
+
+    def measure(self, compared: ComparedValues) -> float:
+        """Infinite if none passes: a difference beyond float64, or NaN or an infinity on one side only."""
+        if compared.nonfinite_mismatches.size:
+            return float("inf")
+        pair = compared.pair
+        if pair.equal:
+            return 0.0
+        largest = float((pair.distance / pair.unit).max())
+        if pair.format.kind == "floating":
+            return largest  # exactly the number that the rule compares atol with
+        return least_passing(lambda atol: not close_allowance(pair, 0.0, atol).exceeded.any(), guess=largest)
+
+
+class LeastRtol:
+    """The smallest float64 ``rtol`` that passes with ``atol`` 0."""
+
+    name = "least_rtol"
+
+    def measure(self, compared: ComparedValues) -> float:
+        """Infinite if none passes: a value against zero, or NaN or an infinity on one side only."""
+        if compared.nonfinite_mismatches.size:
+            return float("inf")
+        pair = compared.pair
+        if pair.equal:
+            return 0.0
+        return least_passing(lambda rtol: not close_allowance(pair, rtol, 0.0).exceeded.any(), guess=pair.max_relative)
+
+
+def least_passing(passes: Callable[[float], bool], *, guess: float) -> float:
+    """The smallest positive float64 for which ``passes`` is true; infinite if there is none.
+
+    ``passes`` must be false at 0 and stay true once it is true. A ``guess`` that is right to the last digit costs two
+    or three calls, any other about 65.
     """
-    high = near
+    high = guess
     if math.isinf(high) or not passes(high):
-        high = math.nextafter(near, math.inf)
+        high = math.nextafter(guess, math.inf)
         if math.isinf(high) or not passes(high):
             largest = sys.float_info.max
-            return _bisect(passes, _ordinal(min(near, largest)), _ordinal(largest)) if passes(largest) else math.inf
+            return _bisect(passes, _ordinal(min(guess, largest)), _ordinal(largest)) if passes(largest) else math.inf
         return high
     below = math.nextafter(high, 0.0)
     if below == 0.0 or not passes(below):
@@ -36,11 +64,11 @@ def least(passes: Callable[[float], bool], *, near: float) -> float:
 
 
 def _bisect(passes: Callable[[float], bool], low: int, high: int) -> float:
-    """Halve the representable numbers between ``low``, which fails, and ``high``, which passes."""
+    """Bisect the representable numbers between ``low``, which fails, and ``high``, which passes."""
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if passes(_number(middle)) else (middle, high)
-    return _number(high)
+        low, high = (low, middle) if passes(_from_ordinal(middle)) else (middle, high)
+    return _from_ordinal(high)
 
 
 def _ordinal(value: float) -> int:
@@ -48,42 +76,9 @@ def _ordinal(value: float) -> int:
     return ordinal
 
 
-def _number(ordinal: int) -> float:
+def _from_ordinal(ordinal: int) -> float:
     value: float = struct.unpack("<d", struct.pack("<q", ordinal))[0]
     return value
-
-
-class LeastAtol:
-    """The smallest float64 ``atol`` that passes with ``rtol`` 0."""
-
-    name = "least_atol"
-
-    def measure(self, judged: Judged) -> float:
-        """Infinite where none passes: a difference beyond float64, or NaN or an infinity on one side only."""
-        if judged.strays.size:
-            return float("inf")
-        pair = judged.pair
-        if pair.same:
-            return 0.0
-        near = float((pair.distance / pair.unit).max())
-        if pair.form.kind == "floating":
-            return near  # the very number that the rule compares atol with
-        return least(lambda atol: not close(pair, 0.0, atol).outside.any(), near=near)
-
-
-class LeastRtol:
-    """The smallest float64 ``rtol`` that passes with ``atol`` 0."""
-
-    name = "least_rtol"
-
-    def measure(self, judged: Judged) -> float:
-        """Infinite where none passes: a value against zero, or NaN or an infinity on one side only."""
-        if judged.strays.size:
-            return float("inf")
-        pair = judged.pair
-        if pair.same:
-            return 0.0
-        return least(lambda rtol: not close(pair, rtol, 0.0).outside.any(), near=pair.most_relative)
 
 
 PROVIDES: tuple[Metric, ...] = (LeastAtol(), LeastRtol())

@@ -1,54 +1,51 @@
-"""How many elements are wrong.
-
-Where the worst element is.
-"""
+"""How many values differ by more than the tolerance, and the index of the worst one."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from harness.compare.metrics import Judged, Metric
+from harness.compare.metrics import ComparedValues, Metric
 
 
 class Mismatched:
-    """Elements outside the tolerance, and those where NaN or an infinity stands on one side only."""
+    """The count of values that differ by more than the tolerance, with NaN or an infinity on one side included."""
 
     name = "mismatched"
 
-    def measure(self, judged: Judged) -> int:
-        """The count; its total is the output comparison's ``of``."""
-        return int(np.count_nonzero(judged.outside)) + judged.strays.size
+    def measure(self, compared: ComparedValues) -> int:
+        """The count; the total is ``of`` in the output comparison."""
+        return int(np.count_nonzero(compared.exceeded)) + compared.nonfinite_mismatches.size
 
 
 class Worst:
-    """The index of the element that is furthest outside the tolerance, or nearest to its limit where all pass.
+    """The index of the value that exceeds its limit the most, or comes closest to it if all pass.
 
-    NaN or an infinity on one side only comes first; then the largest ratio of what is measured to what is allowed;
-    where nothing is allowed, the largest difference.
+    NaN or an infinity on one side only comes first, then the largest ratio of measure to limit. If the limit is zero,
+    the largest difference.
     """
 
     name = "worst"
 
-    def measure(self, judged: Judged) -> tuple[int, ...] | None:
-        """One index for each axis; None where no element differs."""
-        flat = _flat(judged)
-        return None if flat is None else tuple(int(at) for at in np.unravel_index(flat, judged.shape))
+    def measure(self, compared: ComparedValues) -> tuple[int, ...] | None:
+        """The index, one number per axis; None if no value differs."""
+        flat = _flat_index(compared)
+        return None if flat is None else tuple(int(i) for i in np.unravel_index(flat, compared.shape))
 
 
-def _flat(judged: Judged) -> int | None:
-    if judged.strays.size:
-        return int(judged.strays[0])
-    pair, measure, limit = judged.pair, judged.allowance.measure, judged.allowance.limit
-    if pair.same:
+def _flat_index(compared: ComparedValues) -> int | None:
+    if compared.nonfinite_mismatches.size:
+        return int(compared.nonfinite_mismatches[0])
+    pair, measure, limit = compared.pair, compared.allowance.measure, compared.allowance.limit
+    if pair.equal:
         return None
     if np.ndim(limit) == 0:
         return pair.position(int(measure.argmax()))
     severity = measure / limit
     severity[measure == 0] = 0.0
-    element = int(severity.argmax())
-    if np.isinf(severity[element]):
-        element = int(np.where(np.isinf(severity), measure, 0).argmax())
-    return pair.position(element)
+    worst = int(severity.argmax())
+    if np.isinf(severity[worst]):
+        worst = int(np.where(np.isinf(severity), measure, 0).argmax())
+    return pair.position(worst)
 
 
 PROVIDES: tuple[Metric, ...] = (Mismatched(), Worst())

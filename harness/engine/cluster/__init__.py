@@ -1,4 +1,4 @@
-"""The same checks on the machines of a Ray cluster: what goes where, what travels, and what a machine does with it."""
+"""Checks on the machines of a Ray cluster."""
 
 from harness.engine.cluster.engine import Cluster, ClusterEngine, Demand
 

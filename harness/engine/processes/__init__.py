@@ -1,1 +1,1 @@
-"""The processes that checks run in: how they start, what they may take, how they end."""
+"""The processes that checks run in: their start, their limits, their end."""

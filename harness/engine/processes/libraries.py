@@ -1,6 +1,6 @@
-"""What a worker has loaded before its first check: for recorded models all but torch, for specs torch as well.
+"""The libraries that a worker loads before its first check: all but torch for recorded models, torch too for specs.
 
-Getting ready to export takes as long as all the rest together, so it is done only where something is to be exported.
+Preparing exporters takes as long as loading everything else, so it is done only where something is to be exported.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from harness.registry import plugins
 
 
 @cache
-def for_recorded_models() -> None:
-    """Load what a recorded model needs. torch need not be there."""
+def load_for_recorded_models() -> None:
+    """Load what a recorded model needs. torch need not be installed."""
     import harness.check.recorded.packed
-    import harness.check.recorded.recording  # noqa: F401 - they are loaded here, and used by the workers
+    import harness.check.recorded.recording  # noqa: F401 - loaded here for the workers
 
     warnings.simplefilter("always")
     plugins("runtimes")
@@ -26,12 +26,12 @@ def for_recorded_models() -> None:
 
 
 @cache
-def for_specs() -> None:
-    """Load what a case of a spec needs whose exports are kept already."""
-    for_recorded_models()
+def load_for_specs() -> None:
+    """Load what a case of a spec needs whose exports are all in the cache."""
+    load_for_recorded_models()
     import torch
 
-    # One thread a worker: the workers share the cores, and a fork must not copy a thread pool.
+    # One thread per worker: the workers share the cores, and a fork must not copy a thread pool.
     torch.set_num_threads(1)
     import harness.check.check  # noqa: F401 - as above
 
@@ -40,19 +40,20 @@ def for_specs() -> None:
 
 
 @cache
-def for_exports() -> None:
-    """Load what a case of a spec needs, and make its exports quick from the first one on."""
-    for_specs()
-    from harness.exporters._dynamo_cache import prepare
+def load_for_exports() -> None:
+    """Load what a case of a spec needs, and warm up the exporters so that the first export is fast."""
+    load_for_specs()
+    from harness.exporters._dynamo_cache import warm_up
 
-    prepare()
+    warm_up()
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """What the block loads lives as long as the process: the collector walks it neither meanwhile nor ever again.
+def frozen_from_gc() -> Iterator[None]:
+    """Keep what the block loads for the life of the process: the garbage collector never walks it.
 
-    Loading makes little garbage, and looking for it takes a fifth of the time.
+    The collector is off in the block, and the loaded objects are frozen after it. Loading makes little garbage, and
+    looking for it takes a fifth of the time.
     """
     gc.disable()
     try:

@@ -1,6 +1,7 @@
-"""A check leaves its process as it found it: what libraries change for all who come after them is put back.
+"""The state of a worker's process that libraries change for everyone, restored after each check.
 
-What cannot be put back (a function of a library that was replaced) is why a worker retires after a user's code.
+What cannot be restored, such as a function of a library that was replaced, is the reason why a worker retires after a
+user's code.
 """
 
 from __future__ import annotations
@@ -16,89 +17,89 @@ from typing import TypeVar
 
 import numpy as np
 
-PutBack = Callable[[], object]
+Restore = Callable[[], object]
 T = TypeVar("T")
 
 
 class ProcessState:
-    """What a process was like when this was made, so that it can be made so again.
+    """The state of this process at the time of construction, which can be restored.
 
-    ``torch`` is False where that need not be there.
+    ``torch`` is False where it need not be installed.
     """
 
     def __init__(self, *, torch: bool) -> None:
-        self._of_a_check = [*_of_python(), *(_of_torch() if torch else ())]
-        # This takes longer than all the others together.
-        self._of_a_job = partial(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the one that all share
+        self._after_check = [*_python_state(), *(_torch_state() if torch else ())]
+        # Restoring NumPy's random numbers takes longer than all the others together.
+        self._after_job = partial(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the global generator
 
     @contextmanager
     def check(self) -> Iterator[None]:
-        """Undo afterwards what the block changed."""
+        """Restore after the block what it changed."""
         with warnings.catch_warnings():
             yield
-        for put_back in self._of_a_check:
-            put_back()
+        for restore in self._after_check:
+            restore()
 
-    def put_back_numbers(self) -> None:
-        """Undo afterwards what a job did to NumPy's random numbers."""
-        self._of_a_job()
+    def restore_numpy_random(self) -> None:
+        """Restore NumPy's random numbers after a job."""
+        self._after_job()
 
 
-def _of_python() -> Iterator[PutBack]:
+def _python_state() -> Iterator[Restore]:
     yield partial(vars(sys).update, {name: vars(sys)[name] for name in ("stdin", "stdout", "stderr", "argv")})
     yield partial(sys.path.__setitem__, slice(None), sys.path[:])
     yield partial(sys.setrecursionlimit, sys.getrecursionlimit())
     yield partial(os.umask, _umask())
     yield _environment()
     yield partial(random.setstate, random.getstate())
-    yield _back(np.geterr, lambda found: np.seterr(**found))
+    yield _restore_if_changed(np.geterr, lambda before: np.seterr(**before))
 
 
-def _of_torch() -> Iterator[PutBack]:
+def _torch_state() -> Iterator[Restore]:
     import torch
 
-    yield _back(torch.get_default_dtype, torch.set_default_dtype)
-    yield _back(torch.is_grad_enabled, torch.set_grad_enabled)
+    yield _restore_if_changed(torch.get_default_dtype, torch.set_default_dtype)
+    yield _restore_if_changed(torch.is_grad_enabled, torch.set_grad_enabled)
     yield partial(torch.set_rng_state, torch.get_rng_state())
-    yield _back(
+    yield _restore_if_changed(
         torch.get_deterministic_debug_mode,
-        lambda found: torch.use_deterministic_algorithms(found != 0, warn_only=found == 1),
+        lambda mode: torch.use_deterministic_algorithms(mode != 0, warn_only=mode == 1),
     )
-    yield _back(torch.get_num_threads, torch.set_num_threads)
+    yield _restore_if_changed(torch.get_num_threads, torch.set_num_threads)
 
 
-def _back(ask: Callable[[], T], tell: Callable[[T], object]) -> PutBack:
-    """Tell only what is not as it was: telling takes longer than asking.
+def _restore_if_changed(get: Callable[[], T], set_: Callable[[T], object]) -> Restore:
+    """Set only what has changed: setting takes longer than getting.
 
-    Determinism told needlessly would cost the loading of torch's compilers, which is longer than many checks together.
+    Setting determinism needlessly would load torch's compilers, which takes longer than many checks together.
     """
-    found = ask()
+    before = get()
 
-    def put_back() -> None:
-        if ask() != found:
-            tell(found)
+    def restore() -> None:
+        if get() != before:
+            set_(before)
 
-    return put_back
+    return restore
 
 
-def _environment() -> PutBack:
-    found = dict(os.environ)
+def _environment() -> Restore:
+    before = dict(os.environ)
 
-    def put_back(_raw: object) -> None:
+    def restore(_raw: object) -> None:
         os.environ.clear()
-        os.environ.update(found)
+        os.environ.update(before)
 
-    return _back(lambda: dict(_raw_environment()), put_back)
+    return _restore_if_changed(lambda: dict(_raw_environment()), restore)
 
 
 def _raw_environment() -> dict[object, object]:
-    """As it is kept: decoding all of it for each check would take longer than writing its result down."""
-    held: dict[object, object] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
-    return held
+    """The environment as Python stores it: decoding it for each check would take longer than writing the result."""
+    raw: dict[object, object] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001
+    return raw
 
 
 def _umask() -> int:
-    """It can only be asked for by setting it."""
+    """The umask, which can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""What the fork server itself does, from its start to its end."""
+"""The fork server's own process, from its start to its end."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pathlib import Path
 
 import psutil
 
-from harness.engine.processes.exits import CANNOT_LOAD, MARK, end_those_of
-from harness.engine.processes.limits import THE_RUNS, die_with_parent
-from harness.engine.processes.temporary import remove_left_by
-from harness.errors import reason
+from harness.engine.processes.exits import CANNOT_LOAD, REASON_MARK, kill_descendants_of
+from harness.engine.processes.limits import RUN_SIGNALS, die_with_parent
+from harness.engine.processes.temporary import remove_folders_of
+from harness.errors import describe_error
 
 
 def serve(needed: str, listener: int, alive: int, ready: int, log: int) -> None:
-    """Load what is ``needed``, say so on ``ready``, and fork workers until nobody holds the other end of ``alive``.
+    """Load what is ``needed``, report it on ``ready``, and fork workers until nobody holds the other end of ``alive``.
 
-    What keeps it from that is written to ``log``, in one line after all else.
+    An error is written to ``log``, in one line after everything else.
     """
-    settle()
+    become_server()
     try:
         problem = load(needed)
-    except BaseException as error:  # noqa: BLE001 - whatever a library or a plugin raises is told by the run
+    except BaseException as error:  # noqa: BLE001 - whatever a library or a plugin raises is reported by the run
         traceback.print_exc()
-        _tell(log, error)
+        _write_reason(log, error)
         os._exit(CANNOT_LOAD)
     if problem is not None:
-        _tell(log, problem)
+        _write_reason(log, problem)
     _silence()
     os.write(ready, b"1")
     for file in (ready, log):
@@ -43,69 +43,70 @@ def serve(needed: str, listener: int, alive: int, ready: int, log: int) -> None:
 def load(needed: str) -> Exception | None:
     """Load the libraries for what is ``needed``: ``exports``, ``specs`` or ``recorded``.
 
-    Gives what keeps exporters from being prepared: where they cannot export either, each check says so for itself.
+    Returns the error that keeps exporters from being prepared. If they cannot export either, each check reports that
+    itself.
     """
     from harness.engine.processes import libraries
 
-    with libraries.kept():
-        libraries.for_recorded_models() if needed == "recorded" else libraries.for_specs()
+    with libraries.frozen_from_gc():
+        libraries.load_for_recorded_models() if needed == "recorded" else libraries.load_for_specs()
         try:
             if needed == "exports":
-                libraries.for_exports()
-        except Exception as error:  # noqa: BLE001 - it is told
+                libraries.load_for_exports()
+        except Exception as error:  # noqa: BLE001 - it is reported
             return error
     return None
 
 
-def _tell(log: int, error: BaseException) -> None:
-    os.write(log, (MARK + reason(error)).encode(errors="backslashreplace"))
+def _write_reason(log: int, error: BaseException) -> None:
+    os.write(log, (REASON_MARK + describe_error(error)).encode(errors="backslashreplace"))
 
 
-def settle() -> None:
-    """Make this process the server: deaf to Ctrl-C, and gone when the run is gone.
+def become_server() -> None:
+    """Make this process the server: it ignores Ctrl-C, and ends when the run ends.
 
-    The server would outlive a run that is killed, for as long as a worker of it runs: workers hold the end of a pipe
-    that it listens on. So it dies with the run, and the workers with it; what the run had in temporary folders it takes
-    along.
+    Without this, the server would outlive a killed run for as long as one of its workers runs, because workers hold the
+    end of a pipe that it listens on. So it ends with the run, kills the workers, and removes the run's temporary
+    folders.
     """
     run, server = os.getppid(), os.getpid()
-    tempfile.gettempdir()  # looked for now: it tries the folder by writing to it, which is not to be seen at the end
+    tempfile.gettempdir()  # now: Python tests the folder by writing to it, which must not be visible at the end
 
-    def heed(*_: object) -> None:
+    def on_sigterm(*_: object) -> None:
         if os.getpid() != server:
             os._exit(1)
-        # The kernel speaks of the thread that started this process. While others of the run live, there is a run; the
-        # signal comes again when the last of them is gone.
+        # The kernel sends the signal when the thread that started this process ends. While other threads of the run
+        # live, the run goes on; the signal comes again when the last of them is gone.
         if os.getppid() != run:
-            _take_along(run)
+            _clean_up(run)
 
-    signal.signal(signal.SIGTERM, heed)
+    signal.signal(signal.SIGTERM, on_sigterm)
     die_with_parent(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, THE_RUNS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, RUN_SIGNALS)
 
 
 def _silence() -> None:
-    """A worker says nothing where nobody keeps it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ else 1)
-    os.dup2(nowhere, sys.__stderr__.fileno() if sys.__stderr__ else 2)
-    os.close(nowhere)
+    """Redirect the output to the null device: a worker prints nothing until its output is captured."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    os.dup2(null, sys.__stderr__.fileno() if sys.__stderr__ else 2)
+    os.close(null)
 
 
-def _take_along(run: int) -> None:
-    """End the workers and this process, and leave nothing of the run ``run`` where temporary files are."""
+def _clean_up(run: int) -> None:
+    """End the workers and this process, and remove the temporary files of the run ``run``."""
     this = psutil.Process()
     workers = this.children()
     for worker in workers:
         worker.kill()
     psutil.wait_procs(workers, timeout=1)
     for worker in workers:
-        end_those_of(worker.pid)
-    remove_left_by(run)
+        kill_descendants_of(worker.pid)
+    remove_folders_of(run)
     for listener in this.net_connections("unix"):
-        # multiprocessing listens in a folder of its own.
+        # multiprocessing listens in its own folder.
         if (folder := Path(str(listener.laddr)).parent).name.startswith("pymp-"):
             shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)

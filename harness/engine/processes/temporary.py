@@ -1,7 +1,7 @@
-"""Folders for what need not outlive a command, named after its process, and locked for as long as that lives.
+"""Temporary folders of a command, named after its process, and locked for as long as that lives.
 
-What a killed command leaves is removed by its fork server, which outlives it for a moment; where it had none, or the
-server was killed as well, by the next command that wants such a folder.
+The folders of a killed command are removed by its fork server, which outlives it for a moment. Where there was none, or
+the server was killed as well, the next command that makes such a folder removes them.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ def temporary_root() -> Path:
     try:
         return Path(tempfile.gettempdir())
     except OSError as error:
-        named = f"TMPDIR {where}" if (where := os.environ.get("TMPDIR")) else "/tmp"  # noqa: S108 - where Python looks
-        right = "set TMPDIR to a folder that can be written"
-        raise HarnessError(f"no folder for temporary files, neither {named} nor another usual one; {right}") from error
+        tried = f"TMPDIR {where}" if (where := os.environ.get("TMPDIR")) else "/tmp"  # noqa: S108 - where Python looks
+        fix = "set TMPDIR to a folder that can be written"
+        raise HarnessError(f"no folder for temporary files, neither {tried} nor another usual one; {fix}") from error
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """An empty folder that is gone afterwards, however this process ends.
+    """An empty folder that is removed afterwards, however this process ends.
 
     Raises :class:`HarnessError` where none can be made.
     """
     root = temporary_root()
-    _remove_what_is_left()
+    _remove_abandoned()
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"harness-{os.getpid()}-", dir=root))
     except OSError as error:
-        said = f"{root}: no temporary folder can be made there: {error.strerror}"
-        raise HarnessError(f"{said}; make room, or set TMPDIR to a folder that can be written") from error
+        message = f"{root}: no temporary folder can be made there: {error.strerror}"
+        fix = "make room, or set TMPDIR to a folder that can be written"
+        raise HarnessError(f"{message}; {fix}") from error
     try:
         with _locked(folder):
             yield folder
@@ -49,16 +50,16 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_left_by(pid: int) -> None:
-    """Remove the folders of the process ``pid``, which is no more."""
+def remove_folders_of(pid: int) -> None:
+    """Remove the folders of the ended process ``pid``."""
     for folder in Path(tempfile.gettempdir()).glob(f"harness-{pid}-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_what_is_left() -> None:
+def _remove_abandoned() -> None:
     for folder in Path(tempfile.gettempdir()).glob("harness-*-*"):
         pid = folder.name.split("-")[1]
-        # A process of another container is not to be seen here, but its lock is.
+        # A process of another container is not visible here, but its lock is.
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             with suppress(OSError), _locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -66,7 +67,7 @@ def _remove_what_is_left() -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder``. Raises ``OSError`` where another process does, or where it is not to be opened."""
+    """Hold a lock on ``folder``. Raises ``OSError`` where another process has it, or where it cannot be opened."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""A diff for the person at the terminal: what became worse first, the verdict as the last line."""
+"""Print a diff on the terminal: what became worse first, the verdict as the last line."""
 
 from __future__ import annotations
 
@@ -9,40 +9,38 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.diff import Diff, LatencyChange, ParityChange, verdict_of
+from harness.errors import one_line, printable
+from harness.report.diff import LATENCY_ORDER, PARITY_LABELS, Diff, LatencyChange, ParityChange, verdict_of
 from harness.report.terminal import standard_output
-from harness.report.wording import one_line, printable
 
 SHOWN = 30
-"""So many rows of each table are listed; ``--json`` has all of them."""
-
-_PARITY_ORDER = ("regressed", "mended", "otherwise", "unverified", "verified", "new", "gone", "numbers")
-_LATENCY_ORDER = ("slower", "faster", "inconclusive", "not comparable", "no change")
+"""Rows of each table; ``--json`` prints all of them."""
 
 
 def show_diff(diff: Diff, console: Console | None = None) -> None:
-    """Print what changed; nothing that did not, but how much of it there is."""
+    """Print what changed, and how many figures did not."""
     console = console or standard_output()
-    for what, (before, after) in {**diff.hardware, **diff.versions}.items():
-        console.print(_text(f"{what}: {before} -> {after}"))
+    for name, (before, after) in {**diff.hardware, **diff.versions}.items():
+        console.print(_text(f"{name}: {before} -> {after}"))
     if diff.parity:
-        console.print(_parity(sorted(diff.parity, key=lambda change: _PARITY_ORDER.index(change.kind))))
-    if moved := [change for change in diff.latency or () if change.verdict != "no change"]:
-        console.print(_latency(sorted(moved, key=lambda change: _LATENCY_ORDER.index(change.verdict))))
-    for line in _closing(diff):
+        order = list(PARITY_LABELS)
+        console.print(_parity(sorted(diff.parity, key=lambda change: order.index(change.kind))))
+    if changed := [change for change in diff.latency or () if change.verdict != "no change"]:
+        console.print(_latency(sorted(changed, key=lambda change: LATENCY_ORDER.index(change.verdict))))
+    for line in _counts(diff):
         console.print(_text(line))
     console.print(_text(verdict_of(diff), "bold red" if diff.regressions else "bold green"))
 
 
-def _closing(diff: Diff) -> Iterator[str]:
+def _counts(diff: Diff) -> Iterator[str]:
     if not diff.parity:
         yield "Parity: no change."
     if diff.latency is None:
-        yield "Latency: not compared, since the hardware differs; --across-hardware compares it all the same."
+        yield "Latency: not compared, because the hardware differs; use --across-hardware to compare it anyway."
         return
     counts = Counter[str](change.verdict for change in diff.latency)
-    told = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in _LATENCY_ORDER if counts[verdict])
-    yield f"Latency: {told or 'no figure that both have'} (what counts is {100 * diff.min_effect:g}% and more)."
+    line = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in LATENCY_ORDER if counts[verdict])
+    yield f"Latency: {line or 'no figure in both reports'} (changes below {100 * diff.min_effect:g}% are ignored)."
 
 
 def _parity(changes: Sequence[ParityChange]) -> Table:
@@ -50,7 +48,8 @@ def _parity(changes: Sequence[ParityChange]) -> Table:
     for change in changes[:SHOWN]:
         style = "bold red" if change.worse else "green" if change.kind == "mended" else ""
         after = ": ".join(part for part in (change.after, change.detail) if part)
-        table.add_row(Text(change.kind, style=style), *map(_text, (change.case, change.target, change.before, after)))
+        cells = (change.case, change.target, change.before, after)
+        table.add_row(Text(PARITY_LABELS[change.kind], style=style), *map(_text, cells))
     return _with_rest(table, len(changes))
 
 
@@ -64,8 +63,8 @@ def _latency(changes: Sequence[LatencyChange]) -> Table:
 
 
 def _ratio(change: LatencyChange) -> str:
-    between = "" if change.low is None or change.high is None else f" [{change.low:.3f}, {change.high:.3f}]"
-    return f"{change.ratio:.3f}{between}"
+    interval = "" if change.low is None or change.high is None else f" [{change.low:.3f}, {change.high:.3f}]"
+    return f"{change.ratio:.3f}{interval}"
 
 
 def _why(change: LatencyChange) -> str:
@@ -82,7 +81,7 @@ def _table(*columns: str) -> Table:
 
 def _with_rest(table: Table, count: int) -> Table:
     if count > SHOWN:
-        table.add_row("...", f"and {count - SHOWN:,} more; --json has all of them")
+        table.add_row("...", f"and {count - SHOWN:,} more; --json prints all of them")
     return table
 
 

@@ -1,12 +1,9 @@
-"""Text that came from elsewhere (ids, messages, logs), made safe to stand in Markdown.
+"""Markdown tables of the report: the matrix of cases by targets, and the execution providers of the nodes.
 
-Python has no well-kept library for this direction. The rule is CommonMark's own: any ASCII
-punctuation may be escaped by a backslash; only what would mean something is, so that the file
-reads well unrendered too. GitHub's tables cut cells at an unescaped ``|``, even inside a code span.
-
-The case-by-target matrix, with matrix points that came to the same collapsed into one row.
-
-Where the nodes of the graphs ran: per target, each execution provider with its operators.
+Text that came from elsewhere (ids, messages, logs) is escaped first. Python has no well-kept library for this
+direction. CommonMark's rule is that a backslash may escape any ASCII punctuation; only characters that would have a
+meaning are escaped, so that the unrendered file reads well too. GitHub cuts the cells of a table at an unescaped ``|``,
+even inside a code span.
 """
 
 from __future__ import annotations
@@ -19,10 +16,13 @@ from itertools import groupby
 
 from tabulate import tabulate
 
-from harness.report.wording import WRONG, CaseName, one_line, printable
+from harness.errors import one_line, printable
+from harness.report.wording import UNEXPECTED, CaseName, stage_and_symptom
 from harness.result import Result
 
-_MEANS_SOMETHING = re.compile(
+# Text
+
+_HAS_MEANING = re.compile(
     r"""
     [\\`*\[<|$]              # anywhere
     | (?<![^\W_])_ | _(?![^\W_])  # emphasis; an underscore within a name is a letter
@@ -39,49 +39,51 @@ _ADDRESS = re.compile(r"https?://[^\s<>|`\\]+")
 
 
 def plain(text: str) -> str:
-    """``text`` on one line, read back by a Markdown reader exactly as it stands."""
-    return _MEANS_SOMETHING.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", printable(one_line(text)))
+    """``text`` on one line, escaped so that a Markdown reader shows exactly this text."""
+    return _HAS_MEANING.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", printable(one_line(text)))
 
 
 def code(text: str) -> str:
-    """``text`` as a code span, or escaped where a code span in a table could not hold it."""
+    """``text`` as a code span, or escaped if a code span in a table cannot hold it."""
     line = printable(one_line(text))
     return plain(line) if _NO_CODE_SPAN.search(line) else f"`{line}`"
 
 
 def command(text: str) -> str:
-    """A command as a code span that holds it letter for letter, backticks and blanks included; not for a table."""
+    """A command as a code span that keeps every character, backticks and blanks included. Not for a table."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence, blank = "`" * (longest + 1), " " if "`" in (text[:1], text[-1:]) else ""
     return f"{fence}{blank}{text}{blank}{fence}"
 
 
 def link(text: str) -> str:
-    """``text`` as a link where it is an address, else as it stands."""
+    """``text`` as a link if it is an address, else escaped."""
     return f"<{text}>" if _ADDRESS.fullmatch(text) else plain(text)
 
 
 def fenced(text: str) -> str:
-    """``text`` as a block, in a fence longer than any that it holds."""
+    """``text`` as a block, in a fence longer than any that it contains."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{printable(text)}\n{fence}"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A pipe table; every cell must be safe already. Figures stay as they are written."""
+    """A pipe table. Every cell must be escaped already; numbers stay as they are written."""
     return tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
 
+
+# The matrix: matrix points with equal cells are one row
 
 Cells = tuple[str, ...]
 
 NO_CHECK = "-"
-"""The cell of a case that was not asked for on a target."""
+"""The cell of a case that did not run on a target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``cells`` stand in the order of the targets; ``cases`` of the spec's cases came to exactly these."""
+    """A row of the matrix: ``cells`` are in the order of the targets, and ``cases`` cases have exactly these."""
 
     label: str
     cases: int
@@ -96,25 +98,8 @@ class Group:
     rows: tuple[Row, ...]
 
 
-def cell(result: Result) -> str:
-    """One check in a few words; what is wrong is in capitals, so that it stands out without colour."""
-    if result.status == "passed":
-        return "pass"
-    word = result.status.upper() if result.status in WRONG else result.status
-    if result.status == "failed":
-        detail = ", ".join(part for part in (result.symptom, result.blame) if part)
-    else:
-        detail = ": ".join(part for part in (result.stage, result.symptom) if part)
-    return f"{word} ({detail})" if detail else word
-
-
-def targets(results: Sequence[Result]) -> tuple[str, ...]:
-    """The targets, in the order in which they first appear."""
-    return tuple(dict.fromkeys(result.target for result in results))
-
-
 def groups(results: Sequence[Result]) -> tuple[Group, ...]:
-    """The matrix by spec file, specs and cases in the order in which they first appear."""
+    """The matrix by spec file; specs and cases are in the order in which they first appear."""
     columns = targets(results)
     by_case: dict[str, dict[str, Result]] = {}
     for result in results:
@@ -123,7 +108,7 @@ def groups(results: Sequence[Result]) -> tuple[Group, ...]:
     for case, row in by_case.items():
         name = CaseName.parse(case)
         cells = tuple(cell(row[target]) if target in row else NO_CHECK for target in columns)
-        line = _Line(name, cells, any(result.status in WRONG for result in row.values()))
+        line = _Line(name, cells, any(result.status in UNEXPECTED for result in row.values()))
         by_spec.setdefault(name.spec, {}).setdefault(name.family, []).append(line)
     return tuple(
         Group(spec, tuple(row for lines in families.values() for row in _collapse(lines)))
@@ -131,64 +116,83 @@ def groups(results: Sequence[Result]) -> tuple[Group, ...]:
     )
 
 
+def targets(results: Sequence[Result]) -> tuple[str, ...]:
+    """The targets, in the order in which they first appear."""
+    return tuple(dict.fromkeys(result.target for result in results))
+
+
+def cell(result: Result) -> str:
+    """One check in a few words. What is not as expected is in capitals, so that it stands out without colour."""
+    if result.status == "passed":
+        return "pass"
+    word = result.status.upper() if result.status in UNEXPECTED else result.status
+    if result.status == "failed":
+        detail = ", ".join(part for part in (result.symptom, result.blame) if part)
+    else:
+        detail = stage_and_symptom(result)
+    return f"{word} ({detail})" if detail else word
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
     name: CaseName
     cells: Cells
-    wrong: bool
+    unexpected: bool
 
 
 def _collapse(family: Sequence[_Line]) -> list[Row]:
-    """One row for all points with equal cells; a point with anything wrong keeps a row of its own."""
+    """One row for all points with equal cells; a point with an unexpected check keeps its own row."""
     order = {line.cells: position for position, line in reversed(list(enumerate(family)))}
     rows: list[Row] = []
-    for cells, alike in groupby(sorted(family, key=lambda line: order[line.cells]), key=lambda line: line.cells):
-        lines = list(alike)
-        if len(lines) == 1 or lines[0].wrong:
+    for cells, equal in groupby(sorted(family, key=lambda line: order[line.cells]), key=lambda line: line.cells):
+        lines = list(equal)
+        if len(lines) == 1 or lines[0].unexpected:
             rows += [Row(line.name.short, 1, cells) for line in lines]
         else:
-            rows.append(Row(_shared_label(lines, alone=len(lines) == len(family)), len(lines), cells))
+            rows.append(Row(_shared_label(lines, whole_family=len(lines) == len(family)), len(lines), cells))
     return rows
 
 
-def _shared_label(lines: Sequence[_Line], *, alone: bool) -> str:
+def _shared_label(lines: Sequence[_Line], *, whole_family: bool) -> str:
     """``windows[...]`` for a whole family; else with the settings that all of these points share."""
     name = lines[0].name
-    if alone:
+    if whole_family:
         return f"{name.family}[...]"
     common = [setting for setting in name.point if all(setting in line.name.point for line in lines)]
     return f"{name.family}[{','.join([*common, '...'])}]"
 
 
-_NAMED = 8
-"""So many operators are named for each provider; ``report.json`` has them all, check by check."""
+# Placement
+
+_MAX_OPERATORS = 8
+"""Operators listed per provider; ``report.json`` has all of them, check by check."""
 
 
 def placement_blocks(results: Sequence[Result]) -> Iterator[str]:
-    """Nothing where no runtime has several places to run on."""
+    """The operators of each target by execution provider; nothing if no runtime reported a placement."""
     placed = [result for result in results if result.placement is not None]
     if not placed:
         return
     yield "## Where the nodes ran"
     rows = []
     for target in targets(placed):
-        here = [result for result in placed if result.target == target]
-        for provider, operators in _operators(here).items():
-            common = [f"{operator} {count:,}" for operator, count in operators.most_common(_NAMED)]
-            more = len(operators) - _NAMED
-            said = ", ".join(common) + (f" and {more} more operators" if more > 0 else "")
-            rows.append([code(target), code(provider), f"{operators.total():,}", plain(said), _stray(here)])
-    yield table(["target", "execution provider", "nodes", "operators", "outside the asked provider"], rows)
+        of_target = [result for result in placed if result.target == target]
+        for provider, operators in _operators(of_target).items():
+            common = ", ".join(f"{operator} {count:,}" for operator, count in operators.most_common(_MAX_OPERATORS))
+            more = len(operators) - _MAX_OPERATORS
+            listed = plain(common + (f" and {more} more operators" if more > 0 else ""))
+            rows.append([code(target), code(provider), f"{operators.total():,}", listed, _stray_nodes(of_target)])
+    yield table(["target", "execution provider", "nodes", "operators", "outside the requested provider"], rows)
 
 
 def _operators(results: Sequence[Result]) -> dict[str, Counter[str]]:
-    found: dict[str, Counter[str]] = {}
+    by_provider: dict[str, Counter[str]] = {}
     for result in results:
         for provider, operators in (result.placement or {}).get("nodes", {}).items():
-            found.setdefault(provider, Counter()).update(operators)
-    return found
+            by_provider.setdefault(provider, Counter()).update(operators)
+    return by_provider
 
 
-def _stray(results: Sequence[Result]) -> str:
+def _stray_nodes(results: Sequence[Result]) -> str:
     count = sum(len((result.placement or {}).get("stray", ())) for result in results)
     return f"{count:,}" if count else "none"

@@ -1,4 +1,4 @@
-"""ONNX Runtime: one runtime for each execution provider, ``ort-cpu``, ``ort-cuda`` and so on."""
+"""ONNX Runtime: one runtime per execution provider, ``ort-cpu``, ``ort-cuda`` and so on."""
 
 from __future__ import annotations
 

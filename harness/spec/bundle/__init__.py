@@ -1,1 +1,1 @@
-"""A bundle: cases packed with their files and reference answers."""
+"""Bundles: packed cases with their exported files and references."""

@@ -1,1 +1,1 @@
-"""The words of a spec: what each means, and the case that they make."""
+"""The spec language: its schema, and the resolved cases made from it."""

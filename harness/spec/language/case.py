@@ -1,6 +1,6 @@
-"""Seeds from names, so that a case draws the same numbers whatever stands beside it.
+"""A case: one fully resolved configuration. Plain data; every later stage starts from here.
 
-A case: one fully resolved configuration. Plain data; every later stage starts from here.
+Seeds are derived from names, so that a case draws the same numbers whatever other cases its file holds.
 """
 
 from __future__ import annotations
@@ -8,19 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from harness.errors import Location
 from harness.spec.language.tolerances import CaseTolerance
-
-if TYPE_CHECKING:
-    from harness.spec.bundle.entries import CaseEntry
-
-
-def seed_of(text: str) -> int:
-    """63 bits of BLAKE2b: a seed that torch and NumPy both take."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
 
 Layout = Literal["contiguous", "channels_last", "strided"]
 Mode = Literal["eval", "train"]
@@ -31,8 +22,8 @@ FillKind = Literal["normal", "uniform", "integers", "arange", "ones", "zeros", "
 class Fill:
     """How a tensor without literal values is filled.
 
-    ``parameters`` are ``(low, high)`` for ``uniform`` and ``integers`` (both ends reachable for
-    ``integers``), ``(value,)`` for ``full``, the values for ``choice``, empty for the others.
+    ``parameters`` are ``(low, high)`` for ``uniform`` and ``integers`` (``integers`` includes both ends), ``(value,)``
+    for ``full``, the values for ``choice``, and empty for the others.
     """
 
     kind: FillKind
@@ -41,10 +32,10 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor: its literal ``values`` (nested tuples), or a ``fill`` with a seed of its own.
+    """One tensor: literal ``values`` (nested tuples), or a ``fill`` with its own seed.
 
-    ``takes_shape`` is True for a weight that is filled in the shape of the parameter it becomes;
-    ``shape`` is then ``()`` and says nothing.
+    ``takes_shape`` is True for a weight that is filled in the shape of its parameter; ``shape`` is then ``()`` and
+    unused.
     """
 
     label: str
@@ -75,7 +66,7 @@ class SequentialModel:
 
 @dataclass(frozen=True, slots=True)
 class GraphNode:
-    """One layer of a graph, with the names of the values that it reads and writes."""
+    """One layer of a graph, with the names of its input and output values."""
 
     layer: LayerModel
     inputs: tuple[str, ...]
@@ -84,7 +75,7 @@ class GraphNode:
 
 @dataclass(frozen=True, slots=True)
 class GraphModel:
-    """Layers wired by name; the case's input labels are the first names."""
+    """Layers wired by value names; the case's input labels are the first names."""
 
     nodes: tuple[GraphNode, ...]
     returns: tuple[str, ...]
@@ -92,42 +83,39 @@ class GraphModel:
 
 @dataclass(frozen=True, slots=True)
 class FactoryModel:
-    """A user's own ``package.module:callable`` that returns an ``nn.Module``; it runs code."""
+    """A user's ``package.module:callable`` that returns an ``nn.Module``; it runs user code."""
 
     factory: str
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class FileModel:
-    """A model file that exists already, with folders of recorded inputs and outputs; nothing is built or exported.
+class RecordedModel:
+    """A model that exists as files: nothing is built or exported, so torch is not needed.
+
+    Subclasses: :class:`FileModel` and :class:`harness.spec.bundle.entries.PackedModel`.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileModel(RecordedModel):
+    """The model file at ``path``, with folders of recorded inputs and outputs.
 
     ``stamp`` changes when one of the files does.
     """
 
-    path: str
     data_sets: tuple[str, ...]
     stamp: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PackedModel:
-    """A case of a bundle: exported files with all that they are held against; nothing is built or exported.
-
-    ``folder`` is the bundle's, ``seal`` changes when anything in it does, ``entry`` is the case's part of its manifest.
-    """
-
-    folder: str
-    seal: str
-    entry: CaseEntry = field(repr=False)
-
-
-Model = LayerModel | SequentialModel | GraphModel | FactoryModel | FileModel | PackedModel
+Model = LayerModel | SequentialModel | GraphModel | FactoryModel | RecordedModel
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedModel:
-    """A model with its weights: what a case is made of, and what ``equals`` compares it with."""
+    """A model with its weights: the case's own, or the one that ``equals`` and ``differs_from`` compare it with."""
 
     model: Model
     weights: Mapping[str, TensorSpec] = field(default_factory=dict)
@@ -135,12 +123,12 @@ class WeightedModel:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What the spec says must hold, beyond agreement with eager torch.
+    """What must hold beyond agreement with eager torch.
 
-    ``outputs``: tensors the outputs must equal within tolerance. ``shape``: a shape per output.
-    ``formula``: an expression for the first output, or a condition on it (a boolean result must
-    be true everywhere). ``gradient``: by input label or parameter name, an expression for the
-    gradient of the sum of the first output. ``raises``: text in eager torch's error.
+    ``outputs``: tensors that the outputs must equal within tolerance. ``shape``: one shape per output. ``formula``: an
+    expression for the first output, or a condition on it (a boolean result must be true everywhere). ``gradient``: by
+    input label or parameter name, an expression for the gradient of the sum of the first output. ``raises``: text in
+    eager torch's error.
     """
 
     outputs: tuple[TensorSpec, ...] | None = None
@@ -158,10 +146,9 @@ class Expectation:
 class Case:
     """One fully resolved configuration.
 
-    ``dynamic`` maps an input's label to its open axes and their names; ``also`` holds further
-    shapes by label at which the same artifact is verified. ``bench`` holds further shapes by
-    label at which latency is measured; a case at one of them is ``bench_of`` the id that it has
-    at its own shapes. ``seed`` seeds the weights and stochastic layers.
+    ``dynamic`` maps an input's label to its dynamic axes and their names. ``also`` holds further shapes by label at
+    which the same artifact is verified. ``bench`` holds further shapes by label at which latency is measured; a case at
+    one of them has the id of the original case as ``bench_of``. ``seed`` seeds the weights and stochastic layers.
     """
 
     id: str
@@ -181,11 +168,16 @@ class Case:
 
     @property
     def is_recorded(self) -> bool:
-        """True where all is recorded and nothing is built or exported: such a case is verified without torch."""
-        return isinstance(self.model.model, FileModel | PackedModel)
+        """True if nothing is built or exported: such a case is verified without torch."""
+        return isinstance(self.model.model, RecordedModel)
 
     @property
-    def runs_own_code(self) -> bool:
-        """True where a factory of the user's takes part: its code may leave anything behind in its process."""
+    def runs_user_code(self) -> bool:
+        """True if a factory of the user is involved: its code may change any state of its process."""
         models = (self.model, self.expect.equals, self.expect.differs_from)
         return any(isinstance(each.model, FactoryModel) for each in models if each is not None)
+
+
+def seed_from_name(name: str) -> int:
+    """63 bits of the name's BLAKE2b hash: a seed that torch and NumPy both accept."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1

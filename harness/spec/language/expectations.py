@@ -1,4 +1,4 @@
-"""What a spec says must hold -> an :class:`Expectation`, once every expression and tensor in it makes sense."""
+"""The ``expect`` of a case: its problems, and the :class:`Expectation` made from it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from harness.errors import Problem, RequestError
 from harness.spec.language import models, tensors
 from harness.spec.language.case import Expectation
 from harness.spec.language.expressions import compile_expression
-from harness.spec.language.schema import ONLY, Case
-from harness.spec.quoting import listed_names, suggestion
-from harness.spec.signatures import layers
+from harness.spec.language.schema import UNLABELED, Case
+from harness.spec.quoting import join_names, suggestion
+from harness.spec.signatures import layer_signatures
 from harness.spec.yaml.tree import Node
 
 OUTPUT = "y"
 FIRST_INPUT = "x"
 PARAMETERS = frozenset({"weight", "bias", "running_mean", "running_var", "in_proj_weight", "in_proj_bias"})
-OF_RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?")
+RECURRENT_PARAMETER = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?")
 
 
-def expectation(case: Case, drawn_from: str) -> Expectation:
-    """The expectation; what belongs to no label belongs to the first input."""
-    expect, first = case.expect, next(iter(case.inputs), ONLY)
+def expectation(case: Case, seed_name: str) -> Expectation:
+    """The expectation as data; a gradient without a label belongs to the first input."""
+    expect, first = case.expect, next(iter(case.inputs), UNLABELED)
     outputs = (
         None
         if expect.outputs is None
         else tuple(
-            tensors.tensor(f"output_{index}", spec, case.dtype, drawn_from) for index, spec in enumerate(expect.outputs)
+            tensors.tensor_spec(f"output_{index}", tensor, case.dtype, seed_name)
+            for index, tensor in enumerate(expect.outputs)
         )
     )
     equals, differs = expect.equals, expect.differs_from
@@ -38,53 +39,63 @@ def expectation(case: Case, drawn_from: str) -> Expectation:
         formula=expect.formula,
         gradient={name or first: text for name, text in (expect.gradient or {}).items()},
         gradient_range=expect.gradient_range,
-        equals=None if equals is None else models.weighted(equals, case.dtype, f"{drawn_from}/equals"),
-        differs_from=None if differs is None else models.weighted(differs, case.dtype, f"{drawn_from}/differs_from"),
+        equals=None if equals is None else models.weighted_model(equals, case.dtype, f"{seed_name}/equals"),
+        differs_from=(
+            None if differs is None else models.weighted_model(differs, case.dtype, f"{seed_name}/differs_from")
+        ),
         raises=expect.raises,
     )
 
 
 def problems(node: Node, case: Case, *, allow_import: bool) -> Iterator[Problem]:
-    """What is wrong under ``expect``; ``node`` is the case."""
-    expect, held = case.expect, node.child("expect")
-    if held is None:
+    """The problems of the ``expect`` of the case at ``node``."""
+    expect, expect_node = case.expect, node.child("expect")
+    if expect_node is None:
         return
-    for index, spec in enumerate(expect.outputs or ()):
-        yield from tensors.problems((held.child("outputs") or held).child(index) or held, spec, case.dtype)
+    outputs_node = expect_node.child("outputs") or expect_node
+    for index, tensor in enumerate(expect.outputs or ()):
+        yield from tensors.problems(outputs_node.child(index) or expect_node, tensor, case.dtype)
     for key, model in (("equals", expect.equals), ("differs_from", expect.differs_from)):
         if model is not None:
-            there = held.child(key) or held
-            yield from models.call_problems(there)
-            yield from models.problems(there, model, list(case.inputs), case.dtype, allow_import=allow_import)
+            model_node = expect_node.child(key) or expect_node
+            yield from models.call_problems(model_node)
+            yield from models.problems(model_node, model, list(case.inputs), case.dtype, allow_import=allow_import)
+    yield from _expression_problems(node, expect_node, case)
+    yield from _gradient_name_problems(expect_node, case)
+
+
+def _expression_problems(node: Node, expect_node: Node, case: Case) -> Iterator[Problem]:
+    """Invalid expressions, and an input with the name that the output has in expressions."""
+    expect = case.expect
     texts = [(["formula"], expect.formula)] if expect.formula else []
     texts += [(["gradient", name] if name else ["gradient"], text) for name, text in (expect.gradient or {}).items()]
-    names = _names(case)
+    names = _expression_names(case)
     for path, text in texts:
         try:
             compile_expression(text, names)
         except RequestError as error:
-            wrong, _, right = str(error).partition("; ")
-            yield Problem(held.place(path), f"{path[0]}: {wrong}", right)
+            message, _, remedy = str(error).partition("; ")
+            yield Problem(expect_node.location(path), f"{path[0]}: {message}", remedy)
     if texts and OUTPUT in case.inputs:
-        where = node.place(["inputs", OUTPUT], of_key=True)
+        where = node.location(["inputs", OUTPUT], of_key=True)
         yield Problem(where, "y: in expressions y is the output", "give the input another label")
-    yield from _gradient_names(held, case)
 
 
-def _gradient_names(held: Node, case: Case) -> Iterator[Problem]:
-    """Gradients by something that is neither an input nor, as far as can be told, a parameter."""
-    known = {*case.inputs, *case.weights, ONLY}
+def _gradient_name_problems(expect_node: Node, case: Case) -> Iterator[Problem]:
+    """Gradients with respect to a name that is neither an input nor, as far as is known here, a parameter."""
+    names = {*case.inputs, *case.weights, UNLABELED} | PARAMETERS
     for name in case.expect.gradient or ():
-        if case.layer is not None and name not in known | PARAMETERS and not OF_RECURRENT.fullmatch(name):
-            right = suggestion(name, known | PARAMETERS, f"an input ({listed_names(case.inputs)}) or a parameter")
-            yield Problem(held.place(["gradient", name], of_key=True), f"{name}: no input and no parameter", right)
+        if case.layer is not None and name not in names and not RECURRENT_PARAMETER.fullmatch(name):
+            remedy = suggestion(name, names, f"name an input ({join_names(case.inputs)}) or a parameter")
+            where = expect_node.location(["gradient", name], of_key=True)
+            yield Problem(where, f"{name}: neither an input nor a parameter", remedy)
 
 
-def _names(case: Case) -> Sequence[str] | None:
-    """What an expression may speak of; None where only the user's own module knows its parameters."""
+def _expression_names(case: Case) -> Sequence[str] | None:
+    """The names that an expression may use; None for a user's module, whose parameters are not known here."""
     if case.factory is not None:
         return None
-    signature = layers().get(case.layer or "")
+    signature = layer_signatures().get(case.layer or "")
     arguments = signature.parameters if signature else ()
-    recurrent = [name for name in case.weights if OF_RECURRENT.fullmatch(name)]
+    recurrent = [name for name in case.weights if RECURRENT_PARAMETER.fullmatch(name)]
     return [*case.inputs, *case.weights, *arguments, *recurrent, *PARAMETERS, FIRST_INPUT, OUTPUT]

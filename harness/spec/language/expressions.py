@@ -1,16 +1,14 @@
-"""The value of an expression's tree over NumPy arrays; the tree has passed :mod:`harness.spec.language.expressions`'s checks.
+"""Formulas and gradients: Python's expression syntax over NumPy arrays, evaluated by an allow-list.
 
-Formulas and gradients: Python's expression syntax over NumPy arrays, evaluated by an allow-list.
-
-Nothing is compiled or called but what :mod:`harness.spec.language.functions` names: no attributes, no
-strings, no comprehensions. Length, nodes, depth, integers and the size of every result are bounded.
-``and``, ``or`` and ``not`` work element by element, and a chain of comparisons is their conjunction.
+An expression is parsed, checked, and then evaluated node by node. Only the operators and functions of
+:mod:`harness.spec.language.functions` are called: there are no attributes, strings or comprehensions, and nothing is
+compiled. Length, nodes, depth, integers and the size of every result are bounded. ``and``, ``or`` and ``not`` work
+element by element, and a chain of comparisons is their conjunction.
 """
 
 from __future__ import annotations
 
 import ast
-import operator
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,225 +18,30 @@ from typing import Any
 
 import numpy as np
 
-from harness.errors import RequestError, StageError
-from harness.spec.language.functions import CONSTANTS, FUNCTIONS, Array
-from harness.spec.quoting import listed_names, suggestion
+from harness.errors import RequestError, StageError, one_line, shortened
+from harness.spec.language.functions import (
+    BINARY,
+    COMPARISONS,
+    CONSTANTS,
+    FUNCTIONS,
+    MAX_INTEGER,
+    UNARY,
+    Array,
+    check_reduction,
+    check_size,
+    checked_operands,
+    matmul,
+)
+from harness.spec.quoting import join_names, suggestion
 
 Names = Mapping[str, Any]
 
-LARGEST_INTEGER = 2**63
-MOST_ELEMENTS = 2**26
-MOST_PRODUCTS = 2**36
-"""Of a matrix product: what a machine multiplies within seconds."""
-
-
-def _power(base: Any, exponent: Any) -> Any:
-    """``base ** exponent``; of two whole numbers exactly where that stays small, else in floating point."""
-    if isinstance(base, int) and isinstance(exponent, int):
-        is_small = abs(base) < LARGEST_INTEGER and 0 <= exponent <= 64
-        return base**exponent if is_small else np.float64(base) ** np.float64(exponent)
-    return operator.pow(base, exponent)
-
-
-NUMBERS = "biuf" + "V"
-"""Kinds of dtype; V is that of bfloat16, to NumPy."""
-BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: _power,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-}
-COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.UAdd: operator.pos,
-    ast.USub: operator.neg,
-    ast.Invert: np.invert,
-    ast.Not: np.logical_not,
-}
-
-
-def value(node: ast.expr | None, names: Names) -> Any:
-    """What ``node`` comes to where each name stands for what ``names`` gives it.
-
-    Raises whatever arithmetic on the values raises, and ``ValueError`` for a result beyond :data:`MOST_ELEMENTS`,
-    before it is made.
-    """
-    if node is None:
-        return None
-    return of_numbers(_NODES[type(node)](node, names))
-
-
-def of_numbers(found: Any) -> Any:
-    """``found``, where it is no array of Python's own objects, which have no size that could be bounded."""
-    if isinstance(found, np.ndarray | np.generic) and found.dtype.kind not in NUMBERS:
-        raise TypeError("an array of something that is no number, or of whole numbers beyond 64 bits")
-    return found
-
-
-def _named(node: ast.Name, names: Names) -> Any:
-    if node.id in names:
-        return names[node.id]
-    if node.id in CONSTANTS:
-        return CONSTANTS[node.id]
-    raise LookupError(f"{node.id} is not known here")
-
-
-def _binary(node: ast.BinOp, names: Names) -> Any:
-    left, right = value(node.left, names), value(node.right, names)
-    if isinstance(node.op, ast.MatMult):
-        return _matmul(left, right)
-    return BINARY[type(node.op)](*_bounded(left, right))
-
-
-def _unary(node: ast.UnaryOp, names: Names) -> Any:
-    operand = value(node.operand, names)
-    if isinstance(node.op, ast.Invert) and isinstance(operand, bool):
-        return not operand
-    return UNARY[type(node.op)](operand)
-
-
-def _joined(node: ast.BoolOp, names: Names) -> Any:
-    join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-    return reduce(lambda left, right: join(*_bounded(left, right)), [value(each, names) for each in node.values])
-
-
-def _compared(node: ast.Compare, names: Names) -> Any:
-    values = [value(each, names) for each in (node.left, *node.comparators)]
-    pairs = zip(node.ops, values, values[1:], strict=False)
-    held = [COMPARISONS[type(op)](*_bounded(left, right)) for op, left, right in pairs]
-    return held[0] if len(held) == 1 else reduce(np.logical_and, held)
-
-
-def _called(node: ast.Call, names: Names) -> Any:
-    assert isinstance(node.func, ast.Name), "checked before"
-    given = [value(each, names) for each in node.args]
-    keywords = {str(each.arg): value(each.value, names) for each in node.keywords}
-    function = FUNCTIONS[node.func.id]
-    if node.func.id == "matmul":
-        return _matmul(*given)
-    if function.broadcasts:
-        _bounded(*given)
-    elif function.keywords:
-        _bounded_along(given[0], keywords.get("axis"))
-    return function.call(*given, **keywords)
-
-
-def _several(nodes: Sequence[ast.expr], names: Names) -> list[Any]:
-    """The values of ``nodes``, which some functions make one array of."""
-    found, elements = [], 0
-    for node in nodes:
-        found.append(value(node, names))
-        elements += _elements(found[-1])
-        _check(elements)
-    return found
-
-
-def _part(node: ast.Subscript, names: Names) -> Any:
-    """``array[index]``. Where arrays stand in the index, the result may be far larger than the array."""
-    whole, index = value(node.value, names), value(node.slice, names)
-    if isinstance(whole, np.ndarray):
-        _check(indexed(whole.shape, index if isinstance(index, tuple) else (index,)))
-    return whole[index]
-
-
-def indexed(shape: tuple[int, ...], index: tuple[Any, ...]) -> int:
-    """How many elements there are at ``index``; any number where NumPy will refuse it."""
-    parts = [np.asarray(each) if isinstance(each, list | tuple | bool) else each for each in index]
-    taken = sum(_axes(part) for part in parts)
-    arrays: list[tuple[int, ...]] = []
-    kept, axis = 1, 0
-    for part in parts:
-        if part is Ellipsis:
-            axes = max(len(shape) - taken, 0)
-            kept *= prod(shape[axis : axis + axes])
-            axis += axes
-        elif isinstance(part, slice):
-            kept *= len(range(*part.indices(shape[axis]))) if axis < len(shape) else 1
-            axis += 1
-        elif part is not None:
-            arrays.append((int(np.count_nonzero(part)),) if _is_mask(part) else np.shape(part))
-            axis += _axes(part)
-    return prod(np.broadcast_shapes(*arrays)) * kept * prod(shape[axis:])
-
-
-def _is_mask(part: Any) -> bool:
-    return isinstance(part, np.ndarray | np.generic) and part.dtype == bool
-
-
-def _axes(part: Any) -> int:
-    """How many axes of an array a part of an index speaks of."""
-    if part is None or part is Ellipsis:
-        return 0
-    return np.ndim(part) if _is_mask(part) else 1
-
-
-_NODES: Mapping[type[ast.AST], Callable[[Any, Names], Any]] = {
-    ast.Constant: lambda node, _: node.value,
-    ast.Name: _named,
-    ast.BinOp: _binary,
-    ast.UnaryOp: _unary,
-    ast.BoolOp: _joined,
-    ast.Compare: _compared,
-    ast.Call: _called,
-    ast.Subscript: _part,
-    ast.Slice: lambda node, names: slice(*(value(each, names) for each in (node.lower, node.upper, node.step))),
-    ast.Tuple: lambda node, names: tuple(_several(node.elts, names)),
-    ast.List: lambda node, names: _several(node.elts, names),
-}
-
-
-def _matmul(left: Any, right: Any) -> Any:
-    one, other = np.shape(left), np.shape(right)
-    rows, columns = one[-2:-1], other[-1:] if len(other) > 1 else ()
-    elements = prod((*np.broadcast_shapes(one[:-2], other[:-2]), *rows, *columns))
-    _check(elements)
-    if elements * prod(one[-1:]) > MOST_PRODUCTS:
-        raise ValueError(f"more than {MOST_PRODUCTS} products of elements")
-    return np.matmul(left, right)
-
-
-def _bounded_along(array: Any, axis: Any) -> None:
-    """What is left of ``array`` without an axis; where that has no elements, as many as its other axes have."""
-    shape = np.shape(array)
-    axes = {*(axis if isinstance(axis, tuple | list) else (axis,))}
-    if axis is not None and all(isinstance(each, int) for each in axes):
-        _check(prod(size for at, size in enumerate(shape) if not {at, at - len(shape)} & axes))
-
-
-def _bounded(*operands: Any) -> tuple[Any, ...]:
-    """``operands`` as they are; tuples and strings, which Python would repeat, are refused."""
-    for each in operands:
-        if isinstance(each, list | tuple | str) or each is None:
-            raise TypeError(f"{type(each).__name__} is not a number or an array")
-    _check(prod(np.broadcast_shapes(*(np.shape(each) for each in operands))))
-    return operands
-
-
-def _elements(found: Any) -> int:
-    return sum(map(_elements, found)) if isinstance(found, list | tuple) else int(np.size(found))
-
-
-def _check(elements: int) -> None:
-    if elements > MOST_ELEMENTS:
-        raise ValueError(f"a result of more than {MOST_ELEMENTS} elements")
-
-
-LONGEST = 2000
-LONGEST_SHOWN = 80
-MOST_NODES = 400
-DEEPEST = 40
+MAX_LENGTH = 2000
+MAX_SHOWN_LENGTH = 80
+MAX_NODES = 400
+MAX_DEPTH = 40
+NUMBER_KINDS = "biuf" + "V"
+"""NumPy's kinds of dtype that count as numbers; V is that of bfloat16."""
 
 STRUCTURE = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Subscript, ast.Slice)
 ALLOWED = (
@@ -257,105 +60,240 @@ class Expression:
     text: str
     tree: ast.expr
 
-    def evaluate(self, names: Mapping[str, Any]) -> Array:
-        """The value of the expression where each name stands for what ``names`` gives it.
+    def evaluate(self, names: Names) -> Array:
+        """The value of the expression, with the value of each name from ``names``.
 
-        Raises :class:`StageError` where the values do not fit together.
+        Raises :class:`StageError` if the values do not fit together.
         """
         try:
             with np.errstate(all="ignore"):
-                found: Array = of_numbers(np.asarray(value(self.tree, names)))
-                return found
+                array: Array = _checked_numeric(np.asarray(_evaluate(self.tree, names)))
+                return array
         except (TypeError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
-            said = " ".join(str(error).split())
-            raise StageError(f"{_cut(self.text)}: cannot be evaluated: {said}; correct the expression") from error
+            reason = one_line(str(error))
+            raise StageError(f"{_shown(self.text)}: cannot be evaluated: {reason}; correct the expression") from error
 
 
 def compile_expression(text: str, names: Collection[str] | None = None) -> Expression:
-    """``text`` as an expression; ``names`` are those that it may use, any where None.
+    """``text`` as an expression that uses only ``names``, or any names if that is None.
 
-    Raises :class:`RequestError` for what is no expression of the language.
+    Raises :class:`RequestError` if ``text`` is not an expression of the language.
     """
-    expression = _compiled(text)
+    expression = _parsed(text)
     if names is not None:
-        for name in _names(expression.tree):
+        for name in _value_names(expression.tree):
             if name not in names and name not in CONSTANTS:
-                known = [*names, *CONSTANTS]
-                right = suggestion(name, known, f"known are {listed_names(sorted({*known}))}")
-                raise RequestError(f"{_cut(text)}: {name} is not known here; {right}")
+                allowed = [*names, *CONSTANTS]
+                remedy = suggestion(name, allowed, f"the names are {join_names(sorted({*allowed}))}")
+                raise RequestError(f"{_shown(text)}: unknown name {name}; {remedy}")
     return expression
 
 
 @lru_cache(maxsize=1024)
-def _compiled(text: str) -> Expression:
-    if len(text) > LONGEST:
-        raise RequestError(f"an expression of {len(text)} characters; at most {LONGEST}")
+def _parsed(text: str) -> Expression:
+    if len(text) > MAX_LENGTH:
+        raise RequestError(f"an expression of {len(text)} characters; at most {MAX_LENGTH}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        said = error.msg if isinstance(error, SyntaxError) else "too deeply nested"
-        raise RequestError(f"{_cut(text)}: not an expression: {said}; write one as in Python") from None
-    for wrong, right in _objections(tree):
-        raise RequestError(f"{_cut(text)}: {wrong}; {right}")
+        reason = error.msg if isinstance(error, SyntaxError) else "too deeply nested"
+        raise RequestError(f"{_shown(text)}: not an expression: {reason}; write one as in Python") from None
+    for message, remedy in _tree_problems(tree):
+        raise RequestError(f"{_shown(text)}: {message}; {remedy}")
     return Expression(text, tree.body)
 
 
-def _objections(tree: ast.Expression) -> Iterator[tuple[str, str]]:
-    """What is wrong, the first first. Breadth first, so that no depth can exhaust the stack."""
+def _shown(text: str) -> str:
+    """``text`` as it fits into a message."""
+    return shortened(text, MAX_SHOWN_LENGTH)
+
+
+def _value_names(tree: ast.expr) -> Iterator[str]:
+    """The names of values in the tree, without the names of called functions."""
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    yield from (node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called)
+
+
+def _tree_problems(tree: ast.Expression) -> Iterator[tuple[str, str]]:
+    """Each problem as its message and remedy. The walk is breadth first, so that no depth can exhaust the stack."""
     level: list[ast.AST] = [tree]
-    for depth in range(DEEPEST):
+    for depth in range(MAX_DEPTH):
         if not level:
             break
         below = [child for node in level for child in ast.iter_child_nodes(node)]
-        if len(below) > MOST_NODES:
-            yield "too long", f"at most {MOST_NODES} operations"
+        if len(below) > MAX_NODES:
+            yield "too long", f"at most {MAX_NODES} operations"
             return
-        if depth == DEEPEST - 1 and below:
-            yield "too deeply nested", f"at most {DEEPEST} levels"
+        if depth == MAX_DEPTH - 1 and below:
+            yield "too deeply nested", f"at most {MAX_DEPTH} levels"
             return
         for node in level:
-            yield from _objections_to(node)
+            yield from _node_problems(node)
         level = below
 
 
-def _objections_to(node: ast.AST) -> Iterator[tuple[str, str]]:
+def _node_problems(node: ast.AST) -> Iterator[tuple[str, str]]:
     if not isinstance(node, ALLOWED):
         yield f"{type(node).__name__} is not allowed", "use arithmetic, comparisons, subscripts and functions"
     elif isinstance(node, ast.Constant):
-        number = node.value is None or node.value is Ellipsis or isinstance(node.value, int | float)
-        if not number:
+        is_number = node.value is None or node.value is Ellipsis or isinstance(node.value, int | float)
+        if not is_number:
             yield f"{type(node.value).__name__} is not allowed", "write numbers"
-        elif isinstance(node.value, int) and node.value >= LARGEST_INTEGER:
+        elif isinstance(node.value, int) and node.value >= MAX_INTEGER:
             yield "a whole number beyond 64 bits", "write a float"
     elif isinstance(node, ast.Call):
-        yield from _objections_to_call(node)
+        yield from _call_problems(node)
 
 
-def _objections_to_call(node: ast.Call) -> Iterator[tuple[str, str]]:
+def _call_problems(node: ast.Call) -> Iterator[tuple[str, str]]:
     if not isinstance(node.func, ast.Name):
-        yield "only functions by name can be called", f"known are {', '.join(FUNCTIONS)}"
+        yield "only functions by name can be called", f"the functions are {', '.join(FUNCTIONS)}"
         return
     name, function = node.func.id, FUNCTIONS.get(node.func.id)
     if function is None:
-        yield f"{name} is no function here", suggestion(name, FUNCTIONS, f"known are {', '.join(FUNCTIONS)}")
+        yield f"unknown function {name}", suggestion(name, FUNCTIONS, f"the functions are {', '.join(FUNCTIONS)}")
         return
-    if not function.least <= len(node.args) <= function.most:
-        hint = f"use {name}imum for two" if name in {"min", "max"} else f"{name} takes {function.least}"
-        yield f"{name} is given {len(node.args)} arguments", hint
+    if not function.min_arguments <= len(node.args) <= function.max_arguments:
+        takes = f"{name} takes {function.min_arguments}"
+        remedy = f"use {name}imum for two" if name in {"min", "max"} else takes
+        plural = "argument" if len(node.args) == 1 else "arguments"
+        yield f"{name} has {len(node.args)} {plural}", remedy
     for keyword in node.keywords:
         if keyword.arg not in function.keywords:
             allowed = ", ".join(sorted(function.keywords)) or "none"
             yield f"{name} takes no {keyword.arg or '**'}=", f"its keywords: {allowed}"
 
 
-def _names(tree: ast.expr) -> Iterator[str]:
-    """The names of values; a function's name in a call is none."""
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    yield from (node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called)
+def _evaluate(node: ast.expr | None, names: Names) -> Any:
+    """The value of ``node``, with the value of each name from ``names``.
+
+    Raises whatever arithmetic on the values raises, and ``ValueError`` for a result of more than
+    :data:`harness.spec.language.functions.MAX_ELEMENTS` elements before it is made.
+    """
+    if node is None:
+        return None
+    return _checked_numeric(_EVALUATORS[type(node)](node, names))
 
 
-def _cut(text: str) -> str:
-    """``text`` as it fits into a message."""
-    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
+def _checked_numeric(value: Any) -> Any:
+    """``value``, unless it is an array of Python objects: the size of those cannot be bounded."""
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in NUMBER_KINDS:
+        raise TypeError("an array of values that are not numbers, or of whole numbers beyond 64 bits")
+    return value
+
+
+def _name(node: ast.Name, names: Names) -> Any:
+    if node.id in names:
+        return names[node.id]
+    if node.id in CONSTANTS:
+        return CONSTANTS[node.id]
+    raise LookupError(f"unknown name {node.id}")
+
+
+def _binary(node: ast.BinOp, names: Names) -> Any:
+    left, right = _evaluate(node.left, names), _evaluate(node.right, names)
+    if isinstance(node.op, ast.MatMult):
+        return matmul(left, right)
+    return BINARY[type(node.op)](*checked_operands(left, right))
+
+
+def _unary(node: ast.UnaryOp, names: Names) -> Any:
+    operand = _evaluate(node.operand, names)
+    if isinstance(node.op, ast.Invert) and isinstance(operand, bool):
+        return not operand
+    return UNARY[type(node.op)](operand)
+
+
+def _boolean(node: ast.BoolOp, names: Names) -> Any:
+    logical = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+    values = [_evaluate(each, names) for each in node.values]
+    return reduce(lambda left, right: logical(*checked_operands(left, right)), values)
+
+
+def _comparison(node: ast.Compare, names: Names) -> Any:
+    values = [_evaluate(each, names) for each in (node.left, *node.comparators)]
+    pairs = zip(node.ops, values, values[1:], strict=False)
+    results = [COMPARISONS[type(op)](*checked_operands(left, right)) for op, left, right in pairs]
+    return results[0] if len(results) == 1 else reduce(np.logical_and, results)
+
+
+def _call(node: ast.Call, names: Names) -> Any:
+    assert isinstance(node.func, ast.Name), "checked before"
+    arguments = [_evaluate(each, names) for each in node.args]
+    keywords = {str(each.arg): _evaluate(each.value, names) for each in node.keywords}
+    function = FUNCTIONS[node.func.id]
+    if function.broadcasts:
+        checked_operands(*arguments)
+    elif function.keywords:
+        check_reduction(arguments[0], keywords.get("axis"))
+    return function.call(*arguments, **keywords)
+
+
+def _sequence(nodes: Sequence[ast.expr], names: Names) -> list[Any]:
+    """The values of ``nodes``, with a bound on their total size: some functions turn them into one array."""
+    values, elements = [], 0
+    for node in nodes:
+        values.append(_evaluate(node, names))
+        elements += _element_count(values[-1])
+        check_size(elements)
+    return values
+
+
+def _element_count(value: Any) -> int:
+    return sum(map(_element_count, value)) if isinstance(value, list | tuple) else int(np.size(value))
+
+
+def _subscript(node: ast.Subscript, names: Names) -> Any:
+    """``array[index]``. An index that holds arrays can give a result far larger than the array."""
+    array, index = _evaluate(node.value, names), _evaluate(node.slice, names)
+    if isinstance(array, np.ndarray):
+        check_size(indexed_size(array.shape, index if isinstance(index, tuple) else (index,)))
+    return array[index]
+
+
+def indexed_size(shape: tuple[int, ...], index: tuple[Any, ...]) -> int:
+    """The number of elements at ``index`` of an array of this shape; arbitrary if NumPy will refuse the index."""
+    parts = [np.asarray(each) if isinstance(each, list | tuple | bool) else each for each in index]
+    indexed_axes = sum(_axis_count(part) for part in parts)
+    array_shapes: list[tuple[int, ...]] = []
+    sliced, axis = 1, 0
+    for part in parts:
+        if part is Ellipsis:
+            axes = max(len(shape) - indexed_axes, 0)
+            sliced *= prod(shape[axis : axis + axes])
+            axis += axes
+        elif isinstance(part, slice):
+            sliced *= len(range(*part.indices(shape[axis]))) if axis < len(shape) else 1
+            axis += 1
+        elif part is not None:
+            array_shapes.append((int(np.count_nonzero(part)),) if _is_mask(part) else np.shape(part))
+            axis += _axis_count(part)
+    return prod(np.broadcast_shapes(*array_shapes)) * sliced * prod(shape[axis:])
+
+
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, np.ndarray | np.generic) and part.dtype == bool
+
+
+def _axis_count(part: Any) -> int:
+    """The number of array axes that one part of an index covers."""
+    if part is None or part is Ellipsis:
+        return 0
+    return np.ndim(part) if _is_mask(part) else 1
+
+
+_EVALUATORS: Mapping[type[ast.AST], Callable[[Any, Names], Any]] = {
+    ast.Constant: lambda node, _: node.value,
+    ast.Name: _name,
+    ast.BinOp: _binary,
+    ast.UnaryOp: _unary,
+    ast.BoolOp: _boolean,
+    ast.Compare: _comparison,
+    ast.Call: _call,
+    ast.Subscript: _subscript,
+    ast.Slice: lambda node, names: slice(*(_evaluate(each, names) for each in (node.lower, node.upper, node.step))),
+    ast.Tuple: lambda node, names: tuple(_sequence(node.elts, names)),
+    ast.List: lambda node, names: _sequence(node.elts, names),
+}

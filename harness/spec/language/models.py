@@ -1,9 +1,7 @@
-"""Is this how the layer is called? Names, types, values and the number of inputs, before anything is built.
+"""The model that a spec names: its problems, and the :class:`WeightedModel` made from it.
 
-Only what is certain without torch is refused. What torch alone can know, it says itself, in the
-row of the check.
-
-What a spec names as a model -> a :class:`WeightedModel`, once every layer is called as it can be.
+Layer calls are checked for names, types, values and the number of inputs, before anything is built. Only what is
+certainly wrong is refused, without torch. Everything else is left to torch, which reports it in the check's row.
 """
 
 from __future__ import annotations
@@ -23,11 +21,17 @@ from harness.spec.language.case import (
     WeightedModel,
 )
 from harness.spec.language.schema import Case, OtherModel, Step, WiredStep
-from harness.spec.quoting import listed_names, nearest, shown, suggestion
-from harness.spec.signatures import Parameter, layers, not_layers
+from harness.spec.quoting import closest_name, format_value, join_names, suggestion
+from harness.spec.signatures import Parameter, layer_signatures, non_layers
 from harness.spec.yaml.tree import Node
 
-AT_LEAST: Mapping[str, int] = {
+HasModel = Case | OtherModel
+KINDS = ("layer", "sequential", "graph", "factory")
+KINDS_WITH_KEY = {"args": {"layer", "factory"}, "forward": {"layer"}, "returns": {"graph"}}
+NAME_ONE_MODEL = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`"
+NOTHING = Node(Location(""), None)
+
+MIN_VALUES: Mapping[str, int] = {
     "kernel_size": 1,
     "stride": 1,
     "dilation": 1,
@@ -53,186 +57,128 @@ DIVISIBLE = (
     ("num_channels", "num_groups"),
     ("embed_dim", "num_heads"),
 )
-SET_BY_HARNESS = {"device": "the target decides it", "dtype": "write `dtype:` beside `args:`"}
-HALF_PADDED = ("AvgPool", "MaxPool")
+SET_BY_HARNESS = {"device": "the target sets the device", "dtype": "write `dtype:` beside `args:`"}
+PADDED_BY_HALF_AT_MOST = ("AvgPool", "MaxPool")
 
 
-def argument_problems(node: Node, layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> Iterator[Problem]:
-    """Names and types that are wrong; ``node`` is the mapping that holds ``layer``, ``args`` and ``forward``.
-
-    Values that are of the right type but refused by the layer are :func:`value_problems`.
-    """
-    signature = layers().get(layer)
-    if signature is None:
-        yield _unknown(node, layer)
-        return
-    yield from _calls(node, "args", layer, args, signature.parameters)
-    yield from _calls(node, "forward", f"{layer}.forward", forward, signature.forward)
-    meant = {nearest(str(name), signature.parameters) for name in args if name not in signature.parameters}
-    for name, parameter in signature.parameters.items():
-        if parameter.required and name not in args and name not in meant:
-            right = f"add it under `args:`, {parameter.wanted}"
-            yield Problem(node.place(["args"]), f"{name}: {layer} needs it, and it is missing", right)
-
-
-def input_problems(node: Node, layer: str, count: int, forward: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with giving ``count`` tensors to ``forward`` by order, beside its constants."""
-    signature = layers().get(layer)
-    if signature is None:
-        return
-    names = signature.tensors
-    taken = names[:count]
-    required = [name for name, parameter in signature.forward.items() if parameter.required]
-    missing = [name for name in required if name not in taken and name not in forward]
-    where = node.place(["inputs"], of_key=True)
-    plural = "input" if count == 1 else "inputs"
-    if count > len(names):
-        wrong = f"{count} {plural}, but {layer} takes at most {len(names)}"
-        yield Problem(where, wrong, f"it takes {', '.join(names)}")
-    elif missing:
-        wrong = f"{count} {plural}, but {layer} also needs {', '.join(missing)}"
-        yield Problem(where, wrong, f"it takes {', '.join(signature.forward)}")
-    for name in forward:
-        if name in taken:
-            place = node.place(["forward", name], of_key=True)
-            yield Problem(place, f"{name}: an input is bound to it already", "give it once")
-
-
-def value_problems(node: Node, layer: str, args: Mapping[str, Any]) -> Iterator[Problem]:
-    """Values of the right type that the layer's own definition rules out."""
-    signature = layers().get(layer)
-    if signature is None:
-        return
-    given = {
-        name: value
-        for name, value in args.items()
-        if name in signature.parameters and signature.parameters[name].accepts(value)
+def weighted_model(spec: HasModel, dtype: str, seed_name: str) -> WeightedModel:
+    """The model with the weights that the spec sets."""
+    weights = {
+        name: tensors.tensor_spec(name, tensor, dtype, f"{seed_name}/weights") for name, tensor in spec.weights.items()
     }
-    for name, wrong, right in _wrong_values(layer, given):
-        yield Problem(node.place(["args", name]), f"{name}: {wrong}", right)
+    return WeightedModel(_model(spec), weights)
 
 
-def _unknown(node: Node, layer: str) -> Problem:
-    where = node.place(["layer"])
-    if layer in not_layers():
-        return Problem(where, f"{layer} is not one layer", not_layers()[layer])
-    otherwise = "write a torch.nn class, such as MaxPool2d; a module of your own is a `factory:`"
-    right = suggestion(layer, layers(), otherwise)
-    return Problem(where, f"{layer}: torch.nn has no such layer", right)
-
-
-def _calls(
-    node: Node, key: str, of: str, given: Mapping[str, Any], parameters: Mapping[str, Parameter]
-) -> Iterator[Problem]:
-    for name, value in given.items():
-        if name not in parameters:
-            known = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
-            right = SET_BY_HARNESS.get(str(name)) or suggestion(str(name), parameters, known)
-            yield Problem(node.place([key, name], of_key=True), f"{name}: {of} has no such argument", right)
-        elif not parameters[name].accepts(value):
-            wrong = f"{name}: {shown(value)} is not what {of} takes"
-            yield Problem(node.place([key, name]), wrong, f"write {parameters[name].wanted}")
-
-
-def _wrong_values(layer: str, args: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    for name, value in args.items():
-        if name in AT_LEAST and any(number < AT_LEAST[name] for number in _numbers(value)):
-            yield name, f"{shown(value)} is too small", f"at least {AT_LEAST[name]}"
-    if "kernel_size" in args and any(number < 0 for number in _numbers(args.get("padding"))):
-        yield "padding", f"{shown(args['padding'])} is negative", "at least 0"
-    if layer.startswith(HALF_PADDED) and _is_over_padded(args):
-        yield (
-            "padding",
-            f"{shown(args['padding'])} is more than half of kernel_size",
-            "at most half of it, rounded down",
+def _model(spec: HasModel) -> Model:
+    if spec.layer is not None:
+        return _layer(spec.layer, spec.args, spec.forward)
+    if spec.sequential is not None:
+        return SequentialModel(tuple(_layer(step.layer, step.args, step.forward) for step in spec.sequential))
+    if spec.graph is not None:
+        nodes = (
+            GraphNode(_layer(step.layer, step.args, step.forward), tuple(step.in_), tuple(step.out))
+            for step in spec.graph
         )
-    if args.get("divisor_override") == 0:
-        yield "divisor_override", "0 divides nothing", "any other whole number, or null"
-    if "Dropout" in layer and not 0 <= args.get("p", 0) <= 1:
-        yield "p", f"{shown(args['p'])} is not a probability", "from 0 to 1"
-    if layer == "RReLU" and args.get("lower", 1 / 8) > args.get("upper", 1 / 3):
-        yield ("lower" if "lower" in args else "upper"), "lower is above upper", "lower must not be above upper"
-    for whole, part in DIVISIBLE:
-        if args.get(part, 0) > 0 and args.get(whole, 0) % args[part]:
-            yield whole, f"{args[whole]} is not divisible by {part}", f"a multiple of {args[part]}"
+        return GraphModel(tuple(nodes), tuple(spec.returns or ()))
+    assert spec.factory is not None, "checked before"
+    return FactoryModel(spec.factory, tensors.as_tuples(spec.args))
 
 
-def _is_over_padded(args: Mapping[str, Any]) -> bool:
-    """Pools refuse padding beyond half of ``kernel_size``; they do not count dilation."""
-    kernels, paddings = (_spread(_numbers(args.get(name))) for name in ("kernel_size", "padding"))
-    return any(padding > kernel // 2 for kernel, padding in zip(kernels, paddings, strict=False))
-
-
-def _spread(numbers: list[int]) -> list[int]:
-    """One number stands for all three dimensions."""
-    return numbers * 3 if len(numbers) == 1 else numbers
-
-
-def _numbers(value: Any) -> list[Any]:
-    items = value if isinstance(value, list | tuple) else [value]
-    return [item for item in items if isinstance(item, int | float) and not isinstance(item, bool)]
-
-
-Named = Case | OtherModel
-KINDS = ("layer", "sequential", "graph", "factory")
-TAKES = {"args": {"layer", "factory"}, "forward": {"layer"}, "returns": {"graph"}}
-NOTHING = Node(Location(""), None)
-NAME_ONE = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`"
-
-
-def weighted(named: Named, dtype: str, drawn_from: str) -> WeightedModel:
-    """The model with the weights that are given."""
-    weights = {name: tensors.tensor(name, spec, dtype, f"{drawn_from}/weights") for name, spec in named.weights.items()}
-    return WeightedModel(_model(named), weights)
+def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> LayerModel:
+    return LayerModel(layer, tensors.as_tuples(args), tensors.as_tuples(forward))
 
 
 def problems(
-    node: Node, named: Named, labels: Sequence[str], dtype: str, *, allow_import: bool, may_raise: bool = False
+    node: Node, spec: HasModel, labels: Sequence[str], dtype: str, *, allow_import: bool, may_raise: bool = False
 ) -> Iterator[Problem]:
-    """What is wrong with the model at ``node`` when it is given the inputs ``labels``.
+    """The problems of the model at ``node`` when it is called with the inputs ``labels``.
 
-    Where the case expects an error (``may_raise``), values that the layer refuses are let through.
+    If the case expects an error (``may_raise``), values that the layer refuses are allowed.
     """
-    kinds = [kind for kind in KINDS if getattr(named, kind) is not None]
+    kinds = [kind for kind in KINDS if getattr(spec, kind) is not None]
     if len(kinds) != 1:
-        wrong = f"{' and '.join(kinds)} together" if kinds else "no model is named"
-        where = node.place([kinds[1]], of_key=True) if kinds else node.where
-        yield Problem(where, wrong, NAME_ONE)
+        message = f"{' and '.join(kinds)} together" if kinds else "no model is named"
+        where = node.location([kinds[1]], of_key=True) if kinds else node.where
+        yield Problem(where, message, NAME_ONE_MODEL)
         return
-    for key, takers in TAKES.items():
-        if getattr(named, key) and kinds[0] not in takers:
-            right = f"it goes with `{'`, `'.join(sorted(takers))}`, or inside each layer of `{kinds[0]}:`"
-            yield Problem(node.place([key], of_key=True), f"{key}: does not go with `{kinds[0]}:`", right)
-    yield from _problems_of_kind(node, named, labels, allow_import=allow_import, may_raise=may_raise)
-    for name, spec in named.weights.items():
-        held = (node.child("weights") or node).child(name) or node
-        yield from tensors.problems(held, spec, dtype, takes_shape=True)
+    for key, allowed_kinds in KINDS_WITH_KEY.items():
+        if getattr(spec, key) and kinds[0] not in allowed_kinds:
+            remedy = f"write it with `{'`, `'.join(f'{kind}:' for kind in sorted(allowed_kinds))}`"
+            if key != "returns" and kinds[0] in {"sequential", "graph"}:
+                remedy += f", or inside each layer of `{kinds[0]}:`"
+            yield Problem(node.location([key], of_key=True), f"{key}: not allowed with `{kinds[0]}:`", remedy)
+    yield from _problems_of_kind(node, spec, labels, allow_import=allow_import, may_raise=may_raise)
+    for name, tensor in spec.weights.items():
+        weight_node = (node.child("weights") or node).child(name) or node
+        yield from tensors.problems(weight_node, tensor, dtype, takes_shape=True)
 
 
 def _problems_of_kind(
-    node: Node, named: Named, labels: Sequence[str], *, allow_import: bool, may_raise: bool
+    node: Node, spec: HasModel, labels: Sequence[str], *, allow_import: bool, may_raise: bool
 ) -> Iterator[Problem]:
-    if named.layer is not None:
+    if spec.layer is not None:
         if not may_raise:
-            yield from value_problems(node, named.layer, named.args)
+            yield from value_problems(node, spec.layer, spec.args)
         if labels:
-            yield from input_problems(node, named.layer, len(labels), named.forward)
-    elif named.sequential is not None:
+            yield from input_problems(node, spec.layer, len(labels), spec.forward)
+    elif spec.sequential is not None:
         if len(labels) > 1:
-            where = node.place(["sequential"], of_key=True)
+            where = node.location(["sequential"], of_key=True)
             yield Problem(where, f"{len(labels)} inputs, but `sequential:` takes one", "use `graph:` for several")
-        yield from _chain_problems(node.child("sequential") or node, named.sequential, may_raise=may_raise)
-    elif named.graph is not None:
-        yield from _graph_problems(node, named.graph, named.returns or [], labels, may_raise=may_raise)
+        yield from _sequential_problems(node.child("sequential") or node, spec.sequential, may_raise=may_raise)
+    elif spec.graph is not None:
+        yield from _graph_problems(node, spec.graph, spec.returns or [], labels, may_raise=may_raise)
     elif not allow_import:
-        where = node.place(["factory"])
-        yield Problem(where, f"factory: {named.factory} would run code", "pass --allow-import to allow it")
+        where = node.location(["factory"])
+        yield Problem(where, f"factory: {spec.factory} would run code", "pass --allow-import to allow it")
+
+
+def _sequential_problems(node: Node, steps: Sequence[Step], *, may_raise: bool) -> Iterator[Problem]:
+    for index, step in enumerate(steps):
+        step_node = node.child(index) or node
+        if not may_raise:
+            yield from value_problems(step_node, step.layer, step.args)
+        yield from input_problems(step_node, step.layer, 1, step.forward)
+
+
+def _graph_problems(
+    node: Node, steps: Sequence[WiredStep], returns: Sequence[str], labels: Sequence[str], *, may_raise: bool
+) -> Iterator[Problem]:
+    graph = node.child("graph") or node
+    available, used = dict.fromkeys(labels), set(returns)
+    for index, step in enumerate(steps):
+        step_node = graph.child(index) or graph
+        if not may_raise:
+            yield from value_problems(step_node, step.layer, step.args)
+        yield from input_problems(step_node, step.layer, len(step.in_), step.forward)
+        yield from _unknown_values(step_node, "in", step.in_, available)
+        for position, label in enumerate(step.out):
+            if label in available:
+                where = step_node.location(["out", position])
+                yield Problem(where, f"{label}: defined twice", "give each value its own name")
+            available[label] = None
+        used.update(step.in_)
+    if not returns:
+        yield Problem(node.location(["graph"], of_key=True), "returns is missing", "add `returns: [y]`")
+    yield from _unknown_values(node, "returns", returns, available)
+    for label in labels:
+        if label not in used:
+            where = node.location(["inputs", label], of_key=True)
+            yield Problem(where, f"{label}: no layer uses it", "use it or remove it")
+
+
+def _unknown_values(node: Node, key: str, labels: Sequence[str], available: Collection[str]) -> Iterator[Problem]:
+    for index, label in enumerate(labels):
+        if label not in available:
+            remedy = suggestion(label, available, f"the values defined so far: {join_names(available)}")
+            message = f"{label}: neither an input nor the output of an earlier layer"
+            yield Problem(node.location([key, index]), message, remedy)
 
 
 def call_problems(node: Node) -> Iterator[Problem]:
-    """Layers of the model at ``node`` that are called by wrong names or with wrong types.
+    """Layers of the model at ``node`` that are called with wrong names or types.
 
-    It needs no valid case: whatever else is wrong with it, its calls are told in the same go.
+    The case need not be valid: its calls are reported together with whatever else is wrong.
     """
     steps = [step for key in ("sequential", "graph") for step in (node.child(key) or NOTHING).items]
     for each in (node, *steps):
@@ -242,62 +188,115 @@ def call_problems(node: Node) -> Iterator[Problem]:
             yield from argument_problems(each, layer, args or {}, forward or {})
 
 
-def _chain_problems(node: Node, steps: Sequence[Step], *, may_raise: bool) -> Iterator[Problem]:
-    for at, step in enumerate(steps):
-        held = node.child(at) or node
-        if not may_raise:
-            yield from value_problems(held, step.layer, step.args)
-        yield from input_problems(held, step.layer, 1, step.forward)
+def argument_problems(node: Node, layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> Iterator[Problem]:
+    """Wrong names and types; ``node`` is the mapping that holds ``layer``, ``args`` and ``forward``.
+
+    :func:`value_problems` finds values of the right type that the layer refuses.
+    """
+    signature = layer_signatures().get(layer)
+    if signature is None:
+        yield _unknown_layer(node, layer)
+        return
+    yield from _wrong_arguments(node, "args", layer, args, signature.parameters)
+    yield from _wrong_arguments(node, "forward", f"{layer}.forward", forward, signature.forward)
+    misspelled = {closest_name(str(name), signature.parameters) for name in args if name not in signature.parameters}
+    for name, parameter in signature.parameters.items():
+        if parameter.required and name not in args and name not in misspelled:
+            remedy = f"add it under `args:`, {parameter.expected_types}"
+            yield Problem(node.location(["args"]), f"{name}: {layer} requires this argument", remedy)
 
 
-def _graph_problems(
-    node: Node, steps: Sequence[WiredStep], returns: Sequence[str], labels: Sequence[str], *, may_raise: bool
+def _unknown_layer(node: Node, layer: str) -> Problem:
+    where = node.location(["layer"])
+    if layer in non_layers():
+        return Problem(where, f"{layer} is not one layer", non_layers()[layer])
+    otherwise = "write a torch.nn class, such as MaxPool2d; for a module of your own, write `factory:`"
+    remedy = suggestion(layer, layer_signatures(), otherwise)
+    return Problem(where, f"{layer}: torch.nn has no such layer", remedy)
+
+
+def _wrong_arguments(
+    node: Node, key: str, function: str, arguments: Mapping[str, Any], parameters: Mapping[str, Parameter]
 ) -> Iterator[Problem]:
-    graph = node.child("graph") or node
-    known, read = dict.fromkeys(labels), set(returns)
-    for at, step in enumerate(steps):
-        held = graph.child(at) or graph
-        if not may_raise:
-            yield from value_problems(held, step.layer, step.args)
-        yield from input_problems(held, step.layer, len(step.in_), step.forward)
-        yield from _unknown_values(held, "in", step.in_, known)
-        for place, label in enumerate(step.out):
-            if label in known:
-                where = held.place(["out", place])
-                yield Problem(where, f"{label}: made twice", "give each value a name of its own")
-            known[label] = None
-        read.update(step.in_)
-    if not returns:
-        yield Problem(node.place(["graph"], of_key=True), "returns is missing", "add `returns: [y]`")
-    yield from _unknown_values(node, "returns", returns, known)
-    for label in labels:
-        if label not in read:
-            yield Problem(
-                node.place(["inputs", label], of_key=True), f"{label}: no layer reads it", "read or remove it"
-            )
+    for name, value in arguments.items():
+        if name not in parameters:
+            takes = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
+            remedy = SET_BY_HARNESS.get(str(name)) or suggestion(str(name), parameters, takes)
+            yield Problem(node.location([key, name], of_key=True), f"{name}: {function} has no such argument", remedy)
+        elif not parameters[name].accepts(value):
+            message = f"{name}: {function} does not accept {format_value(value)}"
+            yield Problem(node.location([key, name]), message, f"write {parameters[name].expected_types}")
 
 
-def _unknown_values(node: Node, key: str, labels: Sequence[str], known: Collection[str]) -> Iterator[Problem]:
-    for at, label in enumerate(labels):
-        if label not in known:
-            right = suggestion(label, known, f"known so far: {listed_names(known)}")
-            yield Problem(node.place([key, at]), f"{label}: no input and no layer before makes it", right)
+def input_problems(node: Node, layer: str, count: int, forward: Mapping[str, Any]) -> Iterator[Problem]:
+    """The problems of passing ``count`` tensors to ``forward`` by order, beside its constants."""
+    signature = layer_signatures().get(layer)
+    if signature is None:
+        return
+    names = signature.tensor_parameters
+    bound = names[:count]
+    required = [name for name, parameter in signature.forward.items() if parameter.required]
+    missing = [name for name in required if name not in bound and name not in forward]
+    where = node.location(["inputs"], of_key=True)
+    plural = "input" if count == 1 else "inputs"
+    if count > len(names):
+        message = f"{count} {plural}, but {layer} takes at most {len(names)}"
+        yield Problem(where, message, f"it takes {', '.join(names)}")
+    elif missing:
+        message = f"{count} {plural}, but {layer} also needs {', '.join(missing)}"
+        yield Problem(where, message, f"it takes {', '.join(signature.forward)}")
+    for name in forward:
+        if name in bound:
+            location = node.location(["forward", name], of_key=True)
+            yield Problem(location, f"{name}: an input is already bound to it", "give it once")
 
 
-def _model(named: Named) -> Model:
-    if named.layer is not None:
-        return _layer(named.layer, named.args, named.forward)
-    if named.sequential is not None:
-        return SequentialModel(tuple(_layer(step.layer, step.args, step.forward) for step in named.sequential))
-    if named.graph is not None:
-        nodes = (
-            GraphNode(_layer(step.layer, step.args, step.forward), tuple(step.in_), tuple(step.out))
-            for step in named.graph
-        )
-        return GraphModel(tuple(nodes), tuple(named.returns or ()))
-    assert named.factory is not None, "checked before"
-    return FactoryModel(named.factory, tensors.frozen(named.args))
+def value_problems(node: Node, layer: str, args: Mapping[str, Any]) -> Iterator[Problem]:
+    """Values of the right type that the layer refuses."""
+    signature = layer_signatures().get(layer)
+    if signature is None:
+        return
+    valid = {
+        name: value
+        for name, value in args.items()
+        if name in signature.parameters and signature.parameters[name].accepts(value)
+    }
+    for name, message, remedy in _refused_values(layer, valid):
+        yield Problem(node.location(["args", name]), f"{name}: {message}", remedy)
 
 
-def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> LayerModel:
-    return LayerModel(layer, tensors.frozen(args), tensors.frozen(forward))
+def _refused_values(layer: str, args: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Each refused value as its argument, the message and the remedy."""
+    for name, value in args.items():
+        if name in MIN_VALUES and any(number < MIN_VALUES[name] for number in _numbers(value)):
+            yield name, f"{format_value(value)} is too small", f"at least {MIN_VALUES[name]}"
+    if "kernel_size" in args and any(number < 0 for number in _numbers(args.get("padding"))):
+        yield "padding", f"{format_value(args['padding'])} is negative", "at least 0"
+    if layer.startswith(PADDED_BY_HALF_AT_MOST) and _is_over_padded(args):
+        message = f"{format_value(args['padding'])} is more than half of kernel_size"
+        yield "padding", message, "at most half of it, rounded down"
+    if args.get("divisor_override") == 0:
+        yield "divisor_override", "0 is not a divisor", "write any other whole number, or null"
+    if "Dropout" in layer and not 0 <= args.get("p", 0) <= 1:
+        yield "p", f"{format_value(args['p'])} is not a probability", "from 0 to 1"
+    if layer == "RReLU" and args.get("lower", 1 / 8) > args.get("upper", 1 / 3):
+        yield ("lower" if "lower" in args else "upper"), "lower is above upper", "lower must not be above upper"
+    for whole, part in DIVISIBLE:
+        if args.get(part, 0) > 0 and args.get(whole, 0) % args[part]:
+            yield whole, f"{args[whole]} is not divisible by {part}", f"a multiple of {args[part]}"
+
+
+def _is_over_padded(args: Mapping[str, Any]) -> bool:
+    """Pools refuse padding of more than half of ``kernel_size``; dilation does not count."""
+    kernels, paddings = (_per_dimension(_numbers(args.get(name))) for name in ("kernel_size", "padding"))
+    return any(padding > kernel // 2 for kernel, padding in zip(kernels, paddings, strict=False))
+
+
+def _per_dimension(numbers: list[int]) -> list[int]:
+    """The numbers by dimension: a single one applies to all three."""
+    return numbers * 3 if len(numbers) == 1 else numbers
+
+
+def _numbers(value: Any) -> list[Any]:
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item for item in items if isinstance(item, int | float) and not isinstance(item, bool)]

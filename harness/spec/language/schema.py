@@ -1,9 +1,7 @@
-"""The small types of the spec language, each with its check and its JSON Schema.
+"""The spec language as pydantic models, and as JSON Schema for editors.
 
-The whole spec language, as pydantic models and as JSON Schema for editors.
-
-A case is checked twice by the same models: as it is written, and once more resolved, with the
-defaults under it and a point of its matrix over it.
+The small types come first, each with its check and its JSON Schema. A case is validated twice by the same models: as
+written, and again with the defaults merged under it and a point of its matrix set in it.
 """
 
 from __future__ import annotations
@@ -15,86 +13,93 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, JsonValue, PlainValidator, WithJsonSchema
 
 from harness.spec.language.case import Fill, Layout, Mode
-from harness.spec.language.fills import FILL_SCHEMA, PAIR_SCHEMA, fill, pair
-from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, tolerance
-from harness.spec.quoting import shown
-from harness.spec.yaml.strict import Strict, objection
+from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
+from harness.spec.quoting import format_value
+from harness.spec.yaml.strict import StrictModel, invalid_value
+
+FORMAT = 1
+SCHEMA_FILE = "harness.schema.json"
+"""The file name of the schema beside specs, which name it in their first line."""
 
 CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+MAX_NAME_LENGTH = 200
+"""For a case, a label or a factory: the name is part of every id and of every line of a report."""
+UNLABELED = ""
+"""The label of a shape or gradient that is written without one."""
 
 
-LONGEST_NAME = 200
-"""Of a case, a label or a factory: it stands in every id and in every line of a report."""
-ONLY = ""
-"""The label of what is given without one."""
-
-
-def _form(pattern: re.Pattern[str], noun: str, right: str) -> BeforeValidator:
-    """A check of text's form, with an objection that says which form."""
+def _matches(pattern: re.Pattern[str], noun: str, remedy: str) -> BeforeValidator:
+    """A check that text matches ``pattern``; the error says what to write."""
 
     def check(value: Any) -> Any:
         if isinstance(value, str) and not pattern.fullmatch(value):
-            raise objection(f"{shown(value)} is not {noun}", right)
-        if isinstance(value, str) and len(value) > LONGEST_NAME:
-            raise objection(f"a name of {len(value)} characters", f"at most {LONGEST_NAME}")
+            raise invalid_value(f"{format_value(value)} is not {noun}", remedy)
+        if isinstance(value, str) and len(value) > MAX_NAME_LENGTH:
+            raise invalid_value(f"a name of {len(value)} characters", f"at most {MAX_NAME_LENGTH}")
         return value
 
     return BeforeValidator(check)
 
 
-def either(one: Callable[[Any], bool], many: Callable[[Any], Any]) -> BeforeValidator:
-    """Where a single one may stand for several: brought into the form of several."""
-    return BeforeValidator(lambda value: many(value) if one(value) else value)
+def _one_or_many(is_one: Callable[[Any], bool], wrap: Callable[[Any], Any]) -> BeforeValidator:
+    """Accept a single value where several are expected: ``wrap`` gives it the form of several."""
+    return BeforeValidator(lambda value: wrap(value) if is_one(value) else value)
 
 
-def _text(pattern: re.Pattern[str]) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": LONGEST_NAME})
+def _text_schema(pattern: re.Pattern[str]) -> dict[str, JsonValue]:
+    return {"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": MAX_NAME_LENGTH}
 
 
 def _is_one_shape(value: Any) -> bool:
     return isinstance(value, list) and not any(isinstance(each, list) for each in value)
 
 
-LABEL_SCHEMA: dict[str, JsonValue] = {"type": "string", "pattern": f"^{LABEL.pattern}$", "maxLength": LONGEST_NAME}
+LABEL_SCHEMA = _text_schema(LABEL)
 _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 16}
 
 DType = Literal["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]
 FloatingDType = Literal["float32", "float64", "float16", "bfloat16"]
 
-CaseName = Annotated[str, _form(CASE_NAME, "a name", "letters, digits, `.`, `_` and `-` only"), _text(CASE_NAME)]
-Label = Annotated[str, _form(LABEL, "a label", "a letter or `_`, then letters, digits and `_`"), _text(LABEL)]
-FactoryName = Annotated[str, _form(FACTORY, "a factory", "write package.module:callable"), _text(FACTORY)]
+CaseName = Annotated[
+    str,
+    _matches(CASE_NAME, "a name", "use letters, digits, `.`, `_` and `-` only"),
+    WithJsonSchema(_text_schema(CASE_NAME)),
+]
+Label = Annotated[
+    str,
+    _matches(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
+    WithJsonSchema(LABEL_SCHEMA),
+]
+FactoryName = Annotated[
+    str, _matches(FACTORY, "a factory", "write package.module:callable"), WithJsonSchema(_text_schema(FACTORY))
+]
 Labels = Annotated[
     list[Label],
     Field(min_length=1),
-    either(lambda value: isinstance(value, str), lambda word: [word]),
+    _one_or_many(lambda value: isinstance(value, str), lambda word: [word]),
     WithJsonSchema({"anyOf": [LABEL_SCHEMA, {"type": "array", "items": LABEL_SCHEMA, "minItems": 1}]}),
 ]
 
 Shape = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=16)]
 Shapes = Annotated[
     list[Shape],
-    either(_is_one_shape, lambda shape: [shape]),
+    _one_or_many(_is_one_shape, lambda shape: [shape]),
     WithJsonSchema({"anyOf": [_SHAPE_SCHEMA, {"type": "array", "items": _SHAPE_SCHEMA}]}),
 ]
 ShapesByLabel = Annotated[
     dict[str, Shape],
     Field(min_length=1),
-    either(lambda value: isinstance(value, list), lambda shape: {ONLY: shape}),
+    _one_or_many(lambda value: isinstance(value, list), lambda shape: {UNLABELED: shape}),
     WithJsonSchema({"anyOf": [_SHAPE_SCHEMA, {"type": "object", "additionalProperties": _SHAPE_SCHEMA}]}),
 ]
 
-Filling = Annotated[Fill, PlainValidator(fill), WithJsonSchema(FILL_SCHEMA)]
-Range = Annotated[tuple[float, float], PlainValidator(pair), WithJsonSchema(PAIR_SCHEMA)]
-Rules = Annotated[CaseTolerance, PlainValidator(tolerance), WithJsonSchema(TOLERANCE_SCHEMA)]
+FillField = Annotated[Fill, PlainValidator(parse_fill), WithJsonSchema(FILL_SCHEMA)]
+Range = Annotated[tuple[float, float], PlainValidator(parse_range), WithJsonSchema(RANGE_SCHEMA)]
+ToleranceRules = Annotated[CaseTolerance, PlainValidator(parse_tolerance), WithJsonSchema(TOLERANCE_SCHEMA)]
 Values = Annotated[Any, WithJsonSchema({"type": ["number", "boolean", "array"]})]
-
-
-FORMAT = 1
-SCHEMA_FILE = "harness.schema.json"
-"""What the schema is called beside specs, which name it in their first line."""
 
 Arguments = Annotated[dict[str, Any], Field(description="Constructor arguments by name.")]
 Forward = Annotated[dict[str, Any], Field(description="Constant keyword arguments of forward.")]
@@ -102,30 +107,28 @@ Expression = Annotated[str, Field(min_length=1)]
 Gradients = Annotated[
     dict[str, Expression],
     Field(min_length=1),
-    either(lambda value: isinstance(value, str), lambda text: {ONLY: text}),
+    _one_or_many(lambda value: isinstance(value, str), lambda text: {UNLABELED: text}),
     WithJsonSchema({"type": ["string", "object"], "additionalProperties": {"type": "string"}}),
 ]
 
 
-class Tensor(Strict):
+class Tensor(StrictModel):
     """A tensor: literal `values`, or a `shape` with a `fill`."""
 
     values: Values = Field(default=None, description="Nested lists; `.nan`, `.inf`, `-.inf` and `-0.0` count.")
-    shape: Shape | None = Field(default=None, description="The sizes, where no `values` are given.")
-    fill: Filling | None = Field(
-        default=None, description="What a `shape` is filled with: `normal`, unless it is said."
-    )
-    dtype: DType | None = Field(default=None, description="The case's own where it is not said.")
-    seed: int | None = Field(default=None, ge=0, lt=2**63, description="From the case's id where it is not said.")
+    shape: Shape | None = Field(default=None, description="The sizes, if there are no `values`.")
+    fill: FillField | None = Field(default=None, description="How a `shape` is filled. Default: `normal`.")
+    dtype: DType | None = Field(default=None, description="Default: the case's dtype.")
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="Default: derived from the case's id.")
 
 
 class Input(Tensor):
     """An input, bound to `forward` by order; its name is a label."""
 
-    layout: Layout = Field(default="contiguous", description="How the elements lie in memory.")
+    layout: Layout = Field(default="contiguous", description="The memory layout.")
 
 
-class Step(Strict):
+class Step(StrictModel):
     """One layer of a sequential model."""
 
     layer: str = Field(examples=["ReLU"], description="A torch.nn class.")
@@ -134,75 +137,85 @@ class Step(Strict):
 
 
 class WiredStep(Step):
-    """One layer of a graph, with the names of what it reads and writes."""
+    """One layer of a graph, with the names of its inputs and outputs."""
 
-    in_: Labels = Field(alias="in", examples=["x"], description="The values that it reads, by order of `forward`.")
-    out: Labels = Field(examples=["y"], description="Names for the values that it answers with.")
+    in_: Labels = Field(alias="in", examples=["x"], description="The layer's input values, in the order of `forward`.")
+    out: Labels = Field(examples=["y"], description="Names for the layer's output values.")
 
 
-class ModelKeys(Strict):
-    """What names a model: exactly one of `layer`, `sequential`, `graph` with `returns`, `factory`."""
+class ModelKeys(StrictModel):
+    """The keys that name a model: exactly one of `layer`, `sequential`, `graph` with `returns`, `factory`."""
 
     layer: str | None = Field(default=None, description="A torch.nn class.")
-    sequential: list[Step] | None = Field(default=None, min_length=1, description="Layers, each feeding the next.")
-    graph: list[WiredStep] | None = Field(default=None, min_length=1, description="Layers, wired by names.")
+    sequential: list[Step] | None = Field(
+        default=None, min_length=1, description="Layers, each applied to the output of the one before."
+    )
+    graph: list[WiredStep] | None = Field(default=None, min_length=1, description="Layers, connected by value names.")
     returns: Labels | None = Field(default=None, description="The values that a graph returns.")
-    factory: FactoryName | None = Field(default=None, description="package.module:callable; only with --allow-import.")
+    factory: FactoryName | None = Field(default=None, description="package.module:callable; needs --allow-import.")
 
 
-class ModelArguments(Strict):
-    """What belongs to a model wherever it is named."""
+class ModelArguments(StrictModel):
+    """The arguments and weights of a model."""
 
     args: Arguments = Field(default_factory=dict)
     forward: Forward = Field(default_factory=dict)
     weights: dict[str, Tensor] = Field(
-        default_factory=dict, description="By parameter name; not named = seeded initialisation."
+        default_factory=dict, description="Tensors by parameter name; all other parameters get a seeded initialisation."
     )
 
 
 class OtherModel(ModelKeys, ModelArguments):
-    """Another model under the same inputs."""
+    """Another model, called with the same inputs."""
 
 
-class Expect(Strict):
+class Expect(StrictModel):
     """What must hold, beyond agreement with eager torch."""
 
     outputs: list[Tensor] | None = Field(
         default=None, min_length=1, description="What the outputs must equal within tolerance."
     )
-    shape: Shapes | None = Field(default=None, description="The first output's shape, or a list of them.")
-    range: Range | None = Field(default=None, description="Every element of the first output is inside.")
+    shape: Shapes | None = Field(
+        default=None, description="The first output's shape, or a list with the shape of each output."
+    )
+    range: Range | None = Field(
+        default=None, description="The range that every element of the first output must be in."
+    )
     formula: Expression | None = Field(
         default=None, description="What the first output must equal, or a condition that must be true everywhere."
     )
     gradient: Gradients | None = Field(
-        default=None, description="The gradient of the sum of the first output, where a target can be differentiated."
+        default=None, description="The gradient of the sum of the first output, on targets that support gradients."
     )
-    gradient_range: Range | None = Field(default=None, description="Every element of that gradient is inside.")
-    equals: OtherModel | None = Field(default=None, description="Another model that must answer the same.")
-    differs_from: OtherModel | None = Field(default=None, description="Another model that must not answer the same.")
-    raises: str | None = Field(default=None, min_length=1, description="Text in eager torch's error.")
+    gradient_range: Range | None = Field(
+        default=None, description="The range that every element of that gradient must be in."
+    )
+    equals: OtherModel | None = Field(default=None, description="Another model that must give equal outputs.")
+    differs_from: OtherModel | None = Field(default=None, description="Another model that must give different outputs.")
+    raises: str | None = Field(default=None, min_length=1, description="Text that eager torch's error must contain.")
 
 
 class Defaults(ModelArguments):
-    """What is merged under every case of the file."""
+    """The keys that are merged under every case of the file."""
 
-    elsewhere = dict.fromkeys(ModelKeys.model_fields, "a model stands beside `defaults:`, or in a case")
+    remedies = dict.fromkeys(ModelKeys.model_fields, "put the model beside `defaults:`, or in a case")
 
     inputs: dict[Label, Input] = Field(
         default_factory=dict,
         json_schema_extra={"propertyNames": LABEL_SCHEMA},
-        description="The tensors for `forward`, by order; their names are labels.",
+        description="The input tensors by label, in the order of `forward`.",
     )
-    mode: Mode = Field(default="eval", description="In which the module is exported and run.")
-    dtype: FloatingDType = Field(default="float32", description="Of the parameters, and of inputs that say no other.")
+    mode: Mode = Field(default="eval", description="The mode of the module, in which it is exported and run.")
+    dtype: FloatingDType = Field(
+        default="float32", description="The dtype of the parameters, and of inputs without a dtype of their own."
+    )
     expect: Expect = Field(default=Expect(), description="What must hold, beyond agreement with eager torch.")
-    tolerance: Rules | None = Field(
-        default=None, description="How far an output may be off; the layer's own where it is not said."
+    tolerance: ToleranceRules | None = Field(
+        default=None, description="The largest allowed error of an output. Default: the layer's tolerance."
     )
-    seed: int | None = Field(default=None, ge=0, lt=2**63, description="From the case's id where it is not said.")
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="Default: derived from the case's id.")
     dynamic: dict[str, dict[Annotated[int, Field(ge=0)], Label]] = Field(
-        default_factory=dict, description="Axes that are exported open, by input and axis, each with a name."
+        default_factory=dict, description="Dynamic axes of the export, by input and axis, each with a name."
     )
     also: list[ShapesByLabel] = Field(
         default_factory=list, description="Further shapes at which the same artifact is verified."
@@ -213,12 +226,12 @@ class Defaults(ModelArguments):
 class Case(ModelKeys, Defaults):
     """One case, or with a `matrix` every combination of its values."""
 
-    elsewhere = dict.fromkeys(Input.model_fields, "it belongs to an input: `inputs: {x: {...}}`")
+    remedies = dict.fromkeys(Input.model_fields, "it belongs to an input: `inputs: {x: {...}}`")
 
     name: CaseName = Field(examples=["small"], description="Unique in the file.")
-    about: str = Field(default="", description="One line for the reader of the report.")
+    about: str = Field(default="", description="One line for readers of the report.")
     matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = Field(
-        default=None, min_length=1, description="Values by dotted path: one case for every combination."
+        default=None, min_length=1, description="Lists of values by dotted path: one case for every combination."
     )
     exclude: list[Annotated[dict[str, Any], Field(min_length=1)]] = Field(
         default_factory=list, description="Combinations of the matrix to leave out, by dotted path."
@@ -228,16 +241,18 @@ class Case(ModelKeys, Defaults):
 class SpecFile(ModelKeys):
     """A file of cases."""
 
-    elsewhere = dict.fromkeys(Defaults.model_fields, "put it under `defaults:`, or in a case")
+    remedies = dict.fromkeys(Defaults.model_fields, "put it under `defaults:`, or in a case")
 
-    harness: Literal[1] = Field(examples=[FORMAT], description="The format's version.")
-    about: str = Field(default="", description="What the file is about.")
-    defaults: Defaults = Field(default=Defaults(), description="Merged under every case; what a case says wins.")
+    harness: Literal[1] = Field(examples=[FORMAT], description="The version of the spec format.")
+    about: str = Field(default="", description="The subject of the file.")
+    defaults: Defaults = Field(
+        default=Defaults(), description="Merged under every case; a case's own keys take precedence."
+    )
     cases: list[Case] = Field(min_length=1, examples=["[...]"], description="The cases.")
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a spec file, for editors."""
+    """The JSON Schema of a spec file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **SpecFile.model_json_schema(),

@@ -1,7 +1,4 @@
-"""How far an output may be from its reference: the four rules a spec can name, as data.
-
-How a spec says how far an output may be from its reference.
-"""
+"""How far an output may be from its reference: the four rules a spec can name, as data, and their parser."""
 
 from __future__ import annotations
 
@@ -10,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.spec.quoting import shown
-from harness.spec.yaml.strict import objection
+from harness.spec.quoting import format_value
+from harness.spec.yaml.strict import invalid_value
 
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """Equal values; -0.0 equals 0.0, NaN stands where NaN stands."""
+    """Equal values; -0.0 equals 0.0, and NaN equals NaN."""
 
     def __str__(self) -> str:
         return "exact"
@@ -45,17 +42,17 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """At most ``n * eps * (the sum of the magnitudes of the terms that were added up)``.
+    """At most ``n * eps * (sum of the magnitudes of the terms that are added)``.
 
-    ``eps`` is the machine epsilon of the output's dtype. This is the forward error of a sum
-    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 4.2); under
-    cancellation it stays meaningful where ULP does not.
+    ``eps`` is the machine epsilon of the output's dtype. This is the forward error bound of a sum (Higham, Accuracy
+    and Stability of Numerical Algorithms, 2nd ed., section 4.2). Under cancellation it stays meaningful, and ULP does
+    not.
     """
 
     n: float
 
     def __str__(self) -> str:
-        return f"{self.n:g} eps of the terms' magnitudes"
+        return f"{self.n:.4g} x eps x sum of magnitudes of terms"
 
 
 Rule = Exact | Ulp | Close | Scaled
@@ -69,19 +66,19 @@ class Tolerance:
     by_output: Mapping[int, Rule] = field(default_factory=dict)
 
     def for_output(self, index: int) -> Rule:
-        """The rule that output ``index`` is held to."""
+        """The rule for output ``index``."""
         return self.by_output.get(index, self.rule)
 
 
 @dataclass(frozen=True, slots=True)
 class CaseTolerance:
-    """What the spec says about tolerance; ``rule`` is None where the layer's default holds."""
+    """The tolerance that the spec sets; ``rule`` is None if the layer's default applies."""
 
     rule: Rule | None = None
     by_output: Mapping[int, Rule] = field(default_factory=dict)
 
 
-RULES = "write exact, {ulp: n}, {rtol: r, atol: a} or {scaled: n}"
+RULE_SYNTAX = "write exact, {ulp: n}, {rtol: r, atol: a} or {scaled: n}"
 
 _BOUND = {"type": "number", "minimum": 0}
 _KEYS = {"ulp": {"type": "integer", "minimum": 0}, "scaled": _BOUND, "rtol": _BOUND, "atol": _BOUND}
@@ -99,37 +96,38 @@ TOLERANCE_SCHEMA = {
 }
 
 
-def tolerance(value: Any) -> CaseTolerance:
-    """``exact``, ``{ulp: n}``, ``{rtol: r, atol: a}``, ``{scaled: n}``, each also under ``by_output``."""
+def parse_tolerance(value: Any) -> CaseTolerance:
+    """``exact``, ``{ulp: n}``, ``{rtol: r, atol: a}`` or ``{scaled: n}``, each also under ``by_output``, as data."""
     if not isinstance(value, Mapping):
-        return CaseTolerance(_rule(value))
+        return CaseTolerance(_parse_rule(value))
     rest = {key: item for key, item in value.items() if key != "by_output"}
     by_output = value.get("by_output", {})
     if not isinstance(by_output, Mapping) or not all(_is_index(key) for key in by_output):
-        raise objection(f"by_output: {shown(by_output)}", "write rules by the output's number: {0: exact}")
+        raise invalid_value(f"by_output: {format_value(by_output)}", "write rules by output index: {0: exact}")
     if not rest and not by_output:
-        raise objection(f"{shown(value)} names no rule", RULES)
-    return CaseTolerance(_rule(rest) if rest else None, {key: _rule(item) for key, item in by_output.items()})
+        raise invalid_value(f"{format_value(value)} names no rule", RULE_SYNTAX)
+    by_index = {index: _parse_rule(rule) for index, rule in by_output.items()}
+    return CaseTolerance(_parse_rule(rest) if rest else None, by_index)
 
 
-def _rule(value: Any) -> Rule:
+def _parse_rule(value: Any) -> Rule:
     match value:
         case "exact":
             return Exact()
         case {"ulp": n, **rest} if not rest:
             if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-                raise objection(f"ulp: {shown(n)} is not a count", "write a whole number, at least 0")
+                raise invalid_value(f"ulp: {format_value(n)} is not a count", "write a whole number, at least 0")
             return Ulp(n)
         case {"scaled": n, **rest} if not rest:
             return Scaled(_bound("scaled", n))
         case {"rtol": _, **rest} | {"atol": _, **rest} if not rest.keys() - {"rtol", "atol"}:
             return Close(_bound("rtol", value.get("rtol", 0)), _bound("atol", value.get("atol", 0)))
-    raise objection(f"{shown(value)} is not a tolerance", RULES)
+    raise invalid_value(f"{format_value(value)} is not a tolerance", RULE_SYNTAX)
 
 
 def _bound(name: str, value: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
-        raise objection(f"{name}: {shown(value)} is not a bound", "write a finite number, at least 0")
+        raise invalid_value(f"{name}: {format_value(value)} is not a bound", "write a finite number, at least 0")
     return float(value)
 
 

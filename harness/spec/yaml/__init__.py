@@ -1,1 +1,1 @@
-"""YAML 1.2 and JSON read with line and column."""
+"""YAML 1.2 and JSON, read with line and column."""

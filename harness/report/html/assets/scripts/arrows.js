@@ -1,4 +1,4 @@
-// The arrow keys move from cell to cell of a table, Home and End to the ends of a row; Tab works as everywhere.
+// Arrow keys move between the cells of a table, Home and End to the ends of a row. Tab works as usual.
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 function moveByArrows(event) {
@@ -11,8 +11,8 @@ function moveByArrows(event) {
   to.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
-// The nearest control in that direction. Up and down stay in their column as long as it goes on; the heads of groups,
-// which stand in the first one, lead into the cells below them and are led back to from the cells.
+// The nearest control in that direction. Up and down stay in their column. The heads of groups are in the first column:
+// down from a head leads to the cells below it, and up from these cells back to the head.
 function neighbour(from, down, right) {
   if (right) {
     for (let cell = from; (cell = right > 0 ? cell.nextElementSibling : cell.previousElementSibling);) {

@@ -1,4 +1,4 @@
-// What charts have in common: they fit their width, and each series has a shape of its own beside its colour.
+// Shared by all charts: they fit their width, and each series has its own shape as well as its own colour.
 const PAPER = 700;
 
 function chart(label, draw) {
@@ -19,13 +19,13 @@ function chart(label, draw) {
 const series = new Map(targets.map((target, at) => [target, at]));
 const seriesClass = (target) => `series-${(series.get(target) ?? 0) % 8}`;
 
-// After eight series colours begin anew, and go with other shapes.
+// After eight series the colours repeat, with other shapes.
 function shapeOf(target) {
   const at = series.get(target) ?? 0;
   return SHAPES[(at + Math.floor(at / 8)) % SHAPES.length];
 }
 
-// Points of each shape on a circle of radius 1.
+// The points of each shape, on a circle of radius 1.
 const ring = (corners, turn, radii = [1]) => Array.from({ length: corners }, (_, at) => {
   const angle = ((at + turn) / corners) * 2 * Math.PI - Math.PI / 2;
   return [Math.cos(angle) * radii[at % radii.length], Math.sin(angle) * radii[at % radii.length]];
@@ -44,7 +44,7 @@ function whisker(target, from, to, y, more = "") {
   return s("path", { class: `whisker ${seriesClass(target)} ${more}`, d: `M${from.toFixed(1)} ${y}H${to.toFixed(1)}M${from.toFixed(1)} ${y - 2.5}v5M${to.toFixed(1)} ${y - 2.5}v5` });
 }
 
-// A mark that leads to its check, and says on the pointer and to a screen reader what it stands for.
+// A mark that links to its check. `text` is its tooltip and its name for screen readers.
 const linked = (check, text, ...content) => s("a", { href: addressOf(check), "aria-label": text }, s("title", {}, text), content);
 
 function legend(shown, further = [], named = (target) => target) {
@@ -55,4 +55,4 @@ function legend(shown, further = [], named = (target) => target) {
 }
 
 const eagerKey = () => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("path", { class: "whisker eager", d: "M0 -7V7" })), "eager torch");
-const hintKey = () => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("circle", { class: "mark hint series-0", r: 5 })), "hollow: no more than a hint");
+const lowConfidenceKey = () => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("circle", { class: "mark hint series-0", r: 5 })), "Hollow mark: low confidence, see the check");

@@ -1,39 +1,39 @@
-// Which checks are shown: what is chosen, kept in the address so that it can be sent along.
+// Which checks are shown: the filters, kept in the address so that a link can be sent.
 const choice = { q: "", status: new Set(), target: "", blame: "" };
-const watching = [];
+const listeners = [];
 
 const words = () => choice.q.toLowerCase().split(/\s+/).filter(Boolean);
 const isChosen = () => Boolean(words().length || choice.status.size || choice.target || choice.blame);
 
 function textOf(check) {
-  check.text ??= [check.case, check.target, inWords(check), check.blame, check.message, check.line, check.reason]
+  check.text ??= [check.case, check.target, outcomeOf(check), check.blame, check.message, check.line, check.reason]
     .filter(Boolean).join(" ").toLowerCase();
   return check.text;
 }
 
 function chosen() {
-  const asked = words();
+  const searched = words();
   return checks.filter((check) =>
     (!choice.status.size || choice.status.has(check.status)) &&
     (!choice.target || check.target === choice.target) &&
     (!choice.blame || check.blame === choice.blame) &&
-    asked.every((word) => textOf(check).includes(word)));
+    searched.every((word) => textOf(check).includes(word)));
 }
 
 function choose(change) {
   Object.assign(choice, change);
   history.replaceState(null, "", addressOfChoice());
-  for (const watch of watching) watch();
+  for (const update of listeners) update();
 }
 
 function addressOfChoice() {
-  const asked = Object.entries({ ...choice, status: [...choice.status].join(",") }).filter(([, value]) => value);
+  const query = Object.entries({ ...choice, status: [...choice.status].join(",") }).filter(([, value]) => value);
   const page = location.href.split("#")[0];
-  return asked.length ? `${page}#${new URLSearchParams(asked)}` : page;
+  return query.length ? `${page}#${new URLSearchParams(query)}` : page;
 }
 
-// What an address asks for; null where it is a plain anchor.
-function asked() {
+// The query in the address; null if the address is a plain anchor.
+function queryInAddress() {
   const address = location.hash.slice(1);
   return address.includes("=") ? new URLSearchParams(address) : null;
 }

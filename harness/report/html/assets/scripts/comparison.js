@@ -1,26 +1,26 @@
-// What changed against another report: another day on the same machine, or the same day on another one.
-const VERDICT_STATUS = { slower: "failed", faster: "passed", inconclusive: "error", "not comparable": "skipped", "no change": "skipped", regressed: "failed", mended: "passed" };
+// What changed since another report: of the same machine on another day, or of another machine.
+const VERDICT_STATUS = { slower: "failed", faster: "passed", inconclusive: "error", "not comparable": "skipped", "no change": "skipped", regressed: "failed", resolved: "passed" };
 const CHANGES_AT_ONCE = 40;
 
 function comparison() {
-  const told = packed.comparison;
-  if (!told) return;
+  const diff = packed.comparison;
+  if (!diff) return;
   const section = reveal("comparison");
-  const moved = [...Object.entries(told.hardware ?? {}), ...Object.entries(told.versions ?? {})];
-  if (moved.length) {
-    section.append(h("h3", {}, Object.keys(told.hardware ?? {}).length ? "Another machine" : "Other versions"), changeTable(["what", "before", "now"], moved.map(([what, [before, after]]) => [what, before, after])));
+  const machineAndVersions = [...Object.entries(diff.hardware ?? {}), ...Object.entries(diff.versions ?? {})];
+  if (machineAndVersions.length) {
+    section.append(h("h3", {}, Object.keys(diff.hardware ?? {}).length ? "Another machine" : "Other versions"), changeTable(["name", "before", "now"], machineAndVersions.map(([name, [before, after]]) => [name, before, after])));
   }
-  section.append(h("h3", {}, "Parity"), tallyLine(told.parity_counts, "No check came to anything else."));
-  if (told.parity.length) section.append(paged(told.parity, CHANGES_AT_ONCE, (page) => changeTable(["change", "case", "target", "before", "now"], page.map(parityRow))));
+  section.append(h("h3", {}, "Parity"), tallyLine(diff.parity_counts, "No check changed."));
+  if (diff.parity.length) section.append(paged(diff.parity, CHANGES_AT_ONCE, (page) => changeTable(["change", "case", "target", "before", "now"], page.map(parityRow))));
   section.append(h("h3", {}, "Latency"));
-  if (!told.latency) {
-    section.append(h("p", { class: "note" }, "Not compared: the reports come from different hardware."));
+  if (!diff.latency) {
+    section.append(h("p", { class: "note" }, "Not compared: the hardware differs."));
     return;
   }
-  section.append(tallyLine(told.latency_counts, "There is no figure that both reports have."));
-  if (told.latency.length) {
-    section.append(h("p", { class: "note" }, `How many times as long each call takes now, with its interval. The band is what does not count: ${figure(100 * told.min_effect)}% either way.`),
-      paged(told.latency, CHANGES_AT_ONCE, (page) => h("div", {}, changeChart(page, told.min_effect), fold({ class: "fold-table" }, "As a table", () =>
+  section.append(tallyLine(diff.latency_counts, "No figure is in both reports."));
+  if (diff.latency.length) {
+    section.append(h("p", { class: "note" }, `New / old latency with 95 % interval. Changes inside the grey band (${figure(100 * diff.min_effect)} % either way) are ignored.`),
+      paged(diff.latency, CHANGES_AT_ONCE, (page) => h("div", {}, changeChart(page, diff.min_effect), fold({ class: "fold-table" }, "As a table", () =>
         changeTable(["change", "case", "target", "at", "before", "now", "ratio", "why"], page.map(latencyRow))))));
   }
 }
@@ -34,9 +34,9 @@ const verdictTag = (name) => h("span", { class: `tag ${VERDICT_STATUS[name] ?? "
 
 const parityRow = (one) => [verdictTag(one.kind), caseLink(one), one.target, one.before || "-", [one.after, one.detail].filter(Boolean).join(": ") || "-"];
 
-const latencyRow = (one) => [verdictTag(one.verdict), caseLink(one), one.target, one.shapes || "-", duration(one.before_us), duration(one.after_us), changed(one), whyNot(one)];
+const latencyRow = (one) => [verdictTag(one.verdict), caseLink(one), one.target, one.shapes || "-", duration(one.before_us), duration(one.after_us), ratioText(one), whyNot(one)];
 
-const changed = (one) => `${one.ratio.toFixed(3)}${one.low === null || one.high === null ? "" : ` (${one.low.toFixed(3)} to ${one.high.toFixed(3)})`}`;
+const ratioText = (one) => `${one.ratio.toFixed(3)}${one.low === null || one.high === null ? "" : ` (${one.low.toFixed(3)} to ${one.high.toFixed(3)})`}`;
 
 const whyNot = (one) => [one.why, one.more_rounds ? `${one.more_rounds.toLocaleString("en")} more rounds would settle it` : ""].filter(Boolean).join("; ");
 
@@ -52,7 +52,7 @@ function changeTable(names, rows) {
 }
 
 function changeChart(rows, effect) {
-  return chart("How many times as long each call takes now", (width) => {
+  return chart("New / old latency", (width) => {
     const axis = logAxis([1 - 2 * effect, 1 + 2 * effect, ...rows.flatMap((one) => [one.ratio, one.low, one.high])], 12, width - 12, { least: 0.1 });
     const lane = 34;
     const bottom = 18 + rows.length * lane;
@@ -61,7 +61,7 @@ function changeChart(rows, effect) {
       s("rect", { class: "band", x: band[0], width: band[1] - band[0], y: 18, height: bottom - 18 }),
       gridOf(axis, 18, bottom, (value) => `${figure(value)}x`),
       s("line", { class: "one", x1: axis.at(1), x2: axis.at(1), y1: 18, y2: bottom }),
-      s("text", { class: "muted", x: axis.at(1) - 6, y: 12, "text-anchor": "end" }, "\u2190 quicker"), s("text", { class: "muted", x: axis.at(1) + 6, y: 12 }, "slower \u2192"),
+      s("text", { class: "muted", x: axis.at(1) - 6, y: 12, "text-anchor": "end" }, "\u2190 faster"), s("text", { class: "muted", x: axis.at(1) + 6, y: 12 }, "slower \u2192"),
       rows.map((one, at) => changeRow(one, axis, 18 + at * lane, width)),
     ] };
   });
@@ -69,10 +69,10 @@ function changeChart(rows, effect) {
 
 function changeRow(one, axis, top, width) {
   const name = `${one.verdict}: ${one.case} on ${one.target}${one.shapes ? ` at ${one.shapes}` : ""}`;
-  const room = Math.floor(width / 7.2);
+  const length = Math.floor(width / 7.2);
   return [
-    s("text", { class: "mono", x: 0, y: top + 13 }, name.length > room ? `${name.slice(0, room - 3)}...` : name),
+    s("text", { class: "mono", x: 0, y: top + 13 }, name.length > length ? `${name.slice(0, length - 3)}...` : name),
     one.low === null || one.high === null ? null : whisker(one.target, axis.at(one.low), axis.at(one.high), top + 24),
-    s("g", {}, s("title", {}, `${name}: ${changed(one)}`), mark(one.target, axis.at(one.ratio), top + 24, 4.5, one.verdict === "slower" || one.verdict === "faster" ? "" : "hint")),
+    s("g", {}, s("title", {}, `${name}: ${ratioText(one)}`), mark(one.target, axis.at(one.ratio), top + 24, 4.5, one.verdict === "slower" || one.verdict === "faster" ? "" : "hint")),
   ];
 }

@@ -1,11 +1,11 @@
-// The report's data. A check is a list of places in a table of distinct values; here it becomes an object again.
+// The report's data. A check is a list of positions in a table of distinct values; here it becomes an object again.
 const packed = JSON.parse(document.getElementById("data").textContent);
 
 const targets = packed.targets;
-const checks = packed.checks.map((places, number) => {
+const checks = packed.checks.map((positions, number) => {
   const check = { number };
   packed.fields.forEach((field, at) => {
-    check[field] = packed.values[places[at]];
+    check[field] = packed.values[positions[at]];
   });
   return check;
 });
@@ -13,7 +13,7 @@ const checks = packed.checks.map((places, number) => {
 const STATUSES = ["passed", "failed", "error", "known", "fixed", "skipped"];
 const WRONG = new Set(["failed", "error", "fixed"]);
 
-// JSON has no number for these three; the report writes them as words.
+// JSON has no number for these three; the report writes them as strings.
 const NOT_FINITE = { nan: NaN, inf: Infinity, "-inf": -Infinity };
 const real = (value) => (typeof value === "string" ? NOT_FINITE[value] : value);
 

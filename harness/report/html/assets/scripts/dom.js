@@ -1,4 +1,4 @@
-// Building the page. Text only ever becomes a text node, so that nothing in a report can become markup.
+// Builds the page. Text only becomes text nodes, so that nothing in a report can become markup.
 function build(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
@@ -18,13 +18,13 @@ const icon = (name) => s("svg", { class: "icon", "aria-hidden": "true" }, s("use
 
 const hidden = (text) => h("span", { class: "hidden" }, text);
 
-// A sentence in which `code` stands between backticks.
+// A sentence whose parts between backticks are code.
 const sentence = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 
-// A name that is too long for its place may break after what separates its parts.
+// A long name that may break after the separators of its parts.
 const breakable = (name) => name.split(/(?<=[/@+?&,])/).flatMap((part) => [part, h("wbr")]);
 
-// A section of the page that has something to say is shown, and so is the link to it.
+// Show a section of the page, and the link to it.
 function reveal(id, count) {
   const section = document.getElementById(id);
   const link = document.querySelector(`nav a[href="#${id}"]`);
@@ -34,7 +34,7 @@ function reveal(id, count) {
   return section;
 }
 
-// A fold whose content is made when it is first opened; `unfold` opens it at once.
+// A fold whose content is built when it is first opened; `unfold` opens it.
 function fold(attributes, summary, content) {
   const details = h("details", attributes, h("summary", {}, summary));
   details.fill = () => {
@@ -62,14 +62,14 @@ function copyButton(text) {
   return button;
 }
 
-// A long list piece by piece: what `drawn` makes of the first items, and a button for the next.
-function paged(items, atOnce, drawn, attributes = {}) {
+// A long list in pages: `render` makes a page of some items, and a button shows the next page.
+function paged(items, atOnce, render, attributes = {}) {
   const holder = h("div", attributes);
   const left = h("span");
   const more = h("p", { class: "rest" }, left, h("button", { class: "button", type: "button", onclick: () => extend() }, "Show more"));
   let from = 0;
   const extend = () => {
-    holder.append(drawn(items.slice(from, from + atOnce)));
+    holder.append(render(items.slice(from, from + atOnce)));
     from += atOnce;
     left.textContent = `And ${(items.length - from).toLocaleString("en")} more. `;
     more.hidden = from >= items.length;

@@ -1,4 +1,4 @@
-// The drawer that shows one check. Its address opens it, closing it leads back, and Escape closes it.
+// The drawer that shows one check. Its address opens it; closing it restores the address. Escape closes it.
 const drawer = document.getElementById("check");
 let inDrawer = null;
 
@@ -15,7 +15,7 @@ function show(check) {
       at >= 0 && at + 1 < order.length ? button("Next", "open", go(1)) : null,
       button("Close", "close", () => drawer.close())),
     h("div", { class: "sheet" },
-      h("div", {}, tag(check), " ", h("span", { class: "muted" }, manner(check))),
+      h("div", {}, tag(check), " ", h("span", { class: "muted" }, detailOf(check))),
       h("h2", { id: "check-title", tabindex: "-1" }, check.short),
       h("p", { class: "muted" }, check.spec ? ["in ", h("code", {}, check.spec), ", "] : null, "on ", h("code", {}, check.target)),
       bodyOf(check)));
@@ -32,15 +32,15 @@ function moveTo(check) {
 drawer.addEventListener("close", () => {
   inDrawer = null;
   drawer.replaceChildren();
-  if (asked()?.has("check")) history.replaceState(null, "", addressOfChoice());
+  if (queryInAddress()?.has("check")) history.replaceState(null, "", addressOfChoice());
 });
 drawer.addEventListener("click", (event) => {
   if (event.target === drawer) drawer.close();
 });
 
-// What the address asks for: a check, or a choice of checks; a plain anchor asks for neither.
+// Show what the address names: one check, or a selection of checks. A plain anchor names neither.
 function follow() {
-  const address = asked();
+  const address = queryInAddress();
   if (!address) {
     if (drawer.open) drawer.close();
     return;

@@ -1,4 +1,4 @@
-// The row of controls above the matrix.
+// The filters above the matrix.
 function filters() {
   const search = h("input", { type: "search", id: "search", placeholder: "case, target, message ...", autocomplete: "off", spellcheck: "false" });
   search.addEventListener("input", () => choose({ q: search.value }));
@@ -19,14 +19,14 @@ function filters() {
   const blame = select("Blame", "anyone", [...new Set(checks.map((check) => check.blame).filter(Boolean))]);
   const reset = h("button", { type: "button", class: "button", onclick: () => { choose({ q: "", status: new Set(), target: "", blame: "" }); search.focus(); } }, "Show all");
 
-  watching.push(() => {
+  listeners.push(() => {
     if (search.value !== choice.q) search.value = choice.q;
     for (const button of toggles) button.setAttribute("aria-pressed", String(choice.status.has(button.dataset.status)));
     target.value = choice.target;
     blame.value = choice.blame;
     reset.hidden = !isChosen();
   });
-  return h("div", { class: "filters", role: "search", "aria-label": "Choose checks" },
+  return h("div", { class: "filters", role: "search", "aria-label": "Filter checks" },
     h("label", { class: "search" }, "Search", search),
     h("div", { class: "filters", role: "group", "aria-label": "By status" }, toggles),
     h("label", {}, "Target", target),
@@ -34,7 +34,7 @@ function filters() {
     reset);
 }
 
-// The name is given to the control itself: a label around it would be read out with all of the options.
+// The name is on the control itself: a screen reader would read a label around it with all of the options.
 function select(name, all, values) {
   return h("select", { "aria-label": name, onchange: (event) => choose({ [name.toLowerCase()]: event.target.value }) },
     h("option", { value: "" }, all), values.map((value) => h("option", { value }, value)));

@@ -1,31 +1,31 @@
-// How latency grows with the size of the input, for cases that were timed at several: a panel for each machine, on one scale.
+// Latency by input size, for cases that were timed at several sizes: one panel per machine, all on one scale.
 const PLOT = 250;
 const GROWN_AT_ONCE = 6;
 
 function growthCharts(timed) {
   const grown = timed.filter((check) => sized(check).length > 1);
   if (!grown.length) return null;
-  const looks = new Set(grown.map((check) => asOnTheFirst(check.target)));
-  const hints = grown.some((check) => sized(check).some((one) => one.quotable === false)) ? [hintKey()] : [];
-  return h("div", {}, legend([...looks], hints, withoutMachine),
+  const looks = new Set(grown.map((check) => onFirstMachine(check.target)));
+  const keys = grown.some((check) => sized(check).some((one) => one.quotable === false)) ? [lowConfidenceKey()] : [];
+  return h("div", {}, legend([...looks], keys, withoutMachine),
     paged([...grouped(grown, (check) => check.case)], GROWN_AT_ONCE, (page) => h("div", { class: firstMachine ? "" : "grid-of-charts" }, page.map(growthOf))));
 }
 
 const sized = (check) => check.latency.by_shape.filter((one) => one.elements > 0).sort((one, other) => one.elements - other.elements);
 
-function growthOf([name, own]) {
-  const rows = own.flatMap((check) => check.latency.by_shape.map((one) => [`${check.target} at ${one.shapes}`, one]));
+function growthOf([name, ofCase]) {
+  const rows = ofCase.flatMap((check) => check.latency.by_shape.map((one) => [`${check.target} at ${one.shapes}`, one]));
   return h("div", { class: "grown" },
     h("h4", {}, h("code", {}, breakable(name))),
-    h("div", { class: "grid-of-charts" }, [...grouped(own, (check) => machineOf(check.target))].map(([machine, there]) => growthPanel(machine, there, own))),
+    h("div", { class: "grid-of-charts" }, [...grouped(ofCase, (check) => machineOf(check.target))].map(([machine, onMachine]) => growthPanel(machine, onMachine, ofCase))),
     fold({ class: "fold-table" }, "As a table", () => timingTable("target, shapes", rows)));
 }
 
-const growthPanel = (machine, there, own) => h("div", { class: "panel" }, machine ? h("p", { class: "muted small" }, `on ${machine}`) : null, growthChart(there, own));
+const growthPanel = (machine, onMachine, ofCase) => h("div", { class: "panel" }, machine ? h("p", { class: "muted small" }, `on ${machine}`) : null, growthChart(onMachine, ofCase));
 
-// The axes hold all of `own`, so that the panels of a case can be read side by side.
-function growthChart(there, own) {
-  const points = own.flatMap(sized);
+// The axes cover all of `ofCase`, so that the panels of a case can be compared.
+function growthChart(onMachine, ofCase) {
+  const points = ofCase.flatMap(sized);
   return chart("Median latency by the number of elements of the inputs", (width) => {
     const left = 64;
     const x = logAxis(points.map((one) => one.elements), left, width - 12);
@@ -37,19 +37,19 @@ function growthChart(there, own) {
     return { height: PLOT + 38, content: [
       across, gridOf(x, 8, PLOT, (value) => shortCount(value)),
       s("text", { class: "muted", x: (left + width) / 2, y: PLOT + 33, "text-anchor": "middle" }, "elements of the inputs"),
-      there.map((check) => growthCurve(check, x, y)),
+      onMachine.map((check) => growthCurve(check, x, y)),
     ] };
   });
 }
 
 function growthCurve(check, x, y) {
   const points = sized(check);
-  const look = asOnTheFirst(check.target);
+  const look = onFirstMachine(check.target);
   const path = points.map((one, at) => `${at ? "L" : "M"}${x.at(one.elements).toFixed(1)} ${y.at(one.median_us).toFixed(1)}`).join("");
   return [s("path", { class: `curve ${seriesClass(look)}`, d: path }), points.map((one) => {
     const at = x.at(one.elements);
     const upright = one.low_us && one.high_us ? s("path", { class: `whisker ${seriesClass(look)}`, d: `M${at} ${y.at(one.low_us)}V${y.at(one.high_us)}` }) : null;
-    const text = `${check.target} at ${one.shapes}: ${median(one)} ${hint(one)}`.trim();
+    const text = `${check.target} at ${one.shapes}: ${median(one)} ${lowConfidence(one)}`.trim();
     return linked(check, text, upright, mark(look, at, y.at(one.median_us), 4.5, one.quotable === false ? "hint" : ""));
   })];
 }

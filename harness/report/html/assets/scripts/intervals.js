@@ -1,12 +1,12 @@
-// The cases of one spec: for each the median of every target with its interval, and eager torch beside them.
+// The cases of one spec: the median of every target with its interval, and that of eager torch.
 const LANE = 11;
 const SHOWN_CASES = 25;
 
-function intervals(own) {
-  const rows = [...grouped(own, (check) => check.case).values()];
-  const shown = targets.filter((target) => own.some((check) => check.target === target));
-  const hints = own.some((check) => check.latency.quotable === false) ? [hintKey()] : [];
-  return h("div", { class: "inside" }, legend(shown, [eagerKey(), ...hints]),
+function intervals(timed) {
+  const rows = [...grouped(timed, (check) => check.case).values()];
+  const shown = targets.filter((target) => timed.some((check) => check.target === target));
+  const keys = timed.some((check) => check.latency.quotable === false) ? [lowConfidenceKey()] : [];
+  return h("div", { class: "inside" }, legend(shown, [eagerKey(), ...keys]),
     paged(rows, SHOWN_CASES, (page) => h("div", {}, intervalChart(page, shown), intervalTable(page))));
 }
 
@@ -27,13 +27,13 @@ function intervalRow(row, shown, axis, top, height, width) {
   const marks = row.map((check) => {
     const { median_us: us, low_us: low, high_us: high, quotable } = check.latency;
     const y = top + 24 + shown.indexOf(check.target) * LANE;
-    const text = `${check.short} on ${check.target}: ${median(check.latency)} ${hint(check.latency)}`.trim();
+    const text = `${check.short} on ${check.target}: ${median(check.latency)} ${lowConfidence(check.latency)}`.trim();
     return linked(check, text, low && high ? whisker(check.target, axis.at(low), axis.at(high), y) : null, mark(check.target, axis.at(us), y, 4, quotable === false ? "hint" : ""));
   });
   const name = row[0].short;
-  const room = Math.floor(width / 7.2);
+  const length = Math.floor(width / 7.2);
   return [
-    s("text", { class: "mono", x: 2, y: top + 14 }, name.length > room ? `${name.slice(0, room - 3)}...` : name),
+    s("text", { class: "mono", x: 2, y: top + 14 }, name.length > length ? `${name.slice(0, length - 3)}...` : name),
     middle ? s("path", { class: "whisker eager", d: `M${axis.at(middle)} ${top + 19}V${top + height - 4}` }, s("title", {}, `eager torch: ${duration(middle)}`)) : null,
     marks,
   ];

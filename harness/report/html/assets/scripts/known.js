@@ -1,44 +1,44 @@
-// Checks that say the same, under what they say: reasons of known failures, remarks on passes, what was skipped and why.
+// Checks with the same text in one fold: reasons of known failures, remarks on passes, reasons of skipped checks.
 const LISTED = 200;
 
-function asKnown() {
+function knownFolds() {
   const known = checks.filter((check) => check.status === "known");
   folds("known", known, grouped(known, (check) => check.reason ?? "no reason given"));
 }
 
-function asSkipped() {
+function skippedFolds() {
   const skipped = checks.filter((check) => check.status === "skipped");
-  folds("skipped", skipped, grouped(skipped, (check) => check.line ?? check.happened ?? "no reason was given"));
+  folds("skipped", skipped, grouped(skipped, (check) => check.line ?? check.happened ?? "no reason given"));
 }
 
-function asRemarked() {
+function remarkFolds() {
   const pairs = checks.filter((check) => check.status === "passed").flatMap((check) => remarksOn(check).map((remark) => ({ remark, check })));
   const groups = new Map([...grouped(pairs, ({ remark }) => remark)].map(([remark, alike]) => [remark, alike.map(({ check }) => check)]));
   folds("remarks", new Set(pairs.map(({ check }) => check)), groups);
 }
 
 function remarksOn(check) {
-  const blind = packed.numbers.indexOf("blind");
-  const remarks = (check.numbers ?? []).map((output) => output[blind]).filter(Boolean).map((why) => `blind: ${why}`);
+  const at = packed.numbers.indexOf("inconclusive");
+  const remarks = (check.numbers ?? []).map((output) => output[at]).filter(Boolean).map((why) => `inconclusive: ${why}`);
   return [...new Set([...remarks, ...(check.checker ? [`onnx.checker: ${check.checker}`] : []), ...(check.notes ?? [])])];
 }
 
 function folds(id, all, groups) {
   const total = all.length ?? all.size;
   if (!total) return;
-  reveal(id, total).append(...[...groups].sort(([, one], [, other]) => other.length - one.length).map(([said, alike]) => reasonFold(said, alike)));
+  reveal(id, total).append(...[...groups].sort(([, one], [, other]) => other.length - one.length).map(([text, alike]) => reasonFold(text, alike)));
 }
 
-function reasonFold(said, alike) {
+function reasonFold(text, alike) {
   const issues = [...new Set(alike.flatMap((check) => check.issues ?? []))];
-  return fold({ class: "reason" }, [h("span", { class: "why" }, sentence(said)), " ", h("span", { class: "muted" }, count(alike.length, "check"))], () => h("div", {},
+  return fold({ class: "reason" }, [h("span", { class: "why" }, sentence(text)), " ", h("span", { class: "muted" }, count(alike.length, "check"))], () => h("div", {},
     issues.length ? h("p", { class: "small" }, "Upstream: ", issues.flatMap((issue) => [link(issue), " "])) : null,
-    h("ul", {}, alike.slice(0, LISTED).map((check) => alikeLine(check, said))),
-    alike.length > LISTED ? h("p", { class: "muted" }, `And ${count(alike.length - LISTED, "check")} more, in the matrix below.`) : null));
+    h("ul", {}, alike.slice(0, LISTED).map((check) => alikeLine(check, text))),
+    alike.length > LISTED ? h("p", { class: "muted" }, `And ${count(alike.length - LISTED, "check")} more, see the matrix below.`) : null));
 }
 
-function alikeLine(check, said) {
-  const line = [check.happened, check.line === said ? null : check.line].filter(Boolean).join(". ");
+function alikeLine(check, text) {
+  const line = [check.happened, check.line === text ? null : check.line].filter(Boolean).join(". ");
   return h("li", {},
     h("a", { href: addressOf(check) }, h("code", {}, breakable(check.case))), " on ", h("code", {}, breakable(check.target)),
     check.blame ? [", blame: ", check.blame] : null,

@@ -1,26 +1,26 @@
-// The latency section: against eager, one machine against another, by size, then case by case.
+// The latency section: compared with eager torch, machines compared with each other, by input size, then case by case.
 function latency() {
   const timed = checks.filter((check) => check.latency);
   if (!timed.length) return;
   const section = reveal("latency");
-  section.append(h("p", { class: "note" }, "Medians with the interval that holds them with 95% confidence. Eager torch was timed on the same inputs in the same rounds. ",
-    "A figure that says of itself that it is no more than a hint is drawn hollow; its check says why."));
-  ratios(section, "As a multiple of eager torch", againstEagerTorch(timed), "quicker than eager");
-  if (firstMachine) ratios(section, `As a multiple of ${firstMachine}`, acrossMachines(timed), "quicker than there",
-    "The interval of each is made of the ends of two of 95%, so that it holds the ratio with at least 90% confidence.");
+  section.append(h("p", { class: "note" }, "Medians with 95 % interval. Eager torch was timed on the same inputs in the same rounds. ",
+    "Hollow mark: low confidence, see the check."));
+  ratios(section, "Ratio to eager torch", againstEagerTorch(timed), "faster than eager");
+  if (firstMachine) ratios(section, `Ratio to ${firstMachine}`, acrossMachines(timed), "faster than there",
+    "Each interval is built from two 95 % intervals, so that its confidence is at least 90 %.");
   const growth = growthCharts(timed);
-  if (growth) section.append(h("h3", {}, "By the size of the input"), growth);
-  section.append(h("h3", {}, "Case by case"), ...[...grouped(timed, (check) => check.spec)].map(([spec, own]) =>
-    fold({ class: "fold" }, [h("code", {}, spec || "cases"), " ", h("span", { class: "muted" }, count(new Set(own.map((check) => check.case)).size, "case"))], () => intervals(own))));
+  if (growth) section.append(h("h3", {}, "By input size"), growth);
+  section.append(h("h3", {}, "Case by case"), ...[...grouped(timed, (check) => check.spec)].map(([spec, ofSpec]) =>
+    fold({ class: "fold" }, [h("code", {}, spec || "cases"), " ", h("span", { class: "muted" }, count(new Set(ofSpec.map((check) => check.case)).size, "case"))], () => intervals(ofSpec))));
 }
 
-function ratios(section, title, rows, quicker, note) {
-  if (rows.length) section.append(h("h3", {}, title), ...(note ? [h("p", { class: "note" }, note)] : []), ratioChart(title, rows, quicker), ratioTable(rows));
+function ratios(section, title, rows, faster, note) {
+  if (rows.length) section.append(h("h3", {}, title), ...(note ? [h("p", { class: "note" }, note)] : []), ratioChart(title, rows, faster), ratioTable(rows));
 }
 
 function againstEagerTorch(timed) {
   const byTarget = grouped(timed.filter((check) => check.latency.ratio > 0), (check) => check.target);
   return targets.filter((target) => byTarget.has(target)).map((target) => ({ name: target, target, points: byTarget.get(target).map((check) => ({
-    check, ratio: check.latency.ratio, low: check.latency.ratio_low, high: check.latency.ratio_high, remark: hint(check.latency),
+    check, ratio: check.latency.ratio, low: check.latency.ratio_low, high: check.latency.ratio_high, remark: lowConfidence(check.latency),
   })) }));
 }

@@ -1,14 +1,14 @@
-// From the most to the least urgent; then what the address asks for.
+// The sections, the most urgent first; then what the address names.
 wrongCards();
-asKnown();
-asRemarked();
-asSkipped();
+knownFolds();
+remarkFolds();
+skippedFolds();
 if (checks.length) document.getElementById("checks").append(filters(), ...matrix(), h("p", { class: "note keys" },
-  "Keys: ", h("kbd", {}, "/"), " searches, the arrows move from cell to cell, ", h("kbd", {}, "Enter"), " shows a check, ", h("kbd", {}, "Esc"), " closes it."));
+  "Keys: ", h("kbd", {}, "/"), " searches, arrow keys move between cells, ", h("kbd", {}, "Enter"), " opens a check, ", h("kbd", {}, "Esc"), " closes it."));
 spread();
 latency();
 comparison();
-for (const watch of watching) watch();
+for (const update of listeners) update();
 
 addEventListener("hashchange", follow);
 addEventListener("keydown", (event) => {

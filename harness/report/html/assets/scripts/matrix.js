@@ -1,4 +1,4 @@
-// Cases by targets. Only what is open is in the page, so that ten thousand checks are as quick as ten.
+// Cases by targets. Only open rows are in the page, so that ten thousand checks are as fast as ten.
 const AT_ONCE = 200;
 
 function matrix() {
@@ -25,8 +25,8 @@ function matrix() {
     });
     table.replaceChildren(table.caption, head, ...bodies);
     shownLine.textContent = rows
-      ? `${isChosen() ? "Chosen" : "All"}: ${count(shown.size, "check")} of ${count(rows, "case")}.`
-      : "Nothing matches. Take a word or a filter away.";
+      ? `${isChosen() ? "Selected" : "All"}: ${count(shown.size, "check")} of ${count(rows, "case")}.`
+      : "No check matches. Remove a word or a filter.";
   }
 
   function specRows(spec, all, redraw) {
@@ -71,13 +71,13 @@ function matrix() {
   }
 
   function cell(check) {
-    if (!check) return h("span", { class: "absent", title: "not asked for" }, "-", hidden(" not asked for"));
+    if (!check) return h("span", { class: "absent", title: "not run" }, "-", hidden(" not run"));
     const other = shown.has(check.number) ? "" : " other";
     return h("a", { class: `cell ${check.status}${other}`, href: addressOf(check) }, icon(check.status),
-      h("span", {}, h("span", { class: "word" }, STATUS_WORD[check.status]), manner(check) ? h("small", {}, manner(check)) : null));
+      h("span", {}, h("span", { class: "word" }, STATUS_WORD[check.status]), detailOf(check) ? h("small", {}, detailOf(check)) : null));
   }
 
-  watching.push(draw);
+  listeners.push(draw);
   table.addEventListener("keydown", moveByArrows);
   return [shownLine, h("div", { class: "matrix", role: "group", "aria-label": "Cases by targets", tabindex: "-1" }, table)];
 }

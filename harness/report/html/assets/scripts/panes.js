@@ -1,4 +1,4 @@
-// Three panes over one plane: expected, actual, error. One cursor reads all three, by pointer or by arrow keys.
+// Three panes of one plane: expected, actual, error. One cursor reads all three, by pointer or by arrow keys.
 const PANE = 232;
 
 function pictureOf(picture) {
@@ -12,14 +12,15 @@ function pictureOf(picture) {
   ];
   const readout = h("p", { class: "readout", role: "status" });
   const name = `Output ${picture.output}: ${picture.title}`;
-  const group = h("div", { class: "panes", tabindex: "0", role: "group", "aria-label": `${name}. ${summaryOf(picture)}. Arrow keys read cell by cell.` }, panes.map(({ node }) => node));
+  const group = h("div", { class: "panes", tabindex: "0", role: "group", "aria-label": `${name}. ${summaryOf(picture)}. Arrow keys move the cursor.` }, panes.map(({ node }) => node));
   let at = picture.worst ?? [0, 0];
 
   function show(row, column) {
     at = [row, column];
     const [expected, actual, error] = [picture.expected, picture.actual, picture.error].map((cells) => real(cells[row][column]));
-    const off = Number.isNaN(error) ? "undefined, not compared" : `error ${figure(error)}`;
-    readout.textContent = `[${row}, ${column}] expected ${figure(expected, 9)}, got ${figure(actual, 9)}, ${off}`;
+    const [shownActual, shownExpected] = figurePair(actual, expected);
+    const off = Number.isNaN(error) ? "not defined, not compared" : `error ${figure(error)}`;
+    readout.textContent = `[${row}, ${column}] actual ${shownActual}, expected ${shownExpected}, ${off}`;
     for (const { cursor } of panes) {
       cursor.setAttribute("x", column * size + 1);
       cursor.setAttribute("y", row * size + 1);
@@ -68,7 +69,7 @@ function pane(name, cells, scale, picture, size) {
   return { node: h("div", { class: "pane" }, h("h4", {}, isError ? "error, in decades" : name), svg, scaleOf(scale)), cursor };
 }
 
-// From the least to the largest value, as a strip of colours between two numbers.
+// A strip of colours from the smallest to the largest value.
 function scaleOf(scale) {
   if (scale.empty) return h("div", { class: "scale" }, "no finite number");
   const strip = Array.from({ length: 24 }, (_, at) => s("rect", { x: at * 3, width: 3, height: 10, fill: rgb(mixed(scale.stops, at / 23)) }));

@@ -1,4 +1,4 @@
-// Colours and text of a picture's cells. Both maps grow steadily in lightness, so that they read in grey as well.
+// Colours and text of a picture's cells. The lightness of both colour maps is monotonic, so that they work in grey too.
 const VALUES = [[38, 22, 92], [50, 75, 145], [35, 125, 150], [60, 170, 130], [165, 205, 85], [250, 235, 130]];
 const ERRORS = [[255, 240, 224], [253, 200, 145], [242, 140, 80], [205, 70, 45], [125, 15, 35]];
 const NOTHING = [247, 245, 241];
@@ -12,13 +12,13 @@ function mixed(stops, share) {
 
 const rgb = (colour) => `rgb(${colour.join(" ")})`;
 
-// Black or white, whichever reads better: by the relative luminance of the ground.
+// Black or white, whichever has more contrast, by the relative luminance of the background.
 function inkOn([red, green, blue]) {
   const [r, g, b] = [red, green, blue].map((part) => (part / 255 <= 0.04045 ? part / 3294.6 : ((part / 255 + 0.055) / 1.055) ** 2.4));
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#000" : "#fff";
 }
 
-// The scale that expected and actual share, and that of the error: linear for values, decades below the largest for errors.
+// The scale that expected and actual share, and the scale of the error: linear for values, in decades for errors.
 function scalesOf(picture) {
   const finite = [...picture.expected, ...picture.actual].flat().map(real).filter(Number.isFinite);
   const errors = picture.error.flat().map(real).filter((error) => Number.isFinite(error) && error > 0);
@@ -30,7 +30,7 @@ function scalesOf(picture) {
   };
 }
 
-// The ground of one cell; null for what has no place on the scale, which is hatched.
+// The background of one cell; null for a value that is not on the scale, whose cell is hatched.
 function ground(value, scale, isError) {
   if (isError && value === 0) return NOTHING;
   return Number.isFinite(value) ? mixed(scale.stops, scale.share(value)) : null;
@@ -38,7 +38,7 @@ function ground(value, scale, isError) {
 
 const inside = (value) => (Number.isNaN(value) ? "nan" : Number.isFinite(value) ? figure(value) : value > 0 ? "inf" : "-inf");
 
-// What the whole picture shows, in a sentence: for those who do not see it, and for those who do.
+// The picture in one sentence, also for screen readers.
 function summaryOf(picture) {
   const errors = picture.error.flat().map(real);
   const off = errors.filter((error) => error !== 0 && !Number.isNaN(error)).length;
@@ -46,7 +46,7 @@ function summaryOf(picture) {
   const undefinedCells = errors.filter(Number.isNaN).length;
   return [
     `${off.toLocaleString("en")} of ${count(errors.length, "cell")} differ`,
-    lost ? `${lost} of them where only one side is a finite number` : "",
-    undefinedCells ? `${undefinedCells} undefined and not compared` : "",
+    lost ? `${lost} of them because only one side is finite` : "",
+    undefinedCells ? `${undefinedCells} not defined and not compared` : "",
   ].filter(Boolean).join(", ");
 }

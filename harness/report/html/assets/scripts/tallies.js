@@ -1,7 +1,7 @@
-// The matrix as data: specs hold families of cases, a family its matrix points, a case a check for each target.
-const specs = [...grouped(checks, (check) => check.spec)].map(([spec, own]) => ({
+// The matrix as data: specs have families of cases, a family has matrix points, a case has a check per target.
+const specs = [...grouped(checks, (check) => check.spec)].map(([spec, ofSpec]) => ({
   spec,
-  families: [...grouped(own, (check) => check.family)].map(([family, alike]) => ({
+  families: [...grouped(ofSpec, (check) => check.family)].map(([family, alike]) => ({
     family,
     cases: [...grouped(alike, (check) => check.case)].map(([name, row]) => ({
       name,
@@ -11,12 +11,12 @@ const specs = [...grouped(checks, (check) => check.spec)].map(([spec, own]) => (
   })),
 }));
 
-// Which cases have a check that is chosen; `shown` are the checks' numbers.
+// The cases with a selected check; `shown` are the numbers of the selected checks.
 function visible(family, shown) {
   return family.cases.filter((one) => [...one.row.values()].some((check) => shown.has(check.number)));
 }
 
-// How many of the chosen checks on one target came to each status.
+// The number of selected checks on one target by status.
 function tally(cases, target, shown) {
   const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
   for (const one of cases) {

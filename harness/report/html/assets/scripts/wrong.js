@@ -1,5 +1,5 @@
-// What is not as expected, first and in full: a card for each check, its content made when it is opened. Checks of one
-// family that went wrong alike stand together, so that one fault in a hundred matrix points is one thing to read.
+// The unexpected checks, first and in full: one card per check, whose content is built when it is opened. Checks of one
+// family that fail the same way share a card, so that one fault in a hundred matrix points is one card.
 const KINDS_AT_ONCE = 30;
 const CARDS_AT_ONCE = 20;
 
@@ -10,7 +10,7 @@ function wrongCards() {
   const cards = paged(kinds, KINDS_AT_ONCE, (page) => h("div", {}, page.map((alike) => (alike.length > 1 ? kindCard(alike) : card(alike[0])))));
   reveal("wrong", wrong.length).append(cards);
   unfoldFirst(cards.querySelector(".card"));
-  // On paper one of each kind is in full.
+  // On paper, one check of each kind is in full.
   addEventListener("beforeprint", () => cards.querySelectorAll(".card:not(.card .card)").forEach(unfoldFirst));
 }
 

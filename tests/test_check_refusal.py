@@ -1,4 +1,4 @@
-"""A case that must be refused passes where its own refusal was seen, and not where the target refuses everything."""
+"""A case that must be refused passes if the target refuses this case, and not if it refuses everything."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import harness as public
-from harness.check import refusal as control
-from harness.check.cache.artifacts import Artifacts, open_cache
+from harness.check import refusal
+from harness.check.cache.artifacts import ArtifactCache, open_cache
 from harness.check.check import check
 from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
@@ -21,7 +21,7 @@ from harness.exporters.onnx_torchscript import OnnxTorchScript
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes.onnxruntime.runtime import OnnxRuntime
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.targets import parse_target
 from tests.conftest import Call
 
@@ -39,24 +39,24 @@ EXPORT = OnnxTorchScript.export
 
 
 @pytest.fixture
-def refused(spec: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Result]:
-    """What the case comes to in this process, with a cache that lasts."""
-    monkeypatch.setattr(control, "_ENDED", {})
-    (case,) = load([str(spec("linear.yaml", SPEC))]).cases
-    cache = tmp_path / "kept"
+def check_case(spec: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Result]:
+    """Checks the case in this process, with an artifact cache that lasts."""
+    monkeypatch.setattr(refusal, "_CONTROL_FAILURES", {})
+    (case,) = load_specs([str(spec("linear.yaml", SPEC))]).cases
+    cache = tmp_path / "cache"
     open_cache(cache)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
 
     def run(target: str = TARGET) -> Result:
-        prepared = PreparedCase(case, Artifacts(cache, scratch))
+        prepared = PreparedCase(case, ArtifactCache(cache, scratch))
         return check(prepared, parse_target(target), Settings(latency=False), Clock())
 
     return run
 
 
 def raising(error: Exception, *, control_too: bool) -> Callable[..., Artifact]:
-    """An exporter that raises ``error``, for the case and, with ``control_too``, for every other module."""
+    """An ``export`` that raises ``error`` for the case and, with ``control_too``, for every other module."""
 
     def export(self: OnnxTorchScript, subject: Any, path: Path, **options: Any) -> Artifact:
         if control_too or type(subject.module).__name__ != "ReLU":
@@ -67,18 +67,18 @@ def raising(error: Exception, *, control_too: bool) -> Callable[..., Artifact]:
 
 
 @pytest.mark.parametrize("target", [TARGET, "trace/torch-cpu", "script/torch-cpu"])
-def test_a_refusal_of_the_case_passes(refused: Callable[..., Result], target: str) -> None:
-    result = refused(target)
+def test_a_refusal_of_the_case_passes(check_case: Callable[..., Result], target: str) -> None:
+    result = check_case(target)
     assert result.status == "passed"
     assert [finding.what for finding in result.findings] == ["raises", "raises"]
 
 
 @pytest.mark.parametrize("error", [TypeError("from_torchlib() takes 1 argument"), RuntimeError("no such thing")])
 def test_an_exporter_that_refuses_everything_has_refused_nothing(
-    refused: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception
+    check_case: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(OnnxTorchScript, "export", raising(error, control_too=True))
-    result = refused()
+    result = check_case()
     assert (result.status, result.stage, result.symptom) == ("error", "export", "exception")
     assert f"refuses a ReLU as well, so it has not refused this case: {type(error).__name__}: {error}" in str(
         result.message
@@ -86,18 +86,20 @@ def test_an_exporter_that_refuses_everything_has_refused_nothing(
 
 
 def test_a_runtime_that_loads_nothing_has_refused_nothing(
-    refused: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    check_case: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load_nothing(*_: object) -> None:
         raise RuntimeError("this build loads no file")
 
-    def answering(self: OnnxTorchScript, subject: Any, path: Path, **options: Any) -> Artifact:
+    def export_control(self: OnnxTorchScript, subject: Any, path: Path, **options: Any) -> Artifact:
         del subject
-        return EXPORT(self, PreparedCase(control.CASE, Artifacts(None, path.parent)).subject, path, **options)
+        return EXPORT(
+            self, PreparedCase(refusal.CONTROL_CASE, ArtifactCache(None, path.parent)).subject, path, **options
+        )
 
     monkeypatch.setattr(OnnxRuntime, "load", load_nothing)
-    monkeypatch.setattr(OnnxTorchScript, "export", answering)
-    result = refused()
+    monkeypatch.setattr(OnnxTorchScript, "export", export_control)
+    result = check_case()
     assert (result.status, result.stage) == ("error", "load")
 
 
@@ -106,33 +108,33 @@ def test_a_runtime_that_loads_nothing_has_refused_nothing(
     [
         (ModuleNotFoundError("No module named 'onnxscript'"), "exception"),
         (MemoryError("no"), "out-of-memory"),
-        (Unsupported("left it at 18; ask for @18 or above"), "unsupported"),
-        (StageError("it dropped x"), "exception"),
+        (Unsupported("left it at 18; use @18 or above"), "unsupported"),
+        (StageError("wrote the inputs y (dropped: x); expected x"), "exception"),
     ],
 )
-def test_what_is_missing_and_what_harness_refuses_is_no_refusal_of_the_case(
-    refused: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception, symptom: str
+def test_a_missing_library_and_a_refusal_by_harness_are_no_refusal_of_the_case(
+    check_case: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception, symptom: str
 ) -> None:
     monkeypatch.setattr(OnnxTorchScript, "export", raising(error, control_too=False))
-    for _ in range(2):  # the second time from the cache, where it is kept
-        result = refused()
+    for _ in range(2):  # the second time from the cache, if it is stored
+        result = check_case()
         assert (result.status, result.stage, result.symptom) == ("error", "export", symptom)
         assert str(error) in str(result.message)
 
 
-@pytest.mark.parametrize("error", [Unsupported("no linear", of_library=True), ValueError("five features, not three")])
-def test_what_the_exporter_says_of_the_case_passes_from_the_cache_too(
-    refused: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception
+@pytest.mark.parametrize("error", [Unsupported("no linear", from_library=True), ValueError("five features, not three")])
+def test_the_exporter_refusal_passes_from_the_cache_too(
+    check_case: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(OnnxTorchScript, "export", raising(error, control_too=False))
-    first, again = refused(), refused()
+    first, again = check_case(), check_case()
     assert first.status == again.status == "passed"
     assert first.findings == again.findings
 
 
 @pytest.mark.parametrize("exporter", ["onnx-dynamo", "onnx-torchscript"])
 @pytest.mark.parametrize("opset", [1, 99])
-def test_an_opset_that_is_not_installed_is_a_wrong_request_with_the_range(
+def test_an_opset_that_is_not_installed_is_a_usage_error_with_the_range(
     harness: Call, spec: Write, exporter: str, opset: int
 ) -> None:
     spec("linear.yaml", SPEC)
@@ -145,7 +147,7 @@ def test_an_opset_that_is_not_installed_is_a_wrong_request_with_the_range(
     assert not ran.report
 
 
-def test_the_python_api_says_so_before_it_exports() -> None:
+def test_the_python_api_rejects_the_opset_before_it_exports() -> None:
     import torch
 
     with pytest.raises(UsageError, match=r"onnx-dynamo@99/ort-cpu: onnx-dynamo takes opsets \d+ to \d+ here"):

@@ -1,4 +1,4 @@
-"""``harness known-failures update``: what a report says of the list, and that nothing else in it changes."""
+"""``harness known-failures update``: the changes that a report makes to the list, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LIST = """\
   symptom: mismatch
   reason: *divided
 - {cases: pool/half*, targets: "*", stage: run, symptom: crash, reason: 'Half of it.'}
-- {cases: pool/other, targets: "*", stage: run, symptom: crash, reason: 'Otherwise now.'}
+- {cases: pool/other, targets: "*", stage: run, symptom: crash, reason: 'Fails differently.'}
 - {cases: pool/elsewhere, targets: "*", stage: run, symptom: crash, when: "torch<1", reason: 'Not here.'}
 - {cases: pool/unspoken, targets: "*", stage: run, symptom: crash, reason: 'Not in the report.'}
 # The end
@@ -46,7 +46,7 @@ AFTER = LIST.replace(LIST[LIST.index("- cases: pool/gone") : LIST.index("\n# Sti
 
 
 def result(case: str, status: str, stage: str | None = None, symptom: str | None = None) -> Result:
-    return Result(f"pool/{case}", TARGET, status, stage, symptom, "3 of 4 outside exact")  # type: ignore[arg-type]
+    return Result(f"pool/{case}", TARGET, status, stage, symptom, "3 of 4 values differ by more than the tolerance")  # type: ignore[arg-type]
 
 
 RESULTS = (
@@ -81,46 +81,46 @@ cases:
 
 @pytest.fixture
 def listed(spec: Write) -> Path:
-    """The list beside its specs, with a report that speaks of most of it."""
-    report(RESULTS)
+    """The list beside its specs, with a report that covers most of it."""
+    write_report(RESULTS)
     spec("pool.yaml", POOL)
     spec("targets.yaml", f"default: [{TARGET}]\n")
     return spec("known-failures.yaml", LIST)
 
 
-def report(results: tuple[Result, ...]) -> None:
-    told = Report({"packages": {"torch": "2.13.0"}}, results, {"paths": ["specs/pool.yaml"]})
-    Path("report.json").write_text(JsonReport().render(told), encoding="utf-8")
+def write_report(results: tuple[Result, ...]) -> None:
+    report = Report({"packages": {"torch": "2.13.0"}}, results, {"paths": ["specs/pool.yaml"]})
+    Path("report.json").write_text(JsonReport().render(report), encoding="utf-8")
 
 
-def test_what_passes_now_is_taken_out_and_the_rest_stays_letter_by_letter(harness: Call, listed: Path) -> None:
+def test_passing_entries_are_removed_and_the_rest_is_unchanged(harness: Call, listed: Path) -> None:
     before = load_known_failures(listed)
     ran = harness(*CALL)
     assert ran.code == 1
     assert listed.read_text(encoding="utf-8") == AFTER
     assert [entry.reason for entry in load_known_failures(listed)] == [entry.reason for entry in before[1:]]
-    assert "fixed     specs/known-failures.yaml:4:3: pool/gone[* on * passes now: taken out" in ran.out
+    assert "fixed     specs/known-failures.yaml:4:3: pool/gone[* on * passes now: removed" in ran.out
     assert "2 of its" not in ran.out
     assert (
         "1 of its 2 checks in this report pass now, such as pool/half[seed=1] on trace/torch-cpu; narrow its globs"
         in ran.out
     )
-    assert "pool/other on *: 1 of its checks fail otherwise, such as pool/other" in ran.out
+    assert "pool/other on *: 1 of its checks fail differently, such as pool/other" in ran.out
     assert "elsewhere" not in ran.out
     assert "unlisted  pool/new[seed=1] on trace/torch-cpu: export: unsupported" in ran.out
     assert "--add" in ran.out
 
 
-def test_entries_are_added_only_when_asked_for_and_want_a_reason(harness: Call, listed: Path) -> None:
+def test_entries_are_added_only_on_request_and_need_a_reason(harness: Call, listed: Path) -> None:
     ran = harness(*CALL, "--add")
     assert ran.code == 1
     assert listed.read_text(encoding="utf-8").startswith(AFTER)
     new = load_known_failures(listed)[-2:]
-    assert [(one.cases, one.targets, one.stage, one.symptom) for one in new] == [
+    assert [(entry.cases, entry.targets, entry.stage, entry.symptom) for entry in new] == [
         ("pool/new[*", TARGET, "export", "unsupported"),
         ("pool/some[seed=1]", TARGET, "export", "unsupported"),
     ]
-    assert all(one.reason == "TODO say why: 3 of 4 outside exact" for one in new)
+    assert all(entry.reason == "TODO say why: 3 of 4 values differ by more than the tolerance" for entry in new)
     assert "added     specs/known-failures.yaml: pool/new[* on trace/torch-cpu: export: unsupported" in ran.out
 
 
@@ -131,60 +131,60 @@ def test_a_dry_run_writes_nothing(harness: Call, listed: Path) -> None:
     assert "nothing written" in ran.out
 
 
-def test_a_list_that_is_true_stays_as_it_is(harness: Call, listed: Path) -> None:
-    report((result("stays", "known", "compare", "mismatch"), result("new", "passed")))
+def test_a_correct_list_is_unchanged(harness: Call, listed: Path) -> None:
+    write_report((result("stays", "known", "compare", "mismatch"), result("new", "passed")))
     ran = harness(*CALL)
     assert (ran.code, ran.out) == (0, "specs/known-failures.yaml: nothing changed.\n")
     assert listed.read_text(encoding="utf-8") == LIST
 
 
 @pytest.mark.parametrize("second", [(), (result("gone[seed=2]", "skipped", "load", "unavailable"),)])
-def test_what_was_not_run_is_not_taken_for_a_pass(harness: Call, listed: Path, second: tuple[Result, ...]) -> None:
-    report((result("gone[seed=1]", "fixed"), *second))
+def test_a_check_that_was_not_run_does_not_count_as_passed(
+    harness: Call, listed: Path, second: tuple[Result, ...]
+) -> None:
+    write_report((result("gone[seed=1]", "fixed"), *second))
     ran = harness(*CALL)
     assert ran.code == 1
     assert "1 of its 2 checks pass now, and 1 were not run, such as pool/gone[seed=2] on" in ran.out
     assert listed.read_text(encoding="utf-8") == LIST
 
 
-def test_nor_is_a_target_that_was_not_asked_for(harness: Call, spec: Write, listed: Path) -> None:
+def test_a_target_that_was_not_run_does_not_count_as_passed(harness: Call, spec: Write, listed: Path) -> None:
     spec("targets.yaml", f"default: [{TARGET}]\nother: [script/torch-cpu]\n")
-    report((result("gone[seed=1]", "fixed"), result("gone[seed=2]", "fixed")))
+    write_report((result("gone[seed=1]", "fixed"), result("gone[seed=2]", "fixed")))
     assert harness(*CALL).code == 1
     assert listed.read_text(encoding="utf-8") == LIST
 
 
-def test_a_skipped_check_says_nothing(harness: Call, listed: Path) -> None:
-    report((result("gone[seed=1]", "skipped", "load", "unavailable"),))
+def test_a_skipped_check_changes_nothing(harness: Call, listed: Path) -> None:
+    write_report((result("gone[seed=1]", "skipped", "load", "unavailable"),))
     assert harness(*CALL).code == 0
     assert listed.read_text(encoding="utf-8") == LIST
 
 
-def test_a_list_in_another_form_is_left_alone(harness: Call, listed: Path) -> None:
-    of_all = "targets: '*', stage: compare, symptom: mismatch, reason: So."
-    text = f"[{{cases: pool/gone*, {of_all}}},\n {{cases: pool/stays, {of_all}}}]\n"
+def test_a_list_in_flow_style_is_not_edited(harness: Call, listed: Path) -> None:
+    rest = "targets: '*', stage: compare, symptom: mismatch, reason: So."
+    text = f"[{{cases: pool/gone*, {rest}}},\n {{cases: pool/stays, {rest}}}]\n"
     listed.write_text(text, encoding="utf-8")
     ran = harness(*CALL)
     assert ran.code == 2
-    assert "cannot be amended line by line; begin each entry" in ran.err
+    assert "cannot be edited line by line; begin each entry" in ran.err
     assert listed.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("text", [None, "", "# Nothing known yet\n"])
 def test_the_first_entry_of_a_list(harness: Call, listed: Path, text: str | None) -> None:
-    report((result("new", "error", "export", "unsupported"),))
+    write_report((result("new", "error", "export", "unsupported"),))
     listed.unlink()
     if text is not None:
         listed.write_text(text, encoding="utf-8")
     assert harness(*CALL, "--add").code == 1
     assert listed.read_text(encoding="utf-8").startswith(text or "- cases: pool/new\n")
     assert len(load_known_failures(listed)) == 1
-    assert harness(*CALL, "--add").code == 0  # the report still tells of a failure; the list knows it now
+    assert harness(*CALL, "--add").code == 0  # the report still has the failure; the list has it now
 
 
-def test_the_list_of_a_run_is_found_and_the_gate_agrees_with_what_was_written(
-    harness: Call, spec: Write, here: Path
-) -> None:
+def test_the_updated_list_of_a_run_is_found_and_used_by_the_next_run(harness: Call, spec: Write, here: Path) -> None:
     spec(
         "relu.yaml",
         "harness: 1\nlayer: ReLU\ncases:\n"
@@ -203,11 +203,11 @@ def test_the_list_of_a_run_is_found_and_the_gate_agrees_with_what_was_written(
     assert after.code == 0
     assert after.report["summary"] == {**after.report["summary"], "passed": 1, "known": 1, "fixed": 0}
     assert harness("known-failures", "update", "reports/latest/report.json").code == 0
-    told = json.loads((here / "reports" / "latest" / "report.json").read_text(encoding="utf-8"))
-    assert told["results"][1]["reason"].startswith("TODO say why: ")
+    report = json.loads((here / "reports" / "latest" / "report.json").read_text(encoding="utf-8"))
+    assert report["results"][1]["reason"].startswith("TODO say why: ")
 
 
-def test_another_list_is_amended_where_it_is_named(harness: Call, listed: Path, here: Path) -> None:
+def test_a_list_given_by_option_is_updated_instead(harness: Call, listed: Path, here: Path) -> None:
     other = here / "list.yaml"
     other.write_text(LIST, encoding="utf-8")
     assert harness(*CALL, "--known-failures", "list.yaml").code == 1
@@ -219,4 +219,4 @@ def test_a_report_whose_specs_are_elsewhere_is_refused(harness: Call, listed: Pa
     (listed.parent / "pool.yaml").unlink()
     ran = harness(*CALL)
     assert ran.code == 2
-    assert "specs/pool.yaml is not here; call it from the folder of the run" in ran.err
+    assert "specs/pool.yaml not found; call this in the folder of the run" in ran.err

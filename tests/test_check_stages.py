@@ -1,4 +1,4 @@
-"""What a library says becomes one line, the same for the same failure anywhere."""
+"""The message of an exception is one line, and the same for the same failure on every machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Summary:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("text", "message"),
     [
         ("one line", "one line"),
         ("", "no message"),
@@ -32,19 +32,19 @@ Summary:
         ("running OpenVINOExecutionProvider_316509305950113885_0_0 node", "running OpenVINOExecutionProvider node"),
     ],
 )
-def test_a_message_is_the_line_that_says_something(said: str, told: str) -> None:
-    assert message_of(RuntimeError(said)) == f"RuntimeError: {told}"
+def test_the_message_is_the_first_informative_line(text: str, message: str) -> None:
+    assert message_of(RuntimeError(text)) == f"RuntimeError: {message}"
 
 
-def test_what_harness_itself_says_has_no_kind_before_it() -> None:
+def test_the_message_of_harness_own_error_has_no_class_name() -> None:
     assert message_of(Unsupported("no complex numbers")) == "no complex numbers"
 
 
-def test_where_torch_gives_advice_its_cause_speaks() -> None:
+def test_the_cause_replaces_the_advice_of_torch() -> None:
     advice = type("OnnxExporterError", (RuntimeError,), {"__module__": "torch.onnx.errors"})("open an issue")
     advice.__cause__ = ValueError("no such operator")
     assert message_of(advice) == "ValueError: no such operator"
 
 
-def test_a_layer_that_exits_is_told() -> None:
+def test_a_layer_that_exits_has_a_message() -> None:
     assert message_of(SystemExit(3)) == "the code called exit(3)"

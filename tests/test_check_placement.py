@@ -1,4 +1,4 @@
-"""Where nodes ran is told of every row; a pass with nodes elsewhere than asked is none unless the target allows it."""
+"""Every result says where the nodes ran; nodes outside the requested provider fail it unless the target allows them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.check.cache.artifacts import Artifacts
+from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
-from harness.gate import judge
+from harness.gate import apply_known_failures
 from harness.registry import plugins
 from harness.report.markdown import MarkdownReport
 from harness.result import Report, Result, to_json
@@ -22,11 +22,11 @@ from harness.runtimes.onnxruntime import library
 from harness.runtimes.onnxruntime.library import CPU, Provider
 from harness.runtimes.onnxruntime.runtime import OnnxRuntime
 from harness.runtimes.onnxruntime.session import OrtSession
-from harness.spec.discovery import load
+from harness.spec.discovery import load_specs
 from harness.spec.targets import Target
 
 IDLE = Provider("idle", "AzureExecutionProvider", "a device")
-"""In the build for the CPU; it takes no node of any ordinary model, as a provider without these operators does."""
+"""Part of the CPU build. It takes no node of an ordinary model, like a provider without these operators."""
 
 SPEC = """
 harness: 1
@@ -39,68 +39,70 @@ cases:
 
 @pytest.fixture
 def on(spec: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """``on("fine", "ort-idle", allow="cpu")``: what the case comes to there."""
-    if IDLE.ep not in library.runtime().get_available_providers():
-        pytest.skip(f"this onnxruntime is built without {IDLE.ep}, which stands for a provider that takes no node")
+    """``on("fine", "ort-idle", allow="cpu")``: the result of the case on that runtime."""
+    if IDLE.ep not in library.load_onnxruntime().get_available_providers():
+        pytest.skip(
+            f"this onnxruntime is built without {IDLE.ep}, which this test uses as a provider that takes no node"
+        )
     monkeypatch.setitem(plugins("runtimes"), "ort-idle", OnnxRuntime(IDLE))
-    cases = {case.id: case for case in load([spec("a.yaml", SPEC).parent]).cases}
+    cases = {case.id: case for case in load_specs([spec("a.yaml", SPEC).parent]).cases}
 
-    def checked(name: str, runtime: str, **options: str) -> Result:
-        prepared = PreparedCase(cases[f"a/{name}"], Artifacts(None, tmp_path))
+    def check_on(name: str, runtime: str, **options: str) -> Result:
+        prepared = PreparedCase(cases[f"a/{name}"], ArtifactCache(None, tmp_path))
         return check(
             prepared, Target("onnx-torchscript", runtime, 17, options=options), Settings(latency=False), Clock()
         )
 
-    return checked
+    return check_on
 
 
-def test_a_pass_outside_the_asked_provider_is_none(on: Callable[..., Result]) -> None:
+def test_a_pass_outside_the_requested_provider_fails(on: Callable[..., Result]) -> None:
     row = on("fine", "ort-idle")
     assert (row.status, row.stage, row.symptom) == ("failed", "load", "placement")
     assert row.message == f"1 node ran outside {IDLE.ep}: Relu /Relu on {CPU}"
     assert row.placement == {"asked": IDLE.ep, "nodes": {CPU: {"Relu": 1}}, "stray": (f"Relu /Relu on {CPU}",)}
-    verdict = judge([row], [], versions={}, required=())
+    verdict = apply_known_failures([row], [], versions={}, required=())
     assert verdict.exit_code == 1
 
 
-def test_the_target_may_allow_it_and_the_row_still_says_where(on: Callable[..., Result]) -> None:
+def test_the_target_may_allow_it_and_the_result_still_says_where(on: Callable[..., Result]) -> None:
     row = on("fine", "ort-idle", allow="cpu")
     assert row.status == "passed"
     assert row.target.endswith("/ort-idle?allow=cpu")
     assert row.placement == {"asked": IDLE.ep, "nodes": {CPU: {"Relu": 1}}, "stray": ()}
 
 
-def test_a_wrong_answer_is_told_before_its_place(on: Callable[..., Result]) -> None:
+def test_a_wrong_answer_is_reported_before_its_placement(on: Callable[..., Result]) -> None:
     row = on("divided", "ort-idle")
     assert (row.status, row.symptom, row.blame) == ("failed", "mismatch", "exporter")
     assert row.placement is not None
     assert row.placement["stray"]
 
 
-def test_a_row_that_does_not_come_to_an_answer_says_what_is_known(
+def test_a_result_without_an_answer_has_what_is_known(
     on: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unloaded = on("unbatched", "ort-cpu")
-    assert (unloaded.stage, unloaded.placement) == ("load", None)
-    assert unloaded.checker, "what the checker says of the file is worth most where it cannot be loaded"
+    not_loaded = on("unbatched", "ort-cpu")
+    assert (not_loaded.stage, not_loaded.placement) == ("load", None)
+    assert not_loaded.checker, "the checker's message is most useful for a file that cannot be loaded"
 
     def refuses(_session: Any, _inputs: dict[str, np.ndarray[Any, Any]]) -> None:
         raise RuntimeError("no kernel for that")
 
     monkeypatch.setattr(OrtSession, "run", refuses)
-    unrun = on("fine", "ort-cpu")
-    assert (unrun.status, unrun.stage, unrun.message) == ("error", "run", "RuntimeError: no kernel for that")
-    if not hasattr(library.runtime().InferenceSession, "get_provider_graph_assignment_info"):
-        assert unrun.placement is None, "an older onnxruntime shows it by a run that answers"
+    not_run = on("fine", "ort-cpu")
+    assert (not_run.status, not_run.stage, not_run.message) == ("error", "run", "RuntimeError: no kernel for that")
+    if not hasattr(library.load_onnxruntime().InferenceSession, "get_provider_graph_assignment_info"):
+        assert not_run.placement is None, "an older onnxruntime shows the placement only after a run that answers"
         return
-    assert unrun.placement is not None
-    assert unrun.placement["nodes"] == {CPU: {"Relu": 1}}
+    assert not_run.placement is not None
+    assert not_run.placement["nodes"] == {CPU: {"Relu": 1}}
 
 
-def test_reports_show_every_place(on: Callable[..., Result]) -> None:
+def test_reports_show_every_placement(on: Callable[..., Result]) -> None:
     rows = (on("fine", "ort-idle"), on("fine", "ort-cpu"))
     assert [row["placement"]["nodes"] for row in to_json(rows)] == [{CPU: {"Relu": 1}}] * 2
     text = MarkdownReport().render(Report({}, rows))
     assert text.count(CPU) >= 2
-    assert f"Ran elsewhere than asked: Relu /Relu on {CPU}" in text
+    assert f"Ran outside the requested provider: Relu /Relu on {CPU}" in text
     assert "or allow it in the target (`?allow=cpu`)" in text

@@ -1,4 +1,4 @@
-"""A row that fails brings what lets its reader see it: pictures of the planes that differ, and a script."""
+"""A failing result has pictures of the planes that differ, and a script that shows the failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.check.steps import MOST
+from harness.check.results import MAX_PICTURES
 from tests.conftest import Call
 
 SPEC = """
@@ -48,41 +48,41 @@ def rows(harness: Call, spec: Callable[[str, str], Path]) -> dict[tuple[str, str
     return harness("run", "specs", "--targets", f"trace/torch-cpu,{ORT}", "--no-latency").rows
 
 
-def test_failures_can_be_seen_and_what_passes_takes_no_room(rows: dict[tuple[str, str], dict[str, Any]]) -> None:
+def test_failures_have_pictures_and_a_script_and_passes_have_none(rows: dict[tuple[str, str], dict[str, Any]]) -> None:
     (divided,) = rows["seen/divided", ORT]["pictures"]
     assert divided["output"] == 0
     assert divided["at"] is None
     assert divided["expected"] == [[1.0, 2.0]]
     assert divided["actual"] == [[0.75, 1.5]]
     assert divided["error"] == [[0.25, 0.5]]
-    assert divided["worst"] == [0, 0], "both are off by a quarter, and the first is named"
+    assert divided["worst"] == [0, 0], "both are off by a quarter; the first one is named"
     (lost,) = rows["seen/lost-nan", ORT]["pictures"]
     assert lost["expected"] == [["nan", 2.0]]
     assert lost["actual"] == [[1.0, 2.0]]
     assert lost["error"] == [["inf", 0.0]]
-    opened = rows["seen/open", ORT]["pictures"]
-    assert len(opened) == MOST < 6
-    assert [picture["at"] for picture in opened[:2]] == [None, "x=[2, 1, 2, 2]"]
+    dynamic = rows["seen/open", ORT]["pictures"]
+    assert len(dynamic) == MAX_PICTURES < 6
+    assert [picture["at"] for picture in dynamic[:2]] == [None, "x=[2, 1, 2, 2]"]
     for (_, target), row in rows.items():
-        shown = (len(row["pictures"]), row["reproduction"])
-        assert (shown == (0, None)) or row["status"] in {"failed", "error"}, target
+        evidence = (len(row["pictures"]), row["reproduction"])
+        assert (evidence == (0, None)) or row["status"] in {"failed", "error"}, target
     assert rows["seen/unbatched", ORT]["pictures"] == [], "there is no answer to draw"
-    assert rows["seen/wrong-spec", ORT]["reproduction"] is None, "nothing is wrong with anything but the spec"
+    assert rows["seen/wrong-spec", ORT]["reproduction"] is None, "only the spec is wrong"
 
 
 @pytest.mark.parametrize(
-    ("case", "said"),
+    ("case", "message"),
     [
         ("lost-nan", "output 0: 1 of 2 elements; at (0, 0, 0, 0) 1.0 where nan is expected"),
         ("open", "on inputs of [1, 1, 2, 2]: 1 of 1 elements"),
     ],
 )
-def test_the_script_of_a_row_shows_its_failure(
-    rows: dict[tuple[str, str], dict[str, Any]], here: Path, case: str, said: str
+def test_the_script_of_a_result_shows_its_failure(
+    rows: dict[tuple[str, str], dict[str, Any]], here: Path, case: str, message: str
 ) -> None:
     script = here / "reproduction.py"
     script.write_text(rows[f"seen/{case}", ORT]["reproduction"], encoding="utf-8")
     command = [sys.executable, "-W", "ignore", str(script)]
     ran = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
     assert ran.returncode == 1, ran.stderr
-    assert f"the fault is there: {said}" in ran.stdout
+    assert f"the fault is there: {message}" in ran.stdout

@@ -1,4 +1,4 @@
-"""Each layer's own definition, held against eager torch in float64 and against numbers worked out by hand."""
+"""Each layer's float64 reference, compared with eager torch in float64 and with values computed by hand."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def pool(x: Any, **args: Any) -> Call:
 @pytest.mark.parametrize("name", ALL)
 @settings(max_examples=50)
 @given(data=st.data())
-def test_the_definition_is_what_eager_torch_computes(name: str, data: st.DataObject) -> None:
+def test_eager_torch_agrees_with_the_float64_reference(name: str, data: st.DataObject) -> None:
     call = data.draw(calls(name))
     answer = layer(name).float64_reference(call)
-    right = eager(name, call.args, call)
-    assert len(answer.outputs) == len(right) == len(answer.magnitudes) == len(answer.undefined)
+    outputs = eager(name, call.args, call)
+    assert len(answer.outputs) == len(outputs) == len(answer.magnitudes) == len(answer.undefined)
     for expected, actual, magnitude, undefined in zip(
-        answer.outputs, right, answer.magnitudes, answer.undefined, strict=True
+        answer.outputs, outputs, answer.magnitudes, answer.undefined, strict=True
     ):
         assert expected.shape == actual.shape
         assert expected.dtype == actual.dtype
-        known = np.ones(expected.shape, bool) if undefined is None else ~undefined
+        defined = np.ones(expected.shape, bool) if undefined is None else ~undefined
         rule = layer(name).tolerance(call.args, "float64", None).rule
-        assert within(rule, actual[known], expected[known], None if magnitude is None else magnitude[known])
+        assert within(rule, actual[defined], expected[defined], None if magnitude is None else magnitude[defined])
 
 
 def within(rule: Any, actual: Array, expected: Array, magnitude: Array | None) -> bool:
@@ -68,7 +68,7 @@ def within(rule: Any, actual: Array, expected: Array, magnitude: Array | None) -
         ([0, 5, 5, INF], INF, 3),
     ],
 )
-def test_the_place_of_a_maximum(x: list[float], value: float, index: int) -> None:
+def test_the_index_of_a_maximum(x: list[float], value: float, index: int) -> None:
     args = {"kernel_size": (1, 4), "return_indices": True}
     values, indices = layer("MaxPool2d").float64_reference(pool([[x]], **args)).outputs
     np.testing.assert_array_equal(values, [[[value]]])
@@ -98,13 +98,13 @@ def test_integers_are_pooled_as_integers(dtype: type[np.integer[Any]]) -> None:
     values, indices = (
         layer("MaxPool2d").float64_reference(pool(x, kernel_size=2, padding=1, return_indices=True)).outputs
     )
-    right, places = torch.nn.MaxPool2d(2, padding=1, return_indices=True)(torch.from_numpy(x))
+    expected, expected_indices = torch.nn.MaxPool2d(2, padding=1, return_indices=True)(torch.from_numpy(x))
     assert values.dtype == dtype
-    assert same(values, right.numpy())
-    assert same(indices, places.numpy())
+    assert same(values, expected.numpy())
+    assert same(indices, expected_indices.numpy())
 
 
-def test_integer_averages_are_cut_towards_zero() -> None:
+def test_integer_averages_truncate_towards_zero() -> None:
     x = -np.arange(16).reshape(1, 4, 4)
     (average,) = layer("AvgPool2d").float64_reference(pool(x, kernel_size=2, padding=1)).outputs
     assert same(average, torch.nn.AvgPool2d(2, padding=1)(torch.from_numpy(x)).numpy())
@@ -117,8 +117,8 @@ def test_four_ones_over_three() -> None:
     assert answer.magnitudes[0].tolist() == [[[[4 / 3] * 2] * 2]]
 
 
-def test_the_divisor_stops_where_the_padding_ends() -> None:
-    # 3x3 windows of stride 2 over ones, padded to 6x6: the last window overhangs by one row and one column.
+def test_the_divisor_counts_no_position_beyond_the_padding() -> None:
+    # 3x3 windows of stride 2 over ones, padded to 6x6: the last window extends beyond it by one row and one column.
     call = pool(np.ones((1, 4, 4)), kernel_size=3, stride=2, padding=1, ceil_mode=True)
     (average,) = layer("AvgPool2d").float64_reference(call).outputs
     np.testing.assert_allclose(average[0], [[4 / 9, 6 / 9, 2 / 6], [6 / 9, 1, 3 / 6], [2 / 6, 3 / 6, 1 / 4]])
@@ -148,16 +148,16 @@ def unpool(values: Any, indices: Any, forward: dict[str, Any] | None = None, **a
     return Call(args, {}, [np.asarray(values), np.asarray(indices)], forward=forward or {}, dtype="float64")
 
 
-def test_values_land_where_the_indices_say() -> None:
+def test_values_are_put_at_their_indices() -> None:
     call = unpool([[[3.0, 7.0]]], [[[1, 6]]], kernel_size=2)
     assert layer("MaxUnpool2d").float64_reference(call).outputs[0].tolist() == [[[0, 3, 0, 0], [0, 0, 7, 0]]]
 
 
-def test_a_place_written_twice_is_undefined_unless_the_values_agree() -> None:
-    agree = layer("MaxUnpool2d").float64_reference(unpool([[[3.0, 3.0]]], [[[1, 1]]], kernel_size=2))
-    assert agree.undefined == (None,)
-    differ = layer("MaxUnpool2d").float64_reference(unpool([[[3.0, 4.0]]], [[[1, 1]]], kernel_size=2))
-    assert differ.undefined[0].ravel().tolist() == [False, True, *[False] * 6]
+def test_an_element_written_twice_is_undefined_unless_the_values_are_equal() -> None:
+    equal_values = layer("MaxUnpool2d").float64_reference(unpool([[[3.0, 3.0]]], [[[1, 1]]], kernel_size=2))
+    assert equal_values.undefined == (None,)
+    different_values = layer("MaxUnpool2d").float64_reference(unpool([[[3.0, 4.0]]], [[[1, 1]]], kernel_size=2))
+    assert different_values.undefined[0].ravel().tolist() == [False, True, *[False] * 6]
 
 
 @pytest.mark.parametrize(
@@ -166,11 +166,11 @@ def test_a_place_written_twice_is_undefined_unless_the_values_agree() -> None:
         ([[[0, 8]]], {}, "index 8 is outside its plane"),
         ([[[0, -1]]], {}, "index -1 is outside its plane"),
         ([[[0]]], {}, "indices have shape"),
-        ([[[0, 1]]], {"output_size": (4, 4)}, "output_size 4; between 1 and 3"),
+        ([[[0, 1]]], {"output_size": (4, 4)}, "output_size 4; expected 1 to 3"),
         ([[[0, 1]]], {"output_size": (1, 1, 1, 1, 1)}, "output_size has 5 numbers"),
     ],
 )
-def test_what_torch_refuses_to_unpool_is_refused(indices: Any, forward: dict[str, Any], message: str) -> None:
+def test_an_unpool_that_torch_refuses_is_refused(indices: Any, forward: dict[str, Any], message: str) -> None:
     call = unpool([[[3.0, 4.0]]], indices, forward, kernel_size=2)
     with pytest.raises(ValueError, match=message):
         layer("MaxUnpool2d").float64_reference(call)
@@ -178,31 +178,31 @@ def test_what_torch_refuses_to_unpool_is_refused(indices: Any, forward: dict[str
         eager("MaxUnpool2d", call.args, call)
 
 
-def test_slopes_that_fit_no_channel_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 slopes for 2 channels"):
+def test_a_number_of_slopes_that_is_not_the_number_of_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 slopes for 2 channels; expected 1 or 2"):
         layer("PReLU").float64_reference(Call({}, {"weight": np.ones(3)}, [np.ones((1, 2))]))
 
 
 @pytest.mark.parametrize(("name", "args"), [("LeakyReLU", {"negative_slope": 0.01}), ("RReLU", {})])
-def test_a_slope_is_held_in_the_precision_that_is_computed_in(name: str, args: dict[str, Any]) -> None:
+def test_a_slope_is_rounded_to_the_compute_dtype(name: str, args: dict[str, Any]) -> None:
     x = -np.abs(np.random.default_rng(0).standard_normal(4096)).astype(np.float32)
-    right = getattr(torch.nn, name)(**args).eval()(torch.from_numpy(x)).numpy()
-    (held,) = layer(name).float64_reference(Call(args, {}, [x.astype(np.float64)], dtype="float32")).outputs
+    expected = getattr(torch.nn, name)(**args).eval()(torch.from_numpy(x)).numpy()
+    (single,) = layer(name).float64_reference(Call(args, {}, [x.astype(np.float64)], dtype="float32")).outputs
     (double,) = layer(name).float64_reference(Call(args, {}, [x.astype(np.float64)], dtype="float64")).outputs
-    assert same(held.astype(np.float32), right)
-    assert not same(double.astype(np.float32), right)
+    assert same(single.astype(np.float32), expected)
+    assert not same(double.astype(np.float32), expected)
 
 
-def test_a_random_slope_has_no_answer() -> None:
+def test_a_random_slope_has_no_float64_reference() -> None:
     assert layer("RReLU").float64_reference(Call({}, {}, [np.ones(2)], mode="train")) is None
 
 
 @pytest.mark.parametrize("name", ["Sigmoid", "Tanh"])
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64])
-def test_integers_go_through_as_numbers(name: str, dtype: type[Any]) -> None:
+def test_integers_are_computed_as_numbers(name: str, dtype: type[Any]) -> None:
     x = np.array([0, 1, 1, 0]).astype(dtype)
-    right = getattr(torch, name.lower())(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(layer(name).float64_reference(Call({}, {}, [x])).outputs[0], right, rtol=1e-6)
+    expected = getattr(torch, name.lower())(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(layer(name).float64_reference(Call({}, {}, [x])).outputs[0], expected, rtol=1e-6)
 
 
 def test_saturated_ends_neither_overflow_nor_cancel() -> None:
@@ -212,7 +212,7 @@ def test_saturated_ends_neither_overflow_nor_cancel() -> None:
     np.testing.assert_allclose(sigmoid, [0, np.exp(-700), 0.5, 0.5, 1], rtol=1e-15)
 
 
-def test_no_definition_needs_torch() -> None:
+def test_no_float64_reference_needs_torch() -> None:
     program = (
         "import sys, numpy as np\n"
         "from harness.registry import plugins\n"
@@ -222,5 +222,5 @@ def test_no_definition_needs_torch() -> None:
         "heavy = {'torch', 'scipy', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr

@@ -1,0 +1,167 @@
+"""Build the result of a check: each function adds one part, from the first form to pictures and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from numpy.typing import NDArray
+
+from harness.check.judge import ComparedAnswer, Verdict
+from harness.check.settings import Settings
+from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
+from harness.compare.pictures import pictures
+from harness.compare.verdict import Comparison
+from harness.latency import smoke_timing
+from harness.latency.sampling import Call
+from harness.registry import plugins
+from harness.result import Blame, Finding, Result
+from harness.runtimes import Availability, Placement, Session
+from harness.spec.language.case import Case
+from harness.spec.targets import Target
+
+Array = NDArray[Any]
+
+MAX_PICTURES = 4
+"""Pictures kept per check. A report holds thousands of checks."""
+VALUE_FINDINGS = ("outputs", "range", "formula", "equals", "differs_from")
+"""Keys of ``expect`` that compare the values of outputs."""
+NOTHING_COMPARED = (
+    "nothing was compared: the module is stochastic (it may be in training mode: call .eval()), so its outputs cannot "
+    "be compared with eager torch's; say under `expect` what must hold"
+)
+
+
+def initial_result(case: Case, target: Target, clock: Clock) -> Result:
+    """The result before anything ran: passed, or skipped if the runtime is not available on this machine."""
+    result = Result(case.id, str(target), "passed", seconds=clock.seconds, where=str(case.where))
+    available = _availability(target.runtime)
+    if available.present:
+        return result
+    message = available.unavailable_message(target.runtime)
+    return replace(result, status="skipped", stage="load", symptom="unavailable", message=message)
+
+
+def with_error(result: Result, stop: StageStopped, *, blame: Blame | None = None) -> Result:
+    """``result`` as the error of a stage that did not finish."""
+    return replace(result, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message, blame=blame)
+
+
+def with_mismatch(result: Result, problems: Iterable[str], *, blame: Blame | None = None) -> Result:
+    """``result`` as a failure with ``problems``, which the comparison found."""
+    message = "; ".join(problems)
+    return replace(result, status="failed", stage="compare", symptom="mismatch", message=message, blame=blame)
+
+
+def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Finding]) -> Result:
+    """``result`` with the numbers and the status of ``verdict``.
+
+    If eager torch itself does not meet the spec's expectations or the float64 reference, that is what is reported.
+    """
+    findings = (*verdict.findings, *_against_float64(eager_findings))
+    result = replace(with_numbers(result, verdict.comparisons), findings=findings, distances=verdict.distances)
+    eager_problems = [
+        f"eager torch itself, {finding.what}: {finding.message}" for finding in eager_findings if not finding.passed
+    ]
+    if eager_problems:
+        of_torch = any(not finding.passed for finding in _against_float64(eager_findings))
+        failed = with_mismatch(result, eager_problems, blame="torch" if of_torch else "spec")
+        return replace(failed, evidence=_eager_evidence(eager_findings))
+    problems = failures(verdict.comparisons)
+    problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
+    compared_values = verdict.comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
+    if not problems and not compared_values:
+        problems = [NOTHING_COMPARED]
+    return with_mismatch(result, problems) if problems else result
+
+
+def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
+    """``result`` with the numbers and notes of the comparisons."""
+    outputs = tuple(output for comparison in comparisons for output in comparison.outputs)
+    notes = [*result.notes, *(note for comparison in comparisons for note in comparison.notes)]
+    return replace(result, outputs=outputs, notes=tuple(dict.fromkeys(notes)))
+
+
+def with_pictures(result: Result, compared: Iterable[ComparedAnswer]) -> Result:
+    """``result`` with a picture of each output that differs, at most :data:`MAX_PICTURES`.
+
+    The ``at`` of a picture names the input shapes.
+    """
+    drawn = (
+        {**picture, "at": answer.comparison.at}
+        for answer in compared
+        for picture in pictures(answer.comparison.outputs, answer.actual, answer.expected, answer.undefined)
+    )
+    return replace(result, pictures=tuple(islice(drawn, MAX_PICTURES)))
+
+
+def failures(comparisons: Iterable[Comparison]) -> list[str]:
+    """The messages of the comparisons that do not pass."""
+    return [comparison.message for comparison in comparisons if not comparison.passed]
+
+
+def _eager_evidence(eager_findings: Sequence[Finding]) -> tuple[str, ...]:
+    """The evidence for blaming torch or the spec: how eager torch compares with the spec and the float64 reference."""
+    evidence = []
+    unmet = [f"expect.{finding.what}" for finding in eager_findings if not finding.passed and finding.what != "oracle"]
+    if unmet:
+        evidence.append(f"eager torch, before any export, does not meet the spec's {', '.join(unmet)}")
+    against_float64 = _against_float64(eager_findings)
+    if not all(finding.passed for finding in against_float64):
+        evidence.append("eager torch, before any export, differs from the float64 reference by more than rounding")
+    elif against_float64:
+        evidence.append("eager torch agrees with the float64 reference")
+    return tuple(evidence)
+
+
+def _against_float64(eager_findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Eager torch's comparisons with the float64 reference, which are part of every result."""
+    return tuple(finding for finding in eager_findings if finding.what == "oracle")
+
+
+def placement_fields(placement: Placement | None, *, passed: bool) -> dict[str, Any]:
+    """The fields of a result that say where its nodes ran.
+
+    If nothing else failed (``passed``), nodes where the target does not allow them are a failure.
+    """
+    if placement is None:
+        return {}
+    fields = {"placement": {"asked": placement.asked, "nodes": placement.nodes, "stray": placement.stray}}
+    if not placement.stray or not passed:
+        return fields
+    nodes = "1 node" if len(placement.stray) == 1 else f"{len(placement.stray)} nodes"
+    message = f"{nodes} ran outside {placement.asked}: {', '.join(placement.stray)}"
+    return {**fields, "status": "failed", "stage": "load", "symptom": "placement", "message": message}
+
+
+def with_latency(
+    result: Result,
+    session: Session,
+    inputs: Mapping[str, Array],
+    baseline: Callable[[], Call | None],
+    clock: Clock,
+    settings: Settings,
+) -> Result:
+    """``result`` with the latency of ``session``, beside that of the call that ``baseline`` makes.
+
+    A note says why a runtime that answers cannot be timed.
+    """
+    try:
+        latency = smoke_timing(session.bind(inputs), baseline=baseline())
+    except BaseException as error:
+        if not is_from_code_under_test(error):
+            raise
+        return replace(result, notes=(*result.notes, f"not timed: {message_of(error)}"))
+    conditions = {**session.facts(), "concurrent_workers": settings.concurrent}
+    first = {"load_s": clock.seconds["load"], "first_run_s": clock.seconds["run"]}
+    return replace(result, latency={**latency.to_dict(), **first, **conditions})
+
+
+@cache
+def _availability(runtime: str) -> Availability:
+    availability = plugins("runtimes")[runtime].availability()
+    assert isinstance(availability, Availability)
+    return availability

@@ -1,0 +1,162 @@
+"""Answers that are identical to the last bit are judged once; any other answer is judged by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from harness.check.cache.artifacts import ArtifactCache
+from harness.check.check import check
+from harness.check.memo import CapturedOutput
+from harness.check.prepared_case import PreparedCase
+from harness.check.settings import Settings
+from harness.check.stages import Clock
+from harness.compare.metrics import ComparedValues
+from harness.registry import plugins
+from harness.result import Result
+from harness.runtimes import Availability
+from harness.spec.discovery import load_specs
+from harness.spec.language.tolerances import Exact, Tolerance, Ulp
+from harness.spec.targets import Target
+
+SPEC = """
+harness: 1
+layer: ReLU
+cases:
+  - {name: few, inputs: {x: {values: [[1.0, -2.0], [3.0, 0.0]]}}}
+"""
+RIGHT = np.array([[1, 0], [3, 0]], np.float32)
+
+
+@dataclass
+class FixedAnswer:
+    """A runtime, and its own session, with a fixed answer."""
+
+    answer: NDArray[Any]
+    name: str = "fixed"
+    takes: str = "torchscript"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def availability(self) -> Availability:
+        return Availability()
+
+    def load(self, *_: object) -> FixedAnswer:
+        return self
+
+    def run(self, _: object) -> dict[str, NDArray[Any]]:
+        return {"output_0": self.answer}
+
+    def placement(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class PrintCapture:
+    """Captures what Python prints."""
+
+    @contextmanager
+    def capturing(self) -> Iterator[CapturedOutput]:
+        captured = CapturedOutput()
+        with redirect_stdout(StringIO()) as printed:
+            yield captured
+        captured.lines = tuple(printed.getvalue().splitlines())
+
+    def write(self, lines: tuple[str, ...]) -> None:
+        for line in lines:
+            print(line)
+
+
+class PrintingMetric:
+    """A metric that prints a line each time it is measured."""
+
+    name = "printing"
+
+    def measure(self, compared: ComparedValues) -> float:
+        print(f"measured {compared.shape}")
+        return 1.0
+
+
+@pytest.fixture
+def prepared(spec: Callable[[str, str], Path], tmp_path: Path) -> PreparedCase:
+    (case,) = load_specs([spec("a.yaml", SPEC).parent]).cases
+    return PreparedCase(case, ArtifactCache(None, tmp_path), capture=PrintCapture())
+
+
+@pytest.fixture
+def check_answer(prepared: PreparedCase, monkeypatch: pytest.MonkeyPatch) -> Callable[[NDArray[Any]], Result]:
+    """The result of the case on a target that gives the answer."""
+
+    def check_on_fixed(answer: NDArray[Any]) -> Result:
+        monkeypatch.setitem(plugins("runtimes"), "fixed", FixedAnswer(answer))
+        return check(prepared, Target("trace", "fixed"), Settings(latency=False), Clock())
+
+    return check_on_fixed
+
+
+def test_the_same_answer_is_judged_once_and_its_output_is_repeated(
+    check_answer: Callable[[NDArray[Any]], Result], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = check_answer(RIGHT)
+    monkeypatch.setitem(plugins("compare.metrics"), "printing", PrintingMetric())
+    again, other = check_answer(RIGHT.copy()), check_answer(RIGHT + np.float32(1))
+    assert "printing" not in again.outputs[0].extra, "it was compared anew"
+    assert (first.status, again.status, other.status) == ("passed", "passed", "failed")
+    assert other.outputs[0].extra == {"printing": 1.0}
+    assert capsys.readouterr().out.count("measured (2, 2)") == 1
+    assert check_answer(RIGHT + np.float32(1)) is not other
+    assert capsys.readouterr().out.count("measured (2, 2)") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (np.nextafter(RIGHT, np.float32(9)), "4 of 4 values differ by more than the tolerance"),
+        (RIGHT.view(np.int32), "int32"),
+        (RIGHT.reshape(4, 1), "shape"),
+        (np.where(RIGHT == 0, np.float32(np.nan), RIGHT), "NaN"),
+    ],
+    ids=["the next number", "the same bits of another dtype", "the same bits in another shape", "NaN"],
+)
+def test_an_answer_close_to_one_that_passed_fails(
+    check_answer: Callable[[NDArray[Any]], Result], answer: NDArray[Any], message: str
+) -> None:
+    assert check_answer(RIGHT).status == "passed"
+    wrong = check_answer(answer)
+    assert (wrong.status, wrong.symptom) == ("failed", "mismatch")
+    assert message in str(wrong.message)
+    assert check_answer(RIGHT).status == "passed"
+
+
+def test_the_sign_of_zero_is_noted_for_the_answer_that_has_it(check_answer: Callable[[NDArray[Any]], Result]) -> None:
+    assert not check_answer(RIGHT).notes
+    assert check_answer(np.where(RIGHT == 0, np.float32(-0.0), RIGHT)).notes == (
+        "output_0: the sign of zero differs in 2 of 4 values, which counts as equal",
+    )
+
+
+def test_the_same_answer_under_another_tolerance_is_judged_again(
+    check_answer: Callable[[NDArray[Any]], Result], prepared: PreparedCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = np.nextafter(RIGHT, np.float32(9))
+    monkeypatch.setattr(prepared, "tolerance", lambda _opset: Tolerance(Ulp(1)))
+    assert check_answer(near).status == "passed"
+    monkeypatch.setattr(prepared, "tolerance", lambda _opset: Tolerance(Exact()))
+    assert check_answer(near).status == "failed"
+
+
+def test_text_in_the_same_memory_is_not_the_same_answer(check_answer: Callable[[NDArray[Any]], Result]) -> None:
+    """The objects of an array may change without a bit of the array."""
+    strings: list[str] = ["a"]
+    result = check_answer(np.array([strings], dtype=object))
+    assert result.status == "failed"
+    assert result.outputs[0].problem is not None

@@ -1,0 +1,220 @@
+"""Mutants: those said to be equivalent are, all others are distinguished; and plugins with the old names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import layers, registry, search_path
+from harness.layers import Array, Call, Mutant, default_tolerance, find
+from harness.spec.language.tolerances import Exact, Tolerance
+from tests.layers_strategies import ALL, calls, eager, layer, same
+
+
+def outputs_of(mutant: Mutant, name: str, call: Call) -> tuple[Array, ...]:
+    """The outputs of the mutant, by eager torch."""
+    if mutant.outputs is not None:
+        return mutant.outputs(eager(name, call.args, call))
+    if mutant.weights is not None:
+        return eager(name, call.args, call, mutant.weights(dict(call.weights)))
+    args: Mapping[str, Any] = mutant.args or {}
+    return eager(mutant.layer or name, args if mutant.layer or mutant.args else call.args, call)
+
+
+def is_equivalent(name: str, call: Call, mutant: Mutant) -> bool:
+    expected, actual = eager(name, call.args, call), outputs_of(mutant, name, call)
+    answer = layer(name).float64_reference(call)
+    undefined = (None,) * len(expected) if answer is None else answer.undefined
+    return len(expected) == len(actual) and all(
+        one.shape == other.shape and same(one[defined], other[defined])
+        for one, other, mask in zip(expected, actual, undefined, strict=True)
+        for defined in [np.ones(one.shape, bool) if mask is None else ~mask]
+    )
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_mutant_said_to_be_equivalent_has_equal_outputs(name: str, data: st.DataObject) -> None:
+    call = data.draw(calls(name))
+    for mutant in layer(name).mutants(call):
+        if mutant.why_equivalent is not None:
+            assert is_equivalent(name, call, mutant), (mutant.name, mutant.why_equivalent)
+
+
+def random(*shape: int) -> Array:
+    return np.random.default_rng(5).permutation(np.linspace(-3, 3, int(np.prod(shape)))).reshape(shape)
+
+
+POOL = {"kernel_size": (2, 3), "stride": (2, 1), "padding": (0, 1), "ceil_mode": True}
+SAME_SIZE = {"kernel_size": 3, "stride": 1, "padding": 1, "ceil_mode": False}
+CALLS = [
+    ("MaxPool2d", Call({**POOL, "dilation": (1, 2), "return_indices": True}, {}, [random(2, 3, 5, 8)])),
+    ("MaxPool2d", Call({**SAME_SIZE, "dilation": 1, "return_indices": False}, {}, [random(2, 3, 6, 6)])),
+    ("MaxPool1d", Call({"kernel_size": 2, "stride": 2, "return_indices": True}, {}, [random(2, 3, 8)])),
+    ("AvgPool2d", Call({**POOL, "count_include_pad": True, "divisor_override": None}, {}, [random(2, 3, 5, 8)])),
+    ("AvgPool2d", Call({**SAME_SIZE, "count_include_pad": False, "divisor_override": 3}, {}, [random(3, 6, 6)])),
+    (
+        "MaxUnpool2d",
+        Call(
+            {"kernel_size": 2, "stride": None, "padding": 0},
+            {},
+            [random(2, 3, 2, 2), np.broadcast_to([[1, 3], [9, 10]], (2, 3, 2, 2))],
+            forward={"output_size": [5, 4]},
+        ),
+    ),
+    (
+        "Linear",
+        Call(
+            {"in_features": 3, "out_features": 3, "bias": True},
+            {"weight": random(3, 3), "bias": random(3)},
+            [random(4, 3)],
+        ),
+    ),
+    ("Sigmoid", Call({}, {}, [random(40)])),
+    ("Tanh", Call({}, {}, [random(40)])),
+    ("ReLU", Call({}, {}, [3 * random(40)])),
+    ("LeakyReLU", Call({"negative_slope": 0.2}, {}, [random(40)])),
+    ("PReLU", Call({"num_parameters": 3, "init": 0.25}, {"weight": np.array([0.1, 0.2, 0.3])}, [random(2, 3, 4)])),
+    ("RReLU", Call({"lower": 0.1, "upper": 0.3}, {}, [random(40)])),
+    ("RReLU", Call({"lower": 0.1, "upper": 0.3}, {}, [random(40)], mode="train")),
+]
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS, ids=[f"{i}-{name}" for i, (name, _) in enumerate(CALLS)])
+def test_signed_distinct_inputs_distinguish_every_other_mutant(name: str, call: Call) -> None:
+    mutants = [mutant for mutant in layer(name).mutants(call) if mutant.why_equivalent is None]
+    assert len(mutants) > 2
+    assert not [mutant.name for mutant in mutants if is_equivalent(name, call, mutant)]
+    assert len({mutant.name for mutant in mutants}) == len(mutants)
+
+
+def reasons(name: str, call: Call) -> dict[str, str | None]:
+    return {mutant.name: mutant.why_equivalent for mutant in layer(name).mutants(call)}
+
+
+def test_every_argument_of_a_pool_is_changed() -> None:
+    def changed_arguments(name: str, call: Call) -> set[str]:
+        changed = [
+            mutant.args for mutant in layer(name).mutants(call) if mutant.layer is None and mutant.args is not None
+        ]
+        return {key for args in changed for key in call.args if args[key] != call.args[key]}
+
+    for name, call in (CALLS[0], CALLS[3]):
+        assert changed_arguments(name, call) == set(call.args)
+
+
+def test_equivalent_mutants_have_a_reason() -> None:
+    whole_windows = Call(
+        {"kernel_size": 2, "padding": 0, "ceil_mode": False, "count_include_pad": True}, {}, [random(1, 4, 4)]
+    )
+    equivalent = {name for name, why in reasons("AvgPool2d", whole_windows).items() if why}
+    assert {"ceil_mode=True", "count_include_pad=False"} <= equivalent
+    unit = Call({"kernel_size": 1, "dilation": 1}, {}, [random(1, 4, 4)])
+    assert all(reasons("MaxPool2d", unit)[name] for name in ("dilation=(2, 1)", "Identity()"))
+    plane = Call({"kernel_size": 2, "return_indices": True}, {}, [random(1, 4, 4)])
+    assert reasons("MaxPool2d", plane)["indices off by a plane"] == "there is one plane only"
+    symmetric = Call({"in_features": 2, "out_features": 2}, {"weight": np.ones((2, 2))}, [random(1, 2)])
+    assert reasons("Linear", symmetric)["weight transposed"] == "the changed weights are the same numbers"
+    assert reasons("ReLU", Call({}, {}, [np.array([1], np.uint8)]))["Identity()"]
+
+
+def test_a_divisor_is_dropped_and_changed_by_one() -> None:
+    call = Call({"kernel_size": 2, "divisor_override": 3}, {}, [random(1, 4, 4)])
+    divisors = {name: why for name, why in reasons("AvgPool2d", call).items() if name.startswith("divisor")}
+    assert divisors == {"divisor_override=None": None, "divisor_override=4": None}
+    four = Call({"kernel_size": 2, "divisor_override": 4}, {}, [random(1, 4, 4)])
+    assert reasons("AvgPool2d", four)["divisor_override=None"]
+
+
+@pytest.mark.parametrize("name", ["ReLU", "MaxPool2d"])
+def test_no_mutant_refuses_integers(name: str) -> None:
+    x = np.arange(-8, 8, dtype=np.int32).reshape(1, 1, 4, 4)
+    mutants = list(layer(name).mutants(Call({"kernel_size": 2, "stride": 1} if name == "MaxPool2d" else {}, {}, [x])))
+    assert mutants
+    assert {mutant.layer for mutant in mutants} <= {None, "Identity"}
+
+
+OLD_PLUGIN = """\
+import warnings
+
+import numpy as np
+from harness.layers import Answer, Call
+from harness.spec.language.tolerances import Exact, Tolerance
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from harness.layers import Twin
+
+
+class Softsign:
+    name = "Softsign"
+
+    def oracle(self, call):
+        return Answer((call.inputs[0] / (1 + np.abs(call.inputs[0])),), (None,), (None,))
+
+    def tolerance(self, args, dtype, opset):
+        return Tolerance(Exact())
+
+    def twins(self, call):
+        yield Twin("Tanh()", layer="Tanh", args={}, why_equal="it is not")
+
+
+layer = Softsign()
+"""
+
+
+@pytest.fixture
+def old_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A distribution with a layer under the old names, installed for one test."""
+    (tmp_path / "old_layer_plugin.py").write_text(OLD_PLUGIN, encoding="utf-8")
+    metadata = tmp_path / "old_layer_plugin-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: old-layer-plugin\nVersion: 1.0\n", "utf-8")
+    (metadata / "entry_points.txt").write_text("[harness.layers]\nsoftsign = old_layer_plugin:layer\n", "utf-8")
+    monkeypatch.setattr(search_path, "installed_path", lambda: [str(tmp_path)])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.plugins.cache_clear()
+    yield
+    registry.plugins.cache_clear()
+
+
+@pytest.mark.usefixtures("old_plugin")
+def test_a_layer_plugin_with_the_old_method_names_works_and_warns() -> None:
+    message = "layer plugin Softsign: .*rename oracle to float64_reference, twins to mutants"
+    with pytest.warns(DeprecationWarning, match=message):
+        plugin = find("Softsign")
+    assert plugin is not None
+    assert find("Softsign") is plugin, "it warns once"
+    call = Call({}, {}, [np.array([-1.0, 3.0])])
+    answer = plugin.float64_reference(call)
+    assert answer is not None
+    assert answer.outputs[0].tolist() == [-0.5, 0.75]
+    assert plugin.tolerance({}, "float32", None) == Tolerance(Exact())
+    assert default_tolerance("Softsign", {}, "float32", None) == Tolerance(Exact())
+    (mutant,) = plugin.mutants(call)
+    assert isinstance(mutant, Mutant)
+    assert (mutant.name, mutant.layer, mutant.why_equivalent) == ("Tanh()", "Tanh", "it is not")
+
+
+def test_a_layer_with_the_current_names_is_used_as_it_is() -> None:
+    relu = layer("ReLU")
+    assert layers.with_current_names(relu) is relu
+
+
+def test_the_old_name_of_mutant_works_and_warns() -> None:
+    with pytest.warns(DeprecationWarning, match="harness.layers.Twin is now Mutant"):
+        from harness.layers import Twin
+    twin = Twin("identity", layer="Identity", why_equal="the input has no elements")
+    assert twin.why_equivalent == twin.why_equal == "the input has no elements"
+    assert isinstance(twin, Mutant)
+    assert Twin("a", "ReLU", {}, None, None, "b").why_equivalent == "b"
+    assert Twin("a").why_equivalent is None
+    with pytest.raises(AttributeError, match="no attribute 'Twins'"):
+        _ = layers.Twins
