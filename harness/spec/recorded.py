@@ -79,9 +79,7 @@ def _with_number_keys(value: Any) -> Any:
 def _without_scaled(tolerance: CaseTolerance) -> CaseTolerance:
     """``tolerance``; refuses ``scaled``, since the magnitudes of the summed terms are not recorded."""
     if any(isinstance(rule, Scaled) for rule in (tolerance.rule, *tolerance.by_output.values())):
-        raise invalid_value(
-            "scaled needs magnitudes of terms, which are not recorded", "write ulp, or rtol and atol"
-        )
+        raise invalid_value("scaled needs magnitudes of terms, which are not recorded", "write ulp, or rtol and atol")
     return tolerance
 
 
