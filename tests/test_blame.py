@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from harness.blame.disagreement import Disagreement
-from harness.blame.file_evaluation import evaluate
+from harness.blame.evaluator import evaluate
 from harness.blame.other_targets import MAX_CASES, evidence_checks
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check

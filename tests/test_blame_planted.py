@@ -135,7 +135,8 @@ def through_float16(model: Any) -> None:
 def unknown_to_the_evaluator(model: Any) -> None:
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     del model.graph.node[1:]
-    model.graph.node[0].CopyFrom(helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft"))
+    model.graph.node[0].CopyFrom(helper.make_node("Gelu", ["x"], ["h"], domain="com.microsoft"))
+    model.graph.node.append(helper.make_node("SampleOp", ["h"], ["y"], domain="com.microsoft"))
 
 
 def test_the_exporter_is_blamed_for_a_wrong_file(blamed: Callable[..., tuple[Blame | None, str]]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.blame.file_evaluation import evaluate, evaluate_all
+from harness.blame.evaluator import evaluate, evaluate_all
 from harness.exporters import Artifact
 from harness.inside.divergence import Walk
 from harness.inside.matching import module_of, read_model, with_all_values_as_outputs

@@ -7,21 +7,18 @@ file in its own dtypes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
-from onnx.inliner import inline_local_functions
-from onnx.reference import ReferenceEvaluator
+from onnx import TensorProto
 
 from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, absolute_errors
-from harness.blame.float64_pooling import POOLING_OPERATORS
+from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
 from harness.exporters import Artifact
-from harness.onnx_arrays import from_array, to_array
 from harness.registry import plugins
 from harness.runtimes import Runtime
 from harness.spec.targets import Target
@@ -32,7 +29,6 @@ Answer = Mapping[str, Array]
 INDEPENDENT_RUNTIMES = ("openvino", "tract")
 """Runtimes that share no code with ONNX Runtime. ``onnx.reference`` is not one of them: its pooling is wrong."""
 
-NARROW_FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT}
 FLOAT_BITS = {TensorProto.DOUBLE: 64, TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16}
 
 
@@ -178,78 +174,3 @@ def error_summary(error: Exception) -> str:
     """The class of an exception and the first line of its message."""
     message = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {message[:200] or 'no message'}"
-
-
-def evaluate(path: Path, inputs: Answer) -> dict[str, Array]:
-    """The graph's outputs by name, with every floating tensor in float64.
-
-    Evaluated by ``onnx.reference``, with :mod:`harness.blame.float64_pooling` in place of its pooling. Raises what the
-    evaluator raises for an operator that it does not know.
-    """
-    return _evaluate(with_float64(onnx.load(str(path))), {name: to_float64(values) for name, values in inputs.items()})
-
-
-def evaluate_all(path: Path, inputs: Answer) -> dict[str, Array]:
-    """As :func:`evaluate`, for every value that a node of the graph computes, in the order of computation."""
-    model = onnx.load(str(path))
-    if model.functions:
-        model = inline_local_functions(model)
-    evaluator = ReferenceEvaluator(with_float64(model), new_ops=list(POOLING_OPERATORS))
-    with np.errstate(all="ignore"):
-        values = evaluator.run(None, {name: to_float64(array) for name, array in inputs.items()}, intermediate=True)
-    computed = [name for node in model.graph.node for name in node.output if name]
-    return {name: np.asarray(values[name]) for name in computed}
-
-
-def evaluate_in_file_dtypes(path: Path, inputs: Answer) -> dict[str, Array]:
-    """As :func:`evaluate`, in the file's own dtypes, with every rounding that the graph itself asks for."""
-    return _evaluate(onnx.load(str(path)), inputs)
-
-
-def _evaluate(model: ModelProto, inputs: Answer) -> dict[str, Array]:
-    evaluator = ReferenceEvaluator(model, new_ops=list(POOLING_OPERATORS))
-    with np.errstate(all="ignore"):
-        outputs = evaluator.run(None, dict(inputs))
-    return dict(zip((output.name for output in model.graph.output), outputs, strict=True))
-
-
-def with_float64(model: ModelProto) -> ModelProto:
-    """A copy of ``model`` with float64 for every narrower floating type: weights, constants, casts and signatures."""
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    _widen_graph(copy.graph)
-    for function in copy.functions:
-        _widen_nodes(function.node)
-    return copy
-
-
-def to_float64(values: Array) -> Array:
-    """``values`` in float64 if they are floating, bfloat16 included."""
-    return values.astype(np.float64) if values.dtype.kind in "fV" or values.dtype.name == "bfloat16" else values
-
-
-def _widen_graph(graph: GraphProto) -> None:
-    for tensor in graph.initializer:
-        _widen_tensor(tensor)
-    for value in (*graph.input, *graph.output):
-        if value.type.tensor_type.elem_type in NARROW_FLOATS:
-            value.type.tensor_type.elem_type = TensorProto.DOUBLE
-    del graph.value_info[:]
-    _widen_nodes(graph.node)
-
-
-def _widen_nodes(nodes: Iterable[NodeProto]) -> None:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
-                _widen_tensor(attribute.t)
-            elif attribute.type == AttributeProto.GRAPH:
-                _widen_graph(attribute.g)
-            elif attribute.name in {"to", "dtype"} and attribute.i in NARROW_FLOATS:
-                attribute.i = TensorProto.DOUBLE
-
-
-def _widen_tensor(tensor: TensorProto) -> None:
-    if tensor.data_type in NARROW_FLOATS:
-        name = tensor.name
-        tensor.CopyFrom(from_array(to_float64(to_array(tensor)), name))

@@ -20,12 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.blame.disagreement import MAX_ERROR_RATIO, max_error, undecidable_reason, with_one_more_rounding
-from harness.blame.file_evaluation import (
-    error_summary,
-    evaluate,
-    evaluate_in_file_dtypes,
-    run_without_optimizer,
-)
+from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
+from harness.blame.file_evaluation import error_summary, run_without_optimizer
 from harness.compare.verdict import compare
 from harness.exporters import Artifact
 from harness.result import Blame

@@ -18,7 +18,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto
 
-from harness.blame.file_evaluation import error_summary, evaluate_all
+from harness.blame.evaluator import evaluate_all
+from harness.blame.file_evaluation import error_summary
 from harness.exporters import Artifact
 from harness.inside.divergence import (
     Divergence,

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
+from harness.blame.operators._operator import wide
+
 Array = NDArray[Any]
 
 
@@ -111,6 +113,11 @@ class AveragePool(OpRun):
     op_domain = ""
 
     def _run(self, x: Array, **attributes: Any) -> tuple[Array]:
+        return (self.means(x, attributes).astype(x.dtype),)
+
+    @staticmethod
+    def means(x: Array, attributes: Mapping[str, Any]) -> Array:
+        """The mean of each window, by the attributes of an AveragePool node."""
         window = _window(x.shape[2:], attributes)
         counted = np.ones(x.shape[2:], dtype=np.int64)
         if attributes.get("count_include_pad"):
@@ -127,8 +134,8 @@ class AveragePool(OpRun):
             count = np.sum(list(padded_window.taps(padded_window.pad(counted, 0))), axis=0)
         else:
             count = np.sum(list(window.taps(window.pad(counted, 0))), axis=0)
-        total = np.sum(list(window.taps(window.pad(x, 0))), axis=0)
-        return ((total / count).astype(x.dtype),)
+        means: Array = np.sum(list(window.taps(window.pad(wide(x), 0))), axis=0) / count
+        return means
 
 
 def _column_major(indices: Array) -> Array:

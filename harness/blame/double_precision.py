@@ -1,0 +1,84 @@
+"""ONNX models with float64 in place of every narrower floating type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+
+from harness.onnx_arrays import from_array, to_array
+
+Array = NDArray[Any]
+
+NARROW_FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT}
+
+DTYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype", "stash_type", "precision", "softmax_precision"}
+"""The attributes of ONNX's operators that hold a data type."""
+
+
+def with_float64(model: ModelProto) -> ModelProto:
+    """A copy of ``model`` with float64 for every narrower floating type: weights, constants, casts and signatures."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    _widen_graph(copy.graph)
+    for function in copy.functions:
+        _widen_nodes(function.node)
+    return copy
+
+
+def function_with_float64(function: FunctionProto) -> FunctionProto:
+    """A copy of ``function`` with float64 for every narrower floating type of its nodes."""
+    copy = FunctionProto()
+    copy.CopyFrom(function)
+    _widen_nodes(copy.node)
+    return copy
+
+
+def to_float64(values: Array) -> Array:
+    """``values`` in float64 if they are floating, bfloat16 included."""
+    return values.astype(np.float64) if values.dtype.kind in "fV" or values.dtype.name == "bfloat16" else values
+
+
+def _widen_graph(graph: GraphProto) -> None:
+    for tensor in graph.initializer:
+        _widen_tensor(tensor)
+    for sparse in graph.sparse_initializer:
+        _widen_tensor(sparse.values)
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type in NARROW_FLOATS:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    del graph.value_info[:]
+    _widen_nodes(graph.node)
+
+
+def _widen_nodes(nodes: Iterable[NodeProto]) -> None:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                _widen_tensor(attribute.t)
+            elif attribute.type == AttributeProto.SPARSE_TENSOR:
+                _widen_tensor(attribute.sparse_tensor.values)
+            elif attribute.type == AttributeProto.GRAPH:
+                _widen_graph(attribute.g)
+            elif attribute.name in DTYPE_ATTRIBUTES and attribute.i in NARROW_FLOATS:
+                attribute.i = TensorProto.DOUBLE
+            elif node.op_type == "Constant" and attribute.name in {"value_float", "value_floats"}:
+                _make_tensor(attribute)
+
+
+def _make_tensor(attribute: AttributeProto) -> None:
+    """Turn a float attribute of a Constant, whose type has no other width, into a tensor."""
+    single = attribute.name == "value_float"
+    values = np.asarray(attribute.f if single else list(attribute.floats), np.float64)
+    attribute.Clear()
+    attribute.name, attribute.type = "value", AttributeProto.TENSOR
+    attribute.t.CopyFrom(from_array(values))
+
+
+def _widen_tensor(tensor: TensorProto) -> None:
+    if tensor.data_type in NARROW_FLOATS:
+        name = tensor.name
+        tensor.CopyFrom(from_array(to_float64(to_array(tensor)), name))
