@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper
 
 from harness.onnx_arrays import from_array, to_array
 
@@ -15,8 +15,20 @@ Array = NDArray[Any]
 
 NARROW_FLOATS = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT}
 
+FLOATS = {"bfloat16", "float16", "float32", "float64"}
+"""The dtypes of numbers, unlike those of codes; NumPy's kind does not tell them apart."""
+
 DTYPE_ATTRIBUTES = {"to", "dtype", "output_dtype", "output_datatype", "stash_type", "precision", "softmax_precision"}
 """The attributes of ONNX's operators that hold a data type."""
+
+FLOAT_BY_DEFAULT = {
+    "BlackmanWindow": "output_datatype",
+    "ConstantOfShape": "value",
+    "HammingWindow": "output_datatype",
+    "HannWindow": "output_datatype",
+    "MelWeightMatrix": "output_datatype",
+}
+"""Operators whose outputs are float32 unless this attribute says otherwise."""
 
 
 def with_float64(model: ModelProto) -> ModelProto:
@@ -37,9 +49,18 @@ def function_with_float64(function: FunctionProto) -> FunctionProto:
     return copy
 
 
-def to_float64(values: Array) -> Array:
-    """``values`` in float64 if they are floating, bfloat16 included."""
-    return values.astype(np.float64) if values.dtype.kind in "fV" or values.dtype.name == "bfloat16" else values
+def to_float64(values: Any) -> Any:
+    """``values`` in float64 if they are floating, bfloat16 included; each array of a list or mapping likewise.
+
+    Types of 8 bits and fewer stay: they are codes, which a scale belongs to.
+    """
+    if isinstance(values, list):
+        return [to_float64(each) for each in values]
+    if isinstance(values, dict):
+        return {key: to_float64(each) for key, each in values.items()}
+    if isinstance(values, np.ndarray | np.generic) and values.dtype.name in FLOATS:
+        return values.astype(np.float64)
+    return values
 
 
 def _widen_graph(graph: GraphProto) -> None:
@@ -48,14 +69,23 @@ def _widen_graph(graph: GraphProto) -> None:
     for sparse in graph.sparse_initializer:
         _widen_tensor(sparse.values)
     for value in (*graph.input, *graph.output):
-        if value.type.tensor_type.elem_type in NARROW_FLOATS:
-            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+        _widen_type(value.type)
     del graph.value_info[:]
     _widen_nodes(graph.node)
 
 
+def _widen_type(described: TypeProto) -> None:
+    """Widen a tensor, and the elements of a sequence or an optional."""
+    kind = described.WhichOneof("value")
+    if kind == "tensor_type" and described.tensor_type.elem_type in NARROW_FLOATS:
+        described.tensor_type.elem_type = TensorProto.DOUBLE
+    elif kind in {"sequence_type", "optional_type"}:
+        _widen_type(getattr(described, kind).elem_type)
+
+
 def _widen_nodes(nodes: Iterable[NodeProto]) -> None:
     for node in nodes:
+        _write_float_default(node)
         for attribute in node.attribute:
             if attribute.type == AttributeProto.TENSOR:
                 _widen_tensor(attribute.t)
@@ -67,6 +97,15 @@ def _widen_nodes(nodes: Iterable[NodeProto]) -> None:
                 attribute.i = TensorProto.DOUBLE
             elif node.op_type == "Constant" and attribute.name in {"value_float", "value_floats"}:
                 _make_tensor(attribute)
+
+
+def _write_float_default(node: NodeProto) -> None:
+    """Write down the type float32 where a node has it by default, so that it is widened with those written down."""
+    name = FLOAT_BY_DEFAULT.get(node.op_type)
+    if node.domain or name is None or any(attribute.name == name for attribute in node.attribute):
+        return
+    value = helper.make_tensor("", TensorProto.FLOAT, [1], [0.0]) if name == "value" else TensorProto.FLOAT
+    node.attribute.append(helper.make_attribute(name, value))
 
 
 def _make_tensor(attribute: AttributeProto) -> None:

@@ -1,6 +1,7 @@
 """Evaluate an exported ONNX file independently of the target's runtime, to decide whether the file itself is right.
 
-:func:`file_is_right` evaluates the file in float64. If that fails, it runs the file on independent runtimes. float64
+:func:`file_is_right` evaluates the file in float64. If that fails, or is not believed for one of the file's operators
+(:mod:`harness.blame.believed`), it runs the file on independent runtimes. float64
 does not show that a file rounds to a narrower type than its inputs have; for that, :func:`file_rounds` evaluates the
 file in its own dtypes.
 """
@@ -16,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from harness.blame.believed import not_believed_reason
 from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, absolute_errors
 from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
 from harness.exporters import Artifact
@@ -34,10 +36,8 @@ FLOAT_BITS = {TensorProto.DOUBLE: 64, TensorProto.FLOAT: 32, TensorProto.FLOAT16
 
 def file_is_right(disagreement: Disagreement, evidence: list[str]) -> bool | None:
     """True if the file computes the right answer, False if a wrong one, None if nothing can evaluate it."""
-    try:
-        outputs = _cast_like(evaluate(disagreement.artifact.path, disagreement.inputs), disagreement.expected)
-    except Exception as error:  # noqa: BLE001 - an evaluation that fails is evidence that is missing
-        evidence.append(f"the file could not be evaluated in float64: {error_summary(error)}")
+    outputs = _float64_outputs(disagreement, evidence)
+    if outputs is None:
         if disagreement.artifact.checker:
             # A runtime may end the process on an invalid file: tract does, in Rust.
             evidence.append(
@@ -53,6 +53,19 @@ def file_is_right(disagreement: Disagreement, evidence: list[str]) -> bool | Non
     return True
 
 
+def _float64_outputs(disagreement: Disagreement, evidence: list[str]) -> Answer | None:
+    """The file's outputs by its float64 evaluation; None if that fails or is not believed for the file's operators."""
+    path = disagreement.artifact.path
+    try:
+        if reason := not_believed_reason(path):
+            evidence.append(reason)
+            return None
+        return _cast_like(evaluate(path, disagreement.inputs), disagreement.expected)
+    except Exception as error:  # noqa: BLE001 - an evaluation that fails is evidence that is missing
+        evidence.append(f"the file could not be evaluated in float64: {error_summary(error)}")
+        return None
+
+
 def file_rounds(disagreement: Disagreement, evidence: list[str]) -> bool:
     """True if the file casts to a narrower type than its inputs have, and that rounding alone explains the error.
 
@@ -61,7 +74,7 @@ def file_rounds(disagreement: Disagreement, evidence: list[str]) -> bool:
     to which of them it is rounded.
     """
     cast = narrowing_cast(disagreement.artifact.path)
-    if not cast:
+    if not cast or not_believed_reason(disagreement.artifact.path):
         return False
     path, expected = disagreement.artifact.path, disagreement.expected
     try:

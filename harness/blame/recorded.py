@@ -6,7 +6,8 @@ The file is evaluated by itself twice: in float64, and in the dtypes of the file
 A hop is blamed only if both evaluations agree. If both give the recorded answer, the runtime is wrong: by rounding, if
 its answer is as close to float64 as the recorded one; by its optimizer, if the file is right without it; else by a
 kernel. If both give the runtime's answer, the recorded answer is not what the file computes. No hop is blamed for a
-graph that no evaluation can decide (:func:`harness.blame.disagreement.undecidable_reason`).
+graph that no evaluation can decide (:func:`harness.blame.disagreement.undecidable_reason`), or that has operators for
+which the evaluation is not believed (:mod:`harness.blame.believed`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.blame.believed import not_believed_reason
 from harness.blame.disagreement import MAX_ERROR_RATIO, max_error, undecidable_reason, with_one_more_rounding
 from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
 from harness.blame.file_evaluation import error_summary, run_without_optimizer
@@ -64,7 +66,8 @@ def _agree(actual: Answer, expected: Answer, tolerance: Tolerance) -> bool:
 
 def attribute_recorded(disagreement: RecordedDisagreement) -> tuple[Blame | None, tuple[str, ...]]:
     """The hop to blame, None if the evidence does not decide, and the evidence line by line."""
-    if reason := undecidable_reason(disagreement.artifact.path):
+    path = disagreement.artifact.path
+    if reason := undecidable_reason(path) or not_believed_reason(path):
         return None, (reason,)
     evidence: list[str] = []
     evaluations = [

@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto
 
+from harness.blame.believed import not_believed_reason
 from harness.blame.evaluator import evaluate_all
 from harness.blame.file_evaluation import error_summary
 from harness.exporters import Artifact
@@ -139,8 +140,10 @@ def _computed_values(
 
 
 def _float64_values(path: Path, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], str | None]:
-    """Every value of the graph in float64; if that fails, none and the reason."""
+    """Every value of the graph in float64; if that fails or is not believed, none and the reason."""
     try:
+        if reason := not_believed_reason(path):
+            return {}, reason
         return evaluate_all(path, inputs), None
     except Exception as error:  # noqa: BLE001 - a graph that cannot be evaluated is noted
         return {}, f"the graph could not be evaluated in float64: {error_summary(error)}"

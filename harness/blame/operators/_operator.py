@@ -12,6 +12,7 @@ from onnx import NodeProto
 from onnx.defs import SchemaError, get_schema
 from onnx.reference.op_run import OpRun
 
+from harness.blame.double_precision import FLOATS
 from harness.onnx_arrays import with_ml_dtypes
 
 Array = NDArray[Any]
@@ -48,8 +49,7 @@ class Operator(OpRun):
 
 def wide(values: Array) -> Array:
     """``values`` in float64 if they are floating, else in the integers or booleans they are."""
-    floating = values.dtype.kind == "f" or values.dtype.name.startswith(("bfloat", "float"))
-    return values.astype(np.float64) if floating else values
+    return values.astype(np.float64) if values.dtype.name in FLOATS else values
 
 
 def in_domains(operator: type[Operator], *domains: str) -> tuple[type[Operator], ...]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from harness.blame.operators._operator import MICROSOFT, Array, Operator, in_domains, wide
-from harness.blame.operators.softmax import softmax
 
 _ERF = np.frompyfunc(erf, 1, 1)
 
@@ -66,19 +65,6 @@ class QuickGelu(Operator):
         """The activation."""
         values = wide(x)
         return ((values / (1 + np.exp(-alpha * values))).astype(x.dtype),)
-
-
-class BiasSoftmax(Operator):
-    """Softmax of a sum, flattened at ``axis`` as below opset 13."""
-
-    op_domain = MICROSOFT
-
-    def compute(self, x: Array, bias: Array, axis: int = 1, is_inner_broadcast: int = 1, **_: Any) -> tuple[Array]:
-        """The normalised exponentials."""
-        if is_inner_broadcast != 1 and bias.shape != x.shape:
-            raise NotImplementedError("BiasSoftmax with a bias that is repeated in blocks")
-        rows = int(np.prod(x.shape[: axis % x.ndim]))
-        return (softmax((wide(x) + wide(bias)).reshape(rows, -1)).reshape(x.shape).astype(x.dtype),)
 
 
 class FusedMatMul(Operator):
@@ -153,7 +139,6 @@ MICROSOFT_FUSED_OPERATORS: tuple[type[Operator], ...] = (
     BiasGelu,
     FastGelu,
     QuickGelu,
-    BiasSoftmax,
     FusedMatMul,
     TransposeMatMul,
     FusedGemm,

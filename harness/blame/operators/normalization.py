@@ -1,7 +1,7 @@
 """BatchNormalization at every opset, LayerNormalization and its relatives, and LRN.
 
 ``onnx.reference`` takes inference for training in BatchNormalization 9 to 13, computes LayerNormalization in the dtype
-of its input, where squares overflow, and LRN for as many channels as there are samples.
+of its input, where squares overflow, LRN for as many channels as there are samples, and an L1 norm without magnitudes.
 """
 
 from __future__ import annotations
@@ -141,6 +141,19 @@ class SkipSimplifiedLayerNormalization(Operator):
         return _normalized_sum(x, skip, gamma, None, bias, epsilon, centred=False)
 
 
+class LpNormalization(Operator):
+    """LpNormalization as defined in https://onnx.ai/onnx/operators/onnx__LpNormalization.html.
+
+    Where the norm is 0, so is the answer.
+    """
+
+    def compute(self, x: Array, axis: int = -1, p: int = 2, **_: Any) -> tuple[Array]:
+        """The values over the norm along ``axis``."""
+        values = wide(x)
+        norm = (np.abs(values) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
+        return (np.where(norm == 0, 0.0, values / norm).astype(x.dtype),)
+
+
 class LRN(Operator):
     """LRN as defined in https://onnx.ai/onnx/operators/onnx__LRN.html, over the channels of any rank."""
 
@@ -189,5 +202,6 @@ NORMALIZATION_OPERATORS: tuple[type[Operator], ...] = (
     *in_domains(SimplifiedLayerNormalization, "", MICROSOFT),
     SkipLayerNormalization,
     SkipSimplifiedLayerNormalization,
+    LpNormalization,
     LRN,
 )

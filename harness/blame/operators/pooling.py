@@ -1,6 +1,6 @@
-"""ONNX's MaxPool and AveragePool in NumPy, for the float64 evaluation of exported graphs.
+"""ONNX's MaxPool, AveragePool, LpPool and MaxUnpool in NumPy, for the float64 evaluation of exported graphs.
 
-``onnx.reference`` has both, but gives wrong indices for more than one channel, gives wrong shapes with ``ceil_mode``
+``onnx.reference`` has them, but gives wrong indices for more than one channel, gives wrong shapes with ``ceil_mode``
 and drops NaN, so it cannot decide whether an exported file is right. These follow the operators' definitions at
 opset 22 (a last window that would start in the right padding is dropped). NaN propagates, as in torch; the ONNX
 specification says nothing about it.
@@ -138,6 +138,41 @@ class AveragePool(OpRun):
         return means
 
 
+class LpPool(OpRun):
+    """LpPool as defined in https://onnx.ai/onnx/operators/onnx__LpPool.html."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **attributes: Any) -> tuple[Array]:
+        window = _window(x.shape[2:], attributes)
+        p = float(attributes.get("p") or 2)
+        powers = np.abs(wide(x)) ** p
+        total: Array = np.sum(list(window.taps(window.pad(powers, 0))), axis=0)
+        return ((total ** (1 / p)).astype(x.dtype),)
+
+
+class MaxUnpool(OpRun):
+    """MaxUnpool as defined in https://onnx.ai/onnx/operators/onnx__MaxUnpool.html, where it is defined.
+
+    What ``output_shape`` means for the indices is not: https://github.com/onnx/onnx/issues/2398.
+    """
+
+    op_domain = ""
+
+    def _run(self, x: Array, indices: Array, output_shape: Array | None = None, **attributes: Any) -> tuple[Array]:
+        if output_shape is not None:
+            raise NotImplementedError("MaxUnpool with output_shape")
+        kernel, rank = attributes["kernel_shape"], x.ndim - 2
+        strides, pads = attributes.get("strides") or [1] * rank, attributes.get("pads") or [0] * (2 * rank)
+        sizes = [
+            (length - 1) * stride - pads[axis] - pads[axis + rank] + width
+            for axis, (length, stride, width) in enumerate(zip(x.shape[2:], strides, kernel, strict=True))
+        ]
+        result = np.zeros((*x.shape[:2], *sizes), x.dtype)
+        result.reshape(-1)[indices.reshape(-1)] = x.reshape(-1)
+        return (result,)
+
+
 def _column_major(indices: Array) -> Array:
     """Flat indices that count down the columns within each plane."""
     plane_size = int(np.prod(indices.shape[2:]))
@@ -146,5 +181,5 @@ def _column_major(indices: Array) -> Array:
     return planes.reshape(*indices.shape[:2], *[1] * in_plane.ndim) * plane_size + in_plane
 
 
-POOLING_OPERATORS = (MaxPool, AveragePool)
+POOLING_OPERATORS = (MaxPool, AveragePool, LpPool, MaxUnpool)
 """For ``new_ops`` of :class:`onnx.reference.ReferenceEvaluator`."""

@@ -16,7 +16,10 @@ from harness.onnx_arrays import dtype_from_onnx
 
 
 class QuantizeLinear(Operator):
-    """QuantizeLinear as defined in https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html."""
+    """QuantizeLinear as defined in https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html.
+
+    The quotient has the dtype of the scale, or the one that ``precision`` names: its rounding decides ties.
+    """
 
     def compute(
         self,
@@ -27,11 +30,13 @@ class QuantizeLinear(Operator):
         block_size: int = 0,
         output_dtype: int = 0,
         saturate: int = 1,
+        precision: int = 0,
         **_: Any,
     ) -> tuple[Array]:
         """``x`` over the scale, rounded to even, with the zero point added."""
         dtype = dtype_from_onnx(output_dtype or TensorProto.UINT8) if zero_point is None else zero_point.dtype
-        values = wide(x) / like_input(wide(scale), x.shape, axis, block_size)
+        exact = dtype_from_onnx(precision) if precision else scale.dtype
+        values = wide(x.astype(exact) / like_input(scale, x.shape, axis, block_size).astype(exact))
         shift = 0 if zero_point is None else like_input(zero_point, x.shape, axis, block_size)
         return (quantized(values, shift, dtype, saturate=bool(saturate)),)
 

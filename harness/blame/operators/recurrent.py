@@ -12,12 +12,14 @@ from harness.blame.operators._operator import Array, Operator, wide
 Function = Callable[[Array], Array]
 State = tuple[Array, ...]
 
+NO_DEFAULT = float("nan")
+
 DEFAULTS: dict[str, tuple[float | None, float | None]] = {
-    "affine": (1.0, 0.0),
+    "affine": (NO_DEFAULT, NO_DEFAULT),
     "elu": (1.0, None),
     "hardsigmoid": (0.2, 0.5),
     "leakyrelu": (0.01, None),
-    "scaledtanh": (1.0, 1.0),
+    "scaledtanh": (NO_DEFAULT, NO_DEFAULT),
     "thresholdedrelu": (1.0, None),
 }
 """The activations that have parameters, with the defaults of alpha and beta; None where there is no such parameter."""
@@ -118,11 +120,10 @@ class _Recurrent(Operator):
 
 def _next_activation(name: str, alphas: Iterator[float], betas: Iterator[float]) -> Function:
     alpha, beta = DEFAULTS.get(name.lower(), (None, None))
-    return _activation(
-        name.lower(),
-        0.0 if alpha is None else next(alphas, alpha),
-        0.0 if beta is None else next(betas, beta),
-    )
+    parameters = (0.0 if alpha is None else next(alphas, alpha), 0.0 if beta is None else next(betas, beta))
+    if np.isnan(parameters).any():
+        raise NotImplementedError(f"the activation {name} without a parameter that has no default")
+    return _activation(name.lower(), *parameters)
 
 
 def _clipped(function: Function, limit: float | None) -> Function:
@@ -165,6 +166,13 @@ class LSTM(_Recurrent):
     """LSTM as defined in https://onnx.ai/onnx/operators/onnx__LSTM.html. The gates are in the order i, o, f, c."""
 
     ACTIVATIONS = ("Sigmoid", "Tanh", "Tanh")
+
+    def compute(self, x: Array, w: Array, r: Array, *optional: Array | None, **attributes: Any) -> tuple[Array, ...]:
+        """The outputs of every step, then the last hidden and cell states."""
+        if attributes.get("clip"):
+            # The definition clips the input of every activation, ONNX Runtime not that of the last one.
+            raise NotImplementedError("LSTM with clip")
+        return super().compute(x, w, r, *optional, **attributes)
 
     def cell(self, weights: dict[str, Array], functions: Sequence[Function], x: Array, state: State) -> State:
         """The next hidden and cell state."""

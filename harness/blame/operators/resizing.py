@@ -39,11 +39,8 @@ class _Axis:
     scale: float
     start: float = 0.0
     end: float = 1.0
-
-    @property
-    def fractional(self) -> bool:
-        """True if the length that the scale asks for is no whole number."""
-        return abs(self.scale * self.length * (self.end - self.start) - self.out) > 1e-6 * self.out
+    fractional: bool = False
+    """True if the length that the node's scale asks for is no whole number."""
 
 
 class Resize(Operator):
@@ -98,6 +95,7 @@ def _axes(
     edges = (
         [(0.0, 1.0)] * len(lengths) if roi is None or not roi.size else list(zip(*np.split(wide(roi), 2), strict=True))
     )
+    fractional = [False] * len(lengths)
     if sizes is not None and sizes.size:
         outs = [int(size) for size in sizes]
         factors = [out / length for out, length in zip(outs, lengths, strict=True)]
@@ -107,15 +105,19 @@ def _axes(
             outs = [floor(factor * length + 0.5) for length in lengths]
     elif scales is not None and scales.size:
         factors = [float(scale) for scale in scales]
-        outs = [
-            _whole(length * (end - start) * factor)
+        exact = [
+            length * (end - start) * factor
             for length, (start, end), factor in zip(lengths, edges, factors, strict=True)
         ]
+        outs = [_whole(length) for length in exact]
+        fractional = [abs(length - out) > 1e-6 * max(1, out) for length, out in zip(exact, outs, strict=True)]
     else:
         raise ValueError("Resize has neither scales nor sizes")
     return [
-        _Axis(index, length, out, factor, float(start), float(end))
-        for index, length, out, factor, (start, end) in zip(indices, lengths, outs, factors, edges, strict=True)
+        _Axis(index, length, out, factor, float(start), float(end), part)
+        for index, length, out, factor, (start, end), part in zip(
+            indices, lengths, outs, factors, edges, fractional, strict=True
+        )
     ]
 
 
@@ -214,8 +216,6 @@ def _neighbours(positions: Array, axis: _Axis, rule: _Rule) -> tuple[Array, Arra
     distances = np.abs(indices - positions[:, None]) * squeeze
     weights = np.clip(1 - distances, 0, None) if reach == 1 else cubic(distances, rule.cubic_coeff_a)
     if rule.antialias:
-        if not rule.exclude_outside and squeeze < 1:
-            weights = np.where((indices < 0) | (indices >= axis.length), 0.0, weights)
         weights = weights / weights.sum(axis=1, keepdims=True)
     return indices, weights
 

@@ -1,7 +1,7 @@
-"""GridSample and RoiAlign: values between the pixels of an image.
+"""AffineGrid, GridSample and RoiAlign: values between the pixels of an image.
 
 ``onnx.reference`` has no GridSample 16, clamps the position and not the pixels of cubic interpolation, rounds positions
-to float32, and gives RoiAlign 10 the half pixel of opset 16.
+to float32 as AffineGrid does, and gives RoiAlign 10 the half pixel of opset 16.
 """
 
 from __future__ import annotations
@@ -155,4 +155,19 @@ def _axis_weights(positions: Array, size: int) -> Array:
     return np.where(outside[..., None], 0.0, weights)
 
 
-SAMPLING_OPERATORS = (GridSample, RoiAlign)
+class AffineGrid(Operator):
+    """AffineGrid as defined in https://onnx.ai/onnx/operators/onnx__AffineGrid.html."""
+
+    def compute(self, theta: Array, size: Array, align_corners: int = 0, **_: Any) -> tuple[Array]:
+        """The positions that each pixel of an image of ``size`` comes from, the last axis first."""
+        lengths = [int(length) for length in size[2:]]
+        centres = [
+            np.linspace(-1, 1, length) if align_corners else (2 * np.arange(length) + 1) / length - 1
+            for length in lengths
+        ]
+        axes = np.meshgrid(*centres, indexing="ij")
+        points = np.stack([*reversed(axes), np.ones(lengths)], axis=-1)
+        return (np.einsum("nij,...j->n...i", wide(theta), points).astype(theta.dtype),)
+
+
+SAMPLING_OPERATORS = (AffineGrid, GridSample, RoiAlign)

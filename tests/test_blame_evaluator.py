@@ -1,0 +1,80 @@
+"""The float64 evaluation of whole graphs: in any order, with functions, and with everything widened."""
+
+from __future__ import annotations
+
+from math import tanh
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from harness.blame.evaluator import evaluate, evaluate_all
+from tests.operator_models import values
+from tests.recorded_models import graph, tensor
+
+
+def test_nodes_in_any_order_are_evaluated(tmp_path: Path) -> None:
+    """The branch of the If reads a value of a node that stands behind it."""
+    branch = helper.make_graph(
+        [helper.make_node("Softmax", ["h"], ["s"], axis=1)], "branch", [], [helper.make_value_info("s", tensor())]
+    )
+    nodes = [
+        helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch),
+        helper.make_node("Neg", ["g"], ["h"]),
+        helper.make_node("Neg", ["x"], ["g"]),
+        helper.make_node("Constant", [], ["yes"], value=helper.make_tensor("", TensorProto.BOOL, [], [1])),
+    ]
+    path = saved(tmp_path, graph(nodes, {"x": tensor()}, {"y": tensor()}, opset=11))
+    x = np.zeros((1, 2, 2), np.float32)
+    assert evaluate(path, {"x": x})["y"].tolist() == [[[0.25, 0.25], [0.25, 0.25]]], "the branch flattens, as opset 11"
+    assert list(evaluate_all(path, {"x": x})) == ["g", "h", "yes", "y"]
+
+
+def test_nodes_that_wait_for_one_another_are_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Neg", ["a"], ["b"])]
+    path = saved(tmp_path, graph(nodes, {"x": tensor()}, {"b": tensor()}))
+    with pytest.raises(ValueError, match="wait for one another: Add"):
+        evaluate(path, {"x": values(1)})
+
+
+def test_a_function_of_the_file_is_evaluated_alike(tmp_path: Path) -> None:
+    model = graph([helper.make_node("Own", ["x"], ["y"], domain="mine")], {"x": tensor()}, {"y": tensor()}, opset=11)
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    body = [helper.make_node("Softmax", ["a"], ["b"], axis=1)]
+    model.functions.append(helper.make_function("mine", "Own", ["a"], ["b"], body, [helper.make_opsetid("", 11)]))
+    path = saved(tmp_path, model)
+    assert (evaluate(path, {"x": np.zeros((1, 2, 2), np.float32)})["y"] == 0.25).all()
+
+
+def test_an_output_without_a_name_is_not_the_value_of_a_left_out_input(tmp_path: Path) -> None:
+    weight, none = np.ones((1, 1, 1), np.float32), ""
+    nodes = [
+        helper.make_node("RNN", ["x", "w", "w"], [none, "h"], hidden_size=1),
+        helper.make_node("Clip", ["h", none, "top"], ["y"]),
+    ]
+    top = onnx.numpy_helper.from_array(np.float32(5) * np.ones((), np.float32), "top")
+    initializers = [onnx.numpy_helper.from_array(weight, "w"), top]
+    path = saved(tmp_path, graph(nodes, {"x": tensor()}, {"y": tensor()}, initializers=initializers))
+    x = values(2, -2).reshape(2, 1, 1)
+    assert np.isclose(evaluate(path, {"x": x})["y"].item(), tanh(-2 + tanh(2)), rtol=1e-15)
+
+
+def test_float32_that_no_attribute_names_is_widened(tmp_path: Path) -> None:
+    """ConstantOfShape and a Constant of floats are float32; the evaluator refuses to add them to float64."""
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value_floats=[0.5, 0.25]),
+        helper.make_node("Constant", [], ["n"], value_ints=[2]),
+        helper.make_node("ConstantOfShape", ["n"], ["z"]),
+        helper.make_node("Add", ["x", "c"], ["s"]),
+        helper.make_node("Add", ["s", "z"], ["y"]),
+    ]
+    path = saved(tmp_path, graph(nodes, {"x": tensor()}, {"y": tensor()}))
+    assert evaluate(path, {"x": values(1, 1)})["y"].tolist() == [1.5, 1.25]
+
+
+def saved(folder: Path, model: onnx.ModelProto) -> Path:
+    path = folder / "model.onnx"
+    onnx.save(model, str(path))
+    return path
