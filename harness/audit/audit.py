@@ -24,11 +24,19 @@ from harness.audit.result import Audit, MutantOutcome
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.judge import check_expectations, check_gradients
 from harness.check.prepared_case import PreparedCase
-from harness.compare.verdict import compare
+from harness.compare.verdict import compare_with_reference
 from harness.layers import Array, Call, Mutant, find
 from harness.layers.generic import generic_mutants
 from harness.model.answer import Reference
-from harness.model.build import DTYPES, Subject, eager_outputs, constructor_arguments, load_weights, build_layer, seed_torch
+from harness.model.build import (
+    DTYPES,
+    Subject,
+    build_layer,
+    constructor_arguments,
+    eager_outputs,
+    load_weights,
+    seed_torch,
+)
 from harness.model.reference import gradients
 from harness.model.tensors import to_numpy, to_torch
 from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, SequentialModel
@@ -205,10 +213,8 @@ def _tells(prepared: PreparedCase, reference: Reference, wrong: nn.Module) -> bo
     if not _same_form(answer, reference.eager):
         return True
     tolerance = prepared.tolerance(None)
-    if not reference.stochastic:
-        known = reference.magnitudes, reference.undefined
-        if not compare(answer, reference.eager, tolerance, magnitudes=known[0], undefined=known[1]).passed:
-            return True
+    if not reference.stochastic and not compare_with_reference(answer, reference, tolerance).passed:
+        return True
     if reference is not prepared.references[0]:
         return False  # the expectations speak of the case's own shapes
     return any(not found.passed for found in check_expectations(prepared.expected, reference, answer, tolerance))

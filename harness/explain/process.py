@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-from harness.engine.processes.exits import kill_descendants_of, describe_exit
+from harness.engine.processes.exits import describe_exit, kill_descendants_of
 from harness.engine.processes.fork_server import start_server
 from harness.result import Stage
 

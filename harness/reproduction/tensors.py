@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.spec.language.case import Fill, TensorSpec
 from harness.spec.language.fills import array
-from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 EPSILON: Mapping[str, float] = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
@@ -53,6 +53,8 @@ def _pair(rule: Rule, dtype: str, largest: float | None) -> tuple[float, float]:
             return n * EPSILON[dtype], 0.0
         case Close(rtol, atol):
             return rtol, atol
+        case Calibrated():
+            return USUAL[dtype]
         case Scaled(n):
             return USUAL[dtype] if largest is None else (0.0, n * EPSILON[dtype] * largest)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.errors import UsageError, class_name, bounded_text
+from harness.errors import UsageError, bounded_text, class_name
 from harness.model.build import eager_outputs
 from harness.scaffold.subject import Subject
 

@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from harness.check.stages import MAX_MESSAGE_LENGTH
-from harness.errors import UsageError, class_name, bounded_text
-from harness.model.build import call_factory, build_layer
+from harness.errors import UsageError, bounded_text, class_name
+from harness.model.build import build_layer, call_factory
 from harness.model.user_modules import import_user_module
 from harness.spec.language.case import FactoryModel, LayerModel
 from harness.spec.quoting import suggestion

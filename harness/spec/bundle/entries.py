@@ -20,7 +20,7 @@ from harness.spec.language.case import Case, Fill, FillKind, Layout, RecordedMod
 from harness.spec.language.fills import array
 from harness.spec.language.schema import DType, Shape
 from harness.spec.language.tensors import size_problems
-from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp, parse_tolerance
+from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp, parse_tolerance
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import StrictModel, invalid_value, key_path
 
@@ -118,6 +118,8 @@ def _written(rule: Rule) -> Any:
             return {"ulp": n}
         case Scaled(n):
             return {"scaled": n}
+        case Calibrated(m):
+            return {"calibrated": m}
         case Close(rtol, atol):
             return {"rtol": rtol, "atol": atol}
 
