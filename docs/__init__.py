@@ -1,1 +1,1 @@
-"""The site: pages in Markdown, and the directives that are made for them."""
+"""The documentation site: Markdown pages and the Sphinx directives that they use."""

@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: `make docs`, then open build/docs/index.html."""
+"""Sphinx configuration. Build the site with `make docs`, then open build/docs/index.html."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ author = "The harness authors"
 copyright = "2026, the harness authors"  # noqa: A001 - Sphinx's name for it
 version = release = metadata.version("parity-harness")
 
-OWN = [f"docs.extensions.{name}" for name in ("finding", "spec_reference", "tolerance_table")]
-extensions = ["myst_parser", "sphinx.ext.autodoc", *OWN]
+DIRECTIVES = [f"docs.extensions.{name}" for name in ("finding", "spec_reference", "tolerance_table")]
+extensions = ["myst_parser", "sphinx.ext.autodoc", *DIRECTIVES]
 exclude_patterns = ["extensions"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-# Recipes are taken from CONTRIBUTING.md, whose links are those of the repository.
+# The recipes are included from CONTRIBUTING.md; its links are relative to the repository.
 suppress_warnings = ["myst.xref_missing", "myst.header"]
 
 html_theme = "furo"

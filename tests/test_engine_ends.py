@@ -90,7 +90,7 @@ def test_whatever_a_module_raises_is_its_own_row(
     assert ran.code == 1
     failed = failures(ran)
     assert failed.pop("KilledByItsOwnAlarm") == ("build", "crash", "the process was killed by SIGALRM")
-    assert failed == {name: (stage, "exception", said) for name, (stage, said) in ENDS.items()}
+    assert failed == {name: (stage, "exception", message) for name, (stage, message) in ENDS.items()}
     assert ran.rows["good/case", "trace/torch-cpu"]["status"] == "passed"
     assert len((here / "reports/latest/report.json").read_bytes()) < 2**18
 
@@ -118,7 +118,7 @@ def test_processes_started_by_a_check_are_killed_after_it(harness: Call, put: Pu
     ran = harness("run", "specs", *ON)
     assert failures(ran) == {"Daemon-crash": ("build", "crash", "the process was killed by SIGSEGV")}
     notes = {row["case"].removesuffix("/case"): row["notes"] for row in ran.report["results"]}
-    assert [name for name, said in notes.items() if "killed after it" in " ".join(said)] == [
+    assert [name for name, lines in notes.items() if "killed after it" in " ".join(lines)] == [
         "Daemon-crash",
         "Daemon-return",
         "ForksAndReturns-False",

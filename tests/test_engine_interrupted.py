@@ -50,9 +50,8 @@ def temporary(harness: Call, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def specs(here: Path, temporary: Path, spec: Callable[[str, str], Path]) -> Path:
     """One case that waits for the file ``go``, and others."""
-    (here / "cache/artifacts/00/of-an-older-run").mkdir(
-        parents=True
-    )  # an existing cache: only what is needed is loaded
+    # An existing cache: only what is needed is loaded.
+    (here / "cache/artifacts/00/of-an-older-run").mkdir(parents=True)
     shutil.copy(Path(__file__).parent / "hostile.py", here / "hostile.py")
     spec("a-waiting.yaml", WAITING)
     spec("good.yaml", GOOD)

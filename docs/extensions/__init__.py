@@ -1,1 +1,1 @@
-"""Directives that ask harness itself, so that the site cannot say something else."""
+"""Sphinx directives that generate text from harness itself, so the site always matches the code."""

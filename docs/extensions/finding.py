@@ -1,4 +1,4 @@
-"""The directive ``{finding} CASE TARGET``: a shipped case that fails, with its reason and a script that shows it."""
+"""The directive ``{finding} CASE TARGET``: a shipped case that fails, with its reason and a script that reproduces it."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ SPECS = Path(__file__).parents[2] / "specs"
 
 
 class Finding(SphinxDirective):
-    """The reason, the issue and the command in words; the script folded away."""
+    """Shows the reason, the issue and the command, and the script in a collapsed block."""
 
     required_arguments = 1
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        """What is shown."""
+        """Return the nodes of one finding."""
         case, target = self.arguments[0].split()
         known = known_failure(case, target)
         issue = f" <{known.issue}>" if known.issue else ""
         text = f"> {known.reason}{issue}\n\n```sh\n{command(case, target)}\n```\n"
-        return [*self.parse_text_to_nodes(text), *_folded(f"The script: {case} on {target}", script(case, target))]
+        return [*self.parse_text_to_nodes(text), *_collapsed(f"The script: {case} on {target}", script(case, target))]
 
 
 def command(case: str, target: str) -> str:
-    """The command that explains the finding."""
+    """Return the command that explains the finding."""
     return f"harness explain '{case}' --target {target} specs/"
 
 
 def script(case: str, target: str) -> str:
-    """The script that shows the finding, as harness writes it."""
-    found = next(one for one in _specs().cases if one.id == case)
-    text = reproduction(found, parse_target(target))
+    """Return the script that reproduces the finding, as harness writes it."""
+    spec_case = next(one for one in _specs().cases if one.id == case)
+    text = reproduction(spec_case, parse_target(target))
     if text is None:
-        raise ValueError(f"{case} on {target}: there is no script for it")
+        raise ValueError(f"{case} on {target}: harness cannot write a script for this case")
     return text
 
 
 def known_failure(case: str, target: str) -> KnownFailure:
-    """The entry that says why it fails."""
+    """Return the first entry of the list of known failures that matches the check."""
     entries = load_known_failures(_specs().known_failures)
     return next(one for one in entries if matches(one.cases, case) and matches(one.targets, target))
 
@@ -63,12 +63,12 @@ def _specs() -> Specs:
     return load_specs([str(SPECS)])
 
 
-def _folded(summary: str, text: str) -> list[nodes.Node]:
-    opened = nodes.raw("", f"<details><summary>{escape(summary)}</summary>", format="html")
-    return [opened, nodes.literal_block(text, text, language="python"), nodes.raw("", "</details>", format="html")]
+def _collapsed(summary: str, text: str) -> list[nodes.Node]:
+    start = nodes.raw("", f"<details><summary>{escape(summary)}</summary>", format="html")
+    return [start, nodes.literal_block(text, text, language="python"), nodes.raw("", "</details>", format="html")]
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Tell Sphinx of the directive."""
+    """Register the directive with Sphinx."""
     app.add_directive("finding", Finding)
     return {"parallel_read_safe": True}

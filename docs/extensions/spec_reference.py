@@ -19,19 +19,22 @@ ORDER = ("Case", "Input", "Tensor", "Expect", "Step", "WiredStep", "OtherModel",
 
 
 class SpecReference(SphinxDirective):
-    """One section for each kind of mapping in the spec language, with a table of its keys."""
+    """Shows one section for each kind of mapping in the spec language, with a table of its keys."""
 
     def run(self) -> list[nodes.Node]:
-        """The sections."""
+        """Return the sections."""
         return self.parse_text_to_nodes(reference(json_schema()), allow_section_headings=True)
 
 
 def reference(schema: Schema) -> str:
-    """The reference in Markdown."""
+    """Return the reference in Markdown.
+
+    Raises ValueError if ORDER lacks a kind of mapping that the schema defines.
+    """
     kinds = schema["$defs"]
     missing = set(kinds) - set(ORDER)
     if missing:
-        raise ValueError(f"ORDER lacks {', '.join(sorted(missing))}; say where they stand")
+        raise ValueError(f"ORDER lacks {', '.join(sorted(missing))}; add them")
     file = _section("The file", schema, kinds)
     return "\n\n".join([file, *(_section(name, kinds[name], kinds) for name in ORDER)])
 
@@ -45,8 +48,8 @@ def _section(title: str, kind: Schema, kinds: Schema) -> str:
 
 def _row(key: str, value: Schema, kinds: Schema, *, required: bool) -> str:
     about = value.get("description") or kinds[_name(value)]["description"]
-    said = " Required." if required else _default(value)
-    return f"| `{key}` | {_holds(value)} | {about}{said} |"
+    suffix = " Required." if required else _default(value)
+    return f"| `{key}` | {_holds(value)} | {about}{suffix} |"
 
 
 def _default(value: Schema) -> str:
@@ -59,7 +62,7 @@ def _name(value: Schema) -> str:
 
 
 def _holds(value: Schema) -> str:
-    """What a key holds, in a few words."""
+    """Describe the values of a key in a few words."""
     if "$ref" in value:
         return f"[{_name(value)}](#{_name(value).lower()})"
     if "anyOf" in value:
@@ -89,6 +92,6 @@ def _mapping(value: Schema) -> str:
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Tell Sphinx of the directive."""
+    """Register the directive with Sphinx."""
     app.add_directive("spec-reference", SpecReference)
     return {"parallel_read_safe": True}

@@ -1,4 +1,4 @@
-"""The directive ``{tolerance-table}``: what each layer is held to, asked of the layers themselves."""
+"""The directive ``{tolerance-table}``: the tolerance of each layer, from the layers themselves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 FORMATS = {"TorchScript": None, "ONNX, opset 17": 17, "ONNX, opset 23": 23}
-FOR_EXAMPLE: dict[str, dict[str, Any]] = {
+EXAMPLE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "AvgPool1d": {"kernel_size": 3},
     "AvgPool2d": {"kernel_size": 3},
     "AvgPool3d": {"kernel_size": 3},
@@ -28,21 +28,21 @@ FOR_EXAMPLE: dict[str, dict[str, Any]] = {
 
 
 class ToleranceTable(SphinxDirective):
-    """One section for each layer that has a file: its rule by dtype and format, and how it was derived."""
+    """Shows one section for each layer that has a file: its rule by dtype and format, and how it was derived."""
 
     def run(self) -> list[nodes.Node]:
-        """The sections."""
+        """Return the sections."""
         layers = cast("dict[str, Layer]", dict(plugins("layers")))
         text = "\n\n".join(_section(layer) for _, layer in sorted(layers.items()))
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
 def _section(layer: Layer) -> str:
-    args = FOR_EXAMPLE.get(layer.name, {})
-    of = f" For example with {', '.join(f'`{key}={value}`' for key, value in args.items())}:" if args else ""
+    args = EXAMPLE_ARGUMENTS.get(layer.name, {})
+    example = f" For example with {', '.join(f'`{key}={value}`' for key, value in args.items())}:" if args else ""
     rows = [_row(layer, args, dtype) for dtype in DTYPES]
     table = "\n".join([f"| dtype | {' | '.join(FORMATS)} |", "|---" * (1 + len(FORMATS)) + "|", *rows])
-    return f"### {layer.name}\n\n{inspect.getdoc(layer.tolerance)}{of}\n\n{table}"
+    return f"### {layer.name}\n\n{inspect.getdoc(layer.tolerance)}{example}\n\n{table}"
 
 
 def _row(layer: Layer, args: dict[str, Any], dtype: str) -> str:
@@ -51,6 +51,6 @@ def _row(layer: Layer, args: dict[str, Any], dtype: str) -> str:
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Tell Sphinx of the directive."""
+    """Register the directive with Sphinx."""
     app.add_directive("tolerance-table", ToleranceTable)
     return {"parallel_read_safe": True}

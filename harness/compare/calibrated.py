@@ -88,7 +88,8 @@ class Calibration:
             kind, error, own = "largest error", self.worst, self.reference_worst
             allowed = float(self.allowance.limit)
         times = f"{error / own:.3g} times" if own else "not"
-        return f"{kind} {error:.3g} against float64, {times} the reference's own ({own:.3g}); allowed: at most {allowed:.3g}"
+        own_error = f"{times} the reference's own ({own:.3g})"
+        return f"{kind} {error:.3g} against float64, {own_error}; allowed: at most {allowed:.3g}"
 
 
 def calibrate(pair: Pair, float64: NDArray[np.float64], m: float, dtype: str) -> Calibration | str:

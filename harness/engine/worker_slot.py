@@ -104,7 +104,7 @@ class WorkerSlot:
         entry that the worker could not write.
         """
         job, future = self.job, self._future
-        assert job is not None, "a slot is asked once it is done"
+        assert job is not None, "the slot has no job"
         assert future is not None
         self.job = self._future = None
         error = CancelledError() if future.cancelled() else future.exception()

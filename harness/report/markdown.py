@@ -16,6 +16,7 @@ from harness.report.wording import (
     bundle_folder,
     comparison_line,
     comparisons,
+    expectation_name,
     explanation,
     export_counts,
     format_index,
@@ -127,7 +128,7 @@ def _facts(result: Result, allow_import: bool, bundle: str | None) -> Iterator[s
     yield from (f"Evidence: {plain(line)}" for line in result.evidence)
     for finding in result.findings:
         if not finding.passed:
-            yield f"Expected by {code(finding.what)}: {plain(finding.message)}"
+            yield f"Expected by {code(expectation_name(finding))}: {plain(finding.message)}"
     for distance in result.distances:
         eager, target = format_number(distance.eager_max_abs), format_number(distance.target_max_abs)
         nearer = "neither is nearer" if distance.nearer == "neither" else f"{distance.nearer} is nearer"

@@ -17,7 +17,7 @@ from typing import Any
 from harness.errors import one_line, unescape_path
 from harness.report.machines import without_machine
 from harness.report.shell import command_line, explain_words
-from harness.result import Blame, OutputComparison, Report, Result, Status, Symptom
+from harness.result import Blame, Finding, OutputComparison, Report, Result, Status, Symptom
 from harness.spec.targets import FILE
 
 UNEXPECTED: frozenset[Status] = frozenset({"failed", "error", "fixed"})
@@ -144,7 +144,12 @@ def comparisons(result: Result) -> Iterator[tuple[str, OutputComparison]]:
         yield _label(output), output
     for finding in result.findings:
         if finding.comparison is not None:
-            yield f"{finding.what}: {_label(finding.comparison)}", finding.comparison
+            yield f"{expectation_name(finding)}: {_label(finding.comparison)}", finding.comparison
+
+
+def expectation_name(finding: Finding) -> str:
+    """The key under ``expect`` that ``finding`` belongs to, or the float64 reference, which every case has."""
+    return "float64 reference" if finding.what == "oracle" else finding.what
 
 
 def _label(output: OutputComparison) -> str:

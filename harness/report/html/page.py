@@ -21,6 +21,7 @@ from harness.report.wording import (
     CaseName,
     comparison_line,
     comparisons,
+    expectation_name,
     explanation,
     export_counts,
     format_index,
@@ -182,7 +183,7 @@ def check_fields(
         "blame": result.blame,
         "evidence": list(map(_cut, result.evidence)) or None,
         "numbers": [_numbers(label, comparison) for label, comparison in comparisons(result)] or None,
-        "findings": [[one.what, one.passed, _cut(one.message)] for one in result.findings] or None,
+        "findings": [[expectation_name(one), one.passed, _cut(one.message)] for one in result.findings] or None,
         "distances": [
             [str(one.index), format_number(one.eager_max_abs), format_number(one.target_max_abs), one.nearer]
             for one in result.distances
