@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.check.settings import Settings
-from harness.packing import PackSummary, PackRequest, pack
+from harness.packing import PackRequest, PackSummary, pack
 from harness.result import Result
 
 ONNX = ("onnx-torchscript@17", "onnx-dynamo@23")

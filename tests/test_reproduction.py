@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import Location
-from harness.model.build import eager_outputs, build, build_tensors
+from harness.model.build import build, build_tensors, eager_outputs
 from harness.model.tensors import to_numpy
 from harness.reproduction import obstacle, reproduction
 from harness.result import Result

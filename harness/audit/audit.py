@@ -8,7 +8,6 @@ case of the specs notices, and a case that notices none of its mutants, are gaps
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
@@ -39,6 +38,7 @@ from harness.model.build import (
 )
 from harness.model.reference import gradients
 from harness.model.tensors import to_numpy, to_torch
+from harness.module_copy import copy_module
 from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, SequentialModel
 
 
@@ -54,7 +54,7 @@ def sites(case: Case, module: nn.Module) -> Iterator[Site]:
     """The layers of the case that its spec names; a factory's are its own affair."""
     match case.model.model:
         case LayerModel() as layer:
-            yield Site(layer, "layer" if layer.forward else "")
+            yield Site(layer, "layer" if isinstance(module, fx.GraphModule) else "")
         case SequentialModel(steps):
             for index, step in enumerate(steps):
                 yield Site(step, f"{index}.layer" if step.forward else f"{index}")
@@ -75,7 +75,7 @@ class Seen:
 
 def seen(case: Case, subject: Subject, site: Site) -> Seen:
     """Run the whole model once, and look on at ``site``."""
-    module = copy.deepcopy(subject.module)
+    module = copy_module(subject.module)
     given: list[torch.Tensor] = []
     made: list[torch.Tensor] = []
 
@@ -103,7 +103,7 @@ def seen(case: Case, subject: Subject, site: Site) -> Seen:
 
 def replaced(case: Case, subject: Subject, site: Site, mutant: Mutant) -> nn.Module:
     """The whole model with ``mutant`` at ``site``. Torch's own errors pass through: a mutant may not fit there."""
-    module = copy.deepcopy(subject.module)
+    module = copy_module(subject.module)
     if mutant.outputs is not None:
         module.get_submodule(site.path).register_forward_hook(_changing(mutant))
         return module

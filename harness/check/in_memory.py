@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import signal
 import tempfile
 import threading
@@ -27,6 +26,7 @@ from harness.errors import Location, UsageError, bounded_text
 from harness.model.answer import Reference
 from harness.model.build import Subject, eager_outputs
 from harness.model.reference import compute_reference
+from harness.module_copy import copy_module
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
 from harness.spec.language.tolerances import CaseTolerance
@@ -51,7 +51,7 @@ def check_module(
         raise UsageError(f"module: {type(module).__name__} is not a torch.nn.Module; give the model itself")
     all_inputs = [_by_label(each) for each in inputs]
     case = _case(module, all_inputs, tolerance, dynamic)
-    module = copy.deepcopy(module).cpu()
+    module = copy_module(module).cpu()
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch, torch.random.fork_rng(devices=()):
         prepared = InMemoryCase(case, ArtifactCache(None, Path(scratch)), module, all_inputs)
         with _python_ctrl_c_handler():

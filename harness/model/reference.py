@@ -18,8 +18,9 @@ from torch.utils import _pytree as pytree
 
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import Subject, constructor_arguments, copy_module, eager_outputs, run_module, seed_torch
+from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
 from harness.model.tensors import to_numpy
+from harness.module_copy import copy_module
 from harness.spec.language.case import (
     Case,
     FactoryModel,
@@ -103,7 +104,7 @@ def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
 
     Every floating input and every parameter has one; it is zero where the output does not depend on it.
     """
-    module, inputs = copy.deepcopy(subject.module), copy.deepcopy(dict(subject.inputs))
+    module, inputs = copy_module(subject.module), copy.deepcopy(dict(subject.inputs))
     leaves = {label: tensor.requires_grad_() for label, tensor in inputs.items() if tensor.is_floating_point()}
     leaves |= {name.removeprefix("layer."): parameter for name, parameter in module.named_parameters()}
     with torch.random.fork_rng(devices=()):
@@ -140,7 +141,7 @@ def _without_gradients(module: nn.Module) -> nn.Module:
     if not module.state_dict():
         return module
     with torch.no_grad():  # else the copy of a script module's parameter would be the result of a computation
-        duplicate = copy.deepcopy(module)
+        duplicate = copy_module(module)
     for parameter in duplicate.parameters():
         parameter.requires_grad_(False)
     return duplicate
