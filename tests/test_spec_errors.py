@@ -271,7 +271,7 @@ CASES = [
     # Tolerances.
     (
         POOL + "tolerance: exactly, " + X,
-        "f:4:48: tolerance: exactly is not a tolerance; write exact, {ulp: n}, {rtol: r, atol: a} or {scaled: n}",
+        "f:4:48: tolerance: exactly is not a tolerance; write exact, {ulp: n}, {rtol: r, atol: a}, {scaled: n} or {calibrated: m}",
     ),
     (
         POOL + "tolerance: {ulp: 1, rtol: 1}, " + X,
@@ -291,7 +291,7 @@ CASES = [
     ),
     (
         POOL + "tolerance: {}, " + X,
-        "f:4:48: tolerance: {} names no rule; write exact, {ulp: n}, {rtol: r, atol: a} or {scaled: n}",
+        "f:4:48: tolerance: {} names no rule; write exact, {ulp: n}, {rtol: r, atol: a}, {scaled: n} or {calibrated: m}",
     ),
     # Dynamic axes and further shapes.
     (POOL + "dynamic: {z: {0: N}}, " + X, "f:4:47: dynamic: no input z; its inputs are x"),

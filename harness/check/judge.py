@@ -13,26 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.memo import Memo
+from harness.compare.calibrated import PLAIN_RULES
 from harness.compare.numbers import same_bits
 from harness.compare.verdict import Comparison, compare, compare_with_reference, distances
 from harness.model.answer import Reference
 from harness.result import Distance, Finding
 from harness.runtimes import Differentiable, Session
 from harness.spec.language.expressions import compile_expression
-from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Exact, Rule, Scaled, Tolerance, Ulp
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
 """The outputs by name."""
-
-# A formula is evaluated in float64 with the spec's own constants. An implementation that rounds at each step is
-# compared with the defaults of torch.testing.assert_close, not for equality.
-FORMULA_RULES: Mapping[str, Close] = {
-    "float16": Close(1e-3, 1e-5),
-    "bfloat16": Close(1.6e-2, 1e-5),
-    "float32": Close(1.3e-6, 1e-5),
-    "float64": Close(1e-7, 1e-7),
-}
 
 
 @dataclass(frozen=True)
@@ -260,7 +252,8 @@ def _formula_requirement(formula: str, actual: Array, names: Mapping[str, Any]) 
 
 
 def _formula_agreement(key: str, actual: Array, values: Array, name: str) -> _Agreement:
-    rule: Rule = FORMULA_RULES.get(actual.dtype.name, Exact())
+    # The formula is evaluated in float64 with the spec's own constants; an implementation rounds at each step.
+    rule: Rule = PLAIN_RULES.get(actual.dtype.name, Exact())
     return _Agreement(key, {name: actual}, {name: values.astype(actual.dtype)}, Tolerance(rule))
 
 
