@@ -5,7 +5,7 @@ The targets of a case mostly give the same answer to the last bit. Such answers 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -109,6 +109,33 @@ class Judge:
                 return number
         self._judged.append((tolerance, answers))
         return len(self._judged) - 1
+
+
+def run_twice(
+    references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
+) -> tuple[list[Reference], list[Answer]]:
+    """Run the inputs of each reference twice in a row: the references, and one answer for each.
+
+    A second answer is returned, with the reference of a second call, if it can say anything: if it differs from the
+    first, or if eager torch's does. A module that keeps state begins anew with each set of inputs, so the target gets
+    a new session then.
+    """
+    called: list[Reference] = []
+    answers: list[Answer] = []
+    for reference in references:
+        fresh = open_session() if called and reference.second_call is not None else None
+        try:
+            first, second = (reference.comparable_part((fresh or session).run(reference.inputs)) for _ in range(2))
+        finally:
+            if fresh is not None:
+                fresh.close()
+        called.append(reference)
+        answers.append(first)
+        repeats = reference.second_call is None and _are_identical([first], [second])
+        if not (reference.stochastic or repeats):
+            called.append(reference.at_second_call())
+            answers.append(second)
+    return called, answers
 
 
 def _are_identical(first: Sequence[Answer], second: Sequence[Answer]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
@@ -17,6 +17,7 @@ from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
 from harness.latency import smoke_timing
 from harness.latency.sampling import Call
+from harness.model.answer import SECOND_CALL
 from harness.registry import plugins
 from harness.result import Blame, Finding, Result
 from harness.runtimes import Availability, Placement, Session
@@ -70,7 +71,7 @@ def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Find
         of_torch = any(not finding.passed for finding in _against_float64(eager_findings))
         failed = with_mismatch(result, eager_problems, blame="torch" if of_torch else "spec")
         return replace(failed, evidence=_eager_evidence(eager_findings))
-    problems = failures(verdict.comparisons)
+    problems = [*_cause(verdict.comparisons), *failures(verdict.comparisons)]
     problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
     compared_values = verdict.comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
     if not problems and not compared_values:
@@ -80,9 +81,30 @@ def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Find
 
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
     """``result`` with the numbers and notes of the comparisons."""
-    outputs = tuple(output for comparison in comparisons for output in comparison.outputs)
+    outputs = tuple(output for comparison in _kept(comparisons) for output in comparison.outputs)
     notes = [*result.notes, *(note for comparison in comparisons for note in comparison.notes)]
     return replace(result, outputs=outputs, notes=tuple(dict.fromkeys(notes)))
+
+
+def _cause(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Why an artifact fails that agrees at the first call with the inputs that it was exported with."""
+    failing = [comparison for comparison in comparisons if not comparison.passed]
+    if not failing or not comparisons[0].passed or not all(comparison.repeats_shapes for comparison in failing):
+        return
+    if all(comparison.at is not None and comparison.at.endswith(SECOND_CALL) for comparison in failing):
+        yield "the second call differs: the module keeps state between calls, and the export does not keep the same"
+    else:
+        yield "the export holds values that depend on its example inputs: it agrees with these and not with others"
+
+
+def _kept(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
+    """The comparisons whose numbers are part of a result.
+
+    A further draw at the same shapes, or a second call, says nothing new if it passes.
+    """
+    for comparison in comparisons:
+        if not comparison.passed or not comparison.repeats_shapes:
+            yield comparison
 
 
 def with_pictures(result: Result, compared: Iterable[ComparedAnswer]) -> Result:

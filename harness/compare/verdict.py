@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,14 +28,15 @@ class Comparison:
     """The comparison of an answer with its reference.
 
     ``outputs`` are those that both sides have, in the reference's order. ``problems`` are about the answer as a whole,
-    one sentence each. ``notes`` are remarks for the reader that do not fail the answer. ``at`` names the input shapes,
-    where an artifact is verified at several.
+    one sentence each. ``notes`` are remarks for the reader that do not fail the answer. ``at`` names the set of inputs,
+    where an artifact is verified at several; ``repeats_shapes`` is True if another set has the same shapes.
     """
 
     outputs: tuple[OutputComparison, ...]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     at: str | None = None
+    repeats_shapes: bool = False
 
     @property
     def passed(self) -> bool:
@@ -111,7 +112,7 @@ def compare(
 
 def compare_with_reference(answer: Mapping[str, Array], reference: Reference, tolerance: Tolerance) -> Comparison:
     """Compare ``answer`` with eager torch's."""
-    return compare(
+    comparison = compare(
         answer,
         reference.eager,
         tolerance,
@@ -120,6 +121,7 @@ def compare_with_reference(answer: Mapping[str, Array], reference: Reference, to
         float64=reference.float64,
         at=reference.at,
     )
+    return replace(comparison, repeats_shapes=reference.repeats_shapes)
 
 
 def _output_set_problems(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> tuple[str, ...]:

@@ -203,6 +203,8 @@ def fewer_promises(case: Case) -> Iterator[Case]:
     if case.expect.raises is None:
         yield replace(case, expect=Expectation())
     yield replace(case, also=(), dynamic={}, bench=())
+    if case.draws > 1:
+        yield replace(case, draws=1)
     yield replace(case, also=(), bench=())
     for index in range(len(case.also)):
         yield replace(case, also=case.also[:index] + case.also[index + 1 :])

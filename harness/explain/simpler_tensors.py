@@ -92,7 +92,8 @@ def _promises(case: Case) -> float:
     odd = sum(spec.layout != "contiguous" for spec in case.inputs)
     model = case.model.model
     returned = len(model.returns) if isinstance(model, GraphModel) else 0
-    return promises + returned + len(case.dynamic) + len(case.also) + len(case.bench) + odd + (case.mode == "train")
+    sets = len(case.also) + len(case.bench) + case.draws
+    return promises + returned + len(case.dynamic) + sets + odd + (case.mode == "train")
 
 
 def _values(spec: TensorSpec) -> float:

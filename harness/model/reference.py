@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
 from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
-from harness.model.tensors import to_numpy
+from harness.model.tensors import copy_tensor, to_numpy
 from harness.module_copy import copy_module
 from harness.spec.language.case import (
     Case,
@@ -37,11 +37,12 @@ Array = NDArray[Any]
 def compute_reference(
     case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None
 ) -> Reference:
-    """Run eager torch and the float64 reference on ``inputs``; ``at`` names the shapes in messages."""
+    """Run eager torch and the float64 reference on ``inputs``; ``at`` names this set of inputs in messages."""
     module, tensors = subject.module, list(inputs.values())
     computed = subject.eager_outputs if inputs is subject.inputs else None
     eager = eager_outputs(module, tensors, case.seed) if computed is None else computed
     stochastic = _differ(eager, eager_outputs(module, tensors, case.seed + 1))
+    second_call = None if stochastic else _second_call(case, module, tensors, eager)
     float64 = None if stochastic else float64_reference(case, module, tensors)
     return Reference(
         inputs={label: to_numpy(tensor) for label, tensor in inputs.items()},
@@ -51,7 +52,25 @@ def compute_reference(
         undefined=() if float64 is None else float64.undefined,
         stochastic=stochastic,
         at=at,
+        second_call=None
+        if second_call is None
+        else dict(zip(subject.output_names, map(to_numpy, second_call), strict=True)),
     )
+
+
+def _second_call(
+    case: Case, module: nn.Module, inputs: Sequence[torch.Tensor], first: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor] | None:
+    """Eager torch's outputs at a second call of one module, if they differ from the first.
+
+    torch's own layers keep no state that reaches their outputs; modules of users can.
+    """
+    if not isinstance(case.model.model, FactoryModel):
+        return None
+    copied = copy_module(module)
+    for _ in range(2):
+        second = run_module(copied, [copy_tensor(tensor) for tensor in inputs], case.seed)
+    return second if _differ(first, second) else None
 
 
 def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:

@@ -19,7 +19,7 @@ from harness.reproduction.eligibility import dtypes, expected, obstacle, title
 from harness.reproduction.source import exporting, loading, module, weight_name
 from harness.reproduction.tensors import bounds, kinds, tensor
 from harness.result import Result
-from harness.spec.language.case import Case, TensorSpec
+from harness.spec.language.case import Case, InputSet
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
@@ -61,7 +61,7 @@ def _context(
 ) -> Mapping[str, Any]:
     model = module(case.model.model, [spec.label for spec in case.inputs])
     weights = {weight_name(case.model.model, name): spec for name, spec in case.model.weights.items()}
-    shapes = [case.inputs, *(_at(case, other) for other in case.also)]
+    shapes = [each.inputs for each in _needed_sets(case, result)]
     known = [spec for specs in shapes for spec in specs]
     rules = bounds(tolerance, case.dtype, _largest(reference))
     seen = None if result is None else result.message
@@ -100,6 +100,15 @@ def _asked(case: Case) -> Reference:
     return compute_reference(case, subject, subject.inputs)
 
 
+def _needed_sets(case: Case, result: Result | None) -> list[InputSet]:
+    """The sets of inputs that the script runs: one at each shape, and all where only a further draw fails."""
+    sets = case.input_sets
+    draws = result is not None and any(
+        output.problem and output.at and "draw" in output.at for output in result.outputs
+    )
+    return [each for each in sets if draws or each.draw == 1]
+
+
 def _largest(reference: Reference | None) -> list[float | None]:
     """The largest sum of terms' magnitudes of each output, None where there is no finite one."""
     known = () if reference is None else reference.magnitudes
@@ -110,10 +119,6 @@ def _largest(reference: Reference | None) -> list[float | None]:
 def _outputs(result: Result | None) -> int | None:
     """How many outputs the model has; None where it is not known. At several shapes each is seen several times."""
     return len({output.index for output in result.outputs}) or None if result else None
-
-
-def _at(case: Case, shapes: Mapping[str, tuple[int, ...]]) -> list[TensorSpec]:
-    return [replace(spec, shape=tuple(shapes.get(spec.label, spec.shape))) for spec in case.inputs]
 
 
 @cache

@@ -196,6 +196,8 @@ def _round_entry(store: ContentStore, whole: Reference, sample: Sample | None) -
         undefined=[None if mask is None else store.put_array(mask) for mask in reference.undefined],
         stochastic=reference.stochastic,
         at=reference.at,
+        repeats_shapes=reference.repeats_shapes,
+        second_call=None if reference.second_call is None else store.put_arrays(reference.second_call),
         sample=None if sample is None else SampleEntry(every=sample.every, shapes=list(map(list, sample.shapes))),
     )
 

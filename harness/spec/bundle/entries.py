@@ -194,10 +194,13 @@ class RoundEntry(StrictModel):
     stochastic: bool = False
     at: str | None = None
     sample: SampleEntry | None = None
+    second_call: Arrays | None = None
+    repeats_shapes: bool = False
 
     def files(self) -> Iterator[str]:
         """Every file that the round refers to."""
         yield from (*self.inputs.values(), *self.eager.values(), *(self.oracle or {}).values())
+        yield from (self.second_call or {}).values()
         yield from (path for path in (*self.magnitudes, *self.undefined) if path is not None)
 
 
