@@ -158,8 +158,14 @@ CASES = [
         POOL + "inputs: {x: {fill: ones}}}",
         "f:4:49: a tensor without values and without a shape; give `values`, or a `shape` with a `fill`",
     ),
-    (POOL + "inputs: {x: {values: [[1, 2], [3]]}}}", "f:4:67: values are ragged: 1 entries here; 2, as in the first"),
-    (POOL + "inputs: {x: {values: [[1], 2]}}}", "f:4:64: values are ragged: no list here; 1, as in the first"),
+    (
+        POOL + "inputs: {x: {values: [[1, 2], [3]]}}}",
+        "f:4:67: values are ragged: 1 here; write a list of 2, as in the first",
+    ),
+    (
+        POOL + "inputs: {x: {values: [[1], 2]}}}",
+        "f:4:64: values are ragged: no list here; write a list of 1, as in the first",
+    ),
     (POOL + "inputs: {x: {values: [1, nan]}}}", 'f:4:62: values: "nan" is not a number; write .nan'),
     (
         POOL + "inputs: {x: {values: [1, 2], shape: [3]}}}",

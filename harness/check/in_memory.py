@@ -136,7 +136,7 @@ def _case(
     labels = ", ".join(inputs)
     for label in dynamic:
         if label not in inputs:
-            raise UsageError(f"dynamic: no input is called {label!r}; the inputs are {labels}")
+            raise UsageError(f"dynamic: no input is named {label!r}; the inputs are {labels}")
     if any(each.keys() != inputs.keys() for each in all_inputs):
         raise UsageError(f"also: the inputs differ from the first ones; each must have {labels}")
     return Case(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.numbers import Pair
+from harness.deprecated import accept_old_names, old_attributes
 from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 Array = NDArray[Any]
@@ -21,6 +22,7 @@ Array = NDArray[Any]
 _MAX_ULPS = 2**64 - 1
 
 
+@old_attributes(outside="exceeded")
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """What a rule measures of each value, and the largest measure it allows. Neither holds a NaN."""
@@ -112,3 +114,6 @@ def _strict_rule(rule: Rule, n: int) -> Rule:
             return Ulp(min(m, n))
         case _:
             return Ulp(n)
+
+
+accept_old_names(__name__)

@@ -21,6 +21,7 @@ from torch import fx, nn
 from torch.nn import parameter
 from torch.utils import _pytree as pytree
 
+from harness.deprecated import old_attributes
 from harness.errors import UsageError
 from harness.model.tensors import copy_tensor, to_torch
 from harness.model.user_modules import import_user_module
@@ -50,6 +51,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 FACTORY_FORM = "write it as package.module:callable"
 
 
+@old_attributes(answer="eager_outputs")
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A built module in its mode, with example inputs by label.

@@ -84,8 +84,11 @@ def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
         return layer.float64_reference(
             Call(
                 args=constructor_arguments(model),
-                weights={name.removeprefix("layer."): _widened(tensor) for name, tensor in module.state_dict().items()},
-                inputs=[_widened(tensor) for tensor in inputs],
+                weights={
+                    name.removeprefix("layer."): floating_as_float64(tensor)
+                    for name, tensor in module.state_dict().items()
+                },
+                inputs=[floating_as_float64(tensor) for tensor in inputs],
                 forward=model.forward,
                 mode=case.mode,
                 dtype=case.dtype,
@@ -205,7 +208,7 @@ def _magnitudes(case: Case, double: nn.Module, wide: Sequence[torch.Tensor]) -> 
     return tuple(to_numpy(output) for output in run_module(double, [tensor.abs() for tensor in wide], case.seed))
 
 
-def _widened(tensor: torch.Tensor) -> Array:
+def floating_as_float64(tensor: torch.Tensor) -> Array:
     """The values as float64 if they are floating, else in their own dtype."""
     array = to_numpy(tensor)
     return array.astype(np.float64) if tensor.is_floating_point() else array
