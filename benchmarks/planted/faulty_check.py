@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.planted.outputs import Alter, Outputs, unchanged
+from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
@@ -19,6 +20,7 @@ from harness.model.build import Subject
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes import Array, Availability, Differentiable, Placement, Session
+from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
 NAME = "planted"
@@ -29,6 +31,9 @@ class FaultyCase(PreparedCase):
 
     planted: Artifact | None = None
 
+    def __init__(self, case: Case, artifacts: ArtifactCache) -> None:
+        super().__init__(replace(case, draws=1), artifacts)
+
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:
         """Return the wrong file if there is one."""
         return self.planted or super().artifact(target, subject)
@@ -36,7 +41,7 @@ class FaultyCase(PreparedCase):
 
 @dataclass(frozen=True, slots=True)
 class FaultyCheck:
-    """The result of the check, and the outputs that it compared, in the order of the references.
+    """The result of the check, and the outputs of each first call, in the order of the references.
 
     ``opset`` is that of the loaded file; None for TorchScript, and if no file was loaded.
     """
@@ -60,7 +65,7 @@ def run_faulty_check(
     runtime = _Runtime(plugins("runtimes")[target.runtime], alter)
     with patch.dict(plugins("runtimes"), {NAME: runtime}):
         result = check(prepared, replace(target, runtime=NAME), Settings(latency=False), Clock())
-    return FaultyCheck(result, tuple(runtime.outputs[: len(prepared.references)]), runtime.opset)
+    return FaultyCheck(result, tuple(runtime.outputs[::2][: len(prepared.references)]), runtime.opset)
 
 
 @dataclass
