@@ -239,9 +239,9 @@ def run_with_old_plugins(here: Path, packages: Path) -> Ran:
         patch.setenv("PYTHONWARNINGS", "always::DeprecationWarning")
         patch.setenv("HARNESS_CACHE", str(here / "cache"))
         run = ("run", "old.yaml", "--targets", targets, "--no-latency", "--report-dir", ".")
-        code, _, warnings = Running(here, *run, paths=(packages,)).end()
+        ended = Running(here, *run, paths=(packages,)).end()
         # `run` writes the formats of harness only; `merge` writes those of plugins too.
         merge = ("merge", "report.json", "--report-dir", "merged", "--format", "old")
-        _, _, more = Running(here, *merge, paths=(packages,)).end()
+        merged = Running(here, *merge, paths=(packages,)).end()
     rows = {(row["case"], row["target"]): row for row in report_in(here)["results"]}
-    return Ran(code, warnings + more, rows, (here / "merged" / "report.old").read_text(encoding="utf-8"))
+    return Ran(ended[0], ended[2] + merged[2], rows, (here / "merged" / "report.old").read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -250,16 +250,15 @@ class OldLayer:
         return [Mutant("Tanh()", layer="Tanh", args={})]
 
 
-class OldLayerOfTheProtocol(OldLayer, object if TYPE_CHECKING else Layer):
-    """It inherits the protocol's methods, which return None."""
-
-
 class OldReLU(ReLU):
     """It replaces the definition of harness under the old name."""
 
     def oracle(self, call: Call) -> Answer:
         return OldLayer().oracle(call)
 
+
+# It inherits the protocol's methods, which return None.
+OldLayerOfTheProtocol: Any = type("OldLayerOfTheProtocol", (OldLayer, Layer), {})
 
 CALL = Call({}, {}, [np.array([-1.0, 3.0])])
 

@@ -187,7 +187,7 @@ class FakeRuntime:
         return self._availability
 
 
-def test_doctor(calls: Calls, monkeypatch: pytest.MonkeyPatch, text_file: SnapshotAssertion) -> None:
+def test_text_of_doctor(calls: Calls, monkeypatch: pytest.MonkeyPatch, text_file: SnapshotAssertion) -> None:
     """The facts about the machine are fixed; the layout and the lines around them are the command's own."""
     runtimes: dict[str, Any] = {
         "ort-cpu": FakeRuntime(Availability(detail="onnxruntime 1.10")),
@@ -350,7 +350,7 @@ def explained(specs: Path) -> Callable[..., str]:
     return explain
 
 
-def test_explain(explained: Callable[..., str], specs: Path, text_file: SnapshotAssertion) -> None:
+def test_text_of_explain(explained: Callable[..., str], specs: Path, text_file: SnapshotAssertion) -> None:
     case = load_specs([str(specs)], allow_import=False).cases[0]
     script = Script(case, "", ScriptRun(1, PRINTED, reproduced=True))
     crashed = Script(case, "", ScriptRun(-11, (), reproduced=True))
@@ -389,7 +389,7 @@ def test_explain(explained: Callable[..., str], specs: Path, text_file: Snapshot
     assert texts == text_file
 
 
-def test_diff(text_file: SnapshotAssertion) -> None:
+def test_text_of_diff(text_file: SnapshotAssertion) -> None:
     case, target = "pool/avg/divisor", "trace/torch-cpu"
     parity = (
         ParityChange(case, target, "regressed", "passed", "failed, compare: mismatch", "3 of 4 values differ"),
@@ -419,7 +419,7 @@ def test_diff(text_file: SnapshotAssertion) -> None:
     assert sections(**shown) == text_file
 
 
-def test_audit(text_file: SnapshotAssertion) -> None:
+def test_text_of_audit(text_file: SnapshotAssertion) -> None:
     equivalent = "the slope is 1, so the layer is the identity"
     mutants = (("slope=0", True), ("slope=-1", True), ("bias+1", False), ("swapped", False), ("zeros", False))
     mixed = Audit(
@@ -436,3 +436,11 @@ def test_audit(text_file: SnapshotAssertion) -> None:
         nothing_audited=audit_text(Audit((), {"net/whole": "it is no single layer"})),
     )
     assert texts == text_file
+
+
+def test_no_snapshot_is_named_like_a_test_file() -> None:
+    """syrupy would take it for a file of that module, and would call it unused in a run of that module alone."""
+    here = Path(__file__)
+    snapshots = {path.stem for path in (here.parent / "__snapshots__" / here.stem).iterdir()}
+    assert snapshots
+    assert not snapshots & {path.stem for path in here.parent.glob("test_*.py")}

@@ -1,10 +1,46 @@
-"""How many values differ by more than the tolerance, and the index of the worst one."""
+"""How far an output is from its reference: the largest differences, and the values that exceed the tolerance."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from harness.compare.metrics import ComparedValues, Metric
+
+
+class MaxAbs:
+    """``max |actual - expected|`` in the output's unit; infinite if it exceeds every float64."""
+
+    name = "max_abs"
+
+    def measure(self, compared: ComparedValues) -> float | None:
+        """The largest difference of the finite values; None if there are none."""
+        pair = compared.pair
+        if not pair.distance.size:
+            return None
+        return float((pair.distance if isinstance(pair.unit, float) else pair.distance / pair.unit).max())
+
+
+class MaxRel:
+    """``max |actual - expected| / |expected|``; 0 for zero against zero, infinite for any other value against zero."""
+
+    name = "max_rel"
+
+    def measure(self, compared: ComparedValues) -> float | None:
+        """The largest ratio of the finite values; None if there are none."""
+        return compared.pair.max_relative if compared.pair.actual.size else None
+
+
+class MaxUlp:
+    """The largest distance in representable numbers of the output's own dtype, counted through zero.
+
+    -0.0 and 0.0 are the same number. For integers it is their difference. Exact for every dtype.
+    """
+
+    name = "max_ulp"
+
+    def measure(self, compared: ComparedValues) -> int | None:
+        """The largest count of the finite values; None if there are none."""
+        return int(compared.pair.ulps.max()) if compared.pair.actual.size else None
 
 
 class Mismatched:
@@ -48,4 +84,4 @@ def _flat_index(compared: ComparedValues) -> int | None:
     return pair.position(worst)
 
 
-PROVIDES: tuple[Metric, ...] = (Mismatched(), Worst())
+PROVIDES: tuple[Metric, ...] = (MaxAbs(), MaxRel(), MaxUlp(), Mismatched(), Worst())
