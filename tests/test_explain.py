@@ -110,7 +110,7 @@ def test_a_check_that_passes_has_nothing_to_explain(harness: Call, specs: Path, 
         (("fine", "--target", TARGET), "fine matches 2 cases; pick one: pool/fine, pool/fine-as-well"),
         (("pool/fine", "--target", "default"), "--target default names 6 targets"),
         (("pool/fine", "--target", "file/ort-cpu"), "file/ort-cpu"),
-        (("pool/fine", "elsewhere", "--target", TARGET), "elsewhere: no such file or folder"),
+        (("pool/fine", "elsewhere", "--target", TARGET), "elsewhere: no such file or directory"),
     ],
 )
 def test_a_request_that_does_not_name_one_check_is_refused(

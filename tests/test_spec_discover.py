@@ -125,7 +125,7 @@ def test_paths_without_specs_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_path_is_refused(tmp_path: Path) -> None:
     missing = tmp_path / "none.yaml"
-    assert refusal(missing) == f"{missing}: no such file or folder; name a spec, or a folder of specs"
+    assert refusal(missing) == f"{missing}: no such file or directory; name a spec, or a folder of specs"
     assert "no such file" in refusal(tmp_path / "x" / "y")
     assert "cannot be read: file name too long" in refusal(tmp_path / ("x" * 300))
 

@@ -277,7 +277,7 @@ CASES = [
     # Tolerances.
     (
         POOL + "tolerance: exactly, " + X,
-        "f:4:48: tolerance: exactly is not a tolerance; write exact, {ulp: n}, {rtol: r, atol: a}, {scaled: n} or {calibrated: m}",
+        f"f:4:48: tolerance: exactly is not a tolerance; {RULE_SYNTAX}",
     ),
     (
         POOL + "tolerance: {ulp: 1, rtol: 1}, " + X,
@@ -297,7 +297,7 @@ CASES = [
     ),
     (
         POOL + "tolerance: {}, " + X,
-        "f:4:48: tolerance: {} names no rule; write exact, {ulp: n}, {rtol: r, atol: a}, {scaled: n} or {calibrated: m}",
+        f"f:4:48: tolerance: {{}} names no rule; {RULE_SYNTAX}",
     ),
     # Dynamic axes and further shapes.
     (POOL + "dynamic: {z: {0: N}}, " + X, "f:4:47: dynamic: no input z; its inputs are x"),

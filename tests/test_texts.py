@@ -161,7 +161,7 @@ def test_list_and_check(calls: Calls, text_file: SnapshotAssertion) -> None:
     assert calls("check specs", "list specs", "list specs -k signed --targets trace/*") == text_file
 
 
-def test_spec_errors(calls: Calls, specs: Path, text_file: SnapshotAssertion) -> None:
+def test_text_of_spec_errors(calls: Calls, specs: Path, text_file: SnapshotAssertion) -> None:
     """Five mistakes in one spec, and one in each of the other files, are all shown at once."""
     (specs / "relu.yaml").write_text(
         "harness: 1\n"

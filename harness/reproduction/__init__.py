@@ -7,7 +7,6 @@ The script exports the model, runs eager torch and the target, and prints the ve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from math import isfinite
 from textwrap import wrap

@@ -225,7 +225,7 @@ def _find(path: Path, problems: list[Problem]) -> Iterator[_SpecFile]:
             raise RequestError(f"{path}: no spec in this folder, and no recorded model; {hint}")
         yield from (_SpecFile(file, path) for file in files)
     elif not exists:
-        raise RequestError(f"{path}: no such file or folder; name a spec, or a folder of specs")
+        raise RequestError(f"{path}: no such file or directory; name a spec, or a folder of specs")
     elif not is_file:
         raise RequestError(f"{path}: not a file; name a spec, or a folder of specs")
     elif path.suffix == MODEL_SUFFIX:
