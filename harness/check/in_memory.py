@@ -20,6 +20,7 @@ from torch import nn
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.prepared_case import PreparedCase
+from harness.check.results import with_first_words
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
@@ -85,8 +86,20 @@ def _check(prepared: PreparedCase, target: Target, scratch: Path) -> Result:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = check(prepared, target, SETTINGS, Clock(folder=scratch))
+    if prepared.case.mode == "train":
+        result = _with_training_mode(result)
     log = (f"{warning.category.__name__}: {bounded_text(warning.message)}" for warning in caught)
     return replace(result, log=tuple(line[:MAX_MESSAGE_LENGTH] for line in log), where=None)
+
+
+TRAINING_MODE = "the module is in training mode (call .eval() before it is exported)"
+
+
+def _with_training_mode(result: Result) -> Result:
+    """``result`` with the mode as its first words. Nobody is blamed: a module in training mode is not what ships."""
+    if result.status == "passed":
+        return replace(result, notes=(TRAINING_MODE, *result.notes))
+    return replace(with_first_words(result, TRAINING_MODE), blame=None, evidence=())
 
 
 @contextmanager

@@ -71,12 +71,25 @@ def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Find
         of_torch = any(not finding.passed for finding in _against_float64(eager_findings))
         failed = with_mismatch(result, eager_problems, blame="torch" if of_torch else "spec")
         return replace(failed, evidence=_eager_evidence(eager_findings))
-    problems = [*_cause(verdict.comparisons), *failures(verdict.comparisons)]
+    problems = failures(verdict.comparisons)
     problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
     compared_values = verdict.comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
     if not problems and not compared_values:
         problems = [NOTHING_COMPARED]
-    return with_mismatch(result, problems) if problems else result
+    if not problems:
+        return result
+    failed, cause = with_mismatch(result, problems), _cause(verdict.comparisons)
+    return failed if cause is None else with_first_words(failed, cause)
+
+
+def with_first_words(result: Result, words: str) -> Result:
+    """``result`` with ``words`` before its message, and before the problem of its first failing output."""
+    message = words if result.message is None else f"{words}: {result.message}"
+    outputs = list(result.outputs)
+    first = next((index for index, output in enumerate(outputs) if output.problem), None)
+    if first is not None:
+        outputs[first] = replace(outputs[first], problem=f"{words}: {outputs[first].problem}")
+    return replace(result, message=message, outputs=tuple(outputs))
 
 
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
@@ -86,15 +99,14 @@ def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
     return replace(result, outputs=outputs, notes=tuple(dict.fromkeys(notes)))
 
 
-def _cause(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _cause(comparisons: Sequence[Comparison]) -> str | None:
     """Why an artifact fails that agrees at the first call with the inputs that it was exported with."""
     failing = [comparison for comparison in comparisons if not comparison.passed]
-    if not failing or not comparisons[0].passed or not all(comparison.repeats_shapes for comparison in failing):
-        return
+    if not failing or not comparisons[0].passed:
+        return None
     if all(comparison.at is not None and comparison.at.endswith(SECOND_CALL) for comparison in failing):
-        yield "the second call differs: the module keeps state between calls, and the export does not keep the same"
-    else:
-        yield "the export holds values that depend on its example inputs: it agrees with these and not with others"
+        return "the module keeps state between calls, and the export does not keep the same"
+    return "the export agrees at the inputs that it was made with, and not at others"
 
 
 def _kept(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
