@@ -243,7 +243,8 @@ def test_terminal_endings(text_file: SnapshotAssertion) -> None:
     assert texts == text_file
 
 
-def test_progress(text_file: SnapshotAssertion) -> None:
+def test_progress(monkeypatch: pytest.MonkeyPatch, text_file: SnapshotAssertion) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # a dumb terminal gets no live line
     assert sections(in_a_log=progress(terminal=False), on_a_terminal=progress(terminal=True)) == text_file
 
 
