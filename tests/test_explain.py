@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.explain.explanation import other_targets
+from harness.explain.explanation import other_targets, run_script
 from harness.explain.process import ProcessEnd, SeparateProcess
-from harness.explain.script_run import run_script
 from harness.result import Result
 from harness.spec.targets import parse_target
 from tests.conftest import Call

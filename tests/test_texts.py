@@ -19,8 +19,7 @@ from syrupy.assertion import SnapshotAssertion
 from harness.audit.result import Audit, MutantOutcome
 from harness.audit.result import text as audit_text
 from harness.cli import main
-from harness.explain.explanation import Explanation, Script
-from harness.explain.script_run import ScriptRun
+from harness.explain.explanation import Explanation, Script, ScriptRun
 from harness.explain.shrink import ShrunkCase
 from harness.explain.text import explanation_lines
 from harness.inside.divergence import Divergence, Node, Walk

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,16 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.blame.other_targets import EVIDENCE_OPSETS, has_export
+from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.calls import run_check, walk_graph, write_script
 from harness.explain.process import ProcessEnd, SeparateProcess
-from harness.explain.script_run import ScriptRun, run_script
 from harness.explain.shrink import ShrunkCase, same_failure, shrink
 from harness.inside.divergence import Walk
 from harness.plan import plan
 from harness.registry import plugins
-from harness.reproduction import why_no_script
+from harness.reproduction import REPRODUCED, why_no_script
 from harness.result import Result, Symptom
 from harness.spec.discovery import Specs
 from harness.spec.language.case import Case, Expectation
@@ -37,10 +40,24 @@ MAX_CASE_IDS = 6
 FAILING = frozenset({"failed", "error"})
 STAGES_IN_RUNTIME = frozenset({"load", "run", "compare"})
 SHRINK_CHECK_TIMEOUT_S = 20.0
+RAISING_STAGES = ("export", "load", "run")
 NOT_SHRUNK = frozenset({"timeout", "out-of-memory", "unavailable", "placement"})
 
 
 # The explanation
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptRun:
+    """One run of a script: its exit code and the lines that it printed.
+
+    ``exit_code`` is None if the script did not end in time. ``reproduced`` is True if the script showed the failure
+    that it was written for.
+    """
+
+    exit_code: int | None
+    printed: tuple[str, ...]
+    reproduced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +259,41 @@ def _other_exports(target: Target) -> Iterator[Target]:
 
 def _format(target: Target) -> str:
     return "onnx" if target.exporter == FILE else str(plugins("exporters")[target.exporter].makes)
+
+
+# The script
+
+
+def run_script(text: str, result: Result, seconds: float) -> ScriptRun:
+    """Run ``text`` in a separate Python, in an empty folder. ``result`` is the failure that it should show."""
+    with temporary_folder() as folder:
+        path = folder / "reproduction.py"
+        path.write_text(text, encoding="utf-8")
+        command = [sys.executable, "-W", "ignore", path.name]
+        try:
+            process = subprocess.run(  # noqa: S603 - harness wrote the text, from a validated case
+                command,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                check=False,
+                preexec_fn=die_with_parent,
+                env={**os.environ, "TMPDIR": str(folder)},  # removes what a script that crashes leaves behind
+            )
+        except subprocess.TimeoutExpired:
+            return ScriptRun(None, (), reproduced=False)
+    printed = tuple(line.rstrip() for line in process.stdout.splitlines() if line.strip())
+    return ScriptRun(process.returncode, printed, _is_reproduced(process.returncode, printed, result))
+
+
+def _is_reproduced(exit_code: int, printed: tuple[str, ...], result: Result) -> bool:
+    """Whether the last line, or the signal that killed the script, shows the failure and no other one."""
+    if result.symptom == "crash":
+        return exit_code < 0
+    last = printed[-1] if printed else ""
+    if exit_code != 1 or not last.startswith(f"{REPRODUCED}: "):
+        return False
+    raised = next((stage for stage in RAISING_STAGES if last.startswith(f"{REPRODUCED}: {stage} raises")), None)
+    return raised == (result.stage if result.stage in RAISING_STAGES else None)
