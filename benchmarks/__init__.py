@@ -1,1 +1,1 @@
-"""What is measured rather than tested; each module is run by itself, ``python -m benchmarks.NAME``."""
+"""Measurements, as opposed to tests. Run a module with ``python -m benchmarks.NAME``."""

@@ -1,8 +1,8 @@
-"""What a verdict costs, beside ``numpy.testing.assert_allclose`` on the same arrays in the same run.
+"""The time of one comparison, and of ``numpy.testing.assert_allclose`` on the same arrays in the same process.
 
     python benchmarks/compare_cost.py
 
-The two take turns; the figure of each is the best of its rounds, since noise only ever adds.
+The two alternate. The time of each is the best of its rounds, because noise only adds time.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _arrays(size: int, dtype: np.dtype[Any], kind: str) -> tuple[NDArray[Any], N
 
 
 def _best_in_turn(*calls: Callable[[], None]) -> list[float]:
-    """Seconds a call, the best of the rounds."""
+    """Seconds per call of each of ``calls``: the best of the rounds."""
     loops = [max(1, int(SECONDS_A_ROUND / _seconds(call, 1))) for call in calls]
     times = [[_seconds(call, loop) for call, loop in zip(calls, loops, strict=True)] for _ in range(ROUNDS)]
     return [min(column) for column in zip(*times, strict=True)]

@@ -1,9 +1,9 @@
-"""Gives every reader of harness spoilt files: each must be read, or refused in harness's own words, and in time.
+"""Gives corrupted files to every reader of harness. Each file must be read or refused, in limited time.
 
     python -m benchmarks.fuzz_readers [--inputs 100000] [--seed 0] [--report reports/fuzzing.md]
 
-A finding is an exception that is none of harness's own, which a user would see as a traceback, or an input that takes
-longer than ten seconds. The exit code is 1 where there is one; the inputs are kept in build/fuzzing.
+A finding is an exception that is not one of harness's own errors, which a user would see as a traceback, or an input
+that takes longer than ten seconds. The exit code is 1 if there is a finding; its inputs are written to build/fuzzing.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ KEPT = Path("build/fuzzing")
 
 
 class Hang(BaseException):
-    """An input took too long; no ``except Exception`` may take it for its own."""
+    """An input took too long. It is a BaseException, so no ``except Exception`` catches it."""
 
 
 @dataclass
-class Told:
-    """What came of a reader's inputs: how many were read and refused, the slowest, and what should not have been."""
+class Tally:
+    """The outcomes of one reader: how many inputs were read and refused, the seconds, and the findings."""
 
     reader: str
     read: int = 0
@@ -47,8 +47,8 @@ class Told:
     seconds: float = 0.0
     findings: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def add(self, other: Told) -> None:
-        """Take another's figures in."""
+    def add(self, other: Tally) -> None:
+        """Add the outcomes of ``other``."""
         self.read += other.read
         self.refused += other.refused
         self.slowest = max(self.slowest, other.slowest)
@@ -57,22 +57,22 @@ class Told:
 
 
 def main() -> int:
-    """Fuzz, print and write the table; 1 where something was found."""
+    """Run, print and write the table. Returns 1 if there is a finding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--report", type=Path)
-    asked = parser.parse_args()
-    told = {reader.name: Told(reader.name) for reader in READERS}
-    with ProcessPoolExecutor(asked.workers) as pool:
-        for part in pool.map(chunk, *zip(*_chunks(asked.inputs, asked.seed), strict=True)):
-            told[part.reader].add(part)
-    text = _report(list(told.values()), asked.inputs, asked.seed)
+    arguments = parser.parse_args()
+    tallies = {reader.name: Tally(reader.name) for reader in READERS}
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        for part in pool.map(chunk, *zip(*_chunks(arguments.inputs, arguments.seed), strict=True)):
+            tallies[part.reader].add(part)
+    text = _report(list(tallies.values()), arguments.inputs, arguments.seed)
     print(text)
-    if asked.report:
-        asked.report.write_text(text, encoding="utf-8")
-    return _keep(list(told.values()))
+    if arguments.report:
+        arguments.report.write_text(text, encoding="utf-8")
+    return _keep(list(tallies.values()))
 
 
 def _chunks(inputs: int, seed: int) -> Iterator[tuple[int, int, str]]:
@@ -83,47 +83,47 @@ def _chunks(inputs: int, seed: int) -> Iterator[tuple[int, int, str]]:
             yield at, min(CHUNK, left - number * CHUNK), f"{seed}/{reader.name}/{number}"
 
 
-def chunk(at: int, count: int, seed: str) -> Told:
-    """Give reader number ``at`` so many spoilt files, drawn from ``seed``."""
+def chunk(at: int, count: int, seed: str) -> Tally:
+    """Give reader number ``at`` ``count`` corrupted files, generated from ``seed``."""
     reader, random = READERS[at], Random(seed)
-    told, folder, material = Told(reader.name), scratch(), reader.material()
+    tally, folder, material = Tally(reader.name), scratch(), reader.material()
     signal.signal(signal.SIGALRM, _hang)
     try:
         for _ in range(count):
-            one(reader, folder, reader.spoil(random.choice(material), random), told)
+            one(reader, folder, reader.corrupt(random.choice(material), random), tally)
     finally:
         shutil.rmtree(folder)
-    return told
+    return tally
 
 
-def one(reader: Reader, folder: Path, content: bytes, told: Told) -> None:
-    """Give the reader one file, and write down what it says."""
+def one(reader: Reader, folder: Path, content: bytes, tally: Tally) -> None:
+    """Give the reader one file, and record the outcome."""
     began = time.perf_counter()
     signal.alarm(SECONDS)
     try:
         reader.read(folder, content)
-        told.read += 1
+        tally.read += 1
     except HarnessError:
-        told.refused += 1
-    except (Exception, Hang):  # noqa: BLE001 - each of them is a finding
-        told.findings.append((traceback.format_exc(limit=-3), content))
+        tally.refused += 1
+    except (Exception, Hang):  # noqa: BLE001 - any other exception is a finding
+        tally.findings.append((traceback.format_exc(limit=-3), content))
     finally:
         signal.alarm(0)
         took = time.perf_counter() - began
-        told.seconds += took
-        told.slowest = max(told.slowest, took)
+        tally.seconds += took
+        tally.slowest = max(tally.slowest, took)
 
 
 def _hang(_signal: int, _frame: FrameType | None) -> None:
     raise Hang(f"longer than {SECONDS} s")
 
 
-def _report(told: Sequence[Told], inputs: int, seed: int) -> str:
+def _report(tallies: Sequence[Tally], inputs: int, seed: int) -> str:
     rows = [
         [one.reader, one.read + one.refused + len(one.findings), one.read, one.refused, len(one.findings), one.slowest]
-        for one in told
+        for one in tallies
     ]
-    total = sum(one.read + one.refused + len(one.findings) for one in told)
+    total = sum(one.read + one.refused + len(one.findings) for one in tallies)
     table = tabulate(
         rows,
         ["reader", "inputs", "read", "refused", "findings", "slowest s"],
@@ -131,27 +131,27 @@ def _report(told: Sequence[Told], inputs: int, seed: int) -> str:
         floatfmt=".3f",
         intfmt=",",
     )
-    about = f"""# Spoilt files
+    about = f"""# Corrupted files
 
-`python -m benchmarks.fuzz_readers --inputs {inputs} --seed {seed}` gave the readers {total:,} spoilt files:
-shipped ones with bytes, words, lines and nests changed. A file must be read, or refused in one of harness's
-own errors; a finding would be a traceback, or more than {SECONDS} s.
+`python -m benchmarks.fuzz_readers --inputs {inputs} --seed {seed}` gave the readers {total:,} corrupted files:
+shipped files with changed bytes, words, lines and nesting. A file must be read, or refused with one of harness's
+own errors. A finding is a traceback, or more than {SECONDS} s.
 """
     return f"{about}\n{table}\n"
 
 
-def _keep(told: Sequence[Told]) -> int:
-    """Write the inputs of findings down, one for each kind; 1 where there is any."""
+def _keep(tallies: Sequence[Tally]) -> int:
+    """Write one input of each kind of finding to build/fuzzing. Returns 1 if there is a finding."""
     kinds: Counter[str] = Counter()
-    for one in told:
-        for said, content in one.findings:
-            last = said.strip().splitlines()[-1][:100]
+    for one in tallies:
+        for details, content in one.findings:
+            last = details.strip().splitlines()[-1][:100]
             kinds[f"{one.reader}: {last}"] += 1
             if kinds[f"{one.reader}: {last}"] == 1:
                 KEPT.mkdir(parents=True, exist_ok=True)
                 name = f"{one.reader.replace(' ', '-')}-{len(kinds)}"
                 (KEPT / name).write_bytes(content)
-                print(f"{KEPT / name}\n{said}", file=sys.stderr)
+                print(f"{KEPT / name}\n{details}", file=sys.stderr)
     for kind, times in kinds.most_common():
         print(f"{times:6} {kind}", file=sys.stderr)
     return 1 if kinds else 0

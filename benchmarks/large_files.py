@@ -1,8 +1,8 @@
-"""How long the largest files take to be checked, and how that grows with four times the entries.
+"""The time to validate the largest files, and its growth with four times as many entries.
 
     python -m benchmarks.large_files [--entries 20000]
 
-In seconds of the CPU. About x 4 is a time that grows with the file's size, x 16 one that grows with its square.
+Times are CPU seconds. A growth of about x 4 is linear in the file's size, a growth of x 16 quadratic.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _targets(form: str, before: str = "") -> Callable[[int], object]:
 
 
 def _known(form: str) -> Callable[[int], object]:
-    """Half as many known failures, each held against half as many cases: a list of more is larger than any may be."""
+    """Half as many known failures for half as many cases; a longer list would exceed the limit of a file's size."""
 
     def check(entries: int) -> object:
         with tempfile.TemporaryDirectory() as folder:

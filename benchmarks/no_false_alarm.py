@@ -1,12 +1,12 @@
-"""Checks random correct configurations of the notes' layers, and counts the checks that fail although nothing is wrong.
+"""Checks random correct configurations of the study notes' layers, and counts the false alarms.
 
     python -m benchmarks.no_false_alarm [--configurations 10000] [--seed 0] [--report reports/no-false-alarm.md]
 
-Each is taken to ONNX Runtime through the TorchScript exporter at opset 17, one in ten through the new exporter at opset
-23 as well, and one in four to torch's own tracing, under the default tolerances: with the fixes where the stock
-exporters are known to be wrong, and of the others one half with them and one half without. A mismatch is a false alarm,
-unless terms overflow: magnitudes that add up to more than the dtype can hold may be summed to infinity in one order
-and not in another. The exit code is 1 if there is one.
+Each configuration is exported with the TorchScript exporter at opset 17 and run in ONNX Runtime. One in ten is also
+exported with the new exporter at opset 23, and one in four is traced. The default tolerances apply. Configurations that
+the stock exporters are known to get wrong use the fixes; of the others, one half uses them. A mismatch is a false
+alarm, unless a sum overflows: if the magnitudes of the terms add up to more than the dtype can hold, the sum may be
+infinite in one order of summation and finite in another. The exit code is 1 if there is a false alarm.
 """
 
 from __future__ import annotations
@@ -30,28 +30,29 @@ SHOWN = ("torch", "onnx", "onnxruntime")
 MARKDOWN = """\
 # No false alarm
 
-{configurations} random configurations of the notes' layers, {checks} checks; {seconds:.0f} s with {about}, seed {seed}.
+{configurations} random configurations of the study notes' layers, {checks} checks; {seconds:.0f} s with {about},
+seed {seed}.
 
-**{alarms} false alarms.** Arguments, shapes, layouts, float16, float32 and float64 (and int8 and uint8 for MaxPool2d)
-are drawn freely; values are of every size from the least subnormal to the greatest number, equal, mixed, signed zeros,
-and NaN and infinities where a layer only chooses, moves or maps them. Every configuration goes through
-onnx-torchscript@17, one in four is traced, and one in ten goes through onnx-dynamo@23; with the fixes where a stock
-exporter is known to be wrong, and of the others one half with them and one half as PyTorch ships it.
+**{alarms} false alarms.** Arguments, shapes, layouts and dtypes (float16, float32 and float64, and int8 and uint8 for
+MaxPool2d) are random. Values range from the smallest subnormal to the largest number; they are equal, mixed or signed
+zeros, and NaN and infinities for layers that only select, move or map values. Every configuration is exported with
+onnx-torchscript@17, one in four is traced, and one in ten is exported with onnx-dynamo@23. Configurations that a stock
+exporter is known to get wrong use the fixes; of the others, one half uses them and one half does not.
 
 {table}
 
 - **agree**: the check passed under the layer's default tolerance.
-- **overflow**: finite on one side and infinite on the other, where the terms' magnitudes add up to more than the dtype
-  holds: the order of summation decides, and no answer is right.
-- **not supported**: the runtime says that it has no kernel.
-- **tolerance used**: how much of its tolerance the farthest element used up; *exact* where all are equal.
+- **overflow**: finite on one side and infinite on the other, and the magnitudes of the terms add up to more than the
+  dtype can hold. The result depends on the order of summation, and neither side is wrong.
+- **not supported**: the runtime reports that it has no kernel.
+- **tolerance used**: the largest error of any element, divided by its tolerance; *exact* if all elements are equal.
 
 Made by `python -m benchmarks.no_false_alarm`.
 """
 
 
 def table(tallies: Mapping[tuple[str, str], Tally], tablefmt: str = "simple") -> str:
-    """What came of the checks, by layer and exporter."""
+    """Return the outcomes of the checks as a table by layer and exporter."""
     rows = [
         (
             *name,
@@ -66,32 +67,32 @@ def table(tallies: Mapping[tuple[str, str], Tally], tablefmt: str = "simple") ->
 
 
 def main() -> int:
-    """Draw, check, report; 1 where a check failed although nothing was wrong."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--configurations", type=int, default=10_000)
-    asked.add_argument("--seed", type=int, default=0)
-    asked.add_argument("--report", type=Path, default=ROOT / "reports" / "no-false-alarm.md")
-    given = asked.parse_args()
+    """Generate configurations, check them, write the report. Returns 1 if there is a false alarm."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configurations", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report", type=Path, default=ROOT / "reports" / "no-false-alarm.md")
+    arguments = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="correct-") as folder, silent():
         with frozen_from_gc():
             load_for_specs()
-        bench = Bench(Path(folder), given.seed)
-        for _ in range(given.configurations):
+        bench = Bench(Path(folder), arguments.seed)
+        for _ in range(arguments.configurations):
             bench.check(bench.draw())
-    said = MARKDOWN.format(
-        configurations=given.configurations,
+    text = MARKDOWN.format(
+        configurations=arguments.configurations,
         checks=sum(tally.counts.total() for tally in bench.tallies.values()),
         seconds=time.monotonic() - began,
         about=", ".join(f"{name} {number}" for name, number in versions().items() if name in SHOWN),
-        seed=given.seed,
+        seed=arguments.seed,
         alarms=len(bench.alarms),
         table=table(bench.tallies, "github"),
     )
-    given.report.write_text(said, encoding="utf-8")
+    arguments.report.write_text(text, encoding="utf-8")
     print(table(bench.tallies))
     print(*bench.alarms, sep="\n")
-    print(f"{given.configurations} configurations, {len(bench.alarms)} false alarms; {given.report}")
+    print(f"{arguments.configurations} configurations, {len(bench.alarms)} false alarms; {arguments.report}")
     return 1 if bench.alarms or not bench.tallies else 0
 
 

@@ -1,11 +1,11 @@
-"""Plants faults in what the exporters wrote for the shipped specs and in what the runtimes answered, and counts.
+"""Plants faults in the artifacts of the shipped specs and in the outputs of the runtimes, and counts the caught ones.
 
     python -m benchmarks.planted_faults [--each N] [--cases TEXT] [--report reports/planted-faults.md]
 
-Every artifact that passes is given faults of N kinds in its file and of N kinds in its answers, the kinds that were
-planted least so far first. The product's own check then says what it makes of each; what the fault really did is found
-out apart from it, in exact arithmetic (``benchmarks.planted.truth``). A fault that puts any result beyond the
-tolerance must be caught: the exit code is 1 if one is missed, or if a check fails although nothing is wrong.
+Every artifact that passes gets faults of N kinds in its file and of N kinds in its outputs, the least planted kinds
+first. harness then checks each. The real effect of a fault is determined independently, in exact arithmetic
+(``benchmarks.planted.exact``). A fault that moves any value outside the tolerance must be caught. The exit code is 1
+if a fault is missed, or if a check fails although nothing is wrong.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ TARGETS = (
 
 
 def main() -> int:
-    """Plant, count, report; 1 where a fault was missed or a check failed over nothing."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--each", type=int, default=3, help="kinds of faults for each file, and for each answer")
-    asked.add_argument("--cases", default="", help="only cases whose id holds this text")
-    asked.add_argument("--report", type=Path, default=ROOT / "reports" / "planted-faults.md")
-    given = asked.parse_args()
+    """Plant faults, count, write the report. Returns 1 if a fault was missed or there is a false alarm."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--each", type=int, default=3, help="kinds of faults for each file, and for its outputs")
+    parser.add_argument("--cases", default="", help="only cases whose id contains TEXT", metavar="TEXT")
+    parser.add_argument("--report", type=Path, default=ROOT / "reports" / "planted-faults.md")
+    arguments = parser.parse_args()
     began = time.monotonic()
-    cases = [case for case in load_specs([str(ROOT / "specs")], allow_import=False).cases if given.cases in case.id]
+    cases = [case for case in load_specs([str(ROOT / "specs")], allow_import=False).cases if arguments.cases in case.id]
     with tempfile.TemporaryDirectory(prefix="planted-") as folder, silent():
         with frozen_from_gc():
             load_for_exports()
-        bench = Bench(Path(folder), given.each)
+        bench = Bench(Path(folder), arguments.each)
         for case in cases:
             bench.plant(case, TARGETS)
-    said = markdown(
+    text = markdown(
         bench.outcomes,
         artifacts=bench.artifacts,
         cases=len(cases),
         targets=", ".join(map(str, TARGETS)),
         seconds=time.monotonic() - began,
     )
-    given.report.write_text(said, encoding="utf-8")
+    arguments.report.write_text(text, encoding="utf-8")
     wrong = [outcome for outcome in bench.outcomes if outcome.what in WRONG]
     print(table(bench.outcomes))
     print(*wrong, sep="\n")
-    print(f"{len(bench.outcomes)} faults, {len(wrong)} wrong verdicts; {given.report}")
+    print(f"{len(bench.outcomes)} faults, {len(wrong)} wrong verdicts; {arguments.report}")
     return 1 if wrong or not bench.outcomes else 0
 
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.real_material [--into FOLDER] [--report reports/onnx-backend]
 
-The tests are laid out as recorded models (``model.onnx`` with ``test_data_set_0``), by kind: ``node`` and ``simple`` as
-``onnx.backend.test.case`` generates them, ``simple``, ``pytorch-converted`` and ``pytorch-operator`` as they are
-shipped, and ``light``, whose inputs are the ramps that ``onnx.backend.test.runner`` gives them. ``harness run`` then
-takes all of them to ONNX Runtime's CPU provider and to the evaluator of onnx itself.
+The tests are written as recorded models (``model.onnx`` with ``test_data_set_0``), by kind: ``node`` and ``simple`` as
+``onnx.backend.test.case`` generates them; ``simple``, ``pytorch-converted`` and ``pytorch-operator`` as they are
+shipped; and ``light``, with the ramps that ``onnx.backend.test.runner`` uses as inputs. ``harness run`` then runs all
+of them on ONNX Runtime's CPU provider and on onnx's own evaluator.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ KNOWN = Path(__file__).with_name("onnx_backend")
 
 
 def main() -> int:
-    """Collect, run, report; the exit code is that of ``harness run``."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--into", type=Path, help="where the tests are laid out; a temporary folder if not given")
-    asked.add_argument("--report", type=Path, default=ROOT / "reports" / "onnx-backend")
-    given = asked.parse_args()
+    """Collect the tests, run them, write the report. Returns the exit code of ``harness run``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--into", type=Path, help="folder for the tests; default: a temporary folder")
+    parser.add_argument("--report", type=Path, default=ROOT / "reports" / "onnx-backend")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="onnx-backend-") as scratch:
-        suite = given.into or Path(scratch) / "suite"
+        suite = arguments.into or Path(scratch) / "suite"
         collect(suite)
         code = run(suite, Path(scratch))
-        told = json.loads((Path(scratch) / "report.json").read_text(encoding="utf-8"))
-    given.report.mkdir(parents=True, exist_ok=True)
-    (given.report / "report.md").write_text(markdown(told), encoding="utf-8")
+        report = json.loads((Path(scratch) / "report.json").read_text(encoding="utf-8"))
+    arguments.report.mkdir(parents=True, exist_ok=True)
+    (arguments.report / "report.md").write_text(markdown(report), encoding="utf-8")
     return code
 
 
 def collect(suite: Path) -> None:
-    """Lay every test out under ``suite``; one that is both shipped and generated stands there as it is shipped."""
+    """Write every test under ``suite``. If a test is both shipped and generated, the shipped one is used."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tests overflow and divide by zero on purpose
         generated = [*load_model_tests(kind="node"), *(case for case in collect_testcases() if case.model is not None)]
@@ -69,7 +69,7 @@ def collect(suite: Path) -> None:
 
 
 def write_case(folder: Path, case: Any) -> None:
-    """A test that is made in Python, as ``backend-test-tools generate-data`` would write it."""
+    """Write a generated test, as ``backend-test-tools generate-data`` would write it."""
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(case.model.SerializeToString())
     for number, (inputs, outputs) in enumerate(case.data_sets):
@@ -82,7 +82,7 @@ def write_case(folder: Path, case: Any) -> None:
 
 
 def encoded(value: Any, about: ValueInfoProto) -> bytes:
-    """One value as the protobuf of its declared kind."""
+    """Return one value as the protobuf of its declared kind."""
     encoders: dict[str | None, Callable[..., Any]] = {
         "tensor_type": numpy_helper.from_array,
         "sequence_type": numpy_helper.from_list,
@@ -96,7 +96,7 @@ def encoded(value: Any, about: ValueInfoProto) -> bytes:
 
 
 def write_light(folder: Path, case: Any) -> None:
-    """A test of a whole net with constants for weights: its input is a ramp, its output is shipped beside it."""
+    """Write a test of a whole network with constant weights: its input is a ramp, its output is shipped beside it."""
     source = Path(DATA_DIR, "light", Path(case.url).name)
     model = onnx.load(str(source))
     data_set = folder / "test_data_set_0"
@@ -110,7 +110,7 @@ def write_light(folder: Path, case: Any) -> None:
 
 
 def ramps(model: ModelProto) -> Iterator[TensorProto]:
-    """For each input the numbers 0, 1/n, 2/n, ... in its shape."""
+    """Yield for each input the numbers 0, 1/n, 2/n, ... in its shape."""
     constants = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
         if value.name not in constants:
@@ -121,7 +121,7 @@ def ramps(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def run(suite: Path, scratch: Path) -> int:
-    """``harness run`` over all of it; figures of latency would say more of the machine than of the material."""
+    """Run ``harness run`` on all tests, without latency, and return its exit code."""
     known = scratch / "known-failures.yaml"
     known.write_text("\n".join(path.read_text(encoding="utf-8") for path in lists()), encoding="utf-8")
     command = [sys.executable, "-m", "harness", "run", str(suite), "--targets", ",".join(TARGETS), "--no-latency"]
@@ -130,7 +130,7 @@ def run(suite: Path, scratch: Path) -> int:
 
 
 def lists() -> Iterator[Path]:
-    """The known failures that hold on this machine."""
+    """Yield the lists of known failures that apply on this machine."""
     yield KNOWN / "known-failures.yaml"
     if find_spec("PIL") is None:
         yield KNOWN / "without-pillow.yaml"

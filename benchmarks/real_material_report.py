@@ -1,4 +1,4 @@
-"""The committed report on ONNX's own backend tests: what passes, what does not and why, and every test by name."""
+"""The committed report on ONNX's own backend tests: what passes, what does not and why, and all names."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Row = Mapping[str, Any]
 HEAD = """# ONNX's own backend tests
 
 Every test that onnx {onnx} ships or generates for backends, as a recorded model, on ONNX Runtime {onnxruntime} (CPU)
-and on the evaluator of onnx itself. Made by `python -m benchmarks.real_material`; outputs are held to ONNX's own rule
+and on onnx's own evaluator. Made by `python -m benchmarks.real_material`. Outputs are compared under ONNX's own rule
 (rtol 1e-3, atol 1e-7, bfloat16 rtol 2^-6; integers, text and structure exactly).
 
-**{tests} tests, {checks} checks: {passed} pass, {unsupported} are refused as unsupported, {stopped} stop otherwise,
-{disagree} disagree.** {expected}
+**{tests} tests, {checks} checks: {passed} pass, {unsupported} are refused as unsupported, {stopped} stop with another
+error, {disagree} disagree.** {expected}
 """
-EXPECTED = "Each that does not pass is listed and explained below."
-UNEXPECTED = "**{count} of them are not explained by the lists in `benchmarks/onnx_backend`.**"
+EXPECTED = "The checks that do not pass are listed and explained below."
+UNEXPECTED = "**{count} checks are not explained by the lists in `benchmarks/onnx_backend`.**"
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The report on the results of one run, from its ``report.json``."""
+    """Return the report on one run, from its ``report.json``."""
     rows: Sequence[Row] = report["results"]
     ways = Counter(_way(row) for row in rows)
     unexplained = sum(row["status"] not in {"passed", "known"} for row in rows)
@@ -39,13 +39,13 @@ def markdown(report: Mapping[str, Any]) -> str:
         expected=UNEXPECTED.format(count=unexplained) if unexplained else EXPECTED,
     )
     parts = [head, "## By kind", _by_kind(rows), "## What does not pass, and why", _reasons(rows)]
-    parts += ["## The disagreements, with their numbers", _disagreements(rows)]
-    parts += ["## What `onnx.checker` objects to", _objections(rows), "## Every test", *_every_test(rows)]
+    parts += ["## The disagreements", _disagreements(rows)]
+    parts += ["## Objections of `onnx.checker`", _objections(rows), "## Every test", *_every_test(rows)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _way(row: Row) -> str:
-    """How a check ended, whether that was expected or not."""
+    """Return how a check ended, expected or not."""
     if row["status"] == "passed":
         return "passes"
     if row["symptom"] == "unsupported":
@@ -58,22 +58,22 @@ def _by_kind(rows: Sequence[Row]) -> str:
     for row in rows:
         counts[row["case"].partition("/")[0], row["target"]][_way(row)] += 1
     ways = ("passes", "unsupported", "stops", "disagrees")
-    lines = [(kind, f"`{target}`", *(found[way] for way in ways)) for (kind, target), found in counts.items()]
+    lines = [(kind, f"`{target}`", *(count[way] for way in ways)) for (kind, target), count in counts.items()]
     return tabulate(lines, ("kind", "target", *ways), tablefmt="github")
 
 
 def _reasons(rows: Sequence[Row]) -> str:
-    """One line a reason: where it shows, how often, in which tests."""
-    found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    """One line per reason: the target, the stage, and the tests."""
+    failing: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for row in rows:
         if row["status"] != "passed":
             why = row["reason"] or f"**not explained**: {row['message']}"
             why += f" ([issue]({row['issue']}))" if row["issue"] else ""
             where = f"{row['stage']}: {row['symptom']}"
-            found[row["target"], where, _cell(why)].append(row["case"])
+            failing[row["target"], where, _cell(why)].append(row["case"])
     lines = [
         (f"`{target}`", where, len(cases), why, ", ".join(f"`{_bare(case)}`" for case in cases))
-        for (target, where, why), cases in sorted(found.items(), key=lambda item: (item[0][0], -len(item[1])))
+        for (target, where, why), cases in sorted(failing.items(), key=lambda item: (item[0][0], -len(item[1])))
     ]
     return tabulate(lines, ("target", "ends at", "tests", "why", "which"), tablefmt="github")
 
@@ -85,30 +85,30 @@ def _disagreements(rows: Sequence[Row]) -> str:
         if _way(row) == "disagrees"
     ]
     legend = (
-        "`kernel`: the file, evaluated in float64 and in its own dtypes, gives the recorded answer, so the runtime "
-        "computes something else. `rounding`: the answer is as near to float64 as the recorded one. `nobody`: no "
-        "evaluation can settle it, or the evaluator is itself what was asked."
+        "`kernel`: the file, evaluated in float64 and in its own dtypes, gives the recorded output, so the runtime "
+        "computes something else. `rounding`: the output is as close to float64 as the recorded one. `nobody`: no "
+        "evaluation can decide, or the evaluator is the target itself."
     )
-    return f"{legend}\n\n" + tabulate(lines, ("test", "target", "blame", "what"), tablefmt="github")
+    return f"{legend}\n\n" + tabulate(lines, ("test", "target", "blame", "numbers"), tablefmt="github")
 
 
 def _objections(rows: Sequence[Row]) -> str:
-    found = {_bare(row["case"]): _cell(row["checker"]) for row in rows if row["checker"]}
-    lines = [(f"`{case}`", said) for case, said in found.items()]
+    objections = {_bare(row["case"]): _cell(row["checker"]) for row in rows if row["checker"]}
+    lines = [(f"`{case}`", objection) for case, objection in objections.items()]
     return tabulate(lines, ("test", "objection"), tablefmt="github") if lines else "Nothing."
 
 
 def _every_test(rows: Sequence[Row]) -> Iterator[str]:
-    """The names by kind, with the ways of their checks where not all pass."""
+    """The names by kind, with the outcomes of the checks that do not pass."""
     ways: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
         ways[row["case"]][row["target"].rpartition("/")[2]] = _way(row)
     by_kind: dict[str, list[str]] = defaultdict(list)
-    for case, found in ways.items():
-        ill = ", ".join(f"{runtime} {way}" for runtime, way in found.items() if way != "passes")
-        by_kind[case.partition("/")[0]].append(f"{_bare(case)} ({ill})" if ill else _bare(case))
+    for case, outcomes in ways.items():
+        other = ", ".join(f"{runtime} {way}" for runtime, way in outcomes.items() if way != "passes")
+        by_kind[case.partition("/")[0]].append(f"{_bare(case)} ({other})" if other else _bare(case))
     for kind, names in by_kind.items():
-        yield f"<details><summary>{kind}: {len(names)} tests; one without a note passes on both</summary>\n"
+        yield f"<details><summary>{kind}: {len(names)} tests; tests without a note pass on both targets</summary>\n"
         yield f"{', '.join(sorted(names))}\n\n</details>"
 
 
@@ -117,6 +117,6 @@ def _bare(case: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """``text`` on one line that does not end a table's cell."""
+    """``text`` on one line, escaped for a table's cell."""
     line = " ".join(text.split()).replace("|", "\\|")
     return line if len(line) <= 300 else f"{line[:297]}..."

@@ -1,4 +1,4 @@
-"""Exporters and runtimes capture; a benchmark prints its figures and nothing else."""
+"""Suppresses what exporters and runtimes print, so a benchmark prints only its figures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Let nothing be seen that this process and its libraries print; an exception still is."""
+    """Discard what this process and its libraries print. Exceptions still propagate."""
     sys.stdout.flush()
     sys.stderr.flush()
-    kept, nowhere = (os.dup(1), os.dup(2)), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    saved, null = (os.dup(1), os.dup(2)), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -24,7 +24,7 @@ def silent() -> Iterator[None]:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        for number, before in zip((1, 2), kept, strict=True):
+        for number, before in zip((1, 2), saved, strict=True):
             os.dup2(before, number)
             os.close(before)
-        os.close(nowhere)
+        os.close(null)

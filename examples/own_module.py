@@ -1,6 +1,6 @@
-"""A module of one's own, and how harness verifies it: see ``specs/own-module.yaml`` beside this file.
+"""A custom module, and how harness verifies it: see ``specs/own-module.yaml`` beside this file.
 
-Run it from the repository's root::
+Run this in the root of the repository::
 
     harness run examples/specs --allow-import
 """
@@ -12,10 +12,10 @@ from torch import nn
 
 
 class Net(nn.Module):
-    """A small image classifier: convolutions, a branch that is added back, pooling, a linear head.
+    """A small image classifier: convolutions, a residual branch, pooling, and a linear head.
 
-    Takes images ``(N, channels, H, W)`` with even sides of at least four; gives ``(N, classes)`` scores
-    and the ``(N, width)`` features that they are made of.
+    Takes images ``(N, channels, H, W)`` with even sides of at least four. Returns scores ``(N, classes)`` and the
+    features ``(N, width)`` from which they are computed.
     """
 
     def __init__(self, channels: int = 3, width: int = 8, classes: int = 10) -> None:
@@ -26,7 +26,7 @@ class Net(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores and features of ``image``."""
+        """Return the scores and features of ``image``."""
         stem = self.stem(image)
         features = self.pool(stem + self.branch(stem)).mean(dim=(2, 3))
         return self.head(features), features

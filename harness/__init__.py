@@ -6,6 +6,9 @@ Three functions do from Python what the command line does: :func:`run`, :func:`v
 from harness import search_path
 
 with search_path.InstalledFirst():
+    from harness import deprecated
+
+    deprecated.accept_old_modules()
     # Imported first: importing the package harness.compare later would replace the function of the same name.
     import harness.compare  # noqa: F401
     from harness.api import compare, run, verify

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.deprecated import accept_old_names
 from harness.errors import RuntimeMissing, describe_error
 
 ONNXRUNTIME_DISTRIBUTIONS = (
@@ -242,3 +243,6 @@ def _declared_requirements() -> list[str]:
         return requires(DISTRIBUTION) or []
     except PackageNotFoundError:
         return []
+
+
+accept_old_names(__name__)

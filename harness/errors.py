@@ -34,6 +34,8 @@ from types import CodeType, TracebackType
 from typing import ClassVar, Literal
 from unicodedata import category
 
+from harness.deprecated import accept_old_names, old_attributes
+
 MAX_PART_LENGTH = 600
 """Characters of each part of a problem, and a quarter of the characters of any other line."""
 
@@ -53,6 +55,7 @@ class Location:
         return f"{bounded_line(self.file)}:{self.line}:{self.column}"
 
 
+@old_attributes(wrong="message", right="remedy")
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One mistake in a file: where it is, what is wrong (``message``), and what to do (``remedy``)."""
@@ -101,6 +104,7 @@ class DiskFull(HarnessError):
     """A folder that harness writes to is full or not writable. No model is at fault, so no result reports it."""
 
 
+@old_attributes(of_library="from_library")
 class StageError(HarnessError):
     """A stage of one check could not finish, for a reason that harness recognizes.
 
@@ -132,6 +136,7 @@ class OutOfMemory(StageError):
     symptom = "out-of-memory"
 
 
+@old_attributes(by="signal")
 class Interrupted(KeyboardInterrupt):
     """The signal ``signal`` asked the command to end, as Ctrl-C does."""
 
@@ -325,3 +330,6 @@ def _code_of(handler: object) -> CodeType | None:
         handler = vars(type(handler)).get("__call__")
     code = getattr(handler, "__code__", None)
     return code if isinstance(code, CodeType) else None
+
+
+accept_old_names(__name__)

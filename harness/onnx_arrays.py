@@ -12,6 +12,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.deprecated import accept_old_names
+
 if TYPE_CHECKING:
     from onnx import TensorProto
 
@@ -90,3 +92,6 @@ def _knows_ml_dtypes() -> bool:
     from onnx import TensorProto, helper
 
     return bool(np.dtype(helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)) == ML_DTYPES["BFLOAT16"])
+
+
+accept_old_names(__name__)

@@ -103,7 +103,7 @@ def _in_shard(cases: Sequence[Case], shard: Shard) -> list[Case]:
 def _cost(case: Case) -> float:
     """The cost of a case in units of one small layer: each layer is exported, and each set of inputs is run."""
     elements = sum(prod(spec.shape) for spec in case.inputs)
-    return _layer_count(case.model.model) + (1 + len(case.also)) * elements / ELEMENTS_PER_LAYER
+    return _layer_count(case.model.model) + len(case.input_sets) * elements / ELEMENTS_PER_LAYER
 
 
 def _layer_count(model: Model) -> int:

@@ -43,7 +43,7 @@ def plugins(kind: Kind) -> dict[str, Any]:
         registered += map(with_current_names, loaded if isinstance(loaded, tuple) else (loaded,))
     names = [plugin.name for plugin in registered]
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
-        raise HarnessError(f"two plugins of harness.{kind} are called {', '.join(duplicates)}; rename one")
+        raise HarnessError(f"two plugins of harness.{kind} are named {', '.join(duplicates)}; rename one")
     return dict(sorted(zip(names, registered, strict=True)))
 
 

@@ -54,6 +54,8 @@ class OutputComparison:
     problem: str | None = None
     blind: str | None = None
     at: str | None = None
+    rms: float | None = None
+    reference_rms: float | None = None
     extra: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.check.settings import Settings
-from harness.packing import PackSummary, PackRequest, pack
+from harness.packing import PackRequest, PackSummary, pack
 from harness.result import Result
 
 ONNX = ("onnx-torchscript@17", "onnx-dynamo@23")
@@ -61,7 +61,7 @@ KNOWN = """
 - {cases: kinds/divisor, targets: onnx-*/*, stage: compare, symptom: mismatch, when: "torch>=2", reason: dropped}
 - {cases: kinds/unpool, targets: onnx-torchscript*, stage: export, symptom: exception, when: "torch>=2.13", reason: no}
 - {cases: kinds/unpool, targets: onnx-torchscript*, stage: export, symptom: unsupported, when: "torch<2.13", reason: no}
-- {cases: kinds/half, targets: onnx-dynamo*, stage: export, symptom: exception, when: "torch<2.11", reason: the input is renamed}
+- {cases: kinds/half, targets: onnx-dynamo*, stage: export, symptom: exception, when: "torch<2.11", reason: renamed}
 - {cases: kinds/index, targets: onnx-dynamo*, stage: compare, symptom: mismatch, reason: it counts from the end}
 - {cases: other/*, targets: "*", stage: run, symptom: crash, reason: speaks of a case that was not packed}
 """

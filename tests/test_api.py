@@ -166,7 +166,7 @@ def test_several_inputs_go_by_order() -> None:
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), "file/ort-cpu"), "takes a file"),
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), tolerance="near"), "tolerance: near is not a tolerance"),
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), tolerance={"scaled": 2}), "scaled needs"),
-        (lambda: harness.verify(nn.ReLU(), torch.ones(1), dynamic={"y": {0: "N"}}), "no input is called 'y'"),
+        (lambda: harness.verify(nn.ReLU(), torch.ones(1), dynamic={"y": {0: "N"}}), "no input is named 'y'"),
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), also=[{"y": torch.ones(2)}]), "each must have x"),
         (lambda: harness.compare("one", "one"), "str is not an array"),
         (lambda: harness.compare(np.ones(1), np.ones(1), {"ulp": -1}), "ulp"),

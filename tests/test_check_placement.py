@@ -18,9 +18,8 @@ from harness.gate import apply_known_failures
 from harness.registry import plugins
 from harness.report.markdown import MarkdownReport
 from harness.result import Report, Result, to_json
-from harness.runtimes.onnxruntime import library
+from harness.runtimes.onnxruntime import OnnxRuntime, library
 from harness.runtimes.onnxruntime.library import CPU, Provider
-from harness.runtimes.onnxruntime.runtime import OnnxRuntime
 from harness.runtimes.onnxruntime.session import OrtSession
 from harness.spec.discovery import load_specs
 from harness.spec.targets import Target

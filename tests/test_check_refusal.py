@@ -20,7 +20,7 @@ from harness.exporters import Artifact
 from harness.exporters.onnx_torchscript import OnnxTorchScript
 from harness.registry import plugins
 from harness.result import Result
-from harness.runtimes.onnxruntime.runtime import OnnxRuntime
+from harness.runtimes.onnxruntime import OnnxRuntime
 from harness.spec.discovery import load_specs
 from harness.spec.targets import parse_target
 from tests.conftest import Call

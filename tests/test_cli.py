@@ -31,7 +31,7 @@ def one_line(text: str) -> str:
     ("arguments", "code", "said"),
     [
         (["run", "missing.yaml"], 2, "missing.yaml: no such file or directory; "),
-        (["run", "empty"], 2, "empty: no spec in this directory"),
+        (["run", "empty"], 2, "empty: no spec in this folder"),
         (["run", "binary.yaml"], 2, "binary.yaml:1:1: not UTF-8 text; "),
         (["run", "specs", "--targets", "trase/torch-cpu"], 2, "no exporter trase; did you mean trace?"),
         (["run", "specs", "--targets", "trace/ort-cpu"], 2, "trace makes TorchScript, ort-cpu runs ONNX"),

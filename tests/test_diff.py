@@ -271,7 +271,7 @@ def test_the_table_starts_with_the_worst_and_ends_with_the_verdict() -> None:
     assert lines[-1] == "Regressed: 1 no longer as expected, 1 slower."
     assert any(line.startswith("regressed") and "compare: mismatch" in line for line in lines)
     assert any(line.startswith("slower") and "1.09" in line for line in lines)
-    assert "Latency: 1 slower (changes below 3% are ignored)." in lines
+    assert "Latency: 1 slower (changes below 3 % are ignored)." in lines
 
 
 def test_the_table_is_cut_and_says_so() -> None:

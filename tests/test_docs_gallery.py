@@ -31,4 +31,4 @@ def test_the_script_of_a_finding_shows_it(
     monkeypatch.setattr(sys, "argv", ["script.py"])
     with pytest.raises(SystemExit) as left:
         runpy.run_path("script.py", run_name="__main__")
-    assert (left.value.code, capsys.readouterr().out.splitlines()[-1][:19]) == (1, "the fault is there:")
+    assert (left.value.code, capsys.readouterr().out.splitlines()[-1][:11]) == (1, "reproduced:")

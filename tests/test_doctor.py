@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.explain.process import Contained, Gone
+from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.exporters._dynamo_cache import _SPEED_UPS
 from harness.registry import plugins
 from harness.runtimes import Availability
@@ -76,10 +76,12 @@ def test_it_lists_the_speed_ups_of_the_installed_torch(harness: Call, monkeypatc
 @NEEDS_TORCH
 def test_it_says_why_a_speed_up_is_off(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"registry": "this torch has no ONNXRegistry", "split": None}
-    monkeypatch.setattr(Contained, "ask", lambda *_, **__: found)
+    monkeypatch.setattr(SeparateProcess, "call", lambda *_, **__: found)
     out = harness("doctor").out
     assert "Speed-ups of onnx-dynamo: split on\nregistry is off: this torch has no ONNXRegistry\n" in out
     monkeypatch.setattr(
-        Contained, "ask", lambda *_, **__: Gone("export", "the process was killed by SIGKILL", overdue=False)
+        SeparateProcess,
+        "call",
+        lambda *_, **__: ProcessEnd("export", "the process was killed by SIGKILL", timed_out=False),
     )
     assert "Speed-ups of onnx-dynamo: not tried: the process was killed by SIGKILL" in harness("doctor").out

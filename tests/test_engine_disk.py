@@ -122,7 +122,7 @@ def test_a_pipe_in_the_place_of_a_file_blocks_nothing(harness: Call, specs: Path
     for more in ((), ("--resume",)):
         ran = harness("run", "specs", *ON, *more)
         assert (ran.code, ran.out) == (2, "")
-        assert "journal.jsonl is there and is no file" in ran.err
+        assert "journal.jsonl exists and is not a file" in ran.err
         assert len(ran.err.splitlines()) == 1
 
 

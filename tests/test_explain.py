@@ -1,4 +1,4 @@
-"""``harness explain`` as its users meet it: what is said, what is written, and the exit code."""
+"""``harness explain``: its messages, the script that it writes, and its exit code."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.explain.attempt import attempt
-from harness.explain.explanation import neighbours
-from harness.explain.process import Contained, Gone
+from harness.explain.explanation import other_targets, run_script
+from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.result import Result
 from harness.spec.targets import parse_target
 from tests.conftest import Call
@@ -45,35 +44,31 @@ def specs(spec: Callable[[str, str], Path]) -> Path:
     return spec("pool.yaml", SPEC)
 
 
-def test_without_a_target_those_of_the_case_are_named_and_an_only_one_is_taken(
-    harness: Call, specs: Path, here: Path
-) -> None:
-    told = harness("explain", "dropped")
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("pool/dropped-divisor: --target says where it fails; one of trace/torch-cpu, script/")
+def test_without_a_target_the_only_one_is_used_and_several_are_listed(harness: Call, specs: Path, here: Path) -> None:
+    ran = harness("explain", "dropped")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("pool/dropped-divisor has 6 targets; pick one with --target: trace/torch-cpu, script/")
     (here / "specs" / "targets.yaml").write_text("default: [trace/torch-cpu]\n", encoding="utf-8")
     assert harness("explain", "dropped").out.startswith("pool/dropped-divisor on trace/torch-cpu: passed")
 
 
-def test_a_failure_is_explained_and_the_script_that_is_handed_over_shows_it(
-    harness: Call, specs: Path, here: Path
-) -> None:
-    told = harness("explain", "dropped", "--target", TARGET, "--budget", "5")
-    assert told.code == 1, told.err
-    assert told.out.startswith(f"pool/dropped-divisor on {TARGET}: failed (compare: mismatch)")
-    assert "Blame: exporter" in told.out
-    assert "passes  onnx-torchscript@17+fixes/ort-cpu" in told.out
-    assert "fails   onnx-dynamo@23/ort-cpu (compare: mismatch, exporter to blame)" in told.out
-    assert "AveragePool(x: float32[1, 2, 4, 4])" in told.out
-    assert "it belongs to torch's AvgPool2d (matched by the exporter's own names)" in told.out
+def test_a_failure_is_explained_and_the_script_reproduces_it(harness: Call, specs: Path, here: Path) -> None:
+    ran = harness("explain", "dropped", "--target", TARGET, "--budget", "5")
+    assert ran.code == 1, ran.err
+    assert ran.out.startswith(f"pool/dropped-divisor on {TARGET}: failed (compare: mismatch)")
+    assert "Blame: exporter" in ran.out
+    assert "passes  onnx-torchscript@17+fixes/ort-cpu" in ran.out
+    assert "fails   onnx-dynamo@23/ort-cpu (compare: mismatch, blame: exporter)" in ran.out
+    assert "AveragePool(x: float32[1, 2, 4, 4])" in ran.out
+    assert "exported from the torch module AvgPool2d (matched by the exporter's scope names)" in ran.out
     script = here / "reports" / "explain" / "pool-dropped-divisor.py"
-    assert f"{script.relative_to(here)}: it was run and shows the failure; its exit code is 1" in told.out
-    assert "| the fault is there: output 0:" in told.out
+    assert f"{script.relative_to(here)}: was run and reproduces the failure (exit code 1)" in ran.out
+    assert "| reproduced: output 0:" in ran.out
     text = script.read_text(encoding="utf-8")
     assert "harness" not in text
-    ran = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False)
-    assert ran.returncode == 1
-    assert ran.stdout.splitlines()[-1].startswith("the fault is there: output 0:")
+    process = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stdout.splitlines()[-1].startswith("reproduced: output 0:")
 
 
 USER_CODE = """
@@ -85,125 +80,128 @@ cases:
 NET = "from torch import nn\n\ndef net(divisor):\n    return nn.AvgPool2d(2, divisor_override=divisor)\n"
 
 
-def test_a_model_of_ones_own_is_named_in_its_smallest_case(
+def test_a_users_own_model_is_named_in_its_smallest_case(
     harness: Call, spec: Callable[[str, str], Path], here: Path
 ) -> None:
     (here / "own_code.py").write_text(NET, encoding="utf-8")
     spec("mine.yaml", USER_CODE)
-    told = harness("explain", "own", "--target", TARGET, "--allow-import", "--budget", "2")
-    assert told.code == 1, told.err
-    assert "  model = own_code:net(divisor=3)\n" in told.out
-    assert "it belongs to torch's AvgPool2d" in told.out
-    assert "none: the model is made by own_code:net, which is not public" in told.out
+    ran = harness("explain", "own", "--target", TARGET, "--allow-import", "--budget", "2")
+    assert ran.code == 1, ran.err
+    assert "  model = own_code:net(divisor=3)\n" in ran.out
+    assert "exported from the torch module AvgPool2d" in ran.out
+    assert (
+        "none: the model comes from your own code (own_code:net), which a self-contained script cannot import"
+        in ran.out
+    )
 
 
 def test_a_check_that_passes_has_nothing_to_explain(harness: Call, specs: Path, here: Path) -> None:
-    told = harness("explain", "pool/fine", "specs/pool.yaml", "--target", "trace/torch-cpu")
-    assert told.code == 0
-    assert "passed; there is nothing to explain" in told.out
+    ran = harness("explain", "pool/fine", "specs/pool.yaml", "--target", "trace/torch-cpu")
+    assert ran.code == 0
+    assert "passed; there is nothing to explain" in ran.out
     assert not (here / "reports").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (("nothing-like-it", "--target", TARGET), "nothing-like-it: no case is called so"),
-        (("fine", "--target", TARGET), "fine: part of the ids of 2 cases; name one of pool/fine, pool/fine-as-well"),
-        (("pool/fine", "--target", "default"), "--target default: names 6 targets"),
+        (("nothing-like-it", "--target", TARGET), "no case named nothing-like-it"),
+        (("fine", "--target", TARGET), "fine matches 2 cases; pick one: pool/fine, pool/fine-as-well"),
+        (("pool/fine", "--target", "default"), "--target default names 6 targets"),
         (("pool/fine", "--target", "file/ort-cpu"), "file/ort-cpu"),
         (("pool/fine", "elsewhere", "--target", TARGET), "elsewhere: no such file or directory"),
     ],
 )
-def test_a_request_that_names_no_one_check_is_refused(
-    harness: Call, specs: Path, arguments: tuple[str, ...], said: str
+def test_a_request_that_does_not_name_one_check_is_refused(
+    harness: Call, specs: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    told = harness("explain", *arguments)
-    assert told.code == 2
-    assert said in told.err
-    assert told.err.count("\n") == 1
+    ran = harness("explain", *arguments)
+    assert ran.code == 2
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
 
 
-def test_a_runtime_that_is_not_here_is_said(harness: Call, specs: Path) -> None:
-    told = harness("explain", "pool/fine", "--target", "onnx-dynamo@23/ort-qnn")
-    assert told.code == 3
-    assert "skipped: ort-qnn" in told.out
+def test_an_unavailable_runtime_is_reported(harness: Call, specs: Path) -> None:
+    ran = harness("explain", "pool/fine", "--target", "onnx-dynamo@23/ort-qnn")
+    assert ran.code == 3
+    assert "skipped: ort-qnn" in ran.out
 
 
-def test_the_neighbours_differ_in_one_thing() -> None:
+def test_other_targets_differ_in_one_thing() -> None:
     target = parse_target(TARGET)
-    others = [str(other) for other in neighbours(target)]
+    others = [str(other) for other in other_targets(target)]
     assert TARGET not in others
     assert {"onnx-torchscript@13/ort-cpu", "onnx-torchscript@17+fixes/ort-cpu", "onnx-dynamo@23/ort-cpu"} <= set(others)
     assert {"onnx-torchscript@17/reference"} <= set(others)
-    assert "script/torch-cpu" in {str(other) for other in neighbours(parse_target("trace/torch-cpu"))}
+    assert "script/torch-cpu" in {str(other) for other in other_targets(parse_target("trace/torch-cpu"))}
 
 
-def answer(_scratch: Path, what: str, *, announce: Callable[[str], None]) -> str:
+def misbehave(_scratch: Path, kind: str, *, announce: Callable[[str], None]) -> str:
     announce("build")
     announce("export")
-    if what == "die":
+    if kind == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if what == "leave":
+    if kind == "exit":
         os._exit(0)
-    if what == "hang":
+    if kind == "hang":
         while True:
             time.monotonic()
-    if what == "raise":
-        raise ValueError(what)
-    return what
+    if kind == "raise":
+        raise ValueError(kind)
+    return kind
 
 
-def test_a_question_that_takes_its_process_down_is_answered_with_how(here: Path) -> None:
-    contained = Contained(here, torch=True)
+def test_a_call_that_ends_its_process_returns_how_it_ended(here: Path) -> None:
+    process = SeparateProcess(here, torch=True)
 
-    def ask(what: str, seconds: float = 60.0) -> Any:
-        return contained.ask(answer, what, seconds=seconds)
+    def call(kind: str, seconds: float = 60.0) -> Any:
+        return process.call(misbehave, kind, seconds=seconds)
 
-    assert ask("fine") == "fine"
-    assert ask("die") == Gone("export", "the process was killed by SIGSEGV", overdue=False)
-    assert ask("leave") == Gone("export", "the process ended with exit code 0", overdue=False)
-    hung = ask("hang", seconds=1.0)
-    assert isinstance(hung, Gone)
-    assert hung.overdue
+    assert call("fine") == "fine"
+    assert call("crash") == ProcessEnd("export", "the process was killed by SIGSEGV", timed_out=False)
+    assert call("exit") == ProcessEnd("export", "the process ended with exit code 0", timed_out=False)
+    hung = call("hang", seconds=1.0)
+    assert isinstance(hung, ProcessEnd)
+    assert hung.timed_out
     with pytest.raises(RuntimeError, match="ValueError: raise"):
-        ask("raise")
-    assert ask("fine") == "fine"
-    contained.close()
+        call("raise")
+    assert call("fine") == "fine"
+    process.close()
 
 
 MISMATCH = Result("a", "t", "failed", "compare", "mismatch")
 EXPORT = Result("a", "t", "error", "export", "exception")
 CRASH = Result("a", "t", "error", "run", "crash")
-FAULT = "print('the fault is there: output 0: off'); raise SystemExit(1)"
-RAISED = "print('the fault is there: export raises ValueError: x'); raise SystemExit(1)"
+REPRODUCED = "print('reproduced: output 0: off'); raise SystemExit(1)"
+RAISED = "print('reproduced: export raises ValueError: x'); raise SystemExit(1)"
 
 
 @pytest.mark.parametrize(
-    ("text", "result", "shows"),
+    ("text", "result", "reproduced"),
     [
-        (FAULT, MISMATCH, True),
+        (REPRODUCED, MISMATCH, True),
         (RAISED, EXPORT, True),
         ("import os; os.abort()", CRASH, True),
         (RAISED, MISMATCH, False),
-        (FAULT, EXPORT, False),
-        (FAULT, CRASH, False),
-        ("print('the fault is there: output 0: off')", MISMATCH, False),
-        ("print('no fault')", MISMATCH, False),
+        (REPRODUCED, EXPORT, False),
+        (REPRODUCED, CRASH, False),
+        ("print('reproduced: output 0: off')", MISMATCH, False),
+        ("print('not reproduced')", MISMATCH, False),
         ("raise ValueError", MISMATCH, False),
         ("import os; os.abort()", MISMATCH, False),
         ("import harness_is_not_needed", EXPORT, False),
     ],
 )
-def test_a_script_shows_the_fault_only_by_its_own_word(text: str, result: Result, shows: bool) -> None:
-    assert attempt(text, result, 60.0).shows is shows
+def test_a_script_reproduces_a_failure_only_by_its_last_line(text: str, result: Result, reproduced: bool) -> None:
+    assert run_script(text, result, 60.0).reproduced is reproduced
 
 
-def test_a_script_that_does_not_end_shows_nothing() -> None:
-    assert attempt("while True: pass", MISMATCH, 0.5).code is None
+def test_a_script_that_does_not_end_has_no_exit_code() -> None:
+    assert run_script("while True: pass", MISMATCH, 0.5).exit_code is None
 
 
-def test_what_is_known_is_as_expected(harness: Call, specs: Path, spec: Callable[[str, str], Path]) -> None:
+def test_a_listed_check_that_passes_is_fixed(harness: Call, specs: Path, spec: Callable[[str, str], Path]) -> None:
     spec("known-failures.yaml", KNOWN)
-    told = harness("explain", "dropped", "--target", "onnx-torchscript@17+fixes/ort-cpu")
-    assert told.code == 1, "it passes although it is listed"
-    assert "fixed: it passes, although" in told.out
+    ran = harness("explain", "dropped", "--target", "onnx-torchscript@17+fixes/ort-cpu")
+    assert ran.code == 1, "it passes although it is listed"
+    assert "fixed: the check passes, although" in ran.out

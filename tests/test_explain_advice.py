@@ -1,4 +1,4 @@
-"""The command that reports advise is one that works when it is pasted."""
+"""The command that the reports advise works when it is run_advised_command."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ cases:
 CASE = "too-narrow[inputs.x.shape=[3]]"
 
 
-def pasted(harness: Call, ran: Ran, case: str) -> Ran:
-    """What the command says that stands in the report and on the terminal for ``case``."""
+def run_advised_command(harness: Call, ran: Ran, case: str) -> Ran:
+    """Run the command that the report and the terminal show for ``case``."""
     assert ran.code == 1, ran.err
     report = Path("reports/latest/report.md").read_text(encoding="utf-8")
-    commands = [found for found in re.findall(r"`(harness explain [^`]+)`", report) if case in found]
+    commands = [command for command in re.findall(r"`(harness explain [^`]+)`", report) if case in command]
     assert len(commands) == 1
     assert commands[0] in [line.strip() for line in ran.out.splitlines()], "on the terminal it is one line"
     return harness(*shlex.split(commands[0])[1:])
 
 
 @pytest.mark.parametrize(
-    ("file", "given", "case"),
+    ("file", "paths", "case"),
     [
         ("specs/a.yaml", "specs", f"a/{CASE}"),
         ("mine/a.yaml", "mine", f"a/{CASE}"),
@@ -55,27 +55,27 @@ def pasted(harness: Call, ran: Ran, case: str) -> Ran:
         ("a.yaml", ".", f"a/{CASE}"),
     ],
 )
-def test_it_finds_the_case_wherever_the_specs_are(harness: Call, here: Path, file: str, given: str, case: str) -> None:
-    place = here / file
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(WRONG, encoding="utf-8")
-    ran = harness("run", given, "--targets", TARGET, "--no-latency")
-    told = pasted(harness, ran, CASE)
-    assert told.code == 1, told.err
-    assert told.out.startswith(f"{case} on {TARGET}: failed (compare: mismatch)")
-    assert "Blame: spec\n  eager torch, before any export, does not meet the spec's expect.range" in told.out
-    assert "there is nothing to report to others" in told.out
+def test_it_finds_the_case_wherever_the_specs_are(harness: Call, here: Path, file: str, paths: str, case: str) -> None:
+    path = here / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(WRONG, encoding="utf-8")
+    ran = harness("run", paths, "--targets", TARGET, "--no-latency")
+    explained = run_advised_command(harness, ran, CASE)
+    assert explained.code == 1, explained.err
+    assert explained.out.startswith(f"{case} on {TARGET}: failed (compare: mismatch)")
+    assert "Blame: spec\n  eager torch, before any export, does not meet the spec's expect.range" in explained.out
+    assert "there is nothing to report upstream" in explained.out
 
 
-def test_it_may_run_the_code_that_the_run_was_allowed_to_run(
+def test_it_may_import_code_if_the_run_was_allowed_to(
     harness: Call, spec: Callable[[str, str], Path], here: Path
 ) -> None:
     (here / "own_code.py").write_text("from torch import nn\n\ndef net():\n    return nn.ReLU()\n", encoding="utf-8")
     spec("own.yaml", USER_CODE)
     ran = harness("run", "specs", "--targets", TARGET, "--no-latency", "--allow-import")
-    told = pasted(harness, ran, "too-narrow")
-    assert told.code == 1, told.err
-    assert "own/too-narrow on trace/torch-cpu: failed" in told.out
+    explained = run_advised_command(harness, ran, "too-narrow")
+    assert explained.code == 1, explained.err
+    assert "own/too-narrow on trace/torch-cpu: failed" in explained.out
 
 
 def test_it_finds_a_recorded_model(harness: Call, here: Path) -> None:
@@ -89,15 +89,18 @@ def test_it_finds_a_recorded_model(harness: Call, here: Path) -> None:
     for kind, values in (("input", [-1.0, 2.0]), ("output", [0.0, 3.0])):
         tensor = numpy_helper.from_array(np.array(values, np.float32), kind)
         (folder / "test_data_set_0" / f"{kind}_0.pb").write_bytes(tensor.SerializeToString())
-    told = pasted(harness, harness("run", "recorded", "--targets", "ort-cpu"), "relu")
-    assert told.code == 1, told.err
-    assert told.out.startswith("deep/relu on file/ort-cpu: failed (compare: mismatch)")
-    assert "the recorded answer is not what the file computes" in told.out
-    assert "First diverging node\n  1 node\n  against the graph's own evaluation in float64: no node is off" in told.out
-    assert "torch's own modules" not in told.out, "a file that was not exported here has none"
+    explained = run_advised_command(harness, harness("run", "recorded", "--targets", "ort-cpu"), "relu")
+    assert explained.code == 1, explained.err
+    assert explained.out.startswith("deep/relu on file/ort-cpu: failed (compare: mismatch)")
+    assert "the recorded answer is not what the file computes" in explained.out
+    assert (
+        "First node that differs\n  1 node\n  compared with the graph's float64 evaluation: no node differs"
+        in explained.out
+    )
+    assert "torch's modules" not in explained.out, "a file that was not exported here has no torch modules"
 
 
-def test_a_row_that_knows_no_place_names_its_case_alone() -> None:
+def test_a_row_without_a_place_names_only_its_case() -> None:
     row = Result("a/b[k=1]; rm x", TARGET, "error")
     step = next_step(row)
     assert step is not None

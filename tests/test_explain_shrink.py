@@ -1,4 +1,4 @@
-"""Shrinking: whatever fails, the result still fails, is no larger, and nothing one step simpler fails."""
+"""Shrinking: the shrunk case still fails, is not more complex, and no case that is one step simpler fails."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import Location
-from harness.explain.shrink import same_failure, shrink, simpler, size
+from harness.explain.shrink import complexity, same_failure, shrink, simpler_cases
 from harness.explain.simpler_tensors import leaves, written_out
-from harness.reproduction.source import parts
+from harness.reproduction.source import layers_of
 from harness.result import OutputComparison, Result
 from harness.spec.language.case import (
     Case,
@@ -61,11 +61,11 @@ CASES = st.builds(
 
 
 def has_layer(name: str) -> Callable[[Case], bool]:
-    return lambda case: any(part.layer == name for part in parts(case.model.model))
+    return lambda case: any(layer.layer == name for layer in layers_of(case.model.model))
 
 
 def has_argument(name: str) -> Callable[[Case], bool]:
-    return lambda case: any(name in part.args for part in parts(case.model.model))
+    return lambda case: any(name in layer.args for layer in layers_of(case.model.model))
 
 
 def has_elements(count: int) -> Callable[[Case], bool]:
@@ -91,67 +91,67 @@ PREDICATES = (
 
 @settings(max_examples=60)
 @given(case=CASES, fails=st.sampled_from(PREDICATES))
-def test_what_is_left_fails_is_no_larger_and_is_minimal_to_one_step(case: Case, fails: Callable[[Case], bool]) -> None:
+def test_the_shrunk_case_fails_is_not_more_complex_and_is_minimal(case: Case, fails: Callable[[Case], bool]) -> None:
     if not fails(case):
         return
-    found = shrink(case, fails, budget_s=60)
-    assert fails(found.case)
-    assert size(found.case) <= size(case)
-    assert found.minimal
-    assert not any(fails(smaller) for smaller in simpler(found.case))
-    assert shrink(case, fails, budget_s=60) == found
+    shrunk = shrink(case, fails, budget_s=60)
+    assert fails(shrunk.case)
+    assert complexity(shrunk.case) <= complexity(case)
+    assert shrunk.minimal
+    assert not any(fails(smaller) for smaller in simpler_cases(shrunk.case))
+    assert shrink(case, fails, budget_s=60) == shrunk
 
 
 @settings(max_examples=60)
 @given(case=CASES)
-def test_every_step_is_a_step_down(case: Case) -> None:
-    assert all(size(smaller) < size(case) for smaller in simpler(case))
+def test_every_step_lowers_the_complexity(case: Case) -> None:
+    assert all(complexity(smaller) < complexity(case) for smaller in simpler_cases(case))
 
 
-def test_arguments_go_back_to_their_defaults_and_only_what_matters_stays() -> None:
-    found = shrink(case_of(POOL, (2, 3, 7, 6)), has_argument("divisor_override"), budget_s=60)
-    assert found.case.model.model == LayerModel("AvgPool2d", {"divisor_override": 1})
-    assert found.case.inputs[0].shape == (1, 1, 1, 1)
-    assert found.case.inputs[0].fill == Fill("ones")
-    assert found.case.seed == 0
+def test_arguments_without_effect_are_removed() -> None:
+    shrunk = shrink(case_of(POOL, (2, 3, 7, 6)), has_argument("divisor_override"), budget_s=60)
+    assert shrunk.case.model.model == LayerModel("AvgPool2d", {"divisor_override": 1})
+    assert shrunk.case.inputs[0].shape == (1, 1, 1, 1)
+    assert shrunk.case.inputs[0].fill == Fill("ones")
+    assert shrunk.case.seed == 0
 
 
-def test_features_and_shapes_that_belong_together_shrink_together() -> None:
+def test_features_and_shapes_shrink_together() -> None:
     def fits(case: Case) -> bool:
-        (layer,) = parts(case.model.model)
+        (layer,) = layers_of(case.model.model)
         return layer.args.get("in_features") == case.inputs[0].shape[-1] and "out_features" in layer.args
 
-    found = shrink(case_of(LINEAR, (5, 6)), fits, budget_s=60)
-    assert found.case.model.model == LayerModel("Linear", {"in_features": 1, "out_features": 1})
-    assert found.case.inputs[0].shape == (1, 1)
+    shrunk = shrink(case_of(LINEAR, (5, 6)), fits, budget_s=60)
+    assert shrunk.case.model.model == LayerModel("Linear", {"in_features": 1, "out_features": 1})
+    assert shrunk.case.inputs[0].shape == (1, 1)
 
 
-def test_one_layer_of_a_sequence_or_a_graph_is_a_layer() -> None:
+def test_a_sequence_or_a_graph_shrinks_to_one_layer() -> None:
     weights = {"2.weight": TensorSpec("weight", "float32", (), None, Fill("ones"), takes_shape=True)}
     sequence = replace(case_of(MODELS[2], (3, 6)), model=WeightedModel(MODELS[2], weights))
-    found = shrink(sequence, lambda case: has_layer("Linear")(case) and bool(case.model.weights), budget_s=60)
-    assert isinstance(found.case.model.model, LayerModel)
-    assert list(found.case.model.weights) == ["weight"]
-    graph = shrink(case_of(GRAPH, (2, 3, 4, 4)), has_layer("Sigmoid"), budget_s=60)
-    assert graph.case.model.model == LayerModel("Sigmoid")
+    shrunk = shrink(sequence, lambda case: has_layer("Linear")(case) and bool(case.model.weights), budget_s=60)
+    assert isinstance(shrunk.case.model.model, LayerModel)
+    assert list(shrunk.case.model.weights) == ["weight"]
+    shrunk_graph = shrink(case_of(GRAPH, (2, 3, 4, 4)), has_layer("Sigmoid"), budget_s=60)
+    assert shrunk_graph.case.model.model == LayerModel("Sigmoid")
 
 
-def test_one_value_of_many_is_found() -> None:
-    found = shrink(case_of(LayerModel("ReLU"), (2, 3, 4)), has_value_above(1.0), budget_s=60)
-    assert found.case.inputs[0].values == (((2.0,),),)
+def test_only_the_value_with_an_effect_stays() -> None:
+    shrunk = shrink(case_of(LayerModel("ReLU"), (2, 3, 4)), has_value_above(1.0), budget_s=60)
+    assert shrunk.case.inputs[0].values == (((2.0,),),)
 
 
-def test_time_is_bounded_and_said() -> None:
-    asked = itertools.count()
+def test_the_time_is_limited_and_the_case_not_called_minimal() -> None:
+    calls = itertools.count()
 
     def slow(_case: Case) -> bool:
-        next(asked)
+        next(calls)
         return True
 
-    found = shrink(case_of(POOL, (2, 3, 7, 6)), slow, budget_s=0.0)
-    assert not found.minimal
-    assert found.case == case_of(POOL, (2, 3, 7, 6))
-    assert next(asked) == 0
+    shrunk = shrink(case_of(POOL, (2, 3, 7, 6)), slow, budget_s=0.0)
+    assert not shrunk.minimal
+    assert shrunk.case == case_of(POOL, (2, 3, 7, 6))
+    assert next(calls) == 0
 
 
 OUTPUT = OutputComparison(0, "output_0", (4,), "float32", "exact")
@@ -159,13 +159,13 @@ NAN = replace(OUTPUT, problem="1 of 4 values is finite, expected NaN; first at [
 NUMBERS = replace(OUTPUT, problem="2 of 4 values differ by more than the tolerance; worst at [1]: 1, expected 2")
 
 
-def failing(**given: Any) -> Result:
-    told = {"status": "failed", "stage": "compare", "symptom": "mismatch", "blame": "kernel", **given}
-    return Result("a/case", "trace/torch-cpu", **told)
+def failing(**fields: Any) -> Result:
+    values = {"status": "failed", "stage": "compare", "symptom": "mismatch", "blame": "kernel", **fields}
+    return Result("a/case", "trace/torch-cpu", **values)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("original", "simpler", "same"),
     [
         (failing(outputs=(NAN,)), failing(outputs=(NAN,)), True),
         (failing(outputs=(NAN,)), failing(outputs=(NUMBERS,)), False),
@@ -178,5 +178,7 @@ def failing(**given: Any) -> Result:
         (failing(symptom="exception", message="no 3"), failing(symptom="exception", message="not 3"), False),
     ],
 )
-def test_the_same_failure_is_the_same_stage_symptom_blame_and_look(one: Result, other: Result, same: bool) -> None:
-    assert same_failure(one, other) is same
+def test_the_same_failure_has_the_same_stage_symptom_blame_and_kind_of_error(
+    original: Result, simpler: Result, same: bool
+) -> None:
+    assert same_failure(original, simpler) is same

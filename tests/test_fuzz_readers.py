@@ -1,24 +1,24 @@
-"""The benchmark of spoilt files, in small: every reader bears some, and what is no error of harness's own is found."""
+"""The benchmark of corrupted files, on a small scale: each is read or refused; any other exception is a finding."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.fuzz_readers import Told, chunk, one
+from benchmarks.fuzz_readers import Tally, chunk, one
 from benchmarks.fuzzing.readers import READERS, Reader, scratch
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
-def test_every_reader_bears_spoilt_files(reader: Reader) -> None:
-    told = chunk(READERS.index(reader), 40, "in small")
-    assert told.findings == []
-    assert told.read + told.refused == 40
+def test_every_reader_reads_or_refuses_corrupted_files(reader: Reader) -> None:
+    tally = chunk(READERS.index(reader), 40, "in small")
+    assert tally.findings == []
+    assert tally.read + tally.refused == 40
 
 
 def test_a_readers_traceback_is_a_finding() -> None:
-    def stumbles(_folder: object, content: bytes) -> object:
+    def fails(_folder: object, content: bytes) -> object:
         return content.decode("ascii")
 
-    told = Told("stumbles")
-    one(Reader("stumbles", 1, list, stumbles), scratch(), b"\xff", told)
-    assert "UnicodeDecodeError" in told.findings[0][0]
+    tally = Tally("fails")
+    one(Reader("fails", 1, list, fails), scratch(), b"\xff", tally)
+    assert "UnicodeDecodeError" in tally.findings[0][0]

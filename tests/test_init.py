@@ -1,4 +1,4 @@
-"""``harness init``: what it writes is valid, runs, and holds what was found; nothing is written over."""
+"""``harness init``: the spec is valid, runs, and contains what works; existing files are never overwritten."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Random(nn.Module):
     def forward(self, x):
         return x + torch.rand(1)
 
-class Closed(nn.Module):
+class NoInput(nn.Module):
     def forward(self):
         return torch.ones(3)
 
-class Shy(nn.Module):
+class Raises(nn.Module):
     def forward(self, x):
-        raise RuntimeError("not for you")
+        raise RuntimeError("no input works")
 
 class Crashes(nn.Module):
     def forward(self, x):
@@ -76,7 +76,7 @@ VALUE = 3
 
 @pytest.fixture
 def net(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file of modules in a folder of the working directory, by a name that no other test imports."""
+    """A file of modules in a folder of the working directory, under a name that no other test imports."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     folder = here / f"of_{here.name}"
     folder.mkdir()
@@ -84,19 +84,19 @@ def net(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"{folder.name}/net.py"
 
 
-def written(path: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    return found
+def read_spec(path: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    return content
 
 
 def cases(path: str) -> dict[str, dict[str, Any]]:
-    return {case["name"]: case for case in written(path)["cases"]}
+    return {case["name"]: case for case in read_spec(path)["cases"]}
 
 
 def test_a_layer_gets_a_spec_that_is_valid_and_passes(harness: Call) -> None:
-    made = harness("init", "AvgPool1d")
-    assert (made.code, made.err) == (0, "")
-    assert made.out == (
+    result = harness("init", "AvgPool1d")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == (
         "Written: specs/avgpool1d.yaml, specs/harness.schema.json\nNext: harness run specs/avgpool1d.yaml\n"
     )
     assert harness("check", "specs").code == 0
@@ -107,16 +107,16 @@ def test_a_layer_gets_a_spec_that_is_valid_and_passes(harness: Call) -> None:
     }
 
 
-def test_a_module_of_ones_own_gets_a_factory_and_is_told_how_to_run_it(harness: Call, net: str) -> None:
-    made = harness("init", f"{net}:Net", "--arg", "classes=5")
-    assert made.code == 0, made.err
-    assert made.out.splitlines()[1] == "Next: harness run specs/net.yaml --allow-import"
-    spec = written("specs/net.yaml")
+def test_a_users_own_module_gets_a_factory_and_the_command_to_run_it(harness: Call, net: str) -> None:
+    result = harness("init", f"{net}:Net", "--arg", "classes=5")
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[1] == "Next: harness run specs/net.yaml --allow-import"
+    spec = read_spec("specs/net.yaml")
     assert spec["factory"] == f"{net.removesuffix('.py').replace('/', '.')}:Net"
     assert spec["defaults"] == {"args": {"classes": 5}, "inputs": {"image": {"shape": [2, 3, 8, 8]}}}
     assert cases("specs/net.yaml")["width"]["args"] == {"width": 16}
     assert cases("specs/net.yaml")["any-batch"]["dynamic"] == {"image": {0: "N"}}
-    ran = harness(*made.out.splitlines()[1].split()[2:], "--targets", "trace/torch-cpu", "--no-latency")
+    ran = harness(*result.out.splitlines()[1].split()[2:], "--targets", "trace/torch-cpu", "--no-latency")
     assert (ran.code, ran.report["summary"]["passed"]) == (0, 4)
 
 
@@ -126,34 +126,34 @@ def test_a_module_of_ones_own_gets_a_factory_and_is_told_how_to_run_it(harness: 
      "Linear", "LSTM", "MaxPool3d", "PixelShuffle", "ReLU", "ReflectionPad1d", "Softmax", "Unflatten", "Upsample"],
 )  # fmt: skip
 def test_layers_of_every_kind_get_a_spec(harness: Call, layer: str) -> None:
-    made = harness("init", layer, "-o", "one.yaml")
-    assert made.code == 0, made.err
+    result = harness("init", layer, "-o", "one.yaml")
+    assert result.code == 0, result.err
     assert "as-it-is" in cases("one.yaml")
     assert load_specs(["one.yaml"]).cases
 
 
-def test_an_argument_stands_beside_the_one_that_it_needs_to_matter(harness: Call) -> None:
+def test_an_argument_is_varied_together_with_the_one_that_it_needs(harness: Call) -> None:
     harness("init", "Conv1d")
     case = cases("specs/conv1d.yaml")["padding-mode"]
     assert case["args"] == {"padding": 1}
     assert case["matrix"] == {"args.padding_mode": ["reflect", "replicate", "circular"]}
 
 
-def test_ids_are_whole_numbers_and_several_inputs_go_by_their_names(harness: Call, net: str) -> None:
+def test_ids_are_integers_and_several_inputs_keep_their_names(harness: Call, net: str) -> None:
     assert harness("init", f"{net}:Tokens", "--input", "int64:2,6").code == 0
-    assert written("specs/tokens.yaml")["defaults"]["inputs"] == {
+    assert read_spec("specs/tokens.yaml")["defaults"]["inputs"] == {
         "ids": {"shape": [2, 6], "dtype": "int64", "fill": {"integers": [0, 3]}}
     }
     assert harness("init", f"{net}:Several", "-o", "specs/two.yaml").code == 0
-    assert list(written("specs/two.yaml")["defaults"]["inputs"]) == ["a", "b"]
+    assert list(read_spec("specs/two.yaml")["defaults"]["inputs"]) == ["a", "b"]
 
 
-def test_an_axis_is_opened_only_where_other_sizes_work(harness: Call, net: str) -> None:
+def test_an_axis_is_dynamic_only_if_other_sizes_work(harness: Call, net: str) -> None:
     assert harness("init", f"{net}:OneImage", "--input", "1,3,16,16").code == 0
     assert set(cases("specs/oneimage.yaml")) == {"as-it-is"}
 
 
-def test_nothing_is_written_over(harness: Call, here: Path) -> None:
+def test_existing_files_are_not_overwritten(harness: Call, here: Path) -> None:
     (here / "specs").mkdir()
     for name in ("relu.yaml", "harness.schema.json"):
         (here / "specs" / name).write_text("mine", encoding="utf-8")
@@ -167,36 +167,34 @@ def test_nothing_is_written_over(harness: Call, here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["Con2d"], "torch.nn has no such layer; did you mean Conv2d?"),
         (["LazyLinear"], "name Linear"),
         (["missing.py:Net"], "missing.py: no such file; name a layer"),
-        (["net.py"], "net.py: name the module in it too, as net.py:Net"),
+        (["net.py"], "net.py: add the name of the module, as in net.py:Net"),
         (["NET:Sonar"], "has no callable Sonar; it has "),
-        (["NET:Closed"], "Closed: its forward takes nothing; harness needs a module with an input"),
+        (["NET:NoInput"], "NoInput: its forward takes no input; harness needs a module with an input"),
         (["NET:Nat"], "has no callable Nat; did you mean Net?"),
         (["NET:VALUE"], "has no callable VALUE"),
         (["NET:no_module"], "must return an nn.Module"),
-        (["NET:Net"], "Net cannot be built without classes; say it with --arg classes=VALUE"),
+        (["NET:Net"], "Net needs the argument classes; give it with --arg classes=VALUE"),
         (["NET:Net", "--arg", "classes=5", "--arg", "size=5"], "--arg size: Net has no such argument; it has classes"),
         (["NET:Net", "--arg", "classes"], "not an argument; write NAME=VALUE"),
         (["NET:Net", "--arg", "classes=[1"], "not a YAML value"),
         (["NET:Net", "--arg", "classes=five"], "Net(classes=five): TypeError"),
         (["NET:Net", "--arg", "classes=5", "--input", "3x3"], "--input 3x3: not a shape; write 1,3,224,224"),
-        (["NET:Net", "--arg", "classes=5", "--input", "2,4,8,8"], "Net does not take this"),
-        (["NET:Shy"], "not for you; say what it takes with --input"),
+        (["NET:Net", "--arg", "classes=5", "--input", "2,4,8,8"], "Net does not accept this input: "),
+        (["NET:Raises"], "no input works; give the shape of each input with --input"),
         (["NET:Crashes"], ":Crashes: the process was killed by SIGSEGV; make sure that it can be imported"),
-        (["NET:Leaves"], ":Leaves: the code called exit(3); see that it can be built and called in Python"),
+        (["NET:Leaves"], ":Leaves: the code called exit(3); make sure that it can be built and called in Python"),
         (["NET:Hangs", "--timeout", "1"], ":Hangs: not done after 1 s; --timeout sets the limit"),
-        (["NET:Random"], "answers differently each time; write its spec by hand"),
+        (["NET:Random"], "the module is stochastic, so its outputs cannot be compared; write its spec by hand"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_said_with_what_would_be_right(
-    harness: Call, net: str, words: list[str], said: str
-) -> None:
-    refused = harness("init", *(word.replace("NET", net) for word in words))
+def test_a_wrong_request_is_refused_with_advice(harness: Call, net: str, arguments: list[str], message: str) -> None:
+    refused = harness("init", *(word.replace("NET", net) for word in arguments))
     assert refused.code == 2
-    assert said in refused.err
+    assert message in refused.err
     assert len(refused.err.splitlines()) == 1
     assert not Path("specs").exists()

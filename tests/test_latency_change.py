@@ -171,7 +171,7 @@ def test_a_slower_machine_is_not_a_slower_model() -> None:
     slowed, calibration = [1.1 * one for one in TIMES], [1.1 * one for one in CALIBRATION]
     result = change(side(TIMES, CALIBRATION), side(slowed, calibration))
     assert (result.verdict, result.more_rounds) == ("inconclusive", None)
-    assert result.why == "the machine's own speed changed by 10.0%"
+    assert result.why == "the machine's own speed changed by 10.0 %"
     assert change(side(TIMES), side(slowed)).verdict == "slower", "without a calibration loop it cannot be told apart"
 
 
@@ -190,7 +190,7 @@ def test_a_calibration_change_alone_is_inconclusive() -> None:
     """The call may have become slower by as much as the machine became faster."""
     result = change(side(TIMES, CALIBRATION), side(TIMES, [0.9 * one for one in CALIBRATION]))
     assert (result.verdict, result.more_rounds) == ("inconclusive", None)
-    assert result.why == "the machine's own speed changed by 11.1%"
+    assert result.why == "the machine's own speed changed by 11.1 %"
 
 
 def test_calibration_times_that_only_vary_change_no_verdict() -> None:

@@ -1,9 +1,8 @@
-"""Mutants: those said to be equivalent are, all others are distinguished; and plugins with the old names."""
+"""Mutants: those said to be equivalent are, all others are distinguished."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import layers, registry, search_path
-from harness.layers import Array, Call, Mutant, default_tolerance, find
-from harness.spec.language.tolerances import Exact, Tolerance
+from harness.layers import Array, Call, Mutant
 from tests.layers_strategies import ALL, calls, eager, layer, same
 
 
@@ -139,82 +136,3 @@ def test_no_mutant_refuses_integers(name: str) -> None:
     mutants = list(layer(name).mutants(Call({"kernel_size": 2, "stride": 1} if name == "MaxPool2d" else {}, {}, [x])))
     assert mutants
     assert {mutant.layer for mutant in mutants} <= {None, "Identity"}
-
-
-OLD_PLUGIN = """\
-import warnings
-
-import numpy as np
-from harness.layers import Answer, Call
-from harness.spec.language.tolerances import Exact, Tolerance
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from harness.layers import Twin
-
-
-class Softsign:
-    name = "Softsign"
-
-    def oracle(self, call):
-        return Answer((call.inputs[0] / (1 + np.abs(call.inputs[0])),), (None,), (None,))
-
-    def tolerance(self, args, dtype, opset):
-        return Tolerance(Exact())
-
-    def twins(self, call):
-        yield Twin("Tanh()", layer="Tanh", args={}, why_equal="it is not")
-
-
-layer = Softsign()
-"""
-
-
-@pytest.fixture
-def old_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A distribution with a layer under the old names, installed for one test."""
-    (tmp_path / "old_layer_plugin.py").write_text(OLD_PLUGIN, encoding="utf-8")
-    metadata = tmp_path / "old_layer_plugin-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: old-layer-plugin\nVersion: 1.0\n", "utf-8")
-    (metadata / "entry_points.txt").write_text("[harness.layers]\nsoftsign = old_layer_plugin:layer\n", "utf-8")
-    monkeypatch.setattr(search_path, "installed_path", lambda: [str(tmp_path)])
-    monkeypatch.syspath_prepend(str(tmp_path))
-    registry.plugins.cache_clear()
-    yield
-    registry.plugins.cache_clear()
-
-
-@pytest.mark.usefixtures("old_plugin")
-def test_a_layer_plugin_with_the_old_method_names_works_and_warns() -> None:
-    message = "layer plugin Softsign: .*rename oracle to float64_reference, twins to mutants"
-    with pytest.warns(DeprecationWarning, match=message):
-        plugin = find("Softsign")
-    assert plugin is not None
-    assert find("Softsign") is plugin, "it warns once"
-    call = Call({}, {}, [np.array([-1.0, 3.0])])
-    answer = plugin.float64_reference(call)
-    assert answer is not None
-    assert answer.outputs[0].tolist() == [-0.5, 0.75]
-    assert plugin.tolerance({}, "float32", None) == Tolerance(Exact())
-    assert default_tolerance("Softsign", {}, "float32", None) == Tolerance(Exact())
-    (mutant,) = plugin.mutants(call)
-    assert isinstance(mutant, Mutant)
-    assert (mutant.name, mutant.layer, mutant.why_equivalent) == ("Tanh()", "Tanh", "it is not")
-
-
-def test_a_layer_with_the_current_names_is_used_as_it_is() -> None:
-    relu = layer("ReLU")
-    assert layers.with_current_names(relu) is relu
-
-
-def test_the_old_name_of_mutant_works_and_warns() -> None:
-    with pytest.warns(DeprecationWarning, match="harness.layers.Twin is now Mutant"):
-        from harness.layers import Twin
-    twin = Twin("identity", layer="Identity", why_equal="the input has no elements")
-    assert twin.why_equivalent == twin.why_equal == "the input has no elements"
-    assert isinstance(twin, Mutant)
-    assert Twin("a", "ReLU", {}, None, None, "b").why_equivalent == "b"
-    assert Twin("a").why_equivalent is None
-    with pytest.raises(AttributeError, match="no attribute 'Twins'"):
-        _ = layers.Twins

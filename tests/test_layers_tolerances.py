@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from harness.compare.calibrated import PLAIN_RULES
 from harness.layers import SUMS_OF_PRODUCTS, Array, Call, composite_tolerance, default_tolerance, find
-from harness.spec.language.tolerances import Close, Exact, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Calibrated, Close, Exact, Scaled, Tolerance, Ulp
 from tests.layers_strategies import layer
 
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
@@ -170,7 +171,7 @@ def test_every_number_of_the_16_bit_dtypes_is_within_the_tolerance(name: str, dt
 
 
 def test_the_rules_of_tanh_and_sigmoid_are_tighter_than_assert_close() -> None:
-    general = rule(None)
+    general = PLAIN_RULES["float32"]
     for name, opset in (("Tanh", 17), ("Tanh", None), ("Sigmoid", 17), ("Sigmoid", None)):
         close = rule(name, "float32", opset)
         assert close.rtol < general.rtol
@@ -190,27 +191,20 @@ def test_an_error_just_outside_is_detected() -> None:
     assert outside(rule("Tanh", "float32", 17), np.zeros(1), np.array([1e-37])).all()
 
 
-def test_a_layer_without_a_file_has_the_tolerance_of_assert_close() -> None:
-    for dtype in ("float16", "bfloat16", "float32", "float64"):
-        close = rule("GELU", dtype)
-        assert close == rule(None, dtype)
-        one = torch.ones(1, dtype=getattr(torch, dtype))
-        near, far = one.double() + (close.rtol + close.atol) * torch.tensor([[0.9], [1.1]])
-        settings = {"rtol": close.rtol, "atol": close.atol}
-        torch.testing.assert_close(near, one.double(), **settings)
-        with pytest.raises(AssertionError):
-            torch.testing.assert_close(far, one.double(), **settings)
+def test_a_layer_without_a_file_is_calibrated() -> None:
+    for dtype in ("float16", "bfloat16", "float32"):
+        assert rule("GELU", dtype) == rule(None, dtype) == Calibrated()
+    assert rule("GELU", "float64") == PLAIN_RULES["float64"]  # nothing is more precise to calibrate with
     for dtype in ("int8", "uint8", "int64", "bool"):
         assert rule("GELU", dtype) == Exact()
         assert rule("AvgPool2d", dtype, kernel_size=3) == Exact()
         assert rule("Linear", dtype, **LINEAR) == Exact()
 
 
-def test_the_defaults_of_assert_close_are_those_of_the_installed_torch() -> None:
+def test_the_plain_rules_are_the_defaults_of_assert_close_of_the_installed_torch() -> None:
     from torch.testing._comparison import default_tolerances
 
-    for dtype in ("float16", "bfloat16", "float32", "float64"):
-        close = rule(None, dtype)
+    for dtype, close in PLAIN_RULES.items():
         assert (close.rtol, close.atol) == default_tolerances(getattr(torch, dtype))
 
 
@@ -220,17 +214,11 @@ def test_a_model_of_exact_layers_is_exact() -> None:
     assert composite_tolerance([], "float32", 17) == Tolerance(Exact())
 
 
-def test_the_tolerance_of_a_model_is_the_sum_of_its_layers() -> None:
-    eps = EPS["float32"]
+def test_a_model_of_layers_that_round_is_calibrated() -> None:
     linear: tuple[str, dict[str, Any]] = ("Linear", LINEAR)
-    n = rule("Linear", **LINEAR).n
-    one = composite_tolerance([linear, ("ReLU", {})], "float32", 17).rule
-    two = composite_tolerance([linear, ("Tanh", {}), linear], "float32", 17).rule
-    assert one == Close(n * eps, n * eps)
-    assert isinstance(two, Close)
-    assert two.rtol == pytest.approx(2 * n * eps + 6 * eps)
-    leaky = composite_tolerance([("LeakyReLU", {}), ("LeakyReLU", {})], "float16", 17).rule
-    assert leaky == Close(2 * EPS["float16"], 2 * EPS["float16"])
+    assert composite_tolerance([linear, ("ReLU", {})], "float32", 17) == Tolerance(Calibrated())
+    assert composite_tolerance([linear, ("Tanh", {}), linear], "bfloat16", 17) == Tolerance(Calibrated())
+    assert composite_tolerance([linear, ("ReLU", {})], "float64", 17) == Tolerance(PLAIN_RULES["float64"])
 
 
 def test_a_layer_without_a_file_is_not_found() -> None:

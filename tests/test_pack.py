@@ -205,7 +205,7 @@ def test_an_interrupted_pack_leaves_nothing(harness: Call, here: Path, monkeypat
         (["specs", "-o", "specs"], "-o specs: already exists; name a new folder or an empty one"),
         (["bundle", "-o", "again"], "is a recorded model already; copy it as it is, harness run needs no torch for it"),
         (["specs", "-o", "again", "--targets", "export/compile-cpu"], "a bundle holds TorchScript and ONNX files"),
-        (["nowhere", "-o", "again"], "nowhere: no such file or directory; name a spec, or a directory of specs"),
+        (["nowhere", "-o", "again"], "nowhere: no such file or directory; name a spec, or a folder of specs"),
     ],
 )
 def test_a_request_that_cannot_be_packed_is_refused_in_one_line(

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from benchmarks.speed import work
-from benchmarks.speed.ledger import REST, Ledger
+from benchmarks.speed.call_times import REST, CallTimes
 from benchmarks.speed.parts import Row
 from benchmarks.speed.report import Measured, markdown, measured_before
 from harness.plan import plan
@@ -55,15 +55,15 @@ class Steps:
 
 
 def test_each_second_counts_once_and_inside_a_library_call_for_the_library() -> None:
-    ledger, steps = Ledger(), Steps()
+    times, steps = CallTimes(), Steps()
     for name in ("outer", "inner"):
-        ledger.time(steps, name, name)
-    ledger.time(steps, "library", "library", library=True)
-    ledger.begin()
+        times.time(steps, name, name)
+    times.time(steps, "library", "library", library=True)
+    times.begin()
     steps.library()
-    assert set(ledger.end()) == {REST, "library"}
+    assert set(times.end()) == {REST, "library"}
     steps.outer()
-    assert set(ledger.end()) == {REST, "library", "outer", "inner"}
+    assert set(times.end()) == {REST, "library", "outer", "inner"}
 
 
 def test_both_sides_are_given_the_same_layers_arguments_and_shapes(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from benchmarks.correct.bench import Bench as CorrectBench
 from benchmarks.no_false_alarm import table as correct_table
-from benchmarks.planted import truth
+from benchmarks.planted import exact
 from benchmarks.planted.bench import CAUGHT, MISSED, REFUSED, UNCHANGED, WITHIN, WRONG, Bench, Outcome
 from benchmarks.planted.report import markdown
 from benchmarks.silence import silent
@@ -116,11 +116,11 @@ def test_the_judge_and_the_product_agree_on_every_bit_pattern(
     wanted = expected.view(kind)
     terms = np.abs(wanted.astype(np.float64)) * 2
     told = compare({"y": actual}, {"y": wanted}, Tolerance(rule), magnitudes=[terms])
-    assert (truth.beyond({"y": actual}, reference(wanted, terms), Tolerance(rule)) is None) == told.passed
+    assert (exact.first_difference({"y": actual}, reference(wanted, terms), Tolerance(rule)) is None) == told.passed
 
 
 def judged(actual: Any, expected: Any, rule: Rule, **known: Any) -> str | None:
-    return truth.beyond({"y": np.asarray(actual)}, reference(np.asarray(expected), **known), Tolerance(rule))
+    return exact.first_difference({"y": np.asarray(actual)}, reference(np.asarray(expected), **known), Tolerance(rule))
 
 
 def test_the_judge_counts_to_the_last_bit() -> None:
@@ -149,7 +149,7 @@ def test_the_judge_looks_at_form_and_leaves_out_what_is_undefined() -> None:
     assert judged(np.array([1.0], np.float64), np.array([1.0], np.float32), Exact())
     assert judged([2], [1], Ulp(9)), "integers have no rounding"
     assert judged([5, 1], [1, 1], Exact(), undefined=np.array([True, False])) is None
-    assert truth.beyond({}, reference(np.ones(1)), Tolerance(Exact()))
+    assert exact.first_difference({}, reference(np.ones(1)), Tolerance(Exact()))
 
 
 # No false alarm

@@ -211,7 +211,7 @@ def test_inputs_of_another_dtype_or_shape_are_one_result(harness: Call, here: Pa
     ("lost", "path", "message"),
     [
         ("model.onnx", "net", "net: test data without its model; put the model beside it as model.onnx"),
-        ("test_data_set_0", "net", "net: no spec in this directory, and no recorded model"),
+        ("test_data_set_0", "net", "net: no spec in this folder, and no recorded model"),
         ("test_data_set_0", "net/model.onnx", "a model alone has nothing to be compared with"),
     ],
 )

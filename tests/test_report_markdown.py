@@ -15,7 +15,7 @@ from markdown_it.token import Token
 from harness.errors import one_line, printable
 from harness.report.markdown import MarkdownReport
 from harness.report.tables import code, fenced, groups, plain, table
-from harness.report.wording import CaseName, next_step, verdict
+from harness.report.wording import CaseName, format_pair, next_step, verdict
 from harness.result import Report, Result, Status
 from tests.report_samples import (
     AGREES,
@@ -140,6 +140,22 @@ def test_beyond_a_hundred_each_wrong_check_still_has_a_row() -> None:
     assert text.count("### FAILED") == 100
     assert "And 50 more" in text
     assert "| `a/case149`" in text
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "texts"),
+    [
+        (-0.545862913, -0.727817237, ("-0.5459", "-0.7278")),
+        (0.559727728, 0.559727788, ("0.5597277", "0.5597278")),
+        (2.0, 2.0, ("2", "2")),
+        (float("nan"), float("inf"), ("nan", "inf")),
+        (None, None, ("-", "-")),
+    ],
+)
+def test_values_have_four_digits_or_as_many_as_tell_them_apart(
+    actual: float | None, expected: float | None, texts: tuple[str, str]
+) -> None:
+    assert format_pair(actual, expected) == texts
 
 
 # --- the matrix -----------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_where_there_is_no_room_the_old_report_stays_whole_and_nothing_half_is_l
     old = path.read_bytes()
     with (
         files_of_at_most(500),
-        pytest.raises(HarnessError, match=r"cannot write .*report\.json: .+; free disk space") as caught,
+        pytest.raises(HarnessError, match=r"cannot write .*report\.json: .+; make room") as caught,
     ):
         write(report(*ALL), tmp_path, ["json"])
     assert "\n" not in str(caught.value)
@@ -84,7 +84,7 @@ def test_where_there_is_no_room_the_old_report_stays_whole_and_nothing_half_is_l
 def test_a_folder_that_cannot_be_made_gives_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(HarnessError, match=r"cannot write .*; free disk space or fix"):
+        with pytest.raises(HarnessError, match=r"cannot write .*; make room or fix"):
             write(report(*ALL), place, ["json"])
 
 

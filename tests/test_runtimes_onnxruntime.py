@@ -19,10 +19,9 @@ from harness.exporters import Artifact
 from harness.onnx_arrays import from_array
 from harness.registry import plugins
 from harness.runtimes import Availability, Placement, Transferring
-from harness.runtimes.onnxruntime import library
+from harness.runtimes.onnxruntime import OnnxRuntime, library
 from harness.runtimes.onnxruntime.library import CPU, PROVIDERS, Provider
 from harness.runtimes.onnxruntime.placement import PlacedNode, count_nodes, shape_nodes
-from harness.runtimes.onnxruntime.runtime import OnnxRuntime
 from tests.runtime_models import FLOAT, onnx_file, relu
 
 X = np.array([[-1.0, 2.0, -0.0], [3.0, -4.0, 5.0]], np.float32)

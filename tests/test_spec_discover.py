@@ -116,16 +116,16 @@ def test_two_roots_with_targets_are_refused(root: Path, tmp_path: Path) -> None:
 
 
 def test_paths_without_specs_are_refused(tmp_path: Path) -> None:
-    assert refusal() == "nothing to verify; name a spec, or a directory of specs"
-    assert refusal(tmp_path).startswith(f"{tmp_path}: no spec in this directory")
+    assert refusal() == "nothing to verify; name a spec, or a folder of specs"
+    assert refusal(tmp_path).startswith(f"{tmp_path}: no spec in this folder")
     (tmp_path / "targets.yaml").write_text("default: [trace/torch-cpu]\n")
     (tmp_path / "spec.yml").write_text(SPEC)
-    assert "no spec in this directory" in refusal(tmp_path)
+    assert "no spec in this folder" in refusal(tmp_path)
 
 
 def test_a_missing_path_is_refused(tmp_path: Path) -> None:
     missing = tmp_path / "none.yaml"
-    assert refusal(missing) == f"{missing}: no such file or directory; name a spec, or a directory of specs"
+    assert refusal(missing) == f"{missing}: no such file or directory; name a spec, or a folder of specs"
     assert "no such file" in refusal(tmp_path / "x" / "y")
     assert "cannot be read: file name too long" in refusal(tmp_path / ("x" * 300))
 
@@ -133,14 +133,14 @@ def test_a_missing_path_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_spec_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.yaml"
     os.mkfifo(pipe)
-    assert refusal(pipe) == f"{pipe}: not a file; name a spec, or a directory of specs"
+    assert refusal(pipe) == f"{pipe}: not a file; name a spec, or a folder of specs"
     assert refusal(tmp_path) == f"{pipe}:1:1: not a regular file; a spec is YAML text in a file"
     binary = tmp_path / "weights.pt"
     binary.write_bytes(bytes(range(160, 256)))
     assert refusal(binary) == f"{binary}:1:1: not UTF-8 text; a spec is YAML, saved as UTF-8"
     targets = tmp_path / "targets.yaml"
     targets.write_text("default: [trace/torch-cpu]")
-    assert refusal(targets) == f"{targets}: not a spec; name its directory"
+    assert refusal(targets) == f"{targets}: not a spec; name its folder"
 
 
 def test_cyclic_links_are_not_followed(root: Path) -> None:

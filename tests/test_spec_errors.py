@@ -158,8 +158,14 @@ CASES = [
         POOL + "inputs: {x: {fill: ones}}}",
         "f:4:49: a tensor without values and without a shape; give `values`, or a `shape` with a `fill`",
     ),
-    (POOL + "inputs: {x: {values: [[1, 2], [3]]}}}", "f:4:67: values are ragged: 1 entries here; 2, as in the first"),
-    (POOL + "inputs: {x: {values: [[1], 2]}}}", "f:4:64: values are ragged: no list here; 1, as in the first"),
+    (
+        POOL + "inputs: {x: {values: [[1, 2], [3]]}}}",
+        "f:4:67: values are ragged: 1 here; write a list of 2, as in the first",
+    ),
+    (
+        POOL + "inputs: {x: {values: [[1], 2]}}}",
+        "f:4:64: values are ragged: no list here; write a list of 1, as in the first",
+    ),
     (POOL + "inputs: {x: {values: [1, nan]}}}", 'f:4:62: values: "nan" is not a number; write .nan'),
     (
         POOL + "inputs: {x: {values: [1, 2], shape: [3]}}}",
@@ -271,7 +277,7 @@ CASES = [
     # Tolerances.
     (
         POOL + "tolerance: exactly, " + X,
-        "f:4:48: tolerance: exactly is not a tolerance; write exact, {ulp: n}, {rtol: r, atol: a} or {scaled: n}",
+        f"f:4:48: tolerance: exactly is not a tolerance; {RULE_SYNTAX}",
     ),
     (
         POOL + "tolerance: {ulp: 1, rtol: 1}, " + X,
@@ -291,7 +297,7 @@ CASES = [
     ),
     (
         POOL + "tolerance: {}, " + X,
-        "f:4:48: tolerance: {} names no rule; write exact, {ulp: n}, {rtol: r, atol: a} or {scaled: n}",
+        f"f:4:48: tolerance: {{}} names no rule; {RULE_SYNTAX}",
     ),
     # Dynamic axes and further shapes.
     (POOL + "dynamic: {z: {0: N}}, " + X, "f:4:47: dynamic: no input z; its inputs are x"),

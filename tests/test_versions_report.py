@@ -99,7 +99,7 @@ def test_a_bundle_is_compared_with_where_it_was_packed(tmp_path: Path) -> None:
     board = report(tmp_path / "board.json", row("a", "passed"), row("b", "failed"))
     notes = GREEN.with_comparison(board, host).notes
     assert notes[0].startswith("1 of 3 checks")
-    assert notes[1] == "There known, here failed: b on trace/torch-cpu"
+    assert notes[1] == "known there, failed here: b on trace/torch-cpu"
 
 
 def test_outcomes_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Random configurations of the notes' layers that eager torch and a right export must agree on."""
+"""Random configurations of the study notes' layers, on which eager torch and a correct export must agree."""

@@ -1,7 +1,8 @@
-"""One random configuration at a time: a layer with arguments, weights, inputs, dtype and layout drawn freely.
+"""Random configurations: a layer with random arguments, weights, inputs, dtype and layout.
 
-Left out is only what is known to differ for a reason that no tolerance should excuse: dtypes that a runtime has no
-kernel for, and LeakyReLU and RReLU in float64 with a slope that an ONNX file, which holds it in float32, cannot say.
+Only configurations with a known difference that no tolerance should allow are left out: dtypes without a kernel in the
+runtime, and LeakyReLU and RReLU in float64 with a slope that float32, the type of the slope in an ONNX file, cannot
+represent.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A case, and whether a stock exporter is known to be wrong about it or to refuse it."""
+    """A case. ``needs_fixes`` is true if a stock exporter is known to get it wrong or to refuse it."""
 
     case: Case
     needs_fixes: bool = False
 
 
 def configuration(rng: Rng, number: int) -> Configuration:
-    """The configuration drawn next; ``number`` names it."""
+    """Return the next random configuration; ``number`` becomes part of its id."""
     names = sorted(LAYERS)
     drawn = LAYERS[names[number % len(names)]](rng)
     name = drawn.case.model.model
@@ -54,7 +55,7 @@ def _shape(rng: Rng, axes: tuple[int, int] = (1, 5), most: int = 9) -> Shape:
 
 
 def _pair(rng: Rng, low: int, high: int) -> Any:
-    """One number, or one for each axis."""
+    """Return one number, or one for each axis."""
     return int(rng.integers(low, high)) if rng.random() < 0.5 else [int(value) for value in rng.integers(low, high, 2)]
 
 
@@ -63,7 +64,7 @@ def _both(value: Any) -> Shape:
 
 
 def _pool_arguments(rng: Rng, plane: Shape, *, dilated: bool) -> dict[str, Any] | None:
-    """Arguments that every pool takes; None where PyTorch would refuse them, or no window looks at the plane at all."""
+    """Arguments that every pool takes. None if PyTorch would refuse them, or if a window covers only padding."""
     kernel = _pair(rng, 1, 6)
     args: dict[str, Any] = {
         "kernel_size": kernel,
@@ -80,11 +81,11 @@ def _pool_arguments(rng: Rng, plane: Shape, *, dilated: bool) -> dict[str, Any] 
     except ValueError:
         return None
     axes = zip(plane, windows, _both(kernel), stride, padding, dilation, strict=True)
-    return args if all(_looks_at(*axis) for axis in axes) else None
+    return args if all(_covers_any(*axis) for axis in axes) else None
 
 
-def _looks_at(size: int, windows: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
-    """Whether any window sees an element along one axis; one wholly in padding has no maximum."""
+def _covers_any(size: int, windows: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
+    """Return whether any window covers an element along one axis."""
     places = (window * stride - padding + tap * dilation for window in range(windows) for tap in range(kernel))
     return any(0 <= place < size for place in places)
 
@@ -159,7 +160,7 @@ def _linear(rng: Rng) -> Configuration:
     dtype = _dtype(rng, "float16", "float64")
     shape = (*_shape(rng, (0, 4), 7), features)
     layer = LayerModel("Linear", {"in_features": features, "out_features": out, "bias": bias})
-    # Products of two such numbers stay below the greatest by a power of ten at least, most of the time.
+    # Keeps most products of two such numbers at least a power of ten below the largest number.
     half = {"float16": 3.0, "float32": 21.0, "float64": 156.0}[dtype]
     weights = {"weight": weight(rng, "weight", dtype, fill(rng, dtype, below=half))} if rng.random() < 0.6 else {}
     if bias and rng.random() < 0.5:

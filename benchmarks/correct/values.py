@@ -1,4 +1,4 @@
-"""Random numbers of every size: tiny and huge, equal and mixed, signed zeros, NaN and infinities."""
+"""Random fills of every magnitude: tiny and huge, equal and mixed, signed zeros, NaN and infinities."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 from harness.spec.language.case import Fill, Layout, TensorSpec
 
-# The powers of ten that each dtype spans, from its least subnormal to its greatest number.
+# The powers of ten of each dtype, from its smallest subnormal to its largest number.
 SPANS = {"float16": (-7, 4), "bfloat16": (-40, 38), "float32": (-44, 38), "float64": (-323, 307)}
 ZEROS = (0.0, -0.0, 1.0, -1.0)
 
 
 def fill(rng: np.random.Generator, dtype: str, *, below: float = 0.0, specials: bool = False) -> Fill:
-    """A random way to fill a tensor of ``dtype``.
+    """Return a random fill for a tensor of ``dtype``.
 
-    ``below`` is how many powers of ten to keep below the greatest number; ``specials`` lets NaN and infinities in.
+    Values stay ``below`` powers of ten below the largest number. ``specials`` allows NaN and infinities.
     """
     low, high = SPANS[dtype]
     scale = 10.0 ** rng.uniform(low, high - below)
@@ -42,12 +42,12 @@ def fill(rng: np.random.Generator, dtype: str, *, below: float = 0.0, specials: 
 def tensor(
     rng: np.random.Generator, label: str, shape: tuple[int, ...], dtype: str, values: Fill, layout: Layout | None = None
 ) -> TensorSpec:
-    """An input in a random layout."""
+    """Return an input, by default in a random layout."""
     layouts: tuple[Layout, ...] = ("contiguous", "contiguous", "channels_last", "strided")
     drawn = layout or layouts[int(rng.integers(len(layouts)))]
     return TensorSpec(label, dtype, shape, fill=values, layout=drawn, seed=int(rng.integers(2**62)))
 
 
 def weight(rng: np.random.Generator, name: str, dtype: str, values: Fill) -> TensorSpec:
-    """A parameter in the shape that it has."""
+    """Return a parameter that takes its shape from the layer."""
     return TensorSpec(name, dtype, (), fill=values, seed=int(rng.integers(2**62)), takes_shape=True)

@@ -1,1 +1,1 @@
-"""What :mod:`benchmarks.fuzz_readers` is made of: material, ways to spoil it, and the readers that must bear it."""
+"""Parts of :mod:`benchmarks.fuzz_readers`: sample files, ways to corrupt them, and the readers that are tested."""

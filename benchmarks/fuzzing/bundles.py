@@ -1,7 +1,7 @@
 """A bundle with one case, and what a run does with its manifest before anything is loaded.
 
-A manifest that was changed by accident fails by its seal alone. Here it is sealed anew, as somebody would who means
-harm, so that every other rule is put to the test.
+The seal of a manifest detects every accidental change. Here the manifest is sealed again after the change, as an
+attacker would do, so that all other rules are tested.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ FILES = {MODEL: model(), TENSOR: tensor(), KNOWN: b"[]\n"}
 
 @cache
 def material() -> list[bytes]:
-    """The manifest, not sealed yet."""
-    told = {
+    """Return the manifest, without a valid seal."""
+    manifest = {
         "format": FORMAT,
         "seal": TO_BE_SEALED,
         "versions": {"torch": "2.13.0", "onnx": "1.23.2"},
@@ -37,7 +37,7 @@ def material() -> list[bytes]:
         "files": {name: sha256(content).hexdigest() for name, content in FILES.items()},
         "cases": [CaseEntry.model_validate(_case()).model_dump(mode="json")],
     }
-    return [json.dumps(told).encode()]
+    return [json.dumps(manifest).encode()]
 
 
 def _case() -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _case() -> dict[str, Any]:
 
 
 def use(folder: Path, content: bytes) -> object:
-    """The bundle with this manifest: read, planned, and its cases opened as a worker would."""
+    """Read and plan the bundle with this manifest, and open its cases as a worker would."""
     root = folder / "bundle"
     for name, data in FILES.items():
         if not (root / name).exists():
@@ -89,15 +89,15 @@ def use(folder: Path, content: bytes) -> object:
 
 def _opened(prepared: PackedCase) -> object:
     tolerances = [prepared.tolerance(export.opset) for export in prepared.entry.exports.values()]
-    told = [result_from_json(row) for row in prepared.entry.not_packed.values()]
-    return prepared.references, prepared.expected, prepared.eager_findings, tolerances, told
+    results = [result_from_json(row) for row in prepared.entry.not_packed.values()]
+    return prepared.references, prepared.expected, prepared.eager_findings, tolerances, results
 
 
 def _sealed(content: bytes) -> bytes:
     try:
-        told = json.loads(content)
+        manifest = json.loads(content)
     except (ValueError, RecursionError):
         return content
-    if not isinstance(told, dict) or told.get("seal") != TO_BE_SEALED:
+    if not isinstance(manifest, dict) or manifest.get("seal") != TO_BE_SEALED:
         return content
-    return json.dumps(told | {"seal": manifest_seal(told)}).encode()
+    return json.dumps(manifest | {"seal": manifest_seal(manifest)}).encode()

@@ -1,4 +1,4 @@
-"""The readers: for each, the material that it reads as it should be, and how it is given a file."""
+"""The readers: for each, valid sample files, and a function that gives it a file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from random import Random
 import numpy as np
 
 from benchmarks.fuzzing import bundles, reports
+from benchmarks.fuzzing.corrupt import corrupted
+from benchmarks.fuzzing.corrupt_json import corrupted_json
 from benchmarks.fuzzing.models import model, tensor
-from benchmarks.fuzzing.spoil import spoilt
-from benchmarks.fuzzing.spoil_json import spoilt_json
 from harness.spec.discovery import load_specs
 from harness.spec.known_failures import load_known_failures
 from harness.spec.language.expressions import compile_expression
@@ -26,20 +26,20 @@ SMALL = 6_000
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """``read`` is given a folder and the bytes, and says what it must say; ``weight`` is its part of the whole.
+    """One reader. ``read`` takes a folder for files, and the bytes; ``weight`` is its share of all inputs.
 
-    ``spoil`` is how its material is spoilt.
+    ``corrupt`` corrupts one of the samples that ``material`` returns.
     """
 
     name: str
     weight: int
     material: Callable[[], list[bytes]]
     read: Callable[[Path, bytes], object]
-    spoil: Callable[[bytes, Random], bytes] = spoilt
+    corrupt: Callable[[bytes, Random], bytes] = corrupted
 
 
 def _file(name: str, read: Callable[[Path], object]) -> Callable[[Path, bytes], object]:
-    def given(folder: Path, content: bytes) -> object:
+    def read_file(folder: Path, content: bytes) -> object:
         path = folder / name
         path.write_bytes(content)
         try:
@@ -47,11 +47,11 @@ def _file(name: str, read: Callable[[Path], object]) -> Callable[[Path, bytes], 
         finally:
             path.unlink()
 
-    return given
+    return read_file
 
 
 def _shipped(pattern: str) -> list[bytes]:
-    """The shipped files, each cut to a size that is quick to read, at the end of a case."""
+    """The shipped files, each cut after a case to a size that is fast to read."""
     return [_begun(path.read_bytes()) for path in sorted(SPECS.glob(pattern)) if path.suffix == ".yaml"]
 
 
@@ -68,7 +68,7 @@ def _open_model(path: Path) -> object:
 
 
 def _data_set(folder: Path, content: bytes) -> object:
-    """The model of two inputs' worth of data, with one of its recorded tensors spoilt."""
+    """Read a data set in which one recorded tensor is corrupted."""
     from harness.check.recorded.protobufs import open_model, read_data_set
 
     data = folder / "test_data_set_0"
@@ -80,7 +80,7 @@ def _data_set(folder: Path, content: bytes) -> object:
 
 
 def _recorded(folder: Path, content: bytes) -> object:
-    """A recorded model whose ``data.json`` is spoilt."""
+    """Read a recorded model whose ``data.json`` is corrupted."""
     (folder / "net" / "test_data_set_0").mkdir(parents=True, exist_ok=True)
     (folder / "net" / "model.onnx").write_bytes(model())
     (folder / "net" / "data.json").write_bytes(content)
@@ -117,7 +117,9 @@ FORMULAS = [
 ]
 
 READERS = (
-    Reader("specs", 40, lambda: _shipped("*.yaml") + _shipped("*/*.yaml"), _file("a.yaml", lambda path: load_specs([path]))),
+    Reader(
+        "specs", 40, lambda: _shipped("*.yaml") + _shipped("*/*.yaml"), _file("a.yaml", lambda path: load_specs([path]))
+    ),
     Reader(
         "known failures",
         10,
@@ -134,9 +136,9 @@ READERS = (
         10,
         reports.material,
         _file("report.json", reports.use),
-        spoilt_json,
+        corrupted_json,
     ),
-    Reader("bundles", 10, bundles.material, bundles.use, spoilt_json),
+    Reader("bundles", 10, bundles.material, bundles.use, corrupted_json),
     Reader(
         "data.json",
         5,
@@ -149,6 +151,6 @@ READERS = (
 
 
 def scratch() -> Path:
-    """A folder in memory where there is one: these are many small files."""
+    """Create a temporary folder, in memory if possible, because many small files are written."""
     memory = Path("/dev/shm")
     return Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))

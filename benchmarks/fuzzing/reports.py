@@ -1,4 +1,4 @@
-"""What the commands do with a report that they are given: read, held against another, joined, and written anew."""
+"""What the commands do with a report: read it, compare it with another, merge it, and write it in every format."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ SAMPLE = Path(__file__).resolve().parents[2] / "reports" / "sample" / "report.js
 @cache
 def _sound() -> Report:
     """The first results of the sample."""
-    told = read_report(SAMPLE)
-    return Report(told.environment, told.results[:20], told.run)
+    sample = read_report(SAMPLE)
+    return Report(sample.environment, sample.results[:20], sample.run)
 
 
 @cache
 def material() -> list[bytes]:
-    """The sample with one result of each kind alone, and a result that fails in every way that can be told."""
-    told = read_report(SAMPLE)
-    kinds = {(one.status, one.stage, bool(one.latency), bool(one.placement)): one for one in told.results}
-    run = {**told.run, "exports": {"made": 1, "from_cache": 2}, "bench": asdict(BenchSettings())}
+    """Return reports with one result of each kind in the sample, and one with a failure that has every field."""
+    sample = read_report(SAMPLE)
+    kinds = {(one.status, one.stage, bool(one.latency), bool(one.placement)): one for one in sample.results}
+    run = {**sample.run, "exports": {"made": 1, "from_cache": 2}, "bench": asdict(BenchSettings())}
     return [
-        JsonReport().render(Report(told.environment, results, run)).encode()
+        JsonReport().render(Report(sample.environment, results, run)).encode()
         for results in ((_failed(), *kinds.values()), *((one,) for one in kinds.values()))
     ]
 
@@ -69,14 +69,14 @@ def _failed() -> Result:
 
 
 def use(path: Path) -> object:
-    """Everything that ``diff``, ``merge``, ``--baseline`` and the formats make of the report at ``path``."""
-    sound, given = _sound(), read_report(path)
+    """Run ``diff``, ``merge``, ``--baseline`` and all formats on the report at ``path``."""
+    sound, report = _sound(), read_report(path)
     nowhere = Console(file=StringIO())
-    for old, new in ((sound, given), (given, sound), (given, given)):
+    for old, new in ((sound, report), (report, sound), (report, report)):
         show_diff(diff(old, new), nowhere)
         json.dumps(diff(old, new).to_dict())
-    BenchSettings.from_report(given.run)
-    plan_update((), given, ())
-    show(given, console=nowhere)
-    whole = merge([(SAMPLE, Report(sound.environment, (), sound.run)), (path, given)])
-    return [one.render(report) for one in plugins("report").values() for report in (given, whole)]
+    BenchSettings.from_report(report.run)
+    plan_update((), report, ())
+    show(report, console=nowhere)
+    whole = merge([(SAMPLE, Report(sound.environment, (), sound.run)), (path, report)])
+    return [one.render(each) for one in plugins("report").values() for each in (report, whole)]

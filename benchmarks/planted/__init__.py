@@ -1,1 +1,1 @@
-"""Faults that are planted where a real one could be, and a judge of their own for what they did."""
+"""Faults that are planted where a real one could be, and an independent test of their effect."""

@@ -14,17 +14,17 @@ Change = Callable[[ModelProto], None]
 
 
 def on(at: int, change: Callable[[NodeProto], None]) -> Change:
-    """``change`` done to node ``at``."""
+    """Apply ``change`` to node ``at``."""
     return lambda model: change(model.graph.node[at])
 
 
 def on_attribute(at: int, place: int, field: str, value: Any) -> Change:
-    """One field of an attribute set to ``value``."""
+    """Set one field of an attribute to ``value``."""
     return lambda model: setattr(model.graph.node[at].attribute[place], field, value)
 
 
 def on_ints(at: int, place: int, entry: int, step: int) -> Change:
-    """One of an attribute's integers moved by ``step``."""
+    """Add ``step`` to one of an attribute's integers."""
 
     def change(model: ModelProto) -> None:
         model.graph.node[at].attribute[place].ints[entry] += step
@@ -33,7 +33,7 @@ def on_ints(at: int, place: int, entry: int, step: int) -> Change:
 
 
 def turned_round(at: int, place: int) -> Change:
-    """An attribute's integers in reverse."""
+    """Reverse an attribute's integers."""
 
     def change(model: ModelProto) -> None:
         attribute = model.graph.node[at].attribute[place]
@@ -43,19 +43,19 @@ def turned_round(at: int, place: int) -> Change:
 
 
 def on_tensor(tensor: Callable[[ModelProto], TensorProto], wrong: Callable[[Array], Array]) -> Change:
-    """The values of a constant changed; shape and dtype stay what ``wrong`` leaves them."""
+    """Apply ``wrong`` to the values of a constant."""
 
     def change(model: ModelProto) -> None:
-        held = tensor(model)
+        constant = tensor(model)
         with np.errstate(all="ignore"):
-            values = wrong(numpy_helper.to_array(held))
-        held.CopyFrom(numpy_helper.from_array(values, held.name))
+            values = wrong(numpy_helper.to_array(constant))
+        constant.CopyFrom(numpy_helper.from_array(values, constant.name))
 
     return change
 
 
 def without(place: int) -> Callable[[NodeProto], None]:
-    """An attribute left out."""
+    """Remove an attribute."""
 
     def change(node: NodeProto) -> None:
         del node.attribute[place]
@@ -64,7 +64,7 @@ def without(place: int) -> Callable[[NodeProto], None]:
 
 
 def becomes(op_type: str, *, keep: Sequence[str], inputs: int | None = None) -> Callable[[NodeProto], None]:
-    """Another operator in the node's place, with the attributes named by ``keep`` and the first ``inputs`` inputs."""
+    """Replace the operator, and keep only the attributes in ``keep`` and the first ``inputs`` inputs."""
 
     def change(node: NodeProto) -> None:
         kept = [attribute for attribute in node.attribute if attribute.name in keep]
@@ -79,45 +79,45 @@ def becomes(op_type: str, *, keep: Sequence[str], inputs: int | None = None) -> 
 
 
 def inputs_exchanged(node: NodeProto) -> None:
-    """The first two inputs the other way round."""
+    """Exchange the first two inputs."""
     node.input[0], node.input[1] = node.input[1], node.input[0]
 
 
 def bias_dropped(node: NodeProto) -> None:
-    """The third input and what follows left out."""
+    """Remove the third input and all that follow."""
     del node.input[2:]
 
 
 def other_dtype(now: int, rng: np.random.Generator) -> int:
-    """A dtype that is not ``now``."""
+    """Return a dtype other than ``now``."""
     others = [kind for kind in (TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT32) if kind != now]
     return int(others[int(rng.integers(len(others)))])
 
 
 def after(model: ModelProto, at: int, steps: Sequence[tuple[str, dict[str, Any]]], kind: int) -> None:
-    """Put ``steps`` between what computes output ``at`` and the output."""
+    """Insert ``steps`` before output ``at``."""
     graph = model.graph
     name = graph.output[at].name
     rename(graph, name, f"{name}_before")
-    held = f"{name}_before"
+    value = f"{name}_before"
     for number, (op_type, attributes) in enumerate(steps):
         made = name if number == len(steps) - 1 else f"{name}_{number}"
-        graph.node.append(helper.make_node(op_type, [held], [made], **attributes))
-        held = made
+        graph.node.append(helper.make_node(op_type, [value], [made], **attributes))
+        value = made
     graph.output[at].type.tensor_type.elem_type = kind
 
 
 def rename(graph: GraphProto, name: str, new: str) -> None:
-    """Call a value of the graph otherwise wherever it is made or read; outputs of the graph keep their names."""
+    """Rename a value in all nodes and initializers; the graph's outputs keep their names."""
     for node in graph.node:
-        node.input[:] = [new if held == name else held for held in node.input]
-        node.output[:] = [new if held == name else held for held in node.output]
+        node.input[:] = [new if value == name else value for value in node.input]
+        node.output[:] = [new if value == name else value for value in node.output]
     for tensor in graph.initializer:
         tensor.name = new if tensor.name == name else tensor.name
 
 
 def renamed(at: int) -> Change:
-    """Output ``at`` under another name."""
+    """Rename output ``at``."""
 
     def change(model: ModelProto) -> None:
         name = model.graph.output[at].name
@@ -128,26 +128,26 @@ def renamed(at: int) -> Change:
 
 
 def dropped(model: ModelProto, at: int) -> None:
-    """Output ``at`` left out."""
+    """Remove output ``at``."""
     del model.graph.output[at]
 
 
 def another_output(model: ModelProto) -> None:
-    """One output more, a copy of the first."""
+    """Add an output, a copy of the first."""
     first = model.graph.output[0]
     model.graph.node.append(helper.make_node("Identity", [first.name], ["more"]))
     model.graph.output.append(helper.make_tensor_value_info("more", first.type.tensor_type.elem_type, None))
 
 
 def reordered(model: ModelProto) -> None:
-    """The outputs in reverse, each under its own name."""
+    """Reverse the order of the outputs; each keeps its name."""
     copies = [ValueInfoProto.FromString(value.SerializeToString()) for value in reversed(model.graph.output)]
     del model.graph.output[:]
     model.graph.output.extend(copies)
 
 
 def exchanged(model: ModelProto) -> None:
-    """The first output's values under the second's name, and the other way round."""
+    """Exchange the values of the first two outputs."""
     one, other = model.graph.output[0], model.graph.output[1]
     first, second = one.name, other.name
     for old, new in ((first, "between"), (second, first), ("between", second)):

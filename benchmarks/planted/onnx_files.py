@@ -1,4 +1,4 @@
-"""Faults in ONNX files: what a wrong exporter, converter or editor would have written."""
+"""Faults in ONNX files, as a wrong exporter, converter or editor would write them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LIKE = [
     {"Less", "Greater", "Equal"},
     {"ArgMax", "ArgMin"},
 ]
-# What operators of one shape have in common; another attribute would only be refused.
+# Attributes that operators of the same shape share; any other attribute would only be refused.
 KEPT = ("kernel_shape", "strides", "pads", "auto_pad", "ceil_mode", "axis", "axes", "keepdims")
 FLAGS = {"ceil_mode", "count_include_pad", "keepdims", "transA", "transB", "storage_order", "largest"}
 WORDS = {
@@ -64,13 +64,13 @@ OTHER_TYPE = {TensorProto.FLOAT: "DOUBLE", TensorProto.INT64: "INT32", TensorPro
 
 @dataclass(frozen=True, slots=True)
 class FileFault:
-    """One wrong ONNX file, as a change of the right one."""
+    """One wrong ONNX file, as a change of the correct one."""
 
     kind: str
     change: Change
 
     def planted(self, model: ModelProto) -> ModelProto:
-        """A copy of ``model`` with the fault in it, and without the declared shapes that might give it away."""
+        """Return a copy of ``model`` with the fault, and without the declared shapes that could reveal it."""
         wrong = ModelProto()
         wrong.CopyFrom(model)
         del wrong.graph.value_info[:]
@@ -80,16 +80,16 @@ class FileFault:
         return wrong
 
     def write(self, source: Path, into: Path) -> None:
-        """Copy the file ``source`` to ``into``, with the fault in it."""
+        """Copy the file ``source`` to ``into`` with the fault."""
         onnx.save(self.planted(onnx.load(str(source))), str(into))
 
 
 def file_faults(path: Path, rng: np.random.Generator) -> Iterator[FileFault]:
-    """Every kind that the file at ``path`` has room for, each at a place drawn by ``rng``."""
+    """Yield a fault of every kind that applies to the file at ``path``, each at a random place."""
     model = onnx.load(str(path))
-    found = [*_of_nodes(model.graph, rng), *_of_constants(model.graph, rng), *_of_outputs(model.graph, rng)]
-    for kind in sorted({fault.kind for fault in found}):
-        alike = [fault for fault in found if fault.kind == kind]
+    faults = [*_of_nodes(model.graph, rng), *_of_constants(model.graph, rng), *_of_outputs(model.graph, rng)]
+    for kind in sorted({fault.kind for fault in faults}):
+        alike = [fault for fault in faults if fault.kind == kind]
         yield alike[int(rng.integers(len(alike)))]
 
 

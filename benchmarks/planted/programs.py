@@ -1,4 +1,4 @@
-"""Faults in TorchScript files: in the code that they hold as text, and in their weights."""
+"""Faults in TorchScript files: in their code, which is text, and in their weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 Write = Callable[[Path, Path], None]
-"""Copies the file at the first path to the second, with the fault in it."""
+"""Copies the file at the first path to the second with the fault."""
 
 CALL = re.compile(r"torch\.(\w+)\(")
 INTEGER = re.compile(r"(?<![\w.])-?\d+(?![\w.])")
@@ -55,7 +55,7 @@ class ProgramFault:
 
 
 def program_faults(path: Path, rng: np.random.Generator) -> Iterator[ProgramFault]:
-    """Every kind that the file at ``path`` has room for."""
+    """Yield a fault of every kind that applies to the file at ``path``."""
     with zipfile.ZipFile(path) as archive:
         texts = {name: archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")}
     edits = [edit for name, text in texts.items() for edit in _edits(name, text, rng)]
@@ -67,7 +67,7 @@ def program_faults(path: Path, rng: np.random.Generator) -> Iterator[ProgramFaul
 
 
 def _edits(name: str, text: str, rng: np.random.Generator) -> Iterator[tuple[str, str, str]]:
-    """The kind, the entry of the archive, and its whole text with one place changed."""
+    """Yield the kind, the entry of the archive, and its text with one change."""
     for match in PAIR.finditer(text):
         swapped = f"return ({match[2]}, {match[1]})"
         yield "outputs exchanged", name, text[: match.start()] + swapped + text[match.end() :]
@@ -119,8 +119,8 @@ def _of_weights(path: Path, rng: np.random.Generator) -> Iterator[ProgramFault]:
         def write(source: Path, into: Path) -> None:
             wrong = torch.jit.load(source)  # type: ignore[no-untyped-call]
             with torch.no_grad():
-                held = wrong.state_dict()[name]
-                held.copy_(change(held.clone()))
+                weight = wrong.state_dict()[name]
+                weight.copy_(change(weight.clone()))
             wrong.save(str(into))
 
         return ProgramFault(f"program: weight {kind}", write)

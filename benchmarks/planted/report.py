@@ -1,4 +1,4 @@
-"""What came of the planted faults, for people."""
+"""The report on the planted faults."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ SHOWN = ("torch", "onnx", "onnxruntime", "onnxscript")
 MARKDOWN = """\
 # Planted faults
 
-{planted} faults in {artifacts} artifacts and their answers, from {cases} shipped cases on {targets};
+{planted} faults in {artifacts} artifacts and their outputs, from {cases} shipped cases on {targets};
 {seconds:.0f} s with {about}.
 
-**{caught} of {matter} faults that matter were caught, {missed} missed.** {harmless} more were harmless: nothing left
+**{caught} of {matter} faults that matter were caught, {missed} missed.** {harmless} more were harmless: no value left
 the tolerance, and the check passed. {alarms} checks failed although nothing was wrong.
 
 {table}
 
-- **refused**: the wrong file no longer loads or runs, or the answer cannot be judged: the check is an error.
-- **caught**: exact arithmetic, apart from the product's own comparing, finds a result beyond the tolerance, and the
+- **refused**: the wrong file does not load or run, or its outputs cannot be compared: the check is an error.
+- **caught**: exact arithmetic, independent of harness's own comparison, finds a value outside the tolerance, and the
   check failed.
-- **missed**: the same, and the check passed.
-- **by the spec**: within the tolerance of eager torch's answer, but against what the spec says under `expect`.
-- **within tolerance**, **unchanged**: some bits changed, or none; nothing is beyond the tolerance, and the
-  check passed.
-- **false alarm**: the same, and the check failed.
+- **missed**: exact arithmetic finds a value outside the tolerance, but the check passed.
+- **by the spec**: within the tolerance of eager torch's outputs, but an expectation of the spec (`expect`) fails.
+- **within tolerance**, **unchanged**: some bits changed, or none; no value is outside the tolerance, and the check
+  passed.
+- **false alarm**: no value is outside the tolerance, but the check failed.
 
 Made by `python -m benchmarks.planted_faults`.
 """
 
 
 def table(outcomes: Sequence[Outcome], tablefmt: str = "simple") -> str:
-    """How many were planted, and what came of them, by kind."""
+    """Return the outcomes as a table by kind."""
     counts = Counter((outcome.kind, outcome.what) for outcome in outcomes)
     kinds = sorted({outcome.kind for outcome in outcomes})
     rows = [(kind, [counts[kind, what] for what in COLUMNS]) for kind in kinds]
@@ -46,8 +46,8 @@ def table(outcomes: Sequence[Outcome], tablefmt: str = "simple") -> str:
 
 
 def markdown(outcomes: Sequence[Outcome], *, artifacts: int, cases: int, targets: str, seconds: float) -> str:
-    """The committed report."""
-    found = Counter(outcome.what for outcome in outcomes)
+    """Return the report in Markdown."""
+    counts = Counter(outcome.what for outcome in outcomes)
     return MARKDOWN.format(
         planted=len(outcomes),
         artifacts=artifacts,
@@ -55,10 +55,10 @@ def markdown(outcomes: Sequence[Outcome], *, artifacts: int, cases: int, targets
         targets=targets,
         seconds=seconds,
         about=", ".join(f"{name} {number}" for name, number in versions().items() if name in SHOWN),
-        caught=found[CAUGHT] + found[REFUSED],
-        matter=sum(found[what] for what in MATTER),
-        missed=found[MISSED],
-        harmless=found[UNCHANGED] + found[WITHIN],
-        alarms=found[FALSE_ALARM],
+        caught=counts[CAUGHT] + counts[REFUSED],
+        matter=sum(counts[what] for what in MATTER),
+        missed=counts[MISSED],
+        harmless=counts[UNCHANGED] + counts[WITHIN],
+        alarms=counts[FALSE_ALARM],
         table=table(outcomes, "github"),
     )

@@ -5,13 +5,13 @@
 Runs the shipped specs, recorded models and ONNX's backend tests with the harness of REVISION and with that of the
 working tree, one after the other, in this environment, and compares every row of their reports: status, stage,
 symptom, blame, outputs, placement, and the exit code of each run. Texts for people may differ; they are listed.
-Times are not compared. REVISION is HEAD where the working tree has changes, else the commit where it left main.
+Times are not compared. REVISION is HEAD if the working tree has changes, else the commit where it left main.
 
 Differences that are made on purpose are argued one by one in files (see benchmarks/replay/argued.py): those given with
 --expect, and those in benchmarks/replay/argued/ that REVISION does not have.
 
-Exit codes: 0 equal but for wording and argued differences; 1 a result differs, or an argued difference does not occur;
-2 the replay cannot be made.
+Exit codes: 0 equal except for wording and argued differences; 1 a result differs, or an argued difference does not
+occur; 2 the replay cannot be made.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ A file is a YAML list; ``old`` and ``new`` may be left out:
       new: exporter
       why: "issue 27: the exporter is found where no definition exists"
 
-``cases``, ``targets`` and ``field`` are globs in which brackets stand for themselves. ``field`` is as the replay prints
+``cases``, ``targets`` and ``field`` are globs in which brackets match themselves. ``field`` is as the replay prints
 it: ``status``, ``outputs[].max_abs``, ``row`` for an added or lost row, ``exit_code``.
 """
 
@@ -42,11 +42,11 @@ class Argued:
     values: tuple[tuple[str, Any], ...] = ()
 
     def covers(self, case: str, target: str) -> bool:
-        """Whether the entry speaks of this row."""
+        """Return whether the entry applies to this row."""
         return _matches(self.cases, case) and _matches(self.targets, target)
 
     def explains(self, difference: Difference) -> bool:
-        """Whether the entry speaks of this difference."""
+        """Return whether the entry applies to this difference."""
         return (
             self.covers(difference.case, difference.target)
             and _matches(self.field, difference.field)
@@ -55,7 +55,7 @@ class Argued:
 
 
 def read_argued(path: Path) -> list[Argued]:
-    """The entries of a file. Raises :class:`ReplayError` where the file is not such a list."""
+    """The entries of a file. Raises :class:`ReplayError` if the file is not such a list."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -80,7 +80,7 @@ def _entry(where: str, raw: Any) -> Argued:
 def split(
     differences: Iterable[Difference], entries: Sequence[Argued]
 ) -> tuple[list[Difference], list[tuple[Difference, Argued]], list[Argued]]:
-    """The differences nobody argues for, the argued ones with their entry, and the entries that match nothing."""
+    """Return the differences without an entry, the argued ones with their entry, and the entries that match nothing."""
     unargued: list[Difference] = []
     argued: list[tuple[Difference, Argued]] = []
     used: set[str] = set()

@@ -26,7 +26,7 @@ WORDING = frozenset({"message", "log", "notes", "hint"})
 """Fields of a row that may differ freely. In other fields a text may change, but not appear or disappear."""
 TEXT_OF_OUTPUT = frozenset({"problem", "blind"})
 OPAQUE = frozenset({"artifact", "where"})
-"""Digests and positions: they change with the exporting code and with the spec's lines, and say nothing of a result."""
+"""Digests and positions: they change with the exporting code and with the spec's lines, and are not results."""
 NOT_COMPARED = frozenset({"case", "target", "seconds", "latency"})
 
 ABSENT = "(absent)"
@@ -63,7 +63,7 @@ class _Change:
 
 
 def rows_of(report: Mapping[str, Any]) -> Rows:
-    """The rows of a report by case and target. Raises ``ValueError`` where two rows have the same."""
+    """The rows of a report by case and target. Raises ``ValueError`` if two rows have the same."""
     rows = {(row["case"], row["target"]): row for row in report["results"]}
     if len(rows) != len(report["results"]):
         raise ValueError("two rows of the report have the same case and target")

@@ -91,7 +91,7 @@ def installed() -> list[str]:
 def unseeded(suite: Path) -> list[str]:
     """The cases under ``suite`` whose graph draws random numbers without a seed.
 
-    ONNX's evaluator draws anew in each process, so that their numbers differ from run to run.
+    ONNX's evaluator draws new numbers in each process, so these cases differ from run to run.
     """
     return [
         path.parent.relative_to(suite).as_posix()

@@ -1,4 +1,4 @@
-"""Runs one part on one side of the replay: that tree's own harness, in this environment, with a cache of its own."""
+"""Runs one part on one side of the replay: with that tree's harness and its own cache, in this environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBE = "import harness; print(harness.__file__)"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one side of a part came to. ``rows`` is None where the run wrote no report."""
+    """The outcome of one side of a part. ``rows`` is None if the run wrote no report."""
 
     exit_code: int
     rows: Rows | None

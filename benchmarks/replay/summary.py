@@ -19,7 +19,7 @@ FIRST = ("exit_code", "report", "row", "status", "stage", "symptom", "blame")
 
 @dataclass(frozen=True, slots=True)
 class PartOutcome:
-    """Both sides of a part, and every difference between them that nobody argued for, of every kind."""
+    """Both sides of a part."""
 
     name: str
     about: str
@@ -41,17 +41,17 @@ class Outcome:
     left_out: Sequence[str]
 
     def of(self, kind: Kind) -> list[Difference]:
-        """The differences of one kind that nobody argues for."""
+        """Return the differences of one kind that are not argued."""
         return [difference for difference in self.differences if difference.kind == kind]
 
     @property
     def exit_code(self) -> int:
-        """0 where both sides are equal but for wording and argued differences, else 1."""
+        """0 if both sides are equal except for wording and argued differences, else 1."""
         return 1 if self.of("result") or self.unused else 0
 
 
 def text(outcome: Outcome, most: int) -> str:
-    """What a terminal shows: counts, then at most ``most`` groups of each kind of difference, with an example."""
+    """Return the text for a terminal: counts, then up to ``most`` groups of differences of each kind, with examples."""
     results = outcome.of("result")
     lines = [f"old: {outcome.old}", f"new: {outcome.new}", "", _table(outcome), ""]
     lines += _groups("Results that differ", results, most, values=True)
@@ -75,7 +75,7 @@ def text(outcome: Outcome, most: int) -> str:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """Everything: each part's runs, and each difference in full."""
+    """Return everything: each part's runs, and each difference in full."""
     return {
         "exit_code": outcome.exit_code,
         "old": outcome.old,
@@ -124,7 +124,7 @@ def _table(outcome: Outcome) -> str:
 
 
 def _groups(title: str, differences: Sequence[Difference], most: int, *, values: bool) -> list[str]:
-    """One line a group: what matters most first, then the largest."""
+    """One line per group: the most important fields first, then the largest groups."""
     groups: dict[str, list[Difference]] = {}
     for difference in differences:
         groups.setdefault(difference.group if values else difference.field, []).append(difference)

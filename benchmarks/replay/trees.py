@@ -26,7 +26,7 @@ class Tree:
 
 
 def default_revision(repository: Path) -> str:
-    """HEAD where the working tree has changes; else the commit where the branch left main."""
+    """Return HEAD if the working tree has changes, else the commit where the branch left main."""
     if _git(repository, "status", "--porcelain"):
         return "HEAD"
     for main in MAIN:

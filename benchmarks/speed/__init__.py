@@ -1,1 +1,1 @@
-"""How quick harness is: each file measures one thing beside what it is measured against."""
+"""Measurements of the speed of harness, relative to other tools and to earlier runs."""

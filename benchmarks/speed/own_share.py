@@ -2,11 +2,11 @@
 
     python -m benchmarks.speed.own_share SPECS FIGURES.json [--steps | --again]
 
-Every public library call that a check makes is timed, outermost calls only: constructing and calling layers, exports,
-and making, running and closing sessions. Everything else that the worker does with a job counts as harness's own:
-inputs, definitions, comparing, hashing, files, the journal. With ``--steps`` harness's own steps are timed one by one
-as well, two hundred thousand times in all, which makes the total a twelfth longer. With ``--again`` some of them are
-called twice (:mod:`benchmarks.speed.again`).
+Every public library call of a check is timed, outermost calls only: constructing and calling layers, exports,
+and creating, running and closing sessions. Everything else that the worker does with a job counts as harness's own:
+inputs, float64 references, comparing, hashing, files, the journal. With ``--steps`` harness's own steps are timed one
+by one too, two hundred thousand times in total, which makes the total a twelfth longer. With ``--again`` some of them
+are called twice (:mod:`benchmarks.speed.repeated_calls`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from benchmarks.speed.again import Again
-from benchmarks.speed.ledger import Ledger
-from benchmarks.speed.steps import ASKED, BUILT, COPIES, FILES
+from benchmarks.speed.call_times import CallTimes
+from benchmarks.speed.repeated_calls import RepeatedCalls
+from benchmarks.speed.steps import BUILT, COPIES, FILES, RUNTIME_IO
 from harness.check import check, prepared_case
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.judge import Judge
@@ -58,49 +58,48 @@ LIBRARY_CALLS: tuple[tuple[Any, str], ...] = (
 CONSTRUCTED, CLOSED = "torch.nn constructors", "InferenceSession closed"
 
 
-def watched(*, steps: bool) -> Ledger:
-    """A ledger of the library calls, and of harness's own ``steps`` between them."""
-    ledger = Ledger()
+def timed_calls(*, steps: bool) -> CallTimes:
+    """Time the library calls, and with ``steps`` harness's own steps between them."""
+    times = CallTimes()
     for owner, name in LIBRARY_CALLS:
-        ledger.time(owner, name, f"{owner.__name__}.{name}", library=True)
+        times.time(owner, name, f"{owner.__name__}.{name}", library=True)
     for layer in (each for each in vars(nn).values() if isinstance(each, type) and issubclass(each, nn.Module)):
-        ledger.time(layer, "__init__", CONSTRUCTED, library=True)
-    ledger.time(
-        OrtSession, "close", CLOSED, library=True
-    )  # which only drops the session, as the end of a function does
+        times.time(layer, "__init__", CONSTRUCTED, library=True)
+    # close() only drops the session.
+    times.time(OrtSession, "close", CLOSED, library=True)
     if steps:
-        _time_steps(ledger)
-    return ledger
+        _time_steps(times)
+    return times
 
 
-def _time_steps(ledger: Ledger) -> None:
+def _time_steps(times: CallTimes) -> None:
     for exporter in plugins("exporters").values():
-        ledger.time(type(exporter), "export", "exporters: tables kept, files read back, names and digests")
+        times.time(type(exporter), "export", "exporters: cached tables, reading files back, names and digests")
     for runtime in {type(runtime) for runtime in plugins("runtimes").values()}:
-        ledger.time(runtime, "load", "runtimes: options and sessions")
-    own: tuple[tuple[Any, str, str], ...] = (
+        times.time(runtime, "load", "runtimes: options and sessions")
+    steps: tuple[tuple[Any, str, str], ...] = (
         (Path, "mkdir", FILES),
         (Path, "read_bytes", FILES),
         (Path, "write_bytes", FILES),
         (Path, "rename", FILES),
-        (ArtifactCache, "get", "exported files: keys, drafts, seals"),
+        (ArtifactCache, "get", "artifact cache: keys, temporary files, checksums"),
         (build, "copy_module", COPIES),
         (reference, "copy_module", COPIES),
-        (OrtSession, "run", ASKED),
-        (OrtSession, "placement", ASKED),
-        (TorchSession, "run", ASKED),
+        (OrtSession, "run", RUNTIME_IO),
+        (OrtSession, "placement", RUNTIME_IO),
+        (TorchSession, "run", RUNTIME_IO),
         (prepared_case, "build", BUILT),
-        (prepared_case, "compute_reference", "eager torch and the definitions run"),
-        (PreparedCase, "_check_against_float64", "eager torch compared with the definitions"),
-        (Judge, "verdict", "answers compared"),
-        (check, "with_verdict", "verdicts in words"),
-        (check, "attribute", "failures blamed"),
-        (check, "reproduction", "scripts that show a failure"),
-        (OutputCapture, "read_from", "output of libraries read"),
-        (JournalWriter, "add", "the journal"),
+        (prepared_case, "compute_reference", "running eager torch and the float64 references"),
+        (PreparedCase, "_check_against_float64", "comparing eager torch with the float64 references"),
+        (Judge, "verdict", "comparing outputs"),
+        (check, "with_verdict", "writing messages"),
+        (check, "attribute", "finding the blame"),
+        (check, "reproduction", "writing reproduction scripts"),
+        (OutputCapture, "read_from", "reading captured output"),
+        (JournalWriter, "add", "writing the journal"),
     )
-    for owner, name, step in own:
-        ledger.time(owner, name, step)
+    for owner, name, step in steps:
+        times.time(owner, name, step)
 
 
 def main(specs: str, figures: Path, *, steps: bool, again: bool) -> None:
@@ -109,27 +108,27 @@ def main(specs: str, figures: Path, *, steps: bool, again: bool) -> None:
     The exported files stay in a folder beside ``figures``: deleting them would slow down the next measurement.
     """
     read = load_specs([specs], allow_import=False)
-    # A worker retires where script fails, and there is only this one.
+    # A worker is replaced after a failed script export, and there is only one worker here.
     targets = [target for target in read.target_sets.select(["default"]) if target.exporter != "script"]
     work = plan(read.cases, targets, (), None).jobs
     with libraries.frozen_from_gc():
         libraries.load_for_exports()
     home = Path(tempfile.mkdtemp(dir=figures.parent))
-    ledger, called = watched(steps=steps), Again() if again else None
+    times, repeated = timed_calls(steps=steps), RepeatedCalls() if again else None
     context = worker.WorkerContext(OutputCapture(home / "capture"), WorkerStatus(home / "status"))
     settings, journal = Settings(latency=False, cache=home / "cache"), home / "journal"
     jobs = [Job(case, targets, settings, journal, home, home) for case, targets in work]
     record = JournalWriter(journal).add
-    worker.run_checks(jobs[0], context, record)  # its time includes what is loaded at the first use
-    ledger.begin()
+    worker.run_checks(jobs[0], context, record)  # not measured: it loads what is needed at the first use
+    times.begin()
     for job in jobs[1:]:
         worker.run_checks(job, context, record)
-    seconds = ledger.end()
+    seconds = times.end()
     library_calls = {*(f"{owner.__name__}.{name}" for owner, name in LIBRARY_CALLS), CONSTRUCTED, CLOSED}
     shares: dict[str, Any] = {"checks": sum(len(job.targets) for job in jobs[1:])}
     shares["libraries"] = {name: took for name, took in seconds.items() if name in library_calls}
     shares["own"] = {name: took for name, took in seconds.items() if name not in library_calls}
-    shares["again"] = None if called is None else called.again / called.first
+    shares["again"] = None if repeated is None else repeated.second / repeated.first
     figures.write_text(json.dumps(shares), encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
-"""The loop that an engineer would write: each layer to each target with public calls alone, compared with eager torch.
+"""The loop that an engineer would write: public calls only, each layer on each target, compared with eager torch.
 
     python -m benchmarks.speed.plain_loop CASES.json
 
-Nothing is kept or shared but what such a loop keeps; an export that fails is counted and the loop goes on.
+Nothing is cached or shared beyond what such a loop does. A failed export is counted, and the loop continues.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Answer = tuple[torch.Tensor, ...]
 
 
 def main(cases: Path) -> None:
-    """Take every case to every target, and print how many checks passed, of how many."""
+    """Run every case on every target, and print how many of the checks passed."""
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     passed = done = 0
@@ -40,12 +40,12 @@ def main(cases: Path) -> None:
 
 
 def agrees(target: Callable[..., Answer], module: nn.Module, x: torch.Tensor, folder: Path) -> bool:
-    """Whether the exported file answers as eager torch does."""
+    """Return whether the exported file agrees with eager torch."""
     try:
         with torch.no_grad():
             expected = several(module(x.clone()))
         torch.testing.assert_close(target(module, x.clone(), folder), expected, equal_nan=True)
-    except Exception:  # noqa: BLE001 - whatever went wrong, the check did not pass
+    except Exception:  # noqa: BLE001 - after any exception the check has not passed
         return False
     return True
 
@@ -82,13 +82,13 @@ def by_dynamo_23_fixed(module: nn.Module, x: torch.Tensor, folder: Path) -> Answ
 
 
 def by_dynamo(module: nn.Module, x: torch.Tensor, folder: Path, **options: Any) -> Answer:
-    """The exporter of today with what the target asks for."""
+    """The dynamo exporter with the options of the target."""
     torch.onnx.export(module, (x,), folder / "m.onnx", dynamo=True, external_data=False, verbose=False, **options)
     return run(folder / "m.onnx", x)
 
 
 def run(path: Path, x: torch.Tensor) -> Answer:
-    """What ONNX Runtime answers, on one thread as the targets ask."""
+    """Return ONNX Runtime's outputs, on one thread as in the targets."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -97,13 +97,13 @@ def run(path: Path, x: torch.Tensor) -> Answer:
 
 
 def loaded(module: Any, x: torch.Tensor, folder: Path) -> Answer:
-    """What the module answers when it comes back from its file."""
+    """Save and load the module, and return its outputs."""
     module.save(str(folder / "m.pt"))
     return several(torch.jit.load(folder / "m.pt")(x))  # type: ignore[no-untyped-call]
 
 
 def several(answer: Any) -> Answer:
-    """One tensor or several, as several."""
+    """Return a tuple of tensors, also for a single tensor."""
     return tuple(answer) if isinstance(answer, tuple | list) else (answer,)
 
 

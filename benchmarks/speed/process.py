@@ -1,4 +1,4 @@
-"""A fresh process, timed from its start to its end."""
+"""Runs new processes, timed from start to end."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What a process took: ``seconds`` on the wall.
+class Finished:
+    """A finished process: ``seconds`` of wall time, and its output.
 
-    Of a run of harness, ``stages`` are the seconds by stage, and ``peak_mb`` is the most memory that the process held
-    itself, its children left out.
+    For a run of harness, ``stages`` are the seconds by stage, and ``peak_mb`` is the peak memory of the process without
+    its children.
     """
 
     seconds: float
-    said: str
+    output: str
     stages: Mapping[str, float] = field(default_factory=dict)
     peak_mb: float = 0.0
 
 
-def fresh(
-    arguments: Sequence[str], *, cwd: Path, extra: Mapping[str, str] | None = None, well: Collection[int] = (0,)
-) -> Ended:
-    """Run ``python ARGUMENTS``. Raises ``RuntimeError`` where it does not end with one of the codes ``well``."""
-    own = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": own, **(extra or {})}
-    out = cwd / "said.txt"
+def run_python(
+    arguments: Sequence[str], *, cwd: Path, extra: Mapping[str, str] | None = None, accepted: Collection[int] = (0,)
+) -> Finished:
+    """Run ``python ARGUMENTS``. Raises ``RuntimeError`` if the exit code is not one of ``accepted``."""
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, **(extra or {})}
+    out = cwd / "output.txt"
     began = time.perf_counter()
-    with out.open("wb") as said:
-        process = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment, stdout=said, stderr=said)
+    with out.open("wb") as output:
+        process = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment, stdout=output, stderr=output)
         process.wait()
     seconds = time.perf_counter() - began
     text = out.read_text(encoding="utf-8", errors="replace")
-    if process.returncode not in well:
+    if process.returncode not in accepted:
         raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}: {text[-2000:]}")
-    return Ended(seconds, text)
+    return Finished(seconds, text)
 
 
-def harness(spec: Path, folder: Path, *options: str, workers: int = 1, formats: str = "json,md") -> Ended:
-    """``harness run`` over ``spec``; exported files are kept in ``folder/cache``, reports go to ``folder/report``."""
-    command = ["-m", "benchmarks.speed.stages", str(made(folder) / "stages.json"), str(time.time())]
+def harness(spec: Path, folder: Path, *options: str, workers: int = 1, formats: str = "json,md") -> Finished:
+    """Run ``harness run`` on ``spec``; the artifact cache is ``folder/cache``, reports go to ``folder/report``."""
+    command = ["-m", "benchmarks.speed.stages", str(created(folder) / "stages.json"), str(time.time())]
     command += ["run", str(spec), "-j", str(workers), "--no-latency", "--format", formats]
     command += ["--report-dir", str(folder / "report"), *options]
-    # 1: some check failed, which is news of the layers and not of the time
-    ended = fresh(command, cwd=folder, extra={"HARNESS_CACHE": str(folder / "cache")}, well=(0, 1))
-    told = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
-    return replace(ended, stages=told["seconds"], peak_mb=told["peak_mb"])
+    # Exit code 1: some check failed, which does not concern the time.
+    ended = run_python(command, cwd=folder, extra={"HARNESS_CACHE": str(folder / "cache")}, accepted=(0, 1))
+    measured = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
+    return replace(ended, stages=measured["seconds"], peak_mb=measured["peak_mb"])
 
 
-def made(folder: Path) -> Path:
-    """``folder``, made."""
+def created(folder: Path) -> Path:
+    """Create ``folder`` and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def report_in(folder: Path) -> dict[str, dict[str, Any]]:
-    """The report of the run in ``folder``."""
+    """Return the report of the run in ``folder``."""
     report: dict[str, dict[str, Any]] = json.loads((folder / "report" / "report.json").read_bytes())
     return report
 
 
 def checks(folder: Path) -> int:
-    """How many checks the run in ``folder`` made."""
+    """Return the number of checks of the run in ``folder``."""
     return int(report_in(folder)["summary"]["checks"])

@@ -1,4 +1,4 @@
-"""The committed report: what was measured, when, and under which load; parts measured apart stand side by side."""
+"""The committed report: the figures of all parts, with the date and the load of each measurement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.environment import versions
 SHOWN = ("torch", "onnx", "onnxruntime", "onnxscript")
 KEPT = re.compile(r"<!-- (\{.*\}) -->")
 MARKDOWN = """\
-# How quick harness is
+# The speed of harness
 
 {about}
 
@@ -28,18 +28,18 @@ MARKDOWN = """\
 {details}
 
 {whys}\
-**Size** is how much work a part did: `whole`, or `quick` with rougher figures. **Load** is the mean number of processes
-that wanted a core while it was measured, its own among them: above {cores}, this machine was shared, and seconds are
-longer than they need be; ratios of runs in turn suffer less.
+**Size** is the amount of work of a part: `whole`, or `quick` with less precise figures. **Load** is the mean number of
+processes that needed a core during the measurement, including those of the part. Above {cores}, the machine was shared,
+and times are longer than on an idle machine; ratios of alternating runs are affected less.
 
-- **The plain loop** is [`benchmarks/speed/plain_loop.py`](../benchmarks/speed/plain_loop.py): public calls alone, the
-  same layers, arguments, shapes and targets, in one fresh process.
-- **Harness's own share** is all of a worker's time outside the public calls of torch, onnx and ONNX Runtime, measured
-  with nothing but those calls timed. It is a share of calls that harness makes many times quicker than the plain loop
-  has them: what makes the exporters quicker makes this share larger. It depends on the disk: for minutes after many
-  files were deleted, ext4 takes up to ten times as long to make new ones.
-- **A second run** finds every exported file in the cache, loads, runs and compares all of them again.
-- **Seconds a case** leave out the start, and what the first ten cases take, since they load what is used first.
+- **The plain loop** is [`benchmarks/speed/plain_loop.py`](../benchmarks/speed/plain_loop.py): public calls only, the
+  same layers, arguments, shapes and targets, in one new process.
+- **Harness's own share** is a worker's time outside the public calls of torch, onnx and ONNX Runtime, measured with
+  only those calls timed. harness makes these calls many times faster than the plain loop does, and the faster the
+  exporters are, the larger this share is. It depends on the disk: for minutes after many files were deleted, ext4 takes
+  up to ten times as long to create new ones.
+- **A second run** finds every exported file in the cache, and loads, runs and compares all of them again.
+- **The time per case** leaves out the start and the first ten cases, which load what is needed at the first use.
 
 Made by `python -m benchmarks.performance`.
 
@@ -49,7 +49,7 @@ Made by `python -m benchmarks.performance`.
 
 @dataclass(frozen=True)
 class Measured:
-    """One part's rows, when they were measured and under which load."""
+    """The rows of one part, with the date, versions and load of the measurement."""
 
     rows: Sequence[Row]
     quick: bool
@@ -60,19 +60,19 @@ class Measured:
 
     @classmethod
     def now(cls, rows: Sequence[Row], *, quick: bool, seconds: float) -> Measured:
-        """The rows with the circumstances of this moment."""
+        """Return the rows with the current date, versions and load."""
         by = ", ".join(f"{name} {number}" for name, number in versions().items() if name in SHOWN)
         return cls(rows, quick, seconds, os.getloadavg()[1], time.strftime("%Y-%m-%d", time.gmtime()), by)
 
 
 def markdown(parts: Mapping[str, Measured]) -> str:
-    """The whole report."""
+    """Return the whole report in Markdown."""
     rows = [
-        (row.what, f"{row.figure:.3g} {row.unit}", _asked(row), "yes" if row.met else "**no**", *_when(part))
+        (row.what, f"{row.figure:.3g} {row.unit}", _goal(row), "yes" if row.met else "**no**", *_when(part))
         for part in parts.values()
         for row in part.rows
     ]
-    headers = ("figure", "measured", "asked", "met", "size", "load")
+    headers = ("figure", "measured", "goal", "met", "size", "load")
     details = [f"- {row.what}: {row.how}." for part in parts.values() for row in part.rows]
     unmet = [row for part in parts.values() for row in part.rows if not row.met and row.why]
     newest = max(parts.values(), key=lambda part: part.on)
@@ -88,9 +88,9 @@ def markdown(parts: Mapping[str, Measured]) -> str:
 
 
 def measured_before(report: Path) -> dict[str, Measured]:
-    """What an earlier report says, by part; nothing where there is none."""
-    found = KEPT.search(report.read_text(encoding="utf-8")) if report.exists() else None
-    kept = json.loads(found[1]) if found else {}
+    """Return the measurements of an earlier report by part; empty if there is no report."""
+    match = KEPT.search(report.read_text(encoding="utf-8")) if report.exists() else None
+    kept = json.loads(match[1]) if match else {}
     return {name: Measured(**{**part, "rows": [_row(row) for row in part["rows"]]}) for name, part in kept.items()}
 
 
@@ -99,11 +99,11 @@ def _row(kept: Mapping[str, Any]) -> Row:
 
 
 def _profile(row: Row) -> str:
-    """Why the figure is what it is."""
+    """Return the profile of a figure that misses its goal."""
     return "\n".join([f"## Not reached: {row.what}", "", *(f"- {line}" for line in row.why), "", ""])
 
 
-def _asked(row: Row) -> str:
+def _goal(row: Row) -> str:
     return f"{'at least' if row.at_least else 'at most'} {row.bound:g} {row.unit}"
 
 

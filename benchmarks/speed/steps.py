@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-BUILT = "modules and inputs built"
-COPIES = "modules copied, since exporters and layers change what they are given"
-FILES = "file system: folders made, files written, read and moved into place"
-ASKED = "arrays handed to runtimes and taken from them, placement asked"
+BUILT = "building modules and inputs"
+COPIES = "copying modules, because exporters and layers change them"
+FILES = "file system: creating folders, and writing, reading and moving files"
+RUNTIME_IO = "passing arrays to and from runtimes, reading the placement"
 
-OF_OTHERS = (BUILT, COPIES, FILES, ASKED)
-"""Steps that are little more than calls of the system, ``copy.deepcopy``, and libraries outside the timed calls."""
+MOSTLY_EXTERNAL = (BUILT, COPIES, FILES, RUNTIME_IO)
+"""Steps that consist almost only of system calls, ``copy.deepcopy``, and library calls that are not timed."""

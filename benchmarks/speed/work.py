@@ -1,4 +1,4 @@
-"""The work that both sides do: the same layers, arguments and shapes, as a spec for harness and as data for a loop."""
+"""The work of both sides: the same layers, arguments and shapes, as a spec for harness and as data for a loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGETS = tuple(map(str, load_specs([str(ROOT / "specs")], allow_import=False).t
 
 @dataclass(frozen=True)
 class Piece:
-    """One layer, called on one tensor of normal numbers."""
+    """One layer, called on one tensor of normal random numbers."""
 
     layer: str
     args: dict[str, Any]
@@ -26,19 +26,19 @@ class Piece:
 
 
 def shipped(count: int) -> list[Piece]:
-    """``count`` of the shipped cases that are one layer in evaluation on one float32 tensor, evenly drawn from all."""
+    """Return ``count`` shipped cases of one layer in evaluation mode on one float32 tensor, evenly chosen."""
     pieces = list(_shipped())
     return [pieces[at * len(pieces) // count] for at in range(min(count, len(pieces)))]
 
 
 def many(count: int) -> list[Piece]:
-    """``count`` cheap cases, the same few again and again, so that only their number tells runs apart."""
+    """Return ``count`` cheap cases, the same few repeated, so that runs differ only in the number of cases."""
     few = [Piece("ReLU", {}, (2, 3)), Piece("AvgPool2d", {"kernel_size": 2}, (1, 1, 4, 4)), Piece("Tanh", {}, (5,))]
     return list(islice(cycle(few), count))
 
 
 def write_spec(pieces: Sequence[Piece], folder: Path) -> Path:
-    """``folder`` with one spec file a layer and the default targets; JSON is YAML."""
+    """Write one spec file per layer and the default targets to ``folder``, as JSON, which is also YAML."""
     folder.mkdir(parents=True)
     for layer in sorted({piece.layer for piece in pieces}):
         cases = [
@@ -53,7 +53,7 @@ def write_spec(pieces: Sequence[Piece], folder: Path) -> Path:
 
 
 def write_data(pieces: Sequence[Piece], path: Path) -> Path:
-    """The pieces as a list that a script can read without harness."""
+    """Write the pieces as a list that a script can read without harness."""
     path.write_text(json.dumps([[piece.layer, piece.args, piece.shape] for piece in pieces]), encoding="utf-8")
     return path
 
@@ -65,6 +65,6 @@ def _shipped() -> Iterator[Piece]:
         plain = case.mode == "eval" and case.dtype == "float32" and not case.dynamic and case.expect.raises is None
         if not (one and plain):
             continue
-        (given,) = case.inputs
-        if given.shape and given.dtype == "float32" and isinstance(model, LayerModel):
-            yield Piece(model.layer, json.loads(json.dumps(dict(model.args))), tuple(given.shape))
+        (tensor,) = case.inputs
+        if tensor.shape and tensor.dtype == "float32" and isinstance(model, LayerModel):
+            yield Piece(model.layer, json.loads(json.dumps(dict(model.args))), tuple(tensor.shape))

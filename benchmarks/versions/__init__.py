@@ -1,1 +1,1 @@
-"""Which versions harness works with: the environments that ``noxfile.py`` tries, and the report on them."""
+"""The versions that harness works with: the environments of ``noxfile.py``, and the report on them."""

@@ -1,4 +1,4 @@
-"""The environments that harness is tried in: a Python, and a version of everything that is installed into it."""
+"""The environments in which harness is tested: a Python version, and the versions of all libraries."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 TORCH = ("2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0", "2.14.1")
 OF_TORCH = frozenset({"setuptools"})
-"""Libraries that a release of torch limits by itself."""
+"""Libraries whose version a release of torch limits."""
 ONNXRUNTIME = ("1.23.2", "1.25.1", "1.28.0", "1.32.0")
 ONNX = ("1.18.0",)
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What is installed: ``base`` says which versions, ``pins`` which ones are others.
+    """One environment: the versions of ``base``, except for those in ``pins``.
 
-    ``tested`` are those of constraints.txt, ``lowest`` the oldest that pyproject.toml allows, ``newest`` what the index
-    has. ``unpinned`` are libraries that pip may choose a version of. A ``board`` has no torch, and runs a bundle that
-    another environment packed.
+    ``tested`` are the versions of constraints.txt, ``lowest`` the oldest that pyproject.toml allows, ``newest`` the
+    newest of the package index. pip chooses the versions of the ``unpinned`` libraries. A ``board`` has no torch, and
+    runs a bundle that was packed in another environment.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Environment:
     board: bool = False
 
     def constraints(self) -> str:
-        """The text of the constraints file for pip."""
+        """Return the text of the constraints file for pip."""
         versions = _tested(self.python) if self.base == "tested" else lowest() if self.base == "lowest" else {}
         pinned = {**versions, **self.pins}.items()
         return "".join(f"{name}=={version}\n" for name, version in sorted(pinned) if name not in self.unpinned)
@@ -57,21 +57,21 @@ ENVIRONMENTS = (
 
 
 def declared() -> Iterator[Requirement]:
-    """What pyproject.toml says that harness needs, with PyTorch and ONNX Runtime."""
+    """Return the requirements in pyproject.toml, with PyTorch and ONNX Runtime."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["cpu"]])
 
 
 @cache
 def lowest() -> dict[str, str]:
-    """The oldest version of each library that pyproject.toml allows. Raises ``ValueError`` where it names none."""
-    found: dict[str, str] = {}
+    """Return the oldest version of each library that pyproject.toml allows. Raises ``ValueError`` if there is none."""
+    versions: dict[str, str] = {}
     for requirement in declared():
         floors = [each.version for each in requirement.specifier if each.operator == ">="]
         if len(floors) != 1:
             raise ValueError(f"{requirement}: one oldest version is needed, such as {requirement.name}>=1.0")
-        found[canonicalize_name(requirement.name)] = floors[0]
-    return found
+        versions[canonicalize_name(requirement.name)] = floors[0]
+    return versions
 
 
 def _tested(python: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What came of one environment: the checks of the shipped specs, the tests, and what was installed."""
+"""The outcome of one environment: the checks of the shipped specs, the tests, and the installed versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One environment's result; ``trouble`` says why there is none, ``notes`` what else was measured."""
+    """The outcome of one environment. ``trouble`` is the reason if it did not finish; ``notes`` are other results."""
 
     name: str
     date: str
@@ -32,30 +32,29 @@ class Outcome:
 
     @property
     def green(self) -> bool:
-        """True where everything ran, and nothing of it was otherwise than expected."""
+        """True if the checks and the tests ran, and all of them are as expected."""
         ran = self.checks and self.tests and self.tests.get("passed")
         return bool(ran) and not (self.trouble or self.unexpected or self.failing)
 
     def with_checks(self, report: Path) -> Outcome:
-        """The same with the results of ``report``, a run's report.json."""
-        told = json.loads(report.read_text(encoding="utf-8"))
-        results = told["results"]
+        """Return the outcome with the results of ``report``, a run's report.json."""
+        content = json.loads(report.read_text(encoding="utf-8"))
+        results = content["results"]
         counts = Counter(str(row["status"]) for row in results)
-        complaints = tuple(str(line) for line in told.get("run", {}).get("complaints", ()))
+        complaints = tuple(str(line) for line in content.get("run", {}).get("complaints", ()))
         return replace(self, checks=dict(counts), unexpected=(*_grouped(results), *map(_cut, complaints)))
 
     def with_comparison(self, own: Path, other: Path) -> Outcome:
-        """The same with a note on how many checks of the report ``own`` have the status that ``other`` gives them."""
+        """Return the outcome with notes on the checks with different statuses in the reports ``own`` and ``other``."""
         statuses, others = _statuses(own), _statuses(other)
         unlike = [check for check, status in statuses.items() if others.get(check) != status]
-        note = (
-            f"{len(statuses) - len(unlike):,} of {len(statuses | others):,} checks end as where the bundle was packed."
-        )
-        lines = [f"There {others.get(one)}, here {statuses[one]}: {' on '.join(one)}" for one in unlike[:SHOWN]]
+        equal, total = len(statuses) - len(unlike), len(statuses | others)
+        note = f"{equal:,} of {total:,} checks have the same status as in the environment that packed the bundle."
+        lines = [f"{others.get(one)} there, {statuses[one]} here: {' on '.join(one)}" for one in unlike[:SHOWN]]
         return replace(self, notes=(*self.notes, note, *lines))
 
     def with_tests(self, junit: Path) -> Outcome:
-        """The same with the tests of ``junit``, what pytest wrote."""
+        """Return the outcome with the tests of ``junit``, a file that pytest wrote."""
         counts: Counter[str] = Counter()
         failing = []
         for case in ET.parse(junit).getroot().iter("testcase"):
@@ -68,7 +67,7 @@ class Outcome:
         return replace(self, tests=dict(counts), failing=tuple(failing))
 
     def to_line(self) -> str:
-        """The outcome as a line of JSON."""
+        """Return the outcome as a line of JSON."""
         return json.dumps(asdict(self), sort_keys=True) + "\n"
 
 
@@ -78,7 +77,7 @@ def _statuses(report: Path) -> dict[tuple[str, str], str]:
 
 
 def _grouped(results: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """A line for each target and status that is not expected, with the first case of it."""
+    """Yield a line for each target and unexpected status, with the first case."""
     rows = [row for row in results if row["status"] not in EXPECTED]
     counts = Counter((row["target"], row["status"]) for row in rows)
     for (target, status), count in counts.items():
@@ -92,7 +91,7 @@ def _cut(text: str) -> str:
 
 
 def read_outcomes(file: Path) -> dict[str, Outcome]:
-    """What ``file`` tells, by environment."""
+    """Return the outcomes in ``file`` by environment; empty if there is no file."""
     if not file.exists():
         return {}
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]

@@ -1,8 +1,8 @@
-"""The report on the versions, from what each environment came to.
+"""Writes the report on the versions from the outcomes of the environments.
 
     python -m benchmarks.versions.report [OUTCOMES.jsonl ...]
 
-Takes the outcomes of the given files into reports/versions.jsonl, and writes reports/versions.md from it.
+Adds the outcomes in the given files to reports/versions.jsonl, and writes reports/versions.md from it.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ STACK = ("torch", "onnxscript", "onnx", "onnxruntime", "numpy")
 MARKDOWN = """\
 # Versions
 
-Each row is an environment of its own, in which harness was installed, the shipped specs were run without timing,
-and the tests that depend on versions were run.
+Each row is a separate environment. harness was installed in it, and the shipped specs (without timing) and the tests
+that depend on versions were run.
 
 {table}
 
-- **lowest**: the oldest version of every library that `pyproject.toml` allows. **newest**: what the index had that day.
-- **torch-**, **onnxruntime-**, **onnx-**: the versions of `constraints.txt`, except for that one.
+- **lowest**: the oldest version of every library that `pyproject.toml` allows. **newest**: the newest ones on that day.
+- **torch-**, **onnxruntime-**, **onnx-**: the versions of `constraints.txt`, except for this library.
 - **python-3.10-target**: `parity-harness[target]` and the newest onnxruntime for Python 3.10, without torch. It runs
   the bundle that `harness pack specs/` wrote in the development environment.
-- **as expected**: checks that passed, and failures that `specs/known-failures.yaml` lists for these versions.
+- **as expected**: checks that passed, and known failures that `specs/known-failures.yaml` lists for these versions.
 
 {details}
-Made by `make matrix`; `nox -s NAME` tries one of them.
+Made by `make matrix`; `nox -s NAME` runs one environment.
 """
 
 
 def markdown(outcomes: Mapping[str, Outcome]) -> str:
-    """The report: a table, and for each environment that is not green why."""
+    """Return the report: a table, and the reasons for each environment that is not green."""
     rows = [_row(environment.name, outcomes.get(environment.name)) for environment in ENVIRONMENTS]
-    headers = ("environment", "", "Python", *STACK, "as expected", "otherwise", "tests passed", "failed", "date")
+    headers = ("environment", "", "Python", *STACK, "as expected", "not as expected", "tests passed", "failed", "date")
     shown = [outcomes[each.name] for each in ENVIRONMENTS if each.name in outcomes]
     details = "\n".join(_why(outcome) for outcome in shown if not outcome.green or outcome.notes)
     return MARKDOWN.format(
@@ -68,7 +68,7 @@ def _row(name: str, outcome: Outcome | None) -> tuple[str, ...]:
 
 
 def _state(outcome: Outcome) -> str:
-    """``in part`` where not everything was run, and nothing of what was is otherwise than expected."""
+    """Return ``green``, ``in part`` if not everything was run but all results are as expected, or red."""
     if outcome.green:
         return "green"
     return "in part" if outcome.checks and not (outcome.unexpected or outcome.failing) else "**red**"
@@ -84,7 +84,7 @@ def _why(outcome: Outcome) -> str:
 
 
 def add(outcomes: Mapping[str, Outcome]) -> None:
-    """Put ``outcomes`` into the files under ``reports/``, in place of earlier ones of the same environments."""
+    """Add ``outcomes`` to the files in ``reports/``; they replace earlier ones of the same environments."""
     together = {**read_outcomes(OUTCOMES), **outcomes}
     known = {environment.name for environment in ENVIRONMENTS}
     write_outcomes(OUTCOMES, {name: outcome for name, outcome in together.items() if name in known})

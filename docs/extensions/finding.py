@@ -1,4 +1,4 @@
-"""The directive ``{finding} CASE TARGET``: a shipped case that fails, with its reason and a script that reproduces it."""
+"""The directive ``{finding} CASE TARGET``: a shipped case that fails, with its reason and a script to reproduce it."""
 
 from __future__ import annotations
 

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
 from harness.check.settings import Settings, cache_folder, with_time_limit
+from harness.compare.calibrated import PLAIN_RULES
 from harness.compare.verdict import compare as compare_outputs
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.gate import final_result
-from harness.layers import default_tolerance
 from harness.pipeline import Outcome, Request
 from harness.pipeline import run as run_pipeline
 from harness.report.wording import comparison_line, explanation, main_comparison, outcome, unexpected, verdict
 from harness.result import OutputComparison, Report, Result
-from harness.spec.language.tolerances import CaseTolerance, Exact, Scaled, Tolerance, parse_tolerance
+from harness.spec.language.tolerances import Calibrated, CaseTolerance, Exact, Scaled, Tolerance, parse_tolerance
 from harness.spec.targets import BUILT_IN_SETS, FILE, Target, TargetSets, parse_target
 
 Array = NDArray[Any]
@@ -241,10 +241,11 @@ def unscaled(value: Any) -> CaseTolerance:
         tolerance = parse_tolerance(value)
     except PydanticCustomError as error:
         raise UsageError(f"tolerance: {error.message()}") from None
-    if any(isinstance(rule, Scaled) for rule in (tolerance.rule, *tolerance.by_output.values())):
-        raise UsageError(
-            "tolerance: scaled needs the terms of the sums, which are unknown here; use ulp, or rtol and atol"
-        )
+    for rule in (tolerance.rule, *tolerance.by_output.values()):
+        if isinstance(rule, Scaled):
+            raise UsageError(
+                "tolerance: scaled needs the terms of the sums, which are unknown here; use ulp, or rtol and atol"
+            )
     return tolerance
 
 
@@ -254,11 +255,13 @@ def unscaled(value: Any) -> CaseTolerance:
 def compare(actual: Any, expected: Any, tolerance: Any) -> Compared:
     """See :func:`harness.api.compare`."""
     requested = unscaled(tolerance)
+    if any(isinstance(rule, Calibrated) for rule in (requested.rule, *requested.by_output.values())):
+        raise UsageError("tolerance: calibrated needs a float64 reference, and there is none here; use rtol and atol")
     actual_arrays, expected_arrays = arrays(actual), arrays(expected)
     by_output = dict(requested.by_output)
     if requested.rule is None:
         for index, values in enumerate(expected_arrays.values()):
-            by_output.setdefault(index, default_tolerance(None, {}, values.dtype.name, None).rule)
+            by_output.setdefault(index, PLAIN_RULES.get(values.dtype.name, Exact()))
     comparison = compare_outputs(actual_arrays, expected_arrays, Tolerance(requested.rule or Exact(), by_output))
     return Compared(comparison.outputs, comparison.problems)
 

@@ -1,1 +1,1 @@
-"""Which cases could not tell a wrong layer from the right one: each layer is replaced by its wrong mutants in turn."""
+"""The audit of the specs: mutants (wrong layers) replace each layer in turn; those that survive are listed."""

@@ -1,14 +1,12 @@
-"""Where layers sit in a built model, and how one of them is replaced.
+"""Run every case with the mutants of its layers, to see which mutants the case kills.
 
-Shows every case the wrong mutants of its layers, and sees whether it would notice.
-
-A case notices a mutant if the mutant's answer is outside tolerance, or against an expectation, or an error. A mutant that no
-case of the specs notices, and a case that notices none of its mutants, are gaps through which a wrong export would pass.
+A case kills a mutant if a check of a target with the mutant's outputs would fail: the outputs are outside the
+tolerance, or do not meet an expectation, or torch raises an error. A wrong export would pass unnoticed in two
+situations: a mutant survives all cases, or a case kills no mutant.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
@@ -24,103 +22,150 @@ from harness.audit.result import Audit, MutantOutcome
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.judge import check_expectations, check_gradients
 from harness.check.prepared_case import PreparedCase
-from harness.compare.verdict import compare
+from harness.compare.verdict import compare_with_reference
 from harness.layers import Array, Call, Mutant, find
 from harness.layers.generic import generic_mutants
 from harness.model.answer import Reference
-from harness.model.build import DTYPES, Subject, eager_outputs, constructor_arguments, load_weights, build_layer, seed_torch
-from harness.model.reference import gradients
+from harness.model.build import (
+    DTYPES,
+    Subject,
+    build_layer,
+    constructor_arguments,
+    eager_outputs,
+    load_weights,
+    seed_torch,
+)
+from harness.model.reference import floating_as_float64, gradients
 from harness.model.tensors import to_numpy, to_torch
+from harness.module_copy import copy_module
 from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, SequentialModel
+
+MUTANT_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
+"""What torch raises if a mutant cannot take the inputs: no target could return such a mutant's outputs."""
+
+
+def audit(cases: Sequence[Case], scratch: Path) -> Audit:
+    """Run every case with the mutants of its layers."""
+    not_audited = {case.id: reason for case in cases if (reason := _why_not_audited(case))}
+    audited = (case for case in cases if case.id not in not_audited)
+    return Audit(tuple(outcome for case in audited for outcome in mutant_outcomes(case, scratch)), not_audited)
+
+
+def _why_not_audited(case: Case) -> str | None:
+    if case.expect.raises is not None:
+        return "an error is expected"
+    if case.is_recorded:
+        return "the layers of a model file cannot be replaced"
+    return "a factory's layers are not named in the spec" if isinstance(case.model.model, FactoryModel) else None
+
+
+def mutant_outcomes(case: Case, scratch: Path) -> Iterator[MutantOutcome]:
+    """The outcome of every mutant of every layer of one case, each mutant at the layer's place in the model."""
+    prepared = PreparedCase(case, ArtifactCache(None, scratch))
+    for placed in placed_layers(case, prepared.subject.module):
+        name = placed.layer.layer
+        for mutant in _mutants_of(name, observe_layer(case, prepared.subject, placed)):
+            killed = mutant.why_equivalent is None and _kills(prepared, placed, mutant)
+            yield MutantOutcome(case.id, name, mutant.name, killed, mutant.why_equivalent)
+
+
+# The layers of a model
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """One layer of a case's model, and the name of the submodule that it became; the root's is empty."""
+class PlacedLayer:
+    """One layer of a case's model, and the path of its submodule; the root's path is empty."""
 
     layer: LayerModel
     path: str
 
 
-def sites(case: Case, module: nn.Module) -> Iterator[Site]:
-    """The layers of the case that its spec names; a factory's are its own affair."""
+def placed_layers(case: Case, module: nn.Module) -> Iterator[PlacedLayer]:
+    """The layers that the case's spec names; none for a factory."""
     match case.model.model:
         case LayerModel() as layer:
-            yield Site(layer, "layer" if layer.forward else "")
+            yield PlacedLayer(layer, "layer" if isinstance(module, fx.GraphModule) else "")
         case SequentialModel(steps):
             for index, step in enumerate(steps):
-                yield Site(step, f"{index}.layer" if step.forward else f"{index}")
+                yield PlacedLayer(step, f"{index}.layer" if step.forward else f"{index}")
         case GraphModel(nodes):
             assert isinstance(module, fx.GraphModule)
-            names = [str(node.target) for node in module.graph.nodes if node.op == "call_module"]
-            for node, name in zip(nodes, names, strict=True):
-                yield Site(node.layer, name)
+            paths = [str(node.target) for node in module.graph.nodes if node.op == "call_module"]
+            for node, path in zip(nodes, paths, strict=True):
+                yield PlacedLayer(node.layer, path)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a layer is given where it sits, and what it answers there."""
+class ObservedCall:
+    """The call of a layer inside its model, and the layer's outputs."""
 
     call: Call
     outputs: tuple[Array, ...]
 
 
-def seen(case: Case, subject: Subject, site: Site) -> Seen:
-    """Run the whole model once, and look on at ``site``."""
-    module = copy.deepcopy(subject.module)
-    given: list[torch.Tensor] = []
-    made: list[torch.Tensor] = []
+def observe_layer(case: Case, subject: Subject, placed: PlacedLayer) -> ObservedCall:
+    """Run the whole model once, and record the inputs and outputs of one layer."""
+    module = copy_module(subject.module)
+    inputs: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
 
-    def before(_module: nn.Module, inputs: Any) -> None:
-        # Cloned: a layer in place changes what it was given.
-        given.extend(leaf.clone() for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, torch.Tensor))
+    def record_inputs(_module: nn.Module, args: Any) -> None:
+        # Cloned, because an in-place layer changes its inputs.
+        inputs.extend(leaf.clone() for leaf in pytree.tree_leaves(args) if isinstance(leaf, torch.Tensor))
 
-    def after(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        made.extend(leaf.clone() for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor))
+    def record_outputs(_module: nn.Module, _args: Any, output: Any) -> None:
+        outputs.extend(leaf.clone() for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor))
 
-    layer = module.get_submodule(site.path)
-    layer.register_forward_pre_hook(before)
-    layer.register_forward_hook(after)
+    layer = module.get_submodule(placed.path)
+    layer.register_forward_pre_hook(record_inputs)
+    layer.register_forward_hook(record_outputs)
     eager_outputs(module, list(subject.inputs.values()), case.seed)
     call = Call(
-        args=constructor_arguments(site.layer),
+        args=constructor_arguments(placed.layer),
         weights=_weights(layer),
-        inputs=[wide(tensor) for tensor in given],
-        forward=site.layer.forward,
+        inputs=[floating_as_float64(tensor) for tensor in inputs],
+        forward=placed.layer.forward,
         mode=case.mode,
         dtype=case.dtype,
     )
-    return Seen(call, tuple(map(to_numpy, made)))
+    return ObservedCall(call, tuple(map(to_numpy, outputs)))
 
 
-def replaced(case: Case, subject: Subject, site: Site, mutant: Mutant) -> nn.Module:
-    """The whole model with ``mutant`` at ``site``. Torch's own errors pass through: a mutant may not fit there."""
-    module = copy.deepcopy(subject.module)
+def _mutants_of(name: str, observed: ObservedCall) -> Iterable[Mutant]:
+    layer = find(name)
+    return generic_mutants(name, observed.call, observed.outputs) if layer is None else layer.mutants(observed.call)
+
+
+def _weights(layer: nn.Module) -> dict[str, Array]:
+    return {name: floating_as_float64(tensor) for name, tensor in layer.state_dict().items()}
+
+
+# The model with a mutant
+
+
+def module_with_mutant(case: Case, subject: Subject, placed: PlacedLayer, mutant: Mutant) -> nn.Module:
+    """The whole model with ``mutant`` in place of one layer. Raises torch's own error if the mutant does not fit."""
+    module = copy_module(subject.module)
     if mutant.outputs is not None:
-        module.get_submodule(site.path).register_forward_hook(_changing(mutant))
+        module.get_submodule(placed.path).register_forward_hook(_output_hook(mutant))
         return module
     if mutant.weights is not None:
-        layer = module.get_submodule(site.path)
-        held = layer.state_dict()
+        layer = module.get_submodule(placed.path)
+        state = layer.state_dict()
         wrong = mutant.weights(_weights(layer))
-        load_weights(layer, {name: values.astype(to_numpy(held[name]).dtype) for name, values in wrong.items()})
+        load_weights(layer, {name: values.astype(to_numpy(state[name]).dtype) for name, values in wrong.items()})
         return module
-    other = _other(case, site, mutant)
-    _take_weights(other, module.get_submodule(site.path))
-    if not site.path:
-        return other
-    module.set_submodule(site.path, other)
+    wrong_layer = _build_mutant(case, placed, mutant)
+    _copy_weights(module.get_submodule(placed.path), wrong_layer)
+    if not placed.path:
+        return wrong_layer
+    module.set_submodule(placed.path, wrong_layer)
     return module
 
 
-def wide(tensor: torch.Tensor) -> Array:
-    """The values in float64 where they are floating, as definitions and mutants take them."""
-    array = to_numpy(tensor)
-    return array.astype("float64") if tensor.is_floating_point() else array
-
-
-def _other(case: Case, site: Site, mutant: Mutant) -> nn.Module:
-    layer = LayerModel(mutant.layer or site.layer.layer, site.layer.args if mutant.args is None else mutant.args)
+def _build_mutant(case: Case, placed: PlacedLayer, mutant: Mutant) -> nn.Module:
+    args = placed.layer.args if mutant.args is None else mutant.args
+    layer = LayerModel(mutant.layer or placed.layer.layer, args)
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
         module = build_layer(layer)
@@ -129,110 +174,77 @@ def _other(case: Case, site: Site, mutant: Mutant) -> nn.Module:
     return module.train(case.mode == "train")
 
 
-def _take_weights(other: nn.Module, layer: nn.Module) -> None:
-    """Give a mutant of the same class the weights that it still has room for; another class starts from its own."""
-    if type(other) is type(layer):
-        held = layer.state_dict()
-        for name, tensor in other.state_dict().items():
-            if name in held and held[name].shape == tensor.shape:
-                tensor.copy_(held[name])
+def _copy_weights(layer: nn.Module, wrong_layer: nn.Module) -> None:
+    """Copy the weights of ``layer`` that have the same shape in a mutant of its class; another class keeps its own."""
+    if type(wrong_layer) is type(layer):
+        state = layer.state_dict()
+        for name, tensor in wrong_layer.state_dict().items():
+            if name in state and state[name].shape == tensor.shape:
+                tensor.copy_(state[name])
 
 
-def _changing(mutant: Mutant) -> Any:
-    """A hook that puts the mutant's outputs in place of the right ones, in their dtypes."""
+def _output_hook(mutant: Mutant) -> Any:
+    """A forward hook that replaces the layer's outputs by the mutant's, in the same dtypes."""
 
-    def change(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+    def replace_outputs(_module: nn.Module, _args: Any, output: Any) -> Any:
         assert mutant.outputs is not None
-        leaves, form = pytree.tree_flatten(output)
-        right = tuple(to_numpy(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor))
-        wrong = iter([to_torch(made.astype(was.dtype)) for made, was in zip(mutant.outputs(right), right, strict=True)])
-        return pytree.tree_unflatten([next(wrong) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves], form)
+        leaves, structure = pytree.tree_flatten(output)
+        correct = tuple(to_numpy(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor))
+        pairs = zip(mutant.outputs(correct), correct, strict=True)
+        wrong = iter([to_torch(values.astype(original.dtype)) for values, original in pairs])
+        replaced = [next(wrong) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        return pytree.tree_unflatten(replaced, structure)
 
-    return change
-
-
-def _weights(layer: nn.Module) -> dict[str, Array]:
-    return {name: wide(tensor) for name, tensor in layer.state_dict().items()}
+    return replace_outputs
 
 
-REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
-"""What torch raises where a mutant cannot take the inputs: no target could pass it off as the layer."""
+# Whether a case kills a mutant
 
 
-def audit(cases: Sequence[Case], scratch: Path) -> Audit:
-    """Put every case before the mutants of its layers."""
-    left_out = {case.id: why for case in cases if (why := _why_left_out(case))}
-    shown = (case for case in cases if case.id not in left_out)
-    return Audit(tuple(one for case in shown for one in mutant_outcomes(case, scratch)), left_out)
-
-
-def mutant_outcomes(case: Case, scratch: Path) -> Iterator[MutantOutcome]:
-    """Every mutant of every layer of one case, where it sits."""
-    prepared = PreparedCase(case, ArtifactCache(None, scratch))
-    for site in sites(case, prepared.subject.module):
-        here = seen(case, prepared.subject, site)
-        for mutant in _mutants_of(site, here):
-            noticed = mutant.why_equivalent is None and _notices(prepared, site, mutant)
-            yield MutantOutcome(case.id, site.layer.layer, mutant.name, noticed, mutant.why_equivalent)
-
-
-def _why_left_out(case: Case) -> str | None:
-    if case.expect.raises is not None:
-        return "it is about an error"
-    if case.is_recorded:
-        return "a model file cannot be rebuilt"
-    return "a factory's layers are not named in the spec" if isinstance(case.model.model, FactoryModel) else None
-
-
-def _mutants_of(site: Site, here: Seen) -> Iterable[Mutant]:
-    known = find(site.layer.layer)
-    return generic_mutants(site.layer.layer, here.call, here.outputs) if known is None else known.mutants(here.call)
-
-
-def _notices(prepared: PreparedCase, site: Site, mutant: Mutant) -> bool:
+def _kills(prepared: PreparedCase, placed: PlacedLayer, mutant: Mutant) -> bool:
     with redirect_stderr(StringIO()):  # torch.fx prints a traceback of its own beside the exception
         try:
-            wrong = replaced(prepared.case, prepared.subject, site, mutant)
-            told = any(_tells(prepared, reference, wrong) for reference in prepared.references)
-            return told or _tells_gradients(prepared, wrong)
-        except REFUSALS:
+            wrong_module = module_with_mutant(prepared.case, prepared.subject, placed, mutant)
+            fails = any(_outputs_fail(prepared, reference, wrong_module) for reference in prepared.references)
+            return fails or _gradients_fail(prepared, wrong_module)
+        except MUTANT_ERRORS:
             return True
 
 
-def _tells(prepared: PreparedCase, reference: Reference, wrong: nn.Module) -> bool:
-    """Whether the case fails with the answer of ``wrong``, as a check of a target that gave it would."""
-    answer = _answer(prepared.case, reference, wrong)
-    if not _same_form(answer, reference.eager):
+def _outputs_fail(prepared: PreparedCase, reference: Reference, wrong_module: nn.Module) -> bool:
+    """Whether a check of a target with the outputs of ``wrong_module`` would fail."""
+    actual = _named_outputs(prepared.case, reference, wrong_module)
+    if not _same_structure(actual, reference.eager):
         return True
     tolerance = prepared.tolerance(None)
-    if not reference.stochastic:
-        known = reference.magnitudes, reference.undefined
-        if not compare(answer, reference.eager, tolerance, magnitudes=known[0], undefined=known[1]).passed:
-            return True
+    if not reference.stochastic and not compare_with_reference(actual, reference, tolerance).passed:
+        return True
     if reference is not prepared.references[0]:
-        return False  # the expectations speak of the case's own shapes
-    return any(not found.passed for found in check_expectations(prepared.expected, reference, answer, tolerance))
+        return False  # the expectations apply to the case's own shapes only
+    findings = check_expectations(prepared.expected, reference, actual, tolerance)
+    return any(not finding.passed for finding in findings)
 
 
-def _tells_gradients(prepared: PreparedCase, wrong: nn.Module) -> bool:
-    """Whether a gradient that the spec gives tells the mutant, as it would on a target that can be differentiated."""
-    case, own = prepared.case, prepared.references[0]
+def _gradients_fail(prepared: PreparedCase, wrong_module: nn.Module) -> bool:
+    """Whether the spec's expected gradients kill the mutant, as they would on a target that has gradients."""
+    case, reference = prepared.case, prepared.references[0]
     if not (case.expect.gradient or case.expect.gradient_range):
         return False
-    found = gradients(replace(prepared.subject, module=wrong), case.seed)
-    if not case.expect.gradient.keys() <= found.keys():
+    actual_gradients = gradients(replace(prepared.subject, module=wrong_module), case.seed)
+    if not case.expect.gradient.keys() <= actual_gradients.keys():
         return True
-    answer = _answer(case, own, wrong)
-    return any(not finding.passed for finding in check_gradients(prepared.expected, own, answer, found))
+    actual = _named_outputs(case, reference, wrong_module)
+    findings = check_gradients(prepared.expected, reference, actual, actual_gradients)
+    return any(not finding.passed for finding in findings)
 
 
-def _answer(case: Case, reference: Reference, wrong: nn.Module) -> dict[str, Array]:
-    outputs = eager_outputs(wrong, [to_torch(values) for values in reference.inputs.values()], case.seed)
+def _named_outputs(case: Case, reference: Reference, module: nn.Module) -> dict[str, Array]:
+    outputs = eager_outputs(module, [to_torch(values) for values in reference.inputs.values()], case.seed)
     return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
 
 
-def _same_form(answer: Mapping[str, Array], eager: Mapping[str, Array]) -> bool:
-    def form(outputs: Mapping[str, Array]) -> list[object]:
+def _same_structure(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> bool:
+    def structure(outputs: Mapping[str, Array]) -> list[object]:
         return [(name, values.dtype, values.shape) for name, values in outputs.items()]
 
-    return form(answer) == form(eager)
+    return structure(actual) == structure(expected)

@@ -1,7 +1,4 @@
-"""What the audit found: mutants before cases, and the gaps that they leave.
-
-The audit for people: how many mutants are noticed by layer, where the gaps are, and which mutants nothing could tell.
-"""
+"""The result of an audit, and its text for the terminal."""
 
 from __future__ import annotations
 
@@ -11,122 +8,136 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
+MAX_NAMES = 3
+"""The maximum number of cases or mutants that one row of a table names."""
+
 
 @dataclass(frozen=True, slots=True)
 class MutantOutcome:
-    """One mutant before one case. ``excuse`` says why no input could tell, where none could."""
+    """One mutant in one case. ``why_equivalent`` says why no input could kill it; None if some input could."""
 
     case: str
     layer: str
     mutant: str
-    noticed: bool
-    excuse: str | None = None
+    killed: bool
+    why_equivalent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What all cases made of all their mutants; ``left_out`` says by case why it was shown none."""
+    """The outcomes of all mutants in all cases; ``not_audited`` gives the reason for each case without mutants."""
 
-    mutant_outcomes: tuple[MutantOutcome, ...]
-    left_out: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def fair(self) -> tuple[MutantOutcome, ...]:
-        """Those that some input could have told apart."""
-        return tuple(one for one in self.mutant_outcomes if one.excuse is None)
+    outcomes: tuple[MutantOutcome, ...]
+    not_audited: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def blind_cases(self) -> tuple[str, ...]:
-        """Cases that notice none of their mutants, although some could be told apart."""
-        noticing = {one.case for one in self.fair if one.noticed}
-        return tuple(dict.fromkeys(one.case for one in self.fair if one.case not in noticing))
+    def killable(self) -> tuple[MutantOutcome, ...]:
+        """The outcomes of mutants that some input could kill."""
+        return tuple(outcome for outcome in self.outcomes if outcome.why_equivalent is None)
+
+    @property
+    def cases_without_kill(self) -> tuple[str, ...]:
+        """Cases that kill none of their mutants, although some input could."""
+        killing = {outcome.case for outcome in self.killable if outcome.killed}
+        return tuple(dict.fromkeys(outcome.case for outcome in self.killable if outcome.case not in killing))
 
     @property
     def surviving_mutants(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
-        """By layer and mutant the cases that it was shown to, where none of them notices it."""
-        noticed = {(one.layer, one.mutant) for one in self.fair if one.noticed}
-        missed = [one for one in self.fair if (one.layer, one.mutant) not in noticed]
-        return {
-            name: tuple(dict.fromkeys(one.case for one in missed if (one.layer, one.mutant) == name))
-            for name in dict.fromkeys((one.layer, one.mutant) for one in missed)
-        }
+        """The mutants that no case kills, by layer and name, with the cases that they were tried in."""
+        killed = {(outcome.layer, outcome.mutant) for outcome in self.killable if outcome.killed}
+        cases: dict[tuple[str, str], dict[str, None]] = {}
+        for outcome in self.killable:
+            if (outcome.layer, outcome.mutant) not in killed:
+                cases.setdefault((outcome.layer, outcome.mutant), {})[outcome.case] = None
+        return {mutant: tuple(names) for mutant, names in cases.items()}
 
     @property
     def passed(self) -> bool:
-        """True where something was looked at, every case notices some mutant and every mutant is noticed by some case."""
-        return bool(self.fair) and not self.blind_cases and not self.surviving_mutants
+        """True if some mutant was tried, every case kills a mutant, and every mutant is killed by a case."""
+        return bool(self.killable) and not self.cases_without_kill and not self.surviving_mutants
 
     def by_layer(self) -> Iterator[tuple[str, tuple[MutantOutcome, ...]]]:
-        """Every layer with what was shown in its place, in the order of the specs."""
-        for layer in dict.fromkeys(one.layer for one in self.mutant_outcomes):
-            yield layer, tuple(one for one in self.mutant_outcomes if one.layer == layer)
-
-
-MOST = 3
-"""How many cases are named where a mutant is not noticed."""
+        """Every layer with the outcomes of its mutants, in the order of the specs."""
+        for layer in dict.fromkeys(outcome.layer for outcome in self.outcomes):
+            yield layer, tuple(outcome for outcome in self.outcomes if outcome.layer == layer)
 
 
 def text(audit: Audit) -> str:
-    """All of it, the verdict last."""
-    return "\n".join([_by_layer(audit), *_excused(audit), *_left_out(audit), *_gaps(audit), "", verdict(audit)])
+    """The whole result, with the verdict as the last line."""
+    return "\n".join(
+        [
+            _table_by_layer(audit),
+            *_equivalent_mutants(audit),
+            *_cases_not_audited(audit),
+            *_survivors(audit),
+            "",
+            verdict(audit),
+        ]
+    )
 
 
 def verdict(audit: Audit) -> str:
-    """One line."""
-    if not audit.fair:
-        return "nothing was audited: there is no mutant that any of these cases could tell from its layer"
-    mutants, cases = {(one.layer, one.mutant) for one in audit.fair}, {one.case for one in audit.fair}
-    if audit.passed:
-        return f"no gap: each of {len(mutants)} wrong layers is noticed, and each of {len(cases)} cases notices one"
-    missed, blind = len(audit.surviving_mutants), len(audit.blind_cases)
-    return f"{missed} of {len(mutants)} wrong layers are noticed by no case; {blind} of {len(cases)} cases notice none"
+    """The result in one line."""
+    if not audit.killable:
+        return "nothing was audited: these cases have no mutant that an input could kill"
+    mutants = {(outcome.layer, outcome.mutant) for outcome in audit.killable}
+    cases = {outcome.case for outcome in audit.killable}
+    survived, without_kill = len(audit.surviving_mutants), len(audit.cases_without_kill)
+    return (
+        f"{len(mutants) - survived} of {len(mutants)} mutants killed, {survived} survived; "
+        f"{len(cases) - without_kill} of {len(cases)} cases kill at least one mutant"
+    )
 
 
-def _by_layer(audit: Audit) -> str:
+def _table_by_layer(audit: Audit) -> str:
     rows = []
-    for layer, seen in audit.by_layer():
-        fair = [one for one in seen if one.excuse is None]
-        missed = [mutant for name, mutant in audit.surviving_mutants if name == layer]
+    for layer, outcomes in audit.by_layer():
+        killable = [outcome for outcome in outcomes if outcome.why_equivalent is None]
+        mutants = {outcome.mutant for outcome in killable}
+        survivors = [mutant for name, mutant in audit.surviving_mutants if name == layer]
         rows.append(
             (
                 layer,
-                len({one.case for one in seen}),
-                len({one.mutant for one in fair}) - len(missed),
-                len({one.mutant for one in fair}),
-                sum(one.noticed for one in fair),
-                len(fair),
-                len(seen) - len(fair),
+                len({outcome.case for outcome in outcomes}),
+                len(mutants) - len(survivors),
+                len(mutants),
+                sum(outcome.killed for outcome in killable),
+                len(killable),
+                len(outcomes) - len(killable),
             )
         )
-    headers = ("layer", "cases", "mutants noticed", "of", "mutant_outcomes noticed", "of", "excused")
+    headers = ("layer", "cases", "mutants killed", "of", "kills in single cases", "of", "equivalent")
     return tabulate(rows, headers=headers)
 
 
-def _excused(audit: Audit) -> Iterator[str]:
-    reasons = Counter((one.layer, one.excuse) for one in audit.mutant_outcomes if one.excuse is not None)
-    if reasons:
-        rows = [(layer, count, reason) for (layer, reason), count in reasons.items()]
-        yield "\nExcused, since no input could tell:\n" + tabulate(rows, headers=("layer", "times", "why"))
+def _equivalent_mutants(audit: Audit) -> Iterator[str]:
+    equivalent = [outcome for outcome in audit.outcomes if outcome.why_equivalent is not None]
+    counts = Counter((outcome.layer, outcome.why_equivalent) for outcome in equivalent)
+    if counts:
+        rows = [(layer, count, reason) for (layer, reason), count in counts.items()]
+        yield "\nEquivalent mutants, which no input could kill:\n" + tabulate(
+            rows, headers=("layer", "count", "reason")
+        )
 
 
-def _left_out(audit: Audit) -> Iterator[str]:
-    reasons = Counter(audit.left_out.values())
-    yield from (f"\n{count} cases were shown no mutant: {why}" for why, count in reasons.items())
+def _cases_not_audited(audit: Audit) -> Iterator[str]:
+    for reason, count in Counter(audit.not_audited.values()).items():
+        yield f"\n{count} {'case' if count == 1 else 'cases'} not audited: {reason}"
 
 
-def _gaps(audit: Audit) -> Iterator[str]:
+def _survivors(audit: Audit) -> Iterator[str]:
     if audit.surviving_mutants:
-        rows = [(layer, mutant, _named(cases)) for (layer, mutant), cases in audit.surviving_mutants.items()]
-        yield "\nWrong layers that no case notices:\n" + tabulate(rows, headers=("layer", "mutant", "shown to"))
-    if audit.blind_cases:
-        blind = [(case, _named(_mutants_of(audit, case))) for case in audit.blind_cases]
-        yield "\nCases that notice no wrong layer:\n" + tabulate(blind, headers=("case", "not noticed"))
+        rows = [(layer, mutant, _shortened(cases)) for (layer, mutant), cases in audit.surviving_mutants.items()]
+        yield "\nMutants that no case kills:\n" + tabulate(rows, headers=("layer", "mutant", "tried in"))
+    if audit.cases_without_kill:
+        pairs = [(case, _shortened(_mutants_in(audit, case))) for case in audit.cases_without_kill]
+        yield "\nCases that kill no mutant:\n" + tabulate(pairs, headers=("case", "surviving mutants"))
 
 
-def _mutants_of(audit: Audit, case: str) -> list[str]:
-    return [one.mutant for one in audit.fair if one.case == case]
+def _mutants_in(audit: Audit, case: str) -> list[str]:
+    return [outcome.mutant for outcome in audit.killable if outcome.case == case]
 
 
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - MOST
-    return ", ".join(names[:MOST]) + (f" and {more} more" if more > 0 else "")
+def _shortened(names: Sequence[str]) -> str:
+    further = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {further} more" if further > 0 else "")

@@ -85,7 +85,7 @@ def case_at_shapes(case: Case, shapes: Mapping[str, tuple[int, ...]]) -> Case:
     any_shape = Expectation(
         range=expect.range, formula=expect.formula, equals=expect.equals, differs_from=expect.differs_from
     )
-    resized = replace(case, inputs=inputs, expect=any_shape, also=(), bench=(), bench_of=case.id)
+    resized = replace(case, inputs=inputs, expect=any_shape, also=(), bench=(), bench_of=case.id, draws=1)
     return replace(resized, id=f"{case.id} at {shapes_of(resized)}")
 
 

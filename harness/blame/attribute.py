@@ -28,7 +28,7 @@ def attribute(disagreement: Disagreement) -> tuple[Blame | None, tuple[str, ...]
     if disagreement.artifact.format != "onnx":
         if _as_accurate_as_eager(disagreement, evidence):
             return "rounding", tuple(evidence)
-        evidence.append(f"torch runs the program that {disagreement.target.export} made, with another answer")
+        evidence.append(f"torch runs the program that {disagreement.target.export} made, and gets a different answer")
         return "exporter", tuple(evidence)
     file_right = file_is_right(disagreement, evidence)
     right_without_optimizer = _right_only_without_optimizer(disagreement, evidence)

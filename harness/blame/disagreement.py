@@ -16,10 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from harness.compare.verdict import Comparison, compare
+from harness.compare.verdict import Comparison, compare, compare_with_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference
-from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
@@ -67,10 +67,15 @@ class Disagreement:
 
     def problem(self, answer: Answer) -> str | None:
         """What is wrong with ``answer``; None if it is right."""
-        comparison = self.compare(answer, self.expected)
+        comparison = self._judge(answer)
         if not comparison.passed:
             return comparison.message
         return None if self.meets_expectations(answer) else "it does not meet the spec's expectations"
+
+    def _judge(self, answer: Answer) -> Comparison:
+        if any(isinstance(rule, Calibrated) for rule in (self.tolerance.rule, *self.tolerance.by_output.values())):
+            return compare_with_reference(answer, self.reference, self.tolerance)
+        return self.compare(answer, self.expected)
 
     def differ(self, first: Answer, second: Answer) -> bool:
         """True if two answers differ by more than the tolerance itself, without an additional rounding."""
@@ -117,6 +122,8 @@ def _rule_with_one_more_rounding(rule: Rule) -> Rule:
             return replace(rule, rtol=2 * rtol, atol=2 * atol)
         case Scaled(n):
             return Scaled(n + 1)
+        case Calibrated():
+            return rule
 
 
 def max_error(values: Array, expected: Array) -> float:

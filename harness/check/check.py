@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
 from harness.check.case_context import CaseContext
-from harness.check.judge import Answer, meets_expectations
+from harness.check.judge import Answer, meets_expectations, run_twice
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     initial_result,
@@ -72,11 +73,14 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         artifact = prepared.artifact(target)
     progress.add(checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
     with clock.stage("load"):
-        session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
+        open_session: Callable[[], Session] = partial(
+            plugins("runtimes")[target.runtime].load, artifact, target.options
+        )
+        session = open_session()
     try:
         try:
             with clock.stage("run"):
-                answers = [reference.comparable_part(session.run(reference.inputs)) for reference in references]
+                references, answers = run_twice(references, session, open_session)
         finally:
             with clock.stage("run"):
                 progress.add(**placement_fields(session.placement(), passed=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import signal
 import tempfile
 import threading
@@ -21,12 +20,14 @@ from torch import nn
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.prepared_case import PreparedCase
+from harness.check.results import with_first_words
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
 from harness.model.answer import Reference
 from harness.model.build import Subject, eager_outputs
 from harness.model.reference import compute_reference
+from harness.module_copy import copy_module
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
 from harness.spec.language.tolerances import CaseTolerance
@@ -51,7 +52,7 @@ def check_module(
         raise UsageError(f"module: {type(module).__name__} is not a torch.nn.Module; give the model itself")
     all_inputs = [_by_label(each) for each in inputs]
     case = _case(module, all_inputs, tolerance, dynamic)
-    module = copy.deepcopy(module).cpu()
+    module = copy_module(module).cpu()
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch, torch.random.fork_rng(devices=()):
         prepared = InMemoryCase(case, ArtifactCache(None, Path(scratch)), module, all_inputs)
         with _python_ctrl_c_handler():
@@ -85,8 +86,20 @@ def _check(prepared: PreparedCase, target: Target, scratch: Path) -> Result:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = check(prepared, target, SETTINGS, Clock(folder=scratch))
+    if prepared.case.mode == "train":
+        result = _with_training_mode(result)
     log = (f"{warning.category.__name__}: {bounded_text(warning.message)}" for warning in caught)
     return replace(result, log=tuple(line[:MAX_MESSAGE_LENGTH] for line in log), where=None)
+
+
+TRAINING_MODE = "the module is in training mode (call .eval() before it is exported)"
+
+
+def _with_training_mode(result: Result) -> Result:
+    """``result`` with the mode as its first words. Nobody is blamed: a module in training mode is not what ships."""
+    if result.status == "passed":
+        return replace(result, notes=(TRAINING_MODE, *result.notes))
+    return replace(with_first_words(result, TRAINING_MODE), blame=None, evidence=())
 
 
 @contextmanager
@@ -136,7 +149,7 @@ def _case(
     labels = ", ".join(inputs)
     for label in dynamic:
         if label not in inputs:
-            raise UsageError(f"dynamic: no input is called {label!r}; the inputs are {labels}")
+            raise UsageError(f"dynamic: no input is named {label!r}; the inputs are {labels}")
     if any(each.keys() != inputs.keys() for each in all_inputs):
         raise UsageError(f"also: the inputs differ from the first ones; each must have {labels}")
     return Case(

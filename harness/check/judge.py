@@ -5,7 +5,7 @@ The targets of a case mostly give the same answer to the last bit. Such answers 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,26 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.memo import Memo
+from harness.compare.calibrated import PLAIN_RULES
 from harness.compare.numbers import same_bits
 from harness.compare.verdict import Comparison, compare, compare_with_reference, distances
 from harness.model.answer import Reference
 from harness.result import Distance, Finding
 from harness.runtimes import Differentiable, Session
 from harness.spec.language.expressions import compile_expression
-from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Exact, Rule, Scaled, Tolerance, Ulp
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
 """The outputs by name."""
-
-# A formula is evaluated in float64 with the spec's own constants. An implementation that rounds at each step is
-# compared with the defaults of torch.testing.assert_close, not for equality.
-FORMULA_RULES: Mapping[str, Close] = {
-    "float16": Close(1e-3, 1e-5),
-    "bfloat16": Close(1.6e-2, 1e-5),
-    "float32": Close(1.3e-6, 1e-5),
-    "float64": Close(1e-7, 1e-7),
-}
 
 
 @dataclass(frozen=True)
@@ -117,6 +109,33 @@ class Judge:
                 return number
         self._judged.append((tolerance, answers))
         return len(self._judged) - 1
+
+
+def run_twice(
+    references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
+) -> tuple[list[Reference], list[Answer]]:
+    """Run the inputs of each reference twice in a row: the references, and one answer for each.
+
+    A second answer is returned, with the reference of a second call, if it can say anything: if it differs from the
+    first, or if eager torch's does. A module that keeps state begins anew with each set of inputs, so the target gets
+    a new session then.
+    """
+    called: list[Reference] = []
+    answers: list[Answer] = []
+    for reference in references:
+        fresh = open_session() if called and reference.second_call is not None else None
+        try:
+            first, second = (reference.comparable_part((fresh or session).run(reference.inputs)) for _ in range(2))
+        finally:
+            if fresh is not None:
+                fresh.close()
+        called.append(reference)
+        answers.append(first)
+        repeats = reference.second_call is None and _are_identical([first], [second])
+        if not (reference.stochastic or repeats):
+            called.append(reference.at_second_call())
+            answers.append(second)
+    return called, answers
 
 
 def _are_identical(first: Sequence[Answer], second: Sequence[Answer]) -> bool:
@@ -260,7 +279,8 @@ def _formula_requirement(formula: str, actual: Array, names: Mapping[str, Any]) 
 
 
 def _formula_agreement(key: str, actual: Array, values: Array, name: str) -> _Agreement:
-    rule: Rule = FORMULA_RULES.get(actual.dtype.name, Exact())
+    # The formula is evaluated in float64 with the spec's own constants; an implementation rounds at each step.
+    rule: Rule = PLAIN_RULES.get(actual.dtype.name, Exact())
     return _Agreement(key, {name: actual}, {name: values.astype(actual.dtype)}, Tolerance(rule))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
@@ -17,6 +17,7 @@ from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
 from harness.latency import smoke_timing
 from harness.latency.sampling import Call
+from harness.model.answer import SECOND_CALL
 from harness.registry import plugins
 from harness.result import Blame, Finding, Result
 from harness.runtimes import Availability, Placement, Session
@@ -75,14 +76,47 @@ def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Find
     compared_values = verdict.comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
     if not problems and not compared_values:
         problems = [NOTHING_COMPARED]
-    return with_mismatch(result, problems) if problems else result
+    if not problems:
+        return result
+    failed, cause = with_mismatch(result, problems), _cause(verdict.comparisons)
+    return failed if cause is None else with_first_words(failed, cause)
+
+
+def with_first_words(result: Result, words: str) -> Result:
+    """``result`` with ``words`` before its message, and before the problem of its first failing output."""
+    message = words if result.message is None else f"{words}: {result.message}"
+    outputs = list(result.outputs)
+    first = next((index for index, output in enumerate(outputs) if output.problem), None)
+    if first is not None:
+        outputs[first] = replace(outputs[first], problem=f"{words}: {outputs[first].problem}")
+    return replace(result, message=message, outputs=tuple(outputs))
 
 
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
     """``result`` with the numbers and notes of the comparisons."""
-    outputs = tuple(output for comparison in comparisons for output in comparison.outputs)
+    outputs = tuple(output for comparison in _kept(comparisons) for output in comparison.outputs)
     notes = [*result.notes, *(note for comparison in comparisons for note in comparison.notes)]
     return replace(result, outputs=outputs, notes=tuple(dict.fromkeys(notes)))
+
+
+def _cause(comparisons: Sequence[Comparison]) -> str | None:
+    """Why an artifact fails that agrees at the first call with the inputs that it was exported with."""
+    failing = [comparison for comparison in comparisons if not comparison.passed]
+    if not failing or not comparisons[0].passed:
+        return None
+    if all(comparison.at is not None and comparison.at.endswith(SECOND_CALL) for comparison in failing):
+        return "the module keeps state between calls, and the export does not keep the same"
+    return "the export agrees at the inputs that it was made with, and not at others"
+
+
+def _kept(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
+    """The comparisons whose numbers are part of a result.
+
+    A further draw at the same shapes, or a second call, says nothing new if it passes.
+    """
+    for comparison in comparisons:
+        if not comparison.passed or not comparison.repeats_shapes:
+            yield comparison
 
 
 def with_pictures(result: Result, compared: Iterable[ComparedAnswer]) -> Result:

@@ -1,4 +1,4 @@
-"""``harness audit``: find the wrong layers that the specs would not notice."""
+"""``harness audit``: find the mutants (wrong layers) that no case of the specs kills."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="Find wrong layers that no case would notice.")
+@click.command(epilog=EXAMPLES, short_help="Find mutants (wrong layers) that no case kills.")
 @PATHS
 @KEYWORDS
 @ALLOW_IMPORT
 def audit(paths: tuple[str, ...], keywords: tuple[str, ...], allow_import: bool) -> int:
-    """Replace layers by wrong ones (mutants), and show which mutants survive.
+    """Replace each layer by wrong ones (mutants), and show which mutants survive.
 
     Exits 1 if a mutant survives every case that it was tried on, or if a case kills no mutant.
     """

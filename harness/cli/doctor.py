@@ -42,8 +42,8 @@ def doctor() -> int:
     rows.sort(key=lambda row: (STATES.index(row[1]), row[0]))
     width = _text_column_width(rows)
     headers = ("runtime", "", "details", "install with")
-    echo(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width]))
-    echo("\n" + tabulate(versions().items(), headers=("package", "version")))
+    echo(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width], disable_numparse=True))
+    echo("\n" + tabulate(versions().items(), headers=("package", "version"), disable_numparse=True))
     if (line := dependency_problem()) is not None:
         echo(f"\n{line}", error=True)
     can_start, line_on_workers = _workers()
@@ -76,15 +76,15 @@ def _workers() -> tuple[bool | None, str]:
 def _speed_ups() -> str:
     """The speed-ups that work with the installed torch, and why others do not. They are tried in a separate process."""
     from harness.engine.processes.temporary import temporary_folder
-    from harness.explain.process import Contained, Gone
+    from harness.explain.process import ProcessEnd, SeparateProcess
 
-    with temporary_folder() as scratch, closing(Contained(scratch, torch=True)) as process:
+    with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=True)) as process:
         try:
-            status = process.ask(_try_speed_ups, seconds=SPEED_UP_TIMEOUT_S)
+            status = process.call(_try_speed_ups, seconds=SPEED_UP_TIMEOUT_S)
         except (RuntimeError, OSError) as error:  # raised by torch there, or the process does not start
             return _wrapped(f"Speed-ups of onnx-dynamo: not tried: {error}")
-    if isinstance(status, Gone):
-        return _wrapped(f"Speed-ups of onnx-dynamo: not tried: {status.how}")
+    if isinstance(status, ProcessEnd):
+        return _wrapped(f"Speed-ups of onnx-dynamo: not tried: {status.description}")
     off = [f"{name} is off: {why}" for name, why in status.items() if why is not None]
     on = [name for name, why in status.items() if why is None]
     return "\n".join(map(_wrapped, [f"Speed-ups of onnx-dynamo: {', '.join(on) or 'none'} on", *off]))

@@ -69,19 +69,21 @@ def explain(
     (it passes, or its failure is known), else 1; 3 if the runtime is not available on this machine.
     """
     from harness.explain.explanation import Explainer, choose_case, choose_target
-    from harness.explain.text import lines
+    from harness.explain.text import explanation_lines
     from harness.spec.discovery import load_specs
 
     specs = load_specs(paths or ("specs",), allow_import=allow_import)
     selected = choose_case(specs.cases, case)
     selected_target = choose_target(specs, selected, target)
     path = output or SCRIPTS_FOLDER / f"{UNSAFE_IN_FILE_NAMES.sub('-', selected.id).strip('-')}.py"
-    with Explainer(torch=not selected.is_recorded, timeout=timeout, budget=budget, tell=_print_step) as explainer:
+    with Explainer(
+        torch=not selected.is_recorded, timeout=timeout, budget=budget, report_step=_print_step
+    ) as explainer:
         explanation = explainer.explain(selected, selected_target)
     if explanation.script is not None:
         _write(path, explanation.script.text)
     result = _judge(explanation.result, specs, known_failures)
-    for line in lines(explanation, result, path):
+    for line in explanation_lines(explanation, result, path):
         echo(line)
     if result.status == "skipped":
         raise RuntimeMissing(result.message or f"{selected_target.runtime} is not available; see harness doctor")
@@ -107,7 +109,7 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"-o {path}: {error.strerror}; name a file that can be written") from error
+        raise UsageError(f"-o {path}: {error.strerror}; choose a file that can be written") from error
 
 
 COMMANDS = (explain,)

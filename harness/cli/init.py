@@ -77,21 +77,20 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
 def _first_spec(
     module: str, arguments: dict[str, Any], inputs: list[tuple[tuple[int, ...], str]], timeout: float
 ) -> FirstSpec:
-    """The spec, made in a separate process: whatever the module does there becomes one line."""
+    """The spec, made in a separate process, so that a module that crashes there becomes a message of one line."""
     from harness.engine.processes.temporary import temporary_folder
-    from harness.explain.process import Contained, Gone
-    from harness.scaffold.write import Refused, first_spec
+    from harness.explain.process import ProcessEnd, SeparateProcess
+    from harness.scaffold.write import NoSpec, first_spec
 
-    with temporary_folder() as scratch, closing(Contained(scratch, torch=True, exporting=False)) as process:
-        answer = process.ask(first_spec, module, arguments, inputs, Path.cwd(), seconds=timeout)
-    if isinstance(answer, Gone):
-        advice = (
-            "--timeout sets the limit" if answer.overdue else "make sure that it can be imported and called in Python"
-        )
-        raise UsageError(f"{module}: {answer.how}; {advice}")
-    if isinstance(answer, Refused):
-        raise UsageError(answer.why)
-    return answer
+    with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=True, exporting=False)) as process:
+        spec = process.call(first_spec, module, arguments, inputs, Path.cwd(), seconds=timeout)
+    if isinstance(spec, ProcessEnd):
+        check_module = "make sure that it can be imported and called in Python"
+        advice = "--timeout sets the limit" if spec.timed_out else check_module
+        raise UsageError(f"{module}: {spec.description}; {advice}")
+    if isinstance(spec, NoSpec):
+        raise UsageError(spec.reason)
+    return spec
 
 
 def _refuse_to_overwrite(path: Path) -> None:
@@ -112,7 +111,7 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def _input_shape(text: str) -> tuple[tuple[int, ...], str]:
-    """The shape of an input, and its fill."""
+    """The shape of an input and its kind: ``integers`` for int64, else ``normal``."""
     dtype, _, sizes = text.rpartition(":")
     if dtype not in {"", "int64"} or not re.fullmatch(r"[0-9]{1,18}(,[0-9]{1,18})*", sizes):
         raise UsageError(f"--input {text}: not a shape; write 1,3,224,224, or int64:1,16 for whole numbers")

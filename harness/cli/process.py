@@ -209,7 +209,7 @@ def _system_limit(error: BaseException) -> str | None:
             case MemoryError() | OSError(errno=errno.ENOMEM):
                 return "the system has no more memory; close other programs, or use fewer workers (-j)"
             case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-                return f"{link.filename or 'a disk'}: {link.strerror}; free disk space"
+                return f"{link.filename or 'a disk'}: {link.strerror}; make room"
             case FileNotFoundError() if not _has_working_directory():
                 return NO_WORKING_DIRECTORY
         link = link.__cause__

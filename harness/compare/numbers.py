@@ -15,9 +15,19 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.deprecated import accept_old_names, old_attributes
+
 Array = NDArray[Any]
 
 
+@old_attributes(
+    form="format",
+    most_relative="max_relative",
+    same="equal",
+    signs_of_zero="zero_sign_differences",
+    size="magnitude",
+    steps="ulps",
+)
 @dataclass(frozen=True, eq=False)
 class Pair:
     """Two flat arrays of one dtype. Every value is finite.
@@ -101,6 +111,7 @@ def same_bits(first: Array, second: Array) -> bool:
     return comparable and first.tobytes() == second.tobytes()
 
 
+@old_attributes(spare="unused_bits")
 @dataclass(frozen=True, slots=True)
 class NumberFormat:
     """The format of a dtype that can be compared.
@@ -189,3 +200,6 @@ def ulps_between(actual: Array, expected: Array, number_format: NumberFormat) ->
     larger, smaller = np.maximum(first, second), np.minimum(first, second)
     ulps: NDArray[np.uint64] = larger.astype(np.uint64) - smaller.astype(np.uint64)
     return ulps
+
+
+accept_old_names(__name__)

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compare.calibrated import PLAIN_RULES, Calibration, calibrate, inconclusive
 from harness.compare.inconclusive import inconclusive_reason
 from harness.compare.metrics import ComparedValues
 from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
 from harness.compare.rules import allowance, rule_for
 from harness.registry import plugins
 from harness.result import OutputComparison
-from harness.spec.language.tolerances import Exact, Rule, Tolerance, Ulp
+from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
 
 Array = NDArray[Any]
 
@@ -32,8 +33,8 @@ _NO_POSITIONS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 class OutputRequest:
     """Which output is compared, and how.
 
-    ``magnitudes`` and ``undefined`` have the shape of the reference, or are None. ``at`` names the input shapes, where
-    there are several.
+    ``magnitudes``, ``undefined`` and ``float64`` have the shape of the reference, or are None. ``at`` names the input
+    shapes, where there are several.
     """
 
     index: int
@@ -41,6 +42,7 @@ class OutputRequest:
     tolerance: Tolerance
     magnitudes: Array | None = None
     undefined: Array | None = None
+    float64: Array | None = None
     at: str | None = None
 
 
@@ -109,7 +111,11 @@ def _compare_numbers(
     split = _split(defined, actual.shape)
     pair = split.finite
     magnitudes = _values_of_pair(request.magnitudes, pair)
-    compared = ComparedValues(pair, allowance(rule, pair, magnitudes), split.mismatches, actual.shape)
+    calibration, plain_because = _calibration(request, pair, rule)
+    if isinstance(rule, Calibrated) and calibration is None:
+        rule = PLAIN_RULES[dtype_name(actual.dtype)]
+    allowed = allowance(rule, pair, magnitudes) if calibration is None else calibration.allowance
+    compared = ComparedValues(pair, allowed, split.mismatches, actual.shape)
     measured = {name: metric.measure(compared) for name, metric in plugins("compare.metrics").items()}
     fields = {name: value for name, value in measured.items() if name in STANDARD_METRICS}
     fields["extra"] = {
@@ -119,14 +125,33 @@ def _compare_numbers(
         fields["actual_at_worst"] = _python_number(actual[fields["worst"]])
         fields["expected_at_worst"] = _python_number(expected[fields["worst"]])
     problems = [*split.problems]
+    if calibration is not None:
+        fields |= {"rms": calibration.rms, "reference_rms": calibration.reference_rms}
     if fields["mismatched"] > split.mismatches.size:
         problems.append(_difference_problem(compared, rule, of, actual, expected))
+    if calibration is not None and not calibration.passed:
+        problems.append(calibration.problem)
     fields["of"] = of
     fields["problem"] = "; ".join(problems) or None
-    if not problems:
+    if not problems and calibration is None:
         fields["blind"] = inconclusive_reason(rule, compared, magnitudes)
+    elif calibration is not None and not problems:
+        fields["blind"] = inconclusive(calibration, pair)
     notes = tuple(_notes(request, pair, of, left_out))
+    if plain_because is not None:
+        notes = (*notes, f"{request.name}: compared with eager torch by {rule}, because {plain_because}")
     return ComparedOutput(_output_comparison(request, actual, rule, fields), notes, of, left_out)
+
+
+def _calibration(request: OutputRequest, pair: Pair, rule: Rule) -> tuple[Calibration | None, str | None]:
+    """The calibration under a ``Calibrated`` rule, or the reason why the plain rule applies in its place."""
+    if not isinstance(rule, Calibrated):
+        return None, None
+    float64 = _values_of_pair(request.float64, pair)
+    if float64 is None:
+        return None, "there is no float64 reference"
+    result = calibrate(pair, float64, rule.m, dtype_name(pair.expected.dtype))
+    return (None, result) if isinstance(result, str) else (result, None)
 
 
 def _defined_values(request: OutputRequest, actual: Array, expected: Array, output_format: NumberFormat) -> Pair:
@@ -284,7 +309,8 @@ def _native_byte_order(array: Array) -> Array:
 
 
 def _check_masks(request: OutputRequest, shape: tuple[int, ...]) -> None:
-    for field, array in (("magnitudes", request.magnitudes), ("undefined", request.undefined)):
+    for field in ("magnitudes", "undefined", "float64"):
+        array = getattr(request, field)
         if array is not None and array.shape != shape:
             raise ValueError(f"{request.name}: {field} has shape {array.shape}, the reference has shape {shape}")
     if request.undefined is not None and request.undefined.dtype != np.bool_:

@@ -1,4 +1,4 @@
-"""The four tolerance rules, value by value: what a rule measures and how much it allows.
+"""The tolerance rules, value by value: what a rule measures and how much it allows.
 
 All arithmetic is in float64 or in exact integers. Comparing therefore loses nothing of float16, bfloat16, float32 and
 the integers, and at most one rounding of float64. No rule counts the sign of zero.
@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.numbers import Pair
-from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.deprecated import accept_old_names, old_attributes
+from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
 
 Array = NDArray[Any]
 
 _MAX_ULPS = 2**64 - 1
 
 
+@old_attributes(outside="exceeded")
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """What a rule measures of each value, and the largest measure it allows. Neither holds a NaN."""
@@ -61,6 +63,8 @@ def allowance(rule: Rule, pair: Pair, magnitudes: Array | None = None) -> Allowa
             return close_allowance(pair, _valid_bound(rtol, rule), _valid_bound(atol, rule))
         case Scaled(n):
             return _scaled_allowance(pair, _valid_bound(n, rule), magnitudes)
+        case Calibrated():
+            raise ValueError("a calibrated tolerance is not applied value by value; see harness.compare.calibrated")
 
 
 def close_allowance(pair: Pair, rtol: float, atol: float) -> Allowance:
@@ -110,3 +114,6 @@ def _strict_rule(rule: Rule, n: int) -> Rule:
             return Ulp(min(m, n))
         case _:
             return Ulp(n)
+
+
+accept_old_names(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,14 +28,15 @@ class Comparison:
     """The comparison of an answer with its reference.
 
     ``outputs`` are those that both sides have, in the reference's order. ``problems`` are about the answer as a whole,
-    one sentence each. ``notes`` are remarks for the reader that do not fail the answer. ``at`` names the input shapes,
-    where an artifact is verified at several.
+    one sentence each. ``notes`` are remarks for the reader that do not fail the answer. ``at`` names the set of inputs,
+    where an artifact is verified at several; ``repeats_shapes`` is True if another set has the same shapes.
     """
 
     outputs: tuple[OutputComparison, ...]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     at: str | None = None
+    repeats_shapes: bool = False
 
     @property
     def passed(self) -> bool:
@@ -68,13 +69,15 @@ def compare(
     *,
     magnitudes: Sequence[Array | None] = (),
     undefined: Sequence[Array | None] = (),
+    float64: Mapping[str, Array] | None = None,
     at: str | None = None,
 ) -> Comparison:
     """Compare the outputs ``actual`` with ``expected``, paired by name.
 
     ``tolerance``, ``magnitudes`` and ``undefined`` go by the index in ``expected``. ``magnitudes`` (for ``Scaled``)
     hold the sum of magnitudes of terms of each value, ``undefined`` is True at values that are not compared; both have
-    the outputs' shapes. Equal values pass under every rule. A different sign of zero is noted and counts as equal.
+    the outputs' shapes. ``float64`` (for ``Calibrated``) is the float64 reference by name. Equal values pass under
+    every rule. A different sign of zero is noted and counts as equal.
 
     An output without elements passes by its shape and dtype. Nothing compared is not a pass: no outputs at all, or
     every value undefined.
@@ -86,7 +89,15 @@ def compare(
     with np.errstate(all="ignore"):
         compared = [
             compare_output(
-                OutputRequest(index, name, tolerance, _item(magnitudes, index), _item(undefined, index), at),
+                OutputRequest(
+                    index,
+                    name,
+                    tolerance,
+                    _item(magnitudes, index),
+                    _item(undefined, index),
+                    _of_same_shape(float64, name, expected[name]),
+                    at,
+                ),
                 actual[name],
                 expected[name],
             )
@@ -101,14 +112,16 @@ def compare(
 
 def compare_with_reference(answer: Mapping[str, Array], reference: Reference, tolerance: Tolerance) -> Comparison:
     """Compare ``answer`` with eager torch's."""
-    return compare(
+    comparison = compare(
         answer,
         reference.eager,
         tolerance,
         magnitudes=reference.magnitudes,
         undefined=reference.undefined,
+        float64=reference.float64,
         at=reference.at,
     )
+    return replace(comparison, repeats_shapes=reference.repeats_shapes)
 
 
 def _output_set_problems(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> tuple[str, ...]:
@@ -146,6 +159,12 @@ def _severity_order(output: OutputComparison) -> tuple[bool, float]:
 
 def _item(arrays: Sequence[Array | None], index: int) -> Array | None:
     return arrays[index] if index < len(arrays) else None
+
+
+def _of_same_shape(float64: Mapping[str, Array] | None, name: str, expected: Array) -> Array | None:
+    """The float64 reference of an output; None if there is none, or if float64 gives another shape."""
+    found = None if float64 is None else float64.get(name)
+    return found if found is not None and np.shape(found) == np.shape(expected) else None
 
 
 def distances(

@@ -46,7 +46,7 @@ class JournalWriter:
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
             os.close(self._file)
-            raise OSError(errno.EINVAL, f"{path.name} is there and is no file")
+            raise OSError(errno.EINVAL, f"{path.name} exists and is not a file")
 
     def add(self, entry: Entry) -> None:
         """Write one line. Raises :class:`DiskFull` where the disk is full."""

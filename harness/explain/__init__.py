@@ -1,5 +1,5 @@
-"""``harness explain``: one check that fails, understood.
+"""``harness explain``: find out why one check fails.
 
-What a worker finds out is plain data; this room's own process never loads torch, so that a check that takes its
-process down is explained too.
+Torch and the runtimes are loaded in a separate process only, and that process returns plain data. So a check that
+crashes its process can be explained too.
 """

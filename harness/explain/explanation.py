@@ -1,12 +1,13 @@
-"""Which check is meant: a case by its id or a part of it, and a target.
+"""Explain one check: its result, other targets, the first node that differs, the smallest case, and a script.
 
-The targets that tell most about a failure on another: one thing is different in each.
-
-Explains one check: the verdict, who is to blame, where it begins, the smallest case, and a script that shows it.
+:func:`choose_case` and :func:`choose_target` find the check that a user names; :class:`Explainer` explains it.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -14,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.blame.other_targets import EVIDENCE_OPSETS, has_export
+from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
-from harness.explain.attempt import Attempt, attempt, scripted, verified, walked
-from harness.explain.process import Contained, Gone
-from harness.explain.shrink import Shrunk, same_failure, shrink
+from harness.explain.calls import run_check, walk_graph, write_script
+from harness.explain.process import ProcessEnd, SeparateProcess
+from harness.explain.shrink import ShrunkCase, same_failure, shrink
 from harness.inside.divergence import Walk
 from harness.plan import plan
 from harness.registry import plugins
-from harness.reproduction import obstacle
+from harness.reproduction import REPRODUCED, why_no_script
 from harness.result import Result, Symptom
 from harness.spec.discovery import Specs
 from harness.spec.language.case import Case, Expectation
@@ -32,61 +34,221 @@ from harness.spec.targets import FILE, Target
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+MAX_CASE_IDS = 6
+"""The maximum number of case ids in a message."""
 
-SHOWN = 6
+FAILING = frozenset({"failed", "error"})
+STAGES_IN_RUNTIME = frozenset({"load", "run", "compare"})
+SHRINK_CHECK_TIMEOUT_S = 20.0
+RAISING_STAGES = ("export", "load", "run")
+NOT_SHRUNK = frozenset({"timeout", "out-of-memory", "unavailable", "placement"})
+
+
+# The explanation
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptRun:
+    """One run of a script: its exit code and the lines that it printed.
+
+    ``exit_code`` is None if the script did not end in time. ``reproduced`` is True if the script showed the failure
+    that it was written for.
+    """
+
+    exit_code: int | None
+    printed: tuple[str, ...]
+    reproduced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script for ``case`` that was run and showed the failure."""
+
+    case: Case
+    text: str
+    run: ScriptRun
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything that was found out about one check.
+
+    ``other_results`` are the results of the same case on other targets. ``walk`` is the walk through the exported
+    graph, or why it is not possible. ``shrunk`` is the smallest case, None if such a failure is not shrunk. ``script``
+    is None if there is no script, and ``no_script`` says why.
+    """
+
+    case: Case
+    target: Target
+    result: Result
+    other_results: tuple[Result, ...] = ()
+    walk: Walk | str | None = None
+    shrunk: ShrunkCase | None = None
+    script: Script | None = None
+    no_script: str | None = None
+
+
+class Explainer:
+    """Explains checks, in a context manager. Calls ``report_step`` with each step as it begins."""
+
+    def __init__(self, *, torch: bool, timeout: float, budget: float, report_step: Callable[[str], None]) -> None:
+        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds."""
+        self._timeout, self._budget, self._report_step = timeout, budget, report_step
+        self._exit_stack = ExitStack()
+        self._scratch = self._exit_stack.enter_context(temporary_folder())
+        self._process = SeparateProcess(self._scratch, torch=torch)
+        self._exit_stack.callback(self._process.close)
+        self._home = Path.cwd()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exit_stack.close()
+
+    def explain(self, case: Case, target: Target) -> Explanation:
+        """Explain ``case`` on ``target``. If the check passes or is skipped, the explanation is the result alone."""
+        self._report_step(f"checking {case.id} on {target}")
+        result = self.check(case, target)
+        if result.status not in FAILING:
+            return Explanation(case, target, result)
+        self._report_step("checking other targets")
+        other_results = self._other_results(case, target, result)
+        walk = self._walk(case, target, result)
+        shrunk = self._shrink(case, target, result)
+        script, no_script = self._script(case, target, result, shrunk)
+        return Explanation(case, target, result, other_results, walk, shrunk, script, no_script)
+
+    def check(self, case: Case, target: Target, seconds: float | None = None) -> Result:
+        """The result of ``case`` on ``target``, also if the process crashes or does not end."""
+        result = self._process.call(run_check, case, target, self._home, seconds=seconds or self._timeout)
+        if not isinstance(result, ProcessEnd):
+            if target.exporter == "script" and result.status == "error":
+                self._process.close()  # a script that failed leaves state behind that changes the next error
+            return result
+        symptom: Symptom = "timeout" if result.timed_out else "crash"
+        return Result(case.id, str(target), "error", result.stage, symptom, result.description, where=str(case.where))
+
+    def _other_results(self, case: Case, target: Target, result: Result) -> tuple[Result, ...]:
+        # A failure before the file is loaded is the same on every runtime.
+        further = [
+            other
+            for other in other_targets(target)
+            if result.stage in STAGES_IN_RUNTIME or other.export != target.export
+        ]
+        results = [self.check(case, other) for other in further if has_export(case, other)]
+        return tuple(other for other in results if other.status != "skipped")
+
+    def _walk(self, case: Case, target: Target, result: Result) -> Walk | str | None:
+        """The walk for a disagreement on an ONNX file; None for another failure."""
+        if result.symptom != "mismatch" or result.stage != "compare":
+            return None
+        if target.exporter != FILE and not target.exporter.startswith("onnx-"):
+            return "the exported program is TorchScript, which has no graph of ONNX nodes"
+        if case.expect.raises is not None:
+            return "eager torch raises an error, so there are no values to compare with"
+        self._report_step("comparing the nodes of the graph")
+        walk = self._process.call(walk_graph, case, target, self._home, seconds=self._timeout)
+        return walk.description if isinstance(walk, ProcessEnd) else walk
+
+    def _shrink(self, case: Case, target: Target, result: Result) -> ShrunkCase | None:
+        if result.symptom in NOT_SHRUNK or case.is_recorded:
+            return None
+        if case.expect.raises is None and not self._fails_without_expectations(case, target, result):
+            return None
+        self._report_step(f"shrinking the case, for at most {self._budget:g} s")
+        timeout = min(self._timeout, SHRINK_CHECK_TIMEOUT_S)
+        return shrink(
+            case, lambda smaller: same_failure(result, self.check(smaller, target, timeout)), budget_s=self._budget
+        )
+
+    def _fails_without_expectations(self, case: Case, target: Target, result: Result) -> bool:
+        """True if the failure does not depend on the spec's expectations, which do not apply to smaller cases."""
+        if case.expect == Expectation():
+            return True
+        return same_failure(result, self.check(replace(case, expect=Expectation()), target))
+
+    def _script(
+        self, case: Case, target: Target, result: Result, shrunk: ShrunkCase | None
+    ) -> tuple[Script | None, str | None]:
+        """A script that was run and showed the failure: of the smallest case if possible, else of the case itself."""
+        if (reason := why_no_script(case, target, result)) is not None:
+            return None, reason
+        last_run = ScriptRun(None, (), reproduced=False)
+        for candidate in (case,) if shrunk is None or not shrunk.steps else (shrunk.case, case):
+            candidate_result = self.check(candidate, target)
+            text = self._process.call(write_script, candidate, target, candidate_result, seconds=self._timeout)
+            if not isinstance(text, str):
+                continue
+            self._report_step("running the script")
+            last_run = run_script(text, candidate_result, self._timeout)
+            if last_run.reproduced:
+                return Script(candidate, text, last_run), None
+        ended = "did not end in time" if last_run.exit_code is None else f"ended with exit code {last_run.exit_code}"
+        last_line = f": {last_run.printed[-1]}" if last_run.printed else ""
+        return None, f"the script does not reproduce the failure; it {ended}{last_line}"
+
+
+# The check that the user names
 
 
 def choose_case(cases: Sequence[Case], text: str) -> Case:
-    """The case whose id is ``text``, else the only one whose id holds it.
+    """The case whose id is ``text``, else the only case whose id contains it.
 
-    Raises :class:`UsageError` where there is none, or more than one.
+    Raises :class:`UsageError` if there is no such case, or more than one.
     """
-    exact = [case for case in cases if case.id == text]
-    found = exact or [case for case in cases if text in case.id]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        right = suggestion(text, [case.id for case in cases], "harness list shows the cases")
-        raise UsageError(f"{text}: no case is called so; {right}")
-    names = ", ".join(case.id for case in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
-    raise UsageError(f"{text}: part of the ids of {len(found)} cases; name one of {names}")
+    matching = [case for case in cases if case.id == text] or [case for case in cases if text in case.id]
+    if len(matching) == 1:
+        return matching[0]
+    if not matching:
+        advice = suggestion(text, [case.id for case in cases], "harness list shows the cases")
+        raise UsageError(f"no case named {text}; {advice}")
+    ids = ", ".join(case.id for case in matching[:MAX_CASE_IDS]) + (", ..." if len(matching) > MAX_CASE_IDS else "")
+    raise UsageError(f"{text} matches {len(matching)} cases; pick one: {ids}")
 
 
 def choose_target(specs: Specs, case: Case, text: str | None) -> Target:
-    """The one target that ``text`` names; None where there is only one that a run takes ``case`` to.
+    """The one target that ``text`` names; if ``text`` is None, the only target on which a run checks ``case``.
 
-    Raises :class:`UsageError` for several, or one that cannot take ``case``.
+    Raises :class:`UsageError` for several targets, and for one that cannot check ``case``.
     """
     if text is None:
         return _only_target(specs, case)
-    found = specs.target_sets.select((text,))
-    if len(found) > 1:
-        raise UsageError(f"--target {text}: names {len(found)} targets; one of {', '.join(map(str, found))}")
-    plan([case], found, (), None)
-    return found[0]
+    targets = specs.target_sets.select((text,))
+    if len(targets) > 1:
+        raise UsageError(f"--target {text} names {len(targets)} targets; pick one: {', '.join(map(str, targets))}")
+    plan([case], targets, (), None)
+    return targets[0]
 
 
 def _only_target(specs: Specs, case: Case) -> Target:
     ((_, targets),) = plan([case], specs.target_sets.select(("default",)), (), None).jobs
     if len(targets) > 1:
-        raise UsageError(f"{case.id}: --target says where it fails; one of {', '.join(map(str, targets))}")
+        names = ", ".join(map(str, targets))
+        raise UsageError(f"{case.id} has {len(targets)} targets; pick one with --target: {names}")
     return targets[0]
 
 
-def neighbours(target: Target) -> tuple[Target, ...]:
-    """The other exporters, the other opsets, the corrected lowerings, and the other runtimes that are here."""
-    return tuple({str(other): other for other in _all(target) if str(other) != str(target)}.values())
+# Other targets
 
 
-def _all(target: Target) -> Iterator[Target]:
+def other_targets(target: Target) -> tuple[Target, ...]:
+    """Targets that differ from ``target`` in one thing, so that their results narrow down its failure.
+
+    They are the other exporters and opsets, the corrected lowerings, and the other runtimes that are available.
+    """
+    return tuple({str(other): other for other in _candidates(target) if str(other) != str(target)}.values())
+
+
+def _candidates(target: Target) -> Iterator[Target]:
     if target.exporter != FILE:
-        yield from _exported(target)
+        yield from _other_exports(target)
     for name, runtime in plugins("runtimes").items():
         if name != target.runtime and runtime.takes == _format(target) and runtime.availability().present:
             yield replace(target, runtime=name, options={})
 
 
-def _exported(target: Target) -> Iterator[Target]:
+def _other_exports(target: Target) -> Iterator[Target]:
     for name, exporter in plugins("exporters").items():
         if exporter.makes != _format(target):
             continue
@@ -99,130 +261,39 @@ def _format(target: Target) -> str:
     return "onnx" if target.exporter == FILE else str(plugins("exporters")[target.exporter].makes)
 
 
-FAILING = frozenset({"failed", "error"})
-LOADED = frozenset({"load", "run", "compare"})
-LONGEST_STEP = 20.0
-NOT_SHRUNK = frozenset({"timeout", "out-of-memory", "unavailable", "placement"})
+# The script
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script for ``case`` that was run and showed the failure."""
-
-    case: Case
-    text: str
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """All that was found out about one check.
-
-    ``elsewhere`` are the results of the same case on other targets. ``walk`` is the walk through the exported graph,
-    or why there is none. ``shrunk`` is the smallest case, None where the failure is not one to shrink. ``script`` is
-    None where there is none, and ``no_script`` says why.
-    """
-
-    case: Case
-    target: Target
-    result: Result
-    elsewhere: tuple[Result, ...] = ()
-    walk: Walk | str | None = None
-    shrunk: Shrunk | None = None
-    script: Script | None = None
-    no_script: str | None = None
+def run_script(text: str, result: Result, seconds: float) -> ScriptRun:
+    """Run ``text`` in a separate Python, in an empty folder. ``result`` is the failure that it should show."""
+    with temporary_folder() as folder:
+        path = folder / "reproduction.py"
+        path.write_text(text, encoding="utf-8")
+        command = [sys.executable, "-W", "ignore", path.name]
+        try:
+            process = subprocess.run(  # noqa: S603 - harness wrote the text, from a validated case
+                command,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                check=False,
+                preexec_fn=die_with_parent,
+                env={**os.environ, "TMPDIR": str(folder)},  # removes what a script that crashes leaves behind
+            )
+        except subprocess.TimeoutExpired:
+            return ScriptRun(None, (), reproduced=False)
+    printed = tuple(line.rstrip() for line in process.stdout.splitlines() if line.strip())
+    return ScriptRun(process.returncode, printed, _is_reproduced(process.returncode, printed, result))
 
 
-class Explainer:
-    """Explains checks of one session; ``tell`` hears what is being done. Use as a context manager."""
-
-    def __init__(self, *, torch: bool, timeout: float, budget: float, tell: Callable[[str], None]) -> None:
-        """``timeout`` is for a check, ``budget`` for shrinking, both in seconds."""
-        self._timeout, self._budget, self._tell = timeout, budget, tell
-        self._open = ExitStack()
-        self._scratch = self._open.enter_context(temporary_folder())
-        self._contained = Contained(self._scratch, torch=torch)
-        self._open.callback(self._contained.close)
-        self._home = Path.cwd()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    def explain(self, case: Case, target: Target) -> Explanation:
-        """Everything about ``case`` on ``target``; of a check that passes, or could not begin, its result alone."""
-        self._tell(f"checking {case.id} on {target}")
-        result = self.check(case, target)
-        if result.status not in FAILING:
-            return Explanation(case, target, result)
-        self._tell("asking other targets")
-        # What fails before it is loaded fails on every runtime.
-        telling = [other for other in neighbours(target) if result.stage in LOADED or other.export != target.export]
-        others = [self.check(case, other) for other in telling if has_export(case, other)]
-        elsewhere = tuple(other for other in others if other.status != "skipped")
-        walk = self._walk(case, target, result)
-        shrunk = self._shrunk(case, target, result)
-        script, no_script = self._script(case, target, result, shrunk)
-        return Explanation(case, target, result, elsewhere, walk, shrunk, script, no_script)
-
-    def check(self, case: Case, target: Target, seconds: float | None = None) -> Result:
-        """What ``case`` comes to on ``target``, whatever becomes of the process that finds out."""
-        answer = self._contained.ask(verified, case, target, self._home, seconds=seconds or self._timeout)
-        if not isinstance(answer, Gone):
-            if target.exporter == "script" and answer.status == "error":
-                self._contained.close()  # a failed script leaves state behind that changes what the next one says
-            return answer
-        symptom: Symptom = "timeout" if answer.overdue else "crash"
-        where = str(case.where)
-        return Result(case.id, str(target), "error", answer.stage, symptom, answer.how, where=where)
-
-    def _walk(self, case: Case, target: Target, result: Result) -> Walk | str | None:
-        """The walk, for a disagreement over an ONNX file."""
-        if result.symptom != "mismatch" or result.stage != "compare":
-            return None
-        if target.exporter != FILE and not target.exporter.startswith("onnx-"):
-            return "the exported program is TorchScript, which has no graph of ONNX nodes to walk"
-        if case.expect.raises is not None:
-            return "eager torch refuses the input, so there is nothing to hold the nodes against"
-        self._tell("walking the graph")
-        answer = self._contained.ask(walked, case, target, self._home, seconds=self._timeout)
-        return answer.how if isinstance(answer, Gone) else answer
-
-    def _shrunk(self, case: Case, target: Target, result: Result) -> Shrunk | None:
-        if result.symptom in NOT_SHRUNK or case.is_recorded:
-            return None
-        if case.expect.raises is None and not self._fails_alone(case, target, result):
-            return None
-        self._tell(f"shrinking the case, for {self._budget:g} s at most")
-        limit = min(self._timeout, LONGEST_STEP)
-        return shrink(
-            case, lambda smaller: same_failure(result, self.check(smaller, target, limit)), budget_s=self._budget
-        )
-
-    def _fails_alone(self, case: Case, target: Target, result: Result) -> bool:
-        """True where the failure is there without the spec's expectations, which hold for one form of the case only."""
-        if case.expect == Expectation():
-            return True
-        return same_failure(result, self.check(replace(case, expect=Expectation()), target))
-
-    def _script(
-        self, case: Case, target: Target, result: Result, shrunk: Shrunk | None
-    ) -> tuple[Script | None, str | None]:
-        """A script that was run and shows the failure: of the smallest case, else of the case itself."""
-        if (why := obstacle(case, target, result)) is not None:
-            return None, why
-        last = Attempt(None, (), shows=False)
-        for one in (case,) if shrunk is None or not shrunk.steps else (shrunk.case, case):
-            seen = self.check(one, target)
-            text = self._contained.ask(scripted, one, target, seen, seconds=self._timeout)
-            if not isinstance(text, str):
-                continue
-            self._tell("running the script")
-            last = attempt(text, seen, self._timeout)
-            if last.shows:
-                return Script(one, text, last), None
-        ended = "did not end in time" if last.code is None else f"ended with exit code {last.code}"
-        said = f": {last.printed[-1]}" if last.printed else ""
-        return None, f"the script that was written does not show the failure; run by itself it {ended}{said}"
+def _is_reproduced(exit_code: int, printed: tuple[str, ...], result: Result) -> bool:
+    """Whether the last line, or the signal that killed the script, shows the failure and no other one."""
+    if result.symptom == "crash":
+        return exit_code < 0
+    last = printed[-1] if printed else ""
+    if exit_code != 1 or not last.startswith(f"{REPRODUCED}: "):
+        return False
+    raised = next((stage for stage in RAISING_STAGES if last.startswith(f"{REPRODUCED}: {stage} raises")), None)
+    return raised == (result.stage if result.stage in RAISING_STAGES else None)

@@ -1,7 +1,7 @@
-"""Questions to a process of their own: whatever becomes of it, the one who asks lives on and learns where it ended.
+"""Call functions in a separate process: if the process ends, the caller goes on and learns how and where it ended.
 
-The process is forked from the server that has loaded the libraries. It answers one question after another, and is
-replaced when a question was its end.
+The process is forked from the server that has loaded the libraries. It runs one call after another. If a call ends the
+process, the next call gets a new one.
 """
 
 from __future__ import annotations
@@ -16,33 +16,70 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-from harness.engine.processes.exits import kill_descendants_of, describe_exit
+from harness.engine.processes.exits import describe_exit, kill_descendants_of
 from harness.engine.processes.fork_server import start_server
 from harness.result import Stage
 
 T = TypeVar("T")
 STAGES: tuple[Stage, ...] = get_args(Stage)
-LAST_WORDS = 5.0
-"""Seconds that a process is given to be gone once it has closed its end."""
+EXIT_TIMEOUT_S = 5.0
+"""How long a process may take to exit after it has closed its pipe."""
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """A process ended without an answer: the stage that it had announced, and how it ended, in words.
+class ProcessEnd:
+    """The process ended before it returned a result: in which stage, and how.
 
-    ``overdue`` is True where it took too long and was ended.
+    ``stage`` is the last one that the function announced. ``timed_out`` is True if the process was killed because the
+    call took too long.
     """
 
     stage: Stage
-    how: str
-    overdue: bool
+    description: str
+    timed_out: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Raised:
-    """What the question raised, in words."""
+class SeparateProcess:
+    """Calls functions in a separate process; :meth:`close` ends it.
 
-    said: str
+    ``scratch`` is a folder for the files that the functions write. ``torch`` is False if no function needs torch, and
+    ``exporting`` is False if none exports a model.
+    """
+
+    def __init__(self, scratch: Path, *, torch: bool, exporting: bool = True) -> None:
+        self._scratch, self._torch = scratch, torch
+        self._context = start_server(torch=torch, exporting=exporting)
+        self._worker: _Worker | None = None
+
+    def call(self, function: Callable[..., T], *arguments: Any, seconds: float) -> T | ProcessEnd:
+        """Return ``function(scratch, *arguments, announce=...)``. The function calls ``announce`` with each stage.
+
+        Raises ``RuntimeError`` for an exception of the function: it should catch those that it expects itself.
+        """
+        worker = self._worker = self._worker or self._start()
+        with suppress(BrokenPipeError):  # the process has just ended, which the wait for its result notices at once
+            worker.pipe.send((function, arguments))
+        message = _receive(worker, seconds)
+        if isinstance(message, _NoResult):
+            self._worker = None
+            return _process_end(message, worker.end(), seconds)
+        if isinstance(message, _Raised):
+            raise RuntimeError(message.text)  # noqa: TRY004 - no wrong type, but the function's own exception
+        return cast("T", message)
+
+    def close(self) -> None:
+        """End the process, also after a call that may have left it in a wrong state; the next call starts a new one."""
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
+
+    def _start(self) -> _Worker:
+        pipe, worker_pipe = self._context.Pipe()
+        arguments = (worker_pipe, self._scratch, self._torch)
+        process = self._context.Process(target=_run_calls, args=arguments, daemon=True)
+        process.start()
+        worker_pipe.close()
+        return _Worker(process, pipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +88,7 @@ class _Worker:
     pipe: Connection
 
     def end(self) -> int:
-        """Leave nothing of it, and tell its exit code."""
+        """Kill the process and all processes below it, and return its exit code."""
         self.process.kill()
         self.process.join()
         if self.process.pid is not None:
@@ -62,81 +99,45 @@ class _Worker:
         return code or 0
 
 
-class Contained:
-    """Asks questions in a process of their own; :meth:`close` ends it.
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """An exception of the function, in one line."""
 
-    ``scratch`` is a folder that it may write to; ``torch`` is False where no question needs it, and ``exporting``
-    where none exports.
-    """
-
-    def __init__(self, scratch: Path, *, torch: bool, exporting: bool = True) -> None:
-        self._scratch, self._torch = scratch, torch
-        self._context = start_server(torch=torch, exporting=exporting)
-        self._worker: _Worker | None = None
-
-    def ask(self, question: Callable[..., T], *about: Any, seconds: float) -> T | Gone:
-        """What ``question(scratch, *about, announce=...)`` returns. The question calls ``announce`` with each stage.
-
-        Raises ``RuntimeError`` for what the question itself raised: questions are expected to catch what they expect.
-        """
-        worker = self._worker = self._worker or self._new()
-        with suppress(BrokenPipeError):  # it has just died, which is seen at once when its answer is waited for
-            worker.pipe.send((question, about))
-        answer = _read(worker, seconds)
-        if isinstance(answer, _Ended):
-            self._worker = None
-            return answer.told(worker.end(), seconds)
-        if isinstance(answer, _Raised):
-            raise RuntimeError(answer.said)  # noqa: TRY004 - it is not a wrong type, it is the question's own error
-        return cast("T", answer)
-
-    def close(self) -> None:
-        """End the process, as after a question that leaves it in doubt; the next question is asked in a new one."""
-        if self._worker is not None:
-            self._worker.end()
-            self._worker = None
-
-    def _new(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        given = (theirs, self._scratch, self._torch)
-        process = self._context.Process(target=_serve, args=given, daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class _NoResult:
     stage: Stage
-    overdue: bool
-
-    def told(self, code: int, seconds: float) -> Gone:
-        if self.overdue:
-            return Gone(self.stage, f"not done after {seconds:.0f} s", overdue=True)
-        return Gone(self.stage, describe_exit(code), overdue=False)
+    timed_out: bool
 
 
-def _read(worker: _Worker, seconds: float) -> Any:
-    """The answer, or where the process ended; stages that it announces meanwhile are kept."""
+def _process_end(no_result: _NoResult, exit_code: int, seconds: float) -> ProcessEnd:
+    description = f"not done after {seconds:.0f} s" if no_result.timed_out else describe_exit(exit_code)
+    return ProcessEnd(no_result.stage, description, no_result.timed_out)
+
+
+def _receive(worker: _Worker, seconds: float) -> Any:
+    """The result of the call, or the stage in which there was none; stages that are announced are skipped."""
     stage: Stage = "build"
     until = time.monotonic() + seconds
     while True:
         ready = wait([worker.pipe, worker.process.sentinel], max(0.0, until - time.monotonic()))
         if not ready:
-            return _Ended(stage, overdue=True)
+            return _NoResult(stage, timed_out=True)
         if worker.pipe not in ready:
-            return _Ended(stage, overdue=False)
+            return _NoResult(stage, timed_out=False)
         try:
-            said = worker.pipe.recv()
+            message = worker.pipe.recv()
         except (EOFError, ConnectionResetError):
-            worker.process.join(LAST_WORDS)
-            return _Ended(stage, overdue=False)
-        if not (isinstance(said, str) and said in STAGES):
-            return said
-        stage = said
+            worker.process.join(EXIT_TIMEOUT_S)
+            return _NoResult(stage, timed_out=False)
+        if not (isinstance(message, str) and message in STAGES):
+            return message
+        stage = message
 
 
-def _serve(pipe: Connection, scratch: Path, torch: bool) -> None:
+def _run_calls(pipe: Connection, scratch: Path, torch: bool) -> None:
     from harness.check.stages import message_of
     from harness.engine.processes import libraries
     from harness.engine.processes.exits import become_subreaper
@@ -144,13 +145,13 @@ def _serve(pipe: Connection, scratch: Path, torch: bool) -> None:
 
     die_with_parent()
     become_subreaper()
-    tempfile.tempdir = str(scratch)  # where nothing is left, whatever becomes of this process
+    tempfile.tempdir = str(scratch)  # the caller removes it, however this process ends
     libraries.load_for_specs() if torch else libraries.load_for_recorded_models()
     with suppress(EOFError):
         while True:
-            question, about = pipe.recv()
+            function, arguments = pipe.recv()
             try:
-                answer = question(scratch, *about, announce=pipe.send)
-            except BaseException as error:  # noqa: BLE001 - it travels to the one who asked, who raises it
-                answer = _Raised(message_of(error))
-            pipe.send(answer)
+                result = function(scratch, *arguments, announce=pipe.send)
+            except BaseException as error:  # noqa: BLE001 - sent to the caller, which raises it
+                result = _Raised(message_of(error))
+            pipe.send(result)

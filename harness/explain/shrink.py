@@ -1,9 +1,4 @@
-"""Cases that are a step simpler than another: one kind of step a file.
-
-Whether two checks fail in the same way.
-
-The smallest case that still fails: simpler ones are tried until none of them does, or the time is over.
-"""
+"""Shrink a failing case: try simpler cases until none of them fails in the same way, or until the time is over."""
 
 from __future__ import annotations
 
@@ -12,61 +7,26 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.explain.simpler_models import fewer_layers, fewer_promises, plainer_arguments
-from harness.explain.simpler_tensors import plainer_values, size, smaller_numbers, smaller_shapes
+from harness.explain.simpler_models import fewer_layers, fewer_requirements, simpler_arguments
+from harness.explain.simpler_tensors import complexity, simpler_values, smaller_numbers, smaller_shapes
 from harness.result import Result
 from harness.spec.language.case import Case
 
-__all__ = ["simpler", "size"]
+__all__ = ["ShrunkCase", "complexity", "same_failure", "shrink", "simpler_cases"]
 
-STEPS = (fewer_promises, fewer_layers, smaller_numbers, smaller_shapes, plainer_arguments, plainer_values)
+SIMPLIFICATIONS = (fewer_requirements, fewer_layers, smaller_numbers, smaller_shapes, simpler_arguments, simpler_values)
 
-
-def simpler(case: Case) -> Iterator[Case]:
-    """Every case that is one step simpler than ``case``, the greatest steps first, always in the same order.
-
-    Each is smaller by :func:`size`, so that going from one to the next comes to an end. Not every one can be built.
-    """
-    bound = size(case)
-    for steps in STEPS:
-        yield from (candidate for candidate in steps(case) if size(candidate) < bound)
-
+ERROR_KINDS = ("NaN", "inf", "than the tolerance", "dtype", "shape", "output")
+"""Words that distinguish the kinds of error in the message of a comparison."""
 
 NUMBERS = re.compile(r"[(\[]?[-+]?\d[\d., )\]e+-]*")
-SIGNS = ("NaN", "inf", "than the tolerance", "dtype", "shape", "output")
-"""Words in the sentences about a disagreement that tell one kind from another."""
-
-
-def same_failure(one: Result, other: Result) -> bool:
-    """True where both fail at the same stage with the same symptom, are blamed on the same hop, and look alike.
-
-    Two disagreements look alike where ``other`` shows no kind of wrong (NaN, infinity, numbers, form) that ``one`` does
-    not show; two errors, where their messages are the same but for numbers.
-    """
-    if one.status not in {"failed", "error"} or other.status not in {"failed", "error"}:
-        return False
-    if (one.stage, one.symptom, one.blame) != (other.stage, other.symptom, other.blame):
-        return False
-    if one.symptom == "mismatch" and kinds(one):
-        return bool(kinds(other)) and kinds(other) <= kinds(one)
-    return _without_numbers(one.message) == _without_numbers(other.message)
-
-
-def kinds(result: Result) -> frozenset[str]:
-    """What is wrong with the outputs, in :data:`SIGNS`."""
-    problems = [output.problem for output in result.outputs if output.problem]
-    return frozenset(sign for sign in SIGNS for problem in problems if sign in problem)
-
-
-def _without_numbers(message: str | None) -> str:
-    return " ".join(NUMBERS.sub(" ", message or "").split())
 
 
 @dataclass(frozen=True, slots=True)
-class Shrunk:
-    """``case`` still fails. ``minimal`` is True where no case that is one step simpler does.
+class ShrunkCase:
+    """``case`` still fails. ``minimal`` is True if no case that is one step simpler fails.
 
-    ``steps`` are the simplifications that held, of ``tried``.
+    ``tried`` simplifications were checked, and ``steps`` of them still failed and were kept.
     """
 
     case: Case
@@ -75,35 +35,70 @@ class Shrunk:
     minimal: bool
 
 
-def shrink(case: Case, fails: Callable[[Case], bool], budget_s: float) -> Shrunk:
-    """The simplest case that is reached from ``case``, which itself fails, by steps after which ``fails`` still holds.
+def shrink(case: Case, fails: Callable[[Case], bool], budget_s: float) -> ShrunkCase:
+    """The simplest case that is reachable from ``case``, which fails itself, through cases that fail.
 
-    Deterministic but for where the time ends: the first simplification that still fails is taken, then the next one
-    after it, and over again until a whole round brings nothing. No case is asked about twice.
+    Deterministic, except for where the time ends. The first simplification that still fails is kept, and the search
+    goes on from the next one. It ends when a whole round keeps none. No case is checked twice.
     """
     until = time.monotonic() + budget_s
-    seen = {_key(case)}
+    tried = {_key(case)}
     steps = 0
     while True:
         before = steps
         position = 0
-        candidates = list(simpler(case))
+        candidates = list(simpler_cases(case))
         while position < len(candidates):
             candidate = candidates[position]
             position += 1
-            if _key(candidate) in seen:
+            if _key(candidate) in tried:
                 continue
             if time.monotonic() >= until:
-                return Shrunk(case, steps, len(seen) - 1, minimal=False)
-            seen.add(_key(candidate))
+                return ShrunkCase(case, steps, len(tried) - 1, minimal=False)
+            tried.add(_key(candidate))
             if fails(candidate):
                 case, steps = candidate, steps + 1
-                candidates = list(simpler(case))
+                candidates = list(simpler_cases(case))
                 position = min(position - 1, len(candidates))
         if steps == before:
-            return Shrunk(case, steps, len(seen) - 1, minimal=True)
+            return ShrunkCase(case, steps, len(tried) - 1, minimal=True)
+
+
+def simpler_cases(case: Case) -> Iterator[Case]:
+    """Every case that is one step simpler than ``case``: the largest steps first, in a fixed order.
+
+    Each has a smaller :func:`complexity`, so repeated steps come to an end. Some of the cases cannot be built.
+    """
+    limit = complexity(case)
+    for simplification in SIMPLIFICATIONS:
+        yield from (candidate for candidate in simplification(case) if complexity(candidate) < limit)
+
+
+def same_failure(original: Result, simpler: Result) -> bool:
+    """True if both fail in the same stage with the same symptom and blame, and with similar errors.
+
+    Two disagreements are similar if ``simpler`` has no kind of error (NaN, infinity, values, structure) that
+    ``original`` does not have. Two exceptions are similar if their messages differ only in numbers.
+    """
+    if original.status not in {"failed", "error"} or simpler.status not in {"failed", "error"}:
+        return False
+    if (original.stage, original.symptom, original.blame) != (simpler.stage, simpler.symptom, simpler.blame):
+        return False
+    if original.symptom == "mismatch" and error_kinds(original):
+        return bool(error_kinds(simpler)) and error_kinds(simpler) <= error_kinds(original)
+    return _without_numbers(original.message) == _without_numbers(simpler.message)
+
+
+def error_kinds(result: Result) -> frozenset[str]:
+    """The kinds of error in the outputs, from :data:`ERROR_KINDS`."""
+    problems = [output.problem for output in result.outputs if output.problem]
+    return frozenset(kind for kind in ERROR_KINDS for problem in problems if kind in problem)
+
+
+def _without_numbers(message: str | None) -> str:
+    return " ".join(NUMBERS.sub(" ", message or "").split())
 
 
 def _key(case: Case) -> str:
-    """What two cases must have in common to be the same question."""
+    """A string that is equal for equal cases."""
     return repr(case)

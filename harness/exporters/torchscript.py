@@ -18,6 +18,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,20 @@ class Trace:
 
         del opset
         module, inputs = subject.fresh()
-        with refusals_as_unsupported():
-            traced = torch.jit.trace(corrected(module) if fixes else module, inputs)  # type: ignore[no-untyped-call]
-        return _saved(traced, path)
+        notes: tuple[str, ...] = ()
+        with refusals_as_unsupported(), torch.no_grad():
+            traced_module = corrected(module) if fixes else module
+            try:
+                traced = torch.jit.trace(traced_module, inputs)  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                if "strict=False" not in str(error):
+                    raise
+                traced = torch.jit.trace(traced_module, inputs, strict=False)  # type: ignore[no-untyped-call]
+                notes = (_NOT_STRICT,)
+        return replace(_saved(traced, path), notes=notes)
+
+
+_NOT_STRICT = "traced with strict=False, because the module returns a dict"
 
 
 class Script:

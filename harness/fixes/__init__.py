@@ -16,7 +16,6 @@ with what each is for.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.errors import HarnessError, Unsupported, UsageError
+from harness.module_copy import copy_module
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,7 +90,7 @@ def corrected(module: nn.Module, without: Collection[str] = ()) -> nn.Module:
 
     Submodules of exactly the affected classes are replaced, at any depth. ``module`` itself is not changed.
     """
-    module = copy.deepcopy(module)
+    module = copy_module(module)
     for fix in fixes(without).values():
         module = _with_replacements(module, fix)
     return module

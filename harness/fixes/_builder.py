@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.deprecated import accept_old_names
+
 Value = Any  # an onnxscript value, or a node output of a TorchScript graph
 Attribute = int | float | str | Sequence[int]
 
@@ -208,3 +210,6 @@ def int64_vector(builder: Builder, items: Sequence[int | Value]) -> Value:
         for item in items
     ]
     return builder.op("Concat", *parts, axis=0)
+
+
+accept_old_names(__name__)

@@ -19,6 +19,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from harness.deprecated import accept_old_names
 from harness.fixes._builder import DynamoBuilder, TorchScriptBuilder
 
 if TYPE_CHECKING:
@@ -215,3 +216,6 @@ def _torch_registry() -> Any:
         except (ImportError, AttributeError):
             continue
     return None
+
+
+accept_old_names(__name__)

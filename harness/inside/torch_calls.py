@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from harness.inside.divergence import ModuleCall
 from harness.model.build import Subject
 from harness.model.tensors import to_numpy, to_torch
+from harness.module_copy import copy_module
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,7 +43,7 @@ class TorchCalls:
 def module_calls(module: nn.Module, inputs: Sequence[torch.Tensor]) -> list[ModuleCall]:
     """Every call of a module without children, in order. Neither the module nor the inputs are changed."""
     calls: list[ModuleCall] = []
-    module = copy.deepcopy(module)
+    module = copy_module(module)
     for path, inner in module.named_modules():
         if not any(inner.children()):
             inner.register_forward_hook(_recording_hook(path, calls))
@@ -54,7 +55,7 @@ def module_calls(module: nn.Module, inputs: Sequence[torch.Tensor]) -> list[Modu
 def _float64_calls(module: nn.Module, inputs: Sequence[torch.Tensor]) -> list[ModuleCall] | None:
     float64_inputs = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
     try:
-        return module_calls(copy.deepcopy(module).double(), float64_inputs)
+        return module_calls(copy_module(module).double(), float64_inputs)
     except (RuntimeError, NotImplementedError):  # a kernel or a constant of the model exists in float32 only
         return None
 

@@ -236,7 +236,7 @@ def _drift(logs: Floats) -> float:
 
 
 def _percent(log: float) -> str:
-    return f"{100 * (exp(log) - 1):.1f}%"
+    return f"{100 * (exp(log) - 1):.1f} %"
 
 
 @cache

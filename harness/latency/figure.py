@@ -225,7 +225,7 @@ def latency_notes(
         yield LatencyNote(text, low_confidence=True)
     if summary.iqr > _WIDE_SPREAD * summary.median:
         yield LatencyNote(
-            f"the middle half of the samples spans {100 * summary.iqr / summary.median:.0f}% of the median"
+            f"the middle half of the samples spans {100 * summary.iqr / summary.median:.0f} % of the median"
         )
     loop = min(process.loop_ns for process in processes)
     if batch > 1 and loop > _LOOP_OVERHEAD * summary.median * 1e3:
@@ -251,7 +251,7 @@ def _machine_notes(processes: Sequence[Measurement]) -> Iterator[LatencyNote]:
     stolen = sum(_increase(process.before.stolen_s, process.after.stolen_s) for process in processes)
     share = stolen / max(sum(process.seconds for process in processes) * (os.cpu_count() or 1), 1e-9)
     if share > _STOLEN_TIME:
-        yield LatencyNote(f"the hypervisor gave {100 * share:.0f}% of the time to other machines")
+        yield LatencyNote(f"the hypervisor gave {100 * share:.0f} % of the time to other machines")
     mhz = list(_not_none(state.mhz for process in processes for state in (process.before, process.after)))
     if mhz and max(mhz) > (1 + _FREQUENCY_CHANGE) * min(mhz):
         yield LatencyNote(f"the CPU frequency varied between {min(mhz):.0f} and {max(mhz):.0f} MHz")

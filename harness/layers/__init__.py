@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 from numpy.typing import NDArray
 
 from harness import registry
+from harness.deprecated import accept_old_names, old_attributes
 from harness.layers._tolerances import MOVES_ONLY, SUMS_OF_PRODUCTS, composite_tolerance, default_tolerance
 from harness.layers._windows import output_size
 from harness.spec.language.case import Mode
@@ -69,6 +70,7 @@ class Answer:
     undefined: tuple[Array | None, ...] = ()
 
 
+@old_attributes(why_equal="why_equivalent")
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """A wrong layer that a good case distinguishes from the correct one.
@@ -110,47 +112,37 @@ def find(name: str) -> Layer | None:
     return cast("Layer | None", registry.plugins("layers").get(name))
 
 
-# Until the next release, plugins of other distributions may use the old names of the protocol.
-
 _OLD_METHODS = {"float64_reference": "oracle", "mutants": "twins"}
 
 
 def with_current_names(plugin: Any) -> Any:
-    """``plugin`` with the current method names of :class:`Layer`; warns if the plugin still has old ones.
+    """``plugin`` with the current method names of :class:`Layer`. A method with an old name warns when it is called.
 
-    :func:`harness.registry.plugins` calls this for every layer of another distribution.
+    :func:`harness.registry.plugins` calls this for every layer of another distribution. The next release drops the old
+    names; see :mod:`harness.deprecated`.
     """
-    renamed = {new: old for new, old in _OLD_METHODS.items() if not hasattr(plugin, new) and hasattr(plugin, old)}
+    renamed = {new: old for new, old in _OLD_METHODS.items() if _depth(plugin, old) < _depth(plugin, new)}
     if not renamed:
         return plugin
-    advice = ", ".join(f"{old} to {new}" for new, old in renamed.items())
-    message = f"layer plugin {plugin.name}: the protocol harness.layers.Layer has changed; rename {advice}"
-    warnings.warn(message, DeprecationWarning, stacklevel=2)
-    methods = {name: renamed.get(name, name) for name in ("float64_reference", "tolerance", "mutants")}
-    return SimpleNamespace(
-        name=plugin.name,
-        **{current: getattr(plugin, name) for current, name in methods.items() if hasattr(plugin, name)},
-    )
+    methods = {new: _warning(plugin, old, new) for new, old in renamed.items()}
+    unchanged = ("name", "float64_reference", "tolerance", "mutants")
+    return SimpleNamespace(**{name: getattr(plugin, name) for name in unchanged if hasattr(plugin, name)} | methods)
 
 
-class _Twin(Mutant):
-    """:class:`Mutant` under its old name, with ``why_equal`` for ``why_equivalent``."""
+def _warning(plugin: Any, old: str, new: str) -> Callable[[Call], Any]:
+    def method(call: Call) -> Any:
+        # Not when the plugin is loaded: what a worker prints before its first check reaches no report.
+        message = f"layer plugin {plugin.name}: the protocol harness.layers.Layer has changed; rename {old} to {new}"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return getattr(plugin, old)(call)
 
-    __slots__ = ()
-
-    def __init__(self, *args: Any, **changes: Any) -> None:
-        if "why_equal" in changes:
-            changes["why_equivalent"] = changes.pop("why_equal")
-        super().__init__(*args, **changes)
-
-    @property
-    def why_equal(self) -> str | None:
-        """See :attr:`Mutant.why_equivalent`."""
-        return self.why_equivalent
+    return method
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Twin":
-        warnings.warn("harness.layers.Twin is now Mutant; import that", DeprecationWarning, stacklevel=2)
-        return _Twin
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def _depth(plugin: object, name: str) -> int:
+    """How far up the classes of ``plugin`` the name is defined: 0 for the object itself, 1 for its class, and so on."""
+    namespaces = [getattr(plugin, "__dict__", {}), *map(vars, type(plugin).__mro__)]
+    return next((depth for depth, names in enumerate(namespaces) if name in names), len(namespaces))
+
+
+accept_old_names(__name__)

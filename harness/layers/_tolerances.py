@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.layers._windows import per_axis
-from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance
 
 if TYPE_CHECKING:
     from harness.layers import Layer
@@ -62,8 +62,7 @@ def default_tolerance(layer: str | None, args: Args, dtype: str, opset: int | No
     """How far one correct implementation of a layer may be from another; None stands for an unknown module.
 
     The layer's own tolerance if it has a file; exact if it only moves numbers; scaled by the magnitudes of its terms if
-    it is a sum of products; exact for integers and booleans; else the defaults of ``torch.testing.assert_close`` for
-    ``dtype``.
+    it is a sum of products; exact for integers and booleans; else calibrated (:mod:`harness.compare.calibrated`).
     """
     defined: Layer | None = None if layer is None else registry.plugins("layers").get(layer)
     if defined is not None:
@@ -72,45 +71,27 @@ def default_tolerance(layer: str | None, args: Args, dtype: str, opset: int | No
         return Tolerance(Exact())
     if layer is not None and layer in SUMS_OF_PRODUCTS:
         return Tolerance(Scaled(sum_error(SUMS_OF_PRODUCTS[layer](args), dtype)))
-    return Tolerance(_ASSERT_CLOSE[dtype])
+    return Tolerance(_CALIBRATED[dtype])
 
 
-_ASSERT_CLOSE = {
-    "float16": Close(1e-3, 1e-5),
-    "bfloat16": Close(1.6e-2, 1e-5),
-    "float32": Close(1.3e-6, 1e-5),
-    "float64": Close(1e-7, 1e-7),
-}
+_CALIBRATED: Mapping[str, Rule] = MappingProxyType(
+    {
+        "float16": Calibrated(),
+        "bfloat16": Calibrated(),
+        "float32": Calibrated(),
+        "float64": Close(1e-7, 1e-7),  # torch.testing.assert_close: there is nothing more precise to calibrate with
+    }
+)
 
 
 def composite_tolerance(parts: Sequence[tuple[str, Args]], dtype: str, opset: int | None) -> Tolerance:
-    """How far one correct implementation of several layers in sequence may be from another.
+    """How far one correct implementation of several layers together may be from another.
 
-    Exact if every layer is exact. Else ``rtol`` is the sum of the layers' errors, each for a result of the order of 1:
-    to first order errors add up if no layer magnifies them (Higham, section 3.4). ``atol`` is the same times 1: inner
-    results of the order of 1 may cancel to a small one, which then carries their error.
-
-    This is no proof. Layers with large weights magnify errors, and errors in results far below 1 hardly count. A spec
-    with numbers of another order names its own tolerance. Indices that a pool takes from rounded values may differ at
-    near ties, whatever the tolerance.
+    Exact if every layer is exact. Else calibrated: how far the layers magnify each other's errors depends on the
+    weights and the inputs, so it is measured on the reference itself.
     """
     rules = [default_tolerance(layer, args, dtype, opset).rule for layer, args in parts]
-    if all(isinstance(rule, Exact) for rule in rules):
-        return Tolerance(Exact())
-    error = sum(_allowed_at_one(rule, dtype) for rule in rules)
-    return Tolerance(Close(error, error))
-
-
-def _allowed_at_one(rule: Rule, dtype: str) -> float:
-    """The error that ``rule`` allows for a result of 1 with terms of magnitudes that add up to 1."""
-    epsilon = storage_format(dtype).epsilon
-    match rule:
-        case Exact():
-            return 0.0
-        case Ulp(n) | Scaled(n):
-            return n * epsilon
-        case Close(rtol, atol):
-            return rtol + atol
+    return Tolerance(Exact() if all(isinstance(rule, Exact) for rule in rules) else _CALIBRATED[dtype])
 
 
 def sum_error(terms: int, dtype: str) -> float:

@@ -50,7 +50,7 @@ def _weight_mutants(layer: str, call: Call, empty: str | None) -> Iterator[Mutan
 def _why_unused(layer: str, call: Call, weight: str) -> str | None:
     """Why the call does not depend on the weight; None if it does."""
     if call.mode == "train" and weight.endswith(STATISTICS):
-        return "in training it takes the batch's own statistics"
+        return "in training mode it uses the statistics of the batch"
     if layer == "LSTMCell" and weight == "weight_hh" and len(call.inputs) == 1:
         return "it multiplies a state of zeros: torch takes another as a pair, which a spec's inputs are not"
     return None
@@ -61,7 +61,7 @@ def _why_identity(layer: str, call: Call) -> str | None:
     if layer == "Identity":
         return "it is the identity"
     if layer == "Flatten":
-        return "it joins no axes"
+        return "it flattens no axes"
     return "dropout does nothing in evaluation" if layer in DROPOUTS and call.mode == "eval" else None
 
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+SECOND_CALL = "the second call"
+"""How a second call in a row with the same inputs is named in messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -39,8 +42,9 @@ class Reference:
     ``eager`` holds eager torch's outputs by name. ``float64`` holds the float64 reference's outputs; it is None if the
     case is stochastic or float64 has no kernel. ``magnitudes`` and ``undefined`` are per output, as in
     :class:`harness.layers.Answer`. ``stochastic`` is True if eager's outputs differ under another seed, so that values
-    cannot be compared. ``at`` names the shapes, if there are several sets. ``sample`` says which elements the outputs
-    hold, None for all.
+    cannot be compared. ``at`` names the set of inputs, if there are several. ``sample`` says which elements the outputs
+    hold, None for all. ``second_call`` holds eager torch's outputs at a second call with the same inputs, if they
+    differ from the first: the module keeps state. ``repeats_shapes`` is True if an earlier set has the same shapes.
     """
 
     inputs: Mapping[str, Array]
@@ -51,6 +55,15 @@ class Reference:
     stochastic: bool
     at: str | None = None
     sample: Sample | None = None
+    second_call: Mapping[str, Array] | None = None
+    repeats_shapes: bool = False
+
+    def at_second_call(self) -> Reference:
+        """The reference of a second call in a row with the same inputs."""
+        at = SECOND_CALL if self.at is None else f"{self.at}, {SECOND_CALL}"
+        if self.second_call is None:
+            return replace(self, at=at, repeats_shapes=True)
+        return replace(self, at=at, eager=self.second_call, float64=None, second_call=None, repeats_shapes=True)
 
     def comparable_part(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """The elements of a target's ``outputs`` that this reference holds: all of them, or those of the sample."""

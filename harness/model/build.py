@@ -7,11 +7,9 @@ have written it.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import operator
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,9 +21,11 @@ from torch import fx, nn
 from torch.nn import parameter
 from torch.utils import _pytree as pytree
 
+from harness.deprecated import old_attributes
 from harness.errors import UsageError
 from harness.model.tensors import copy_tensor, to_torch
 from harness.model.user_modules import import_user_module
+from harness.module_copy import copy_module
 from harness.spec.language.case import (
     Case,
     FactoryModel,
@@ -51,6 +51,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 FACTORY_FORM = "write it as package.module:callable"
 
 
+@old_attributes(answer="eager_outputs")
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A built module in its mode, with example inputs by label.
@@ -102,7 +103,7 @@ def build_module(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> 
     """Build ``weighted`` in the case's mode and dtype, seeded with the case's seed; ``labels`` name the inputs."""
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
-        module = _build_model(weighted.model, labels)
+        module = bind_labels(_build_model(weighted.model, labels), labels)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
     load_weights(module, {name: array(spec, _weight_shape(module, name)) for name, spec in weighted.weights.items()})
@@ -132,21 +133,6 @@ def seed_torch(number: int) -> None:
         torch.manual_seed(number)
     else:
         torch.default_generator.manual_seed(number)
-
-
-def copy_module(module: nn.Module) -> nn.Module:
-    """``copy.deepcopy(module)`` in half the time.
-
-    In a layer without hooks, 11 of 20 parts are the empty tables for hooks, and copying those takes longer than
-    copying all the rest. They are replaced by new empty tables through the memo of ``deepcopy``.
-    """
-    empty_tables = {
-        id(value): OrderedDict[object, object]()
-        for submodule in module.modules()
-        for value in vars(submodule).values()
-        if type(value) is OrderedDict and not value
-    }
-    return copy.deepcopy(module, empty_tables)
 
 
 def size_in_bytes(module: nn.Module) -> int:
@@ -209,6 +195,35 @@ def build_bound_layer(layer: LayerModel, labels: Sequence[str]) -> nn.Module:
     if not layer.forward:
         return build_layer(layer)
     return build_graph(GraphModel(nodes=(GraphNode(layer, tuple(labels), ("layer",)),), returns=("layer",)), labels)
+
+
+def bind_labels(module: nn.Module, labels: Sequence[str]) -> nn.Module:
+    """``module``, taking its inputs in the order of ``labels``.
+
+    If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. Labels that
+    are parameters at their own position change nothing.
+
+    Raises :class:`UsageError`, which shows the signature, if only some labels are parameters and one of these is at
+    another position than its parameter.
+    """
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):  # a script module's forward has no signature
+        return module
+    named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
+    if all(label not in named or named.index(label) == position for position, label in enumerate(labels)):
+        return module
+    if not set(labels) <= set(named):
+        known = ", ".join(label for label in labels if label in named)
+        raise UsageError(
+            f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
+            f"forward{signature}; label every input with its parameter, or none"
+        )
+    graph, root = fx.Graph(), nn.Module()
+    root.add_module("layer", module)
+    values = {label: graph.placeholder(label) for label in labels}
+    graph.output(graph.call_module("layer", (), dict(values)))
+    return fx.GraphModule(root, graph)
 
 
 def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:

@@ -18,8 +18,9 @@ from torch.utils import _pytree as pytree
 
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import Subject, constructor_arguments, copy_module, eager_outputs, run_module, seed_torch
-from harness.model.tensors import to_numpy
+from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
+from harness.model.tensors import copy_tensor, to_numpy
+from harness.module_copy import copy_module
 from harness.spec.language.case import (
     Case,
     FactoryModel,
@@ -36,11 +37,12 @@ Array = NDArray[Any]
 def compute_reference(
     case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None
 ) -> Reference:
-    """Run eager torch and the float64 reference on ``inputs``; ``at`` names the shapes in messages."""
+    """Run eager torch and the float64 reference on ``inputs``; ``at`` names this set of inputs in messages."""
     module, tensors = subject.module, list(inputs.values())
     computed = subject.eager_outputs if inputs is subject.inputs else None
     eager = eager_outputs(module, tensors, case.seed) if computed is None else computed
     stochastic = _differ(eager, eager_outputs(module, tensors, case.seed + 1))
+    second_call = None if stochastic else _second_call(case, module, tensors, eager)
     float64 = None if stochastic else float64_reference(case, module, tensors)
     return Reference(
         inputs={label: to_numpy(tensor) for label, tensor in inputs.items()},
@@ -50,7 +52,25 @@ def compute_reference(
         undefined=() if float64 is None else float64.undefined,
         stochastic=stochastic,
         at=at,
+        second_call=None
+        if second_call is None
+        else dict(zip(subject.output_names, map(to_numpy, second_call), strict=True)),
     )
+
+
+def _second_call(
+    case: Case, module: nn.Module, inputs: Sequence[torch.Tensor], first: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor] | None:
+    """Eager torch's outputs at a second call of one module, if they differ from the first.
+
+    torch's own layers keep no state that reaches their outputs; modules of users can.
+    """
+    if not isinstance(case.model.model, FactoryModel):
+        return None
+    copied = copy_module(module)
+    for _ in range(2):
+        second = run_module(copied, [copy_tensor(tensor) for tensor in inputs], case.seed)
+    return second if _differ(first, second) else None
 
 
 def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
@@ -64,8 +84,11 @@ def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
         return layer.float64_reference(
             Call(
                 args=constructor_arguments(model),
-                weights={name.removeprefix("layer."): _widened(tensor) for name, tensor in module.state_dict().items()},
-                inputs=[_widened(tensor) for tensor in inputs],
+                weights={
+                    name.removeprefix("layer."): floating_as_float64(tensor)
+                    for name, tensor in module.state_dict().items()
+                },
+                inputs=[floating_as_float64(tensor) for tensor in inputs],
                 forward=model.forward,
                 mode=case.mode,
                 dtype=case.dtype,
@@ -103,7 +126,7 @@ def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
 
     Every floating input and every parameter has one; it is zero where the output does not depend on it.
     """
-    module, inputs = copy.deepcopy(subject.module), copy.deepcopy(dict(subject.inputs))
+    module, inputs = copy_module(subject.module), copy.deepcopy(dict(subject.inputs))
     leaves = {label: tensor.requires_grad_() for label, tensor in inputs.items() if tensor.is_floating_point()}
     leaves |= {name.removeprefix("layer."): parameter for name, parameter in module.named_parameters()}
     with torch.random.fork_rng(devices=()):
@@ -140,7 +163,7 @@ def _without_gradients(module: nn.Module) -> nn.Module:
     if not module.state_dict():
         return module
     with torch.no_grad():  # else the copy of a script module's parameter would be the result of a computation
-        duplicate = copy.deepcopy(module)
+        duplicate = copy_module(module)
     for parameter in duplicate.parameters():
         parameter.requires_grad_(False)
     return duplicate
@@ -185,7 +208,7 @@ def _magnitudes(case: Case, double: nn.Module, wide: Sequence[torch.Tensor]) -> 
     return tuple(to_numpy(output) for output in run_module(double, [tensor.abs() for tensor in wide], case.seed))
 
 
-def _widened(tensor: torch.Tensor) -> Array:
+def floating_as_float64(tensor: torch.Tensor) -> Array:
     """The values as float64 if they are floating, else in their own dtype."""
     array = to_numpy(tensor)
     return array.astype(np.float64) if tensor.is_floating_point() else array

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.deprecated import accept_old_names
 from harness.errors import Location, Problem, SpecError
 from harness.result import Report, Result
 
@@ -149,3 +150,6 @@ def _run(reports: Sequence[tuple[Path, Report]]) -> dict[str, Any]:
         "interrupted_by": next((run["interrupted_by"] for run in runs if run.get("interrupted_by")), None),
         "complaints": list(dict.fromkeys(line for run in runs for line in run.get("complaints", ()))),
     }
+
+
+accept_old_names(__name__)

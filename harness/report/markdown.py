@@ -251,7 +251,7 @@ def _matrix(results: Sequence[Result]) -> Iterator[str]:
     if not results:
         return
     yield "## Cases by targets"
-    yield "`[...]` stands for matrix points with equal results. What is not as expected is in capitals, in its own row."
+    yield "`[...]` stands for matrix points with equal results. Unexpected results are in capitals, in their own rows."
     columns = [code(target) for target in targets(results)]
     for group in groups(results):
         yield f"### {code(group.spec) if group.spec else 'cases'}"

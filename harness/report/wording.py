@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from harness.deprecated import accept_old_names
 from harness.errors import one_line, unescape_path
 from harness.report.machines import without_machine
 from harness.report.shell import command_line, explain_words
@@ -72,7 +73,7 @@ def unexpected(results: Sequence[Result]) -> list[Result]:
 def verdict(report: Report) -> str:
     """The result of the whole run in one sentence.
 
-    ``report.run["complaints"]``, if any, say why the run cannot be relied on (see :class:`harness.gate.Judged`).
+    ``report.run["complaints"]``, if any, say why the run cannot be relied on (see :class:`harness.gate.GateOutcome`).
     ``report.run["interrupted"]`` says that the run was not finished. Both come before every count.
     """
     counts = report.summary
@@ -201,13 +202,14 @@ def format_pair(actual: float | None, expected: float | None) -> tuple[str, str]
     """Two elements of a tensor with four significant digits, or with as many more as it takes to tell them apart."""
     texts = ("-", "-")
     for digits in range(4, 18):
-        texts = _significant(actual, digits), _significant(expected, digits)
+        texts = format_element(actual, digits), format_element(expected, digits)
         if actual == expected or texts[0] != texts[1]:
             break
     return texts
 
 
-def _significant(value: float | None, digits: int) -> str:
+def format_element(value: float | None, digits: int = 9) -> str:
+    """One element of a tensor; 9 significant digits distinguish all values of float32. None as ``-``."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
@@ -323,3 +325,6 @@ def _specs_folder(result: Result) -> str | None:
         if f"{result.case}/".startswith(f"{named.relative_to(folder).as_posix()}/"):
             return unescape_path(str(folder))
     return None
+
+
+accept_old_names(__name__)

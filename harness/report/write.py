@@ -81,5 +81,5 @@ def _replace(path: Path, draft: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> HarnessError:
     return HarnessError(
-        f"cannot write {path}: {error.strerror}; free disk space or fix the permissions, or use another --report-dir"
+        f"cannot write {path}: {error.strerror}; make room or fix the permissions, or use another --report-dir"
     )

@@ -1,25 +1,22 @@
-"""One self-contained script for a check that fails: torch, onnx, onnxruntime and numpy, and nothing of harness.
+"""Write a check as one self-contained script that needs torch, onnx, onnxruntime and numpy, but not harness.
 
-It exports the model, asks eager torch and the target, prints the versions and both answers, and exits with 1 while
-they disagree or a stage fails. It reads as the beginning of an upstream issue.
-
-A failing case as the text of a script.
+The script exports the model, runs eager torch and the target, and prints the versions and both outputs. It exits with
+1 while the outputs differ or a stage fails. Its docstring can be pasted as the beginning of an upstream issue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from math import isfinite
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from harness.reproduction.eligibility import dtypes, expected, obstacle, title
-from harness.reproduction.source import exporting, loading, module, weight_name
-from harness.reproduction.tensors import bounds, kinds, tensor
+from harness.reproduction.eligibility import dtypes, expected_behaviour, issue_title, why_no_script
+from harness.reproduction.source import export_statements, load_statements, module_source, weight_name
+from harness.reproduction.tensors import generators, output_bounds, tensor_expression
 from harness.result import Result
-from harness.spec.language.case import Case, TensorSpec
+from harness.spec.language.case import Case, InputSet
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
@@ -29,70 +26,67 @@ if TYPE_CHECKING:
     from harness.model.answer import Reference
 
 
-__all__ = ["obstacle", "reproduction"]
+__all__ = ["reproduction", "why_no_script"]
 
-
-WIDTH = 110
-FAULT = "the fault is there"
-NO_FAULT = "no fault"
-"""How the script's last line begins."""
+LINE_LENGTH = 110
+REPRODUCED = "reproduced"
+NOT_REPRODUCED = "not reproduced"
+"""The first words of a script's last line."""
 
 
 def reproduction(
-    case: Case, target: Target, result: Result | None = None, ask: Callable[[], Reference] | None = None
+    case: Case, target: Target, result: Result | None = None, reference: Callable[[], Reference] | None = None
 ) -> str | None:
-    """The script for ``case`` on ``target``; None where :func:`harness.reproduction.eligibility` says that there is none.
+    """The text of the script for ``case`` on ``target``; None if :func:`why_no_script` gives a reason.
 
-    ``result`` is what the check came to; with it the text names what fails and what was seen. ``ask`` gives what eager
-    torch and the definition say of the case; where it is None, they are asked here. The layers' own tolerances are
-    asked for, which loads torch.
+    With ``result``, the result of the check, the script says what fails and how. ``reference`` returns the case's
+    reference; if it is None, the reference is computed here. The layers' default tolerances are read, which loads
+    torch.
     """
-    if obstacle(case, target, result) is not None:
+    if why_no_script(case, target, result) is not None:
         return None
     from harness.model.reference import tolerance_of
 
-    answerable = case.expect.raises is None and (result is None or result.stage != "build")
-    reference = (ask() if ask else _asked(case)) if answerable else None
-    return _template().render(_context(case, target, result, tolerance_of(case, target.opset), reference))
+    has_reference = case.expect.raises is None and (result is None or result.stage != "build")
+    known = (reference() if reference else _compute_reference(case)) if has_reference else None
+    return _template().render(_variables(case, target, result, tolerance_of(case, target.opset), known))
 
 
-def _context(
+def _variables(
     case: Case, target: Target, result: Result | None, tolerance: Tolerance, reference: Reference | None
 ) -> Mapping[str, Any]:
-    model = module(case.model.model, [spec.label for spec in case.inputs])
+    source = module_source(case.model.model, [spec.label for spec in case.inputs])
     weights = {weight_name(case.model.model, name): spec for name, spec in case.model.weights.items()}
-    shapes = [case.inputs, *(_at(case, other) for other in case.also)]
-    known = [spec for specs in shapes for spec in specs]
-    rules = bounds(tolerance, case.dtype, _largest(reference))
-    seen = None if result is None else result.message
+    input_sets = [each.inputs for each in _needed_sets(case, result)]
+    bounds = output_bounds(tolerance, case.dtype, _largest_magnitudes(reference))
+    message = None if result is None else result.message
     return {
-        "title": wrap(title(case, target, result), WIDTH),
-        "expected": wrap(f"Expected: {expected(case, result)}", WIDTH),
-        "actual": wrap(f"Actual: {seen}", WIDTH) if seen else [],
-        "definition": model.definition,
-        "call": model.call,
+        "title": wrap(issue_title(case, target, result), LINE_LENGTH),
+        "expected": wrap(f"Expected: {expected_behaviour(case, result)}", LINE_LENGTH),
+        "actual": wrap(f"Actual: {message}", LINE_LENGTH) if message else [],
+        "definition": source.definition,
+        "call": source.call,
         "seed": case.seed,
         "dtype": case.dtype,
         "mode": case.mode,
-        "weights": {name: tensor(spec) for name, spec in weights.items()},
-        "inputs": [[tensor(spec) for spec in specs] for specs in shapes],
-        "draws": kinds([*known, *weights.values()]),
-        "exporting": exporting(case, target, _outputs(result)),
-        "loading": loading(target, bfloat16="bfloat16" in dtypes(case)),
+        "weights": {name: tensor_expression(spec) for name, spec in weights.items()},
+        "inputs": [[tensor_expression(spec) for spec in specs] for specs in input_sets],
+        "generators": generators([*(spec for specs in input_sets for spec in specs), *weights.values()]),
+        "export": export_statements(case, target, _output_count(result)),
+        "load": load_statements(target, bfloat16="bfloat16" in dtypes(case)),
         "runtime": target.runtime,
         "bfloat16": "bfloat16" in dtypes(case),
-        "drawn": reference is not None and reference.stochastic,
+        "stochastic": reference is not None and reference.stochastic,
         "onnx": target.exporter.startswith("onnx-"),
-        "rtol_atol": rules.pop(None),
-        "by_output": rules,
+        "rtol_atol": bounds.pop(None),
+        "by_output": bounds,
         "raises": case.expect.raises,
-        "FAULT": FAULT,
-        "NO_FAULT": NO_FAULT,
+        "REPRODUCED": REPRODUCED,
+        "NOT_REPRODUCED": NOT_REPRODUCED,
     }
 
 
-def _asked(case: Case) -> Reference:
-    """What eager torch and the definition say."""
+def _compute_reference(case: Case) -> Reference:
     from harness.model.build import build
     from harness.model.reference import compute_reference
 
@@ -100,27 +94,30 @@ def _asked(case: Case) -> Reference:
     return compute_reference(case, subject, subject.inputs)
 
 
-def _largest(reference: Reference | None) -> list[float | None]:
-    """The largest sum of terms' magnitudes of each output, None where there is no finite one."""
-    known = () if reference is None else reference.magnitudes
-    largest = [None if each is None or not each.size else float(each.max()) for each in known]
-    return [each if each is not None and isfinite(each) else None for each in largest]
+def _largest_magnitudes(reference: Reference | None) -> list[float | None]:
+    """The largest sum of the terms' magnitudes of each output; None if the output has no finite one."""
+    magnitudes = () if reference is None else reference.magnitudes
+    largest = [None if sums is None or not sums.size else float(sums.max()) for sums in magnitudes]
+    return [value if value is not None and isfinite(value) else None for value in largest]
 
 
-def _outputs(result: Result | None) -> int | None:
-    """How many outputs the model has; None where it is not known. At several shapes each is seen several times."""
+def _output_count(result: Result | None) -> int | None:
+    """The number of the model's outputs, None if unknown. With several shapes, a result has each output repeatedly."""
     return len({output.index for output in result.outputs}) or None if result else None
 
 
-def _at(case: Case, shapes: Mapping[str, tuple[int, ...]]) -> list[TensorSpec]:
-    return [replace(spec, shape=tuple(shapes.get(spec.label, spec.shape))) for spec in case.inputs]
+def _needed_sets(case: Case, result: Result | None) -> list[InputSet]:
+    """The sets of inputs that the script runs: one at each shape, and all if only a further draw fails."""
+    outputs = () if result is None else result.outputs
+    all_draws = any(output.problem and output.at and "draw" in output.at for output in outputs)
+    return [each for each in case.input_sets if all_draws or each.draw == 1]
 
 
 @cache
 def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    # Python source is written here, not a page: there is nothing to escape.
+    # The output is Python source, not HTML: nothing has to be escaped.
     environment = Environment(
         loader=PackageLoader("harness.reproduction", "."),
         undefined=StrictUndefined,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.deprecated import accept_old_names, old_attributes
 from harness.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ Value: TypeAlias = "Array | Sequence[Value] | Mapping[Any, Any] | None"
 """A value of ONNX: a tensor, a sequence, a map, or an optional, which is None if it is empty."""
 
 
+@old_attributes(bring="install", why_not="unavailable_message")
 @dataclass(frozen=True, slots=True)
 class Availability:
     """Whether a runtime can be used on this machine.
@@ -177,3 +179,6 @@ def copied(value: Value) -> Value:
 def contiguous_copies(inputs: Mapping[str, Array]) -> dict[str, Array]:
     """C-contiguous copies of the arrays, for a runtime that takes no strides or shares the memory of its inputs."""
     return {name: np.array(array, order="C") for name, array in inputs.items()}
+
+
+accept_old_names(__name__)

@@ -1,7 +1,7 @@
-"""A first spec for a module: written from its signature, after eager torch has tried what it holds.
+"""``harness init``: write a first spec for a module, from its signature and from trial calls in eager torch.
 
-:mod:`subject` finds the module, :mod:`guesses` says what might fit it, :mod:`trying` keeps what does, and
-:mod:`writing` writes the spec down.
+:mod:`constructor` finds the layer or factory, :mod:`propose` tries arguments and inputs, and :mod:`write` writes the
+spec.
 """
 
 from __future__ import annotations

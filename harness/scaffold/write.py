@@ -1,7 +1,4 @@
-"""A first spec as it is asked for from outside: in a process of its own, since it runs a module of the user's.
-
-The text of a first spec.
-"""
+"""Write a first spec. :func:`first_spec` is called in a separate process, because it may run the user's own code."""
 
 from __future__ import annotations
 
@@ -15,99 +12,101 @@ import yaml
 
 from harness.errors import UsageError
 from harness.result import Stage
-from harness.scaffold.propose import Found
-from harness.scaffold.subject import Subject
+from harness.scaffold.constructor import Constructor
+from harness.scaffold.propose import Proposal
 from harness.spec.language.schema import SCHEMA_FILE
+
+HEADER = f"""\
+# yaml-language-server: $schema={SCHEMA_FILE}
+# A first spec, written by `harness init`. All of its arguments and inputs were tried in eager PyTorch.
+# Add what your model meets: shapes, dtypes, edge cases such as NaN and empty batches, and what must hold (`expect`).
+harness: 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class FirstSpec:
-    """The text of a spec, and whether it takes ``--allow-import`` to run it."""
+    """The text of a spec, and whether ``harness run`` needs ``--allow-import`` for it."""
 
     text: str
     runs_user_code: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """There is no spec, and why: what is wrong, and what would be right."""
+class NoSpec:
+    """Why there is no spec, and what to do about it."""
 
-    why: str
+    reason: str
 
 
 def first_spec(
     _scratch: Path,
-    named: str,
+    name: str,
     arguments: Mapping[str, Any],
     inputs: Sequence[tuple[tuple[int, ...], str]],
     home: Path,
     *,
     announce: Callable[[Stage], None],
-) -> FirstSpec | Refused:
-    """The first spec of the layer or module that is ``named``, imported from the folder ``home``.
+) -> FirstSpec | NoSpec:
+    """The first spec of the layer or module ``name``, which is imported from the folder ``home``.
 
-    ``inputs`` are shapes, each with what fills it, for those that are not to be guessed.
+    ``inputs`` are the shapes and the kinds of the inputs, if the user gave them; else they are guessed.
     """
     from harness.check.stages import message_of
-    from harness.scaffold.propose import Draft, find_out
-    from harness.scaffold.subject import find
+    from harness.scaffold.constructor import find_constructor
+    from harness.scaffold.propose import InputGuess, propose
 
     os.chdir(home)
     announce("build")
     try:
-        subject, drafts = find(named), [Draft(*each) for each in inputs]
-        return FirstSpec(text(subject, find_out(subject, arguments, drafts)), subject.kind == "factory")
+        constructor = find_constructor(name)
+        proposal = propose(constructor, arguments, [InputGuess(*shape_and_kind) for shape_and_kind in inputs])
+        return FirstSpec(spec_text(constructor, proposal), constructor.kind == "factory")
     except UsageError as error:
-        return Refused(str(error))
-    except BaseException as error:  # noqa: BLE001 - what no other guess would change is told, such as exit()
-        return Refused(f"{named}: {message_of(error)}; see that it can be built and called in Python")
+        return NoSpec(str(error))
+    except BaseException as error:  # noqa: BLE001 - another guess would not help, for example after exit()
+        return NoSpec(f"{name}: {message_of(error)}; make sure that it can be built and called in Python")
 
 
-HEAD = f"""\
-# yaml-language-server: $schema={SCHEMA_FILE}
-# A first spec, written by `harness init`: everything in it was tried in eager PyTorch. Add what your model meets:
-# shapes, dtypes, edges such as NaN and empty batches, and under `expect` what must hold.
-harness: 1
-"""
+def spec_text(constructor: Constructor, proposal: Proposal) -> str:
+    """The text of the spec of ``constructor``, with everything in ``proposal``."""
+    return HEADER + "\n".join(_lines(constructor, proposal)) + "\n"
 
 
-def text(subject: Subject, found: Found) -> str:
-    """The spec of ``subject`` with what was ``found`` to work."""
-    return HEAD + "\n".join(_lines(subject, found)) + "\n"
-
-
-def _lines(subject: Subject, found: Found) -> Iterator[str]:
-    yield f"about: {subject.short}, one argument at a time."
-    yield f"{subject.kind}: {subject.named}"
+def _lines(constructor: Constructor, proposal: Proposal) -> Iterator[str]:
+    yield f"about: {constructor.short_name}, one argument at a time."
+    yield f"{constructor.kind}: {constructor.name}"
     yield "defaults:"
-    if found.arguments:
-        yield f"  args: {_flow(found.arguments)}"
-    yield f"  inputs: {_flow({label: draft.written() for label, draft in found.inputs.items()})}"
+    if proposal.arguments:
+        yield f"  args: {_flow(proposal.arguments)}"
+    yield f"  inputs: {_flow({label: guess.spec_entry() for label, guess in proposal.inputs.items()})}"
     yield "cases:"
     yield "  - name: as-it-is"
-    yield "    about: Nothing said that has a default."
-    for varied in found.varied:
-        one = {varied.name: varied.values[0]} if len(varied.values) == 1 else {}
+    yield "    about: All arguments at their defaults."
+    for variation in proposal.variations:
+        single = {variation.name: variation.values[0]} if len(variation.values) == 1 else {}
         yield ""
-        yield f"  - name: {varied.name.replace('_', '-').strip('-')}"
-        if arguments := {**varied.beside, **one}:
+        yield f"  - name: {variation.name.replace('_', '-').strip('-')}"
+        if arguments := {**variation.companions, **single}:
             yield f"    args: {_flow(arguments)}"
-        if not one:
-            yield f"    matrix: {_flow({f'args.{varied.name}': list(varied.values)})}"
-    if len(found.batches) > 1:
+        if not single:
+            yield f"    matrix: {_flow({f'args.{variation.name}': list(variation.values)})}"
+    if len(proposal.batch_sizes) > 1:
         yield ""
-        yield from _any_batch(found)
+        yield from _any_batch(proposal)
 
 
-def _any_batch(found: Found) -> Iterator[str]:
+def _any_batch(proposal: Proposal) -> Iterator[str]:
     yield "  - name: any-batch"
-    yield "    about: Exported once with its first axis open, and verified at other sizes of it."
-    yield f"    dynamic: {_flow({label: {0: 'N'} for label in found.inputs})}"
-    also = [{label: [size, *draft.shape[1:]] for label, draft in found.inputs.items()} for size in found.batches]
+    yield "    about: Exported once with a dynamic first axis, and verified at other batch sizes."
+    yield f"    dynamic: {_flow({label: {0: 'N'} for label in proposal.inputs})}"
+    also = [
+        {label: [size, *guess.shape[1:]] for label, guess in proposal.inputs.items()} for size in proposal.batch_sizes
+    ]
     yield f"    also: {_flow(also)}"
 
 
 def _flow(value: Any) -> str:
-    """``value`` on one line."""
-    written: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100_000, allow_unicode=True)
-    return written.removesuffix("\n...\n").strip()
+    """``value`` as YAML on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100_000, allow_unicode=True)
+    return text.removesuffix("\n...\n").strip()

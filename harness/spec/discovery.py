@@ -100,7 +100,7 @@ def load_specs(paths: Sequence[Path | str], *, allow_import: bool = False, known
     if not files and problems:
         raise SpecError(problems)
     if not files:
-        raise RequestError("nothing to verify; name a spec, or a directory of specs")
+        raise RequestError("nothing to verify; name a spec, or a folder of specs")
     roots = tuple(dict.fromkeys(file.root for file in files.values()))
     targets_file, list_file = _only_file(roots, TARGETS_FILE), _only_file(roots, KNOWN_FAILURES_FILE)
     root = targets_file.parent if targets_file else roots[0]
@@ -222,19 +222,19 @@ def _find(path: Path, problems: list[Problem]) -> Iterator[_SpecFile]:
         files = list(_search(path, problems))
         if not files and not problems:
             hint = f"a spec is a file named *.yaml, a recorded model a folder with {MODEL_FILE} and test_data_set_0"
-            raise RequestError(f"{path}: no spec in this directory, and no recorded model; {hint}")
+            raise RequestError(f"{path}: no spec in this folder, and no recorded model; {hint}")
         yield from (_SpecFile(file, path) for file in files)
     elif not exists:
-        raise RequestError(f"{path}: no such file or directory; name a spec, or a directory of specs")
+        raise RequestError(f"{path}: no such file or directory; name a spec, or a folder of specs")
     elif not is_file:
-        raise RequestError(f"{path}: not a file; name a spec, or a directory of specs")
+        raise RequestError(f"{path}: not a file; name a spec, or a folder of specs")
     elif path.suffix == MODEL_SUFFIX:
         yield _SpecFile(_with_test_data(path), path.parent)
     elif path.suffix == ".py":
         command = f"harness init {shlex.quote(f'{path}:NAME')}"
         raise RequestError(f"{path}: Python, not a spec; write a spec for a module in it with {command}")
     elif path.name in {TARGETS_FILE, KNOWN_FAILURES_FILE}:
-        raise RequestError(f"{path}: not a spec; name its directory")
+        raise RequestError(f"{path}: not a spec; name its folder")
     else:
         yield _SpecFile(path, _root_of(path))
 
@@ -257,7 +257,7 @@ def _search(folder: Path, problems: list[Problem]) -> Iterator[Path]:
 
     def refuse(error: OSError) -> None:
         reason = (error.strerror or str(error)).lower()
-        raise RequestError(f"{error.filename}: cannot be read: {reason}; name a directory that can") from error
+        raise RequestError(f"{error.filename}: cannot be read: {reason}; name a folder that can") from error
 
     files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=refuse):

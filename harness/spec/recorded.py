@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 from harness.errors import Location, Problem, RequestError, SpecError, escape_path
 from harness.spec.language.case import Case, FileModel, WeightedModel
 from harness.spec.language.schema import ToleranceRules
-from harness.spec.language.tolerances import CaseTolerance, Close, Scaled
+from harness.spec.language.tolerances import Calibrated, CaseTolerance, Close, Scaled
 from harness.spec.yaml.reader import read
 from harness.spec.yaml.strict import StrictModel, invalid_value, validated
 
@@ -77,9 +77,14 @@ def _with_number_keys(value: Any) -> Any:
 
 
 def _without_scaled(tolerance: CaseTolerance) -> CaseTolerance:
-    """``tolerance``; refuses ``scaled``, since the magnitudes of the summed terms are not recorded."""
-    if any(isinstance(rule, Scaled) for rule in (tolerance.rule, *tolerance.by_output.values())):
+    """``tolerance``; refuses the rules that need more than the recorded outputs."""
+    rules = (tolerance.rule, *tolerance.by_output.values())
+    if any(isinstance(rule, Scaled) for rule in rules):
         raise invalid_value("scaled needs magnitudes of terms, which are not recorded", "write ulp, or rtol and atol")
+    if any(isinstance(rule, Calibrated) for rule in rules):
+        raise invalid_value(
+            "calibrated needs a float64 reference, which is not recorded", "write ulp, or rtol and atol"
+        )
     return tolerance
 
 

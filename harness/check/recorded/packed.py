@@ -120,6 +120,8 @@ class PackedCase:
             undefined=[self._array(path) for path in entry.undefined],
             stochastic=entry.stochastic,
             at=entry.at,
+            repeats_shapes=entry.repeats_shapes,
+            second_call=self._arrays(entry.second_call),
             sample=None if sample is None else Sample(sample.every, tuple(map(tuple, sample.shapes))),
         )
 

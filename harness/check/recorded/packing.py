@@ -27,12 +27,13 @@ from harness.check.recorded.protobufs import external_data_files
 from harness.check.refusal import with_refusal
 from harness.check.results import with_error
 from harness.check.stages import Clock, StageStopped
+from harness.compare.calibrated import close_to_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference, Sample, reduced_to_sample
 from harness.result import Result, to_json
 from harness.spec.bundle.entries import CaseEntry, ExpectEntry, ExportEntry, RoundEntry, SampleEntry, ToleranceEntry
 from harness.spec.language.case import Case
-from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
@@ -169,6 +170,12 @@ def _as_close(rule: Rule, reference: Reference, index: int) -> Close:
             return rule
         case Scaled(n):
             return Close(0.0, n * eps * max(_largest_magnitude(reference, index), default=0.0))
+        case Calibrated(m):
+            return close_to_reference(values, _float64_of(reference, index), m) if eps else Close(0.0, 0.0)
+
+
+def _float64_of(reference: Reference, index: int) -> Array | None:
+    return None if reference.float64 is None else list(reference.float64.values())[index]
 
 
 def _largest_magnitude(reference: Reference, index: int) -> Iterator[float]:
@@ -189,6 +196,8 @@ def _round_entry(store: ContentStore, whole: Reference, sample: Sample | None) -
         undefined=[None if mask is None else store.put_array(mask) for mask in reference.undefined],
         stochastic=reference.stochastic,
         at=reference.at,
+        repeats_shapes=reference.repeats_shapes,
+        second_call=None if reference.second_call is None else store.put_arrays(reference.second_call),
         sample=None if sample is None else SampleEntry(every=sample.every, shapes=list(map(list, sample.shapes))),
     )
 

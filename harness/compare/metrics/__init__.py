@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from harness.compare.numbers import Pair
 from harness.compare.rules import Allowance
+from harness.deprecated import accept_old_names, old_attributes
 
 
+@old_attributes(strays="nonfinite_mismatches", outside="exceeded")
 @dataclass(frozen=True)
 class ComparedValues:
     """The values of one output after the structure check and the tolerance rule: what a metric measures.
@@ -48,3 +50,6 @@ class Metric(Protocol):
         Called under ``np.errstate(all="ignore")``.
         """
         ...
+
+
+accept_old_names(__name__)

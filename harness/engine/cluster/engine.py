@@ -63,7 +63,7 @@ class Cluster:
             glob, equals, name = text.rpartition("=")
             if not (glob and equals and name):
                 fix = "write GLOB=NAME, such as '*/ort-acl=jetson'"
-                raise UsageError(f"--ray-resource {text}: says not which targets need which resource; {fix}")
+                raise UsageError(f"--ray-resource {text}: does not say which targets need which resource; {fix}")
             pairs.append((glob, name))
         return cls(address, tuple(pairs))
 

@@ -111,7 +111,7 @@ def require_files(workers: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY != soft < needed:
         if resource.RLIM_INFINITY != hard < needed:
-            fewer = ", or take fewer workers with -j" if hard >= FILES_OF_RUN + FILES_PER_WORKER else ""
+            fewer = ", or use fewer workers with -j" if hard >= FILES_OF_RUN + FILES_PER_WORKER else ""
             fix = f"raise it with ulimit -n {needed}{fewer}"
             counted = f"{workers} workers need" if workers > 1 else "at least"
             raise HarnessError(f"at most {hard} files may be open at once (ulimit -n), and {counted} {needed}; {fix}")

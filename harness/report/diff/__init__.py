@@ -34,7 +34,7 @@ PARITY_LABELS: Mapping[str, str] = {
     "verified": "verified",
     "new": "new",
     "gone": "removed",
-    "numbers": "numbers",
+    "numbers": "error size",
 }
 """The kinds of changes as people read them, the most urgent first. report.json has the keys."""
 

@@ -40,7 +40,7 @@ def _counts(diff: Diff) -> Iterator[str]:
         return
     counts = Counter[str](change.verdict for change in diff.latency)
     line = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in LATENCY_ORDER if counts[verdict])
-    yield f"Latency: {line or 'no figure in both reports'} (changes below {100 * diff.min_effect:g}% are ignored)."
+    yield f"Latency: {line or 'no figure in both reports'} (changes below {100 * diff.min_effect:g} % are ignored)."
 
 
 def _parity(changes: Sequence[ParityChange]) -> Table:

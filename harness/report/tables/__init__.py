@@ -122,7 +122,7 @@ def targets(results: Sequence[Result]) -> tuple[str, ...]:
 
 
 def cell(result: Result) -> str:
-    """One check in a few words. What is not as expected is in capitals, so that it stands out without colour."""
+    """One check in a few words. Unexpected results are in capitals, so that they stand out without colour."""
     if result.status == "passed":
         return "pass"
     word = result.status.upper() if result.status in UNEXPECTED else result.status

@@ -103,7 +103,7 @@ def _thorough_blocks(timed: Sequence[Result]) -> Iterator[str]:
     yield "### Thorough figures"
     yield (
         "Median of the processes' medians in microseconds with its 95 % interval. `noise` is the difference between "
-        "the slow and the fast half of the processes, which all ran the same. Load and first run are separate."
+        "the slow and the fast half of the processes, which all did the same work. Load and first run are separate."
     )
     yield table(
         [
@@ -137,7 +137,7 @@ def _row(result: Result, figure: Figure) -> list[str]:
         _us(figure, "p99_us"),
         _us(figure, "ratio"),
         _interval(figure.get("ratio_low"), figure.get("ratio_high")),
-        "-" if figure.get("noise") is None else f"{100 * figure['noise']:.1f}%",
+        "-" if figure.get("noise") is None else f"{100 * figure['noise']:.1f} %",
         plain(", ".join(_variants(figure))) or "-",
         _us(figure, "first_call_us"),
         _ms(figure, "load_s"),

@@ -20,7 +20,7 @@ from harness.spec.language.case import Case, Fill, FillKind, Layout, RecordedMod
 from harness.spec.language.fills import array
 from harness.spec.language.schema import DType, Shape
 from harness.spec.language.tensors import size_problems
-from harness.spec.language.tolerances import Close, Exact, Rule, Scaled, Tolerance, Ulp, parse_tolerance
+from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp, parse_tolerance
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import StrictModel, invalid_value, key_path
 
@@ -118,6 +118,8 @@ def _written(rule: Rule) -> Any:
             return {"ulp": n}
         case Scaled(n):
             return {"scaled": n}
+        case Calibrated(m):
+            return {"calibrated": m}
         case Close(rtol, atol):
             return {"rtol": rtol, "atol": atol}
 
@@ -192,10 +194,13 @@ class RoundEntry(StrictModel):
     stochastic: bool = False
     at: str | None = None
     sample: SampleEntry | None = None
+    second_call: Arrays | None = None
+    repeats_shapes: bool = False
 
     def files(self) -> Iterator[str]:
         """Every file that the round refers to."""
         yield from (*self.inputs.values(), *self.eager.values(), *(self.oracle or {}).values())
+        yield from (self.second_call or {}).values()
         yield from (path for path in (*self.magnitudes, *self.undefined) if path is not None)
 
 

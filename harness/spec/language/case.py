@@ -6,7 +6,7 @@ Seeds are derived from names, so that a case draws the same numbers whatever oth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from harness.spec.language.tolerances import CaseTolerance
 Layout = Literal["contiguous", "channels_last", "strided"]
 Mode = Literal["eval", "train"]
 FillKind = Literal["normal", "uniform", "integers", "arange", "ones", "zeros", "full", "choice"]
+RANDOM_FILLS = frozenset({"normal", "uniform", "integers", "choice"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,25 @@ class TensorSpec:
     layout: Layout = "contiguous"
     seed: int = 0
     takes_shape: bool = False
+
+    @property
+    def is_random(self) -> bool:
+        """True if another seed gives other values."""
+        return self.values is None and (self.fill is None or self.fill.kind in RANDOM_FILLS)
+
+
+@dataclass(frozen=True, slots=True)
+class InputSet:
+    """One set of inputs of a case; ``at`` names it in messages, None for the first one.
+
+    ``draw`` counts the sets with the same shapes. ``chosen`` is True if harness chose the shapes: the model may refuse
+    them.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    at: str | None = None
+    draw: int = 1
+    chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +169,7 @@ class Case:
     ``dynamic`` maps an input's label to its dynamic axes and their names. ``also`` holds further shapes by label at
     which the same artifact is verified. ``bench`` holds further shapes by label at which latency is measured; a case at
     one of them has the id of the original case as ``bench_of``. ``seed`` seeds the weights and stochastic layers.
+    ``draws`` is the number of sets of random inputs at each set of shapes.
     """
 
     id: str
@@ -165,6 +186,38 @@ class Case:
     also: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     bench: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     bench_of: str | None = None
+    draws: int = 2
+
+    def _larger_shapes(self) -> tuple[Mapping[str, tuple[int, ...]], ...]:
+        """A further set of shapes for dynamic axes without ``also``: every dynamic axis one larger."""
+        if not self.dynamic:
+            return ()
+        return (
+            {
+                spec.label: tuple(
+                    size + (axis in self.dynamic.get(spec.label, ())) for axis, size in enumerate(spec.shape)
+                )
+                for spec in self.inputs
+                if spec.values is None
+            },
+        )
+
+    @property
+    def input_sets(self) -> tuple[InputSet, ...]:
+        """The inputs that an artifact is verified at: the case's own first, which it is exported with.
+
+        No two sets share random values, so that a value which an export keeps from its example inputs shows.
+        """
+        sets = []
+        for shapes in ({}, *(self.also or self._larger_shapes())):
+            at = ", ".join(f"{label}={list(shape)}" for label, shape in shapes.items())
+            inputs = tuple(replace(spec, shape=shapes.get(spec.label, spec.shape)) for spec in self.inputs)
+            draws = self.draws if any(spec.is_random for spec in inputs) else 1
+            for draw in range(1, draws + 1):
+                name = ", ".join(filter(None, [at, f"draw {draw}" if draw > 1 else ""]))
+                seeded = tuple(_with_own_seed(spec, name) for spec in inputs)
+                sets.append(InputSet(seeded, name or None, draw, chosen=bool(shapes) and not self.also))
+        return tuple(sets)
 
     @property
     def is_recorded(self) -> bool:
@@ -181,3 +234,7 @@ class Case:
 def seed_from_name(name: str) -> int:
     """63 bits of the name's BLAKE2b hash: a seed that torch and NumPy both accept."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _with_own_seed(spec: TensorSpec, input_set: str) -> TensorSpec:
+    return replace(spec, seed=seed_from_name(f"{spec.seed} {input_set}")) if input_set else spec

@@ -139,6 +139,7 @@ def resolve_case(node: Node, case_id: str, *, allow_import: bool = False) -> Cas
         dynamic=case.dynamic,
         also=tuple(_by_label(shapes, inputs) for shapes in case.also),
         bench=tuple(_by_label(shapes, inputs) for shapes in case.bench),
+        draws=case.draws,
     )
 
 

@@ -221,6 +221,9 @@ class Defaults(ModelArguments):
         default_factory=list, description="Further shapes at which the same artifact is verified."
     )
     bench: list[ShapesByLabel] = Field(default_factory=list, description="Further shapes at which latency is measured.")
+    draws: int = Field(
+        default=2, ge=1, le=100, description="Sets of random inputs at each shape, which share no values."
+    )
 
 
 class Case(ModelKeys, Defaults):

@@ -123,9 +123,9 @@ def _ragged_problems(values: Node) -> Iterator[Problem]:
         lengths_differ = [node for node in level if len(node.items) != len(first.items)]
         if different := kinds_differ or lengths_differ:
             node = different[0]
-            size = f"{len(node.items)} entries" if isinstance(node.value, tuple) else "no list"
-            remedy = f"{len(first.items)}, as in the first" if first.items else "as in the first"
-            yield Problem(node.where, f"values are ragged: {size} here", remedy)
+            size = f"{len(node.items)} here" if isinstance(node.value, tuple) else "no list here"
+            first_size = f"a list of {len(first.items)}" if isinstance(first.value, tuple) else "a number"
+            yield Problem(node.where, f"values are ragged: {size}", f"write {first_size}, as in the first")
             return
         if not isinstance(first.value, tuple):
             yield from (_not_a_number(node) for node in level if not isinstance(node.value, int | float))

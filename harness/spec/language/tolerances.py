@@ -1,4 +1,4 @@
-"""How far an output may be from its reference: the four rules a spec can name, as data, and their parser."""
+"""How far an output may be from its reference: the five rules a spec can name, as data, and their parser."""
 
 from __future__ import annotations
 
@@ -55,7 +55,20 @@ class Scaled:
         return f"{self.n:.4g} x eps x sum of magnitudes of terms"
 
 
-Rule = Exact | Ulp | Close | Scaled
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """At most ``m`` times as far from the float64 reference as the reference's own run is.
+
+    :mod:`harness.compare.calibrated` defines the rule and derives its numbers.
+    """
+
+    m: float = 3.0
+
+    def __str__(self) -> str:
+        return f"{self.m:g} x the reference's own error against float64"
+
+
+Rule = Exact | Ulp | Close | Scaled | Calibrated
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +91,16 @@ class CaseTolerance:
     by_output: Mapping[int, Rule] = field(default_factory=dict)
 
 
-RULE_SYNTAX = "write exact, {ulp: n}, {rtol: r, atol: a} or {scaled: n}"
+RULE_SYNTAX = "write exact, {ulp: n}, {rtol: r, atol: a}, {scaled: n} or {calibrated: m}"
 
 _BOUND = {"type": "number", "minimum": 0}
-_KEYS = {"ulp": {"type": "integer", "minimum": 0}, "scaled": _BOUND, "rtol": _BOUND, "atol": _BOUND}
+_KEYS = {
+    "ulp": {"type": "integer", "minimum": 0},
+    "scaled": _BOUND,
+    "calibrated": {"type": "number", "minimum": 1},
+    "rtol": _BOUND,
+    "atol": _BOUND,
+}
 _RULE = {"anyOf": [{"const": "exact"}, {"type": "object", "properties": _KEYS, "additionalProperties": False}]}
 TOLERANCE_SCHEMA = {
     "anyOf": [
@@ -97,7 +116,7 @@ TOLERANCE_SCHEMA = {
 
 
 def parse_tolerance(value: Any) -> CaseTolerance:
-    """``exact``, ``{ulp: n}``, ``{rtol: r, atol: a}`` or ``{scaled: n}``, each also under ``by_output``, as data."""
+    """A rule of :data:`RULE_SYNTAX`, also under ``by_output``, as data."""
     if not isinstance(value, Mapping):
         return CaseTolerance(_parse_rule(value))
     rest = {key: item for key, item in value.items() if key != "by_output"}
@@ -120,6 +139,12 @@ def _parse_rule(value: Any) -> Rule:
             return Ulp(n)
         case {"scaled": n, **rest} if not rest:
             return Scaled(_bound("scaled", n))
+        case {"calibrated": m, **rest} if not rest:
+            if _bound("calibrated", m) < 1:
+                raise invalid_value(
+                    f"calibrated: {format_value(m)} is below 1", "write a factor of at least 1, such as 3"
+                )
+            return Calibrated(float(m))
         case {"rtol": _, **rest} | {"atol": _, **rest} if not rest.keys() - {"rtol", "atol"}:
             return Close(_bound("rtol", value.get("rtol", 0)), _bound("atol", value.get("atol", 0)))
     raise invalid_value(f"{format_value(value)} is not a tolerance", RULE_SYNTAX)

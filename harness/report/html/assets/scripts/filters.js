@@ -16,7 +16,7 @@ function filters() {
   });
 
   const target = select("Target", "all targets", targets);
-  const blame = select("Blame", "anyone", [...new Set(checks.map((check) => check.blame).filter(Boolean))]);
+  const blame = select("Blame", "any blame", [...new Set(checks.map((check) => check.blame).filter(Boolean))]);
   const reset = h("button", { type: "button", class: "button", onclick: () => { choose({ q: "", status: new Set(), target: "", blame: "" }); search.focus(); } }, "Show all");
 
   listeners.push(() => {

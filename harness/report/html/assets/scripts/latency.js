@@ -6,7 +6,7 @@ function latency() {
   section.append(h("p", { class: "note" }, "Medians with 95 % interval. Eager torch was timed on the same inputs in the same rounds. ",
     "Hollow mark: low confidence, see the check."));
   ratios(section, "Ratio to eager torch", againstEagerTorch(timed), "faster than eager");
-  if (firstMachine) ratios(section, `Ratio to ${firstMachine}`, acrossMachines(timed), "faster than there",
+  if (firstMachine) ratios(section, `Ratio to ${firstMachine}`, acrossMachines(timed), "faster",
     "Each interval is built from two 95 % intervals, so that its confidence is at least 90 %.");
   const growth = growthCharts(timed);
   if (growth) section.append(h("h3", {}, "By input size"), growth);

@@ -33,7 +33,7 @@ function spreadRows(compared, measure) {
   });
   const ends = [binStart(measure, 1), binStart(measure, measure.bins - 1)].map((value) => figure(value));
   const foot = h("tfoot", {}, h("tr", {}, h("th", { scope: "row", class: "muted small" }, "bars"), h("td", { class: "muted small", colspan: shown.length },
-    `first 0, then from ${ends[0]} to ${ends[1]} ${measure.unit} and more, each ${measure.base} times the one before`)));
+    `0, then from ${ends[0]} to ${ends[1]} ${measure.unit} and more, \u00d7 ${measure.base} per bar`)));
   return [head, h("tbody", {}, rows), foot];
 }
 

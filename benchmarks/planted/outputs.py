@@ -1,4 +1,4 @@
-"""Faults in a runtime's answers: what comes back is not what was computed."""
+"""Faults in a runtime's outputs: the returned values are not the computed ones."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.planted.truth import FLOATING, room, rule_of
+from benchmarks.planted.exact import FLOATING, allowed_error, rule_of
 from harness.model.answer import Reference
 from harness.spec.language.tolerances import Close, Scaled, Tolerance
 
 Array = NDArray[Any]
-Answer = dict[str, Array]
-Alter = Callable[[Answer, Mapping[str, Array], Callable[[Mapping[str, Array]], Answer]], Answer]
-"""The answer, the inputs that it is for, and a way to ask the runtime about others; gives the wrong answer."""
+Outputs = dict[str, Array]
+Alter = Callable[[Outputs, Mapping[str, Array], Callable[[Mapping[str, Array]], Outputs]], Outputs]
+"""Takes the outputs, their inputs, and a function that runs other inputs; returns the wrong outputs."""
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerFault:
-    """One way to answer wrongly."""
+class OutputFault:
+    """One way to change the outputs."""
 
     kind: str
     alter: Alter
 
 
-def honest(answer: Answer, _inputs: Mapping[str, Array], _ask: object) -> Answer:
-    """No fault at all."""
+def unchanged(answer: Outputs, _inputs: Mapping[str, Array], _ask: object) -> Outputs:
+    """Return the outputs unchanged."""
     return answer
 
 
-def answer_faults(reference: Reference, tolerance: Tolerance, rng: np.random.Generator) -> Iterator[AnswerFault]:
-    """Every kind that the case's outputs have room for, each at a place drawn by ``rng``."""
+def output_faults(reference: Reference, tolerance: Tolerance, rng: np.random.Generator) -> Iterator[OutputFault]:
+    """Yield a fault of every kind that applies to the case's outputs, each at a random place."""
     names = list(reference.eager)
     name = names[int(rng.integers(len(names)))]
     yield from _of_one_element(reference, tolerance, name, rng)
     yield from _of_one_output(reference.eager[name], name)
     yield from _of_the_set(names, name)
     if any(values.size > 1 for values in reference.inputs.values()):
-        yield AnswerFault("answer: stale, for other inputs", lambda _answer, inputs, ask: ask(_others(inputs)))
+        yield OutputFault("answer: stale, for other inputs", lambda _answer, inputs, ask: ask(_others(inputs)))
 
 
 def _of_one_element(
     reference: Reference, tolerance: Tolerance, name: str, rng: np.random.Generator
-) -> Iterator[AnswerFault]:
+) -> Iterator[OutputFault]:
     expected = reference.eager[name]
     if not expected.size:
         return
     at = int(rng.integers(expected.size))
 
-    def put(kind: str, change: Callable[[Any], Any]) -> AnswerFault:
-        def alter(answer: Answer, _inputs: Mapping[str, Array], _ask: object) -> Answer:
+    def put(kind: str, change: Callable[[Any], Any]) -> OutputFault:
+        def alter(answer: Outputs, _inputs: Mapping[str, Array], _ask: object) -> Outputs:
             wrong = np.array(answer[name], order="C")
             place = at % max(wrong.size, 1)
             with np.errstate(all="ignore"):
                 wrong.flat[place] = change(wrong.flat[place])
             return {**answer, name: wrong}
 
-        return AnswerFault(f"answer: {kind}", alter)
+        return OutputFault(f"answer: {kind}", alter)
 
     if expected.dtype.name not in FLOATING:
         yield put("one integer off by one", lambda value: value ^ True if expected.dtype == np.bool_ else value + 1)
@@ -81,16 +81,16 @@ def _of_one_element(
     rule = rule_of(tolerance, index, expected)
     if isinstance(rule, Close | Scaled) and math.isfinite(float(expected.flat[at])):
         magnitudes = reference.magnitudes[index] if index < len(reference.magnitudes) else None
-        allowed, centre = room(rule, expected, magnitudes, at), Fraction(float(expected.flat[at]))
+        allowed, centre = allowed_error(rule, expected, magnitudes, at), Fraction(float(expected.flat[at]))
         for kind, part in (("just inside", Fraction(49, 50)), ("just outside", Fraction(51, 50))):
             yield put(f"one element {kind} the tolerance", partial(_nearest, centre + part * allowed))
 
 
-def _of_one_output(expected: Array, name: str) -> Iterator[AnswerFault]:
-    """The whole of one output in another form, or all of its elements wrong."""
+def _of_one_output(expected: Array, name: str) -> Iterator[OutputFault]:
+    """One output in another shape or dtype, or with all elements wrong."""
 
-    def whole(kind: str, change: Callable[[Array], Array]) -> AnswerFault:
-        return AnswerFault(f"answer: {kind}", lambda answer, _inputs, _ask: {**answer, name: change(answer[name])})
+    def whole(kind: str, change: Callable[[Array], Array]) -> OutputFault:
+        return OutputFault(f"answer: {kind}", lambda answer, _inputs, _ask: {**answer, name: change(answer[name])})
 
     yield whole("shape with an axis more", lambda values: values[None])
     if expected.ndim != 1:
@@ -111,11 +111,11 @@ def _of_one_output(expected: Array, name: str) -> Iterator[AnswerFault]:
         yield whole("computed in float16", lambda values: _cast(_cast(values, "float16"), "float32"))
 
 
-def _of_the_set(names: list[str], name: str) -> Iterator[AnswerFault]:
-    """Outputs that are missing, too many, renamed, in another order or exchanged."""
+def _of_the_set(names: list[str], name: str) -> Iterator[OutputFault]:
+    """Outputs that are missing, added, renamed, reordered or exchanged."""
 
-    def several(kind: str, change: Callable[[Answer], Answer]) -> AnswerFault:
-        return AnswerFault(f"answer: {kind}", lambda answer, _inputs, _ask: change(answer))
+    def several(kind: str, change: Callable[[Outputs], Outputs]) -> OutputFault:
+        return OutputFault(f"answer: {kind}", lambda answer, _inputs, _ask: change(answer))
 
     yield several("an output missing", lambda answer: {key: value for key, value in answer.items() if key != name})
     yield several("no output at all", lambda _answer: {})
@@ -154,5 +154,5 @@ def _cast(values: Array, dtype: str) -> Array:
 
 
 def _others(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The same numbers in reverse: another answer, but no index that its plane does not have."""
+    """The same values in reverse: other outputs, but no index outside its plane."""
     return {label: values.reshape(-1)[::-1].reshape(values.shape).copy() for label, values in inputs.items()}

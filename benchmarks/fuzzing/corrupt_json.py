@@ -1,4 +1,4 @@
-"""Ways to spoil what a JSON file holds, so that it is JSON still: what only the reader's own rules can tell."""
+"""Ways to change the values of a JSON file that keep it valid JSON, so that only the reader's own rules detect them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-from benchmarks.fuzzing.spoil import spoilt
+from benchmarks.fuzzing.corrupt import corrupted
 
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 0.5, -0.0, 1e308, float("nan"), float("inf")),
@@ -18,10 +18,10 @@ VALUES: tuple[Any, ...] = (
 Place = tuple[Any, Any]
 
 
-def spoilt_json(material: bytes, random: Random) -> bytes:
-    """``material`` with one to four of its values changed; now and then with its text spoilt instead."""
+def corrupted_json(material: bytes, random: Random) -> bytes:
+    """Return ``material`` with one to four changed values, or, in one of ten cases, with corrupted text."""
     if random.random() < 0.1:
-        return spoilt(material, random)
+        return corrupted(material, random)
     whole = json.loads(material)
     for _ in range(random.choice((1, 1, 1, 2, 3, 4))):
         places = list(_places(whole))
@@ -32,7 +32,7 @@ def spoilt_json(material: bytes, random: Random) -> bytes:
 
 
 def _places(value: Any) -> Iterator[Place]:
-    """Where something stands that can be changed: what holds it, and under which key."""
+    """Yield every container with every key or index in it, at any depth."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     for key in keys:
         yield value, key
@@ -50,7 +50,7 @@ def _remove(place: Place, _places: list[Place], _random: Random) -> None:
 
 
 def _exchange(place: Place, places: list[Place], random: Random) -> None:
-    """Put here what stands elsewhere."""
+    """Replace the value by a copy of the value of another place."""
     (holder, key), (other, at) = place, random.choice(places)
     holder[key] = deepcopy(other[at])
 

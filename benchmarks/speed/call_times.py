@@ -1,4 +1,4 @@
-"""Seconds by name, each counted once: a call inside a timed call counts for that one, unless it has its own name."""
+"""Seconds by name. Each second is counted once, for the innermost timed call."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 REST = "the rest"
 
 
-class Ledger:
-    """Seconds by the innermost name that was entered; inside a ``library`` call no other name counts."""
+class CallTimes:
+    """Seconds by name of the innermost timed call. Calls inside a ``library`` call count for the library call."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -20,7 +20,7 @@ class Ledger:
         self._since = time.perf_counter()
 
     def time(self, owner: Any, attribute: str, name: str, *, library: bool = False) -> None:
-        """Count ``owner.attribute`` under ``name`` from now on."""
+        """Time calls of ``owner.attribute`` under ``name`` from now on."""
         call: Callable[..., Any] = getattr(owner, attribute)
 
         @functools.wraps(call)
@@ -40,12 +40,12 @@ class Ledger:
         setattr(owner, attribute, timed)
 
     def begin(self) -> None:
-        """Forget what was counted so far."""
+        """Reset all counts."""
         self.seconds.clear()
         self._since = time.perf_counter()
 
     def end(self) -> dict[str, float]:
-        """The seconds of every name since :meth:`begin`."""
+        """Return the seconds of every name since :meth:`begin`."""
         self._book()
         return dict(self.seconds)
 

@@ -25,11 +25,11 @@ STEPS: tuple[tuple[Any, str], ...] = (
 )
 
 
-class Again:
+class RepeatedCalls:
     """The seconds of all first calls, and of all second calls."""
 
     def __init__(self) -> None:
-        self.first = self.again = 0.0
+        self.first = self.second = 0.0
         for owner, name in STEPS:
             setattr(owner, name, self._twice(getattr(owner, name)))
 
@@ -41,7 +41,7 @@ class Again:
             between = time.perf_counter()
             call(*arguments, **named)
             self.first += between - began
-            self.again += time.perf_counter() - between
+            self.second += time.perf_counter() - between
             return result
 
         return twice

@@ -1,4 +1,4 @@
-"""Ways to spoil a file: by its bytes, by its words, and by what YAML and JSON know of nests, aliases and numbers."""
+"""Ways to corrupt a file: its bytes, its words, and the nesting, aliases and numbers of YAML and JSON."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ WORDS = [
 TOKEN = re.compile(rb"[\w.@+*/-]+|\s+|.", re.DOTALL)
 
 
-def spoilt(material: bytes, random: Random) -> bytes:
-    """``material`` with one to four things wrong."""
+def corrupted(material: bytes, random: Random) -> bytes:
+    """Return ``material`` with one to four random changes."""
     for _ in range(random.choice((1, 1, 1, 2, 3, 4))):
         material = random.choice(WAYS)(material, random)
     return material
@@ -143,7 +143,7 @@ def _nest(material: bytes, random: Random) -> bytes:
 
 
 def _bomb(material: bytes, random: Random) -> bytes:
-    """Aliases of aliases: a few lines that stand for more than any memory holds."""
+    """Aliases of aliases: a few lines that expand to more than any memory holds."""
     wide = "\n".join(f"b{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9)}]" for n in range(1, random.choice((3, 12))))
     return b"b0: &b0 [1, 2, 3]\n" + wide.encode() + b"\n" + material
 

@@ -1,4 +1,4 @@
-"""A check with a fault in it: the product's own check, on a wrong file or with a runtime that answers wrongly."""
+"""harness's own check with a planted fault: a wrong file, or a runtime with changed outputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.planted.answers import Alter, Answer, honest
+from benchmarks.planted.outputs import Alter, Outputs, unchanged
+from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.prepared_case import PreparedCase
 from harness.check.settings import Settings
@@ -19,37 +20,43 @@ from harness.model.build import Subject
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes import Array, Availability, Differentiable, Placement, Session
+from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
 NAME = "planted"
 
 
-class FaultyTrial(PreparedCase):
-    """A prepared whose artifact may be exchanged for a wrong one; everything else is made once and stays."""
+class FaultyCase(PreparedCase):
+    """A prepared case whose artifact can be replaced by a wrong one; everything else is built once."""
 
     planted: Artifact | None = None
 
+    def __init__(self, case: Case, artifacts: ArtifactCache) -> None:
+        super().__init__(replace(case, draws=1), artifacts)
+
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:
-        """The wrong file where there is one."""
+        """Return the wrong file if there is one."""
         return self.planted or super().artifact(target, subject)
 
 
 @dataclass(frozen=True, slots=True)
-class Witnessed:
-    """The product's verdict, and the answers that it was given, in the order of the prepared's references.
+class FaultyCheck:
+    """The result of the check, and the outputs of each first call, in the order of the references.
 
-    ``opset`` is that of the file that was loaded, None for TorchScript and where none was.
+    ``opset`` is that of the loaded file; None for TorchScript, and if no file was loaded.
     """
 
     result: Result
-    answers: tuple[Answer, ...]
+    outputs: tuple[Outputs, ...]
     opset: int | None = None
 
 
-def witnessed(prepared: FaultyTrial, target: Target, *, file: Path | None = None, alter: Alter = honest) -> Witnessed:
-    """The product's own check of ``prepared`` on ``target``, with a wrong ``file`` or with answers that ``alter`` changes.
+def run_faulty_check(
+    prepared: FaultyCase, target: Target, *, file: Path | None = None, alter: Alter = unchanged
+) -> FaultyCheck:
+    """Run harness's own check of ``prepared`` with a wrong ``file``, or with outputs that ``alter`` changes.
 
-    The runtime stands under another name meanwhile, so that what it answers can be altered and kept.
+    A wrapper of the runtime, registered under another name, changes and records the outputs.
     """
     prepared.planted = None
     if file is not None:
@@ -58,17 +65,17 @@ def witnessed(prepared: FaultyTrial, target: Target, *, file: Path | None = None
     runtime = _Runtime(plugins("runtimes")[target.runtime], alter)
     with patch.dict(plugins("runtimes"), {NAME: runtime}):
         result = check(prepared, replace(target, runtime=NAME), Settings(latency=False), Clock())
-    return Witnessed(result, tuple(runtime.given[: len(prepared.references)]), runtime.opset)
+    return FaultyCheck(result, tuple(runtime.outputs[::2][: len(prepared.references)]), runtime.opset)
 
 
 @dataclass
 class _Runtime:
-    """The real runtime; what its sessions answer is altered on the way out, and kept."""
+    """Wraps the real runtime; changes and records the outputs of its sessions."""
 
     real: Any
     alter: Alter
     name: str = NAME
-    given: list[Answer] = field(default_factory=list)
+    outputs: list[Outputs] = field(default_factory=list)
     opset: int | None = None
 
     @property
@@ -92,9 +99,9 @@ class _Session:
     real: Any
     runtime: _Runtime
 
-    def run(self, inputs: Mapping[str, Array]) -> Answer:
+    def run(self, inputs: Mapping[str, Array]) -> Outputs:
         answer = self.runtime.alter(self.real.run(inputs), inputs, self.real.run)
-        self.runtime.given.append(answer)
+        self.runtime.outputs.append(answer)
         return answer
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
@@ -114,8 +121,8 @@ class _Session:
 
 
 class _DifferentiableSession(_Session):
-    def gradients(self, inputs: Mapping[str, Array]) -> Answer:
-        gradients: Answer = self.real.gradients(inputs)
+    def gradients(self, inputs: Mapping[str, Array]) -> Outputs:
+        gradients: Outputs = self.real.gradients(inputs)
         return gradients
 
 

@@ -1,0 +1,105 @@
+"""The functions that ``harness explain`` calls in a separate process, where torch and the runtimes are loaded.
+
+Each takes the process's scratch folder first and ``announce``, which it calls with the stages, by keyword.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.check.settings import Settings
+from harness.inside.divergence import Walk
+from harness.result import Result, Stage
+from harness.spec.bundle.entries import PackedModel
+from harness.spec.language.case import Case, FileModel
+from harness.spec.targets import Target
+
+Announce = Callable[[Stage], None]
+
+
+def run_check(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Result:
+    """The result of the check of ``case`` on ``target``, without timing and without the artifact cache."""
+    from harness.check.stages import Clock
+
+    os.chdir(home)
+    clock, settings = Clock(announce, scratch), Settings(latency=False)
+    if isinstance(case.model.model, FileModel):
+        from harness.check.recorded.recording import RecordedCase, check_recorded
+
+        return check_recorded(RecordedCase(case), target, settings, clock)
+    if isinstance(case.model.model, PackedModel):
+        from harness.check.recorded.packed import PackedCase, check_packed
+
+        return check_packed(PackedCase(case), target, settings, clock)
+    from harness.check.cache.artifacts import ArtifactCache
+    from harness.check.check import check
+    from harness.check.prepared_case import PreparedCase
+
+    return check(PreparedCase(case, ArtifactCache(None, scratch)), target, settings, clock)
+
+
+def walk_graph(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:
+    """The walk through the graph, or why it is not possible."""
+    from harness.check.stages import message_of
+
+    os.chdir(home)
+    announce("run")
+    try:
+        return _walk_of(case)(scratch, case, target)
+    except BaseException as error:  # noqa: BLE001 - the explanation shows why a graph cannot be walked
+        return message_of(error)
+
+
+def _walk_of(case: Case) -> Callable[[Path, Case, Target], Walk | str]:
+    match case.model.model:
+        case FileModel():
+            return _walk_recorded_file
+        case PackedModel():
+            return _walk_packed_file
+    return _walk_export
+
+
+def _walk_export(scratch: Path, case: Case, target: Target) -> Walk | str:
+    from harness.check.cache.artifacts import ArtifactCache
+    from harness.check.prepared_case import PreparedCase
+    from harness.inside.walk import walk
+
+    prepared = PreparedCase(case, ArtifactCache(None, scratch))
+    if any(reference.stochastic for reference in prepared.references):
+        return "the model is stochastic, so the values of nodes cannot be compared"
+    return walk(prepared.subject, prepared.artifact(target), target, prepared.references, scratch)
+
+
+def _walk_recorded_file(scratch: Path, case: Case, target: Target) -> Walk | str:
+    import numpy as np
+
+    from harness.check.recorded.recording import RecordedCase
+    from harness.inside.walk import walk_file
+
+    recording = RecordedCase(case)
+    inputs = [
+        {name: value for name, value in data_set.inputs.items() if isinstance(value, np.ndarray)}
+        for data_set in recording.data_sets
+    ]
+    if any(len(arrays) < len(each.inputs) for arrays, each in zip(inputs, recording.data_sets, strict=True)):
+        return "some inputs are not tensors, and the walk supports tensors only"
+    return walk_file(recording.model.artifact, target, inputs, scratch)
+
+
+def _walk_packed_file(scratch: Path, case: Case, target: Target) -> Walk | str:
+    from harness.check.recorded.packed import PackedCase
+    from harness.inside.walk import walk_file
+
+    prepared = PackedCase(case)
+    inputs = [reference.inputs for reference in prepared.references]
+    return walk_file(prepared.artifact(target), target, inputs, scratch)
+
+
+def write_script(_scratch: Path, case: Case, target: Target, result: Result, *, announce: Announce) -> str | None:
+    """The text of the script, which needs the layers' default tolerances and so torch; None if there is none."""
+    from harness.reproduction import reproduction
+
+    announce("build")
+    return reproduction(case, target, result)

@@ -1,0 +1,154 @@
+"""A pass is about the model, not about one call: a second draw, a second call, other sizes, inputs by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import harness as api
+from tests.conftest import Call, Ran
+
+Spec = Callable[[str, str], Path]
+MODULES = """
+import torch
+from torch import nn
+
+
+class Branch(nn.Module):
+    def forward(self, x):
+        return x * 2 if float(x.sum()) > 0 else x - 1
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x * self.calls
+
+
+class Batch(nn.Module):
+    def forward(self, x):
+        return x + torch.arange(len(x.tolist()))[:, None]
+
+
+class Halves(nn.Module):
+    def forward(self, x):
+        return x.reshape(x.shape[0] // 2, 2, 3)
+
+
+class Named(nn.Module):
+    def forward(self, ids, mask=None, scale=None):
+        return ids * (1 if scale is None else scale) + (0 if mask is None else 10 * mask)
+"""
+TRACE = ("--allow-import", "--no-latency", "--targets", "trace/torch-cpu")
+
+
+def run(harness: Call, spec: Spec, case: str) -> Ran:
+    path = spec("nets.yaml", f"harness: 1\ncases:\n  - {case}\n")
+    (path.parent.parent / "nets.py").write_text(MODULES, encoding="utf-8")
+    return harness("run", "specs", *TRACE)
+
+
+@pytest.mark.parametrize(("draws", "status"), [(1, "passed"), (4, "failed")])
+def test_a_branch_that_the_export_keeps_shows_at_another_draw(
+    harness: Call, spec: Spec, draws: int, status: str
+) -> None:
+    inputs = "inputs: {x: {shape: [3]}}, seed: 1"
+    row = run(harness, spec, f"{{name: case, factory: nets:Branch, {inputs}, draws: {draws}}}").only
+    assert row["status"] == status
+    if status == "failed":
+        assert "agrees at the inputs that it was made with, and not at others" in row["message"]
+        assert row["blame"] == "exporter"
+
+
+def test_state_that_the_export_forgets_shows_at_the_second_call(harness: Call, spec: Spec) -> None:
+    path = spec("nets.yaml", "harness: 1\ncases: [{name: case, factory: 'nets:Counter', inputs: {x: {shape: [3]}}}]\n")
+    (path.parent.parent / "nets.py").write_text(MODULES, encoding="utf-8")
+    row = harness("run", "specs", "--allow-import", "--no-latency", "--targets", "onnx-dynamo@18/ort-cpu").only
+    assert row["status"] == "failed"
+    assert row["message"].startswith("the module keeps state between calls, and the export does not keep the same")
+    assert row["outputs"][-1]["at"].endswith("the second call")
+
+
+def test_dynamic_axes_without_also_are_verified_one_larger(harness: Call, spec: Spec) -> None:
+    row = run(
+        harness, spec, "{name: case, factory: nets:Batch, inputs: {x: {shape: [2, 3]}}, dynamic: {x: {0: N}}}"
+    ).only
+    assert row["status"] in ("failed", "error")
+
+
+def test_a_size_that_the_model_refuses_is_told_and_does_not_fail(harness: Call, spec: Spec) -> None:
+    row = run(
+        harness, spec, "{name: case, factory: nets:Halves, inputs: {x: {shape: [2, 3]}}, dynamic: {x: {0: N}}}"
+    ).only
+    assert row["status"] == "passed"
+    assert any("verified at no other size" in line for line in row["log"])
+
+
+def test_no_two_sets_of_inputs_share_values(spec: Spec) -> None:
+    from harness.spec.discovery import load_specs
+    from harness.spec.language.fills import array
+
+    path = spec(
+        "any.yaml",
+        "harness: 1\nlayer: Linear\ncases: [{name: case, args: {in_features: 3, out_features: 2}, draws: 3, "
+        "inputs: {x: {shape: [2, 3]}}, dynamic: {x: {0: N}}, also: [{x: [4, 3]}]}]\n",
+    )
+    (case,) = load_specs([str(path)], allow_import=False).cases
+    sets = [array(each.inputs[0]) for each in case.input_sets]
+    assert len(sets) == 6
+    values = [value for inputs in sets for value in inputs.reshape(-1).tolist()]
+    assert len(set(values)) == len(values)
+
+
+def test_literal_inputs_are_not_drawn_again(spec: Spec) -> None:
+    from harness.spec.discovery import load_specs
+
+    path = spec("relu.yaml", "harness: 1\nlayer: ReLU\ncases: [{name: case, inputs: {x: {values: [1, -1]}}}]\n")
+    (case,) = load_specs([str(path)], allow_import=False).cases
+    assert len(case.input_sets) == 1
+
+
+def test_inputs_bind_by_name_in_any_order(harness: Call, spec: Spec) -> None:
+    inputs = "inputs: {scale: {values: [3.0]}, ids: {values: [1.0, 2.0]}}"
+    expect = "expect: {outputs: [{values: [3.0, 6.0]}]}"
+    row = run(harness, spec, f"{{name: case, factory: nets:Named, {inputs}, {expect}}}").only
+    assert row["status"] == "passed"
+
+
+def test_a_mixture_of_names_and_other_labels_is_refused(harness: Call, spec: Spec) -> None:
+    inputs = "inputs: {x: {values: [1.0]}, scale: {values: [3.0]}}"
+    row = run(harness, spec, f"{{name: case, factory: nets:Named, {inputs}}}").only
+    assert (row["status"], row["stage"]) == ("error", "build")
+    assert "forward(ids, mask=None, scale=None)" in row["message"]
+
+
+def test_a_forgotten_eval_is_the_first_thing_said() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    result = api.verify(module, torch.randn(4, 3), targets="onnx-torchscript@17/ort-cpu")
+    assert not result.passed
+    assert "compare: mismatch: the module is in training mode (call .eval()" in result.message
+    (row,) = result.results
+    assert row.blame is None
+
+
+def test_a_module_with_weight_norm_is_built_and_exported() -> None:
+    with pytest.warns(FutureWarning):
+        module = torch.nn.utils.weight_norm(torch.nn.Linear(3, 2)).eval()
+    assert api.verify(module, torch.randn(4, 3), targets="trace/torch-cpu,onnx-torchscript@17/ort-cpu").passed
+
+
+def test_a_module_that_returns_a_dict_is_traced() -> None:
+    class Returns(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"double": x * 2, "half": x / 2}
+
+    result = api.verify(Returns().eval(), torch.randn(4), targets="trace/torch-cpu")
+    assert result.passed, result.message
+    assert any("strict=False" in note for row in result.results for note in row.notes)

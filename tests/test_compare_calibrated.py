@@ -1,0 +1,151 @@
+"""The three-way rule: the target may be as far from float64 as the reference is, times a factor, and no farther."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from harness.compare.calibrated import FLOOR_RMS, close_to_reference
+from harness.compare.verdict import Comparison, compare
+from harness.spec.language.tolerances import Calibrated, Tolerance
+
+Array = NDArray[Any]
+RULE = Tolerance(Calibrated(3.0))
+EPS = 2.0**-23
+
+
+def three_way(target: Array, reference: Array, float64: Array | None) -> Comparison:
+    return compare({"y": target}, {"y": reference}, RULE, float64=None if float64 is None else {"y": float64})
+
+
+def outputs(size: int, scale: float = 1.0, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(0, scale, size)
+
+
+def with_errors(float64: Array, rms: float, seed: int) -> Array:
+    """``float64`` with errors of this RMS, relative to its own, rounded to float32."""
+    errors = np.random.default_rng(seed).normal(0, 1, float64.shape)
+    errors *= rms * np.sqrt(np.mean(float64**2) / np.mean(errors**2))
+    return (float64 + errors).astype(np.float32)
+
+
+@given(scale=st.floats(1e-12, 1e12), size=st.integers(256, 2000), seed=st.integers(0, 100))
+def test_two_runs_of_the_same_accuracy_agree_at_any_scale(scale: float, size: int, seed: int) -> None:
+    float64 = outputs(size, scale, seed)
+    comparison = three_way(with_errors(float64, 5e-7, seed + 1), with_errors(float64, 5e-7, seed + 2), float64)
+    assert comparison.passed, comparison.message
+
+
+@given(scale=st.floats(1e-12, 1e12), size=st.integers(256, 2000), seed=st.integers(0, 100))
+def test_four_times_the_error_of_the_reference_is_too_much_at_any_scale(scale: float, size: int, seed: int) -> None:
+    float64 = outputs(size, scale, seed)
+    comparison = three_way(with_errors(float64, 2e-6, seed + 1), with_errors(float64, 5e-7, seed + 2), float64)
+    assert not comparison.passed
+    assert "times the reference's own" in comparison.message
+
+
+def test_one_wrong_value_among_many_is_found() -> None:
+    float64 = outputs(10_000)
+    target, reference = with_errors(float64, 3e-7, 1), with_errors(float64, 3e-7, 2)
+    target[17] += np.float32(2e-5)
+    (output,) = three_way(target, reference, float64).outputs
+    assert output.mismatched == 1
+    assert output.worst == (17,)
+
+
+def test_a_small_error_everywhere_is_found_that_no_single_value_shows() -> None:
+    float64 = outputs(10_000)
+    reference = with_errors(float64, 3e-7, 2)
+    target = (float64 + np.where(np.arange(10_000) % 2, 1.2e-6, -1.2e-6)).astype(np.float32)
+    (output,) = three_way(target, reference, float64).outputs
+    assert output.mismatched == 0
+    assert output.problem is not None
+    assert "RMS error" in output.problem
+
+
+def test_the_errors_are_reported() -> None:
+    float64 = outputs(1000)
+    (output,) = three_way(with_errors(float64, 4e-7, 1), with_errors(float64, 2e-7, 2), float64).outputs
+    assert output.rms == pytest.approx(4e-7, rel=0.1)
+    assert output.reference_rms == pytest.approx(2e-7, rel=0.1)
+
+
+def test_a_reference_that_is_exact_by_luck_allows_a_few_roundings() -> None:
+    float64 = outputs(1000).astype(np.float32).astype(np.float64)
+    exact = float64.astype(np.float32)
+    assert three_way(with_errors(float64, 0.8 * FLOOR_RMS["float32"] * EPS, 1), exact, float64).passed
+    assert not three_way(with_errors(float64, 3 * FLOOR_RMS["float32"] * EPS, 1), exact, float64).passed
+
+
+def test_an_error_that_was_measured_on_few_values_is_known_less_well() -> None:
+    """One scalar loss: the reference may be right to the last bit, a correct target some eps away."""
+    float64 = np.array([0.7231984734])
+    reference = float64.astype(np.float32)
+    assert three_way((float64 * (1 + 6 * EPS)).astype(np.float32), reference, float64).passed
+    assert not three_way((float64 * (1 + 1e-4)).astype(np.float32), reference, float64).passed
+
+
+def test_where_float64_computes_something_else_the_plain_comparison_decides() -> None:
+    """As with ``masked_fill(finfo(x.dtype).min)``: the float64 run is no measure of the float32 one."""
+    reference = outputs(1000).astype(np.float32)
+    float64 = outputs(1000, seed=5)
+    same = three_way(reference * np.float32(1 + EPS), reference, float64)
+    assert same.passed
+    assert any("which is no rounding" in note for note in same.notes)
+    assert not three_way(reference * np.float32(1.001), reference, float64).passed
+    assert not three_way(float64.astype(np.float32), reference, float64).passed
+
+
+@pytest.mark.parametrize("float64", [None, np.full(1000, np.inf), np.zeros((2, 500))], ids=["none", "inf", "shape"])
+def test_without_a_usable_float64_reference_the_plain_comparison_decides(float64: Array | None) -> None:
+    reference = outputs(1000).astype(np.float32)
+    assert three_way(reference, reference, float64).passed
+    assert not three_way(reference * np.float32(1.001), reference, float64).passed
+
+
+def test_nan_and_infinities_are_compared_by_position() -> None:
+    float64 = outputs(100)
+    reference = with_errors(float64, 3e-7, 1)
+    target = with_errors(float64, 3e-7, 2)
+    reference[3] = target[3] = float64[3] = np.nan
+    assert three_way(target, reference, float64).passed
+    target[3] = 0
+    assert "expected NaN" in three_way(target, reference, float64).message
+
+
+def test_tiny_outputs_are_judged_by_their_own_scale() -> None:
+    """Outputs near 1e-9, for which an ``atol`` of 1e-5 passes anything."""
+    float64 = outputs(1000, 1e-9)
+    reference = with_errors(float64, 5e-7, 1)
+    assert not three_way(np.zeros(1000, np.float32), reference, float64).passed
+    assert not three_way(reference * np.float32(1.01), reference, float64).passed
+
+
+def test_a_reference_with_large_errors_makes_the_pass_inconclusive() -> None:
+    """A half-precision network whose activations underflow: the reference itself is far off."""
+    float64 = outputs(1000)
+    errors = np.random.default_rng(1).normal(0, 0.2, (2, 1000))
+    target, reference = (float64 + errors[0]).astype(np.float16), (float64 + errors[1]).astype(np.float16)
+    (output,) = three_way(target, reference, float64).outputs
+    assert output.problem is None
+    assert output.blind is not None
+    assert "would pass too" in output.blind
+
+
+def test_integers_stay_exact() -> None:
+    expected = np.arange(10)
+    assert three_way(expected, expected, expected.astype(np.float64)).passed
+    assert not three_way(expected + (expected == 3), expected, expected.astype(np.float64)).passed
+
+
+def test_an_atol_for_other_readers_covers_what_the_rule_allows() -> None:
+    float64 = outputs(1000)
+    reference = with_errors(float64, 5e-7, 1)
+    close = close_to_reference(reference, float64, 3.0)
+    assert close.rtol == 0
+    assert 1e-6 < close.atol < 3e-5
