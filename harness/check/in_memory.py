@@ -86,13 +86,25 @@ def _check(prepared: PreparedCase, target: Target, scratch: Path) -> Result:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = check(prepared, target, SETTINGS, Clock(folder=scratch))
-    if prepared.case.mode == "train":
+    if prepared.case.mode == "train" and result.stage != "build" and _mode_matters(prepared):
         result = _with_training_mode(result)
     log = (f"{warning.category.__name__}: {bounded_text(warning.message)}" for warning in caught)
     return replace(result, log=tuple(line[:MAX_MESSAGE_LENGTH] for line in log), where=None)
 
 
 TRAINING_MODE = "the module is in training mode (call .eval() before it is exported)"
+
+
+def _mode_matters(prepared: PreparedCase) -> bool:
+    """Whether eager torch answers differently in evaluation mode."""
+    subject = prepared.subject
+    inputs = list(subject.inputs.values())
+    evaluated = eager_outputs(copy_module(subject.module).eval(), inputs, prepared.case.seed)
+    trained = eager_outputs(subject.module, inputs, prepared.case.seed)
+    return len(evaluated) != len(trained) or not all(
+        torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+        for one, other in zip(evaluated, trained, strict=True)
+    )
 
 
 def _with_training_mode(result: Result) -> Result:
