@@ -138,16 +138,22 @@ class OutOfMemory(StageError):
 
 @old_attributes(by="signal")
 class Interrupted(KeyboardInterrupt):
-    """The signal ``signal`` asked the command to end, as Ctrl-C does."""
+    """The signal ``signal`` asked the command to end, as Ctrl-C does; ``latest`` is the last one that did."""
+
+    latest: ClassVar[signal.Signals | None] = None
 
     def __init__(self, received: signal.Signals) -> None:
         super().__init__(received.name)
         self.signal = received
+        Interrupted.latest = received
 
 
 def interrupting_signal(error: KeyboardInterrupt) -> signal.Signals:
-    """The signal that caused ``error``; SIGINT, which is Ctrl-C, if the exception does not say."""
-    return error.signal if isinstance(error, Interrupted) else signal.SIGINT
+    """The signal that caused ``error``; SIGINT, which is Ctrl-C, if nothing says so.
+
+    A library may catch :class:`Interrupted` and raise a KeyboardInterrupt of its own, as Ray does.
+    """
+    return error.signal if isinstance(error, Interrupted) else Interrupted.latest or signal.SIGINT
 
 
 @contextmanager

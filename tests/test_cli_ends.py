@@ -19,7 +19,7 @@ import pytest
 from harness import run as run_specs
 from harness.cli.process import Signals
 from harness.engine.processes.limits import FILES_OF_RUN, FILES_PER_WORKER
-from harness.errors import Interrupted
+from harness.errors import Interrupted, interrupting_signal
 from harness.report.json_report import JsonReport
 from harness.result import Report
 from tests.conftest import Call
@@ -343,3 +343,12 @@ def test_an_unexpected_exception_is_a_failure_of_harness_itself(
     assert printed.code == 3
     assert printed.err.startswith("Traceback")
     assert [path for path in here.iterdir() if path.name.startswith("harness-traceback")] == [kept]
+
+
+def test_a_library_that_replaces_the_interrupt_does_not_hide_the_signal() -> None:
+    """Ray catches what a signal handler raises, and raises a KeyboardInterrupt of its own."""
+    with Signals(), pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+    assert interrupting_signal(KeyboardInterrupt()) == signal.SIGTERM
+    with Signals():
+        assert interrupting_signal(KeyboardInterrupt()) == signal.SIGINT

@@ -82,6 +82,8 @@ def cli(ctx: click.Context) -> None:
 
 for module in iter_modules(__path__):
     for command in getattr(import_module(f"{__name__}.{module.name}"), "COMMANDS", ()):
+        # click remembers a command's help option from its first use, which need not be through the group.
+        command.context_settings.setdefault("help_option_names", ["-h", "--help"])
         cli.add_command(command)
 
 

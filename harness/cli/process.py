@@ -140,6 +140,7 @@ class Signals:
         self.received: signal.Signals | None = None
 
     def __enter__(self) -> Self:
+        Interrupted.latest = None
         default_handlers = (signal.SIG_DFL, signal.default_int_handler)
         for number in ENDING_SIGNALS:
             if (before := signal.getsignal(number)) in default_handlers:
