@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from tests.conftest import Call
 from tests.recorded_models import FLOAT, X, graph, record, relu, tensor
@@ -114,8 +114,44 @@ def test_empty_outputs_are_compared_by_shape_and_dtype_with_a_note(harness: Call
     same = harness("run", "same", QUIET)
     assert (same.code, same.only["status"]) == (0, "passed")
     assert any("the output has no elements; only shape and dtype were compared" in note for note in same.only["notes"])
+    assert "1 check passed but is inconclusive. First: same on file/ort-cpu: the output has no elements" in flat(
+        same.out
+    )
     record(here / "net", model, [none], [np.zeros((0, 4), np.float32)])
     assert "shape (0, 3), expected (0, 4)" in failure_message(harness)
+
+
+def test_a_pass_with_an_empty_output_beside_a_full_one_is_inconclusive(harness: Call, here: Path) -> None:
+    kinds = {"full": tensor(FLOAT, [None, 3]), "empty": tensor(FLOAT, [None, 3])}
+    nodes = [helper.make_node("Relu", ["x"], ["full"]), helper.make_node("Relu", ["z"], ["empty"])]
+    full, empty = np.ones((1, 3), np.float32), np.zeros((0, 3), np.float32)
+    model = graph(nodes, {"x": kinds["full"], "z": kinds["empty"]}, kinds)
+    record(here / "net", model, [full, empty], [full, empty])
+    ran = harness("run", "net", QUIET)
+    assert (ran.code, ran.only["status"]) == (0, "passed")
+    assert [output["blind"] is None for output in ran.only["outputs"]] == [True, False]
+    assert "1 check passed but is inconclusive" in flat(ran.out)
+
+
+def test_an_empty_output_of_text_is_inconclusive(harness: Call, here: Path) -> None:
+    kind = tensor(int(TensorProto.STRING), [None])
+    model = graph([helper.make_node("Identity", ["x"], ["y"])], {"x": kind}, {"y": kind})
+    none = helper.make_tensor("x", TensorProto.STRING, [0], [])
+    record(here / "net", model, [none], [none])
+    ran = harness("run", "net", QUIET)
+    assert (ran.code, ran.only["status"]) == (0, "passed")
+    assert "1 check passed but is inconclusive" in flat(ran.out)
+
+
+def test_a_spec_with_an_empty_output_is_inconclusive(harness: Call, spec: Write) -> None:
+    spec("relu.yaml", "harness: 1\nlayer: ReLU\ncases:\n  - {name: none, inputs: {x: {shape: [0, 3]}}}\n")
+    ran = harness("run", "specs", QUIET, "--targets", "trace/torch-cpu")
+    assert (ran.code, ran.only["status"]) == (0, "passed")
+    assert "1 check passed but is inconclusive. First: relu/none on trace/torch-cpu: the output has no" in flat(ran.out)
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_an_expectation_about_no_element_is_not_a_pass(harness: Call, spec: Write) -> None:

@@ -91,6 +91,8 @@ def test_known_failures_beside_recorded_models_apply(harness: Call, here: Path) 
         ("file/ref*", ["file/reference"]),
         ("default", [ORT]),
         ("file/ort-cpu?threads=2", ["file/ort-cpu?threads=2"]),
+        ("ort-cpu?threads=2", ["file/ort-cpu?threads=2"]),
+        ("ort-cpu?optimization=disabled&threads=2,ort-cpu", ["file/ort-cpu?optimization=disabled&threads=2", ORT]),
     ],
 )
 def test_targets_are_selected_by_runtime(harness: Call, here: Path, words: str, targets: list[str]) -> None:
@@ -123,6 +125,15 @@ def test_a_missing_runtime_is_reported(harness: Call, here: Path) -> None:
         ("file/torch-cpu", "file makes ONNX, torch-cpu runs TorchScript"),
         ("fil/ort-cpu", "did you mean file?"),
         ("ort-cpp", "no target set named"),
+        ("ort-cpp?threads=2", "file/ort-cpp?threads=2: no runtime ort-cpp; did you mean ort-cpu?"),
+        ("ort-cpu?optimisation=disabled", "ort-cpu has no option optimisation; did you mean optimization?"),
+        (
+            "ort-cpu?optimization=none",
+            "option optimization=none: unknown value; use one of all, extended, basic, disab",
+        ),
+        ("ort-cpu?threads", "'threads' is not an option; write ?option=value&..."),
+        ("reference?threads=2", "reference has no option threads; it has none"),
+        ("torch-cpu?threads=2", "file makes ONNX, torch-cpu runs TorchScript"),
     ],
 )
 def test_a_target_that_takes_no_file_is_refused(harness: Call, here: Path, words: str, message: str) -> None:

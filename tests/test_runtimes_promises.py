@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import nn
 
-from harness.errors import StageError, UsageError
+from harness.errors import StageError, Unsupported, UsageError
 from harness.exporters import Artifact
 from harness.registry import plugins
 from harness.runtimes import Session
@@ -21,6 +22,7 @@ from tests.runtime_models import onnx_file, relu, torchscript_file
 
 INSTALLED = ["ort-cpu", "reference", "torch-cpu", "torch-frozen-cpu"]
 OPTIONAL = ["openvino", "tract"]
+ONNX_RUNTIMES = ["ort-cpu", "reference", *OPTIONAL]
 X = np.array([[-1.0, 2.0, -0.0], [3.0, -4.0, 5.0]], np.float32)
 
 
@@ -160,6 +162,65 @@ def test_inputs_that_differ_from_the_declared_ones_are_refused(
     with pytest.raises(Exception, match=r"(?i)x|input|shape|rank") as error:
         session.run(inputs)
     assert name == "ort-cpu" or isinstance(error.value, StageError)
+
+
+@pytest.mark.parametrize("name", ONNX_RUNTIMES)
+@pytest.mark.parametrize("shape", [[-1, 3], [None, 3], ["N", 3], [-7, -1], None], ids=str)
+def test_an_open_axis_takes_any_size(name: str, shape: Any, tmp_path: Path) -> None:
+    if (name, shape) == ("openvino", None):
+        pytest.skip("OpenVINO does not run a model whose number of axes is open")
+    session = available_runtime(name).load(relu_of_shape(tmp_path, shape), {})
+    for x in (X, X[:1], np.zeros((0, 3), np.float32), np.concatenate([X, X]), X):
+        np.testing.assert_array_equal(session.run({"x": x})["y"], np.maximum(x, 0))
+        session.bind({"x": x})()
+    session.close()
+
+
+@pytest.mark.parametrize("name", ONNX_RUNTIMES)
+def test_an_open_axis_does_not_open_the_others(name: str, tmp_path: Path) -> None:
+    session = available_runtime(name).load(relu_of_shape(tmp_path, [-1, 3]), {})
+    for x in (X[:, :2], X.reshape(-1), X.astype(np.float64)):
+        with pytest.raises(Exception, match=r"(?i)x|input|shape|rank"):
+            session.run({"x": x})
+
+
+@pytest.mark.parametrize("name", ONNX_RUNTIMES)
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "float16", "float64"])
+def test_open_axes_of_several_inputs_and_dtypes(name: str, dtype: str, tmp_path: Path) -> None:
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    nodes = [helper.make_node("Identity", ["b"], ["second"]), helper.make_node("Identity", ["a"], ["first"])]
+    inputs = [helper.make_tensor_value_info("a", number, [-1, 2]), helper.make_tensor_value_info("b", number, [3, -1])]
+    outputs = [helper.make_tensor_value_info(output, number, None) for output in ("second", "first")]
+    session = available_runtime(name).load(save(tmp_path, nodes, inputs, outputs), {})
+    a, b = np.ones((4, 2), dtype), np.zeros((3, 5), dtype)
+    answer = session.run({"b": b, "a": a})
+    np.testing.assert_array_equal(answer["first"], a)
+    np.testing.assert_array_equal(answer["second"], b)
+
+
+@pytest.mark.parametrize("name", ONNX_RUNTIMES)
+@pytest.mark.parametrize("shape", [[2, 3], [-1, 3]], ids=str)
+def test_an_unsupported_operator_is_named(name: str, shape: Any, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Frobnicate", ["x"], ["y"], domain="my.ops", name="strange")]
+    x, y = (helper.make_tensor_value_info(each, TensorProto.FLOAT, shape) for each in "xy")
+    artifact = save(tmp_path, nodes, [x], [y], helper.make_opsetid("my.ops", 1))
+    with pytest.raises(Unsupported) as caught:
+        available_runtime(name).load(artifact, {}).run({"x": X})
+    assert "Frobnicate" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def relu_of_shape(folder: Path, shape: Any) -> Artifact:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
+    return save(folder, [helper.make_node("Relu", ["x"], ["y"])], [x], [y])
+
+
+def save(folder: Path, nodes: Any, inputs: Any, outputs: Any, *domains: Any) -> Artifact:
+    """A file that ``onnx.checker`` need not accept."""
+    opsets = [helper.make_opsetid("", 17), *domains]
+    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=opsets, ir_version=9)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return Artifact("onnx", folder / "model.onnx", "digest", 17)
 
 
 @pytest.mark.parametrize("name", ["ort-cpu", "openvino", "tract"])

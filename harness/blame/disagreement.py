@@ -31,6 +31,9 @@ MAX_ERROR_RATIO = 2.0
 RANDOM_OPERATORS = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
+QUANTIZING_OPERATORS = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear")
+"""Beginnings of the names of operators that round to a grid: a last bit before them can change a value by a whole step.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +145,23 @@ def absolute_errors(values: Array, expected: Array) -> Array:
 
 def undecidable_reason(path: Path) -> str | None:
     """Why no evaluation can decide what the graph at ``path`` should answer; None if there is no reason."""
-    model = onnx.load(str(path), load_external_data=False)
-    nodes = list(_all_nodes(chain(model.graph.node, *(function.node for function in model.functions))))
+    nodes = _nodes_of_file(path)
     if random := sorted({node.op_type for node in nodes if _is_random(node)}):
         return f"the graph draws random numbers ({', '.join(random)}), which differ between implementations"
     if any(node.op_type == "MaxUnpool" and _has_input(node, 2) for node in nodes):
         # https://github.com/onnx/onnx/issues/2398
         return "ONNX does not define what MaxUnpool's output_shape means for its indices"
     return None
+
+
+def quantizes(path: Path) -> bool:
+    """True if the graph at ``path`` rounds values to a grid."""
+    return any(node.op_type.startswith(QUANTIZING_OPERATORS) for node in _nodes_of_file(path))
+
+
+def _nodes_of_file(path: Path) -> list[NodeProto]:
+    model = onnx.load(str(path), load_external_data=False)
+    return list(_all_nodes(chain(model.graph.node, *(function.node for function in model.functions))))
 
 
 def _is_random(node: NodeProto) -> bool:

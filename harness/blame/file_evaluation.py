@@ -23,6 +23,7 @@ from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
 from harness.exporters import Artifact
 from harness.registry import plugins
 from harness.runtimes import Runtime
+from harness.runtimes._messages import informative_part
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
@@ -184,6 +185,6 @@ def run_without_optimizer(target: Target, artifact: Artifact, inputs: Answer, ev
 
 
 def error_summary(error: Exception) -> str:
-    """The class of an exception and the first line of its message."""
-    message = str(error).strip().partition("\n")[0]
+    """The class of an exception and the informative part of its message."""
+    message = informative_part(str(error))
     return f"{type(error).__name__}: {message[:200] or 'no message'}"

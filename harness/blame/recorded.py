@@ -3,16 +3,19 @@
     recorded answer <- file -> optimized graph -> kernels -> answer
 
 The file is evaluated by itself twice: in float64, and in the dtypes of the file, with every rounding that it asks for.
-A hop is blamed only if both evaluations agree. If both give the recorded answer, the runtime is wrong: by rounding, if
-its answer is as close to float64 as the recorded one; by its optimizer, if the file is right without it; else by a
-kernel. If both give the runtime's answer, the recorded answer is not what the file computes. No hop is blamed for a
-graph that no evaluation can decide (:func:`harness.blame.disagreement.undecidable_reason`), or that has operators for
-which the evaluation is not believed (:mod:`harness.blame.believed`).
+If both give the recorded answer, the runtime is wrong: by rounding, if its answer is as close to float64 as the
+recorded one; by its optimizer, if the file is right without it; else by a kernel. If both give the runtime's answer,
+the recorded answer is not what the file computes.
+
+The evaluator has faults of its own, so independent runtimes run the file too (:func:`_attribute_by_other_runtimes`).
+One that contradicts the evaluator prevents the blame; two that agree take its place. No hop is blamed for a graph that
+no evaluation can decide (:func:`harness.blame.disagreement.undecidable_reason`), and the evaluation is not used for
+operators for which it is not believed (:mod:`harness.blame.believed`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.blame.believed import not_believed_reason
-from harness.blame.disagreement import MAX_ERROR_RATIO, max_error, undecidable_reason, with_one_more_rounding
+from harness.blame.disagreement import (
+    MAX_ERROR_RATIO,
+    max_error,
+    quantizes,
+    undecidable_reason,
+    with_one_more_rounding,
+)
 from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
 from harness.blame.file_evaluation import error_summary, run_without_optimizer
+from harness.blame.independent_runtimes import independent_answers
 from harness.compare.verdict import compare
 from harness.exporters import Artifact
 from harness.result import Blame
 from harness.spec.language.tolerances import Tolerance
+from harness.spec.recorded import BACKEND_TOLERANCE
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
@@ -35,6 +46,12 @@ Answer = Mapping[str, Array]
 
 EVALUATOR_RUNTIME = "reference"
 """The runtime built from the same evaluator. It would only agree with itself, so its answer is no evidence."""
+
+LARGE_ERROR = BACKEND_TOLERANCE.rtol
+"""The share of an output's largest value that no rounding of it reaches, unless terms cancel that are larger still."""
+
+MIN_AGREEING = 2
+"""Independent runtimes that must give the recorded answer before a kernel is blamed without the evaluator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +92,87 @@ def attribute_recorded(disagreement: RecordedDisagreement) -> tuple[Blame | None
         for dtypes, evaluator in (("float64", evaluate), ("the dtypes of the file", evaluate_in_file_dtypes))
         if (outputs := _evaluated(disagreement, dtypes, evaluator, evidence)) is not None
     ]
-    if len(evaluations) < 2:
-        return None, tuple(evidence)
-    if all(disagreement.agree(outputs, disagreement.recorded) for outputs in evaluations):
-        return _blame_in_runtime(disagreement, evaluations[0], evidence), tuple(evidence)
-    if disagreement.target.runtime != EVALUATOR_RUNTIME and all(
-        disagreement.agree(outputs, disagreement.answer) for outputs in evaluations
-    ):
-        return "spec", (*evidence, "the recorded answer is not what the file computes")
-    return None, tuple(evidence)
+    gives_recorded = [disagreement.agree(outputs, disagreement.recorded) for outputs in evaluations]
+    if gives_recorded == [True, True]:
+        blame: Blame | None = _blame_in_runtime(disagreement, evaluations[0], evidence)
+        if blame == "kernel" and _another_gives_the_same(disagreement, evidence):
+            blame = None
+        return blame, tuple(evidence)
+    gives_answer = [disagreement.agree(outputs, disagreement.answer) for outputs in evaluations]
+    blame = _attribute_by_other_runtimes(
+        disagreement, evidence, file_gives_answer=gives_answer == [True, True], file_gives_recorded=any(gives_recorded)
+    )
+    return blame, tuple(evidence)
+
+
+def _another_gives_the_same(disagreement: RecordedDisagreement, evidence: list[str]) -> bool:
+    """True if an independent runtime gives the target's answer: then the standard may leave it open."""
+    for name, outputs in _independent_answers(disagreement, evidence):
+        if disagreement.agree(outputs, disagreement.answer):
+            evidence.append(f"{name}, an independent runtime, gives the target's answer for the same file")
+            return True
+    return False
+
+
+def _attribute_by_other_runtimes(
+    disagreement: RecordedDisagreement, evidence: list[str], *, file_gives_answer: bool, file_gives_recorded: bool
+) -> Blame | None:
+    """The hop to blame where the evaluator does not give the recorded answer, or gives it in one of two evaluations.
+
+    ``file_gives_answer`` is True if both evaluations give the target's answer, ``file_gives_recorded`` if one of them
+    gives the recorded one. The blame is
+
+    - ``spec`` if the evaluator gives the target's answer, and no independent runtime the recorded one;
+    - ``optimizer`` if the runtime gives the recorded answer with optimization off, no independent runtime gives the
+      target's, and rounding is no explanation: something else gives the recorded answer too, or the error is large;
+    - ``kernel`` if two independent runtimes give the recorded answer.
+    """
+    if disagreement.agree(disagreement.answer, disagreement.recorded):
+        return None
+    right_without_optimizer = _right_only_without_optimizer(disagreement, evidence)
+    agreeing, same = 0, False
+    for name, outputs in _independent_answers(disagreement, evidence):
+        if disagreement.agree(outputs, disagreement.answer):
+            evidence.append(f"{name}, an independent runtime, gives the target's answer for the same file")
+            if not agreeing:
+                return _spec_if(file_gives_answer, disagreement, evidence)
+            same = True
+            continue
+        which = "the recorded" if disagreement.agree(outputs, disagreement.recorded) else "a third"
+        evidence.append(f"{name}, an independent runtime, gives {which} answer for the same file")
+        agreeing += which == "the recorded"
+        if agreeing == MIN_AGREEING:
+            break
+    if right_without_optimizer and not same and (agreeing or file_gives_recorded or _error_is_large(disagreement)):
+        return "optimizer"
+    if agreeing < MIN_AGREEING:
+        return _spec_if(file_gives_answer and not agreeing, disagreement, evidence)
+    if quantizes(disagreement.artifact.path):
+        evidence.append("the file quantizes: a difference in the last bit before that can become a whole step")
+        return None
+    return "kernel"
+
+
+def _error_is_large(disagreement: RecordedDisagreement) -> bool:
+    """True if a floating output is off by more than :data:`LARGE_ERROR` of its largest value."""
+    for name, recorded in disagreement.recorded.items():
+        if np.issubdtype(recorded.dtype, np.floating) and name in disagreement.answer:
+            finite = np.abs(recorded[np.isfinite(recorded)])
+            largest = float(finite.max(initial=0.0))
+            if max_error(disagreement.answer[name], recorded) > LARGE_ERROR * largest:
+                return True
+    return False
+
+
+def _spec_if(wrong: bool, disagreement: RecordedDisagreement, evidence: list[str]) -> Blame | None:
+    if not wrong or disagreement.target.runtime == EVALUATOR_RUNTIME:
+        return None
+    evidence.append("the recorded answer is not what the file computes")
+    return "spec"
+
+
+def _independent_answers(disagreement: RecordedDisagreement, evidence: list[str]) -> Iterator[tuple[str, Answer]]:
+    return independent_answers(disagreement.target, disagreement.artifact, disagreement.inputs, evidence)
 
 
 def _evaluated(

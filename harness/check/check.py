@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
+from harness.blame.stopped import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.check.case_context import CaseContext
 from harness.check.judge import Answer, meets_expectations, run_twice
 from harness.check.refusal import check_refusal
@@ -22,6 +23,7 @@ from harness.check.results import (
 )
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped
+from harness.compare.verdict import compare_with_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.registry import plugins
@@ -52,7 +54,22 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
     try:
         return _checked(prepared, target, settings, progress, clock)
     except StageStopped as stop:
-        return with_error(progress.result, stop, blame="spec" if stop.stage == "build" else None)
+        return _with_stop(progress.result, stop, prepared, target)
+
+
+def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target) -> Result:
+    """``result`` as the error of the stage, with graph optimization blamed if the file runs without it."""
+    if stop.stage not in STAGES_OF_THE_RUNTIME:
+        return with_error(result, stop, blame="spec" if stop.stage == "build" else None)
+    artifact = prepared.artifact(target)
+
+    def gives_expected(session: Session) -> bool:
+        tolerance = prepared.tolerance(artifact.opset)
+        answers = [(each, each.comparable_part(session.run(each.inputs))) for each in prepared.references]
+        return all(compare_with_reference(answer, each, tolerance).passed for each, answer in answers)
+
+    blame, evidence = attribute_stopped(target, artifact, stop.symptom, gives_expected)
+    return replace(with_error(result, stop, blame=blame), evidence=evidence)
 
 
 class _Progress:

@@ -27,6 +27,7 @@ from harness.errors import (
 )
 from harness.forked import exit_if_forked
 from harness.result import Stage, Symptom
+from harness.runtimes._messages import informative_part
 
 OUT_OF_MEMORY = (
     "can't allocate memory",
@@ -43,7 +44,7 @@ _ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*m")
 _ADDRESSES = re.compile(r"0x[0-9a-fA-F]{6,}")
 # An execution provider's name for fused nodes holds a digest of the graph, which differs from file to file.
 _FUSED_NODES = re.compile(r"(ExecutionProvider)_\d{6,}(?:_\d+)*")
-_ARTIFACT_PATHS = re.compile(r"/\S*/(model\.(?:onnx|pt))")
+_ARTIFACT_PATHS = re.compile(r"[^\s'\"]*/(model\.(?:onnx|pt))")
 _EXIT_CODE = vars(SystemExit)["code"]
 
 
@@ -119,10 +120,9 @@ def symptom_of(error: BaseException) -> Symptom:
 
 
 def message_of(error: BaseException) -> str:
-    """``error`` in one line: its class, unless it is one of harness's own, and the first informative line of its text.
+    """``error`` in one line: its class, unless it is one of harness's own, and the informative part of its text.
 
-    - A first line that ends with a colon is followed by the first line that does not. OpenVINO's call stacks begin with
-      several such lines.
+    - Which part of a library's text that is, :func:`harness.runtimes._messages.informative_part` decides.
     - If an exporter of torch wraps the failure in advice, the message is that of the cause.
     - Colour codes, addresses in memory, digests in names and the folders of harness's own files are removed, so that
       the same failure reads the same on every machine.
@@ -137,10 +137,7 @@ def message_of(error: BaseException) -> str:
         code = safe_str(_EXIT_CODE.__get__(error))
         return f"the code called exit({_shortened(code[:MAX_TEXT_LENGTH], len(code))})"
     text = safe_str(error)
-    lines = [line.strip() for line in _ESCAPE_CODES.sub("", text[:MAX_TEXT_LENGTH]).splitlines() if line.strip()]
-    message = " ".join(lines[0].split()) if lines else "no message"
-    if message.endswith(":") and len(lines) > 1:
-        message += f" {next((line for line in lines[1:] if not line.endswith(':')), lines[1])}"
+    message = informative_part(_ESCAPE_CODES.sub("", text[:MAX_TEXT_LENGTH])) or "no message"
     message = message[: 2 * MAX_MESSAGE_LENGTH]  # the patterns below take quadratic time on a hostile text
     message = _FUSED_NODES.sub(r"\1", _ADDRESSES.sub("0x...", _ARTIFACT_PATHS.sub(r"\1", message)))
     message = _shortened(message, len(text))

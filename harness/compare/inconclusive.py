@@ -1,6 +1,7 @@
-"""Passes that are inconclusive because the tolerance could not have detected a wrong output.
+"""Passes that are inconclusive because a wrong output could not have been detected.
 
-Two things are checked where an output passes. Both ignore what correct rounding can cause: a difference of at most
+An output without elements is inconclusive: it has no value that could be wrong. If there are values, two things are
+checked where an output passes. Both ignore what correct rounding can cause: a difference of at most
 :data:`ROUNDING_ULPS` representable numbers, and one of at most :data:`ROUNDING_UNITS` roundings of the magnitudes of
 terms where these are known (so cancellation is never suspected under ``Scaled``). ``Exact`` and a fine ``Ulp`` detect
 everything and are never inconclusive.
@@ -40,6 +41,8 @@ MIN_REGION_SIZE = 4
 RUN_LENGTH = 8
 BLOCK_SIDE = 3
 
+NO_ELEMENTS = "the output has no elements, so no value was compared"
+
 
 def inconclusive_reason(rule: Rule, compared: ComparedValues, magnitudes: Array | None) -> str | None:
     """Why the pass of ``compared`` under ``rule`` is inconclusive, in one sentence; None if it is not.
@@ -47,6 +50,8 @@ def inconclusive_reason(rule: Rule, compared: ComparedValues, magnitudes: Array 
     ``magnitudes`` is flat, like the pair, or None if it is not known.
     """
     pair = compared.pair
+    if 0 in compared.shape:
+        return NO_ELEMENTS
     if not pair.actual.size or isinstance(rule, Exact):
         return None
     if isinstance(rule, Ulp) and rule.n * pair.format.eps < LARGE_ERROR:

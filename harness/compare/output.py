@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.calibrated import PLAIN_RULES, Calibration, calibrate, inconclusive
-from harness.compare.inconclusive import inconclusive_reason
+from harness.compare.inconclusive import NO_ELEMENTS, inconclusive_reason
 from harness.compare.metrics import ComparedValues
 from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
 from harness.compare.rules import allowance, rule_for
@@ -263,6 +263,8 @@ def _notes(request: OutputRequest, pair: Pair, of: int, left_out: int) -> list[s
 def _compare_text_output(request: OutputRequest, actual: Array, expected: Array, rule: Rule) -> ComparedOutput:
     problem, different = compare_text(actual, expected)
     fields: dict[str, Any] = {"mismatched": different.size, "of": actual.size, "problem": problem}
+    if not actual.size:
+        fields["blind"] = NO_ELEMENTS
     if different.size:
         fields["worst"] = tuple(int(i) for i in np.unravel_index(different[0], actual.shape))
     return ComparedOutput(_output_comparison(request, actual, rule, fields), compared=actual.size)

@@ -92,6 +92,12 @@ class DeclaredInput:
     shape: tuple[int | None, ...] | None
     is_tensor: bool = True
 
+    @property
+    def fixed_shape(self) -> tuple[int, ...] | None:
+        """The shape if no axis is dynamic, else None."""
+        sizes = [] if self.shape is None else [size for size in self.shape if size is not None]
+        return None if self.shape is None or len(sizes) < len(self.shape) else tuple(sizes)
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -141,7 +147,12 @@ def _declared(value: onnx.ValueInfoProto) -> DeclaredInput:
     if not tensor_type.HasField("shape"):
         return DeclaredInput(dtype, None)
     axes = tensor_type.shape.dim
-    return DeclaredInput(dtype, tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in axes))
+    return DeclaredInput(dtype, tuple(_declared_size(axis) for axis in axes))
+
+
+def _declared_size(axis: onnx.TensorShapeProto.Dimension) -> int | None:
+    """The size of ``axis``; None if it is dynamic. PaddlePaddle writes -1 for that: no size is negative."""
+    return axis.dim_value if axis.HasField("dim_value") and axis.dim_value >= 0 else None
 
 
 def _shape_matches(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:

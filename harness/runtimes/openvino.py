@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from harness.environment import installed_version
 from harness.errors import Unsupported
 from harness.runtimes import Array, Availability, Placement, contiguous_copies
+from harness.runtimes._messages import unconverted_operators
 from harness.runtimes._validation import THREADS, Option, describe_options, read_signature, resolve_options
 
 if TYPE_CHECKING:
@@ -64,8 +66,29 @@ class OpenVinoSession:
                 raise Unsupported(f"input {name} is {declared.dtype}; OpenVINO's Python interface lacks that dtype")
         precision = {} if settings["precision"] == "default" else {"INFERENCE_PRECISION_HINT": "f32"}
         properties = {"INFERENCE_NUM_THREADS": int(settings["threads"]), "PERFORMANCE_HINT": "LATENCY", **precision}
-        self._compiled = _core().compile_model(str(artifact.path), "CPU", properties)
+        with _refusals_as_unsupported():
+            self._compiled = _core().compile_model(str(artifact.path), "CPU", properties)
+            if opened := self._shapes_with_closed_axes():
+                model = _core().read_model(str(artifact.path))
+                model.reshape(opened)
+                self._compiled = _core().compile_model(model, "CPU", properties)
         self._request = self._compiled.create_infer_request()
+        # Kept until the end: with open axes, a request that is freed takes memory with it that the others still use.
+        self._bound_requests: list[openvino.InferRequest] = []
+
+    def _shapes_with_closed_axes(self) -> dict[str, openvino.PartialShape]:
+        """The declared shapes of inputs with an open axis that OpenVINO takes for 0: its only negative size is -1."""
+        from openvino import PartialShape
+
+        return {
+            name: PartialShape([-1 if size is None else size for size in declared.shape])
+            for name, declared in self._signature.inputs.items()
+            if declared.shape is not None
+            and None in declared.shape
+            and not self._compiled.input(name).partial_shape.compatible(
+                PartialShape([1 if size is None else size for size in declared.shape])
+            )
+        }
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by the model's names."""
@@ -79,6 +102,7 @@ class OpenVinoSession:
 
         self._signature.check(inputs)
         request = self._compiled.create_infer_request()
+        self._bound_requests.append(request)
         for name, array in contiguous_copies(inputs).items():
             request.set_tensor(name, openvino.Tensor(array))
 
@@ -105,7 +129,20 @@ class OpenVinoSession:
 
     def close(self) -> None:
         """Free the model."""
+        self._bound_requests.clear()
         del self._request, self._compiled
+
+
+@contextmanager
+def _refusals_as_unsupported() -> Iterator[None]:
+    """Turn OpenVINO's report of operators that it cannot convert into Unsupported; other exceptions pass unchanged."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = unconverted_operators(str(error))
+        if reason is None:
+            raise
+        raise Unsupported(reason) from error
 
 
 @cache

@@ -182,7 +182,7 @@ class TargetSets:
 
         A word, or each part of a comma-separated list, is the name of a set, a target, or with ``*`` a glob over the
         targets of all sets: over the whole target if it has a ``/``, else over the runtime. For recorded models it may
-        also be a runtime, and a glob matches all runtimes.
+        also be a runtime, with or without options, and a glob matches all runtimes.
         Raises :class:`UsageError` for a word that names nothing.
         """
         parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
@@ -285,9 +285,12 @@ def all_file_targets() -> tuple[Target, ...]:
 def file_targets(word: str) -> tuple[Target, ...]:
     """The targets that ``word`` names for a recorded model; empty if it names none.
 
-    The word is a runtime, or a glob over runtimes or whole targets. Of several that a glob matches, only those
-    available on this machine are used, if any is: ``ort-*`` stands for whichever of them is installed.
+    The word is a runtime, with options or without, or a glob over runtimes or whole targets. Of several that a glob
+    matches, only those available on this machine are used, if any is: ``ort-*`` stands for whichever of them is
+    installed. Raises :class:`UsageError` for options of an unknown runtime, and for options that it does not have.
     """
+    if "?" in word and "*" not in word and "/" not in word:
+        return (parse_target(f"{FILE}/{word}"),)
     targets = all_file_targets()
     if "*" not in word:
         return tuple(target for target in targets if target.runtime == word)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.blame.recorded import RecordedDisagreement, attribute_recorded
+from harness.blame.stopped import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.check.judge import ComparedAnswer
 from harness.check.recorded.protobufs import DataSet, ModelFile, named_arrays, open_model, read_data_set
 from harness.check.results import (
@@ -101,7 +102,7 @@ def check_recorded(recorded: RecordedCase, target: Target, settings: Settings, c
     try:
         return _checked(recorded, target, settings, result, clock)
     except StageStopped as stop:
-        return with_error(result, stop)
+        return _with_stop(result, stop, recorded, target)
 
 
 def _checked(recorded: RecordedCase, target: Target, settings: Settings, result: Result, clock: Clock) -> Result:
@@ -131,6 +132,19 @@ def _checked(recorded: RecordedCase, target: Target, settings: Settings, result:
         return result
     finally:
         session.close()
+
+
+def _with_stop(result: Result, stop: StageStopped, recorded: RecordedCase, target: Target) -> Result:
+    """``result`` as the error of the stage, with graph optimization blamed if the file runs without it."""
+    if stop.stage not in STAGES_OF_THE_RUNTIME:
+        return with_error(result, stop)
+
+    def gives_recorded(session: Session) -> bool:
+        answers = [_ComparedDataSet(recorded, each, _answer(session, each.inputs)) for each in recorded.data_sets]
+        return all(answer.arrays.comparison.passed for answer in answers)
+
+    blame, evidence = attribute_stopped(target, recorded.model.artifact, stop.symptom, gives_recorded)
+    return replace(with_error(result, stop, blame=blame), evidence=evidence)
 
 
 @dataclass(frozen=True)
