@@ -106,12 +106,20 @@ def attribute_recorded(disagreement: RecordedDisagreement) -> tuple[Blame | None
 
 
 def _another_gives_the_same(disagreement: RecordedDisagreement, evidence: list[str]) -> bool:
-    """True if an independent runtime gives the target's answer: then the standard may leave it open."""
+    """True if an independent runtime gives the target's answer, and not more of them give the recorded one.
+
+    Then the standard may leave the answer open.
+    """
+    same, recorded = [], []
     for name, outputs in _independent_answers(disagreement, evidence):
         if disagreement.agree(outputs, disagreement.answer):
-            evidence.append(f"{name}, an independent runtime, gives the target's answer for the same file")
-            return True
-    return False
+            same.append(name)
+        elif disagreement.agree(outputs, disagreement.recorded):
+            recorded.append(name)
+    if not same or len(recorded) > len(same):
+        return False
+    evidence += [f"{name}, an independent runtime, gives the target's answer for the same file" for name in same]
+    return True
 
 
 def _attribute_by_other_runtimes(
