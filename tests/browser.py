@@ -1,4 +1,4 @@
-"""A real browser without a window, for the tests of the HTML report: it notes what a page complains of or asks for."""
+"""A headless browser for the tests of the HTML report. It records errors, console messages and requests."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from harness.report.html import HtmlReport
 from harness.result import Report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIETLY = (
+HEADLESS_FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
-DESK = {"width": 1280, "height": 900}
+DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The machine's own Chromium; the test that asks for it is skipped where there is none."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
+    """The installed Chromium; skips the test if there is none."""
+    executable = next(filter(None, map(shutil.which, NAMES)), None)
+    if executable is None:
         pytest.skip(f"no Chromium here to show the report in; install one of {', '.join(NAMES)}")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(QUIETLY))
+        browser = playwright.chromium.launch(executable_path=executable, args=list(HEADLESS_FLAGS))
         yield browser
         browser.close()
 
 
 def written(report: Report, folder: Path) -> str:
-    """The address of the report's page, written into ``folder``."""
+    """Write the report's page into ``folder`` and return its address."""
     path = folder / "report.html"
     path.write_bytes(HtmlReport().render(report).encode("utf-8", "backslashreplace"))
     return path.as_uri()
@@ -46,8 +46,8 @@ def written(report: Report, folder: Path) -> str:
 
 @contextmanager
 def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
-    """``address`` in a window of its own; fails where the page erred, complained, or asked for anything but itself."""
-    context = browser.new_context(**({"viewport": DESK} | options))
+    """Open ``address`` in a new window; fail on an error, a console message or a request to another address."""
+    context = browser.new_context(**({"viewport": DESKTOP} | options))
     context.set_default_timeout(5_000)
     page = context.new_page()
     troubles: list[str] = []
@@ -62,11 +62,11 @@ def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
 
 
 def shows(page: Page, checks: int) -> None:
-    """The matrix says that it shows so many checks, which must be some."""
+    """Assert that the matrix shows this number of checks, which must not be 0."""
     assert checks
     expect(page.locator(".shown")).to_have_text(re.compile(rf": {checks:,} checks? of [\d,]+ cases?\.$"))
 
 
-def _note(troubles: list[str], asked: str, address: str) -> None:
-    if not asked.startswith((address.partition("#")[0], "data:", "blob:")):
-        troubles.append(f"request: {asked}")
+def _note(troubles: list[str], url: str, address: str) -> None:
+    if not url.startswith((address.partition("#")[0], "data:", "blob:")):
+        troubles.append(f"request: {url}")

@@ -1,4 +1,4 @@
-"""What every test may ask for: a run of the command line in this process, on workers that stay warm between tests."""
+"""Shared fixtures: the command line in this process, on workers that stay warm between tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.engine.processes.fork_server import start_server
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# A busy machine is no failure, and a gate says the same twice; --hypothesis-profile=explore draws anew each time.
+# No deadline: a busy machine is no failure. The gate repeats its draws; --hypothesis-profile=explore draws new ones.
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("gate", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("gate")
@@ -28,7 +28,7 @@ settings.load_profile("gate")
 
 @dataclass(frozen=True)
 class Ran:
-    """One call of the command line: its exit code, what it printed, and its report where it wrote one."""
+    """One call of the command line: its exit code, its output, and its report (empty if it wrote none)."""
 
     code: int
     out: str
@@ -53,23 +53,23 @@ Call = Callable[..., Ran]
 
 @pytest.fixture(autouse=True)
 def _same_draws() -> None:
-    """A test draws the same weights and inputs on every machine and in every order; no test imports torch for this."""
+    """Seed torch, so that results do not depend on the order of tests. Does not import torch."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real browser without a window; a test that asks for it is skipped where there is none."""
+    """A headless browser; its tests are skipped if none is installed."""
     from tests.browser import chromium
 
-    with chromium() as found:
-        yield found
+    with chromium() as headless:
+        yield headless
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with a cache of its own."""
+    """An empty working directory with a separate cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "160")
@@ -78,7 +78,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _signals_as_a_terminal_leaves_them() -> None:
-    """A job in the background, and nohup, begin with some ignored, and what is started here would inherit that."""
+    """Restore the default signal handlers. Background jobs and nohup ignore some, and child processes inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -86,26 +86,26 @@ def _signals_as_a_terminal_leaves_them() -> None:
 
 @pytest.fixture
 def harness(here: Path, capfd: pytest.CaptureFixture[str]) -> Call:
-    """``harness(*arguments)``: the command line, from the empty folder."""
-    # A process has one fork server, and the first test may be one that needs less than all the others.
+    """``harness(*arguments)``: run the command line in the empty folder."""
+    # A process has one fork server: load torch even if the first test does not need it.
     start_server(torch=find_spec("torch") is not None)
 
     def call(*arguments: str) -> Ran:
         capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exit_info:
             main(arguments)
-        said = capfd.readouterr()
-        report = here / "reports" / "latest" / "report.json"
-        assert isinstance(left.value.code, int)
-        told = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-        return Ran(left.value.code, said.out, said.err, told)
+        printed = capfd.readouterr()
+        path = here / "reports" / "latest" / "report.json"
+        assert isinstance(exit_info.value.code, int)
+        report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return Ran(exit_info.value.code, printed.out, printed.err, report)
 
     return call
 
 
 @pytest.fixture
 def spec(here: Path) -> Callable[[str, str], Path]:
-    """``spec(name, text)``: write a spec into ``specs/`` and give its path."""
+    """``spec(name, text)``: write a spec into ``specs/`` and return its path."""
 
     def write(name: str, text: str) -> Path:
         path = here / "specs" / name

@@ -1,4 +1,4 @@
-"""Modules that end in another way than with a result or an ordinary exception."""
+"""Modules that do not end with a result or an ordinary exception."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class FullDiskElsewhere(_Misbehaving):
 
 
 class DiskError(_Misbehaving):
-    """The disk that it writes to fails, or has a quota."""
+    """Raises an error of the disk, such as a full quota."""
 
     def __init__(self, number: str) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class DiskError(_Misbehaving):
 
 
 class LimitsItsFiles(_Misbehaving):
-    """Limits the size of its files to 10 bytes; with ``for_good`` as a hard limit."""
+    """Limits the size of its files to 10 bytes; ``for_good`` sets a hard limit."""
 
     def __init__(self, *, for_good: bool) -> None:
         super().__init__()
@@ -160,14 +160,14 @@ class LimitsItsFiles(_Misbehaving):
             of_this_process, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
             assert (
                 ctypes.CDLL(None).syscall(CAPSET[platform.machine()], of_this_process, none) == 0
-            )  # also where it is root's
+            )  # drop the capabilities of root
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10 if self.for_good else hard))
         Path("grown").write_bytes(bytes(100))
 
 
 class ForksAndReturns(_Misbehaving):
-    """Both processes return, the new one first; with ``traced`` only while it is exported."""
+    """Forks; both processes return, the new one first. ``traced``: forks only during export."""
 
     def __init__(self, *, traced: bool) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class ForksAndReturns(_Misbehaving):
 
 
 def with_checksum(text: str) -> bytes:
-    """A line of the journal that holds ``text``."""
+    """Return a line of the journal with ``text`` and its checksum."""
     return f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {text}\n".encode()
 
 
@@ -220,7 +220,7 @@ INVALID_ENTRIES = [
 
 
 def daemon(name: str) -> None:
-    """Leave a process behind in its own session, whose parent is gone; its id is in the file ``name``."""
+    """Start a process in a new session and end its parent; the file ``name`` contains its id."""
     if (child := os.fork()) == 0:
         os.setsid()
         code = "import os, signal, sys; open(sys.argv[1], 'w').write(str(os.getpid())); signal.pause()"
@@ -233,7 +233,7 @@ def daemon(name: str) -> None:
 
 
 class Daemon(_Misbehaving):
-    """Leaves a process behind, once; then it returns, crashes or hangs."""
+    """Starts one daemon; then it returns, crashes or hangs."""
 
     def __init__(self, then: str) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ class StartsAndWaits(_Misbehaving):
 
 
 class WritesTheJournal(_Misbehaving):
-    """Writes lines into the run's journal that have a valid checksum, and hold something else."""
+    """Writes invalid entries with valid checksums into the run's journal."""
 
     def misbehave(self) -> None:
         with Path("reports/latest/journal.jsonl").open("ab") as journal:
@@ -279,28 +279,28 @@ class WritesTheJournal(_Misbehaving):
 
 
 class KillsItsGroup(_Misbehaving):
-    """Kills its own process group."""
+    """Kills its process group."""
 
     def misbehave(self) -> None:
         os.killpg(0, signal.SIGKILL)
 
 
 class StopsItsParent(_Misbehaving):
-    """Stops its parent process, and goes on."""
+    """Stops its parent process and continues."""
 
     def misbehave(self) -> None:
         os.kill(os.getppid(), signal.SIGSTOP)
 
 
 class AllowsNoMoreFiles(_Misbehaving):
-    """Lets its process open no more files."""
+    """Sets its limit of open files to 3, so no more can be opened."""
 
     def misbehave(self) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 
 
 class DiesSlowly(_Misbehaving):
-    """Its main thread has ended, the others have not: the state of a process of many GiB while it ends."""
+    """Ends its main thread but not the others, as a process of many GiB looks while it ends."""
 
     def misbehave(self) -> None:
         threading.Thread(target=signal.pause).start()
@@ -308,7 +308,7 @@ class DiesSlowly(_Misbehaving):
 
 
 class Hangs(_Misbehaving):
-    """Never returns; with so many MiB of weights, and with ``ignores_alarm`` not ended by the signal of the limit."""
+    """Never returns. ``mib`` is the size of its weights; ``ignores_alarm`` ignores the time limit's signal."""
 
     def __init__(self, mib: int = 0, *, ignores_alarm: bool = False) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ import pytest
 
 from tests.running import Running, report_in
 
-# Each uses what CONTRIBUTING.md named for plugins of its kind.
+# Each plugin uses the old names that CONTRIBUTING.md listed for its kind.
 
 LAYER = """\
 import numpy as np
@@ -186,9 +186,10 @@ class OldFormat:
         for result in report.results:
             lines += [CaseName.parse(result.case).family, happened(result), shortened(explanation(result), 20)]
             lines += [f"{result.target} wrong {result in wrong(report.results)}", blindness(result) or "sees errors"]
-            told = telling(result)
-            if told is not None:
-                lines += [index(told.worst), value_at(told.actual_at_worst), number(told.max_abs), numbers(told)]
+            output = telling(result)
+            if output is not None:
+                lines += [index(output.worst), value_at(output.actual_at_worst)]
+                lines += [number(output.max_abs), numbers(output)]
             lines += [] if (advice := next_step(result)) is None else [advice.sentence]
         return "\\n".join(map(printable, map(one_line, lines)))
 """
@@ -212,14 +213,14 @@ cases:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run with these plugins gave."""
+    """The result of a run with these plugins."""
 
     code: int
     warnings: str
-    """What the command printed to standard error."""
+    """The command's standard error."""
     rows: dict[tuple[str, str], dict[str, Any]]
     text: str
-    """What the old report format wrote."""
+    """The file in the old report format."""
 
 
 def run_with_old_plugins(here: Path, packages: Path) -> Ran:

@@ -1,4 +1,4 @@
-"""Reports made by hand for the tests of the formats: every status, stage, symptom and blame there is."""
+"""Handwritten reports for the tests of the formats, with every status, stage, symptom and blame."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def report(*results: Result) -> Report:
 
 
 def every_way_to_end_badly() -> tuple[Result, ...]:
-    """A check for each stage, symptom and blame, failed and in error."""
+    """Return a failed check and an error for each stage, symptom and blame."""
     return tuple(
         Result(f"all/{status}/{stage}-{symptom}-{blame}", "trace/torch-cpu", status, stage, symptom, "why", blame)
         for status in ("failed", "error")

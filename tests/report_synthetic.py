@@ -1,4 +1,4 @@
-"""Reports of any size, made from a seed: every status, pictures, latency, growth and a comparison."""
+"""Reports of any size from a seed, with every status, pictures, latency, bench shapes and a comparison."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ assert np.allclose(actual, model(x).numpy(), rtol=1.3e-6, atol=1e-5)
 
 
 def synthetic(checks: int, *, seed: int = 0, wrong: float = 0.01, comparison: bool = True) -> Report:
-    """A report of so many checks, of which the share ``wrong`` is not as expected."""
+    """Return a report of ``checks`` checks; the fraction ``wrong`` is not as expected."""
     draw = random.Random(seed)
     results = []
     for number, (case, target) in zip(range(checks), _names(), strict=False):
@@ -118,17 +118,17 @@ def _bad(draw: random.Random, result: Result) -> Result:
     if kind == "mismatch":
         return _mismatch(draw, result, draw.choice(("exporter", "kernel", "optimizer", "rounding")))
     if kind == "fixed":
-        said = "passes, although known-failures.yaml:3:1 lists it to fail at export: unsupported"
-        return replace(result, status="fixed", message=said)
+        message = "passes, although known-failures.yaml:3:1 lists it to fail at export: unsupported"
+        return replace(result, status="fixed", message=message)
     blank = replace(result, outputs=(), findings=(), distances=(), placement=None, latency=None, status="error")
     if kind == "crash":
-        said = "the process was killed by signal 11 (Segmentation fault)"
-        return replace(blank, stage="run", symptom="crash", message=said)
-    said = (
+        message = "the process was killed by signal 11 (Segmentation fault)"
+        return replace(blank, stage="run", symptom="crash", message=message)
+    message = (
         "UnsupportedOperatorError: Exporting the operator 'aten::rrelu_with_noise' to ONNX opset 17 is not supported."
     )
     log = tuple(f"[torch.onnx] Translate the graph into ONNX... step {step}" for step in range(24))
-    return replace(blank, stage="export", symptom="unsupported", message=said, log=log)
+    return replace(blank, stage="export", symptom="unsupported", message=message, log=log)
 
 
 def _mismatch(draw: random.Random, result: Result, blame: Blame) -> Result:
@@ -148,7 +148,7 @@ def _mismatch(draw: random.Random, result: Result, blame: Blame) -> Result:
         f"{mismatched} of {error.size} values differ by more than the tolerance; worst at {list(worst)}: "
         f"{actual[worst]:.4g}, expected {expected[worst]:.4g} (off by {off:.4g}); allowed: no difference"
     )
-    held = OutputComparison(
+    comparison = OutputComparison(
         0, "output_0", expected.shape, "float32", "exact", off, 0.25, 2796203, mismatched, error.size, worst,
         float(actual[worst]), float(expected[worst]), math.inf if side == 24 else 0.25, off, problem,
     )  # fmt: skip
@@ -164,8 +164,8 @@ def _mismatch(draw: random.Random, result: Result, blame: Blame) -> Result:
         message=f"output_0: {problem}",
         blame=blame,
         evidence=evidence,
-        outputs=(held,),
-        findings=(Finding("formula", False, "the formula is off by 0.333", held), *result.findings),
+        outputs=(comparison,),
+        findings=(Finding("formula", False, "the formula is off by 0.333", comparison), *result.findings),
         distances=(Distance(0, 4e-8, off, "eager"),),
         latency=None,
         pictures=({"output": 0, **picture(actual, expected, worst)},),

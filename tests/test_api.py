@@ -1,4 +1,4 @@
-"""The Python API: correct outputs pass, wrong ones do not, and a result without a comparison is no pass."""
+"""The Python API: correct outputs pass, wrong outputs fail, and nothing passes without a comparison."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ cases:
 
 
 class Changing(nn.Module):
-    """Counts its calls, and works in place."""
+    """Counts its calls and changes its input in place."""
 
     calls: torch.Tensor
 
@@ -47,7 +47,7 @@ class Changing(nn.Module):
 
 
 class Frozen(nn.Module):
-    """Its batch size is written into the export, whatever is asked of it."""
+    """Its batch size becomes a constant in every export."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + torch.full((x.shape[0], 1), float(x.shape[0]))
@@ -56,9 +56,9 @@ class Frozen(nn.Module):
 def test_the_examples_of_the_documentation_hold(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with warnings.catch_warnings():
-        found = doctest.testmod(api)
-    assert found.attempted >= 10
-    assert not found.failed
+        examples = doctest.testmod(api)
+    assert examples.attempted >= 10
+    assert not examples.failed
 
 
 def test_importing_it_loads_nothing_heavy() -> None:
@@ -203,11 +203,11 @@ def test_tensors_and_arrays_compare_alike() -> None:
     ],
 )
 def test_what_differs_does_not_pass(actual: Any, expected: Any) -> None:
-    found = harness.compare(actual, expected)
-    assert not found
-    assert found.message
+    comparison = harness.compare(actual, expected)
+    assert not comparison
+    assert comparison.message
     with pytest.raises(AssertionError):
-        found.assert_passed()
+        comparison.assert_passed()
 
 
 def test_the_default_goes_by_the_dtype_of_each_output() -> None:
@@ -233,6 +233,6 @@ def test_a_run_is_judged_as_the_command_line_judges_it(spec: Write) -> None:
 
 def test_a_run_writes_files_only_into_report_dir(spec: Write, here: Path) -> None:
     path = spec("relu.yaml", RELU)
-    harness.run([path], targets=[SCRIPT], report_dir=here / "told", formats=["json"])
-    assert [file.name for file in (here / "told").iterdir()] == ["report.json"]
-    assert sorted(file.name for file in here.iterdir()) == ["cache", "specs", "told"]
+    harness.run([path], targets=[SCRIPT], report_dir=here / "written", formats=["json"])
+    assert [file.name for file in (here / "written").iterdir()] == ["report.json"]
+    assert sorted(file.name for file in here.iterdir()) == ["cache", "specs", "written"]

@@ -1,4 +1,4 @@
-"""Each hop is blamed for its own errors, with evidence."""
+"""Each hop is blamed for the errors that it makes, with evidence."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_float64_evaluation_of_pooling_is_right(
     padded: bool,
     seed: int,
 ) -> None:
-    """It decides between exporter and kernel, so it must be right where ``onnx.reference`` is not."""
+    """It decides between exporter and kernel, so it must be right even if ``onnx.reference`` is wrong."""
     padding = (kernel[0] // 2, kernel[1] // 2) if padded else 0
     module: torch.nn.Module = (
         torch.nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil, count_include_pad=seed % 2 == 0)
@@ -162,7 +162,7 @@ def test_the_float64_evaluation_of_pooling_is_right(
 
 
 def test_two_wrong_answers_of_the_same_other_shape_can_be_compared(tmp_path: Path) -> None:
-    """The magnitudes of the reference fit only its own shape."""
+    """The reference's magnitudes fit only the shape of the reference."""
     reference: Any = SimpleNamespace(eager={"y": np.ones((2, 3))}, magnitudes=(np.ones((2, 3)),), undefined=(None,))
     artifact = Artifact("onnx", tmp_path / "none.onnx", "digest", 17)
     wrong = {"y": np.ones((3, 4))}
@@ -210,7 +210,7 @@ cases:
 
 
 def test_an_invalid_onnx_file_is_not_run_on_another_runtime(harness: Call, spec: Callable[[str, str], Path]) -> None:
-    """tract ends the process on it, and the row would report a crash that the target did not have."""
+    """tract ends the process on such a file, so the row would report a crash that the target did not have."""
     spec("pool.yaml", PLANE)
     row = harness("run", "specs", "--targets", "onnx-torchscript@17/reference", "--no-latency", "-j", "1").only
     assert (row["stage"], row["symptom"], row["blame"]) == ("compare", "mismatch", None)

@@ -1,4 +1,4 @@
-"""Nobody is blamed by the evaluation of an operator that no other runtime has confirmed."""
+"""An operator's float64 evaluation assigns no blame until another runtime has confirmed it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.operator_sweep.__main__ import main
 from benchmarks.operator_sweep.models.case import Pair
 from benchmarks.operator_sweep.report import markdown, table
 from benchmarks.operator_sweep.sweep import Judgement, sweep
-from harness.blame import believed, file_evaluation
+from harness.blame import believed, file_runs
 from harness.blame.attribute import attribute
 from harness.blame.believed import TABLE, not_believed
 from harness.blame.disagreement import Disagreement
@@ -55,7 +55,7 @@ def test_a_recorded_answer_that_is_wrong_is_found(harness: Call, here: Path) -> 
 
 
 def test_the_evidence_names_operators_that_are_not_believed(harness: Call, here: Path) -> None:
-    """ONNX Runtime has no RoiAlign of opset 22 on the CPU, so nothing has confirmed its evaluation."""
+    """ONNX Runtime has no CPU kernel for RoiAlign of opset 22, so no runtime has confirmed its evaluation."""
     roi = helper.make_node("RoiAlign", ["x", "r", "b"], ["y"])
     inputs = {"x": tensor(), "r": tensor(), "b": tensor(TensorProto.INT64)}
     model = graph([roi, helper.make_node("Neg", ["y"], ["z"])], inputs, {"z": tensor()}, opset=22)
@@ -86,9 +86,9 @@ def test_the_table_decides_whether_a_recorded_model_is_judged(
 def test_the_table_decides_whether_an_exported_file_is_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: Sequence[str], expected: str | None
 ) -> None:
-    """The file is of another layer than the module, and no independent runtime is there to say so."""
+    """The file contains another layer than the module, and there is no independent runtime to detect that."""
     only(monkeypatch, known)
-    monkeypatch.setattr(file_evaluation, "INDEPENDENT_RUNTIMES", ())
+    monkeypatch.setattr(file_runs, "INDEPENDENT_RUNTIMES", {})
     path = record(tmp_path / "net", one_node("Relu"), [X], [X]) / "model.onnx"
     reference = Reference({"x": X}, {"y": X}, {"y": X.astype(np.float64)}, (), (), stochastic=False)
     answer = {"y": np.maximum(X, 0)}
@@ -115,16 +115,16 @@ def test_operators_are_found_wherever_they_stand(tmp_path: Path) -> None:
     body = [helper.make_node("Relu", ["a"], ["m"]), helper.make_node("Bernoulli", ["m"], ["b"])]
     model.functions.append(helper.make_function("mine", "Own", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
     onnx.save(model, str(tmp_path / "model.onnx"))
-    found = ("no.such.Unheard (opset 1)", "BatchNormalization (opset 6)", "Bernoulli (opset 15)")
-    assert not_believed(tmp_path / "model.onnx") == found
+    expected = ("no.such.Unheard (opset 1)", "BatchNormalization (opset 6)", "Bernoulli (opset 15)")
+    assert not_believed(tmp_path / "model.onnx") == expected
 
 
 def test_everyday_operators_are_believed() -> None:
-    """Each operator that harness implements itself, and each that torch's exporters write for a common layer."""
+    """Each operator that harness implements, and each that torch's exporters write for a common layer."""
     believed_names = {(domain, name) for domain, names in full_table().items() for name in names}
-    own = {(operator.op_domain, operator.__name__) for operator in OPERATORS}
+    implemented = {(operator.op_domain, operator.__name__) for operator in OPERATORS}
     never_run = {("com.microsoft", "SimplifiedLayerNormalization")}  # ONNX Runtime has it in ONNX's domain
-    assert own - believed_names == never_run
+    assert implemented - believed_names == never_run
     assert sum(len(versions) for names in full_table().values() for versions in names.values()) >= 400
 
 
@@ -140,30 +140,30 @@ def swept(*operators: str) -> list[Judgement]:
 
 
 def same_versions() -> bool:
-    """Whether the table was made with the installed libraries, which decide what can run and who is right."""
+    """Whether the table was made with the installed versions of the libraries."""
     made_with: dict[str, str] = json.loads(TABLE.read_text(encoding="utf-8"))["compared_with"]
     return all(installed_version(name) == version for name, version in made_with.items())
 
 
 @pytest.mark.skipif(not same_versions(), reason="the table was made with other versions of onnx and onnxruntime")
 def test_the_committed_table_is_what_the_sweep_finds() -> None:
-    """For the operators that harness implements itself; the whole sweep is `python -m benchmarks.operator_sweep`."""
+    """For the operators that harness implements; `python -m benchmarks.operator_sweep` runs the whole sweep."""
     judgements = swept(*{operator.__name__ for operator in OPERATORS})
     assert [judgement.pair for judgement in judgements if judgement.state == "disagree"] == []
-    found = {
+    confirmed = {
         (judgement.pair.domain, judgement.pair.operator, judgement.pair.since)
         for judgement in judgements
         if judgement.state == "agree"
     }
-    own = {operator.__name__ for operator in OPERATORS}
+    implemented = {operator.__name__ for operator in OPERATORS}
     committed = {
         (domain, name, version)
         for domain, names in full_table().items()
         for name, versions in names.items()
         for version in versions
-        if name in own
+        if name in implemented
     }
-    assert found == committed
+    assert confirmed == committed
 
 
 def test_a_wrong_evaluation_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The float64 evaluation of whole graphs: in any order, with functions, and with everything widened."""
+"""The float64 evaluation of whole graphs: nodes in any order, functions, and every float widened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.recorded_models import graph, tensor
 
 
 def test_nodes_in_any_order_are_evaluated(tmp_path: Path) -> None:
-    """The branch of the If reads a value of a node that stands behind it."""
+    """The branch of the If reads the output of a later node."""
     branch = helper.make_graph(
         [helper.make_node("Softmax", ["h"], ["s"], axis=1)], "branch", [], [helper.make_value_info("s", tensor())]
     )

@@ -1,4 +1,4 @@
-"""harness's own operators give what can be worked out by hand, where ``onnx.reference`` is wrong or has none."""
+"""The operators that harness implements give hand-computed values; ``onnx.reference`` is wrong or lacks them."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_normalization_over_all_channels_and_by_magnitudes(one: OneOperator) -> 
 
 
 def test_layer_normalization_of_large_float16_values(one: OneOperator) -> None:
-    """Their squares overflow in float16, and the definition computes in float32."""
+    """Their squares overflow in float16; ONNX defines the operator in float32."""
     x, scale = np.array([[60000, -60000]], np.float16), np.ones(2, np.float16)
     for outputs in (one.in_float64, one.in_file_dtypes):
         assert np.allclose(outputs("LayerNormalization", [x, scale], 17)[0], [[1, -1]], rtol=1e-3)
@@ -221,7 +221,7 @@ def test_quantization_rounds_to_even_and_saturates(one: OneOperator, opset: int)
 
 
 def test_ties_are_those_of_the_dtype_of_the_file(one: OneOperator) -> None:
-    """0.05 / 0.02 is 2.5 in float32, which rounds to 2; the two numbers' exact quotient is a little more."""
+    """0.05 / 0.02 is 2.5 in float32, which rounds to 2; the exact quotient is slightly larger."""
     inputs = [values(0.05), np.array(0.02, np.float32), np.zeros((), np.uint8)]
     assert np.float32(0.05) / np.float32(0.02) == 2.5
     assert one.in_file_dtypes("QuantizeLinear", inputs, 13)[0].tolist() == [2]

@@ -1,4 +1,4 @@
-"""ONNX Runtime's own operators give what can be worked out by hand."""
+"""ONNX Runtime's contributed operators give hand-computed values."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_normalizations_of_onnx_runtime(one: OneOperator) -> None:
 
 
 def test_attention_of_onnx_runtime(one: OneOperator) -> None:
-    """Without a query every key counts the same: the answer is the mean of the values that the mask leaves."""
+    """A zero query weights every key equally: the answer is the mean of the values that are not masked."""
     x = values([[1], [2], [6]])
     weights = values([0, 0, 1])
     assert one.microsoft("Attention", [x, weights], num_heads=1).ravel().tolist() == [3, 3, 3]
@@ -66,7 +66,7 @@ def test_attention_of_onnx_runtime(one: OneOperator) -> None:
 
 
 def test_few_bits_of_onnx_runtime(one: OneOperator) -> None:
-    """Row 0 holds the codes 0..15, twice; the zero point is 8 unless given."""
+    """Row 0 contains the codes 0..15 twice; the default zero point is 8."""
     codes = np.array([0x10, 0x32, 0x54, 0x76, 0x98, 0xBA, 0xDC, 0xFE] * 2, np.uint8).reshape(1, 1, 16)
     shape = {"K": 32, "N": 1, "bits": 4, "block_size": 32}
     x = np.zeros((1, 32), np.float32)

@@ -1,4 +1,4 @@
-"""One fault in one hop at a time: that hop is blamed, even if a simpler rule would blame another."""
+"""One fault in one hop at a time: that hop is blamed, even if a simpler rule would blame another hop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from harness.blame import file_evaluation
+from harness.blame import file_runs
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
 from harness.check.cache.artifacts import ArtifactCache
@@ -64,7 +64,7 @@ def off_when_optimized(answer: Answer, optimized: bool) -> Answer:
 
 
 class ChangedRuntime:
-    """ONNX Runtime with its answers changed."""
+    """ONNX Runtime with changed outputs."""
 
     def __init__(self, change: Change) -> None:
         self._runtime, self._change = plugins("runtimes")["ort-cpu"], change
@@ -85,7 +85,7 @@ class _Session:
 
 @pytest.fixture
 def blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Blame | None, str]]:
-    """``blamed(module, x, rule, tamper, change)``: the blame, and the evidence in one text."""
+    """``blamed(module, x, rule, tamper, change)``: return the blame, and the evidence as one text."""
 
     def attributed(
         module: nn.Module,
@@ -149,7 +149,7 @@ def test_the_exporter_is_blamed_for_a_wrong_file(blamed: Callable[..., tuple[Bla
 def test_the_exporter_is_blamed_for_rounding_in_the_file(
     blamed: Callable[..., tuple[Blame | None, str]], seed: int
 ) -> None:
-    """float64 does not show it, so a rule of float64 alone would blame a kernel that follows the file.
+    """float64 does not show this error, so a rule of float64 alone would blame a kernel that follows the file.
 
     The blame must not depend on the numbers either: the file's error may be so small that it passes with one more
     rounding, or a sum may lie between two numbers of float16 and the runtime may round it to the other one.
@@ -161,7 +161,7 @@ def test_the_exporter_is_blamed_for_rounding_in_the_file(
 
 
 def test_a_wrong_kernel_is_blamed_in_a_file_that_rounds(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
-    """The file's own rounding explains only the values that are as accurate as it allows."""
+    """The file's rounding explains only values that are as accurate as it allows."""
 
     def one_element(answer: Answer, _optimized: bool) -> Answer:
         values = answer["y"].copy()
@@ -173,7 +173,7 @@ def test_a_wrong_kernel_is_blamed_in_a_file_that_rounds(blamed: Callable[..., tu
 
 
 def test_a_kernel_is_blamed_for_a_small_error(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
-    """With one more rounding it is right with the optimizer and without, which says nothing about the optimizer."""
+    """With one more rounding it passes with and without the optimizer, so that does not show an optimizer error."""
     blame, evidence = blamed(LINEAR, WIDE, CLOSE, change=off_by(1.5e-4))
     assert blame == "kernel"
     assert "with graph optimization off the same file gives the same answer" in evidence
@@ -198,7 +198,7 @@ def test_the_optimizer_is_blamed_if_the_answer_is_right_without_it(
 def test_rounding_is_blamed_if_the_optimizer_only_sums_in_another_order(
     blamed: Callable[..., tuple[Blame | None, str]],
 ) -> None:
-    """Without it the answer is right, so a rule of that alone would blame the optimizer for the last bit."""
+    """The unoptimized answer is right, so a simpler rule would blame the optimizer for the last bit."""
     with torch.no_grad():
         exact = LINEAR.double()(WIDE.double()).numpy().astype(np.float32)
         eager = LINEAR.float()(WIDE).numpy()
@@ -236,13 +236,13 @@ def test_a_kernel_is_blamed_however_small_its_error(
 
 
 def test_a_kernel_is_blamed_if_every_export_is_wrong_on_it(blamed: Callable[..., tuple[Blame | None, str]]) -> None:
-    """ONNX Runtime's own error. ``onnx.reference`` loses NaN as well, so its answer would blame the exporter."""
+    """This is an error of ONNX Runtime. ``onnx.reference`` loses NaN too, so its answer would blame the exporter."""
     blame, _ = blamed(nn.MaxPool2d((1, 2)), torch.tensor([[[[float("nan"), 1.0, 1.0, 2.0]]]]), Exact())
     assert blame == "kernel"
 
 
 def set_independent_runtime(monkeypatch: pytest.MonkeyPatch, change: Change | None) -> None:
-    monkeypatch.setattr(file_evaluation, "INDEPENDENT_RUNTIMES", ("other",) if change else ())
+    monkeypatch.setattr(file_runs, "INDEPENDENT_RUNTIMES", {"other": {}} if change else {})
     if change:
         monkeypatch.setitem(plugins("runtimes"), "other", ChangedRuntime(change))
 
@@ -267,7 +267,7 @@ def test_a_file_that_cannot_be_evaluated_is_run_on_an_independent_runtime(
     expected: Blame | None,
     line: str,
 ) -> None:
-    """Without one the exporter and a kernel cannot be told apart; blaming either would be a guess."""
+    """Without one the error may be the exporter's or a kernel's; blaming either would be a guess."""
     set_independent_runtime(monkeypatch, other)
     blame, evidence = blamed(nn.GELU(), WIDE, CLOSE, unknown_to_the_evaluator, gelu_wrong)
     assert blame == expected
@@ -309,7 +309,7 @@ def test_torch_is_blamed_if_eager_itself_is_wrong_although_the_target_agrees_wit
 
 
 def test_the_spec_is_blamed_only_if_eager_does_not_meet_it_either(row: Callable[[str], Result]) -> None:
-    """An expectation that only the target fails is its error; one that it meets by being wrong is the spec's."""
+    """An expectation that only the target fails is the target's error; one that eager fails too is the spec's."""
     assert row("divided").blame == "exporter"
     wrong = row("overcautious")
     assert wrong.blame == "spec"

@@ -1,4 +1,4 @@
-"""Who is blamed for the disagreement of a recorded model, by what independent runtimes answer."""
+"""Independent runtimes decide who is blamed for a disagreement with a recorded model."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_the_recorded_answer_is_blamed_only_if_no_other_runtime_gives_it(
     answers: list[Any], blame: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     others_answer(monkeypatch, answers)
-    found, evidence = attribute_recorded(disagreement(tmp_path, "file/tract", recorded=WRONG, answer=RIGHT))
-    assert found == blame
+    blamed, evidence = attribute_recorded(disagreement(tmp_path, "file/tract", recorded=WRONG, answer=RIGHT))
+    assert blamed == blame
     assert ("the recorded answer is not what the file computes" in evidence) == (blame == "spec")
     on_reference, _ = attribute_recorded(disagreement(tmp_path, "file/reference", recorded=WRONG, answer=RIGHT))
     assert on_reference == (None if blame == "spec" else blame)
@@ -83,8 +83,8 @@ def test_a_kernel_is_not_blamed_for_an_answer_that_another_runtime_gives_too(
     answers: list[Any], blame: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     others_answer(monkeypatch, answers)
-    found, evidence = attribute_recorded(disagreement(tmp_path, "file/tract", recorded=RIGHT, answer=WRONG))
-    assert found == blame
+    blamed, evidence = attribute_recorded(disagreement(tmp_path, "file/tract", recorded=RIGHT, answer=WRONG))
+    assert blamed == blame
     assert any("gives the target's answer for the same file" in line for line in evidence) == (blame is None)
 
 
@@ -126,8 +126,8 @@ def test_the_optimizer_is_blamed_without_the_evaluator_unless_rounding_explains_
 ) -> None:
     unknown_to_the_evaluator(monkeypatch)
     others_answer(monkeypatch, answers)
-    found, evidence = attribute_recorded(disagreement(tmp_path, "file/ort-cpu", RIGHT, answer, "QuantizeLinear"))
-    assert found == blame
+    blamed, evidence = attribute_recorded(disagreement(tmp_path, "file/ort-cpu", RIGHT, answer, "QuantizeLinear"))
+    assert blamed == blame
     assert "with graph optimization off the same file gives the recorded answer" in evidence
     on_unoptimized = disagreement(tmp_path, "file/ort-cpu?optimization=disabled", RIGHT, answer)
     assert attribute_recorded(on_unoptimized)[0] is None
@@ -152,7 +152,7 @@ def test_a_softmax_that_flattens_is_right_although_the_evaluator_does_not_flatte
 
 
 class OnlyUnoptimized:
-    """A runtime that raises at ``stage`` unless optimization is off, and answers ``answer``."""
+    """A runtime that raises at ``stage`` unless optimization is off, and else returns ``answer``."""
 
     name, takes = "picky", "onnx"
     options: Mapping[str, str] = {"optimization": "on or off"}
@@ -200,8 +200,8 @@ def test_a_file_that_loads_only_without_optimization_is_the_optimizers_fault(
     def gives_expected(session: Session) -> bool:
         return bool((session.run({})["y"] == RIGHT).all())
 
-    found, lines = attribute_stopped(target, artifact, symptom, gives_expected)
-    assert found == blame
+    blamed, lines = attribute_stopped(target, artifact, symptom, gives_expected)
+    assert blamed == blame
     assert evidence in " ".join(lines)
     if blame:
         assert lines[0].startswith("on file/ort-cpu?threads=2&optimization=disabled, ")
@@ -211,7 +211,7 @@ def test_a_file_that_loads_only_without_optimization_is_the_optimizers_fault(
 
 
 def test_the_row_of_a_file_that_loads_only_without_optimization_says_so(harness: Call, here: Path) -> None:
-    """ONNX Runtime 1.32 removes the multiplication by a computed 1, and with it the cast that the output needs."""
+    """ONNX Runtime 1.32 removes a multiplication by a computed 1 together with the cast that the output needs."""
     nodes = [
         helper.make_node("Cast", ["x"], ["same"], to=FLOAT),
         helper.make_node("Div", ["one", "one_more"], ["quotient"]),

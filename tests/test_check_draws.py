@@ -42,6 +42,18 @@ class Halves(nn.Module):
         return x.reshape(x.shape[0] // 2, 2, 3)
 
 
+class OnlyFloat32(nn.Module):
+    def forward(self, x):
+        if x.dtype != torch.float32:
+            raise TypeError("float32 only")
+        return x * 3 + 1
+
+
+class KeywordOnly(nn.Module):
+    def forward(self, x, *, mask):
+        return x * mask
+
+
 class Named(nn.Module):
     def forward(self, ids, mask=None, scale=None):
         return ids * (1 if scale is None else scale) + (0 if mask is None else 10 * mask)
@@ -127,6 +139,52 @@ def test_a_mixture_of_names_and_other_labels_is_refused(harness: Call, spec: Spe
     row = run(harness, spec, f"{{name: case, factory: nets:Named, {inputs}}}").only
     assert (row["status"], row["stage"]) == ("error", "build")
     assert "forward(ids, mask=None, scale=None)" in row["message"]
+
+
+def test_a_module_that_refuses_float64_is_still_verified(harness: Call, spec: Spec) -> None:
+    row = run(harness, spec, "{name: case, factory: nets:OnlyFloat32, inputs: {x: {shape: [3]}}}").only
+    assert row["status"] == "passed"
+    assert any("does not run in float64" in line for line in row["log"])
+
+
+def test_a_keyword_only_parameter_is_bound_by_name(harness: Call, spec: Spec) -> None:
+    inputs = "inputs: {x: {shape: [3]}, mask: {shape: [3]}}"
+    row = run(harness, spec, f"{{name: case, factory: nets:KeywordOnly, {inputs}}}").only
+    assert row["status"] == "passed"
+
+
+def test_literal_values_with_a_dynamic_axis_have_no_other_size(spec: Spec) -> None:
+    from harness.spec.discovery import load_specs
+
+    path = spec(
+        "relu.yaml",
+        "harness: 1\nlayer: ReLU\ncases: [{name: case, inputs: {x: {values: [1, -1]}}, dynamic: {x: {0: N}}}]\n",
+    )
+    (case,) = load_specs([str(path)], allow_import=False).cases
+    assert len(case.input_sets) == 1
+
+
+def test_a_module_that_runs_in_training_mode_only_is_reported() -> None:
+    class TrainingOnly(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert self.training
+            return x + 1
+
+    result = api.verify(TrainingOnly(), torch.randn(3), targets="trace/torch-cpu")
+    (row,) = result.results
+    assert any("training mode" in note for note in row.notes) or "training mode" in (row.message or "")
+
+
+def test_an_expected_model_is_compared_as_the_target_is(harness: Call, spec: Spec) -> None:
+    """Outputs of the order of 1000: the defaults of assert_close would fail a correct target."""
+    steps = "[{layer: Linear, args: {in_features: 256, out_features: 64}}, {layer: GELU}]"
+    spec(
+        "net.yaml",
+        f"harness: 1\nsequential: {steps}\ncases: [{{name: case, inputs: {{x: {{shape: [8, 256], "
+        f"fill: {{uniform: [-1000, 1000]}}}}}}, expect: {{equals: {{sequential: {steps}}}}}}}]\n",
+    )
+    ran = harness("run", "specs", "--no-latency", "--targets", "onnx-dynamo@18/ort-cpu,onnx-torchscript@17/ort-cpu")
+    assert [row["status"] for row in ran.report["results"]] == ["passed", "passed"]
 
 
 def test_a_forgotten_eval_is_the_first_thing_said() -> None:

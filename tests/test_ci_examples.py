@@ -28,7 +28,7 @@ def read(path: str) -> Any:
 
 @pytest.fixture
 def calls_of(tmp_path: Path) -> CallsOf:
-    """``calls_of(script, **variables)``: the words that each call of harness in a bash script would be given."""
+    """``calls_of(script, **variables)``: return the arguments of each call of harness in a bash script."""
     log = tmp_path / "log"
     harness = tmp_path / "bin" / "harness"
     harness.parent.mkdir()
@@ -47,7 +47,7 @@ def calls_of(tmp_path: Path) -> CallsOf:
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
-    """The options of a call, as harness's own command line takes them; it objects to those that there are not."""
+    """Parse the arguments with harness's command line and return the options; raise for an unknown option."""
     command = cli.commands[words[0]]
     assert isinstance(command, click.Command)
     return command.make_context(words[0], [word for word in words[1:] if word]).params
@@ -63,11 +63,11 @@ def steps(name: str = "") -> Iterator[Mapping[str, Any]]:
     yield from (step for step in ACTION["runs"]["steps"] if step.get("name", "") == name or not name)
 
 
-def variables(**given: str) -> dict[str, str]:
-    """The environment of the step that verifies, where a workflow gives these inputs."""
-    values = {name: each["default"] for name, each in ACTION["inputs"].items()} | given
+def variables(**inputs: str) -> dict[str, str]:
+    """Return the environment of the step Verify for a workflow with these inputs."""
+    values = {name: each["default"] for name, each in ACTION["inputs"].items()} | inputs
     (step,) = steps("Verify")
-    return {name: INPUT.sub(lambda found: values[found[1]], text) for name, text in step["env"].items()}
+    return {name: INPUT.sub(lambda match: values[match[1]], text) for name, text in step["env"].items()}
 
 
 def verifying() -> str:
@@ -85,8 +85,8 @@ def test_the_action_verifies_the_specs_by_default(calls_of: CallsOf) -> None:
 
 
 def test_the_action_passes_on_the_inputs_of_a_workflow(calls_of: CallsOf) -> None:
-    given = {"paths": "specs/a.yaml specs/b.yaml", "targets": "onnx-*/ort-cpu", "options": "--require ort-cpu -k *"}
-    (words,) = calls_of(verifying(), **variables(**given))
+    inputs = {"paths": "specs/a.yaml specs/b.yaml", "targets": "onnx-*/ort-cpu", "options": "--require ort-cpu -k *"}
+    (words,) = calls_of(verifying(), **variables(**inputs))
     options = parsed(words)
     assert options["paths"] == ("specs/a.yaml", "specs/b.yaml")
     assert options["targets"] == (("onnx-*/ort-cpu",),)
@@ -148,7 +148,7 @@ def test_an_option_that_there_is_not_would_be_seen() -> None:
 
 
 def hooked() -> list[str]:
-    """The shipped specs that pre-commit would give to the hook."""
+    """Return the shipped specs that pre-commit passes to the hook."""
     every = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "specs").rglob("*.yaml"))
     return [path for path in every if re.search(HOOK["files"], path) and not re.search(HOOK["exclude"], path)]
 

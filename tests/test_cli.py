@@ -1,4 +1,4 @@
-"""The command line as a stranger uses it: each mistake is one clear line and its exit code, never a traceback."""
+"""Mistakes at the command line: each prints one clear line and sets the exit code, without a traceback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def one_line(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["run", "missing.yaml"], 2, "missing.yaml: no such file or directory; "),
         (["run", "empty"], 2, "empty: no spec in this folder"),
@@ -57,7 +57,7 @@ def one_line(text: str) -> str:
     ],
 )
 def test_a_wrong_request_is_one_line(
-    harness: Call, spec: Write, here: Path, arguments: list[str], code: int, said: str
+    harness: Call, spec: Write, here: Path, arguments: list[str], code: int, message: str
 ) -> None:
     spec("relu.yaml", RELU)
     (here / "empty").mkdir()
@@ -65,7 +65,7 @@ def test_a_wrong_request_is_one_line(
     (here / "net.py").write_text("from torch import nn\n", encoding="utf-8")
     ran = harness(*arguments)
     assert ran.code == code
-    assert said in one_line(ran.err)
+    assert message in one_line(ran.err)
 
 
 @pytest.mark.parametrize("command", ["run", "bench", "check", "list", "audit"])
@@ -76,7 +76,7 @@ def test_without_a_path_the_next_step_is_named(harness: Call, command: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("factory", "said"),
+    ("factory", "message"),
     [
         ("elsewhere:Net", "No module named 'elsewhere'; run harness in the folder that holds it, not in {here}"),
         ("net.py:Net", "write net for the file, without .py"),
@@ -84,13 +84,13 @@ def test_without_a_path_the_next_step_is_named(harness: Call, command: str) -> N
     ],
 )
 def test_a_factory_that_is_not_found_says_where_it_was_looked_for(
-    harness: Call, spec: Write, here: Path, factory: str, said: str
+    harness: Call, spec: Write, here: Path, factory: str, message: str
 ) -> None:
     (here / "net.py").write_text("class Net: ...\n", encoding="utf-8")
     text = f"harness: 1\nfactory: {factory}\ncases: [{{name: a, inputs: {{x: {{shape: [2]}}}}}}]\n"
     ran = harness("run", str(spec("net.yaml", text)), "--allow-import", "--targets", "trace/torch-cpu")
     assert (ran.code, ran.only["stage"], ran.only["blame"]) == (1, "build", "spec")
-    assert said.format(here=here) in ran.only["message"]
+    assert message.format(here=here) in ran.only["message"]
 
 
 def test_an_output_that_is_none_is_none_on_every_target(harness: Call, spec: Write, here: Path) -> None:
@@ -177,11 +177,22 @@ def test_the_report_holds_the_contract(harness: Call, spec: Write, here: Path) -
     assert row["case"] == "relu/signed"
     assert {"build", "export", "load", "run", "compare"} == set(row["seconds"])
     (output,) = row["outputs"]
-    wanted = {"index", "shape", "dtype", "max_abs", "max_rel", "max_ulp", "mismatched", "of", "worst", "tolerance"}
-    assert wanted | {"least_rtol", "least_atol"} <= set(output)
+    expected_keys = {
+        "index",
+        "shape",
+        "dtype",
+        "max_abs",
+        "max_rel",
+        "max_ulp",
+        "mismatched",
+        "of",
+        "worst",
+        "tolerance",
+    }
+    assert expected_keys | {"least_rtol", "least_atol"} <= set(output)
     assert row["latency"]["median_us"] > 0
-    left = {path.name for path in (here / "reports" / "latest").iterdir()}
-    assert left == {"report.json", "report.md", "report.xml", "report.csv", "report.github.md"}
+    files = {path.name for path in (here / "reports" / "latest").iterdir()}
+    assert files == {"report.json", "report.md", "report.xml", "report.csv", "report.github.md"}
 
 
 KNOWN = """

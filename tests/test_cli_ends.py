@@ -31,19 +31,19 @@ __all__ = ["specs", "temporary"]  # fixtures
 
 HARNESS = (sys.executable, "-m", "harness")
 UNREACHABLE = "/nowhere/at/all"
-MUCH = 100.0
+LONG_TIMEOUT = 100.0
 NOT_PRINTED = "standard output: No space left on device; the output is incomplete"
 
 
 def started(folder: Path, *command: str, **options: Any) -> subprocess.Popen[str]:
-    """``command`` at work in ``folder``; what it prints is kept where ``options`` do not say otherwise."""
+    """Start ``command`` in ``folder``. Its output is captured unless ``options`` redirect it."""
     piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, **piped)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=MUCH)
+    out, err = process.communicate(timeout=LONG_TIMEOUT)
     return process.returncode, out or "", err or ""
 
 
@@ -98,15 +98,15 @@ def test_the_other_commands_end_by_a_signal_and_leave_nothing(here: Path, tempor
         (folder / "a.yaml").write_text(WAITING.replace("Wait", "Stubborn"), encoding="utf-8")
         shutil.copy(Path(__file__).parent / "hostile.py", folder.parent)
         running[command] = Running(folder.parent, command, *arguments, paths=(folder.parent,))
-    left: list[psutil.Process] = []
+    processes: list[psutil.Process] = []
     for number, (command, run) in zip((signal.SIGTERM, signal.SIGHUP, signal.SIGTERM), running.items(), strict=True):
         run.until((here / command / "reached").exists)
-        left += run.started()
+        processes += run.started()
         run.send(number, group=True)
         code, _, err = run.end()
         assert (code, err.splitlines()[-1]) == (128 + number, f"interrupted by {number.name}")
         assert not (here / command / "made").exists()
-    await_(lambda: not alive(left))
+    await_(lambda: not alive(processes))
     await_(lambda: not [one for one in temporary.iterdir() if not one.name.startswith("torchinductor")])
 
 
@@ -117,7 +117,7 @@ def test_an_audit_ends_by_a_signal(here: Path, temporary: Path) -> None:
     run = Running(here, "audit", "many.yaml")
     run.until(lambda: list(temporary.iterdir()))
     run.send(signal.SIGTERM, group=False)
-    code, _, err = run.end()  # a library that is being imported may take the signal for an error of its own, and go on
+    code, _, err = run.end()  # an importing library may treat the signal as an error and continue
     assert (code, err) == (143, "interrupted by SIGTERM\n")
     assert not list(temporary.iterdir())
 
@@ -224,15 +224,15 @@ def test_a_command_whose_output_is_lost_exits_3(here: Path) -> None:
         code, _, err = ended(process)
         expected = (3, NOT_PRINTED)
         assert (code, err.splitlines()[-1]) == expected or code == commands[one] == 2, (one, err)
-    gone = {one: _to_nobody(here, *one.split()) for one in commands}
+    gone = {one: _without_reader(here, *one.split()) for one in commands}
     for one, process in gone.items():
         code, _, err = ended(process)
         assert code == commands[one], (one, err)
         assert err == "" or code == 2
 
 
-def _to_nobody(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command, printing to a pipe whose reader is gone."""
+def _without_reader(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start harness with standard output to a pipe with no reader."""
     reader, writer = os.pipe()
     os.close(reader)
     process = started(folder, *HARNESS, *arguments, stdout=writer)
@@ -241,7 +241,7 @@ def _to_nobody(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 class Wordless(Exception):
-    """An exception that cannot say what it is about."""
+    """An exception without a message: str() of it raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -259,7 +259,7 @@ READ_ONLY = "mount -t tmpfs -o ro none"
 
 
 @pytest.mark.parametrize(
-    ("before", "code", "said"),
+    ("before", "code", "message"),
     [
         pytest.param(
             "mkdir gone; cd gone; rmdir ../gone", 3, "the working directory does not exist any more", id="no-folder"
@@ -288,12 +288,12 @@ READ_ONLY = "mount -t tmpfs -o ro none"
         ),
     ],
 )
-def test_a_limit_of_the_system_is_one_line(here: Path, before: str, code: int, said: str) -> None:
+def test_a_limit_of_the_system_is_one_line(here: Path, before: str, code: int, message: str) -> None:
     relu(here / "recorded/good")
     folder = here
-    if "/tmp" in before:  # which hides everything that stands there
+    if "/tmp" in before:  # the mount hides all files in it
         if sys.executable.startswith("/tmp/"):
-            pytest.skip("Python itself stands in /tmp here, which this takes away")
+            pytest.skip("Python itself is in /tmp here, which the test hides")
         folder = Path(__file__).parents[1] / "specs"
     where = folder / ("relu.yaml" if folder != here else "recorded")
     command = shlex.join((*HARNESS, "run", str(where), "--no-latency", "-j", "1", "--report-dir", str(here / "report")))
@@ -301,14 +301,14 @@ def test_a_limit_of_the_system_is_one_line(here: Path, before: str, code: int, s
     joined = f"{before} {command}" if ANOTHER in before else f"{before}; {command}"
     here.chmod(0o777)
     ran = started(here, *shell, "bash", "-c", joined)
-    assert_line(ended(ran), code, said)
+    assert_line(ended(ran), code, message)
 
 
-def assert_line(came_to: tuple[int, str, str], code: int, said: str) -> None:
-    assert came_to[0] == code, came_to
-    assert came_to[1] == ""
-    (line,) = came_to[2].splitlines()
-    assert line.startswith(said)
+def assert_line(result: tuple[int, str, str], code: int, message: str) -> None:
+    assert result[0] == code, result
+    assert result[1] == ""
+    (line,) = result[2].splitlines()
+    assert line.startswith(message)
 
 
 def test_so_many_files_are_enough(here: Path) -> None:
@@ -346,7 +346,7 @@ def test_an_unexpected_exception_is_a_failure_of_harness_itself(
 
 
 def test_a_library_that_replaces_the_interrupt_does_not_hide_the_signal() -> None:
-    """Ray catches what a signal handler raises, and raises a KeyboardInterrupt of its own."""
+    """Ray catches the exception of a signal handler and raises another KeyboardInterrupt."""
     with Signals(), pytest.raises(Interrupted):
         signal.raise_signal(signal.SIGTERM)
     assert interrupting_signal(KeyboardInterrupt()) == signal.SIGTERM

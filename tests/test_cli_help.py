@@ -21,19 +21,19 @@ TARGETS = "default: [trace/torch-cpu]\nonnx: [onnx-dynamo@23/ort-cpu]\n"
 
 
 def commands(group: click.Group = cli, *above: str) -> Iterator[tuple[str, ...]]:
-    """The words of every command there is."""
+    """Return the words of every command."""
     for name, command in group.commands.items():
         yield from commands(command, *above, name) if isinstance(command, click.Group) else [(*above, name)]
 
 
 def examples(text: str) -> list[list[str]]:
-    """The words of each example of a help text, without what it does."""
+    """Return the words of each example in a help text, without its description."""
     shown = re.findall(r"^ +harness (\S.*)$", text, re.MULTILINE)
     return [shlex.split(re.split(r" {2,}| > ", line)[0]) for line in shown]
 
 
 def parse(words: list[str]) -> None:
-    """Raise if harness's own command line does not accept these words."""
+    """Raise if harness's command line does not accept these words."""
     command: click.Command = cli
     while isinstance(command, click.Group):
         name, *words = words

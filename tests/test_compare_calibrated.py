@@ -1,4 +1,4 @@
-"""The three-way rule: the target may be as far from float64 as the reference is, times a factor, and no farther."""
+"""The calibrated rule: the target's error against float64 may be a factor times the reference's, and no larger."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def outputs(size: int, scale: float = 1.0, seed: int = 0) -> Array:
 
 
 def with_errors(float64: Array, rms: float, seed: int) -> Array:
-    """``float64`` with errors of this RMS, relative to its own, rounded to float32."""
+    """Return ``float64`` with errors of RMS ``rms`` relative to its RMS, rounded to float32."""
     errors = np.random.default_rng(seed).normal(0, 1, float64.shape)
     errors *= rms * np.sqrt(np.mean(float64**2) / np.mean(errors**2))
     return (float64 + errors).astype(np.float32)
@@ -83,7 +83,7 @@ def test_a_reference_that_is_exact_by_luck_allows_a_few_roundings() -> None:
 
 
 def test_an_error_that_was_measured_on_few_values_is_known_less_well() -> None:
-    """One scalar loss: the reference may be right to the last bit, a correct target some eps away."""
+    """A scalar loss: the reference may be exact, and a correct target a few eps away."""
     float64 = np.array([0.7231984734])
     reference = float64.astype(np.float32)
     assert three_way((float64 * (1 + 6 * EPS)).astype(np.float32), reference, float64).passed
@@ -91,7 +91,7 @@ def test_an_error_that_was_measured_on_few_values_is_known_less_well() -> None:
 
 
 def test_where_float64_computes_something_else_the_plain_comparison_decides() -> None:
-    """As with ``masked_fill(finfo(x.dtype).min)``: the float64 run is no measure of the float32 one."""
+    """As with ``masked_fill(finfo(x.dtype).min)``: the float64 run computes other values than the float32 run."""
     reference = outputs(1000).astype(np.float32)
     float64 = outputs(1000, seed=5)
     same = three_way(reference * np.float32(1 + EPS), reference, float64)
@@ -119,7 +119,7 @@ def test_nan_and_infinities_are_compared_by_position() -> None:
 
 
 def test_tiny_outputs_are_judged_by_their_own_scale() -> None:
-    """Outputs near 1e-9, for which an ``atol`` of 1e-5 passes anything."""
+    """An ``atol`` of 1e-5 would pass any output near 1e-9."""
     float64 = outputs(1000, 1e-9)
     reference = with_errors(float64, 5e-7, 1)
     assert not three_way(np.zeros(1000, np.float32), reference, float64).passed
@@ -127,7 +127,7 @@ def test_tiny_outputs_are_judged_by_their_own_scale() -> None:
 
 
 def test_a_reference_with_large_errors_makes_the_pass_inconclusive() -> None:
-    """A half-precision network whose activations underflow: the reference itself is far off."""
+    """Activations of a half-precision network underflow, so the reference itself has a large error."""
     float64 = outputs(1000)
     errors = np.random.default_rng(1).normal(0, 0.2, (2, 1000))
     target, reference = (float64 + errors[0]).astype(np.float16), (float64 + errors[1]).astype(np.float16)

@@ -1,4 +1,4 @@
-"""Metrics are found by their files, and distances tell which answer is closer to the float64 reference."""
+"""Metrics are discovered by their files; distances show which answer is closer to the float64 reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of where an answer differs: the right plane, and no error that is averaged away."""
+"""Pictures of the differences: they show the right plane, and averaging hides no error."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from tests.old_plugins import Ran, run_with_old_plugins
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A run with an old plugin of each kind, of an installed distribution, that shows every warning."""
+    """A run with one old plugin of each kind from an installed distribution; every warning is shown."""
     return run_with_old_plugins(tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("packages"))
 
 
@@ -125,7 +125,7 @@ MOVED_NAMES = {
     "harness.spec.case": ("Case", "Layout", "Mode", "TensorSpec"),
     "harness.spec.tolerance": ("Close", "Exact", "Rule", "Scaled", "Tolerance", "Ulp"),
 }
-"""What the modules that are gone held; those of ``harness.report.facts`` have new names too."""
+"""The names in the removed modules; those of ``harness.report.facts`` have new spellings too."""
 
 
 @pytest.mark.parametrize(("module", "names"), MOVED_NAMES.items(), ids=MOVED_NAMES)
@@ -203,7 +203,7 @@ def test_old_attributes_have_the_current_values(owner: object, names: dict[str, 
 
 
 def keywords(**arguments: Any) -> Any:
-    """Old arguments, of which mypy knows nothing."""
+    """Return old arguments that mypy does not know."""
     return arguments
 
 
@@ -253,7 +253,7 @@ class OldLayer:
 
 
 class OldReLU(ReLU):
-    """It replaces the definition of harness under the old name."""
+    """It overrides harness's float64 reference under the old name."""
 
     def oracle(self, call: Call) -> Answer:
         return OldLayer().oracle(call)
@@ -286,7 +286,7 @@ def test_the_mutants_of_an_old_layer_are_its_twins() -> None:
 
 
 class NewReLU(OldReLU):
-    """It supports this release and the one before."""
+    """It supports this release and the previous one."""
 
     def float64_reference(self, call: Call) -> Answer:
         return Answer((call.inputs[0],))

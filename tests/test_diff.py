@@ -1,4 +1,4 @@
-"""From one report to the next: what became worse is found, and nothing else is said to have."""
+"""Comparing two reports lists every regression, and only regressions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MACHINE = {
 def figure(
     factor: float = 1.0, seed: int = 0, processes: int = 20, spread: float = 0.005, **more: Any
 ) -> dict[str, Any]:
-    """A thorough latency as ``harness bench`` writes it, of a call of 1 ms times ``factor``."""
+    """Return the latency that ``harness bench`` writes for a call of 1 ms times ``factor``."""
     rng = np.random.default_rng(seed)
     level = rng.lognormal(0, spread, processes)
     samples = [(1000 * factor * one * rng.lognormal(0, spread, 10)).tolist() for one in level]
@@ -94,10 +94,10 @@ def test_every_change_of_a_check_has_its_word(before: Result | None, after: Resu
 
 @pytest.mark.parametrize("same", [PASSED, FAILED, ERROR, KNOWN, FIXED, SKIPPED])
 def test_an_unchanged_check_is_not_listed(same: Result) -> None:
-    found = diff(report(same), report(replace(same, seconds={"export": 9.0}, log=("other",))))
-    assert found.parity == ()
-    assert found.regressions == ()
-    assert verdict_of(found) == "No regression."
+    comparison = diff(report(same), report(replace(same, seconds={"export": 9.0}, log=("other",))))
+    assert comparison.parity == ()
+    assert comparison.regressions == ()
+    assert verdict_of(comparison) == "No regression."
 
 
 def test_a_larger_error_within_the_tolerance_is_listed_and_is_no_regression() -> None:
@@ -186,13 +186,13 @@ def test_a_figure_of_low_confidence_is_no_regression() -> None:
 
 def test_figures_at_bench_shapes_are_compared_too_each_once() -> None:
     def whole(factor: float) -> dict[str, Any]:
-        own = figure()
-        first = {key: value for key, value in own.items() if "_us" not in key or key == "median_us"}
+        base = figure()
+        first = {key: value for key, value in base.items() if "_us" not in key or key == "median_us"}
         large = {key: item for key, item in figure(factor, seed=2).items() if key not in {"threads", "device"}}
-        return {**own, "by_shape": [first, {**large, "shapes": "x=[64,3]"}]}
+        return {**base, "by_shape": [first, {**large, "shapes": "x=[64,3]"}]}
 
-    found = diff(report(timed(whole(1.0))), report(timed(whole(1.2)))).latency
-    assert [(one.shapes, one.verdict) for one in found or ()] == [("x=[2,3]", "no change"), ("x=[64,3]", "slower")]
+    changes = diff(report(timed(whole(1.0))), report(timed(whole(1.2)))).latency
+    assert [(one.shapes, one.verdict) for one in changes or ()] == [("x=[2,3]", "no change"), ("x=[64,3]", "slower")]
 
 
 def test_one_process_is_no_measure_of_itself() -> None:
@@ -202,7 +202,7 @@ def test_one_process_is_no_measure_of_itself() -> None:
 
 
 def test_many_single_processes_measure_the_noise_by_their_calibration() -> None:
-    """Quick figures of a run: what is slower by more than the same work ever was, among them all, is slower."""
+    """Quick figures of a run: a slowdown larger than all noise of the calibration loop counts as slower."""
 
     def quick(at: int, factor: float, seed: int) -> Result:
         latency = figure(factor, seed=seed, processes=1)
@@ -213,14 +213,14 @@ def test_many_single_processes_measure_the_noise_by_their_calibration() -> None:
 
     old = report(*(quick(at, 1.0, at) for at in range(30)))
     new = report(*(quick(at, 2.0 if at == 7 else 1.0, 100 + at) for at in range(30)))
-    found = diff(old, new)
-    assert [change.case for change in found.latency or () if change.verdict == "slower"] == ["a/7"]
-    assert len(found.regressions) == 1
+    comparison = diff(old, new)
+    assert [change.case for change in comparison.latency or () if change.verdict == "slower"] == ["a/7"]
+    assert len(comparison.regressions) == 1
 
 
 def test_old_reports_without_raw_samples_have_nothing_to_compare() -> None:
-    found = diff(report(PASSED), report(PASSED))
-    assert found.latency == ()
+    comparison = diff(report(PASSED), report(PASSED))
+    assert comparison.latency == ()
 
 
 # Hardware
@@ -229,10 +229,10 @@ def test_old_reports_without_raw_samples_have_nothing_to_compare() -> None:
 def test_reports_of_different_hardware_are_compared_in_parity_alone() -> None:
     other = {"cpu": {**MACHINE["cpu"], "model": "B"}}  # type: ignore[dict-item]
     old, new = report(timed(figure())), report(timed(figure(2.0), status="failed"), **other)
-    found = diff(old, new)
-    assert found.latency is None
-    assert found.hardware == {"cpu.model": ("A", "B")}
-    assert [change.kind for change in found.parity] == ["regressed"]
+    comparison = diff(old, new)
+    assert comparison.latency is None
+    assert comparison.hardware == {"cpu.model": ("A", "B")}
+    assert [change.kind for change in comparison.parity] == ["regressed"]
     across = diff(old, new, across_hardware=True)
     assert [change.verdict for change in across.latency or ()] == ["slower"]
 
@@ -251,16 +251,16 @@ def test_another_numpy_is_another_calibration_loop() -> None:
 
 def test_changed_versions_are_listed() -> None:
     packages = {"packages": {"numpy": "2.0", "onnxruntime": "1.33.0", "tract": "0.22"}}
-    found = diff(report(), report(**packages))
-    assert found.versions == {"onnxruntime": ("1.32.0", "1.33.0"), "tract": ("none", "0.22")}
+    comparison = diff(report(), report(**packages))
+    assert comparison.versions == {"onnxruntime": ("1.32.0", "1.33.0"), "tract": ("none", "0.22")}
 
 
 # Printed
 
 
-def printed(found: Diff) -> str:
+def printed(comparison: Diff) -> str:
     console = Console(width=200, record=True, force_terminal=False)
-    show_diff(found, console)
+    show_diff(comparison, console)
     return console.export_text()
 
 
@@ -314,9 +314,9 @@ def test_the_command_prints_json(harness: Call, write: Write) -> None:
     write("old.json", report(timed(figure())))
     write("new.json", report(timed(figure(1.1, seed=1))))
     ran = harness("diff", "old.json", "new.json", "--json")
-    found = json.loads(ran.out)
-    assert (ran.code, found["regressed"]) == (1, True)
-    assert found["latency"][0]["verdict"] == "slower"
+    printed_json = json.loads(ran.out)
+    assert (ran.code, printed_json["regressed"]) == (1, True)
+    assert printed_json["latency"][0]["verdict"] == "slower"
 
 
 def test_what_was_read_back_is_what_was_written(write: Write) -> None:

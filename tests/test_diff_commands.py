@@ -19,7 +19,7 @@ cases:
 
 
 def _changed(here: Path, change: Callable[[dict[str, Any]], None]) -> str:
-    """The last report, with one thing in its first row changed, under another name."""
+    """Write a copy of the last report with a changed first row; return its path."""
     report = json.loads((here / "reports" / "latest" / "report.json").read_text(encoding="utf-8"))
     change(report["results"][0])
     report["summary"] |= {"passed": 0, "failed": 1}

@@ -1,4 +1,4 @@
-"""Every command that the site shows is run here, on the files that its page shows, and ends as the page says."""
+"""Every command on the site is run on the files that its page shows, with the exit code and output shown there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMAND = re.compile(r"(?P<words>.*?)(?:\s+# exit code (?P<code>\d))?")
 
 @dataclass(frozen=True)
 class File:
-    """A file that the reader is asked to save."""
+    """A file that the page tells the reader to save."""
 
     path: str
     text: str
@@ -34,21 +34,21 @@ class File:
 
 @dataclass(frozen=True)
 class Command:
-    """A command that the reader is asked to type, and the exit code that it leaves."""
+    """A command that the page tells the reader to type, and its exit code."""
 
     words: tuple[str, ...]
     code: int
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the last command is shown to say; ``...`` stands for anything."""
+class Output:
+    """The output that the page shows for the last command; ``...`` matches anything."""
 
     text: str
 
 
-def steps(page: str) -> Iterator[File | Command | Said]:
-    """What a page asks its reader to do, in order."""
+def steps(page: str) -> Iterator[File | Command | Output]:
+    """Yield the files, commands and outputs of a page, in order."""
     for token in MarkdownIt().parse(page):
         if token.type != "fence":
             continue
@@ -58,19 +58,19 @@ def steps(page: str) -> Iterator[File | Command | Said]:
         elif token.info == "sh":
             yield from map(_command, token.content.splitlines())
         elif token.info == "text":
-            yield Said(token.content)
+            yield Output(token.content)
 
 
 def _command(line: str) -> Command:
-    found = COMMAND.fullmatch(line)
-    assert found is not None
-    return Command(tuple(shlex.split(found["words"])), int(found["code"] or 0))
+    parts = COMMAND.fullmatch(line)
+    assert parts is not None
+    return Command(tuple(shlex.split(parts["words"])), int(parts["code"] or 0))
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_what_a_page_shows_can_be_done(page: str, here: Path, harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{here}:{ROOT}")
-    said = ""
+    printed = ""
     for step in steps(PAGES[page].read_text(encoding="utf-8")):
         match step:
             case File(path, text):
@@ -80,16 +80,16 @@ def test_what_a_page_shows_can_be_done(page: str, here: Path, harness: Call, mon
                     assert _python(path) == (0, "")
             case Command(("harness", *arguments), code):
                 ran = harness(*arguments)
-                said = ran.out + ran.err
-                assert (ran.code, arguments) == (code, arguments), said
+                printed = ran.out + ran.err
+                assert (ran.code, arguments) == (code, arguments), printed
             case Command(("python", *arguments), code):
                 assert _python(*arguments)[0] == code
             case Command(("tar", *arguments), code):
                 assert subprocess.run(["tar", *arguments], check=False).returncode == code
             case Command(("pip", "install", what), _):
                 assert _extra(what) in _extras()
-            case Said(text):
-                assert _flat(said).find(_flat(text.partition("...")[0])) >= 0, said
+            case Output(text):
+                assert _flat(printed).find(_flat(text.partition("...")[0])) >= 0, printed
             case _:
                 pytest.fail(f"{page} shows {step}, which no test runs")
 
@@ -100,7 +100,7 @@ def test_a_command_that_does_not_do_what_its_page_says_is_found(harness: Call) -
     assert harness(*command.words[1:]).code != command.code
 
 
-@pytest.mark.filterwarnings("ignore")  # Sphinx's and its themes' own
+@pytest.mark.filterwarnings("ignore")  # of Sphinx and its themes
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     site = Sphinx(DOCS, DOCS, tmp_path / "html", tmp_path / "trees", "html", warningiserror=True, status=None)
     site.build()

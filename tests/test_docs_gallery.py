@@ -29,6 +29,6 @@ def test_the_script_of_a_finding_shows_it(
     (tmp_path / "script.py").write_text(script(case, target), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["script.py"])
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         runpy.run_path("script.py", run_name="__main__")
-    assert (left.value.code, capsys.readouterr().out.splitlines()[-1][:11]) == (1, "reproduced:")
+    assert (exit_info.value.code, capsys.readouterr().out.splitlines()[-1][:11]) == (1, "reproduced:")

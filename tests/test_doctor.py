@@ -22,12 +22,12 @@ def rows(printed: str) -> dict[str, str]:
 
 def test_every_runtime_has_a_row_with_its_state_and_how_to_install_it(harness: Call) -> None:
     ran = harness("doctor")
-    found = rows(ran.out)
+    lines = rows(ran.out)
     assert ran.code == 0
-    assert found.keys() == plugins("runtimes").keys()
+    assert lines.keys() == plugins("runtimes").keys()
     for name, runtime in plugins("runtimes").items():
         available = runtime.availability()
-        assert f" {available.state} " in found[name]
+        assert f" {available.state} " in lines[name]
         assert available.present or available.install
 
 
@@ -38,11 +38,11 @@ def test_the_table_fits_the_terminal(harness: Call, monkeypatch: pytest.MonkeyPa
 
 
 class Fake:
-    def __init__(self, found: Availability) -> None:
-        self.found = found
+    def __init__(self, state: Availability) -> None:
+        self.state = state
 
     def availability(self) -> Availability:
-        return self.found
+        return self.state
 
 
 def test_a_runtime_without_a_device_is_distinguished_from_an_absent_one(
@@ -55,11 +55,11 @@ def test_a_runtime_without_a_device_is_distinguished_from_an_absent_one(
     monkeypatch.setattr("harness.registry.plugins", lambda _kind: fakes)
     ran = harness("doctor")
     assert ran.code == 3, "nothing at all can run"
-    found = rows(ran.out)
-    assert list(found) == ["b-idle", "a-absent"]
-    assert "no device" in found["b-idle"]
-    assert "absent" in found["a-absent"]
-    assert "pip install it" in found["a-absent"]
+    lines = rows(ran.out)
+    assert list(lines) == ["b-idle", "a-absent"]
+    assert "no device" in lines["b-idle"]
+    assert "absent" in lines["a-absent"]
+    assert "pip install it" in lines["a-absent"]
 
 
 @NEEDS_TORCH
@@ -75,8 +75,8 @@ def test_it_lists_the_speed_ups_of_the_installed_torch(harness: Call, monkeypatc
 
 @NEEDS_TORCH
 def test_it_says_why_a_speed_up_is_off(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"registry": "this torch has no ONNXRegistry", "split": None}
-    monkeypatch.setattr(SeparateProcess, "call", lambda *_, **__: found)
+    states = {"registry": "this torch has no ONNXRegistry", "split": None}
+    monkeypatch.setattr(SeparateProcess, "call", lambda *_, **__: states)
     out = harness("doctor").out
     assert "Speed-ups of onnx-dynamo: split on\nregistry is off: this torch has no ONNXRegistry\n" in out
     monkeypatch.setattr(

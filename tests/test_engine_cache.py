@@ -1,4 +1,4 @@
-"""A cached export depends on everything it is made of: any change to that exports again, other changes do not."""
+"""A change to anything that an export depends on exports again; other changes use the cache."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cached_spec(harness: Call, here: Path, spec: Callable[[str, str], Path]) -> 
 
 
 def made(report: dict[str, dict[str, dict[str, int]]]) -> int:
-    """How many exports a run made."""
+    """Return the number of exports that a run made."""
     counts = report["run"]["exports"]
     assert sum(counts.values()) == EXPORTS
     return counts["made"]
@@ -67,7 +67,7 @@ def test_other_changes_do_not_export_again(harness: Call, cached_spec: Path) -> 
 
 
 def another_version(folder: Path) -> Path:
-    """A folder for packages, with another version of onnxscript than the installed one."""
+    """A package folder with another version of onnxscript than the installed one."""
     note = folder / "onnxscript-999.0.dist-info" / "METADATA"
     note.parent.mkdir(parents=True)
     note.write_text("Metadata-Version: 2.1\nName: onnxscript\nVersion: 999.0\n", encoding="utf-8")
@@ -75,7 +75,7 @@ def another_version(folder: Path) -> Path:
 
 
 def changed_code(folder: Path) -> Path:
-    """A folder for packages, with this package and other code in one exporter."""
+    """A package folder with a copy of harness with changed code in one exporter."""
     shutil.copytree(Path(package.__file__).parent, folder / "harness")
     with (folder / "harness/exporters/torchscript.py").open("a", encoding="utf-8") as code:
         code.write("\n# changed\n")

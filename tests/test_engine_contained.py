@@ -65,7 +65,7 @@ def test_a_crash_is_one_row(
 
 
 def test_a_check_that_kills_the_server_loses_no_other_check(harness: Call, hostile: Callable[[str], None]) -> None:
-    """All workers die with the server; the checks of the other workers get their own results."""
+    """All workers end with the server; the checks of the other workers are not lost."""
     hostile("KillParent")
     ran = harness("run", "specs", "--allow-import", "--no-latency", "--targets", "trace/torch-cpu", "-j", "2")
     assert ran.code == 1
@@ -112,7 +112,7 @@ def test_the_process_state_is_restored_after_a_check(harness: Call, hostile: Cal
 
 
 def test_a_crash_counts_only_in_a_fresh_worker(harness: Call, hostile: Callable[[str], None]) -> None:
-    """A check is not blamed for what an earlier one broke without failing."""
+    """A check is not blamed for what an earlier check broke without failing."""
     hostile("BreaksLaterExports")
     ran = harness("run", "specs", *ON)
     assert [row["status"] for row in ran.rows.values()] == ["passed"] * 4
@@ -141,7 +141,7 @@ def test_a_library_that_closes_all_files_affects_only_itself(harness: Call, host
 
 
 def test_a_crash_is_reported_with_its_stage(harness: Call, hostile: Callable[[str], None]) -> None:
-    """Harmless when it is built and called, and a crash when it is exported."""
+    """The module builds and runs, but crashes on export."""
     hostile("CrashInExport")
     ran = harness("run", "specs", *ON)
     row = ran.rows["bad/hostile", "onnx-torchscript@17/ort-cpu"]

@@ -37,7 +37,7 @@ def specs(here: Path, spec: Callable[[str, str], Path]) -> Path:
 
 
 def exports(ran: Ran) -> tuple[int, int]:
-    """How many exports were made, and how many came from the cache."""
+    """Return how many exports were made and how many came from the cache."""
     counts = ran.report["run"]["exports"]
     return counts["made"], counts["from_cache"]
 
@@ -99,7 +99,7 @@ def test_a_damaged_entry_is_exported_again(
 
 
 def test_a_swapped_model_is_exported_again(harness: Call, specs: Path) -> None:
-    """Each is complete and well-formed, but one is in the place of the other."""
+    """Each model is complete and valid, but one is stored under the other's key."""
     first = harness("run", "specs", *ON)
     first_model, second_model = sorted((specs / "cache").rglob("model.onnx"))
     shutil.copy(first_model, second_model)
@@ -148,7 +148,7 @@ def test_two_runs_over_one_cache_at_once(harness: Call, specs: Path) -> None:
 
 @pytest.mark.parametrize("max_bytes", [300, 2_000])
 def test_a_full_disk_is_no_verdict(harness: Call, specs: Path, max_bytes: int) -> None:
-    """The kernel lets no file of the run grow beyond ``max_bytes``."""
+    """No file of the run can be larger than ``max_bytes``."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))

@@ -1,4 +1,4 @@
-"""However a module ends its check, its row has the module's own reason, and all other checks run."""
+"""However a module ends its check, its row has the module's message, and all other checks run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def put(here: Path, spec: Callable[[str, str], Path]) -> Put:
 
 
 def failures(ran: Ran) -> dict[str, tuple[str, str, str]]:
-    """Stage, symptom and message of every check that did not pass, by its spec."""
+    """Return stage, symptom and message of every check that did not pass, by spec."""
     return {
         row["case"].removesuffix("/case"): (row["stage"], row["symptom"], row["message"])
         for row in ran.report["results"]
@@ -107,7 +107,7 @@ def test_what_a_module_does_to_processes_and_files_is_its_own_row(harness: Call,
 
 
 def test_processes_started_by_a_check_are_killed_after_it(harness: Call, put: Put, here: Path) -> None:
-    """Also where their parent is gone, they have their own session, and the worker was killed."""
+    """Even if their parent has ended, they are in another session and the worker was killed."""
     for then in ("return", "crash"):
         put("Daemon", then=then)
     for traced in (False, True):
@@ -135,7 +135,7 @@ def test_processes_started_by_a_check_are_killed_after_it(harness: Call, put: Pu
 def test_a_time_limit_is_a_timeout_and_grows_with_the_model(
     harness: Call, put: Put, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the process takes to end, and where it ignores the kernel's limit."""
+    """This includes processes that end slowly or ignore the alarm signal."""
     monkeypatch.setattr(settings, "TIMEOUT", 2.0)
     monkeypatch.setattr(settings, "TIMEOUT_PER_GIB", 20.0)
     monkeypatch.setattr(worker_slot, "GRACE", 0.5)
@@ -177,7 +177,7 @@ def test_processes_started_by_checks_do_not_outlive_a_stopped_run(
 
 
 class Interrupted(torch.nn.Module):
-    """Is interrupted by a signal, or raises ``KeyboardInterrupt`` itself."""
+    """Sends itself SIGINT, or raises ``KeyboardInterrupt``."""
 
     def __init__(self, *, by_signal: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A stopped run, however it is stopped, keeps its results and leaves no process or file behind."""
+"""A stopped run keeps its results and leaves no process or file behind, however it is stopped."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ SOON = 15.0
 
 @pytest.fixture
 def temporary(harness: Call, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder for temporary files. It holds a socket, whose path must be short.
+    """An empty folder for temporary files. It contains a socket, and socket paths must be short.
 
-    ``harness`` comes first: its fork server, which outlives the test, has its folder elsewhere.
+    ``harness`` comes first: its fork server, which outlives the test, must not use this folder.
     """
     with tempfile.TemporaryDirectory(prefix="h-") as folder:
         monkeypatch.setenv("TMPDIR", folder)
@@ -98,15 +98,15 @@ def test_ctrl_c_while_the_libraries_load_is_no_traceback(specs: Path) -> None:
 def test_kill_9_loses_only_the_checks_in_flight(specs: Path, harness: Call) -> None:
     run = Running(specs, "run", "specs", *ON)
     run.until(lambda: (specs / "reached").exists() and len(run.journal()) == OTHERS)
-    left = run.kill()
-    assert len(left) > 2
-    await_(lambda: not alive(left))
+    processes = run.kill()
+    assert len(processes) > 2
+    await_(lambda: not alive(processes))
     assert list(Path(os.environ["TMPDIR"]).iterdir()) == []
 
     done = len(run.journal())
     journal = specs / "reports/latest/journal.jsonl"
-    torn = journal.read_bytes()[:-20]  # as if the machine had gone down in the middle of a line
-    journal.write_bytes(torn.replace(b'"passed"', b'"failed"', 1))  # and the disk had not kept another
+    torn = journal.read_bytes()[:-20]  # as if the machine had stopped in the middle of a line
+    journal.write_bytes(torn.replace(b'"passed"', b'"failed"', 1))  # and the disk had lost another line
     (specs / "go").touch()
     resumed = harness("run", "specs", *ON, "--resume")
     assert done == OTHERS
@@ -152,9 +152,9 @@ def test_a_temporary_folder_too_long_for_a_socket_is_reported(specs: Path, monke
 def test_kill_9_of_explain_leaves_nothing(specs: Path) -> None:
     run = Running(specs, "explain", "waiting", "specs/a-waiting.yaml", "--allow-import", "--target", "trace/torch-cpu")
     run.until((specs / "reached").exists)
-    left = run.kill()
-    assert left
-    await_(lambda: not alive(left))
+    processes = run.kill()
+    assert processes
+    await_(lambda: not alive(processes))
     torch_folder = re.compile("torchinductor_.*")  # torch's cache of compiled code, shared by processes
     assert [path for path in Path(os.environ["TMPDIR"]).iterdir() if not torch_folder.fullmatch(path.name)] == []
 

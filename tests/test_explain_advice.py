@@ -1,4 +1,4 @@
-"""The command that the reports advise works when it is run_advised_command."""
+"""The command that the reports advise works."""
 
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ from harness.model.tensors import to_numpy
 from harness.registry import plugins
 from harness.spec.targets import parse_target
 
-# The exporters' own warnings are not tested here.
+# The exporters' warnings are not tested here.
 pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg", "ignore::torch.jit.TracerWarning")
 EXPORTERS = ("onnx-torchscript@17", "onnx-dynamo@18")
 
 
 class Block(nn.Module):
-    """A module in a module, with a layer that is called twice."""
+    """A nested module with one layer that is called twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,12 +99,12 @@ def test_a_right_graph_does_not_diverge_and_every_module_is_found(
     exporter: str, image: torch.Tensor, tmp_path: Path
 ) -> None:
     subject = subject_of(Net(), image)
-    found = walked(subject, export(subject, exporter, tmp_path), exporter, tmp_path)
-    assert found.modules == 11
-    assert found.matched == 11
-    assert found.module is None or found.module.rounding
-    assert found.kernel is None or found.kernel.rounding
-    assert found.note is None
+    result = walked(subject, export(subject, exporter, tmp_path), exporter, tmp_path)
+    assert result.modules == 11
+    assert result.matched == 11
+    assert result.module is None or result.module.rounding
+    assert result.kernel is None or result.kernel.rounding
+    assert result.note is None
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
@@ -116,26 +116,26 @@ def test_a_replaced_node_is_the_first_that_differs_from_torch(
         sigmoids[1].op_type = "Relu"
 
     subject = subject_of(Net(), image)
-    found = walked(subject, export(subject, exporter, tmp_path, tamper), exporter, tmp_path)
-    assert found.module is not None
-    assert found.module.node.op_type == "Relu"
-    assert found.module.module == "blocks.1.body.1.0 (Sigmoid)"
-    assert found.module.matched_by == "the exporter's scope names"
-    assert not found.module.rounding
-    assert "by more than the tolerance" in found.module.difference
-    assert found.kernel is None or found.kernel.rounding, "the graph computes what it defines"
+    result = walked(subject, export(subject, exporter, tmp_path, tamper), exporter, tmp_path)
+    assert result.module is not None
+    assert result.module.node.op_type == "Relu"
+    assert result.module.module == "blocks.1.body.1.0 (Sigmoid)"
+    assert result.module.matched_by == "the exporter's scope names"
+    assert not result.module.rounding
+    assert "by more than the tolerance" in result.module.difference
+    assert result.kernel is None or result.kernel.rounding, "the graph computes what it defines"
 
 
 def test_a_kernel_that_loses_nan_differs_from_the_graph_itself(tmp_path: Path) -> None:
     module = nn.Sequential(nn.ReLU(), nn.MaxPool2d((1, 2)), nn.Flatten())
     subject = subject_of(module, torch.tensor([[[[float("nan"), 1.0, 2.0, 3.0]]]]))
     artifact = export(subject, EXPORTERS[0], tmp_path)
-    found = walked(subject, artifact, EXPORTERS[0], tmp_path)
-    assert found.kernel is not None
-    assert found.kernel.node.op_type == "MaxPool"
-    assert "kernel_shape=[1, 2]" in found.kernel.node.attributes
-    assert "expected NaN" in found.kernel.difference
-    assert found.kernel.module == "1 (MaxPool2d)"
+    result = walked(subject, artifact, EXPORTERS[0], tmp_path)
+    assert result.kernel is not None
+    assert result.kernel.node.op_type == "MaxPool"
+    assert "kernel_shape=[1, 2]" in result.kernel.node.attributes
+    assert "expected NaN" in result.kernel.difference
+    assert result.kernel.module == "1 (MaxPool2d)"
 
 
 class Long(nn.Module):
@@ -172,12 +172,12 @@ def long() -> Subject:
 def test_the_rounding_of_long_sums_does_not_hide_a_wrongly_exported_node(
     exporter: str, long: Subject, tmp_path: Path
 ) -> None:
-    found = walked(long, export(long, exporter, tmp_path), exporter, tmp_path)
-    assert found.module is not None
-    assert found.module.node.op_type == "AveragePool"
-    assert found.module.module == "pool (AvgPool2d)"
-    assert not found.module.rounding
-    assert found.kernel is None or found.kernel.rounding
+    result = walked(long, export(long, exporter, tmp_path), exporter, tmp_path)
+    assert result.module is not None
+    assert result.module.node.op_type == "AveragePool"
+    assert result.module.module == "pool (AvgPool2d)"
+    assert not result.module.rounding
+    assert result.kernel is None or result.kernel.rounding
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
@@ -188,9 +188,9 @@ def test_a_batch_normalization_folded_into_its_convolution_is_not_a_divergence(
     artifact = export(long, exporter, tmp_path)
     kinds = {node.op_type for node in onnx.load(artifact.path).graph.node}
     assert "BatchNormalization" not in kinds, "the exporter folds it, or this test tests nothing"
-    found = walked(long, artifact, exporter, tmp_path)
-    assert found.module is None or found.module.rounding
-    assert found.matched == 7, "all but the three convolutions, whose outputs are not in the graph"
+    result = walked(long, artifact, exporter, tmp_path)
+    assert result.module is None or result.module.rounding
+    assert result.matched == 7, "all but the three convolutions, whose outputs are not in the graph"
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
@@ -201,12 +201,12 @@ def test_a_wrong_folded_weight_is_found(exporter: str, long: Subject, tmp_path: 
         values[5] *= 1.001
         weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
 
-    found = walked(long, export(long, exporter, tmp_path, tamper), exporter, tmp_path)
-    assert found.module is not None
-    assert found.module.node.op_type in {"Conv", "Relu"}
-    assert not found.module.rounding
-    assert found.module.module is not None
-    assert found.module.module.startswith(("features.6", "features.7"))
+    result = walked(long, export(long, exporter, tmp_path, tamper), exporter, tmp_path)
+    assert result.module is not None
+    assert result.module.node.op_type in {"Conv", "Relu"}
+    assert not result.module.rounding
+    assert result.module.module is not None
+    assert result.module.module.startswith(("features.6", "features.7"))
 
 
 def test_a_wrong_small_element_is_found_if_nothing_was_folded(tmp_path: Path) -> None:
@@ -215,10 +215,10 @@ def test_a_wrong_small_element_is_found_if_nothing_was_folded(tmp_path: Path) ->
         node.attribute[0].f = 0.02
 
     subject = subject_of(nn.Sequential(nn.LeakyReLU(0.01), nn.Identity()), torch.tensor([1e7, -3.0, 2.0]))
-    found = walked(subject, export(subject, EXPORTERS[0], tmp_path, tamper), EXPORTERS[0], tmp_path)
-    assert found.module is not None
-    assert found.module.node.op_type == "LeakyRelu"
-    assert not found.module.rounding
+    result = walked(subject, export(subject, EXPORTERS[0], tmp_path, tamper), EXPORTERS[0], tmp_path)
+    assert result.module is not None
+    assert result.module.node.op_type == "LeakyRelu"
+    assert not result.module.rounding
 
 
 def test_a_model_that_does_not_run_in_float64_is_compared_in_its_own_dtype(tmp_path: Path) -> None:
@@ -234,10 +234,10 @@ def test_a_model_that_does_not_run_in_float64_is_compared_in_its_own_dtype(tmp_p
         next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "Tanh"
 
     subject = subject_of(Float32Only(), torch.randn(2, 4))
-    found = walked(subject, export(subject, EXPORTERS[0], tmp_path, tamper), EXPORTERS[0], tmp_path)
-    assert found.module is not None
-    assert found.module.node.op_type == "Tanh"
-    assert not found.module.rounding
+    result = walked(subject, export(subject, EXPORTERS[0], tmp_path, tamper), EXPORTERS[0], tmp_path)
+    assert result.module is not None
+    assert result.module.node.op_type == "Tanh"
+    assert not result.module.rounding
 
 
 def test_nodes_without_names_are_matched_by_shape_and_values(image: torch.Tensor, tmp_path: Path) -> None:
@@ -246,8 +246,8 @@ def test_nodes_without_names_are_matched_by_shape_and_values(image: torch.Tensor
             node.name = ""
 
     subject = subject_of(Net(), image)
-    found = walked(subject, export(subject, EXPORTERS[0], tmp_path, remove_names), EXPORTERS[0], tmp_path)
-    assert found.matched == 11
+    result = walked(subject, export(subject, EXPORTERS[0], tmp_path, remove_names), EXPORTERS[0], tmp_path)
+    assert result.matched == 11
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)

@@ -98,7 +98,7 @@ def test_the_digest_of_an_archive_depends_on_its_contents_only(exporter: str, tm
 
 
 def test_the_digest_is_the_same_without_torchs_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's own reader is a private name; if a release does not have it, the archive is read as a zip file."""
+    """torch's reader is a private name; if a release does not have it, the archive is read as a zip file."""
     torch.manual_seed(0)
     path = tmp_path / "model"
     digest = export(subject(TwoInputsTwoOutputs(), [torch.ones(2, 4), torch.ones(2, 4)]), "trace", path).digest
@@ -135,7 +135,7 @@ def test_a_program_has_the_same_digest_in_another_process(tmp_path: Path) -> Non
     """torch writes constants in the order of a set, which differs in each process, and numbers equal class names."""
     this_process = script_digests(tmp_path / "here")
     other_process = subprocess.run(
-        [sys.executable, "-c", OTHER_PROCESS, str(tmp_path / "elsewhere")],
+        [sys.executable, "-c", OTHER_PROCESS, str(tmp_path / "other")],
         cwd=Path(__file__).parents[1],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
@@ -145,7 +145,7 @@ def test_a_program_has_the_same_digest_in_another_process(tmp_path: Path) -> Non
     assert other_process.stdout.split() == this_process
     assert this_process[0] != this_process[1], "the digest depends on which layer has which constant"
     with (
-        zipfile.ZipFile(tmp_path / "elsewhere/(0.1, 0.2)/model.pt") as first,
+        zipfile.ZipFile(tmp_path / "other/(0.1, 0.2)/model.pt") as first,
         zipfile.ZipFile(tmp_path / "here/(0.1, 0.2)/model.pt") as second,
     ):
         assert first.namelist() != second.namelist(), "otherwise this test shows nothing"

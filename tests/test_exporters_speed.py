@@ -26,7 +26,7 @@ MODELS: list[tuple[nn.Module, tuple[int, ...]]] = [
 
 
 def stock_export(module: nn.Module, shape: tuple[int, ...], path: Path, **options: Any) -> bytes:
-    """The bytes of torch's own export."""
+    """Return the bytes of torch's export without the speed-ups."""
     torch.onnx.export(
         module.eval(), (torch.ones(shape),), path, dynamo=True, external_data=False, verbose=False, **options
     )

@@ -80,7 +80,7 @@ class Unpool(nn.Module):
 
 
 class AutoEncoder(nn.Module):
-    """Pool, other layers, unpool with the indices that the pool gave."""
+    """Pool, other layers, then unpool with the pool's indices."""
 
     def __init__(self) -> None:
         super().__init__()

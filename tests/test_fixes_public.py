@@ -68,7 +68,7 @@ def test_exports_with_and_without_fixes_are_independent_in_either_order(exporter
 
 
 class Pair(nn.Module):
-    """One unpool used in two places, and a slope that is an int."""
+    """One unpool module used twice, and an integer slope."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ def test_an_exporter_that_ignores_the_table_makes_no_stock_export(
 def test_an_operator_that_was_decomposed_before_the_table_was_used_makes_no_stock_export(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The translated program no longer has the RMSNorm, say; the captured one has."""
+    """For example, the captured program contains RMSNorm and the translated one does not."""
     table = {torch.ops.aten.rms_norm.default: lambda *_: None}
     monkeypatch.setattr(fixes, "translation_table", lambda: table)
     monkeypatch.setattr(ONNXRegistry, "register_op", lambda *_, **__: None)

@@ -1,4 +1,4 @@
-"""The benchmark of corrupted files, on a small scale: each is read or refused; any other exception is a finding."""
+"""The benchmark of corrupted files, on a small scale: each file is read or refused. Any other exception is a bug."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate's two tables, line by line, and a list of known failures that contradicts itself."""
+"""Test each row of the gate's two tables, and lists of known failures that contradict themselves."""
 
 from __future__ import annotations
 

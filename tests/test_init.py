@@ -1,4 +1,4 @@
-"""``harness init``: the spec is valid, runs, and contains what works; existing files are never overwritten."""
+"""``harness init``: the spec is valid, and all of its cases run. Existing files are never overwritten."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ VALUE = 3
 
 @pytest.fixture
 def net(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file of modules in a folder of the working directory, under a name that no other test imports."""
+    """Write a file of modules to a folder in the working directory; no other test imports its name."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     folder = here / f"of_{here.name}"
     folder.mkdir()

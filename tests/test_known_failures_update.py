@@ -1,4 +1,4 @@
-"""``harness known-failures update``: the changes that a report makes to the list, and that nothing else changes."""
+"""``harness known-failures update``: a report changes its entries of the list and nothing else."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ cases:
 
 @pytest.fixture
 def listed(spec: Write) -> Path:
-    """The list beside its specs, with a report that covers most of it."""
+    """Write the list next to its specs, and a report that covers most of it."""
     write_report(RESULTS)
     spec("pool.yaml", POOL)
     spec("targets.yaml", f"default: [{TARGET}]\n")
@@ -181,7 +181,7 @@ def test_the_first_entry_of_a_list(harness: Call, listed: Path, text: str | None
     assert harness(*CALL, "--add").code == 1
     assert listed.read_text(encoding="utf-8").startswith(text or "- cases: pool/new\n")
     assert len(load_known_failures(listed)) == 1
-    assert harness(*CALL, "--add").code == 0  # the report still has the failure; the list has it now
+    assert harness(*CALL, "--add").code == 0  # the report still contains the failure, and now the list does too
 
 
 def test_the_updated_list_of_a_run_is_found_and_used_by_the_next_run(harness: Call, spec: Write, here: Path) -> None:

@@ -1,4 +1,4 @@
-"""The rule by which a change of latency counts: its rate of false alarms, and its symmetry in both sides."""
+"""The rule for a latency change: its false-alarm rate, and its symmetry between old and new."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def side(values: list[float], calibration: float | list[float] | None = None, ro
 
 
 def draws(rng: Any, factor: float = 1.0, count: int = 20, spread: float = 0.02, drift: float = 1.0) -> Side:
-    """Processes on a machine that drifts: the call and the calibration loop drift together, and vary independently."""
+    """Processes on a machine that drifts: the call and the calibration loop drift together and vary independently."""
     values, calibration = 1000 * factor * rng.lognormal(0, spread, count), 40 * rng.lognormal(0, 0.04, count)
     return Side((drift * values).tolist(), (drift * calibration).tolist(), 10)
 
@@ -38,7 +38,7 @@ def draws(rng: Any, factor: float = 1.0, count: int = 20, spread: float = 0.02, 
 @pytest.mark.parametrize(("old", "new"), [(3, 3), (5, 5), (4, 9), (9, 4), (10, 10), (12, 20), (20, 20)])
 @pytest.mark.parametrize("confidence", [0.9, 0.99, 0.999])
 def test_the_rank_sum_is_that_of_mann_and_whitney(old: int, new: int, confidence: float) -> None:
-    """The last rank that keeps the confidence, against the distribution computed in another way."""
+    """Compare the last rank that keeps the confidence with an independently computed distribution."""
     rank = rank_sum(old, new, confidence)
     tail = np.cumsum(frequencies(old, new)) / comb(old + new, old)
     within = np.flatnonzero(tail <= (1 - confidence) / 2)
@@ -46,7 +46,7 @@ def test_the_rank_sum_is_that_of_mann_and_whitney(old: int, new: int, confidence
 
 
 def frequencies(old: int, new: int) -> list[int]:
-    """How often each value of the statistic occurs, by the recurrence on the largest value."""
+    """Count how often each value of the statistic occurs, by recurrence on the largest value."""
     table: dict[tuple[int, int], list[int]] = {}
 
     def ways(m: int, n: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Normalised times: what the machine did is taken off, what the model did is not."""
+"""Normalised times: changes of the machine are removed, changes of the model are kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def logs(side: Side) -> tuple[Any, Any]:
 
 
 def verdicts(factor: float, trials: int = 200, follows: float = 1.0) -> list[str]:
-    """The verdicts of comparisons of a quiet time with a disturbed one."""
+    """The verdicts of comparisons of undisturbed times with disturbed times."""
     rng = np.random.default_rng(17)
     return [
         change(
@@ -70,7 +70,7 @@ def test_a_call_that_does_not_follow_the_calibration_loop_is_not_normalised() ->
 
 
 def test_calibration_times_that_the_other_side_never_had_normalise_nothing() -> None:
-    """A frequency that was capped meanwhile: nothing within a side shows how the call follows it."""
+    """The frequency was capped between the two sides: neither side shows how the call depends on it."""
     rng = np.random.default_rng(9)
     fast = on_a_shared_machine(rng, least=1.07)
     capped = Side([1.09 * time for time in fast.values_us], [1.06 * time for time in fast.calibration_us or ()], 10)

@@ -1,4 +1,4 @@
-"""Sampling, on a simulated clock that only the calls move."""
+"""Sampling, on a simulated clock that only advances during calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMITS = SamplingLimits(budget_s=0.01, min_rounds=10, max_rounds=30, warmup_s=0.
 
 
 class SimulatedClock:
-    """A clock that advances ``tick`` ns at each reading, and calls of given durations in microseconds."""
+    """A clock that advances ``tick`` ns at each reading, and calls with fixed durations in microseconds."""
 
     def __init__(self, tick: int = 50) -> None:
         self.now = 0
@@ -107,7 +107,7 @@ def test_every_call_is_made_once_a_round_in_changing_order() -> None:
 
 
 def test_the_first_call_after_another_one_is_not_timed() -> None:
-    """The call before filled the caches with its own data: the first call is slow, and is made untimed."""
+    """The previous call filled the caches with other data. The first call is slow, so it is not timed."""
     clock = SimulatedClock()
     last = ""
 

@@ -32,7 +32,7 @@ def test_the_interval_of_the_median_is_binomial(count: int) -> None:
     ("count", "critical"), [(5, None), (6, 0), (7, 2), (8, 3), (10, 8), (15, 25), (20, 52), (30, 137)]
 )
 def test_the_signed_rank_is_that_of_the_tables(count: int, critical: int | None) -> None:
-    """Critical values for 2.5% in each tail, as every table of Wilcoxon's signed-rank test has them."""
+    """Critical values for 2.5% in each tail, from published tables of Wilcoxon's signed-rank test."""
     assert signed_rank(count) == critical
 
 

@@ -1,4 +1,4 @@
-"""Mutants: those said to be equivalent are, all others are distinguished."""
+"""Mutants that are declared equivalent have equal outputs; every other mutant has different outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.layers_strategies import ALL, calls, eager, layer, same
 
 
 def outputs_of(mutant: Mutant, name: str, call: Call) -> tuple[Array, ...]:
-    """The outputs of the mutant, by eager torch."""
+    """Compute the mutant's outputs with eager torch."""
     if mutant.outputs is not None:
         return mutant.outputs(eager(name, call.args, call))
     if mutant.weights is not None:

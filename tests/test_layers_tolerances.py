@@ -194,7 +194,7 @@ def test_an_error_just_outside_is_detected() -> None:
 def test_a_layer_without_a_file_is_calibrated() -> None:
     for dtype in ("float16", "bfloat16", "float32"):
         assert rule("GELU", dtype) == rule(None, dtype) == Calibrated()
-    assert rule("GELU", "float64") == PLAIN_RULES["float64"]  # nothing is more precise to calibrate with
+    assert rule("GELU", "float64") == PLAIN_RULES["float64"]  # no more precise dtype is available for calibration
     for dtype in ("int8", "uint8", "int64", "bool"):
         assert rule("GELU", dtype) == Exact()
         assert rule("AvgPool2d", dtype, kernel_size=3) == Exact()

@@ -1,4 +1,4 @@
-"""The windows of a pool, compared with eager torch: output sizes, and the arguments that it refuses."""
+"""The windows of a pool, compared with eager torch: output sizes, and the arguments that torch refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``make gpu``: one command that proves the CUDA paths where there is a GPU, and claims nothing where there is none."""
+"""``make gpu``: one command checks the CUDA paths on a machine with a GPU and fails on a machine without one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is n
 
 
 def make(folder: Path, *arguments: str, driver: str | None) -> subprocess.CompletedProcess[str]:
-    """``make`` with this Makefile in ``folder``; ``driver`` is what ``nvidia-smi`` does, where there is one."""
+    """Run ``make`` with this Makefile in ``folder``; ``driver`` is the script of a fake ``nvidia-smi``, if any."""
     (folder / "bin").mkdir(exist_ok=True)
     smi = folder / "bin" / "nvidia-smi"
     smi.write_text(f"#!/bin/sh\n{driver or 'exit 127'}\n", encoding="utf-8")
@@ -38,7 +38,7 @@ def make(folder: Path, *arguments: str, driver: str | None) -> subprocess.Comple
 
 
 def made(folder: Path, code: int) -> None:
-    """An environment that is up to date, in which ``harness run`` ends with ``code`` and every call is written down."""
+    """Make an up-to-date environment in which ``harness run`` exits with ``code`` and every call is logged."""
     (folder / ".venv-cuda" / "bin").mkdir(parents=True)
     for name in ("pip", "harness"):
         script = f'#!/bin/sh\necho "$@" >> {folder}/asked\n[ "$1" = bench ] || exit {code}\n'
@@ -47,7 +47,7 @@ def made(folder: Path, code: int) -> None:
     (folder / ".venv-cuda" / "for-gpu").touch()
 
 
-def asked(folder: Path) -> list[list[str]]:
+def logged_calls(folder: Path) -> list[list[str]]:
     return [shlex.split(line) for line in (folder / "asked").read_text(encoding="utf-8").splitlines()]
 
 
@@ -67,7 +67,7 @@ def test_without_a_driver_it_refuses_before_anything_is_downloaded(tmp_path: Pat
 def test_it_passes_only_where_every_check_is_as_expected(tmp_path: Path, code: int, calls: list[str]) -> None:
     made(tmp_path, code)
     done = make(tmp_path, "gpu", driver="echo 'GPU 0: played'")
-    assert [words[0] for words in asked(tmp_path)] == calls
+    assert [words[0] for words in logged_calls(tmp_path)] == calls
     assert (done.returncode == 0) == (code == 0)
 
 
@@ -76,11 +76,11 @@ def test_it_passes_only_where_every_check_is_as_expected(tmp_path: Path, code: i
 def test_what_it_asks_of_harness_is_refused_here_for_want_of_a_gpu_and_for_nothing_else(
     tmp_path: Path, harness: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that the first machine with a GPU does not find a mistake in a command that nobody ever ran."""
+    """Every command line is valid: each one fails here only because there is no GPU."""
     made(tmp_path, 0)
     make(tmp_path, "gpu", driver="echo 'GPU 0: played'")
     monkeypatch.chdir(ROOT)
-    for words in asked(tmp_path):
+    for words in logged_calls(tmp_path):
         ran = harness(*words, "--report-dir", str(tmp_path / "report"))
         assert ran.code == 3, ran.err
         assert ran.err.startswith("--require torch-cuda: torch")

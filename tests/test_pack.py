@@ -25,7 +25,7 @@ Rows = dict[tuple[str, str], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with specs, the bundle of them, and the host's own report."""
+    """A folder with specs, their bundle, and the report of the host."""
     folder = tmp_path_factory.mktemp("context")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -39,7 +39,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def board(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A machine without torch, to which the bundle was copied and on which it was run."""
+    """A machine without torch; the bundle was copied to it and run there."""
     board = without_torch(tmp_path_factory.mktemp("board"))
     shutil.copytree(context / "bundle", board / "bundle")
     done = python(board, "-m", "harness", "run", "bundle", "--targets", "ort-cp*", "-j", "1", "--report-dir", "board")
@@ -59,7 +59,7 @@ def manifest(context: Path) -> dict[str, Any]:
 
 
 def test_the_board_has_the_same_results_as_the_host(context: Path, board: Path) -> None:
-    """The same checks under the same names, equal in every field that does not depend on the machine or the time."""
+    """The checks have the same names and are equal in every field that does not depend on machine or time."""
     host, on_board = rows(context / "host"), rows(board / "board")
     assert host.keys() == on_board.keys()
     of_the_machine = {"latency", "seconds", "log", "notes", "reproduction"}
@@ -76,7 +76,7 @@ def test_every_kind_of_status_occurs(board: Path) -> None:
     assert status["kinds/linear", dynamo] == ("passed", None, None)
     assert status["kinds/divisor", dynamo] == ("known", "compare", "mismatch")
     assert status["kinds/index", dynamo] == ("known", "compare", "mismatch")
-    assert status["kinds/unpool", script][:2] == ("known", "export")  # how it is refused depends on the torch
+    assert status["kinds/unpool", script][:2] == ("known", "export")  # the message depends on the torch version
     assert status["kinds/unpool", dynamo] == ("passed", None, None)
     assert (board / "code").read_text() == "0"
 
@@ -104,7 +104,7 @@ def test_known_failures_of_packed_checks_are_packed(context: Path) -> None:
 
 
 def test_every_recorded_array_is_stored_once(context: Path) -> None:
-    """Also under the names that ONNX's backend tests require."""
+    """The files also have the names that ONNX's backend tests require."""
     folder = context / "bundle"
     by_content: dict[bytes, set[int]] = {}
     for file in folder.rglob("*.pb"):
@@ -115,7 +115,7 @@ def test_every_recorded_array_is_stored_once(context: Path) -> None:
 
 
 def test_host_and_board_can_be_merged_and_compared(context: Path, board: Path, harness: Call) -> None:
-    """As columns of one report; and as a comparison, which finds nothing changed and no latency of another machine."""
+    """Merging shows both machines as columns. Comparing reports no change and ignores the other machine's latency."""
     host, on_board = context / "host" / "report.json", board / "board" / "report.json"
     report = json.loads(on_board.read_text(encoding="utf-8"))
     report["environment"]["board"] = "another machine than the one that packed"
@@ -128,7 +128,7 @@ def test_host_and_board_can_be_merged_and_compared(context: Path, board: Path, h
 
 
 class Ort(onnx.backend.base.Backend):
-    """ONNX Runtime as a backend of ONNX's own tests."""
+    """ONNX Runtime as a backend of the tests that ONNX ships."""
 
     @classmethod
     def prepare(cls, model: Any, *_: Any, **__: Any) -> Any:
@@ -147,7 +147,7 @@ class Ort(onnx.backend.base.Backend):
 
 
 class _PassCounter(unittest.TestResult):
-    """Counts the tests that passed; ``testsRun`` counts skipped tests in some releases of Python only."""
+    """Count the tests that passed; ``testsRun`` includes skipped tests only in some Python releases."""
 
     passed = 0
 

@@ -1,4 +1,4 @@
-"""Bundles with the other commands: explain without torch, and bench, at the bench shapes too."""
+"""Bundles with other commands: explain without torch, and bench, also at the bench shapes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def manifest(bundle: Path) -> dict[str, Any]:
 
 
 def test_a_failure_is_explained_from_the_bundle_alone(board: Path) -> None:
-    """Its graph is walked and the other exports of the bundle are run, without importing torch."""
+    """Explain walks the graph and runs the other exports of the bundle without importing torch."""
     done = python(board, "-m", "harness", "explain", "divisor", "bundle", "--target", "onnx-dynamo@23/ort-cpu")
     assert done.returncode == 0, done.stderr
     assert "known (compare: mismatch): dropped" in done.stdout
@@ -104,7 +104,7 @@ def test_latency_by_shape_is_measured_on_the_board(board: Path) -> None:
 
 
 def test_a_large_shape_takes_little_disk_space(board: Path) -> None:
-    """Its inputs are generated again and its outputs are sampled; the arrays of the case itself are stored whole."""
+    """Inputs of bench shapes are generated again and outputs are sampled; the case's arrays are stored whole."""
     small, large = (entry["rounds"][0] for entry in manifest(board / "sizes")["cases"][0]["bench"])
     assert (small["sample"], sorted(small["inputs"])) == (None, ["x"])
     assert (large["sample"], large["inputs"]) == ({"every": 3, "shapes": [[600, 300]]}, {})
@@ -115,7 +115,7 @@ def test_a_large_shape_takes_little_disk_space(board: Path) -> None:
 
 
 def test_a_wrong_answer_at_a_large_shape_is_found_on_the_board(board: Path, harness: Call, here: Path) -> None:
-    """The file of one shape is replaced by one that computes magnitudes: nothing is timed, and there is no blame."""
+    """The file of one shape is replaced by one that computes magnitudes: nothing is timed, and no blame is assigned."""
     shutil.copytree(board / "sizes", here / "sizes")
     content = manifest(here / "sizes")
     path = content["cases"][0]["bench"][1]["exports"]["onnx-torchscript@17"]["path"]
@@ -162,7 +162,7 @@ def test_a_sample_without_a_fill_for_its_inputs_is_refused(board: Path, harness:
 
 
 def test_a_board_without_any_runtime_is_reported(board: Path) -> None:
-    """In one line and before anything runs, not as hundreds of skipped checks."""
+    """The message is one line before anything runs, not hundreds of skipped checks."""
     code = "import sys; sys.modules['onnxruntime'] = None; import importlib.util as u; find = u.find_spec; "
     code += "u.find_spec = lambda name, *more: None if name == 'onnxruntime' else find(name, *more); "
     done = python(board, "-c", code + "from harness.cli import main; main(['run', 'bundle', '--targets', 'ort-*'])")

@@ -1,4 +1,4 @@
-"""A bundle that differs from what was packed is refused before anything runs: in one line, with exit code 2."""
+"""A bundle that differs from what was packed is refused before anything runs: one line, exit code 2."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bundle(sound: Path, here: Path) -> Path:
-    """A copy that a test may damage."""
+    """A copy of the bundle that a test may change."""
     shutil.copytree(sound, here / "bundle")
     return here / "bundle"
 
@@ -41,7 +41,7 @@ def manifest(bundle: Path) -> dict[str, Any]:
 
 
 def reseal(bundle: Path, content: dict[str, Any]) -> None:
-    """Write the manifest with a valid seal."""
+    """Write the manifest with a matching seal."""
     (bundle / "manifest.json").write_text(json.dumps({**content, "seal": manifest_seal(content)}), encoding="utf-8")
 
 
@@ -177,7 +177,7 @@ def rename_an_input(bundle: Path) -> None:
 
 
 def change_an_input(**changes: Any) -> Callable[[Path], None]:
-    """Changes the entry of an input of the first case."""
+    """Change the entry of an input of the first case."""
 
     def damage(bundle: Path) -> None:
         content = manifest(bundle)
@@ -206,7 +206,7 @@ def sample_a_shape(shape: list[int]) -> Callable[[Path], None]:
 
 
 def change_a_result(**changes: Any) -> Callable[[Path], None]:
-    """Changes the result of an export without a file."""
+    """Change the result of an export without a file."""
 
     def damage(bundle: Path) -> None:
         content = manifest(bundle)
@@ -309,7 +309,7 @@ def test_a_stored_result_of_another_case_is_reported_for_its_own_case(bundle: Pa
 
 
 def test_an_undamaged_bundle_runs(bundle: Path, harness: Call) -> None:
-    """Also in another place, as copies and not as links."""
+    """The bundle also runs in another folder, with copies instead of links."""
     ran = harness("run", "bundle", "--targets", "ort-cpu", "--no-latency", "-k", "linear")
     assert ran.code == 0, ran.out + ran.err
     assert len(ran.rows) == 2
@@ -341,7 +341,7 @@ def test_a_bundle_is_listed_and_checked(bundle: Path, harness: Call, command: st
 def test_a_run_in_the_bundle_writes_its_reports_there(
     bundle: Path, harness: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than once too; and hidden files of a file manager or git are ignored."""
+    """The bundle can be run repeatedly; hidden files of a file manager or git are ignored."""
     monkeypatch.chdir(bundle)
     (bundle / ".gitattributes").write_text("*.onnx binary\n", encoding="utf-8")
     run = ("run", ".", "--targets", "onnx-torchscript@17/ort-cpu", "--no-latency", "-k", "linear")

@@ -1,4 +1,4 @@
-"""The values of a bundle are read back bit by bit, with shape, dtype and layout."""
+"""Values of a bundle are read back with equal bits, shape, dtype and layout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHAPES = st_numpy.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=3)
 
 
 def bits(values: Array) -> bytes:
-    """The bytes of ``values``: NaN with its payload, zeros with their sign."""
+    """The bytes of ``values``, including NaN payloads and signs of zeros."""
     return np.ascontiguousarray(values).tobytes()
 
 
@@ -60,7 +60,7 @@ def test_special_values_are_read_back_unchanged(tmp_path: Path) -> None:
 
 @given(values=arrays(), layout=st.sampled_from(LAYOUTS))
 def test_a_layout_is_the_one_of_torch(values: Array, layout: Layout) -> None:
-    """With the strides: the inputs on the board have the memory layout that they had on the host."""
+    """Inputs have the same strides on the board as on the host."""
     actual, expected = with_layout(values, layout), to_numpy(to_torch(values, layout))
     assert bits(actual) == bits(expected)
     assert actual.shape == values.shape
@@ -113,7 +113,7 @@ def test_a_tolerance_is_read_back_unchanged(rule: Any, by_output: dict[int, Any]
 
 @given(values=arrays(), every=st.integers(1, 7))
 def test_a_sample_is_of_the_same_elements_on_both_sides(values: Array, every: int) -> None:
-    """And outputs of another shape or number are left as they are."""
+    """Outputs with another shape and additional outputs stay unchanged."""
     whole = Reference({}, {"y": values}, None, (), (), stochastic=False)
     known = reduced_to_sample(whole, Sample(every, (values.shape,)))
     assert bits(np.asarray(known.comparable_part({"y": values})["y"])) == bits(known.eager["y"])

@@ -1,4 +1,4 @@
-"""The benchmark's report keeps what was measured earlier, and says plainly what was not met."""
+"""The benchmark's report keeps earlier measurements and lists the goals that were not met."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def test_parts_measured_earlier_are_read_back_and_stay_in_the_report(tmp_path: P
     first = {"plain-loop": Measured.now([QUICKER], quick=False, seconds=85.0)}
     report.write_text(markdown(first), encoding="utf-8")
     assert measured_before(report) == first
-    said = markdown(measured_before(report) | {"many-cases": Measured.now([HEAVY], quick=True, seconds=9.0)})
-    assert "| 7.5 times" in said
-    assert "10 s against 75 s" in said
-    (heavy,) = [line for line in said.splitlines() if line.startswith("| memory")]
+    text = markdown(measured_before(report) | {"many-cases": Measured.now([HEAVY], quick=True, seconds=9.0)})
+    assert "| 7.5 times" in text
+    assert "10 s against 75 s" in text
+    (heavy,) = [line for line in text.splitlines() if line.startswith("| memory")]
     assert "at most 300 MB" in heavy
     assert "**no**" in heavy
     assert "quick" in heavy
-    assert "## Not reached: memory\n\n- reports: 200 MB\n" in said
-    assert "Not reached: checks" not in said
+    assert "## Not reached: memory\n\n- reports: 200 MB\n" in text
+    assert "Not reached: checks" not in text
 
 
 class Steps:
-    """A step that calls another, and a library whose own calls are its own."""
+    """A step that calls another step and a library."""
 
     def outer(self) -> None:
-        """One's own work around another's."""
+        """Call the inner step."""
         self.inner()
 
     def inner(self) -> None:
-        """The other's."""
+        """Do the inner work."""
 
     def library(self) -> None:
-        """Calls inside count for the library."""
+        """Count nested calls as time of the library."""
         self.inner()
 
 

@@ -1,6 +1,6 @@
-"""The benchmarks of the verdicts, in small: every planted fault is caught, no correct configuration is blamed.
+"""Small versions of both verdict benchmarks: each planted fault is caught, no correct configuration is blamed.
 
-And both benchmarks would notice if it were otherwise: a comparison that sees nothing, a tolerance that is too tight.
+Both benchmarks also detect a broken harness: a comparison that accepts everything, a tolerance that is too tight.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def cases() -> list[Case]:
 
 
 def shipped(name: str) -> Case:
-    """The first of the shipped cases whose id begins with ``name``."""
+    """The first shipped case with an id that begins with ``name``."""
     spec = load_specs([str(SPECS / f"{name.partition('/')[0]}.yaml")], allow_import=False)
     return next(case for case in spec.cases if case.id.startswith(name))
 
@@ -78,17 +78,17 @@ def test_every_fault_that_matters_is_caught(cases: list[Case], tmp_path: Path) -
 def test_a_comparison_that_sees_nothing_would_be_found_out(
     cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def blind(actual: Any, expected: Any, tolerance: Tolerance, **known: Any) -> Comparison:
+    def accept_everything(actual: Any, expected: Any, tolerance: Tolerance, **known: Any) -> Comparison:
         return compare(expected, expected, tolerance, **known)
 
-    monkeypatch.setattr(import_module("harness.compare.verdict"), "compare", blind)
+    monkeypatch.setattr(import_module("harness.compare.verdict"), "compare", accept_everything)
     outcomes = planted(cases[:1], tmp_path, each=8)
     missed = [outcome for outcome in outcomes if outcome.what == MISSED]
     assert missed
     assert all(outcome.really for outcome in missed)
 
 
-# The judge
+# The exact comparison
 
 
 def reference(expected: Any, magnitudes: Any = None, undefined: Any = None) -> Reference:
@@ -111,12 +111,14 @@ def test_the_judge_and_the_product_agree_on_every_bit_pattern(
 ) -> None:
     kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
     width = np.dtype(f"u{kind.itemsize}")
-    expected = np.array(bits, np.uint64).astype(width)
-    actual = (expected.astype(np.int64) + off).astype(width).view(kind)
-    wanted = expected.view(kind)
-    terms = np.abs(wanted.astype(np.float64)) * 2
-    told = compare({"y": actual}, {"y": wanted}, Tolerance(rule), magnitudes=[terms])
-    assert (exact.first_difference({"y": actual}, reference(wanted, terms), Tolerance(rule)) is None) == told.passed
+    expected_bits = np.array(bits, np.uint64).astype(width)
+    actual = (expected_bits.astype(np.int64) + off).astype(width).view(kind)
+    expected = expected_bits.view(kind)
+    terms = np.abs(expected.astype(np.float64)) * 2
+    comparison = compare({"y": actual}, {"y": expected}, Tolerance(rule), magnitudes=[terms])
+    assert (
+        exact.first_difference({"y": actual}, reference(expected, terms), Tolerance(rule)) is None
+    ) == comparison.passed
 
 
 def judged(actual: Any, expected: Any, rule: Rule, **known: Any) -> str | None:
@@ -152,7 +154,7 @@ def test_the_judge_looks_at_form_and_leaves_out_what_is_undefined() -> None:
     assert exact.first_difference({}, reference(np.ones(1)), Tolerance(Exact()))
 
 
-# No false alarm
+# No false alarms
 
 
 def checked(folder: Path, configurations: int) -> CorrectBench:

@@ -1,4 +1,4 @@
-"""The project as a whole: what its files promise each other."""
+"""The project as a whole: its files agree with each other."""
 
 from __future__ import annotations
 
@@ -32,14 +32,17 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "harness"
 
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "openvino", "tract", "scipy"}
-"""What takes long to import, or need not be there."""
+"""Packages that are slow to import or optional."""
 
-HEAVY_ROOMS = ("audit", "blame", "check", "engine", "fixes", "inside", "latency", "model", "scaffold")
-"""Rooms that workers enter. Every other module must be quick: the command line and the run's parent import them."""
+HEAVY_PACKAGES = ("audit", "blame", "check", "engine", "fixes", "inside", "latency", "model", "scaffold")
+"""Packages that only worker processes import.
+
+All other modules must import quickly: the command line and the parent process of a run import them.
+"""
 
 
 def quick_modules() -> list[Path]:
-    return sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in HEAVY_ROOMS)
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in HEAVY_PACKAGES)
 
 
 def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -54,11 +57,11 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-# What is imported when
+# Imports
 
 
 def imported_at_once(tree: ast.Module) -> Iterator[str]:
-    """The packages that a module imports as it is imported: not in its functions, not for type checkers only."""
+    """The packages that a module imports at import time, not inside functions or only for type checkers."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -93,11 +96,11 @@ def test_quick_modules_name_nothing_heavy_at_their_top(path: Path) -> None:
 
 
 def test_quick_modules_bring_nothing_heavy_in() -> None:
-    """The same by running it: what a module imports may import something heavy in its turn."""
+    """Import the modules: an imported module may itself import a heavy package."""
     names = [name_of(path) for path in quick_modules() if path.name != "__main__.py"]
-    told = python("-c", f"import sys, {', '.join(names)}; print(*sorted({HEAVY!r} & sys.modules.keys()))")
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.split() == []
+    result = python("-c", f"import sys, {', '.join(names)}; print(*sorted({HEAVY!r} & sys.modules.keys()))")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == []
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_quick_commands_never_import_torch(arguments: list[str]) -> None:
     assert not HEAVY & imported
 
 
-# What the packaging says
+# Packaging
 
 
 def extras() -> dict[str, list[Requirement]]:
@@ -124,15 +127,15 @@ def extras() -> dict[str, list[Requirement]]:
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     read = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    found = [pin for pin in read if pin.marker is None or pin.marker.evaluate()]
-    assert all(len(pin.specifier) == 1 and next(iter(pin.specifier)).operator == "==" for pin in found)
-    return {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in found}
+    active = [pin for pin in read if pin.marker is None or pin.marker.evaluate()]
+    assert all(len(pin.specifier) == 1 and next(iter(pin.specifier)).operator == "==" for pin in active)
+    return {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in active}
 
 
 def named_requirements() -> list[Requirement]:
     base = [Requirement(text) for text in project()["project"]["dependencies"]]
-    found = base + [requirement for some in extras().values() for requirement in some]
-    return [requirement for requirement in found if requirement.name != "parity-harness"]
+    requirements = base + [requirement for some in extras().values() for requirement in some]
+    return [requirement for requirement in requirements if requirement.name != "parity-harness"]
 
 
 @pytest.mark.parametrize("requirement", named_requirements(), ids=str)
@@ -145,7 +148,7 @@ def test_constraints_are_within_the_ranges(requirement: Requirement) -> None:
 
 
 def needed_here() -> Iterator[str]:
-    """Every distribution that the package with its ``cpu`` and ``dev`` extras needs here, by what is installed."""
+    """Every distribution that the package needs on this machine with its ``cpu`` and ``dev`` extras."""
     seen: set[tuple[str, str]] = set()
     waiting = [("parity-harness", ""), ("parity-harness", "cpu"), ("parity-harness", "dev")]
     while waiting:
@@ -157,8 +160,8 @@ def needed_here() -> Iterator[str]:
         for text in distribution(name).requires or ():
             needed = Requirement(text)
             if needed.marker is None or needed.marker.evaluate({"extra": extra}):
-                wanted = canonicalize_name(needed.name)
-                waiting += [(wanted, ""), *((wanted, inner) for inner in needed.extras)]
+                dependency = canonicalize_name(needed.name)
+                waiting += [(dependency, ""), *((dependency, inner) for inner in needed.extras)]
 
 
 def test_constraints_pin_everything_that_is_installed_with_the_package() -> None:
@@ -167,11 +170,11 @@ def test_constraints_pin_everything_that_is_installed_with_the_package() -> None
     assert {name for name in unpinned if not name.startswith(by_torch)} == set()
 
 
-NOT_ON_ITS_OWN = {"pydantic_core": "pydantic", "google": "onnx", "typing_extensions": "pydantic"}
-"""Modules that harness imports and that belong to a library that is declared: it pins or needs them itself."""
+INDIRECT = {"pydantic_core": "pydantic", "google": "onnx", "typing_extensions": "pydantic"}
+"""Modules that harness imports, with the declared library that requires them."""
 
 NAMES = {"yaml": "pyyaml", "ml_dtypes": "ml-dtypes", "pynvml": "nvidia-ml-py", "pytest": ""}
-"""Modules called otherwise than their distribution; pytest loads the plugin, so it is there."""
+"""Modules with another name than their distribution; pytest loads the plugin, so pytest is installed."""
 
 
 def imported_anywhere() -> set[str]:
@@ -185,7 +188,7 @@ def test_every_import_is_of_a_declared_library() -> None:
     base = {canonicalize_name(Requirement(text).name) for text in project()["project"]["dependencies"]}
     optional = ("cpu", "cuda", "openvino", "tract", "ray")
     further = {canonicalize_name(one.name) for extra in optional for one in extras()[extra]}
-    needed = {NOT_ON_ITS_OWN.get(name, NAMES.get(name, name)) for name in imported_anywhere()} - {""}
+    needed = {INDIRECT.get(name, NAMES.get(name, name)) for name in imported_anywhere()} - {""}
     assert {"click", "onnx", "torch", "pyyaml"} <= needed, "nothing was looked at"
     assert needed - base - further == set()
     assert base - needed == set(), "declared, and imported nowhere"
@@ -199,7 +202,7 @@ def test_both_extras_for_a_host_name_the_same_oldest_versions() -> None:
 
 
 def test_the_oldest_versions_are_those_that_were_tried() -> None:
-    """A floor that nobody ran is a guess: after a change, ``make matrix MATRIX='-s lowest'`` tries it."""
+    """Oldest versions must be tested: run ``make matrix MATRIX='-s lowest'`` after a change."""
     tried = read_outcomes(OUTCOMES)["lowest"]
     assert tried.packages is not None
     assert lowest().keys() == tried.packages.keys()
@@ -229,7 +232,7 @@ def test_versions_agree() -> None:
 
 
 def test_every_fragment_of_the_changelog_is_in_the_next_one() -> None:
-    """A fragment of another type, or with another ending, would be passed over without a word."""
+    """Towncrier silently ignores fragments of an unknown type or with an unknown suffix."""
     drafted = python("-m", "towncrier", "build", "--draft", "--version", "1000", "--date", "2000-01-01")
     assert drafted.returncode == 0, drafted.stderr
     fragments = [path for path in (ROOT / "changelog.d").iterdir() if path.suffix != ".jinja"]
@@ -237,7 +240,7 @@ def test_every_fragment_of_the_changelog_is_in_the_next_one() -> None:
     assert [text for text in texts if text not in " ".join(drafted.stdout.split())] == []
 
 
-# What the tree looks like
+# Source tree
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=name_of)
@@ -247,8 +250,8 @@ def test_a_file_is_short_enough_to_be_read_in_one_sitting(path: Path) -> None:
 
 def documents() -> list[Path]:
     """The Markdown files that the project ships; reports of a run are not among them."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")]
-    return sorted(path for path in found if not path.name.startswith("."))
+    paths = [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")]
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)|^\[[^\]]+\]:\s+(\S+)", re.MULTILINE)
@@ -275,14 +278,14 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 
 
 def test_architecture_names_every_room_and_no_other() -> None:
-    """The tree that ARCHITECTURE.md draws is the tree that is there."""
+    """The tree in ARCHITECTURE.md equals the source tree."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     drawn = re.search(r"^```\nharness/\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert drawn is not None
     named = set(re.findall(r"^    (\w+(?:\.py|/)) ", drawn[1], re.MULTILINE))
-    rooms = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    packages = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
     files = {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")}
-    assert named == rooms | files
+    assert named == packages | files
 
 
 def test_every_file_that_architecture_names_is_there() -> None:
@@ -309,13 +312,13 @@ def test_specs_in_the_readme_are_valid(spec: str, tmp_path: Path) -> None:
 
 
 def keys_of_the_language() -> set[str]:
-    """Every key that the schema knows, in a file, a case, a tensor, a step, an expectation."""
+    """Every key of the schema: of a file, case, tensor, step or expectation."""
     kinds = json_schema()["$defs"].values()
     return {key for kind in [json_schema(), *kinds] for key in kind.get("properties", ())}
 
 
 def test_readme_is_a_whole_reference() -> None:
-    """What the spec language knows stands in the README as code."""
+    """The README contains each key and name of the spec language as code."""
     words = {word for code in re.findall(r"`([^`]+)`", FENCED.sub("", README)) for word in re.findall(r"\w+", code)}
     shown = words | {word for spec in SPECS for word in re.findall(r"\w+(?=:)", spec)}
     assert {"layer", "gradient_range", "layout"} <= keys_of_the_language()

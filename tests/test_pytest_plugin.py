@@ -1,4 +1,4 @@
-"""``pytest specs/``, as somebody who knows pytest uses it."""
+"""``pytest specs/``, as pytest users run it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SELECTED = "specs/relu.yaml::signed[trace/torch-cpu]"
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A folder with a spec of three cases, and two targets; pytest runs in this process."""
-    # As it is loaded where harness is installed, whatever is installed here.
+    # Load the plugin as an installed harness does, also where harness is not installed.
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p harness.pytest_plugin")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     specs = pytester.mkdir("specs")
@@ -71,7 +71,7 @@ def test_it_imports_nothing_in_a_project_without_specs() -> None:
     assert ran.stdout == "['harness']\n"
 
 
-# What is collected
+# Collection
 
 
 def test_every_check_has_a_name_of_its_own(project: pytest.Pytester) -> None:
@@ -127,7 +127,7 @@ def test_a_factory_needs_leave(project: pytest.Pytester) -> None:
     assert len(ids(leave)) == 2
 
 
-# What is run
+# Runs
 
 
 def test_a_failure_has_its_numbers_its_place_and_the_next_step_and_junit_keeps_them(project: pytest.Pytester) -> None:
@@ -146,8 +146,8 @@ def test_a_failure_has_its_numbers_its_place_and_the_next_step_and_junit_keeps_t
     suite = ET.parse(project.path / "out.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("8", "2", "0")
     (wrong,) = suite.iterfind("testcase[@name='wrong[trace/torch-cpu]']")
-    held = {each.get("name"): each.get("value") for each in wrong.iter("property")}
-    assert (held["case"], held["status"], held["max_abs"]) == ("relu/wrong", "failed", "2.0")
+    properties = {each.get("name"): each.get("value") for each in wrong.iter("property")}
+    assert (properties["case"], properties["status"], properties["max_abs"]) == ("relu/wrong", "failed", "2.0")
     assert "1 of 2 values differs by more than the tolerance" in (wrong.findtext("failure") or "")
 
 
@@ -189,7 +189,7 @@ def test_a_check_that_takes_too_long_is_ended(project: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["error, build: timeout: not done after 0.5 s*"])
 
 
-OWN = """\
+MODULE = """\
 import ctypes, time, torch
 
 def crashes():
@@ -214,8 +214,8 @@ cases:
 
 @pytest.fixture
 def hostile(project: pytest.Pytester) -> pytest.Pytester:
-    """A project whose spec crashes in one case, and takes too long in another."""
-    (project.path / "own.py").write_text(OWN)
+    """A project with one case that crashes and one that times out."""
+    (project.path / "own.py").write_text(MODULE)
     (project.path / "specs" / "relu.yaml").write_text(CONTAINED)
     return project
 
@@ -226,23 +226,23 @@ ONE_TARGET = ("specs", "--harness-allow-import", "--harness-targets", "trace/tor
 def test_a_session_has_one_worker_and_leaves_nothing_of_it(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    taken: list[WorkerSlot] = []
-    given_back: list[WorkerSlot] = []
+    created: list[WorkerSlot] = []
+    closed: list[WorkerSlot] = []
 
     class Counted(WorkerSlot):
-        def __init__(self, *given: Any) -> None:
-            taken.append(self)
-            super().__init__(*given)
+        def __init__(self, *arguments: Any) -> None:
+            created.append(self)
+            super().__init__(*arguments)
 
         def close(self) -> None:
-            given_back.append(self)
+            closed.append(self)
             super().close()
 
     monkeypatch.setattr("harness.engine.local.WorkerSlot", Counted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     project.runpytest_inprocess("specs").assert_outcomes(passed=6, failed=2)
-    assert len(taken) == 1
-    assert taken == given_back
+    assert len(created) == 1
+    assert created == closed
     assert not list(tmp_path.glob("harness-*"))
 
 

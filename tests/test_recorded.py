@@ -1,4 +1,4 @@
-"""``harness run DIR`` on recorded models, from the folder to the row."""
+"""``harness run DIR`` on recorded models, from the folder to the report's row."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def both(ran: Ran, case: str) -> list[tuple[str, str | None]]:
     return [(row["status"], row["message"]) for row in rows]
 
 
-# Where models are found, and what they are called
+# Folders and names of models
 
 
 def test_a_recorded_model_passes_and_is_timed(harness: Call, here: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_target_that_takes_no_file_is_refused(harness: Call, here: Path, words
     assert len(ran.err.splitlines()) == 1
 
 
-# What counts as right
+# Correct results
 
 
 def test_a_wrong_recorded_answer_fails_and_is_not_blamed_on_the_runtime(harness: Call, here: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_missing_file_is_reported(harness: Call, here: Path, lost: str, messag
     assert (row["status"], row["stage"], row["message"]) == ("error", "build", message)
 
 
-# What kinds of values there are
+# Kinds of values
 
 
 def test_sequences_are_compared_item_by_item(harness: Call, here: Path) -> None:
@@ -269,7 +269,7 @@ DTYPES: tuple[Any, ...] = (*NARROW, np.float16, np.int8, np.uint64, np.bool_)
 
 
 def cast_to(dtype: Any) -> ModelProto | None:
-    """A model that hands ``dtype`` through; None where the installed onnx or onnxruntime is from before it."""
+    """An identity model for ``dtype``; None if the installed onnx or onnxruntime is too old for it."""
     try:
         number = from_array(np.zeros(1, dtype)).data_type
     except (KeyError, ValueError):
@@ -279,7 +279,7 @@ def cast_to(dtype: Any) -> ModelProto | None:
     model = graph([cast], {"x": tensor(number)}, {"y": tensor(number)}, opset=opset)
     try:
         library.load_onnxruntime().InferenceSession(model.SerializeToString())
-    except Exception:  # noqa: BLE001 - onnxruntime raises what it likes
+    except Exception:  # noqa: BLE001 - onnxruntime raises exceptions of many types
         return None
     return model
 
@@ -313,7 +313,7 @@ def test_another_dtype_than_the_recorded_one_fails(harness: Call, here: Path) ->
     assert "dtype float32, expected float64" in harness("run", "net", QUIET).only["message"]
 
 
-# How near is near enough
+# Tolerances
 
 
 def near(folder: Path, manifest: dict[str, Any] | None, factor: float = 1.0009) -> Path:
@@ -377,7 +377,7 @@ def test_a_wrong_manifest_is_reported_in_one_line_with_its_location(
     assert len(ran.err.splitlines()) == 1
 
 
-# What a runtime does not do
+# Unsupported by a runtime
 
 
 def test_an_opset_that_is_not_known_yet_is_unsupported(harness: Call, here: Path) -> None:
@@ -407,16 +407,16 @@ def test_the_checker_error_is_kept(harness: Call, here: Path) -> None:
     assert "ShapeInference" in harness("run", "net", QUIET, "--targets", "reference").only["checker"]
 
 
-# What onnx itself ships
+# Models in the onnx package
 
 
 def test_the_models_that_onnx_ships_are_verified(harness: Call, here: Path) -> None:
-    """The whole of it is the benchmark real_material; this is its smallest part."""
+    """Run the smallest part of the benchmark real_material."""
     ran = harness("run", str(Path(DATA_DIR) / "simple"), QUIET, "--targets", "ort-cpu,reference")
     ended = {key: row["symptom"] for key, row in ran.rows.items() if row["status"] != "passed"}
     assert len(ran.rows) >= 46
     assert {symptom for (case, _), symptom in ended.items() if "gradient" in case} == {"unsupported"}
-    # ONNX Runtime's StringNormalizer wants the locale en_US.UTF-8, which not every machine has.
+    # ONNX Runtime's StringNormalizer needs the locale en_US.UTF-8, which not every machine has.
     assert all("gradient" in case or ("strnorm" in case and target == ORT) for case, target in ended)
 
 

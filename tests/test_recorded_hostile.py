@@ -1,4 +1,4 @@
-"""Recorded models that are broken or mean harm: each is one row or one line, never a traceback."""
+"""Recorded models that are broken or malicious: each gives one row or one line, never a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded models are verified on a board without torch: importing it fails, and is never tried."""
+"""Recorded models are verified on a board without torch; harness never imports it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.without_torch import python, without_torch
 
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
-    """A folder whose ``sitecustomize`` keeps torch out of every Python process that starts there, workers included."""
+    """A folder with a ``sitecustomize`` that blocks torch in every Python process started there, workers included."""
     return without_torch(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The replay: what it calls different, what it only lists, and that it runs each tree's own harness."""
+"""The replay: which changes are differences, which are only listed, and that each tree runs its harness."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ROW: dict[str, Any] = {
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """The row with ``value`` at a dotted path, in which numbers are positions."""
+    """The row with ``value`` at a dotted path; numbers in the path are positions."""
     row = copy.deepcopy(ROW)
     *parents, last = [int(key) if key.isdecimal() else key for key in path.split(".")]
     inner: Any = row
@@ -74,15 +74,15 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return row
 
 
-def found(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[Difference]:
+def differences_between(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[Difference]:
     """The differences between two reports of at most one row."""
     sides = [rows_of({"results": [] if row is None else [row]}) for row in (old, new)]
     return list(compare("specs", sides[0], sides[1]))
 
 
 def test_a_report_equals_itself_also_where_a_number_is_not_finite() -> None:
-    assert found(ROW, json.loads(json.dumps(ROW))) == []
-    assert found(None, None) == []
+    assert differences_between(ROW, json.loads(json.dumps(ROW))) == []
+    assert differences_between(None, None) == []
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_report_equals_itself_also_where_a_number_is_not_finite() -> None:
     ],
 )
 def test_a_changed_result_is_a_difference(path: str, value: Any, field: str) -> None:
-    for differences in (found(ROW, changed(path, value)), found(changed(path, value), ROW)):
+    for differences in (differences_between(ROW, changed(path, value)), differences_between(changed(path, value), ROW)):
         assert (differences[0].field, differences[0].kind) == (field, "result") or path == "placement.nodes"
         assert {difference.kind for difference in differences} == {"result"}
 
@@ -140,28 +140,37 @@ def test_a_changed_result_is_a_difference(path: str, value: Any, field: str) -> 
     ],
 )
 def test_a_changed_text_is_wording(path: str, value: Any) -> None:
-    (difference,) = found(ROW, changed(path, value))
+    (difference,) = differences_between(ROW, changed(path, value))
     assert difference.kind == "wording"
 
 
 def test_times_are_not_compared() -> None:
-    assert found(ROW, changed("seconds.run", 9.0)) == found(ROW, changed("latency", None)) == []
+    assert (
+        differences_between(ROW, changed("seconds.run", 9.0))
+        == differences_between(ROW, changed("latency", None))
+        == []
+    )
 
 
 def test_a_field_of_one_side_is_listed_unless_the_contract_names_it() -> None:
     renamed = {**ROW, "proof": ROW["evidence"]}
     del renamed["evidence"]
-    assert [(each.field, each.kind) for each in found(ROW, renamed)] == [("evidence", "field"), ("proof", "field")]
-    assert [each.kind for each in found(ROW, changed("artifact", "def"))] == ["field"]
+    assert [(each.field, each.kind) for each in differences_between(ROW, renamed)] == [
+        ("evidence", "field"),
+        ("proof", "field"),
+    ]
+    assert [each.kind for each in differences_between(ROW, changed("artifact", "def"))] == ["field"]
     for path, field in (("blame", "blame"), ("outputs.0.worst", "outputs[].worst")):
         lacking = copy.deepcopy(ROW)
         (lacking if "." not in path else lacking["outputs"][0]).pop(path.rpartition(".")[2])
-        assert [(each.field, each.new, each.kind) for each in found(ROW, lacking)] == [(field, ABSENT, "result")]
+        assert [(each.field, each.new, each.kind) for each in differences_between(ROW, lacking)] == [
+            (field, ABSENT, "result")
+        ]
 
 
 def test_added_and_lost_rows_are_differences_and_a_row_stands_once() -> None:
-    assert [(each.field, each.new) for each in found(ROW, None)] == [("row", ABSENT)]
-    assert [(each.field, each.old) for each in found(None, ROW)] == [("row", ABSENT)]
+    assert [(each.field, each.new) for each in differences_between(ROW, None)] == [("row", ABSENT)]
+    assert [(each.field, each.old) for each in differences_between(None, ROW)] == [("row", ABSENT)]
     with pytest.raises(ValueError, match="same case and target"):
         rows_of({"results": [ROW, ROW]})
 
@@ -183,7 +192,7 @@ def entries(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_an_entry_argues_for_its_field_rows_and_values_only(entries: Callable[..., Path]) -> None:
-    status, blame = found(ROW, {**changed("status", "passed"), "blame": None})
+    status, blame = differences_between(ROW, {**changed("status", "passed"), "blame": None})
     for entry, explained in (
         (ENTRY, True),
         (ENTRY | {"old": "failed", "new": "passed"}, True),
@@ -200,7 +209,7 @@ def test_an_entry_argues_for_its_field_rows_and_values_only(entries: Callable[..
 
 def test_brackets_of_a_case_stand_for_themselves(entries: Callable[..., Path]) -> None:
     row = {**ROW, "case": "relu/x[args.inplace=true]"}
-    differences = found(row, {**row, "status": "passed"})
+    differences = differences_between(row, {**row, "status": "passed"})
     (entry,) = read_argued(entries(ENTRY | {"cases": "relu/*[args.inplace=true]"}))
     assert split(differences, [entry])[0] == []
 
@@ -220,7 +229,7 @@ def test_a_wrong_entry_is_refused_in_one_line(entries: Callable[..., Path], entr
     assert "\n" not in str(refused.value)
 
 
-# From end to end
+# End to end
 
 
 def git(repository: Path, *arguments: str) -> None:
@@ -230,7 +239,7 @@ def git(repository: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A clone in small: this harness, and two recorded models in place of the specs, so that no torch is loaded."""
+    """A small clone: this harness, with two recorded models instead of the specs so that torch is not loaded."""
     made = tmp_path / "clone"
     shutil.copytree(ROOT / "harness", made / "harness", ignore=shutil.ignore_patterns("__pycache__"))
     relu(made / "specs" / "right")
@@ -245,7 +254,7 @@ def repository(tmp_path: Path) -> Path:
 def test_a_planted_difference_is_found_and_can_be_argued(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The rule for recorded models becomes so wide that the wrong model passes, in the working tree only."""
+    """Widen the tolerance for recorded models in the working tree only, so that the wrong model passes."""
     recorded = repository / "harness" / "spec" / "recorded.py"
     text = recorded.read_text(encoding="utf-8")
     assert "atol=1e-7" in text
@@ -307,7 +316,7 @@ def test_recorded_models_are_the_same_each_time(tmp_path: Path) -> None:
 
 
 def test_models_that_draw_without_a_seed_are_found(tmp_path: Path) -> None:
-    """Their numbers differ from run to run; those of a model with a seed do not."""
+    """Outputs without a seed differ between runs; outputs with a seed do not."""
     for name, attributes in (("drawn", {}), ("seeded", {"seed": 1.0})):
         record(tmp_path / "node" / name, one_node("Bernoulli", **attributes), [], [])
     relu(tmp_path / "node" / "relu")

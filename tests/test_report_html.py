@@ -1,4 +1,4 @@
-"""The HTML report as a file: what it says, that nothing in it can become markup, and that it can be sent."""
+"""The HTML report as a file: its text, that no text becomes markup, and that its size is limited."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.report_synthetic import synthetic
 
 
 class Page(HTMLParser):
-    """A page as a reader takes it: its elements in order, its text, and what stands in its scripts and styles."""
+    """A parsed page: its elements in order, its text, and its scripts and styles."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def page(made: Report) -> Page:
     return Page(HtmlReport().render(made))
 
 
-# --- what it says ---------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_the_verdict_stands_in_the_head_without_any_script(made: tuple[Result, .
 
 def test_counts_by_target_and_the_environment_stand_there_without_any_script() -> None:
     read = page(report(*ALL))
-    for said in ("onnx-dynamo@18/ort-cuda", "torch.version", "2.13.0", "gpus.0.name"):
-        assert said in read.text
+    for text in ("onnx-dynamo@18/ort-cuda", "torch.version", "2.13.0", "gpus.0.name"):
+        assert text in read.text
     assert "#status=failed&target=onnx-dynamo%4018%2Fort-cpu" in read.attribute("a", "href")
 
 

@@ -1,4 +1,4 @@
-"""The HTML report as it is used, in a real browser: chosen from, searched, followed, and worked by keyboard alone."""
+"""The HTML report in a real browser: filters, search, links, and use by keyboard alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def having(status: str, target: str = "") -> list[Result]:
     return [one for one in MADE.results if one.status == status and target in {"", one.target}]
 
 
-# --- choosing -------------------------------------------------------------------------------------------------------
+# --- filters --------------------------------------------------------------------------------------------------------
 
 
 def test_all_checks_are_counted_and_collapsed_by_layer_at_first(page: Page) -> None:
@@ -90,7 +90,7 @@ def test_a_choice_is_kept_in_the_address_and_taken_from_it(page: Page, browser: 
         shows(odd, len(MADE.results))
 
 
-# --- following ------------------------------------------------------------------------------------------------------
+# --- links ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_count_in_the_head_shows_its_checks(page: Page) -> None:
@@ -117,9 +117,9 @@ def test_the_address_of_a_check_opens_it(browser: Browser, address: str, page: P
     expect(page.get_by_role("dialog")).to_be_visible()
     page.wait_for_url(re.compile("check="))
     with opened(browser, page.url) as again:
-        said = again.get_by_role("dialog").inner_text()
+        text = again.get_by_role("dialog").inner_text()
         wrong = next(one for one in MADE.results if one.status in {"failed", "error", "fixed"})
-        assert wrong.target in said
+        assert wrong.target in text
         again.get_by_role("button", name="Close").click()
         assert again.url == address
 

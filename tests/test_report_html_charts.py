@@ -1,4 +1,4 @@
-"""What the charts of the HTML report draw, held against the report's own numbers, as a real browser shows them."""
+"""Charts of the HTML report in a real browser, compared with the numbers in the report."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.browser import opened, written
 from tests.report_samples import DIFFERS, FAILED, LATENCY, PASSED
 from tests.report_synthetic import synthetic
 
-# --- how far the answers are ------------------------------------------------------------------------------------------
+# --- errors of the outputs --------------------------------------------------------------------------------------------
 
 LARGE = replace(FAILED, case="large/a", outputs=(replace(DIFFERS, max_abs=math.inf, max_rel=math.nan, max_ulp=None),))
 MANY = synthetic(900, wrong=0.1)
 SPREAD = replace(MANY, results=(*MANY.results, LARGE))
-# Of each measure: the result's field, what a bar's range grows by, where the third bar begins, how many bars there are.
+# For each measure: the result's field, the ratio between bars, the start of the third bar, the number of bars.
 MEASURES = {
     "ULP": ("max_ulp", 4, 4.0, 13),
     "absolute": ("max_abs", 10, 1e-11, 15),
@@ -45,7 +45,7 @@ def largest(result: Result, field: str) -> float | None:
 
 
 def bar_of(error: float, base: int, third: float, bars: int) -> int:
-    """Which bar counts ``error``: the first what is exact, the second what is below ``third``, the last the rest."""
+    """The bar that counts ``error``: bar 0 is exact, bar 1 is below ``third``, the last bar is the rest."""
     if error == 0:
         return 0
     if not math.isfinite(error):
@@ -54,7 +54,7 @@ def bar_of(error: float, base: int, third: float, bars: int) -> int:
 
 
 def counted(field: str, base: int, third: float, bars: int) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
-    """For each layer and target, by the number of the bar: how many checks it has to show, and how many of them bad."""
+    """For each layer, target and bar: the expected number of checks, and the number of bad ones."""
     whole: dict[tuple[str, str], Counter[int]] = {}
     bad: dict[tuple[str, str], Counter[int]] = {}
     for result in SPREAD.results:
@@ -67,7 +67,7 @@ def counted(field: str, base: int, third: float, bars: int) -> dict[tuple[str, s
 
 
 def drawn(page: Page) -> dict[tuple[str, str], dict[int, tuple[int, int]]]:
-    """The same, as the bars' own titles say it."""
+    """The same numbers, read from the titles of the bars."""
     cells: list[dict[str, Any]] = page.locator(".spread").evaluate("""(table) => {
         const targets = [...table.querySelectorAll('thead th')].slice(1).map((head) => head.innerText);
         const place = (bar) => (bar.querySelector('rect').x.baseVal.value - 1) / 8;

@@ -1,4 +1,4 @@
-"""The HTML report for everyone and with everything: much, hostile text, a phone, paper, a screen reader."""
+"""The HTML report: accessibility, phones, printing, large reports and hostile text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def unfolded(page: Page) -> None:
-    """Everything that can be opened without a search is open."""
+    """Open everything that can be opened without a search."""
     for head in page.locator(".matrix .group .head").all()[:2]:
         head.click()
     page.evaluate(
@@ -34,13 +34,13 @@ def unfolded(page: Page) -> None:
 
 
 def broken_rules(page: Page, within: str | None = None) -> list[str]:
-    """What axe objects to, each with the first element that is meant; it must have had enough to look at."""
-    found = Axe().run(page, context=within).response
-    assert len(found["passes"]) > 10
-    return [f"{rule['id']}: {rule['nodes'][0]['html']}" for rule in found["violations"]]
+    """The rules that axe reports as broken, each with its first element; axe must have passed enough rules."""
+    response = Axe().run(page, context=within).response
+    assert len(response["passes"]) > 10
+    return [f"{rule['id']}: {rule['nodes'][0]['html']}" for rule in response["violations"]]
 
 
-# --- everyone -------------------------------------------------------------------------------------------------------
+# --- accessibility --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -57,7 +57,7 @@ def test_no_rule_of_accessibility_is_broken(
 
 
 def test_nothing_is_told_by_colour_alone(browser: Browser, address: str) -> None:
-    """Every status has a word, a count or an icon of its own shape; every series a mark of its own shape."""
+    """Every status has a word, a count or a unique icon; every series has a unique mark."""
     with opened(browser, address) as page:
         unfolded(page)
         for cell in page.locator(".matrix .cell").all()[:40]:
@@ -104,13 +104,13 @@ def test_checks_of_a_family_that_went_wrong_alike_stand_together(
     other = replace(FAILED, case="pool/avg/windows[n=9]", blame="kernel")
     with opened(browser, written(report(*alike, other), tmp_path_factory.mktemp("alike"))) as page:
         kinds = page.locator("#wrong .card:not(.card .card) > summary .which")
-        said = kinds.all_inner_texts()
-        assert said == ["pool/avg/windows[...]: 6 checks of 3 cases", f"pool/avg/windows[n=9] on {FAILED.target}"]
+        titles = kinds.all_inner_texts()
+        assert titles == ["pool/avg/windows[...]: 6 checks of 3 cases", f"pool/avg/windows[n=9] on {FAILED.target}"]
         assert page.locator("#wrong .alike .card").count() == 6
         assert page.locator("#wrong .body").count() == 1
 
 
-# --- much, hostile, or nothing --------------------------------------------------------------------------------------
+# --- large, hostile, or empty ---------------------------------------------------------------------------------------
 
 
 def test_ten_thousand_checks_are_searched_with_few_of_them_in_the_page(
@@ -122,8 +122,8 @@ def test_ten_thousand_checks_are_searched_with_few_of_them_in_the_page(
         size = "document.querySelectorAll('*').length"
         assert page.evaluate(size) < 20_000
         page.get_by_role("searchbox").fill("sigmoid kernel_size=20 onnx")
-        meant = [one for one in made.results if "sigmoid" in one.case and "kernel_size=20" in one.case]
-        shows(page, sum("onnx" in one.target for one in meant))
+        matching = [one for one in made.results if "sigmoid" in one.case and "kernel_size=20" in one.case]
+        shows(page, sum("onnx" in one.target for one in matching))
         page.get_by_role("searchbox").fill("")
         for head in page.locator(".matrix .group .head").all():
             head.click()

@@ -1,4 +1,4 @@
-"""The formats that machines read: JSON there and back, CSV and JUnit read by their own parsers."""
+"""Machine-readable formats: JSON round trips, and CSV and JUnit read by standard parsers."""
 
 from __future__ import annotations
 

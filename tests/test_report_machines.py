@@ -1,4 +1,4 @@
-"""Reports of several machines as one: a host and a board side by side, shards as they were."""
+"""Merged reports of several machines: a host and a board side by side, and shards unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOARD: dict[str, Any] = HOST | {"board": "Raspberry Pi 5", "cpu": {"model": "Cor
 
 
 MEDIAN, LOW, HIGH = 12.34, 12.0, 12.6
-"""The figures of the sample, in microseconds."""
+"""The latency of the sample, in microseconds."""
 
 
 def timed(result: Result, factor: float) -> Result:
@@ -31,7 +31,7 @@ def timed(result: Result, factor: float) -> Result:
 
 
 def joined(*environments: dict[str, Any]) -> Report:
-    """The same two checks on each machine; the second takes four times as long."""
+    """The same two checks on each machine; the second machine takes four times as long."""
     reports = [
         Report(environment, (timed(PASSED, factor), FAILED))
         for environment, factor in zip(environments, (1.0, 4.0), strict=True)
@@ -79,7 +79,7 @@ def test_the_page_draws_how_many_times_as_long_the_board_takes(browser: Browser,
         chart = page.locator("svg[aria-label='Ratio to Ryzen 7']")
         expect(chart).to_contain_text("geometric mean 4x of 1")
         (dot,) = chart.get_by_role("link").all()
-        told = dot.get_attribute("aria-label") or ""
-        assert re.findall(r"[\d.]+x", told) == [f"{4 * value:.2g}x" for value in (1, LOW / HIGH, HIGH / LOW)]
+        label = dot.get_attribute("aria-label") or ""
+        assert re.findall(r"[\d.]+x", label) == [f"{4 * value:.2g}x" for value in (1, LOW / HIGH, HIGH / LOW)]
         dot.click()
         expect(page.get_by_role("dialog")).to_contain_text("Raspberry Pi 5")

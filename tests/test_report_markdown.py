@@ -1,4 +1,4 @@
-"""The Markdown report: what it says of each check, and that no text from elsewhere can break it."""
+"""The Markdown report: its text for each check, and that no foreign text can break it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def render(*results: Result) -> str:
     return MarkdownReport().render(report(*results))
 
 
-# --- what it says ---------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -256,8 +256,8 @@ def test_any_text_is_read_back_as_it_stands(text: str) -> None:
 @given(st.lists(st.tuples(written, written), min_size=1, max_size=3))
 def test_any_text_stays_in_its_own_cell(cells: list[tuple[str, str]]) -> None:
     made = READER.parse(table(["a", "b"], [[code(one), plain(other)] for one, other in cells]))
-    found = [shown([token]) for before, token in pairwise(made) if before.type == "td_open"]
-    assert found == [printable(one_line(text)) for row in cells for text in row]
+    texts = [shown([token]) for before, token in pairwise(made) if before.type == "td_open"]
+    assert texts == [printable(one_line(text)) for row in cells for text in row]
 
 
 @given(st.text(st.sampled_from("`~\n a<"), max_size=30))

@@ -1,4 +1,4 @@
-"""What a run leaves on GitHub Actions, and that it leaves nothing anywhere else."""
+"""A run writes a summary and annotations on GitHub Actions only."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ cases:
     inputs: {x: {values: [1.0, -2.0]}}
     expect: {outputs: [{values: [1.0, -2.0]}]}
 """
-ASKED = ("run", "specs", "--targets", "trace/torch-cpu", "--no-latency")
+COMMAND = ("run", "specs", "--targets", "trace/torch-cpu", "--no-latency")
 ANNOTATION = "::error file=specs/relu.yaml,line=5,col=5,title=signed%3A failed::"
 
 
 @pytest.fixture
 def summary(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The step summary, with what an earlier step wrote there."""
+    """The step summary, with text from an earlier step."""
     path = here / "summary.md"
     path.write_text("# An earlier step\n", encoding="utf-8")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
@@ -36,7 +36,7 @@ def test_on_github_the_summary_is_appended_and_the_line_of_the_spec_is_annotated
 ) -> None:
     spec("relu.yaml", WRONG)
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    ran = harness(*ASKED)
+    ran = harness(*COMMAND)
     assert ran.code == 1
     assert ANNOTATION in ran.out
     written = summary.read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def test_on_github_the_summary_is_appended_and_the_line_of_the_spec_is_annotated
 
 def test_the_format_alone_asks_for_it(harness: Call, spec: Write, summary: Path, here: Path) -> None:
     spec("relu.yaml", WRONG)
-    assert ANNOTATION in harness(*ASKED, "--format", "json,github").out
+    assert ANNOTATION in harness(*COMMAND, "--format", "json,github").out
     assert "relu/signed" in summary.read_text(encoding="utf-8")
     assert "relu/signed" in (here / "reports" / "latest" / "report.github.md").read_text(encoding="utf-8")
 
@@ -56,7 +56,7 @@ def test_elsewhere_nothing_is_annotated(
 ) -> None:
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     spec("relu.yaml", WRONG)
-    assert "::error" not in harness(*ASKED).out
+    assert "::error" not in harness(*COMMAND).out
     assert summary.read_text(encoding="utf-8") == "# An earlier step\n"
 
 
@@ -65,7 +65,7 @@ def test_a_summary_that_cannot_be_written_is_one_line(
 ) -> None:
     spec("relu.yaml", WRONG)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(here / "none" / "summary.md"))
-    ran = harness(*ASKED, "--format", "github")
+    ran = harness(*COMMAND, "--format", "github")
     assert ran.code == 3
     assert ran.err.startswith("GITHUB_STEP_SUMMARY ")
     assert "Traceback" not in ran.err

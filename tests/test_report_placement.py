@@ -1,4 +1,4 @@
-"""The Markdown report says where the nodes ran."""
+"""The Markdown report shows where the nodes ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command that is suggested can be pasted, whatever a case or a folder is called."""
+"""Suggested commands can be pasted, for any name of a case or folder."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def test_explain_selects_the_case_that_was_meant(case: str, target: str, folder:
     line = command_line(explain_words(case, target.removeprefix("-") or "t", folder, allow_import=allow))
     harness, command, *rest = shlex.split(line)
     assert (harness, command) == ("harness", "explain")
-    asked = _parsed("explain", rest)
-    assert (asked["case"], asked["paths"]) == (case, () if folder is None else (folder,))
-    assert (asked["target"], asked["allow_import"]) == (target.removeprefix("-") or "t", allow)
+    parameters = _parsed("explain", rest)
+    assert (parameters["case"], parameters["paths"]) == (case, () if folder is None else (folder,))
+    assert (parameters["target"], parameters["allow_import"]) == (target.removeprefix("-") or "t", allow)
 
 
 @given(st.lists(printable, min_size=1, max_size=3), st.booleans())
-def test_resume_takes_the_words_that_were_typed(paths: list[str], said: bool) -> None:
-    typed = ["run", *(["--resume"] if said else []), "-j", "2", "--", *paths]
+def test_resume_takes_the_words_that_were_typed(paths: list[str], resume: bool) -> None:
+    typed = ["run", *(["--resume"] if resume else []), "-j", "2", "--", *paths]
     harness, command, *rest = shlex.split(command_line(resume_words(typed)))
     assert (harness, command, rest.count("--resume") - paths.count("--resume")) == ("harness", "run", 1)
-    asked = _parsed("run", rest)
-    assert (asked["resume"], asked["jobs"], asked["paths"]) == (True, 2, tuple(paths))
+    parameters = _parsed("run", rest)
+    assert (parameters["resume"], parameters["jobs"], parameters["paths"]) == (True, 2, tuple(paths))
 
 
 @given(st.lists(anything, max_size=3), st.sampled_from(["utf-8", "ascii"]))
@@ -81,13 +81,13 @@ def test_every_format_has_the_command_letter_for_letter(awkward: str, encoding: 
     step = next_step(row)
     assert step is not None
     assert step.command is not None
-    meant = [os.fsencode(word) for word in ("harness", "explain", row.case, "--target", row.target, awkward)]
-    assert sorted(set(_as_bash_reads_it(step.command)) - {b"--"}) == sorted(set(meant) - {b"--"})
+    expected = [os.fsencode(word) for word in ("harness", "explain", row.case, "--target", row.target, awkward)]
+    assert sorted(set(_as_bash_reads_it(step.command)) - {b"--"}) == sorted(set(expected) - {b"--"})
     assert step.command in MarkdownReport().render(Report({}, (row,)))
     shown = _Encoded(encoding)
     show(Report({}, (row,)), (), Console(file=shown, width=40, color_system=None))
     (line,) = [line for line in shown.lines() if line.startswith("        harness explain ")]
-    assert sorted(set(_as_bash_reads_it(line)) - {b"--"}) == sorted(set(meant) - {b"--"})
+    assert sorted(set(_as_bash_reads_it(line)) - {b"--"}) == sorted(set(expected) - {b"--"})
     assert "\x1b" not in "".join(shown.lines())
 
 
@@ -112,10 +112,10 @@ def test_what_a_run_suggests_is_pasted_into_a_shell(harness: Call, here: Path) -
     assert ran.code == 1, ran.err
     assert "\x1b" not in ran.out + ran.err
     (line,) = [line.strip() for line in ran.out.splitlines() if "harness explain" in line]
-    told_by = re.findall(
+    lines = re.findall(
         r"`+ ?(harness explain .*?) ?`+$", Path("reports/latest/report.md").read_text("utf-8"), re.MULTILINE
     )
-    assert told_by == [line]
+    assert lines == [line]
     shell = f'harness() {{ "{sys.executable}" -m harness "$@"; }}; {line}'
     pasted = subprocess.run(["bash", "-c", shell], capture_output=True, check=False, text=True, env=_with_harness())
     assert pasted.returncode == 1, pasted.stderr
@@ -125,7 +125,7 @@ def test_what_a_run_suggests_is_pasted_into_a_shell(harness: Call, here: Path) -
 
 
 class _Encoded(io.TextIOWrapper):
-    """A terminal that takes one encoding."""
+    """A terminal with a fixed encoding."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(io.BytesIO(), encoding=encoding)
@@ -136,8 +136,8 @@ class _Encoded(io.TextIOWrapper):
 
 
 def _parsed(command: str, arguments: list[str]) -> dict[str, object]:
-    found = cli.commands[command].make_context(command, arguments, parent=click.Context(cli))
-    return dict(found.params)
+    context = cli.commands[command].make_context(command, arguments, parent=click.Context(cli))
+    return dict(context.params)
 
 
 def _as_bash_reads_it(line: str) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What is printed: the order of it, and that it holds in narrow, plain, colourless and ASCII terminals."""
+"""Printed output: its order, and that narrow, plain, colourless and ASCII terminals show it correctly."""
 
 from __future__ import annotations
 

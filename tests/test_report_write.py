@@ -1,4 +1,4 @@
-"""Writing: whole files or none, clear errors, and what GitHub is given."""
+"""Writing reports: whole files or none, clear errors, and the output for GitHub."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path)
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """The operating system refuses to let any file grow further, as a full disk does."""
+    """The operating system lets no file grow further, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from harness.result import Result
 from harness.spec.discovery import load_specs
 from harness.spec.language.case import Case, Expectation, Fill, LayerModel, TensorSpec, WeightedModel
 from harness.spec.targets import parse_target
+from tests.conftest import Call
 
 ALLOWED_IMPORTS = {
     "atexit",
@@ -166,3 +169,14 @@ def test_a_script_for_an_expected_error_fails_if_there_are_outputs() -> None:
     case = replace(shipped()[0], expect=Expectation(raises="too small"))
     text = reproduction(case, parse_target("onnx-dynamo@23/ort-cpu")) or ""
     assert "the exported model returns outputs, but eager PyTorch raises an error" in text
+
+
+def test_the_script_of_tiny_outputs_does_not_pass_by_an_atol(harness: Call, spec: Callable[[str, str], Path]) -> None:
+    """Outputs of 1e-7: the defaults of assert_close would accept anything."""
+    spec(
+        "pool.yaml",
+        "harness: 1\nsequential: [{layer: AvgPool2d, args: {kernel_size: 2, divisor_override: 3}}, {layer: Tanh}]\n"
+        "cases: [{name: tiny, inputs: {x: {shape: [1, 1, 4, 4], fill: {full: 1.0e-7}}}}]\n",
+    )
+    ran = harness("explain", "tiny", "--target", "onnx-dynamo@18/ort-cpu", "specs")
+    assert "was run and reproduces the failure (exit code 1)" in ran.out

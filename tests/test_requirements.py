@@ -1,4 +1,4 @@
-"""A library that is missing or too old is reported in one line before anything runs, not as its own traceback."""
+"""A library that is missing or too old is reported in one line before anything runs, not by a traceback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SUPPORTED: Mapping[str, str | None] = {
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """``installed({"click": "8.0.4"})``: as if these versions were installed, and supported ones of the rest."""
+    """``installed({"click": "8.0.4"})``: pretend that these versions, and supported ones of the rest, are installed."""
 
     def pretend(versions: Mapping[str, str | None]) -> None:
         installed = {**SUPPORTED, **versions}
@@ -95,14 +95,14 @@ def test_this_environment_has_no_problem() -> None:
 
 
 def run_harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``harness`` with ``folder`` on the path before everything that is installed."""
+    """Run ``harness`` with ``folder`` on the path before all installed packages."""
     start = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(ROOT)!r}]; sys.argv[:] = ['harness', {arguments!r}[0]];"
     code = f"{start} sys.argv += {list(arguments[1:])!r}; from harness.__main__ import main; main()"
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
 
 
 def install(folder: Path, name: str, version: str, source: str) -> None:
-    """Write a distribution with a module of its name."""
+    """Write a distribution that has a module of the same name."""
     (folder / f"{name}.py").write_text(source, encoding="utf-8")
     (folder / f"{name}-{version}.dist-info").mkdir()
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"

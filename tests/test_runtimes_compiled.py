@@ -1,4 +1,4 @@
-"""torch.compile and AOTInductor, which compile on this machine, and their messages without a C++ compiler."""
+"""torch.compile and AOTInductor compile on this machine; without a C++ compiler they report clear messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def linear(tmp_path: Path) -> tuple[nn.Module, Artifact]:
 
 @pytest.fixture
 def compile_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The keyword arguments of torch.compile, which is replaced and returns the module as it is."""
+    """The keyword arguments of torch.compile; a fake replaces it and returns the module unchanged."""
     calls: list[dict[str, Any]] = []
 
     def fake_compile(module: Callable[..., Any], **options: Any) -> Callable[..., Any]:

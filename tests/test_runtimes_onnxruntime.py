@@ -27,7 +27,7 @@ from tests.runtime_models import FLOAT, onnx_file, relu
 X = np.array([[-1.0, 2.0, -0.0], [3.0, -4.0, 5.0]], np.float32)
 CUDA = "CUDAExecutionProvider"
 
-# Part of the CPU build; it takes no node of an ordinary model, as a provider without a device does.
+# A provider in the CPU build. It takes no node of an ordinary model, like a provider without a device.
 IDLE = Provider("idle", "AzureExecutionProvider", "a device")
 
 
@@ -91,7 +91,7 @@ def openvino(install: str) -> Provider:
 
 
 def openvino_on_its_device() -> OnnxRuntime:
-    """Skips by onnxruntime's own devices, because what harness reports about the provider is under test."""
+    """Skip by the devices that onnxruntime lists, because the test checks harness's report of the provider."""
     runtime = OnnxRuntime(openvino("a machine with an Intel CPU"))
     available = runtime.availability()  # which registers the plugin
     if runtime.provider.ep not in {device.ep_name for device in library.load_onnxruntime().get_ep_devices()}:

@@ -22,8 +22,8 @@ NUMPY_DTYPES = ["float16", "float32", "float64", "int8", "uint8", "int16", "int3
 ML_DTYPES = ["bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"]
 
 
-def same_bits(left: NDArray[Any], right: NDArray[Any]) -> bool:
-    return left.shape == right.shape and left.dtype == right.dtype and left.tobytes() == right.tobytes()
+def same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
 @given(

@@ -158,7 +158,7 @@ def test_threads_are_set_for_the_run_and_restored() -> None:
     assert torch.get_num_threads() == before
     call = session.bind({"x": X})
     call()
-    torch.set_num_threads(before + 1)  # as another session does that is timed in turn with this one
+    torch.set_num_threads(before + 1)  # as another session does when it is timed alternately with this one
     call()
     session.close()
     assert torch.get_num_threads() == before

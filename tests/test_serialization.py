@@ -1,4 +1,4 @@
-"""The JSON that a worker process writes has exactly the values that a report has."""
+"""A worker process writes JSON with exactly the values of the report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NESTED = st.recursive(
 
 @dataclass(frozen=True, slots=True)
 class Wrapper:
-    """A frozen dataclass with slots, as those of a result are."""
+    """A frozen dataclass with slots, like those of a result."""
 
     value: object
 

@@ -1,4 +1,4 @@
-"""The specs that ship with the project: every row of the study notes is there, and all of them stand before torch."""
+"""The shipped specs contain every row of the study notes, and torch accepts all of their cases."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def specs() -> Specs:
 
 @pytest.fixture(scope="module")
 def layers(specs: Specs) -> dict[str, list[Case]]:
-    found: dict[str, list[Case]] = {}
+    cases_of: dict[str, list[Case]] = {}
     for case in specs.cases:
         if isinstance(case.model.model, LayerModel):
-            found.setdefault(case.model.model.layer, []).append(case)
-    return found
+            cases_of.setdefault(case.model.model.layer, []).append(case)
+    return cases_of
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -71,8 +71,8 @@ def test_every_argument_of_a_notes_layer_is_given_more_than_one_value(
         model = case.model.model
         assert isinstance(model, LayerModel)
         for name in SWEPT[layer]:
-            given = {**model.args, **model.forward}
-            seen.setdefault(name, set()).add(repr(given.get(name, "default")))
+            arguments = {**model.args, **model.forward}
+            seen.setdefault(name, set()).add(repr(arguments.get(name, "default")))
     assert {name for name, values in seen.items() if len(values) > 1} == SWEPT[layer]
 
 

@@ -1,4 +1,4 @@
-"""Any spec gives cases, or problems with locations: no traceback, no hang, no unexpected case."""
+"""Any spec gives cases or problems with locations, without a traceback, hang or unexpected case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For files of any size, depth and content, harness answers soon, in a bounded number of short lines."""
+"""For files of any size, depth and content, harness finishes soon and prints few, short lines."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return calls
 
 
-# Many entries: each of these would take minutes if every entry were compared with every other
+# Many entries: each test would take minutes if all pairs of entries were compared
 
 
 def test_many_exclusions() -> None:
@@ -75,11 +75,11 @@ def test_many_exclusions() -> None:
 @pytest.mark.parametrize("entry", ["seed: 1", "about: b", "seed: 2, about: c", "seed: 3, args.inplace: true"])
 def test_an_exclusion_removes_only_the_combinations_it_names(entry: str) -> None:
     keys = "seed: [1, 2, 3], args.inplace: [true], about: [b, c]"
-    left = {case.removeprefix("f/a") for case in cases(matrix(keys, f"  exclude: [{{{entry}}}]\n"))}
+    remaining = {case.removeprefix("f/a") for case in cases(matrix(keys, f"  exclude: [{{{entry}}}]\n"))}
     pairs = [pair.replace(": ", "=") for pair in entry.split(", ")]
     every = {case.removeprefix("f/a") for case in cases(matrix(keys))}
-    assert left == {case for case in every if not all(pair in case for pair in pairs)}
-    assert left < every
+    assert remaining == {case for case in every if not all(pair in case for pair in pairs)}
+    assert remaining < every
 
 
 def test_many_targets(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_list_of_many_names_is_cut() -> None:
     assert join_names(map(str, range(10**9))).count(",") == MAX_LISTED
 
 
-# Small files that expand to much
+# Small files that expand to large specs
 
 
 AMPLIFIED = [

@@ -1,4 +1,4 @@
-"""Every kind of mistake in a spec, with the message that its author sees."""
+"""Every kind of mistake in a spec, with its message."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ CASES = [
         POOL + "inputs: {a b: {shape: [1]}}}",
         'f:4:46: a b: "a b" is not a label; write a letter or `_`, then letters, digits and `_`',
     ),
-    # Layers and how they are called.
+    # Layers and their arguments.
     (CASE + "layer: MaxPol2d, " + X, "f:4:20: MaxPol2d: torch.nn has no such layer; did you mean MaxPool2d?"),
     (CASE + "layer: maxpool2d, " + X, "f:4:20: maxpool2d: torch.nn has no such layer; did you mean MaxPool2d?"),
     (
@@ -123,7 +123,7 @@ CASES = [
         CASE + "layer: Conv2d, args: {in_channels: 3, out_channels: 4, kernel_size: 1, groups: 2}, " + X,
         "f:4:48: in_channels: 3 is not divisible by groups; a multiple of 2",
     ),
-    # Inputs, and how many.
+    # Inputs and their number.
     (POOL[:-2] + "}", "f:4:3: the case has no inputs; add `inputs: {x: {shape: [2, 3]}}`"),
     (
         POOL + "inputs: {x: {shape: [1, 1, 4, 4]}, z: {shape: [1]}}}",

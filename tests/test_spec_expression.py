@@ -218,7 +218,7 @@ ESCAPES = [
     ("uniform(long, long[:, None], 1)", "needs one number as the lower bound"),
     ("[huge ** 64]", "whole numbers beyond 64 bits"),
     ("huge ** 64", "whole numbers beyond 64 bits"),
-    ("where(x > 0, [huge ** 64][0], 0)", "where("),  # the message is NumPy's, and differs between releases
+    ("where(x > 0, [huge ** 64][0], 0)", "where("),  # NumPy's message differs between releases
     ("sum([huge ** 64, 1]) ** 64", "too large"),
     ("x[huge ** 64]", "only integers"),
     ("x[:, :, :, :]", "too many indices"),

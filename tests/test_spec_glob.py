@@ -21,11 +21,11 @@ HARD = [
     "*" + "a?" * 50 + "b*",
     "*aaaa" * 50 + "*ab*",
 ]
-"""Patterns that do not match ``LONG``; a matcher that backtracks takes very long to find that out."""
+"""Patterns that do not match ``LONG``; a matcher that backtracks is very slow on them."""
 
 
 def matches_regex(pattern: str, text: str) -> bool:
-    """The meaning of a pattern, as a regular expression."""
+    """Match ``text`` with the regular expression that is equivalent to the pattern."""
     parts = re.split(r"(\*+|\?)", pattern)
     regex = "".join(".*" if part[:1] == "*" else "." if part == "?" else re.escape(part) for part in parts)
     return re.fullmatch(regex, text, re.DOTALL) is not None
@@ -56,7 +56,7 @@ def test_only_stars_and_question_marks_are_special(pattern: str, text: str) -> N
 
 @pytest.mark.parametrize("pattern", HARD)
 def test_no_pattern_backtracks(pattern: str) -> None:
-    """Each of these ends."""
+    """Matching each pattern terminates."""
     assert not matches(pattern, LONG)
     assert matches(pattern.rstrip("b?*") + "*", LONG)
     assert not NameIndex([LONG]).any_matching(pattern)

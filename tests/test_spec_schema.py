@@ -1,4 +1,4 @@
-"""The JSON Schema for editors accepts every spec that harness accepts, and refuses what a schema can of the rest."""
+"""The JSON Schema for editors accepts all valid specs and refuses the invalid ones that a schema can detect."""
 
 from __future__ import annotations
 

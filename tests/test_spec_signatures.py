@@ -1,4 +1,4 @@
-"""The signatures are those of the installed torch, and arguments that they refuse, torch refuses too."""
+"""Signatures equal those of the installed torch; torch also refuses the arguments that they refuse."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_required_and_optional_parameters_are_those_of_the_constructor(name: str
     parameters = list(inspect.signature(getattr(nn, name).__init__).parameters.values())[1:]
     named = {each.name: each for each in parameters if each.kind not in {each.VAR_POSITIONAL, each.VAR_KEYWORD}}
     assert required == {each.name for each in named.values() if each.default is each.empty}
-    if SAME_RELEASE:  # another one may have more parameters, or fewer
+    if SAME_RELEASE:  # another torch version may have more or fewer parameters
         assert signature.parameters.keys() <= named.keys()
 
 

@@ -121,13 +121,13 @@ def cases() -> Mapping[str, tuple[Case, ...]]:
 
 
 def of_the_notes(case: Case) -> bool:
-    """Whether the case is of the layers in the notes, alone or in a network, not of the other layers of torch.nn."""
+    """True for cases of the notes' layers, alone or in a network; False for other layers of torch.nn."""
     model = case.model.model
     return not case.id.startswith("torch-nn/") and (not isinstance(model, LayerModel) or model.layer in LAYERS)
 
 
 def cases_with(layer: str, name: str) -> Iterator[Case]:
-    """The cases whose first input, on which the layer computes, has the property."""
+    """The cases where the first input of the layer has the property."""
     return (case for case in cases()[layer] if PROPERTIES[name](case.inputs[0]))
 
 
@@ -137,7 +137,7 @@ def test_each_layer_has_a_case_with_each_property(layer: str, name: str) -> None
 
 
 def test_a_near_miss_does_not_have_the_property() -> None:
-    """The properties are of the numbers; a tensor that nearly has one does not have it."""
+    """Tensors that nearly have a property do not count."""
     tensor = partial(TensorSpec, "x", "float32")
     near = {
         "NaN": tensor((1,), values=(3.4e38,)),
@@ -156,7 +156,7 @@ def test_a_near_miss_does_not_have_the_property() -> None:
 
 
 def test_the_readme_explains_each_failure_that_remains_with_the_fixes() -> None:
-    """And it explains no other."""
+    """The README explains no other failure."""
     readme = (ROOT / "README.md").read_text("utf-8")
     explained = set(
         re.findall(r"`([a-z0-9]+/[a-z0-9-]+)`", readme.split("### What the fixes leave")[1].split("\n#")[0])

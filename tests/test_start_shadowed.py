@@ -1,4 +1,4 @@
-"""No module in the working directory is imported by its name; with consent it comes after everything installed."""
+"""No module in the working directory is imported by its name; with consent it comes after all installed packages."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ EVERY_COMMAND = (
 )
 ENTRY_POINTS: dict[str, tuple[tuple[str, ...], frozenset[str], str]] = {
     # how Python is started; the names that Python or pytest imports by itself; what a successful run prints
-    "commands": (("{elsewhere}/commands.py", *EVERY_COMMAND), frozenset(), "exited with 0"),
+    "commands": (("{scripts}/commands.py", *EVERY_COMMAND), frozenset(), "exited with 0"),
     "python -m": (("-m", "harness", "run", "specs", "--no-latency", *TARGETS), frozenset(OF_PYTHON), "1 passed"),
     "python -c": (("-c", FROM_PYTHON), frozenset({"importlib"}), "passed"),
-    "script": (("{elsewhere}/script.py",), frozenset(), "passed"),
+    "script": (("{scripts}/script.py",), frozenset(), "passed"),
     "pytest": (("-m", "pytest", "specs", f"--harness-targets={TARGETS[1]}"), frozenset({"platformdirs"}), "1 passed"),
 }
 
@@ -67,19 +67,19 @@ ENTRY_POINTS: dict[str, tuple[tuple[str, ...], frozenset[str], str]] = {
 def started_entry_points(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, tuple[Path, subprocess.Popen[str]]]]:
-    """Every entry point at once, each from its own folder, which shadows every library."""
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (elsewhere / "commands.py").write_text(COMMANDS, encoding="utf-8")
-    (elsewhere / "script.py").write_text(FROM_PYTHON, encoding="utf-8")
+    """Start all entry points at once, each in a separate folder that shadows every library."""
+    scripts = tmp_path_factory.mktemp("scripts")
+    (scripts / "commands.py").write_text(COMMANDS, encoding="utf-8")
+    (scripts / "script.py").write_text(FROM_PYTHON, encoding="utf-8")
     processes = {}
     for number, (name, (arguments, by_itself, _)) in enumerate(ENTRY_POINTS.items()):
         folder = tmp_path_factory.mktemp(f"entry{number}")
         (folder / "specs").mkdir()
         (folder / "specs" / "relu.yaml").write_text(RELU, encoding="utf-8")
-        # The folder of an old cache entry: nothing that this run does not need is loaded for it.
+        # An old cache entry: the run must load no extra module for it.
         (folder / "cache/artifacts/00/of-an-older-run").mkdir(parents=True)
         ran = shadow(folder, LIBRARIES, but=by_itself) if name == "pytest" else shadow(folder, but=by_itself)
-        command = [sys.executable, *(each.format(elsewhere=elsewhere) for each in arguments)]
+        command = [sys.executable, *(each.format(scripts=scripts) for each in arguments)]
         processes[name] = ran, start(command, folder)
     yield processes
     for _, process in processes.values():
@@ -160,7 +160,7 @@ def test_a_module_name_that_is_taken_is_refused(
 def test_with_consent_the_folder_comes_after_everything_installed(
     harness: Call, here: Path, write_net: Callable[[str, str], str]
 ) -> None:
-    """Names of Python that are not loaded yet stay Python's own, in the user's module too."""
+    """Standard library modules come from Python, also if only the user's module imports them."""
     (here / "deeper").mkdir()
     write_net("deeper/net.py", "deeper.net:Net")
     (here / "deeper" / "net.py").write_text(f"import pdb, csv, tabulate\n{NET}", encoding="utf-8")
@@ -187,7 +187,7 @@ def test_a_folder_without_an_init_file_shadows_nothing(
     ],
 )
 def test_workers_that_cannot_start_are_reported_in_one_line(tmp_path: Path, torch: str, message: str) -> None:
-    """PYTHONPATH is used, so a torch in it is the one that is loaded."""
+    """Harness uses PYTHONPATH, so it loads the torch in it."""
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / "torch.py").write_text(f"{torch}\n", encoding="utf-8")
     (tmp_path / "relu.yaml").write_text(RELU, encoding="utf-8")

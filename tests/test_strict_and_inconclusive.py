@@ -1,4 +1,4 @@
-"""An inconclusive pass is reported wherever a run is read; ``--strict-ulp`` makes it fail."""
+"""Every report format shows inconclusive passes; ``--strict-ulp`` makes them fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conftest import Call
 ORT = ("--targets", "onnx-torchscript@17/ort-cpu", "--no-latency", "-j", "1")
 TRACED = ("--targets", "trace/torch-cpu", "--no-latency", "-j", "1")
 FLUSHED = "of them are zero, expected nonzero) and pass only because the tolerance is"
-FAR_LEFT = """\
+VERY_NEGATIVE = """\
 harness: 1
 layer: Sigmoid
 cases:
@@ -26,8 +26,8 @@ Write = Callable[[str, str], Path]
 
 @pytest.fixture
 def sigmoid(spec: Write) -> str:
-    """Far to the left ONNX Runtime flushes the sigmoid to zero; the absolute part of its tolerance allows that."""
-    return str(spec("sigmoid.yaml", FAR_LEFT))
+    """ONNX Runtime flushes the sigmoid of very negative inputs to zero; the absolute tolerance allows that."""
+    return str(spec("sigmoid.yaml", VERY_NEGATIVE))
 
 
 def test_an_inconclusive_pass_is_reported_in_its_row_and_at_the_terminal(

@@ -1,4 +1,4 @@
-"""The report on versions: what came of an environment is told as it was, and a red one says why."""
+"""The report on versions shows each environment's result, and the reason for a failed one."""
 
 from __future__ import annotations
 

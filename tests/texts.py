@@ -1,4 +1,4 @@
-"""Snapshots of texts, one readable file each, and the texts of the HTML page's assets."""
+"""Text snapshots, one file each, and the texts in the HTML page's assets."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class TextFile(SingleFileSnapshotExtension):
 
 
 class MarkdownFile(TextFile):
-    """The same as Markdown, so that it can be read as it is rendered."""
+    """One Markdown file per test, which viewers can render."""
 
     file_extension = "md"
 
 
 def stable(text: str, folder: Path | None = None) -> str:
-    """``text`` without what differs from run to run: ``folder``, control sequences, blanks at the ends of lines."""
+    """Return ``text`` without ``folder``, control sequences and trailing blanks, which differ from run to run."""
     text = text if folder is None else text.replace(str(folder), "FOLDER")
     lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
 
 
-# The HTML page: visible texts, tooltips and names for screen readers, as they stand in the assets
+# The HTML page: visible texts, tooltips and names for screen readers, as in the assets
 
 READ_ALOUD = {"aria-label", "title", "placeholder", "data-label"}
 JINJA = re.compile(r"{%.*?%}|{#.*?#}", re.DOTALL)
@@ -59,7 +59,7 @@ class _Texts(HTMLParser):
 
 
 def page_texts() -> Iterator[str]:
-    """The texts of the template; what is filled in stands in double braces."""
+    """Yield the texts of the template; placeholders are in double braces."""
     parser = _Texts()
     parser.feed(JINJA.sub("", (ASSETS / "page.html").read_text(encoding="utf-8")))
     texts = (" ".join(text.split()) for text in parser.texts)
@@ -69,17 +69,17 @@ def page_texts() -> Iterator[str]:
 ATTRIBUTES = r"(?:class|id|d|role|type|name|scope|href|rel|fill|viewBox|preserveAspectRatio|visibility|autocomplete)"
 CALLS = r"(?:h|s|icon|has|get|closest|querySelector|addEventListener|setAttribute|getElementById|toLocaleString)"
 NOT_READ = re.compile(rf"(?:\b{ATTRIBUTES}:|\"(?:aria-(?!label)|text-|data-)[a-z-]+\":|\b{CALLS}\(|[!=]==)\s*$")
-"""The code before a string that nobody reads: the value of an attribute, the name of an element or an event."""
+"""The code before a string that users do not see: the value of an attribute, the name of an element or an event."""
 
 LETTERS = re.compile(r"[A-Za-z]{2}")
 NOT_TEXT = re.compile(r"^(?:[.#]|\w+\(|https?:|series-)")
 ONE_WORD = re.compile(r"[a-z-]+")
 READ_WORD = re.compile(r"(?:[\[,]|\w:)\s*$")
-"""The code before a single word that is read: it is in a list, or is the child of an element. Others are classes."""
+"""The code before a single word that users see: an item of a list or the child of an element. Others are classes."""
 
 
 def script_texts() -> Iterator[str]:
-    """The texts in the scripts, file by file; ``{}`` stands for a value."""
+    """Yield the texts in the scripts, file by file; ``{}`` replaces a value."""
     for path in sorted((ASSETS / "scripts").glob("*.js")):
         strings = _strings(path.read_text(encoding="utf-8"))
         texts = dict.fromkeys(text for before, text, after in strings if _is_read(before, text, after))
@@ -95,7 +95,7 @@ def _is_read(before: str, text: str, after: str) -> bool:
 
 
 def _strings(code: str) -> Iterator[tuple[str, str, str]]:
-    """Every string and template of ``code`` with the code before and after it, outer ones first."""
+    """Yield every string and template of ``code`` with the code before and after it, outer ones first."""
     at = 0
     while at < len(code):
         if code.startswith("//", at):
@@ -117,7 +117,7 @@ def _strings(code: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _template(code: str, at: int) -> tuple[str, list[str], int]:
-    """The template that begins at ``at``: its text, its expressions, and where the code goes on."""
+    """Return the text of the template that begins at ``at``, its expressions, and the index after it."""
     text, expressions = "", []
     while code[at] != "`":
         if not code.startswith("${", at):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
 from harness.check.settings import Settings, cache_folder, with_time_limit
-from harness.compare.calibrated import PLAIN_RULES
+from harness.compare.calibrated import plain_rule
 from harness.compare.verdict import compare as compare_outputs
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
@@ -261,7 +261,7 @@ def compare(actual: Any, expected: Any, tolerance: Any) -> Compared:
     by_output = dict(requested.by_output)
     if requested.rule is None:
         for index, values in enumerate(expected_arrays.values()):
-            by_output.setdefault(index, PLAIN_RULES.get(values.dtype.name, Exact()))
+            by_output.setdefault(index, plain_rule(values.dtype.name))
     comparison = compare_outputs(actual_arrays, expected_arrays, Tolerance(requested.rule or Exact(), by_output))
     return Compared(comparison.outputs, comparison.problems)
 

@@ -7,7 +7,7 @@ situations: a mutant survives all cases, or a case kills no mutant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from harness.audit.result import Audit, MutantOutcome
 from harness.check.cache.artifacts import ArtifactCache
-from harness.check.judge import check_expectations, check_gradients
+from harness.check.judge import check_expectations, check_gradients, have_same_form
 from harness.check.prepared_case import PreparedCase
 from harness.compare.verdict import compare_with_reference
 from harness.layers import Array, Call, Mutant, find
@@ -214,7 +214,7 @@ def _kills(prepared: PreparedCase, placed: PlacedLayer, mutant: Mutant) -> bool:
 def _outputs_fail(prepared: PreparedCase, reference: Reference, wrong_module: nn.Module) -> bool:
     """Whether a check of a target with the outputs of ``wrong_module`` would fail."""
     actual = _named_outputs(prepared.case, reference, wrong_module)
-    if not _same_structure(actual, reference.eager):
+    if not have_same_form(actual, reference.eager):
         return True
     tolerance = prepared.tolerance(None)
     if not reference.stochastic and not compare_with_reference(actual, reference, tolerance).passed:
@@ -241,10 +241,3 @@ def _gradients_fail(prepared: PreparedCase, wrong_module: nn.Module) -> bool:
 def _named_outputs(case: Case, reference: Reference, module: nn.Module) -> dict[str, Array]:
     outputs = eager_outputs(module, [to_torch(values) for values in reference.inputs.values()], case.seed)
     return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
-
-
-def _same_structure(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> bool:
-    def structure(outputs: Mapping[str, Array]) -> list[object]:
-        return [(name, values.dtype, values.shape) for name, values in outputs.items()]
-
-    return structure(actual) == structure(expected)

@@ -18,7 +18,8 @@ If nothing can evaluate the file, the exporter and a kernel cannot be told apart
 from __future__ import annotations
 
 from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, max_error
-from harness.blame.file_evaluation import file_is_right, file_rounds, run_without_optimizer
+from harness.blame.file_evaluation import file_is_right, file_rounds
+from harness.blame.file_runs import run_without_optimizer
 from harness.result import Blame
 
 

@@ -12,8 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 from onnx.defs import SchemaError, get_schema
+
+from harness.blame.node_order import all_nodes
 
 MAX_SHOWN = 5
 """How many operators a line of evidence names."""
@@ -53,17 +55,9 @@ def _operators(model: ModelProto) -> Iterator[tuple[str, str, int]]:
     """Domain, name and version of each node, those of subgraphs and functions included."""
     for holder, nodes in ((model, model.graph.node), *((function, function.node) for function in model.functions)):
         opsets = {_domain(entry.domain): entry.version for entry in holder.opset_import}
-        for node in _all_nodes(nodes):
+        for node in all_nodes(nodes):
             domain = _domain(node.domain)
             yield domain, node.op_type, _version(domain, node.op_type, opsets.get(domain, 1))
-
-
-def _all_nodes(nodes: Sequence[NodeProto]) -> Iterator[NodeProto]:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _all_nodes(subgraph.node)
 
 
 def _domain(name: str) -> str:

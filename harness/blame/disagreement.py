@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from harness.blame.node_order import all_nodes
+from harness.compare.calibrated import without_calibration
 from harness.compare.verdict import Comparison, compare, compare_with_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference
@@ -94,6 +96,7 @@ class Disagreement:
         shapes = _shapes(self.reference.eager)
         if not magnitudes or not shapes == _shapes(actual) == _shapes(expected):
             tolerance, magnitudes, undefined = _without_magnitudes(tolerance), (), ()
+        tolerance = without_calibration(tolerance, self.reference)
         return compare(actual, expected, tolerance, magnitudes=magnitudes, undefined=undefined)
 
 
@@ -161,7 +164,7 @@ def quantizes(path: Path) -> bool:
 
 def _nodes_of_file(path: Path) -> list[NodeProto]:
     model = onnx.load(str(path), load_external_data=False)
-    return list(_all_nodes(chain(model.graph.node, *(function.node for function in model.functions))))
+    return list(all_nodes(chain(model.graph.node, *(function.node for function in model.functions))))
 
 
 def _is_random(node: NodeProto) -> bool:
@@ -171,12 +174,3 @@ def _is_random(node: NodeProto) -> bool:
 
 def _has_input(node: NodeProto, index: int) -> bool:
     return len(node.input) > index and bool(node.input[index])
-
-
-def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """The nodes, and those of every graph inside them."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _all_nodes(subgraph.node)

@@ -8,7 +8,7 @@ file in its own dtypes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,10 @@ from onnx import TensorProto
 from harness.blame.believed import not_believed_reason
 from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, absolute_errors
 from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
-from harness.exporters import Artifact
-from harness.registry import plugins
-from harness.runtimes import Runtime
-from harness.runtimes._messages import informative_part
-from harness.spec.targets import Target
+from harness.blame.file_runs import error_summary, independent_answers
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
-
-INDEPENDENT_RUNTIMES = ("openvino", "tract")
-"""Runtimes that share no code with ONNX Runtime. ``onnx.reference`` is not one of them: its pooling is wrong."""
 
 FLOAT_BITS = {TensorProto.DOUBLE: 64, TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16}
 
@@ -127,7 +120,7 @@ def narrowing_cast(path: Path) -> str | None:
 
 def _right_by_independent_runtimes(disagreement: Disagreement, evidence: list[str]) -> bool | None:
     """True if an independent runtime gives the right answer, False if it gives the target's wrong one, else None."""
-    for name, outputs in _independent_answers(disagreement, evidence):
+    for name, outputs in independent_answers(disagreement.target, disagreement.artifact, disagreement.inputs, evidence):
         if disagreement.is_right(outputs):
             evidence.append(f"{name} gives the right answer for the same file")
             return True
@@ -138,53 +131,8 @@ def _right_by_independent_runtimes(disagreement: Disagreement, evidence: list[st
     return None
 
 
-def _independent_answers(disagreement: Disagreement, evidence: list[str]) -> Iterator[tuple[str, Answer]]:
-    """The names and answers of the independent runtimes that can run the file, one after the other."""
-    for name in INDEPENDENT_RUNTIMES:
-        runtime = plugins("runtimes").get(name)
-        if runtime is None or name == disagreement.target.runtime or not runtime.availability().present:
-            continue
-        try:
-            outputs = run_file(runtime, disagreement.artifact, {}, disagreement.inputs)
-        except Exception as error:  # noqa: BLE001 - a runtime that cannot run the file is no evidence
-            evidence.append(f"{name} cannot run the file: {error_summary(error)}")
-            continue
-        yield name, outputs
-
-
 def _cast_like(outputs: Answer, expected: Answer) -> Answer:
     """``outputs`` in the dtypes of ``expected``."""
     dtypes = {name: values.dtype for name, values in expected.items()}
     with np.errstate(all="ignore"):
         return {name: np.asarray(values).astype(dtypes.get(name)) for name, values in outputs.items()}
-
-
-def run_file(runtime: Runtime, artifact: Artifact, options: Mapping[str, str], inputs: Answer) -> Answer:
-    """The answer of ``runtime`` for the file. Raises what the runtime raises."""
-    session = runtime.load(artifact, options)
-    try:
-        return session.run(inputs)
-    finally:
-        session.close()
-
-
-def run_without_optimizer(target: Target, artifact: Artifact, inputs: Answer, evidence: list[str]) -> Answer | None:
-    """The answer of the target's runtime with graph optimization off.
-
-    None if the runtime has no such option, if optimization is off already, or if the run fails, which is added to
-    ``evidence``: some graphs run only when they are optimized.
-    """
-    runtime = plugins("runtimes")[target.runtime]
-    if "optimization" not in runtime.options or target.options.get("optimization") == "disabled":
-        return None
-    try:
-        return run_file(runtime, artifact, {**target.options, "optimization": "disabled"}, inputs)
-    except Exception as error:  # noqa: BLE001 - see the docstring
-        evidence.append(f"with graph optimization off the same file does not run: {error_summary(error)}")
-        return None
-
-
-def error_summary(error: Exception) -> str:
-    """The class of an exception and the informative part of its message."""
-    message = informative_part(str(error))
-    return f"{type(error).__name__}: {message[:200] or 'no message'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableSequence, Sequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from heapq import heappop, heappush
 
 from onnx import GraphProto, ModelProto, NodeProto
@@ -82,3 +82,12 @@ def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
 def _replace(nodes: MutableSequence[NodeProto], others: Sequence[NodeProto]) -> None:
     del nodes[:]
     nodes.extend(others)
+
+
+def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes, and those of every graph inside them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from all_nodes(subgraph.node)

@@ -32,8 +32,7 @@ from harness.blame.disagreement import (
     with_one_more_rounding,
 )
 from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
-from harness.blame.file_evaluation import error_summary, run_without_optimizer
-from harness.blame.independent_runtimes import independent_answers
+from harness.blame.file_runs import error_summary, independent_answers, run_without_optimizer
 from harness.compare.verdict import compare
 from harness.exporters import Artifact
 from harness.result import Blame

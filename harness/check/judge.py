@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.memo import Memo
-from harness.compare.calibrated import PLAIN_RULES
+from harness.compare.calibrated import plain_rule, without_calibration
 from harness.compare.numbers import same_bits
 from harness.compare.verdict import Comparison, compare, compare_with_reference, distances
 from harness.model.answer import Reference
 from harness.result import Distance, Finding
 from harness.runtimes import Differentiable, Session
 from harness.spec.language.expressions import compile_expression
-from harness.spec.language.tolerances import Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Scaled, Tolerance, Ulp
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
@@ -280,7 +280,7 @@ def _formula_requirement(formula: str, actual: Array, names: Mapping[str, Any]) 
 
 def _formula_agreement(key: str, actual: Array, values: Array, name: str) -> _Agreement:
     # The formula is evaluated in float64 with the spec's own constants; an implementation rounds at each step.
-    rule: Rule = PLAIN_RULES.get(actual.dtype.name, Exact())
+    rule = plain_rule(actual.dtype.name)
     return _Agreement(key, {name: actual}, {name: values.astype(actual.dtype)}, Tolerance(rule))
 
 
@@ -288,8 +288,10 @@ def _agreement(key: str, answer: Answer, outputs: Answer, reference: Reference, 
     magnitudes = reference.magnitudes
     if any(values.shape != outputs[name].shape for name, values in answer.items() if name in outputs):
         magnitudes = ()
-    if not magnitudes and isinstance(tolerance.rule, Scaled):
-        tolerance = Tolerance(Ulp(0))  # nothing to scale by; outputs of other shapes fail before any value is compared
+    tolerance = without_calibration(tolerance, reference)
+    if not magnitudes:  # nothing to scale by; outputs of other shapes fail before any value is compared
+        rules = {index: Ulp(0) if isinstance(rule, Scaled) else rule for index, rule in tolerance.by_output.items()}
+        tolerance = Tolerance(Ulp(0) if isinstance(tolerance.rule, Scaled) else tolerance.rule, rules)
     return _Agreement(key, answer, outputs, tolerance, magnitudes)
 
 

@@ -126,7 +126,7 @@ class PreparedCase:
             try:
                 reference = compute_reference(self.case, self.subject, build_tensors(each.inputs), at=each.at)
             except Exception as error:
-                if not each.chosen:
+                if not each.chosen_by_harness:
                     raise
                 warnings.warn(
                     f"the dynamic axes were verified at no other size: at {each.at} eager torch raises "
@@ -156,9 +156,6 @@ class PreparedCase:
         if reference.float64 is None:
             return None
         eager = reference.eager
-        if eager.keys() != reference.float64.keys():
-            counts = f"eager torch has {len(eager)} outputs, the float64 reference {len(reference.float64)}"
-            return Finding("oracle", False, counts)
         default = default_tolerance_of(self.case, None)
         if isinstance(default.rule, Calibrated):
             return _eager_rounding(reference)

@@ -79,16 +79,16 @@ def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Find
     if not problems:
         return result
     failed, cause = with_mismatch(result, problems), _cause(verdict.comparisons)
-    return failed if cause is None else with_first_words(failed, cause)
+    return failed if cause is None else with_cause(failed, cause)
 
 
-def with_first_words(result: Result, words: str) -> Result:
-    """``result`` with ``words`` before its message, and before the problem of its first failing output."""
-    message = words if result.message is None else f"{words}: {result.message}"
+def with_cause(result: Result, cause: str) -> Result:
+    """``result`` with ``cause`` before its message, and before the problem of its first failing output."""
+    message = cause if result.message is None else f"{cause}: {result.message}"
     outputs = list(result.outputs)
     first = next((index for index, output in enumerate(outputs) if output.problem), None)
     if first is not None:
-        outputs[first] = replace(outputs[first], problem=f"{words}: {outputs[first].problem}")
+        outputs[first] = replace(outputs[first], problem=f"{cause}: {outputs[first].problem}")
     return replace(result, message=message, outputs=tuple(outputs))
 
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from harness.compare.numbers import Pair, dtype_name, number_format
 from harness.compare.rules import Allowance
-from harness.spec.language.tolerances import Close
+from harness.model.answer import Reference
+from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Tolerance
 
 WORST_RATIO = 2.0
 FLOOR_RMS = {"float32": 2.0, "float16": 1.0, "bfloat16": 1.0}
@@ -56,6 +57,11 @@ PLAIN_RULES = {
     "float64": Close(1e-7, 1e-7),
 }
 """The defaults of ``torch.testing.assert_close``, for outputs that have no usable float64 reference."""
+
+
+def plain_rule(dtype: str) -> Rule:
+    """The rule for an output that has no usable float64 reference; exact for dtypes that torch has no default for."""
+    return PLAIN_RULES.get(dtype, Exact())
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ def calibrate(pair: Pair, float64: NDArray[np.float64], m: float, dtype: str) ->
     A string gives the reason why the float64 reference cannot be used.
     """
     if dtype not in FLOOR_RMS:
-        return "the outputs are in float64 themselves"
+        return f"{dtype} is not calibrated"
     if not np.isfinite(float64).all():
         return "the float64 reference is not finite where eager torch is"
     target_errors = np.abs(pair.actual.astype(np.float64) - float64)
@@ -124,7 +130,7 @@ def calibrate(pair: Pair, float64: NDArray[np.float64], m: float, dtype: str) ->
     )
 
 
-def close_to_reference(reference: NDArray[Any], float64: NDArray[Any] | None, m: float) -> Close:
+def close_to_reference(reference: NDArray[Any], float64: NDArray[Any] | None, m: float) -> Rule:
     """The widest difference from ``reference`` that a calibrated rule can allow, as an ``atol``.
 
     For readers that know ``rtol`` and ``atol`` only; the plain rule where there is no usable float64 reference.
@@ -132,14 +138,25 @@ def close_to_reference(reference: NDArray[Any], float64: NDArray[Any] | None, m:
     dtype = dtype_name(reference.dtype)
     output_format = number_format(reference.dtype)
     if float64 is None or output_format is None or float64.shape != reference.shape:
-        return PLAIN_RULES[dtype]
+        return plain_rule(dtype)
     flat = reference.reshape(-1)
     finite = np.isfinite(flat.astype(np.float64))
     wide = float64.reshape(-1).astype(np.float64)[finite]
     calibration = calibrate(Pair(flat[finite], flat[finite], output_format), wide, m, dtype)
     if isinstance(calibration, str):
-        return PLAIN_RULES[dtype]
+        return plain_rule(dtype)
     return Close(0.0, calibration.reference_worst + float(calibration.allowance.limit))
+
+
+def without_calibration(tolerance: Tolerance, reference: Reference) -> Tolerance:
+    """``tolerance`` with a ``Close`` for each calibrated output, for a comparison without the float64 reference."""
+    by_output = dict(tolerance.by_output)
+    for index, (name, values) in enumerate(reference.eager.items()):
+        rule = tolerance.for_output(index)
+        if isinstance(rule, Calibrated):
+            float64 = None if reference.float64 is None else reference.float64.get(name)
+            by_output[index] = close_to_reference(values, float64, rule.m)
+    return Tolerance(tolerance.rule, by_output)
 
 
 def inconclusive(calibration: Calibration, pair: Pair) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.calibrated import PLAIN_RULES, Calibration, calibrate, inconclusive
+from harness.compare.calibrated import Calibration, calibrate, inconclusive, plain_rule
 from harness.compare.inconclusive import NO_ELEMENTS, inconclusive_reason
 from harness.compare.metrics import ComparedValues
 from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
@@ -113,7 +113,7 @@ def _compare_numbers(
     magnitudes = _values_of_pair(request.magnitudes, pair)
     calibration, plain_because = _calibration(request, pair, rule)
     if isinstance(rule, Calibrated) and calibration is None:
-        rule = PLAIN_RULES[dtype_name(actual.dtype)]
+        rule = plain_rule(dtype_name(actual.dtype))
     allowed = allowance(rule, pair, magnitudes) if calibration is None else calibration.allowance
     compared = ComparedValues(pair, allowed, split.mismatches, actual.shape)
     measured = {name: metric.measure(compared) for name, metric in plugins("compare.metrics").items()}

@@ -57,6 +57,8 @@ class Trace:
             except RuntimeError as error:
                 if "strict=False" not in str(error):
                     raise
+                module, inputs = subject.fresh()  # the failed trace called the module
+                traced_module = corrected(module) if fixes else module
                 traced = torch.jit.trace(traced_module, inputs, strict=False)  # type: ignore[no-untyped-call]
                 notes = (_NOT_STRICT,)
         return replace(_saved(traced, path), notes=notes)

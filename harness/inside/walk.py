@@ -20,7 +20,7 @@ from onnx import GraphProto, NodeProto
 
 from harness.blame.believed import not_believed_reason
 from harness.blame.evaluator import evaluate_all
-from harness.blame.file_evaluation import error_summary
+from harness.blame.file_runs import error_summary
 from harness.exporters import Artifact
 from harness.inside.divergence import (
     Divergence,

@@ -84,6 +84,7 @@ def reduced_to_sample(whole: Reference, sample: Sample) -> Reference:
         inputs={},
         eager=elements_by_name(whole.eager),
         float64=None if whole.float64 is None else elements_by_name(whole.float64),
+        second_call=None if whole.second_call is None else elements_by_name(whole.second_call),
         magnitudes=[elements(values) for values in whole.magnitudes],
         undefined=[elements(mask) for mask in whole.undefined],
         at=f"one element in {sample.every:,}",

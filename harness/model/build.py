@@ -211,7 +211,9 @@ def bind_labels(module: nn.Module, labels: Sequence[str]) -> nn.Module:
     except (TypeError, ValueError):  # a script module's forward has no signature
         return module
     named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
-    if all(label not in named or named.index(label) == position for position, label in enumerate(labels)):
+    keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
+    in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
+    if in_place and keyword_only.isdisjoint(labels):
         return module
     if not set(labels) <= set(named):
         known = ", ".join(label for label in labels if label in named)

@@ -7,7 +7,8 @@ target is compared with eager torch, and eager torch is compared with the float6
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from harness.errors import bounded_text
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
 from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
@@ -41,25 +43,31 @@ def compute_reference(
     module, tensors = subject.module, list(inputs.values())
     computed = subject.eager_outputs if inputs is subject.inputs else None
     eager = eager_outputs(module, tensors, case.seed) if computed is None else computed
-    stochastic = _differ(eager, eager_outputs(module, tensors, case.seed + 1))
-    second_call = None if stochastic else _second_call(case, module, tensors, eager)
+    copied = copy_module(module)
+    other_seed = run_module(copied, [copy_tensor(tensor) for tensor in tensors], case.seed + 1)
+    stochastic = not have_same_values(eager, other_seed)
+    second_call = None if stochastic else _second_call(case, copied, tensors, eager)
     float64 = None if stochastic else float64_reference(case, module, tensors)
+    if float64 is not None and len(float64.outputs) != len(eager):
+        float64 = None  # a branch on the dtype: the float64 run computes something else
     return Reference(
         inputs={label: to_numpy(tensor) for label, tensor in inputs.items()},
-        eager=dict(zip(subject.output_names, map(to_numpy, eager), strict=True)),
-        float64=None if float64 is None else dict(zip(subject.output_names, float64.outputs, strict=True)),
+        eager=_by_name(map(to_numpy, eager)),
+        float64=None if float64 is None else _by_name(float64.outputs),
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
         stochastic=stochastic,
         at=at,
-        second_call=None
-        if second_call is None
-        else dict(zip(subject.output_names, map(to_numpy, second_call), strict=True)),
+        second_call=None if second_call is None else _by_name(map(to_numpy, second_call)),
     )
 
 
+def _by_name(outputs: Iterable[Array]) -> dict[str, Array]:
+    return {f"output_{index}": values for index, values in enumerate(outputs)}
+
+
 def _second_call(
-    case: Case, module: nn.Module, inputs: Sequence[torch.Tensor], first: Sequence[torch.Tensor]
+    case: Case, called_once: nn.Module, inputs: Sequence[torch.Tensor], first: Sequence[torch.Tensor]
 ) -> Sequence[torch.Tensor] | None:
     """Eager torch's outputs at a second call of one module, if they differ from the first.
 
@@ -67,10 +75,8 @@ def _second_call(
     """
     if not isinstance(case.model.model, FactoryModel):
         return None
-    copied = copy_module(module)
-    for _ in range(2):
-        second = run_module(copied, [copy_tensor(tensor) for tensor in inputs], case.seed)
-    return second if _differ(first, second) else None
+    second = run_module(called_once, [copy_tensor(tensor) for tensor in inputs], case.seed)
+    return None if have_same_values(first, second) else second
 
 
 def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
@@ -177,9 +183,17 @@ def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:
     return torch.equal(before.contiguous().view(width), after.contiguous().view(width))
 
 
-def _differ(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> bool:
-    """True if any output differs; NaN and infinities count as ``torch.nan_to_num`` maps them."""
-    return any(not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in zip(first, second, strict=True))
+def have_same_values(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> bool:
+    """True if two calls returned the same outputs; NaN equals NaN, and -0.0 equals 0.0."""
+    return len(first) == len(second) and all(map(_have_same_values, first, second))
+
+
+def _have_same_values(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.is_floating_point():  # float8 has no kernel for nan_to_num
+        one, other = one.double(), other.double()
+    return torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
 
 
 def _eager_in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
@@ -189,6 +203,9 @@ def _eager_in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
         outputs = run_module(double, wide, case.seed)
     except (RuntimeError, NotImplementedError):
         # No float64 kernel: eager alone is the reference, and the row has no distances.
+        return None
+    except Exception as error:  # noqa: BLE001 - the module's own code refuses float64; the warning is in the row's log
+        warnings.warn(f"the module does not run in float64: {bounded_text(error)}", stacklevel=1)
         return None
     return Answer(tuple(map(to_numpy, outputs)), magnitudes=_magnitudes(case, double, wide))
 

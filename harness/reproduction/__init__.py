@@ -12,6 +12,7 @@ from math import isfinite
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from harness.compare.calibrated import without_calibration
 from harness.reproduction.eligibility import dtypes, expected_behaviour, issue_title, why_no_script
 from harness.reproduction.source import export_statements, load_statements, module_source, weight_name
 from harness.reproduction.tensors import generators, output_bounds, tensor_expression
@@ -58,6 +59,8 @@ def _variables(
     source = module_source(case.model.model, [spec.label for spec in case.inputs])
     weights = {weight_name(case.model.model, name): spec for name, spec in case.model.weights.items()}
     input_sets = [each.inputs for each in _needed_sets(case, result)]
+    if reference is not None:
+        tolerance = without_calibration(tolerance, reference)
     bounds = output_bounds(tolerance, case.dtype, _largest_magnitudes(reference))
     message = None if result is None else result.message
     return {

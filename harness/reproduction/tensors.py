@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compare.calibrated import PLAIN_RULES
 from harness.spec.language.case import Fill, TensorSpec
 from harness.spec.language.fills import array
 from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
@@ -23,14 +24,6 @@ TORCH_FILLS = frozenset({"ones", "zeros", "full", "arange"})
 """The fills that are one call of torch."""
 
 EPSILON: Mapping[str, float] = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
-
-# The defaults of torch.testing.assert_close.
-ASSERT_CLOSE_DEFAULTS: Mapping[str, tuple[float, float]] = {
-    "float16": (1e-3, 1e-5),
-    "bfloat16": (1.6e-2, 1e-5),
-    "float32": (1.3e-6, 1e-5),
-    "float64": (1e-7, 1e-7),
-}
 
 
 # Tensors
@@ -135,6 +128,11 @@ def _rtol_atol(rule: Rule, dtype: str, largest: float | None) -> tuple[float, fl
         case Close(rtol, atol):
             return rtol, atol
         case Calibrated():
-            return ASSERT_CLOSE_DEFAULTS[dtype]
+            return _plain_pair(dtype)
         case Scaled(n):
-            return ASSERT_CLOSE_DEFAULTS[dtype] if largest is None else (0.0, n * EPSILON[dtype] * largest)
+            return _plain_pair(dtype) if largest is None else (0.0, n * EPSILON[dtype] * largest)
+
+
+def _plain_pair(dtype: str) -> tuple[float, float]:
+    plain = PLAIN_RULES[dtype]
+    return plain.rtol, plain.atol

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
+from harness.blame.double_precision import FLOATS
 from harness.blame.operators._operator import wide
 
 Array = NDArray[Any]
@@ -96,7 +97,7 @@ class MaxPool(OpRun):
         indices = np.arange(x.size, dtype=np.int64).reshape(x.shape)
         if attributes.get("storage_order"):
             indices = _column_major(indices)
-        floating = x.dtype.kind == "f"
+        floating = x.dtype.name in FLOATS
         lowest = -np.inf if floating else np.iinfo(x.dtype).min
         best = np.full(x.shape[:2] + window.out, lowest, dtype=x.dtype)
         best_index = np.full(best.shape, -1, dtype=np.int64)

@@ -27,7 +27,7 @@ from harness.check.recorded.protobufs import external_data_files
 from harness.check.refusal import with_refusal
 from harness.check.results import with_error
 from harness.check.stages import Clock, StageStopped
-from harness.compare.calibrated import close_to_reference
+from harness.compare.calibrated import without_calibration
 from harness.exporters import Artifact
 from harness.model.answer import Reference, Sample, reduced_to_sample
 from harness.result import Result, to_json
@@ -170,12 +170,8 @@ def _as_close(rule: Rule, reference: Reference, index: int) -> Close:
             return rule
         case Scaled(n):
             return Close(0.0, n * eps * max(_largest_magnitude(reference, index), default=0.0))
-        case Calibrated(m):
-            return close_to_reference(values, _float64_of(reference, index), m) if eps else Close(0.0, 0.0)
-
-
-def _float64_of(reference: Reference, index: int) -> Array | None:
-    return None if reference.float64 is None else list(reference.float64.values())[index]
+        case Calibrated():
+            return _as_close(without_calibration(Tolerance(rule), reference).for_output(index), reference, index)
 
 
 def _largest_magnitude(reference: Reference, index: int) -> Iterator[float]:

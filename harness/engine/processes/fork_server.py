@@ -7,6 +7,7 @@ started by it through multiprocessing's own protocol. :mod:`harness.engine.proce
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import select
@@ -312,7 +313,9 @@ def _start_python(command: str, fds: tuple[int, ...]) -> int:
 def _memory_file() -> IO[bytes]:
     """A file in memory, where the system supports that; otherwise a temporary file."""
     make = getattr(os, "memfd_create", None)
-    return tempfile.TemporaryFile() if make is None else os.fdopen(make("harness"), "w+b")
+    file: IO[bytes] = os.fdopen(make("harness"), "w+b") if make else tempfile.TemporaryFile()  # noqa: SIM115 - below
+    atexit.register(file.close)  # it is read for as long as the server lives, which is until Python ends
+    return file
 
 
 def _patch_resource_tracker() -> None:

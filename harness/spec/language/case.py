@@ -58,14 +58,14 @@ class TensorSpec:
 class InputSet:
     """One set of inputs of a case; ``at`` names it in messages, None for the first one.
 
-    ``draw`` counts the sets with the same shapes. ``chosen`` is True if harness chose the shapes: the model may refuse
-    them.
+    ``draw`` counts the sets with the same shapes. ``chosen_by_harness`` is True if the
+    spec does not name the shapes: the model may refuse them.
     """
 
     inputs: tuple[TensorSpec, ...]
     at: str | None = None
     draw: int = 1
-    chosen: bool = False
+    chosen_by_harness: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class Case:
 
     def _larger_shapes(self) -> tuple[Mapping[str, tuple[int, ...]], ...]:
         """A further set of shapes for dynamic axes without ``also``: every dynamic axis one larger."""
-        if not self.dynamic:
+        if any(spec.values is not None for spec in self.inputs if spec.label in self.dynamic) or not self.dynamic:
             return ()
         return (
             {
@@ -198,7 +198,6 @@ class Case:
                     size + (axis in self.dynamic.get(spec.label, ())) for axis, size in enumerate(spec.shape)
                 )
                 for spec in self.inputs
-                if spec.values is None
             },
         )
 
@@ -216,7 +215,7 @@ class Case:
             for draw in range(1, draws + 1):
                 name = ", ".join(filter(None, [at, f"draw {draw}" if draw > 1 else ""]))
                 seeded = tuple(_with_own_seed(spec, name) for spec in inputs)
-                sets.append(InputSet(seeded, name or None, draw, chosen=bool(shapes) and not self.also))
+                sets.append(InputSet(seeded, name or None, draw, chosen_by_harness=bool(shapes) and not self.also))
         return tuple(sets)
 
     @property

@@ -1,4 +1,4 @@
-"""The answers of runtimes that share no code with a target's runtime, for the same file."""
+"""Run an exported file for evidence: without optimization, and on runtimes that share no code with the target's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from harness.blame.file_evaluation import error_summary, run_file
 from harness.exporters import Artifact
 from harness.registry import plugins
+from harness.runtimes import Runtime
+from harness.runtimes._messages import informative_part
 from harness.spec.targets import Target
 
 Answer = Mapping[str, NDArray[Any]]
@@ -53,3 +54,34 @@ def independent_answers(
 def _shares_code(runtime: str, other: str) -> bool:
     """True if two runtimes are of one library. ``ort-openvino`` is OpenVINO inside ONNX Runtime."""
     return bool({*runtime.split("-")} & {*other.split("-")} - {"cpu"})
+
+
+def run_file(runtime: Runtime, artifact: Artifact, options: Mapping[str, str], inputs: Answer) -> Answer:
+    """The answer of ``runtime`` for the file. Raises what the runtime raises."""
+    session = runtime.load(artifact, options)
+    try:
+        return session.run(inputs)
+    finally:
+        session.close()
+
+
+def run_without_optimizer(target: Target, artifact: Artifact, inputs: Answer, evidence: list[str]) -> Answer | None:
+    """The answer of the target's runtime with graph optimization off.
+
+    None if the runtime has no such option, if optimization is off already, or if the run fails, which is added to
+    ``evidence``: some graphs run only when they are optimized.
+    """
+    runtime = plugins("runtimes")[target.runtime]
+    if "optimization" not in runtime.options or target.options.get("optimization") == "disabled":
+        return None
+    try:
+        return run_file(runtime, artifact, {**target.options, "optimization": "disabled"}, inputs)
+    except Exception as error:  # noqa: BLE001 - see the docstring
+        evidence.append(f"with graph optimization off the same file does not run: {error_summary(error)}")
+        return None
+
+
+def error_summary(error: Exception) -> str:
+    """The class of an exception and the informative part of its message."""
+    message = informative_part(str(error))
+    return f"{type(error).__name__}: {message[:200] or 'no message'}"

@@ -1,4 +1,4 @@
-"""A report that a command reads is used, or refused in one line before it is used."""
+"""Commands that read a report use a valid one and refuse an invalid one in one line."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def valid() -> dict[str, Any]:
 
 
 def changed(path: str, value: Any) -> bytes:
-    """The report with ``value`` where ``path`` leads."""
+    """The report as JSON, with ``value`` at the dotted ``path``."""
     raw: Any = valid()
-    *way, last = (int(key) if key.isdigit() else key for key in path.split("."))
+    *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
     place = raw
-    for key in way:
+    for key in parents:
         place = place[key]
     place[last] = value
     return json.dumps(raw).encode()
@@ -74,34 +74,34 @@ REFUSED = [
 
 
 @pytest.fixture
-def given(here: Path, spec: Callable[[str, str], Path]) -> Path:
-    """Where the report is to stand, beside specs."""
+def report_path(here: Path, spec: Callable[[str, str], Path]) -> Path:
+    """The path for the report, in a folder with specs."""
     spec("relu.yaml", SPEC)
     return here / "given.json"
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("content", [json.dumps(valid()).encode(), changed("run.exports", None)], ids=["whole", "lean"])
-def test_a_valid_report_is_used(harness: Call, given: Path, way: str, content: bytes) -> None:
-    given.write_bytes(content)
+def test_a_valid_report_is_used(harness: Call, report_path: Path, way: str, content: bytes) -> None:
+    report_path.write_bytes(content)
     ran = harness(*WAYS[way])
     assert (ran.code in {0, 1}, ran.err) == (True, "")
 
 
-@pytest.mark.parametrize(("content", "said"), REFUSED, ids=[said[:50] for _, said in REFUSED])
-def test_an_invalid_report_is_refused(harness: Call, given: Path, content: bytes, said: str) -> None:
-    given.write_bytes(content)
+@pytest.mark.parametrize(("content", "message"), REFUSED, ids=[message[:50] for _, message in REFUSED])
+def test_an_invalid_report_is_refused(harness: Call, report_path: Path, content: bytes, message: str) -> None:
+    report_path.write_bytes(content)
     for arguments in WAYS.values():
         ran = harness(*arguments)
         assert (ran.code, ran.out) == (2, "")
         assert ran.err.startswith("given.json:1:")
-        assert said in ran.err
+        assert message in ran.err
         assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_device_is_refused(harness: Call, given: Path, way: str) -> None:
-    given.symlink_to("/dev/zero")
+def test_a_device_is_refused(harness: Call, report_path: Path, way: str) -> None:
+    report_path.symlink_to("/dev/zero")
     ran = harness(*WAYS[way])
     assert (ran.code, ran.err.splitlines()) == (
         2,
@@ -109,11 +109,11 @@ def test_a_device_is_refused(harness: Call, given: Path, way: str) -> None:
     )
 
 
-def test_a_report_from_a_pipe_is_read(harness: Call, given: Path) -> None:
+def test_a_report_from_a_pipe_is_read(harness: Call, report_path: Path) -> None:
     """As in ``harness diff <(ssh ...) report.json``."""
-    given.write_text(json.dumps(valid()), encoding="utf-8")
+    report_path.write_text(json.dumps(valid()), encoding="utf-8")
     reading, writing = os.pipe()
-    os.write(writing, given.read_bytes())
+    os.write(writing, report_path.read_bytes())
     os.close(writing)
     ran = harness("diff", f"/dev/fd/{reading}", "given.json")
     os.close(reading)
