@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.compare.calibrated import FLOOR_RMS, close_to_reference
 from harness.compare.verdict import Comparison, compare
-from harness.spec.language.tolerances import Calibrated, Tolerance
+from harness.spec.language.tolerances import Calibrated, Close, Tolerance
 
 Array = NDArray[Any]
 RULE = Tolerance(Calibrated(3.0))
@@ -147,5 +147,6 @@ def test_an_atol_for_other_readers_covers_what_the_rule_allows() -> None:
     float64 = outputs(1000)
     reference = with_errors(float64, 5e-7, 1)
     close = close_to_reference(reference, float64, 3.0)
+    assert isinstance(close, Close)
     assert close.rtol == 0
     assert 1e-6 < close.atol < 3e-5
