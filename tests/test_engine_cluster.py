@@ -85,8 +85,21 @@ def test_sigterm_ends_a_run_on_a_cluster_like_a_local_one(cluster: Cluster, here
     run = Running(here, "run", "specs", *on)
     run.until(run.journal)
     run.send(signal.SIGTERM, group=False)
-    assert run.end()[0] == 128 + signal.SIGTERM
+    code, _, errors = run.end()
+    assert code == 128 + signal.SIGTERM, errors
     assert report_in(here / "reports/latest")["run"]["interrupted_by"] == "SIGTERM"
+
+
+def test_sigterm_while_the_run_leaves_the_cluster_ends_it_with_the_same_code(
+    cluster: Cluster, here: Path, spec: Any
+) -> None:
+    spec("pool.yaml", SPEC)
+    on = ("--engine", "ray", "--ray-address", cluster.address, "--no-latency", "--targets", "trace/torch-cpu")
+    run = Running(here, "run", "specs", *on)
+    run.until(lambda: len(run.journal()) == 3)  # the last check is done, and Ray shuts down
+    run.send(signal.SIGTERM, group=False)
+    code, _, errors = run.end()
+    assert code == 128 + signal.SIGTERM, errors
 
 
 def test_exports_are_sent_back_and_used_again(cluster: Cluster, harness: Call, here: Path, spec: Any) -> None:

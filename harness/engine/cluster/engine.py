@@ -22,6 +22,7 @@ from typing import Any
 from harness.engine.cluster.node import USER_CODE, NodeResult, files_of, run_on_node, write_cache_entries
 from harness.engine.job import Job, fingerprint, lost_check_result
 from harness.engine.journal import Entry, JournalWriter
+from harness.engine.processes.limits import RUN_SIGNALS
 from harness.environment import versions
 from harness.errors import HarnessError, RuntimeMissing, UsageError
 from harness.spec.glob import matches
@@ -124,9 +125,10 @@ class ClusterEngine:
                 for reference in done:
                     yield from self._receive(ray, reference)
         finally:
-            for reference in self._sent:
-                ray.cancel(reference, force=True)
-            ray.shutdown()
+            with _signals_deferred():
+                for reference in self._sent:
+                    ray.cancel(reference, force=True)
+                ray.shutdown()
             self._writer.close()
 
     def _send(self, ray: Any) -> None:
@@ -204,7 +206,7 @@ def _connect(cluster: Cluster, jobs: Sequence[Job]) -> Any:
     fix = "start one with `ray start --head`, or name it with --ray-address HOST:PORT"
     try:
         _require_listener(cluster.address)
-        with TemporaryDirectory() as folder, _sigterm_handler_kept():
+        with TemporaryDirectory() as folder, _signals_deferred():
             if runs_user_code:
                 Path(folder, USER_CODE).symlink_to(Path.cwd())
             ray.init(
@@ -219,14 +221,28 @@ def _connect(cluster: Cluster, jobs: Sequence[Job]) -> Any:
 
 
 @contextmanager
-def _sigterm_handler_kept() -> Iterator[None]:
-    """Restore the SIGTERM handler after the block: Ray's own would exit at once with exit code 15."""
-    before = signal.getsignal(signal.SIGTERM)
+def _signals_deferred() -> Iterator[None]:
+    """Deliver the first of the signals that end a run after the block, with the handlers that were there before it.
+
+    An exception from a handler while Ray connects or shuts down leaves it half open, and its exit hook then ends the
+    process at once, with exit code 1. Ray's own handler of SIGTERM, which it installs as it connects, exits with 15.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    handlers = {number: handler for number in RUN_SIGNALS if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda number, _: received.append(number))
     try:
         yield
+    except SystemExit:
+        received.append(signal.SIGTERM)
     finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])
 
 
 def _require_listener(address: str | None) -> None:
