@@ -9,7 +9,6 @@ from __future__ import annotations
 from onnx.reference.op_run import OpRun
 
 from harness.blame.operators.cast_like import CAST_LIKE_OPERATORS
-from harness.blame.operators.global_pooling import GLOBAL_POOLING_OPERATORS
 from harness.blame.operators.microsoft_attention import MICROSOFT_ATTENTION_OPERATORS
 from harness.blame.operators.microsoft_fused import MICROSOFT_FUSED_OPERATORS
 from harness.blame.operators.microsoft_quantized import MICROSOFT_QUANTIZED_OPERATORS
@@ -24,7 +23,6 @@ from harness.blame.operators.softmax import SOFTMAX_OPERATORS
 
 OPERATORS: tuple[type[OpRun], ...] = (
     *CAST_LIKE_OPERATORS,
-    *GLOBAL_POOLING_OPERATORS,
     *MICROSOFT_ATTENTION_OPERATORS,
     *MICROSOFT_FUSED_OPERATORS,
     *MICROSOFT_QUANTIZED_OPERATORS,
