@@ -19,7 +19,6 @@ from harness.blame.operators.quantization import QUANTIZATION_OPERATORS
 from harness.blame.operators.recurrent import RECURRENT_OPERATORS
 from harness.blame.operators.resizing import RESIZING_OPERATORS
 from harness.blame.operators.sampling import SAMPLING_OPERATORS
-from harness.blame.operators.softmax import SOFTMAX_OPERATORS
 
 OPERATORS: tuple[type[OpRun], ...] = (
     *CAST_LIKE_OPERATORS,
@@ -33,6 +32,5 @@ OPERATORS: tuple[type[OpRun], ...] = (
     *RECURRENT_OPERATORS,
     *RESIZING_OPERATORS,
     *SAMPLING_OPERATORS,
-    *SOFTMAX_OPERATORS,
 )
 """For ``new_ops`` of :class:`onnx.reference.ReferenceEvaluator`."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.blame.operators._operator import MICROSOFT, Array, Operator, wide
-from harness.blame.operators.softmax import softmax
+from harness.blame.operators.normalization import softmax
 
 MASKED = -10000.0
 """The default of ``mask_filter_value``."""
