@@ -8,27 +8,23 @@ from __future__ import annotations
 
 from onnx.reference.op_run import OpRun
 
-from harness.blame.operators.cast_like import CAST_LIKE_OPERATORS
+from harness.blame.operators.conversions import CONVERSION_OPERATORS
 from harness.blame.operators.microsoft_attention import MICROSOFT_ATTENTION_OPERATORS
 from harness.blame.operators.microsoft_fused import MICROSOFT_FUSED_OPERATORS
 from harness.blame.operators.microsoft_quantized import MICROSOFT_QUANTIZED_OPERATORS
 from harness.blame.operators.normalization import NORMALIZATION_OPERATORS
-from harness.blame.operators.one_hot import ONE_HOT_OPERATORS
 from harness.blame.operators.pooling import POOLING_OPERATORS
-from harness.blame.operators.quantization import QUANTIZATION_OPERATORS
 from harness.blame.operators.recurrent import RECURRENT_OPERATORS
 from harness.blame.operators.resizing import RESIZING_OPERATORS
 from harness.blame.operators.sampling import SAMPLING_OPERATORS
 
 OPERATORS: tuple[type[OpRun], ...] = (
-    *CAST_LIKE_OPERATORS,
+    *CONVERSION_OPERATORS,
     *MICROSOFT_ATTENTION_OPERATORS,
     *MICROSOFT_FUSED_OPERATORS,
     *MICROSOFT_QUANTIZED_OPERATORS,
     *NORMALIZATION_OPERATORS,
-    *ONE_HOT_OPERATORS,
     *POOLING_OPERATORS,
-    *QUANTIZATION_OPERATORS,
     *RECURRENT_OPERATORS,
     *RESIZING_OPERATORS,
     *SAMPLING_OPERATORS,

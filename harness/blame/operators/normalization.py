@@ -2,7 +2,8 @@
 
 ``onnx.reference`` takes inference for training in BatchNormalization 9 to 13, computes LayerNormalization in the dtype
 of its input, where squares overflow, LRN for as many channels as there are samples, and an L1 norm without magnitudes.
-It does not flatten the input of Softmax, LogSoftmax and Hardmax below opset 13, where all axes from ``axis`` on are one.
+It does not flatten the input of Softmax, LogSoftmax and Hardmax below opset 13, where all axes from ``axis`` on are
+one.
 """
 
 from __future__ import annotations
