@@ -9,7 +9,6 @@ from __future__ import annotations
 from onnx.reference.op_run import OpRun
 
 from harness.blame.operators.conversions import CONVERSION_OPERATORS
-from harness.blame.operators.microsoft_attention import MICROSOFT_ATTENTION_OPERATORS
 from harness.blame.operators.microsoft_fused import MICROSOFT_FUSED_OPERATORS
 from harness.blame.operators.microsoft_quantized import MICROSOFT_QUANTIZED_OPERATORS
 from harness.blame.operators.normalization import NORMALIZATION_OPERATORS
@@ -20,7 +19,6 @@ from harness.blame.operators.sampling import SAMPLING_OPERATORS
 
 OPERATORS: tuple[type[OpRun], ...] = (
     *CONVERSION_OPERATORS,
-    *MICROSOFT_ATTENTION_OPERATORS,
     *MICROSOFT_FUSED_OPERATORS,
     *MICROSOFT_QUANTIZED_OPERATORS,
     *NORMALIZATION_OPERATORS,
