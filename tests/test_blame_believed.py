@@ -22,8 +22,7 @@ from harness.blame import believed, file_runs
 from harness.blame.attribute import attribute
 from harness.blame.believed import TABLE, not_believed
 from harness.blame.disagreement import Disagreement
-from harness.blame.evaluator import evaluate_model
-from harness.blame.operators import OPERATORS
+from harness.blame.evaluator import OPERATORS, evaluate_model
 from harness.blame.recorded import RecordedDisagreement, attribute_recorded
 from harness.environment import installed_version
 from harness.exporters import Artifact

@@ -12,13 +12,33 @@ from numpy.typing import NDArray
 from onnx import FunctionProto, ModelProto
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from harness.blame.double_precision import function_with_float64, to_float64, with_float64
 from harness.blame.node_order import sort_nodes
-from harness.blame.operators import OPERATORS
+from harness.blame.operators.conversions import CONVERSION_OPERATORS
+from harness.blame.operators.microsoft_fused import MICROSOFT_FUSED_OPERATORS
+from harness.blame.operators.microsoft_quantized import MICROSOFT_QUANTIZED_OPERATORS
+from harness.blame.operators.normalization import NORMALIZATION_OPERATORS
+from harness.blame.operators.pooling import POOLING_OPERATORS
+from harness.blame.operators.recurrent import RECURRENT_OPERATORS
+from harness.blame.operators.resizing import RESIZING_OPERATORS
+from harness.blame.operators.sampling import SAMPLING_OPERATORS
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
+
+OPERATORS: tuple[type[OpRun], ...] = (
+    *CONVERSION_OPERATORS,
+    *MICROSOFT_FUSED_OPERATORS,
+    *MICROSOFT_QUANTIZED_OPERATORS,
+    *NORMALIZATION_OPERATORS,
+    *POOLING_OPERATORS,
+    *RECURRENT_OPERATORS,
+    *RESIZING_OPERATORS,
+    *SAMPLING_OPERATORS,
+)
+"""For ``new_ops`` of :class:`onnx.reference.ReferenceEvaluator`."""
 
 
 class FileDtypesEvaluator(ReferenceEvaluator):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.blame.operators._operator import MICROSOFT, Array, Operator, in_domains, wide
+from harness.blame.operators import MICROSOFT, Array, Operator, in_domains, wide
 from harness.blame.operators.normalization import softmax
 
 MASKED = -10000.0

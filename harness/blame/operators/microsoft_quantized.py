@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.blame.operators._operator import MICROSOFT, Array, Operator, wide
+from harness.blame.operators import MICROSOFT, Array, Operator, wide
 from harness.blame.operators.conversions import dynamically_quantized, like_input, quantized
 from harness.blame.operators.normalization import softmax
 from harness.blame.operators.pooling import AveragePool

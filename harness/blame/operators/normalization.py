@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from harness.blame.operators._operator import MICROSOFT, Array, Operator, in_domains, wide
+from harness.blame.operators import MICROSOFT, Array, Operator, in_domains, wide
 from harness.onnx_arrays import dtype_from_onnx
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 
 from harness.blame.double_precision import FLOATS
-from harness.blame.operators._operator import Array, Operator, wide
+from harness.blame.operators import Array, Operator, wide
 
 
 @dataclass(frozen=True, slots=True)
