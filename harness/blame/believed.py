@@ -15,7 +15,7 @@ import onnx
 from onnx import ModelProto
 from onnx.defs import SchemaError, get_schema
 
-from harness.blame.node_order import all_nodes
+from harness.blame.evaluated_model import all_nodes
 
 MAX_SHOWN = 5
 """How many operators a line of evidence names."""

@@ -14,8 +14,7 @@ from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from harness.blame.double_precision import function_with_float64, to_float64, with_float64
-from harness.blame.node_order import sort_nodes
+from harness.blame.evaluated_model import function_with_float64, sort_nodes, to_float64, with_float64
 from harness.blame.operators.conversions import CONVERSION_OPERATORS
 from harness.blame.operators.microsoft_fused import MICROSOFT_FUSED_OPERATORS
 from harness.blame.operators.microsoft_quantized import MICROSOFT_QUANTIZED_OPERATORS

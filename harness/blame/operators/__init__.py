@@ -17,7 +17,7 @@ from onnx import NodeProto
 from onnx.defs import SchemaError, get_schema
 from onnx.reference.op_run import OpRun
 
-from harness.blame.double_precision import FLOATS
+from harness.blame.evaluated_model import FLOATS
 from harness.onnx_arrays import with_ml_dtypes
 
 Array = NDArray[Any]

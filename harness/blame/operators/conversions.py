@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto
 
-from harness.blame.double_precision import FLOATS
+from harness.blame.evaluated_model import FLOATS
 from harness.blame.operators import MICROSOFT, Array, Operator, in_domains, wide
 from harness.onnx_arrays import dtype_from_onnx
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-from harness.blame.double_precision import FLOATS
+from harness.blame.evaluated_model import FLOATS
 from harness.blame.operators import Array, Operator, wide
 
 
