@@ -20,9 +20,8 @@ from benchmarks.operator_sweep.report import markdown, table
 from benchmarks.operator_sweep.sweep import Judgement, sweep
 from harness.blame import believed, file_runs
 from harness.blame.attribute import attribute
-from harness.blame.believed import TABLE, not_believed
 from harness.blame.disagreement import Disagreement
-from harness.blame.evaluator import OPERATORS, evaluate_model
+from harness.blame.evaluator import OPERATORS, TABLE, evaluate_model, not_believed
 from harness.blame.recorded import RecordedDisagreement, attribute_recorded
 from harness.environment import installed_version
 from harness.exporters import Artifact

@@ -18,8 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto
 
-from harness.blame.believed import not_believed_reason
-from harness.blame.evaluator import evaluate_all
+from harness.blame.evaluator import evaluate_all, not_believed_reason
 from harness.blame.file_runs import error_summary
 from harness.exporters import Artifact
 from harness.inside.divergence import (
