@@ -18,7 +18,7 @@ from benchmarks.operator_sweep.__main__ import main
 from benchmarks.operator_sweep.models.case import Pair
 from benchmarks.operator_sweep.report import markdown, table
 from benchmarks.operator_sweep.sweep import Judgement, sweep
-from harness.blame import believed, file_runs
+from harness.blame import evaluator, file_runs
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
 from harness.blame.evaluator import OPERATORS, TABLE, evaluate_model, not_believed
@@ -98,7 +98,7 @@ def test_the_table_decides_whether_an_exported_file_is_judged(
 def only(monkeypatch: pytest.MonkeyPatch, operators: Sequence[str]) -> None:
     """Believe these operators of ONNX and no others."""
     full = json.loads(TABLE.read_text(encoding="utf-8"))[""]
-    monkeypatch.setattr(believed, "_table", lambda: {"": {name: full[name] for name in operators}})
+    monkeypatch.setattr(evaluator, "_table", lambda: {"": {name: full[name] for name in operators}})
 
 
 def test_operators_are_found_wherever_they_stand(tmp_path: Path) -> None:

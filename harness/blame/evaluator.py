@@ -47,6 +47,11 @@ OPERATORS: tuple[type[OpRun], ...] = (
 )
 """For ``new_ops`` of :class:`onnx.reference.ReferenceEvaluator`."""
 
+MAX_SHOWN = 5
+"""How many operators a line of evidence names."""
+
+TABLE = Path(__file__).with_name("believed.json")
+
 
 class FileDtypesEvaluator(ReferenceEvaluator):
     """An evaluator that takes harness's operators in subgraphs and functions too, where onnx takes its own."""
@@ -101,12 +106,6 @@ def _outputs(evaluator: type[ReferenceEvaluator], model: ModelProto, inputs: Ans
     with np.errstate(all="ignore"):
         outputs = evaluator(model).run(None, dict(inputs))
     return dict(zip((output.name for output in model.graph.output), outputs, strict=True))
-
-
-MAX_SHOWN = 5
-"""How many operators a line of evidence names."""
-
-TABLE = Path(__file__).with_name("believed.json")
 
 
 def believed_versions(domain: str, operator: str) -> Sequence[int]:

@@ -30,6 +30,12 @@ INDEPENDENT_RUNTIMES: Mapping[str, Mapping[str, str]] = {
 ABORTING_RUNTIMES = frozenset({"tract"})
 """Runtimes that may end the process on an invalid file: tract does, in Rust."""
 
+STAGES_OF_THE_RUNTIME: frozenset[Stage] = frozenset({"load", "run"})
+"""The stages that a runtime can end."""
+
+SYMPTOMS_OF_THE_FILE: frozenset[Symptom] = frozenset({"exception", "unsupported"})
+"""Symptoms that say something about the file. A lack of memory or of a device does not."""
+
 
 def independent_answers(
     target: Target, artifact: Artifact, inputs: Answer, evidence: list[str]
@@ -87,13 +93,6 @@ def error_summary(error: Exception) -> str:
     """The class of an exception and the informative part of its message."""
     message = informative_part(str(error))
     return f"{type(error).__name__}: {message[:200] or 'no message'}"
-
-
-STAGES_OF_THE_RUNTIME: frozenset[Stage] = frozenset({"load", "run"})
-"""The stages that a runtime can end."""
-
-SYMPTOMS_OF_THE_FILE: frozenset[Symptom] = frozenset({"exception", "unsupported"})
-"""Symptoms that say something about the file. A lack of memory or of a device does not."""
 
 
 def attribute_stopped(
