@@ -26,7 +26,7 @@ Blame = Literal["exporter", "optimizer", "kernel", "rounding", "torch", "spec"]
 
 STATUSES: tuple[Status, ...] = ("passed", "failed", "error", "known", "fixed", "skipped")
 
-_NON_FINITE = (b"NaN", b"Infinity")
+_NON_FINITE_WORDS = (b"NaN", b"Infinity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,13 +215,13 @@ def result_from_json(raw: Mapping[str, Any]) -> Result:
 
 
 def to_json_line(value: object) -> bytes:
-    """``value`` as one line of JSON, equal to :func:`harness.result.to_json` of it.
+    """``value`` as one line of JSON, equal to :func:`to_json` of it.
 
     pydantic does this in a twentieth of the time, except for non-finite numbers and text that UTF-8 cannot encode.
     """
     with suppress(ValueError):
         text = _serializer(type(value)).to_json(value)  # type: ignore[arg-type]
-        if not any(word in text for word in _NON_FINITE):
+        if not any(word in text for word in _NON_FINITE_WORDS):
             return text
     return json.dumps(to_json(value), separators=(",", ":")).encode()
 
