@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.errors import HarnessError, Unsupported, UsageError
-from harness.module_copy import copy_module
+from harness.model.module_copy import copy_module
 
 if TYPE_CHECKING:
     from torch import nn

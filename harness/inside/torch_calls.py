@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 
 from harness.inside.divergence import ModuleCall
 from harness.model.build import Subject
+from harness.model.module_copy import copy_module
 from harness.model.tensors import to_numpy, to_torch
-from harness.module_copy import copy_module
 
 if TYPE_CHECKING:
     from typing_extensions import Self
