@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from harness.inside.divergence import ModuleCall
+from harness.explain.inside.divergence import ModuleCall
 from harness.model.build import Subject
 from harness.model.module_copy import copy_module
 from harness.model.tensors import to_numpy, to_torch
