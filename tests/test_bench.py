@@ -18,7 +18,7 @@ from harness.bench.process import LoadedTarget, ProcessMeasurement, Task, measur
 from harness.bench.settings import bench_cases, case_at_shapes, shapes_of
 from harness.bench.timing import FreshProcesses, TimedCase, measure_in_turns, with_latency
 from harness.check.settings import Settings
-from harness.engine.processes import libraries
+from harness.engine.processes import serving
 from harness.errors import Location, Unsupported, UsageError
 from harness.latency.conditions import Samples
 from harness.latency.sampling import Measurement, Series
@@ -296,7 +296,7 @@ class DeviceRuntime:
 def device(monkeypatch: pytest.MonkeyPatch) -> DeviceRuntime:
     runtime = DeviceRuntime()
     # Loading would change torch for all tests in this process.
-    monkeypatch.setattr(libraries, "load_for_specs", lambda: None)
+    monkeypatch.setattr(serving, "load_for_specs", lambda: None)
     monkeypatch.setattr(bench_process, "plugins", lambda _kind: {"device": runtime, "torch-cpu": refusing})
     return runtime
 
