@@ -24,9 +24,9 @@ from harness.errors import SIGNAL_EXIT_BASE, Interrupted, RuntimeMissing, UsageE
 from harness.gate import apply_known_failures, final_result
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
+from harness.report import write
 from harness.report.diff import MIN_EFFECT, Diff, diff, verdict_of
 from harness.report.json_report import read_report
-from harness.report.write import write
 from harness.result import Report, Result
 from harness.spec.discovery import Specs, known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure

@@ -13,9 +13,9 @@ import pytest
 
 from harness.errors import HarnessError, UsageError
 from harness.registry import plugins
+from harness.report import write
 from harness.report.github import ANNOTATIONS, SUMMARY_BYTES, GitHubReport, error_commands
 from harness.report.json_report import read_report
-from harness.report.write import write
 from harness.result import Report
 from tests.report_samples import ALL, DIFFERENCE, ERROR, FAILED, PASSED, every_way_to_end_badly, report
 

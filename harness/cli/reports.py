@@ -29,10 +29,10 @@ Examples:
 def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...]) -> int:
     """Join the reports of the shards of a run, or of several machines, into one. Exits as the whole run would."""
     from harness.gate import exit_code
+    from harness.report import write
     from harness.report.json_report import read_report
     from harness.report.machines import merge as merge_reports
     from harness.report.terminal import show
-    from harness.report.write import write
 
     whole = merge_reports([(path, read_report(path)) for path in reports])
     show(whole, write(whole, report_dir, formats))
