@@ -1,4 +1,4 @@
-"""Report formats, one per file, and writing reports. A format is a pure function of the :class:`harness.result.Report`."""
+"""Report formats, one per file, and writing them. Each is a pure function of the :class:`harness.result.Report`."""
 
 from __future__ import annotations
 
