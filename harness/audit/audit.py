@@ -35,9 +35,8 @@ from harness.model.build import (
     load_weights,
     seed_torch,
 )
-from harness.model.module_copy import copy_module
 from harness.model.reference import floating_as_float64, gradients
-from harness.model.tensors import to_numpy, to_torch
+from harness.model.tensors import copy_module, to_numpy, to_torch
 from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, SequentialModel
 
 MUTANT_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
