@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness.bench import BenchSettings, time_all, with_shapes
+from harness.bench import BenchSettings, with_shapes
+from harness.bench.timing import time_all
 from harness.blame.other_targets import evidence_checks, with_other_targets
 from harness.check.settings import Settings
 from harness.engine.cluster import Cluster

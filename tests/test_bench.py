@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.bench import BenchSettings, parse_cpus, time_all, with_shapes
+from harness.bench import BenchSettings, bench_cases, case_at_shapes, parse_cpus, shapes_of, with_shapes
 from harness.bench import process as bench_process
 from harness.bench.process import LoadedTarget, ProcessMeasurement, Task, measure_task, options_of, series_name
-from harness.bench.settings import bench_cases, case_at_shapes, shapes_of
-from harness.bench.timing import FreshProcesses, TimedCase, measure_in_turns, with_latency
+from harness.bench.timing import FreshProcesses, TimedCase, measure_in_turns, time_all, with_latency
 from harness.check.settings import Settings
 from harness.engine.processes import serving
 from harness.errors import Location, Unsupported, UsageError

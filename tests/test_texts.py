@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from harness.audit.result import Audit, MutantOutcome
-from harness.audit.result import text as audit_text
+from harness.audit import Audit, MutantOutcome
+from harness.audit import text as audit_text
 from harness.cli import main
 from harness.explain.explanation import Explanation, Script, ScriptRun
 from harness.explain.inside.divergence import Divergence, Node, Walk

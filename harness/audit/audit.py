@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from harness.audit.result import Audit, MutantOutcome
+from harness.audit import Audit, MutantOutcome
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.judge import check_expectations, check_gradients, have_same_form
 from harness.check.prepared_case import PreparedCase

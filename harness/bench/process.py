@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.bench.settings import BenchSettings
+from harness.bench import BenchSettings
 from harness.check.settings import Settings
 from harness.check.stages import message_of
 from harness.exporters import Artifact
