@@ -40,7 +40,7 @@ OUTPUT: dict[str, Any] = {
     "least_rtol": "inf",
     "least_atol": 0.5,
     "problem": "1 of 6 values differs by more than the tolerance",
-    "blind": None,
+    "inconclusive": None,
 }
 ROW: dict[str, Any] = {
     "case": "relu/plain",
@@ -109,7 +109,7 @@ def test_a_report_equals_itself_also_where_a_number_is_not_finite() -> None:
         ("outputs.0.least_rtol", "-inf", "outputs[].least_rtol"),
         ("outputs.0.least_atol", 0.6, "outputs[].least_atol"),
         ("outputs.0.problem", None, "outputs[].problem"),
-        ("outputs.0.blind", "an all-zero output would pass too", "outputs[].blind"),
+        ("outputs.0.inconclusive", "an all-zero output would pass too", "outputs[].inconclusive"),
         ("outputs.0.name", "z", "outputs[].name"),
         ("placement", None, "placement"),
         ("placement.stray", ["Relu"], "placement.stray"),

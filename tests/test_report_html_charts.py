@@ -128,7 +128,7 @@ MACHINES: tuple[dict[str, Any], ...] = (
 
 
 def figures(median: float) -> dict[str, Any]:
-    return {"median_us": median, "low_us": median * 0.9, "high_us": median * 1.2, "quotable": True}
+    return {"median_us": median, "low_us": median * 0.9, "high_us": median * 1.2, "low_confidence": False}
 
 
 def medians(factor: float) -> list[float]:

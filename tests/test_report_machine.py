@@ -105,7 +105,7 @@ comparisons = st.builds(
     least_rtol=optional_float,
     least_atol=optional_float,
     problem=st.none() | text,
-    blind=st.none() | text,
+    inconclusive=st.none() | text,
     at=st.none() | text,
 )
 lines = st.lists(text, max_size=2).map(tuple)

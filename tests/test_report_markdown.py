@@ -98,7 +98,7 @@ def test_known_failures_stand_under_their_reason_with_their_numbers() -> None:
 
 def test_a_pass_with_a_remark_is_listed() -> None:
     inconclusive = replace(
-        PASSED, outputs=(replace(AGREES, blind="atol is larger than every value"),), checker="bad shape"
+        PASSED, outputs=(replace(AGREES, inconclusive="atol is larger than every value"),), checker="bad shape"
     )
     text = render(inconclusive, replace(inconclusive, case="pool/avg/other"))
     assert re.search(r"inconclusive: atol is larger than every value *\| 2 ", text)
@@ -119,7 +119,7 @@ def test_the_environment_is_all_there() -> None:
 
 def test_latency_has_its_ratio_to_eager_and_low_confidence_is_marked() -> None:
     slow = replace(
-        PASSED, case="pool/avg/slow", latency={**LATENCY, "median_us": 98.7, "ratio": 0.5, "quotable": False}
+        PASSED, case="pool/avg/slow", latency={**LATENCY, "median_us": 98.7, "ratio": 0.5, "low_confidence": True}
     )
     untimed = replace(PASSED, case="pool/avg/untimed", target="script/torch-cpu", latency=None)
     text = render(PASSED, slow, untimed)

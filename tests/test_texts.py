@@ -204,7 +204,7 @@ def test_text_of_doctor(calls: Calls, monkeypatch: pytest.MonkeyPatch, text_file
 # The summary of a run
 
 WRITTEN = (Path("reports/latest/report.json"), Path("reports/latest/report.md"))
-INCONCLUSIVE = replace(PASSED, outputs=(replace(AGREES, blind="an all-zero output would pass too"),))
+INCONCLUSIVE = replace(PASSED, outputs=(replace(AGREES, inconclusive="an all-zero output would pass too"),))
 
 
 def summary(made: Report, *, resume: tuple[str, ...] = (), width: int = 100) -> str:
@@ -291,7 +291,7 @@ def test_report_md(markdown_file: SnapshotAssertion) -> None:
 
 
 def test_report_md_of_a_bench(markdown_file: SnapshotAssertion) -> None:
-    low = {"quotable": False, "notes": ["the median is known to lie in a wide interval only"]}
+    low = {"low_confidence": True, "notes": ["the median is known to lie in a wide interval only"]}
     figure = {**LATENCY, "processes": 20, "p90_us": 13.0, "p99_us": 15.0, "noise": 0.012, "first_call_us": 80.5}
     shapes = [figure | {"shapes": f"x=[1,{size}]", "elements": size} for size in (16, 256)]
     timed = [

@@ -192,7 +192,7 @@ def _measure_in_process(pipe: Connection, task: Task, seconds: float | None) -> 
 
 # The latency of a result
 
-RAW_SAMPLES = ("samples_us", "interrupted", "pace_us", "eager_samples_us")
+RAW_SAMPLES = ("samples_us", "interrupted", "calibration_us", "eager_samples_us")
 
 
 def with_latency(plan: Plan, rows: Sequence[Result], outcomes: Outcomes, bench: BenchSettings) -> list[Result]:
@@ -253,7 +253,7 @@ def _latency_at(case: Case, target: str, outcomes: Outcomes) -> tuple[dict[str, 
 
 def _short(figure: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that a variant keeps of its latency."""
-    keys = ("median_us", "low_us", "high_us", "ratio", "quotable", "notes", "samples_us")
+    keys = ("median_us", "low_us", "high_us", "ratio", "low_confidence", "notes", "samples_us")
     return {key: figure[key] for key in keys}
 
 
