@@ -48,7 +48,7 @@ def task(case: Case = CASE, *targets: Target, bench: BenchSettings = BENCH, scra
 # Shapes
 
 
-def test_a_case_at_other_shapes_keeps_what_holds_at_any_shape() -> None:
+def test_a_case_at_other_shapes_keeps_the_expectations_for_any_shape() -> None:
     resized = case_at_shapes(CASE, {"x": (8, 3)})
     assert resized.id == "relu/image at x=[8,3]"
     assert shapes_of(resized) == "x=[8,3]"
@@ -57,7 +57,7 @@ def test_a_case_at_other_shapes_keeps_what_holds_at_any_shape() -> None:
     assert resized.inputs[0].seed == CASE.inputs[0].seed
 
 
-def test_each_bench_shape_is_verified_and_timed_once_and_the_cases_own_not_again() -> None:
+def test_each_bench_shape_is_verified_and_timed_once_and_the_shape_of_the_case_not_again() -> None:
     assert [shapes_of(case) for case in bench_cases(CASE)] == ["x=[8,3]", "x=[64,3]"]
     plan = with_shapes(Plan(((CASE, (TRACE,)), (replace(CASE, id="b", bench=()), (ORT,)))))
     assert [(case.id, targets) for case, targets in plan.jobs] == [

@@ -210,7 +210,7 @@ def test_a_file_that_loads_only_without_optimization_is_the_optimizers_fault(
     assert attribute_stopped(already_off, artifact, symptom, gives_expected) == (None, ())
 
 
-def test_the_row_of_a_file_that_loads_only_without_optimization_says_so(harness: Call, here: Path) -> None:
+def test_a_file_that_loads_only_without_optimization_is_reported_as_such(harness: Call, here: Path) -> None:
     """ONNX Runtime 1.32 removes a multiplication by a computed 1 together with the cast that the output needs."""
     nodes = [
         helper.make_node("Cast", ["x"], ["same"], to=FLOAT),

@@ -136,7 +136,7 @@ def test_equals_are_no_change() -> None:
     assert change.low < 1 < change.high
 
 
-def test_noise_leaves_it_open_and_says_why() -> None:
+def test_noise_makes_a_change_inconclusive_with_a_reason() -> None:
     change = only(figure(spread=0.2), figure(1.1, seed=1, spread=0.2))
     assert change.verdict == "inconclusive"
     assert change.why
@@ -274,7 +274,7 @@ def test_the_table_starts_with_the_worst_and_ends_with_the_verdict() -> None:
     assert "Latency: 1 slower (changes below 3 % are ignored)." in lines
 
 
-def test_the_table_is_cut_and_says_so() -> None:
+def test_the_table_is_cut_with_a_note() -> None:
     results = [replace(PASSED, case=f"c{at}", target="t") for at in range(SHOWN + 5)]
     assert "and 5 more; --json prints all of them" in printed(diff(report(), report(*results)))
 
@@ -297,7 +297,7 @@ def write(here: Path) -> Write:
     return put
 
 
-def test_the_command_exits_by_what_it_finds(harness: Call, write: Write) -> None:
+def test_the_exit_code_of_diff_depends_on_regressions(harness: Call, write: Write) -> None:
     write("old.json", report(timed(figure())))
     write("new.json", report(timed(figure(1.1, seed=1))))
     assert harness("diff", "old.json", "old.json").code == 0

@@ -95,7 +95,7 @@ def image() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_right_graph_does_not_diverge_and_every_module_is_found(
+def test_a_right_graph_does_not_diverge_and_every_module_is_matched(
     exporter: str, image: torch.Tensor, tmp_path: Path
 ) -> None:
     subject = subject_of(Net(), image)
@@ -194,7 +194,7 @@ def test_a_batch_normalization_folded_into_its_convolution_is_not_a_divergence(
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_wrong_folded_weight_is_found(exporter: str, long: Subject, tmp_path: Path) -> None:
+def test_a_wrong_folded_weight_is_located(exporter: str, long: Subject, tmp_path: Path) -> None:
     def tamper(model: Any) -> None:
         weight = next(each for each in model.graph.initializer if list(each.dims) == [32, 32, 7, 7])
         values = onnx.numpy_helper.to_array(weight).copy()
@@ -209,7 +209,7 @@ def test_a_wrong_folded_weight_is_found(exporter: str, long: Subject, tmp_path: 
     assert result.module.module.startswith(("features.6", "features.7"))
 
 
-def test_a_wrong_small_element_is_found_if_nothing_was_folded(tmp_path: Path) -> None:
+def test_a_wrong_small_element_is_located_if_nothing_was_folded(tmp_path: Path) -> None:
     def tamper(model: Any) -> None:
         node = next(node for node in model.graph.node if node.op_type == "LeakyRelu")
         node.attribute[0].f = 0.02

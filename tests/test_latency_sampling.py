@@ -329,7 +329,7 @@ def test_the_real_calibration_loop_runs() -> None:
     assert isinstance(samples, Samples)
 
 
-def test_a_report_holds_json_with_four_digits() -> None:
+def test_a_latency_in_json_has_four_digits() -> None:
     clock = SimulatedClock()
     fields = smoke_timing(
         clock.call("a", 5.123456), timer=Timer(clock), calibration=clock.calibration, machine=quiet

@@ -87,7 +87,7 @@ def imported_at_once(tree: ast.Module) -> Iterator[str]:
         ("if TYPE_CHECKING:\n    import torch\nelse:\n    import onnx", {"onnx"}),
     ],
 )
-def test_imports_at_once_are_told_from_late_ones(source: str, expected: set[str]) -> None:
+def test_imports_at_once_are_distinguished_from_late_ones(source: str, expected: set[str]) -> None:
     assert set(imported_at_once(ast.parse(source))) == expected
 
 

@@ -320,7 +320,7 @@ def test_page(text_file: SnapshotAssertion) -> None:
     assert stable("\n".join(["# page.html", *page_texts(), *script_texts()])) == text_file
 
 
-def test_the_texts_of_a_script_are_told_from_its_code() -> None:
+def test_the_texts_of_a_script_are_distinguished_from_its_code() -> None:
     texts = list(script_texts())
     assert {"Where it differs", "nearer", "No check matches. Remove a word or a filter.", "Copied"} <= set(texts)
     assert not {"bar-top", "click", "aria-label", "summary", "en"} & set(texts)
