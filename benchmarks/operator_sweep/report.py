@@ -41,7 +41,7 @@ same, and models made in `benchmarks/operator_sweep/models`.
 
 {left_out}
 
-Made by `python -m benchmarks.operator_sweep`, which also writes `harness/blame/evaluator.json`.
+Made by `python -m benchmarks.operator_sweep`, which also writes `harness/blame/believed.json`.
 """
 
 
