@@ -44,7 +44,7 @@ def one_output(*actual: float) -> OutputComparison:
     return compare({"o": np.array(actual, np.float32)}, expected, Tolerance(Exact())).outputs[0]
 
 
-def test_the_standard_metrics_are_found_by_their_files() -> None:
+def test_the_standard_metrics_are_registered_from_their_files() -> None:
     assert plugins("compare.metrics").keys() == STANDARD_METRICS
 
 

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from harness.blame.node_order import all_nodes
+from harness.blame.evaluated_model import all_nodes
 from harness.compare.calibrated import without_calibration
 from harness.compare.verdict import Comparison, compare, compare_with_reference
 from harness.exporters import Artifact

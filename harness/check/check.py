@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
-from harness.blame.stopped import STAGES_OF_THE_RUNTIME, attribute_stopped
+from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.check.case_context import CaseContext
 from harness.check.judge import Answer, meets_expectations, run_twice
 from harness.check.refusal import check_refusal

@@ -182,7 +182,7 @@ def _eager_rounding(reference: Reference) -> Finding:
     errors = distances(reference.eager, {}, reference.float64 or {}, undefined=reference.undefined)
     largest = max((distance.eager_max_abs for distance in errors), default=0.0)
     at = "" if reference.at is None else f"at {reference.at}: "
-    return Finding("oracle", True, f"{at}eager torch is at most {largest:.4g} from its run in float64")
+    return Finding("float64_reference", True, f"{at}eager torch is at most {largest:.4g} from its run in float64")
 
 
 def _compare_eager(reference: Reference, expected: Mapping[str, Array], tolerance: Tolerance) -> Finding:
@@ -195,7 +195,7 @@ def _compare_eager(reference: Reference, expected: Mapping[str, Array], toleranc
         undefined=reference.undefined,
         at=reference.at,
     )
-    return Finding("oracle", comparison.passed, comparison.message, next(iter(comparison.outputs), None))
+    return Finding("float64_reference", comparison.passed, comparison.message, next(iter(comparison.outputs), None))
 
 
 def _with_rounding(rule: Rule) -> Rule:

@@ -140,7 +140,11 @@ def failures(comparisons: Iterable[Comparison]) -> list[str]:
 def _eager_evidence(eager_findings: Sequence[Finding]) -> tuple[str, ...]:
     """The evidence for blaming torch or the spec: how eager torch compares with the spec and the float64 reference."""
     evidence = []
-    unmet = [f"expect.{finding.what}" for finding in eager_findings if not finding.passed and finding.what != "oracle"]
+    unmet = [
+        f"expect.{finding.what}"
+        for finding in eager_findings
+        if not finding.passed and finding.what != "float64_reference"
+    ]
     if unmet:
         evidence.append(f"eager torch, before any export, does not meet the spec's {', '.join(unmet)}")
     against_float64 = _against_float64(eager_findings)
@@ -153,7 +157,7 @@ def _eager_evidence(eager_findings: Sequence[Finding]) -> tuple[str, ...]:
 
 def _against_float64(eager_findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Eager torch's comparisons with the float64 reference, which are part of every result."""
-    return tuple(finding for finding in eager_findings if finding.what == "oracle")
+    return tuple(finding for finding in eager_findings if finding.what == "float64_reference")
 
 
 def placement_fields(placement: Placement | None, *, passed: bool) -> dict[str, Any]:

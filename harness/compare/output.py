@@ -134,9 +134,9 @@ def _compare_numbers(
     fields["of"] = of
     fields["problem"] = "; ".join(problems) or None
     if not problems and calibration is None:
-        fields["blind"] = inconclusive_reason(rule, compared, magnitudes)
+        fields["inconclusive"] = inconclusive_reason(rule, compared, magnitudes)
     elif calibration is not None and not problems:
-        fields["blind"] = inconclusive(calibration, pair)
+        fields["inconclusive"] = inconclusive(calibration, pair)
     notes = tuple(_notes(request, pair, of, left_out))
     if plain_because is not None:
         notes = (*notes, f"{request.name}: compared with eager torch by {rule}, because {plain_because}")
@@ -264,7 +264,7 @@ def _compare_text_output(request: OutputRequest, actual: Array, expected: Array,
     problem, different = compare_text(actual, expected)
     fields: dict[str, Any] = {"mismatched": different.size, "of": actual.size, "problem": problem}
     if not actual.size:
-        fields["blind"] = NO_ELEMENTS
+        fields["inconclusive"] = NO_ELEMENTS
     if different.size:
         fields["worst"] = tuple(int(i) for i in np.unravel_index(different[0], actual.shape))
     return ComparedOutput(_output_comparison(request, actual, rule, fields), compared=actual.size)

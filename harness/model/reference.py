@@ -21,8 +21,7 @@ from harness.errors import bounded_text
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
 from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
-from harness.model.tensors import copy_tensor, to_numpy
-from harness.module_copy import copy_module
+from harness.model.tensors import copy_module, copy_tensor, to_numpy
 from harness.spec.language.case import (
     Case,
     FactoryModel,

@@ -14,7 +14,7 @@ _COMPARISON = (
     "tolerance", "max_abs", "max_rel", "max_ulp", "mismatched", "of", "worst", "actual_at_worst", "expected_at_worst",
     "least_rtol", "least_atol",
 )  # fmt: skip
-_LATENCY = ("median_us", "ratio", "quotable")
+_LATENCY = ("median_us", "ratio", "low_confidence")
 _TEXT = ("reason", "issue", "where")
 
 

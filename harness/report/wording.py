@@ -135,7 +135,9 @@ def explanation(result: Result) -> str:
 
 def inconclusive_reason(result: Result) -> str:
     """Why a pass is inconclusive, on one line; empty if its tolerance could have seen an error."""
-    reasons = [output.blind for output in result.outputs if output.blind] if result.status == "passed" else []
+    reasons = (
+        [output.inconclusive for output in result.outputs if output.inconclusive] if result.status == "passed" else []
+    )
     return one_line(reasons[0]) if reasons else ""
 
 
@@ -150,7 +152,7 @@ def comparisons(result: Result) -> Iterator[tuple[str, OutputComparison]]:
 
 def expectation_name(finding: Finding) -> str:
     """The key under ``expect`` that ``finding`` belongs to, or the float64 reference, which every case has."""
-    return "float64 reference" if finding.what == "oracle" else finding.what
+    return "float64 reference" if finding.what == "float64_reference" else finding.what
 
 
 def _label(output: OutputComparison) -> str:

@@ -25,7 +25,7 @@ from harness.errors import Location, Problem, RequestError, SpecError, escape_pa
 from harness.spec.language.case import Case, FileModel, WeightedModel
 from harness.spec.language.schema import ToleranceRules
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Close, Scaled
-from harness.spec.yaml.reader import read
+from harness.spec.yaml import read
 from harness.spec.yaml.strict import StrictModel, invalid_value, validated
 
 MODEL_FILE = "model.onnx"

@@ -19,7 +19,7 @@ from harness.errors import Location, Problem, SpecError, UsageError, collect_pro
 from harness.registry import plugins
 from harness.spec.glob import matches
 from harness.spec.quoting import join_names, limited_comparisons, suggestion
-from harness.spec.yaml.reader import read
+from harness.spec.yaml import read
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
 

@@ -115,7 +115,7 @@ class PackedCase:
         return Reference(
             inputs=self._inputs(entry),
             eager=self._arrays(entry.eager) or {},
-            float64=self._arrays(entry.oracle),
+            float64=self._arrays(entry.float64_reference),
             magnitudes=[self._array(path) for path in entry.magnitudes],
             undefined=[self._array(path) for path in entry.undefined],
             stochastic=entry.stochastic,

@@ -187,7 +187,7 @@ def _round_entry(store: ContentStore, whole: Reference, sample: Sample | None) -
     return RoundEntry(
         inputs=store.put_arrays(reference.inputs),
         eager=store.put_arrays(reference.eager),
-        oracle=None if reference.float64 is None else store.put_arrays(reference.float64),
+        float64_reference=None if reference.float64 is None else store.put_arrays(reference.float64),
         magnitudes=[None if values is None else store.put_array(values) for values in reference.magnitudes],
         undefined=[None if mask is None else store.put_array(mask) for mask in reference.undefined],
         stochastic=reference.stochastic,

@@ -231,7 +231,7 @@ def _numbers(label: str, comparison: OutputComparison) -> list[str | None]:
         format_number(comparison.least_atol),
         ", ".join(f"{name} {format_number(value)}" for name, value in comparison.extra.items()) or None,
         None if comparison.problem is None else one_line(_cut(comparison.problem)),
-        comparison.blind,
+        comparison.inconclusive,
     ]
 
 
@@ -266,7 +266,7 @@ def _cut(text: str) -> str:
 
 _FIGURE = (
     *("median_us", "low_us", "high_us", "p90_us", "p99_us", "eager_us", "ratio", "ratio_low", "ratio_high"),
-    *("quotable", "notes", "samples", "processes", "batch", "shapes", "elements"),
+    *("low_confidence", "notes", "samples", "processes", "batch", "shapes", "elements"),
 )
 _FIRST_CALLS = ("first_call_us", "load_s", "first_run_s")
 

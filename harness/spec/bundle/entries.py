@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import Location
-from harness.result import Result, to_json
+from harness.result import Result, to_json, with_current_keys
 from harness.spec.language.case import Case, Fill, FillKind, Layout, RecordedModel, TensorSpec
 from harness.spec.language.fills import array
 from harness.spec.language.schema import DType, Shape
@@ -64,7 +64,7 @@ def _one_rule(written: Any) -> Any:
 def _check_result(raw: dict[str, Any]) -> dict[str, Any]:
     """``raw`` without unknown keys; refuses everything but the result, as in a report, of a check that was not run."""
     try:
-        result = _result_adapter().validate_python(raw)
+        result = _result_adapter().validate_python(with_current_keys(raw))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise invalid_value(f"{key_path(first['loc'])}: {first['msg']}", PACK_AGAIN) from error
@@ -183,12 +183,15 @@ class SampleEntry(StrictModel):
 class RoundEntry(StrictModel):
     """The arrays recorded at one set of shapes; the fields are those of :class:`harness.model.answer.Reference`.
 
-    With ``sample``, no inputs are recorded: they are generated again from the case's fills.
+    With ``sample``, no inputs are recorded: they are generated again from the case's fills. Earlier releases named the
+    ``float64_reference`` otherwise.
     """
 
     inputs: Arrays
     eager: Arrays
-    oracle: Arrays | None = None
+    float64_reference: Annotated[Arrays | None, Field(validation_alias=AliasChoices("float64_reference", "oracle"))] = (
+        None
+    )
     magnitudes: list[RelativePath | None]
     undefined: list[RelativePath | None]
     stochastic: bool = False
@@ -199,7 +202,7 @@ class RoundEntry(StrictModel):
 
     def files(self) -> Iterator[str]:
         """Every file that the round refers to."""
-        yield from (*self.inputs.values(), *self.eager.values(), *(self.oracle or {}).values())
+        yield from (*self.inputs.values(), *self.eager.values(), *(self.float64_reference or {}).values())
         yield from (self.second_call or {}).values()
         yield from (path for path in (*self.magnitudes, *self.undefined) if path is not None)
 
