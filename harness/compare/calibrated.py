@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compare.metrics.similarity import root_mean_square
 from harness.compare.numbers import Pair, dtype_name, number_format
 from harness.compare.rules import Allowance
 from harness.model.answer import Reference
-from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Tolerance
+from harness.spec.language.tolerances import Calibrated, Close, Exact, OneRule, Tolerance, map_rule
 
 WORST_RATIO = 2.0
 FLOOR_RMS = {"float32": 2.0, "float16": 1.0, "bfloat16": 1.0}
@@ -59,7 +60,7 @@ PLAIN_RULES = {
 """The defaults of ``torch.testing.assert_close``, for outputs that have no usable float64 reference."""
 
 
-def plain_rule(dtype: str) -> Rule:
+def plain_rule(dtype: str) -> Close | Exact:
     """The rule for an output that has no usable float64 reference; exact for dtypes that torch has no default for."""
     return PLAIN_RULES.get(dtype, Exact())
 
@@ -109,7 +110,7 @@ def calibrate(pair: Pair, float64: NDArray[np.float64], m: float, dtype: str) ->
         return "the float64 reference is not finite where eager torch is"
     target_errors = np.abs(pair.actual.astype(np.float64) - float64)
     reference_errors = np.abs(pair.expected.astype(np.float64) - float64)
-    scale, reference_rms = _rms(float64), _rms(reference_errors)
+    scale, reference_rms = root_mean_square(float64), root_mean_square(reference_errors)
     if reference_rms > LARGEST_ROUNDING[dtype] * scale:
         share = reference_rms / scale if scale else math.inf
         return f"eager torch differs from its float64 run by {100 * share:.3g} % of the scale, which is no rounding"
@@ -120,7 +121,7 @@ def calibrate(pair: Pair, float64: NDArray[np.float64], m: float, dtype: str) ->
     allowed_rms = few * max(m * reference_rms, FLOOR_RMS[dtype] * max(eps * scale, smallest))
     allowed_worst = few * max(WORST_RATIO * m * reference_worst, FLOOR_WORST[dtype] * max(eps * largest, smallest))
     return Calibration(
-        rms=_rms(target_errors),
+        rms=root_mean_square(target_errors),
         worst=float(target_errors.max(initial=0.0)),
         reference_rms=reference_rms,
         reference_worst=reference_worst,
@@ -130,7 +131,7 @@ def calibrate(pair: Pair, float64: NDArray[np.float64], m: float, dtype: str) ->
     )
 
 
-def close_to_reference(reference: NDArray[Any], float64: NDArray[Any] | None, m: float) -> Rule:
+def close_to_reference(reference: NDArray[Any], float64: NDArray[Any] | None, m: float) -> Close | Exact:
     """The widest difference from ``reference`` that a calibrated rule can allow, as an ``atol``.
 
     For readers that know ``rtol`` and ``atol`` only; the plain rule where there is no usable float64 reference.
@@ -150,12 +151,16 @@ def close_to_reference(reference: NDArray[Any], float64: NDArray[Any] | None, m:
 
 def without_calibration(tolerance: Tolerance, reference: Reference) -> Tolerance:
     """``tolerance`` with a ``Close`` for each calibrated output, for a comparison without the float64 reference."""
+    if not tolerance.has(Calibrated):
+        return tolerance
     by_output = dict(tolerance.by_output)
     for index, (name, values) in enumerate(reference.eager.items()):
-        rule = tolerance.for_output(index)
-        if isinstance(rule, Calibrated):
-            float64 = None if reference.float64 is None else reference.float64.get(name)
-            by_output[index] = close_to_reference(values, float64, rule.m)
+        float64 = None if reference.float64 is None else reference.float64.get(name)
+
+        def as_close(rule: OneRule, values: NDArray[Any] = values, float64: NDArray[Any] | None = float64) -> OneRule:
+            return close_to_reference(values, float64, rule.m) if isinstance(rule, Calibrated) else rule
+
+        by_output[index] = map_rule(as_close, tolerance.for_output(index))
     return Tolerance(tolerance.rule, by_output)
 
 
@@ -173,11 +178,3 @@ def inconclusive(calibration: Calibration, pair: Pair) -> str | None:
     if 0 < spread <= calibration.allowed_rms and pair.format.eps * calibration.scale * 4 < spread:
         return f"an output of {expected.mean():.4g} everywhere (the mean) would pass too"
     return None
-
-
-def _rms(values: NDArray[np.float64]) -> float:
-    """The root of the mean square; scaled first, so that large values do not overflow."""
-    largest = float(np.abs(values).max(initial=0.0))
-    if not largest or not math.isfinite(largest):
-        return largest
-    return largest * math.sqrt(float(np.mean(np.square(values / largest))))
