@@ -51,8 +51,8 @@ _NO_POSITIONS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 class OutputRequest:
     """Which output is compared, and how.
 
-    ``magnitudes``, ``undefined`` and ``float64`` have the shape of the reference, or are None. ``at`` names the input
-    shapes, where there are several.
+    ``magnitudes``, ``undefined``, ``float64`` and ``lower``, the reference's run in a lower precision, have the shape
+    of the reference, or are None. ``at`` names the input shapes, where there are several.
     """
 
     index: int
@@ -62,6 +62,7 @@ class OutputRequest:
     undefined: Array | None = None
     float64: Array | None = None
     at: str | None = None
+    lower: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ def _judge(rule: OneRule, request: OutputRequest, pair: Pair, actual: Array, exp
             calibration, plain_because = _calibration(request, pair, rule)
             if calibration is not None:
                 return _JudgedRule(rule, calibration.allowance, calibration)
-            plain = plain_rule(dtype_name(actual.dtype))
+            plain = plain_rule(rule.precision or dtype_name(actual.dtype))
             note = f"compared with eager torch by {plain}, because {plain_because}"
             return _JudgedRule(plain, allowance(plain, pair), note=note)
         case Sqnr() | Cosine() | Decisions():
@@ -218,7 +219,13 @@ def _calibration(request: OutputRequest, pair: Pair, rule: Calibrated) -> tuple[
     float64 = _values_of_pair(request.float64, pair)
     if float64 is None:
         return None, "there is no float64 reference"
-    result = calibrate(pair, float64, rule.m, dtype_name(pair.expected.dtype))
+    if rule.precision is None:
+        result = calibrate(pair, float64, rule.m, dtype_name(pair.expected.dtype))
+    else:
+        lower = _values_of_pair(request.lower, pair)
+        if lower is None:
+            return None, f"the reference does not run in {rule.precision}"
+        result = calibrate(pair, float64, rule.m, rule.precision, lower)
     return (None, result) if isinstance(result, str) else (result, None)
 
 
@@ -378,7 +385,7 @@ def _native_byte_order(array: Array) -> Array:
 
 
 def _check_masks(request: OutputRequest, shape: tuple[int, ...]) -> None:
-    for field in ("magnitudes", "undefined", "float64"):
+    for field in ("magnitudes", "undefined", "float64", "lower"):
         array = getattr(request, field)
         if array is not None and array.shape != shape:
             raise ValueError(f"{request.name}: {field} has shape {array.shape}, the reference has shape {shape}")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.judge import Expected
+from harness.check.lower_precision import reference_precision
 from harness.check.prepared_case import PreparedCase
 from harness.check.recorded.content_store import ContentStore
 from harness.check.recorded.protobufs import external_data_files
@@ -116,12 +117,25 @@ def _put_case(
     store.put_entry(case.id, "", CaseEntry.of(case).model_copy(update=fields).model_dump())
 
 
+def _tolerance_of(prepared: PreparedCase, target: Target, artifact: Artifact) -> Tolerance:
+    """The tolerance of an export. A run in lower precision is not packed; what it allows is packed as a bound."""
+    tolerance = prepared.tolerance(artifact.opset, target)
+    if reference_precision(target) is None:
+        return tolerance
+    bounds = [without_calibration(tolerance, reference) for reference in prepared.references_for(target)]
+    by_output = {
+        index: max((each.for_output(index) for each in bounds), key=lambda rule: getattr(rule, "atol", 0.0))
+        for index in bounds[0].by_output
+    }
+    return Tolerance(bounds[0].rule, by_output)
+
+
 def _put_export(
     store: ContentStore, prepared: PreparedCase, target: Target, artifact: Artifact, references: Sequence[Reference]
 ) -> None:
     """Store the exported file and its entry. ``references`` are empty if the answer cannot be recorded."""
     assert artifact.format in {"torchscript", "onnx"}
-    tolerance = prepared.tolerance(artifact.opset)
+    tolerance = _tolerance_of(prepared, target, artifact)
     kind = "torchscript" if artifact.format == "torchscript" else "onnx" if references else "unanswered"
     folder = f"{kind}/{folder_name(prepared.case.id, target.export)}"
     path = store.put_model(artifact.path, folder)

@@ -127,7 +127,7 @@ def _written(rule: Rule) -> Any:
     match rule:
         case AllOf(rules):
             return [_written(each) for each in rules]
-        case Sqnr(decibels):
+        case Sqnr(decibels, _):
             return {"sqnr": decibels}
         case Cosine(least):
             return {"cosine": least}
@@ -139,7 +139,7 @@ def _written(rule: Rule) -> Any:
             return {"ulp": n}
         case Scaled(n):
             return {"scaled": n}
-        case Calibrated(m):
+        case Calibrated(m, _):
             return {"calibrated": m}
         case Close(rtol, atol):
             return {"rtol": rtol, "atol": atol}

@@ -59,23 +59,31 @@ class Scaled:
 class Calibrated:
     """At most ``m`` times as far from the float64 reference as the reference's own run is.
 
-    :mod:`harness.compare.calibrated` defines the rule and derives its numbers.
+    :mod:`harness.compare.calibrated` defines the rule and derives its numbers. ``precision`` names the dtype that the
+    reference is run in, for a file that computes in a lower precision than its outputs have; None for their own dtype.
     """
 
     m: float = 3.0
+    precision: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.m:g} x the reference's own error against float64"
+        run = "own error" if self.precision is None else f"own error in {self.precision}"
+        return f"{self.m:g} x the reference's {run} against float64"
 
 
 @dataclass(frozen=True, slots=True)
 class Sqnr:
-    """At least ``decibels`` of signal to quantisation noise: ``10 log10(sum of squares / sum of squared errors)``."""
+    """At least ``decibels`` of signal to quantisation noise: ``10 log10(sum of squares / sum of squared errors)``.
+
+    ``because`` says where a bound comes from that the spec does not name.
+    """
 
     decibels: float
+    because: str = ""
 
     def __str__(self) -> str:
-        return f"SQNR of at least {self.decibels:g} dB"
+        because = f" ({self.because})" if self.because else ""
+        return f"SQNR of at least {self.decibels:.4g} dB{because}"
 
 
 @dataclass(frozen=True, slots=True)
