@@ -21,6 +21,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from harness.runtimes.onnxruntime.library import load_onnxruntime
+
 Array = NDArray[Any]
 
 LARGEST_MODEL = 1 << 30
@@ -212,8 +214,7 @@ def _channel_axes(model: Any) -> dict[str, int]:
 
 def _outputs(model: Any, samples: Sequence[Mapping[str, Array]], repeats: int = 1) -> list[dict[str, Array]]:
     """The outputs of ``model`` for each sample in turn, ``repeats`` times."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

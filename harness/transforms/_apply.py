@@ -56,7 +56,7 @@ def _apply(
         transform.apply(source, destination, TransformRequest(word, options, samples))
     except StageError as error:
         message = str(error)
-        named = message if message.startswith(f"+{word}: ") else f"+{word}: {message}"
+        named = message if message.startswith(f"+{word}") else f"+{word}: {message}"
         raise type(error)(named, from_library=error.from_library) from error
     except NotImplementedError as error:
         raise Unsupported(f"+{word}: {describe_error(error)}", from_library=True) from error

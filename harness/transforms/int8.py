@@ -10,6 +10,7 @@ from harness.errors import UsageError
 from harness.transforms import Precision, Transform, TransformRequest, require_onnxruntime_tools, require_precision
 
 _QUANTISED = ("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLSTM")
+_FLOAT = 1  # onnx.TensorProto.FLOAT
 _SWITCH = {"on": True, "off": False}
 _OPTIONS = {
     "per_channel": "one scale for each output channel of the weights: on or off (default: off)",
@@ -119,6 +120,8 @@ def _arguments(options: Mapping[str, str]) -> dict[str, Any]:
         "reduce_range": _SWITCH[options.get("reduce_range", "off")],
         "op_types_to_quantize": options["ops"].split(",") if "ops" in options else None,
         "nodes_to_exclude": options["exclude"].split(",") if "exclude" in options else None,
+        # The quantiser asks for it where it cannot infer the dtype: after operators of ONNX Runtime's own.
+        "extra_options": {"DefaultTensorType": _FLOAT},
     }
 
 
