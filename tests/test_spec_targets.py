@@ -60,7 +60,7 @@ INVALID = [
     ("onnx-dynamo@/ort-cpu", "@ is not an opset"),
     ("onnx-dynamo@-1/ort-cpu", "@-1 is not an opset"),
     ("onnx-dynamo@999/ort-cpu", "@999 is not an opset"),
-    ("onnx-dynamo@18+fix/ort-cpu", "+fix is unknown; the only suffix is +fixes"),
+    ("onnx-dynamo@18+fix/ort-cpu", "no transform +fix; did you mean fixes?"),
     ("onnx-dynamo+fixes@18/ort-cpu", "not a target"),
 ]
 
