@@ -42,8 +42,10 @@ class OutputComparison:
     rtol 0) are the smallest tolerances that would have passed; infinite if none would. ``problem`` is None if the
     output passes. ``inconclusive`` is the reason why a pass proves nothing: the tolerance could not have detected an
     error.
-    ``at`` names the shape if the artifact is verified at several. ``extra`` holds the values of metrics of other
-    packages, by name.
+    ``at`` names the shape if the artifact is verified at several. ``rms`` is the RMS error against the float64
+    reference, or against the reference itself without one; ``reference_rms`` is the reference's own against float64.
+    ``sqnr`` is in dB. ``decisions`` are the counts of :mod:`harness.compare.decisions`, where a rule asks. ``extra``
+    holds the values of other metrics, by name.
     """
 
     index: int
@@ -66,6 +68,9 @@ class OutputComparison:
     at: str | None = None
     rms: float | None = None
     reference_rms: float | None = None
+    sqnr: float | None = None
+    cosine: float | None = None
+    decisions: Mapping[str, Any] | None = field(default=None, hash=False)
     extra: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
@@ -177,7 +182,10 @@ def _names(kind: type) -> tuple[str, ...]:
 
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_FLOATS = {"max_abs", "max_rel", "least_rtol", "least_atol", "actual_at_worst", "expected_at_worst"}
+_FLOATS = {
+    *("max_abs", "max_rel", "least_rtol", "least_atol", "actual_at_worst", "expected_at_worst"),
+    *("rms", "reference_rms", "sqnr", "cosine"),
+}
 
 
 def _comparison(raw: Mapping[str, Any]) -> OutputComparison:

@@ -146,7 +146,7 @@ def test_integers_stay_exact() -> None:
 def test_an_atol_for_other_readers_covers_what_the_rule_allows() -> None:
     float64 = outputs(1000)
     reference = with_errors(float64, 5e-7, 1)
-    close = close_to_reference(reference, float64, 3.0)
+    close = close_to_reference(reference, float64, Calibrated(3.0))
     assert isinstance(close, Close)
     assert close.rtol == 0
     assert 1e-6 < close.atol < 3e-5

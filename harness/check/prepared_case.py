@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
 from harness.check.judge import Expected, Judge, check_expectations, check_gradients, for_expressions
+from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, StageStopped, chain_text, is_from_code_under_test, message_of
@@ -26,7 +27,14 @@ from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.model.build import Subject, build, build_module, build_tensors, constructor_arguments, eager_outputs
-from harness.model.reference import compute_reference, default_tolerance_of, gradients, repeatable_call, tolerance_of
+from harness.model.reference import (
+    compute_reference,
+    default_tolerance_of,
+    gradients,
+    in_lower_precision,
+    repeatable_call,
+    tolerance_of,
+)
 from harness.model.tensors import to_numpy
 from harness.registry import plugins
 from harness.result import Finding, Result
@@ -34,6 +42,7 @@ from harness.spec.language.case import Case, LayerModel, WeightedModel
 from harness.spec.language.fills import array
 from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
 from harness.spec.targets import Target
+from harness.transforms._apply import transformed
 
 Array = NDArray[Any]
 
@@ -90,13 +99,34 @@ class PreparedCase:
         """Eager torch compared with the spec's ``expect`` and with the float64 reference."""
         return self._memo.get("eager findings", self._check_eager)
 
-    def tolerance(self, opset: int | None) -> Tolerance:
-        """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP."""
+    def references_for(self, target: Target) -> tuple[Reference, ...]:
+        """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
+        precision = reference_precision(target)
+        if precision is None:
+            return self.references
+        return self._memo.get(
+            f"references in {precision}",
+            lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
+        )
+
+    def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
+        """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP.
+
+        A ``target`` with transforms may compute in a lower precision, and is then held to what that allows.
+        """
+        if target is not None and target.transforms:
+            lower = self._memo.get(f"tolerance of {target.export}", lambda: self._tolerance_in_lower_precision(target))
+            if lower is not None:
+                return lower if self._strict_ulp is None else strict_ulp(lower, self._strict_ulp)
         if opset not in self._tolerances:
             tolerance = tolerance_of(self.case, opset)
             strict = tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
             self._tolerances[opset] = strict
         return self._tolerances[opset]
+
+    def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
+        source, transformed = self.artifact(target.untransformed), self.artifact(target)
+        return tolerance_in_lower_precision(target, source, transformed, self.references, self.case.tolerance)
 
     def eager_call(self) -> Call:
         """A call of eager torch on the case's own inputs, for timing."""
@@ -164,6 +194,11 @@ class PreparedCase:
         return finding if finding.passed else _compare_eager(reference, expected, tolerance_of(self.case, None))
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
+        if target.transforms:
+            source, samples = self.artifact(target.untransformed, subject), [each.inputs for each in self.references]
+            return self._artifacts.get(
+                self.case, target, ".onnx", lambda path: transformed(source, path, target, samples)
+            )
         exporter = plugins("exporters")[target.exporter]
         opsets = exporter.opsets()
         if target.opset is not None and target.opset not in opsets:
@@ -173,7 +208,7 @@ class PreparedCase:
             self.case,
             target,
             SUFFIXES[exporter.makes],
-            lambda path: export(subject, path, opset=target.opset, fixes=target.fixes),
+            lambda path: export(subject, path, opset=target.opset, fixes=target.fixes, **target.export_options),
         )
 
 

@@ -220,6 +220,14 @@ def format_index(position: tuple[int, ...] | None) -> str:
     return "-" if position is None else str(list(position))
 
 
+def format_decisions(decisions: Mapping[str, Any] | None) -> str | None:
+    """How many decisions agree, and how many are ties; None if none were counted."""
+    if decisions is None:
+        return None
+    ties = f", {decisions['ties']:,} ties" if decisions["ties"] else ""
+    return f"{decisions['agree']:,} of {decisions['of']:,} agree{ties}"
+
+
 # What to do next
 
 _BY_BLAME: Mapping[Blame | Symptom, str] = {

@@ -78,10 +78,9 @@ def _with_number_keys(value: Any) -> Any:
 
 def _without_scaled(tolerance: CaseTolerance) -> CaseTolerance:
     """``tolerance``; refuses the rules that need more than the recorded outputs."""
-    rules = (tolerance.rule, *tolerance.by_output.values())
-    if any(isinstance(rule, Scaled) for rule in rules):
+    if tolerance.has(Scaled):
         raise invalid_value("scaled needs magnitudes of terms, which are not recorded", "write ulp, or rtol and atol")
-    if any(isinstance(rule, Calibrated) for rule in rules):
+    if tolerance.has(Calibrated):
         raise invalid_value(
             "calibrated needs a float64 reference, which is not recorded", "write ulp, or rtol and atol"
         )

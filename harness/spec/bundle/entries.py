@@ -20,7 +20,20 @@ from harness.spec.language.case import Case, Fill, FillKind, Layout, RecordedMod
 from harness.spec.language.fills import array
 from harness.spec.language.schema import DType, Shape
 from harness.spec.language.tensors import size_problems
-from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp, parse_tolerance
+from harness.spec.language.tolerances import (
+    AllOf,
+    Calibrated,
+    Close,
+    Cosine,
+    Decisions,
+    Exact,
+    Rule,
+    Scaled,
+    Sqnr,
+    Tolerance,
+    Ulp,
+    parse_tolerance,
+)
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import StrictModel, invalid_value, key_path
 
@@ -112,13 +125,21 @@ def _rule(written: Any) -> Rule:
 def _written(rule: Rule) -> Any:
     """``rule`` in the syntax of a spec."""
     match rule:
+        case AllOf(rules):
+            return [_written(each) for each in rules]
+        case Sqnr(decibels, _):
+            return {"sqnr": decibels}
+        case Cosine(least):
+            return {"cosine": least}
+        case Decisions(by, axis, at_least):
+            return {"decisions": {"by": by, "axis": axis, "at_least": at_least}}
         case Exact():
             return "exact"
         case Ulp(n):
             return {"ulp": n}
         case Scaled(n):
             return {"scaled": n}
-        case Calibrated(m):
+        case Calibrated(m, _):
             return {"calibrated": m}
         case Close(rtol, atol):
             return {"rtol": rtol, "atol": atol}
