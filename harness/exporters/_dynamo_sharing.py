@@ -6,6 +6,8 @@ last depends on the opset. While :func:`shared_programs` is open, the first two 
 
 - The captured program depends on the subject alone. The later steps read only this program, so the copies of module
   and inputs that it was captured from serve the other exports as well.
+- A program with a size or number that depends on the values of its inputs, as in ``x[x > 0]``, is not shared: torch
+  can prepare it only once.
 - Preparing decomposes each operator that the registry has no function for. If the registry has one for every captured
   operator, nothing is decomposed, and any other registry with this property leads to the same program.
 
@@ -45,7 +47,7 @@ def shared_programs(subject: Subject) -> Iterator[ModuleAndInputs]:
 
 
 def captured_program(subject: Subject) -> Any:
-    """The program that the exports of ``subject`` share; None if they share none."""
+    """The program that the last export of ``subject`` started from; None if that is not known."""
     programs = _PROGRAMS.get(subject)
     return None if programs is None else programs.captured
 
@@ -66,24 +68,30 @@ _PREPARE = ("torch.onnx._internal.exporter._core", "_prepare_exported_program_fo
 
 @dataclass
 class _Programs:
-    """The programs of one subject. ``prepared`` has the operators of each registry, and the program prepared for it."""
+    """The programs of one subject. ``prepared`` has the operators of each registry, and the program prepared for it.
+
+    ``shared`` is True once ``captured`` was found to serve all exports.
+    """
 
     copies: ModuleAndInputs | None = None
     captured: Any = None
+    shared: bool = False
     prepared: list[tuple[frozenset[Any], Any]] = field(default_factory=list)
 
     def copies_of(self, subject: Subject) -> ModuleAndInputs:
         """Copies of the subject's module and inputs: those of the captured program, or fresh ones if there is none."""
-        if self.copies is None or self.captured is None:
+        if self.copies is None or not self.shared:
             self.copies = subject.fresh()
         return self.copies
 
     def capture_once(self, original: Any) -> Any:
-        """``original``, called once; after an exception it is called again."""
+        """``original``, called once; after an exception, or for a program that is not shared, it is called again."""
 
         def capture(strategy: Any, *model: Any) -> Any:
-            if self.captured is None:
+            if not self.shared:
+                self.captured = None
                 self.captured = original(strategy, *model)
+                self.shared = not _depends_on_values(self.captured)
             return self.captured
 
         return capture
@@ -92,7 +100,7 @@ class _Programs:
         """``original``, called once for all registries that lead to the same program."""
 
         def prepare(program: Any, *, registry: Any) -> Any:
-            if program is not self.captured:
+            if program is not self.captured or not self.shared:
                 return original(program, registry=registry)
             registered = frozenset(metas[0].fx_target for metas in registry.functions.values() if metas)
             for earlier, prepared in self.prepared:
@@ -118,10 +126,27 @@ class _Programs:
 _PROGRAMS: WeakKeyDictionary[Subject, _Programs] = WeakKeyDictionary()
 
 
+def _depends_on_values(program: Any) -> bool:
+    """Whether the captured program has a size or a number that is known only once the values of the inputs are."""
+    import torch
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+    from torch.utils import _pytree as pytree
+
+    measured = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)
+    values = (value for node in _nodes(program) for value in pytree.tree_leaves(node.meta.get("val")))
+    return any(free_unbacked_symbols(value) for value in values if isinstance(value, measured))
+
+
 def _operators(program: Any) -> frozenset[Any]:
     """The operators that the captured program calls, without ``getitem`` of a tuple, which decomposes into nothing."""
+    called = {node.target for node in _nodes(program) if node.op == "call_function"}
+    return frozenset(called - {operator.getitem})
+
+
+def _nodes(program: Any) -> Iterator[Any]:
+    """The nodes of the captured program and of the programs in it."""
     import torch
 
-    graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
-    called = {node.target for graph in graphs for node in graph.nodes if node.op == "call_function"}
-    return frozenset(called - {operator.getitem})
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            yield from module.graph.nodes

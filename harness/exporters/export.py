@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported, sha256, staged_write
+from harness.exporters._torch_state import as_in_a_fresh_process
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,7 +88,7 @@ def exported_program(subject: Subject, *, fixes: bool) -> ExportedProgram:
     axes = {
         name: axes and dict.fromkeys(axes, dynamic) for name, axes in (dynamic_shapes(module, subject) or {}).items()
     }
-    with refusals_as_unsupported():
+    with refusals_as_unsupported(), as_in_a_fresh_process():
         return torch.export.export(corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None)
 
 

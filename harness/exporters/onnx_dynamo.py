@@ -18,6 +18,7 @@ from harness.exporters._dynamo_sharing import captured_program, shared_programs
 from harness.exporters._files import is_refusal, refusals_as_unsupported
 from harness.exporters._onnx import dynamo_opsets, write_artifact
 from harness.exporters._speed_ups import fallback_note, with_fallback
+from harness.exporters._torch_state import as_in_a_fresh_process
 from harness.exporters.export import dynamic_shapes
 
 if TYPE_CHECKING:
@@ -50,7 +51,12 @@ class OnnxDynamo:
 
         def write(staging_path: Path) -> None:
             recording = RecordingTable(translation_table() if fixes else {})
-            with refusals_as_unsupported(), cached_tables(), shared_programs(subject) as (module, inputs):
+            with (
+                refusals_as_unsupported(),
+                as_in_a_fresh_process(),
+                cached_tables(),
+                shared_programs(subject) as (module, inputs),
+            ):
                 onnx_program = torch.onnx.export(
                     module,
                     inputs,

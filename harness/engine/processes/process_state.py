@@ -1,4 +1,4 @@
-"""The state of a worker's process that libraries change for everyone, restored after each check.
+"""The state of a worker's process that libraries change for everyone, restored after each check and before each export.
 
 What cannot be restored, such as a function of a library that was replaced, is the reason why a worker retires after a
 user's code.
@@ -43,6 +43,38 @@ class ProcessState:
     def restore_numpy_random(self) -> None:
         """Restore NumPy's random numbers after a job."""
         self._after_job()
+
+
+class StateBeforeExports:
+    """The state in which the first check of a job begins its export, restored for each further one.
+
+    The first check builds the module and runs it, which may change the state on purpose: a user's module may set the
+    default dtype. The other checks find the module built, and must export in the same state. With ``user_code`` the
+    state includes warning filters and NumPy's random numbers, which no layer changes.
+    """
+
+    def __init__(self, *, torch: bool, user_code: bool) -> None:
+        self._torch, self._user_code = torch, user_code
+        self._restore: list[Restore] | None = None
+
+    def enter(self) -> None:
+        """Restore the state; the first call remembers it."""
+        if self._restore is None:
+            self._restore = [*_python_state(), *(_torch_state() if self._torch else ())]
+            if self._user_code:
+                self._restore += _warning_filters(), partial(np.random.set_state, np.random.get_state())  # noqa: NPY002
+            return
+        for restore in self._restore:
+            restore()
+
+
+def _warning_filters() -> Restore:
+    before = warnings.filters[:]
+
+    def restore() -> None:
+        warnings.filters[:] = before  # type: ignore[index]
+
+    return restore
 
 
 def _python_state() -> Iterator[Restore]:
