@@ -36,8 +36,8 @@ from harness.engine.processes.limits import (
     limited,
     private_memory,
 )
-from harness.engine.processes.output_capture import OutputCapture
-from harness.engine.processes.process_state import ProcessState, StateBeforeExports
+from harness.engine.processes.output_capture import OutputCapture, hide_warnings_of_imports
+from harness.engine.processes.process_state import ProcessState, StateAfterBuild
 from harness.engine.worker_status import CANNOT_REPORT, NO_DEADLINE, RETIRED, Deadline, WorkerStatus
 from harness.errors import DiskFull, HarnessError, UsageError
 from harness.forked import exit_if_forked
@@ -132,6 +132,7 @@ def start(folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     capture = OutputCapture(folder / "capture")
     capture.redirect()
+    hide_warnings_of_imports()
     faulthandler.enable()
     _contexts.append(WorkerContext(capture, WorkerStatus(folder / "status")))
 
@@ -208,12 +209,12 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
         if not job.is_recorded:
             check_opsets(job.targets)
         process_state = _process_state(torch=not job.is_recorded)
-        before_exports = StateBeforeExports(torch=not job.is_recorded, user_code=job.runs_user_code)
+        state_after_build = StateAfterBuild(torch=not job.is_recorded, user_code=job.runs_user_code)
 
         def enter_stage(target: int, stage: Stage) -> None:
             context.enter_stage(target, stage)
-            if stage == "export":
-                before_exports.enter()
+            if stage in {"export", "load"}:
+                state_after_build.enter()
 
         fingerprint = fingerprint_function(job.case, job.settings)
         context.capture.drain()
@@ -229,7 +230,7 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
             # Processes started by other code belong to the libraries, and may serve them for longer than one check.
             killed = kill_children() if job.runs_user_code and has_children() else 0
             result = _with_capture(result, context.capture.drain(), killed)
-            if history.failed_after_checks or (history.ran_checks and _failed_to_build(result)):
+            if history.failed_after_checks or (history.ran_checks and _failed_to_build(result) and not job.is_recorded):
                 context.end_check()
                 os._exit(RETIRED)
             record(Entry(result, fingerprint(target), *artifacts.take_counts()))

@@ -12,12 +12,14 @@ last depends on the opset. While :func:`shared_programs` is open, the first two 
   operator, nothing is decomposed, and any other registry with this property leads to the same program.
 
 No later step writes to either program. So they are passed on without a copy, and kept for as long as the subject lives.
+The warnings of both steps are shown for each export.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -66,17 +68,26 @@ _CAPTURE = ("torch.onnx._internal.exporter._capture_strategies", "TorchExportNon
 _PREPARE = ("torch.onnx._internal.exporter._core", "_prepare_exported_program_for_export")
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A prepared program, and the warnings of its preparation."""
+
+    program: Any
+    warned: Sequence[warnings.WarningMessage]
+
+
 @dataclass
 class _Programs:
     """The programs of one subject. ``prepared`` has the operators of each registry, and the program prepared for it.
 
-    ``shared`` is True once ``captured`` was found to serve all exports.
+    ``shared`` is True once ``captured`` was found to serve all exports. ``warned`` are the warnings of the capture.
     """
 
     copies: ModuleAndInputs | None = None
     captured: Any = None
     shared: bool = False
-    prepared: list[tuple[frozenset[Any], Any]] = field(default_factory=list)
+    warned: Sequence[warnings.WarningMessage] = ()
+    prepared: list[tuple[frozenset[Any], _Prepared]] = field(default_factory=list)
 
     def copies_of(self, subject: Subject) -> ModuleAndInputs:
         """Copies of the subject's module and inputs: those of the captured program, or fresh ones if there is none."""
@@ -90,8 +101,10 @@ class _Programs:
         def capture(strategy: Any, *model: Any) -> Any:
             if not self.shared:
                 self.captured = None
-                self.captured = original(strategy, *model)
+                self.captured, self.warned = _with_warnings(lambda: original(strategy, *model))
                 self.shared = not _depends_on_values(self.captured)
+            else:
+                _show(self.warned)
             return self.captured
 
         return capture
@@ -105,10 +118,11 @@ class _Programs:
             registered = frozenset(metas[0].fx_target for metas in registry.functions.values() if metas)
             for earlier, prepared in self.prepared:
                 if earlier == registered or _operators(program) <= earlier & registered:
-                    return prepared
-            prepared = original(program, registry=registry)
+                    _show(prepared.warned)
+                    return prepared.program
+            prepared = _Prepared(*_with_warnings(lambda: original(program, registry=registry)))
             self.prepared.append((registered, prepared))
-            return prepared
+            return prepared.program
 
         return prepare
 
@@ -124,6 +138,21 @@ class _Programs:
 
 
 _PROGRAMS: WeakKeyDictionary[Subject, _Programs] = WeakKeyDictionary()
+
+
+def _with_warnings(compute: Callable[[], Any]) -> tuple[Any, Sequence[warnings.WarningMessage]]:
+    """The value of ``compute()`` and its warnings, which are shown as well, also where it raises."""
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            return compute(), caught
+    finally:
+        _show(caught)
+
+
+def _show(caught: Sequence[warnings.WarningMessage]) -> None:
+    for each in caught:
+        warnings.showwarning(each.message, each.category, each.filename, each.lineno, each.file, each.line)
 
 
 def _depends_on_values(program: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The state of a worker's process that libraries change for everyone, restored after each check and before each export.
+"""The state of a worker's process that libraries change for everyone, restored after each check and before its stages.
 
 What cannot be restored, such as a function of a library that was replaced, is the reason why a worker retires after a
 user's code.
@@ -45,12 +45,13 @@ class ProcessState:
         self._after_job()
 
 
-class StateBeforeExports:
-    """The state in which the first check of a job begins its export, restored for each further one.
+class StateAfterBuild:
+    """The state in which the first check of a job begins its export, restored before each export and each load.
 
     The first check builds the module and runs it, which may change the state on purpose: a user's module may set the
-    default dtype. The other checks find the module built, and must export in the same state. With ``user_code`` the
-    state includes warning filters and NumPy's random numbers, which no layer changes.
+    default dtype. The other checks find the module built, and a check may find its file in the cache; all must export,
+    load and run in the same state. With ``user_code`` the state includes warning filters and NumPy's random numbers,
+    which no layer changes.
     """
 
     def __init__(self, *, torch: bool, user_code: bool) -> None:
@@ -98,6 +99,15 @@ def _torch_state() -> Iterator[Restore]:
         lambda mode: torch.use_deterministic_algorithms(mode != 0, warn_only=mode == 1),
     )
     yield _restore_if_changed(torch.get_num_threads, torch.set_num_threads)
+    yield _forget_compiled
+
+
+def _forget_compiled() -> None:
+    """Empty the cache of compiled code, which an export uses too, where torch has loaded its compiler."""
+    import torch
+
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def _restore_if_changed(get: Callable[[], T], set_: Callable[[T], object]) -> Restore:
