@@ -44,6 +44,8 @@ _ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*m")
 _ADDRESSES = re.compile(r"0x[0-9a-fA-F]{6,}")
 # An execution provider's name for fused nodes holds a digest of the graph, which differs from file to file.
 _FUSED_NODES = re.compile(r"(ExecutionProvider)_\d{6,}(?:_\d+)*")
+# torch numbers the classes that it compiles and the code that it generates in a process.
+_NUMBERS_OF_TORCH = re.compile(r"\.___torch_mangle_\d+|(?<=<eval_with_key>)\.\d+")
 _ARTIFACT_PATHS = re.compile(r"[^\s'\"]*/(model\.(?:onnx|pt))")
 _EXIT_CODE = vars(SystemExit)["code"]
 
@@ -124,8 +126,8 @@ def message_of(error: BaseException) -> str:
 
     - Which part of a library's text that is, :func:`harness.runtimes._messages.informative_part` decides.
     - If an exporter of torch wraps the failure in advice, the message is that of the cause.
-    - Colour codes, addresses in memory, digests in names and the folders of harness's own files are removed, so that
-      the same failure reads the same on every machine.
+    - Colour codes, addresses in memory, digests and torch's numbers in names, and the folders of harness's own files
+      are removed, so that the same failure reads the same on every machine.
     - A text that is too long is cut, and its length is given.
     """
     for _ in range(MAX_CAUSES):
@@ -139,6 +141,7 @@ def message_of(error: BaseException) -> str:
     text = safe_str(error)
     message = informative_part(_ESCAPE_CODES.sub("", text[:MAX_TEXT_LENGTH])) or "no message"
     message = message[: 2 * MAX_MESSAGE_LENGTH]  # the patterns below take quadratic time on a hostile text
+    message = _NUMBERS_OF_TORCH.sub("", message)
     message = _FUSED_NODES.sub(r"\1", _ADDRESSES.sub("0x...", _ARTIFACT_PATHS.sub(r"\1", message)))
     message = _shortened(message, len(text))
     return message if issubclass(type(error), HarnessError) else f"{class_name(error)}: {message}"

@@ -75,7 +75,7 @@ def fingerprint(case: Case, target: Target, settings: Settings) -> str:
 def fingerprint_function(case: Case, settings: Settings) -> Callable[[Target], str]:
     """Return :func:`fingerprint` as a function of the target; the case is written out only once."""
     used = (settings.latency, settings.strict_ulp, settings.timeout, settings.timeout_per_gib, settings.memory)
-    common = hashlib.sha256(f"{used} {case!r} {_installed()}".encode())
+    common = hashlib.sha256(f"{used} {case!r} {installed_versions()}".encode())
 
     def with_target(target: Target) -> str:
         complete = common.copy()
@@ -86,5 +86,6 @@ def fingerprint_function(case: Case, settings: Settings) -> Callable[[Target], s
 
 
 @cache
-def _installed() -> str:
+def installed_versions() -> str:
+    """Return the versions of the installed libraries, as text."""
     return repr(sorted(versions().items()))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
-from harness.check.cache.artifacts import ArtifactCache
+from harness.check.cache.artifacts import ArtifactCache, ExportHistory
 from harness.check.refusal import check_opsets
 from harness.check.settings import Settings, extra_seconds
 from harness.check.stages import Clock, message_of
@@ -36,8 +36,8 @@ from harness.engine.processes.limits import (
     limited,
     private_memory,
 )
-from harness.engine.processes.output_capture import OutputCapture
-from harness.engine.processes.process_state import ProcessState
+from harness.engine.processes.output_capture import OutputCapture, hide_warnings_of_imports
+from harness.engine.processes.process_state import ProcessState, StateAfterBuild
 from harness.engine.worker_status import CANNOT_REPORT, NO_DEADLINE, RETIRED, Deadline, WorkerStatus
 from harness.errors import DiskFull, HarnessError, UsageError
 from harness.forked import exit_if_forked
@@ -132,6 +132,7 @@ def start(folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     capture = OutputCapture(folder / "capture")
     capture.redirect()
+    hide_warnings_of_imports()
     faulthandler.enable()
     _contexts.append(WorkerContext(capture, WorkerStatus(folder / "status")))
 
@@ -185,6 +186,9 @@ def _write(journal: JournalWriter, entry: Entry) -> None:
 def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]) -> None:
     """Run the job's checks and ``record`` each entry as soon as it is known.
 
+    Where a check fails before its file is loaded and this process has run other checks, they may be the cause. It is
+    not recorded: the process ends, and a fresh one begins with that check.
+
     Raises :class:`DiskFull` where harness's folder is full, what ``record`` raises, and :class:`UsageError` before the
     first check where a target has an opset that the libraries do not support.
     """
@@ -194,7 +198,8 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with context.job_folder(job.scratch) as folder:
         tempfile.tempdir = str(folder)  # a worker that dies leaves its temporary files here, where the run removes them
-        artifacts = ArtifactCache(job.settings.cache, folder, context.capture)
+        history = ExportHistory()
+        artifacts = ArtifactCache(job.settings.cache, folder, context.capture, history)
 
         def on_size(size: int) -> None:
             artifacts.model_size = size
@@ -204,25 +209,33 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
         if not job.is_recorded:
             check_opsets(job.targets)
         process_state = _process_state(torch=not job.is_recorded)
+        state_after_build = StateAfterBuild(torch=not job.is_recorded, user_code=job.runs_user_code)
+
+        def enter_stage(target: int, stage: Stage) -> None:
+            context.enter_stage(target, stage)
+            if stage in {"export", "load"}:
+                state_after_build.enter()
+
         fingerprint = fingerprint_function(job.case, job.settings)
         context.capture.drain()
         for index, target in enumerate(job.targets):
             os.chdir(job.home)
             context.begin_check()
+            history.ran_checks = context.checks > 0
             with limited(context.time_limit, job.settings.memory), process_state.check():
-                result = _verify_contained(verify, target, job, Clock(partial(context.enter_stage, index), folder))
+                result = _verify_contained(verify, target, job, Clock(partial(enter_stage, index), folder))
                 if job.runs_user_code:
                     wait_if_server_ended(server)
             exit_if_forked(context.process)
             # Processes started by other code belong to the libraries, and may serve them for longer than one check.
             killed = kill_children() if job.runs_user_code and has_children() else 0
-            if log := context.capture.drain():
-                result = replace(result, log=log)
-            if killed:
-                result = replace(result, notes=(*result.notes, *killed_note(killed)))
+            result = _with_capture(result, context.capture.drain(), killed)
+            if history.failed_after_checks or (history.ran_checks and _failed_to_build(result) and not job.is_recorded):
+                context.end_check()
+                os._exit(RETIRED)
             record(Entry(result, fingerprint(target), *artifacts.take_counts()))
             context.end_check()
-            if artifacts.exporter_left_state or killed:
+            if history.left_state or killed:
                 os._exit(RETIRED)
     process_state.restore_numpy_random()
 
@@ -272,6 +285,17 @@ def _verify_contained(verify: Verify, target: Target, job: Job, clock: Clock) ->
         if not isinstance(error, Exception):  # raised by the code under test, in its own signal handler
             return replace(blank, stage=clock.current_stage, symptom="exception", message=message_of(error))
         return replace(blank, message=f"harness itself failed: {message_of(error)}")
+
+
+def _with_capture(result: Result, log: tuple[str, ...], killed: int) -> Result:
+    """``result`` with what was printed, and with the number of processes that the check left and that were killed."""
+    if not log and not killed:
+        return result
+    return replace(result, log=log or result.log, notes=(*result.notes, *(killed_note(killed) if killed else ())))
+
+
+def _failed_to_build(result: Result) -> bool:
+    return result.status == "error" and result.stage == "build"
 
 
 def _is_empty(folder: Path) -> bool:

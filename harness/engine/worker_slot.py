@@ -33,6 +33,8 @@ REMEMBERED_WORKERS = 8
 WORKER_LOST = (ProcessExpired, CancelledError, BrokenProcessPool)
 # Ctrl-C must have its effect at once, also where a worker ignores the pool's SIGTERM.
 CONSTS.term_timeout = 0.5
+# A worker that retires must be replaced at once: checks wait for the next one. The pool looks for its end so often.
+CONSTS.sleep_unit = 0.01
 
 
 class Worker(WorkerProcess):

@@ -13,6 +13,7 @@ discarded as soon as the tables that it was made from have changed. What the exp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -122,7 +123,8 @@ def _append(entries: list[Any], entry: Any) -> None:
 def _cached_registry(original: Any) -> Any:
     def from_torchlib(cls: Any, opset_version: int = 18) -> Any:
         if opset_version not in _CACHE.registries:
-            _CACHE.registries[opset_version] = original.__func__(cls, opset_version)
+            with _nothing_logged():
+                _CACHE.registries[opset_version] = original.__func__(cls, opset_version)
         cached = _CACHE.registries[opset_version]
         registry = cls()
         vars(registry).update(vars(cached))
@@ -130,6 +132,17 @@ def _cached_registry(original: Any) -> Any:
         return registry
 
     return classmethod(from_torchlib)
+
+
+@contextmanager
+def _nothing_logged() -> Iterator[None]:
+    """Drop what is logged inside: it is about the libraries, and only the first export of a process would have it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _cached_torchlib(original: Any) -> Any:

@@ -1,7 +1,9 @@
 """Speed-ups: private functions of torch and onnxscript, patched during an export.
 
 If a release of torch does not have a name, or has it with other parameters, the speed-up is off and the export works
-without it. If an export fails with speed-ups and succeeds without them, all are off for the rest of the process.
+without it. If an export fails with speed-ups and succeeds without them, all are off for the rest of the process, and
+every file that is exported without them has a note. A worker process is replaced then, so that this depends on the
+export alone and not on those before it.
 """
 
 from __future__ import annotations
@@ -36,12 +38,11 @@ class SpeedUp(NamedTuple):
 class _State:
     """The state of all speed-ups of this process.
 
-    ``failure`` is why they are off, None while they are on. ``reported`` is True once a row reported the failure.
-    ``used`` is True once a speed-up was applied in the current export. ``suspended`` keeps them from being applied.
+    ``failure`` is why they are off, None while they are on. ``used`` is True once a speed-up was applied in the current
+    export. ``suspended`` keeps them from being applied.
     """
 
     failure: str | None = None
-    reported: bool = False
     used: bool = False
     suspended: bool = False
 
@@ -117,10 +118,9 @@ def with_fallback(export: Callable[[], T], *, is_final: Callable[[Exception], bo
 
 
 def fallback_note() -> str | None:
-    """A note that speed-ups failed, for the artifact: once in a process, None otherwise."""
-    if _STATE.failure is None or _STATE.reported:
+    """A note for the artifact that speed-ups failed in this process; None while they are on."""
+    if _STATE.failure is None:
         return None
-    _STATE.reported = True
     return f"exported without harness's speed-ups ({_STATE.failure}); harness doctor lists them"
 
 

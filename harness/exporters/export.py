@@ -14,6 +14,7 @@ from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported, sha256, staged_write
 from harness.exporters._options import ExportOptions
+from harness.exporters._torch_state import as_in_a_fresh_process
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,7 +95,7 @@ def exported_program(subject: Subject, *, fixes: bool, **arguments: Any) -> Expo
     axes = {
         name: axes and dict.fromkeys(axes, dynamic) for name, axes in (dynamic_shapes(module, subject) or {}).items()
     }
-    with refusals_as_unsupported():
+    with refusals_as_unsupported(), as_in_a_fresh_process():
         return torch.export.export(
             corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None, **arguments
         )

@@ -19,6 +19,7 @@ from harness.exporters._files import is_refusal, refusals_as_unsupported
 from harness.exporters._onnx import dynamo_opsets, write_artifact
 from harness.exporters._options import ExportOptions
 from harness.exporters._speed_ups import fallback_note, with_fallback
+from harness.exporters._torch_state import as_in_a_fresh_process
 from harness.exporters.export import dynamic_shapes
 
 if TYPE_CHECKING:
@@ -59,7 +60,12 @@ class OnnxDynamo(ExportOptions):
 
         def write(staging_path: Path) -> None:
             recording = RecordingTable(translation_table() if fixes else {})
-            with refusals_as_unsupported(), cached_tables(), shared_programs(subject) as (module, inputs):
+            with (
+                refusals_as_unsupported(),
+                as_in_a_fresh_process(),
+                cached_tables(),
+                shared_programs(subject) as (module, inputs),
+            ):
                 onnx_program = torch.onnx.export(
                     module,
                     inputs,

@@ -1,14 +1,15 @@
 """TorchScript exporters: ``trace`` records what one call does, ``script`` compiles the module with its control flow.
 
 The digest of a TorchScript archive is computed from its contents, so that the same program has the same digest in
-every process. Two things in an archive depend on the process that wrote it:
+every process. Three things in an archive depend on the process that wrote it:
 
 - The second class of one name gets a number that the process counts up, as in
   ``activation.___torch_mangle_3.Sigmoid``. So it is also stored in another file than the first.
+- Local variables are numbered through a whole file, so their numbers depend on what else the file holds.
 - The constants of a class are written in the order of a set of names, which Python orders differently in each process.
 
 So the digest reads definitions in the order in which the program refers to them, beginning with its data. It numbers
-definitions of one name in this order, and it sorts constants.
+definitions of one name in this order, and the local variables of each definition anew, and it sorts constants.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ _MANGLE_NUMBER = re.compile(rb"\.___torch_mangle_\d+")
 _QUALIFIED_NAME = re.compile(rb"__torch__(?:\.\w+)*(?:\n\w+(?=\n))?")
 _DEFINITION_START = re.compile(rb"^(?=class |def )", re.MULTILINE)
 _DEFINED_NAME = re.compile(rb"(?:class|def) (\w+)")
+_LOCAL_VARIABLE = re.compile(rb"(?<![\w.])_\d+(?!\w)")
 _CONSTANTS = re.compile(rb"(?:^  \S+ : Final\[.*\n)+", re.MULTILINE)
 # A hash of the archive's own names, and the Python source lines that the code came from.
 _IGNORED_RECORDS = (".data/serialization_id", ".debug_pkl")
@@ -158,7 +160,19 @@ def _definitions(file_name: str, code: bytes) -> Iterator[tuple[bytes, bytes]]:
     for text in _DEFINITION_START.split(code):
         definition = _DEFINED_NAME.match(text)
         qualified_name = module if definition is None else module + b"." + definition[1]
-        yield qualified_name, _CONSTANTS.sub(lambda lines: b"".join(sorted(lines[0].splitlines(keepends=True))), text)
+        if definition is None and not text.strip():
+            continue
+        yield qualified_name, _renumbered(_CONSTANTS.sub(_sorted_lines, text))
+
+
+def _sorted_lines(lines: re.Match[bytes]) -> bytes:
+    return b"".join(sorted(lines[0].splitlines(keepends=True)))
+
+
+def _renumbered(text: bytes) -> bytes:
+    """``text`` with its local variables numbered in the order in which they occur."""
+    numbers: dict[bytes, bytes] = {}
+    return _LOCAL_VARIABLE.sub(lambda name: numbers.setdefault(name[0], b"_%d" % len(numbers)), text)
 
 
 class _CanonicalNames:

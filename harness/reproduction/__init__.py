@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.model.answer import Reference
 
 
-__all__ = ["reproduction", "why_no_script"]
+__all__ = ["reproduction", "script_template", "why_no_script"]
 
 LINE_LENGTH = 110
 REPRODUCED = "reproduced"
@@ -50,7 +50,7 @@ def reproduction(
 
     has_reference = case.expect.raises is None and (result is None or result.stage != "build")
     known = (reference() if reference else _compute_reference(case)) if has_reference else None
-    return _template().render(_variables(case, target, result, tolerance_of(case, target.opset), known))
+    return script_template().render(_variables(case, target, result, tolerance_of(case, target.opset), known))
 
 
 def _variables(
@@ -117,7 +117,8 @@ def _needed_sets(case: Case, result: Result | None) -> list[InputSet]:
 
 
 @cache
-def _template() -> Template:
+def script_template() -> Template:
+    """The template of all scripts. Loading it takes longer than filling it in."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # The output is Python source, not HTML: nothing has to be escaped.

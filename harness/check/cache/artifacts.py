@@ -36,7 +36,8 @@ from harness.check.memo import Capture, NullCapture
 from harness.check.stages import message_of, symptom_of
 from harness.errors import DiskFull, StageError, Unsupported, cause_chain
 from harness.exporters import Artifact
-from harness.exporters._files import sha256
+from harness.exporters._files import is_refusal, sha256
+from harness.exporters._speed_ups import fallback_note
 from harness.forked import exit_if_forked
 from harness.result import to_json_line
 from harness.spec.language.case import Case, FactoryModel
@@ -46,21 +47,47 @@ ENTRY_FILE = "entry.json"
 DRAFTS = "drafts"
 DRAFT_LIFETIME_S = 86400.0
 STATEFUL_EXPORTERS = {"script"}
-"""Exporters that leave state in torch when they fail."""
+"""Exporters that leave state in torch even when they fail because they do not support something."""
 
 # Errors that may not occur another day, or on another machine of the same kind.
 _TRANSIENT_ERRORS = (OSError, MemoryError, ImportError, DiskFull)
 _TRANSIENT_TEXTS = ("PytorchStreamWriter", "can't start new thread")
 
 
+@dataclass
+class ExportHistory:
+    """What a process did before an export that may change what the export answers.
+
+    ``ran_checks`` is True after the first check of the process. ``failed_after_checks`` becomes True once an export
+    failed then: an earlier check may be the cause, so a fresh process must decide. ``left_state`` becomes True once an
+    export may have left something in torch that changes a later one.
+    """
+
+    ran_checks: bool = False
+    failed_after_checks: bool = False
+    left_state: bool = False
+
+    def record_failure(self, error: BaseException, exporter: str) -> None:
+        """Record that an export failed. What an exporter does not support, it does not support in any process."""
+        if isinstance(error, Exception) and is_refusal(error) and exporter not in STATEFUL_EXPORTERS:
+            return
+        self.left_state = True
+        self.failed_after_checks |= self.ran_checks
+
+
 class ArtifactCache:
     """The artifacts of one run; with a ``folder``, also those of earlier runs.
 
-    ``exporter_left_state`` becomes True once an exporter failed that leaves state in torch, which changes what it
-    answers next. ``model_size`` is the size of the model in bytes, 0 if it is not known.
+    ``model_size`` is the size of the model in bytes, 0 if it is not known. ``history`` is that of the process.
     """
 
-    def __init__(self, folder: Path | None, scratch: Path, capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        scratch: Path,
+        capture: Capture | None = None,
+        history: ExportHistory | None = None,
+    ) -> None:
         """Store artifacts in ``folder``. Those that cannot be cached go to ``scratch``, which the caller removes."""
         self._folder, self._scratch = folder, scratch
         self._capture = capture or NullCapture()
@@ -68,24 +95,27 @@ class ArtifactCache:
         self._process = os.getpid()
         self._keys: tuple[Case, Callable[[Target], str]] | None = None
         self.model_size = 0
-        self.exporter_left_state = False
+        self.history = history or ExportHistory()
 
     def get(self, case: Case, target: Target, suffix: str, export: Callable[[Path], Artifact]) -> Artifact:
         """The artifact of ``case`` for ``target.export``: from the cache if it is valid there, else from ``export``.
 
         Raises what ``export`` raises, or an error that makes the same result: a refusal that the exporter would repeat
-        is stored too. A factory runs a user's code, which no key can cover, so its exports are never stored.
+        is stored too, unless an earlier check may be the cause. A factory runs a user's code, which no key can cover,
+        so its exports are never stored.
         """
 
         def counted_export(path: Path) -> Artifact:
             self._exported += 1
+            note = fallback_note()
             try:
                 return export(path)
-            except BaseException:
-                self.exporter_left_state |= target.exporter in STATEFUL_EXPORTERS
+            except BaseException as error:
+                self.history.record_failure(error, target.exporter)
                 raise
             finally:
                 exit_if_forked(self._process)
+                self.history.left_state |= fallback_note() != note
 
         if self._keys is None or self._keys[0] is not case:
             self._keys = case, keys(case)
@@ -103,7 +133,7 @@ class ArtifactCache:
 
     def without_counting(self) -> ArtifactCache:
         """The same cache, for exports that do not count as exports of this run."""
-        return ArtifactCache(self._folder, self._scratch, self._capture)
+        return ArtifactCache(self._folder, self._scratch, self._capture, self.history)
 
     def take_counts(self) -> tuple[int, int]:
         """The numbers of exports made and of exports reused from the cache since the last call."""
@@ -130,7 +160,8 @@ class ArtifactCache:
                 artifact, error = _try_export(export, draft / filename)
             if error is not None:
                 raise_if_disk_full(error, folder)
-                if not (_is_repeatable(error) and has_ample_space(folder)):
+                repeatable = not self.history.failed_after_checks and _is_repeatable(error)
+                if not (repeatable and has_ample_space(folder)):
                     self._capture.write(captured.lines)
                     raise error
             with disk_errors_as_disk_full(folder):

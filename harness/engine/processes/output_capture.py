@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from sysconfig import get_path
+from typing import Any
 
 from harness.check.memo import CapturedOutput
 from harness.forked import exit_if_forked
@@ -21,8 +23,31 @@ MAX_FILE_SIZE = 16 << 20
 # The place of code on this machine is of no use to a reader, and a report that travels should not reveal it.
 _OWN_FOLDERS = "|".join(re.escape(f"{folder}/") for folder in (Path(__file__).parents[2], get_path("stdlib")))
 _CODE_FOLDERS = re.compile(rf"\S*/site-packages/|{_OWN_FOLDERS}")
-# Time stamps, process ids and addresses: they differ from run to run.
-_RUN_SPECIFIC = re.compile(r"(?<=^[IWEF])\d{4} [\d:.]+ +\d+(?= )|(?<=\b0x)[0-9a-fA-F]{6,}")
+# Time stamps, process ids and addresses, and torch's numbers of classes and of generated code: they differ from run to
+# run.
+_RUN_SPECIFIC = re.compile(
+    r"(?<=^[IWEF])\d{4} [\d:.]+ +\d+(?= )|(?<=\b0x)[0-9a-fA-F]{6,}|\.___torch_mangle_\d+|(?<=<eval_with_key>)\.\d+"
+)
+
+
+def hide_warnings_of_imports() -> None:
+    """Show no warning that a library raises while it is imported: only the first check of a process would have it."""
+    show = warnings.showwarning
+
+    def show_unless_importing(*arguments: Any, **named: Any) -> None:
+        if not _is_importing_library():
+            show(*arguments, **named)
+
+    warnings.showwarning = show_unless_importing
+
+
+def _is_importing_library() -> bool:
+    frame = sys._getframe()  # noqa: SLF001 - inspect.stack would read the source of each frame
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "<module>" and "site-packages" in frame.f_code.co_filename:
+            return True
+    return False
 
 
 class OutputCapture:

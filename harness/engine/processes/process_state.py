@@ -1,4 +1,4 @@
-"""The state of a worker's process that libraries change for everyone, restored after each check.
+"""The state of a worker's process that libraries change for everyone, restored after each check and before its stages.
 
 What cannot be restored, such as a function of a library that was replaced, is the reason why a worker retires after a
 user's code.
@@ -45,6 +45,39 @@ class ProcessState:
         self._after_job()
 
 
+class StateAfterBuild:
+    """The state in which the first check of a job begins its export, restored before each export and each load.
+
+    The first check builds the module and runs it, which may change the state on purpose: a user's module may set the
+    default dtype. The other checks find the module built, and a check may find its file in the cache; all must export,
+    load and run in the same state. With ``user_code`` the state includes warning filters and NumPy's random numbers,
+    which no layer changes.
+    """
+
+    def __init__(self, *, torch: bool, user_code: bool) -> None:
+        self._torch, self._user_code = torch, user_code
+        self._restore: list[Restore] | None = None
+
+    def enter(self) -> None:
+        """Restore the state; the first call remembers it."""
+        if self._restore is None:
+            self._restore = [*_python_state(), *(_torch_state() if self._torch else ())]
+            if self._user_code:
+                self._restore += _warning_filters(), partial(np.random.set_state, np.random.get_state())  # noqa: NPY002
+            return
+        for restore in self._restore:
+            restore()
+
+
+def _warning_filters() -> Restore:
+    before = warnings.filters[:]
+
+    def restore() -> None:
+        warnings.filters[:] = before  # type: ignore[index]
+
+    return restore
+
+
 def _python_state() -> Iterator[Restore]:
     yield partial(vars(sys).update, {name: vars(sys)[name] for name in ("stdin", "stdout", "stderr", "argv")})
     yield partial(sys.path.__setitem__, slice(None), sys.path[:])
@@ -66,6 +99,15 @@ def _torch_state() -> Iterator[Restore]:
         lambda mode: torch.use_deterministic_algorithms(mode != 0, warn_only=mode == 1),
     )
     yield _restore_if_changed(torch.get_num_threads, torch.set_num_threads)
+    yield _forget_compiled
+
+
+def _forget_compiled() -> None:
+    """Empty the cache of compiled code, which an export uses too, where torch has loaded its compiler."""
+    import torch
+
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def _restore_if_changed(get: Callable[[], T], set_: Callable[[T], object]) -> Restore:

@@ -147,10 +147,19 @@ def load_for_specs() -> None:
 
 @cache
 def load_for_exports() -> None:
-    """Load what a case of a spec needs, and warm up the exporters so that the first export is fast."""
-    load_for_specs()
-    from harness.exporters._dynamo_cache import warm_up
+    """Load what a case of a spec needs, and warm up the exporters so that the first export is fast.
 
+    Exports that fail take many workers, so what each of them would work out for a failure is worked out here too.
+    """
+    load_for_specs()
+    from harness.check.cache.key import exporting_code
+    from harness.engine.job import installed_versions
+    from harness.exporters._dynamo_cache import warm_up
+    from harness.reproduction import script_template
+
+    exporting_code()
+    installed_versions()
+    script_template()
     warm_up()
 
 
