@@ -1,11 +1,11 @@
 """Shows whether the tests notice small mistakes in what decides a verdict, a blame or a regression.
 
-    python -m benchmarks.mutants [--rooms NAME,...] [--count N] [--minutes N] [-j N] [--report FILE]
+    python -m benchmarks.mutants [--rooms NAME,...] [--count N] [--minutes N] [-j N] [--keep-killed]
 
 Draws mutants of each room (benchmarks/mutants/rooms.py) with a fixed seed, runs the room's tests on each, and writes
 reports/mutants.md. A run that was ended, or that reached --minutes, is continued by the next: outcomes are kept in
-build/mutants as long as harness and the room's tests are the same. With --rooms or --count no report is written unless
---report names one.
+build/mutants as long as the changed file and the room's tests are the same. Remove that folder to begin anew. With
+--rooms or --count no report is written unless --report names one.
 
 Exit codes: 0 each room kills at least 92 % and each survivor is argued; 1 not so; 2 the mutants cannot be tried;
 75 not all were tried in the given minutes.
@@ -26,7 +26,7 @@ from benchmarks.mutants.argued import ARGUED, read_arguments
 from benchmarks.mutants.made import OPERATORS, Mutant, mutants_of, sample
 from benchmarks.mutants.report import RoomResult, markdown
 from benchmarks.mutants.rooms import ROOMS
-from benchmarks.mutants.trial import MutantsError, Outcomes, digest, try_all
+from benchmarks.mutants.trial import MutantsError, Outcomes, try_all
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REPORT = ROOT / "reports" / "mutants.md"
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         argued = read_arguments(ARGUED)
         made = {room.name: [each for file in room.sources(ROOT) for each in _mutants(file)] for room in rooms}
         jobs = [(room, sample(made[room.name], request.count or room.count)) for room in rooms]
-        outcomes = Outcomes(BUILD / "outcomes.jsonl", {room.name: digest(ROOT, room) for room in rooms})
+        outcomes = Outcomes(BUILD / "outcomes.jsonl", ROOT, rooms, keep_killed=request.keep_killed)
         complete = try_all(
             jobs,
             ROOT,
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         RoomResult(
             room,
             len(made[room.name]),
-            [(each, outcome) for each in drawn if (outcome := outcomes.get(room.name, each.key)) is not None],
+            [(each, outcome) for each in drawn if (outcome := outcomes.get(room.name, each)) is not None],
             argued,
         )
         for room, drawn in jobs
@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--count", type=int, metavar="N", help="mutants of each room (default: as the room says)")
     made.add_argument("--minutes", type=float, default=60, metavar="N", help="stop after so long (default: 60)")
     made.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="mutants at a time (default: 2)")
+    made.add_argument("--keep-killed", action="store_true", help="tests were only added since: killed is killed")
     made.add_argument("--report", type=Path, metavar="FILE")
     return made
 

@@ -99,22 +99,22 @@ ROOMS = (
     Room(
         "diff",
         "a regression",
-        ("harness/report/diff/*.py", "harness/report/diff/__init__.py"),
-        ("tests/test_diff.py", "tests/test_diff_commands.py"),
+        ("harness/report/diff/__init__.py",),
+        ("tests/test_diff.py",),
         40,
     ),
     Room(
         "journal",
         "what a resumed run believes",
         ("harness/engine/journal.py",),
-        ("tests/test_engine_interrupted.py", "tests/test_engine_disk.py"),
+        ("tests/test_engine_journal.py", "tests/test_engine_disk.py"),
         20,
     ),
     Room(
         "artifact cache",
         "which file a check is made with",
         ("harness/check/cache/*.py",),
-        ("tests/test_exporters_artifacts.py", "tests/test_engine_cache.py"),
+        ("tests/test_check_artifact_cache.py", "tests/test_engine_cache.py"),
         30,
     ),
 )

@@ -35,7 +35,10 @@ class MutantsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the tests of ``room`` made of a mutant: ``by`` is the test that failed, ``passed`` how many passed."""
+    """What the tests of ``room`` made of a mutant: ``by`` is the test that failed, ``passed`` how many passed.
+
+    ``code`` and ``tests`` are digests of the file that was changed and of the room's tests.
+    """
 
     key: str
     room: str
@@ -43,7 +46,8 @@ class Outcome:
     by: str
     passed: int
     seconds: float
-    digest: str
+    code: str
+    tests: str
 
     @property
     def noticed(self) -> bool:
@@ -100,35 +104,42 @@ class Worker:
 class Outcomes:
     """The outcomes of this and earlier runs, one JSON line each.
 
-    An outcome counts as long as harness and the tests of its room are the same.
+    An outcome counts as long as the mutant's file and the tests of its room are the same; a killed mutant, with
+    ``keep_killed``, also after the tests changed.
     """
 
-    def __init__(self, path: Path, digests: dict[str, str]) -> None:
-        self._path = path
-        self._digests = digests
+    def __init__(self, path: Path, root: Path, rooms: Iterable[Room], *, keep_killed: bool = False) -> None:
+        self._path, self._root = path, root
+        self._tests = {room.name: _digest(root, room.test_files(root)) for room in rooms}
+        self._keep_killed = keep_killed
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         known = (Outcome(**json.loads(line)) for line in lines)
-        self._known = {(each.room, each.key): each for each in known if each.digest == digests.get(each.room)}
+        self._known = {(each.room, each.key): each for each in known}
 
-    def get(self, room: str, key: str) -> Outcome | None:
-        """The outcome of a mutant; None where it was not tried."""
-        return self._known.get((room, key))
+    def get(self, room: str, mutant: Mutant | None) -> Outcome | None:
+        """The outcome of a mutant, or of the unchanged code; None where it was not tried."""
+        found = self._known.get((room, mutant.key if mutant else ""))
+        if found is None or found.code != self._code(mutant):
+            return None
+        kept = found.noticed and self._keep_killed
+        return found if kept or found.tests == self._tests[room] else None
 
-    def add(self, key: str, room: str, answer: dict[str, Any]) -> Outcome:
-        """Write down the answer for a mutant, or with an empty key for the unchanged code."""
-        outcome = Outcome(key, room, digest=self._digests[room], **answer)
+    def add(self, room: str, mutant: Mutant | None, answer: dict[str, Any]) -> Outcome:
+        """Write down the answer for a mutant, or for the unchanged code."""
+        key = mutant.key if mutant else ""
+        outcome = Outcome(key, room, code=self._code(mutant), tests=self._tests[room], **answer)
         self._known[room, key] = outcome
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(outcome)) + "\n")
         return outcome
 
+    def _code(self, mutant: Mutant | None) -> str:
+        return _digest(self._root, [mutant.file] if mutant else [])
 
-def digest(root: Path, room: Room) -> str:
-    """A digest of harness and of the tests of ``room``."""
-    tests = [root / name for name in room.test_files(root)]
-    files = [*sorted((root / "harness").rglob("*.py")), *tests]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+def _digest(root: Path, files: Iterable[str]) -> str:
+    return hashlib.sha256(b"\0".join((root / file).read_bytes() for file in files)).hexdigest()[:16]
 
 
 def try_all(
@@ -146,7 +157,7 @@ def try_all(
     Raises :class:`MutantsError` where the tests of a room fail without a mutant.
     """
     deadline = time.monotonic() + seconds
-    untried = [(room, each) for room, mutants in jobs for each in mutants if outcomes.get(room.name, each.key) is None]
+    untried = [(room, each) for room, mutants in jobs for each in mutants if outcomes.get(room.name, each) is None]
     waiting: queue.SimpleQueue[tuple[Room, Mutant]] = queue.SimpleQueue()
     for one in untried:
         waiting.put(one)
@@ -176,12 +187,12 @@ def _try(worker: Worker, room: Room, mutant: Mutant, outcomes: Outcomes, lock: t
     """Try one mutant, write its outcome down, and return the line about it."""
     tests = room.test_files(worker.tree)
     with lock:  # one worker runs the unchanged code, the others use its time
-        baseline = outcomes.get(room.name, "")
+        baseline = outcomes.get(room.name, None)
         if baseline is None:
-            baseline = outcomes.add("", room.name, _baseline(worker, room, tests))
+            baseline = outcomes.add(room.name, None, _baseline(worker, room, tests))
     answer = worker.run(mutant, tests, _FACTOR * baseline.seconds + _EXTRA)
     with lock:
-        return _line(room, mutant, outcomes.add(mutant.key, room.name, answer))
+        return _line(room, mutant, outcomes.add(room.name, mutant, answer))
 
 
 def _baseline(worker: Worker, room: Room, tests: Sequence[str]) -> dict[str, Any]:
