@@ -1,7 +1,7 @@
 # make run    verify the shipped specs and write reports/latest
 # make test   everything that CI checks
 # make replay compare every result of the working tree with those of a revision: make replay REV=origin/main
-# make mutants  change what decides, one comparison or number at a time, and see whether the tests notice; an hour
+# make mutants  show that the tests notice small mistakes in what decides; an hour
 # make docs   build the site into build/docs
 # make matrix try harness in every environment of reports/versions.md, one after another; MATRIX='-s lowest' tries one
 # make gpu    on a machine with an NVIDIA GPU: verify the shipped specs there, and time them with TF32 off and on

@@ -172,6 +172,8 @@ def test_a_machine_that_became_slower_decides_nothing() -> None:
 def test_figures_of_different_conditions_are_not_compared(key: str, value: Any) -> None:
     change = only(figure(), figure(1.5, **{key: value}))
     assert change.verdict == "not comparable"
+    assert change.ratio == pytest.approx(1.5)
+    assert change.after_us / change.before_us == pytest.approx(1.5)
     assert key in change.why
 
 
@@ -216,6 +218,36 @@ def test_many_single_processes_measure_the_noise_by_their_calibration() -> None:
     comparison = diff(old, new)
     assert [change.case for change in comparison.latency or () if change.verdict == "slower"] == ["a/7"]
     assert len(comparison.regressions) == 1
+
+
+def single(factor: float, at: int, seed: int, calibration: float | None = 40.0) -> Result:
+    """A figure of one process of ten rounds."""
+    times = [] if calibration is None else [calibration] * 10
+    return timed(figure(factor, seed=seed, processes=1, spread=0.001, pace_us=[times]), case=f"a/{at}")
+
+
+def singles(factor: float, pairs: int, slowest: float = 44.0, **first: Any) -> Any:
+    """The change of the last of ``pairs`` figures, whose calibration was the slowest before and after."""
+    sides = []
+    for side, of_last in ((0, 1.0), (1, factor)):
+        last = single(of_last, pairs - 1, 1000 + side, slowest)
+        others = [single(1.0, at, 100 * side + at, **(first if not at + side else {})) for at in range(pairs - 1)]
+        sides.append(report(*others, last))
+    return (diff(*sides).latency or ())[-1]
+
+
+def test_the_noise_of_single_processes_is_how_much_slower_the_slowest_calibration_is() -> None:
+    assert singles(1.12, 10).verdict == "slower"
+    within = singles(1.08, 10)
+    assert (within.verdict, within.why) == ("inconclusive", "the machine's own noise is 10.0 %")
+    assert within.noise == pytest.approx(1.1)
+    assert singles(1.08, 10, slowest=40.0).verdict == "slower"
+
+
+def test_twenty_single_processes_show_the_noise_and_nineteen_do_not() -> None:
+    assert singles(1.12, 10).verdict == "slower"
+    assert singles(1.12, 10, calibration=None).verdict == "not comparable"
+    assert "too few figures to know the noise" in singles(1.12, 10, calibration=None).why
 
 
 def test_old_reports_without_raw_samples_have_nothing_to_compare() -> None:
