@@ -47,11 +47,14 @@ def test_an_error_is_a_distance_and_infinite_where_classes_differ() -> None:
         ("onnx-dynamo@18/ort-cpu", ["onnx-torchscript@17/ort-cpu", "onnx-dynamo@23/ort-cpu"]),
         ("onnx-torchscript@13/ort-cpu", ["onnx-dynamo@18/ort-cpu", "onnx-torchscript@20/ort-cpu"]),
         ("onnx-torchscript@17+fixes/openvino", ["onnx-dynamo@18/openvino", "onnx-torchscript@20/openvino"]),
-        ("onnx-torchscript@20/tract?threads=2", ["onnx-dynamo@20/tract?threads=2", "onnx-torchscript@17/tract?threads=2"]),
+        (
+            "onnx-torchscript@20/ort-cpu?threads=2",
+            ["onnx-dynamo@20/ort-cpu?threads=2", "onnx-torchscript@17/ort-cpu?threads=2"],
+        ),
         ("trace/torch-cpu", []),
         ("onnx-dynamo/ort-cpu", []),
     ],
-)  # fmt: skip
+)
 def test_each_export_has_the_other_exporter_and_another_opset_as_evidence(target: str, evidence: list[str]) -> None:
     case = load_specs(["specs/relu.yaml"]).cases[0]
     wrong = Result(case.id, target, "failed", "compare", "mismatch")

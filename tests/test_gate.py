@@ -201,6 +201,13 @@ def test_of_several_reasons_why_a_runtime_is_not_available_the_first_is_given() 
     assert complaint == "required runtime ort-cuda is not available: no driver"
 
 
+@pytest.mark.parametrize(
+    "row", [replace(SKIPPED, stage="export", symptom="unsupported"), replace(SKIPPED, status="error")]
+)
+def test_a_required_runtime_is_missing_only_where_a_check_was_skipped_for_its_absence(row: Result) -> None:
+    assert gate([PASSED, row], required=["ort-cuda"]).complaints == ()
+
+
 def test_a_required_runtime_that_no_check_uses() -> None:
     outcome = gate([PASSED], required=["ort-cuda"])
     assert outcome.exit_code == 3
