@@ -168,7 +168,7 @@ def test_outcomes_count_until_the_code_or_the_tests_change(tmp_path: Path) -> No
             known.add("sums", MUTANT, {"outcome": "killed", "by": "t", "passed": 0, "seconds": 0.1})
             known.add("sums", other, {"outcome": "survived", "by": "", "passed": 1, "seconds": 0.1})
         found = [known.get("sums", mutant) for mutant in (MUTANT, other, replace(MUTANT, now="return 9"))]
-        return [each and each.outcome for each in found]
+        return [None if each is None else each.outcome for each in found]
 
     assert outcomes() == ["killed", "survived", None]
     (tmp_path / "test_sums.py").write_text("# more", encoding="utf-8")

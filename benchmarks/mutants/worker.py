@@ -18,7 +18,31 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "onnx", "onnx.reference", "onnxruntime", "onnxscript", "pydantic", "rich", "jinja2")
+LIBRARIES = (
+    *(
+        "torch",
+        "torch.onnx",
+        "onnx",
+        "onnx.reference",
+        "onnxruntime",
+        "onnxscript",
+        "numpy",
+        "scipy.stats",
+        "ml_dtypes",
+    ),
+    *("pytest", "hypothesis", "hypothesis.strategies", "hypothesis.provisional", "_hypothesis_pytestplugin", "syrupy"),
+    *("xdist.plugin", "click", "filelock", "jinja2", "junitparser", "packaging.requirements", "pebble", "platformdirs"),
+    *(
+        "psutil",
+        "pydantic",
+        "yaml",
+        "rich.console",
+        "rich.table",
+        "rich.progress",
+        "tabulate",
+        "multiprocessing.forkserver",
+    ),
+)
 OURS = ("harness", "tests", "benchmarks")
 # A mutant may allocate without end.
 _MEMORY = 16 * 2**30
@@ -99,7 +123,15 @@ def _run_in_fork(request: dict[str, Any], seen: Path, log: Path) -> None:
             del sys.modules[name]
         import pytest
 
-        options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={request['scratch']}/tests"]
+        options = [
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",
+            f"--basetemp={request['scratch']}/tests",
+        ]
         code = int(pytest.main([*options, *request["tests"]], plugins=[_Seen(seen)]))
     except BaseException:  # noqa: BLE001 - it must not return into the loop
         traceback.print_exc()
