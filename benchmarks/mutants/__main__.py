@@ -22,10 +22,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.mutants.argued import ARGUED, read_arguments
+from benchmarks.mutants.argued import ARGUED, Argument, read_arguments
 from benchmarks.mutants.made import OPERATORS, Mutant, mutants_of, sample
 from benchmarks.mutants.report import RoomResult, markdown
-from benchmarks.mutants.rooms import ROOMS
+from benchmarks.mutants.rooms import ROOMS, Room
 from benchmarks.mutants.trial import MutantsError, Outcomes, try_all
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -59,23 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MutantsError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    results = [
-        RoomResult(
-            room,
-            len(made[room.name]),
-            [(each, outcome) for each in drawn if (outcome := outcomes.get(room.name, each)) is not None],
-            argued,
-        )
-        for room, drawn in jobs
-    ]
+    results = [_result(room, len(made[room.name]), drawn, outcomes, argued) for room, drawn in jobs]
     for result in results:
         print(f"{result.room.name}: {result.killed} of {len(result.tried)} killed ({result.share:.1%})")
-    if not complete:
-        print(f"not all were tried in {request.minutes} minutes; the next run continues", file=sys.stderr)
-        return 75
-    partial = request.rooms or request.count
+    partial = request.rooms or request.count or not complete
     if report := request.report or (None if partial else REPORT):
         report.write_text(markdown(results, {name: version(name) for name in VERSIONS}), encoding="utf-8")
+    if not complete:
+        print(f"not all were tried in {request.minutes:g} minutes; the next run continues", file=sys.stderr)
+        return 75
     problems = [problem for result in results for problem in result.problems]
     problems += [] if partial else _unused(results)
     for problem in problems:
@@ -97,6 +89,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--keep-killed", action="store_true", help="tests were only added since: killed is killed")
     made.add_argument("--report", type=Path, metavar="FILE")
     return made
+
+
+def _result(
+    room: Room, available: int, drawn: Sequence[Mutant], outcomes: Outcomes, argued: Sequence[Argument]
+) -> RoomResult:
+    found = [(each, outcomes.get(room.name, each)) for each in drawn]
+    tried = [(each, outcome) for each, outcome in found if outcome is not None]
+    return RoomResult(room, available, tried, argued, len(drawn) - len(tried))
 
 
 def _mutants(file: str) -> list[Mutant]:

@@ -18,12 +18,16 @@ LEAST = 0.92
 
 @dataclass(frozen=True, slots=True)
 class RoomResult:
-    """What came of the drawn mutants of a room, out of ``available`` ones; only those tried count."""
+    """What came of the drawn mutants of a room, out of ``available`` ones; only those tried count.
+
+    ``untried`` were drawn too.
+    """
 
     room: Room
     available: int
     tried: Sequence[tuple[Mutant, Outcome]]
     arguments: Sequence[Argument] = ()
+    untried: int = 0
 
     @property
     def survivors(self) -> list[tuple[Mutant, Argument | None]]:
@@ -66,6 +70,7 @@ def markdown(results: Sequence[RoomResult], versions: Mapping[str, str]) -> str:
     by_time = sum(outcome.outcome == "timeout" for result in results for _, outcome in result.tried)
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
     share = killed / made if made else 0.0
+    available = sum(result.available for result in results)
     lines = [
         "# Mutants",
         "",
@@ -74,7 +79,7 @@ def markdown(results: Sequence[RoomResult], versions: Mapping[str, str]) -> str:
         f"of its room fails; {by_time} of the killed did not come to an end. Each room must kill at least {LEAST:.0%},",
         "and each survivor must be argued to be equivalent in `benchmarks/mutants/argued.yaml`.",
         "",
-        f"Drawn with seed {SEED} from {sum(result.available for result in results)} mutants; {libraries}.",
+        f"Drawn with seed {SEED} from {available} mutants; {libraries}.{_untried(results)}",
         "",
         _table(results),
     ]
@@ -85,6 +90,11 @@ def markdown(results: Sequence[RoomResult], versions: Mapping[str, str]) -> str:
                 why = " ".join(argument.why.split()) if argument else "**no argument**"
                 lines += [f"- `{mutant.file}:{mutant.line}` `{mutant.was}` -> `{mutant.now}`: {why}"]
     return "\n".join([*lines, "", "## Rooms", "", _rooms(results), ""])
+
+
+def _untried(results: Sequence[RoomResult]) -> str:
+    left = sum(result.untried for result in results)
+    return f" {left} more were drawn and not tried yet." if left else ""
 
 
 def _table(results: Sequence[RoomResult]) -> str:
