@@ -288,6 +288,14 @@ def test_a_machine_that_changed_by_just_half_as_much_may_be_the_cause() -> None:
     assert on_machine(1.9) == ""
 
 
+def test_a_change_of_just_the_minimum_effect_is_none_that_a_machine_could_cause() -> None:
+    """The machine slowed down by more than half of it, which would count for a larger change."""
+    old, calibration = Side([1.0] * 8, [1.0] * 8), [1.16] * 8
+    assert change(old, Side([1.25] * 8, calibration), min_effect=0.25, noise=0.0).why == "the interval is too wide"
+    larger = change(old, Side([1.26] * 8, calibration), min_effect=0.25, noise=0.0)
+    assert larger.why == "the machine's own speed changed by 16.0 %"
+
+
 @pytest.mark.parametrize(("lowest", "more"), [(2.0**-9, 495), (2.0**-10, None)])
 def test_rounds_are_proposed_up_to_a_hundred_times_as_many(lowest: float, more: int | None) -> None:
     """The interval reaches ten times as far as the estimate, so it needs a hundred times as many values."""

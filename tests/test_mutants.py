@@ -144,7 +144,14 @@ def test_a_mutant_is_killed_by_a_test_that_fails_and_the_file_is_restored(
         encoding="utf-8",
     )
     before = Path("sums.py").stat().st_mtime_ns
-    request = {"file": "sums.py", "source": MUTANT.source, "tests": ["test_sums.py"], "limit": 60, "scratch": "."}
+    request = {
+        "file": "sums.py",
+        "source": MUTANT.source,
+        "tests": ["test_sums.py"],
+        "limit": 60,
+        "scratch": ".",
+        "torch": False,
+    }
     monkeypatch.setattr(worker, "OURS", ("sums",))
     killed = worker._answer(request)
     assert (killed["outcome"], killed["by"]) == ("killed", "test_sums.py::test_sum")

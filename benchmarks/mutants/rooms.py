@@ -10,7 +10,7 @@ from pathlib import Path
 class Room:
     """``files`` are globs below the repository, ``tests`` the test files, quick ones first.
 
-    ``count`` mutants are drawn.
+    ``count`` mutants are drawn. ``needs_torch`` says that most of the tests load torch, ONNX and a runtime.
     """
 
     name: str
@@ -18,6 +18,7 @@ class Room:
     files: tuple[str, ...]
     tests: tuple[str, ...]
     count: int
+    needs_torch: bool = False
 
     def sources(self, root: Path) -> list[str]:
         """The files of the room, as paths below ``root``."""
@@ -69,6 +70,7 @@ ROOMS = (
             "tests/test_strict_and_inconclusive.py",
         ),
         30,
+        needs_torch=True,
     ),
     Room(
         "gate",
@@ -88,6 +90,7 @@ ROOMS = (
             "tests/test_layers_mutants.py",
         ),
         36,
+        needs_torch=True,
     ),
     Room(
         "blame",
@@ -102,6 +105,7 @@ ROOMS = (
             "tests/test_blame.py",
         ),
         40,
+        needs_torch=True,
     ),
     Room(
         "inside",
@@ -109,6 +113,7 @@ ROOMS = (
         ("harness/inside/*.py",),
         ("tests/test_inside_values.py", "tests/test_explain_walk.py"),
         36,
+        needs_torch=True,
     ),
     Room(
         "latency change",

@@ -74,10 +74,17 @@ class Worker:
             text=True,
         )
 
-    def run(self, mutant: Mutant | None, tests: Sequence[str], limit: float) -> dict[str, Any]:
-        """The answer of the worker for ``mutant``, or for the unchanged code."""
+    def run(self, room: Room, mutant: Mutant | None, limit: float) -> dict[str, Any]:
+        """The answer of the worker for ``mutant``, or for the unchanged code, by the tests of ``room``."""
         file, source = (mutant.file, mutant.source) if mutant else (None, None)
-        request = {"file": file, "source": source, "tests": tests, "limit": limit, "scratch": str(self._scratch)}
+        request = {
+            "file": file,
+            "source": source,
+            "tests": room.test_files(self.tree),
+            "torch": room.needs_torch,
+            "limit": limit,
+            "scratch": str(self._scratch),
+        }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -185,19 +192,18 @@ def try_all(
 
 def _try(worker: Worker, room: Room, mutant: Mutant, outcomes: Outcomes, lock: threading.Lock) -> str:
     """Try one mutant, write its outcome down, and return the line about it."""
-    tests = room.test_files(worker.tree)
     with lock:  # one worker runs the unchanged code, the others use its time
         baseline = outcomes.get(room.name, None)
         if baseline is None:
-            baseline = outcomes.add(room.name, None, _baseline(worker, room, tests))
-    answer = worker.run(mutant, tests, _FACTOR * baseline.seconds + _EXTRA)
+            baseline = outcomes.add(room.name, None, _baseline(worker, room))
+    answer = worker.run(room, mutant, _FACTOR * baseline.seconds + _EXTRA)
     with lock:
         return _line(room, mutant, outcomes.add(room.name, mutant, answer))
 
 
-def _baseline(worker: Worker, room: Room, tests: Sequence[str]) -> dict[str, Any]:
+def _baseline(worker: Worker, room: Room) -> dict[str, Any]:
     """The answer of the tests of ``room`` without a mutant. Raises :class:`MutantsError` where they fail."""
-    answer = worker.run(None, tests, _BASELINE_LIMIT)
+    answer = worker.run(room, None, _BASELINE_LIMIT)
     if answer["outcome"] != "survived" or not answer["passed"]:
         last = worker.output().strip().splitlines()[-1:] or ["no output"]
         raise MutantsError(f"the tests of {room.name} fail without a mutant ({answer['by']}): {last[0]}")

@@ -19,17 +19,6 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    *(
-        "torch",
-        "torch.onnx",
-        "onnx",
-        "onnx.reference",
-        "onnxruntime",
-        "onnxscript",
-        "numpy",
-        "scipy.stats",
-        "ml_dtypes",
-    ),
     *("pytest", "hypothesis", "hypothesis.strategies", "hypothesis.provisional", "_hypothesis_pytestplugin", "syrupy"),
     *("xdist.plugin", "click", "filelock", "jinja2", "junitparser", "packaging.requirements", "pebble", "platformdirs"),
     *(
@@ -42,7 +31,11 @@ LIBRARIES = (
         "tabulate",
         "multiprocessing.forkserver",
     ),
+    *("numpy", "ml_dtypes"),
 )
+SLOW_LIBRARIES = ("torch", "torch.onnx", "onnx", "onnx.reference", "onnxruntime", "onnxscript", "scipy.stats")
+"""Imported for the first room whose tests need most of them."""
+
 OURS = ("harness", "tests", "benchmarks")
 # A mutant may allocate without end.
 _MEMORY = 16 * 2**30
@@ -60,6 +53,8 @@ def main() -> None:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     """Run the request's tests, with ``source`` in place of ``file`` if it names one."""
+    for library in SLOW_LIBRARIES if request["torch"] else ():
+        importlib.import_module(library)
     started = time.monotonic()
     if request["file"] is None:
         outcome, report = _run_tests(request)
