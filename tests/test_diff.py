@@ -226,11 +226,16 @@ def single(factor: float, at: int, seed: int, calibration: float | None = 40.0) 
     return timed(figure(factor, seed=seed, processes=1, spread=0.001, pace_us=[times]), case=f"a/{at}")
 
 
-def singles(factor: float, pairs: int, slowest: float = 44.0, **first: Any) -> Any:
-    """The change of the last of ``pairs`` figures, whose calibration was the slowest before and after."""
+def singles(factor: float, pairs: int, slowest: float = 44.0, samples: Any = None, **first: Any) -> Any:
+    """The change of the last of ``pairs`` figures, whose calibration was the slowest before and after.
+
+    ``samples`` are those of the last figure after the change.
+    """
     sides = []
     for side, of_last in ((0, 1.0), (1, factor)):
         last = single(of_last, pairs - 1, 1000 + side, slowest)
+        if side and samples:
+            last = replace(last, latency={**(last.latency or {}), **samples})
         others = [single(1.0, at, 100 * side + at, **(first if not at + side else {})) for at in range(pairs - 1)]
         sides.append(report(*others, last))
     return (diff(*sides).latency or ())[-1]
@@ -242,6 +247,16 @@ def test_the_noise_of_single_processes_is_how_much_slower_the_slowest_calibratio
     assert (within.verdict, within.why) == ("inconclusive", "the machine's own noise is 10.0 %")
     assert within.noise == pytest.approx(1.1)
     assert singles(1.08, 10, slowest=40.0).verdict == "slower"
+
+
+def test_of_a_single_process_the_undisturbed_rounds_count_and_without_any_all() -> None:
+    disturbed = [1.5] * 24 + [1.0] * 16
+    rounds = {"samples_us": [[1000 * one for one in disturbed]], "interrupted": [[]]}
+    busy = singles(1.0, 11, samples=rounds | {"pace_us": [[40.0 * one for one in disturbed]]})
+    assert busy.ratio == pytest.approx(1.0, rel=0.01)
+    assert busy.after_us == pytest.approx(1000.0, rel=0.01)
+    interrupted = rounds | {"interrupted": [list(range(40))], "pace_us": [[40.0] * 40]}
+    assert singles(1.0, 11, samples=interrupted).after_us == pytest.approx(1500.0, rel=0.01)
 
 
 def test_twenty_single_processes_show_the_noise_and_nineteen_do_not() -> None:
