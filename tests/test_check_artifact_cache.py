@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import hashlib
+import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from harness.check.cache import artifacts
+from harness.check.cache import key as cache_key
 from harness.check.cache.artifacts import (
     DRAFT_LIFETIME_S,
     ArtifactCache,
@@ -246,6 +252,65 @@ def test_drafts_of_killed_runs_are_removed_after_a_day(folder: Path) -> None:
 def test_an_entry_without_an_artifact_raises_its_refusal() -> None:
     with pytest.raises(Unsupported, match="no such layer"):
         CacheEntry(None, "no such layer", unsupported=True, output=()).artifact_or_raise()
+
+
+# The key
+
+
+@pytest.fixture
+def _fresh_code() -> Iterator[None]:
+    cache_key.exporting_code.cache_clear()
+    yield
+    cache_key.exporting_code.cache_clear()
+
+
+@pytest.mark.usefixtures("_fresh_code")
+def test_the_exporting_code_is_that_of_harness_and_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Path(cache_key.__file__).parents[2]
+    files = {file for folder in ("exporters", "fixes", "model") for file in (package / folder).glob("*.py")}
+    files |= {package / "spec/language/fills.py", package / "check/stages.py"}
+
+    def expected(*more: Path) -> str:
+        return hashlib.sha256(b"".join(file.read_bytes() for file in sorted({*files, *more}))).hexdigest()
+
+    def with_plugins(**modules: str) -> str:
+        points = {f"harness.{group}": [EntryPoint("p", f"{module}:X", "g")] for group, module in modules.items()}
+        monkeypatch.setattr(cache_key, "entry_points", lambda group: points.get(group, []))
+        cache_key.exporting_code.cache_clear()
+        return cache_key.exporting_code().rpartition(" ")[2]
+
+    assert with_plugins() == with_plugins(fixes="no_such_module_anywhere") == expected()
+    assert with_plugins(exporters="json") == expected(Path(json.__file__))
+    assert with_plugins(fixes="json", exporters="csv") == expected(Path(json.__file__), Path(csv.__file__))
+    versions = cache_key.exporting_code().split(" ")[:-1]
+    assert [each.partition("=")[0] for each in versions] == list(cache_key.EXPORT_LIBRARIES)
+
+
+def test_only_a_compiled_artifact_depends_on_the_cpu(cases: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = parse_target("aoti/aoti-cpu")
+    found = []
+    for cpu in ("avx2", "avx512"):
+        monkeypatch.setattr(cache_key, "cpu_signature", lambda cpu=cpu: cpu)
+        found.append([key(cases[0], target) for target in (TRACE, SCRIPT, compiled)])
+    assert found[0][:2] == found[1][:2]
+    assert found[0][2] != found[1][2]
+
+
+def test_a_key_holds_all_that_an_export_depends_on(cases: tuple[Case, ...]) -> None:
+    case = cases[0]
+    changes: list[dict[str, Any]] = [
+        {"mode": "train"},
+        {"dtype": "float16"},
+        {"seed": 7},
+        {"dynamic": {"x": {0: "N"}}},
+        {"inputs": cases[1].inputs},
+    ]
+    others = [replace(case, **change) for change in changes]
+    assert len({key(each, TRACE) for each in (case, *others)}) == 6
+    assert key(replace(case, id="another", about="text"), TRACE) == key(case, TRACE)
+    targets = ("onnx-dynamo@18/ort-cpu", "onnx-dynamo@20/ort-cpu", "onnx-dynamo@18+fixes/ort-cpu")
+    assert len({key(case, parse_target(target)) for target in targets}) == 3
+    assert key(case, parse_target("onnx-dynamo@18/openvino")) == key(case, parse_target(targets[0]))
 
 
 # A full disk

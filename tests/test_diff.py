@@ -186,6 +186,11 @@ def test_a_figure_of_low_confidence_is_no_regression() -> None:
     assert (change.verdict, change.why) == ("inconclusive", "the CPU was throttled for heat")
 
 
+def test_a_figure_that_says_nothing_of_its_confidence_counts() -> None:
+    old, new = ({key: value for key, value in one.items() if key != "quotable"} for one in (figure(), figure(1.5, 1)))
+    assert only(old, new).verdict == "slower"
+
+
 def test_figures_at_bench_shapes_are_compared_too_each_once() -> None:
     def whole(factor: float) -> dict[str, Any]:
         base = figure()

@@ -140,7 +140,7 @@ ROOMS = (
         "artifact cache",
         "which file a check is made with",
         ("harness/check/cache/*.py",),
-        ("tests/test_check_artifact_cache.py", "tests/test_engine_cache.py"),
+        ("tests/test_check_artifact_cache.py",),
         30,
     ),
 )
