@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -323,6 +324,22 @@ def test_a_disk_is_full_where_less_is_free_than_needed(tmp_path: Path, monkeypat
     with pytest.raises(DiskFull, match="No space left on device; make room"):
         check_free_space(tmp_path, 2 * PROBE_BYTES + 1)
     check_free_space(tmp_path / "removed", 2 * PROBE_BYTES + 1)
+
+
+@pytest.mark.parametrize(("free", "full"), [(2**20, False), (2**20 - 1, True)])
+def test_a_mebibyte_must_be_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, full: bool) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, free))
+    with pytest.raises(DiskFull) if full else nullcontext():
+        check_free_space(tmp_path)
+
+
+def test_a_limit_that_the_code_under_test_set_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr("harness.check.cache.disk_space.resource.setrlimit", refuse)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 0))
+    check_free_space(tmp_path)
 
 
 @pytest.mark.parametrize(("free", "ample"), [(2**30, False), (2**30 + 1, True), (2**20, False)])
