@@ -1,6 +1,7 @@
 # make run    verify the shipped specs and write reports/latest
 # make test   everything that CI checks
 # make replay compare every result of the working tree with those of a revision: make replay REV=origin/main
+# make mutants  show that the tests notice small mistakes in what decides; an hour
 # make docs   build the site into build/docs
 # make matrix try harness in every environment of reports/versions.md, one after another; MATRIX='-s lowest' tries one
 # make gpu    on a machine with an NVIDIA GPU: verify the shipped specs there, and time them with TF32 off and on
@@ -12,6 +13,7 @@
 PYTHON ?= python3
 RUN ?=
 MATRIX ?=
+MUTANTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +29,7 @@ TF32 := trace/torch-cuda?tf32=off,trace/torch-cuda?tf32=on,onnx-dynamo@23/ort-cu
 # An environment is up to date when it is newer than what it was made from.
 MADE_FROM := pyproject.toml constraints.txt harness/__init__.py
 
-.PHONY: run test docs gpu driver matrix clean replay
+.PHONY: run test docs gpu driver matrix clean replay mutants
 
 run: $(VENV)/for-run
 	$(BIN)/harness run $(RUN) specs/
@@ -45,6 +47,10 @@ test: $(VENV)/for-test
 # options: make replay REPLAY='--only backend'.
 replay: $(VENV)/for-test
 	$(BIN)/python -m benchmarks.replay $(REV) $(REPLAY)
+
+# MUTANTS holds further options: make mutants MUTANTS='--rooms gate'. A second run continues a first one.
+mutants: $(VENV)/for-mutants
+	$(BIN)/python -m benchmarks.mutants $(MUTANTS)
 
 docs: $(VENV)/for-test
 	$(BIN)/sphinx-build -q -W --keep-going docs build/docs
@@ -73,6 +79,10 @@ $(VENV)/for-test: $(MADE_FROM) | $(BIN)/pip
 	@echo 'Installing harness with its development tools into $(VENV); the first time takes some minutes.'
 	$(INSTALL) -e '.[cpu,dev]'
 	@touch $@ $(VENV)/for-run
+
+$(VENV)/for-mutants: $(MADE_FROM) $(VENV)/for-test
+	$(INSTALL) -e '.[mutants]'
+	@touch $@
 
 $(CUDA_VENV)/for-gpu: $(MADE_FROM) | $(CUDA_BIN)/pip
 	@echo 'Installing harness with PyTorch and ONNX Runtime for CUDA into $(CUDA_VENV); the first time takes some minutes.'

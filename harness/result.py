@@ -267,9 +267,16 @@ def result_from_json(raw: Mapping[str, Any]) -> Result:
             "outputs": tuple(_comparison(item) for item in raw.get("outputs", ())),
             "findings": findings,
             "distances": distances,
-            **{key: tuple(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures")},
+            **{key: _items(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures")},
         }
     )
+
+
+def _items(raw: Any) -> tuple[Any, ...]:
+    """A list as a tuple. Raises ``TypeError`` for a text, whose letters are no items."""
+    if isinstance(raw, str):
+        raise TypeError("a text in the place of a list")
+    return tuple(raw)
 
 
 def to_json_line(value: object) -> bytes:

@@ -119,6 +119,8 @@ def test_two_runtimes_take_the_place_of_the_evaluator(
         (WRONG, [RIGHT, WRONG], None),
         (RELU + np.float32(1e-4), [], None),
         (RELU + np.float32(1e-4), [RIGHT], "optimizer"),
+        (RELU + np.float32(2e-3), [], None),
+        (RELU + np.float32(4e-3), [], "optimizer"),
     ],
 )
 def test_the_optimizer_is_blamed_without_the_evaluator_unless_rounding_explains_it(

@@ -152,3 +152,14 @@ def test_the_python_api_rejects_the_opset_before_it_exports() -> None:
 
     with pytest.raises(UsageError, match=r"onnx-dynamo@99/ort-cpu: onnx-dynamo takes opsets \d+ to \d+ here"):
         public.verify(torch.nn.ReLU(), torch.zeros(1), targets="onnx-dynamo@99/ort-cpu")
+
+
+def test_an_opset_out_of_range_is_answered_with_the_nearest_one() -> None:
+    opsets = plugins("exporters")["onnx-torchscript"].opsets()
+    lowest, highest = opsets[0], opsets[-1]
+    refusal.check_opsets([parse_target(f"onnx-torchscript@{opset}/ort-cpu") for opset in (lowest, highest)])
+    refusal.check_opsets([parse_target("trace/torch-cpu")])
+    for opset, nearest in ((lowest - 1, lowest), (highest + 1, highest)):
+        with pytest.raises(UsageError, match=f"takes opsets {lowest} to {highest} here") as raised:
+            refusal.check_opsets([parse_target(f"onnx-torchscript@{opset}/ort-cpu")])
+        assert str(raised.value).endswith(f"not {opset}; write onnx-torchscript@{nearest}")

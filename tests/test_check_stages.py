@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.stages import message_of
+from harness.check.stages import Clock, StageStopped, message_of, symptom_of
 from harness.errors import Unsupported
 
 CALL_STACK = """Exception from src/core.cpp:132:
@@ -89,3 +89,47 @@ def test_the_cause_replaces_the_advice_of_torch() -> None:
 
 def test_a_layer_that_exits_has_a_message() -> None:
     assert message_of(SystemExit(3)) == "the code called exit(3)"
+
+
+@pytest.mark.parametrize("length", [1, 1999, 2000])
+def test_a_message_of_up_to_two_thousand_characters_is_whole(length: int) -> None:
+    assert message_of(Unsupported("a" * length)) == "a" * length
+
+
+@pytest.mark.parametrize(("length", "told"), [(2001, "2,001"), (5000, "5,000"), (10**6, "1,000,000")])
+def test_a_longer_message_is_cut_and_its_length_is_given(length: int, told: str) -> None:
+    assert message_of(Unsupported("a" * length)) == f"{'a' * 2000} ... ({told} characters in all)"
+
+
+def test_a_stage_counts_its_time_and_each_of_its_blocks_adds_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([1.0, 1.5, 10.0, 12.0, 20.0, 20.25])
+    monkeypatch.setattr("harness.check.stages.time.perf_counter", lambda: next(times))
+    clock = Clock()
+    with clock.stage("export"):
+        pass
+    with pytest.raises(StageStopped, match="no more"), clock.stage("run"):
+        raise ValueError("no more")
+    with clock.stage("export"):
+        pass
+    assert clock.seconds == {"export": 0.75, "run": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("error", "symptom"),
+    [
+        (ValueError("wrong"), "exception"),
+        (MemoryError("no"), "out-of-memory"),
+        (RuntimeError("CUDA out of memory"), "out-of-memory"),
+        (NotImplementedError("not yet"), "unsupported"),
+        (type("NotImplemented", (Exception,), {})("not yet"), "unsupported"),
+        (Unsupported("no"), "unsupported"),
+    ],
+)
+def test_the_symptom_of_an_error(error: Exception, symptom: str) -> None:
+    assert symptom_of(error) == symptom
+
+
+def test_only_an_exporter_of_torch_gives_way_to_its_cause() -> None:
+    error = RuntimeError("the outer one")
+    error.__cause__ = ValueError("the inner one")
+    assert message_of(error) == "RuntimeError: the outer one"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.compare.calibrated import FLOOR_RMS, close_to_reference
+from harness.compare.calibrated import FLOOR_RMS, FLOOR_WORST, LARGEST_ROUNDING, WORST_RATIO, close_to_reference
 from harness.compare.verdict import Comparison, compare
 from harness.spec.language.tolerances import Calibrated, Close, Tolerance
 
@@ -150,3 +151,86 @@ def test_an_atol_for_other_readers_covers_what_the_rule_allows() -> None:
     assert isinstance(close, Close)
     assert close.rtol == 0
     assert 1e-6 < close.atol < 3e-5
+
+
+FORMATS = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+DTYPES = pytest.mark.parametrize("dtype", FORMATS)
+
+
+def rounded(values: Array, dtype: str) -> Array:
+    result: Array = values.astype(FORMATS[dtype])
+    return result
+
+
+def eps_of(dtype: str) -> float:
+    return float(ml_dtypes.finfo(FORMATS[dtype]).eps)  # type: ignore[no-untyped-call]
+
+
+@DTYPES
+def test_an_exact_reference_allows_the_floor_in_rms_and_no_more(dtype: str) -> None:
+    float64 = rounded(outputs(2000), dtype).astype(np.float64)
+    errors = np.random.default_rng(1).uniform(-np.sqrt(3), np.sqrt(3), 2000) * eps_of(dtype) * FLOOR_RMS[dtype]
+    below, above = (three_way(rounded(float64 + n * errors, dtype), rounded(float64, dtype), float64) for n in (0.8, 2))
+    assert below.passed, below.message
+    assert not below.notes, "the plain rule was not needed"
+    assert "RMS error" in above.message
+
+
+@DTYPES
+def test_an_exact_reference_allows_the_floor_at_one_value_and_no_more(dtype: str) -> None:
+    float64 = rounded(outputs(2000), dtype).astype(np.float64)
+    largest = int(np.abs(float64).argmax())
+
+    def off_by(share: float) -> Comparison:
+        target = float64.copy()
+        target[largest] *= 1 - share * FLOOR_WORST[dtype] * eps_of(dtype)
+        return three_way(rounded(target, dtype), rounded(float64, dtype), float64)
+
+    assert off_by(0.8).passed
+    assert off_by(1.3).outputs[0].mismatched == 1
+
+
+def test_one_value_may_be_off_by_the_worst_error_of_the_reference_times_the_factor_and_the_ratio() -> None:
+    """Half and double the factor are too far from it to be the rule."""
+    float64 = rounded(outputs(10_000), "float32").astype(np.float64)
+    reference = float64.copy()
+    reference[5] += 1e-4
+
+    def off_by(times: float) -> Comparison:
+        target = float64.copy()
+        target[17] += times * 1e-4
+        return three_way(rounded(target, "float32"), rounded(reference, "float32"), float64)
+
+    (output,) = off_by(0.95 * WORST_RATIO * 3.0).outputs
+    assert output.mismatched == 0
+    (output,) = off_by(1.05 * WORST_RATIO * 3.0).outputs
+    assert output.worst == (17,)
+    assert output.mismatched == 1
+
+
+@DTYPES
+def test_the_largest_rounding_of_a_dtype_divides_the_calibrated_from_the_plain_rule(dtype: str) -> None:
+    float64 = outputs(2000)
+    signs = np.where(np.arange(2000) % 2, 1.0, -1.0)
+
+    def notes(share: float) -> tuple[str, ...]:
+        scale = np.sqrt(np.mean(float64**2))
+        reference = rounded(float64 + share * LARGEST_ROUNDING[dtype] * scale * signs, dtype)
+        return three_way(reference, reference, float64).notes
+
+    assert notes(0.8) == ()
+    assert "which is no rounding" in notes(1.3)[0]
+
+
+@pytest.mark.parametrize(("scale", "spread", "reason"), [(1.0, 1e-5, "the mean"), (1e3, 1e-4, None), (1.0, 1.0, None)])
+def test_an_output_that_hardly_varies_is_inconclusive_where_its_mean_would_pass(
+    scale: float, spread: float, reason: str | None
+) -> None:
+    """A variation of less than a few roundings of the values is none that could be lost."""
+    float64 = scale + outputs(1000, spread)
+    errors = np.where(np.arange(1000) % 2, 1.0, -1.0) * min(spread, 1e-5 * scale)
+    reference = (float64 + errors).astype(np.float32)
+    (output,) = three_way((float64 - errors).astype(np.float32), reference, float64).outputs
+    assert output.problem is None
+    assert (output.inconclusive or "").endswith("everywhere (the mean) would pass too") == (reason is not None)
+    assert (output.inconclusive is None) == (reason is None)

@@ -169,3 +169,9 @@ def test_a_failing_output_is_not_called_inconclusive() -> None:
     flushed[-1] = 9
     failing = compare({"o": flushed}, {"o": expected}, Tolerance(rule)).outputs[0]
     assert (failing.passed, failing.inconclusive) == (False, None)
+
+
+def test_huge_values_of_the_other_sign_are_a_wrong_region_although_their_difference_overflows() -> None:
+    expected = np.full(8, 1.5e308)
+    output = passing(-expected, expected, Close(2.1, 0.0))
+    assert "8 of 8 values are off by more than 10 % and pass only" in (output.inconclusive or "")

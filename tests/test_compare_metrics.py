@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.compare import metrics
+from harness.compare.metrics.differences import least_passing
 from harness.compare.output import STANDARD_METRICS
 from harness.compare.verdict import compare, distances
 from harness.registry import plugins
@@ -101,3 +104,17 @@ def test_undefined_values_do_not_count_for_the_distance() -> None:
         undefined=[np.array([True, False])],
     )
     assert (distance.eager_max_abs, distance.nearer) == (0.0, "eager")
+
+
+POSITIVE = st.floats(min_value=5e-324, max_value=sys.float_info.max)
+
+
+@given(POSITIVE, st.one_of(POSITIVE, st.just(math.inf)), st.integers(-3, 3))
+def test_the_least_number_that_passes_is_found_from_any_guess(least: float, far: float, steps: int) -> None:
+    near = least
+    for _ in range(abs(steps)):
+        near = max(math.nextafter(near, math.inf if steps > 0 else 0.0), 5e-324)
+    for guess in (far, near):
+        if not math.isinf(guess):  # an infinite guess says that the quotient overflows
+            assert least_passing(lambda value: value >= least, guess=guess) == least
+    assert least_passing(lambda _: False, guess=far) == math.inf

@@ -127,6 +127,18 @@ def test_each_combination_of_classes_is_one_sentence_and_numbers_are_compared_to
     assert comparison.outputs[0].mismatched == 3
 
 
+def test_combinations_that_share_a_class_are_counted_and_located_each_for_itself() -> None:
+    actual, expected = floats(np.nan, np.nan, np.nan, 0, np.inf), floats(1, np.inf, np.inf, np.nan, np.nan)
+    problem = compare({"o": actual}, {"o": expected}, Tolerance(Exact())).outputs[0].problem or ""
+    assert problem.split("; ")[::2] == [
+        "1 of 5 values is finite, expected NaN",
+        "1 of 5 values is NaN, expected finite",
+        "2 of 5 values are NaN, expected +inf",
+        "1 of 5 values is +inf, expected NaN",
+    ]
+    assert problem.split("; ")[1::2] == ["first at [3]", "first at [0]", "first at [1]", "first at [4]"]
+
+
 def test_nan_and_infinities_in_the_same_positions_agree() -> None:
     values = floats(np.nan, np.inf, -np.inf, 1)
     comparison = compare({"o": values}, {"o": values.copy()}, Tolerance(Exact()))

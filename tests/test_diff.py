@@ -172,6 +172,8 @@ def test_a_machine_that_became_slower_decides_nothing() -> None:
 def test_figures_of_different_conditions_are_not_compared(key: str, value: Any) -> None:
     change = only(figure(), figure(1.5, **{key: value}))
     assert change.verdict == "not comparable"
+    assert change.ratio == pytest.approx(1.5)
+    assert change.after_us / change.before_us == pytest.approx(1.5)
     assert key in change.why
 
 
@@ -182,6 +184,11 @@ def test_another_version_of_a_runtime_is_what_one_wants_to_compare() -> None:
 def test_a_figure_of_low_confidence_is_no_regression() -> None:
     change = only(figure(), figure(1.5, seed=1, low_confidence=True, notes=["the CPU was throttled for heat"]))
     assert (change.verdict, change.why) == ("inconclusive", "the CPU was throttled for heat")
+
+
+def test_a_figure_that_says_nothing_of_its_confidence_counts() -> None:
+    old, new = ({key: value for key, value in one.items() if key != "quotable"} for one in (figure(), figure(1.5, 1)))
+    assert only(old, new).verdict == "slower"
 
 
 def test_figures_at_bench_shapes_are_compared_too_each_once() -> None:
@@ -216,6 +223,51 @@ def test_many_single_processes_measure_the_noise_by_their_calibration() -> None:
     comparison = diff(old, new)
     assert [change.case for change in comparison.latency or () if change.verdict == "slower"] == ["a/7"]
     assert len(comparison.regressions) == 1
+
+
+def single(factor: float, at: int, seed: int, calibration: float | None = 40.0) -> Result:
+    """A figure of one process of ten rounds."""
+    times = [] if calibration is None else [calibration] * 10
+    return timed(figure(factor, seed=seed, processes=1, spread=0.001, pace_us=[times]), case=f"a/{at}")
+
+
+def singles(factor: float, pairs: int, slowest: float = 44.0, samples: Any = None, **first: Any) -> Any:
+    """The change of the last of ``pairs`` figures, whose calibration was the slowest before and after.
+
+    ``samples`` are those of the last figure after the change.
+    """
+    sides = []
+    for side, of_last in ((0, 1.0), (1, factor)):
+        last = single(of_last, pairs - 1, 1000 + side, slowest)
+        if side and samples:
+            last = replace(last, latency={**(last.latency or {}), **samples})
+        others = [single(1.0, at, 100 * side + at, **(first if not at + side else {})) for at in range(pairs - 1)]
+        sides.append(report(*others, last))
+    return (diff(*sides).latency or ())[-1]
+
+
+def test_the_noise_of_single_processes_is_how_much_slower_the_slowest_calibration_is() -> None:
+    assert singles(1.12, 10).verdict == "slower"
+    within = singles(1.08, 10)
+    assert (within.verdict, within.why) == ("inconclusive", "the machine's own noise is 10.0 %")
+    assert within.noise == pytest.approx(1.1)
+    assert singles(1.08, 10, slowest=40.0).verdict == "slower"
+
+
+def test_of_a_single_process_the_undisturbed_rounds_count_and_without_any_all() -> None:
+    disturbed = [1.5] * 24 + [1.0] * 16
+    rounds = {"samples_us": [[1000 * one for one in disturbed]], "interrupted": [[]]}
+    busy = singles(1.0, 11, samples=rounds | {"pace_us": [[40.0 * one for one in disturbed]]})
+    assert busy.ratio == pytest.approx(1.0, rel=0.01)
+    assert busy.after_us == pytest.approx(1000.0, rel=0.01)
+    interrupted = rounds | {"interrupted": [list(range(40))], "pace_us": [[40.0] * 40]}
+    assert singles(1.0, 11, samples=interrupted).after_us == pytest.approx(1500.0, rel=0.01)
+
+
+def test_twenty_single_processes_show_the_noise_and_nineteen_do_not() -> None:
+    assert singles(1.12, 10).verdict == "slower"
+    assert singles(1.12, 10, calibration=None).verdict == "not comparable"
+    assert "too few figures to know the noise" in singles(1.12, 10, calibration=None).why
 
 
 def test_old_reports_without_raw_samples_have_nothing_to_compare() -> None:

@@ -195,6 +195,19 @@ def test_a_required_runtime_that_is_not_available() -> None:
     assert outcome.complaints == ("required runtime ort-cuda is not available: no CUDA device; install one",)
 
 
+def test_of_several_reasons_why_a_runtime_is_not_available_the_first_is_given() -> None:
+    others = [replace(SKIPPED, message=message) for message in ("no driver", "no device", None)]
+    (complaint,) = gate([PASSED, *others], required=["ort-cuda"]).complaints
+    assert complaint == "required runtime ort-cuda is not available: no driver"
+
+
+@pytest.mark.parametrize(
+    "row", [replace(SKIPPED, stage="export", symptom="unsupported"), replace(SKIPPED, status="error")]
+)
+def test_a_required_runtime_is_missing_only_where_a_check_was_skipped_for_its_absence(row: Result) -> None:
+    assert gate([PASSED, row], required=["ort-cuda"]).complaints == ()
+
+
 def test_a_required_runtime_that_no_check_uses() -> None:
     outcome = gate([PASSED], required=["ort-cuda"])
     assert outcome.exit_code == 3

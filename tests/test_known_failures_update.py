@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,20 @@ def test_entries_are_added_only_on_request_and_need_a_reason(harness: Call, list
     ]
     assert all(entry.reason == "TODO say why: 3 of 4 values differ by more than the tolerance" for entry in new)
     assert "added     specs/known-failures.yaml: pool/new[* on trace/torch-cpu: export: unsupported" in ran.out
+
+
+def test_a_last_line_without_an_end_gets_one_before_more_is_added(harness: Call, listed: Path) -> None:
+    listed.write_text(LIST.removesuffix("\n"), encoding="utf-8")
+    harness(*CALL, "--add")
+    assert listed.read_text(encoding="utf-8").startswith(f"{AFTER}- cases: ")
+
+
+def test_a_single_point_is_added_by_its_own_name_and_a_message_as_people_read_it(harness: Call, listed: Path) -> None:
+    alone = replace(result("stays[seed=1]", "error", "export", "unsupported"), message="größer als erlaubt")
+    write_report((alone,))
+    harness(*CALL, "--add")
+    assert load_known_failures(listed)[-1].cases == "pool/stays[seed=1]"
+    assert "größer als erlaubt" in listed.read_text(encoding="utf-8")
 
 
 def test_a_dry_run_writes_nothing(harness: Call, listed: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import comb
+from math import comb, log1p
 from typing import Any
 
 import numpy as np
@@ -240,6 +240,97 @@ def test_the_largest_split_is_the_largest() -> None:
         mixed = rng.permutation(values)
         assert np.median(mixed[:5]) / np.median(mixed[5:]) - 1 <= worst + 1e-12
     assert largest_split([1.0, 2.0, 3.0]) == 2.0
+
+
+# The bounds of the rule: powers of two, whose logarithms are exact multiples of each other
+
+
+def exactly(factor: float, count: int = 8) -> Side:
+    """Times whose logarithms are all that of ``factor``, to be compared with ``exactly(1.0)``."""
+    return Side([factor] * count)
+
+
+@pytest.mark.parametrize("effect", [0.25, 0.5, 1.0])
+def test_a_change_of_just_the_minimum_effect_is_neither_a_change_nor_none(effect: float) -> None:
+    assert np.log(1 + effect) == log1p(effect)
+    for old, new in ((1.0, 1 + effect), (1 + effect, 1.0)):
+        result = change(exactly(old), exactly(new), min_effect=effect, noise=0.0)
+        assert result.verdict == "inconclusive"
+        assert (result.why, result.more_rounds) == ("the interval is too wide", 1)
+    assert change(exactly(1.0), exactly(1 + effect), min_effect=0.9 * effect, noise=0.0).verdict == "slower"
+    assert change(exactly(1 + effect), exactly(1.0), min_effect=1.1 * effect, noise=0.0).verdict == "no change"
+
+
+@pytest.mark.parametrize("noise", [0.25, 0.5])
+def test_a_change_of_just_the_noise_is_not_above_it(noise: float) -> None:
+    result = change(exactly(1.0), exactly(1 + noise), min_effect=0.1, noise=noise)
+    assert (result.verdict, result.more_rounds) == ("inconclusive", None)
+    assert result.why == f"the machine's own noise is {100 * noise:.1f} %"
+    assert change(exactly(1.0), exactly(1 + noise), min_effect=0.1, noise=0.9 * noise).verdict == "slower"
+
+
+def test_an_interval_that_touches_one_is_not_significant() -> None:
+    """With five values on each side the interval ends at the smallest and the largest difference."""
+    fast, slow = Side([900.0] * 4 + [1000.0]), Side([1100.0] * 4 + [1000.0])
+    for old, new, bound in ((fast, slow, "low"), (slow, fast, "high")):
+        result = change(old, new, noise=0.0)
+        assert getattr(result, bound) == 1.0
+        assert result.verdict == "inconclusive"
+    assert change(fast, Side([1100.0] * 4 + [1001.0]), noise=0.0).verdict == "slower"
+
+
+def test_a_machine_that_changed_by_just_half_as_much_may_be_the_cause() -> None:
+    def on_machine(speed: float) -> str:
+        old, new = [1.0] * 8, [4.0] * 8
+        return change(Side(old, [1.0] * 8), Side(new, [speed] * 8), noise=0.0).why
+
+    assert on_machine(2.0) == "the machine's own speed changed by 100.0 %"
+    assert on_machine(1.9) == ""
+
+
+def test_a_change_of_just_the_minimum_effect_is_none_that_a_machine_could_cause() -> None:
+    """The machine slowed down by more than half of it, which would count for a larger change."""
+    old, calibration = Side([1.0] * 8, [1.0] * 8), [1.16] * 8
+    assert change(old, Side([1.25] * 8, calibration), min_effect=0.25, noise=0.0).why == "the interval is too wide"
+    larger = change(old, Side([1.26] * 8, calibration), min_effect=0.25, noise=0.0)
+    assert larger.why == "the machine's own speed changed by 16.0 %"
+
+
+@pytest.mark.parametrize(("lowest", "more"), [(2.0**-9, 495), (2.0**-10, None)])
+def test_rounds_are_proposed_up_to_a_hundred_times_as_many(lowest: float, more: int | None) -> None:
+    """The interval reaches ten times as far as the estimate, so it needs a hundred times as many values."""
+    result = change(Side([1.0] * 5), Side([lowest, 2.0, 2.0, 2.0, 2.0]), noise=0.0)
+    assert result.verdict == "inconclusive"
+    assert result.more_rounds == more
+    assert result.why == ("the interval is too wide" if more else "the times vary too much")
+
+
+def test_a_single_round_counts_as_one() -> None:
+    assert change(Side([100.0] * 3), Side([200.0] * 3)).more_rounds == 2
+    assert change(Side([100.0] * 3, rounds=4), Side([200.0] * 3)).more_rounds == 8, "the larger number of rounds"
+
+
+def test_the_calibration_of_one_side_alone_says_nothing() -> None:
+    slowed = [1.1 * one for one in TIMES]
+    plain = change(side(TIMES), side(slowed))
+    assert change(side(TIMES, CALIBRATION), side(slowed)) == plain
+    assert change(side(TIMES), side(slowed, CALIBRATION)) == plain
+
+
+def test_the_result_has_the_medians_and_the_interval_of_the_differences() -> None:
+    old, new = [100.0, 101.0, 102.0, 103.0, 104.0], [210.0, 220.0, 230.0, 240.0, 250.0]
+    result = change(Side(old), Side(new))
+    assert result.old_us == pytest.approx(102.0)
+    assert result.new_us == pytest.approx(230.0)
+    assert result.low == pytest.approx(210 / 104)
+    assert result.high == pytest.approx(250 / 100)
+    assert not result.normalised
+
+
+def test_the_approximation_ends_where_no_rank_is_left() -> None:
+    """Two values against many: the lowest rank of all, and then none."""
+    assert rank_sum(2, 201, 0.9845) == 0
+    assert rank_sum(2, 201, 0.99) is None
 
 
 # Undisturbed samples

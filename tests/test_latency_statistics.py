@@ -28,6 +28,13 @@ def test_the_interval_of_the_median_is_binomial(count: int) -> None:
         assert inside.cdf(rank) <= 0.025 < inside.cdf(rank + 1)
 
 
+@pytest.mark.parametrize("confidence", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("count", [*range(1, 30), 101])
+def test_the_interval_of_the_median_is_binomial_at_any_confidence(count: int, confidence: float) -> None:
+    ranks = np.flatnonzero(stats.binom(count, 0.5).cdf(np.arange(count)) <= (1 - confidence) / 2)
+    assert median_rank(count, confidence) == (ranks[-1] if len(ranks) else None)
+
+
 @pytest.mark.parametrize(
     ("count", "critical"), [(5, None), (6, 0), (7, 2), (8, 3), (10, 8), (15, 25), (20, 52), (30, 137)]
 )

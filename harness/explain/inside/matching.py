@@ -224,7 +224,7 @@ def _input_text(name: str, value: Array | None) -> str:
     if not name or value is None:
         return name or "-"
     if value.size <= MAX_PRINTED_ELEMENTS and value.ndim <= 1:
-        return f"{name}={np.array2string(value, separator=', ', precision=6)}"
+        return f"{name}={_printed(value)}"
     return f"{name}: {value.dtype}{list(value.shape)}"
 
 
@@ -239,5 +239,10 @@ def _attribute_text(attribute: AttributeProto) -> str:
 
 def _tensor_text(array: Array) -> str:
     if array.size <= MAX_PRINTED_ELEMENTS:
-        return np.array2string(array, separator=", ", precision=6)
+        return _printed(array)
     return f"{array.dtype}{list(array.shape)}"
+
+
+def _printed(array: Array) -> str:
+    """The values in one line for each row."""
+    return np.array2string(array, separator=", ", precision=6, max_line_width=10**6)
