@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
+from traceback import walk_tb
 from typing import Any
 
 from numpy.typing import NDArray
 
+from harness.blame.stopped import SYMPTOMS_OF_THE_FILE
 from harness.check.judge import ComparedAnswer, Verdict
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
 from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
+from harness.errors import RequestError
 from harness.latency import smoke_timing
 from harness.latency.sampling import Call
 from harness.model.answer import SECOND_CALL
@@ -30,6 +33,15 @@ MAX_PICTURES = 4
 """Pictures kept per check. A report holds thousands of checks."""
 VALUE_FINDINGS = ("outputs", "range", "formula", "equals", "differs_from")
 """Keys of ``expect`` that compare the values of outputs."""
+CODE_OF_THE_SPEC = frozenset(
+    {
+        ("harness.model.build", "build_tensors"),
+        ("harness.model.build", "build_module"),
+        ("torch.nn.modules.module", "_call_impl"),
+    }
+)
+"""Functions, by module and name, that run what the spec names: they build its tensors and module, or call the module.
+"""
 NOTHING_COMPARED = (
     "nothing was compared: the module is stochastic (it may be in training mode: call .eval()), so its outputs cannot "
     "be compared with eager torch's; say under `expect` what must hold"
@@ -49,6 +61,18 @@ def initial_result(case: Case, target: Target, clock: Clock) -> Result:
 def with_error(result: Result, stop: StageStopped, *, blame: Blame | None = None) -> Result:
     """``result`` as the error of a stage that did not finish."""
     return replace(result, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message, blame=blame)
+
+
+def blame_for_build(stop: StageStopped) -> Blame | None:
+    """``spec`` if the module or its inputs cannot be built, or if the module's own call raises; else None.
+
+    Whatever else fails at this stage is harness's own preparation, such as a copy of the module: nobody is blamed for
+    it, nor for a lack of memory.
+    """
+    if isinstance(stop.cause, RequestError):
+        return "spec"
+    frames = {(frame.f_globals.get("__name__"), frame.f_code.co_name) for frame, _ in walk_tb(stop.cause.__traceback__)}
+    return "spec" if stop.symptom in SYMPTOMS_OF_THE_FILE and frames & CODE_OF_THE_SPEC else None
 
 
 def with_mismatch(result: Result, problems: Iterable[str], *, blame: Blame | None = None) -> Result:
