@@ -294,7 +294,7 @@ def test_the_exporter_is_not_blamed_while_another_runtime_gives_the_right_answer
     def by_a_percent(model: Any) -> None:
         model.graph.node.append(helper.make_node("Mul", ["h", "share"], ["y"]))
         model.graph.node[0].output[0] = "h"
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(1.01), "share"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(1.01, np.float32), "share"))
 
     set_independent_runtime(monkeypatch, other)
     blame, evidence = blamed(nn.Tanh(), WIDE, CLOSE, by_a_percent)
