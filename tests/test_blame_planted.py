@@ -382,6 +382,11 @@ harness: 1
 cases:
   - {name: dropout, layer: Dropout, mode: train, inputs: {x: {shape: [2, 40]}}, expect: {range: [5, 6]}}
   - {name: relu, layer: ReLU, inputs: {x: {values: [1.0, -1.0]}}}
+  - {name: softplus, layer: Softplus, inputs: {x: {shape: [60]}}}
+  - {name: closed-form, layer: Softplus, inputs: {x: {shape: [60]}}, expect: {formula: log(1 + exp(x))}}
+  - {name: wrong-form, layer: Softplus, inputs: {x: {shape: [60]}}, expect: {formula: log(2 + exp(x))}}
+  - {name: too-narrow, layer: Softplus, inputs: {x: {values: [0.3]}}, tolerance: exact,
+     expect: {outputs: [{values: [0.8543552160263061]}]}}
   - {name: divided, layer: AvgPool2d, args: {kernel_size: 2, divisor_override: 3},
      inputs: {x: {shape: [1, 1, 2, 2], fill: ones}}, expect: {range: [1.3, 1.4]}}
   - {name: overcautious, layer: AvgPool2d, args: {kernel_size: 2, divisor_override: 3},
@@ -444,3 +449,39 @@ def test_nobody_is_blamed_if_harness_cannot_prepare_the_module(
     monkeypatch.undo()
     monkeypatch.setattr(nn.ReLU, "forward", wrong_call)
     assert (row("relu").stage, row("relu").blame) == ("build", "spec")
+
+
+def softplus_with(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+    def forward(_module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        right = torch.log1p(torch.exp(x))
+        return change(right) if x.dtype == torch.float32 else right
+
+    return forward
+
+
+def test_eager_is_not_failed_for_its_own_rounding(
+    row: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Terms that cancel leave one correct digit in three. Without a closed form nothing says that this is wrong."""
+    monkeypatch.setattr(nn.Softplus, "forward", softplus_with(lambda right: (right + 1e4) - 1e4))
+    result = row("softplus")
+    assert (result.status, result.blame) == ("passed", None)
+
+
+@pytest.mark.parametrize("change", [lambda right: 1.01 * right, lambda right: (right + 1e4) - 1e4])
+def test_torch_is_blamed_if_float64_and_a_closed_form_agree_against_it(
+    row: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch, change: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    assert row("closed-form").status == "passed"
+    monkeypatch.setattr(nn.Softplus, "forward", softplus_with(change))
+    wrong = row("closed-form")
+    assert (wrong.status, wrong.blame) == ("failed", "torch")
+    assert "the float64 reference meets expect.formula" in wrong.evidence[-1]
+    assert row("wrong-form").blame == "spec"
+
+
+def test_torch_is_not_blamed_for_the_last_bit_of_an_expectation(
+    row: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nn.Softplus, "forward", softplus_with(lambda right: right * (1 + 2**-22)))
+    assert row("too-narrow").blame == "spec"
