@@ -38,8 +38,8 @@ NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 REPEATED_CALL = re.compile(r"_\d+$")
 """The end of a scope's name if the same module was called again."""
 
-MatchedBy = Literal["the exporter's scope names", "shape and values", "values, folded into the module before"]
-FOLDED: MatchedBy = "values, folded into the module before"
+MatchedBy = Literal["the exporter's scope names", "shape and values", "its place: it is folded into this node"]
+FOLDED: MatchedBy = "its place: it is folded into this node"
 FOLDED_CLASSES = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
 """Modules that an exporter folds into the convolution or linear layer before them."""
 
