@@ -23,7 +23,7 @@ from harness.spec.discovery import known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
 from harness.spec.language.expand import expand
 from harness.spec.targets import load_target_sets
-from harness.spec.yaml.reader import parse
+from harness.spec.yaml import parse
 
 X = "inputs: {x: {shape: [2]}}"
 SHARED = f"harness: 1\nlayer: ReLU\ndefaults: {{{X}}}\ncases:\n"

@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 from benchmarks.correct.bench import COUNTED, Bench, Tally
 from benchmarks.silence import silent
-from harness.engine.processes.libraries import frozen_from_gc, load_for_specs
+from harness.engine.processes.serving import frozen_from_gc, load_for_specs
 from harness.environment import versions
 
 ROOT = Path(__file__).resolve().parent.parent

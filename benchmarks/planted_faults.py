@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.planted.bench import WRONG, Bench
 from benchmarks.planted.report import markdown, table
 from benchmarks.silence import silent
-from harness.engine.processes.libraries import frozen_from_gc, load_for_exports
+from harness.engine.processes.serving import frozen_from_gc, load_for_exports
 from harness.spec.discovery import load_specs
 from harness.spec.targets import Target
 

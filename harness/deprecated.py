@@ -26,6 +26,7 @@ OLD_MODULES = {
     "harness.compare.pair": "harness.compare.numbers",
     "harness.compare.strict": "harness.compare.rules",
     "harness.model.subject": "harness.model.build",
+    "harness.module_copy": "harness.model.tensors",
     "harness.report.advice": "harness.report.wording",
     "harness.report.case_name": "harness.report.wording",
     "harness.report.facts": "harness.report.machines",

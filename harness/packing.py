@@ -14,8 +14,7 @@ from typing import Any
 
 import yaml
 
-from harness.bench import with_shapes
-from harness.bench.settings import bench_cases
+from harness.bench import bench_cases, with_shapes
 from harness.check.recorded.content_store import ENTRIES, ContentStore
 from harness.check.settings import Settings
 from harness.engine.processes.temporary import temporary_folder

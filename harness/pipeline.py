@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness.bench import BenchSettings, time_all, with_shapes
+from harness.bench import BenchSettings, with_shapes
+from harness.bench.timing import time_all
 from harness.blame.other_targets import evidence_checks, with_other_targets
 from harness.check.settings import Settings
 from harness.engine.cluster import Cluster
@@ -24,9 +25,9 @@ from harness.errors import SIGNAL_EXIT_BASE, Interrupted, RuntimeMissing, UsageE
 from harness.gate import apply_known_failures, final_result
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
+from harness.report import write
 from harness.report.diff import MIN_EFFECT, Diff, diff, verdict_of
 from harness.report.json_report import read_report
-from harness.report.write import write
 from harness.result import Report, Result
 from harness.spec.discovery import Specs, known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure

@@ -1,4 +1,4 @@
-"""Finds plugins: layers, exporters, fixes, runtimes, metrics and report formats.
+"""Finds plugins: layers, exporters, fixes, transforms, runtimes, metrics and report formats.
 
 Each kind is a package. A public module in it lists its plugins, objects with a ``name``, in a tuple ``PROVIDES``. Other
 distributions add plugins through entry points in the group ``harness.<kind>`` (``harness.runtimes``, ...), each of
@@ -20,7 +20,7 @@ from harness.errors import HarnessError, describe_error
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-Kind = Literal["layers", "exporters", "fixes", "runtimes", "compare.metrics", "report"]
+Kind = Literal["layers", "exporters", "fixes", "transforms", "runtimes", "compare.metrics", "report"]
 
 
 @cache

@@ -7,11 +7,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, is_dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic_core import CoreConfig, CoreSchema, SchemaSerializer, core_schema
+
+from harness.deprecated import old_attributes
 
 Status = Literal["passed", "failed", "error", "known", "fixed", "skipped"]
 Stage = Literal["build", "export", "load", "run", "compare"]
@@ -22,7 +28,10 @@ Blame = Literal["exporter", "optimizer", "kernel", "rounding", "torch", "spec"]
 
 STATUSES: tuple[Status, ...] = ("passed", "failed", "error", "known", "fixed", "skipped")
 
+_NON_FINITE_WORDS = (b"NaN", b"Infinity")
 
+
+@old_attributes(blind="inconclusive")
 @dataclass(frozen=True, slots=True)
 class OutputComparison:
     """One output compared with its reference.
@@ -31,9 +40,12 @@ class OutputComparison:
     of the output's dtype between the two. ``mismatched`` of ``of`` elements differ by more than ``tolerance``;
     ``worst`` is the index of the one that exceeds it most. ``least_rtol`` (with atol 0) and ``least_atol`` (with
     rtol 0) are the smallest tolerances that would have passed; infinite if none would. ``problem`` is None if the
-    output passes. ``blind`` is the reason why a pass is inconclusive: the tolerance could not have detected an error.
-    ``at`` names the shape if the artifact is verified at several. ``extra`` holds the values of metrics of other
-    packages, by name.
+    output passes. ``inconclusive`` is the reason why a pass proves nothing: the tolerance could not have detected an
+    error.
+    ``at`` names the shape if the artifact is verified at several. ``rms`` is the RMS error against the float64
+    reference, or against the reference itself without one; ``reference_rms`` is the reference's own against float64.
+    ``sqnr`` is in dB. ``decisions`` are the counts of :mod:`harness.compare.decisions`, where a rule asks. ``extra``
+    holds the values of other metrics, by name.
     """
 
     index: int
@@ -52,10 +64,13 @@ class OutputComparison:
     least_rtol: float | None = None
     least_atol: float | None = None
     problem: str | None = None
-    blind: str | None = None
+    inconclusive: str | None = None
     at: str | None = None
     rms: float | None = None
     reference_rms: float | None = None
+    sqnr: float | None = None
+    cosine: float | None = None
+    decisions: Mapping[str, Any] | None = field(default=None, hash=False)
     extra: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
@@ -69,8 +84,8 @@ class Finding:
     """The outcome of one expectation of the spec.
 
     ``what`` is the key under ``expect`` (``outputs``, ``shape``, ``range``, ``formula``, ``gradient``,
-    ``gradient_range``, ``equals``, ``differs_from``, ``raises``), or ``oracle`` for the comparison of eager torch with
-    the layer's float64 reference.
+    ``gradient_range``, ``equals``, ``differs_from``, ``raises``), or ``float64_reference`` for the comparison of
+    eager torch with the float64 reference.
     """
 
     what: str
@@ -167,7 +182,10 @@ def _names(kind: type) -> tuple[str, ...]:
 
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_FLOATS = {"max_abs", "max_rel", "least_rtol", "least_atol", "actual_at_worst", "expected_at_worst"}
+_FLOATS = {
+    *("max_abs", "max_rel", "least_rtol", "least_atol", "actual_at_worst", "expected_at_worst"),
+    *("rms", "reference_rms", "sqnr", "cosine"),
+}
 
 
 def _comparison(raw: Mapping[str, Any]) -> OutputComparison:
@@ -184,11 +202,57 @@ def _comparison(raw: Mapping[str, Any]) -> OutputComparison:
     )
 
 
+_OLD_KEYS = {"blind": "inconclusive", "pace_us": "calibration_us", "calm": "undisturbed"}
+
+
+def with_current_keys(raw: Any) -> Any:
+    """``raw``, a result in JSON, with today's keys where an earlier release wrote others.
+
+    What is no result is returned as it is: whoever reads it validates it afterwards.
+    """
+    if not isinstance(raw, Mapping):
+        return raw
+    parts = {"outputs": _each(_renamed), "findings": _each(_current_finding), "latency": _current_figure}
+    return {key: parts[key](value) if key in parts else value for key, value in raw.items()}
+
+
+def _each(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda values: [convert(value) for value in values] if isinstance(values, list) else values
+
+
+def _renamed(raw: Any) -> Any:
+    return {_OLD_KEYS.get(key, key): value for key, value in raw.items()} if isinstance(raw, Mapping) else raw
+
+
+def _current_finding(raw: Any) -> Any:
+    if not isinstance(raw, Mapping):
+        return raw
+    what = "float64_reference" if raw.get("what") == "oracle" else raw.get("what")
+    return {**raw, "what": what, "comparison": _renamed(raw.get("comparison"))}
+
+
+def _current_figure(raw: Any) -> Any:
+    """A latency, with those inside it: of other shapes, variants, the transfer and the device's clock."""
+    if not isinstance(raw, Mapping):
+        return raw
+    figure = _renamed(raw)
+    if "quotable" in figure:
+        quotable = figure.pop("quotable")
+        figure["low_confidence"] = not quotable if isinstance(quotable, bool) else quotable
+    for key in figure.keys() & {"transfer", "by_device"}:
+        figure[key] = _current_figure(figure[key])
+    figure |= {"by_shape": _each(_current_figure)(figure["by_shape"])} if "by_shape" in figure else {}
+    if isinstance(variants := figure.get("variants"), Mapping):
+        figure["variants"] = {name: _current_figure(variant) for name, variant in variants.items()}
+    return figure
+
+
 def result_from_json(raw: Mapping[str, Any]) -> Result:
     """The :class:`Result` that :func:`to_json` wrote as ``raw``.
 
     Raises ``KeyError`` or ``TypeError`` if ``raw`` is not a result; readers report that with its place in the file.
     """
+    raw = with_current_keys(raw)
     findings = tuple(
         Finding(**{**item, "comparison": item.get("comparison") and _comparison(item["comparison"])})
         for item in raw.get("findings", ())
@@ -206,3 +270,33 @@ def result_from_json(raw: Mapping[str, Any]) -> Result:
             **{key: tuple(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures")},
         }
     )
+
+
+def to_json_line(value: object) -> bytes:
+    """``value`` as one line of JSON, equal to :func:`to_json` of it.
+
+    pydantic does this in a twentieth of the time, except for non-finite numbers and text that UTF-8 cannot encode.
+    """
+    with suppress(ValueError):
+        text = _serializer(type(value)).to_json(value)  # type: ignore[arg-type]
+        if not any(word in text for word in _NON_FINITE_WORDS):
+            return text
+    return json.dumps(to_json(value), separators=(",", ":")).encode()
+
+
+@cache
+def _serializer(kind: type) -> SchemaSerializer:
+    return SchemaSerializer(_schema(kind), CoreConfig(ser_json_inf_nan="constants"))
+
+
+def _schema(kind: Any) -> CoreSchema:
+    """The schema of a dataclass and of the dataclasses in its fields; with it, no type is inferred per value."""
+    if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
+        return core_schema.tuple_schema([_schema(get_args(kind)[0])], variadic_item_index=0)
+    if not is_dataclass(kind):
+        return core_schema.any_schema()
+    hints = get_type_hints(kind)
+    fields = [core_schema.dataclass_field(name, _schema(hint)) for name, hint in hints.items()]
+    arguments = core_schema.dataclass_args_schema(str(kind), fields)
+    assert isinstance(kind, type)
+    return core_schema.dataclass_schema(kind, arguments, list(hints), slots=hasattr(kind, "__slots__"))

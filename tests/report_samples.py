@@ -48,7 +48,7 @@ NOT_A_NUMBER = replace(
 
 LATENCY = {
     "median_us": 12.34, "low_us": 12.0, "high_us": 12.6, "iqr_us": 0.4, "samples": 20, "batch": 10, "warmup_calls": 25,
-    "eager_us": 6.17, "ratio": 2.0, "ratio_low": 1.9, "ratio_high": 2.1, "quotable": True, "notes": [],
+    "eager_us": 6.17, "ratio": 2.0, "ratio_low": 1.9, "ratio_high": 2.1, "low_confidence": False, "notes": [],
     "load_s": 0.001, "precision": "float32", "threads": 1, "concurrent_workers": 2,
 }  # fmt: skip
 
@@ -71,7 +71,7 @@ FAILED = Result(
     "exporter",
     ("the file computes 1 with optimization off too", "the other exporter agrees with eager"),
     (DIFFERS, NOT_A_NUMBER),
-    (Finding("outputs", False, "expected 4/3, got 1", DIFFERS), Finding("oracle", True, "eager is right")),
+    (Finding("outputs", False, "expected 4/3, got 1", DIFFERS), Finding("float64_reference", True, "eager is right")),
     (Distance(0, 0.0, 0.333, "eager"),),
     {"asked": "CUDAExecutionProvider", "nodes": {"CPU": {"AveragePool": 1}}, "stray": ["AveragePool_0"]},
     notes=("the exporter said nothing",),

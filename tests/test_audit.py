@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.audit import Audit, MutantOutcome, text, verdict
 from harness.audit.audit import audit
-from harness.audit.result import Audit, MutantOutcome, text, verdict
 from harness.layers import Call
 from harness.layers.generic import generic_mutants
 from harness.spec.discovery import load_specs

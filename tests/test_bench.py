@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.bench import BenchSettings, parse_cpus, time_all, with_shapes
+from harness.bench import BenchSettings, bench_cases, case_at_shapes, parse_cpus, shapes_of, with_shapes
 from harness.bench import process as bench_process
 from harness.bench.process import LoadedTarget, ProcessMeasurement, Task, measure_task, options_of, series_name
-from harness.bench.settings import bench_cases, case_at_shapes, shapes_of
-from harness.bench.timing import FreshProcesses, TimedCase, measure_in_turns, with_latency
+from harness.bench.timing import FreshProcesses, TimedCase, measure_in_turns, time_all, with_latency
 from harness.check.settings import Settings
-from harness.engine.processes import libraries
+from harness.engine.processes import serving
 from harness.errors import Location, Unsupported, UsageError
 from harness.latency.conditions import Samples
 from harness.latency.sampling import Measurement, Series
@@ -49,7 +48,7 @@ def task(case: Case = CASE, *targets: Target, bench: BenchSettings = BENCH, scra
 # Shapes
 
 
-def test_a_case_at_other_shapes_keeps_what_holds_at_any_shape() -> None:
+def test_a_case_at_other_shapes_keeps_the_expectations_for_any_shape() -> None:
     resized = case_at_shapes(CASE, {"x": (8, 3)})
     assert resized.id == "relu/image at x=[8,3]"
     assert shapes_of(resized) == "x=[8,3]"
@@ -58,7 +57,7 @@ def test_a_case_at_other_shapes_keeps_what_holds_at_any_shape() -> None:
     assert resized.inputs[0].seed == CASE.inputs[0].seed
 
 
-def test_each_bench_shape_is_verified_and_timed_once_and_the_cases_own_not_again() -> None:
+def test_each_bench_shape_is_verified_and_timed_once_and_the_shape_of_the_case_not_again() -> None:
     assert [shapes_of(case) for case in bench_cases(CASE)] == ["x=[8,3]", "x=[64,3]"]
     plan = with_shapes(Plan(((CASE, (TRACE,)), (replace(CASE, id="b", bench=()), (ORT,)))))
     assert [(case.id, targets) for case, targets in plan.jobs] == [
@@ -296,7 +295,7 @@ class DeviceRuntime:
 def device(monkeypatch: pytest.MonkeyPatch) -> DeviceRuntime:
     runtime = DeviceRuntime()
     # Loading would change torch for all tests in this process.
-    monkeypatch.setattr(libraries, "load_for_specs", lambda: None)
+    monkeypatch.setattr(serving, "load_for_specs", lambda: None)
     monkeypatch.setattr(bench_process, "plugins", lambda _kind: {"device": runtime, "torch-cpu": refusing})
     return runtime
 

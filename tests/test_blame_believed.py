@@ -18,12 +18,10 @@ from benchmarks.operator_sweep.__main__ import main
 from benchmarks.operator_sweep.models.case import Pair
 from benchmarks.operator_sweep.report import markdown, table
 from benchmarks.operator_sweep.sweep import Judgement, sweep
-from harness.blame import believed, file_runs
+from harness.blame import evaluator, file_runs
 from harness.blame.attribute import attribute
-from harness.blame.believed import TABLE, not_believed
 from harness.blame.disagreement import Disagreement
-from harness.blame.evaluator import evaluate_model
-from harness.blame.operators import OPERATORS
+from harness.blame.evaluator import OPERATORS, TABLE, evaluate_model, not_believed
 from harness.blame.recorded import RecordedDisagreement, attribute_recorded
 from harness.environment import installed_version
 from harness.exporters import Artifact
@@ -49,7 +47,7 @@ def test_an_evaluation_that_is_right_blames_the_runtime_that_is_wrong(harness: C
     assert (row["status"], row["blame"]) == ("failed", "kernel"), "onnx.reference does not flatten"
 
 
-def test_a_recorded_answer_that_is_wrong_is_found(harness: Call, here: Path) -> None:
+def test_a_wrong_recorded_output_is_blamed_on_the_spec(harness: Call, here: Path) -> None:
     softmax_11(here / "wrong", np.full((1, 2, 2), 0.5, np.float32))
     assert harness("run", "wrong", QUIET).only["blame"] == "spec"
 
@@ -100,10 +98,10 @@ def test_the_table_decides_whether_an_exported_file_is_judged(
 def only(monkeypatch: pytest.MonkeyPatch, operators: Sequence[str]) -> None:
     """Believe these operators of ONNX and no others."""
     full = json.loads(TABLE.read_text(encoding="utf-8"))[""]
-    monkeypatch.setattr(believed, "_table", lambda: {"": {name: full[name] for name in operators}})
+    monkeypatch.setattr(evaluator, "_table", lambda: {"": {name: full[name] for name in operators}})
 
 
-def test_operators_are_found_wherever_they_stand(tmp_path: Path) -> None:
+def test_operators_in_subgraphs_and_functions_are_looked_up_too(tmp_path: Path) -> None:
     inner = helper.make_graph([helper.make_node("Unheard", ["x"], ["i"], domain="no.such")], "b", [], [])
     nodes = [
         helper.make_node("If", ["c"], ["t"], then_branch=inner, else_branch=inner),
@@ -146,7 +144,7 @@ def same_versions() -> bool:
 
 
 @pytest.mark.skipif(not same_versions(), reason="the table was made with other versions of onnx and onnxruntime")
-def test_the_committed_table_is_what_the_sweep_finds() -> None:
+def test_the_committed_table_equals_the_result_of_the_sweep() -> None:
     """For the operators that harness implements; `python -m benchmarks.operator_sweep` runs the whole sweep."""
     judgements = swept(*{operator.__name__ for operator in OPERATORS})
     assert [judgement.pair for judgement in judgements if judgement.state == "disagree"] == []
@@ -186,7 +184,7 @@ def test_shapes_and_missing_models_are_no_agreement(monkeypatch: pytest.MonkeyPa
     assert Judgement(Pair("", "Unheard", 1, 1), ()).state == "not runnable"
 
 
-def test_the_sweep_says_what_it_finds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sweep_prints_its_result(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     before = TABLE.read_bytes()
     assert main(["--only", "GlobalMaxPool"]) == 0
     assert "GlobalMaxPool 1: agree\n  test_globalmaxpool" in capsys.readouterr().out

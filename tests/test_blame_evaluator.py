@@ -48,7 +48,7 @@ def test_a_function_of_the_file_is_evaluated_alike(tmp_path: Path) -> None:
     assert (evaluate(path, {"x": np.zeros((1, 2, 2), np.float32)})["y"] == 0.25).all()
 
 
-def test_an_output_without_a_name_is_not_the_value_of_a_left_out_input(tmp_path: Path) -> None:
+def test_an_output_without_a_name_is_not_the_value_of_an_omitted_input(tmp_path: Path) -> None:
     weight, none = np.ones((1, 1, 1), np.float32), ""
     nodes = [
         helper.make_node("RNN", ["x", "w", "w"], [none, "h"], hidden_size=1),

@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import helper
 
+import harness.blame.file_runs
 import harness.blame.recorded
-import harness.blame.stopped
+from harness.blame.file_runs import attribute_stopped
 from harness.blame.recorded import RecordedDisagreement, attribute_recorded
-from harness.blame.stopped import attribute_stopped
 from harness.exporters import Artifact
 from harness.registry import plugins
 from harness.runtimes import Session
@@ -194,7 +194,7 @@ def test_a_file_that_loads_only_without_optimization_is_the_optimizers_fault(
     stage: str, symptom: Any, answer: Any, blame: str | None, evidence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = OnlyUnoptimized(stage, answer)
-    monkeypatch.setattr(harness.blame.stopped, "plugins", lambda _group: {"ort-cpu": runtime})
+    monkeypatch.setattr(harness.blame.file_runs, "plugins", lambda _group: {"ort-cpu": runtime})
     target, artifact = parse_target("file/ort-cpu?threads=2"), Artifact("onnx", Path("model.onnx"), "digest")
 
     def gives_expected(session: Session) -> bool:
@@ -210,7 +210,7 @@ def test_a_file_that_loads_only_without_optimization_is_the_optimizers_fault(
     assert attribute_stopped(already_off, artifact, symptom, gives_expected) == (None, ())
 
 
-def test_the_row_of_a_file_that_loads_only_without_optimization_says_so(harness: Call, here: Path) -> None:
+def test_a_file_that_loads_only_without_optimization_is_reported_as_such(harness: Call, here: Path) -> None:
     """ONNX Runtime 1.32 removes a multiplication by a computed 1 together with the cast that the output needs."""
     nodes = [
         helper.make_node("Cast", ["x"], ["same"], to=FLOAT),

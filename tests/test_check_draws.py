@@ -95,7 +95,7 @@ def test_dynamic_axes_without_also_are_verified_one_larger(harness: Call, spec: 
     assert row["status"] in ("failed", "error")
 
 
-def test_a_size_that_the_model_refuses_is_told_and_does_not_fail(harness: Call, spec: Spec) -> None:
+def test_a_size_that_the_model_refuses_is_noted_and_does_not_fail(harness: Call, spec: Spec) -> None:
     row = run(
         harness, spec, "{name: case, factory: nets:Halves, inputs: {x: {shape: [2, 3]}}, dynamic: {x: {0: N}}}"
     ).only
@@ -187,7 +187,7 @@ def test_an_expected_model_is_compared_as_the_target_is(harness: Call, spec: Spe
     assert [row["status"] for row in ran.report["results"]] == ["passed", "passed"]
 
 
-def test_a_forgotten_eval_is_the_first_thing_said() -> None:
+def test_a_forgotten_eval_is_reported_first() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
     result = api.verify(module, torch.randn(4, 3), targets="onnx-torchscript@17/ort-cpu")
     assert not result.passed

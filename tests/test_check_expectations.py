@@ -84,7 +84,7 @@ def test_a_wrong_expectation_is_blamed_on_the_spec_and_the_message_has_the_actua
 
 
 def test_eager_is_compared_with_the_float64_reference(rows: dict[str, Any]) -> None:
-    (finding,) = [finding for finding in rows["right-formula"]["findings"] if finding["what"] == "oracle"]
+    (finding,) = [finding for finding in rows["right-formula"]["findings"] if finding["what"] == "float64_reference"]
     assert finding["passed"]
     (distance,) = rows["right-formula"]["distances"]
     assert distance["eager_max_abs"] < 1e-6

@@ -64,7 +64,7 @@ def test_a_pass_outside_the_requested_provider_fails(on: Callable[..., Result]) 
     assert verdict.exit_code == 1
 
 
-def test_the_target_may_allow_it_and_the_result_still_says_where(on: Callable[..., Result]) -> None:
+def test_the_target_may_allow_it_and_the_result_still_names_the_provider(on: Callable[..., Result]) -> None:
     row = on("fine", "ort-idle", allow="cpu")
     assert row.status == "passed"
     assert row.target.endswith("/ort-idle?allow=cpu")

@@ -77,7 +77,7 @@ def test_the_message_is_the_first_informative_line(text: str, message: str) -> N
     assert message_of(RuntimeError(text)) == f"RuntimeError: {message}"
 
 
-def test_the_message_of_harness_own_error_has_no_class_name() -> None:
+def test_the_message_of_an_error_of_harness_has_no_class_name() -> None:
     assert message_of(Unsupported("no complex numbers")) == "no complex numbers"
 
 

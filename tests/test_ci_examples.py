@@ -153,7 +153,7 @@ def hooked() -> list[str]:
     return [path for path in every if re.search(HOOK["files"], path) and not re.search(HOOK["exclude"], path)]
 
 
-def test_the_hook_is_given_specs_alone() -> None:
+def test_the_hook_gets_only_specs() -> None:
     assert len(hooked()) > 10
     assert not {"specs/targets.yaml", "specs/known-failures.yaml"} & set(hooked())
 

@@ -83,7 +83,7 @@ def test_without_a_path_the_next_step_is_named(harness: Call, command: str) -> N
         ("net:Nat", "module 'net' has no attribute 'Nat'; did you mean Net?"),
     ],
 )
-def test_a_factory_that_is_not_found_says_where_it_was_looked_for(
+def test_the_message_about_a_missing_factory_names_the_searched_folders(
     harness: Call, spec: Write, here: Path, factory: str, message: str
 ) -> None:
     (here / "net.py").write_text("class Net: ...\n", encoding="utf-8")
@@ -158,7 +158,7 @@ def test_a_run_that_compared_nothing_is_no_pass(harness: Call, spec: Write) -> N
     assert "nothing was compared" in ran.out
 
 
-def test_the_report_holds_the_contract(harness: Call, spec: Write, here: Path) -> None:
+def test_the_report_has_every_field_of_the_contract(harness: Call, spec: Write, here: Path) -> None:
     spec("relu.yaml", RELU)
     ran = harness("run", "specs", "--targets", "trace/torch-cpu", "--format", "json,md,junit,csv,github")
     assert ran.code == 0
@@ -213,7 +213,7 @@ cases:
 """
 
 
-def test_a_dropped_divisor_is_found_blamed_known_and_fixed(harness: Call, spec: Write, here: Path) -> None:
+def test_a_dropped_divisor_is_detected_blamed_known_and_fixed(harness: Call, spec: Write, here: Path) -> None:
     spec("pool.yaml", POOL)
     targets = "trace/torch-cpu,onnx-torchscript@17/ort-cpu,onnx-dynamo@23/ort-cpu"
     ran = harness("run", "specs", "--targets", targets)

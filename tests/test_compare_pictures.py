@@ -32,9 +32,7 @@ def test_a_small_plane_is_shown_element_by_element() -> None:
 
 
 @given(st.integers(1, 100), st.integers(1, 100), st.data())
-def test_one_wrong_element_shows_with_its_own_values_however_large_the_plane(
-    h: int, w: int, data: st.DataObject
-) -> None:
+def test_one_wrong_element_is_shown_exactly_in_a_plane_of_any_size(h: int, w: int, data: st.DataObject) -> None:
     at = (data.draw(st.integers(0, h - 1)), data.draw(st.integers(0, w - 1)))
     expected = np.linspace(-1, 1, h * w).reshape(h, w)
     actual = expected.copy()

@@ -140,7 +140,7 @@ def test_crossing_zero_counts_the_numbers_on_both_sides(dtype: np.dtype[Any], da
 
 @settings(max_examples=200)
 @given(st.sampled_from(ALL), SHAPES.filter(lambda shape: 0 not in shape), st.data(), RULES)
-def test_one_value_beyond_the_tolerance_is_found_and_located(
+def test_one_value_beyond_the_tolerance_fails_and_is_located(
     dtype: np.dtype[Any], shape: tuple[int, ...], data: st.DataObject, rule: Rule
 ) -> None:
     expected = data.draw(arrays(dtype, shape))

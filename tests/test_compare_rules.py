@@ -58,7 +58,7 @@ def test_scaled_leaves_room_for_one_rounding_below_the_normal_range() -> None:
     assert not compared([tiny], [0], Scaled(1), magnitudes=[np.array([0.0])]).passed
 
 
-def test_magnitudes_stay_with_their_elements_where_others_are_left_out() -> None:
+def test_magnitudes_stay_with_their_elements_where_others_are_excluded() -> None:
     terms, eps = np.array([1e6, 1e6, 1.0, 1e6]), float(np.finfo(np.float32).eps)
     for shift, passed in ((0.5 * eps, True), (4 * eps, False)):
         actual, expected = [np.nan, 5.0, 0.25 + shift, 7.0], [np.nan, 9.0, 0.25, 7.0]

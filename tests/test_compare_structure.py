@@ -72,7 +72,7 @@ def test_shape_and_dtype_are_both_reported() -> None:
     assert comparison.message == "o: shape (2, 3), expected (2, 4); dtype float64, expected float32"
 
 
-def test_an_empty_batch_passes_by_shape_and_dtype_and_says_so() -> None:
+def test_an_empty_batch_passes_by_shape_and_dtype_with_a_note() -> None:
     empty = np.empty((0, 3), f32)
     comparison = compare({"o": empty}, {"o": empty.copy()}, Tolerance(Exact()))
     assert comparison.passed
@@ -137,7 +137,7 @@ def test_nan_and_infinities_in_the_same_positions_agree() -> None:
     assert nothing_finite.notes == ("o: no value is finite; only the positions of NaN and infinities were compared",)
 
 
-def test_undefined_values_are_left_out_counted_and_noted() -> None:
+def test_undefined_values_are_excluded_counted_and_noted() -> None:
     mask = np.array([[True, False], [False, False]])
     actual, expected = floats(9, 1, 2, 3).reshape(2, 2), floats(np.nan, 1, 2, 3).reshape(2, 2)
     comparison = compare({"o": actual}, {"o": expected}, Tolerance(Exact()), undefined=[mask])

@@ -23,6 +23,7 @@ from harness.layers import Answer, Call, Layer, Mutant, with_current_names
 from harness.layers.relu import ReLU
 from harness.model.build import Subject
 from harness.report.wording import format_element
+from harness.result import OutputComparison
 from harness.runtimes import Availability
 from harness.spec.language.tolerances import Exact, Tolerance
 from tests.old_plugins import Ran, run_with_old_plugins
@@ -118,6 +119,7 @@ MOVED_NAMES = {
     "harness.compare.pair": ("Pair",),
     "harness.compare.strict": ("strict_ulp",),
     "harness.model.subject": ("Subject",),
+    "harness.module_copy": ("copy_module",),
     "harness.report.advice": ("Advice", "next_step"),
     "harness.report.case_name": ("CaseName",),
     "harness.report.markup": ("code", "command", "fenced", "link", "plain", "table"),
@@ -187,6 +189,7 @@ ATTRIBUTES: list[tuple[object, dict[str, str]]] = [
     ),
     (NumberFormat("floating", unused_bits=3), {"spare": "unused_bits"}),
     (Mutant("a", why_equivalent="no elements"), {"why_equal": "why_equivalent"}),
+    (OutputComparison(0, "y", (1,), "float32", "exact", inconclusive="no elements"), {"blind": "inconclusive"}),
     (Problem(Location("a.yaml"), "wrong", "right"), {"wrong": "message", "right": "remedy"}),
     (Unsupported("no", from_library=True), {"of_library": "from_library"}),
     (Interrupted(signal.SIGTERM), {"by": "signal"}),

@@ -37,10 +37,10 @@ def figure(
     return {
         "shapes": "x=[2,3]",
         "median_us": float(np.median(samples)),
-        "quotable": True,
+        "low_confidence": False,
         "samples_us": samples,
         "interrupted": [[] for _ in samples],
-        "pace_us": [[40.0] * 10 for _ in samples],
+        "calibration_us": [[40.0] * 10 for _ in samples],
         "threads": 1,
         "device": "cpu",
         **more,
@@ -136,7 +136,7 @@ def test_equals_are_no_change() -> None:
     assert change.low < 1 < change.high
 
 
-def test_noise_leaves_it_open_and_says_why() -> None:
+def test_noise_makes_a_change_inconclusive_with_a_reason() -> None:
     change = only(figure(spread=0.2), figure(1.1, seed=1, spread=0.2))
     assert change.verdict == "inconclusive"
     assert change.why
@@ -160,7 +160,7 @@ def test_the_listed_times_are_the_compared_ones() -> None:
 
 
 def test_a_machine_that_became_slower_decides_nothing() -> None:
-    busy = figure(1.5, seed=1, pace_us=[[60.0 + at] * 10 for at in range(20)])
+    busy = figure(1.5, seed=1, calibration_us=[[60.0 + at] * 10 for at in range(20)])
     change = only(figure(), busy)
     assert change.verdict == "inconclusive"
     assert "the machine's own speed changed" in change.why
@@ -180,7 +180,7 @@ def test_another_version_of_a_runtime_is_what_one_wants_to_compare() -> None:
 
 
 def test_a_figure_of_low_confidence_is_no_regression() -> None:
-    change = only(figure(), figure(1.5, seed=1, quotable=False, notes=["the CPU was throttled for heat"]))
+    change = only(figure(), figure(1.5, seed=1, low_confidence=True, notes=["the CPU was throttled for heat"]))
     assert (change.verdict, change.why) == ("inconclusive", "the CPU was throttled for heat")
 
 
@@ -208,7 +208,7 @@ def test_many_single_processes_measure_the_noise_by_their_calibration() -> None:
         latency = figure(factor, seed=seed, processes=1)
         rng = np.random.default_rng(seed)
         latency["samples_us"] = [(1000 * factor * rng.lognormal(0, 0.01, 40)).tolist()]
-        latency["pace_us"] = [[40.0 * (1 + at % 5 / 100)] * 40]
+        latency["calibration_us"] = [[40.0 * (1 + at % 5 / 100)] * 40]
         return timed(latency, case=f"a/{at}")
 
     old = report(*(quick(at, 1.0, at) for at in range(30)))
@@ -243,7 +243,7 @@ def test_load_and_frequency_make_no_other_machine() -> None:
 
 
 def test_another_numpy_is_another_calibration_loop() -> None:
-    busy = figure(seed=1, pace_us=[[80.0] * 10 for _ in range(20)])
+    busy = figure(seed=1, calibration_us=[[80.0] * 10 for _ in range(20)])
     packages = {"packages": {**MACHINE["packages"], "numpy": "2.1"}}  # type: ignore[dict-item]
     (change,) = diff(report(timed(figure())), report(timed(busy), **packages)).latency or ()
     assert change.verdict == "no change"
@@ -274,7 +274,7 @@ def test_the_table_starts_with_the_worst_and_ends_with_the_verdict() -> None:
     assert "Latency: 1 slower (changes below 3 % are ignored)." in lines
 
 
-def test_the_table_is_cut_and_says_so() -> None:
+def test_the_table_is_cut_with_a_note() -> None:
     results = [replace(PASSED, case=f"c{at}", target="t") for at in range(SHOWN + 5)]
     assert "and 5 more; --json prints all of them" in printed(diff(report(), report(*results)))
 
@@ -297,7 +297,7 @@ def write(here: Path) -> Write:
     return put
 
 
-def test_the_command_exits_by_what_it_finds(harness: Call, write: Write) -> None:
+def test_the_exit_code_of_diff_depends_on_regressions(harness: Call, write: Write) -> None:
     write("old.json", report(timed(figure())))
     write("new.json", report(timed(figure(1.1, seed=1))))
     assert harness("diff", "old.json", "old.json").code == 0

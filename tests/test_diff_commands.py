@@ -28,7 +28,7 @@ def _changed(here: Path, change: Callable[[dict[str, Any]], None]) -> str:
     return str(path)
 
 
-def test_diff_finds_a_check_that_got_worse_and_none_where_nothing_changed(
+def test_diff_lists_a_check_that_got_worse_and_none_where_nothing_changed(
     harness: Call, spec: Write, here: Path
 ) -> None:
     spec("relu.yaml", RELU)

@@ -94,7 +94,7 @@ def test_what_a_page_shows_can_be_done(page: str, here: Path, harness: Call, mon
                 pytest.fail(f"{page} shows {step}, which no test runs")
 
 
-def test_a_command_that_does_not_do_what_its_page_says_is_found(harness: Call) -> None:
+def test_a_command_that_does_not_do_what_its_page_says_is_detected(harness: Call) -> None:
     (command,) = steps("```sh\nharness check nowhere/   # exit code 0\n```\n")
     assert isinstance(command, Command)
     assert harness(*command.words[1:]).code != command.code

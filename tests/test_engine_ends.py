@@ -70,7 +70,7 @@ ENDS = {
 }
 
 
-def test_whatever_a_module_raises_is_its_own_row(
+def test_whatever_a_module_raises_affects_only_its_check(
     harness: Call, put: Put, here: Path, spec: Callable[[str, str], Path]
 ) -> None:
     for name in ENDS:
@@ -95,7 +95,7 @@ def test_whatever_a_module_raises_is_its_own_row(
     assert len((here / "reports/latest/report.json").read_bytes()) < 2**18
 
 
-def test_what_a_module_does_to_processes_and_files_is_its_own_row(harness: Call, put: Put) -> None:
+def test_what_a_module_does_to_processes_and_files_affects_only_its_check(harness: Call, put: Put) -> None:
     for name in ("KillsItsGroup", "StopsItsParent", "AllowsNoMoreFiles"):
         put(name)
     ran = harness("run", "specs", *ON)
@@ -156,7 +156,7 @@ def test_a_time_limit_is_a_timeout_and_grows_with_the_model(
     assert not alive([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
 
 
-def test_a_given_time_limit_does_not_grow(harness: Call, put: Put) -> None:
+def test_a_time_limit_set_by_the_user_does_not_grow(harness: Call, put: Put) -> None:
     put("Hangs", mib=64)
     ran = harness("run", "specs", *ON, "--timeout", "4")
     assert failures(ran) == {"Hangs-64": ("build", "timeout", "not done after 4 s; --timeout sets the limit")}

@@ -159,7 +159,7 @@ def test_kill_9_of_explain_leaves_nothing(specs: Path) -> None:
     assert [path for path in Path(os.environ["TMPDIR"]).iterdir() if not torch_folder.fullmatch(path.name)] == []
 
 
-def test_the_next_command_removes_what_a_killed_audit_left(specs: Path, temporary: Path) -> None:
+def test_the_next_command_removes_the_folders_of_a_killed_audit(specs: Path, temporary: Path) -> None:
     run = Running(specs, "audit", "specs/good.yaml")
     run.until(lambda: list(temporary.iterdir()))
     run.kill()

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from harness.blame.evaluator import evaluate, evaluate_all
+from harness.explain.inside.divergence import Walk
+from harness.explain.inside.matching import module_of, read_model, with_all_values_as_outputs
+from harness.explain.inside.torch_calls import module_calls
+from harness.explain.inside.walk import walk
 from harness.exporters import Artifact
-from harness.inside.divergence import Walk
-from harness.inside.matching import module_of, read_model, with_all_values_as_outputs
-from harness.inside.torch_calls import module_calls
-from harness.inside.walk import walk
 from harness.model.answer import Reference
 from harness.model.build import Subject
 from harness.model.tensors import to_numpy
@@ -95,7 +95,7 @@ def image() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_right_graph_does_not_diverge_and_every_module_is_found(
+def test_a_right_graph_does_not_diverge_and_every_module_is_matched(
     exporter: str, image: torch.Tensor, tmp_path: Path
 ) -> None:
     subject = subject_of(Net(), image)
@@ -218,7 +218,7 @@ def test_a_folded_batch_normalization_in_half_precision_does_not_hide_a_fault_be
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
-def test_a_wrong_folded_weight_is_found(exporter: str, long: Subject, tmp_path: Path) -> None:
+def test_a_wrong_folded_weight_is_located(exporter: str, long: Subject, tmp_path: Path) -> None:
     def tamper(model: Any) -> None:
         weight = next(each for each in model.graph.initializer if list(each.dims) == [32, 32, 7, 7])
         values = onnx.numpy_helper.to_array(weight).copy()
@@ -233,7 +233,7 @@ def test_a_wrong_folded_weight_is_found(exporter: str, long: Subject, tmp_path: 
     assert result.module.module.startswith(("features.6", "features.7"))
 
 
-def test_a_wrong_small_element_is_found_if_nothing_was_folded(tmp_path: Path) -> None:
+def test_a_wrong_small_element_is_located_if_nothing_was_folded(tmp_path: Path) -> None:
     def tamper(model: Any) -> None:
         node = next(node for node in model.graph.node if node.op_type == "LeakyRelu")
         node.attribute[0].f = 0.02

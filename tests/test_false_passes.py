@@ -129,7 +129,7 @@ def test_a_pass_with_an_empty_output_beside_a_full_one_is_inconclusive(harness: 
     record(here / "net", model, [full, empty], [full, empty])
     ran = harness("run", "net", QUIET)
     assert (ran.code, ran.only["status"]) == (0, "passed")
-    assert [output["blind"] is None for output in ran.only["outputs"]] == [True, False]
+    assert [output["inconclusive"] is None for output in ran.only["outputs"]] == [True, False]
     assert "1 check passed but is inconclusive" in flat(ran.out)
 
 

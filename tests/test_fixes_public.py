@@ -145,7 +145,7 @@ def test_an_index_outside_its_plane_is_an_error_with_the_fix(tmp_path: Path) -> 
             session.run(None, {**feed, "x1": indices.numpy() + 4})
 
 
-def test_fixes_can_be_left_out_by_name(tmp_path: Path) -> None:
+def test_fixes_can_be_excluded_by_name(tmp_path: Path) -> None:
     with torchscript_symbolics(17, without=["avg_pool2d"]):
         assert export_and_run(tmp_path / "m.onnx") == WRONG
     assert torch.ops.aten.avg_pool2d.default not in translation_table(without={"avg_pool2d"})
@@ -182,7 +182,7 @@ def test_fixes_below_their_lowest_opset_are_refused(tmp_path: Path) -> None:
         export(subject(POOL, [ONES]), "onnx-torchscript", tmp_path / "m.onnx", 9, fixes=True)
 
 
-def test_the_stock_lowerings_are_found() -> None:
+def test_the_stock_lowerings_are_those_of_torch() -> None:
     assert callable(stock_symbolic("aten::avg_pool2d", 17))
     assert stock_symbolic("aten::max_unpool2d", 17) is None
     assert callable(stock_translation("aten::avg_pool2d"))

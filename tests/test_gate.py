@@ -213,7 +213,7 @@ def test_options_of_a_target_are_not_part_of_its_runtime() -> None:
 # --- a list that is wrong -------------------------------------------------------------------------------------------
 
 
-def test_an_entry_for_cases_that_this_run_left_out_is_no_problem() -> None:
+def test_an_entry_for_cases_that_this_run_excluded_is_no_problem() -> None:
     assert gate([PASSED], [known_failure(cases="pool/max/*")]).problems == ()
 
 
@@ -232,6 +232,6 @@ def test_entries_of_other_versions_do_not_contradict() -> None:
     assert gate([FAILED], known).exit_code == 0
 
 
-def test_a_contradiction_is_found_in_any_order_of_entries() -> None:
+def test_a_contradiction_is_reported_in_any_order_of_entries() -> None:
     known = [known_failure(), known_failure("run", "crash", line=9), known_failure(line=12)]
     assert {problem.where.line for problem in gate([FAILED], known).problems} == {9}

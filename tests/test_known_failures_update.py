@@ -184,7 +184,7 @@ def test_the_first_entry_of_a_list(harness: Call, listed: Path, text: str | None
     assert harness(*CALL, "--add").code == 0  # the report still contains the failure, and now the list does too
 
 
-def test_the_updated_list_of_a_run_is_found_and_used_by_the_next_run(harness: Call, spec: Write, here: Path) -> None:
+def test_the_next_run_uses_the_updated_list(harness: Call, spec: Write, here: Path) -> None:
     spec(
         "relu.yaml",
         "harness: 1\nlayer: ReLU\ncases:\n"
@@ -215,7 +215,7 @@ def test_a_list_given_by_option_is_updated_instead(harness: Call, listed: Path, 
     assert listed.read_text(encoding="utf-8") == LIST
 
 
-def test_a_report_whose_specs_are_elsewhere_is_refused(harness: Call, listed: Path) -> None:
+def test_a_report_on_the_specs_of_another_folder_is_refused(harness: Call, listed: Path) -> None:
     (listed.parent / "pool.yaml").unlink()
     ran = harness(*CALL)
     assert ran.code == 2

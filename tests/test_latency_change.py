@@ -225,7 +225,7 @@ def test_equal_calls_keep_the_rate_of_false_alarms_on_a_drifting_machine() -> No
     assert naive > 10 * FALSE_ALARMS * trials, "the drift is there: without the calibration loop it counts as a change"
 
 
-def test_a_slowdown_of_five_percent_is_found() -> None:
+def test_a_slowdown_of_five_percent_is_detected() -> None:
     rng = np.random.default_rng(11)
     trials = 200
     slower = sum(change(draws(rng), draws(rng, 1.05)).verdict == "slower" for _ in range(trials))

@@ -53,7 +53,7 @@ def test_reported_times_are_normalised() -> None:
     assert result.new_us == pytest.approx(1050, rel=0.01)
 
 
-def test_a_process_that_shared_its_core_is_left_out() -> None:
+def test_a_process_that_shared_its_core_is_excluded() -> None:
     rng = np.random.default_rng(5)
     old, new = logs(on_a_shared_machine(rng, least=1.0)), logs(on_a_shared_machine(rng, least=1.0))
     old[0][:3] += np.log(1.3)

@@ -62,7 +62,7 @@ def test_the_latency_is_the_time_of_a_call() -> None:
     assert latency.median_us == pytest.approx(5.0, rel=0.01)
     assert latency.eager_us == pytest.approx(4.0, rel=0.01)
     assert latency.ratio == pytest.approx(1.25, rel=0.001)
-    assert latency.quotable
+    assert not latency.low_confidence
     assert latency.notes == ()
 
 
@@ -176,14 +176,14 @@ def test_too_few_samples_are_noted() -> None:
     latency = smoke_timing(clock.call("a", 1e6), timer=Timer(clock), calibration=clock.calibration, machine=quiet)
     assert latency.samples < 6
     assert latency.low_us is latency.high_us is latency.ratio is None
-    assert not latency.quotable
+    assert latency.low_confidence
     assert "too few for an interval" in latency.notes[0]
 
 
 def test_a_coarse_clock_is_noted_and_the_calls_are_bounded() -> None:
     clock = SimulatedClock(tick=15_000_000)
     latency = smoke_timing(clock.call("a", 3.0), timer=Timer(clock), calibration=clock.calibration, machine=quiet)
-    assert not latency.quotable
+    assert latency.low_confidence
     assert any("the clock's resolution is 15000000 ns" in note for note in latency.notes)
     assert len(clock.made) < 1000
 
@@ -231,7 +231,7 @@ def test_the_machine_is_read_before_and_after() -> None:
     assert "the CPU was throttled for heat" in latency.notes
     assert any("of the time to other machines" in note for note in latency.notes)
     assert "the CPU frequency varied between 800 and 3000 MHz" in latency.notes
-    assert not latency.quotable
+    assert latency.low_confidence
 
 
 def test_a_sample_in_which_another_process_ran_is_kept_but_does_not_count() -> None:
@@ -253,7 +253,7 @@ def test_a_sample_in_which_another_process_ran_is_kept_but_does_not_count() -> N
     assert latency.iqr_us < 1.0
     assert {samples[at] > 500.0 for at in interrupted} == {True}
     assert max(samples) > 500.0
-    assert latency.calm == latency.samples - len(interrupted)
+    assert latency.undisturbed == latency.samples - len(interrupted)
 
 
 def test_the_calibration_loop_detects_a_neighbour_on_the_core() -> None:
@@ -268,9 +268,9 @@ def test_the_calibration_loop_detects_a_neighbour_on_the_core() -> None:
 
     latency = smoke_timing(beside_a_neighbour, timer=Timer(clock), machine=quiet, calibration=clock.calibration)
     assert latency.median_us == pytest.approx(100.0, rel=0.01)
-    assert 0.3 * latency.samples < latency.calm < 0.7 * latency.samples
+    assert 0.3 * latency.samples < latency.undisturbed < 0.7 * latency.samples
     assert any("were disturbed by other work on the machine and do not count" in note for note in latency.notes)
-    assert latency.quotable
+    assert not latency.low_confidence
 
 
 def test_where_every_sample_is_disturbed_all_of_them_count_with_low_confidence() -> None:
@@ -278,8 +278,8 @@ def test_where_every_sample_is_disturbed_all_of_them_count_with_low_confidence()
     timer = Timer(clock, lambda: clock.now)
     latency = smoke_timing(clock.call("a", 100.0), timer=timer, machine=quiet, calibration=clock.calibration)
     assert latency.median_us == pytest.approx(100.0, rel=0.01)
-    assert latency.calm == 0
-    assert not latency.quotable
+    assert latency.undisturbed == 0
+    assert latency.low_confidence
     assert any("too few of" in note and "all of them count" in note for note in latency.notes)
 
 
@@ -329,7 +329,7 @@ def test_the_real_calibration_loop_runs() -> None:
     assert isinstance(samples, Samples)
 
 
-def test_a_report_holds_json_with_four_digits() -> None:
+def test_a_latency_in_json_has_four_digits() -> None:
     clock = SimulatedClock()
     fields = smoke_timing(
         clock.call("a", 5.123456), timer=Timer(clock), calibration=clock.calibration, machine=quiet

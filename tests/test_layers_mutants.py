@@ -38,7 +38,7 @@ def is_equivalent(name: str, call: Call, mutant: Mutant) -> bool:
 @pytest.mark.parametrize("name", ALL)
 @settings(max_examples=40)
 @given(data=st.data())
-def test_a_mutant_said_to_be_equivalent_has_equal_outputs(name: str, data: st.DataObject) -> None:
+def test_a_mutant_marked_as_equivalent_has_equal_outputs(name: str, data: st.DataObject) -> None:
     call = data.draw(calls(name))
     for mutant in layer(name).mutants(call):
         if mutant.why_equivalent is not None:

@@ -221,6 +221,6 @@ def test_a_model_of_layers_that_round_is_calibrated() -> None:
     assert composite_tolerance([linear, ("ReLU", {})], "float64", 17) == Tolerance(PLAIN_RULES["float64"])
 
 
-def test_a_layer_without_a_file_is_not_found() -> None:
+def test_a_layer_without_a_file_is_not_registered() -> None:
     assert find("GELU") is None
     assert layer("Tanh").name == "Tanh"

@@ -55,7 +55,7 @@ def test_a_refusal_says_what_is_expected(k: int, s: int, p: int, d: int, message
         output_size((4,), (k,), (s,), (p,), (d,))
 
 
-def test_one_number_stands_for_every_axis() -> None:
+def test_one_number_applies_to_every_axis() -> None:
     assert per_axis(2, 3) == per_axis([2], 3) == (2, 2, 2)
     assert per_axis((1, 2), 2) == (1, 2)
     with pytest.raises(ValueError, match="has 3 numbers; expected 1 or 2"):

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
-from harness.module_copy import copy_module
+from harness.model.tensors import copy_module
 
 
 class Hooked(nn.Module):

@@ -51,7 +51,7 @@ def harness(folder: Path, system: str, *arguments: str) -> subprocess.CompletedP
         ("darwin", ["explain", "a", "relu.yaml", "--target", "trace/torch-cpu"]),
     ],
 )
-def test_what_runs_checks_says_that_it_needs_linux(tmp_path: Path, system: str, arguments: list[str]) -> None:
+def test_commands_that_run_checks_say_that_they_need_linux(tmp_path: Path, system: str, arguments: list[str]) -> None:
     done = harness(tmp_path, system, *arguments)
     assert done.returncode == 3, done.stderr
     assert done.stderr == f"this is {system}, where a check cannot be contained; run harness on Linux\n"

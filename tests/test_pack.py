@@ -155,7 +155,7 @@ class _PassCounter(unittest.TestResult):
         self.passed += 1
 
 
-def test_onnx_s_own_backend_test_runner_runs_the_folders(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backend_test_runner_of_onnx_runs_the_folders(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = onnx.backend.test.loader.load_model_tests
     tests = load(str(context / "bundle"), "onnx")
     assert {test.kind for test in tests} == {"onnx"}

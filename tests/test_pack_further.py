@@ -114,7 +114,7 @@ def test_a_large_shape_takes_little_disk_space(board: Path) -> None:
     assert sum({file.stat().st_ino: file.stat().st_size for file in files}.values()) < 1.5e6
 
 
-def test_a_wrong_answer_at_a_large_shape_is_found_on_the_board(board: Path, harness: Call, here: Path) -> None:
+def test_a_wrong_output_at_a_large_shape_fails_on_the_board(board: Path, harness: Call, here: Path) -> None:
     """The file of one shape is replaced by one that computes magnitudes: nothing is timed, and no blame is assigned."""
     shutil.copytree(board / "sizes", here / "sizes")
     content = manifest(here / "sizes")
@@ -140,7 +140,7 @@ def test_the_layout_of_an_input_is_packed(board: Path) -> None:
     assert entry["layout"] == "strided"
 
 
-def test_bench_shapes_can_be_left_out(harness: Call, here: Path) -> None:
+def test_bench_shapes_can_be_excluded(harness: Call, here: Path) -> None:
     (here / "more").mkdir()
     (here / "more" / "of.yaml").write_text(SIZES, encoding="utf-8")
     ran = harness("pack", "more", "-o", "bundle", "--targets", TARGET, "--no-bench", "-j", "1")

@@ -348,3 +348,17 @@ def test_a_run_in_the_bundle_writes_its_reports_there(
     assert harness(*run).code == 0
     assert harness(*run, "--report-dir", "mine").code == 0
     assert harness(*run).code == 0
+
+
+def test_a_bundle_of_an_earlier_release_is_read(harness: Call, bundle: Path) -> None:
+    text = json.dumps(manifest(bundle))
+    assert '"float64_reference": {' in text
+    old = text.replace('"float64_reference": {', '"oracle": {').replace(
+        '"what": "float64_reference"', '"what": "oracle"'
+    )
+    reseal(bundle, json.loads(old.replace('"inconclusive": ', '"blind": ')))
+    ran = harness("run", "bundle", "--no-latency", "-k", "linear")
+    assert ran.code == 0, ran.err
+    findings = [finding["what"] for row in ran.rows.values() for finding in row["findings"]]
+    assert "float64_reference" in findings
+    assert "oracle" not in findings

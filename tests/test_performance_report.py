@@ -16,7 +16,7 @@ QUICKER = Row("checks a second", 7.5, 5, "times", at_least=True, how="10 s again
 HEAVY = Row("memory", 412.0, 300, "MB", at_least=False, how="10,000 cases", why=["reports: 200 MB"])
 
 
-def test_a_figure_is_met_on_its_own_side_of_the_bound() -> None:
+def test_a_figure_is_met_above_a_lower_bound_and_below_an_upper_bound() -> None:
     assert QUICKER.met
     assert not HEAVY.met
     assert Row("share", 10, 10, "%", at_least=False, how="").met
@@ -66,7 +66,7 @@ def test_each_second_counts_once_and_inside_a_library_call_for_the_library() -> 
     assert set(times.end()) == {REST, "library", "outer", "inner"}
 
 
-def test_both_sides_are_given_the_same_layers_arguments_and_shapes(tmp_path: Path) -> None:
+def test_both_sides_get_the_same_layers_arguments_and_shapes(tmp_path: Path) -> None:
     pieces = [*work.shipped(5), *work.many(4)]
     specs = load_specs([str(work.write_spec(pieces, tmp_path / "spec"))], allow_import=False)
     data = json.loads(work.write_data(pieces, tmp_path / "cases.json").read_text(encoding="utf-8"))

@@ -75,7 +75,7 @@ def test_every_fault_that_matters_is_caught(cases: list[Case], tmp_path: Path) -
     assert f"**{counted[CAUGHT] + counted[REFUSED]} of {counted[CAUGHT] + counted[REFUSED]} faults" in report
 
 
-def test_a_comparison_that_sees_nothing_would_be_found_out(
+def test_a_comparison_that_detects_nothing_is_noticed(
     cases: list[Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def accept_everything(actual: Any, expected: Any, tolerance: Tolerance, **known: Any) -> Comparison:
@@ -175,7 +175,7 @@ def test_correct_configurations_raise_no_alarm(tmp_path: Path) -> None:
     assert "AvgPool2d" in correct_table(bench.tallies)
 
 
-def test_a_tolerance_that_is_too_tight_would_be_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tolerance_that_is_too_tight_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for layer in (Sigmoid, Tanh):
         monkeypatch.setattr(layer, "tolerance", lambda *_: Tolerance(Exact()))
     assert checked(tmp_path, 40).alarms

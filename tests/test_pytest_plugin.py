@@ -57,7 +57,7 @@ def ids(result: pytest.RunResult) -> list[str]:
     return [line for line in result.outlines if "::" in line]
 
 
-def test_pytest_finds_it_by_itself() -> None:
+def test_pytest_loads_the_plugin_without_configuration() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["pytest11"] == {"harness": "harness.pytest_plugin"}
 
@@ -74,7 +74,7 @@ def test_it_imports_nothing_in_a_project_without_specs() -> None:
 # Collection
 
 
-def test_every_check_has_a_name_of_its_own(project: pytest.Pytester) -> None:
+def test_every_check_has_a_unique_name(project: pytest.Pytester) -> None:
     assert ids(project.runpytest_inprocess("specs", "--collect-only", "-q")) == [
         f"specs/relu.yaml::{case}[{target}]"
         for case in ("signed", "wrong", "sweep[args.inplace=true]", "sweep[args.inplace=false]")
@@ -99,7 +99,7 @@ def test_checks_are_selected_as_tests_are(project: pytest.Pytester, arguments: l
 
 
 @pytest.mark.parametrize("text", ["services: {}\n", "ci:\n  harness: 1\n", "harness: yes please\n", "[broken", "\xff"])
-def test_other_yaml_is_left_alone(project: pytest.Pytester, text: str) -> None:
+def test_other_yaml_files_are_not_collected(project: pytest.Pytester, text: str) -> None:
     (project.path / "specs" / "relu.yaml").write_text(text, encoding="latin-1")
     assert project.runpytest_inprocess("specs", "--collect-only").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -246,7 +246,7 @@ def test_a_session_has_one_worker_and_leaves_nothing_of_it(
     assert not list(tmp_path.glob("harness-*"))
 
 
-def test_a_cache_that_cannot_be_written_is_told_in_one_line(
+def test_a_cache_that_cannot_be_written_is_reported_in_one_line(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(project.makefile(".txt", "a file")))

@@ -40,7 +40,7 @@ OUTPUT: dict[str, Any] = {
     "least_rtol": "inf",
     "least_atol": 0.5,
     "problem": "1 of 6 values differs by more than the tolerance",
-    "blind": None,
+    "inconclusive": None,
 }
 ROW: dict[str, Any] = {
     "case": "relu/plain",
@@ -109,7 +109,7 @@ def test_a_report_equals_itself_also_where_a_number_is_not_finite() -> None:
         ("outputs.0.least_rtol", "-inf", "outputs[].least_rtol"),
         ("outputs.0.least_atol", 0.6, "outputs[].least_atol"),
         ("outputs.0.problem", None, "outputs[].problem"),
-        ("outputs.0.blind", "an all-zero output would pass too", "outputs[].blind"),
+        ("outputs.0.inconclusive", "an all-zero output would pass too", "outputs[].inconclusive"),
         ("outputs.0.name", "z", "outputs[].name"),
         ("placement", None, "placement"),
         ("placement.stray", ["Relu"], "placement.stray"),
@@ -168,7 +168,7 @@ def test_a_field_of_one_side_is_listed_unless_the_contract_names_it() -> None:
         ]
 
 
-def test_added_and_lost_rows_are_differences_and_a_row_stands_once() -> None:
+def test_added_and_lost_rows_are_differences_and_repeated_rows_are_refused() -> None:
     assert [(each.field, each.new) for each in differences_between(ROW, None)] == [("row", ABSENT)]
     assert [(each.field, each.old) for each in differences_between(None, ROW)] == [("row", ABSENT)]
     with pytest.raises(ValueError, match="same case and target"):
@@ -251,7 +251,7 @@ def repository(tmp_path: Path) -> Path:
     return made
 
 
-def test_a_planted_difference_is_found_and_can_be_argued(
+def test_a_planted_difference_is_detected_and_can_be_argued(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Widen the tolerance for recorded models in the working tree only, so that the wrong model passes."""
@@ -277,7 +277,7 @@ def test_a_planted_difference_is_found_and_can_be_argued(
     assert {side: Path(path).parts[-3] for side, path in written["imported"].items()} == {"old": "old", "new": "new"}
 
 
-def test_what_cannot_be_replayed_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_replayed_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["no-such-revision", "--into", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("replay: no commit 'no-such-revision' in this clone; name")
     git(tmp_path, "init", "-q", "-b", "work")
@@ -285,7 +285,7 @@ def test_what_cannot_be_replayed_is_told_in_one_line(tmp_path: Path, capsys: pyt
         default_revision(tmp_path)
 
 
-def test_without_a_revision_changes_are_compared_with_head_and_a_branch_with_where_it_left_main(tmp_path: Path) -> None:
+def test_without_a_revision_changes_are_compared_with_head_and_a_branch_with_its_merge_base(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q", "-b", "main")
     git(tmp_path, "commit", "-q", "--allow-empty", "-m", "first")
     first = (tmp_path / ".git" / "refs" / "heads" / "main").read_text(encoding="utf-8").strip()
@@ -315,7 +315,7 @@ def test_recorded_models_are_the_same_each_time(tmp_path: Path) -> None:
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
 
 
-def test_models_that_draw_without_a_seed_are_found(tmp_path: Path) -> None:
+def test_models_that_draw_without_a_seed_are_detected(tmp_path: Path) -> None:
     """Outputs without a seed differ between runs; outputs with a seed do not."""
     for name, attributes in (("drawn", {}), ("seeded", {"seed": 1.0})):
         record(tmp_path / "node" / name, one_node("Bernoulli", **attributes), [], [])

@@ -85,7 +85,7 @@ def page(made: Report) -> Page:
         ((), "No verdict: there was nothing to verify."),
     ],
 )
-def test_the_verdict_stands_in_the_head_without_any_script(made: tuple[Result, ...], says: str) -> None:
+def test_the_summary_is_in_the_head_of_the_page_without_any_script(made: tuple[Result, ...], says: str) -> None:
     read = page(report(*made))
     assert says in read.text
     (heading,) = [attributes["class"] for tag, attributes in read.elements if tag == "h1"]
@@ -110,7 +110,7 @@ def test_complaints_and_the_baseline_are_at_the_top() -> None:
     assert "Compared with old.json: Regressed: 1 slower." in read.text
 
 
-def test_a_check_is_there_with_all_that_is_known_of_it() -> None:
+def test_a_check_is_shown_with_every_known_detail() -> None:
     (check,) = page(report(FAILED)).checks()
     assert (check["case"], check["target"], check["status"]) == (FAILED.case, FAILED.target, "failed")
     assert (check["spec"], check["family"], check["blame"]) == ("pool/avg", "divisor", "exporter")
@@ -187,7 +187,7 @@ def test_hostile_text_adds_no_element_and_no_attribute(status: Status) -> None:
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_read_back_as_it_stands(text: str) -> None:
+def test_any_text_is_read_back_unchanged(text: str) -> None:
     (check,) = page(Report({}, (replace(ERROR, case=f"a/{text}", reproduction=text or None),))).checks()
     assert check["case"] == f"a/{text}"
     assert check["script"] == (text or None)

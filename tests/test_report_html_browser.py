@@ -67,7 +67,7 @@ def test_a_target_and_whom_to_blame_can_be_chosen(page: Page) -> None:
     shows(page, len(blamed))
 
 
-def test_every_word_of_a_search_must_be_found_somewhere_in_a_check(page: Page) -> None:
+def test_every_word_of_a_search_must_occur_in_a_check(page: Page) -> None:
     page.get_by_role("searchbox", name="Search").fill("MAXPOOL2D dtypes @23+fixes")
     matching = [one for one in MADE.results if "maxpool2d/dtypes" in one.case and "@23+fixes" in one.target]
     shows(page, len(matching))

@@ -94,7 +94,7 @@ def test_the_bars_count_what_the_results_hold(spread: Page, name: str) -> None:
     assert drawn(spread) == expected
 
 
-def test_a_bar_is_as_high_as_the_root_of_its_count_and_says_its_range(spread: Page) -> None:
+def test_a_bar_is_as_high_as_the_root_of_its_count_and_is_labelled_with_its_range(spread: Page) -> None:
     spread.get_by_label("ULP", exact=True).check()
     row = spread.locator(".spread tbody tr").first
     bars: list[tuple[float, str]] = (
@@ -128,7 +128,7 @@ MACHINES: tuple[dict[str, Any], ...] = (
 
 
 def figures(median: float) -> dict[str, Any]:
-    return {"median_us": median, "low_us": median * 0.9, "high_us": median * 1.2, "quotable": True}
+    return {"median_us": median, "low_us": median * 0.9, "high_us": median * 1.2, "low_confidence": False}
 
 
 def medians(factor: float) -> list[float]:
@@ -188,6 +188,6 @@ def test_few_ratios_are_drawn_with_their_intervals(latency: Page) -> None:
     assert [math.exp((end - one) * scale) for end in ends] == pytest.approx([4 * 0.9 / 1.2, 4 * 1.2 / 0.9], rel=0.01)
 
 
-def test_it_says_how_sure_the_interval_between_machines_is(latency: Page) -> None:
+def test_the_page_gives_the_confidence_of_the_interval_between_machines(latency: Page) -> None:
     note = latency.locator("#latency .note", has_text="at least 90 %")
     expect(note).to_contain_text("built from two 95 % intervals")

@@ -56,7 +56,7 @@ def test_no_rule_of_accessibility_is_broken(
         assert broken_rules(page, "#check") == []
 
 
-def test_nothing_is_told_by_colour_alone(browser: Browser, address: str) -> None:
+def test_no_information_is_given_by_colour_alone(browser: Browser, address: str) -> None:
     """Every status has a word, a count or a unique icon; every series has a unique mark."""
     with opened(browser, address) as page:
         unfolded(page)
@@ -81,7 +81,7 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, address: str) -> None:
         assert drawer.evaluate("(dialog) => dialog.scrollWidth") <= PHONE["width"]
 
 
-def test_on_paper_one_divergence_of_each_kind_is_in_full_and_no_control_is_left(browser: Browser, address: str) -> None:
+def test_a_printed_page_has_one_divergence_of_each_kind_in_full_and_no_controls(browser: Browser, address: str) -> None:
     with opened(browser, address) as page:
         page.emulate_media(media="print")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -146,7 +146,7 @@ def test_a_family_of_many_points_is_opened_piece_by_piece(
 HOSTILE = "</script><img src=x onerror=alert(1)><b>bold</b> ${1+1} `code`"
 
 
-def test_hostile_text_is_shown_as_it_stands(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_hostile_text_is_shown_literally(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
     made = replace(
         FAILED, case=f"a/{HOSTILE}", target=HOSTILE, message=HOSTILE, evidence=(HOSTILE,),
         notes=(HOSTILE,), log=(HOSTILE,), checker=HOSTILE,
@@ -172,7 +172,7 @@ def test_a_report_with_little_in_it_is_whole(
         assert page.locator("nav a[href='#wrong']").is_hidden()
 
 
-def test_without_scripts_the_verdict_is_there_and_says_where_the_rest_is(browser: Browser, address: str) -> None:
+def test_without_scripts_the_page_has_the_summary_and_names_the_other_report(browser: Browser, address: str) -> None:
     with opened(browser, address, java_script_enabled=False) as page:
         expect(page.get_by_role("heading", level=1)).to_contain_text("Not as expected")
         expect(page.locator("p.noscript")).to_contain_text("report.md")

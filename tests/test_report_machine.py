@@ -105,7 +105,7 @@ comparisons = st.builds(
     least_rtol=optional_float,
     least_atol=optional_float,
     problem=st.none() | text,
-    blind=st.none() | text,
+    inconclusive=st.none() | text,
     at=st.none() | text,
 )
 lines = st.lists(text, max_size=2).map(tuple)
@@ -208,7 +208,7 @@ def test_a_report_cut_short_anywhere_is_refused(tmp_path_factory: pytest.TempPat
     refusal(path)
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text('{"format": 1, "results": [{"case": "a"}, {"target": "t", "status": "no"}]}')
     with pytest.raises(SpecError) as caught:
@@ -259,7 +259,7 @@ def outcomes(root: ET.Element) -> list[list[str]]:
     [(PASSED, []), (replace(FAILED, log=()), ["failure"]), (ERROR, ["error"]), (replace(KNOWN, log=()), ["skipped"]),
      (FIXED, ["failure"]), (SKIPPED, ["skipped"])],
 )  # fmt: skip
-def test_junit_says_each_status_in_its_own_words(made: Result, tag: list[str]) -> None:
+def test_junit_has_an_element_for_each_status(made: Result, tag: list[str]) -> None:
     assert outcomes(suites(made)) == [tag]
 
 
@@ -303,7 +303,7 @@ def test_a_reader_that_validates_refuses_what_it_does_not_know(written: str, bro
     assert not JUNIT.is_valid(text.replace(written, broken))
 
 
-def test_junit_holds_text_that_xml_has_no_characters_for() -> None:
+def test_junit_escapes_text_that_xml_cannot_represent() -> None:
     made = replace(FAILED, case=f"a/{HOSTILE}", message=HOSTILE, log=(HOSTILE,), where=f"{HOSTILE}:1:1")
     (case,) = suites(made).iter("testcase")
     assert "\\x1b" in (case.findtext("failure") or "")

@@ -27,7 +27,7 @@ MEDIAN, LOW, HIGH = 12.34, 12.0, 12.6
 
 def timed(result: Result, factor: float) -> Result:
     slower = {"median_us": MEDIAN * factor, "low_us": LOW * factor, "high_us": HIGH * factor}
-    return replace(result, latency=LATENCY | slower | {"quotable": True})
+    return replace(result, latency=LATENCY | slower | {"low_confidence": False})
 
 
 def joined(*environments: dict[str, Any]) -> Report:

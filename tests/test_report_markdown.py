@@ -57,12 +57,12 @@ def test_the_verdict_is_one_sentence_and_comes_first(made: tuple[Result, ...], s
     assert [line for line in render(*made).splitlines() if line][1] == f"**{says}**"
 
 
-def test_a_complaint_stands_before_every_count() -> None:
+def test_complaints_come_before_the_counts() -> None:
     run = {"complaints": ["known-failures.yaml:3:1: matches nothing; remove it"]}
     assert verdict(Report({}, (PASSED,), run)).startswith("No verdict: known-failures.yaml:3:1: matches nothing")
 
 
-def test_a_divergence_is_shown_with_all_that_is_known_of_it() -> None:
+def test_a_divergence_is_shown_with_every_known_detail() -> None:
     text = render(FAILED)
     for part in (
         plain(f"y: {DIFFERENCE}"),
@@ -88,7 +88,7 @@ def test_a_divergence_is_shown_with_all_that_is_known_of_it() -> None:
     assert "line 3\n" not in text
 
 
-def test_known_failures_stand_under_their_reason_with_their_numbers() -> None:
+def test_known_failures_are_listed_under_their_reason_with_their_numbers() -> None:
     text = render(PASSED, KNOWN, replace(KNOWN, case="pool/avg/other"))
     assert text.count("the exporter drops the divisor") == 1
     assert "<https://example.org/issues/1>" in text
@@ -98,7 +98,7 @@ def test_known_failures_stand_under_their_reason_with_their_numbers() -> None:
 
 def test_a_pass_with_a_remark_is_listed() -> None:
     inconclusive = replace(
-        PASSED, outputs=(replace(AGREES, blind="atol is larger than every value"),), checker="bad shape"
+        PASSED, outputs=(replace(AGREES, inconclusive="atol is larger than every value"),), checker="bad shape"
     )
     text = render(inconclusive, replace(inconclusive, case="pool/avg/other"))
     assert re.search(r"inconclusive: atol is larger than every value *\| 2 ", text)
@@ -119,7 +119,7 @@ def test_the_environment_is_all_there() -> None:
 
 def test_latency_has_its_ratio_to_eager_and_low_confidence_is_marked() -> None:
     slow = replace(
-        PASSED, case="pool/avg/slow", latency={**LATENCY, "median_us": 98.7, "ratio": 0.5, "quotable": False}
+        PASSED, case="pool/avg/slow", latency={**LATENCY, "median_us": 98.7, "ratio": 0.5, "low_confidence": True}
     )
     untimed = replace(PASSED, case="pool/avg/untimed", target="script/torch-cpu", latency=None)
     text = render(PASSED, slow, untimed)
@@ -177,7 +177,7 @@ def test_points_with_equal_results_are_one_row() -> None:
     assert labels(family("passed", "passed", "passed", "passed")) == [("windows[...]", 4)]
 
 
-def test_a_point_that_is_wrong_keeps_a_row_of_its_own() -> None:
+def test_a_failing_point_of_a_matrix_has_a_separate_row() -> None:
     rows = labels(family("passed", "failed", "passed", "failed"))
     assert rows == [
         ("windows[c=true,...]", 2),
@@ -246,7 +246,7 @@ written = st.text(st.characters(codec="utf-8") | st.sampled_from("\\`*_[]()<>#+-
 @example("1234. a").via("a numbered list")
 @example("- a").via("a list within a list")
 @example("---").via("a rule")
-def test_any_text_is_read_back_as_it_stands(text: str) -> None:
+def test_any_text_is_read_back_unchanged(text: str) -> None:
     expected = printable(one_line(text))
     assert shown(READER.parse(plain(text))) == expected
     assert shown(READER.parse(f"- {plain(text)}")) == expected
@@ -254,7 +254,7 @@ def test_any_text_is_read_back_as_it_stands(text: str) -> None:
 
 
 @given(st.lists(st.tuples(written, written), min_size=1, max_size=3))
-def test_any_text_stays_in_its_own_cell(cells: list[tuple[str, str]]) -> None:
+def test_any_text_stays_in_one_cell(cells: list[tuple[str, str]]) -> None:
     made = READER.parse(table(["a", "b"], [[code(one), plain(other)] for one, other in cells]))
     texts = [shown([token]) for before, token in pairwise(made) if before.type == "td_open"]
     assert texts == [printable(one_line(text)) for row in cells for text in row]

@@ -51,7 +51,7 @@ def test_the_format_alone_asks_for_it(harness: Call, spec: Write, summary: Path,
     assert "relu/signed" in (here / "reports" / "latest" / "report.github.md").read_text(encoding="utf-8")
 
 
-def test_elsewhere_nothing_is_annotated(
+def test_outside_github_nothing_is_annotated(
     harness: Call, spec: Write, summary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)

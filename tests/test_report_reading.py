@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.report.json_report import JsonReport
+from harness.report.json_report import JsonReport, read_report
 from tests.conftest import Call
-from tests.report_samples import FAILED, PASSED, report
+from tests.report_samples import AGREES, FAILED, LATENCY, PASSED, report
 
 SPEC = """
 harness: 1
@@ -43,7 +43,7 @@ def changed(path: str, value: Any) -> bytes:
     return json.dumps(raw).encode()
 
 
-UNSUMMED = {"samples_us": [[1.0]], "pace_us": [[1.0]], "interrupted": [[]]}
+UNSUMMED = {"samples_us": [[1.0]], "calibration_us": [[1.0]], "interrupted": [[]]}
 REFUSED = [
     (b"", "this is not JSON"),
     (b'{"format": 1, "results": [', "the report is truncated or broken"),
@@ -59,8 +59,8 @@ REFUSED = [
     (changed("results.0.latency.median_us", "quick"), "results[0].latency.median_us: Input should be a valid number"),
     (changed("results.0.latency.median_us", -1.0), "results[0].latency.median_us: Input should be greater than 0"),
     (
-        changed("results.0.latency.pace_us", [[1.0], [1.0]]),
-        "results[0].latency: Value error, pace_us needs one time for each sample",
+        changed("results.0.latency.calibration_us", [[1.0], [1.0]]),
+        "results[0].latency: Value error, calibration_us needs one time for each sample",
     ),
     (changed("results.0.latency", UNSUMMED), "results[0].latency: Value error, samples_us needs median_us"),
     (changed("results.0.placement", {"nodes": ["Add"]}), "results[0].placement.nodes: Input should be a valid dict"),
@@ -118,3 +118,51 @@ def test_a_report_from_a_pipe_is_read(harness: Call, report_path: Path) -> None:
     ran = harness("diff", f"/dev/fd/{reading}", "given.json")
     os.close(reading)
     assert (ran.code, ran.err) == (0, "")
+
+
+def with_old_keys(value: Any) -> Any:
+    """A report in JSON with the keys that earlier releases wrote."""
+    if isinstance(value, list):
+        return [with_old_keys(item) for item in value]
+    if not isinstance(value, dict):
+        return "oracle" if value == "float64_reference" else value
+    old = {"inconclusive": "blind", "calibration_us": "pace_us", "undisturbed": "calm"}
+    renamed = {old.get(key, key): with_old_keys(item) for key, item in value.items()}
+    if "low_confidence" in renamed:
+        renamed["quotable"] = not renamed.pop("low_confidence")
+    return renamed
+
+
+def test_a_report_of_an_earlier_release_reads_the_same(harness: Call, report_path: Path) -> None:
+    uncertain = {**LATENCY, "low_confidence": True}
+    figure = {
+        **LATENCY,
+        "undisturbed": 2,
+        "samples_us": [[1.0, 1.1]],
+        "calibration_us": [[40.0, 41.0]],
+        "interrupted": [[]],
+        "by_shape": [{**uncertain, "shapes": "x [4]", "transfer": uncertain}],
+        "variants": {"eager": uncertain},
+    }
+    extra = {"blind": 1.5, "quotable": 0.0}  # metrics of another package may have any name
+    inconclusive = replace(AGREES, inconclusive="an all-zero output would pass too", extra=extra)
+    failed = replace(FAILED, case="other", outputs=FAILED.outputs[:1])  # NaN is unequal to itself
+    made = report(replace(PASSED, outputs=(inconclusive,), latency=figure), failed)
+    current = JsonReport().render(made)
+    report_path.write_text(current, encoding="utf-8")
+    raw = with_old_keys(json.loads(current))
+    for key in ("blind", "pace_us", "calm", "quotable", "oracle"):
+        assert f'"{key}"' in json.dumps(raw)
+    old = report_path.with_name("old.json")
+    old.write_text(json.dumps(raw), encoding="utf-8")
+    assert read_report(old) == read_report(report_path)
+    ran = harness("diff", "old.json", "given.json", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads(ran.out)["parity"] == []
+
+
+def test_a_wrong_value_under_an_old_key_is_refused(harness: Call, report_path: Path) -> None:
+    report_path.write_bytes(changed("results.0.latency", {**LATENCY, "quotable": "yes"}))
+    ran = harness("diff", "given.json", "given.json")
+    assert (ran.code, ran.out) == (2, "")
+    assert "results[0].latency.low_confidence: Input should be a valid boolean" in ran.err

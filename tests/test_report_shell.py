@@ -67,7 +67,7 @@ def test_a_shell_reads_back_what_shlex_cannot_write() -> None:
 
 
 @given(anything)
-def test_a_path_is_told_in_letters_that_can_be_printed_and_read_back(path: str) -> None:
+def test_a_path_is_shown_in_printable_characters_that_can_be_read_back(path: str) -> None:
     assert escape_path(path).isprintable()
     assert unescape_path(escape_path(path)) == path
 

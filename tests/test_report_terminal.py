@@ -72,7 +72,7 @@ def test_a_terminal_without_unicode_gets_escapes_and_not_an_error() -> None:
     assert "\\xd7" in printed(report(replace(ERROR, message="2\u00d72")), encoding="ascii", width=200)
 
 
-def test_colour_is_left_out_when_asked_and_carries_nothing_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_can_be_turned_off_and_carries_no_information(monkeypatch: pytest.MonkeyPatch) -> None:
     coloured = printed(report(*ALL), force_terminal=True)
     monkeypatch.setenv("NO_COLOR", "1")
     plain = printed(report(*ALL), force_terminal=True)

@@ -13,16 +13,16 @@ import pytest
 
 from harness.errors import HarnessError, UsageError
 from harness.registry import plugins
+from harness.report import write
 from harness.report.github import ANNOTATIONS, SUMMARY_BYTES, GitHubReport, error_commands
 from harness.report.json_report import read_report
-from harness.report.write import write
 from harness.result import Report
 from tests.report_samples import ALL, DIFFERENCE, ERROR, FAILED, PASSED, every_way_to_end_badly, report
 
 FORMATS = ("json", "md", "junit", "csv", "github")
 
 
-def test_every_format_is_found_and_takes_every_way_a_check_can_end(tmp_path: Path) -> None:
+def test_every_format_is_registered_and_renders_every_status(tmp_path: Path) -> None:
     assert set(FORMATS) <= plugins("report").keys()
     paths = write(report(*ALL, *every_way_to_end_badly()), tmp_path / "new" / "folder", FORMATS)
     assert [path.name for path in paths] == ["report.json", "report.md", "report.xml", "report.csv", "report.github.md"]
@@ -67,7 +67,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_where_there_is_no_room_the_old_report_stays_whole_and_nothing_half_is_left(tmp_path: Path) -> None:
+def test_on_a_full_disk_the_old_report_stays_and_no_partial_file_remains(tmp_path: Path) -> None:
     (path,) = write(report(PASSED), tmp_path, ["json"])
     old = path.read_bytes()
     with (
@@ -104,7 +104,7 @@ def test_two_writers_into_one_folder_leave_one_whole_report(tmp_path: Path) -> N
 # --- GitHub ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_annotation_names_the_place_and_escapes_what_the_command_would_take_for_its_own() -> None:
+def test_an_annotation_names_the_place_and_escapes_the_syntax_of_the_command() -> None:
     odd = replace(ERROR, case="a/b,c:d", message="100%\r\n::error::fake", where="specs/a,b.yaml:3:5")
     (command,) = error_commands(report(PASSED, odd)).splitlines()
     properties, message = command.removeprefix("::error ").split("::", 1)
@@ -131,11 +131,11 @@ def test_nothing_is_annotated_where_all_is_as_expected() -> None:
     assert error_commands(report(PASSED)) == ""
 
 
-def test_a_place_that_is_unknown_is_left_out() -> None:
+def test_an_unknown_place_is_omitted() -> None:
     assert error_commands(report(replace(FAILED, where=None))).startswith("::error title=")
 
 
-def test_the_step_summary_fits_and_says_where_the_rest_is() -> None:
+def test_the_step_summary_fits_and_names_the_full_report() -> None:
     huge = [replace(FAILED, case=f"s{number}/c", message="\u00e9" * 200) for number in range(6000)]
     text = GitHubReport().render(report(*huge))
     assert len(text.encode()) <= SUMMARY_BYTES

@@ -219,7 +219,7 @@ def test_shape_arithmetic_is_allowed_on_the_cpu_only() -> None:
     assert placement.stray == ("Shape n on DmlExecutionProvider",)
 
 
-def test_shape_arithmetic_is_found_by_inputs_not_by_operator() -> None:
+def test_shape_arithmetic_is_recognised_by_inputs_not_by_operator() -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["s"], name="shape"),
         helper.make_node("Constant", [], ["one"], name="one", value_int=1),
@@ -234,7 +234,7 @@ def test_shape_arithmetic_is_found_by_inputs_not_by_operator() -> None:
     assert shape_nodes(graph) == {"shape", "width", "twice"}
 
 
-def test_shape_arithmetic_is_found_in_subgraphs() -> None:
+def test_shape_arithmetic_is_recognised_in_subgraphs() -> None:
     inner = helper.make_graph(
         [helper.make_node("Neg", ["s"], ["n"], name="inner"), helper.make_node("Neg", ["x"], ["m"], name="data")],
         "inner",

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.result import OutputComparison, Result, result_from_json, to_json
-from harness.serialization import to_json_line
+from harness.result import OutputComparison, Result, result_from_json, to_json, to_json_line
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text()
 NESTED = st.recursive(

@@ -63,9 +63,7 @@ def test_every_row_of_the_notes_is_a_shipped_case(specs: Specs, row: str) -> Non
 
 
 @pytest.mark.parametrize("layer", SWEPT)
-def test_every_argument_of_a_notes_layer_is_given_more_than_one_value(
-    layers: dict[str, list[Case]], layer: str
-) -> None:
+def test_every_argument_of_a_notes_layer_has_more_than_one_value(layers: dict[str, list[Case]], layer: str) -> None:
     seen: dict[str, set[str]] = {}
     for case in layers[layer]:
         model = case.model.model
@@ -81,18 +79,18 @@ def test_many_cases_and_many_other_layers(specs: Specs, layers: dict[str, list[C
     assert len(set(layers) - set(SWEPT) - {"Sigmoid", "Tanh", "ReLU"}) >= 45
 
 
-def test_activations_are_shown_signed_inputs(layers: dict[str, list[Case]]) -> None:
+def test_activations_have_inputs_of_both_signs(layers: dict[str, list[Case]]) -> None:
     """All-positive inputs cannot tell ReLU from the identity or the absolute value."""
     for layer in ("ReLU", "LeakyReLU", "PReLU", "RReLU"):
         fills = [case.inputs[0].fill for case in layers[layer]]
         assert any(fill is not None and fill.kind == "normal" for fill in fills), layer
 
 
-def test_every_case_says_what_it_is_about(specs: Specs) -> None:
+def test_every_case_has_an_about_text(specs: Specs) -> None:
     assert [case.id for case in specs.cases if not case.about] == []
 
 
-def test_every_known_failure_speaks_of_a_check_that_there_is(specs: Specs) -> None:
+def test_every_known_failure_matches_an_existing_check(specs: Specs) -> None:
     targets = [str(target) for target in load_target_sets(ROOT / "specs").all]
     known = load_known_failures(ROOT / "specs" / "known-failures.yaml")
     ids = [case.id for case in specs.cases]
@@ -116,7 +114,7 @@ def test_every_spec_names_its_schema() -> None:
         assert named == ROOT / "specs" / "harness.schema.json", path
 
 
-def test_the_users_own_module_is_refused_without_leave() -> None:
+def test_a_user_module_is_refused_without_allow_import() -> None:
     with pytest.raises(SpecError, match="--allow-import"):
         load_specs([ROOT / "examples" / "specs"])
     assert len(load_specs([ROOT / "examples" / "specs"], allow_import=True).cases) == 8

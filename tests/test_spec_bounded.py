@@ -23,8 +23,7 @@ from harness.spec.language.matrix import MAX_AXES
 from harness.spec.language.schema import MAX_NAME_LENGTH
 from harness.spec.quoting import MAX_LISTED, join_names, limited_comparisons
 from harness.spec.targets import load_target_sets
-from harness.spec.yaml import strict
-from harness.spec.yaml.reader import parse
+from harness.spec.yaml import parse, strict
 from tests.conftest import Call
 
 MANY = 20_000
@@ -88,7 +87,7 @@ def test_many_targets(tmp_path: Path) -> None:
     assert len(load_target_sets(tmp_path).select()) == 9_999
 
 
-def test_a_repeated_target_is_found_in_any_order_of_its_options(tmp_path: Path) -> None:
+def test_a_repeated_target_is_refused_in_any_order_of_its_options(tmp_path: Path) -> None:
     one, other = "onnx-dynamo/ort-cpu?threads=2&optimization=all", "onnx-dynamo/ort-cpu?optimization=all&threads=2"
     (tmp_path / "targets.yaml").write_text(f"default: ['{one}', trace/torch-cpu, '{other}']\n", encoding="utf-8")
     with pytest.raises(SpecError, match="twice in one set"):

@@ -8,7 +8,7 @@ from harness.errors import SpecError
 from harness.spec.language.expand import expand
 from harness.spec.language.models import NAME_ONE_MODEL
 from harness.spec.language.tolerances import RULE_SYNTAX
-from harness.spec.yaml.reader import parse
+from harness.spec.yaml import parse
 
 CASE = "harness: 1\nlayer: MaxPool2d\ncases:\n- {name: a, "
 POOL = CASE + "args: {kernel_size: 2}, "

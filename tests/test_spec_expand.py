@@ -23,7 +23,7 @@ from harness.spec.language.case import (
 from harness.spec.language.expand import expand
 from harness.spec.language.tolerances import CaseTolerance, Close, Exact, Scaled, Ulp
 from harness.spec.quoting import flow_yaml, id_label
-from harness.spec.yaml.reader import parse
+from harness.spec.yaml import parse
 
 
 def cases(text: str, *, allow_import: bool = False) -> dict[str, Case]:

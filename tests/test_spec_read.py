@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import SpecError
-from harness.spec.yaml import reader
-from harness.spec.yaml.reader import MAX_FILE_BYTES, parse, read
+from harness.spec import yaml as reader
+from harness.spec.yaml import MAX_FILE_BYTES, parse, read
 from harness.spec.yaml.tree import MAX_DEPTH, MAX_VALUES, resolve_scalar
 
 

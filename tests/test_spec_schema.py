@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from harness.spec.language.schema import json_schema
-from harness.spec.yaml.reader import parse, read
+from harness.spec.yaml import parse, read
 from tests.test_spec_expand import CONTRACT, DEFAULTS
 
 SPECS = Path(__file__).parent.parent / "specs"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.errors import Location, SpecError, UsageError
 from harness.registry import plugins
 from harness.spec.glob import matches
-from harness.spec.targets import BUILT_IN_SETS, Target, load_target_sets, parse_target
+from harness.spec.targets import BUILT_IN_SETS, TARGET_SYNTAX, Target, load_target_sets, parse_target
 
 TARGETS = [
     ("trace/torch-cpu", Target("trace", "torch-cpu")),
@@ -45,7 +45,7 @@ def test_options_must_be_supported_by_the_runtime() -> None:
 
 
 INVALID = [
-    ("trace", "trace: not a target; write EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"),
+    ("trace", f"trace: not a target; write {TARGET_SYNTAX}"),
     ("", ": not a target; write"),
     ("trace/", "trace/: not a target"),
     ("/ort-cpu", "/ort-cpu: not a target"),
@@ -60,7 +60,7 @@ INVALID = [
     ("onnx-dynamo@/ort-cpu", "@ is not an opset"),
     ("onnx-dynamo@-1/ort-cpu", "@-1 is not an opset"),
     ("onnx-dynamo@999/ort-cpu", "@999 is not an opset"),
-    ("onnx-dynamo@18+fix/ort-cpu", "+fix is unknown; the only suffix is +fixes"),
+    ("onnx-dynamo@18+fix/ort-cpu", "no transform +fix; did you mean fixes?"),
     ("onnx-dynamo+fixes@18/ort-cpu", "not a target"),
 ]
 

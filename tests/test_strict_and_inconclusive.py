@@ -36,8 +36,8 @@ def test_an_inconclusive_pass_is_reported_in_its_row_and_at_the_terminal(
     ran = harness("run", sigmoid, *ORT)
     rows = {case: row for (case, _), row in ran.rows.items()}
     assert (ran.code, rows["sigmoid/far-left"]["status"]) == (0, "passed")
-    assert FLUSHED in rows["sigmoid/far-left"]["outputs"][0]["blind"]
-    assert rows["sigmoid/near"]["outputs"][0]["blind"] is None
+    assert FLUSHED in rows["sigmoid/far-left"]["outputs"][0]["inconclusive"]
+    assert rows["sigmoid/near"]["outputs"][0]["inconclusive"] is None
     markdown = (here / "reports" / "latest" / "report.md").read_text("utf-8")
     (row,) = [line for line in markdown.splitlines() if "inconclusive:" in line]
     assert "sigmoid/far-left" in row

@@ -16,13 +16,13 @@ import pytest
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from harness.audit.result import Audit, MutantOutcome
-from harness.audit.result import text as audit_text
+from harness.audit import Audit, MutantOutcome
+from harness.audit import text as audit_text
 from harness.cli import main
 from harness.explain.explanation import Explanation, Script, ScriptRun
+from harness.explain.inside.divergence import Divergence, Node, Walk
 from harness.explain.shrink import ShrunkCase
 from harness.explain.text import explanation_lines
-from harness.inside.divergence import Divergence, Node, Walk
 from harness.report.diff import Diff, LatencyChange, ParityChange
 from harness.report.diff.text import show_diff
 from harness.report.github import ANNOTATIONS, error_commands
@@ -204,7 +204,7 @@ def test_text_of_doctor(calls: Calls, monkeypatch: pytest.MonkeyPatch, text_file
 # The summary of a run
 
 WRITTEN = (Path("reports/latest/report.json"), Path("reports/latest/report.md"))
-INCONCLUSIVE = replace(PASSED, outputs=(replace(AGREES, blind="an all-zero output would pass too"),))
+INCONCLUSIVE = replace(PASSED, outputs=(replace(AGREES, inconclusive="an all-zero output would pass too"),))
 
 
 def summary(made: Report, *, resume: tuple[str, ...] = (), width: int = 100) -> str:
@@ -291,7 +291,7 @@ def test_report_md(markdown_file: SnapshotAssertion) -> None:
 
 
 def test_report_md_of_a_bench(markdown_file: SnapshotAssertion) -> None:
-    low = {"quotable": False, "notes": ["the median is known to lie in a wide interval only"]}
+    low = {"low_confidence": True, "notes": ["the median is known to lie in a wide interval only"]}
     figure = {**LATENCY, "processes": 20, "p90_us": 13.0, "p99_us": 15.0, "noise": 0.012, "first_call_us": 80.5}
     shapes = [figure | {"shapes": f"x=[1,{size}]", "elements": size} for size in (16, 256)]
     timed = [
@@ -320,7 +320,7 @@ def test_page(text_file: SnapshotAssertion) -> None:
     assert stable("\n".join(["# page.html", *page_texts(), *script_texts()])) == text_file
 
 
-def test_the_texts_of_a_script_are_told_from_its_code() -> None:
+def test_the_texts_of_a_script_are_distinguished_from_its_code() -> None:
     texts = list(script_texts())
     assert {"Where it differs", "nearer", "No check matches. Remove a word or a filter.", "Copied"} <= set(texts)
     assert not {"bar-top", "click", "aria-label", "summary", "en"} & set(texts)

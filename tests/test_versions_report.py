@@ -49,7 +49,7 @@ def test_what_passed_or_is_known_is_green(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "error", "fixed", "skipped"])
-def test_a_check_that_is_otherwise_is_red_and_told(tmp_path: Path, status: str) -> None:
+def test_an_unexpected_check_is_red_and_listed(tmp_path: Path, status: str) -> None:
     rows = [row("a", "passed"), row("b", status), row("c", status), row("d", status, "script/torch-cpu")]
     ran = GREEN.with_checks(report(tmp_path / "r.json", *rows))
     assert not ran.green
@@ -111,7 +111,7 @@ def test_outcomes_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert len((tmp_path / "o.jsonl").read_text(encoding="utf-8").splitlines()) == 2
 
 
-def test_an_environment_that_was_not_tried_says_so() -> None:
+def test_an_environment_without_a_run_is_marked_as_not_tried() -> None:
     assert markdown({}).count("not run") == len(ENVIRONMENTS)
 
 

@@ -51,7 +51,7 @@ def _case() -> dict[str, Any]:
             {
                 "inputs": recorded,
                 "eager": {"output_0": TENSOR},
-                "oracle": None,
+                "float64_reference": None,
                 "magnitudes": [TENSOR],
                 "undefined": [None],
             }

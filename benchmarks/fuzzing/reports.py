@@ -14,7 +14,6 @@ from rich.console import Console
 from harness.bench import BenchSettings
 from harness.compare.pictures import pictures
 from harness.compare.verdict import compare
-from harness.known_failures_update import plan_update
 from harness.registry import plugins
 from harness.report.diff import diff
 from harness.report.diff.text import show_diff
@@ -22,6 +21,7 @@ from harness.report.json_report import JsonReport, read_report
 from harness.report.machines import merge
 from harness.report.terminal import show
 from harness.result import Distance, Finding, Report, Result
+from harness.spec.known_failures.update import plan_update
 from harness.spec.language.tolerances import Exact, Tolerance
 
 SAMPLE = Path(__file__).resolve().parents[2] / "reports" / "sample" / "report.json"

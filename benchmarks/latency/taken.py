@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.latency.chain import chain
-from harness.bench import BenchSettings, time_all
+from harness.bench import BenchSettings
+from harness.bench.timing import time_all
 from harness.check.settings import Settings
 from harness.environment import describe
 from harness.plan import Plan

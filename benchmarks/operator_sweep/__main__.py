@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.operator_sweep.judge import Outcome
 from benchmarks.operator_sweep.report import markdown, table
 from benchmarks.operator_sweep.sweep import Judgement, sweep
-from harness.blame.believed import TABLE, believed_versions
+from harness.blame.evaluator import TABLE, believed_versions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

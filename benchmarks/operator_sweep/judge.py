@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from benchmarks.operator_sweep.models.case import Case
-from harness.blame.double_precision import to_float64, with_float64
+from harness.blame.evaluated_model import to_float64, with_float64
 from harness.blame.evaluator import evaluate_model
 from harness.blame.file_runs import error_summary
 from harness.runtimes.onnxruntime.session import from_ort_value, to_ort_value

@@ -24,7 +24,9 @@ CONTRACT_OF_OUTPUT = frozenset(
 )
 WORDING = frozenset({"message", "log", "notes", "hint"})
 """Fields of a row that may differ freely. In other fields a text may change, but not appear or disappear."""
-TEXT_OF_OUTPUT = frozenset({"problem", "blind"})
+TEXT_OF_OUTPUT = frozenset({"problem", "inconclusive"})
+RENAMED = {"blind": "inconclusive"}
+"""Fields of an output that an older revision writes under another name."""
 OPAQUE = frozenset({"artifact", "where"})
 """Digests and positions: they change with the exporting code and with the spec's lines, and are not results."""
 NOT_COMPARED = frozenset({"case", "target", "seconds", "latency"})
@@ -102,13 +104,17 @@ def _outputs(old: Any, new: Any) -> Iterator[_Change]:
     if not isinstance(old, list) or not isinstance(new, list) or len(old) != len(new):
         yield from _changes("outputs", old, new, strict=True)
         return
-    for before, after in zip(old, new, strict=True):
+    for before, after in zip(_renamed(old), _renamed(new), strict=True):
         for key in _keys(before, after):
             sides = before.get(key, ABSENT), after.get(key, ABSENT)
             if ABSENT in sides and key not in CONTRACT_OF_OUTPUT:
                 yield _Change(f"outputs[].{key}", *sides, "field")
             else:
                 yield from _changes(f"outputs[].{key}", *sides, strict=key not in TEXT_OF_OUTPUT)
+
+
+def _renamed(outputs: list[Row]) -> list[Row]:
+    return [{RENAMED.get(key, key): value for key, value in output.items()} for output in outputs]
 
 
 def _changes(path: str, old: Any, new: Any, *, strict: bool) -> Iterator[_Change]:

@@ -33,7 +33,7 @@ from harness.check.settings import Settings
 from harness.engine import worker
 from harness.engine.job import Job
 from harness.engine.journal import JournalWriter
-from harness.engine.processes import libraries
+from harness.engine.processes import serving
 from harness.engine.processes.output_capture import OutputCapture
 from harness.engine.worker_status import WorkerStatus
 from harness.model import build, reference
@@ -111,8 +111,8 @@ def main(specs: str, figures: Path, *, steps: bool, again: bool) -> None:
     # A worker is replaced after a failed script export, and there is only one worker here.
     targets = [target for target in read.target_sets.select(["default"]) if target.exporter != "script"]
     work = plan(read.cases, targets, (), None).jobs
-    with libraries.frozen_from_gc():
-        libraries.load_for_exports()
+    with serving.frozen_from_gc():
+        serving.load_for_exports()
     home = Path(tempfile.mkdtemp(dir=figures.parent))
     times, repeated = timed_calls(steps=steps), RepeatedCalls() if again else None
     context = worker.WorkerContext(OutputCapture(home / "capture"), WorkerStatus(home / "status"))

@@ -241,11 +241,10 @@ def unscaled(value: Any) -> CaseTolerance:
         tolerance = parse_tolerance(value)
     except PydanticCustomError as error:
         raise UsageError(f"tolerance: {error.message()}") from None
-    for rule in (tolerance.rule, *tolerance.by_output.values()):
-        if isinstance(rule, Scaled):
-            raise UsageError(
-                "tolerance: scaled needs the terms of the sums, which are unknown here; use ulp, or rtol and atol"
-            )
+    if tolerance.has(Scaled):
+        raise UsageError(
+            "tolerance: scaled needs the terms of the sums, which are unknown here; use ulp, or rtol and atol"
+        )
     return tolerance
 
 
@@ -255,7 +254,7 @@ def unscaled(value: Any) -> CaseTolerance:
 def compare(actual: Any, expected: Any, tolerance: Any) -> Compared:
     """See :func:`harness.api.compare`."""
     requested = unscaled(tolerance)
-    if any(isinstance(rule, Calibrated) for rule in (requested.rule, *requested.by_output.values())):
+    if requested.has(Calibrated):
         raise UsageError("tolerance: calibrated needs a float64 reference, and there is none here; use rtol and atol")
     actual_arrays, expected_arrays = arrays(actual), arrays(expected)
     by_output = dict(requested.by_output)

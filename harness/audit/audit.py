@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from harness.audit.result import Audit, MutantOutcome
+from harness.audit import Audit, MutantOutcome
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.judge import check_expectations, check_gradients, have_same_form
 from harness.check.prepared_case import PreparedCase
@@ -36,8 +36,7 @@ from harness.model.build import (
     seed_torch,
 )
 from harness.model.reference import floating_as_float64, gradients
-from harness.model.tensors import to_numpy, to_torch
-from harness.module_copy import copy_module
+from harness.model.tensors import copy_module, to_numpy, to_torch
 from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, SequentialModel
 
 MUTANT_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)

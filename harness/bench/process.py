@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.bench.settings import BenchSettings
+from harness.bench import BenchSettings
 from harness.check.settings import Settings
 from harness.check.stages import message_of
 from harness.exporters import Artifact
@@ -119,24 +119,24 @@ class _Workload:
 
 def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
     """Build and export the case, or read its recorded model; torch is loaded only for a case that needs it."""
-    from harness.engine.processes import libraries
+    from harness.engine.processes import serving
     from harness.spec.bundle.entries import PackedModel
     from harness.spec.language.case import FileModel
 
     if isinstance(task.case.model.model, PackedModel):
-        libraries.load_for_recorded_models()
+        serving.load_for_recorded_models()
         from harness.check.recorded.packed import PackedCase
 
         packed = PackedCase(task.case, on_size=on_size)
         return _Workload(packed.references[0].inputs, packed.artifact, eager=None)
     if isinstance(task.case.model.model, FileModel):
-        libraries.load_for_recorded_models()
+        serving.load_for_recorded_models()
         from harness.check.recorded.recording import RecordedCase
 
         recorded = RecordedCase(task.case, on_size=on_size)
         inputs = {name: np.asarray(value) for name, value in recorded.data_sets[0].inputs.items()}
         return _Workload(inputs, lambda _target: recorded.model.artifact, eager=None)
-    libraries.load_for_specs()
+    serving.load_for_specs()
     from harness.check.cache.artifacts import ArtifactCache
     from harness.check.prepared_case import PreparedCase
     from harness.model.tensors import to_numpy

@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
+from harness.bench import BenchSettings, bench_cases, shapes_of
 from harness.bench.process import TRANSFER, ProcessMeasurement, Task, series_name
-from harness.bench.settings import BenchSettings, bench_cases, shapes_of
 from harness.check.settings import Settings, extra_seconds
 from harness.check.stages import message_of
 from harness.engine.processes.exits import describe_exit, kill_descendants_of
@@ -56,7 +56,7 @@ def time_all(
 ) -> list[Result]:
     """Return the ``results`` of ``plan``'s own checks; those that passed have their latency.
 
-    ``results`` hold the checks of :func:`harness.bench.settings.with_shapes`. A check that passed at its own shapes and
+    ``results`` hold the checks of :func:`harness.bench.with_shapes`. A check that passed at its own shapes and
     fails at a ``bench`` shape gets the result of that shape and is not timed: the speed of a wrong answer is never
     reported. ``progress`` is called with the number of processes; what it returns is called after each of them.
     """
@@ -192,7 +192,7 @@ def _measure_in_process(pipe: Connection, task: Task, seconds: float | None) -> 
 
 # The latency of a result
 
-RAW_SAMPLES = ("samples_us", "interrupted", "pace_us", "eager_samples_us")
+RAW_SAMPLES = ("samples_us", "interrupted", "calibration_us", "eager_samples_us")
 
 
 def with_latency(plan: Plan, rows: Sequence[Result], outcomes: Outcomes, bench: BenchSettings) -> list[Result]:
@@ -253,7 +253,7 @@ def _latency_at(case: Case, target: str, outcomes: Outcomes) -> tuple[dict[str, 
 
 def _short(figure: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that a variant keeps of its latency."""
-    keys = ("median_us", "low_us", "high_us", "ratio", "quotable", "notes", "samples_us")
+    keys = ("median_us", "low_us", "high_us", "ratio", "low_confidence", "notes", "samples_us")
     return {key: figure[key] for key in keys}
 
 

@@ -16,12 +16,23 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from harness.blame.node_order import all_nodes
+from harness.blame.evaluated_model import all_nodes
 from harness.compare.calibrated import without_calibration
 from harness.compare.verdict import Comparison, compare, compare_with_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference
-from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import (
+    Calibrated,
+    Close,
+    Cosine,
+    Decisions,
+    Exact,
+    OneRule,
+    Scaled,
+    Sqnr,
+    Tolerance,
+    Ulp,
+)
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
@@ -78,7 +89,7 @@ class Disagreement:
         return None if self.meets_expectations(answer) else "it does not meet the spec's expectations"
 
     def _judge(self, answer: Answer) -> Comparison:
-        if any(isinstance(rule, Calibrated) for rule in (self.tolerance.rule, *self.tolerance.by_output.values())):
+        if self.tolerance.has(Calibrated):
             return compare_with_reference(answer, self.reference, self.tolerance)
         return self.compare(answer, self.expected)
 
@@ -108,17 +119,15 @@ def _shapes(answer: Answer) -> list[tuple[str, tuple[int, ...]]]:
 def _without_magnitudes(tolerance: Tolerance) -> Tolerance:
     """A plain relative rule in place of ``Scaled``, for magnitudes that are unknown or have another shape."""
     plain = Close(1e-5, 1e-6)
-    rules = {index: plain if isinstance(rule, Scaled) else rule for index, rule in tolerance.by_output.items()}
-    return Tolerance(plain if isinstance(tolerance.rule, Scaled) else tolerance.rule, rules)
+    return tolerance.map(lambda rule: plain if isinstance(rule, Scaled) else rule)
 
 
 def with_one_more_rounding(tolerance: Tolerance) -> Tolerance:
     """``tolerance`` with room for one more rounding, because the float64 reference was rounded to the dtype too."""
-    by_output = {index: _rule_with_one_more_rounding(rule) for index, rule in tolerance.by_output.items()}
-    return Tolerance(_rule_with_one_more_rounding(tolerance.rule), by_output)
+    return tolerance.map(_rule_with_one_more_rounding)
 
 
-def _rule_with_one_more_rounding(rule: Rule) -> Rule:
+def _rule_with_one_more_rounding(rule: OneRule) -> OneRule:
     match rule:
         case Exact():
             return Ulp(2)
@@ -128,7 +137,7 @@ def _rule_with_one_more_rounding(rule: Rule) -> Rule:
             return replace(rule, rtol=2 * rtol, atol=2 * atol)
         case Scaled(n):
             return Scaled(n + 1)
-        case Calibrated():
+        case Calibrated() | Sqnr() | Cosine() | Decisions():
             return rule
 
 

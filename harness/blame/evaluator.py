@@ -1,12 +1,19 @@
-"""Evaluate an ONNX file with ``onnx.reference``, with the operators of :mod:`harness.blame.operators` in its place."""
+"""Evaluate an ONNX file with ``onnx.reference``, with the operators of :mod:`harness.blame.operators` in its place.
+
+The evaluation of a file in float64 is believed for the operators and versions in ``believed.json``, at which it agrees
+with an independent runtime. ``python -m benchmarks.operator_sweep`` makes the table, and ``reports/operators.md`` says
+how.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +21,40 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import FunctionProto, ModelProto
+from onnx.defs import SchemaError, get_schema
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
-from harness.blame.double_precision import function_with_float64, to_float64, with_float64
-from harness.blame.node_order import sort_nodes
-from harness.blame.operators import OPERATORS
+from harness.blame.evaluated_model import all_nodes, function_with_float64, sort_nodes, to_float64, with_float64
+from harness.blame.operators.conversions import CONVERSION_OPERATORS
+from harness.blame.operators.microsoft_fused import MICROSOFT_FUSED_OPERATORS
+from harness.blame.operators.microsoft_quantized import MICROSOFT_QUANTIZED_OPERATORS
+from harness.blame.operators.normalization import NORMALIZATION_OPERATORS
+from harness.blame.operators.pooling import POOLING_OPERATORS
+from harness.blame.operators.recurrent import RECURRENT_OPERATORS
+from harness.blame.operators.resizing import RESIZING_OPERATORS
+from harness.blame.operators.sampling import SAMPLING_OPERATORS
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
+
+OPERATORS: tuple[type[OpRun], ...] = (
+    *CONVERSION_OPERATORS,
+    *MICROSOFT_FUSED_OPERATORS,
+    *MICROSOFT_QUANTIZED_OPERATORS,
+    *NORMALIZATION_OPERATORS,
+    *POOLING_OPERATORS,
+    *RECURRENT_OPERATORS,
+    *RESIZING_OPERATORS,
+    *SAMPLING_OPERATORS,
+)
+"""For ``new_ops`` of :class:`onnx.reference.ReferenceEvaluator`."""
+
+MAX_SHOWN = 5
+"""How many operators a line of evidence names."""
+
+TABLE = Path(__file__).with_name("believed.json")
 
 
 @dataclass
@@ -140,3 +172,59 @@ def _outputs(evaluator: type[ReferenceEvaluator], model: ModelProto, inputs: Ans
     with np.errstate(all="ignore"):
         outputs = evaluator(model).run(None, dict(inputs))
     return dict(zip((output.name for output in model.graph.output), outputs, strict=True))
+
+
+def believed_versions(domain: str, operator: str) -> Sequence[int]:
+    """The versions of an operator, each by the opset that introduced it, for which the evaluation is believed."""
+    return _table().get(domain, {}).get(operator, ())
+
+
+def not_believed(path: Path) -> tuple[str, ...]:
+    """The operators of the file at ``path`` for which the evaluation is not believed, in words, each once."""
+    model = onnx.load(str(path), load_external_data=False)
+    functions = {(function.domain, function.name) for function in model.functions}
+    found = {
+        f"{domain + '.' if domain else ''}{operator} (opset {version})": None
+        for domain, operator, version in _operators(model)
+        if (domain, operator) not in functions and version not in believed_versions(domain, operator)
+    }
+    return tuple(found)
+
+
+def not_believed_reason(path: Path) -> str | None:
+    """Why nobody is blamed by the evaluation of the file at ``path``; None if it is believed for all its operators."""
+    operators = not_believed(path)
+    if not operators:
+        return None
+    shown = ", ".join(operators[:MAX_SHOWN]) + (
+        f" and {len(operators) - MAX_SHOWN} more" if operators[MAX_SHOWN:] else ""
+    )
+    return f"the evaluation of the file decides nothing: no other runtime has confirmed it for {shown}"
+
+
+def _operators(model: ModelProto) -> Iterator[tuple[str, str, int]]:
+    """Domain, name and version of each node, those of subgraphs and functions included."""
+    for holder, nodes in ((model, model.graph.node), *((function, function.node) for function in model.functions)):
+        opsets = {_domain(entry.domain): entry.version for entry in holder.opset_import}
+        for node in all_nodes(nodes):
+            domain = _domain(node.domain)
+            yield domain, node.op_type, _version(domain, node.op_type, opsets.get(domain, 1))
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+@cache
+def _version(domain: str, operator: str, opset: int) -> int:
+    """The opset that introduced the operator as ``opset`` has it; 1 for operators that onnx does not define."""
+    try:
+        return int(get_schema(operator, opset, domain).since_version)
+    except SchemaError:
+        return 1
+
+
+@cache
+def _table() -> Mapping[str, Mapping[str, Sequence[int]]]:
+    table: dict[str, dict[str, list[int]]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return {domain: operators for domain, operators in table.items() if domain != "compared_with"}

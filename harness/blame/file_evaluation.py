@@ -1,7 +1,7 @@
 """Evaluate an exported ONNX file independently of the target's runtime, to decide whether the file itself is right.
 
 :func:`file_is_right` evaluates the file in float64. If that fails, or is not believed for one of the file's operators
-(:mod:`harness.blame.believed`), it runs the file on independent runtimes. float64
+(:mod:`harness.blame.evaluator`), it runs the file on independent runtimes. float64
 does not show that a file rounds to a narrower type than its inputs have; for that, :func:`file_rounds` evaluates the
 file in its own dtypes.
 """
@@ -17,9 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from harness.blame.believed import not_believed_reason
 from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, absolute_errors
-from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
+from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes, not_believed_reason
 from harness.blame.file_runs import error_summary, independent_answers
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ the recorded answer is not what the file computes.
 The evaluator has faults of its own, so independent runtimes run the file too (:func:`_attribute_by_other_runtimes`).
 One that contradicts the evaluator prevents the blame; two that agree take its place. No hop is blamed for a graph that
 no evaluation can decide (:func:`harness.blame.disagreement.undecidable_reason`), and the evaluation is not used for
-operators for which it is not believed (:mod:`harness.blame.believed`).
+operators for which it is not believed (:mod:`harness.blame.evaluator`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.blame.believed import not_believed_reason
 from harness.blame.declared import declared_difference, has_other_form
 from harness.blame.disagreement import (
     MAX_ERROR_RATIO,
@@ -32,7 +31,7 @@ from harness.blame.disagreement import (
     undecidable_reason,
     with_one_more_rounding,
 )
-from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes
+from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes, not_believed_reason
 from harness.blame.file_runs import error_summary, independent_answers, run_without_optimizer
 from harness.compare.verdict import compare
 from harness.exporters import Artifact

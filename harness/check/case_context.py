@@ -55,8 +55,12 @@ class CaseContext(Protocol):
         """The case exported for ``target``."""
         ...
 
-    def tolerance(self, opset: int | None) -> Tolerance:
-        """The tolerance of the outputs of an export at ``opset``."""
+    def references_for(self, target: Target) -> Sequence[Reference]:
+        """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
+        ...
+
+    def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
+        """The tolerance of the outputs of an export at ``opset``; ``target`` may compute in a lower precision."""
         ...
 
     def eager_call(self) -> Call | None:

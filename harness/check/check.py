@@ -9,7 +9,8 @@ from typing import Any
 
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
-from harness.blame.stopped import STAGES_OF_THE_RUNTIME, attribute_stopped
+from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
+from harness.blame.transforms import transform_to_blame
 from harness.check.case_context import CaseContext
 from harness.check.judge import Answer, meets_expectations, run_twice
 from harness.check.refusal import check_refusal
@@ -65,7 +66,7 @@ def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target
     artifact = prepared.artifact(target)
 
     def gives_expected(session: Session) -> bool:
-        tolerance = prepared.tolerance(artifact.opset)
+        tolerance = prepared.tolerance(artifact.opset, target)
         answers = [(each, each.comparable_part(session.run(each.inputs))) for each in prepared.references]
         return all(compare_with_reference(answer, each, tolerance).passed for each, answer in answers)
 
@@ -86,7 +87,7 @@ class _Progress:
 
 def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: _Progress, clock: Clock) -> Result:
     with clock.stage("build"):
-        references, eager_findings = prepared.references, prepared.eager_findings
+        references, eager_findings = prepared.references_for(target), prepared.eager_findings
     with clock.stage("export"):
         artifact = prepared.artifact(target)
     progress.add(checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
@@ -103,7 +104,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             with clock.stage("run"):
                 progress.add(**placement_fields(session.placement(), passed=True))
         with clock.stage("compare"):
-            tolerance = prepared.tolerance(artifact.opset)
+            tolerance = prepared.tolerance(artifact.opset, target)
             verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
         result = with_verdict(progress.result, verdict, eager_findings)
         result = with_pictures(result, verdict.compared)
@@ -111,6 +112,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             return result
         if result.status == "failed" and result.blame is None:
             first = verdict.first_failing
+            if evidence := transform_to_blame(target, partial(_problem_on, prepared, first)):
+                return replace(result, blame="exporter", evidence=evidence)
             disagreement = _disagreement(prepared, target, artifact, references[first], answers[first])
             return _with_blame(result, disagreement)
         if settings.latency and result.status == "passed":
@@ -120,10 +123,22 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         session.close()
 
 
+def _problem_on(prepared: CaseContext, number: int, target: Target) -> str | None:
+    """What is wrong with the answer of ``target`` to a set of inputs; None if nothing is."""
+    reference, artifact = prepared.references_for(target)[number], prepared.artifact(target)
+    session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
+    try:
+        answer = reference.comparable_part(session.run(reference.inputs))
+    finally:
+        session.close()
+    comparison = compare_with_reference(answer, reference, prepared.tolerance(artifact.opset, target))
+    return None if comparison.passed else comparison.message
+
+
 def _disagreement(
     prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference, answer: Answer
 ) -> Disagreement:
-    tolerance = prepared.tolerance(artifact.opset)
+    tolerance = prepared.tolerance(artifact.opset, target)
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
     return Disagreement(target, artifact, reference, answer, tolerance, is_expected)
 

@@ -27,8 +27,7 @@ from harness.errors import Location, UsageError, bounded_text
 from harness.model.answer import Reference
 from harness.model.build import Subject, eager_outputs, run_module
 from harness.model.reference import compute_reference, have_same_values
-from harness.model.tensors import copy_tensor
-from harness.module_copy import copy_module
+from harness.model.tensors import copy_module, copy_tensor
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
 from harness.spec.language.tolerances import CaseTolerance

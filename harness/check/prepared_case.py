@@ -25,6 +25,7 @@ from harness.check.judge import (
     for_expressions,
     have_same_form,
 )
+from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, StageStopped, chain_text, is_from_code_under_test, message_of
@@ -36,7 +37,14 @@ from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.model.build import Subject, build, build_module, build_tensors, constructor_arguments, eager_outputs
-from harness.model.reference import compute_reference, default_tolerance_of, gradients, repeatable_call, tolerance_of
+from harness.model.reference import (
+    compute_reference,
+    default_tolerance_of,
+    gradients,
+    in_lower_precision,
+    repeatable_call,
+    tolerance_of,
+)
 from harness.model.tensors import to_numpy
 from harness.registry import plugins
 from harness.result import Finding, Result
@@ -44,6 +52,7 @@ from harness.spec.language.case import Case, LayerModel, WeightedModel
 from harness.spec.language.fills import array
 from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
 from harness.spec.targets import Target
+from harness.transforms._apply import transformed
 
 Array = NDArray[Any]
 
@@ -100,13 +109,34 @@ class PreparedCase:
         """Eager torch compared with the spec's ``expect`` and with the float64 reference."""
         return self._memo.get("eager findings", self._check_eager)
 
-    def tolerance(self, opset: int | None) -> Tolerance:
-        """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP."""
+    def references_for(self, target: Target) -> tuple[Reference, ...]:
+        """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
+        precision = reference_precision(target)
+        if precision is None:
+            return self.references
+        return self._memo.get(
+            f"references in {precision}",
+            lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
+        )
+
+    def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
+        """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP.
+
+        A ``target`` with transforms may compute in a lower precision, and is then held to what that allows.
+        """
+        if target is not None and target.transforms:
+            lower = self._memo.get(f"tolerance of {target.export}", lambda: self._tolerance_in_lower_precision(target))
+            if lower is not None:
+                return lower if self._strict_ulp is None else strict_ulp(lower, self._strict_ulp)
         if opset not in self._tolerances:
             tolerance = tolerance_of(self.case, opset)
             strict = tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
             self._tolerances[opset] = strict
         return self._tolerances[opset]
+
+    def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
+        source, transformed = self.artifact(target.untransformed), self.artifact(target)
+        return tolerance_in_lower_precision(target, source, transformed, self.references, self.case.tolerance)
 
     def eager_call(self) -> Call:
         """A call of eager torch on the case's own inputs, for timing."""
@@ -196,6 +226,11 @@ class PreparedCase:
         return finding if finding.passed else _compare_eager(reference, expected, tolerance_of(self.case, None))
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
+        if target.transforms:
+            source, samples = self.artifact(target.untransformed, subject), [each.inputs for each in self.references]
+            return self._artifacts.get(
+                self.case, target, ".onnx", lambda path: transformed(source, path, target, samples)
+            )
         exporter = plugins("exporters")[target.exporter]
         opsets = exporter.opsets()
         if target.opset is not None and target.opset not in opsets:
@@ -205,7 +240,7 @@ class PreparedCase:
             self.case,
             target,
             SUFFIXES[exporter.makes],
-            lambda path: export(subject, path, opset=target.opset, fixes=target.fixes),
+            lambda path: export(subject, path, opset=target.opset, fixes=target.fixes, **target.export_options),
         )
 
 
@@ -214,7 +249,7 @@ def _eager_rounding(reference: Reference) -> Finding:
     errors = distances(reference.eager, {}, reference.float64 or {}, undefined=reference.undefined)
     largest = max((distance.eager_max_abs for distance in errors), default=0.0)
     at = "" if reference.at is None else f"at {reference.at}: "
-    return Finding("oracle", True, f"{at}eager torch is at most {largest:.4g} from its run in float64")
+    return Finding("float64_reference", True, f"{at}eager torch is at most {largest:.4g} from its run in float64")
 
 
 def _compare_eager(reference: Reference, expected: Mapping[str, Array], tolerance: Tolerance) -> Finding:
@@ -227,7 +262,7 @@ def _compare_eager(reference: Reference, expected: Mapping[str, Array], toleranc
         undefined=reference.undefined,
         at=reference.at,
     )
-    return Finding("oracle", comparison.passed, comparison.message, next(iter(comparison.outputs), None))
+    return Finding("float64_reference", comparison.passed, comparison.message, next(iter(comparison.outputs), None))
 
 
 def _with_rounding(rule: Rule) -> Rule:

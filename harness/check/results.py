@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from harness.blame.stopped import SYMPTOMS_OF_THE_FILE
+from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
 from harness.check.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
@@ -92,7 +92,7 @@ def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Find
         f"eager torch itself, {finding.what}: {finding.message}" for finding in eager_findings if not finding.passed
     ]
     if eager_problems:
-        unmet = {finding.what for finding in eager_findings if not finding.passed} - {"oracle"}
+        unmet = {finding.what for finding in eager_findings if not finding.passed} - {"float64_reference"}
         of_torch = any(not finding.passed for finding in _against_float64(eager_findings)) or unmet <= _met_in_float64(
             eager_findings
         )
@@ -167,7 +167,11 @@ def failures(comparisons: Iterable[Comparison]) -> list[str]:
 def _eager_evidence(eager_findings: Sequence[Finding]) -> tuple[str, ...]:
     """The evidence for blaming torch or the spec: how eager torch compares with the spec and the float64 reference."""
     evidence = []
-    unmet = [f"expect.{finding.what}" for finding in eager_findings if not finding.passed and finding.what != "oracle"]
+    unmet = [
+        f"expect.{finding.what}"
+        for finding in eager_findings
+        if not finding.passed and finding.what != "float64_reference"
+    ]
     if unmet:
         evidence.append(f"eager torch, before any export, does not meet the spec's {', '.join(unmet)}")
     against_float64 = _against_float64(eager_findings)
@@ -194,7 +198,7 @@ def _met_in_float64(eager_findings: Sequence[Finding]) -> set[str]:
 
 def _against_float64(eager_findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Eager torch's comparisons with the float64 reference, which are part of every result."""
-    return tuple(finding for finding in eager_findings if finding.what == "oracle")
+    return tuple(finding for finding in eager_findings if finding.what == "float64_reference")
 
 
 def placement_fields(placement: Placement | None, *, passed: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command line. Each command is one file: it parses arguments, calls one function and returns an exit code.
+"""The command line. Each command parses arguments, calls one function and returns an exit code.
 
 Every public module of this package lists its commands in ``COMMANDS``. Nothing slow is imported before it is needed, so
 that ``harness --help`` answers at once.

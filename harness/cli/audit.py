@@ -26,8 +26,8 @@ def audit(paths: tuple[str, ...], keywords: tuple[str, ...], allow_import: bool)
     """
     import warnings
 
+    from harness.audit import text
     from harness.audit.audit import audit as run_audit
-    from harness.audit.result import text
     from harness.engine.processes.temporary import temporary_folder
     from harness.plan import select_cases
     from harness.spec.discovery import load_specs

@@ -16,7 +16,7 @@ from harness.cli.process import echo
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
-    from harness.scaffold.write import FirstSpec
+    from harness.scaffold import FirstSpec
 
 EXAMPLES = """
 \b
@@ -80,7 +80,7 @@ def _first_spec(
     """The spec, made in a separate process, so that a module that crashes there becomes a message of one line."""
     from harness.engine.processes.temporary import temporary_folder
     from harness.explain.process import ProcessEnd, SeparateProcess
-    from harness.scaffold.write import NoSpec, first_spec
+    from harness.scaffold import NoSpec, first_spec
 
     with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=True, exporting=False)) as process:
         spec = process.call(first_spec, module, arguments, inputs, Path.cwd(), seconds=timeout)

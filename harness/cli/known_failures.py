@@ -13,9 +13,9 @@ from harness.cli.process import echo
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.known_failures_update import ListUpdate
     from harness.result import Report
     from harness.spec.discovery import Specs
+    from harness.spec.known_failures.update import ListUpdate
 
 EXAMPLES = """
 \b
@@ -46,9 +46,9 @@ def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
     Nothing is added without --add. Exits 0 if nothing is left to do, and 1 if an entry must be corrected by hand, a
     failure is not listed, or a new entry needs its reason.
     """
-    from harness.known_failures_update import plan_update, updated_list
     from harness.report.json_report import read_report
     from harness.spec.known_failures import KNOWN_FAILURES_FILE, load_known_failures
+    from harness.spec.known_failures.update import plan_update, updated_list
 
     parsed = read_report(report)
     specs = _specs_of(parsed)

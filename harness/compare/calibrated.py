@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.numbers import Pair, dtype_name, number_format
+from harness.compare.metrics.similarity import root_mean_square
+from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
 from harness.compare.rules import Allowance
 from harness.model.answer import Reference
-from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Tolerance
+from harness.spec.language.tolerances import Calibrated, Close, Exact, OneRule, Tolerance, map_rule
 
 WORST_RATIO = 2.0
 FLOOR_RMS = {"float32": 2.0, "float16": 1.0, "bfloat16": 1.0}
@@ -59,7 +62,7 @@ PLAIN_RULES = {
 """The defaults of ``torch.testing.assert_close``, for outputs that have no usable float64 reference."""
 
 
-def plain_rule(dtype: str) -> Rule:
+def plain_rule(dtype: str) -> Close | Exact:
     """The rule for an output that has no usable float64 reference; exact for dtypes that torch has no default for."""
     return PLAIN_RULES.get(dtype, Exact())
 
@@ -98,29 +101,36 @@ class Calibration:
         return f"{kind} {error:.3g} against float64, {own_error}; allowed: at most {allowed:.3g}"
 
 
-def calibrate(pair: Pair, float64: NDArray[np.float64], m: float, dtype: str) -> Calibration | str:
+def calibrate(
+    pair: Pair, float64: NDArray[np.float64], m: float, dtype: str, lower: NDArray[np.float64] | None = None
+) -> Calibration | str:
     """The calibration of ``pair`` (target, reference) with ``float64`` at the same values.
 
-    A string gives the reason why the float64 reference cannot be used.
+    ``dtype`` is the precision that is computed in. Where that is not the dtype of the outputs, ``lower`` is the
+    reference's run in it. A string gives the reason why the float64 reference cannot be used.
     """
     if dtype not in FLOOR_RMS:
         return f"{dtype} is not calibrated"
     if not np.isfinite(float64).all():
         return "the float64 reference is not finite where eager torch is"
     target_errors = np.abs(pair.actual.astype(np.float64) - float64)
-    reference_errors = np.abs(pair.expected.astype(np.float64) - float64)
-    scale, reference_rms = _rms(float64), _rms(reference_errors)
+    reference = pair.expected.astype(np.float64) if lower is None else lower
+    if not np.isfinite(reference).all():
+        return f"the reference is not finite in {dtype}"
+    reference_errors = np.abs(reference - float64)
+    scale, reference_rms = root_mean_square(float64), root_mean_square(reference_errors)
     if reference_rms > LARGEST_ROUNDING[dtype] * scale:
         share = reference_rms / scale if scale else math.inf
         return f"eager torch differs from its float64 run by {100 * share:.3g} % of the scale, which is no rounding"
     few = max(1.0, math.sqrt(FEW_VALUES / max(float64.size, 1)))
-    eps, smallest = pair.format.eps, pair.format.smallest
+    computed = pair.format if lower is None else _format_of(dtype)
+    eps, smallest = computed.eps, computed.smallest
     reference_worst = float(reference_errors.max(initial=0.0))
     largest = float(np.abs(float64).max(initial=0.0))
     allowed_rms = few * max(m * reference_rms, FLOOR_RMS[dtype] * max(eps * scale, smallest))
     allowed_worst = few * max(WORST_RATIO * m * reference_worst, FLOOR_WORST[dtype] * max(eps * largest, smallest))
     return Calibration(
-        rms=_rms(target_errors),
+        rms=root_mean_square(target_errors),
         worst=float(target_errors.max(initial=0.0)),
         reference_rms=reference_rms,
         reference_worst=reference_worst,
@@ -130,19 +140,30 @@ def calibrate(pair: Pair, float64: NDArray[np.float64], m: float, dtype: str) ->
     )
 
 
-def close_to_reference(reference: NDArray[Any], float64: NDArray[Any] | None, m: float) -> Rule:
+def _format_of(dtype: str) -> NumberFormat:
+    found = number_format(np.dtype(getattr(ml_dtypes, dtype, dtype)))
+    assert found is not None
+    return found
+
+
+def close_to_reference(
+    reference: NDArray[Any], float64: NDArray[Any] | None, rule: Calibrated, lower: NDArray[Any] | None = None
+) -> Close | Exact:
     """The widest difference from ``reference`` that a calibrated rule can allow, as an ``atol``.
 
     For readers that know ``rtol`` and ``atol`` only; the plain rule where there is no usable float64 reference.
+    ``lower`` is the reference's run in the rule's own precision, if it has one.
     """
-    dtype = dtype_name(reference.dtype)
+    dtype = rule.precision or dtype_name(reference.dtype)
     output_format = number_format(reference.dtype)
-    if float64 is None or output_format is None or float64.shape != reference.shape:
+    usable = float64 is not None and float64.shape == reference.shape and (rule.precision is None or lower is not None)
+    if not usable or float64 is None or output_format is None:
         return plain_rule(dtype)
     flat = reference.reshape(-1)
     finite = np.isfinite(flat.astype(np.float64))
     wide = float64.reshape(-1).astype(np.float64)[finite]
-    calibration = calibrate(Pair(flat[finite], flat[finite], output_format), wide, m, dtype)
+    low = None if lower is None else lower.reshape(-1).astype(np.float64)[finite]
+    calibration = calibrate(Pair(flat[finite], flat[finite], output_format), wide, rule.m, dtype, low)
     if isinstance(calibration, str):
         return plain_rule(dtype)
     return Close(0.0, calibration.reference_worst + float(calibration.allowance.limit))
@@ -150,13 +171,19 @@ def close_to_reference(reference: NDArray[Any], float64: NDArray[Any] | None, m:
 
 def without_calibration(tolerance: Tolerance, reference: Reference) -> Tolerance:
     """``tolerance`` with a ``Close`` for each calibrated output, for a comparison without the float64 reference."""
+    if not tolerance.has(Calibrated):
+        return tolerance
     by_output = dict(tolerance.by_output)
     for index, (name, values) in enumerate(reference.eager.items()):
-        rule = tolerance.for_output(index)
-        if isinstance(rule, Calibrated):
-            float64 = None if reference.float64 is None else reference.float64.get(name)
-            by_output[index] = close_to_reference(values, float64, rule.m)
+        float64 = None if reference.float64 is None else reference.float64.get(name)
+        lower = None if reference.lower is None else reference.lower.get(name)
+        as_close = partial(_as_close, values, float64, lower)
+        by_output[index] = map_rule(as_close, tolerance.for_output(index))
     return Tolerance(tolerance.rule, by_output)
+
+
+def _as_close(values: NDArray[Any], float64: NDArray[Any] | None, lower: NDArray[Any] | None, rule: OneRule) -> OneRule:
+    return close_to_reference(values, float64, rule, lower) if isinstance(rule, Calibrated) else rule
 
 
 def inconclusive(calibration: Calibration, pair: Pair) -> str | None:
@@ -173,11 +200,3 @@ def inconclusive(calibration: Calibration, pair: Pair) -> str | None:
     if 0 < spread <= calibration.allowed_rms and pair.format.eps * calibration.scale * 4 < spread:
         return f"an output of {expected.mean():.4g} everywhere (the mean) would pass too"
     return None
-
-
-def _rms(values: NDArray[np.float64]) -> float:
-    """The root of the mean square; scaled first, so that large values do not overflow."""
-    largest = float(np.abs(values).max(initial=0.0))
-    if not largest or not math.isfinite(largest):
-        return largest
-    return largest * math.sqrt(float(np.mean(np.square(values / largest))))

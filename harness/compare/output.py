@@ -15,16 +15,34 @@ from numpy.typing import NDArray
 
 from harness.compare.calibrated import Calibration, calibrate, inconclusive, plain_rule
 from harness.compare.inconclusive import NO_ELEMENTS, inconclusive_reason
-from harness.compare.metrics import ComparedValues
+from harness.compare.metrics import ComparedValues, Scores
 from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
-from harness.compare.rules import allowance, rule_for
+from harness.compare.rules import Allowance, allowance, rule_for
+from harness.compare.whole_output import WholeOutputJudgement, judge_whole_output
 from harness.registry import plugins
 from harness.result import OutputComparison
-from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
+from harness.spec.language.tolerances import (
+    AllOf,
+    Calibrated,
+    Cosine,
+    Decisions,
+    Exact,
+    OneRule,
+    Rule,
+    Sqnr,
+    Tolerance,
+    Ulp,
+    rules_of,
+)
 
 Array = NDArray[Any]
 
-STANDARD_METRICS = frozenset({"max_abs", "max_rel", "max_ulp", "mismatched", "worst", "least_rtol", "least_atol"})
+STANDARD_METRICS = frozenset(
+    {
+        *("max_abs", "max_rel", "max_ulp", "mismatched", "worst", "least_rtol", "least_atol"),
+        *("sqnr", "cosine", "rms", "reference_rms"),
+    }
+)
 _VALUE_CLASSES = ("finite", "NaN", "+inf", "-inf")
 _NO_POSITIONS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
@@ -33,8 +51,8 @@ _NO_POSITIONS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 class OutputRequest:
     """Which output is compared, and how.
 
-    ``magnitudes``, ``undefined`` and ``float64`` have the shape of the reference, or are None. ``at`` names the input
-    shapes, where there are several.
+    ``magnitudes``, ``undefined``, ``float64`` and ``lower``, the reference's run in a lower precision, have the shape
+    of the reference, or are None. ``at`` names the input shapes, where there are several.
     """
 
     index: int
@@ -44,6 +62,7 @@ class OutputRequest:
     undefined: Array | None = None
     float64: Array | None = None
     at: str | None = None
+    lower: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +129,17 @@ def _compare_numbers(
     of, left_out = defined.actual.size, actual.size - defined.actual.size
     split = _split(defined, actual.shape)
     pair = split.finite
-    magnitudes = _values_of_pair(request.magnitudes, pair)
-    calibration, plain_because = _calibration(request, pair, rule)
-    if isinstance(rule, Calibrated) and calibration is None:
-        rule = plain_rule(dtype_name(actual.dtype))
-    allowed = allowance(rule, pair, magnitudes) if calibration is None else calibration.allowance
-    compared = ComparedValues(pair, allowed, split.mismatches, actual.shape)
+    judged = [_judge(each, request, pair, actual, expected) for each in rules_of(rule)]
+    rule = judged[0].rule if len(judged) == 1 else AllOf(tuple(each.rule for each in judged))
+    strictest = max(judged, key=lambda each: np.count_nonzero(each.allowance.exceeded))
+    compared = ComparedValues(
+        pair,
+        strictest.allowance,
+        split.mismatches,
+        actual.shape,
+        _values_of_pair(request.float64, pair),
+        _scores(rule, actual, expected),
+    )
     measured = {name: metric.measure(compared) for name, metric in plugins("compare.metrics").items()}
     fields = {name: value for name, value in measured.items() if name in STANDARD_METRICS}
     fields["extra"] = {
@@ -124,33 +148,84 @@ def _compare_numbers(
     if fields["worst"] is not None:
         fields["actual_at_worst"] = _python_number(actual[fields["worst"]])
         fields["expected_at_worst"] = _python_number(expected[fields["worst"]])
-    problems = [*split.problems]
-    if calibration is not None:
-        fields |= {"rms": calibration.rms, "reference_rms": calibration.reference_rms}
-    if fields["mismatched"] > split.mismatches.size:
-        problems.append(_difference_problem(compared, rule, of, actual, expected))
-    if calibration is not None and not calibration.passed:
-        problems.append(calibration.problem)
+    fields["decisions"] = next((each.whole.decisions for each in judged if each.whole and each.whole.decisions), None)
+    problems = [*split.problems, *(problem for each in judged for problem in each.problems(pair, of, actual, expected))]
     fields["of"] = of
     fields["problem"] = "; ".join(problems) or None
-    if not problems and calibration is None:
-        fields["blind"] = inconclusive_reason(rule, compared, magnitudes)
-    elif calibration is not None and not problems:
-        fields["blind"] = inconclusive(calibration, pair)
+    if not problems:
+        reasons = [each.inconclusive(compared, _values_of_pair(request.magnitudes, pair)) for each in judged]
+        fields["inconclusive"] = None if None in reasons else reasons[0]
     notes = tuple(_notes(request, pair, of, left_out))
-    if plain_because is not None:
-        notes = (*notes, f"{request.name}: compared with eager torch by {rule}, because {plain_because}")
+    notes += tuple(f"{request.name}: {each.note}" for each in judged if each.note is not None)
     return ComparedOutput(_output_comparison(request, actual, rule, fields), notes, of, left_out)
 
 
-def _calibration(request: OutputRequest, pair: Pair, rule: Rule) -> tuple[Calibration | None, str | None]:
-    """The calibration under a ``Calibrated`` rule, or the reason why the plain rule applies in its place."""
-    if not isinstance(rule, Calibrated):
-        return None, None
+@dataclass(frozen=True, slots=True)
+class _JudgedRule:
+    """One rule applied to one output. ``rule`` is the one that decided, which ``note`` explains if it is another."""
+
+    rule: OneRule
+    allowance: Allowance
+    calibration: Calibration | None = None
+    whole: WholeOutputJudgement | None = None
+    note: str | None = None
+
+    def problems(self, pair: Pair, of: int, actual: Array, expected: Array) -> Iterator[str]:
+        """One sentence for each way in which the output breaks the rule."""
+        if self.allowance.exceeded.any():
+            finite = ComparedValues(pair, self.allowance, _NO_POSITIONS, actual.shape)
+            yield _difference_problem(finite, self.rule, of, actual, expected)
+        if self.calibration is not None and not self.calibration.passed:
+            yield self.calibration.problem
+        if self.whole is not None and self.whole.problem is not None:
+            yield self.whole.problem
+
+    def inconclusive(self, compared: ComparedValues, magnitudes: Array | None) -> str | None:
+        """Why a pass under this rule alone is inconclusive; None if it is not."""
+        if self.whole is not None:
+            return NO_ELEMENTS if 0 in compared.shape else self.whole.inconclusive
+        if self.calibration is not None:
+            return inconclusive(self.calibration, compared.pair)
+        values = ComparedValues(compared.pair, self.allowance, compared.nonfinite_mismatches, compared.shape)
+        return inconclusive_reason(self.rule, values, magnitudes)
+
+
+def _judge(rule: OneRule, request: OutputRequest, pair: Pair, actual: Array, expected: Array) -> _JudgedRule:
+    match rule:
+        case Calibrated():
+            calibration, plain_because = _calibration(request, pair, rule)
+            if calibration is not None:
+                return _JudgedRule(rule, calibration.allowance, calibration)
+            plain = plain_rule(rule.precision or dtype_name(actual.dtype))
+            note = f"compared with eager torch by {plain}, because {plain_because}"
+            return _JudgedRule(plain, allowance(plain, pair), note=note)
+        case Sqnr() | Cosine() | Decisions():
+            whole = judge_whole_output(rule, pair, actual, expected, request.float64)
+            return _JudgedRule(rule, allowance(rule, pair), whole=whole)
+        case _:
+            return _JudgedRule(rule, allowance(rule, pair, _values_of_pair(request.magnitudes, pair)))
+
+
+def _scores(rule: Rule, actual: Array, expected: Array) -> Scores | None:
+    """The outputs as scores, where a rule says that they are used by ``argmax``."""
+    for each in rules_of(rule):
+        if isinstance(each, Decisions) and each.by == "argmax" and -expected.ndim <= each.axis < expected.ndim:
+            return Scores(actual, expected, each.axis)
+    return None
+
+
+def _calibration(request: OutputRequest, pair: Pair, rule: Calibrated) -> tuple[Calibration | None, str | None]:
+    """The calibration, or the reason why the plain rule applies in its place."""
     float64 = _values_of_pair(request.float64, pair)
     if float64 is None:
         return None, "there is no float64 reference"
-    result = calibrate(pair, float64, rule.m, dtype_name(pair.expected.dtype))
+    if rule.precision is None:
+        result = calibrate(pair, float64, rule.m, dtype_name(pair.expected.dtype))
+    else:
+        lower = _values_of_pair(request.lower, pair)
+        if lower is None:
+            return None, f"the reference does not run in {rule.precision}"
+        result = calibrate(pair, float64, rule.m, rule.precision, lower)
     return (None, result) if isinstance(result, str) else (result, None)
 
 
@@ -210,13 +285,12 @@ def _values_of_pair(magnitudes: Array | None, pair: Pair) -> Array | None:
     return flat if pair.positions is None else flat[pair.positions]
 
 
-def _difference_problem(compared: ComparedValues, rule: Rule, of: int, actual: Array, expected: Array) -> str:
-    """The sentence about the values that differ by more than the tolerance, with the worst of them."""
-    finite = ComparedValues(compared.pair, compared.allowance, _NO_POSITIONS, compared.shape)
+def _difference_problem(finite: ComparedValues, rule: Rule, of: int, actual: Array, expected: Array) -> str:
+    """The sentence about the finite values that differ by more than the tolerance, with the worst of them."""
     metrics = plugins("compare.metrics")
     count, worst = metrics["mismatched"].measure(finite), metrics["worst"].measure(finite)
     one, other = actual[worst], expected[worst]
-    error = _error(Pair(np.atleast_1d(one), np.atleast_1d(other), compared.pair.format), rule)
+    error = _error(Pair(np.atleast_1d(one), np.atleast_1d(other), finite.pair.format), rule)
     differ = _values_are(count, of, "differs", "differ")
     place = f"; worst at {list(worst)}: " if worst else ": "
     return (
@@ -264,7 +338,7 @@ def _compare_text_output(request: OutputRequest, actual: Array, expected: Array,
     problem, different = compare_text(actual, expected)
     fields: dict[str, Any] = {"mismatched": different.size, "of": actual.size, "problem": problem}
     if not actual.size:
-        fields["blind"] = NO_ELEMENTS
+        fields["inconclusive"] = NO_ELEMENTS
     if different.size:
         fields["worst"] = tuple(int(i) for i in np.unravel_index(different[0], actual.shape))
     return ComparedOutput(_output_comparison(request, actual, rule, fields), compared=actual.size)
@@ -311,7 +385,7 @@ def _native_byte_order(array: Array) -> Array:
 
 
 def _check_masks(request: OutputRequest, shape: tuple[int, ...]) -> None:
-    for field in ("magnitudes", "undefined", "float64"):
+    for field in ("magnitudes", "undefined", "float64", "lower"):
         array = getattr(request, field)
         if array is not None and array.shape != shape:
             raise ValueError(f"{request.name}: {field} has shape {array.shape}, the reference has shape {shape}")

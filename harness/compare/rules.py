@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.compare.numbers import Pair
 from harness.deprecated import accept_old_names, old_attributes
-from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import Close, Decisions, Exact, OneRule, Rule, Scaled, Tolerance, Ulp, rules_of
 
 Array = NDArray[Any]
 
@@ -40,19 +40,19 @@ class Allowance:
 def rule_for(tolerance: Tolerance, index: int, *, floating: bool) -> Rule:
     """The rule for the output at ``index``.
 
-    Integers, bools and text must be equal whatever the general rule is, because they are not rounded. Only a ``Close``
-    under ``by_output`` for this very output loosens that; ULP and eps have no meaning for them.
+    Integers, bools and text must be equal whatever the general rule is, because they are not rounded. Only ``Close``
+    and ``Decisions`` under ``by_output`` for this very output loosen that; the others have no meaning for them.
     """
     rule = tolerance.for_output(index)
-    if floating or (index in tolerance.by_output and isinstance(rule, Close)):
-        return rule
-    return Exact()
+    loosens = index in tolerance.by_output and all(isinstance(each, Close | Decisions) for each in rules_of(rule))
+    return rule if floating or loosens else Exact()
 
 
-def allowance(rule: Rule, pair: Pair, magnitudes: Array | None = None) -> Allowance:
+def allowance(rule: OneRule, pair: Pair, magnitudes: Array | None = None) -> Allowance:
     """What ``rule`` allows for each value of ``pair``; ``magnitudes`` is flat, like the pair.
 
-    Raises ``ValueError`` for ``Scaled`` without magnitudes, and for a rule with a bound that is negative or not finite.
+    A rule about the whole output allows any difference of one value. Raises ``ValueError`` for ``Scaled`` without
+    magnitudes, and for a rule with a bound that is negative or not finite.
     """
     match rule:
         case Exact():
@@ -63,8 +63,8 @@ def allowance(rule: Rule, pair: Pair, magnitudes: Array | None = None) -> Allowa
             return close_allowance(pair, _valid_bound(rtol, rule), _valid_bound(atol, rule))
         case Scaled(n):
             return _scaled_allowance(pair, _valid_bound(n, rule), magnitudes)
-        case Calibrated():
-            raise ValueError("a calibrated tolerance is not applied value by value; see harness.compare.calibrated")
+        case _:
+            return Allowance(pair.distance, np.float64(np.inf))
 
 
 def close_allowance(pair: Pair, rtol: float, atol: float) -> Allowance:
@@ -102,11 +102,10 @@ def strict_ulp(tolerance: Tolerance, n: int) -> Tolerance:
     """
     if n < 0:
         raise ValueError(f"invalid tolerance {n} ulp: it must be 0 or more")
-    by_output = {index: _strict_rule(rule, n) for index, rule in tolerance.by_output.items()}
-    return Tolerance(_strict_rule(tolerance.rule, n), by_output)
+    return tolerance.map(lambda rule: _strict_rule(rule, n))
 
 
-def _strict_rule(rule: Rule, n: int) -> Rule:
+def _strict_rule(rule: OneRule, n: int) -> OneRule:
     match rule:
         case Exact():
             return rule

@@ -70,14 +70,15 @@ def compare(
     magnitudes: Sequence[Array | None] = (),
     undefined: Sequence[Array | None] = (),
     float64: Mapping[str, Array] | None = None,
+    lower: Mapping[str, Array] | None = None,
     at: str | None = None,
 ) -> Comparison:
     """Compare the outputs ``actual`` with ``expected``, paired by name.
 
     ``tolerance``, ``magnitudes`` and ``undefined`` go by the index in ``expected``. ``magnitudes`` (for ``Scaled``)
     hold the sum of magnitudes of terms of each value, ``undefined`` is True at values that are not compared; both have
-    the outputs' shapes. ``float64`` (for ``Calibrated``) is the float64 reference by name. Equal values pass under
-    every rule. A different sign of zero is noted and counts as equal.
+    the outputs' shapes. ``float64`` (for ``Calibrated``) is the float64 reference by name, ``lower`` the reference's
+    run in a lower precision. Equal values pass under every rule. A different sign of zero is noted and counts as equal.
 
     An output without elements passes by its shape and dtype. Nothing compared is not a pass: no outputs at all, or
     every value undefined.
@@ -97,6 +98,7 @@ def compare(
                     _item(undefined, index),
                     _of_same_shape(float64, name, expected[name]),
                     at,
+                    _of_same_shape(lower, name, expected[name]),
                 ),
                 actual[name],
                 expected[name],
@@ -119,6 +121,7 @@ def compare_with_reference(answer: Mapping[str, Array], reference: Reference, to
         magnitudes=reference.magnitudes,
         undefined=reference.undefined,
         float64=reference.float64,
+        lower=reference.lower,
         at=reference.at,
     )
     return replace(comparison, repeats_shapes=reference.repeats_shapes)
@@ -162,7 +165,7 @@ def _item(arrays: Sequence[Array | None], index: int) -> Array | None:
 
 
 def _of_same_shape(float64: Mapping[str, Array] | None, name: str, expected: Array) -> Array | None:
-    """The float64 reference of an output; None if there is none, or if float64 gives another shape."""
+    """The other run of an output; None if there is none, or if it has another shape."""
     found = None if float64 is None else float64.get(name)
     return found if found is not None and np.shape(found) == np.shape(expected) else None
 

@@ -21,8 +21,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from harness.errors import DiskFull
-from harness.result import Result, result_from_json
-from harness.serialization import to_json_line
+from harness.result import Result, result_from_json, to_json_line
 
 
 @dataclass(frozen=True, slots=True)

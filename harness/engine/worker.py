@@ -21,7 +21,7 @@ from harness.check.settings import Settings, extra_seconds
 from harness.check.stages import Clock, message_of
 from harness.engine.job import Job, fingerprint_function
 from harness.engine.journal import Entry, JournalWriter
-from harness.engine.processes import libraries
+from harness.engine.processes import serving
 from harness.engine.processes.exits import (
     become_subreaper,
     has_children,
@@ -238,18 +238,18 @@ def _verifier(job: Job, artifacts: ArtifactCache, capture: OutputCapture, on_siz
     ``on_size`` is called with the model's size in bytes as soon as it is known.
     """
     if isinstance(job.case.model.model, PackedModel):
-        libraries.load_for_recorded_models()
+        serving.load_for_recorded_models()
         from harness.check.recorded.packed import PackedCase, check_packed
 
         packed = PackedCase(job.case, job.settings.strict_ulp, capture, on_size)
         return lambda target, clock: check_packed(packed, target, job.settings, clock)
     if job.is_recorded:
-        libraries.load_for_recorded_models()
+        serving.load_for_recorded_models()
         from harness.check.recorded.recording import RecordedCase, check_recorded
 
         recorded = RecordedCase(job.case, job.settings.strict_ulp, on_size)
         return lambda target, clock: check_recorded(recorded, target, job.settings, clock)
-    libraries.load_for_specs()
+    serving.load_for_specs()
     from harness.check.check import check_with_script
     from harness.check.prepared_case import PreparedCase
 

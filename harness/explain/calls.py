@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.check.settings import Settings
-from harness.inside.divergence import Walk
+from harness.explain.inside.divergence import Walk
 from harness.result import Result, Stage
 from harness.spec.bundle.entries import PackedModel
 from harness.spec.language.case import Case, FileModel
@@ -64,7 +64,7 @@ def _walk_of(case: Case) -> Callable[[Path, Case, Target], Walk | str]:
 def _walk_export(scratch: Path, case: Case, target: Target) -> Walk | str:
     from harness.check.cache.artifacts import ArtifactCache
     from harness.check.prepared_case import PreparedCase
-    from harness.inside.walk import walk
+    from harness.explain.inside.walk import walk
 
     prepared = PreparedCase(case, ArtifactCache(None, scratch))
     if any(reference.stochastic for reference in prepared.references):
@@ -76,7 +76,7 @@ def _walk_recorded_file(scratch: Path, case: Case, target: Target) -> Walk | str
     import numpy as np
 
     from harness.check.recorded.recording import RecordedCase
-    from harness.inside.walk import walk_file
+    from harness.explain.inside.walk import walk_file
 
     recording = RecordedCase(case)
     inputs = [
@@ -90,7 +90,7 @@ def _walk_recorded_file(scratch: Path, case: Case, target: Target) -> Walk | str
 
 def _walk_packed_file(scratch: Path, case: Case, target: Target) -> Walk | str:
     from harness.check.recorded.packed import PackedCase
-    from harness.inside.walk import walk_file
+    from harness.explain.inside.walk import walk_file
 
     prepared = PackedCase(case)
     inputs = [reference.inputs for reference in prepared.references]

@@ -139,14 +139,14 @@ def _receive(worker: _Worker, seconds: float) -> Any:
 
 def _run_calls(pipe: Connection, scratch: Path, torch: bool) -> None:
     from harness.check.stages import message_of
-    from harness.engine.processes import libraries
+    from harness.engine.processes import serving
     from harness.engine.processes.exits import become_subreaper
     from harness.engine.processes.limits import die_with_parent
 
     die_with_parent()
     become_subreaper()
     tempfile.tempdir = str(scratch)  # the caller removes it, however this process ends
-    libraries.load_for_specs() if torch else libraries.load_for_recorded_models()
+    serving.load_for_specs() if torch else serving.load_for_recorded_models()
     with suppress(EOFError):
         while True:
             function, arguments = pipe.recv()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from harness.model.build import Subject
@@ -47,8 +47,11 @@ class Exporter(Protocol):
         """
         ...
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
-        """Write the artifact to ``path``.
+    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, **options: Any) -> Artifact:
+        """Write the artifact to ``path``. ``options`` are arguments of the library's own function, by name.
+
+        An exporter that takes some has an attribute ``options`` that describes them, and a method ``check``; see
+        :class:`harness.exporters._options.ExportOptions`.
 
         Raises :class:`harness.errors.Unsupported` if the exporter itself reports that it does not support the model.
         Other exceptions of the library pass through unchanged.

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported, sha256, staged_write
+from harness.exporters._options import ExportOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,29 +22,33 @@ if TYPE_CHECKING:
     from harness.model.build import Subject
 
 
-class Export:
+_SWITCHES = {"strict": "trace through TorchDynamo (torch's default: off)"}
+
+
+class Export(ExportOptions):
     """``torch.export.save(torch.export.export(module, inputs))``."""
 
     name = "export"
     makes: Format = "program"
+    switches: Mapping[str, str] = _SWITCHES
 
     def opsets(self) -> range:
         """Empty: a program has no opsets."""
         return range(0)
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, **options: Any) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes`` the module is :func:`harness.fixes.corrected`."""
         import torch
 
         del opset
-        program = exported_program(subject, fixes=fixes)
+        program = exported_program(subject, fixes=fixes, **self.arguments(options))
         with staged_write(path) as staging_path:
             torch.export.save(program, staging_path)
             digest = sha256(staging_path)
         return Artifact("program", path, digest)
 
 
-class Aoti:
+class Aoti(ExportOptions):
     """``torch._inductor.aoti_compile_and_package``, which calls the C++ compiler: seconds, and minutes the first time.
 
     The number of threads is left open in the library, so that its runtime can set it.
@@ -50,19 +56,20 @@ class Aoti:
 
     name = "aoti"
     makes: Format = "aoti"
+    switches: Mapping[str, str] = _SWITCHES
 
     def opsets(self) -> range:
         """Empty: a compiled library has no opsets."""
         return range(0)
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, **options: Any) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes`` the module is :func:`harness.fixes.corrected`."""
         from torch._inductor import aoti_compile_and_package
 
         del opset
         if subject.mode == "train":
             raise Unsupported("AOTInductor compiles for inference only; use mode: eval")
-        program = exported_program(subject, fixes=fixes)
+        program = exported_program(subject, fixes=fixes, **self.arguments(options))
         with staged_write(path) as staging_path:
             aoti_compile_and_package(
                 program,
@@ -73,7 +80,7 @@ class Aoti:
         return Artifact("aoti", path, digest, notes=("compiled for the CPU of this machine",))
 
 
-def exported_program(subject: Subject, *, fixes: bool) -> ExportedProgram:
+def exported_program(subject: Subject, *, fixes: bool, **arguments: Any) -> ExportedProgram:
     """``torch.export.export(module, inputs)`` with the subject's dynamic axes; with ``fixes``, of the corrected module.
 
     Raises :class:`harness.errors.Unsupported` if the exporter refuses.
@@ -88,7 +95,9 @@ def exported_program(subject: Subject, *, fixes: bool) -> ExportedProgram:
         name: axes and dict.fromkeys(axes, dynamic) for name, axes in (dynamic_shapes(module, subject) or {}).items()
     }
     with refusals_as_unsupported():
-        return torch.export.export(corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None)
+        return torch.export.export(
+            corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None, **arguments
+        )
 
 
 def dynamic_shapes(module: nn.Module, subject: Subject) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from harness.exporters._dynamo_cache import cached_tables
 from harness.exporters._dynamo_sharing import captured_program, shared_programs
 from harness.exporters._files import is_refusal, refusals_as_unsupported
 from harness.exporters._onnx import dynamo_opsets, write_artifact
+from harness.exporters._options import ExportOptions
 from harness.exporters._speed_ups import fallback_note, with_fallback
 from harness.exporters.export import dynamic_shapes
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 
-class OnnxDynamo:
+class OnnxDynamo(ExportOptions):
     """``torch.onnx.export(module, inputs, path, dynamo=True)``.
 
     The exporter writes opset 18 or above and converts to the requested opset. Weights stay inside the file up to
@@ -37,16 +38,24 @@ class OnnxDynamo:
 
     name = "onnx-dynamo"
     makes: Format = "onnx"
+    switches: Mapping[str, str] = {
+        "optimize": "onnxscript's optimizer (torch's default: on)",
+        "keep_initializers_as_inputs": "list the weights among the inputs too (torch's default: off)",
+        "external_data": "write the weights to a file of their own (harness's default: off)",
+        "verify": "torch's own comparison with ONNX Runtime (torch's default: off)",
+    }
 
     def opsets(self) -> range:
         """See :class:`harness.exporters.Exporter`."""
         return dynamo_opsets()
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, **options: Any) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes``, the translation table of :mod:`harness.fixes`."""
         import torch
 
         from harness.fixes import translation_table
+
+        arguments = {"external_data": False} | self.arguments(options)
 
         def write(staging_path: Path) -> None:
             recording = RecordingTable(translation_table() if fixes else {})
@@ -61,8 +70,8 @@ class OnnxDynamo:
                     output_names=subject.output_names,
                     dynamic_shapes=dynamic_shapes(module, subject),
                     custom_translation_table=recording.table if fixes else None,
-                    external_data=False,
                     verbose=False,
+                    **arguments,
                 )
             final_program = None if onnx_program is None else onnx_program.exported_program
             recording.require_calls(captured_program(subject), final_program)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.errors import Unsupported
+from harness.errors import Unsupported, UsageError
 from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported
 from harness.exporters._onnx import default_opset, torchscript_opsets, write_artifact
+from harness.exporters._options import ExportOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     from harness.model.build import Subject
 
 _PROTOBUF_LIMIT = 2**31
+_TRAINING = ("eval", "preserve", "training")
 _EXPORTED_IN_EVAL_MODE = "the module is in training mode, but the exporter's default exports it in evaluation mode"
 
 
-class OnnxTorchScript:
+class OnnxTorchScript(ExportOptions):
     """``torch.onnx.export(module, inputs, path, dynamo=False)``.
 
     For a module in training mode the exporter's default writes the evaluation form without a warning. Without fixes
@@ -30,12 +33,30 @@ class OnnxTorchScript:
 
     name = "onnx-torchscript"
     makes: Format = "onnx"
+    switches: Mapping[str, str] = {
+        "do_constant_folding": "compute what depends on no input (torch's default: on)",
+        "keep_initializers_as_inputs": "list the weights among the inputs too (torch's default: off)",
+        "export_modules_as_functions": "write each module as a function (torch's default: off)",
+    }
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """See :class:`harness.exporters._options.ExportOptions`."""
+        return {**super().options, "training": f"the mode of the exported module: {', '.join(_TRAINING)}"}
+
+    def arguments(self, options: Mapping[str, str]) -> dict[str, Any]:
+        """See :class:`harness.exporters._options.ExportOptions`."""
+        training = options.get("training")
+        if training is not None and training not in _TRAINING:
+            raise UsageError(f"training={training} is unknown; write {', '.join(_TRAINING)}")
+        switches = super().arguments({name: value for name, value in options.items() if name != "training"})
+        return switches if training is None else switches | {"training": training}
 
     def opsets(self) -> range:
         """See :class:`harness.exporters.Exporter`."""
         return torchscript_opsets()
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, **options: Any) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes``, :mod:`harness.fixes` is in force for this call."""
         import torch
 
@@ -43,7 +64,9 @@ class OnnxTorchScript:
 
         module, inputs = subject.fresh()
         _require_protobuf_size(module)
-        mode = torch.onnx.TrainingMode.PRESERVE if fixes else torch.onnx.TrainingMode.EVAL
+        arguments = self.arguments(options)
+        default = "preserve" if fixes else "eval"
+        mode = getattr(torch.onnx.TrainingMode, arguments.pop("training", default).upper())
 
         def write(staging_path: Path) -> None:
             with refusals_as_unsupported(), _corrected_symbolics(opset) if fixes else nullcontext():
@@ -57,10 +80,15 @@ class OnnxTorchScript:
                     output_names=subject.output_names,
                     dynamic_axes={label: dict(axes) for label, axes in subject.dynamic.items()},
                     training=mode,
+                    **arguments,
                 )
 
         artifact = write_artifact(self.name, subject, path, opset, write)
-        return artifact if fixes or subject.mode == "eval" else replace(artifact, notes=(_EXPORTED_IN_EVAL_MODE,))
+        return (
+            artifact
+            if mode != torch.onnx.TrainingMode.EVAL or subject.mode == "eval"
+            else replace(artifact, notes=(_EXPORTED_IN_EVAL_MODE,))
+        )
 
 
 def _corrected_symbolics(opset: int | None) -> AbstractContextManager[None]:

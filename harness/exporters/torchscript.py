@@ -17,13 +17,14 @@ import hashlib
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported, staged_write
+from harness.exporters._options import ExportOptions
 
 if TYPE_CHECKING:
     import torch
@@ -31,17 +32,21 @@ if TYPE_CHECKING:
     from harness.model.build import Subject
 
 
-class Trace:
+class Trace(ExportOptions):
     """``torch.jit.trace(module, inputs)``, with torch's own check of the trace left on."""
 
     name = "trace"
     makes: Format = "torchscript"
+    switches: Mapping[str, str] = {
+        "strict": "refuse a module that returns a mutable container (default: on, and off where torch asks for it)",
+        "check_trace": "torch's own check of the trace (torch's default: on)",
+    }
 
     def opsets(self) -> range:
         """Empty: TorchScript has no opsets."""
         return range(0)
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, **options: Any) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes`` the module is :func:`harness.fixes.corrected`."""
         import torch
 
@@ -50,16 +55,17 @@ class Trace:
         del opset
         module, inputs = subject.fresh()
         notes: tuple[str, ...] = ()
+        arguments = self.arguments(options)
         with refusals_as_unsupported(), torch.no_grad():
             traced_module = corrected(module) if fixes else module
             try:
-                traced = torch.jit.trace(traced_module, inputs)  # type: ignore[no-untyped-call]
+                traced = torch.jit.trace(traced_module, inputs, **arguments)  # type: ignore[no-untyped-call]
             except RuntimeError as error:
-                if "strict=False" not in str(error):
+                if "strict=False" not in str(error) or "strict" in arguments:
                     raise
                 module, inputs = subject.fresh()  # the failed trace called the module
                 traced_module = corrected(module) if fixes else module
-                traced = torch.jit.trace(traced_module, inputs, strict=False)  # type: ignore[no-untyped-call]
+                traced = torch.jit.trace(traced_module, inputs, strict=False, **arguments)  # type: ignore[no-untyped-call]
                 notes = (_NOT_STRICT,)
         return replace(_saved(traced, path), notes=notes)
 
@@ -81,13 +87,13 @@ class Script:
         """Empty: TorchScript has no opsets."""
         return range(0)
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, **options: Any) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes`` the module is :func:`harness.fixes.corrected`."""
         import torch
 
         from harness.fixes import corrected
 
-        del opset
+        del opset, options
         module, _ = subject.fresh()
         with refusals_as_unsupported():
             scripted = torch.jit.script(corrected(module) if fixes else module)

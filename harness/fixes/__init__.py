@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness import registry
 from harness.errors import HarnessError, Unsupported, UsageError
-from harness.module_copy import copy_module
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,6 +89,8 @@ def corrected(module: nn.Module, without: Collection[str] = ()) -> nn.Module:
 
     Submodules of exactly the affected classes are replaced, at any depth. ``module`` itself is not changed.
     """
+    from harness.model.tensors import copy_module
+
     module = copy_module(module)
     for fix in fixes(without).values():
         module = _with_replacements(module, fix)

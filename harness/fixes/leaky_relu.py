@@ -1,10 +1,14 @@
-"""LeakyReLU: the sign of zero under a negative slope, the float32 slope of ONNX in float64, and an integer slope."""
+"""LeakyReLU and PReLU: the sign of zero under a negative slope, which ONNX Runtime flips.
+
+For LeakyReLU also the slope, which ONNX has in float32 for float64 too, and which may be an integer; for PReLU also
+float64, of which ONNX Runtime has no kernel at some opsets.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.fixes._builder import Builder, Value, from_compute_type, scalar, to_compute_type
+from harness.fixes._builder import Builder, Value, from_compute_type, int64_vector, scalar, to_compute_type
 from harness.fixes._lowering import Lowering, Replacement
 
 if TYPE_CHECKING:
@@ -19,6 +23,18 @@ def lower(builder: Builder, x: Value, negative_slope: float = 0.01, inplace: boo
     wide, compute = to_compute_type(builder, x)
     y = leaky_relu(builder, wide, scalar(builder, float(negative_slope), compute), compute)
     return from_compute_type(builder, y, builder.dtype(x))
+
+
+def lower_prelu(builder: Builder, x: Value, weight: Value) -> Value:
+    """``aten::prelu``: ``x`` where it is positive, else ``weight * x``; one weight, or one per channel."""
+    wide, compute = to_compute_type(builder, x)
+    slope, _ = to_compute_type(builder, weight)
+    rank = len(builder.sizes(x))
+    if rank == 0:
+        slope = builder.op("Reshape", slope, int64_vector(builder, []))
+    elif rank > 2:
+        slope = builder.op("Reshape", slope, int64_vector(builder, [-1, *[1] * (rank - 2)]))
+    return from_compute_type(builder, leaky_relu(builder, wide, slope, compute), builder.dtype(x))
 
 
 def leaky_relu(builder: Builder, x: Value, slope: Value, dtype: str) -> Value:
@@ -53,6 +69,14 @@ PROVIDES = (
         aten="leaky_relu",
         arguments=("v", "f", "b"),
         lower=lower,
+    ),
+    Lowering(
+        name="prelu",
+        about="PReLU: a negative slope flips the sign of zero in the runtime; float64 has no kernel at some opsets",
+        issue=None,
+        aten="prelu",
+        arguments=("v", "v"),
+        lower=lower_prelu,
     ),
     Replacement(
         name="leaky_relu_module",

@@ -40,16 +40,15 @@ class Latency:
 
     ``low_us`` and ``high_us`` enclose the median with 95% confidence, ``ratio_low`` and ``ratio_high`` the ratio. With
     several ``processes`` the median is that of the processes' medians, and the intervals are theirs: processes differ
-    by more than the calls in one of them. ``samples`` are means of ``batch`` calls each. ``calm`` of them were
+    by more than the calls in one of them. ``samples`` are means of ``batch`` calls each. ``undisturbed`` of them were
     undisturbed; only these count, as long as there are enough of them (:mod:`harness.latency.conditions`). ``p90_us``
     and ``p99_us`` are None where samples are too few, and ``p99_us`` also where samples are means of several calls.
 
     ``noise`` is the A/A comparison: by how much the slow half of the processes is above the fast half, which ran the
-    same code (0.02 is 2%). ``quotable`` is False for low confidence, and ``notes`` say why.
+    same code (0.02 is 2%). ``low_confidence`` is True if the latency is too noisy to quote, and ``notes`` say why.
 
     ``samples_us`` and ``eager_samples_us`` are all raw samples, a list for each process. ``interrupted`` and
-    ``pace_us`` are the fields ``interrupted`` and ``calibration_us`` of :class:`harness.latency.conditions.Samples`
-    for ``samples_us``.
+    ``calibration_us`` are those of :class:`harness.latency.conditions.Samples` for ``samples_us``.
     """
 
     median_us: float
@@ -59,7 +58,7 @@ class Latency:
     p90_us: float | None
     p99_us: float | None
     samples: int
-    calm: int
+    undisturbed: int
     processes: int
     batch: int
     warmup_calls: int
@@ -69,11 +68,11 @@ class Latency:
     ratio_low: float | None
     ratio_high: float | None
     noise: float | None
-    quotable: bool
+    low_confidence: bool
     notes: tuple[str, ...]
     samples_us: tuple[tuple[float, ...], ...]
     interrupted: tuple[tuple[int, ...], ...]
-    pace_us: tuple[tuple[float, ...], ...]
+    calibration_us: tuple[tuple[float, ...], ...]
     eager_samples_us: tuple[tuple[float, ...], ...] | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,7 +130,7 @@ def latency(name: str, processes: Sequence[Measurement]) -> Latency:
         p90_us=summary.p90,
         p99_us=summary.p99 if batch == 1 else None,
         samples=sum(len(one.samples_us) for one in samples),
-        calm=undisturbed,
+        undisturbed=undisturbed,
         processes=len(samples),
         batch=batch,
         warmup_calls=min(one.warmup_calls for one in series),
@@ -141,11 +140,11 @@ def latency(name: str, processes: Sequence[Measurement]) -> Latency:
         ratio_low=None if ratio is None else ratio.low,
         ratio_high=None if ratio is None else ratio.high,
         noise=largest_split([median(group) for group in groups]) if len(groups) > 1 else None,
-        quotable=not any(note.low_confidence for note in notes),
+        low_confidence=any(note.low_confidence for note in notes),
         notes=tuple(dict.fromkeys(note.text for note in notes)),
         samples_us=tuple(tuple(one.samples_us) for one in samples),
         interrupted=tuple(tuple(sorted(one.interrupted)) for one in samples),
-        pace_us=tuple(tuple(one.calibration_us) for one in samples),
+        calibration_us=tuple(tuple(one.calibration_us) for one in samples),
         eager_samples_us=tuple(tuple(one.samples_us) for one in eager) if eager else None,
     )
 

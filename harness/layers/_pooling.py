@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Call, Mutant
-from harness.layers._mutants import why_empty, with_argument
+from harness.layers import Call, Mutant, why_empty, with_argument
 from harness.layers._windows import Geometry, Size, Windows, per_axis
 
 WhyEquivalent = Callable[[Call, Mapping[str, Any]], str | None]

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from harness.layers import Array, Call, Mutant
-from harness.layers._mutants import identity, with_output, with_weight
+from harness.layers import Array, Call, Mutant, identity, with_output, with_weight
 
 DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout")
 STATISTICS = ("running_mean", "running_var")

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.layers import Answer, Call, Layer, Mutant
-from harness.layers._mutants import identity, other_layer, why_empty, with_argument
+from harness.layers import Answer, Call, Layer, Mutant, identity, other_layer, why_empty, with_argument
 from harness.layers._tolerances import is_16_bit_float
 from harness.spec.language.tolerances import Exact, Tolerance, Ulp
 

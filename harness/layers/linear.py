@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Array, Call, Layer, Mutant
-from harness.layers._mutants import identity, why_empty, with_weight
+from harness.layers import Answer, Array, Call, Layer, Mutant, identity, why_empty, with_weight
 from harness.layers._tolerances import compute_format, is_floating, storage_format, sum_error
 from harness.spec.language.tolerances import Exact, Scaled, Tolerance
 

@@ -9,8 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.layers import Answer, Array, Call, Layer, Mutant
-from harness.layers._mutants import identity, is_floating_array, why_empty, with_argument, with_output
+from harness.layers import (
+    Answer,
+    Array,
+    Call,
+    Layer,
+    Mutant,
+    identity,
+    is_floating_array,
+    why_empty,
+    with_argument,
+    with_output,
+)
 from harness.layers._pooling import argument_mutants, average_pool_accepts, other_pool, why_identity
 from harness.layers._windows import Geometry, Size
 from harness.spec.language.tolerances import Exact, Tolerance

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Array, Call, Layer, Mutant
-from harness.layers._mutants import why_empty, with_argument, with_output
+from harness.layers import Answer, Array, Call, Layer, Mutant, why_empty, with_argument, with_output
 from harness.layers._windows import Size, per_axis
 from harness.spec.language.tolerances import Exact, Tolerance
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Array, Call, Layer, Mutant
-from harness.layers._mutants import identity, other_layer, why_empty, with_weight
+from harness.layers import Answer, Array, Call, Layer, Mutant, identity, other_layer, why_empty, with_weight
 from harness.layers.leakyrelu import leaky_relu
 from harness.spec.language.tolerances import Exact, Tolerance
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.layers import Answer, Call, Layer, Mutant
-from harness.layers._mutants import identity, other_layer, why_empty, with_argument
+from harness.layers import Answer, Call, Layer, Mutant, identity, other_layer, why_empty, with_argument
 from harness.layers.leakyrelu import leaky_relu, rounded_slope, slope_tolerance, why_same_slope
 from harness.spec.language.tolerances import Tolerance
 

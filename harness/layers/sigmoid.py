@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.layers import Answer, Call, Layer, Mutant
-from harness.layers._mutants import identity, is_floating_array, other_layer, why_empty
+from harness.layers import Answer, Call, Layer, Mutant, identity, is_floating_array, other_layer, why_empty
 from harness.layers._tolerances import compute_format, is_16_bit_float, storage_format
 from harness.spec.language.tolerances import Close, Tolerance
 

@@ -45,6 +45,7 @@ class Reference:
     cannot be compared. ``at`` names the set of inputs, if there are several. ``sample`` says which elements the outputs
     hold, None for all. ``second_call`` holds eager torch's outputs at a second call with the same inputs, if they
     differ from the first: the module keeps state. ``repeats_shapes`` is True if an earlier set has the same shapes.
+    ``lower`` holds eager torch's outputs of a run in the lower precision of a target, in float64; None if none asks.
     """
 
     inputs: Mapping[str, Array]
@@ -57,13 +58,16 @@ class Reference:
     sample: Sample | None = None
     second_call: Mapping[str, Array] | None = None
     repeats_shapes: bool = False
+    lower: Mapping[str, Array] | None = None
 
     def at_second_call(self) -> Reference:
         """The reference of a second call in a row with the same inputs."""
         at = SECOND_CALL if self.at is None else f"{self.at}, {SECOND_CALL}"
         if self.second_call is None:
             return replace(self, at=at, repeats_shapes=True)
-        return replace(self, at=at, eager=self.second_call, float64=None, second_call=None, repeats_shapes=True)
+        return replace(
+            self, at=at, eager=self.second_call, float64=None, lower=None, second_call=None, repeats_shapes=True
+        )
 
     def comparable_part(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """The elements of a target's ``outputs`` that this reference holds: all of them, or those of the sample."""
@@ -85,6 +89,7 @@ def reduced_to_sample(whole: Reference, sample: Sample) -> Reference:
         eager=elements_by_name(whole.eager),
         float64=None if whole.float64 is None else elements_by_name(whole.float64),
         second_call=None if whole.second_call is None else elements_by_name(whole.second_call),
+        lower=None if whole.lower is None else elements_by_name(whole.lower),
         magnitudes=[elements(values) for values in whole.magnitudes],
         undefined=[elements(mask) for mask in whole.undefined],
         at=f"one element in {sample.every:,}",

@@ -23,9 +23,8 @@ from torch.utils import _pytree as pytree
 
 from harness.deprecated import old_attributes
 from harness.errors import UsageError
-from harness.model.tensors import copy_tensor, to_torch
+from harness.model.tensors import copy_module, copy_tensor, to_torch
 from harness.model.user_modules import import_user_module
-from harness.module_copy import copy_module
 from harness.spec.language.case import (
     Case,
     FactoryModel,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,7 @@ from harness.errors import bounded_text
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
 from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
-from harness.model.tensors import copy_tensor, to_numpy
-from harness.module_copy import copy_module
+from harness.model.tensors import copy_module, copy_tensor, to_numpy
 from harness.spec.language.case import (
     Case,
     FactoryModel,
@@ -101,6 +101,22 @@ def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
             )
         )
     return _eager_in_float64(case, module, inputs)
+
+
+def in_lower_precision(case: Case, subject: Subject, reference: Reference, precision: str) -> Reference:
+    """``reference`` with eager torch's outputs of a run in ``precision``; without them where torch cannot run so."""
+    if reference.stochastic:
+        return reference
+    dtype = getattr(torch, precision)
+    module = copy_module(subject.module).to(dtype)
+    inputs = [torch.from_numpy(np.array(values)) for values in reference.inputs.values()]
+    lowered = [tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs]
+    try:
+        outputs = run_module(module, lowered, case.seed)
+    except Exception as error:  # noqa: BLE001 - no kernel, or the module's own code refuses; the warning is in the log
+        warnings.warn(f"eager torch does not run in {precision}: {bounded_text(error)}", stacklevel=1)
+        return reference
+    return replace(reference, lower=_by_name(map(floating_as_float64, outputs)))
 
 
 def tolerance_of(case: Case, opset: int | None) -> Tolerance:

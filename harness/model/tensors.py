@@ -1,17 +1,21 @@
-"""Convert between torch tensors and NumPy arrays, in every dtype and layout of a case, always with a copy."""
+"""Copies: of torch tensors as NumPy arrays and back, in every dtype and layout of a case, and of modules."""
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections import OrderedDict
+from typing import Any, TypeVar
 
 import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from harness.spec.language.case import Layout
 
 Array = NDArray[Any]
+Module = TypeVar("Module", bound=nn.Module)
 
 # The dtypes that NumPy itself lacks: (torch, ml_dtypes, an integer of the same width in torch and in NumPy).
 _FOREIGN: tuple[tuple[torch.dtype, np.dtype[Any], torch.dtype, np.dtype[Any]], ...] = (
@@ -85,3 +89,22 @@ def _filled_with_nan(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor
     if dtype.is_floating_point or dtype.is_complex:
         return torch.empty(shape, dtype=dtype).fill_(float("nan"))
     return torch.full(shape, True if dtype == torch.bool else torch.iinfo(dtype).max, dtype=dtype)
+
+
+def copy_module(module: Module) -> Module:
+    """``copy.deepcopy(module)`` in half the time, also with tensors that deepcopy refuses.
+
+    In a layer without hooks, 11 of 20 parts are the empty tables for hooks, and copying those takes longer than
+    copying all the rest. They are replaced by new empty tables through the memo of ``deepcopy``.
+
+    ``weight_norm`` and ``prune`` keep a computed weight as a plain attribute and compute it again before each call.
+    deepcopy refuses a tensor with a gradient history, so these are copied by value.
+    """
+    memo: dict[int, object] = {}
+    for submodule in module.modules():
+        for value in vars(submodule).values():
+            if type(value) is OrderedDict and not value:
+                memo[id(value)] = OrderedDict[object, object]()
+            elif isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(module, memo)

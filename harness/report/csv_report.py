@@ -12,9 +12,9 @@ from harness.result import OutputComparison, Report, Result, to_json
 _CHECK = ("case", "target", "status", "stage", "symptom", "blame")
 _COMPARISON = (
     "tolerance", "max_abs", "max_rel", "max_ulp", "mismatched", "of", "worst", "actual_at_worst", "expected_at_worst",
-    "least_rtol", "least_atol",
+    "least_rtol", "least_atol", "rms", "reference_rms", "sqnr", "cosine",
 )  # fmt: skip
-_LATENCY = ("median_us", "ratio", "quotable")
+_LATENCY = ("median_us", "ratio", "low_confidence")
 _TEXT = ("reason", "issue", "where")
 
 

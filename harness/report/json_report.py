@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.errors import Location, Problem, SpecError
 from harness.latency.change import Verdict
-from harness.result import Report, Result, to_json
+from harness.result import Report, Result, to_json, with_current_keys
 from harness.spec.yaml.strict import file_error, read_json
 
 if TYPE_CHECKING:
@@ -140,11 +140,11 @@ class Figure(Open):
     processes: Count = 1
     samples: Count = 0
     batch: Count = 1
-    quotable: bool = True
+    low_confidence: bool = False
     notes: list[str] = []
     samples_us: Annotated[list[Samples], Field(min_length=1)] = [[1.0]]
     interrupted: list[list[int]] | None = None
-    pace_us: list[list[Positive]] | list[Positive] | None = None
+    calibration_us: list[list[Positive]] | list[Positive] | None = None
     shapes: str = ""
     elements: Count = 0
     by_shape: list[Figure] = []
@@ -155,7 +155,7 @@ class Figure(Open):
     @model_validator(mode="after")
     def _calibration_per_sample(self) -> Self:
         """Check that each process has a calibration time for each of its samples, or none at all."""
-        calibrations = [times for times in self.pace_us or () if isinstance(times, list)]
+        calibrations = [times for times in self.calibration_us or () if isinstance(times, list)]
         if not calibrations:  # an older report: its samples are not used
             return self
         if "median_us" not in self.model_fields_set:
@@ -163,7 +163,7 @@ class Figure(Open):
         if len(calibrations) != len(self.samples_us) or any(
             len(times) not in {0, len(samples)} for times, samples in zip(calibrations, self.samples_us, strict=True)
         ):
-            raise ValueError("pace_us needs one time for each sample")
+            raise ValueError("calibration_us needs one time for each sample")
         if len(self.interrupted or ()) != len(self.samples_us):
             raise ValueError("interrupted needs one list for each process")
         return self
@@ -249,8 +249,8 @@ PROVIDES = (JsonReport(),)
 def read_report(path: Path) -> Report:
     """The :class:`Report` that :class:`JsonReport` wrote to ``path``.
 
-    Unknown keys are ignored. Raises :class:`SpecError`, one line per problem, if the file is missing, cut short, of a
-    newer format, or not such a report.
+    Unknown keys are ignored; keys that an earlier release named otherwise are read. Raises :class:`SpecError`, one line
+    per problem, if the file is missing, cut short, of a newer format, or not such a report.
     """
     raw = _whole(path)
     version = raw.get("format")
@@ -260,6 +260,7 @@ def read_report(path: Path) -> Report:
         raise file_error(path, f"this report has format {version}", f"this harness reads format {FORMAT}; update it")
     if not isinstance(raw.get("results"), list):
         raise file_error(path, "not a harness report: it has no list of `results`", _REMEDY)
+    raw["results"] = [with_current_keys(result) for result in raw["results"]]
     report = Report(_mapping(path, raw, "environment"), _results(path, raw), _mapping(path, raw, "run"))
     if "summary" in raw and raw["summary"] != report.summary:
         raise file_error(path, "`summary` does not match the results", _REMEDY)

@@ -241,7 +241,7 @@ def _remarks(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _remarks_of(result: Result) -> Iterator[str]:
-    yield from (f"inconclusive: {one_line(output.blind)}" for output in result.outputs if output.blind)
+    yield from (f"inconclusive: {one_line(output.inconclusive)}" for output in result.outputs if output.inconclusive)
     if result.checker:
         yield f"onnx.checker: {one_line(result.checker)}"
     yield from map(one_line, result.notes)

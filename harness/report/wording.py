@@ -135,7 +135,9 @@ def explanation(result: Result) -> str:
 
 def inconclusive_reason(result: Result) -> str:
     """Why a pass is inconclusive, on one line; empty if its tolerance could have seen an error."""
-    reasons = [output.blind for output in result.outputs if output.blind] if result.status == "passed" else []
+    reasons = (
+        [output.inconclusive for output in result.outputs if output.inconclusive] if result.status == "passed" else []
+    )
     return one_line(reasons[0]) if reasons else ""
 
 
@@ -150,7 +152,7 @@ def comparisons(result: Result) -> Iterator[tuple[str, OutputComparison]]:
 
 def expectation_name(finding: Finding) -> str:
     """The key under ``expect`` that ``finding`` belongs to, or the float64 reference, which every case has."""
-    return "float64 reference" if finding.what == "oracle" else finding.what
+    return "float64 reference" if finding.what == "float64_reference" else finding.what
 
 
 def _label(output: OutputComparison) -> str:
@@ -216,6 +218,14 @@ def format_element(value: float | None, digits: int = 9) -> str:
 def format_index(position: tuple[int, ...] | None) -> str:
     """The index of an element, as one types it after the tensor's name."""
     return "-" if position is None else str(list(position))
+
+
+def format_decisions(decisions: Mapping[str, Any] | None) -> str | None:
+    """How many decisions agree, and how many are ties; None if none were counted."""
+    if decisions is None:
+        return None
+    ties = f", {decisions['ties']:,} ties" if decisions["ties"] else ""
+    return f"{decisions['agree']:,} of {decisions['of']:,} agree{ties}"
 
 
 # What to do next

@@ -37,6 +37,8 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
             return "the model is a file, which a script cannot contain"
     if target.fixes:
         return "the target uses harness's corrected lowerings (+fixes), and a script does not use harness"
+    if target.transforms or target.export_options:
+        return "a script exports with the defaults of torch and without transforms"
     if target.runtime not in RUNTIMES:
         return f"a script can use the runtimes {', '.join(RUNTIMES)}, not {target.runtime}"
     if target.runtime == "reference" and "bfloat16" in dtypes(case):

@@ -15,7 +15,19 @@ from numpy.typing import NDArray
 from harness.compare.calibrated import PLAIN_RULES
 from harness.spec.language.case import Fill, TensorSpec
 from harness.spec.language.fills import array
-from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import (
+    AllOf,
+    Calibrated,
+    Close,
+    Cosine,
+    Decisions,
+    Exact,
+    Rule,
+    Scaled,
+    Sqnr,
+    Tolerance,
+    Ulp,
+)
 
 MAX_LITERAL_ELEMENTS = 64
 """The largest drawn tensor that is written as literal values."""
@@ -127,8 +139,10 @@ def _rtol_atol(rule: Rule, dtype: str, largest: float | None) -> tuple[float, fl
             return n * EPSILON[dtype], 0.0
         case Close(rtol, atol):
             return rtol, atol
-        case Calibrated():
+        case Calibrated() | Sqnr() | Cosine() | Decisions():
             return _plain_pair(dtype)
+        case AllOf(rules):
+            return min(_rtol_atol(each, dtype, largest) for each in rules)
         case Scaled(n):
             return _plain_pair(dtype) if largest is None else (0.0, n * EPSILON[dtype] * largest)
 

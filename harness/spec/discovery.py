@@ -32,7 +32,7 @@ from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, is_recorded_model, recorded_case
 from harness.spec.targets import TARGETS_FILE, Target, TargetSets, load_target_sets
-from harness.spec.yaml.reader import read
+from harness.spec.yaml import read
 
 MODEL_SUFFIX = ".onnx"
 MAX_NAMES_SCANNED = 10_000

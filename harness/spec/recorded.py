@@ -25,7 +25,7 @@ from harness.errors import Location, Problem, RequestError, SpecError, escape_pa
 from harness.spec.language.case import Case, FileModel, WeightedModel
 from harness.spec.language.schema import ToleranceRules
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Close, Scaled
-from harness.spec.yaml.reader import read
+from harness.spec.yaml import read
 from harness.spec.yaml.strict import StrictModel, invalid_value, validated
 
 MODEL_FILE = "model.onnx"
@@ -78,10 +78,9 @@ def _with_number_keys(value: Any) -> Any:
 
 def _without_scaled(tolerance: CaseTolerance) -> CaseTolerance:
     """``tolerance``; refuses the rules that need more than the recorded outputs."""
-    rules = (tolerance.rule, *tolerance.by_output.values())
-    if any(isinstance(rule, Scaled) for rule in rules):
+    if tolerance.has(Scaled):
         raise invalid_value("scaled needs magnitudes of terms, which are not recorded", "write ulp, or rtol and atol")
-    if any(isinstance(rule, Calibrated) for rule in rules):
+    if tolerance.has(Calibrated):
         raise invalid_value(
             "calibrated needs a float64 reference, which is not recorded", "write ulp, or rtol and atol"
         )

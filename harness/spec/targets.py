@@ -1,7 +1,8 @@
 """Targets, each an exporter with its opset and a runtime with its options, and the named sets in ``targets.yaml``.
 
-A target is written ``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]``. A recorded model has the targets
-``file/RUNTIME[?...]``, its file on any runtime that runs ONNX.
+A target is written ``EXPORTER[@OPSET][+fixes][+TRANSFORM]...[?option=value&...]/RUNTIME[?option=value&...]``. The
+first options are those of the exporter and the transforms, the last ones the runtime's. A recorded model has the
+targets ``file[+TRANSFORM]...[?...]/RUNTIME[?...]``, its file on any runtime that runs ONNX.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,7 +20,7 @@ from harness.errors import Location, Problem, SpecError, UsageError, collect_pro
 from harness.registry import plugins
 from harness.spec.glob import matches
 from harness.spec.quoting import join_names, limited_comparisons, suggestion
-from harness.spec.yaml.reader import read
+from harness.spec.yaml import read
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
 
@@ -30,27 +31,56 @@ TARGETS_FILE = "targets.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The exporter of a case, and the runtime that runs the exported file."""
+    """The exporter of a case, what is done to the exported file, and the runtime that runs it.
+
+    ``options`` are the runtime's, ``export_options`` those of the exporter and the ``transforms``.
+    """
 
     exporter: str
     runtime: str
     opset: int | None = None
     fixes: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    transforms: tuple[str, ...] = ()
+    export_options: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        options = "&".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.export}/{self.runtime}" + (f"?{options}" if options else "")
+        return f"{self.export}/{self.runtime}{_written_options(self.options)}"
 
     @property
     def export(self) -> str:
         """The part before the slash: targets with the same one share an artifact."""
-        return self.exporter + ("" if self.opset is None else f"@{self.opset}") + ("+fixes" if self.fixes else "")
+        opset = "" if self.opset is None else f"@{self.opset}"
+        suffixes = "".join(f"+{word}" for word in (*(("fixes",) if self.fixes else ()), *self.transforms))
+        return f"{self.exporter}{opset}{suffixes}{_written_options(self.export_options)}"
+
+    @property
+    def untransformed(self) -> Target:
+        """The target of the file that the transforms start from."""
+        return self.with_first_transforms(0)
+
+    def with_first_transforms(self, count: int) -> Target:
+        """The target with its first ``count`` transforms alone, and the options that the rest accepts."""
+        words = self.transforms[:count]
+        kept = set() if self.exporter == FILE else {*exporter_options(plugins("exporters")[self.exporter])}
+        kept |= {name for word in words for name in transform_named(word).options}
+        options = {key: value for key, value in self.export_options.items() if key in kept}
+        return replace(self, transforms=words, export_options=options)
 
 
-TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"
+def _written_options(options: Mapping[str, str]) -> str:
+    return "?" + "&".join(f"{key}={value}" for key, value in options.items()) if options else ""
+
+
+def exporter_options(exporter: Any) -> Mapping[str, str]:
+    """The options that a target may set for ``exporter``, each with one line on its meaning and its values."""
+    return getattr(exporter, "options", {})
+
+
+TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes][+TRANSFORM]...[?option=value&...]/RUNTIME[?option=value&...]"
 TARGET = re.compile(
-    r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<fixes>\+[^/@+?]*)?/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
+    r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<suffixes>(\+[^/@+?]*)*)(\?(?P<export_options>[^/]*))?"
+    r"/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
 )
 SET_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 DEFAULT_SET = "default"
@@ -76,10 +106,10 @@ FORMATS = {
 
 @runtime_checkable
 class ChecksOptions(Protocol):
-    """A runtime that can check the options of a target before anything is loaded."""
+    """A runtime or an exporter that can check the options of a target before anything is loaded or exported."""
 
     def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`UsageError` for a key or a value that the runtime does not accept."""
+        """Raises :class:`UsageError` for a key or a value that is not accepted."""
         ...
 
 
@@ -111,17 +141,59 @@ def _target(text: str) -> Target:
         fitting = join_names(name for name, each in runtimes.items() if each.takes == makes)
         message = f"{exporter} makes {FORMATS[makes]}, {runtime} runs {FORMATS[takes]}"
         raise UsageError(f"{text}: {message}; with {exporter} use one of {fitting}")
-    if exporter == FILE and (parts["opset"] is not None or parts["fixes"] is not None):
+    suffixes = parts["suffixes"].split("+")[1:]
+    fixes = suffixes[:1] == ["fixes"]
+    if exporter == FILE and (parts["opset"] is not None or fixes):
         raise UsageError(f"{text}: a file is verified as it is; write {FILE}/{runtime}")
-    if parts["fixes"] not in {None, "+fixes"}:
-        raise UsageError(f"{text}: {parts['fixes']} is unknown; the only suffix is +fixes")
+    transforms = tuple(suffixes[int(fixes) :])
+    known = {word: _transform(text, word) for word in transforms}
+    if transforms and makes != "onnx":
+        raise UsageError(
+            f"{text}: {exporter} makes {FORMATS[makes]}, and transforms change ONNX files; remove +{transforms[0]}"
+        )
     return Target(
         exporter=exporter,
         runtime=runtime,
         opset=_opset(text, exporter, makes, parts["opset"]),
-        fixes=parts["fixes"] is not None,
+        fixes=fixes,
         options=_checked_options(text, runtime, runtimes[runtime], parts["options"]),
+        transforms=transforms,
+        export_options=_export_options(
+            text, None if exporter == FILE else exporters[exporter], known, parts["export_options"]
+        ),
     )
+
+
+def transform_named(word: str) -> Any:
+    """The transform that ``word`` names in a target; None if there is none. ``opset18`` names ``opsetN``."""
+    transforms = plugins("transforms")
+    return transforms.get(word) or transforms.get(re.sub(r"[1-9][0-9]*$", "N", word))
+
+
+def _transform(text: str, word: str) -> Any:
+    transform = transform_named(word)
+    if transform is None:
+        names = [*plugins("transforms"), "fixes"]
+        if word == "fixes":
+            raise UsageError(f"{text}: +fixes belongs to the exporter; write it before the transforms, once")
+        raise UsageError(f"{text}: no transform +{word}; {suggestion(word, names, f'one of {join_names(names)}')}")
+    return transform
+
+
+def _export_options(text: str, exporter: Any, transforms: Mapping[str, Any], written: str | None) -> dict[str, str]:
+    """The options before the slash. Each belongs to the exporter or to a transform, which check its value."""
+    of_exporter = {} if exporter is None else exporter_options(exporter)
+    supported = {**of_exporter, **{key: line for each in transforms.values() for key, line in each.options.items()}}
+    names = " and ".join(([exporter.name] if exporter is not None else []) + [f"+{word}" for word in transforms])
+    options = _options(text, names or FILE, supported, written)
+    try:
+        if exporter is not None and isinstance(exporter, ChecksOptions):
+            exporter.check({key: value for key, value in options.items() if key in of_exporter})
+        for transform in transforms.values():
+            transform.check({key: value for key, value in options.items() if key in transform.options})
+    except UsageError as error:
+        raise UsageError(f"{text}: {error}") from None
+    return options
 
 
 def _opset(text: str, exporter: str, makes: str, opset: str | None) -> int | None:
@@ -145,7 +217,7 @@ def _checked_options(text: str, name: str, runtime: Any, written: str | None) ->
     return options
 
 
-def _options(text: str, runtime: str, supported: Mapping[str, str], written: str | None) -> dict[str, str]:
+def _options(text: str, owner: str, supported: Mapping[str, str], written: str | None) -> dict[str, str]:
     options: dict[str, str] = {}
     for pair in written.split("&") if written is not None else ():
         key, equals, value = pair.partition("=")
@@ -153,7 +225,7 @@ def _options(text: str, runtime: str, supported: Mapping[str, str], written: str
             raise UsageError(f"{text}: {pair!r} is not an option; write ?option=value&...")
         if key not in supported:
             remedy = suggestion(key, supported, f"it has {join_names(supported)}" if supported else "it has none")
-            raise UsageError(f"{text}: {runtime} has no option {key}; {remedy}")
+            raise UsageError(f"{text}: {owner} has no option {key}; {remedy}")
         if key in options:
             raise UsageError(f"{text}: {key} is set twice; set it once")
         options[key] = value

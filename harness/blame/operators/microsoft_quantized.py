@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.blame.operators._operator import MICROSOFT, Array, Operator, wide
+from harness.blame.operators import MICROSOFT, Array, Operator, wide
+from harness.blame.operators.conversions import dynamically_quantized, like_input, quantized
+from harness.blame.operators.normalization import softmax
 from harness.blame.operators.pooling import AveragePool
-from harness.blame.operators.quantization import dynamically_quantized, like_input, quantized
-from harness.blame.operators.softmax import softmax
 
 
 def _dequantized(codes: Array, scale: Array, zero_point: Array | None, axis: int = 1) -> Array:

@@ -1,9 +1,9 @@
-"""ONNX's MaxPool, AveragePool, LpPool and MaxUnpool in NumPy, for the float64 evaluation of exported graphs.
+"""The pools of ONNX in NumPy, for the float64 evaluation of exported graphs.
 
 ``onnx.reference`` has them, but gives wrong indices for more than one channel, gives wrong shapes with ``ceil_mode``
-and drops NaN, so it cannot decide whether an exported file is right. These follow the operators' definitions at
-opset 22 (a last window that would start in the right padding is dropped). NaN propagates, as in torch; the ONNX
-specification says nothing about it.
+and drops NaN, so it cannot decide whether an exported file is right. Of the global pools it has GlobalMaxPool for
+images only, and no GlobalLpPool. These follow the operators' definitions at opset 22 (a last window that would start
+in the right padding is dropped). NaN propagates, as in torch; the ONNX specification says nothing about it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
-from harness.blame.double_precision import FLOATS
-from harness.blame.operators._operator import wide
-
-Array = NDArray[Any]
+from harness.blame.evaluated_model import FLOATS
+from harness.blame.operators import Array, Operator, wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,5 +179,34 @@ def _column_major(indices: Array) -> Array:
     return planes.reshape(*indices.shape[:2], *[1] * in_plane.ndim) * plane_size + in_plane
 
 
-POOLING_OPERATORS = (MaxPool, AveragePool, LpPool, MaxUnpool)
+def _spatial(x: Array) -> tuple[int, ...]:
+    return tuple(range(2, x.ndim))
+
+
+class GlobalMaxPool(Operator):
+    """GlobalMaxPool as defined in https://onnx.ai/onnx/operators/onnx__GlobalMaxPool.html. NaN propagates."""
+
+    def compute(self, x: Array, **_: Any) -> tuple[Array]:
+        """The largest value of each plane."""
+        return (x.max(axis=_spatial(x), keepdims=True),)
+
+
+class GlobalAveragePool(Operator):
+    """GlobalAveragePool as defined in https://onnx.ai/onnx/operators/onnx__GlobalAveragePool.html."""
+
+    def compute(self, x: Array, **_: Any) -> tuple[Array]:
+        """The mean of each plane."""
+        return (wide(x).mean(axis=_spatial(x), keepdims=True).astype(x.dtype),)
+
+
+class GlobalLpPool(Operator):
+    """GlobalLpPool as defined in https://onnx.ai/onnx/operators/onnx__GlobalLpPool.html."""
+
+    def compute(self, x: Array, p: float = 2, **_: Any) -> tuple[Array]:
+        """The p-norm of each plane."""
+        total = (np.abs(wide(x)) ** p).sum(axis=_spatial(x), keepdims=True)
+        return ((total ** (1 / p)).astype(x.dtype),)
+
+
+POOLING_OPERATORS = (MaxPool, AveragePool, LpPool, MaxUnpool, GlobalMaxPool, GlobalAveragePool, GlobalLpPool)
 """For ``new_ops`` of :class:`onnx.reference.ReferenceEvaluator`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.blame.operators._operator import Array, Operator, wide
+from harness.blame.operators import Array, Operator, wide
 
 Function = Callable[[Array], Array]
 State = tuple[Array, ...]

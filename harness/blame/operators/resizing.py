@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.blame.operators._operator import Array, Operator, wide
+from harness.blame.operators import Array, Operator, wide
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from harness.errors import DiskFull, StageError, Unsupported, cause_chain
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
 from harness.forked import exit_if_forked
-from harness.serialization import to_json_line
+from harness.result import to_json_line
 from harness.spec.language.case import Case, FactoryModel
 from harness.spec.targets import Target
 

@@ -14,7 +14,8 @@ from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
 EXPORT_LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes")
-EXPORTING_FOLDERS = ("exporters", "fixes", "model")
+TRANSFORM_LIBRARIES = ("onnxruntime", "onnxslim", "onnxsim")
+EXPORTING_FOLDERS = ("exporters", "fixes", "model", "transforms")
 EXPORTING_FILES = ("spec/language/fills.py", "check/stages.py")
 COMPILING_EXPORTERS = {"aoti"}
 """Exporters whose artifact is machine code for the CPU it was made on. On another CPU it may end the process."""
@@ -37,6 +38,9 @@ def keys(case: Case) -> Callable[[Target], str]:
         cpu = cpu_signature() if target.exporter in COMPILING_EXPORTERS else ""
         digest = common.copy()
         digest.update(f"{target.export}\n{cpu}".encode())
+        if target.transforms:  # they may read every set of inputs
+            libraries = " ".join(f"{name}={_version(name)}" for name in TRANSFORM_LIBRARIES)
+            digest.update(f"\n{case.input_sets!r}\n{libraries}".encode())
         return digest.hexdigest()
 
     return key_of

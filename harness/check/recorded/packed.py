@@ -92,9 +92,17 @@ class PackedCase:
         self._on_size(sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file()))
         return Artifact(entry.format, path, entry.digest, entry.opset, entry.checker, tuple(entry.notes))
 
-    def tolerance(self, opset: int | None) -> Tolerance:
-        """The tolerance of the outputs of an export at ``opset``."""
-        tolerance = next(each.tolerance for each in self.entry.exports.values() if each.opset == opset).tolerance()
+    def references_for(self, target: Target) -> Sequence[Reference]:
+        """The packed answers; what a lower precision allows was computed when the case was packed."""
+        del target
+        return self.references
+
+    def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
+        """The tolerance of the outputs of the export for ``target``, or of one at ``opset``."""
+        exports = self.entry.exports
+        entry = exports.get(target.export) if target is not None else None
+        entry = entry or next(each for each in exports.values() if each.opset == opset)
+        tolerance = entry.tolerance.tolerance()
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
 
     def eager_call(self) -> None:
@@ -115,7 +123,7 @@ class PackedCase:
         return Reference(
             inputs=self._inputs(entry),
             eager=self._arrays(entry.eager) or {},
-            float64=self._arrays(entry.oracle),
+            float64=self._arrays(entry.float64_reference),
             magnitudes=[self._array(path) for path in entry.magnitudes],
             undefined=[self._array(path) for path in entry.undefined],
             stochastic=entry.stochastic,

@@ -21,19 +21,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.judge import Expected
+from harness.check.lower_precision import reference_precision
 from harness.check.prepared_case import PreparedCase
 from harness.check.recorded.content_store import ContentStore
 from harness.check.recorded.protobufs import external_data_files
 from harness.check.refusal import with_refusal
 from harness.check.results import blame_for_build, with_error
 from harness.check.stages import Clock, StageStopped
-from harness.compare.calibrated import without_calibration
+from harness.compare.calibrated import plain_rule, without_calibration
 from harness.exporters import Artifact
 from harness.model.answer import Reference, Sample, reduced_to_sample
 from harness.result import Result, to_json
 from harness.spec.bundle.entries import CaseEntry, ExpectEntry, ExportEntry, RoundEntry, SampleEntry, ToleranceEntry
 from harness.spec.language.case import Case
-from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
+from harness.spec.language.tolerances import (
+    AllOf,
+    Calibrated,
+    Close,
+    Cosine,
+    Decisions,
+    Exact,
+    Rule,
+    Scaled,
+    Sqnr,
+    Tolerance,
+    Ulp,
+)
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
@@ -104,12 +117,25 @@ def _put_case(
     store.put_entry(case.id, "", CaseEntry.of(case).model_copy(update=fields).model_dump())
 
 
+def _tolerance_of(prepared: PreparedCase, target: Target, artifact: Artifact) -> Tolerance:
+    """The tolerance of an export. A run in lower precision is not packed; what it allows is packed as a bound."""
+    tolerance = prepared.tolerance(artifact.opset, target)
+    if reference_precision(target) is None:
+        return tolerance
+    bounds = [without_calibration(tolerance, reference) for reference in prepared.references_for(target)]
+    by_output = {
+        index: max((each.for_output(index) for each in bounds), key=lambda rule: getattr(rule, "atol", 0.0))
+        for index in bounds[0].by_output
+    }
+    return Tolerance(bounds[0].rule, by_output)
+
+
 def _put_export(
     store: ContentStore, prepared: PreparedCase, target: Target, artifact: Artifact, references: Sequence[Reference]
 ) -> None:
     """Store the exported file and its entry. ``references`` are empty if the answer cannot be recorded."""
     assert artifact.format in {"torchscript", "onnx"}
-    tolerance = prepared.tolerance(artifact.opset)
+    tolerance = _tolerance_of(prepared, target, artifact)
     kind = "torchscript" if artifact.format == "torchscript" else "onnx" if references else "unanswered"
     folder = f"{kind}/{folder_name(prepared.case.id, target.export)}"
     path = store.put_model(artifact.path, folder)
@@ -172,6 +198,20 @@ def _as_close(rule: Rule, reference: Reference, index: int) -> Close:
             return Close(0.0, n * eps * max(_largest_magnitude(reference, index), default=0.0))
         case Calibrated():
             return _as_close(without_calibration(Tolerance(rule), reference).for_output(index), reference, index)
+        case AllOf(rules):
+            return min((_as_close(each, reference, index) for each in rules), key=lambda each: _largest(each, values))
+        case Sqnr() | Cosine() | Decisions():  # a rule about the whole output bounds no value
+            return Close(0.0, 0.0) if dtype.kind in "iubO" else _plain(dtype.name)
+
+
+def _plain(dtype: str) -> Close:
+    rule = plain_rule(dtype)
+    return rule if isinstance(rule, Close) else Close(0.0, 0.0)
+
+
+def _largest(rule: Close, values: NDArray[Any]) -> float:
+    """The largest difference that ``rule`` allows at one of ``values``."""
+    return rule.atol + rule.rtol * float(np.abs(values.astype(np.float64)).max(initial=0.0))
 
 
 def _largest_magnitude(reference: Reference, index: int) -> Iterator[float]:
@@ -187,7 +227,7 @@ def _round_entry(store: ContentStore, whole: Reference, sample: Sample | None) -
     return RoundEntry(
         inputs=store.put_arrays(reference.inputs),
         eager=store.put_arrays(reference.eager),
-        oracle=None if reference.float64 is None else store.put_arrays(reference.float64),
+        float64_reference=None if reference.float64 is None else store.put_arrays(reference.float64),
         magnitudes=[None if values is None else store.put_array(values) for values in reference.magnitudes],
         undefined=[None if mask is None else store.put_array(mask) for mask in reference.undefined],
         stochastic=reference.stochastic,

@@ -18,6 +18,15 @@ from harness.compare.rules import Allowance
 from harness.deprecated import accept_old_names, old_attributes
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Two outputs of one shape that hold scores of candidates along ``axis``."""
+
+    actual: NDArray[Any]
+    expected: NDArray[Any]
+    axis: int
+
+
 @old_attributes(strays="nonfinite_mismatches", outside="exceeded")
 @dataclass(frozen=True)
 class ComparedValues:
@@ -25,13 +34,17 @@ class ComparedValues:
 
     ``pair`` holds the values that are finite on both sides and defined by the layer; it may be empty. ``allowance``
     holds the rule's measure of each of them and its limit. ``nonfinite_mismatches`` are the flat indices in the output
-    where NaN or an infinity is on one side only. ``shape`` is the shape of the output.
+    where NaN or an infinity is on one side only. ``shape`` is the shape of the output. ``float64`` is the float64
+    reference at the values of ``pair``, None if there is none. ``scores`` are the whole outputs if they are known to
+    be scores of candidates.
     """
 
     pair: Pair
     allowance: Allowance
     nonfinite_mismatches: NDArray[np.intp]
     shape: tuple[int, ...]
+    float64: NDArray[np.float64] | None = None
+    scores: Scores | None = None
 
     @cached_property
     def exceeded(self) -> NDArray[np.bool_]:

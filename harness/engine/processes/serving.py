@@ -1,13 +1,22 @@
-"""The fork server's own process, from its start to its end."""
+"""The fork server's own process, from its start to its end, and the libraries that it loads for its workers.
+
+A worker for recorded models has all libraries but torch, one for specs has torch too. Preparing exporters takes as long
+as loading everything else, so it is done only where something is to be exported.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -17,6 +26,7 @@ from harness.engine.processes.exits import CANNOT_LOAD, REASON_MARK, kill_descen
 from harness.engine.processes.limits import RUN_SIGNALS, die_with_parent
 from harness.engine.processes.temporary import remove_folders_of
 from harness.errors import describe_error
+from harness.registry import plugins
 
 
 def serve(needed: str, listener: int, alive: int, ready: int, log: int) -> None:
@@ -46,13 +56,11 @@ def load(needed: str) -> Exception | None:
     Returns the error that keeps exporters from being prepared. If they cannot export either, each check reports that
     itself.
     """
-    from harness.engine.processes import libraries
-
-    with libraries.frozen_from_gc():
-        libraries.load_for_recorded_models() if needed == "recorded" else libraries.load_for_specs()
+    with frozen_from_gc():
+        load_for_recorded_models() if needed == "recorded" else load_for_specs()
         try:
             if needed == "exports":
-                libraries.load_for_exports()
+                load_for_exports()
         except Exception as error:  # noqa: BLE001 - it is reported
             return error
     return None
@@ -110,3 +118,52 @@ def _clean_up(run: int) -> None:
         if (folder := Path(str(listener.laddr)).parent).name.startswith("pymp-"):
             shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
+
+
+@cache
+def load_for_recorded_models() -> None:
+    """Load what a recorded model needs. torch need not be installed."""
+    import harness.check.recorded.packed
+    import harness.check.recorded.recording  # noqa: F401 - loaded here for the workers
+
+    warnings.simplefilter("always")
+    plugins("runtimes")
+    plugins("compare.metrics")
+
+
+@cache
+def load_for_specs() -> None:
+    """Load what a case of a spec needs whose exports are all in the cache."""
+    load_for_recorded_models()
+    import torch
+
+    # One thread per worker: the workers share the cores, and a fork must not copy a thread pool.
+    torch.set_num_threads(1)
+    import harness.check.check  # noqa: F401 - as above
+
+    for kind in ("layers", "exporters", "fixes"):
+        plugins(kind)
+
+
+@cache
+def load_for_exports() -> None:
+    """Load what a case of a spec needs, and warm up the exporters so that the first export is fast."""
+    load_for_specs()
+    from harness.exporters._dynamo_cache import warm_up
+
+    warm_up()
+
+
+@contextmanager
+def frozen_from_gc() -> Iterator[None]:
+    """Keep what the block loads for the life of the process: the garbage collector never walks it.
+
+    The collector is off in the block, and the loaded objects are frozen after it. Loading makes little garbage, and
+    looking for it takes a fifth of the time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -255,7 +255,7 @@ def _figures(result: Result) -> dict[str, Figure]:
 
 def _has_samples(figure: Figure) -> bool:
     """Whether it has its raw samples, with the calibration time of each."""
-    calibrations = figure.get("pace_us") or ()
+    calibrations = figure.get("calibration_us") or ()
     return figure.get("samples_us") is not None and any(isinstance(one, list) for one in calibrations)
 
 
@@ -276,12 +276,14 @@ def _is_single(figure: Figure) -> bool:
 
 
 def _low_confidence(figure: Figure) -> str:
-    return "" if figure.get("quotable", True) else "; ".join(figure.get("notes", ())) or "low confidence"
+    return ("; ".join(figure.get("notes", ())) or "low confidence") if figure.get("low_confidence") else ""
 
 
 def _noise_of_single_processes(figures: Sequence[Figure]) -> float | None:
     """How far processes that run the same differ: the slowest calibration time / the median one, minus 1."""
-    times = [median(figure["pace_us"][0]) for figure in figures if _is_single(figure) and figure["pace_us"][0]]
+    times = [
+        median(figure["calibration_us"][0]) for figure in figures if _is_single(figure) and figure["calibration_us"][0]
+    ]
     return max(times) / median(times) - 1 if len(times) >= _MIN_CALIBRATIONS else None
 
 
@@ -304,7 +306,7 @@ def _side(figure: Figure, *, calibrated: bool) -> Side:
 
 
 def _processes(figure: Figure) -> list[Samples]:
-    each = zip(figure["samples_us"], map(frozenset, figure["interrupted"]), figure["pace_us"], strict=True)
+    each = zip(figure["samples_us"], map(frozenset, figure["interrupted"]), figure["calibration_us"], strict=True)
     return [Samples(*one) for one in each]
 
 

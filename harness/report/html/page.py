@@ -24,6 +24,7 @@ from harness.report.wording import (
     expectation_name,
     explanation,
     export_counts,
+    format_decisions,
     format_index,
     format_number,
     format_pair,
@@ -155,7 +156,8 @@ _MAX_TEXT = 1_200
 
 NUMBERS = (
     "output", "shape", "dtype", "tolerance", "mismatched", "max abs", "max rel", "max ulp", "worst at", "actual",
-    "expected", "least rtol", "least atol", "further metrics", "problem", "inconclusive",
+    "expected", "least rtol", "least atol", "RMS", "reference's RMS", "SQNR (dB)", "cosine", "decisions",
+    "further metrics", "problem", "inconclusive",
 )  # fmt: skip
 """The names of the rows of a check's numbers."""
 
@@ -229,9 +231,14 @@ def _numbers(label: str, comparison: OutputComparison) -> list[str | None]:
         *format_pair(comparison.actual_at_worst, comparison.expected_at_worst),
         format_number(comparison.least_rtol),
         format_number(comparison.least_atol),
+        format_number(comparison.rms),
+        format_number(comparison.reference_rms),
+        format_number(comparison.sqnr),
+        format_number(comparison.cosine),
+        format_decisions(comparison.decisions),
         ", ".join(f"{name} {format_number(value)}" for name, value in comparison.extra.items()) or None,
         None if comparison.problem is None else one_line(_cut(comparison.problem)),
-        comparison.blind,
+        comparison.inconclusive,
     ]
 
 
@@ -266,7 +273,7 @@ def _cut(text: str) -> str:
 
 _FIGURE = (
     *("median_us", "low_us", "high_us", "p90_us", "p99_us", "eager_us", "ratio", "ratio_low", "ratio_high"),
-    *("quotable", "notes", "samples", "processes", "batch", "shapes", "elements"),
+    *("low_confidence", "notes", "samples", "processes", "batch", "shapes", "elements"),
 )
 _FIRST_CALLS = ("first_call_us", "load_s", "first_run_s")
 

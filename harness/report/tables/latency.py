@@ -1,7 +1,7 @@
 """Latency as Markdown tables: each target compared with eager torch, each case, and the thorough figures of a bench.
 
 Reads the ``latency`` of a result as :class:`harness.latency.figure.Latency` and ``harness bench`` write it. A figure
-that is not ``quotable`` is marked as low confidence.
+with ``low_confidence`` is marked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _by_target(timed: Sequence[Result]) -> str:
     for target in targets(timed):
         figures = [_figure(result) for result in timed if result.target == target]
         ratios = [figure["ratio"] for figure in figures if figure.get("ratio")]
-        unsure = sum(not figure.get("quotable", True) for figure in figures)
+        unsure = sum(bool(figure.get("low_confidence")) for figure in figures)
         rows.append(
             [
                 code(target),
@@ -83,7 +83,7 @@ def _cell(result: Result | None) -> str:
         return _NOT_TIMED
     figure = _figure(result)
     ratio = f" ({_times(figure['ratio'])})" if figure.get("ratio") else ""
-    return f"{figure['median_us']:.3g}{ratio}" + ("" if figure.get("quotable", True) else f" {_LOW_CONFIDENCE}")
+    return f"{figure['median_us']:.3g}{ratio}" + (f" {_LOW_CONFIDENCE}" if figure.get("low_confidence") else "")
 
 
 def _figure(result: Result) -> Figure:
@@ -185,7 +185,7 @@ def _per_element(figure: Figure | None) -> str:
 
 def _us(figure: Figure, key: str) -> str:
     value = figure.get(key)
-    unsure = key == "median_us" and not figure.get("quotable", True)
+    unsure = key == "median_us" and figure.get("low_confidence")
     return "-" if value is None else f"{value:.4g}" + (f" {_LOW_CONFIDENCE}" if unsure else "")
 
 

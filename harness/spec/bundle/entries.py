@@ -12,15 +12,28 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import Location
-from harness.result import Result, to_json
+from harness.result import Result, to_json, with_current_keys
 from harness.spec.language.case import Case, Fill, FillKind, Layout, RecordedModel, TensorSpec
 from harness.spec.language.fills import array
 from harness.spec.language.schema import DType, Shape
 from harness.spec.language.tensors import size_problems
-from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp, parse_tolerance
+from harness.spec.language.tolerances import (
+    AllOf,
+    Calibrated,
+    Close,
+    Cosine,
+    Decisions,
+    Exact,
+    Rule,
+    Scaled,
+    Sqnr,
+    Tolerance,
+    Ulp,
+    parse_tolerance,
+)
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import StrictModel, invalid_value, key_path
 
@@ -64,7 +77,7 @@ def _one_rule(written: Any) -> Any:
 def _check_result(raw: dict[str, Any]) -> dict[str, Any]:
     """``raw`` without unknown keys; refuses everything but the result, as in a report, of a check that was not run."""
     try:
-        result = _result_adapter().validate_python(raw)
+        result = _result_adapter().validate_python(with_current_keys(raw))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise invalid_value(f"{key_path(first['loc'])}: {first['msg']}", PACK_AGAIN) from error
@@ -112,13 +125,21 @@ def _rule(written: Any) -> Rule:
 def _written(rule: Rule) -> Any:
     """``rule`` in the syntax of a spec."""
     match rule:
+        case AllOf(rules):
+            return [_written(each) for each in rules]
+        case Sqnr(decibels, _):
+            return {"sqnr": decibels}
+        case Cosine(least):
+            return {"cosine": least}
+        case Decisions(by, axis, at_least):
+            return {"decisions": {"by": by, "axis": axis, "at_least": at_least}}
         case Exact():
             return "exact"
         case Ulp(n):
             return {"ulp": n}
         case Scaled(n):
             return {"scaled": n}
-        case Calibrated(m):
+        case Calibrated(m, _):
             return {"calibrated": m}
         case Close(rtol, atol):
             return {"rtol": rtol, "atol": atol}
@@ -183,12 +204,15 @@ class SampleEntry(StrictModel):
 class RoundEntry(StrictModel):
     """The arrays recorded at one set of shapes; the fields are those of :class:`harness.model.answer.Reference`.
 
-    With ``sample``, no inputs are recorded: they are generated again from the case's fills.
+    With ``sample``, no inputs are recorded: they are generated again from the case's fills. Earlier releases named the
+    ``float64_reference`` otherwise.
     """
 
     inputs: Arrays
     eager: Arrays
-    oracle: Arrays | None = None
+    float64_reference: Annotated[Arrays | None, Field(validation_alias=AliasChoices("float64_reference", "oracle"))] = (
+        None
+    )
     magnitudes: list[RelativePath | None]
     undefined: list[RelativePath | None]
     stochastic: bool = False
@@ -199,7 +223,7 @@ class RoundEntry(StrictModel):
 
     def files(self) -> Iterator[str]:
         """Every file that the round refers to."""
-        yield from (*self.inputs.values(), *self.eager.values(), *(self.oracle or {}).values())
+        yield from (*self.inputs.values(), *self.eager.values(), *(self.float64_reference or {}).values())
         yield from (self.second_call or {}).values()
         yield from (path for path in (*self.magnitudes, *self.undefined) if path is not None)
 

@@ -6,7 +6,7 @@ function growthCharts(timed) {
   const grown = timed.filter((check) => sized(check).length > 1);
   if (!grown.length) return null;
   const looks = new Set(grown.map((check) => onFirstMachine(check.target)));
-  const keys = grown.some((check) => sized(check).some((one) => one.quotable === false)) ? [lowConfidenceKey()] : [];
+  const keys = grown.some((check) => sized(check).some((one) => one.low_confidence)) ? [lowConfidenceKey()] : [];
   return h("div", {}, legend([...looks], keys, withoutMachine),
     paged([...grouped(grown, (check) => check.case)], GROWN_AT_ONCE, (page) => h("div", { class: firstMachine ? "" : "grid-of-charts" }, page.map(growthOf))));
 }
@@ -50,7 +50,7 @@ function growthCurve(check, x, y) {
     const at = x.at(one.elements);
     const upright = one.low_us && one.high_us ? s("path", { class: `whisker ${seriesClass(look)}`, d: `M${at} ${y.at(one.low_us)}V${y.at(one.high_us)}` }) : null;
     const text = `${check.target} at ${one.shapes}: ${median(one)} ${lowConfidence(one)}`.trim();
-    return linked(check, text, upright, mark(look, at, y.at(one.median_us), 4.5, one.quotable === false ? "hint" : ""));
+    return linked(check, text, upright, mark(look, at, y.at(one.median_us), 4.5, one.low_confidence ? "hint" : ""));
   })];
 }
 

@@ -5,7 +5,7 @@ const SHOWN_CASES = 25;
 function intervals(timed) {
   const rows = [...grouped(timed, (check) => check.case).values()];
   const shown = targets.filter((target) => timed.some((check) => check.target === target));
-  const keys = timed.some((check) => check.latency.quotable === false) ? [lowConfidenceKey()] : [];
+  const keys = timed.some((check) => check.latency.low_confidence) ? [lowConfidenceKey()] : [];
   return h("div", { class: "inside" }, legend(shown, [eagerKey(), ...keys]),
     paged(rows, SHOWN_CASES, (page) => h("div", {}, intervalChart(page, shown), intervalTable(page))));
 }
@@ -25,10 +25,10 @@ function intervalRow(row, shown, axis, top, height, width) {
   const eager = row.map(({ latency }) => latency.eager_us).filter(Boolean).sort((one, other) => one - other);
   const middle = eager[Math.floor(eager.length / 2)];
   const marks = row.map((check) => {
-    const { median_us: us, low_us: low, high_us: high, quotable } = check.latency;
+    const { median_us: us, low_us: low, high_us: high, low_confidence: uncertain } = check.latency;
     const y = top + 24 + shown.indexOf(check.target) * LANE;
     const text = `${check.short} on ${check.target}: ${median(check.latency)} ${lowConfidence(check.latency)}`.trim();
-    return linked(check, text, low && high ? whisker(check.target, axis.at(low), axis.at(high), y) : null, mark(check.target, axis.at(us), y, 4, quotable === false ? "hint" : ""));
+    return linked(check, text, low && high ? whisker(check.target, axis.at(low), axis.at(high), y) : null, mark(check.target, axis.at(us), y, 4, uncertain ? "hint" : ""));
   });
   const name = row[0].short;
   const length = Math.floor(width / 7.2);

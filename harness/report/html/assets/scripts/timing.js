@@ -5,7 +5,7 @@ const median = (timed) => duration(timed.median_us) + between(timed.low_us, time
 
 const againstEager = (timed) => (timed.ratio === undefined ? "" : times(timed.ratio) + between(timed.ratio_low, timed.ratio_high, times));
 
-const lowConfidence = (timed) => (timed.quotable === false ? "low confidence" : "");
+const lowConfidence = (timed) => (timed.low_confidence ? "low confidence" : "");
 
 function timingOf(check) {
   const timed = check.latency;

@@ -25,7 +25,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper, inliner, shape_inference
 
-from harness.inside.divergence import ModuleCall, Node
+from harness.explain.inside.divergence import ModuleCall, Node
 from harness.onnx_arrays import to_array
 
 Array = NDArray[Any]

@@ -16,7 +16,7 @@ from harness.errors import Location, Problem, SpecError, collect_problems
 from harness.result import Stage, Symptom
 from harness.spec.glob import NameIndex, matches
 from harness.spec.quoting import format_value, limited_comparisons
-from harness.spec.yaml.reader import read
+from harness.spec.yaml import read
 from harness.spec.yaml.strict import StrictModel, invalid_value, validated
 from harness.spec.yaml.tree import Node
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from harness.inside.divergence import ModuleCall
+from harness.explain.inside.divergence import ModuleCall
 from harness.model.build import Subject
-from harness.model.tensors import to_numpy, to_torch
-from harness.module_copy import copy_module
+from harness.model.tensors import copy_module, to_numpy, to_torch
 
 if TYPE_CHECKING:
     from typing_extensions import Self

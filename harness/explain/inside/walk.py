@@ -19,11 +19,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto
 
-from harness.blame.believed import not_believed_reason
-from harness.blame.evaluator import evaluate_all
+from harness.blame.evaluator import evaluate_all, not_believed_reason
 from harness.blame.file_runs import error_summary
-from harness.exporters import Artifact
-from harness.inside.divergence import (
+from harness.explain.inside.divergence import (
     EXACT_SHARE,
     FOLDING_SHARE,
     Divergence,
@@ -34,7 +32,7 @@ from harness.inside.divergence import (
     elementwise_difference,
     float64_difference,
 )
-from harness.inside.matching import (
+from harness.explain.inside.matching import (
     CONSTANT_OPERATORS,
     Match,
     describe_node,
@@ -44,12 +42,13 @@ from harness.inside.matching import (
     read_model,
     with_all_values_as_outputs,
 )
+from harness.exporters import Artifact
 from harness.onnx_arrays import to_array
 from harness.registry import plugins
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
-    from harness.inside.torch_calls import TorchCalls
+    from harness.explain.inside.torch_calls import TorchCalls
     from harness.model.answer import Reference
     from harness.model.build import Subject
 
@@ -59,7 +58,7 @@ DifferenceTest = Callable[[str, Array, Array], ValueDifference | None]
 
 def walk(subject: Subject, artifact: Artifact, target: Target, references: Sequence[Reference], scratch: Path) -> Walk:
     """The walk at the first of ``references`` at which the target diverges; at the case's own shapes if none does."""
-    from harness.inside.torch_calls import TorchCalls
+    from harness.explain.inside.torch_calls import TorchCalls
 
     input_sets = [reference.inputs for reference in references]
     return _first_divergent(

@@ -1,6 +1,7 @@
-"""QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear at every opset, in ONNX's domain and in ONNX Runtime's.
+"""Values in another representation: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, CastLike and OneHot.
 
-``onnx.reference`` has the first two from opset 19 on, and computes in float32.
+``onnx.reference`` has the first two from opset 19 on, and computes in float32. Its CastLike rounds to 8-bit and 4-bit
+floating types in another way than Cast, and its OneHot takes a depth that is a scalar, but none of shape [1].
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto
 
-from harness.blame.operators._operator import MICROSOFT, Array, Operator, in_domains, wide
+from harness.blame.evaluated_model import FLOATS
+from harness.blame.operators import MICROSOFT, Array, Operator, in_domains, wide
 from harness.onnx_arrays import dtype_from_onnx
 
 
@@ -105,8 +107,39 @@ def _is_integer(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "iu" or dtype.name.startswith(("int", "uint"))
 
 
-QUANTIZATION_OPERATORS: tuple[type[Operator], ...] = (
+class CastLike(Operator):
+    """CastLike as defined in https://onnx.ai/onnx/operators/onnx__CastLike.html."""
+
+    def compute(self, x: Array, like: Array, **_: Any) -> tuple[Array]:
+        """``x`` in the dtype of ``like``."""
+        for values in (x, like):
+            if values.dtype.kind not in "biu" and values.dtype.name not in FLOATS:
+                raise NotImplementedError(f"CastLike of {x.dtype} to {like.dtype}")
+        return (x.astype(like.dtype),)
+
+
+class OneHot(Operator):
+    """OneHot as defined in https://onnx.ai/onnx/operators/onnx__OneHot.html.
+
+    A negative index counts from the end at opset 11 and later. At opset 9 the definition has it outside, where there
+    is no 1, and ONNX Runtime counts from the end all the same.
+    """
+
+    def compute(self, indices: Array, depth: Array, values: Array, axis: int = -1, **_: Any) -> tuple[Array]:
+        """The second of ``values`` where an index points, else the first."""
+        length = int(np.ravel(depth)[0])
+        positions = indices.astype(np.int64)
+        if self.opset < 11 and np.any(positions < 0):
+            raise NotImplementedError("OneHot with a negative index at opset 9")
+        positions = np.where(positions < 0, positions + length, positions)
+        hot = positions[..., None] == np.arange(length)
+        return (np.moveaxis(np.where(hot, values[1], values[0]), -1, axis),)
+
+
+CONVERSION_OPERATORS: tuple[type[Operator], ...] = (
     *in_domains(QuantizeLinear, "", MICROSOFT),
     *in_domains(DequantizeLinear, "", MICROSOFT),
     DynamicQuantizeLinear,
+    CastLike,
+    OneHot,
 )

@@ -1,0 +1,224 @@
+"""What a quantised file's error is expected to be, from the step sizes of its quantiser.
+
+A value that is rounded to a grid of width ``step`` is off by an error that is close to uniform in ``+-step/2``, as long
+as the step is small against the values' spread (Bennett, Spectra of quantized signals, 1948). So the float file is run
+with such errors added where the quantised file rounds: to each quantised weight, and to each quantised activation at
+each run. The signal-to-noise ratio of the outputs of these runs is what correct quantisation gives for this model and
+these inputs. The steps are computed here from the float weights and activations, not read from the quantised file,
+whose scales may be wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from harness.runtimes.onnxruntime.library import load_onnxruntime
+
+Array = NDArray[Any]
+
+LARGEST_MODEL = 1 << 30
+"""Bytes of a file that is run with errors; a larger one has no expected ratio."""
+
+MARGIN_DB = 6.0
+"""How far the ratio may be below the expected one: a factor of 2 in the error."""
+
+FEW_VALUES = 64
+"""A ratio measured on fewer values is known less well, as in :mod:`harness.compare.calibrated`."""
+
+RUNS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class QuantiserSettings:
+    """How weights are quantised: their bits, a scale for each channel, or the values of a block that share one."""
+
+    bits: int = 8
+    per_channel: bool = False
+    block: int | None = None
+
+    @property
+    def levels(self) -> int:
+        """The number of steps of the weights' symmetric grid; activations have 255."""
+        return (1 << self.bits) - 2
+
+
+def expected_ratio(
+    source: Path, quantised: Path, samples: Sequence[Mapping[str, Array]], settings: QuantiserSettings
+) -> dict[str, float] | None:
+    """The expected SQNR of each output in dB, the lowest over the ``samples``.
+
+    ``source`` is the float file, ``quantised`` the file that the quantiser made of it. None if nothing is quantised, or
+    the file is larger than :data:`LARGEST_MODEL`.
+    """
+    if source.stat().st_size > LARGEST_MODEL:
+        return None
+    model, other = onnx.load(str(source)), onnx.load(str(quantised))
+    weights, activations = _quantised_weights(model, other), _quantised_activations(model, other)
+    if not weights and not activations:
+        return None
+    ranges = _ranges(model, activations, samples) if _is_static(other) else None
+    noisy = [_with_noise(model, weights, activations, ranges, settings, seed) for seed in range(2)]
+    exact, runs = _outputs(model, samples), [_outputs(each, samples, RUNS // 2) for each in noisy]
+    ratios: dict[str, float] = {}
+    for index, outputs in enumerate(exact):
+        for name, values in outputs.items():
+            if values.dtype.kind != "f":
+                continue
+            errors = [
+                np.square(run[name].astype(np.float64) - values) for each in runs for run in each[index :: len(samples)]
+            ]
+            noise = np.mean(errors, axis=0)
+            if ranges is not None and name in ranges:  # the output itself is rounded too, which nothing above adds
+                noise = noise + ranges[name] ** 2 / 12
+            ratio = _decibels(np.square(values.astype(np.float64)), noise)
+            ratios[name] = min(ratio, ratios.get(name, math.inf))
+    return ratios
+
+
+def lowest_ratio(expected: float, values: int) -> float:
+    """The lowest ratio that passes where ``expected`` is expected, for an output of so many values."""
+    return expected - MARGIN_DB - max(0.0, 10 * math.log10(FEW_VALUES / max(values, 1)))
+
+
+def _decibels(signal: Array, noise: Array) -> float:
+    power = float(noise.sum())
+    return 10 * math.log10(float(signal.sum()) / power) if power and signal.any() else math.inf
+
+
+def _quantised_weights(model: Any, other: Any) -> dict[str, Array]:
+    """The float weights of ``model`` that ``other`` does not have any more."""
+    kept = {each.name for each in other.graph.initializer}
+    floats = (each for each in model.graph.initializer if each.data_type == TensorProto.FLOAT)
+    return {each.name: numpy_helper.to_array(each) for each in floats if each.name not in kept and _is_matrix(each)}
+
+
+def _is_matrix(weight: Any) -> bool:
+    """Biases are kept in 32 bits: their rounding is far below that of the products."""
+    return len(weight.dims) >= 2
+
+
+def _quantised_activations(model: Any, other: Any) -> set[str]:
+    """The tensors of ``model`` that ``other`` rounds at run time."""
+    names = {name for node in model.graph.node for name in node.output} | {each.name for each in model.graph.input}
+    rounding = {"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"}
+    return {node.input[0] for node in other.graph.node if node.op_type in rounding} & names
+
+
+def _is_static(other: Any) -> bool:
+    return any(node.op_type == "QuantizeLinear" for node in other.graph.node)
+
+
+def _steps(values: Array, settings: QuantiserSettings, axis: int) -> Array:
+    """The step of the grid at each weight. ``axis`` is that of the output channels."""
+    magnitude = np.abs(values)
+    if settings.block is not None and values.ndim == 2:
+        padded = np.pad(magnitude, ((0, -values.shape[0] % settings.block), (0, 0)))
+        largest = padded.reshape(-1, settings.block, values.shape[1]).max(axis=1)
+        return np.asarray(2 * np.repeat(largest, settings.block, axis=0)[: values.shape[0]] / settings.levels)
+    if settings.per_channel:
+        others = tuple(other for other in range(values.ndim) if other != axis % values.ndim)
+        return np.broadcast_to(2 * magnitude.max(axis=others, keepdims=True) / settings.levels, values.shape)
+    return np.full(values.shape, 2 * float(magnitude.max(initial=0.0)) / settings.levels)
+
+
+def _ranges(model: Any, activations: set[str], samples: Sequence[Mapping[str, Array]]) -> dict[str, float]:
+    """The step of each activation under static calibration: its range over all samples, zero included, over 255."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    present = {each.name for each in (*model.graph.output, *model.graph.input)}
+    watched.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(activations - present)
+    )
+    steps: dict[str, float] = {}
+    for sample, outputs in zip(samples, _outputs(watched, samples), strict=True):
+        for name in activations:
+            values = outputs[name] if name in outputs else np.asarray(sample[name])
+            low, high = min(0.0, float(values.min(initial=0.0))), max(0.0, float(values.max(initial=0.0)))
+            steps[name] = max(steps.get(name, 0.0), (high - low) / 255)
+    return steps
+
+
+def _with_noise(
+    model: Any,
+    weights: Mapping[str, Array],
+    activations: set[str],
+    ranges: Mapping[str, float] | None,
+    settings: QuantiserSettings,
+    seed: int,
+) -> Any:
+    """``model`` with rounding errors added to its quantised weights and activations."""
+    noisy = onnx.ModelProto()
+    noisy.CopyFrom(model)
+    generator = np.random.default_rng(seed)
+    channels = _channel_axes(model)
+    for initializer in noisy.graph.initializer:
+        if initializer.name in weights:
+            values = weights[initializer.name]
+            steps = _steps(values, settings, channels.get(initializer.name, 0))
+            changed = (values + generator.uniform(-0.5, 0.5, values.shape) * steps).astype(np.float32)
+            initializer.CopyFrom(numpy_helper.from_array(changed, initializer.name))
+    inputs = {each.name for each in noisy.graph.input}
+    nodes = [node for name in sorted(activations & inputs) for node in _noise(name, ranges, seed)]
+    for node in noisy.graph.node:
+        reads_rounded = ranges is not None or any(name in weights for name in node.input)
+        if reads_rounded:
+            node.input[:] = [f"{name}/rounded" if name in activations else name for name in node.input]
+        nodes.append(node)
+        for name in node.output:
+            if name in activations:
+                nodes.extend(_noise(name, ranges, seed))
+    del noisy.graph.node[:]
+    noisy.graph.node.extend(nodes)
+    return noisy
+
+
+def _noise(name: str, ranges: Mapping[str, float] | None, seed: int) -> Iterator[Any]:
+    """Nodes that give ``name/rounded``: the tensor with a rounding error added."""
+    if ranges is None:
+        yield helper.make_node("Constant", [], [f"{name}/zero"], value_float=0.0)
+        yield helper.make_node("Constant", [], [f"{name}/levels"], value_float=255.0)
+        yield helper.make_node("ReduceMax", [name], [f"{name}/highest"], keepdims=0)
+        yield helper.make_node("ReduceMin", [name], [f"{name}/lowest"], keepdims=0)
+        yield helper.make_node("Max", [f"{name}/highest", f"{name}/zero"], [f"{name}/high"])
+        yield helper.make_node("Min", [f"{name}/lowest", f"{name}/zero"], [f"{name}/low"])
+        yield helper.make_node("Sub", [f"{name}/high", f"{name}/low"], [f"{name}/range"])
+        yield helper.make_node("Div", [f"{name}/range", f"{name}/levels"], [f"{name}/step"])
+    else:
+        yield helper.make_node("Constant", [], [f"{name}/step"], value_float=ranges[name])
+    position = float(sum(name.encode()) + 1000 * seed)
+    yield helper.make_node(
+        "RandomUniformLike", [name], [f"{name}/uniform"], low=-0.5, high=0.5, seed=position, dtype=TensorProto.FLOAT
+    )
+    yield helper.make_node("Mul", [f"{name}/uniform", f"{name}/step"], [f"{name}/error"])
+    yield helper.make_node("Add", [name, f"{name}/error"], [f"{name}/rounded"])
+
+
+def _channel_axes(model: Any) -> dict[str, int]:
+    """The axis of the output channels of each weight, by the operator that reads it."""
+    axes: dict[str, int] = {}
+    for node in model.graph.node:
+        transposed = any(each.name == "transB" and each.i for each in node.attribute)
+        for name in node.input[1:2]:
+            axes[name] = 1 if node.op_type == "MatMul" or (node.op_type == "Gemm" and not transposed) else 0
+    return axes
+
+
+def _outputs(model: Any, samples: Sequence[Mapping[str, Array]], repeats: int = 1) -> list[dict[str, Array]]:
+    """The outputs of ``model`` for each sample in turn, ``repeats`` times."""
+    onnxruntime = load_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_outputs()]
+    return [
+        dict(zip(names, session.run(names, dict(sample)), strict=True)) for _ in range(repeats) for sample in samples
+    ]

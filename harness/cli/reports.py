@@ -1,0 +1,64 @@
+"""``harness merge`` and ``harness diff``: join reports into one, and compare two reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli.options import EFFECT, FOLDER, REPORT_DIR, REPORT_FORMATS
+from harness.cli.process import echo
+
+MERGE_EXAMPLES = """
+\b
+Examples:
+  harness merge shard-1/report.json shard-2/report.json --report-dir reports/whole
+"""
+DIFF_EXAMPLES = """
+\b
+Examples:
+  harness diff reports/main/report.json reports/latest/report.json
+  harness diff old.json new.json --min-effect 0.1           ignore latency changes below 10 %
+"""
+
+
+@click.command(epilog=MERGE_EXAMPLES, short_help="Join the reports of shards, or of several machines.")
+@click.argument("reports", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPORT.json...")
+@REPORT_DIR
+@REPORT_FORMATS
+def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...]) -> int:
+    """Join the reports of the shards of a run, or of several machines, into one. Exits as the whole run would."""
+    from harness.gate import exit_code
+    from harness.report import write
+    from harness.report.json_report import read_report
+    from harness.report.machines import merge as merge_reports
+    from harness.report.terminal import show
+
+    whole = merge_reports([(path, read_report(path)) for path in reports])
+    show(whole, write(whole, report_dir, formats))
+    return exit_code(whole.results)
+
+
+@click.command(epilog=DIFF_EXAMPLES, short_help="Compare two reports: parity and latency.")
+@click.argument("old", type=FOLDER, metavar="OLD.json")
+@click.argument("new", type=FOLDER, metavar="NEW.json")
+@EFFECT
+@click.option("--across-hardware", is_flag=True, help="Compare latencies even if the machines differ.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def diff(old: Path, new: Path, *, min_effect: float, across_hardware: bool, as_json: bool) -> int:
+    """Show what changed in parity and latency from one report to another. Exits 1 on a regression."""
+    import json
+
+    from harness.report.diff import diff as compare_reports
+    from harness.report.diff.text import show_diff
+    from harness.report.json_report import read_report
+
+    result = compare_reports(read_report(old), read_report(new), min_effect=min_effect, across_hardware=across_hardware)
+    if as_json:
+        echo(json.dumps(result.to_dict(), indent=1))
+    else:
+        show_diff(result)
+    return int(bool(result.regressions))
+
+
+COMMANDS = (merge, diff)

@@ -1,0 +1,78 @@
+"""Apply the transforms of a target to an exported file, one after another."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from harness.errors import StageError, Unsupported, describe_error
+from harness.exporters import Artifact
+from harness.exporters._files import sha256, sibling_files, staged_write
+from harness.exporters._onnx import checker_error, opset_of
+from harness.spec.targets import Target, transform_named
+from harness.transforms import Precision, TransformRequest
+
+
+def transformed(
+    source: Artifact, path: Path, target: Target, samples: Sequence[Mapping[str, NDArray[Any]]]
+) -> Artifact:
+    """The artifact at ``path``: ``source`` after the transforms of ``target``. ``samples`` are inputs of the case.
+
+    Raises the error of the transform that fails, with its name, and :class:`StageError` if inputs or outputs were
+    renamed, reordered or dropped.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="harness-transform-") as folder, staged_write(path) as staging_path:
+        current = source.path
+        for number, word in enumerate(target.transforms):
+            last = number == len(target.transforms) - 1
+            following = staging_path if last else Path(folder, f"{number}.onnx")
+            _apply(word, current, following, target, samples)
+            current = following
+        model = onnx.load(str(staging_path), load_external_data=False)
+        _require_same_signature(target, onnx.load(str(source.path), load_external_data=False), model)
+        digest = sha256(staging_path, *sibling_files(staging_path))
+        checker = checker_error(staging_path)
+    return Artifact("onnx", path, digest, opset_of(model), checker, source.notes)
+
+
+def precision_of(target: Target) -> Precision | None:
+    """What the transformed file computes in: the precision of the last transform that sets one; None if none does."""
+    precisions = [transform_named(word).precision for word in target.transforms]
+    return next((precision for precision in reversed(precisions) if precision is not None), None)
+
+
+def _apply(
+    word: str, source: Path, destination: Path, target: Target, samples: Sequence[Mapping[str, NDArray[Any]]]
+) -> None:
+    transform = transform_named(word)
+    options = {name: value for name, value in target.export_options.items() if name in transform.options}
+    try:
+        transform.apply(source, destination, TransformRequest(word, options, samples))
+    except StageError as error:
+        message = str(error)
+        named = message if message.startswith(f"+{word}") else f"+{word}: {message}"
+        raise type(error)(named, from_library=error.from_library) from error
+    except NotImplementedError as error:
+        raise Unsupported(f"+{word}: {describe_error(error)}", from_library=True) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise StageError(f"+{word}: {describe_error(error)}", from_library=True) from error
+    if not destination.exists():
+        raise StageError(f"+{word} wrote no file")
+
+
+def _require_same_signature(target: Target, before: Any, after: Any) -> None:
+    for kind in ("input", "output"):
+        expected, actual = ([value.name for value in getattr(model.graph, kind)] for model in (before, after))
+        if actual != expected:
+            suffix = "".join(f"+{word}" for word in target.transforms)
+            raise StageError(
+                f"{suffix} wrote the {kind}s {', '.join(actual) or 'none'}; expected {', '.join(expected)}"
+            )

@@ -1,0 +1,93 @@
+"""Transforms that are to change no result: ``+slim``, ``+simplify``, ``+optimized``, ``+opsetN``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.errors import StageError, Unsupported, UsageError
+from harness.transforms import Transform, TransformRequest, require_library
+
+_LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
+
+
+class Slim(Transform):
+    """``onnxslim.slim``."""
+
+    name = "slim"
+
+    def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        del request
+        require_library(self.name, "onnxslim", "onnxslim")
+        import onnx
+        import onnxslim
+
+        onnx.save(onnxslim.slim(str(source)), str(destination))
+
+
+class Simplify(Transform):
+    """``onnxsim.simplify``, which also compares the two files on random inputs."""
+
+    name = "simplify"
+
+    def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
+        """See :class:`harness.transforms.Transform`. Raises :class:`StageError` if onnxsim's own comparison fails."""
+        del request
+        require_library(self.name, "onnxsim", "onnxsim")
+        import onnx
+        import onnxsim
+
+        simplified, equal = onnxsim.simplify(str(source))
+        if not equal:
+            raise StageError("onnxsim says that its simplified file gives other results")
+        onnx.save(simplified, str(destination))
+
+
+class Optimized(Transform):
+    """ONNX Runtime's offline optimisation: the graph as a CPU session optimises it. ``level`` is ``extended``."""
+
+    name = "optimized"
+
+    options: Mapping[str, str] = {
+        "level": f"graph optimisations: {', '.join(_LEVELS)} (default: extended; all is for this CPU only)"
+    }
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        if options.get("level", "extended") not in _LEVELS:
+            raise UsageError(f"level={options['level']} is unknown; write {', '.join(_LEVELS)}")
+
+    def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        require_library(self.name, "onnxruntime", "onnxruntime")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(
+            onnxruntime.GraphOptimizationLevel, _LEVELS[request.options.get("level", "extended")]
+        )
+        options.optimized_model_filepath = str(destination)
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+class Opset(Transform):
+    """``onnx.version_converter``: the file in another opset of ONNX."""
+
+    name = "opsetN"
+
+    def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
+        """See :class:`harness.transforms.Transform`; :class:`Unsupported` for an opset that cannot be reached."""
+        import onnx
+        from onnx import version_converter
+
+        opset = int(request.word.removeprefix("opset"))
+        try:
+            converted = version_converter.convert_version(onnx.load(str(source)), opset)
+        except (RuntimeError, version_converter.ConvertError) as error:
+            raise Unsupported(str(error).strip().splitlines()[-1], from_library=True) from error
+        onnx.save(converted, str(destination))
+
+
+PROVIDES: tuple[Transform, ...] = (Slim(), Simplify(), Optimized(), Opset())

@@ -1,0 +1,128 @@
+"""``+int8``, ``+int8-static`` and ``+int4``: ONNX Runtime's quantisers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.transforms import Precision, Transform, TransformRequest, require_onnxruntime_tools, require_precision
+
+_QUANTISED = ("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLSTM")
+_FLOAT = 1  # onnx.TensorProto.FLOAT
+_SWITCH = {"on": True, "off": False}
+_OPTIONS = {
+    "per_channel": "one scale for each output channel of the weights: on or off (default: off)",
+    "reduce_range": "7-bit weights, for CPUs without VNNI: on or off (default: off)",
+    "ops": "operators to quantise, separated by commas (default: the quantiser's own list)",
+    "exclude": "names of nodes that stay in float32, separated by commas",
+}
+
+
+class Int8(Transform):
+    """``quantize_dynamic``: int8 weights; activations are quantised at each call by their own range."""
+
+    name = "int8"
+    precision: Precision | None = "int8"
+
+    options: Mapping[str, str] = _OPTIONS
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        _check(options)
+
+    def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        require_onnxruntime_tools(self.name)
+        from onnxruntime.quantization import quantize_dynamic
+
+        quantize_dynamic(str(source), str(destination), **_arguments(request.options))
+        require_precision(request.word, destination, _QUANTISED, "a product with constant weights")
+
+
+class Int8Static(Transform):
+    """``quantize_static`` in the QDQ format: int8 weights and activations, whose ranges the case's inputs calibrate."""
+
+    name = "int8-static"
+    precision: Precision | None = "int8"
+
+    options: Mapping[str, str] = _OPTIONS
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        _check(options)
+
+    def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        require_onnxruntime_tools(self.name)
+        from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+        class Samples(CalibrationDataReader):  # type: ignore[misc]
+            """The inputs of the case, one set after another."""
+
+            def __init__(self) -> None:
+                self._samples: Iterator[Mapping[str, Any]] = iter(request.samples)
+
+            def get_next(self) -> dict[str, Any] | None:
+                """The next set of inputs; None after the last."""
+                return dict(sample) if (sample := next(self._samples, None)) is not None else None
+
+        quantize_static(str(source), str(destination), Samples(), **_arguments(request.options))
+        require_precision(request.word, destination, _QUANTISED, "an operator that can be quantised")
+
+
+class Int4(Transform):
+    """``MatMulNBitsQuantizer``: the weights of matrix products in blocks of 4 bits; activations stay in float32."""
+
+    name = "int4"
+    precision: Precision | None = "int4"
+
+    options: Mapping[str, str] = {
+        "block_size": "values that share a scale: 16, 32 (default), 64, 128 or 256",
+        "exclude": "names of nodes that stay in float32, separated by commas",
+    }
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        if options.get("block_size", "32") not in {"16", "32", "64", "128", "256"}:
+            raise UsageError(f"block_size={options['block_size']} is unknown; write 16, 32, 64, 128 or 256")
+
+    def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        require_onnxruntime_tools(self.name)
+        import onnx
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+        exclude = request.options.get("exclude")
+        quantizer = MatMulNBitsQuantizer(
+            onnx.load(str(source)),
+            block_size=int(request.options.get("block_size", "32")),
+            is_symmetric=True,
+            nodes_to_exclude=None if exclude is None else exclude.split(","),
+        )
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(destination))
+        require_precision(
+            request.word, destination, ("MatMulNBits", "GatherBlockQuantized"), "MatMul with constant weights"
+        )
+
+
+def _check(options: Mapping[str, str]) -> None:
+    for name in ("per_channel", "reduce_range"):
+        if options.get(name, "off") not in _SWITCH:
+            raise UsageError(f"{name}={options[name]} is unknown; write on or off")
+
+
+def _arguments(options: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "per_channel": _SWITCH[options.get("per_channel", "off")],
+        "reduce_range": _SWITCH[options.get("reduce_range", "off")],
+        "op_types_to_quantize": options["ops"].split(",") if "ops" in options else None,
+        "nodes_to_exclude": options["exclude"].split(",") if "exclude" in options else None,
+        # The quantiser asks for it where it cannot infer the dtype: after operators of ONNX Runtime's own.
+        "extra_options": {"DefaultTensorType": _FLOAT},
+    }
+
+
+PROVIDES: tuple[Transform, ...] = (Int8(), Int8Static(), Int4())

@@ -1,0 +1,210 @@
+"""Transforms after the exporter in a target, options of exporters, and what a lower precision is held to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from harness import verify
+from harness.check.quantization_noise import MARGIN_DB, QuantiserSettings, expected_ratio, lowest_ratio
+from harness.errors import UsageError
+from harness.registry import plugins
+from harness.spec.targets import parse_target
+from harness.transforms.int8 import Int8
+from tests.conftest import Call
+
+SPEC = """
+harness: 1
+cases:
+  - name: mlp
+    sequential:
+      - {layer: Linear, args: {in_features: 32, out_features: 64}}
+      - {layer: ReLU}
+      - {layer: Linear, args: {in_features: 64, out_features: 16}}
+    inputs: {x: {shape: [8, 32]}}
+"""
+EXPORTER = "onnx-torchscript@17"
+
+
+@pytest.fixture
+def run(harness: Call, spec: Any) -> Any:
+    """Run the spec on targets; return the rows by target."""
+
+    def run(*targets: str, text: str = SPEC, code: int | None = 0) -> dict[str, Any]:
+        spec("mlp.yaml", text)
+        ran = harness("run", "specs", "--no-latency", "--targets", ",".join(targets))
+        assert code is None or ran.code == code, ran.out + ran.err
+        return {row["target"]: row for row in ran.report["results"]}
+
+    return run
+
+
+def test_every_transform_is_applied_and_passes(run: Any) -> None:
+    words = ["fp16", "int8", "int8-static", "slim", "simplify", "optimized", "opset18", "optimized+fp16"]
+    rows = run(*(f"{EXPORTER}+{word}/ort-cpu" for word in words))
+    ratios = {target: row["outputs"][0]["sqnr"] for target, row in rows.items()}
+    assert all(row["status"] == "passed" for row in rows.values())
+    assert 60 < ratios[f"{EXPORTER}+fp16/ort-cpu"] < 90
+    assert 30 < ratios[f"{EXPORTER}+int8/ort-cpu"] < 60
+    assert len({row["artifact"] for row in rows.values()}) >= 6
+
+
+def test_the_default_tolerance_of_a_lower_precision_says_where_it_comes_from(run: Any) -> None:
+    rows = run(*(f"{EXPORTER}+{word}/ort-cpu" for word in ("fp16", "int8")))
+    half, quantised = (row["outputs"][0]["tolerance"] for row in rows.values())
+    assert half == "3 x the reference's own error in float16 against float64"
+    assert "the quantiser's step sizes predict" in quantised
+
+
+def test_a_tolerance_that_the_spec_names_comes_first(run: Any) -> None:
+    text = SPEC.replace("inputs:", "tolerance: {rtol: 1.0e-6, atol: 1.0e-6}\n    inputs:")
+    (row,) = run(f"{EXPORTER}+int8/ort-cpu", text=text, code=1).values()
+    assert row["status"] == "failed"
+    assert row["blame"] == "exporter"
+    assert row["evidence"][0] == "on ort-cpu, the file agrees before +int8, and not after it"
+
+
+class _Coarse(Int8):
+    """int8 with one weight whose scale is ``factor`` times what it should be."""
+
+    factor = 4.0
+
+    def apply(self, source: Path, destination: Path, request: Any) -> None:
+        super().apply(source, destination, request)
+        model = onnx.load(str(destination))
+        scale = next(each for each in model.graph.initializer if each.name.endswith("_scale"))
+        scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(self.factor), scale.name))
+        onnx.save(model, str(destination))
+
+
+@pytest.fixture
+def mlp() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 16)).eval()
+
+
+def test_a_wrong_scale_is_found_and_its_transform_is_named(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins("transforms"), "int8", _Coarse())
+    (row,) = verify(mlp, torch.randn(8, 32), targets=[f"{EXPORTER}+opset18+int8/ort-cpu"]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert "before +int8, and not after it" in row.evidence[0]
+    assert "SQNR" in str(row.message)
+
+
+def test_a_grid_four_times_as_coarse_is_below_the_lowest_ratio(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    weights = generator.normal(size=(64, 32)).astype(np.float32)
+    samples = [{"x": generator.normal(size=(16, 64)).astype(np.float32)}]
+    source, quantised = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    _product(source, weights)
+    Int8().apply(source, quantised, _request(samples))
+    ratio = (expected_ratio(source, quantised, samples, QuantiserSettings()) or {})["y"]
+    exact = samples[0]["x"].astype(np.float64) @ weights
+
+    def ratio_of_grid(coarser: float) -> float:
+        step = np.abs(weights).max() / 127 * coarser
+        error = samples[0]["x"] @ (np.round(weights / step) * step - weights)
+        return 10 * float(np.log10(np.sum(exact**2) / np.sum(error**2)))
+
+    assert abs(ratio - ratio_of_grid(1)) < MARGIN_DB
+    assert lowest_ratio(ratio, exact.size) > ratio_of_grid(4)
+
+
+def _request(samples: Any) -> Any:
+    from harness.transforms import TransformRequest
+
+    return TransformRequest("int8", {}, samples)
+
+
+def _product(path: Path, weights: Any) -> None:
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, weights.shape[0]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, weights.shape[1]])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+
+
+def test_a_transform_that_lowers_nothing_is_an_error(run: Any) -> None:
+    (row,) = run(f"{EXPORTER}+int4/ort-cpu", code=1).values()
+    assert (row["status"], row["stage"], row["symptom"]) == ("error", "export", "unsupported")
+    assert row["message"].startswith("+int4 lowers nothing: it needs MatMul with constant weights")
+
+
+def test_a_transform_that_fails_is_named_at_the_export_stage(run: Any) -> None:
+    (row,) = run(f"{EXPORTER}+opset99/ort-cpu", code=1).values()
+    assert (row["status"], row["stage"]) == ("error", "export")
+    assert row["message"].startswith("+opset99: ")
+
+
+def test_a_missing_library_is_named_with_how_to_install_it(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.transforms.find_spec", lambda _name: None)
+    (row,) = verify(mlp, torch.randn(8, 32), targets=[f"{EXPORTER}+slim/ort-cpu"]).results
+    assert (row.stage, row.symptom) == ("export", "unavailable")
+    assert row.message == "+slim: onnxslim is not installed; install with: pip install onnxslim"
+
+
+def test_the_options_of_an_exporter_reach_it(run: Any) -> None:
+    rows = run(
+        "onnx-torchscript@17?keep_initializers_as_inputs=off/ort-cpu",
+        "onnx-torchscript@17?do_constant_folding=off/ort-cpu",
+        "trace?check_trace=off/torch-cpu",
+        "onnx-dynamo@18?optimize=off/ort-cpu",
+    )
+    assert {row["status"] for row in rows.values()} == {"passed"}
+
+
+def test_training_keeps_what_the_default_drops(run: Any) -> None:
+    text = SPEC.replace("- {layer: ReLU}", "- {layer: BatchNorm1d, args: {num_features: 64}}")
+    text = text.replace("inputs:", "mode: train\n    inputs:")
+    rows = run(f"{EXPORTER}/ort-cpu", f"{EXPORTER}?training=preserve/ort-cpu", text=text, code=1)
+    notes = [row["notes"] for row in rows.values()]
+    assert any("training mode" in note for note in notes[0])
+    assert not any("exports it in evaluation mode" in note for note in notes[1])
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("onnx-dynamo@18+fp8/ort-cpu", "no transform +fp8; one of fp16, int4, int8,"),
+        ("onnx-dynamo@18+fp16+fixes/ort-cpu", "+fixes belongs to the exporter; write it before the transforms, once"),
+        ("trace+fp16/torch-cpu", "trace makes TorchScript, and transforms change ONNX files; remove +fp16"),
+        ("onnx-dynamo@18+int8?per_channel=maybe/ort-cpu", "per_channel=maybe is unknown; write on or off"),
+        ("onnx-dynamo@18?folding=on/ort-cpu", "onnx-dynamo has no option folding"),
+        ("onnx-torchscript@17?training=never/ort-cpu", "training=never is unknown; write eval, preserve, training"),
+        ("onnx-dynamo@18+int4?block_size=7/ort-cpu", "block_size=7 is unknown; write 16, 32, 64, 128 or 256"),
+    ],
+)
+def test_a_target_that_makes_no_sense_is_refused(target: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_target(target)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "onnx-dynamo@18+fixes+optimized+int8?per_channel=on&optimize=off/ort-cpu?threads=2",
+        "onnx-torchscript@17+opset18/reference",
+        "trace?strict=off/torch-cpu",
+    ],
+)
+def test_a_target_is_written_as_it_is_read(text: str) -> None:
+    assert str(parse_target(text)) == text
+
+
+def test_options_go_with_the_part_that_accepts_them() -> None:
+    target = parse_target("onnx-dynamo@18+optimized+int8?per_channel=on&optimize=off&level=basic/ort-cpu")
+    assert target.untransformed.export == "onnx-dynamo@18?optimize=off"
+    assert target.with_first_transforms(1).export == "onnx-dynamo@18+optimized?optimize=off&level=basic"
