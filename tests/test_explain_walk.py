@@ -194,6 +194,30 @@ def test_a_batch_normalization_folded_into_its_convolution_is_not_a_divergence(
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_folded_batch_normalization_in_half_precision_does_not_hide_a_fault_behind_it(
+    exporter: str, tmp_path: Path
+) -> None:
+    """The folded weights were rounded to float16, so every value behind them is off by more than float32 allows."""
+
+    def tamper(model: Any) -> None:
+        next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "HardSigmoid"
+
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))
+    for layer in module:
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.load_state_dict({"running_mean": torch.randn(8), "running_var": torch.rand(8) + 0.1}, strict=False)
+    module.append(nn.Sigmoid()).append(nn.AvgPool2d(2))
+    subject = subject_of(module.half(), torch.randn(1, 3, 10, 10).half())
+    right = walked(subject, export(subject, exporter, tmp_path), exporter, tmp_path)
+    assert right.module is None or right.module.rounding
+    wrong = walked(subject, export(subject, exporter, tmp_path, tamper), exporter, tmp_path)
+    assert wrong.module is not None
+    assert (wrong.module.node.op_type, wrong.module.module) == ("HardSigmoid", "5 (Sigmoid)")
+    assert not wrong.module.rounding
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
 def test_a_wrong_folded_weight_is_located(exporter: str, long: Subject, tmp_path: Path) -> None:
     def tamper(model: Any) -> None:
         weight = next(each for each in model.graph.initializer if list(each.dims) == [32, 32, 7, 7])

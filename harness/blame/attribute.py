@@ -5,36 +5,49 @@
 The file is evaluated by itself (:mod:`harness.blame.file_evaluation`) and run once more with graph optimization off.
 The hops are blamed in this order:
 
-1. the exporter, if the file itself is wrong;
+1. the exporter, if the file declares the wrong dtype or shape, or if the file itself is wrong and no independent
+   runtime gets the right answer from it;
 2. rounding, if the answer is as close to the float64 reference as eager torch is;
 3. the exporter again, if the answer is as close as the file allows, which rounds to a narrower type on its way;
 4. the optimizer, if the answer is right with graph optimization off;
 5. else a kernel of the runtime.
 
 Rounding goes before the optimizer because any other order of summation makes some answers right and others wrong.
-If nothing can evaluate the file, the exporter and a kernel cannot be told apart, and neither is blamed.
+If nothing can evaluate the file, or two evaluations contradict each other, the exporter and a kernel cannot be told
+apart, and neither is blamed. Nobody is blamed for a stochastic module, whose values are not compared.
 """
 
 from __future__ import annotations
 
+from harness.blame.declared import declared_difference, has_other_form
 from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, max_error
-from harness.blame.file_evaluation import file_is_right, file_rounds
+from harness.blame.file_evaluation import file_is_right, file_rounds, right_on_another_runtime
 from harness.blame.file_runs import run_without_optimizer
 from harness.result import Blame
+
+STOCHASTIC = "the module is stochastic, so its values were compared with nothing that could show who is wrong"
 
 
 def attribute(disagreement: Disagreement) -> tuple[Blame | None, tuple[str, ...]]:
     """The hop to blame, None if the evidence does not decide, and the evidence line by line."""
+    if disagreement.reference.stochastic:
+        return None, (STOCHASTIC,)
     evidence: list[str] = []
     if disagreement.artifact.format != "onnx":
         if _as_accurate_as_eager(disagreement, evidence):
             return "rounding", tuple(evidence)
         evidence.append(f"torch runs the program that {disagreement.target.export} made, and gets a different answer")
         return "exporter", tuple(evidence)
+    eager = disagreement.reference.eager
+    if declared := declared_difference(disagreement.artifact.path, disagreement.answer, eager, "eager torch's answer"):
+        evidence.append(declared)
+        return None if right_on_another_runtime(disagreement, evidence) else "exporter", tuple(evidence)
     file_right = file_is_right(disagreement, evidence)
     right_without_optimizer = _right_only_without_optimizer(disagreement, evidence)
     if file_right is False:
-        return "exporter", tuple(evidence)
+        if not right_without_optimizer and not right_on_another_runtime(disagreement, evidence):
+            return "exporter", tuple(evidence)
+        file_right = None
     if _as_accurate_as_eager(disagreement, evidence):
         return "rounding", tuple(evidence)
     if file_right and file_rounds(disagreement, evidence):
@@ -49,10 +62,10 @@ def _right_only_without_optimizer(disagreement: Disagreement, evidence: list[str
     if unoptimized is None:
         return False
     right = disagreement.is_right(unoptimized)
-    changed = disagreement.differ(disagreement.answer, unoptimized) or not disagreement.meets_expectations(
-        disagreement.answer
-    )
-    which = ("the right" if changed else "the same") if right else "a wrong"
+    differs = disagreement.differ(disagreement.answer, unoptimized)
+    changed = differs or not disagreement.meets_expectations(disagreement.answer)
+    wrong = "another wrong" if differs else "the same wrong"
+    which = ("the right" if changed else "the same") if right else wrong
     evidence.append(f"with graph optimization off the same file gives {which} answer")
     return right and changed
 
@@ -62,6 +75,8 @@ def _as_accurate_as_eager(disagreement: Disagreement, evidence: list[str]) -> bo
 
     Without a float64 reference: if the target differs from eager by at most the tolerance and one more rounding.
     """
+    if has_other_form(disagreement.answer, disagreement.reference.eager):
+        return False  # no rounding changes a dtype or a shape
     reference = disagreement.reference.float64
     if reference is None:
         within = disagreement.is_right(disagreement.answer)
@@ -70,8 +85,6 @@ def _as_accurate_as_eager(disagreement: Disagreement, evidence: list[str]) -> bo
             f"there is no float64 reference; the target differs from eager torch by {by} the tolerance and one rounding"
         )
         return within
-    if disagreement.answer.keys() != reference.keys():
-        return False
     as_accurate: bool = True
     for name, expected in reference.items():
         eager = max_error(disagreement.reference.eager[name], expected)

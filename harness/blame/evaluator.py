@@ -8,7 +8,11 @@ how.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,11 +57,73 @@ MAX_SHOWN = 5
 TABLE = Path(__file__).with_name("believed.json")
 
 
+@dataclass
+class _Work:
+    """What evaluations have done, and how much they may do."""
+
+    max_multiplications: int
+    max_bytes: int
+    multiplications: int = 0
+    bytes: int = 0
+
+    def counting(self, operator: str, run: Callable[..., Any]) -> Callable[..., Any]:
+        """``run``, the operator's own, with its work counted. Raises :class:`EvaluationTooLarge` beyond the limits."""
+
+        def counted(*inputs: Any, **named: Any) -> Any:
+            outputs = run(*inputs, **named)
+            arrays = [output for output in outputs if isinstance(output, np.ndarray)]
+            self.bytes += sum(array.nbytes for array in arrays)
+            self.multiplications += _multiplications(operator, inputs, arrays)
+            if self.multiplications > self.max_multiplications:
+                raise EvaluationTooLarge(f"it needs more than {self.max_multiplications:,} multiplications")
+            if self.bytes > self.max_bytes:
+                raise EvaluationTooLarge(f"its values have more than {self.max_bytes:,} bytes")
+            return outputs
+
+        return counted
+
+
+class EvaluationTooLarge(Exception):
+    """An evaluation would take too long, or too much memory. The limits count work, so that no clock decides."""
+
+
+_LIMITS: ContextVar[tuple[int, int] | None] = ContextVar("limits of an evaluation", default=None)
+
+
+@contextmanager
+def limited_work(max_multiplications: int, max_bytes: int) -> Iterator[None]:
+    """Each evaluation in the block raises :class:`EvaluationTooLarge` where it exceeds a limit, at the next node."""
+    token = _LIMITS.set((max_multiplications, max_bytes))
+    try:
+        yield
+    finally:
+        _LIMITS.reset(token)
+
+
+def _multiplications(operator: str, inputs: Sequence[Any], outputs: Sequence[Array]) -> int:
+    if not outputs or operator not in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+        return sum(output.size for output in outputs)
+    first, second, output = inputs[0], inputs[1], outputs[0]
+    match operator:
+        case "Conv":
+            return int(output.size * np.prod(second.shape[1:]))
+        case "ConvTranspose":
+            return int(first.size * np.prod(second.shape[1:]))
+        case "Gemm":  # (m, k) by (k, n), either of them transposed or not
+            return math.isqrt(first.size * second.size * output.size)
+        case _:
+            return int(output.size * first.shape[-1])
+
+
 class FileDtypesEvaluator(ReferenceEvaluator):
     """An evaluator that takes harness's operators in subgraphs and functions too, where onnx takes its own."""
 
     def __init__(self, proto: Any, *positional: Any, **named: Any) -> None:
         super().__init__(proto, *positional, **{**named, "new_ops": list(OPERATORS)})
+        if (limits := _LIMITS.get()) is not None:
+            work = _Work(*limits)
+            for node in self.rt_nodes_:
+                node.run = work.counting(node.op_type, node.run)
 
 
 class Float64Evaluator(FileDtypesEvaluator):

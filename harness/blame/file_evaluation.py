@@ -130,6 +130,20 @@ def _right_by_independent_runtimes(disagreement: Disagreement, evidence: list[st
     return None
 
 
+def right_on_another_runtime(disagreement: Disagreement, evidence: list[str]) -> bool:
+    """True if an independent runtime gives the right answer for a file that the evaluation finds wrong.
+
+    Then the evaluation may be what is wrong, and the exporter is not blamed.
+    """
+    others = independent_answers(disagreement.target, disagreement.artifact, disagreement.inputs, evidence)
+    right = False
+    for name, outputs in others:
+        which = "the right" if disagreement.is_right(outputs) else "a wrong"
+        evidence.append(f"{name}, an independent runtime, gives {which} answer for the same file")
+        right = right or which == "the right"
+    return right
+
+
 def _cast_like(outputs: Answer, expected: Answer) -> Answer:
     """``outputs`` in the dtypes of ``expected``."""
     dtypes = {name: values.dtype for name, values in expected.items()}

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.blame.declared import declared_difference, has_other_form
 from harness.blame.disagreement import (
     MAX_ERROR_RATIO,
     max_error,
@@ -82,6 +83,10 @@ def _agree(actual: Answer, expected: Answer, tolerance: Tolerance) -> bool:
 def attribute_recorded(disagreement: RecordedDisagreement) -> tuple[Blame | None, tuple[str, ...]]:
     """The hop to blame, None if the evidence does not decide, and the evidence line by line."""
     path = disagreement.artifact.path
+    if has_other_form(disagreement.answer, disagreement.recorded):
+        decided = _attribute_form(disagreement)
+        if decided is not None:
+            return decided
     if reason := undecidable_reason(path) or not_believed_reason(path):
         return None, (reason,)
     evidence: list[str] = []
@@ -101,6 +106,22 @@ def attribute_recorded(disagreement: RecordedDisagreement) -> tuple[Blame | None
         disagreement, evidence, file_gives_answer=gives_answer == [True, True], file_gives_recorded=any(gives_recorded)
     )
     return blame, tuple(evidence)
+
+
+def _attribute_form(disagreement: RecordedDisagreement) -> tuple[Blame | None, tuple[str, ...]] | None:
+    """The blame for other names, dtypes or shapes than the recorded ones; None if the values may decide.
+
+    They may where the file declares neither form: its evaluation then shows which shape is right. A dtype is not
+    evaluated, because float64 takes the place of all others.
+    """
+    path, answer, recorded = disagreement.artifact.path, disagreement.answer, disagreement.recorded
+    if declared := declared_difference(path, answer, recorded, "the recorded answer"):
+        return "spec", (declared,)
+    if list(answer) == list(recorded) and all(answer[name].dtype == recorded[name].dtype for name in recorded):
+        return None
+    if declared := declared_difference(path, recorded, answer, "the target's answer"):
+        return "kernel", (declared,)
+    return None, ("the file declares neither the target's outputs nor the recorded ones",)
 
 
 def _another_gives_the_same(disagreement: RecordedDisagreement, evidence: list[str]) -> bool:
@@ -128,7 +149,7 @@ def _attribute_by_other_runtimes(
     ``file_gives_answer`` is True if both evaluations give the target's answer, ``file_gives_recorded`` if one of them
     gives the recorded one. The blame is
 
-    - ``spec`` if the evaluator gives the target's answer, and no independent runtime the recorded one;
+    - ``spec`` if the evaluator gives the target's answer, and no independent runtime gives the recorded one;
     - ``optimizer`` if the runtime gives the recorded answer with optimization off, no independent runtime gives the
       target's, and rounding is no explanation: something else gives the recorded answer too, or the error is large;
     - ``kernel`` if two independent runtimes give the recorded answer.
@@ -140,8 +161,6 @@ def _attribute_by_other_runtimes(
     for name, outputs in _independent_answers(disagreement, evidence):
         if disagreement.agree(outputs, disagreement.answer):
             evidence.append(f"{name}, an independent runtime, gives the target's answer for the same file")
-            if not agreeing:
-                return _spec_if(file_gives_answer, disagreement, evidence)
             same = True
             continue
         which = "the recorded" if disagreement.agree(outputs, disagreement.recorded) else "a third"
@@ -216,7 +235,7 @@ def _right_only_without_optimizer(disagreement: RecordedDisagreement, evidence: 
         return False
     right = disagreement.agree(unoptimized, disagreement.recorded)
     changed = disagreement.differs_from(unoptimized)
-    which = ("the recorded" if changed else "the same") if right else "another"
+    which = ("the recorded" if right else "a third") if changed else "the same"
     evidence.append(f"with graph optimization off the same file gives {which} answer")
     return right and changed
 

@@ -15,6 +15,7 @@ from harness.check.case_context import CaseContext
 from harness.check.judge import Answer, meets_expectations, run_twice
 from harness.check.refusal import check_refusal
 from harness.check.results import (
+    blame_for_build,
     initial_result,
     placement_fields,
     with_error,
@@ -61,7 +62,7 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
 def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target) -> Result:
     """``result`` as the error of the stage, with graph optimization blamed if the file runs without it."""
     if stop.stage not in STAGES_OF_THE_RUNTIME:
-        return with_error(result, stop, blame="spec" if stop.stage == "build" else None)
+        return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
     artifact = prepared.artifact(target)
 
     def gives_expected(session: Session) -> bool:

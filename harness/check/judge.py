@@ -26,6 +26,10 @@ Array = NDArray[Any]
 Answer = Mapping[str, Array]
 """The outputs by name."""
 
+MET_IN_FLOAT64 = "float64 meets "
+"""The beginning of a finding about a key of ``expect`` that eager torch does not meet and the float64 reference does.
+"""
+
 
 @dataclass(frozen=True)
 class Expected:

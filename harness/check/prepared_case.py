@@ -7,19 +7,29 @@ exporters make the artifacts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
-from harness.check.judge import Expected, Judge, check_expectations, check_gradients, for_expressions
+from harness.check.judge import (
+    MET_IN_FLOAT64,
+    Expected,
+    Judge,
+    check_expectations,
+    check_gradients,
+    for_expressions,
+    have_same_form,
+)
 from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, StageStopped, chain_text, is_from_code_under_test, message_of
+from harness.compare.calibrated import plain_rule
 from harness.compare.rules import strict_ulp
 from harness.compare.verdict import compare, distances
 from harness.errors import Unsupported
@@ -170,6 +180,7 @@ class PreparedCase:
     def _check_eager(self) -> tuple[Finding, ...]:
         reference = self.references[0]
         findings = list(check_expectations(self.expected, reference, reference.eager, self.tolerance(None)))
+        findings += self._met_in_float64(reference, [finding.what for finding in findings if not finding.passed])
         if self.case.expect.gradient or self.case.expect.gradient_range:
             findings += check_gradients(self.expected, reference, reference.eager, self.gradients)
         for each in self.references:
@@ -177,6 +188,27 @@ class PreparedCase:
             if finding is not None and not (finding.passed and each.repeats_shapes):
                 findings.append(finding)
         return tuple(findings)
+
+    def _met_in_float64(self, reference: Reference, unmet: Sequence[str]) -> list[Finding]:
+        """A finding for each ``unmet`` key of ``expect`` that the float64 reference meets: the expectation is right.
+
+        None of them if eager torch is as close to the float64 reference as two correct implementations are: then the
+        expectation only allows too little.
+        """
+        if reference.float64 is None or not unmet:
+            return []
+        eager = reference.eager
+        with np.errstate(over="ignore"):
+            float64 = {name: values.astype(eager[name].dtype) for name, values in reference.float64.items()}
+        plain = {index: plain_rule(values.dtype.name) for index, values in enumerate(eager.values())}
+        if not have_same_form(float64, eager) or compare(eager, float64, Tolerance(Exact(), plain)).passed:
+            return []
+        findings = check_expectations(self.expected, reference, float64, self.tolerance(None))
+        return [
+            Finding(MET_IN_FLOAT64 + finding.what, True, f"the float64 reference meets expect.{finding.what}")
+            for finding in findings
+            if finding.passed and finding.what in unmet
+        ]
 
     def _check_against_float64(self, reference: Reference) -> Finding | None:
         """Eager torch compared with the float64 reference; None without one.

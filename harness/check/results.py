@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
+from traceback import walk_tb
 from typing import Any
 
 from numpy.typing import NDArray
 
-from harness.check.judge import ComparedAnswer, Verdict
+from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
+from harness.check.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
 from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
+from harness.errors import RequestError
 from harness.latency import smoke_timing
 from harness.latency.sampling import Call
 from harness.model.answer import SECOND_CALL
@@ -30,6 +33,15 @@ MAX_PICTURES = 4
 """Pictures kept per check. A report holds thousands of checks."""
 VALUE_FINDINGS = ("outputs", "range", "formula", "equals", "differs_from")
 """Keys of ``expect`` that compare the values of outputs."""
+CODE_OF_THE_SPEC = frozenset(
+    {
+        ("harness.model.build", "build_tensors"),
+        ("harness.model.build", "build_module"),
+        ("torch.nn.modules.module", "_call_impl"),
+    }
+)
+"""Functions, by module and name, that run what the spec names: they build its tensors and module, or call the module.
+"""
 NOTHING_COMPARED = (
     "nothing was compared: the module is stochastic (it may be in training mode: call .eval()), so its outputs cannot "
     "be compared with eager torch's; say under `expect` what must hold"
@@ -51,6 +63,18 @@ def with_error(result: Result, stop: StageStopped, *, blame: Blame | None = None
     return replace(result, status="error", stage=stop.stage, symptom=stop.symptom, message=stop.message, blame=blame)
 
 
+def blame_for_build(stop: StageStopped) -> Blame | None:
+    """``spec`` if the module or its inputs cannot be built, or if the module's own call raises; else None.
+
+    Whatever else fails at this stage is harness's own preparation, such as a copy of the module: nobody is blamed for
+    it, nor for a lack of memory.
+    """
+    if isinstance(stop.cause, RequestError):
+        return "spec"
+    frames = {(frame.f_globals.get("__name__"), frame.f_code.co_name) for frame, _ in walk_tb(stop.cause.__traceback__)}
+    return "spec" if stop.symptom in SYMPTOMS_OF_THE_FILE and frames & CODE_OF_THE_SPEC else None
+
+
 def with_mismatch(result: Result, problems: Iterable[str], *, blame: Blame | None = None) -> Result:
     """``result`` as a failure with ``problems``, which the comparison found."""
     message = "; ".join(problems)
@@ -68,7 +92,10 @@ def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Find
         f"eager torch itself, {finding.what}: {finding.message}" for finding in eager_findings if not finding.passed
     ]
     if eager_problems:
-        of_torch = any(not finding.passed for finding in _against_float64(eager_findings))
+        unmet = {finding.what for finding in eager_findings if not finding.passed} - {"float64_reference"}
+        of_torch = any(not finding.passed for finding in _against_float64(eager_findings)) or unmet <= _met_in_float64(
+            eager_findings
+        )
         failed = with_mismatch(result, eager_problems, blame="torch" if of_torch else "spec")
         return replace(failed, evidence=_eager_evidence(eager_findings))
     problems = failures(verdict.comparisons)
@@ -150,9 +177,23 @@ def _eager_evidence(eager_findings: Sequence[Finding]) -> tuple[str, ...]:
     against_float64 = _against_float64(eager_findings)
     if not all(finding.passed for finding in against_float64):
         evidence.append("eager torch, before any export, differs from the float64 reference by more than rounding")
+    elif met := sorted(_met_in_float64(eager_findings)):
+        keys = ", ".join(f"expect.{key}" for key in met)
+        evidence.append(
+            f"the float64 reference meets {keys}, and eager torch is further from it than torch.testing.assert_close "
+            "allows, so eager torch is wrong: by a kernel, or by rounding where terms cancel"
+        )
     elif against_float64:
-        evidence.append("eager torch agrees with the float64 reference")
+        first = against_float64[0]  # without a comparison it only tells how large eager torch's rounding is
+        agrees = "eager torch agrees with the float64 reference"
+        evidence.append(first.message if first.comparison is None else agrees)
     return tuple(evidence)
+
+
+def _met_in_float64(eager_findings: Sequence[Finding]) -> set[str]:
+    """The keys of ``expect`` that the float64 reference meets although eager torch does not."""
+    whats = (finding.what for finding in eager_findings)
+    return {what.removeprefix(MET_IN_FLOAT64) for what in whats if what.startswith(MET_IN_FLOAT64)}
 
 
 def _against_float64(eager_findings: Sequence[Finding]) -> tuple[Finding, ...]:

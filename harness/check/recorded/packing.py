@@ -26,7 +26,7 @@ from harness.check.prepared_case import PreparedCase
 from harness.check.recorded.content_store import ContentStore
 from harness.check.recorded.protobufs import external_data_files
 from harness.check.refusal import with_refusal
-from harness.check.results import with_error
+from harness.check.results import blame_for_build, with_error
 from harness.check.stages import Clock, StageStopped
 from harness.compare.calibrated import plain_rule, without_calibration
 from harness.exporters import Artifact
@@ -68,7 +68,7 @@ def pack_export(prepared: PreparedCase, target: Target, folder: Path, clock: Clo
         with clock.stage("export"):
             artifact = prepared.artifact(target)
     except StageStopped as stop:
-        return with_error(result, stop, blame="spec" if stop.stage == "build" else None)
+        return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
     sample = sample_for(prepared.case, references[0])
     if sample is not None:
         expected = _elementwise_part(expected)

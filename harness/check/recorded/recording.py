@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.recorded import RecordedDisagreement, attribute_recorded
 from harness.check.judge import ComparedAnswer
+from harness.check.recorded.own_rounding import is_network, own_rounding, reason_against, smallest_tolerance
 from harness.check.recorded.protobufs import DataSet, ModelFile, named_arrays, open_model, read_data_set
 from harness.check.results import (
     failures,
@@ -60,6 +61,8 @@ class RecordedCase:
         self._files = case.model.model
         self._strict_ulp = strict_ulp
         self._on_size = on_size
+        self._derived: dict[str, Mapping[str, Close]] = {}
+        self.notes: dict[str, None] = {}
 
     @cached_property
     def model(self) -> ModelFile:
@@ -81,17 +84,55 @@ class RecordedCase:
             arrays |= named_arrays(name, value, optional=name in optional)
         return arrays
 
-    def tolerance(self, recorded: Mapping[str, Value]) -> Tolerance:
-        """The tolerance of the arrays of ``recorded``: the manifest's, else that of ONNX's own backend tests."""
+    def tolerance(self, data_set: DataSet, derived: Mapping[str, Close] | None = None) -> Tolerance:
+        """The tolerance of the arrays of ``data_set``.
+
+        That is the manifest's; else the one in ``derived``, by the name of the array; else that of ONNX's own backend
+        tests.
+        """
+        recorded, derived = data_set.outputs, derived or {}
         requested, by_array = self.case.tolerance, dict[int, Rule]()
         outputs = [index for index, (name, value) in enumerate(recorded.items()) for _ in self.as_arrays({name: value})]
-        for at, (output, values) in enumerate(zip(outputs, self.as_arrays(recorded).values(), strict=True)):
+        for at, (output, (name, values)) in enumerate(zip(outputs, self.as_arrays(recorded).items(), strict=True)):
             if output in requested.by_output:
                 by_array[at] = requested.by_output[output]
+            elif requested.rule is None and name in derived:
+                by_array[at] = derived[name]
             elif requested.rule is None and values.dtype == ml_dtypes.bfloat16:
                 by_array[at] = BFLOAT16_RULE
         tolerance = Tolerance(requested.rule or BACKEND_TOLERANCE, by_array)
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
+
+    @cached_property
+    def derives_tolerance(self) -> bool:
+        """True for a network without a tolerance of its own, whose rounding says how far its outputs may be.
+
+        :attr:`notes` says why, if the rounding of a network says nothing.
+        """
+        path = self.model.artifact.path
+        if self.case.tolerance.rule is not None or not is_network(path):
+            return False
+        reason = reason_against(path)
+        if reason is not None:
+            self._add_note(reason)
+        return reason is None
+
+    def derived(self, data_set: DataSet) -> Mapping[str, Close]:
+        """What the file's own rounding allows each output of ``data_set``, computed once."""
+        if data_set.name not in self._derived:
+            self._derived[data_set.name] = self._derive(data_set)
+        return self._derived[data_set.name]
+
+    def _derive(self, data_set: DataSet) -> Mapping[str, Close]:
+        inputs = {name: value for name, value in data_set.inputs.items() if isinstance(value, np.ndarray)}
+        derived = own_rounding(self.model.artifact.path, inputs)
+        if isinstance(derived, str):
+            self._add_note(derived)
+            return {}
+        return derived
+
+    def _add_note(self, reason: str) -> None:
+        self.notes[f"compared by {BACKEND_TOLERANCE}, as ONNX's backend tests are: {reason}"] = None
 
 
 def check_recorded(recorded: RecordedCase, target: Target, settings: Settings, clock: Clock) -> Result:
@@ -118,7 +159,7 @@ def _checked(recorded: RecordedCase, target: Target, settings: Settings, result:
         with clock.stage("compare"):
             compared = [_ComparedDataSet(recorded, *pair) for pair in zip(data_sets, answers, strict=True)]
             comparisons = [data_set.arrays.comparison for data_set in compared]
-            result = with_numbers(result, comparisons)
+            result = replace(with_numbers(result, comparisons), notes=tuple(recorded.notes))
             problems = failures(comparisons)
             result = with_mismatch(result, problems) if problems else result
             result = replace(result, **placement_fields(placement, passed=not problems))
@@ -157,7 +198,15 @@ class _ComparedDataSet:
 
     @cached_property
     def tolerance(self) -> Tolerance:
-        return self.recorded.tolerance(self.data_set.outputs)
+        """The tolerance that decides: the file is evaluated only for an answer that the smallest one does not pass."""
+        if not self.recorded.derives_tolerance:
+            return self.recorded.tolerance(self.data_set)
+        expected = self.recorded.as_arrays(self.data_set.outputs)
+        smallest = {name: rule for name, values in expected.items() if (rule := smallest_tolerance(values)) is not None}
+        tolerance = self.recorded.tolerance(self.data_set, smallest)
+        if compare(self.recorded.as_arrays(self.answer), expected, tolerance).passed:
+            return tolerance
+        return self.recorded.tolerance(self.data_set, self.recorded.derived(self.data_set))
 
     @cached_property
     def arrays(self) -> ComparedAnswer:

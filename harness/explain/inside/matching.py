@@ -16,6 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,10 @@ NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 REPEATED_CALL = re.compile(r"_\d+$")
 """The end of a scope's name if the same module was called again."""
 
-MatchedBy = Literal["the exporter's scope names", "shape and values", "values, folded into the module before"]
+MatchedBy = Literal["the exporter's scope names", "shape and values", "its place: it is folded into this node"]
+FOLDED: MatchedBy = "its place: it is folded into this node"
+FOLDED_CLASSES = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
+"""Modules that an exporter folds into the convolution or linear layer before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,11 @@ def match_values(graph: GraphProto, values: Mapping[str, Array], calls: Sequence
         matches += [Match(name, call, output, "the exporter's scope names") for name, call, output in fitting]
         fitted = {id(call) for _, call, _ in fitting}
         unmatched += [call for call in module_calls if id(call) not in fitted]
-    matches = [_or_folded_module(match, values[match.value], unmatched) for match in matches]
+    without_nodes = [call for call in unmatched if not _leaving_values(graph, call.path, calls_by_path.keys())]
+    following = {id(call): after for call, after in pairwise(calls) if any(after is each for each in without_nodes)}
+    matches = [
+        _or_folded_module(match, values[match.value], unmatched, following.get(id(match.call))) for match in matches
+    ]
     used = {match.value for match in matches}
     matched_calls = {id(match.call) for match in matches}
     for call in (call for call in unmatched if id(call) not in matched_calls):
@@ -124,13 +132,24 @@ def has_folded_calls(values: Mapping[str, Array], calls: Sequence[ModuleCall], m
     return not all(any(_close(value, output) for value in values.values()) for output in unmatched)
 
 
-def _or_folded_module(match: Match, value: Array, unmatched: Sequence[ModuleCall]) -> Match:
-    """``match``, or the match with the module folded into the same node, if the value is that module's output."""
+def _or_folded_module(
+    match: Match, value: Array, unmatched: Sequence[ModuleCall], following: ModuleCall | None
+) -> Match:
+    """``match``, or the match with the module folded into the same node.
+
+    That is a batch normalization without nodes of its own that is called next (``following``), because a convolution
+    that has swallowed it no longer computes what the convolution's module does; else a module whose output the value
+    is.
+    """
     if _close(value, match.expected):
         return match
+    if following is not None and following.class_name in FOLDED_CLASSES and len(following.outputs) == 1:
+        (output,) = following.outputs
+        if _same_type(value, output):
+            return Match(match.value, following, output, FOLDED)
     outputs = ((call, output) for call in unmatched for output in call.outputs)
     folded = next(((call, output) for call, output in outputs if _close(value, output)), None)
-    return match if folded is None else Match(match.value, *folded, "values, folded into the module before")
+    return match if folded is None else Match(match.value, *folded, FOLDED)
 
 
 def _leaving_values(graph: GraphProto, path: str, paths: Collection[str]) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from onnx import GraphProto, NodeProto
 from harness.blame.evaluator import evaluate_all, not_believed_reason
 from harness.blame.file_runs import error_summary
 from harness.explain.inside.divergence import (
+    EXACT_SHARE,
+    FOLDING_SHARE,
     Divergence,
     ModuleCall,
     ValueDifference,
@@ -106,13 +109,20 @@ def _against_torch(
     if float64 and torch_calls.float64 is not None:
         matches = _matches_by_value(graph, float64, torch_calls.float64)
         search, expected = _Search(graph, known, torch_calls.float64, matches), _expected_values(matches)
-        folded = has_folded_calls(float64, torch_calls.float64, matches.values())
-        for difference in (float64_difference,) if folded else (float64_difference, elementwise_difference):
+        differences: tuple[DifferenceTest, ...] = (float64_difference, elementwise_difference)
+        if has_folded_calls(float64, torch_calls.float64, matches.values()):
+            differences = (partial(float64_difference, share=_folding_share(computed)),)
+        for difference in differences:
             if (divergence := search.first(float64, expected, difference)) is not None:
                 return divergence
     matches = _matches_by_value(graph, computed, torch_calls.calls)
     search = _Search(graph, known, torch_calls.calls, matches)
     return search.first(computed, _expected_values(matches), computed_difference)
+
+
+def _folding_share(computed: Mapping[str, Array]) -> float:
+    """What folding may change, by the narrowest dtype of the graph: weights are folded in the file's own dtype."""
+    return max((FOLDING_SHARE.get(values.dtype.name, EXACT_SHARE) for values in computed.values()), default=EXACT_SHARE)
 
 
 def _matches_by_value(graph: GraphProto, values: Mapping[str, Array], calls: Sequence[ModuleCall]) -> dict[str, Match]:

@@ -1,0 +1,102 @@
+"""The default tolerance of a recorded network: how far the file's own rounding alone can take an output.
+
+The tolerance of ONNX's backend tests, rtol 1e-3 + atol 1e-7, is made for single operators. In a network it is too
+narrow for small values beside large ones, and too wide for the others: half precision passes. What rounding does to a
+network can be measured. The file is evaluated twice on the recorded inputs, in float64 and in its own dtypes, with
+every rounding that it asks for. A target may differ from the recorded values by :data:`FACTOR` times the largest
+difference between the two. A target that is within the smallest such tolerance needs no evaluation.
+
+The factor was measured on six networks of PyPI packages (nudenet 3.4, ddddocr 1.5, rapidocr 1.4, basic-pitch 0.4,
+magika), recorded from ONNX Runtime without optimization. ONNX Runtime, OpenVINO and tract differ from that by 0.04 to
+8.6 times the file's own error; the same models with weights rounded to float16, by at least 47 times. 20 is the
+geometric middle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from harness.blame.disagreement import quantizes, undecidable_reason
+from harness.blame.evaluated_model import all_nodes
+from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes, limited_work, not_believed_reason
+from harness.blame.file_runs import error_summary
+from harness.compare.calibrated import FEW_VALUES, LARGEST_ROUNDING
+from harness.compare.numbers import number_format
+from harness.spec.language.tolerances import Close
+
+Array = NDArray[Any]
+
+FACTOR = 20.0
+SUMS_OF_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN", "Attention"})
+MIN_SUMS = 2
+"""A file with this many nodes of :data:`SUMS_OF_PRODUCTS` is a network: the rounding of one is the input of another."""
+
+MAX_MULTIPLICATIONS = 10**10
+"""Multiplications of one evaluation, which takes about a second for each 10**9 of them on one core."""
+
+MAX_BYTES = 2**31
+"""Bytes of all values of one evaluation, which are all in memory at its end."""
+
+
+def is_network(path: Path) -> bool:
+    """True if the file at ``path`` chains sums of products."""
+    model = onnx.load(str(path), load_external_data=False)
+    nodes = (node for part in (model.graph, *model.functions) for node in all_nodes(part.node))
+    return sum(node.op_type in SUMS_OF_PRODUCTS for node in nodes) >= MIN_SUMS
+
+
+def reason_against(path: Path) -> str | None:
+    """Why the rounding of the file at ``path`` says nothing; None if it does."""
+    if reason := undecidable_reason(path) or not_believed_reason(path):
+        return reason
+    return "the file quantizes: a difference in the last bit can become a whole step" if quantizes(path) else None
+
+
+def own_rounding(path: Path, inputs: Mapping[str, Array]) -> Mapping[str, Close] | str:
+    """The tolerance of each output of a network that has one, by name; else why the file cannot be evaluated."""
+    try:
+        with limited_work(MAX_MULTIPLICATIONS, MAX_BYTES):
+            float64 = evaluate(path, inputs)
+            own = evaluate_in_file_dtypes(path, inputs)
+    except Exception as error:  # noqa: BLE001 - without an evaluation the tolerance of the backend tests applies
+        return f"the file could not be evaluated: {error_summary(error)}"
+    derived = {name: _derived(np.asarray(own[name]), np.asarray(values)) for name, values in float64.items()}
+    return {name: rule for name, rule in derived.items() if rule is not None}
+
+
+def smallest_tolerance(values: Array) -> Close | None:
+    """The tolerance of an output with these ``values`` whose own error is no larger than one rounding.
+
+    None for an output that is not rounded, or that has no finite value.
+    """
+    output_format = number_format(values.dtype)
+    if output_format is None or values.dtype.name not in LARGEST_ROUNDING:
+        return None
+    finite = np.abs(values[np.isfinite(values.astype(np.float64))].astype(np.float64))
+    if not finite.size:
+        return None
+    few = max(1.0, math.sqrt(FEW_VALUES / finite.size))
+    return Close(0.0, FACTOR * few * max(output_format.eps * float(finite.max()) / 2, output_format.smallest))
+
+
+def _derived(own: Array, float64: Array) -> Close | None:
+    """The tolerance of an output with these two evaluations; None if they differ by more than rounding."""
+    smallest = smallest_tolerance(own)
+    if smallest is None or own.shape != float64.shape:
+        return None
+    finite = np.isfinite(own.astype(np.float64))
+    if not (finite == np.isfinite(float64)).all():
+        return None
+    expected = float64[finite].astype(np.float64)
+    worst = float(np.abs(own[finite].astype(np.float64) - expected).max())
+    if worst > LARGEST_ROUNDING[own.dtype.name] * float(np.abs(expected).max()):
+        return None
+    few = max(1.0, math.sqrt(FEW_VALUES / expected.size))
+    return Close(0.0, max(smallest.atol, FACTOR * few * worst))
