@@ -185,7 +185,7 @@ def test_a_failing_export_leaves_state_but_a_refusal_of_most_exporters_does_not(
 ) -> None:
     refusal = Unsupported("no kernel", from_library=True)
     for target, error, left in ((TRACE, refusal, False), (SCRIPT, refusal, True), (TRACE, MemoryError(), True)):
-        cache = ArtifactCache(folder, scratch)
+        cache = ArtifactCache(folder / type(error).__name__, scratch)
         cache.get(cases[0], target, ".pt", writing())
         assert not cache.history.left_state
         with pytest.raises(type(error)):
@@ -270,7 +270,9 @@ def _fresh_code() -> Iterator[None]:
 @pytest.mark.usefixtures("_fresh_code")
 def test_the_exporting_code_is_that_of_harness_and_of_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     package = Path(cache_key.__file__).parents[2]
-    files = {file for folder in ("exporters", "fixes", "model") for file in (package / folder).glob("*.py")}
+    files = {
+        file for folder in ("exporters", "fixes", "model", "transforms") for file in (package / folder).glob("*.py")
+    }
     files |= {package / "spec/language/fills.py", package / "check/stages.py"}
 
     def expected(*more: Path) -> str:

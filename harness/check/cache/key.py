@@ -57,8 +57,8 @@ def exporting_code() -> str:
 
 
 def _plugin_files() -> set[Path]:
-    """The files of the exporters and fixes that other packages add."""
-    points = (*entry_points(group="harness.exporters"), *entry_points(group="harness.fixes"))
+    """The files of the exporters, fixes and transforms that other packages add."""
+    points = [point for kind in ("exporters", "fixes", "transforms") for point in entry_points(group=f"harness.{kind}")]
     specs = [find_spec(point.module) for point in points]
     return {Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None}
 
