@@ -105,6 +105,7 @@ def test_a_size_that_the_model_refuses_is_told_and_does_not_fail(harness: Call, 
 
 def test_no_two_sets_of_inputs_share_values(spec: Spec) -> None:
     from harness.spec.discovery import load_specs
+    from harness.spec.language.draws import input_sets
     from harness.spec.language.fills import array
 
     path = spec(
@@ -113,7 +114,7 @@ def test_no_two_sets_of_inputs_share_values(spec: Spec) -> None:
         "inputs: {x: {shape: [2, 3]}}, dynamic: {x: {0: N}}, also: [{x: [4, 3]}]}]\n",
     )
     (case,) = load_specs([str(path)], allow_import=False).cases
-    sets = [array(each.inputs[0]) for each in case.input_sets]
+    sets = [array(each.inputs[0]) for each in input_sets(case)]
     assert len(sets) == 6
     values = [value for inputs in sets for value in inputs.reshape(-1).tolist()]
     assert len(set(values)) == len(values)
@@ -121,10 +122,11 @@ def test_no_two_sets_of_inputs_share_values(spec: Spec) -> None:
 
 def test_literal_inputs_are_not_drawn_again(spec: Spec) -> None:
     from harness.spec.discovery import load_specs
+    from harness.spec.language.draws import input_sets
 
     path = spec("relu.yaml", "harness: 1\nlayer: ReLU\ncases: [{name: case, inputs: {x: {values: [1, -1]}}}]\n")
     (case,) = load_specs([str(path)], allow_import=False).cases
-    assert len(case.input_sets) == 1
+    assert len(input_sets(case)) == 1
 
 
 def test_inputs_bind_by_name_in_any_order(harness: Call, spec: Spec) -> None:
@@ -155,13 +157,14 @@ def test_a_keyword_only_parameter_is_bound_by_name(harness: Call, spec: Spec) ->
 
 def test_literal_values_with_a_dynamic_axis_have_no_other_size(spec: Spec) -> None:
     from harness.spec.discovery import load_specs
+    from harness.spec.language.draws import input_sets
 
     path = spec(
         "relu.yaml",
         "harness: 1\nlayer: ReLU\ncases: [{name: case, inputs: {x: {values: [1, -1]}}, dynamic: {x: {0: N}}}]\n",
     )
     (case,) = load_specs([str(path)], allow_import=False).cases
-    assert len(case.input_sets) == 1
+    assert len(input_sets(case)) == 1
 
 
 def test_a_module_that_runs_in_training_mode_only_is_reported() -> None:

@@ -31,6 +31,7 @@ from harness.model.tensors import to_numpy
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, LayerModel, WeightedModel
+from harness.spec.language.draws import input_sets
 from harness.spec.language.fills import array
 from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
 from harness.spec.targets import Target
@@ -122,7 +123,7 @@ class PreparedCase:
 
     def _compute_references(self) -> tuple[Reference, ...]:
         references = [compute_reference(self.case, self.subject, self.subject.inputs)]
-        for each in self.case.input_sets[1:]:
+        for each in input_sets(self.case)[1:]:
             try:
                 reference = compute_reference(self.case, self.subject, build_tensors(each.inputs), at=each.at)
             except Exception as error:

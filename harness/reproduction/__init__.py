@@ -18,6 +18,7 @@ from harness.reproduction.source import export_statements, load_statements, modu
 from harness.reproduction.tensors import generators, output_bounds, tensor_expression
 from harness.result import Result
 from harness.spec.language.case import Case, InputSet
+from harness.spec.language.draws import input_sets
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
@@ -58,7 +59,7 @@ def _variables(
 ) -> Mapping[str, Any]:
     source = module_source(case.model.model, [spec.label for spec in case.inputs])
     weights = {weight_name(case.model.model, name): spec for name, spec in case.model.weights.items()}
-    input_sets = [each.inputs for each in _needed_sets(case, result)]
+    sets = [each.inputs for each in _needed_sets(case, result)]
     if reference is not None:
         tolerance = without_calibration(tolerance, reference)
     bounds = output_bounds(tolerance, case.dtype, _largest_magnitudes(reference))
@@ -73,8 +74,8 @@ def _variables(
         "dtype": case.dtype,
         "mode": case.mode,
         "weights": {name: tensor_expression(spec) for name, spec in weights.items()},
-        "inputs": [[tensor_expression(spec) for spec in specs] for specs in input_sets],
-        "generators": generators([*(spec for specs in input_sets for spec in specs), *weights.values()]),
+        "inputs": [[tensor_expression(spec) for spec in specs] for specs in sets],
+        "generators": generators([*(spec for specs in sets for spec in specs), *weights.values()]),
         "export": export_statements(case, target, _output_count(result)),
         "load": load_statements(target, bfloat16="bfloat16" in dtypes(case)),
         "runtime": target.runtime,
@@ -113,7 +114,7 @@ def _needed_sets(case: Case, result: Result | None) -> list[InputSet]:
     """The sets of inputs that the script runs: one at each shape, and all if only a further draw fails."""
     outputs = () if result is None else result.outputs
     all_draws = any(output.problem and output.at and "draw" in output.at for output in outputs)
-    return [each for each in case.input_sets if all_draws or each.draw == 1]
+    return [each for each in input_sets(case) if all_draws or each.draw == 1]
 
 
 @cache
