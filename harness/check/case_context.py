@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
@@ -53,6 +54,17 @@ class CaseContext(Protocol):
 
     def artifact(self, target: Target) -> Artifact:
         """The case exported for ``target``."""
+        ...
+
+    def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact | None:
+        """The module exported for ``target`` into ``folder`` with ``inputs`` as its example; None without the module."""
+        ...
+
+    def further_references(self) -> Iterator[Reference]:
+        """The reference answers at inputs that a model may treat in another way, as far as eager torch takes them.
+
+        See :func:`harness.check.example_values.other_inputs`. Nothing without the module.
+        """
         ...
 
     def tolerance(self, opset: int | None) -> Tolerance:

@@ -11,6 +11,7 @@ from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
 from harness.blame.stopped import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.check.case_context import CaseContext
+from harness.check.example_values import KeptValue, find_kept_value, kept_value
 from harness.check.judge import Answer, meets_expectations, run_twice
 from harness.check.refusal import check_refusal
 from harness.check.results import (
@@ -104,14 +105,20 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         with clock.stage("compare"):
             tolerance = prepared.tolerance(artifact.opset)
             verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
-        result = with_verdict(progress.result, verdict, eager_findings)
+        kept = None
+        if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
+            references, answers, kept = [*references, failed.reference], [*answers, failed.answer], failed.kept
+            verdict = verdict.with_further(failed.reference, failed.answer, tolerance)
+        elif verdict.fails_after_first_call:
+            kept = kept_value(prepared, target, artifact, references[verdict.first_failing])
+        result = with_verdict(progress.result, verdict, eager_findings, kept and kept.cause)
         result = with_pictures(result, verdict.compared)
         if result.symptom == "placement":
             return result
         if result.status == "failed" and result.blame is None:
             first = verdict.first_failing
             disagreement = _disagreement(prepared, target, artifact, references[first], answers[first])
-            return _with_blame(result, disagreement)
+            return _with_blame(result, disagreement, kept)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
         return result
@@ -127,8 +134,10 @@ def _disagreement(
     return Disagreement(target, artifact, reference, answer, tolerance, is_expected)
 
 
-def _with_blame(result: Result, disagreement: Disagreement) -> Result:
+def _with_blame(result: Result, disagreement: Disagreement, kept: KeptValue | None) -> Result:
     if disagreement.reference.sample is not None:
         return replace(result, evidence=(SAMPLE_EVIDENCE,))
+    if kept is not None and kept.proven:
+        return replace(result, blame="exporter", evidence=kept.evidence)
     blame, evidence = attribute(disagreement)
-    return replace(result, blame=blame, evidence=evidence)
+    return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))

@@ -16,7 +16,7 @@ from harness.check.memo import Memo
 from harness.compare.calibrated import plain_rule, without_calibration
 from harness.compare.numbers import same_bits
 from harness.compare.verdict import Comparison, compare, compare_with_reference, distances
-from harness.model.answer import Reference
+from harness.model.answer import Reference, is_second_call
 from harness.result import Distance, Finding
 from harness.runtimes import Differentiable, Session
 from harness.spec.language.expressions import compile_expression
@@ -74,6 +74,23 @@ class Verdict:
     def first_failing(self) -> int:
         """The index of the first comparison that does not pass; 0 if all pass."""
         return next((index for index, comparison in enumerate(self.comparisons) if not comparison.passed), 0)
+
+    @property
+    def passed(self) -> bool:
+        """True if values were compared, and all comparisons and findings pass."""
+        return bool(self.compared) and all(each.passed for each in (*self.comparisons, *self.findings))
+
+    @property
+    def fails_after_first_call(self) -> bool:
+        """True if the first answer agrees and one to other inputs is the first that does not."""
+        first = self.comparisons[self.first_failing] if self.compared else None
+        return first is not None and self.comparisons[0].passed and not (first.passed or is_second_call(first.at))
+
+    def with_further(self, reference: Reference, answer: Answer, tolerance: Tolerance) -> Verdict:
+        """The same with the comparison of one more answer."""
+        comparison = compare_with_reference(answer, reference, tolerance)
+        further = ComparedAnswer(comparison, answer, reference.eager, reference.undefined)
+        return replace(self, compared=(*self.compared, further))
 
 
 class Judge:

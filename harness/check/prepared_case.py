@@ -7,14 +7,19 @@ exporters make the artifacts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
+from harness.check.example_values import other_inputs
 from harness.check.judge import Expected, Judge, check_expectations, check_gradients, for_expressions
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
@@ -27,7 +32,7 @@ from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.model.build import Subject, build, build_module, build_tensors, constructor_arguments, eager_outputs
 from harness.model.reference import compute_reference, default_tolerance_of, gradients, repeatable_call, tolerance_of
-from harness.model.tensors import to_numpy
+from harness.model.tensors import to_numpy, to_torch
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, LayerModel, WeightedModel
@@ -110,6 +115,42 @@ class PreparedCase:
         ``subject`` is exported in place of the case's own.
         """
         return self._memo.get(target.export, lambda: self._export(target, subject or self.subject))
+
+    def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact:
+        """The module exported for ``target`` into ``folder`` with ``inputs`` as its example. Nothing is printed."""
+        exporter = plugins("exporters")[target.exporter]
+        tensors = {label: to_torch(values, None) for label, values in inputs.items()}
+        subject = replace(self.subject, inputs=tensors, eager_outputs=None)
+        with self._silence():
+            artifact: Artifact = exporter.export(
+                subject, folder / f"model{SUFFIXES[exporter.makes]}", opset=target.opset, fixes=target.fixes
+            )
+        return artifact
+
+    def further_references(self) -> Iterator[Reference]:
+        """The reference answers at inputs that a model may treat in another way, as far as eager torch takes them."""
+        first = self.references[0].inputs
+        for name, inputs in other_inputs(first):
+            if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
+                reference = self._memo.get(f"reference at {name}", partial(self._further_reference, name, inputs))
+                if reference is not None and not reference.stochastic:
+                    yield reference
+
+    def _further_reference(self, name: str, inputs: Mapping[str, Array]) -> Reference | None:
+        tensors = {label: to_torch(values, None) for label, values in inputs.items()}
+        try:
+            with self._silence():
+                return compute_reference(self.case, self.subject, tensors, at=name)
+        except BaseException as error:
+            if not is_from_code_under_test(error):
+                raise
+            return None
+
+    @contextmanager
+    def _silence(self) -> Iterator[None]:
+        """Nothing that is printed or warned of inside the block is part of a check's log."""
+        with self._capture.capturing(), warnings.catch_warnings(record=True):
+            yield
 
     def refusal(self, result: Result, clock: Clock) -> Refusal:
         """How eager torch answers a case that it should refuse. ``result`` is the result so far."""

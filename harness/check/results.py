@@ -17,7 +17,7 @@ from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
 from harness.latency import smoke_timing
 from harness.latency.sampling import Call
-from harness.model.answer import SECOND_CALL
+from harness.model.answer import is_second_call
 from harness.registry import plugins
 from harness.result import Blame, Finding, Result
 from harness.runtimes import Availability, Placement, Session
@@ -57,10 +57,13 @@ def with_mismatch(result: Result, problems: Iterable[str], *, blame: Blame | Non
     return replace(result, status="failed", stage="compare", symptom="mismatch", message=message, blame=blame)
 
 
-def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Finding]) -> Result:
+def with_verdict(
+    result: Result, verdict: Verdict, eager_findings: Sequence[Finding], cause: str | None = None
+) -> Result:
     """``result`` with the numbers and the status of ``verdict``.
 
     If eager torch itself does not meet the spec's expectations or the float64 reference, that is what is reported.
+    ``cause`` is why a target fails that agrees at the first inputs.
     """
     findings = (*verdict.findings, *_against_float64(eager_findings))
     result = replace(with_numbers(result, verdict.comparisons), findings=findings, distances=verdict.distances)
@@ -78,7 +81,7 @@ def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Find
         problems = [NOTHING_COMPARED]
     if not problems:
         return result
-    failed, cause = with_mismatch(result, problems), _cause(verdict.comparisons)
+    failed, cause = with_mismatch(result, problems), _lost_state(verdict) or cause
     return failed if cause is None else with_cause(failed, cause)
 
 
@@ -99,14 +102,12 @@ def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
     return replace(result, outputs=outputs, notes=tuple(dict.fromkeys(notes)))
 
 
-def _cause(comparisons: Sequence[Comparison]) -> str | None:
-    """Why an artifact fails that agrees at the first call with the inputs that it was exported with."""
-    failing = [comparison for comparison in comparisons if not comparison.passed]
-    if not failing or not comparisons[0].passed:
+def _lost_state(verdict: Verdict) -> str | None:
+    """Why a target fails that agrees at the first call and not at the second; None for any other failure."""
+    first = verdict.comparisons[verdict.first_failing] if verdict.compared else None
+    if first is None or first.passed or not is_second_call(first.at):
         return None
-    if all(comparison.at is not None and comparison.at.endswith(SECOND_CALL) for comparison in failing):
-        return "the module keeps state between calls, and the export does not keep the same"
-    return "the export agrees at the inputs that it was made with, and not at others"
+    return "the module keeps state between calls, and the export does not keep the same"
 
 
 def _kept(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:

@@ -11,6 +11,7 @@ from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported
 from harness.exporters._onnx import default_opset, torchscript_opsets, write_artifact
+from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,8 +60,10 @@ class OnnxTorchScript:
                     training=mode,
                 )
 
-        artifact = write_artifact(self.name, subject, path, opset, write)
-        return artifact if fixes or subject.mode == "eval" else replace(artifact, notes=(_EXPORTED_IN_EVAL_MODE,))
+        with recorded_tracer_warnings() as places:
+            artifact = write_artifact(self.name, subject, path, opset, write)
+        notes = () if fixes or subject.mode == "eval" else (_EXPORTED_IN_EVAL_MODE,)
+        return replace(artifact, notes=notes, tracer_warnings=tuple(places))
 
 
 def _corrected_symbolics(opset: int | None) -> AbstractContextManager[None]:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported, staged_write
+from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ class Trace:
         del opset
         module, inputs = subject.fresh()
         notes: tuple[str, ...] = ()
-        with refusals_as_unsupported(), torch.no_grad():
+        with refusals_as_unsupported(), torch.no_grad(), recorded_tracer_warnings() as places:
             traced_module = corrected(module) if fixes else module
             try:
                 traced = torch.jit.trace(traced_module, inputs)  # type: ignore[no-untyped-call]
@@ -61,7 +62,7 @@ class Trace:
                 traced_module = corrected(module) if fixes else module
                 traced = torch.jit.trace(traced_module, inputs, strict=False)  # type: ignore[no-untyped-call]
                 notes = (_NOT_STRICT,)
-        return replace(_saved(traced, path), notes=notes)
+        return replace(_saved(traced, path), notes=notes, tracer_warnings=tuple(places))
 
 
 _NOT_STRICT = "traced with strict=False, because the module returns a dict"

@@ -5,7 +5,7 @@ The check itself is the one that runs where the case was packed, from loading th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +90,14 @@ class PackedCase:
         entry = self.entry.exports[target.export]
         path = self._folder / entry.path
         self._on_size(sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file()))
-        return Artifact(entry.format, path, entry.digest, entry.opset, entry.checker, tuple(entry.notes))
+        return Artifact(entry.format, path, entry.digest, entry.opset, entry.checker, tuple(entry.notes), tuple(entry.tracer_warnings))
+
+    def exported_from(self, _target: Target, _inputs: Mapping[str, Array], _folder: Path) -> None:
+        """None: a bundle holds no module."""
+
+    def further_references(self) -> Iterator[Reference]:
+        """Nothing: a bundle holds no module."""
+        return iter(())
 
     def tolerance(self, opset: int | None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``."""
