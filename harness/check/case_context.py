@@ -18,6 +18,7 @@ from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
+    from harness.check.example_values import OtherInputs
     from harness.check.stages import Clock
     from harness.exporters import Artifact
 
@@ -57,14 +58,15 @@ class CaseContext(Protocol):
         ...
 
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact | None:
-        """The module exported for ``target`` into ``folder`` with ``inputs`` as its example; None without the module."""
+        """The export for ``target`` in ``folder`` with ``inputs`` as its example; None without the module."""
         ...
 
-    def further_references(self) -> Iterator[Reference]:
-        """The reference answers at inputs that a model may treat in another way, as far as eager torch takes them.
+    def further_inputs(self) -> Iterator[OtherInputs]:
+        """Inputs that a model may treat in another way, as far as eager torch takes them. None without the module."""
+        ...
 
-        See :func:`harness.check.example_values.other_inputs`. Nothing without the module.
-        """
+    def further_reference(self, other: OtherInputs) -> Reference | None:
+        """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
         ...
 
     def tolerance(self, opset: int | None) -> Tolerance:

@@ -15,6 +15,7 @@ from harness.check.example_values import KeptValue, find_kept_value, kept_value
 from harness.check.judge import Answer, meets_expectations, run_twice
 from harness.check.refusal import check_refusal
 from harness.check.results import (
+    LOST_STATE,
     initial_result,
     placement_fields,
     with_error,
@@ -34,6 +35,9 @@ from harness.runtimes import Session
 from harness.spec.targets import Target
 
 SAMPLE_EVIDENCE = "the bundle holds only a sample of these outputs: enough to find an error, too little to attribute it"
+RANDOM_EVIDENCE = (
+    "two calls with the same inputs gave the same answer to the last bit; two calls of eager torch did not"
+)
 
 
 def check_with_script(prepared: CaseContext, target: Target, settings: Settings, clock: Clock) -> Result:
@@ -98,24 +102,32 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
     try:
         try:
             with clock.stage("run"):
-                references, answers = run_twice(references, session, open_session)
+                references, answers, varies = run_twice(references, session, open_session)
         finally:
             with clock.stage("run"):
                 progress.add(**placement_fields(session.placement(), passed=True))
         with clock.stage("compare"):
             tolerance = prepared.tolerance(artifact.opset)
             verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
-        kept = None
-        if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
-            references, answers, kept = [*references, failed.reference], [*answers, failed.answer], failed.kept
-            verdict = verdict.with_further(failed.reference, failed.answer, tolerance)
-        elif verdict.fails_after_first_call:
-            kept = kept_value(prepared, target, artifact, references[verdict.first_failing])
-        result = with_verdict(progress.result, verdict, eager_findings, kept and kept.cause)
+            # In training mode an exporter may leave the noise out on purpose; its note says so.
+            keeps_random = references[0].stochastic and not varies and prepared.case.mode == "eval"
+            verdict = replace(verdict, keeps_random=keeps_random)
+            kept = None
+            if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
+                references, answers, kept = [*references, failed.reference], [*answers, failed.answer], failed.kept
+                verdict = verdict.with_further(failed.reference, failed.answer, tolerance)
+            elif verdict.fails_after_first_call:
+                kept = kept_value(prepared, target, artifact, references[verdict.first_failing])
+        cause = None if kept is None else kept.cause
+        if kept is None and references[0].second_call is not None:
+            cause = LOST_STATE
+        result = with_verdict(progress.result, verdict, eager_findings, cause)
         result = with_pictures(result, verdict.compared)
         if result.symptom == "placement":
             return result
         if result.status == "failed" and result.blame is None:
+            if verdict.keeps_random:
+                return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
             first = verdict.first_failing
             disagreement = _disagreement(prepared, target, artifact, references[first], answers[first])
             return _with_blame(result, disagreement, kept)

@@ -4,7 +4,7 @@ Such an export is right for the inputs that it was made with, and for all that l
 it. The program exported from other inputs is another one. And torch's tracer warns at the line where the model reads
 the value.
 
-Where the tracer warned and all the case's inputs agree, the target is tried with inputs that a model may treat in
+Where all the case's inputs agree, a traced program is tried with inputs that a model may treat in
 another way (:func:`other_inputs`). Some of these are no inputs that the spec describes. So an answer that differs there
 fails the check only if the export is to blame for certain: exported from these inputs, the program is another one, and
 gives the right answer.
@@ -13,9 +13,9 @@ gives the right answer.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,25 @@ from harness.check.case_context import CaseContext
 from harness.check.judge import Answer
 from harness.check.program_difference import program_differences
 from harness.check.stages import is_from_code_under_test
-from harness.compare.verdict import compare_with_reference
+from harness.compare.calibrated import plain_rule
+from harness.compare.verdict import compare, compare_with_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.runtimes import Session
+from harness.spec.language.tolerances import Exact, Tolerance
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
 
-COMPARED_EXPORTERS = {"trace", "onnx-torchscript", "onnx-dynamo"}
+TRACING_EXPORTERS = {"trace", "onnx-torchscript"}
+"""Exporters that record what one call does. The others refuse a branch on values."""
+COMPARED_EXPORTERS = {*TRACING_EXPORTERS, "onnx-dynamo"}
 """Exporters whose programs depend on the example inputs and can be compared."""
 
+UNWARNED = 2
+"""How many of :func:`other_inputs` are tried where the tracer did not warn."""
 MAX_PLACES = 5
 AGREES_AT_FIRST = "the export agrees at the inputs that it was made with, and not at others"
 
@@ -88,7 +94,7 @@ def kept_value(prepared: CaseContext, target: Target, artifact: Artifact, refere
     differences: list[str] = []
     proven = False
     if target.exporter in COMPARED_EXPORTERS:
-        with tempfile.TemporaryDirectory(prefix="exported-again-") as folder, _ignored_errors():
+        with tempfile.TemporaryDirectory(prefix="exported-again-") as folder, _IgnoredErrors():
             again = prepared.exported_from(target, reference.inputs, Path(folder))
             if again is not None:
                 differences = program_differences(artifact, again)
@@ -99,23 +105,41 @@ def kept_value(prepared: CaseContext, target: Target, artifact: Artifact, refere
 def find_kept_value(
     prepared: CaseContext, target: Target, artifact: Artifact, session: Session
 ) -> FailedAtOthers | None:
-    """Try a target that agrees at all inputs of the case with others, if the tracer warned; None if it agrees there.
+    """Try a target that agrees at all inputs of the case with others; None if it agrees there, or nothing is shown.
 
-    Inputs that eager torch or the target refuse say nothing.
+    Only modules of users branch on values. A warning of the tracer is a reason to try all of :func:`other_inputs`.
+    Inputs that eager torch or the target refuse say nothing. ``draws: 1`` asks for no further inputs.
     """
-    if not artifact.tracer_warnings or target.exporter not in COMPARED_EXPORTERS:
+    case = prepared.case
+    if target.exporter not in TRACING_EXPORTERS or not case.runs_user_code or case.draws == 1:
         return None
     tolerance = prepared.tolerance(artifact.opset)
-    for reference in prepared.further_references():
-        answer: Answer | None = None
-        with _ignored_errors():
-            answer = session.run(reference.inputs)
-        if answer is None or compare_with_reference(answer, reference, tolerance).passed:
+    for other in islice(prepared.further_inputs(), None if artifact.tracer_warnings else UNWARNED):
+        answer = _answer(session, other.inputs)
+        if answer is None or _about_equal(answer, other.eager):
+            continue
+        reference = prepared.further_reference(other)
+        if reference is None or compare_with_reference(answer, reference, tolerance).passed:
             continue
         kept = kept_value(prepared, target, artifact, reference)
         if kept.proven:
             return FailedAtOthers(reference, answer, kept)
     return None
+
+
+def _answer(session: Session, inputs: Inputs) -> Answer | None:
+    """The answer of ``session``; None if it refuses the inputs."""
+    with _IgnoredErrors():
+        return session.run(inputs)
+    return None
+
+
+def _about_equal(answer: Answer, eager: Answer) -> bool:
+    """True if the answers are certainly of the same computation. This saves computing a whole reference."""
+    if list(answer) != list(eager):
+        return False
+    rules = {index: plain_rule(values.dtype.name) for index, values in enumerate(eager.values())}
+    return compare(answer, eager, Tolerance(Exact(), rules)).passed
 
 
 def _gives_right_answer(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> bool:
@@ -127,28 +151,41 @@ def _gives_right_answer(prepared: CaseContext, target: Target, artifact: Artifac
     return compare_with_reference(answer, reference, prepared.tolerance(artifact.opset)).passed
 
 
-@contextmanager
-def _ignored_errors() -> Iterator[None]:
+class _IgnoredErrors:
     """Errors of the code under test inside the block only mean that nothing is shown."""
-    try:
-        yield
-    except BaseException as error:
-        if not is_from_code_under_test(error):
-            raise
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        return error is not None and is_from_code_under_test(error)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherInputs:
+    """One of :func:`other_inputs`, with eager torch's answer. ``name`` is for messages."""
+
+    name: str
+    inputs: Inputs
+    eager: Answer
 
 
 def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
     """Inputs of the same shapes that a model may treat in another way, each with a name for messages.
 
-    Floating values get the other sign, become 0, or 100 times as large. Integers and booleans stay in the range of
-    their own values, since they are mostly indices, lengths or masks; a range of one value is widened by one.
+    Floating values get the other sign, lose it, become 0, or 100 times as large. Integers and booleans stay in the
+    range of their own values, since they are mostly indices, lengths or masks; a range of one value is widened by one.
     """
-    yield "inputs of the opposite sign", {label: _turned(values) for label, values in inputs.items()}
-    yield "inputs of zero", {label: _lowest(values) for label, values in inputs.items()}
-    yield "inputs 100 times as large", {label: _highest(values) for label, values in inputs.items()}
-    if len(inputs) > 1:
-        for label, values in list(inputs.items())[:MAX_PLACES]:
-            yield f"{label} of the opposite sign", {**inputs, label: _turned(values)}
+    changes: Mapping[str, Callable[[Array], Any]] = {
+        "of the opposite sign": _turned,
+        "without their signs": np.abs,
+        "of zero": _lowest,
+        "100 times as large": _highest,
+    }
+    for words, change in changes.items():
+        yield f"inputs {words}", {label: np.asarray(change(values)) for label, values in inputs.items()}
+    for label, values in list(inputs.items())[:MAX_PLACES] if len(inputs) > 1 else ():
+        yield f"{label} of the opposite sign", {**inputs, label: np.asarray(_turned(values))}
 
 
 def _turned(values: Array) -> Array:
@@ -175,4 +212,5 @@ def _highest(values: Array) -> Array:
         low, high = int(values.min()), int(values.max())
         return np.full_like(values, high + 1 if low == high and high < np.iinfo(values.dtype).max else high)
     with np.errstate(all="ignore"):
-        return (values * values.dtype.type(100)).astype(values.dtype)
+        larger: Array = (values * values.dtype.type(100)).astype(values.dtype)
+    return larger

@@ -59,11 +59,16 @@ class ComparedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target's answers compared: with the reference at each set of shapes, and with the spec's ``expect``."""
+    """A target's answers compared: with the reference at each set of shapes, and with the spec's ``expect``.
+
+    ``keeps_random`` is True if eager torch in evaluation mode draws random numbers at each call, and the target
+    answers alike twice.
+    """
 
     compared: tuple[ComparedAnswer, ...]
     findings: tuple[Finding, ...]
     distances: tuple[Distance, ...]
+    keeps_random: bool = False
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -78,7 +83,8 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """True if values were compared, and all comparisons and findings pass."""
-        return bool(self.compared) and all(each.passed for each in (*self.comparisons, *self.findings))
+        agree = all(comparison.passed for comparison in self.comparisons)
+        return bool(self.compared) and agree and all(finding.passed for finding in self.findings)
 
     @property
     def fails_after_first_call(self) -> bool:
@@ -130,8 +136,8 @@ class Judge:
 
 def run_twice(
     references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
-) -> tuple[list[Reference], list[Answer]]:
-    """Run the inputs of each reference twice in a row: the references, and one answer for each.
+) -> tuple[list[Reference], list[Answer], bool]:
+    """Run the inputs of each reference twice in a row: the references, one answer for each, and whether any differed.
 
     A second answer is returned, with the reference of a second call, if it can say anything: if it differs from the
     first, or if eager torch's does. A module that keeps state begins anew with each set of inputs, so the target gets
@@ -139,6 +145,7 @@ def run_twice(
     """
     called: list[Reference] = []
     answers: list[Answer] = []
+    varies = False
     for reference in references:
         fresh = open_session() if called and reference.second_call is not None else None
         try:
@@ -148,11 +155,12 @@ def run_twice(
                 fresh.close()
         called.append(reference)
         answers.append(first)
-        repeats = reference.second_call is None and _are_identical([first], [second])
-        if not (reference.stochastic or repeats):
+        identical = _are_identical([first], [second])
+        varies |= not identical
+        if not reference.stochastic and (reference.second_call is not None or not identical):
             called.append(reference.at_second_call())
             answers.append(second)
-    return called, answers
+    return called, answers, varies
 
 
 def _are_identical(first: Sequence[Answer], second: Sequence[Answer]) -> bool:

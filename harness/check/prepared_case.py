@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
-from harness.check.example_values import other_inputs
+from harness.check.example_values import OtherInputs, other_inputs
 from harness.check.judge import Expected, Judge, check_expectations, check_gradients, for_expressions
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
@@ -42,6 +43,7 @@ from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance,
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}
 """The file name suffix of an artifact, by its format."""
@@ -119,28 +121,37 @@ class PreparedCase:
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact:
         """The module exported for ``target`` into ``folder`` with ``inputs`` as its example. Nothing is printed."""
         exporter = plugins("exporters")[target.exporter]
-        tensors = {label: to_torch(values, None) for label, values in inputs.items()}
-        subject = replace(self.subject, inputs=tensors, eager_outputs=None)
+        subject = replace(self.subject, inputs=_tensors(inputs), eager_outputs=None)
         with self._silence():
             artifact: Artifact = exporter.export(
                 subject, folder / f"model{SUFFIXES[exporter.makes]}", opset=target.opset, fixes=target.fixes
             )
         return artifact
 
-    def further_references(self) -> Iterator[Reference]:
-        """The reference answers at inputs that a model may treat in another way, as far as eager torch takes them."""
+    def further_inputs(self) -> Iterator[OtherInputs]:
+        """Inputs that a model may treat in another way, as far as eager torch takes them."""
         first = self.references[0].inputs
         for name, inputs in other_inputs(first):
             if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
-                reference = self._memo.get(f"reference at {name}", partial(self._further_reference, name, inputs))
-                if reference is not None and not reference.stochastic:
-                    yield reference
+                eager = self._memo.get(f"eager at {name}", partial(self._quietly, self._eager_answer, inputs))
+                if eager is not None:
+                    yield OtherInputs(name, inputs, eager)
 
-    def _further_reference(self, name: str, inputs: Mapping[str, Array]) -> Reference | None:
-        tensors = {label: to_torch(values, None) for label, values in inputs.items()}
+    def further_reference(self, other: OtherInputs) -> Reference | None:
+        """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
+        compute = partial(compute_reference, self.case, self.subject, _tensors(other.inputs), other.name)
+        reference = self._memo.get(f"reference at {other.name}", partial(self._quietly, compute))
+        return None if reference is None or reference.stochastic else reference
+
+    def _eager_answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = eager_outputs(self.subject.module, list(_tensors(inputs).values()), self.case.seed)
+        return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
+
+    def _quietly(self, compute: Callable[..., T], *arguments: Any) -> T | None:
+        """What ``compute`` returns; None if the code under test raises."""
         try:
             with self._silence():
-                return compute_reference(self.case, self.subject, tensors, at=name)
+                return compute(*arguments)
         except BaseException as error:
             if not is_from_code_under_test(error):
                 raise
@@ -217,6 +228,10 @@ class PreparedCase:
             SUFFIXES[exporter.makes],
             lambda path: export(subject, path, opset=target.opset, fixes=target.fixes),
         )
+
+
+def _tensors(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    return {label: to_torch(values, None) for label, values in inputs.items()}
 
 
 def _eager_rounding(reference: Reference) -> Finding:

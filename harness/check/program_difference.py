@@ -5,6 +5,7 @@ Two such programs should be equal. What differs was computed from the example in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness.compare.numbers import same_bits
 from harness.exporters import Artifact
+from harness.exporters._tracer_warnings import source_line
 from harness.onnx_arrays import to_array
 
 Array = NDArray[Any]
@@ -93,10 +95,12 @@ def _onnx_steps(path: Path) -> Iterator[_Step]:
             constant = to_array(value) if is_tensor else str(value) if is_plain else _text(value)
             yield _Step(attribute.name, place, constant)
     for initializer in model.graph.initializer:
-        yield _Step("initializer", f"{initializer.name} of {readers.get(initializer.name, 'no node')}",
-                    to_array(initializer))
+        yield _Step(
+            "initializer", f"{initializer.name} of {readers.get(initializer.name, 'no node')}", to_array(initializer)
+        )
 
 
+_PYTHON_LINE = re.compile(r"(?P<file>[^\n(]+)\((?P<line>\d+)\): ")
 _LISTS = {6, 7, 8}
 """``FLOATS``, ``INTS`` and ``STRINGS`` of ``AttributeProto``."""
 
@@ -114,8 +118,18 @@ def _torchscript_steps(path: Path) -> Iterator[_Step]:
     """The nodes of the inlined graph. A constant is at the line of the user's code that made it."""
     import torch
 
+    from harness.model.tensors import to_numpy
+
     module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     yield from _block_steps(module.inlined_graph)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        yield _Step("tensor", name, to_numpy(tensor))
+
+
+def _source_place(source_range: str) -> str | None:
+    """The line of Python that made a node. The range begins with ``FILE(LINE): FUNCTION``; a scripted one does not."""
+    match = _PYTHON_LINE.match(source_range)
+    return None if match is None else source_line(match["file"], int(match["line"]))
 
 
 def _block_steps(block: Any) -> Iterator[_Step]:
@@ -124,8 +138,7 @@ def _block_steps(block: Any) -> Iterator[_Step]:
     from harness.model.tensors import to_numpy
 
     for node in block.nodes():
-        place = node.sourceRange().partition("\n")[0].partition("):")[0]
-        place = f"{place})" if place else node.kind()
+        place = _source_place(node.sourceRange()) or node.kind()
         value: Array | str | None = None
         if node.kind() == "prim::Constant":
             constant = node.output().toIValue()

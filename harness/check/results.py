@@ -36,6 +36,13 @@ NOTHING_COMPARED = (
 )
 
 
+LOST_STATE = "the module keeps state between calls, and the export does not keep the same"
+KEEPS_RANDOM = (
+    "the module draws random numbers at each call, and the export gives the same answer at each: it keeps the numbers "
+    "of one call, or leaves the drawing out"
+)
+
+
 def initial_result(case: Case, target: Target, clock: Clock) -> Result:
     """The result before anything ran: passed, or skipped if the runtime is not available on this machine."""
     result = Result(case.id, str(target), "passed", seconds=clock.seconds, where=str(case.where))
@@ -76,12 +83,16 @@ def with_verdict(
         return replace(failed, evidence=_eager_evidence(eager_findings))
     problems = failures(verdict.comparisons)
     problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
+    if verdict.keeps_random:
+        problems.insert(0, KEEPS_RANDOM)
     compared_values = verdict.comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
     if not problems and not compared_values:
         problems = [NOTHING_COMPARED]
     if not problems:
         return result
-    failed, cause = with_mismatch(result, problems), _lost_state(verdict) or cause
+    failed = with_mismatch(result, problems)
+    if verdict.compared and is_second_call(verdict.comparisons[verdict.first_failing].at):
+        cause = LOST_STATE
     return failed if cause is None else with_cause(failed, cause)
 
 
@@ -100,14 +111,6 @@ def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
     outputs = tuple(output for comparison in _kept(comparisons) for output in comparison.outputs)
     notes = [*result.notes, *(note for comparison in comparisons for note in comparison.notes)]
     return replace(result, outputs=outputs, notes=tuple(dict.fromkeys(notes)))
-
-
-def _lost_state(verdict: Verdict) -> str | None:
-    """Why a target fails that agrees at the first call and not at the second; None for any other failure."""
-    first = verdict.comparisons[verdict.first_failing] if verdict.compared else None
-    if first is None or first.passed or not is_second_call(first.at):
-        return None
-    return "the module keeps state between calls, and the export does not keep the same"
 
 
 def _kept(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:

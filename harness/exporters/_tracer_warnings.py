@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 _PACKAGES = "site-packages"
+_MAX_SOURCE = 80
 _OWN_FOLDER = Path(__file__).parents[1]
 
 
@@ -21,7 +22,7 @@ def recorded_tracer_warnings() -> Iterator[list[str]]:
     left out: they are about sizes that torch's layers check.
     """
     import torch
-    from torch.jit import TracerWarning
+    from torch.jit._trace import TracerWarning
 
     places: dict[str, None] = {}
     ignored = (Path(torch.__file__).parent, _OWN_FOLDER)
@@ -36,8 +37,7 @@ def recorded_tracer_warnings() -> Iterator[list[str]]:
         line: str | None = None,
     ) -> None:
         if issubclass(category, TracerWarning) and not any(folder in Path(filename).parents for folder in ignored):
-            source = linecache.getline(filename, lineno).strip()
-            places[f"{_shown_path(filename)}:{lineno}" + (f": `{source}`" if source else "")] = None
+            places[source_line(filename, lineno)] = None
         show(message, category, filename, lineno, file, line)
 
     found: list[str] = []
@@ -52,8 +52,15 @@ def recorded_tracer_warnings() -> Iterator[list[str]]:
             found.extend(places)
 
 
+def source_line(filename: str, number: int) -> str:
+    """``file:line: `source line```. The path begins in the working directory or in the folder of installed packages."""
+    source = linecache.getline(filename, number).strip()
+    if len(source) > _MAX_SOURCE:
+        source = f"{source[:_MAX_SOURCE]}..."
+    return f"{_shown_path(filename)}:{number}" + (f": `{source}`" if source else "")
+
+
 def _shown_path(filename: str) -> str:
-    """The path from the working directory or from the folder of installed packages, the same on every machine."""
     path = Path(filename)
     if _PACKAGES in path.parts:
         return str(Path(*path.parts[path.parts.index(_PACKAGES) + 1 :]))

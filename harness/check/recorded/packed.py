@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.check.case_context import Refusal
 from harness.check.check import check
+from harness.check.example_values import OtherInputs
 from harness.check.judge import Expected, Judge
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.recorded.protobufs import external_data_files, read_tensor
@@ -90,14 +91,18 @@ class PackedCase:
         entry = self.entry.exports[target.export]
         path = self._folder / entry.path
         self._on_size(sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file()))
-        return Artifact(entry.format, path, entry.digest, entry.opset, entry.checker, tuple(entry.notes), tuple(entry.tracer_warnings))
+        remarks = tuple(entry.notes), tuple(entry.tracer_warnings)
+        return Artifact(entry.format, path, entry.digest, entry.opset, entry.checker, *remarks)
 
     def exported_from(self, _target: Target, _inputs: Mapping[str, Array], _folder: Path) -> None:
         """None: a bundle holds no module."""
 
-    def further_references(self) -> Iterator[Reference]:
-        """Nothing: a bundle holds no module."""
+    def further_inputs(self) -> Iterator[OtherInputs]:
+        """None: a bundle holds no module."""
         return iter(())
+
+    def further_reference(self, _other: OtherInputs) -> None:
+        """None: a bundle holds no module."""
 
     def tolerance(self, opset: int | None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``."""

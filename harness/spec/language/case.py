@@ -56,7 +56,9 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class InputSet:
-    """One set of inputs of a case (:mod:`harness.spec.language.draws`); ``at`` names it in messages, None for the first.
+    """One set of inputs of a case, as :mod:`harness.spec.language.draws` makes them.
+
+    ``at`` names it in messages, None for the first one.
 
     ``draw`` counts the sets with the same shapes. ``chosen_by_harness`` is True if the
     spec does not name the shapes: the model may refuse them.

@@ -1,10 +1,10 @@
 """The sets of inputs that an artifact is verified at, and how the random values of the further ones are chosen.
 
-A model may branch on its inputs' values, or read a number from them: the sign of a sum, the largest element, its
-position, how many elements are positive. A draw that agrees with the first one in all of these shows nothing. So each
-further draw is the best of some candidates, each drawn from the fill that the spec names: the one that differs from the
-first draw in most :func:`features`. Candidates have seeds derived from the case's own, so the choice is the same
-everywhere.
+A user's module may branch on its inputs' values, or read a number from them: the sign of a sum, the largest element,
+its position, how many elements are positive. A draw that agrees with the first one in all of these shows nothing. So
+each further draw is the best of some candidates, each drawn from the fill that the spec names: the one that differs
+from the first draw in most :func:`features`. Candidates have seeds derived from the case's own, so the choice is the
+same everywhere. Layers of torch never branch on values, so their first candidate is as good as any.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def input_sets(case: Case) -> tuple[InputSet, ...]:
     No two sets share random values, so that a value which an export keeps from its example inputs shows.
     """
     first, *others = _plain_sets(case)
+    if not case.runs_user_code:
+        return (first, *others)
     return (first, *(_with_chosen_seeds(each, first) for each in others))
 
 
