@@ -297,83 +297,71 @@ def test_a_module_that_returns_a_dict_is_traced() -> None:
     assert any("strict=False" in note for row in result.results for note in row.notes)
 
 
-@pytest.mark.parametrize("module", ["Sign", "First", "Last", "LargestIndex", "Positives", "Whole"])
-def test_two_draws_differ_in_what_a_model_branches_on(harness: Call, spec: Spec, module: str) -> None:
-    row = run(harness, spec, f"{{name: case, factory: nets:{module}, inputs: {{x: {{shape: [2, 3]}}}}}}").only
-    assert row["status"] == "failed"
-    assert row["message"].startswith("the export keeps a value of its example inputs (nets.py:")
-    assert "at draw 2" in row["message"]
-    assert row["blame"] == "exporter"
+KEPT = {
+    # name: module, inputs, first words of the message after the file
+    "sum": ("Sign", "x: {shape: [2, 3]}", "11: `return x * 2 if float(x.sum()) > 0 else x - 1`)"),
+    "first": ("First", "x: {shape: [2, 3]}", "16: `return x * 2 if x.flatten()[0] > 0 else x - 1`)"),
+    "last": ("Last", "x: {shape: [2, 3]}", "21: `"),
+    "index": ("LargestIndex", "x: {shape: [2, 3]}", "26: `return x + int(x.argmax())`)"),
+    "length": ("Positives", "x: {shape: [2, 3]}", "31: `return x + len(x[x > 0])`)"),
+    "numpy": ("Whole", "x: {shape: [2, 3]}", "36: `return x + x.numpy().sum().item()`)"),
+    "positive-only": ("Sign", "x: {shape: [4], fill: {uniform: [0.5, 1]}}", "11: `"),
+    "literal": ("Sign", "x: {values: [1.0, 2.0]}", "11: `"),
+    "constant": ("Sign", "x: {shape: [4], fill: ones}", "11: `"),
+    "mask": ("Masked", "x: {shape: [2, 3]}, mask: {shape: [2, 3], fill: ones}", "56: `if mask is not None and torch"),
+    "ids": (
+        "Unpadded",
+        "x: {values: [[3, 4, 5, 0, 0]], dtype: int64}",
+        "63: `return x[:, : int((x != 0).sum())] * 2`)",
+    ),
+}
+"""Modules of which an export keeps a value of its example inputs."""
 
 
-@pytest.mark.parametrize("target", ["trace/torch-cpu", "onnx-torchscript@17/ort-cpu"])
-@pytest.mark.parametrize(
-    "inputs",
-    [
-        "x: {shape: [4], fill: {uniform: [0.5, 1]}}",
-        "x: {values: [1.0, 2.0]}",
-        "x: {shape: [4], fill: ones}",
-    ],
-)
-def test_a_branch_that_no_declared_input_takes_shows_at_others(
-    harness: Call, spec: Spec, target: str, inputs: str
-) -> None:
-    row = run(harness, spec, f"{{name: case, factory: nets:Sign, inputs: {{{inputs}}}}}", target).only
-    assert row["status"] == "failed"
-    line = "nets.py:11: `return x * 2 if float(x.sum()) > 0 else x - 1`"
-    assert row["message"].startswith(f"the export keeps a value of its example inputs ({line})")
-    assert row["blame"] == "exporter"
-    assert any(line in evidence for evidence in row["evidence"])
-    assert any("another operation" in evidence for evidence in row["evidence"])
+def test_a_value_that_an_export_keeps_is_found_and_named_with_its_line(harness: Call, spec: Spec) -> None:
+    cases = [
+        f"{{name: {name}, factory: nets:{module}, inputs: {{{inputs}}}}}" for name, (module, inputs, _) in KEPT.items()
+    ]
+    rows = run(harness, spec, "\n  - ".join(cases)).rows
+    for name, (_, _, words) in KEPT.items():
+        row = rows["nets/" + name, "trace/torch-cpu"]
+        assert row["status"] == "failed", name
+        assert row["message"].startswith(f"the export keeps a value of its example inputs (nets.py:{words}"), name
+        assert row["blame"] == "exporter", name
+        assert any(f"nets.py:{words}"[:20] in line for line in row["evidence"]), name
+        assert "and it gives the right answer there" in row["evidence"], name
+        assert name in {"positive-only", "literal", "constant", "mask", "ids"} or "at draw 2" in row["message"], name
 
 
-def test_a_constant_that_the_export_computed_is_named_with_its_values(harness: Call, spec: Spec) -> None:
-    inputs = "x: {shape: [3], fill: {uniform: [1, 9]}}"
-    row = run(harness, spec, f"{{name: case, factory: nets:Hidden, inputs: {{{inputs}}}}}").only
-    assert row["status"] == "failed"
-    assert row["message"].startswith("the export keeps a value of its example inputs (the constant at nets.py:")
-    assert "with the first inputs" in row["message"]
-
-
-@pytest.mark.parametrize("target", ["trace/torch-cpu", "onnx-torchscript@17/ort-cpu"])
-def test_a_check_of_the_inputs_is_no_kept_value(harness: Call, spec: Spec, target: str) -> None:
-    """The tracer warns of a module that only checks its inputs; the module refuses or answers alike at others."""
-    row = run(harness, spec, "{name: case, factory: nets:Checks, inputs: {x: {shape: [2, 3]}}}", target).only
-    assert row["status"] == "passed"
-    assert any("TracerWarning" in line for line in row["log"])
-
-
-def test_a_mask_that_is_dropped_because_it_is_all_ones_shows(harness: Call, spec: Spec) -> None:
-    inputs = "x: {shape: [2, 3]}, mask: {shape: [2, 3], fill: ones}"
-    row = run(harness, spec, f"{{name: case, factory: nets:Masked, inputs: {{{inputs}}}}}").only
-    assert row["status"] == "failed"
-    assert "if mask is not None and torch.all(mask == 1)" in row["message"]
-
-
-def test_a_number_of_token_ids_that_the_export_keeps_shows(harness: Call, spec: Spec) -> None:
-    inputs = "x: {values: [[3, 4, 5, 0, 0]], dtype: int64}"
-    row = run(harness, spec, f"{{name: case, factory: nets:Unpadded, inputs: {{{inputs}}}}}").only
-    assert row["status"] == "failed"
-    assert "int((x != 0).sum())" in row["message"]
-
-
-def test_random_numbers_that_the_export_keeps_show(harness: Call, spec: Spec) -> None:
-    case = "{name: case, factory: nets:Noise, inputs: {x: {shape: [3]}}, expect: {range: [-99, 99]}}"
+def test_an_onnx_file_that_keeps_a_value_is_found_with_the_node(harness: Call, spec: Spec) -> None:
+    case = "{name: case, factory: nets:Sign, inputs: {x: {shape: [4], fill: {uniform: [0.5, 1]}}}}"
     row = run(harness, spec, case, "onnx-torchscript@17/ort-cpu").only
     assert row["status"] == "failed"
-    assert row["message"].startswith("the module draws random numbers at each call, and the export gives the same")
-    assert row["blame"] == "exporter"
+    assert row["message"].startswith("the export keeps a value of its example inputs (nets.py:11:")
+    assert any("another operation: Mul at /Mul with the first inputs" in line for line in row["evidence"])
 
 
-def test_random_numbers_that_the_export_draws_anew_pass(harness: Call, spec: Spec) -> None:
-    case = "{name: case, factory: nets:TorchNoise, inputs: {x: {shape: [3]}}, expect: {range: [-99, 99]}}"
-    assert run(harness, spec, case, "onnx-torchscript@17/ort-cpu").only["status"] == "passed"
+OTHERS = {
+    # name: module, further keys, first words of the message; None if the check passes
+    "constant": ("Hidden", "", "the export keeps a value of its example inputs (the constant at /Mul: "),
+    "checks": ("Checks", "", None),
+    "noise": ("Noise", "expect: {range: [-99, 99]}", "the module draws random numbers at each call, and the export"),
+    "torch-noise": ("TorchNoise", "expect: {range: [-99, 99]}", None),
+    "state": ("Average", "", "the module keeps state between calls, and the export does not keep the same"),
+}
 
 
-def test_state_that_an_export_begins_with_is_named(harness: Call, spec: Spec) -> None:
-    row = run(harness, spec, "{name: case, factory: nets:Average, inputs: {x: {shape: [3]}}}").only
-    assert row["status"] == "failed"
-    assert row["message"].startswith("the module keeps state between calls, and the export does not keep the same")
+def test_constants_state_and_random_numbers_are_told_apart(harness: Call, spec: Spec) -> None:
+    cases = [
+        f"{{name: {name}, factory: nets:{module}, inputs: {{x: {{shape: [2, 3]}}}}, {keys}}}".replace(", }", "}")
+        for name, (module, keys, _) in OTHERS.items()
+    ]
+    rows = run(harness, spec, "\n  - ".join(cases), "onnx-torchscript@17/ort-cpu").rows
+    for name, (_, _, words) in OTHERS.items():
+        row = rows["nets/" + name, "onnx-torchscript@17/ort-cpu"]
+        assert row["status"] == ("passed" if words is None else "failed"), name
+        assert (row["message"] or "").startswith(words or ""), name
+    assert any("TracerWarning" in line for line in rows["nets/checks", "onnx-torchscript@17/ort-cpu"]["log"])
 
 
 def test_a_module_in_memory_is_tried_at_other_inputs_too() -> None:

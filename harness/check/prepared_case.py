@@ -286,6 +286,10 @@ def _expression_names(case: Case, subject: Subject) -> dict[str, Any]:
     arguments: dict[str, Any] = constructor_arguments(model) if isinstance(model, LayerModel) else {}
     tensors = {**dict(subject.module.named_parameters()), **dict(subject.module.named_buffers())}
     arrays = {name: for_expressions(to_numpy(tensor.detach())) for name, tensor in tensors.items()}
+    arguments = {
+        name: for_expressions(to_numpy(value)) if isinstance(value, torch.Tensor) else value
+        for name, value in arguments.items()
+    }
     return arguments | {name.removeprefix("layer."): values for name, values in arrays.items()}
 
 

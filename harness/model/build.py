@@ -254,14 +254,14 @@ def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:
 
 def build_layer(layer: LayerModel) -> nn.Module:
     """The ``torch.nn`` layer, initialised from torch's current random state. Torch's own errors pass through."""
-    module = getattr(nn, layer.layer)(**_with_tuples(layer.args))
+    module = getattr(nn, layer.layer)(**_as_torch(layer.args))
     assert isinstance(module, nn.Module)
     return module
 
 
 def constructor_arguments(layer: LayerModel) -> dict[str, Any]:
     """Every constructor argument of the layer by name, torch's defaults included."""
-    from_spec = _with_tuples(layer.args)
+    from_spec: dict[str, Any] = _as_torch(layer.args)
     defaults = _defaults(layer.layer)
     if defaults and from_spec.keys() <= defaults.keys():
         arguments = {**defaults, **from_spec}
@@ -289,11 +289,13 @@ def _defaults(layer: str) -> dict[str, Any]:
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
-def _with_tuples(value: Any) -> Any:
-    """``value`` with lists as tuples, at any depth: YAML has lists where torch has tuples."""
+def _as_torch(value: Any) -> Any:
+    """``value`` with tensors built, and with lists as tuples, at any depth: YAML has lists where torch has tuples."""
     if isinstance(value, Mapping):
-        return {key: _with_tuples(item) for key, item in value.items()}
-    return tuple(_with_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+        return {key: _as_torch(item) for key, item in value.items()}
+    if isinstance(value, TensorSpec):
+        return to_torch(array(value), "contiguous")
+    return tuple(_as_torch(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def call_factory(factory: FactoryModel) -> nn.Module:

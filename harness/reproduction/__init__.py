@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.compare.calibrated import without_calibration
 from harness.reproduction.eligibility import dtypes, expected_behaviour, issue_title, why_no_script
-from harness.reproduction.source import export_statements, load_statements, module_source, weight_name
+from harness.reproduction.source import export_statements, layers_of, load_statements, module_source, weight_name
 from harness.reproduction.tensors import generators, output_bounds, tensor_expression
 from harness.result import Result
-from harness.spec.language.case import Case, InputSet
+from harness.spec.language.case import Case, InputSet, TensorSpec
 from harness.spec.language.draws import input_sets
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
@@ -59,6 +59,8 @@ def _variables(
 ) -> Mapping[str, Any]:
     source = module_source(case.model.model, [spec.label for spec in case.inputs])
     weights = {weight_name(case.model.model, name): spec for name, spec in case.model.weights.items()}
+    layers = layers_of(case.model.model)
+    arguments = [value for layer in layers for value in layer.args.values() if isinstance(value, TensorSpec)]
     sets = [each.inputs for each in _needed_sets(case, result)]
     if reference is not None:
         tolerance = without_calibration(tolerance, reference)
@@ -75,7 +77,7 @@ def _variables(
         "mode": case.mode,
         "weights": {name: tensor_expression(spec) for name, spec in weights.items()},
         "inputs": [[tensor_expression(spec) for spec in specs] for specs in sets],
-        "generators": generators([*(spec for specs in sets for spec in specs), *weights.values()]),
+        "generators": generators([*(spec for specs in sets for spec in specs), *weights.values(), *arguments]),
         "export": export_statements(case, target, _output_count(result)),
         "load": load_statements(target, bfloat16="bfloat16" in dtypes(case)),
         "runtime": target.runtime,
