@@ -104,10 +104,29 @@ def build_module(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> 
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
         module = bind_labels(_build_model(weighted.model, labels), labels)
+        if not isinstance(weighted.model, FactoryModel):
+            draw_statistics(module)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
     load_weights(module, {name: array(spec, _weight_shape(module, name)) for name, spec in weighted.weights.items()})
     return module.train(case.mode == "train")
+
+
+def draw_statistics(module: nn.Module) -> None:
+    """Draw the stored statistics of the normalisations in ``module`` from torch's current random state, in place.
+
+    With torch's own 0 and 1 a normalisation in evaluation mode is nearly the identity, and statistics that an export
+    drops or exchanges would not show. Means are normal, variances uniform from 0.5 to 2.
+    """
+    for layer in module.modules():
+        for name, draw in (("running_mean", torch.Tensor.normal_), ("running_var", _draw_variances)):
+            statistics = getattr(layer, name, None)
+            if isinstance(statistics, torch.Tensor) and not parameter.is_lazy(statistics):
+                draw(statistics)
+
+
+def _draw_variances(variances: torch.Tensor) -> torch.Tensor:
+    return variances.uniform_(0.5, 2)
 
 
 def eager_outputs(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:

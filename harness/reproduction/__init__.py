@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["reproduction", "why_no_script"]
 
 LINE_LENGTH = 110
+STORING_STATISTICS = tuple(
+    f"{norm}{suffix}" for norm in ("BatchNorm", "InstanceNorm") for suffix in ("1d", "2d", "3d", "")
+)
+"""Ends of the names of layers that may store a running mean and variance."""
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 """The first words of a script's last line."""
@@ -73,6 +77,7 @@ def _variables(
         "definition": source.definition,
         "call": source.call,
         "seed": case.seed,
+        "statistics": any(layer.layer.endswith(STORING_STATISTICS) for layer in layers),
         "dtype": case.dtype,
         "mode": case.mode,
         "weights": {name: tensor_expression(spec) for name, spec in weights.items()},
