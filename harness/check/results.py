@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from harness.check.judge import ComparedAnswer, Verdict
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
+from harness.compare.inconclusive import NO_ELEMENTS
 from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
 from harness.latency import smoke_timing
@@ -107,8 +108,16 @@ def with_cause(result: Result, cause: str) -> Result:
 
 
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
-    """``result`` with the numbers and notes of the comparisons."""
-    outputs = tuple(output for comparison in _kept(comparisons) for output in comparison.outputs)
+    """``result`` with the numbers and notes of the comparisons.
+
+    An output that is empty at one set of inputs and not at another is not inconclusive for it.
+    """
+    seen = {output.index for comparison in comparisons for output in comparison.outputs if 0 not in output.shape}
+    outputs = tuple(
+        replace(output, blind=None) if output.blind == NO_ELEMENTS and output.index in seen else output
+        for comparison in _kept(comparisons)
+        for output in comparison.outputs
+    )
     notes = [*result.notes, *(note for comparison in comparisons for note in comparison.notes)]
     return replace(result, outputs=outputs, notes=tuple(dict.fromkeys(notes)))
 

@@ -133,7 +133,7 @@ def _compare_numbers(
         problems.append(calibration.problem)
     fields["of"] = of
     fields["problem"] = "; ".join(problems) or None
-    if not problems and calibration is None:
+    if not problems and (calibration is None or 0 in actual.shape):
         fields["blind"] = inconclusive_reason(rule, compared, magnitudes)
     elif calibration is not None and not problems:
         fields["blind"] = inconclusive(calibration, pair)
