@@ -391,3 +391,51 @@ def test_a_further_draw_is_of_the_declared_fill_and_the_same_again(fill: Fill, s
     assert low <= second.min() <= second.max() <= high
     different = sum(one != other for one, other in zip(features(first), features(second), strict=True))
     assert different >= 3
+
+
+TRAINING = """
+from torch import nn
+import torch.nn.functional as F
+
+
+class Hidden(nn.Module):
+    def __init__(self, layer=None):
+        super().__init__()
+        self.layers = [nn.Identity(), layer or nn.BatchNorm1d(3, affine=False)]
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Stubborn(nn.Dropout):
+    def train(self, mode=True):
+        self.training = True
+        return self
+
+
+def harmless():
+    return Hidden(nn.Tanh())
+"""
+
+
+def test_parts_that_eval_does_not_reach_are_the_first_thing_said(harness: Call, here: Path, spec: Spec) -> None:
+    (here / "modes.py").write_text(TRAINING, encoding="utf-8")
+    cases = "".join(
+        f"  - {{name: {name}, factory: 'modes:{name}', inputs: {{x: {{shape: [4, 3]}}}}}}\n"
+        for name in ("Hidden", "Stubborn", "harmless")
+    )
+    spec("net.yaml", f"harness: 1\ncases:\n{cases}")
+    rows = harness("run", "specs", "--allow-import", "--no-latency", "--targets", "onnx-torchscript@17/ort-cpu").rows
+    hidden, stubborn, harmless = (
+        rows[f"net/{name}", "onnx-torchscript@17/ort-cpu"] for name in ("Hidden", "Stubborn", "harmless")
+    )
+    words = "parts of the module are in training mode, which .eval() does not reach"
+    assert hidden["status"] == "passed"  # neither does the exporter reach it
+    assert hidden["notes"][0] == f"{words} (layers[1])"
+    assert stubborn["status"] == "failed"
+    assert stubborn["message"].startswith(f"{words} (the module itself): ")
+    assert stubborn["blame"] is None
+    assert harmless["status"] == "passed"
+    assert not any("training mode" in note for note in harmless["notes"])

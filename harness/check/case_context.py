@@ -57,6 +57,11 @@ class CaseContext(Protocol):
         """The case exported for ``target``."""
         ...
 
+    @property
+    def training(self) -> str | None:
+        """What to say first, if a forgotten ``.eval()`` changes the answers; None without the module."""
+        ...
+
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact | None:
         """The export for ``target`` in ``folder`` with ``inputs`` as its example; None without the module."""
         ...

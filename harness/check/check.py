@@ -21,6 +21,7 @@ from harness.check.results import (
     with_error,
     with_latency,
     with_pictures,
+    with_training_mode,
     with_verdict,
 )
 from harness.check.settings import Settings
@@ -57,9 +58,12 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         return check_refusal(prepared, target, result, clock)
     progress = _Progress(result)
     try:
-        return _checked(prepared, target, settings, progress, clock)
+        result = _checked(prepared, target, settings, progress, clock)
     except StageStopped as stop:
-        return _with_stop(progress.result, stop, prepared, target)
+        result = _with_stop(progress.result, stop, prepared, target)
+    if result.stage == "build" or (words := prepared.training) is None:
+        return result
+    return with_training_mode(result, words)
 
 
 def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target) -> Result:

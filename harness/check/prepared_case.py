@@ -20,20 +20,37 @@ from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
+from harness.check.eager_refusal import eager_refusal
 from harness.check.example_values import OtherInputs, other_inputs
 from harness.check.judge import Expected, Judge, check_expectations, check_gradients, for_expressions
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
-from harness.check.stages import Clock, StageStopped, chain_text, is_from_code_under_test, message_of
+from harness.check.stages import Clock, is_from_code_under_test, message_of
 from harness.compare.rules import strict_ulp
 from harness.compare.verdict import compare, distances
 from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
-from harness.model.build import Subject, build, build_module, build_tensors, constructor_arguments, eager_outputs
-from harness.model.reference import compute_reference, default_tolerance_of, gradients, repeatable_call, tolerance_of
-from harness.model.tensors import to_numpy, to_torch
+from harness.model.build import (
+    Subject,
+    build,
+    build_module,
+    build_tensors,
+    constructor_arguments,
+    eager_outputs,
+    run_module,
+)
+from harness.model.reference import (
+    compute_reference,
+    default_tolerance_of,
+    gradients,
+    have_same_values,
+    repeatable_call,
+    tolerance_of,
+)
+from harness.model.tensors import copy_tensor, to_numpy, to_torch
+from harness.model.training_mode import in_evaluation, parts_in_training
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, LayerModel, WeightedModel
@@ -47,6 +64,8 @@ T = TypeVar("T")
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}
 """The file name suffix of an artifact, by its format."""
+MAX_PARTS = 3
+"""The number of parts in training mode that a message names."""
 
 
 class PreparedCase:
@@ -97,6 +116,31 @@ class PreparedCase:
     def eager_findings(self) -> tuple[Finding, ...]:
         """Eager torch compared with the spec's ``expect`` and with the float64 reference."""
         return self._memo.get("eager findings", self._check_eager)
+
+    @property
+    def training(self) -> str | None:
+        """What to say first, if parts of a user's module are in training mode in spite of ``mode: eval``."""
+        if self.case.mode == "train" or not self.case.runs_user_code:
+            return None
+        parts = parts_in_training(self.subject.module)
+        if not parts or not self.training_matters:
+            return None
+        names = ", ".join(name.removeprefix("layer.") or "the module itself" for name in parts[:MAX_PARTS])
+        more = f" and {len(parts) - MAX_PARTS} more" if len(parts) > MAX_PARTS else ""
+        return f"parts of the module are in training mode, which .eval() does not reach ({names}{more})"
+
+    @property
+    def training_matters(self) -> bool:
+        """Whether eager torch answers differently with every part in evaluation mode, or not at all."""
+        return self._memo.get("training matters", self._compare_modes)
+
+    def _compare_modes(self) -> bool:
+        inputs = [copy_tensor(tensor) for tensor in self.subject.inputs.values()]
+        try:
+            evaluated = run_module(in_evaluation(self.subject.module), inputs, self.case.seed)
+        except Exception:  # noqa: BLE001 - a module that runs in training mode only
+            return True
+        return not have_same_values(evaluated, self.subject.eager_outputs or ())
 
     def tolerance(self, opset: int | None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP."""
@@ -298,41 +342,3 @@ def _answer_of(model: WeightedModel, case: Case, subject: Subject) -> dict[str, 
     module = build_module(model, case, list(subject.inputs))
     outputs = eager_outputs(module, list(subject.inputs.values()), case.seed)
     return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
-
-
-def eager_refusal(case: Case, export: Callable[[Target, Subject], Artifact], result: Result, clock: Clock) -> Refusal:
-    """How eager torch answers ``case``, which it should refuse in the words of the spec.
-
-    ``export`` exports the module for a target that has to refuse as well.
-    """
-    text = case.expect.raises
-    assert text is not None
-    try:
-        with clock.stage("build"):
-            inputs = build_tensors(case.inputs)
-            module = build_module(case.model, case, list(inputs))
-    except StageStopped as stop:
-        return Refusal(_with_eager_error(result, stop.cause, text, f"torch refuses to build it: {stop.message}"))
-    try:
-        module(*(tensor.clone() for tensor in inputs.values()))
-    except BaseException as error:
-        if not is_from_code_under_test(error):
-            raise
-        result = _with_eager_error(result, error, text, f"torch raises {message_of(error)}")
-    else:
-        return Refusal(_with_wrong_spec(result, f"eager torch does not raise; expected an error with {text!r}"))
-    if result.status == "failed":
-        return Refusal(result)
-    subject = Subject(module, inputs, outputs=1, mode=case.mode, dynamic=case.dynamic)
-    arrays = {label: to_numpy(tensor) for label, tensor in inputs.items()}
-    return Refusal(result, arrays, lambda target: export(target, subject))
-
-
-def _with_eager_error(result: Result, error: BaseException, text: str, message: str) -> Result:
-    if text in chain_text(error):
-        return replace(result, findings=(Finding("raises", True, message),))
-    return _with_wrong_spec(result, f"{message}; expected an error with {text!r}")
-
-
-def _with_wrong_spec(result: Result, message: str) -> Result:
-    return replace(result, status="failed", stage="build", symptom="mismatch", message=message, blame="spec")

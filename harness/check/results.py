@@ -107,6 +107,13 @@ def with_cause(result: Result, cause: str) -> Result:
     return replace(result, message=message, outputs=tuple(outputs))
 
 
+def with_training_mode(result: Result, words: str) -> Result:
+    """``result`` with the mode as its first words. Nobody is blamed: a module in training mode is not what ships."""
+    if result.status == "passed":
+        return replace(result, notes=(words, *result.notes))
+    return replace(with_cause(result, words), blame=None, evidence=())
+
+
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
     """``result`` with the numbers and notes of the comparisons.
 

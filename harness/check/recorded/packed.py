@@ -94,6 +94,10 @@ class PackedCase:
         remarks = tuple(entry.notes), tuple(entry.tracer_warnings)
         return Artifact(entry.format, path, entry.digest, entry.opset, entry.checker, *remarks)
 
+    @property
+    def training(self) -> None:
+        """None: a bundle holds no module."""
+
     def exported_from(self, _target: Target, _inputs: Mapping[str, Array], _folder: Path) -> None:
         """None: a bundle holds no module."""
 
