@@ -9,7 +9,8 @@ The final status of a check, by its status after the run and by the applicable k
     error      | error            | known                               | error, with the known failure in the message
     skipped    | skipped          | skipped                             | skipped
 
-A check that passed although nothing was compared is an error, whatever the list says.
+A check that passed although nothing was compared is an error, whatever the list says. With ``strict``, an inconclusive
+pass counts as failed, at compare with a mismatch.
 
 The exit code of a run is that of the first line that applies:
 
@@ -60,16 +61,19 @@ def apply_known_failures(
     *,
     versions: Mapping[str, str],
     required: Collection[str] = (),
+    strict: bool = False,
 ) -> GateOutcome:
     """Apply the tables above to ``results``, with the entries of ``known_failures``.
 
-    ``versions`` decide which entries apply. ``required`` names the runtimes that must have been available.
+    ``versions`` decide which entries apply. ``required`` names the runtimes that must have been available. ``strict``
+    fails inconclusive passes.
     """
     from harness.spec.known_failures import entries_by_check
 
     applicable = [entry for entry in known_failures if entry.applies(versions)]
     matching = entries_by_check(applicable, [(result.case, result.target) for result in results])
-    final = tuple(final_result(result, entries) for result, entries in zip(results, matching, strict=True))
+    pairs = zip(results, matching, strict=True)
+    final = tuple(final_result(result, entries, strict=strict) for result, entries in pairs)
     problems = tuple(_contradictions(matching))
     missing = tuple(_missing(final, required))
     return GateOutcome(
@@ -80,8 +84,10 @@ def apply_known_failures(
     )
 
 
-def final_result(result: Result, entries: Sequence[KnownFailure]) -> Result:
+def final_result(result: Result, entries: Sequence[KnownFailure], *, strict: bool = False) -> Result:
     """``result`` with its final status; ``entries`` are the applicable known failures that match it.
+
+    With ``strict``, an inconclusive pass is failed.
 
     Raises ``ValueError`` if it has a final status already.
     """
@@ -93,6 +99,9 @@ def final_result(result: Result, entries: Sequence[KnownFailure]) -> Result:
         return replace(
             result, status="error", stage="compare", symptom="exception", message="passed, but nothing was compared"
         )
+    if strict and (reason := result.inconclusive) is not None:
+        message = f"the pass is inconclusive, which --strict does not accept: {reason}"
+        result = replace(result, status="failed", stage="compare", symptom="mismatch", message=message)
     if not entries or result.status == "skipped":
         return result
     if result.status == "passed":

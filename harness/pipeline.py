@@ -56,6 +56,7 @@ class Request:
     bench: BenchSettings | None = None
     baseline: Path | None = None
     min_effect: float = MIN_EFFECT
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,18 @@ def run(request: Request, listener: ProgressListener) -> Outcome:
     baseline = None if request.baseline is None else read_report(request.baseline)
     request = _timed_like_baseline(request, baseline)
     planned = requested if request.bench is None else with_shapes(requested)
-    state = _run_checks(request, planned, _WithKnownFailures(listener, known, specs.versions))
+    state = _run_checks(request, planned, _WithKnownFailures(listener, known, specs.versions, strict=request.strict))
     results, signal_received = state.results, state.interrupted_by
     if request.bench is not None and signal_received is None:
         results, signal_received = _with_latency(request, request.bench, requested, results, listener)
 
     def conclude(by: signal.Signals | None) -> Outcome:
         judged = apply_known_failures(
-            _in_plan_order(results, requested), known, versions=specs.versions, required=request.require
+            _in_plan_order(results, requested),
+            known,
+            versions=specs.versions,
+            required=request.require,
+            strict=request.strict,
         )
         about = _describe_run(request, specs, began, by, state) | {"complaints": list(judged.complaints)}
         further = () if by else _run_other_targets(request, requested, judged.results, listener)
@@ -219,16 +224,18 @@ def _run_other_targets(
 class _WithKnownFailures:
     """Passes results on to a listener with their final status, so that known failures are counted as known."""
 
-    def __init__(self, listener: ProgressListener, known: Sequence[KnownFailure], versions: Mapping[str, str]) -> None:
-        self._listener = listener
+    def __init__(
+        self, listener: ProgressListener, known: Sequence[KnownFailure], versions: Mapping[str, str], *, strict: bool
+    ) -> None:
+        self._listener, self._strict = listener, strict
         self._known = [entry for entry in known if entry.applies(versions)]
         self.begin, self.end = listener.begin, listener.end
 
     def advance(self, result: Result | None = None) -> None:
         """Pass one result on."""
-        if result is not None and result.status != "passed":
+        if result is not None and (result.status != "passed" or self._strict):
             entries = [entry for entry in self._known if entry.matches(result.case, result.target)]
-            result = final_result(result, entries)
+            result = final_result(result, entries, strict=self._strict)
         self._listener.advance(result)
 
 

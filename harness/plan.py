@@ -11,6 +11,7 @@ from math import prod
 from harness.errors import UsageError
 from harness.spec.glob import matches
 from harness.spec.language.case import Case, FileModel, GraphModel, Model, SequentialModel
+from harness.spec.language.draws import input_set_count
 from harness.spec.targets import FILE, Target
 
 DIGITS = re.compile(r"[0-9]{1,9}")
@@ -103,7 +104,7 @@ def _in_shard(cases: Sequence[Case], shard: Shard) -> list[Case]:
 def _cost(case: Case) -> float:
     """The cost of a case in units of one small layer: each layer is exported, and each set of inputs is run."""
     elements = sum(prod(spec.shape) for spec in case.inputs)
-    return _layer_count(case.model.model) + len(case.input_sets) * elements / ELEMENTS_PER_LAYER
+    return _layer_count(case.model.model) + input_set_count(case) * elements / ELEMENTS_PER_LAYER
 
 
 def _layer_count(model: Model) -> int:

@@ -139,6 +139,12 @@ class Result:
     pictures: tuple[Mapping[str, Any], ...] = ()
     reproduction: str | None = None
 
+    @property
+    def inconclusive(self) -> str | None:
+        """Why a pass is inconclusive: no output could have shown an error. None if it is not, or no pass."""
+        reasons = (output.inconclusive for output in self.outputs if output.inconclusive)
+        return next(reasons, None) if self.status == "passed" else None
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

@@ -5,16 +5,103 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import harness as api
+from harness.errors import Location
+from harness.spec.language.case import Case, FactoryModel, Fill, TensorSpec, WeightedModel
+from harness.spec.language.draws import features, input_sets
+from harness.spec.language.fills import array
 from tests.conftest import Call, Ran
 
 Spec = Callable[[str, str], Path]
 MODULES = """
+import random
+import warnings
+
 import torch
 from torch import nn
+
+
+class Sign(nn.Module):
+    def forward(self, x):
+        return x * 2 if float(x.sum()) > 0 else x - 1
+
+
+class First(nn.Module):
+    def forward(self, x):
+        return x * 2 if x.flatten()[0] > 0 else x - 1
+
+
+class Last(nn.Module):
+    def forward(self, x):
+        return x * 2 if x.flatten()[-1].item() > 0 else x - 1
+
+
+class LargestIndex(nn.Module):
+    def forward(self, x):
+        return x + int(x.argmax())
+
+
+class Positives(nn.Module):
+    def forward(self, x):
+        return x + len(x[x > 0])
+
+
+class Whole(nn.Module):
+    def forward(self, x):
+        return x + x.numpy().sum().item()
+
+
+class Hidden(nn.Module):
+    def forward(self, x):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return x * float(x.norm())
+
+
+class Checks(nn.Module):
+    def forward(self, x):
+        if x.shape[0] != 2 or bool((x > 1e9).any()):
+            raise ValueError("not for this module")
+        assert float(x.max()) < 1e6
+        return torch.tanh(x)
+
+
+class Masked(nn.Module):
+    def forward(self, x, mask):
+        if mask is not None and torch.all(mask == 1):
+            return x
+        return x * mask
+
+
+class Unpadded(nn.Module):
+    def forward(self, x):
+        return x[:, : int((x != 0).sum())] * 2
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x * random.random()
+
+
+class TorchNoise(nn.Module):
+    def forward(self, x):
+        return x + torch.rand(3)
+
+
+class Average(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("average", torch.zeros(()))
+
+    def forward(self, x):
+        self.average.mul_(0.9).add_(x.mean() * 0.1)
+        return x - self.average
 
 
 class Branch(nn.Module):
@@ -58,13 +145,12 @@ class Named(nn.Module):
     def forward(self, ids, mask=None, scale=None):
         return ids * (1 if scale is None else scale) + (0 if mask is None else 10 * mask)
 """
-TRACE = ("--allow-import", "--no-latency", "--targets", "trace/torch-cpu")
 
 
-def run(harness: Call, spec: Spec, case: str) -> Ran:
+def run(harness: Call, spec: Spec, case: str, targets: str = "trace/torch-cpu") -> Ran:
     path = spec("nets.yaml", f"harness: 1\ncases:\n  - {case}\n")
     (path.parent.parent / "nets.py").write_text(MODULES, encoding="utf-8")
-    return harness("run", "specs", *TRACE)
+    return harness("run", "specs", "--allow-import", "--no-latency", "--targets", targets)
 
 
 @pytest.mark.parametrize(("draws", "status"), [(1, "passed"), (4, "failed")])
@@ -105,7 +191,6 @@ def test_a_size_that_the_model_refuses_is_noted_and_does_not_fail(harness: Call,
 
 def test_no_two_sets_of_inputs_share_values(spec: Spec) -> None:
     from harness.spec.discovery import load_specs
-    from harness.spec.language.fills import array
 
     path = spec(
         "any.yaml",
@@ -113,7 +198,7 @@ def test_no_two_sets_of_inputs_share_values(spec: Spec) -> None:
         "inputs: {x: {shape: [2, 3]}}, dynamic: {x: {0: N}}, also: [{x: [4, 3]}]}]\n",
     )
     (case,) = load_specs([str(path)], allow_import=False).cases
-    sets = [array(each.inputs[0]) for each in case.input_sets]
+    sets = [array(each.inputs[0]) for each in input_sets(case)]
     assert len(sets) == 6
     values = [value for inputs in sets for value in inputs.reshape(-1).tolist()]
     assert len(set(values)) == len(values)
@@ -124,7 +209,7 @@ def test_literal_inputs_are_not_drawn_again(spec: Spec) -> None:
 
     path = spec("relu.yaml", "harness: 1\nlayer: ReLU\ncases: [{name: case, inputs: {x: {values: [1, -1]}}}]\n")
     (case,) = load_specs([str(path)], allow_import=False).cases
-    assert len(case.input_sets) == 1
+    assert len(input_sets(case)) == 1
 
 
 def test_inputs_bind_by_name_in_any_order(harness: Call, spec: Spec) -> None:
@@ -161,7 +246,7 @@ def test_literal_values_with_a_dynamic_axis_have_no_other_size(spec: Spec) -> No
         "harness: 1\nlayer: ReLU\ncases: [{name: case, inputs: {x: {values: [1, -1]}}, dynamic: {x: {0: N}}}]\n",
     )
     (case,) = load_specs([str(path)], allow_import=False).cases
-    assert len(case.input_sets) == 1
+    assert len(input_sets(case)) == 1
 
 
 def test_a_module_that_runs_in_training_mode_only_is_reported() -> None:
@@ -210,3 +295,147 @@ def test_a_module_that_returns_a_dict_is_traced() -> None:
     result = api.verify(Returns().eval(), torch.randn(4), targets="trace/torch-cpu")
     assert result.passed, result.message
     assert any("strict=False" in note for row in result.results for note in row.notes)
+
+
+KEPT = {
+    # name: module, inputs, first words of the message after the file
+    "sum": ("Sign", "x: {shape: [2, 3]}", "11: `return x * 2 if float(x.sum()) > 0 else x - 1`)"),
+    "first": ("First", "x: {shape: [2, 3]}", "16: `return x * 2 if x.flatten()[0] > 0 else x - 1`)"),
+    "last": ("Last", "x: {shape: [2, 3]}", "21: `"),
+    "index": ("LargestIndex", "x: {shape: [2, 3]}", "26: `return x + int(x.argmax())`)"),
+    "length": ("Positives", "x: {shape: [2, 3]}", "31: `return x + len(x[x > 0])`)"),
+    "numpy": ("Whole", "x: {shape: [2, 3]}", "36: `return x + x.numpy().sum().item()`)"),
+    "positive-only": ("Sign", "x: {shape: [4], fill: {uniform: [0.5, 1]}}", "11: `"),
+    "literal": ("Sign", "x: {values: [1.0, 2.0]}", "11: `"),
+    "constant": ("Sign", "x: {shape: [4], fill: ones}", "11: `"),
+    "mask": ("Masked", "x: {shape: [2, 3]}, mask: {shape: [2, 3], fill: ones}", "56: `if mask is not None and torch"),
+    "ids": (
+        "Unpadded",
+        "x: {values: [[3, 4, 5, 0, 0]], dtype: int64}",
+        "63: `return x[:, : int((x != 0).sum())] * 2`)",
+    ),
+}
+"""Modules of which an export keeps a value of its example inputs."""
+
+
+def test_a_value_that_an_export_keeps_is_found_and_named_with_its_line(harness: Call, spec: Spec) -> None:
+    cases = [
+        f"{{name: {name}, factory: nets:{module}, inputs: {{{inputs}}}}}" for name, (module, inputs, _) in KEPT.items()
+    ]
+    rows = run(harness, spec, "\n  - ".join(cases)).rows
+    for name, (_, _, words) in KEPT.items():
+        row = rows["nets/" + name, "trace/torch-cpu"]
+        assert row["status"] == "failed", name
+        assert row["message"].startswith(f"the export keeps a value of its example inputs (nets.py:{words}"), name
+        assert row["blame"] == "exporter", name
+        assert any(f"nets.py:{words}"[:20] in line for line in row["evidence"]), name
+        assert "and it gives the right answer there" in row["evidence"], name
+        assert name in {"positive-only", "literal", "constant", "mask", "ids"} or "at draw 2" in row["message"], name
+
+
+def test_an_onnx_file_that_keeps_a_value_is_found_with_the_node(harness: Call, spec: Spec) -> None:
+    case = "{name: case, factory: nets:Sign, inputs: {x: {shape: [4], fill: {uniform: [0.5, 1]}}}}"
+    row = run(harness, spec, case, "onnx-torchscript@17/ort-cpu").only
+    assert row["status"] == "failed"
+    assert row["message"].startswith("the export keeps a value of its example inputs (nets.py:11:")
+    assert any("another operation: Mul at /Mul with the first inputs" in line for line in row["evidence"])
+
+
+OTHERS = {
+    # name: module, further keys, first words of the message; None if the check passes
+    "constant": ("Hidden", "", "the export keeps a value of its example inputs (the constant at /Mul: "),
+    "checks": ("Checks", "", None),
+    "noise": ("Noise", "expect: {range: [-99, 99]}", "the module draws random numbers at each call, and the export"),
+    "torch-noise": ("TorchNoise", "expect: {range: [-99, 99]}", None),
+    "state": ("Average", "", "the module keeps state between calls, and the export does not keep the same"),
+}
+
+
+def test_constants_state_and_random_numbers_are_told_apart(harness: Call, spec: Spec) -> None:
+    cases = [
+        f"{{name: {name}, factory: nets:{module}, inputs: {{x: {{shape: [2, 3]}}}}, {keys}}}".replace(", }", "}")
+        for name, (module, keys, _) in OTHERS.items()
+    ]
+    rows = run(harness, spec, "\n  - ".join(cases), "onnx-torchscript@17/ort-cpu").rows
+    for name, (_, _, words) in OTHERS.items():
+        row = rows["nets/" + name, "onnx-torchscript@17/ort-cpu"]
+        assert row["status"] == ("passed" if words is None else "failed"), name
+        assert (row["message"] or "").startswith(words or ""), name
+    assert any("TracerWarning" in line for line in rows["nets/checks", "onnx-torchscript@17/ort-cpu"]["log"])
+
+
+def test_a_module_in_memory_is_tried_at_other_inputs_too() -> None:
+    class Sign(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if x.sum() > 0 else x - 1
+
+    result = api.verify(Sign().eval(), torch.rand(4), targets="trace/torch-cpu,onnx-torchscript@17/ort-cpu")
+    assert [row.status for row in result.results] == ["failed", "failed"]
+    assert all(f"{__name__.replace('.', '/')}.py:" in (row.message or "") for row in result.results)
+
+
+@given(
+    fill=st.sampled_from(
+        [Fill("normal"), Fill("uniform", (-2, 3)), Fill("integers", (-9, 9)), Fill("choice", (-1, 2))]
+    ),
+    shape=st.lists(st.integers(2, 4), min_size=2, max_size=3),
+    seed=st.integers(0, 99),
+)
+def test_a_further_draw_is_of_the_declared_fill_and_the_same_again(fill: Fill, shape: list[int], seed: int) -> None:
+    spec = TensorSpec("x", "float32", tuple(shape), None, fill, seed=seed)
+    case = Case("a", "", WeightedModel(FactoryModel("a:b")), (spec,), Location("a"))
+    first, second = (array(each.inputs[0]) for each in input_sets(case))
+    assert np.array_equal(first, array(spec))
+    assert np.array_equal(second, array(input_sets(case)[1].inputs[0]))
+    low, high = (min(fill.parameters), max(fill.parameters)) if fill.parameters else (-6, 6)
+    assert low <= second.min() <= second.max() <= high
+    different = sum(one != other for one, other in zip(features(first), features(second), strict=True))
+    assert different >= 3
+
+
+TRAINING = """
+from torch import nn
+import torch.nn.functional as F
+
+
+class Hidden(nn.Module):
+    def __init__(self, layer=None):
+        super().__init__()
+        self.layers = [nn.Identity(), layer or nn.BatchNorm1d(3, affine=False)]
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Stubborn(nn.Dropout):
+    def train(self, mode=True):
+        self.training = True
+        return self
+
+
+def harmless():
+    return Hidden(nn.Tanh())
+"""
+
+
+def test_parts_that_eval_does_not_reach_are_the_first_thing_said(harness: Call, here: Path, spec: Spec) -> None:
+    (here / "modes.py").write_text(TRAINING, encoding="utf-8")
+    cases = "".join(
+        f"  - {{name: {name}, factory: 'modes:{name}', inputs: {{x: {{shape: [4, 3]}}}}}}\n"
+        for name in ("Hidden", "Stubborn", "harmless")
+    )
+    spec("net.yaml", f"harness: 1\ncases:\n{cases}")
+    rows = harness("run", "specs", "--allow-import", "--no-latency", "--targets", "onnx-torchscript@17/ort-cpu").rows
+    hidden, stubborn, harmless = (
+        rows[f"net/{name}", "onnx-torchscript@17/ort-cpu"] for name in ("Hidden", "Stubborn", "harmless")
+    )
+    words = "parts of the module are in training mode, which .eval() does not reach"
+    assert hidden["status"] == "passed"  # neither does the exporter reach it
+    assert hidden["notes"][0] == f"{words} (layers[1])"
+    assert stubborn["status"] == "failed"
+    assert stubborn["message"].startswith(f"{words} (the module itself): ")
+    assert stubborn["blame"] is None
+    assert harmless["status"] == "passed"
+    assert not any("training mode" in note for note in harmless["notes"])

@@ -286,3 +286,13 @@ def test_a_test_that_is_ended_from_outside_leaves_its_worker_to_nobody(hostile: 
 def test_it_runs_in_processes_of_xdist(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess("specs", "-n", "1", "-p", "xdist")
     result.assert_outcomes(passed=6, failed=2)
+
+
+def test_an_inconclusive_pass_fails_on_request(project: pytest.Pytester) -> None:
+    spec = "harness: 1\nlayer: ReLU\ncases: [{name: empty, inputs: {x: {shape: [0, 3]}}}]\n"
+    (project.path / "specs" / "relu.yaml").write_text(spec)
+    options = ("specs", "--harness-targets", "trace/torch-cpu")
+    assert project.runpytest_inprocess(*options).ret == 0
+    strict = project.runpytest_inprocess(*options, "--harness-strict")
+    assert strict.ret == 1
+    strict.stdout.fnmatch_lines(["*the pass is inconclusive*no value was compared*"])

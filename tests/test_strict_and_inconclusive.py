@@ -79,3 +79,57 @@ def test_strict_ulp_overrides_the_tolerance_of_a_spec_and_leaves_exact_alone(har
         "mine/exact": "passed",
     }
     assert strict.rows["mine/exact", TRACED[1]]["outputs"][0]["tolerance"] == "exact"
+
+
+def test_strict_fails_an_inconclusive_pass_and_says_why(harness: Call, sigmoid: str) -> None:
+    ran = harness("run", sigmoid, *ORT, "--strict")
+    assert ran.code == 1
+    row = ran.rows["sigmoid/far-left", ORT[1]]
+    assert (row["status"], row["stage"], row["symptom"], row["blame"]) == ("failed", "compare", "mismatch", None)
+    assert row["message"].startswith("the pass is inconclusive, which --strict does not accept: 64 of 64 values")
+    assert ran.rows["sigmoid/near", ORT[1]]["status"] == "passed"
+    assert "the pass is inconclusive, which --strict does not accept" in " ".join(ran.out.split())
+
+
+EMPTY = """\
+harness: 1
+layer: ReLU
+cases: [{name: empty, inputs: {x: {shape: [0, 3]}}}]
+"""
+
+
+def test_outputs_that_are_empty_at_every_draw_are_inconclusive_and_strict_fails_them(
+    harness: Call, spec: Write
+) -> None:
+    path = str(spec("relu.yaml", EMPTY))
+    plain = harness("run", path, *TRACED)
+    assert plain.code == 0
+    assert "1 check passed but is inconclusive. First: relu/empty" in " ".join(plain.out.split())
+    strict = harness("run", path, *TRACED, "--strict")
+    assert strict.code == 1
+    assert strict.only["message"].endswith("the output has no elements, so no value was compared")
+
+
+def test_an_output_that_is_empty_at_one_draw_only_is_conclusive(harness: Call, here: Path, spec: Write) -> None:
+    (here / "chosen.py").write_text(
+        "from torch import nn\nclass Positive(nn.Module):\n    def forward(self, x):\n        return x[x > 0]\n",
+        "utf-8",
+    )
+    path = str(
+        spec("net.yaml", "harness: 1\ncases: [{name: a, factory: 'chosen:Positive', inputs: {x: {shape: [1]}}}]\n")
+    )
+    ran = harness("run", path, *TRACED, "--strict", "--allow-import")
+    assert ran.only["status"] == "passed"
+    assert ran.code == 0
+
+
+def test_verify_is_strict_on_request() -> None:
+    import torch
+
+    import harness as api
+
+    module, empty = torch.nn.ReLU().eval(), torch.zeros(0, 3)
+    assert api.verify(module, empty, targets="trace/torch-cpu").passed
+    strict = api.verify(module, empty, targets="trace/torch-cpu", strict=True)
+    assert not strict.passed
+    assert "inconclusive" in strict.message

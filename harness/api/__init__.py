@@ -33,6 +33,7 @@ def run(
     latency: bool = False,
     timeout: float | Literal["by size"] | None = "by size",
     allow_import: bool = False,
+    strict: bool = False,
 ) -> Ran:
     """Verify the specs and recorded models under ``paths``, as ``harness run`` does, and return the judged report.
 
@@ -64,6 +65,7 @@ def run(
             latency=latency,
             timeout=timeout,
             allow_import=allow_import,
+            strict=strict,
         )
 
 
@@ -75,6 +77,7 @@ def verify(
     tolerance: ToleranceLike | None = None,
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
     also: Sequence[Any] = (),
+    strict: bool = False,
 ) -> Verified:
     """Export ``module`` to each of ``targets`` and compare all outputs with eager PyTorch, in this process.
 
@@ -82,6 +85,7 @@ def verify(
     names for ``dynamic``; the tensors are passed by position. ``targets`` are written as after ``--targets``. The
     default ``tolerance`` is that of :func:`torch.testing.assert_close`. ``dynamic`` opens axes of the exported file,
     as in ``{"x": {0: "N"}}``. ``also`` has further inputs, each like ``inputs``, at which the same file is verified.
+    ``strict`` fails a pass that is inconclusive, because no output could have shown an error.
     The module is verified in its current mode (call ``.eval()`` first for inference) and on the CPU. Neither the
     module nor the inputs are changed.
 
@@ -102,7 +106,7 @@ def verify(
     with InstalledFirst(keep=True):  # the module may import more of the user's code when it is called
         from harness.api.functions import verify as verify_impl
 
-        return verify_impl(module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also)
+        return verify_impl(module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also, strict=strict)
 
 
 def compare(actual: Any, expected: Any, tolerance: ToleranceLike | None = None) -> Compared:

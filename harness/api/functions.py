@@ -147,6 +147,7 @@ def run(
     latency: bool,
     timeout: float | Literal["by size"] | None,
     allow_import: bool,
+    strict: bool,
 ) -> Ran:
     """See :func:`harness.api.run`. Raises ``KeyboardInterrupt`` if the run was interrupted."""
     request = Request(
@@ -158,6 +159,7 @@ def run(
         known_failures=None if known_failures is None else Path(known_failures),
         require=_as_tuple(require),
         allow_import=allow_import,
+        strict=strict,
         settings=_settings(timeout, latency=latency),
     )
     outcome = _run(request, report_dir)
@@ -208,6 +210,7 @@ def verify(
     tolerance: Any,
     dynamic: Mapping[str, Mapping[int, str]] | None,
     also: Sequence[Any],
+    strict: bool,
 ) -> Verified:
     """See :func:`harness.api.verify`."""
     from harness.check.in_memory import check_module
@@ -216,7 +219,7 @@ def verify(
     selected = _targets(targets)
     check_opsets(selected)
     results = check_module(module, [inputs, *also], selected, unscaled(tolerance), dynamic or {})
-    return Verified(tuple(final_result(result, ()) for result in results))
+    return Verified(tuple(final_result(result, (), strict=strict) for result in results))
 
 
 def _targets(words: str | Sequence[str]) -> tuple[Target, ...]:

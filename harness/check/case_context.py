@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
+    from harness.check.example_values import OtherInputs
     from harness.check.stages import Clock
     from harness.exporters import Artifact
 
@@ -53,6 +55,23 @@ class CaseContext(Protocol):
 
     def artifact(self, target: Target) -> Artifact:
         """The case exported for ``target``."""
+        ...
+
+    @property
+    def training(self) -> str | None:
+        """What to say first, if a forgotten ``.eval()`` changes the answers; None without the module."""
+        ...
+
+    def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact | None:
+        """The export for ``target`` in ``folder`` with ``inputs`` as its example; None without the module."""
+        ...
+
+    def further_inputs(self) -> Iterator[OtherInputs]:
+        """Inputs that a model may treat in another way, as far as eager torch takes them. None without the module."""
+        ...
+
+    def further_reference(self, other: OtherInputs) -> Reference | None:
+        """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
         ...
 
     def references_for(self, target: Target) -> Sequence[Reference]:

@@ -12,15 +12,18 @@ from harness.blame.disagreement import Disagreement
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.transforms import transform_to_blame
 from harness.check.case_context import CaseContext
+from harness.check.example_values import KeptValue, find_kept_value, kept_value
 from harness.check.judge import Answer, meets_expectations, run_twice
 from harness.check.refusal import check_refusal
 from harness.check.results import (
+    LOST_STATE,
     blame_for_build,
     initial_result,
     placement_fields,
     with_error,
     with_latency,
     with_pictures,
+    with_training_mode,
     with_verdict,
 )
 from harness.check.settings import Settings
@@ -35,6 +38,9 @@ from harness.runtimes import Session
 from harness.spec.targets import Target
 
 SAMPLE_EVIDENCE = "the bundle holds only a sample of these outputs: enough to find an error, too little to attribute it"
+RANDOM_EVIDENCE = (
+    "two calls with the same inputs gave the same answer to the last bit; two calls of eager torch did not"
+)
 
 
 def check_with_script(prepared: CaseContext, target: Target, settings: Settings, clock: Clock) -> Result:
@@ -54,9 +60,12 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         return check_refusal(prepared, target, result, clock)
     progress = _Progress(result)
     try:
-        return _checked(prepared, target, settings, progress, clock)
+        result = _checked(prepared, target, settings, progress, clock)
     except StageStopped as stop:
-        return _with_stop(progress.result, stop, prepared, target)
+        result = _with_stop(progress.result, stop, prepared, target)
+    if result.stage == "build" or (words := prepared.training) is None:
+        return result
+    return with_training_mode(result, words)
 
 
 def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target) -> Result:
@@ -99,23 +108,37 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
     try:
         try:
             with clock.stage("run"):
-                references, answers = run_twice(references, session, open_session)
+                references, answers, varies = run_twice(references, session, open_session)
         finally:
             with clock.stage("run"):
                 progress.add(**placement_fields(session.placement(), passed=True))
         with clock.stage("compare"):
             tolerance = prepared.tolerance(artifact.opset, target)
             verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
-        result = with_verdict(progress.result, verdict, eager_findings)
+            # In training mode an exporter may leave the noise out on purpose; its note says so.
+            keeps_random = references[0].stochastic and not varies and prepared.case.mode == "eval"
+            verdict = replace(verdict, keeps_random=keeps_random)
+            kept = None
+            if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
+                references, answers, kept = [*references, failed.reference], [*answers, failed.answer], failed.kept
+                verdict = verdict.with_further(failed.reference, failed.answer, tolerance)
+            elif verdict.fails_after_first_call:
+                kept = kept_value(prepared, target, artifact, references[verdict.first_failing])
+        cause = None if kept is None else kept.cause
+        if kept is None and references[0].second_call is not None:
+            cause = LOST_STATE
+        result = with_verdict(progress.result, verdict, eager_findings, cause)
         result = with_pictures(result, verdict.compared)
         if result.symptom == "placement":
             return result
         if result.status == "failed" and result.blame is None:
+            if verdict.keeps_random:
+                return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
             first = verdict.first_failing
             if evidence := transform_to_blame(target, partial(_problem_on, prepared, first)):
                 return replace(result, blame="exporter", evidence=evidence)
             disagreement = _disagreement(prepared, target, artifact, references[first], answers[first])
-            return _with_blame(result, disagreement)
+            return _with_blame(result, disagreement, kept)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
         return result
@@ -143,8 +166,10 @@ def _disagreement(
     return Disagreement(target, artifact, reference, answer, tolerance, is_expected)
 
 
-def _with_blame(result: Result, disagreement: Disagreement) -> Result:
+def _with_blame(result: Result, disagreement: Disagreement, kept: KeptValue | None) -> Result:
     if disagreement.reference.sample is not None:
         return replace(result, evidence=(SAMPLE_EVIDENCE,))
+    if kept is not None and kept.proven:
+        return replace(result, blame="exporter", evidence=kept.evidence)
     blame, evidence = attribute(disagreement)
-    return replace(result, blame=blame, evidence=evidence)
+    return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))

@@ -20,20 +20,20 @@ from torch import nn
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.prepared_case import PreparedCase
-from harness.check.results import with_cause
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
 from harness.model.answer import Reference
-from harness.model.build import Subject, eager_outputs, run_module
-from harness.model.reference import compute_reference, have_same_values
-from harness.model.tensors import copy_module, copy_tensor
+from harness.model.build import Subject, eager_outputs
+from harness.model.reference import compute_reference
+from harness.model.tensors import copy_module
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.targets import Target
 
 Inputs = Mapping[str, torch.Tensor]
+TRAINING_MODE = "the module is in training mode (call .eval() before it is exported)"
 SETTINGS = Settings(timeout=None, latency=False)
 
 
@@ -80,16 +80,12 @@ class InMemoryCase(PreparedCase):
         references = (compute_reference(self.case, self.subject, each, at=_describe_shapes(each)) for each in others)
         return (compute_reference(self.case, self.subject, first), *references)
 
-    @cached_property
-    def mode_matters(self) -> bool:
-        """Whether eager torch answers differently in evaluation mode, or not at all."""
-        copied = copy_module(self.subject.module).eval()
-        inputs = [copy_tensor(tensor) for tensor in self.subject.inputs.values()]
-        try:
-            evaluated = run_module(copied, inputs, self.case.seed)
-        except Exception:  # noqa: BLE001 - a module that runs in training mode only
-            return True
-        return not have_same_values(evaluated, self.subject.eager_outputs or ())
+    @property
+    def training(self) -> str | None:
+        """What to say first, if the module is in training mode and that matters."""
+        if self.case.mode == "train":
+            return TRAINING_MODE if self.training_matters else None
+        return super().training
 
 
 def _check(prepared: InMemoryCase, target: Target, scratch: Path) -> Result:
@@ -97,20 +93,8 @@ def _check(prepared: InMemoryCase, target: Target, scratch: Path) -> Result:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = check(prepared, target, SETTINGS, Clock(folder=scratch))
-    if prepared.case.mode == "train" and result.stage != "build" and prepared.mode_matters:
-        result = _with_training_mode(result)
     log = (f"{warning.category.__name__}: {bounded_text(warning.message)}" for warning in caught)
     return replace(result, log=tuple(line[:MAX_MESSAGE_LENGTH] for line in log), where=None)
-
-
-TRAINING_MODE = "the module is in training mode (call .eval() before it is exported)"
-
-
-def _with_training_mode(result: Result) -> Result:
-    """``result`` with the mode as its first words. Nobody is blamed: a module in training mode is not what ships."""
-    if result.status == "passed":
-        return replace(result, notes=(TRAINING_MODE, *result.notes))
-    return replace(with_cause(result, TRAINING_MODE), blame=None, evidence=())
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from harness.check.memo import Memo
 from harness.compare.calibrated import plain_rule, without_calibration
 from harness.compare.numbers import same_bits
 from harness.compare.verdict import Comparison, compare, compare_with_reference, distances
-from harness.model.answer import Reference
+from harness.model.answer import Reference, is_second_call
 from harness.result import Distance, Finding
 from harness.runtimes import Differentiable, Session
 from harness.spec.language.expressions import compile_expression
@@ -63,11 +63,16 @@ class ComparedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target's answers compared: with the reference at each set of shapes, and with the spec's ``expect``."""
+    """A target's answers compared: with the reference at each set of shapes, and with the spec's ``expect``.
+
+    ``keeps_random`` is True if eager torch in evaluation mode draws random numbers at each call, and the target
+    answers alike twice.
+    """
 
     compared: tuple[ComparedAnswer, ...]
     findings: tuple[Finding, ...]
     distances: tuple[Distance, ...]
+    keeps_random: bool = False
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -78,6 +83,24 @@ class Verdict:
     def first_failing(self) -> int:
         """The index of the first comparison that does not pass; 0 if all pass."""
         return next((index for index, comparison in enumerate(self.comparisons) if not comparison.passed), 0)
+
+    @property
+    def passed(self) -> bool:
+        """True if values were compared, and all comparisons and findings pass."""
+        agree = all(comparison.passed for comparison in self.comparisons)
+        return bool(self.compared) and agree and all(finding.passed for finding in self.findings)
+
+    @property
+    def fails_after_first_call(self) -> bool:
+        """True if the first answer agrees and one to other inputs is the first that does not."""
+        first = self.comparisons[self.first_failing] if self.compared else None
+        return first is not None and self.comparisons[0].passed and not (first.passed or is_second_call(first.at))
+
+    def with_further(self, reference: Reference, answer: Answer, tolerance: Tolerance) -> Verdict:
+        """The same with the comparison of one more answer."""
+        comparison = compare_with_reference(answer, reference, tolerance)
+        further = ComparedAnswer(comparison, answer, reference.eager, reference.undefined)
+        return replace(self, compared=(*self.compared, further))
 
 
 class Judge:
@@ -117,8 +140,8 @@ class Judge:
 
 def run_twice(
     references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
-) -> tuple[list[Reference], list[Answer]]:
-    """Run the inputs of each reference twice in a row: the references, and one answer for each.
+) -> tuple[list[Reference], list[Answer], bool]:
+    """Run the inputs of each reference twice in a row: the references, one answer for each, and whether any differed.
 
     A second answer is returned, with the reference of a second call, if it can say anything: if it differs from the
     first, or if eager torch's does. A module that keeps state begins anew with each set of inputs, so the target gets
@@ -126,6 +149,7 @@ def run_twice(
     """
     called: list[Reference] = []
     answers: list[Answer] = []
+    varies = False
     for reference in references:
         fresh = open_session() if called and reference.second_call is not None else None
         try:
@@ -135,11 +159,12 @@ def run_twice(
                 fresh.close()
         called.append(reference)
         answers.append(first)
-        repeats = reference.second_call is None and _are_identical([first], [second])
-        if not (reference.stochastic or repeats):
+        identical = _are_identical([first], [second])
+        varies |= not identical
+        if not reference.stochastic and (reference.second_call is not None or not identical):
             called.append(reference.at_second_call())
             answers.append(second)
-    return called, answers
+    return called, answers, varies
 
 
 def _are_identical(first: Sequence[Answer], second: Sequence[Answer]) -> bool:

@@ -7,15 +7,21 @@ exporters make the artifacts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
+from harness.check.eager_refusal import eager_refusal
+from harness.check.example_values import OtherInputs, other_inputs
 from harness.check.judge import (
     MET_IN_FLOAT64,
     Expected,
@@ -28,7 +34,7 @@ from harness.check.judge import (
 from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
-from harness.check.stages import Clock, StageStopped, chain_text, is_from_code_under_test, message_of
+from harness.check.stages import Clock, is_from_code_under_test, message_of
 from harness.compare.calibrated import plain_rule
 from harness.compare.rules import strict_ulp
 from harness.compare.verdict import compare, distances
@@ -36,28 +42,42 @@ from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
-from harness.model.build import Subject, build, build_module, build_tensors, constructor_arguments, eager_outputs
+from harness.model.build import (
+    Subject,
+    build,
+    build_module,
+    build_tensors,
+    constructor_arguments,
+    eager_outputs,
+    run_module,
+)
 from harness.model.reference import (
     compute_reference,
     default_tolerance_of,
     gradients,
+    have_same_values,
     in_lower_precision,
     repeatable_call,
     tolerance_of,
 )
-from harness.model.tensors import to_numpy
+from harness.model.tensors import copy_tensor, to_numpy, to_torch
+from harness.model.training_mode import in_evaluation, parts_in_training
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, LayerModel, WeightedModel
+from harness.spec.language.draws import input_sets
 from harness.spec.language.fills import array
 from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
 from harness.spec.targets import Target
 from harness.transforms._apply import transformed
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}
 """The file name suffix of an artifact, by its format."""
+MAX_PARTS = 3
+"""The number of parts in training mode that a message names."""
 
 
 class PreparedCase:
@@ -109,6 +129,31 @@ class PreparedCase:
         """Eager torch compared with the spec's ``expect`` and with the float64 reference."""
         return self._memo.get("eager findings", self._check_eager)
 
+    @property
+    def training(self) -> str | None:
+        """What to say first, if parts of a user's module are in training mode in spite of ``mode: eval``."""
+        if self.case.mode == "train" or not self.case.runs_user_code:
+            return None
+        parts = parts_in_training(self.subject.module)
+        if not parts or not self.training_matters:
+            return None
+        names = ", ".join(name.removeprefix("layer.") or "the module itself" for name in parts[:MAX_PARTS])
+        more = f" and {len(parts) - MAX_PARTS} more" if len(parts) > MAX_PARTS else ""
+        return f"parts of the module are in training mode, which .eval() does not reach ({names}{more})"
+
+    @property
+    def training_matters(self) -> bool:
+        """Whether eager torch answers differently with every part in evaluation mode, or not at all."""
+        return self._memo.get("training matters", self._compare_modes)
+
+    def _compare_modes(self) -> bool:
+        inputs = [copy_tensor(tensor) for tensor in self.subject.inputs.values()]
+        try:
+            evaluated = run_module(in_evaluation(self.subject.module), inputs, self.case.seed)
+        except Exception:  # noqa: BLE001 - a module that runs in training mode only
+            return True
+        return not have_same_values(evaluated, self.subject.eager_outputs or ())
+
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
         precision = reference_precision(target)
@@ -150,6 +195,55 @@ class PreparedCase:
         """
         return self._memo.get(target.export, lambda: self._export(target, subject or self.subject))
 
+    def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact:
+        """The module exported for ``target`` into ``folder`` with ``inputs`` as its example. Nothing is printed."""
+        exporter = plugins("exporters")[target.exporter]
+        subject = replace(self.subject, inputs=_tensors(inputs), eager_outputs=None)
+        with self._silence():
+            artifact: Artifact = exporter.export(
+                subject,
+                folder / f"model{SUFFIXES[exporter.makes]}",
+                opset=target.opset,
+                fixes=target.fixes,
+                **target.export_options,
+            )
+        return artifact
+
+    def further_inputs(self) -> Iterator[OtherInputs]:
+        """Inputs that a model may treat in another way, as far as eager torch takes them."""
+        first = self.references[0].inputs
+        for name, inputs in other_inputs(first):
+            if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
+                eager = self._memo.get(f"eager at {name}", partial(self._quietly, self._eager_answer, inputs))
+                if eager is not None:
+                    yield OtherInputs(name, inputs, eager)
+
+    def further_reference(self, other: OtherInputs) -> Reference | None:
+        """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
+        compute = partial(compute_reference, self.case, self.subject, _tensors(other.inputs), other.name)
+        reference = self._memo.get(f"reference at {other.name}", partial(self._quietly, compute))
+        return None if reference is None or reference.stochastic else reference
+
+    def _eager_answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = eager_outputs(self.subject.module, list(_tensors(inputs).values()), self.case.seed)
+        return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
+
+    def _quietly(self, compute: Callable[..., T], *arguments: Any) -> T | None:
+        """What ``compute`` returns; None if the code under test raises."""
+        try:
+            with self._silence():
+                return compute(*arguments)
+        except BaseException as error:
+            if not is_from_code_under_test(error):
+                raise
+            return None
+
+    @contextmanager
+    def _silence(self) -> Iterator[None]:
+        """Nothing that is printed or warned of inside the block is part of a check's log."""
+        with self._capture.capturing(), warnings.catch_warnings(record=True):
+            yield
+
     def refusal(self, result: Result, clock: Clock) -> Refusal:
         """How eager torch answers a case that it should refuse. ``result`` is the result so far."""
         refusal = eager_refusal(self.case, self.artifact, result, clock)
@@ -162,7 +256,7 @@ class PreparedCase:
 
     def _compute_references(self) -> tuple[Reference, ...]:
         references = [compute_reference(self.case, self.subject, self.subject.inputs)]
-        for each in self.case.input_sets[1:]:
+        for each in input_sets(self.case)[1:]:
             try:
                 reference = compute_reference(self.case, self.subject, build_tensors(each.inputs), at=each.at)
             except Exception as error:
@@ -244,6 +338,10 @@ class PreparedCase:
         )
 
 
+def _tensors(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
+    return {label: to_torch(values, None) for label, values in inputs.items()}
+
+
 def _eager_rounding(reference: Reference) -> Finding:
     """How far eager torch is from its own run in float64. That shows no fault: it is what calibration measures."""
     errors = distances(reference.eager, {}, reference.float64 or {}, undefined=reference.undefined)
@@ -296,6 +394,10 @@ def _expression_names(case: Case, subject: Subject) -> dict[str, Any]:
     arguments: dict[str, Any] = constructor_arguments(model) if isinstance(model, LayerModel) else {}
     tensors = {**dict(subject.module.named_parameters()), **dict(subject.module.named_buffers())}
     arrays = {name: for_expressions(to_numpy(tensor.detach())) for name, tensor in tensors.items()}
+    arguments = {
+        name: for_expressions(to_numpy(value)) if isinstance(value, torch.Tensor) else value
+        for name, value in arguments.items()
+    }
     return arguments | {name.removeprefix("layer."): values for name, values in arrays.items()}
 
 
@@ -304,41 +406,3 @@ def _answer_of(model: WeightedModel, case: Case, subject: Subject) -> dict[str, 
     module = build_module(model, case, list(subject.inputs))
     outputs = eager_outputs(module, list(subject.inputs.values()), case.seed)
     return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
-
-
-def eager_refusal(case: Case, export: Callable[[Target, Subject], Artifact], result: Result, clock: Clock) -> Refusal:
-    """How eager torch answers ``case``, which it should refuse in the words of the spec.
-
-    ``export`` exports the module for a target that has to refuse as well.
-    """
-    text = case.expect.raises
-    assert text is not None
-    try:
-        with clock.stage("build"):
-            inputs = build_tensors(case.inputs)
-            module = build_module(case.model, case, list(inputs))
-    except StageStopped as stop:
-        return Refusal(_with_eager_error(result, stop.cause, text, f"torch refuses to build it: {stop.message}"))
-    try:
-        module(*(tensor.clone() for tensor in inputs.values()))
-    except BaseException as error:
-        if not is_from_code_under_test(error):
-            raise
-        result = _with_eager_error(result, error, text, f"torch raises {message_of(error)}")
-    else:
-        return Refusal(_with_wrong_spec(result, f"eager torch does not raise; expected an error with {text!r}"))
-    if result.status == "failed":
-        return Refusal(result)
-    subject = Subject(module, inputs, outputs=1, mode=case.mode, dynamic=case.dynamic)
-    arrays = {label: to_numpy(tensor) for label, tensor in inputs.items()}
-    return Refusal(result, arrays, lambda target: export(target, subject))
-
-
-def _with_eager_error(result: Result, error: BaseException, text: str, message: str) -> Result:
-    if text in chain_text(error):
-        return replace(result, findings=(Finding("raises", True, message),))
-    return _with_wrong_spec(result, f"{message}; expected an error with {text!r}")
-
-
-def _with_wrong_spec(result: Result, message: str) -> Result:
-    return replace(result, status="failed", stage="build", symptom="mismatch", message=message, blame="spec")

@@ -15,12 +15,13 @@ from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
 from harness.check.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
+from harness.compare.inconclusive import NO_ELEMENTS
 from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
 from harness.errors import RequestError
 from harness.latency import smoke_timing
 from harness.latency.sampling import Call
-from harness.model.answer import SECOND_CALL
+from harness.model.answer import is_second_call
 from harness.registry import plugins
 from harness.result import Blame, Finding, Result
 from harness.runtimes import Availability, Placement, Session
@@ -45,6 +46,13 @@ CODE_OF_THE_SPEC = frozenset(
 NOTHING_COMPARED = (
     "nothing was compared: the module is stochastic (it may be in training mode: call .eval()), so its outputs cannot "
     "be compared with eager torch's; say under `expect` what must hold"
+)
+
+
+LOST_STATE = "the module keeps state between calls, and the export does not keep the same"
+KEEPS_RANDOM = (
+    "the module draws random numbers at each call, and the export gives the same answer at each: it keeps the numbers "
+    "of one call, or leaves the drawing out"
 )
 
 
@@ -81,10 +89,13 @@ def with_mismatch(result: Result, problems: Iterable[str], *, blame: Blame | Non
     return replace(result, status="failed", stage="compare", symptom="mismatch", message=message, blame=blame)
 
 
-def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Finding]) -> Result:
+def with_verdict(
+    result: Result, verdict: Verdict, eager_findings: Sequence[Finding], cause: str | None = None
+) -> Result:
     """``result`` with the numbers and the status of ``verdict``.
 
     If eager torch itself does not meet the spec's expectations or the float64 reference, that is what is reported.
+    ``cause`` is why a target fails that agrees at the first inputs.
     """
     findings = (*verdict.findings, *_against_float64(eager_findings))
     result = replace(with_numbers(result, verdict.comparisons), findings=findings, distances=verdict.distances)
@@ -100,12 +111,16 @@ def with_verdict(result: Result, verdict: Verdict, eager_findings: Sequence[Find
         return replace(failed, evidence=_eager_evidence(eager_findings))
     problems = failures(verdict.comparisons)
     problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
+    if verdict.keeps_random:
+        problems.insert(0, KEEPS_RANDOM)
     compared_values = verdict.comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
     if not problems and not compared_values:
         problems = [NOTHING_COMPARED]
     if not problems:
         return result
-    failed, cause = with_mismatch(result, problems), _cause(verdict.comparisons)
+    failed = with_mismatch(result, problems)
+    if verdict.compared and is_second_call(verdict.comparisons[verdict.first_failing].at):
+        cause = LOST_STATE
     return failed if cause is None else with_cause(failed, cause)
 
 
@@ -119,21 +134,26 @@ def with_cause(result: Result, cause: str) -> Result:
     return replace(result, message=message, outputs=tuple(outputs))
 
 
+def with_training_mode(result: Result, words: str) -> Result:
+    """``result`` with the mode as its first words. Nobody is blamed: a module in training mode is not what ships."""
+    if result.status == "passed":
+        return replace(result, notes=(words, *result.notes))
+    return replace(with_cause(result, words), blame=None, evidence=())
+
+
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
-    """``result`` with the numbers and notes of the comparisons."""
-    outputs = tuple(output for comparison in _kept(comparisons) for output in comparison.outputs)
+    """``result`` with the numbers and notes of the comparisons.
+
+    An output that is empty at one set of inputs and not at another is not inconclusive for it.
+    """
+    seen = {output.index for comparison in comparisons for output in comparison.outputs if 0 not in output.shape}
+    outputs = tuple(
+        replace(output, inconclusive=None) if output.inconclusive == NO_ELEMENTS and output.index in seen else output
+        for comparison in _kept(comparisons)
+        for output in comparison.outputs
+    )
     notes = [*result.notes, *(note for comparison in comparisons for note in comparison.notes)]
     return replace(result, outputs=outputs, notes=tuple(dict.fromkeys(notes)))
-
-
-def _cause(comparisons: Sequence[Comparison]) -> str | None:
-    """Why an artifact fails that agrees at the first call with the inputs that it was exported with."""
-    failing = [comparison for comparison in comparisons if not comparison.passed]
-    if not failing or not comparisons[0].passed:
-        return None
-    if all(comparison.at is not None and comparison.at.endswith(SECOND_CALL) for comparison in failing):
-        return "the module keeps state between calls, and the export does not keep the same"
-    return "the export agrees at the inputs that it was made with, and not at others"
 
 
 def _kept(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:

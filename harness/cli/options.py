@@ -242,6 +242,7 @@ _RUN_OPTIONS = (
     EFFECT,
     timeout_option("Seconds per check."),
     click.option("--memory", callback=parse_size, metavar="SIZE", help="Memory per check, such as 4G."),
+    click.option("--strict", is_flag=True, help="Fail checks whose pass is inconclusive."),
     click.option("--strict-ulp", type=click.IntRange(min=0), metavar="N", help="Limit every tolerance to N ULP."),
     NO_CACHE,
     click.option("--resume", is_flag=True, help="Continue an interrupted run."),

@@ -114,6 +114,7 @@ def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSetting
         bench=bench,
         baseline=options["baseline"],
         min_effect=options["min_effect"],
+        strict=options["strict"],
     )
     outcome = run_pipeline(request, Progress())
     echo(publish(outcome.report, request.formats), end="")

@@ -59,6 +59,8 @@ def _complexity_of(value: Any) -> float:
             return float(sum(1 + _complexity_of(item) for item in value.values()))
         case list() | tuple():
             return float(1 + sum(map(_complexity_of, value)))
+        case TensorSpec():
+            return sum(value.shape) + _tensor_complexity(value)
     number = float(value)
     if not math.isfinite(number):
         return 3.0
@@ -149,16 +151,18 @@ def smaller_numbers(case: Case) -> Iterator[Case]:
 
 def _with_number_replaced(case: Case, number: int, replacement: int) -> Case:
     def change(value: Any) -> Any:
+        if isinstance(value, TensorSpec):
+            return resized(value)
         return replacement if type(value) is int and value == number else value
+
+    def resized(spec: TensorSpec) -> TensorSpec:
+        return _resized(spec, tuple(change(size) for size in spec.shape))
 
     def edit(layer: LayerModel) -> LayerModel:
         return replace(layer, args=map_leaves(layer.args, change), forward=map_leaves(layer.forward, change))
 
-    inputs = tuple(_resized(spec, tuple(change(size) for size in spec.shape)) for spec in case.inputs)
-    weights = {
-        name: spec if spec.takes_shape else _resized(spec, tuple(change(size) for size in spec.shape))
-        for name, spec in case.model.weights.items()
-    }
+    inputs = tuple(map(resized, case.inputs))
+    weights = {name: spec if spec.takes_shape else resized(spec) for name, spec in case.model.weights.items()}
     changed = with_model(replace(case, inputs=inputs), all_layers(case.model.model, edit))
     return replace(changed, model=replace(changed.model, weights=weights))
 

@@ -19,7 +19,8 @@ class Artifact:
     ``digest`` is the SHA-256 of the file. For a TorchScript archive it is the SHA-256 of the archive's contents,
     because torch numbers classes by what the process did before. ``opset`` is the opset of the default ONNX domain,
     None for other formats. ``checker`` is the first error of ``onnx.checker`` with full checks, None if there is none.
-    ``notes`` are remarks on an export that succeeded.
+    ``notes`` are remarks on an export that succeeded. ``tracer_warnings`` are the lines of source, with
+    their places, at which torch's tracer warned that the export keeps a value of its example inputs.
     """
 
     format: Format
@@ -28,6 +29,7 @@ class Artifact:
     opset: int | None = None
     checker: str | None = None
     notes: tuple[str, ...] = ()
+    tracer_warnings: tuple[str, ...] = ()
 
 
 class Exporter(Protocol):

@@ -13,6 +13,7 @@ from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported
 from harness.exporters._onnx import default_opset, torchscript_opsets, write_artifact
 from harness.exporters._options import ExportOptions
+from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,12 +84,10 @@ class OnnxTorchScript(ExportOptions):
                     **arguments,
                 )
 
-        artifact = write_artifact(self.name, subject, path, opset, write)
-        return (
-            artifact
-            if mode != torch.onnx.TrainingMode.EVAL or subject.mode == "eval"
-            else replace(artifact, notes=(_EXPORTED_IN_EVAL_MODE,))
-        )
+        with recorded_tracer_warnings() as places:
+            artifact = write_artifact(self.name, subject, path, opset, write)
+        notes = () if mode != torch.onnx.TrainingMode.EVAL or subject.mode == "eval" else (_EXPORTED_IN_EVAL_MODE,)
+        return replace(artifact, notes=notes, tracer_warnings=tuple(places))
 
 
 def _corrected_symbolics(opset: int | None) -> AbstractContextManager[None]:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported, staged_write
 from harness.exporters._options import ExportOptions
+from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,7 @@ class Trace(ExportOptions):
         module, inputs = subject.fresh()
         notes: tuple[str, ...] = ()
         arguments = self.arguments(options)
-        with refusals_as_unsupported(), torch.no_grad():
+        with refusals_as_unsupported(), torch.no_grad(), recorded_tracer_warnings() as places:
             traced_module = corrected(module) if fixes else module
             try:
                 traced = torch.jit.trace(traced_module, inputs, **arguments)  # type: ignore[no-untyped-call]
@@ -68,7 +69,7 @@ class Trace(ExportOptions):
                 traced_module = corrected(module) if fixes else module
                 traced = torch.jit.trace(traced_module, inputs, strict=False, **arguments)  # type: ignore[no-untyped-call]
                 notes = (_NOT_STRICT,)
-        return replace(_saved(traced, path), notes=notes)
+        return replace(_saved(traced, path), notes=notes, tracer_warnings=tuple(places))
 
 
 _NOT_STRICT = "traced with strict=False, because the module returns a dict"

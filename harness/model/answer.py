@@ -15,6 +15,11 @@ SECOND_CALL = "the second call"
 """How a second call in a row with the same inputs is named in messages."""
 
 
+def is_second_call(at: str | None) -> bool:
+    """True for the ``at`` of a second call in a row with the same inputs."""
+    return at is not None and at.endswith(SECOND_CALL)
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Every ``every``-th element of each output, in row-major order; ``shapes`` are the whole outputs' shapes."""

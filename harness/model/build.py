@@ -103,10 +103,29 @@ def build_module(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> 
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
         module = bind_labels(_build_model(weighted.model, labels), labels)
+        if not isinstance(weighted.model, FactoryModel):
+            draw_statistics(module)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
     load_weights(module, {name: array(spec, _weight_shape(module, name)) for name, spec in weighted.weights.items()})
     return module.train(case.mode == "train")
+
+
+def draw_statistics(module: nn.Module) -> None:
+    """Draw the stored statistics of the normalisations in ``module`` from torch's current random state, in place.
+
+    With torch's own 0 and 1 a normalisation in evaluation mode is nearly the identity, and statistics that an export
+    drops or exchanges would not show. Means are normal, variances uniform from 0.5 to 2.
+    """
+    for layer in module.modules():
+        for name, draw in (("running_mean", torch.Tensor.normal_), ("running_var", _draw_variances)):
+            statistics = getattr(layer, name, None)
+            if isinstance(statistics, torch.Tensor) and not parameter.is_lazy(statistics):
+                draw(statistics)
+
+
+def _draw_variances(variances: torch.Tensor) -> torch.Tensor:
+    return variances.uniform_(0.5, 2)
 
 
 def eager_outputs(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
@@ -253,14 +272,14 @@ def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:
 
 def build_layer(layer: LayerModel) -> nn.Module:
     """The ``torch.nn`` layer, initialised from torch's current random state. Torch's own errors pass through."""
-    module = getattr(nn, layer.layer)(**_with_tuples(layer.args))
+    module = getattr(nn, layer.layer)(**_as_torch(layer.args))
     assert isinstance(module, nn.Module)
     return module
 
 
 def constructor_arguments(layer: LayerModel) -> dict[str, Any]:
     """Every constructor argument of the layer by name, torch's defaults included."""
-    from_spec = _with_tuples(layer.args)
+    from_spec: dict[str, Any] = _as_torch(layer.args)
     defaults = _defaults(layer.layer)
     if defaults and from_spec.keys() <= defaults.keys():
         arguments = {**defaults, **from_spec}
@@ -288,11 +307,13 @@ def _defaults(layer: str) -> dict[str, Any]:
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
-def _with_tuples(value: Any) -> Any:
-    """``value`` with lists as tuples, at any depth: YAML has lists where torch has tuples."""
+def _as_torch(value: Any) -> Any:
+    """``value`` with tensors built, and with lists as tuples, at any depth: YAML has lists where torch has tuples."""
     if isinstance(value, Mapping):
-        return {key: _with_tuples(item) for key, item in value.items()}
-    return tuple(_with_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+        return {key: _as_torch(item) for key, item in value.items()}
+    if isinstance(value, TensorSpec):
+        return to_torch(array(value), "contiguous")
+    return tuple(_as_torch(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def call_factory(factory: FactoryModel) -> nn.Module:

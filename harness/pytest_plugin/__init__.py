@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Allow specs with a factory. This runs the code that they name.",
     )
+    group.addoption("--harness-strict", action="store_true", help="Fail checks of specs whose pass is inconclusive.")
     group.addoption(
         "--harness-timeout",
         type=float,
@@ -47,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("harness_collect", "Collect harness's specs.", type="bool", default=True)
     parser.addini("harness_targets", "As --harness-targets.", type="args", default=[])
     parser.addini("harness_allow_import", "As --harness-allow-import.", type="bool", default=False)
+    parser.addini("harness_strict", "As --harness-strict.", type="bool", default=False)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile | None:

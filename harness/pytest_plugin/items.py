@@ -95,7 +95,8 @@ class Check(pytest.Item):
     def runtest(self) -> None:
         """Run the check in a worker process, as ``harness run`` does."""
         with InstalledFirst():
-            result = final_result(self._result(), self.entries)
+            strict = self.config.getoption("harness_strict") or self.config.getini("harness_strict")
+            result = final_result(self._result(), self.entries, strict=bool(strict))
         self.user_properties.extend(properties(result))
         if result.log:
             self.add_report_section("call", "library output", printable("\n".join(result.log)))

@@ -155,8 +155,9 @@ def _inconclusive_line(results: Sequence[Result], written: Sequence[Path]) -> st
     """How many passes are inconclusive, and why the first one is."""
     first = results[0]
     number = "1 check passed but is" if len(results) == 1 else f"{len(results):,} checks passed but are"
+    advice = "; --strict fails such checks"
     more = f"; the others are{_in_file(written)}" if len(results) > 1 and written else ""
-    return f"{number} inconclusive. First: {first.case} on {first.target}: {inconclusive_reason(first)}{more}"
+    return f"{number} inconclusive. First: {first.case} on {first.target}: {inconclusive_reason(first)}{more}{advice}"
 
 
 def _in_file(written: Sequence[Path]) -> str:

@@ -135,10 +135,7 @@ def explanation(result: Result) -> str:
 
 def inconclusive_reason(result: Result) -> str:
     """Why a pass is inconclusive, on one line; empty if its tolerance could have seen an error."""
-    reasons = (
-        [output.inconclusive for output in result.outputs if output.inconclusive] if result.status == "passed" else []
-    )
-    return one_line(reasons[0]) if reasons else ""
+    return one_line(result.inconclusive or "")
 
 
 def comparisons(result: Result) -> Iterator[tuple[str, OutputComparison]]:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.compare.calibrated import without_calibration
 from harness.reproduction.eligibility import dtypes, expected_behaviour, issue_title, why_no_script
-from harness.reproduction.source import export_statements, load_statements, module_source, weight_name
+from harness.reproduction.source import export_statements, layers_of, load_statements, module_source, weight_name
 from harness.reproduction.tensors import generators, output_bounds, tensor_expression
 from harness.result import Result
-from harness.spec.language.case import Case, InputSet
+from harness.spec.language.case import Case, InputSet, TensorSpec
+from harness.spec.language.draws import input_sets
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["reproduction", "script_template", "why_no_script"]
 
 LINE_LENGTH = 110
+STORING_STATISTICS = tuple(
+    f"{norm}{suffix}" for norm in ("BatchNorm", "InstanceNorm") for suffix in ("1d", "2d", "3d", "")
+)
+"""Ends of the names of layers that may store a running mean and variance."""
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 """The first words of a script's last line."""
@@ -58,7 +63,9 @@ def _variables(
 ) -> Mapping[str, Any]:
     source = module_source(case.model.model, [spec.label for spec in case.inputs])
     weights = {weight_name(case.model.model, name): spec for name, spec in case.model.weights.items()}
-    input_sets = [each.inputs for each in _needed_sets(case, result)]
+    layers = layers_of(case.model.model)
+    arguments = [value for layer in layers for value in layer.args.values() if isinstance(value, TensorSpec)]
+    sets = [each.inputs for each in _needed_sets(case, result)]
     if reference is not None:
         tolerance = without_calibration(tolerance, reference)
     bounds = output_bounds(tolerance, case.dtype, _largest_magnitudes(reference))
@@ -70,11 +77,12 @@ def _variables(
         "definition": source.definition,
         "call": source.call,
         "seed": case.seed,
+        "statistics": any(layer.layer.endswith(STORING_STATISTICS) for layer in layers),
         "dtype": case.dtype,
         "mode": case.mode,
         "weights": {name: tensor_expression(spec) for name, spec in weights.items()},
-        "inputs": [[tensor_expression(spec) for spec in specs] for specs in input_sets],
-        "generators": generators([*(spec for specs in input_sets for spec in specs), *weights.values()]),
+        "inputs": [[tensor_expression(spec) for spec in specs] for specs in sets],
+        "generators": generators([*(spec for specs in sets for spec in specs), *weights.values(), *arguments]),
         "export": export_statements(case, target, _output_count(result)),
         "load": load_statements(target, bfloat16="bfloat16" in dtypes(case)),
         "runtime": target.runtime,
@@ -113,7 +121,7 @@ def _needed_sets(case: Case, result: Result | None) -> list[InputSet]:
     """The sets of inputs that the script runs: one at each shape, and all if only a further draw fails."""
     outputs = () if result is None else result.outputs
     all_draws = any(output.problem and output.at and "draw" in output.at for output in outputs)
-    return [each for each in case.input_sets if all_draws or each.draw == 1]
+    return [each for each in input_sets(case) if all_draws or each.draw == 1]
 
 
 @cache

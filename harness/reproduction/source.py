@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.spec.language.case import Case, GraphModel, GraphNode, LayerModel, Model, SequentialModel
+from harness.reproduction.tensors import tensor_expression
+from harness.spec.language.case import (
+    Case,
+    GraphModel,
+    GraphNode,
+    LayerModel,
+    Model,
+    SequentialModel,
+    TensorSpec,
+)
 from harness.spec.targets import Target
 
 RUNTIMES = ("torch-cpu", "ort-cpu", "reference")
@@ -198,6 +207,8 @@ def literal(value: Any) -> str:
     match value:
         case float() if not math.isfinite(value):
             return f'float("{value}")'
+        case TensorSpec():
+            return tensor_expression(value)
         case Mapping():
             return "{" + ", ".join(f"{key!r}: {literal(item)}" for key, item in value.items()) + "}"
         case list() | tuple():

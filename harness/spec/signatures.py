@@ -5,8 +5,8 @@ The data are in ``signatures.json``, so that specs are checked without torch. Fo
 :func:`signatures_from_torch` and its helpers import torch.
 
 Types are written as ``int``, ``float`` (an integer too), ``bool``, ``str``, ``none``, ``'word'`` for one string,
-``tuple[int, int]``, ``tuple[int?, ...]`` (any length, nulls allowed) and ``any``. ``tensor`` and ``object`` are types
-that no spec can write.
+``tuple[int, int]``, ``tuple[int?, ...]`` (any length, nulls allowed) and ``any``. ``tensor`` is written like an input
+(:mod:`harness.spec.language.models`); ``object`` is a type that no spec can write.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Parameter:
     @property
     def expected_types(self) -> str:
         """The accepted types in words."""
-        phrases = [_phrase(kind) for kind in self.types if kind not in {"tensor", "object"}]
+        phrases = [_phrase(kind) for kind in self.types if kind != "object"]
         return " or ".join(dict.fromkeys(phrases)) or "a value that a spec cannot express; use `factory:`"
 
 
@@ -122,6 +122,7 @@ def _is_tuple(elements: list[str], value: list[Any] | tuple[Any, ...]) -> bool:
 def _phrase(kind: str) -> str:
     nouns = {
         "any": "any value",
+        "tensor": "a tensor such as {values: [1, 2]}",
         "none": "null",
         "bool": "true or false",
         "int": "a whole number",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def transformed(
         _require_same_signature(target, onnx.load(str(source.path), load_external_data=False), model)
         digest = sha256(staging_path, *sibling_files(staging_path))
         checker = checker_error(staging_path)
-    return Artifact("onnx", path, digest, opset_of(model), checker, source.notes)
+    return replace(source, path=path, digest=digest, opset=opset_of(model), checker=checker)
 
 
 def precision_of(target: Target) -> Precision | None:

@@ -257,7 +257,8 @@ def _artifact_to_json(artifact: Artifact) -> dict[str, Any]:
 
 
 def _artifact_from_json(note: dict[str, Any], folder: Path) -> Artifact:
-    return Artifact(**note | {"path": folder / note["path"], "notes": tuple(note["notes"])})
+    lists = {key: tuple(note[key]) for key in ("notes", "tracer_warnings")}
+    return Artifact(**note | lists | {"path": folder / note["path"]})
 
 
 def _digest(folder: Path, files: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.environment import cpu_signature
 from harness.spec.language.case import Case
+from harness.spec.language.draws import input_sets
 from harness.spec.targets import Target
 
 EXPORT_LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes")
@@ -40,7 +41,7 @@ def keys(case: Case) -> Callable[[Target], str]:
         digest.update(f"{target.export}\n{cpu}".encode())
         if target.transforms:  # they may read every set of inputs
             libraries = " ".join(f"{name}={_version(name)}" for name in TRANSFORM_LIBRARIES)
-            digest.update(f"\n{case.input_sets!r}\n{libraries}".encode())
+            digest.update(f"\n{input_sets(case)!r}\n{libraries}".encode())
         return digest.hexdigest()
 
     return key_of

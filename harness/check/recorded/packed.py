@@ -5,7 +5,7 @@ The check itself is the one that runs where the case was packed, from loading th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.check.case_context import Refusal
 from harness.check.check import check
+from harness.check.example_values import OtherInputs
 from harness.check.judge import Expected, Judge
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.recorded.protobufs import external_data_files, read_tensor
@@ -90,7 +91,22 @@ class PackedCase:
         entry = self.entry.exports[target.export]
         path = self._folder / entry.path
         self._on_size(sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file()))
-        return Artifact(entry.format, path, entry.digest, entry.opset, entry.checker, tuple(entry.notes))
+        remarks = tuple(entry.notes), tuple(entry.tracer_warnings)
+        return Artifact(entry.format, path, entry.digest, entry.opset, entry.checker, *remarks)
+
+    @property
+    def training(self) -> None:
+        """None: a bundle holds no module."""
+
+    def exported_from(self, _target: Target, _inputs: Mapping[str, Array], _folder: Path) -> None:
+        """None: a bundle holds no module."""
+
+    def further_inputs(self) -> Iterator[OtherInputs]:
+        """None: a bundle holds no module."""
+        return iter(())
+
+    def further_reference(self, _other: OtherInputs) -> None:
+        """None: a bundle holds no module."""
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The packed answers; what a lower precision allows was computed when the case was packed."""

@@ -152,6 +152,7 @@ def _put_export(
         opset=artifact.opset,
         checker=artifact.checker,
         notes=list(artifact.notes),
+        tracer_warnings=list(artifact.tracer_warnings),
         tolerance=ToleranceEntry.of(tolerance),
     )
     store.put_entry(prepared.case.id, target.export, entry.model_dump())

@@ -260,6 +260,7 @@ class ExportEntry(StrictModel):
     opset: int | None = None
     checker: str | None = None
     notes: list[str]
+    tracer_warnings: list[str] = Field(default_factory=list)
     tolerance: ToleranceEntry
 
 

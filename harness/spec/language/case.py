@@ -6,7 +6,7 @@ Seeds are derived from names, so that a case draws the same numbers whatever oth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -56,7 +56,9 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class InputSet:
-    """One set of inputs of a case; ``at`` names it in messages, None for the first one.
+    """One set of inputs of a case, as :mod:`harness.spec.language.draws` makes them.
+
+    ``at`` names it in messages, None for the first one.
 
     ``draw`` counts the sets with the same shapes. ``chosen_by_harness`` is True if the
     spec does not name the shapes: the model may refuse them.
@@ -188,36 +190,6 @@ class Case:
     bench_of: str | None = None
     draws: int = 2
 
-    def _larger_shapes(self) -> tuple[Mapping[str, tuple[int, ...]], ...]:
-        """A further set of shapes for dynamic axes without ``also``: every dynamic axis one larger."""
-        if any(spec.values is not None for spec in self.inputs if spec.label in self.dynamic) or not self.dynamic:
-            return ()
-        return (
-            {
-                spec.label: tuple(
-                    size + (axis in self.dynamic.get(spec.label, ())) for axis, size in enumerate(spec.shape)
-                )
-                for spec in self.inputs
-            },
-        )
-
-    @property
-    def input_sets(self) -> tuple[InputSet, ...]:
-        """The inputs that an artifact is verified at: the case's own first, which it is exported with.
-
-        No two sets share random values, so that a value which an export keeps from its example inputs shows.
-        """
-        sets = []
-        for shapes in ({}, *(self.also or self._larger_shapes())):
-            at = ", ".join(f"{label}={list(shape)}" for label, shape in shapes.items())
-            inputs = tuple(replace(spec, shape=shapes.get(spec.label, spec.shape)) for spec in self.inputs)
-            draws = self.draws if any(spec.is_random for spec in inputs) else 1
-            for draw in range(1, draws + 1):
-                name = ", ".join(filter(None, [at, f"draw {draw}" if draw > 1 else ""]))
-                seeded = tuple(_with_own_seed(spec, name) for spec in inputs)
-                sets.append(InputSet(seeded, name or None, draw, chosen_by_harness=bool(shapes) and not self.also))
-        return tuple(sets)
-
     @property
     def is_recorded(self) -> bool:
         """True if nothing is built or exported: such a case is verified without torch."""
@@ -233,7 +205,3 @@ class Case:
 def seed_from_name(name: str) -> int:
     """63 bits of the name's BLAKE2b hash: a seed that torch and NumPy both accept."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def _with_own_seed(spec: TensorSpec, input_set: str) -> TensorSpec:
-    return replace(spec, seed=seed_from_name(f"{spec.seed} {input_set}")) if input_set else spec

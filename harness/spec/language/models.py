@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.errors import Location, Problem
+from harness.errors import Location, Problem, SpecError
 from harness.spec.language import tensors
 from harness.spec.language.case import (
     FactoryModel,
@@ -20,9 +20,10 @@ from harness.spec.language.case import (
     SequentialModel,
     WeightedModel,
 )
-from harness.spec.language.schema import Case, OtherModel, Step, WiredStep
+from harness.spec.language.schema import Case, OtherModel, Step, Tensor, WiredStep
 from harness.spec.quoting import closest_name, format_value, join_names, suggestion
 from harness.spec.signatures import Parameter, layer_signatures, non_layers
+from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
 
 HasModel = Case | OtherModel
@@ -66,26 +67,62 @@ def weighted_model(spec: HasModel, dtype: str, seed_name: str) -> WeightedModel:
     weights = {
         name: tensors.tensor_spec(name, tensor, dtype, f"{seed_name}/weights") for name, tensor in spec.weights.items()
     }
-    return WeightedModel(_model(spec), weights)
+    return WeightedModel(_model(spec, dtype, f"{seed_name}/args"), weights)
 
 
-def _model(spec: HasModel) -> Model:
+def _model(spec: HasModel, dtype: str, seed_name: str) -> Model:
     if spec.layer is not None:
-        return _layer(spec.layer, spec.args, spec.forward)
+        return _layer(spec.layer, spec.args, spec.forward, dtype, seed_name)
     if spec.sequential is not None:
-        return SequentialModel(tuple(_layer(step.layer, step.args, step.forward) for step in spec.sequential))
+        steps = (
+            _layer(step.layer, step.args, step.forward, dtype, f"{seed_name}/{index}")
+            for index, step in enumerate(spec.sequential)
+        )
+        return SequentialModel(tuple(steps))
     if spec.graph is not None:
         nodes = (
-            GraphNode(_layer(step.layer, step.args, step.forward), tuple(step.in_), tuple(step.out))
-            for step in spec.graph
+            GraphNode(
+                _layer(step.layer, step.args, step.forward, dtype, f"{seed_name}/{index}"),
+                tuple(step.in_),
+                tuple(step.out),
+            )
+            for index, step in enumerate(spec.graph)
         )
         return GraphModel(tuple(nodes), tuple(spec.returns or ()))
     assert spec.factory is not None, "checked before"
     return FactoryModel(spec.factory, tensors.as_tuples(spec.args))
 
 
-def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> LayerModel:
-    return LayerModel(layer, tensors.as_tuples(args), tensors.as_tuples(forward))
+def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any], dtype: str, seed_name: str) -> LayerModel:
+    resolved = {
+        name: tensors.tensor_spec(name, Tensor.model_validate(_as_mapping(value)), dtype, seed_name)
+        if _is_tensor(layer, name, value)
+        else tensors.as_tuples(value)
+        for name, value in args.items()
+    }
+    return LayerModel(layer, resolved, tensors.as_tuples(forward))
+
+
+def _is_tensor(layer: str, name: str, value: Any) -> bool:
+    """True for an argument that the layer takes as a tensor: written as an input is, or as a list of its values."""
+    signature = layer_signatures().get(layer)
+    parameter = None if signature is None else signature.parameters.get(name)
+    return parameter is not None and "tensor" in parameter.types and isinstance(value, dict | list)
+
+
+def _as_mapping(value: dict[str, Any] | list[Any]) -> dict[str, Any]:
+    return {"values": value} if isinstance(value, list) else value
+
+
+def _tensor_argument_problems(node: Node, value: dict[str, Any] | list[Any], dtype: str) -> Iterator[Problem]:
+    """What is impossible about the tensor at ``node``, which is an argument of a layer."""
+    as_mapping = Node(node.where, {"values": node}) if isinstance(value, list) else node
+    try:
+        tensor = validated(Tensor, as_mapping)
+    except SpecError as error:
+        yield from error.problems
+    else:
+        yield from tensors.problems(as_mapping, tensor, dtype)
 
 
 def problems(
@@ -180,15 +217,18 @@ def call_problems(node: Node) -> Iterator[Problem]:
 
     The case need not be valid: its calls are reported together with whatever else is wrong.
     """
+    dtype = (node.child("dtype") or NOTHING).value
     steps = [step for key in ("sequential", "graph") for step in (node.child(key) or NOTHING).items]
     for each in (node, *steps):
         layer = (each.child("layer") or NOTHING).value
         args, forward = ((each.child(key) or NOTHING).plain() for key in ("args", "forward"))
         if isinstance(layer, str) and isinstance(args, dict | None) and isinstance(forward, dict | None):
-            yield from argument_problems(each, layer, args or {}, forward or {})
+            yield from argument_problems(each, layer, args or {}, forward or {}, str(dtype or "float32"))
 
 
-def argument_problems(node: Node, layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> Iterator[Problem]:
+def argument_problems(
+    node: Node, layer: str, args: Mapping[str, Any], forward: Mapping[str, Any], dtype: str = "float32"
+) -> Iterator[Problem]:
     """Wrong names and types; ``node`` is the mapping that holds ``layer``, ``args`` and ``forward``.
 
     :func:`value_problems` finds values of the right type that the layer refuses.
@@ -197,7 +237,11 @@ def argument_problems(node: Node, layer: str, args: Mapping[str, Any], forward: 
     if signature is None:
         yield _unknown_layer(node, layer)
         return
-    yield from _wrong_arguments(node, "args", layer, args, signature.parameters)
+    as_tensors = {name: value for name, value in args.items() if _is_tensor(layer, name, value)}
+    for name, value in as_tensors.items():
+        yield from _tensor_argument_problems((node.child("args") or node).child(name) or node, value, dtype)
+    others = {name: value for name, value in args.items() if name not in as_tensors}
+    yield from _wrong_arguments(node, "args", layer, others, signature.parameters)
     yield from _wrong_arguments(node, "forward", f"{layer}.forward", forward, signature.forward)
     misspelled = {closest_name(str(name), signature.parameters) for name in args if name not in signature.parameters}
     for name, parameter in signature.parameters.items():

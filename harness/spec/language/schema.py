@@ -101,7 +101,10 @@ Range = Annotated[tuple[float, float], PlainValidator(parse_range), WithJsonSche
 ToleranceRules = Annotated[CaseTolerance, PlainValidator(parse_tolerance), WithJsonSchema(TOLERANCE_SCHEMA)]
 Values = Annotated[Any, WithJsonSchema({"type": ["number", "boolean", "array"]})]
 
-Arguments = Annotated[dict[str, Any], Field(description="Constructor arguments by name.")]
+Arguments = Annotated[
+    dict[str, Any],
+    Field(description="Constructor arguments by name. A tensor is written as an input: `weight: {values: [...]}`."),
+]
 Forward = Annotated[dict[str, Any], Field(description="Constant keyword arguments of forward.")]
 Expression = Annotated[str, Field(min_length=1)]
 Gradients = Annotated[

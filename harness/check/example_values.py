@@ -1,0 +1,216 @@
+"""Whether an export keeps values of its example inputs: a branch, a length, a number read with ``item()``.
+
+Such an export is right for the inputs that it was made with, and for all that lead to the same values. Two things show
+it. The program exported from other inputs is another one. And torch's tracer warns at the line where the model reads
+the value.
+
+Where all the case's inputs agree, a traced program is tried with inputs that a model may treat in
+another way (:func:`other_inputs`). Some of these are no inputs that the spec describes. So an answer that differs there
+fails the check only if the export is to blame for certain: exported from these inputs, the program is another one, and
+gives the right answer.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.check.case_context import CaseContext
+from harness.check.judge import Answer
+from harness.check.program_difference import program_differences
+from harness.check.stages import is_from_code_under_test
+from harness.compare.calibrated import plain_rule
+from harness.compare.verdict import compare, compare_with_reference
+from harness.exporters import Artifact
+from harness.model.answer import Reference
+from harness.registry import plugins
+from harness.runtimes import Session
+from harness.spec.language.tolerances import Exact, Tolerance
+from harness.spec.targets import Target
+
+Array = NDArray[Any]
+Inputs = Mapping[str, Array]
+
+TRACING_EXPORTERS = {"trace", "onnx-torchscript"}
+"""Exporters that record what one call does. The others refuse a branch on values."""
+COMPARED_EXPORTERS = {*TRACING_EXPORTERS, "onnx-dynamo"}
+"""Exporters whose programs depend on the example inputs and can be compared."""
+
+UNWARNED = 2
+"""How many of :func:`other_inputs` are tried where the tracer did not warn."""
+MAX_PLACES = 5
+AGREES_AT_FIRST = "the export agrees at the inputs that it was made with, and not at others"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptValue:
+    """What shows that an export keeps a value of its example inputs.
+
+    ``places`` are the lines at which the tracer warned. ``differences`` are those between the programs exported from
+    the first inputs and from others. ``proven`` is True if the program exported from the others gives the right answer
+    there.
+    """
+
+    places: tuple[str, ...]
+    differences: tuple[str, ...]
+    proven: bool
+
+    @property
+    def cause(self) -> str:
+        """The first words of the message."""
+        known = self.places or self.differences
+        if not known:
+            return AGREES_AT_FIRST
+        more = f" and {len(self.places) - 1} more" if len(self.places) > 1 else ""
+        return f"the export keeps a value of its example inputs ({known[0]}{more}): {AGREES_AT_FIRST}"
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """The observations, one a line."""
+        shown = (f"torch's tracer warned that the trace keeps a value: {place}" for place in self.places[:MAX_PLACES])
+        compared = (f"the program exported from the other inputs has {line}" for line in self.differences)
+        right = ("and it gives the right answer there",) if self.proven else ()
+        return (*shown, *compared, *right)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAtOthers:
+    """Inputs of :func:`other_inputs` at which the target is wrong, with its answer."""
+
+    reference: Reference
+    answer: Answer
+    kept: KeptValue
+
+
+def kept_value(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> KeptValue:
+    """What shows that the export keeps a value, after it failed at ``reference`` and not at the first inputs."""
+    differences: list[str] = []
+    proven = False
+    if target.exporter in COMPARED_EXPORTERS and not target.transforms:
+        with tempfile.TemporaryDirectory(prefix="exported-again-") as folder, _IgnoredErrors():
+            again = prepared.exported_from(target, reference.inputs, Path(folder))
+            if again is not None:
+                differences = program_differences(artifact, again)
+                proven = bool(differences) and _gives_right_answer(prepared, target, again, reference)
+    return KeptValue(artifact.tracer_warnings, tuple(differences), proven)
+
+
+def find_kept_value(
+    prepared: CaseContext, target: Target, artifact: Artifact, session: Session
+) -> FailedAtOthers | None:
+    """Try a target that agrees at all inputs of the case with others; None if it agrees there, or nothing is shown.
+
+    Only modules of users branch on values. A warning of the tracer is a reason to try all of :func:`other_inputs`.
+    Inputs that eager torch or the target refuse say nothing. ``draws: 1`` asks for no further inputs.
+    """
+    case = prepared.case
+    if target.exporter not in TRACING_EXPORTERS or target.transforms or not case.runs_user_code or case.draws == 1:
+        return None
+    tolerance = prepared.tolerance(artifact.opset)
+    for other in islice(prepared.further_inputs(), None if artifact.tracer_warnings else UNWARNED):
+        answer = _answer(session, other.inputs)
+        if answer is None or _about_equal(answer, other.eager):
+            continue
+        reference = prepared.further_reference(other)
+        if reference is None or compare_with_reference(answer, reference, tolerance).passed:
+            continue
+        kept = kept_value(prepared, target, artifact, reference)
+        if kept.proven:
+            return FailedAtOthers(reference, answer, kept)
+    return None
+
+
+def _answer(session: Session, inputs: Inputs) -> Answer | None:
+    """The answer of ``session``; None if it refuses the inputs."""
+    with _IgnoredErrors():
+        return session.run(inputs)
+    return None
+
+
+def _about_equal(answer: Answer, eager: Answer) -> bool:
+    """True if the answers are certainly of the same computation. This saves computing a whole reference."""
+    if list(answer) != list(eager):
+        return False
+    rules = {index: plain_rule(values.dtype.name) for index, values in enumerate(eager.values())}
+    return compare(answer, eager, Tolerance(Exact(), rules)).passed
+
+
+def _gives_right_answer(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> bool:
+    session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
+    try:
+        answer = session.run(reference.inputs)
+    finally:
+        session.close()
+    return compare_with_reference(answer, reference, prepared.tolerance(artifact.opset)).passed
+
+
+class _IgnoredErrors:
+    """Errors of the code under test inside the block only mean that nothing is shown."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        return error is not None and is_from_code_under_test(error)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherInputs:
+    """One of :func:`other_inputs`, with eager torch's answer. ``name`` is for messages."""
+
+    name: str
+    inputs: Inputs
+    eager: Answer
+
+
+def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
+    """Inputs of the same shapes that a model may treat in another way, each with a name for messages.
+
+    Floating values get the other sign, lose it, become 0, or 100 times as large. Integers and booleans stay in the
+    range of their own values, since they are mostly indices, lengths or masks; a range of one value is widened by one.
+    """
+    changes: Mapping[str, Callable[[Array], Any]] = {
+        "of the opposite sign": _turned,
+        "without their signs": np.abs,
+        "of zero": _lowest,
+        "100 times as large": _highest,
+    }
+    for words, change in changes.items():
+        yield f"inputs {words}", {label: np.asarray(change(values)) for label, values in inputs.items()}
+    for label, values in list(inputs.items())[:MAX_PLACES] if len(inputs) > 1 else ():
+        yield f"{label} of the opposite sign", {**inputs, label: np.asarray(_turned(values))}
+
+
+def _turned(values: Array) -> Array:
+    if values.dtype.kind == "b":
+        return ~values
+    if values.dtype.kind not in "iu" or not values.size:
+        return -values
+    low, high = int(values.min()), int(values.max())
+    if low == high:
+        return np.full_like(values, high - 1 if high > 0 else high + 1)
+    return (low - values.astype(np.int64) + high).astype(values.dtype)
+
+
+def _lowest(values: Array) -> Array:
+    if values.dtype.kind in "iu" and values.size:
+        return np.full_like(values, values.min())
+    return np.zeros_like(values)
+
+
+def _highest(values: Array) -> Array:
+    if values.dtype.kind == "b":
+        return np.ones_like(values)
+    if values.dtype.kind in "iu" and values.size:
+        low, high = int(values.min()), int(values.max())
+        return np.full_like(values, high + 1 if low == high and high < np.iinfo(values.dtype).max else high)
+    with np.errstate(all="ignore"):
+        larger: Array = (values * values.dtype.type(100)).astype(values.dtype)
+    return larger
