@@ -106,6 +106,8 @@ def build_module(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> 
         module = bind_labels(_build_model(weighted.model, labels), labels)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
+    if weighted.weights_file:
+        require_all_weights(module, weighted)
     load_weights(module, {name: array(spec, _weight_shape(module, name)) for name, spec in weighted.weights.items()})
     return module.train(case.mode == "train")
 
@@ -139,6 +141,33 @@ def size_in_bytes(module: nn.Module) -> int:
     """The bytes of the parameters and buffers, each counted once; a lazy parameter without a shape counts 0."""
     unique = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}.values()
     return sum(tensor.numel() * tensor.element_size() for tensor in unique if not parameter.is_lazy(tensor))
+
+
+def require_all_weights(module: nn.Module, weighted: WeightedModel) -> None:
+    """Check that the file of ``weighted`` holds every parameter and buffer of ``module`` in its shape, and no others.
+
+    Raises :class:`UsageError` in one line that lists all differences.
+    """
+    state, weights = module.state_dict(), weighted.weights
+    expected = {_spec_name(name, weights): tensor for name, tensor in state.items()}
+    missing = [name for name in expected if name not in weights]
+    extra = [name for name in weights if name not in expected]
+    wrong = [
+        f"{name} {list(spec.shape)} for {list(expected[name].shape)}"
+        for name, spec in weights.items()
+        if name in expected and not parameter.is_lazy(expected[name]) and tuple(expected[name].shape) != spec.shape
+    ]
+    parts = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
+    differences = [f"{what}: {', '.join(names)}" for what, names in parts if names]
+    if differences:
+        raise UsageError(
+            f"weights: {weighted.weights_file} does not fit the model; {'; '.join(differences)}; save its state_dict()"
+        )
+
+
+def _spec_name(name: str, weights: Mapping[str, Any]) -> str:
+    """The name that a spec uses for the parameter ``name`` of a module that may be wrapped by harness."""
+    return name if name in weights else name.removeprefix("layer.")
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:

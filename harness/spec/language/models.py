@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.errors import Location, Problem
+from harness.errors import Location, Problem, UsageError
 from harness.spec.language import tensors
 from harness.spec.language.case import (
     FactoryModel,
@@ -18,9 +18,11 @@ from harness.spec.language.case import (
     LayerModel,
     Model,
     SequentialModel,
+    TensorSpec,
     WeightedModel,
 )
-from harness.spec.language.schema import Case, OtherModel, Step, WiredStep
+from harness.spec.language.data import SpecFolder, tensors_from_file
+from harness.spec.language.schema import Case, OtherModel, Step, WeightsFile, WiredStep
 from harness.spec.quoting import closest_name, format_value, join_names, suggestion
 from harness.spec.signatures import Parameter, layer_signatures, non_layers
 from harness.spec.yaml.tree import Node
@@ -61,12 +63,43 @@ SET_BY_HARNESS = {"device": "the target sets the device", "dtype": "write `dtype
 PADDED_BY_HALF_AT_MOST = ("AvgPool", "MaxPool")
 
 
-def weighted_model(spec: HasModel, dtype: str, seed_name: str) -> WeightedModel:
+def weighted_model(spec: HasModel, dtype: str, seed_name: str, folder: SpecFolder) -> WeightedModel:
     """The model with the weights that the spec sets."""
+    if isinstance(spec.weights, WeightsFile):
+        return WeightedModel(_model(spec), _weights_from_file(spec.weights, dtype, folder), spec.weights.file)
     weights = {
-        name: tensors.tensor_spec(name, tensor, dtype, f"{seed_name}/weights") for name, tensor in spec.weights.items()
+        name: tensors.tensor_spec(name, tensor, dtype, f"{seed_name}/weights", folder)
+        for name, tensor in spec.weights.items()
     }
     return WeightedModel(_model(spec), weights)
+
+
+def _weights_from_file(weights: WeightsFile, dtype: str, folder: SpecFolder) -> dict[str, TensorSpec]:
+    """The tensors of the file, or those below its ``key``. Raises :class:`UsageError`."""
+    path = folder.file(weights.file)
+    found = tensors_from_file(path, dtype)
+    if weights.key is None:
+        return found
+    prefix = f"{weights.key}."
+    below = {name.removeprefix(prefix): spec for name, spec in found.items() if name.startswith(prefix)}
+    if not below:
+        keys = join_names(dict.fromkeys(name.partition(".")[0] for name in found))
+        raise UsageError(f"{path}: no tensors below {weights.key!r}; it holds {keys}")
+    return below
+
+
+def _weights_problems(node: Node, spec: HasModel, dtype: str, folder: SpecFolder) -> Iterator[Problem]:
+    weights_node = node.child("weights") or node
+    if isinstance(spec.weights, WeightsFile):
+        try:
+            _weights_from_file(spec.weights, dtype, folder)
+        except UsageError as error:
+            key = ["key"] if spec.weights.key is not None and "no tensors below" in str(error) else ["file"]
+            yield tensors.problem_from(error, weights_node.location(key if weights_node.entries else []))
+        return
+    for name, tensor in spec.weights.items():
+        weight_node = weights_node.child(name) or node
+        yield from tensors.problems(weight_node, tensor, dtype, folder, takes_shape=True)
 
 
 def _model(spec: HasModel) -> Model:
@@ -89,9 +122,16 @@ def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> L
 
 
 def problems(
-    node: Node, spec: HasModel, labels: Sequence[str], dtype: str, *, allow_import: bool, may_raise: bool = False
+    node: Node,
+    spec: HasModel,
+    labels: Sequence[str],
+    dtype: str,
+    folder: SpecFolder,
+    *,
+    allow_import: bool,
+    may_raise: bool = False,
 ) -> Iterator[Problem]:
-    """The problems of the model at ``node`` when it is called with the inputs ``labels``.
+    """The problems of the model at ``node`` when it is called with the inputs ``labels``; ``folder`` has its files.
 
     If the case expects an error (``may_raise``), values that the layer refuses are allowed.
     """
@@ -108,9 +148,7 @@ def problems(
                 remedy += f", or inside each layer of `{kinds[0]}:`"
             yield Problem(node.location([key], of_key=True), f"{key}: not allowed with `{kinds[0]}:`", remedy)
     yield from _problems_of_kind(node, spec, labels, allow_import=allow_import, may_raise=may_raise)
-    for name, tensor in spec.weights.items():
-        weight_node = (node.child("weights") or node).child(name) or node
-        yield from tensors.problems(weight_node, tensor, dtype, takes_shape=True)
+    yield from _weights_problems(node, spec, dtype, folder)
 
 
 def _problems_of_kind(
