@@ -121,10 +121,14 @@ class GraphModel:
 
 @dataclass(frozen=True, slots=True)
 class FactoryModel:
-    """A user's ``package.module:callable`` that returns an ``nn.Module``; it runs user code."""
+    """A user's ``package.module:callable`` that returns an ``nn.Module``; it runs user code.
+
+    ``forward`` holds constant keyword arguments of the module's ``forward``.
+    """
 
     factory: str
     args: Mapping[str, Any] = field(default_factory=dict)
+    forward: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from harness.spec.yaml.tree import Node
 
 HasModel = Case | OtherModel
 KINDS = ("layer", "sequential", "graph", "factory")
-KINDS_WITH_KEY = {"args": {"layer", "factory"}, "forward": {"layer"}, "returns": {"graph"}}
+KINDS_WITH_KEY = {"args": {"layer", "factory"}, "forward": {"layer", "factory"}, "returns": {"graph"}}
 NAME_ONE_MODEL = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`"
 NOTHING = Node(Location(""), None)
 
@@ -114,7 +114,7 @@ def _model(spec: HasModel) -> Model:
         )
         return GraphModel(tuple(nodes), tuple(spec.returns or ()))
     assert spec.factory is not None, "checked before"
-    return FactoryModel(spec.factory, tensors.as_tuples(spec.args))
+    return FactoryModel(spec.factory, tensors.as_tuples(spec.args), tensors.as_tuples(spec.forward))
 
 
 def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> LayerModel:
