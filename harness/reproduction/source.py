@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.exporters import as_arguments
 from harness.spec.language.case import Case, GraphModel, GraphNode, LayerModel, Model, SequentialModel
 from harness.spec.targets import Target
 
@@ -126,7 +127,8 @@ def export_statements(case: Case, target: Target, outputs: int | None) -> list[s
     inputs = "tuple(tensor.clone() for tensor in inputs)" if _has_in_place_layer(case) else "inputs"
     match target.exporter:
         case "trace":
-            return [f"torch.jit.save(torch.jit.trace(model, {inputs}), path)"]
+            options = "".join(f", {name}={value}" for name, value in as_arguments(target.export_options).items())
+            return [f"torch.jit.save(torch.jit.trace(model, {inputs}{options}), path)"]
         case "script":
             return ["torch.jit.save(torch.jit.script(model), path)"]
     arguments: dict[str, Any] = {"dynamo": target.exporter == "onnx-dynamo"}
@@ -142,7 +144,11 @@ def export_statements(case: Case, target: Target, outputs: int | None) -> list[s
         arguments["dynamic_shapes"] = tuple(axes)
     if target.exporter == "onnx-dynamo":
         arguments["verbose"] = False
+    own_arguments = as_arguments(target.export_options)
+    mode = own_arguments.pop("training", None)
+    arguments |= own_arguments
     lines = [f"    {name}={_lists_kept(value)}," for name, value in arguments.items()]
+    lines += [] if mode is None else [f"    training=torch.onnx.TrainingMode.{mode},"]
     return ["torch.onnx.export(", "    model,", f"    {inputs},", "    path,", *lines, ")"]
 
 
