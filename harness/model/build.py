@@ -35,12 +35,14 @@ from harness.spec.language.case import (
     LayerModel,
     Mode,
     Model,
+    Operation,
     RecordedModel,
     SequentialModel,
     TensorSpec,
     WeightedModel,
 )
 from harness.spec.language.fills import array
+from harness.spec.language.operations import OPERATIONS
 from harness.spec.quoting import suggestion
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -283,12 +285,16 @@ def _require_constants(constants: Mapping[str, Any], labels: Sequence[str], sign
 def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:
     """The module with a ``forward`` that takes the inputs ``labels`` in order and returns ``graph.returns``.
 
-    Each layer is named after its first output, so ``weights`` names its parameters as ``pooled.weight``.
+    Operations become calls of torch's functions. Each layer is named after its first output, so ``weights`` names its
+    parameters as ``pooled.weight``.
     """
     root = nn.Module()
     fx_graph = fx.Graph()
     values: dict[str, fx.Node] = {label: fx_graph.placeholder(label) for label in labels}
     for index, node in enumerate(graph.nodes):
+        if isinstance(node.layer, Operation):
+            values[node.outputs[0]] = _call_operation(fx_graph, node.layer, [values[label] for label in node.inputs])
+            continue
         name = node.outputs[0] if not hasattr(root, node.outputs[0]) else f"{node.outputs[0]}_{index}"
         root.add_module(name, build_layer(node.layer))
         inputs = tuple(values[label] for label in node.inputs)
@@ -302,6 +308,12 @@ def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:
     fx_graph.output(returned[0] if len(returned) == 1 else returned)
     fx_graph.lint()
     return fx.GraphModule(root, fx_graph)
+
+
+def _call_operation(graph: fx.Graph, operation: Operation, inputs: Sequence[fx.Node]) -> fx.Node:
+    """A call of torch's function on the values ``inputs``."""
+    arguments = (list(inputs),) if OPERATIONS[operation.layer].as_list else tuple(inputs)
+    return graph.call_function(getattr(torch, operation.layer), arguments, _with_tuples(operation.args))
 
 
 def build_layer(layer: LayerModel) -> nn.Module:

@@ -28,9 +28,11 @@ from harness.spec.language.case import (
     FactoryModel,
     GraphModel,
     LayerModel,
+    Operation,
     RecordedModel,
     SequentialModel,
 )
+from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import Tolerance
 
 Array = NDArray[Any]
@@ -121,7 +123,11 @@ def default_tolerance_of(case: Case, opset: int | None) -> Tolerance:
             parts = [(step.layer, constructor_arguments(step)) for step in steps]
             return composite_tolerance(parts, case.dtype, opset)
         case GraphModel(nodes):
-            parts = [(node.layer.layer, constructor_arguments(node.layer)) for node in nodes]
+            parts = [
+                (layer.layer, dict(layer.args) if isinstance(layer, Operation) else constructor_arguments(layer))
+                for layer in (node.layer for node in nodes)
+                if not (isinstance(layer, Operation) and OPERATIONS[layer.layer].moves_values)
+            ]
             return composite_tolerance(parts, case.dtype, opset)
         case FactoryModel() | RecordedModel():
             return default_tolerance(None, {}, case.dtype, opset)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.exporters import as_arguments
-from harness.spec.language.case import Case, GraphModel, GraphNode, LayerModel, Model, SequentialModel
+from harness.spec.language.case import Case, GraphModel, GraphNode, LayerModel, Model, Operation, SequentialModel
+from harness.spec.language.operations import OPERATIONS
 from harness.spec.targets import Target
 
 RUNTIMES = ("torch-cpu", "ort-cpu", "reference")
@@ -78,7 +79,11 @@ def _layer_call(model: LayerModel) -> str:
 
 def _graph_class(graph: GraphModel, labels: Sequence[str]) -> str:
     names = _submodule_names(graph)
-    layers = [f"        self.{name} = {_layer_call(node.layer)}" for name, node in zip(names, graph.nodes, strict=True)]
+    layers = [
+        f"        self.{name} = {_layer_call(node.layer)}"
+        for name, node in zip(names, graph.nodes, strict=True)
+        if not isinstance(node.layer, Operation)
+    ]
     calls = [f"        {_node_call(name, node)}" for name, node in zip(names, graph.nodes, strict=True)]
     return "\n".join(
         [
@@ -95,6 +100,11 @@ def _graph_class(graph: GraphModel, labels: Sequence[str]) -> str:
 
 
 def _node_call(name: str, node: GraphNode) -> str:
+    if isinstance(node.layer, Operation):
+        tensors = ", ".join(node.inputs)
+        tensors = f"[{tensors}]" if OPERATIONS[node.layer.layer].as_list else tensors
+        arguments = ", ".join(filter(None, [tensors, keywords(node.layer.args)]))
+        return f"{node.outputs[0]} = torch.{node.layer.layer}({arguments})"
     arguments = ", ".join([*node.inputs, *filter(None, [keywords(node.layer.forward)])])
     return f"{', '.join(node.outputs)} = self.{name}({arguments})"
 

@@ -96,6 +96,11 @@ class LayerModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Operation(LayerModel):
+    """A tensor operation of a graph in place of a layer: ``layer`` is its name in torch, such as ``cat``."""
+
+
+@dataclass(frozen=True, slots=True)
 class SequentialModel:
     """Layers one after another: a ``torch.nn.Sequential``."""
 
@@ -104,7 +109,7 @@ class SequentialModel:
 
 @dataclass(frozen=True, slots=True)
 class GraphNode:
-    """One layer of a graph, with the names of its input and output values."""
+    """One layer or operation of a graph, with the names of its input and output values."""
 
     layer: LayerModel
     inputs: tuple[str, ...]
