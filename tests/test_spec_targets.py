@@ -16,6 +16,18 @@ TARGETS = [
     ("onnx-dynamo@23+fixes/ort-cpu", Target("onnx-dynamo", "ort-cpu", opset=23, fixes=True)),
     ("onnx-dynamo/ort-cpu", Target("onnx-dynamo", "ort-cpu")),
     ("script+fixes/torch-cpu", Target("script", "torch-cpu", fixes=True)),
+    ("trace?strict=false/torch-cpu", Target("trace", "torch-cpu", export_options={"strict": "false"})),
+    (
+        "onnx-dynamo@18+fixes?optimize=false&verify=true/ort-cpu?threads=1",
+        Target(
+            "onnx-dynamo",
+            "ort-cpu",
+            opset=18,
+            fixes=True,
+            options={"threads": "1"},
+            export_options={"optimize": "false", "verify": "true"},
+        ),
+    ),
 ]
 
 
@@ -62,6 +74,15 @@ INVALID = [
     ("onnx-dynamo@999/ort-cpu", "@999 is not an opset"),
     ("onnx-dynamo@18+fix/ort-cpu", "no transform +fix; did you mean fixes?"),
     ("onnx-dynamo+fixes@18/ort-cpu", "not a target"),
+    ("onnx-dynamo@18+fixes+fixes/ort-cpu", "+fixes belongs to the exporter; write it before the transforms, once"),
+    (
+        "onnx-dynamo?do_constant_folding=false/ort-cpu",
+        "onnx-dynamo has no option do_constant_folding; it has optimize, ",
+    ),
+    ("onnx-dynamo?optimise=false/ort-cpu", "onnx-dynamo has no option optimise; did you mean optimize?"),
+    ("script?strict=false/torch-cpu", "script has no option strict; it has none"),
+    ("trace?strict=no/torch-cpu", "strict=no is unknown; write on or off"),
+    ("file?optimize=false/ort-cpu", "a file is verified as it is; write file/ort-cpu"),
 ]
 
 

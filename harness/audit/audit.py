@@ -37,7 +37,7 @@ from harness.model.build import (
 )
 from harness.model.reference import floating_as_float64, gradients
 from harness.model.tensors import copy_module, to_numpy, to_torch
-from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, SequentialModel
+from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, Operation, SequentialModel
 
 MUTANT_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
 """What torch raises if a mutant cannot take the inputs: no target could return such a mutant's outputs."""
@@ -55,6 +55,8 @@ def _why_not_audited(case: Case) -> str | None:
         return "an error is expected"
     if case.is_recorded:
         return "the layers of a model file cannot be replaced"
+    if case.structure is not None:
+        return "its inputs are nested"
     return "a factory's layers are not named in the spec" if isinstance(case.model.model, FactoryModel) else None
 
 
@@ -90,7 +92,8 @@ def placed_layers(case: Case, module: nn.Module) -> Iterator[PlacedLayer]:
         case GraphModel(nodes):
             assert isinstance(module, fx.GraphModule)
             paths = [str(node.target) for node in module.graph.nodes if node.op == "call_module"]
-            for node, path in zip(nodes, paths, strict=True):
+            layers = [node for node in nodes if not isinstance(node.layer, Operation)]
+            for node, path in zip(layers, paths, strict=True):
                 yield PlacedLayer(node.layer, path)
 
 

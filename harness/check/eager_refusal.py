@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.check.case_context import Refusal
 from harness.check.stages import Clock, StageStopped, chain_text, is_from_code_under_test, message_of
 from harness.exporters import Artifact
-from harness.model.build import Subject, build_module, build_tensors
+from harness.model.build import Subject, build_module, build_tensors, structure_of
 from harness.model.tensors import to_numpy
 from harness.result import Finding, Result
 from harness.spec.language.case import Case
@@ -25,7 +25,7 @@ def eager_refusal(case: Case, export: Callable[[Target, Subject], Artifact], res
     try:
         with clock.stage("build"):
             inputs = build_tensors(case.inputs)
-            module = build_module(case.model, case, list(inputs))
+            module = build_module(case.model, case)
     except StageStopped as stop:
         return Refusal(_with_eager_error(result, stop.cause, text, f"torch refuses to build it: {stop.message}"))
     try:
@@ -38,7 +38,8 @@ def eager_refusal(case: Case, export: Callable[[Target, Subject], Artifact], res
         return Refusal(_with_wrong_spec(result, f"eager torch does not raise; expected an error with {text!r}"))
     if result.status == "failed":
         return Refusal(result)
-    subject = Subject(module, inputs, outputs=1, mode=case.mode, dynamic=case.dynamic)
+    structure = structure_of(case)
+    subject = Subject(module, inputs, outputs=1, mode=case.mode, dynamic=case.dynamic, structure=structure)
     arrays = {label: to_numpy(tensor) for label, tensor in inputs.items()}
     return Refusal(result, arrays, lambda target: export(target, subject))
 

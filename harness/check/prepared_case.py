@@ -49,6 +49,7 @@ from harness.model.build import (
     build_tensors,
     constructor_arguments,
     eager_outputs,
+    plain_name,
     run_module,
 )
 from harness.model.reference import (
@@ -398,11 +399,11 @@ def _expression_names(case: Case, subject: Subject) -> dict[str, Any]:
         name: for_expressions(to_numpy(value)) if isinstance(value, torch.Tensor) else value
         for name, value in arguments.items()
     }
-    return arguments | {name.removeprefix("layer."): values for name, values in arrays.items()}
+    return arguments | {plain_name(name): values for name, values in arrays.items()}
 
 
 def _answer_of(model: WeightedModel, case: Case, subject: Subject) -> dict[str, Array]:
     """Eager torch's answer for another ``model`` on the same inputs."""
-    module = build_module(model, case, list(subject.inputs))
+    module = build_module(model, case)
     outputs = eager_outputs(module, list(subject.inputs.values()), case.seed)
     return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}

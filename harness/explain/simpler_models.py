@@ -17,6 +17,7 @@ from harness.spec.language.case import (
     GraphNode,
     LayerModel,
     Model,
+    Operation,
     SequentialModel,
     TensorSpec,
 )
@@ -25,13 +26,15 @@ from harness.spec.language.case import (
 
 
 def fewer_requirements(case: Case) -> Iterator[Case]:
-    """The case without one of its expectations, dynamic axes, further shapes, layouts, weights or seeds.
+    """The case without one of its expectations, dynamic axes, shapes, samples, layouts, weights or seeds.
 
     An expected error stays, because the case is about it.
     """
     if case.expect.raises is None:
         yield replace(case, expect=Expectation())
     yield replace(case, also=(), dynamic={}, bench=())
+    if case.samples:
+        yield replace(case, samples=())
     if case.draws > 1:
         yield replace(case, draws=1)
     yield replace(case, also=(), bench=())
@@ -133,6 +136,8 @@ def _only_layer(graph: GraphModel, labels: Sequence[str]) -> LayerModel | None:
     if len(graph.nodes) != 1:
         return None
     node: GraphNode = graph.nodes[0]
+    if isinstance(node.layer, Operation):
+        return None
     return node.layer if list(node.inputs) == list(labels) and node.outputs == graph.returns else None
 
 

@@ -37,6 +37,7 @@ class Exporter(Protocol):
 
     ``name`` is the first word of a target. ``makes`` is the format of the artifact; runtimes that take this format can
     load it. The module that defines an exporter imports torch only inside functions.
+
     """
 
     name: str

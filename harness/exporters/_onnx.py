@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
@@ -73,7 +73,9 @@ def write_artifact(
                 f"{exporter} could not convert the model to opset {opset} and left it at {written_opset}; "
                 f"use @{written_opset} or above"
             )
-        _require_names(exporter, "inputs", [value.name for value in model.graph.input], list(subject.inputs))
+        initializers = {tensor.name for tensor in model.graph.initializer}  # with keep_initializers_as_inputs
+        inputs = [value.name for value in model.graph.input if value.name not in initializers]
+        _require_names(exporter, "inputs", inputs, list(subject.inputs))
         _require_names(exporter, "outputs", [value.name for value in model.graph.output], subject.output_names)
         checker = checker_error(staging_path)
     return Artifact("onnx", path, digest, opset=written_opset, checker=checker)
@@ -104,3 +106,8 @@ def _require_names(exporter: str, kind: str, actual: list[str], expected: list[s
         raise StageError(
             f"{exporter} wrote the {kind} {', '.join(actual) or 'none'}{dropped}; expected {', '.join(expected)}"
         )
+
+
+def positional(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``inputs`` as ``torch.onnx.export`` takes them by position: it takes a dict at the end as keyword arguments."""
+    return (*inputs, {}) if inputs and isinstance(inputs[-1], dict) else inputs

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
-from harness.exporters._files import refusals_as_unsupported, sha256, staged_write
+from harness.exporters._files import refusals_as_unsupported, sha256, staged_write, structure_files
 from harness.exporters._options import ExportOptions
 from harness.exporters._torch_state import as_in_a_fresh_process
+from harness.spec.language.structure import arguments
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from harness.model.build import Subject
 
 
-_SWITCHES = {"strict": "trace through TorchDynamo (torch's default: off)"}
+_SWITCHES = {
+    "strict": "trace through TorchDynamo (torch's default: off)",
+    "prefer_deferred_runtime_asserts_over_guards": "check conditions on shapes at run time (torch's default: off)",
+}
 
 
 class Export(ExportOptions):
@@ -44,7 +48,7 @@ class Export(ExportOptions):
         del opset
         program = exported_program(subject, fixes=fixes, **self.arguments(options))
         with staged_write(path) as staging_path:
-            torch.export.save(program, staging_path)
+            torch.export.save(program, staging_path, extra_files=structure_files(subject))
             digest = sha256(staging_path)
         return Artifact("program", path, digest)
 
@@ -70,6 +74,8 @@ class Aoti(ExportOptions):
         del opset
         if subject.mode == "train":
             raise Unsupported("AOTInductor compiles for inference only; use mode: eval")
+        if subject.structure is not None:
+            raise Unsupported("harness cannot call a compiled library with nested inputs; use export/compile-cpu")
         program = exported_program(subject, fixes=fixes, **self.arguments(options))
         with staged_write(path) as staging_path:
             aoti_compile_and_package(
@@ -81,7 +87,7 @@ class Aoti(ExportOptions):
         return Artifact("aoti", path, digest, notes=("compiled for the CPU of this machine",))
 
 
-def exported_program(subject: Subject, *, fixes: bool, **arguments: Any) -> ExportedProgram:
+def exported_program(subject: Subject, *, fixes: bool, **options: Any) -> ExportedProgram:
     """``torch.export.export(module, inputs)`` with the subject's dynamic axes; with ``fixes``, of the corrected module.
 
     Raises :class:`harness.errors.Unsupported` if the exporter refuses.
@@ -91,24 +97,23 @@ def exported_program(subject: Subject, *, fixes: bool, **arguments: Any) -> Expo
     from harness.fixes import corrected
 
     module, inputs = subject.fresh()
-    dynamic = torch.export.Dim.DYNAMIC
-    axes = {
-        name: axes and dict.fromkeys(axes, dynamic) for name, axes in (dynamic_shapes(module, subject) or {}).items()
-    }
+    axes = dynamic_shapes(module, subject, torch.export.Dim.DYNAMIC)
     with refusals_as_unsupported(), as_in_a_fresh_process():
-        return torch.export.export(
-            corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None, **arguments
-        )
+        return torch.export.export(corrected(module) if fixes else module, inputs, dynamic_shapes=axes, **options)
 
 
-def dynamic_shapes(module: nn.Module, subject: Subject) -> dict[str, Any] | None:
+def dynamic_shapes(module: nn.Module, subject: Subject, dimension: Any = None) -> dict[str, Any] | None:
     """The names of the dynamic axes by the parameter names of ``forward``, as ``torch.onnx.export`` takes them.
 
-    None if no axis is dynamic.
+    ``dimension`` takes the place of every name, if it is given. None if no axis is dynamic.
     """
     if not subject.dynamic:
         return None
-    axes = [dict(subject.dynamic[label]) if label in subject.dynamic else None for label in subject.inputs]
+    dynamic = subject.dynamic
+    by_label = {label: dict(dynamic[label]) if label in dynamic else None for label in subject.inputs}
+    if dimension is not None:
+        by_label = {label: names and dict.fromkeys(names, dimension) for label, names in by_label.items()}
+    axes = tuple(by_label.values()) if subject.structure is None else arguments(subject.structure, by_label)
     return dict(inspect.signature(module.forward).bind(*axes).arguments)
 
 

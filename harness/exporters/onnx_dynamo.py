@@ -16,7 +16,7 @@ from harness.exporters import Artifact, Format
 from harness.exporters._dynamo_cache import cached_tables
 from harness.exporters._dynamo_sharing import captured_program, shared_programs
 from harness.exporters._files import is_refusal, refusals_as_unsupported
-from harness.exporters._onnx import dynamo_opsets, write_artifact
+from harness.exporters._onnx import dynamo_opsets, positional, write_artifact
 from harness.exporters._options import ExportOptions
 from harness.exporters._speed_ups import fallback_note, with_fallback
 from harness.exporters._torch_state import as_in_a_fresh_process
@@ -68,7 +68,7 @@ class OnnxDynamo(ExportOptions):
             ):
                 onnx_program = torch.onnx.export(
                     module,
-                    inputs,
+                    positional(inputs),
                     staging_path,
                     dynamo=True,
                     opset_version=opset,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import Unsupported, UsageError
 from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported
-from harness.exporters._onnx import default_opset, torchscript_opsets, write_artifact
+from harness.exporters._onnx import default_opset, positional, torchscript_opsets, write_artifact
 from harness.exporters._options import ExportOptions
 from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
@@ -29,7 +29,8 @@ class OnnxTorchScript(ExportOptions):
     """``torch.onnx.export(module, inputs, path, dynamo=False)``.
 
     For a module in training mode the exporter's default writes the evaluation form without a warning. Without fixes
-    this default is used. With fixes the mode of the module is kept (``TrainingMode.PRESERVE``).
+    this default is used. With fixes the mode of the module is kept (``TrainingMode.PRESERVE``). The option ``training``
+    sets it.
     """
 
     name = "onnx-torchscript"
@@ -38,6 +39,7 @@ class OnnxTorchScript(ExportOptions):
         "do_constant_folding": "compute what depends on no input (torch's default: on)",
         "keep_initializers_as_inputs": "list the weights among the inputs too (torch's default: off)",
         "export_modules_as_functions": "write each module as a function (torch's default: off)",
+        "autograd_inlining": "write what autograd functions compute (torch's default: on)",
     }
 
     @property
@@ -48,7 +50,7 @@ class OnnxTorchScript(ExportOptions):
     def arguments(self, options: Mapping[str, str]) -> dict[str, Any]:
         """See :class:`harness.exporters._options.ExportOptions`."""
         training = options.get("training")
-        if training is not None and training not in _TRAINING:
+        if training is not None and training.lower() not in _TRAINING:
             raise UsageError(f"training={training} is unknown; write {', '.join(_TRAINING)}")
         switches = super().arguments({name: value for name, value in options.items() if name != "training"})
         return switches if training is None else switches | {"training": training}
@@ -73,7 +75,7 @@ class OnnxTorchScript(ExportOptions):
             with refusals_as_unsupported(), _corrected_symbolics(opset) if fixes else nullcontext():
                 torch.onnx.export(
                     corrected(module) if fixes else module,
-                    inputs,
+                    positional(inputs),
                     staging_path,
                     dynamo=False,
                     opset_version=opset,

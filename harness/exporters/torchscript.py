@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.exporters import Artifact, Format
-from harness.exporters._files import refusals_as_unsupported, staged_write
+from harness.exporters._files import refusals_as_unsupported, staged_write, structure_files
 from harness.exporters._options import ExportOptions
 from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
@@ -69,7 +69,7 @@ class Trace(ExportOptions):
                 traced_module = corrected(module) if fixes else module
                 traced = torch.jit.trace(traced_module, inputs, strict=False, **arguments)  # type: ignore[no-untyped-call]
                 notes = (_NOT_STRICT,)
-        return replace(_saved(traced, path), notes=notes, tracer_warnings=tuple(places))
+        return replace(_saved(traced, subject, path), notes=notes, tracer_warnings=tuple(places))
 
 
 _NOT_STRICT = "traced with strict=False, because the module returns a dict"
@@ -99,14 +99,14 @@ class Script:
         module, _ = subject.fresh()
         with refusals_as_unsupported():
             scripted = torch.jit.script(corrected(module) if fixes else module)
-        return _saved(scripted, path)
+        return _saved(scripted, subject, path)
 
 
-def _saved(module: torch.jit.ScriptModule, path: Path) -> Artifact:
+def _saved(module: torch.jit.ScriptModule, subject: Subject, path: Path) -> Artifact:
     import torch
 
     with staged_write(path) as staging_path:
-        torch.jit.save(module, staging_path)
+        torch.jit.save(module, staging_path, _extra_files=structure_files(subject))
         digest = archive_digest(staging_path)
     return Artifact("torchscript", path, digest)
 

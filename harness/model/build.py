@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import operator
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -34,12 +34,15 @@ from harness.spec.language.case import (
     LayerModel,
     Mode,
     Model,
+    Operation,
     RecordedModel,
     SequentialModel,
     TensorSpec,
     WeightedModel,
 )
 from harness.spec.language.fills import array
+from harness.spec.language.operations import OPERATIONS
+from harness.spec.language.structure import Structure, arguments, in_order, null_labels, without_null
 from harness.spec.quoting import suggestion
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -47,6 +50,8 @@ DTYPES: Mapping[str, torch.dtype] = {
     for name in ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 }
 
+WRAPPERS = ("layer.", "nested.", "nested.layer.")
+"""What harness may put before the names of a module's parameters."""
 FACTORY_FORM = "write it as package.module:callable"
 
 
@@ -58,6 +63,7 @@ class Subject:
     ``module.forward`` takes the inputs by position. It returns a tensor or a tuple of ``outputs`` tensors, which are
     called ``output_0``, ``output_1``, ... in every artifact. ``dynamic`` maps an input's label to its dynamic axes and
     their names. ``eager_outputs`` are eager torch's outputs for the inputs, None if they are not computed yet.
+    ``structure`` says how the user's own ``forward`` takes the inputs, None if by position (:class:`TakesFlatInputs`).
     Subjects are compared by identity.
     """
 
@@ -67,17 +73,40 @@ class Subject:
     mode: Mode = "eval"
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     eager_outputs: Sequence[torch.Tensor] | None = None
+    structure: Structure | None = None
 
     @property
     def output_names(self) -> list[str]:
         """The names of the outputs in every artifact: ``output_0``, ``output_1``, ..."""
         return [f"output_{index}" for index in range(self.outputs)]
 
-    def fresh(self) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-        """Copies of the module and its inputs: exporters and in-place layers change what they are given."""
-        return copy_module(self.module), tuple(
-            tensor.detach().clone(memory_format=torch.preserve_format) for tensor in self.inputs.values()
-        )
+    def fresh(self) -> tuple[nn.Module, tuple[Any, ...]]:
+        """Copies of the module and of the arguments of its forward: exporters and in-place layers change them.
+
+        Nested inputs are as the user's own module takes them.
+        """
+        module = copy_module(self.module)
+        inputs = {
+            label: tensor.detach().clone(memory_format=torch.preserve_format) for label, tensor in self.inputs.items()
+        }
+        if self.structure is None:
+            return module, tuple(inputs.values())
+        assert isinstance(module, TakesFlatInputs)
+        return module.nested, arguments(self.structure, inputs)
+
+
+class TakesFlatInputs(nn.Module):
+    """A module that takes the tensors of nested inputs by position, and calls ``nested`` with them put together."""
+
+    def __init__(self, nested: nn.Module, structure: Structure) -> None:
+        super().__init__()
+        self.nested = nested
+        self._structure = structure
+        self._labels = in_order(structure)
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        """What the nested module returns."""
+        return self.nested(*arguments(self._structure, dict(zip(self._labels, tensors, strict=True))))
 
 
 def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Subject:
@@ -87,10 +116,15 @@ def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Su
     argument or a shape that a layer refuses is for the case to explain.
     """
     inputs = build_tensors(case.inputs)
-    module = build_module(case.model, case, list(inputs))
+    module = build_module(case.model, case)
     on_size(size_in_bytes(module))
     outputs = eager_outputs(module, list(inputs.values()), case.seed)
-    return Subject(module, inputs, len(outputs), case.mode, case.dynamic, outputs)
+    return Subject(module, inputs, len(outputs), case.mode, case.dynamic, outputs, structure_of(case))
+
+
+def structure_of(case: Case) -> Structure | None:
+    """How the case's module takes its tensors; None if by position."""
+    return None if case.structure is None else without_null(case.structure)
 
 
 def build_tensors(specs: Sequence[TensorSpec]) -> dict[str, torch.Tensor]:
@@ -98,15 +132,20 @@ def build_tensors(specs: Sequence[TensorSpec]) -> dict[str, torch.Tensor]:
     return {spec.label: to_torch(array(spec), spec.layout) for spec in specs}
 
 
-def build_module(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> nn.Module:
-    """Build ``weighted`` in the case's mode and dtype, seeded with the case's seed; ``labels`` name the inputs."""
+def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
+    """Build ``weighted`` in the case's mode and dtype, seeded with the case's seed. It takes the inputs by position."""
+    labels, structure = case.arguments, structure_of(case)
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
-        module = bind_labels(_build_model(weighted.model, labels), labels)
+        constants = weighted.model.forward if isinstance(weighted.model, FactoryModel) else {}
+        module = bind_labels(_build_model(weighted.model, labels), labels, constants, null_labels(case.structure))
+        module = module if structure is None else TakesFlatInputs(module, structure)
         if not isinstance(weighted.model, FactoryModel):
             draw_statistics(module)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
+    if weighted.weights_file:
+        require_all_weights(module, weighted)
     load_weights(module, {name: array(spec, _weight_shape(module, name)) for name, spec in weighted.weights.items()})
     return module.train(case.mode == "train")
 
@@ -159,6 +198,38 @@ def size_in_bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in unique if not parameter.is_lazy(tensor))
 
 
+def require_all_weights(module: nn.Module, weighted: WeightedModel) -> None:
+    """Check that the file of ``weighted`` holds every parameter and buffer of ``module`` in its shape, and no others.
+
+    Raises :class:`UsageError` in one line that lists all differences.
+    """
+    state, weights = module.state_dict(), weighted.weights
+    expected = {_spec_name(name, weights): tensor for name, tensor in state.items()}
+    missing = [name for name in expected if name not in weights]
+    extra = [name for name in weights if name not in expected]
+    wrong = [
+        f"{name} {list(spec.shape)} for {list(expected[name].shape)}"
+        for name, spec in weights.items()
+        if name in expected and not parameter.is_lazy(expected[name]) and tuple(expected[name].shape) != spec.shape
+    ]
+    parts = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
+    differences = [f"{what}: {', '.join(names)}" for what, names in parts if names]
+    if differences:
+        raise UsageError(
+            f"weights: {weighted.weights_file} does not fit the model; {'; '.join(differences)}; save its state_dict()"
+        )
+
+
+def _spec_name(name: str, weights: Mapping[str, Any]) -> str:
+    """The name that a spec uses for the parameter ``name`` of a module that may be wrapped by harness."""
+    return name if name in weights else plain_name(name)
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter without what harness wraps the module in."""
+    return name.removeprefix("nested.").removeprefix("layer.")
+
+
 def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
     """Set parameters and buffers by name, in place.
 
@@ -180,7 +251,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
 def find_parameter(module: nn.Module, name: str) -> torch.Tensor | None:
     """The parameter or buffer ``name``, also inside a module of :func:`build_bound_layer`; None if there is none."""
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
-    return tensors.get(name, tensors.get(f"layer.{name}"))
+    return next((tensors[prefix + name] for prefix in ("", *WRAPPERS) if prefix + name in tensors), None)
 
 
 def _weight_shape(module: nn.Module, name: str) -> Sequence[int]:
@@ -215,46 +286,81 @@ def build_bound_layer(layer: LayerModel, labels: Sequence[str]) -> nn.Module:
     return build_graph(GraphModel(nodes=(GraphNode(layer, tuple(labels), ("layer",)),), returns=("layer",)), labels)
 
 
-def bind_labels(module: nn.Module, labels: Sequence[str]) -> nn.Module:
-    """``module``, taking its inputs in the order of ``labels``.
+def bind_labels(
+    module: nn.Module,
+    labels: Sequence[str],
+    constants: Mapping[str, Any] | None = None,
+    nulls: Collection[str] = (),
+) -> nn.Module:
+    """``module``, taking its inputs in the order of ``labels``, with ``constants`` as keyword arguments of ``forward``.
+
+    The arguments ``nulls`` are None and no inputs.
 
     If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. Labels that
     are parameters at their own position change nothing.
 
     Raises :class:`UsageError`, which shows the signature, if only some labels are parameters and one of these is at
-    another position than its parameter.
+    another position than its parameter, and for a constant that ``forward`` does not take or an input is bound to.
     """
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):  # a script module's forward has no signature
-        return module
+        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
+    _require_constants(constants or {}, labels, signature)
     named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
     keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
     in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
     if in_place and keyword_only.isdisjoint(labels):
-        return module
+        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
     if not set(labels) <= set(named):
         known = ", ".join(label for label in labels if label in named)
         raise UsageError(
             f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
             f"forward{signature}; label every input with its parameter, or none"
         )
+    return _called(module, labels, constants or {}, nulls, by_name=True)
+
+
+def _called(
+    module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any], nulls: Collection[str], *, by_name: bool
+) -> nn.Module:
+    """A module that calls ``module`` with its inputs by name or by position, and with ``constants`` by name."""
     graph, root = fx.Graph(), nn.Module()
     root.add_module("layer", module)
-    values = {label: graph.placeholder(label) for label in labels}
-    graph.output(graph.call_module("layer", (), dict(values)))
+    values = {label: None if label in nulls else graph.placeholder(label) for label in labels}
+    by_position = () if by_name else tuple(values.values())
+    keywords = {**(values if by_name else {}), **constants}
+    graph.output(graph.call_module("layer", by_position, keywords))
     return fx.GraphModule(root, graph)
+
+
+def _require_constants(constants: Mapping[str, Any], labels: Sequence[str], signature: inspect.Signature) -> None:
+    """Check that ``forward`` takes the constants. Raises :class:`UsageError`, which shows the signature."""
+    parameters = signature.parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    if unknown := [name for name in constants if name not in parameters]:
+        raise UsageError(f"forward: {', '.join(unknown)}: no parameter of forward{signature}; remove it")
+    bound = labels if set(labels) <= set(parameters) else list(parameters)[: len(labels)]
+    if twice := [name for name in constants if name in bound]:
+        raise UsageError(
+            f"forward: {', '.join(twice)}: an input is already bound to it in forward{signature}; give it once"
+        )
 
 
 def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:
     """The module with a ``forward`` that takes the inputs ``labels`` in order and returns ``graph.returns``.
 
-    Each layer is named after its first output, so ``weights`` names its parameters as ``pooled.weight``.
+    Operations become calls of torch's functions. Each layer is named after its first output, so ``weights`` names its
+    parameters as ``pooled.weight``.
     """
     root = nn.Module()
     fx_graph = fx.Graph()
     values: dict[str, fx.Node] = {label: fx_graph.placeholder(label) for label in labels}
     for index, node in enumerate(graph.nodes):
+        if isinstance(node.layer, Operation):
+            values[node.outputs[0]] = _call_operation(fx_graph, node.layer, [values[label] for label in node.inputs])
+            continue
         name = node.outputs[0] if not hasattr(root, node.outputs[0]) else f"{node.outputs[0]}_{index}"
         root.add_module(name, build_layer(node.layer))
         inputs = tuple(values[label] for label in node.inputs)
@@ -268,6 +374,12 @@ def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:
     fx_graph.output(returned[0] if len(returned) == 1 else returned)
     fx_graph.lint()
     return fx.GraphModule(root, fx_graph)
+
+
+def _call_operation(graph: fx.Graph, operation: Operation, inputs: Sequence[fx.Node]) -> fx.Node:
+    """A call of torch's function on the values ``inputs``."""
+    arguments = (list(inputs),) if OPERATIONS[operation.layer].as_list else tuple(inputs)
+    return graph.call_function(getattr(torch, operation.layer), arguments, _as_torch(operation.args))
 
 
 def build_layer(layer: LayerModel) -> nn.Module:

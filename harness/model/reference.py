@@ -21,16 +21,18 @@ from torch.utils import _pytree as pytree
 from harness.errors import bounded_text
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
+from harness.model.build import Subject, constructor_arguments, eager_outputs, plain_name, run_module, seed_torch
 from harness.model.tensors import copy_module, copy_tensor, to_numpy
 from harness.spec.language.case import (
     Case,
     FactoryModel,
     GraphModel,
     LayerModel,
+    Operation,
     RecordedModel,
     SequentialModel,
 )
+from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import Tolerance
 
 Array = NDArray[Any]
@@ -90,10 +92,7 @@ def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
         return layer.float64_reference(
             Call(
                 args=constructor_arguments(model),
-                weights={
-                    name.removeprefix("layer."): floating_as_float64(tensor)
-                    for name, tensor in module.state_dict().items()
-                },
+                weights={plain_name(name): floating_as_float64(tensor) for name, tensor in module.state_dict().items()},
                 inputs=[floating_as_float64(tensor) for tensor in inputs],
                 forward=model.forward,
                 mode=case.mode,
@@ -137,7 +136,11 @@ def default_tolerance_of(case: Case, opset: int | None) -> Tolerance:
             parts = [(step.layer, constructor_arguments(step)) for step in steps]
             return composite_tolerance(parts, case.dtype, opset)
         case GraphModel(nodes):
-            parts = [(node.layer.layer, constructor_arguments(node.layer)) for node in nodes]
+            parts = [
+                (layer.layer, dict(layer.args) if isinstance(layer, Operation) else constructor_arguments(layer))
+                for layer in (node.layer for node in nodes)
+                if not (isinstance(layer, Operation) and OPERATIONS[layer.layer].moves_values)
+            ]
             return composite_tolerance(parts, case.dtype, opset)
         case FactoryModel() | RecordedModel():
             return default_tolerance(None, {}, case.dtype, opset)
@@ -150,7 +153,7 @@ def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
     """
     module, inputs = copy_module(subject.module), copy.deepcopy(dict(subject.inputs))
     leaves = {label: tensor.requires_grad_() for label, tensor in inputs.items() if tensor.is_floating_point()}
-    leaves |= {name.removeprefix("layer."): parameter for name, parameter in module.named_parameters()}
+    leaves |= {plain_name(name): parameter for name, parameter in module.named_parameters()}
     with torch.random.fork_rng(devices=()):
         seed_torch(seed)
         # An in-place layer may not write to a leaf, so it gets a copy that autograd follows.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from harness.reproduction.source import RUNTIMES, keywords, layers_of
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, LayerModel, RecordedModel
+from harness.spec.language.draws import input_sets
 from harness.spec.targets import Target
 
 EXPORTER_NAMES = {
@@ -17,6 +20,8 @@ RUNTIME_NAMES = {"torch-cpu": "torch.jit.load", "ort-cpu": "ONNX Runtime", "refe
 
 MACHINE_SYMPTOMS = frozenset({"timeout", "out-of-memory", "unavailable", "placement"})
 """Symptoms that another machine may not have."""
+
+MAX_ELEMENTS_FROM_FILES = 4096
 
 STRUCTURE = "structure"
 """The finding about names, shapes and dtypes of a stochastic case's outputs."""
@@ -35,10 +40,16 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
             return f"the model comes from your own code ({factory}), which a self-contained script cannot import"
         case RecordedModel():
             return "the model is a file, which a script cannot contain"
+    if case.structure is not None:
+        return "its inputs are nested, and a script takes tensors only; harness pack makes a bundle"
+    from_files = [*case.model.weights.values(), *(spec for each in input_sets(case) for spec in each.inputs)]
+    elements = sum(prod(spec.shape) for spec in from_files if spec.source is not None)
+    if elements > MAX_ELEMENTS_FROM_FILES:
+        return f"{elements:,} values come from files, too many to write into a script; harness pack makes a bundle"
     if target.fixes:
         return "the target uses harness's corrected lowerings (+fixes), and a script does not use harness"
-    if target.transforms or target.export_options:
-        return "a script exports with the defaults of torch and without transforms"
+    if target.transforms:
+        return "a script exports without transforms"
     if target.runtime not in RUNTIMES:
         return f"a script can use the runtimes {', '.join(RUNTIMES)}, not {target.runtime}"
     if target.runtime == "reference" and "bfloat16" in dtypes(case):
@@ -106,7 +117,9 @@ def expected_behaviour(case: Case, result: Result | None) -> str:
 
 
 def _exporter_name(target: Target) -> str:
-    return EXPORTER_NAMES[target.exporter] + ("" if target.opset is None else f" at opset {target.opset}")
+    options = ", ".join(f"{name}={value}" for name, value in target.export_options.items())
+    opset = "" if target.opset is None else f" at opset {target.opset}"
+    return EXPORTER_NAMES[target.exporter] + opset + (f" with {options}" if options else "")
 
 
 def _model_in_words(case: Case) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.registry import plugins
 from harness.reproduction.tensors import tensor_expression
 from harness.spec.language.case import (
     Case,
@@ -15,9 +16,11 @@ from harness.spec.language.case import (
     GraphNode,
     LayerModel,
     Model,
+    Operation,
     SequentialModel,
     TensorSpec,
 )
+from harness.spec.language.operations import OPERATIONS
 from harness.spec.targets import Target
 
 RUNTIMES = ("torch-cpu", "ort-cpu", "reference")
@@ -86,7 +89,11 @@ def _layer_call(model: LayerModel) -> str:
 
 def _graph_class(graph: GraphModel, labels: Sequence[str]) -> str:
     names = _submodule_names(graph)
-    layers = [f"        self.{name} = {_layer_call(node.layer)}" for name, node in zip(names, graph.nodes, strict=True)]
+    layers = [
+        f"        self.{name} = {_layer_call(node.layer)}"
+        for name, node in zip(names, graph.nodes, strict=True)
+        if not isinstance(node.layer, Operation)
+    ]
     calls = [f"        {_node_call(name, node)}" for name, node in zip(names, graph.nodes, strict=True)]
     return "\n".join(
         [
@@ -103,6 +110,11 @@ def _graph_class(graph: GraphModel, labels: Sequence[str]) -> str:
 
 
 def _node_call(name: str, node: GraphNode) -> str:
+    if isinstance(node.layer, Operation):
+        tensors = ", ".join(node.inputs)
+        tensors = f"[{tensors}]" if OPERATIONS[node.layer.layer].as_list else tensors
+        arguments = ", ".join(filter(None, [tensors, keywords(node.layer.args)]))
+        return f"{node.outputs[0]} = torch.{node.layer.layer}({arguments})"
     arguments = ", ".join([*node.inputs, *filter(None, [keywords(node.layer.forward)])])
     return f"{', '.join(node.outputs)} = self.{name}({arguments})"
 
@@ -130,12 +142,20 @@ def _sequential_source(steps: Sequence[LayerModel]) -> ModuleSource:
 # Export, load and run
 
 
+def _exporter_arguments(target: Target) -> dict[str, Any]:
+    """The exporter's own arguments that the target names."""
+    options = target.export_options
+    arguments: dict[str, Any] = plugins("exporters")[target.exporter].arguments(options) if options else {}
+    return arguments
+
+
 def export_statements(case: Case, target: Target, outputs: int | None) -> list[str]:
     """Statements that export ``model`` with ``inputs`` to ``path``; ``outputs`` is their number, None if unknown."""
     inputs = "tuple(tensor.clone() for tensor in inputs)" if _has_in_place_layer(case) else "inputs"
     match target.exporter:
         case "trace":
-            return [f"torch.jit.save(torch.jit.trace(model, {inputs}), path)"]
+            options = "".join(f", {name}={value}" for name, value in _exporter_arguments(target).items())
+            return [f"torch.jit.save(torch.jit.trace(model, {inputs}{options}), path)"]
         case "script":
             return ["torch.jit.save(torch.jit.script(model), path)"]
     arguments: dict[str, Any] = {"dynamo": target.exporter == "onnx-dynamo"}
@@ -151,7 +171,11 @@ def export_statements(case: Case, target: Target, outputs: int | None) -> list[s
         arguments["dynamic_shapes"] = tuple(axes)
     if target.exporter == "onnx-dynamo":
         arguments["verbose"] = False
+    own_arguments = _exporter_arguments(target)
+    mode = own_arguments.pop("training", None)
+    arguments |= own_arguments
     lines = [f"    {name}={_lists_kept(value)}," for name, value in arguments.items()]
+    lines += [] if mode is None else [f"    training=torch.onnx.TrainingMode.{mode.upper()},"]
     return ["torch.onnx.export(", "    model,", f"    {inputs},", "    path,", *lines, ")"]
 
 

@@ -2,7 +2,7 @@
 
 A target is written ``EXPORTER[@OPSET][+fixes][+TRANSFORM]...[?option=value&...]/RUNTIME[?option=value&...]``. The
 first options are those of the exporter and the transforms, the last ones the runtime's. A recorded model has the
-targets ``file[+TRANSFORM]...[?...]/RUNTIME[?...]``, its file on any runtime that runs ONNX.
+targets ``file/RUNTIME[?...]``, its file on any runtime that runs ONNX.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _target(text: str) -> Target:
         raise UsageError(f"{text}: {message}; with {exporter} use one of {fitting}")
     suffixes = parts["suffixes"].split("+")[1:]
     fixes = suffixes[:1] == ["fixes"]
-    if exporter == FILE and (parts["opset"] is not None or fixes):
+    if exporter == FILE and (parts["opset"] is not None or suffixes or parts["export_options"] is not None):
         raise UsageError(f"{text}: a file is verified as it is; write {FILE}/{runtime}")
     transforms = tuple(suffixes[int(fixes) :])
     known = {word: _transform(text, word) for word in transforms}

@@ -32,8 +32,20 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class FileSource:
+    """Where a tensor's values are: the array ``key`` of the data file at ``path``, None if it is the only one.
+
+    ``digest`` is that of the file. It stands for the values in every key and fingerprint; the path does not count.
+    """
+
+    digest: str
+    key: str | None
+    path: str = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor: literal ``values`` (nested tuples), or a ``fill`` with its own seed.
+    """One tensor: literal ``values`` (nested tuples), a ``source`` in a file, or a ``fill`` with its own seed.
 
     ``takes_shape`` is True for a weight that is filled in the shape of its parameter; ``shape`` is then ``()`` and
     unused.
@@ -47,11 +59,17 @@ class TensorSpec:
     layout: Layout = "contiguous"
     seed: int = 0
     takes_shape: bool = False
+    source: FileSource | None = None
+
+    @property
+    def is_literal(self) -> bool:
+        """True if the values are given, in the spec or in a file: the tensor has only one shape."""
+        return self.values is not None or self.source is not None
 
     @property
     def is_random(self) -> bool:
         """True if another seed gives other values."""
-        return self.values is None and (self.fill is None or self.fill.kind in RANDOM_FILLS)
+        return not self.is_literal and (self.fill is None or self.fill.kind in RANDOM_FILLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +98,11 @@ class LayerModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Operation(LayerModel):
+    """A tensor operation of a graph in place of a layer: ``layer`` is its name in torch, such as ``cat``."""
+
+
+@dataclass(frozen=True, slots=True)
 class SequentialModel:
     """Layers one after another: a ``torch.nn.Sequential``."""
 
@@ -88,7 +111,7 @@ class SequentialModel:
 
 @dataclass(frozen=True, slots=True)
 class GraphNode:
-    """One layer of a graph, with the names of its input and output values."""
+    """One layer or operation of a graph, with the names of its input and output values."""
 
     layer: LayerModel
     inputs: tuple[str, ...]
@@ -105,10 +128,14 @@ class GraphModel:
 
 @dataclass(frozen=True, slots=True)
 class FactoryModel:
-    """A user's ``package.module:callable`` that returns an ``nn.Module``; it runs user code."""
+    """A user's ``package.module:callable`` that returns an ``nn.Module``; it runs user code.
+
+    ``forward`` holds constant keyword arguments of the module's ``forward``.
+    """
 
     factory: str
     args: Mapping[str, Any] = field(default_factory=dict)
+    forward: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +164,15 @@ Model = LayerModel | SequentialModel | GraphModel | FactoryModel | RecordedModel
 
 @dataclass(frozen=True, slots=True)
 class WeightedModel:
-    """A model with its weights: the case's own, or the one that ``equals`` and ``differs_from`` compare it with."""
+    """A model with its weights: the case's own, or the one that ``equals`` and ``differs_from`` compare it with.
+
+    ``weights_file`` names the file that all weights come from: it has to hold every one of them and no others. It is
+    empty if the spec names single weights.
+    """
 
     model: Model
     weights: Mapping[str, TensorSpec] = field(default_factory=dict)
+    weights_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +203,9 @@ class Case:
     ``dynamic`` maps an input's label to its dynamic axes and their names. ``also`` holds further shapes by label at
     which the same artifact is verified. ``bench`` holds further shapes by label at which latency is measured; a case at
     one of them has the id of the original case as ``bench_of``. ``seed`` seeds the weights and stochastic layers.
-    ``draws`` is the number of sets of random inputs at each set of shapes.
+    ``draws`` is the number of sets of random inputs at each set of shapes. ``samples`` are further sets of inputs from
+    files, each with the name of its file. ``structure`` says how ``forward`` takes the inputs, if some are nested or
+    null (:mod:`harness.spec.language.structure`); ``inputs`` are the tensors in it.
     """
 
     id: str
@@ -189,6 +223,13 @@ class Case:
     bench: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     bench_of: str | None = None
     draws: int = 2
+    samples: tuple[tuple[str, tuple[TensorSpec, ...]], ...] = ()
+    structure: Mapping[str, Any] | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The labels of the arguments of ``forward``, in order."""
+        return [spec.label for spec in self.inputs] if self.structure is None else list(self.structure)
 
     @property
     def is_recorded(self) -> bool:

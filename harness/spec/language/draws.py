@@ -86,12 +86,12 @@ def _plain_sets(case: Case) -> list[InputSet]:
             name = ", ".join(filter(None, [at, f"draw {draw}" if draw > 1 else ""]))
             seeded = tuple(replace(spec, seed=_seed_of(spec, name)) if name else spec for spec in inputs)
             sets.append(InputSet(seeded, name or None, draw, chosen_by_harness=bool(shapes) and not case.also))
-    return sets
+    return sets + [InputSet(inputs, f"sample {name}") for name, inputs in case.samples]
 
 
 def _larger_shapes(case: Case) -> tuple[Mapping[str, tuple[int, ...]], ...]:
     """A further set of shapes for dynamic axes without ``also``: every dynamic axis one larger."""
-    if any(spec.values is not None for spec in case.inputs if spec.label in case.dynamic) or not case.dynamic:
+    if any(spec.is_literal for spec in case.inputs if spec.label in case.dynamic) or not case.dynamic:
         return ()
     return (
         {

@@ -7,9 +7,10 @@ certainly wrong is refused, without torch. Everything else is left to torch, whi
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.errors import Location, Problem, SpecError
+from harness.errors import Location, Problem, SpecError, UsageError
 from harness.spec.language import tensors
 from harness.spec.language.case import (
     FactoryModel,
@@ -17,10 +18,14 @@ from harness.spec.language.case import (
     GraphNode,
     LayerModel,
     Model,
+    Operation,
     SequentialModel,
+    TensorSpec,
     WeightedModel,
 )
-from harness.spec.language.schema import Case, OtherModel, Step, Tensor, WiredStep
+from harness.spec.language.data import SpecFolder, tensors_from_file
+from harness.spec.language.operations import operation_problems
+from harness.spec.language.schema import Case, OtherModel, Step, Tensor, WeightsFile, WiredOperation, WiredStep
 from harness.spec.quoting import closest_name, format_value, join_names, suggestion
 from harness.spec.signatures import Parameter, layer_signatures, non_layers
 from harness.spec.yaml.strict import validated
@@ -28,7 +33,7 @@ from harness.spec.yaml.tree import Node
 
 HasModel = Case | OtherModel
 KINDS = ("layer", "sequential", "graph", "factory")
-KINDS_WITH_KEY = {"args": {"layer", "factory"}, "forward": {"layer"}, "returns": {"graph"}}
+KINDS_WITH_KEY = {"args": {"layer", "factory"}, "forward": {"layer", "factory"}, "returns": {"graph"}}
 NAME_ONE_MODEL = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`"
 NOTHING = Node(Location(""), None)
 
@@ -62,40 +67,88 @@ SET_BY_HARNESS = {"device": "the target sets the device", "dtype": "write `dtype
 PADDED_BY_HALF_AT_MOST = ("AvgPool", "MaxPool")
 
 
-def weighted_model(spec: HasModel, dtype: str, seed_name: str) -> WeightedModel:
+def weighted_model(spec: HasModel, dtype: str, seed_name: str, folder: SpecFolder) -> WeightedModel:
     """The model with the weights that the spec sets."""
+    model = _model(spec, _Context(dtype, f"{seed_name}/args", folder))
+    if isinstance(spec.weights, WeightsFile):
+        return WeightedModel(model, _weights_from_file(spec.weights, dtype, folder), spec.weights.file)
     weights = {
-        name: tensors.tensor_spec(name, tensor, dtype, f"{seed_name}/weights") for name, tensor in spec.weights.items()
+        name: tensors.tensor_spec(name, tensor, dtype, f"{seed_name}/weights", folder)
+        for name, tensor in spec.weights.items()
     }
-    return WeightedModel(_model(spec, dtype, f"{seed_name}/args"), weights)
+    return WeightedModel(model, weights)
 
 
-def _model(spec: HasModel, dtype: str, seed_name: str) -> Model:
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What the tensors among a layer's arguments are made with."""
+
+    dtype: str
+    seed_name: str
+    folder: SpecFolder
+
+    def step(self, index: int) -> _Context:
+        """The context of the step at ``index`` of several."""
+        return replace(self, seed_name=f"{self.seed_name}/{index}")
+
+
+def _weights_from_file(weights: WeightsFile, dtype: str, folder: SpecFolder) -> dict[str, TensorSpec]:
+    """The tensors of the file, or those below its ``key``. Raises :class:`UsageError`."""
+    path = folder.file(weights.file)
+    found = tensors_from_file(path, dtype)
+    if weights.key is None:
+        return found
+    prefix = f"{weights.key}."
+    below = {name.removeprefix(prefix): spec for name, spec in found.items() if name.startswith(prefix)}
+    if not below:
+        keys = join_names(dict.fromkeys(name.partition(".")[0] for name in found))
+        raise UsageError(f"{path}: no tensors below {weights.key!r}; it holds {keys}")
+    return below
+
+
+def _weights_problems(node: Node, spec: HasModel, dtype: str, folder: SpecFolder) -> Iterator[Problem]:
+    weights_node = node.child("weights") or node
+    if isinstance(spec.weights, WeightsFile):
+        try:
+            _weights_from_file(spec.weights, dtype, folder)
+        except UsageError as error:
+            key = ["key"] if spec.weights.key is not None and "no tensors below" in str(error) else ["file"]
+            yield tensors.problem_from(error, weights_node.location(key if weights_node.entries else []))
+        return
+    for name, tensor in spec.weights.items():
+        weight_node = weights_node.child(name) or node
+        yield from tensors.problems(weight_node, tensor, dtype, folder, takes_shape=True)
+
+
+def _model(spec: HasModel, context: _Context) -> Model:
     if spec.layer is not None:
-        return _layer(spec.layer, spec.args, spec.forward, dtype, seed_name)
+        return _layer(spec.layer, spec.args, spec.forward, context)
     if spec.sequential is not None:
         steps = (
-            _layer(step.layer, step.args, step.forward, dtype, f"{seed_name}/{index}")
+            _layer(step.layer, step.args, step.forward, context.step(index))
             for index, step in enumerate(spec.sequential)
         )
         return SequentialModel(tuple(steps))
     if spec.graph is not None:
         nodes = (
-            GraphNode(
-                _layer(step.layer, step.args, step.forward, dtype, f"{seed_name}/{index}"),
-                tuple(step.in_),
-                tuple(step.out),
-            )
+            GraphNode(_wired(step, context.step(index)), tuple(step.in_), tuple(step.out))
             for index, step in enumerate(spec.graph)
         )
         return GraphModel(tuple(nodes), tuple(spec.returns or ()))
     assert spec.factory is not None, "checked before"
-    return FactoryModel(spec.factory, tensors.as_tuples(spec.args))
+    return FactoryModel(spec.factory, tensors.as_tuples(spec.args), tensors.as_tuples(spec.forward))
 
 
-def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any], dtype: str, seed_name: str) -> LayerModel:
+def _wired(step: WiredStep | WiredOperation, context: _Context) -> LayerModel:
+    if isinstance(step, WiredOperation):
+        return Operation(step.op, tensors.as_tuples(step.args))
+    return _layer(step.layer, step.args, step.forward, context)
+
+
+def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any], context: _Context) -> LayerModel:
+    made_with = (context.dtype, context.seed_name, context.folder)
     resolved = {
-        name: tensors.tensor_spec(name, Tensor.model_validate(_as_mapping(value)), dtype, seed_name)
+        name: tensors.tensor_spec(name, Tensor.model_validate(_as_mapping(value)), *made_with)
         if _is_tensor(layer, name, value)
         else tensors.as_tuples(value)
         for name, value in args.items()
@@ -122,13 +175,20 @@ def _tensor_argument_problems(node: Node, value: dict[str, Any] | list[Any], dty
     except SpecError as error:
         yield from error.problems
     else:
-        yield from tensors.problems(as_mapping, tensor, dtype)
+        yield from tensors.problems(as_mapping, tensor, dtype, SpecFolder())
 
 
 def problems(
-    node: Node, spec: HasModel, labels: Sequence[str], dtype: str, *, allow_import: bool, may_raise: bool = False
+    node: Node,
+    spec: HasModel,
+    labels: Sequence[str],
+    dtype: str,
+    folder: SpecFolder,
+    *,
+    allow_import: bool,
+    may_raise: bool = False,
 ) -> Iterator[Problem]:
-    """The problems of the model at ``node`` when it is called with the inputs ``labels``.
+    """The problems of the model at ``node`` when it is called with the inputs ``labels``; ``folder`` has its files.
 
     If the case expects an error (``may_raise``), values that the layer refuses are allowed.
     """
@@ -145,9 +205,7 @@ def problems(
                 remedy += f", or inside each layer of `{kinds[0]}:`"
             yield Problem(node.location([key], of_key=True), f"{key}: not allowed with `{kinds[0]}:`", remedy)
     yield from _problems_of_kind(node, spec, labels, allow_import=allow_import, may_raise=may_raise)
-    for name, tensor in spec.weights.items():
-        weight_node = (node.child("weights") or node).child(name) or node
-        yield from tensors.problems(weight_node, tensor, dtype, takes_shape=True)
+    yield from _weights_problems(node, spec, dtype, folder)
 
 
 def _problems_of_kind(
@@ -179,15 +237,23 @@ def _sequential_problems(node: Node, steps: Sequence[Step], *, may_raise: bool) 
 
 
 def _graph_problems(
-    node: Node, steps: Sequence[WiredStep], returns: Sequence[str], labels: Sequence[str], *, may_raise: bool
+    node: Node,
+    steps: Sequence[WiredStep | WiredOperation],
+    returns: Sequence[str],
+    labels: Sequence[str],
+    *,
+    may_raise: bool,
 ) -> Iterator[Problem]:
     graph = node.child("graph") or node
     available, used = dict.fromkeys(labels), set(returns)
     for index, step in enumerate(steps):
         step_node = graph.child(index) or graph
-        if not may_raise:
-            yield from value_problems(step_node, step.layer, step.args)
-        yield from input_problems(step_node, step.layer, len(step.in_), step.forward)
+        if isinstance(step, WiredOperation):
+            yield from operation_problems(step_node, step.op, step.args, len(step.in_), len(step.out))
+        else:
+            if not may_raise:
+                yield from value_problems(step_node, step.layer, step.args)
+            yield from input_problems(step_node, step.layer, len(step.in_), step.forward)
         yield from _unknown_values(step_node, "in", step.in_, available)
         for position, label in enumerate(step.out):
             if label in available:

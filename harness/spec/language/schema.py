@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, JsonValue, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainValidator, Tag, WithJsonSchema
+from typing_extensions import TypeAliasType
 
 from harness.spec.language.case import Fill, Layout, Mode
-from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.fills import FILL_SCHEMA, FILLS, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import StrictModel, invalid_value
@@ -24,6 +26,8 @@ SCHEMA_FILE = "harness.schema.json"
 
 CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+"""The label of an input, also of a tensor in a nested one: ``boxes.0``."""
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 MAX_NAME_LENGTH = 200
 """For a case, a label or a factory: the name is part of every id and of every line of a report."""
@@ -73,6 +77,7 @@ Label = Annotated[
     _matches(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
     WithJsonSchema(LABEL_SCHEMA),
 ]
+TensorLabel = Annotated[str, _matches(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")]
 FactoryName = Annotated[
     str, _matches(FACTORY, "a factory", "write package.module:callable"), WithJsonSchema(_text_schema(FACTORY))
 ]
@@ -105,6 +110,7 @@ Arguments = Annotated[
     dict[str, Any],
     Field(description="Constructor arguments by name. A tensor is written as an input: `weight: {values: [...]}`."),
 ]
+DataPath = Annotated[str, Field(min_length=1, max_length=4096)]
 Forward = Annotated[dict[str, Any], Field(description="Constant keyword arguments of forward.")]
 Expression = Annotated[str, Field(min_length=1)]
 Gradients = Annotated[
@@ -116,19 +122,72 @@ Gradients = Annotated[
 
 
 class Tensor(StrictModel):
-    """A tensor: literal `values`, or a `shape` with a `fill`."""
+    """A tensor: literal `values`, a `shape` with a `fill`, or a `file`."""
 
     values: Values = Field(default=None, description="Nested lists; `.nan`, `.inf`, `-.inf` and `-0.0` count.")
     shape: Shape | None = Field(default=None, description="The sizes, if there are no `values`.")
     fill: FillField | None = Field(default=None, description="How a `shape` is filled. Default: `normal`.")
-    dtype: DType | None = Field(default=None, description="Default: the case's dtype.")
+    file: DataPath | None = Field(
+        default=None,
+        description="A file with the values, relative to the spec: .npz, .npy, .pt, .safetensors, or a test data set.",
+    )
+    key: str | None = Field(default=None, description="The array in the file. Default: the only one.")
+    dtype: DType | None = Field(
+        default=None, description="Default: the case's dtype; of whole numbers and booleans in a file, their own."
+    )
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="Default: derived from the case's id.")
+
+
+class WeightsFile(StrictModel):
+    """A file with all weights of the model."""
+
+    file: DataPath = Field(examples=["net.safetensors"], description="The file, relative to the spec.")
+    key: str | None = Field(
+        default=None, description="The part of the file that holds them, such as `state_dict` in a checkpoint."
+    )
 
 
 class Input(Tensor):
     """An input, bound to `forward` by order; its name is a label."""
 
     layout: Layout = Field(default="contiguous", description="The memory layout.")
+
+
+def input_kind(value: Any) -> str:
+    """How an input is written: as a tensor, as a list or a mapping of inputs, or as null."""
+    if value is None:
+        return "[null]"
+    if isinstance(value, list):
+        return "[list]"
+    return "[mapping]" if isinstance(value, dict) and _holds_inputs(value) else "[tensor]"
+
+
+def _holds_inputs(value: dict[Any, Any]) -> bool:
+    """True for a mapping of inputs by name. The keys of a tensor hold no mappings, except the parameters of a fill."""
+    return bool(value) and all(_may_be_input(item) and not _is_fill(key, item) for key, item in value.items())
+
+
+def _may_be_input(value: Any) -> bool:
+    return value is None or isinstance(value, dict) or (isinstance(value, list) and any(map(_may_be_input, value)))
+
+
+def _is_fill(key: Any, value: Any) -> bool:
+    return key == "fill" and isinstance(value, dict) and not value.keys().isdisjoint(FILLS)
+
+
+if TYPE_CHECKING:
+    InputTree: TypeAlias = "Input | list[InputTree] | dict[str, InputTree] | None"
+else:
+    InputTree = TypeAliasType(
+        "InputTree",
+        Annotated[
+            Annotated[Input, Tag("[tensor]")]
+            | Annotated[list["InputTree"], Field(min_length=1), Tag("[list]")]
+            | Annotated[dict[str, "InputTree"], Tag("[mapping]")]
+            | Annotated[None, Tag("[null]")],
+            Discriminator(input_kind),
+        ],
+    )
 
 
 class Step(StrictModel):
@@ -146,6 +205,42 @@ class WiredStep(Step):
     out: Labels = Field(examples=["y"], description="Names for the layer's output values.")
 
 
+class WiredOperation(StrictModel):
+    """A tensor operation of a graph, with the names of its inputs and its output."""
+
+    op: str = Field(examples=["cat"], description="A function of torch.", json_schema_extra={"enum": list(OPERATIONS)})
+    args: Annotated[dict[str, Any], Field(description="Arguments by name.")] = Field(default_factory=dict)
+    in_: Labels = Field(alias="in", examples=["[a, b]"], description="The tensors that it takes, in order.")
+    out: Labels = Field(examples=["y"], description="A name for the result.")
+
+
+def _wired_kind(value: Any) -> str:
+    is_operation = isinstance(value, WiredOperation) or (isinstance(value, dict) and "op" in value)
+    return "[operation]" if is_operation else "[layer]"
+
+
+Wired = Annotated[
+    Annotated[WiredStep, Tag("[layer]")] | Annotated[WiredOperation, Tag("[operation]")], Discriminator(_wired_kind)
+]
+
+
+def _weights_kind(value: Any) -> str:
+    is_file = isinstance(value, WeightsFile | str) or (isinstance(value, dict) and isinstance(value.get("file"), str))
+    return "[file]" if is_file else "[tensors]"
+
+
+Weights = Annotated[
+    Annotated[
+        WeightsFile,
+        _one_or_many(lambda value: isinstance(value, str), lambda name: {"file": name}),
+        Tag("[file]"),
+        WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, WeightsFile.model_json_schema()]}),
+    ]
+    | Annotated[dict[str, Tensor], Tag("[tensors]")],
+    Discriminator(_weights_kind),
+]
+
+
 class ModelKeys(StrictModel):
     """The keys that name a model: exactly one of `layer`, `sequential`, `graph` with `returns`, `factory`."""
 
@@ -153,7 +248,9 @@ class ModelKeys(StrictModel):
     sequential: list[Step] | None = Field(
         default=None, min_length=1, description="Layers, each applied to the output of the one before."
     )
-    graph: list[WiredStep] | None = Field(default=None, min_length=1, description="Layers, connected by value names.")
+    graph: list[Wired] | None = Field(
+        default=None, min_length=1, description="Layers and tensor operations, connected by value names."
+    )
     returns: Labels | None = Field(default=None, description="The values that a graph returns.")
     factory: FactoryName | None = Field(default=None, description="package.module:callable; needs --allow-import.")
 
@@ -163,8 +260,10 @@ class ModelArguments(StrictModel):
 
     args: Arguments = Field(default_factory=dict)
     forward: Forward = Field(default_factory=dict)
-    weights: dict[str, Tensor] = Field(
-        default_factory=dict, description="Tensors by parameter name; all other parameters get a seeded initialisation."
+    weights: Weights = Field(
+        default_factory=dict,
+        description="Tensors by parameter name, and all other parameters get a seeded initialisation; or a file with "
+        "all of them, .safetensors or .pt.",
     )
 
 
@@ -203,10 +302,10 @@ class Defaults(ModelArguments):
 
     remedies = dict.fromkeys(ModelKeys.model_fields, "put the model beside `defaults:`, or in a case")
 
-    inputs: dict[Label, Input] = Field(
+    inputs: dict[TensorLabel, InputTree] = Field(
         default_factory=dict,
         json_schema_extra={"propertyNames": LABEL_SCHEMA},
-        description="The input tensors by label, in the order of `forward`.",
+        description="The inputs by label, in the order of `forward`: tensors, lists and mappings of inputs, or null.",
     )
     mode: Mode = Field(default="eval", description="The mode of the module, in which it is exported and run.")
     dtype: FloatingDType = Field(
@@ -227,6 +326,11 @@ class Defaults(ModelArguments):
     draws: int = Field(
         default=2, ge=1, le=100, description="Sets of random inputs at each shape, which share no values."
     )
+    samples: DataPath | None = Field(
+        default=None,
+        examples=["data/*.npz"],
+        description="Data files, each a further set of inputs by label. Without `inputs`, the first is the case's own.",
+    )
 
 
 class Case(ModelKeys, Defaults):
@@ -242,6 +346,11 @@ class Case(ModelKeys, Defaults):
     exclude: list[Annotated[dict[str, Any], Field(min_length=1)]] = Field(
         default_factory=list, description="Combinations of the matrix to leave out, by dotted path."
     )
+
+    @property
+    def tensors(self) -> dict[str, Input]:
+        """The inputs by label, of a case whose nested inputs have been flattened."""
+        return {label: tensor for label, tensor in self.inputs.items() if isinstance(tensor, Input)}
 
 
 class SpecFile(ModelKeys):
