@@ -30,6 +30,7 @@ from harness.report.write import write
 from harness.result import Report, Result
 from harness.spec.discovery import Specs, known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
+from harness.spec.targets import DEFAULT_SET
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ def run(request: Request, listener: ProgressListener) -> Outcome:
         check_external_data(specs.cases)
     targets = specs.target_sets.select(request.targets)
     known = known_failures_for(specs, request.paths, targets, request.known_failures)
-    requested = plan(specs.cases, targets, request.keywords, request.shard)
+    by_default = request.targets == (DEFAULT_SET,)
+    requested = plan(specs.cases, targets, request.keywords, request.shard, by_default=by_default)
     _require(request.require, here=request.cluster is None)
     baseline = None if request.baseline is None else read_report(request.baseline)
     request = _timed_like_baseline(request, baseline)

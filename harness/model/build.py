@@ -37,6 +37,7 @@ from harness.spec.language.case import (
     Model,
     RecordedModel,
     SequentialModel,
+    StoredModel,
     TensorSpec,
     WeightedModel,
 )
@@ -107,6 +108,8 @@ def build_module(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> 
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
     load_weights(module, {name: array(spec, _weight_shape(module, name)) for name, spec in weighted.weights.items()})
+    if isinstance(weighted.model, StoredModel):  # a program and a frozen module have no mode to set
+        return module
     return module.train(case.mode == "train")
 
 
@@ -181,6 +184,8 @@ def _build_model(model: Model, labels: Sequence[str]) -> nn.Module:
             return build_graph(model, labels)
         case FactoryModel():
             return call_factory(model)
+        case StoredModel():
+            return load_stored_module(model)
         case FileModel():
             raise UsageError(f"{model.path}: a model file cannot be built; it is run as it is")
         case RecordedModel():
@@ -316,6 +321,19 @@ def call_factory(factory: FactoryModel) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
     return module
+
+
+def load_stored_module(file: StoredModel) -> nn.Module:
+    """The module in the file, on the CPU. TorchScript runs its code.
+
+    Raises :class:`UsageError` for a format that is not loaded as a module.
+    """
+    if file.format == "torchscript":
+        module: nn.Module = torch.jit.load(file.path, map_location="cpu")  # type: ignore[no-untyped-call]
+        return module.requires_grad_(requires_grad=False)
+    if file.format == "program":
+        return torch.export.load(file.path).module()
+    raise UsageError(f"{file.path}: cannot be a module of torch; it is run as it is")
 
 
 def _import_advice(module_name: str, error: ImportError) -> str:

@@ -30,6 +30,7 @@ from harness.spec.language.case import (
     LayerModel,
     RecordedModel,
     SequentialModel,
+    StoredModel,
 )
 from harness.spec.language.tolerances import Tolerance
 
@@ -73,7 +74,7 @@ def _second_call(
 
     torch's own layers keep no state that reaches their outputs; modules of users can.
     """
-    if not isinstance(case.model.model, FactoryModel):
+    if not isinstance(case.model.model, FactoryModel | StoredModel):
         return None
     second = run_module(called_once, [copy_tensor(tensor) for tensor in inputs], case.seed)
     return None if have_same_values(first, second) else second
@@ -123,7 +124,7 @@ def default_tolerance_of(case: Case, opset: int | None) -> Tolerance:
         case GraphModel(nodes):
             parts = [(node.layer.layer, constructor_arguments(node.layer)) for node in nodes]
             return composite_tolerance(parts, case.dtype, opset)
-        case FactoryModel() | RecordedModel():
+        case FactoryModel() | StoredModel() | RecordedModel():
             return default_tolerance(None, {}, case.dtype, opset)
 
 

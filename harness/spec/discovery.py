@@ -59,7 +59,8 @@ class Specs:
         if self.bundle is not None:
             return self.bundle.targets
         recorded = [isinstance(case.model.model, FileModel) for case in self.cases]
-        return load_target_sets(self.root, exported=not all(recorded), recorded=any(recorded))
+        files = tuple(dict.fromkeys(file for case in self.cases for file in case.files.items()))
+        return load_target_sets(self.root, exported=not all(recorded), recorded=any(recorded), files=files)
 
     @property
     def versions(self) -> Mapping[str, str]:

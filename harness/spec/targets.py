@@ -1,7 +1,8 @@
 """Targets, each an exporter with its opset and a runtime with its options, and the named sets in ``targets.yaml``.
 
 A target is written ``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]``. A recorded model has the targets
-``file/RUNTIME[?...]``, its file on any runtime that runs ONNX.
+``file/RUNTIME[?...]``, its file on any runtime that runs ONNX. A file under test, which a spec names under ``files``,
+has the targets ``file:NAME/RUNTIME[?...]``, on any runtime that runs its format.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import RootModel
 from harness.errors import Location, Problem, SpecError, UsageError, collect_problems
 from harness.registry import plugins
 from harness.spec.glob import matches
+from harness.spec.language.case import ModelFormat, StoredModel
 from harness.spec.quoting import join_names, limited_comparisons, suggestion
 from harness.spec.yaml.reader import read
 from harness.spec.yaml.strict import validated
@@ -25,6 +27,8 @@ from harness.spec.yaml.tree import Node
 
 FILE = "file"
 """The exporter's name in a target for a model that exists as a file already and is not exported."""
+TESTED_FILE = "file:"
+"""The beginning of the exporter's name in a target for a file under test; the rest is its name in the spec."""
 TARGETS_FILE = "targets.yaml"
 
 
@@ -47,11 +51,22 @@ class Target:
         """The part before the slash: targets with the same one share an artifact."""
         return self.exporter + ("" if self.opset is None else f"@{self.opset}") + ("+fixes" if self.fixes else "")
 
+    @property
+    def tested_file(self) -> str | None:
+        """The name of the file under test; None for a target that exports, or runs a recorded model."""
+        return self.exporter.removeprefix(TESTED_FILE) if self.exporter.startswith(TESTED_FILE) else None
+
+    @property
+    def exports(self) -> bool:
+        """True if the target's file is exported, False if it exists already."""
+        return self.exporter != FILE and self.tested_file is None
+
 
 TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"
 TARGET = re.compile(
     r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<fixes>\+[^/@+?]*)?/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
 )
+TESTED_FILE_NAME = re.compile(rf"{TESTED_FILE}[A-Za-z0-9._-]+")
 SET_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 DEFAULT_SET = "default"
 BUILT_IN_SETS: Mapping[str, tuple[str, ...]] = {
@@ -64,11 +79,20 @@ BUILT_IN_SETS: Mapping[str, tuple[str, ...]] = {
         "onnx-dynamo@23+fixes/ort-cpu",
     )
 }
+DEFAULT_RUNTIMES: Mapping[ModelFormat, str] = {
+    "onnx": "ort-cpu",
+    "ort": "ort-cpu",
+    "torchscript": "torch-cpu",
+    "program": "export-cpu",
+    "aoti": "aoti-cpu",
+}
+"""The runtime of a file under test if none is named, by its format."""
 DEFAULT_FILE_TARGET = Target(FILE, "ort-cpu")
 """The target of a recorded model by default."""
 FORMATS = {
     "torchscript": "TorchScript",
     "onnx": "ONNX",
+    "ort": "ONNX Runtime's own format",
     "program": "programs of torch.export",
     "aoti": "libraries of AOTInductor",
 }
@@ -103,16 +127,18 @@ def _target(text: str) -> Target:
         raise UsageError(f"{text}: not a target; write {TARGET_SYNTAX}")
     exporters, runtimes = plugins("exporters"), plugins("runtimes")
     exporter, runtime = parts["exporter"], parts["runtime"]
+    is_tested_file = TESTED_FILE_NAME.fullmatch(exporter) is not None
     for name, names, kind in ((exporter, [*exporters, FILE], "exporter"), (runtime, [*runtimes], "runtime")):
-        if name not in names:
+        if name not in names and not (is_tested_file and kind == "exporter"):
             raise UsageError(f"{text}: no {kind} {name}; {suggestion(name, names, f'one of {join_names(names)}')}")
-    makes, takes = "onnx" if exporter == FILE else exporters[exporter].makes, runtimes[runtime].takes
-    if makes != takes:
+    is_file = exporter == FILE or is_tested_file
+    makes, takes = "onnx" if is_file else exporters[exporter].makes, runtimes[runtime].takes
+    if makes != takes and not is_tested_file:  # the format of a file under test is known from the spec alone
         fitting = join_names(name for name, each in runtimes.items() if each.takes == makes)
         message = f"{exporter} makes {FORMATS[makes]}, {runtime} runs {FORMATS[takes]}"
         raise UsageError(f"{text}: {message}; with {exporter} use one of {fitting}")
-    if exporter == FILE and (parts["opset"] is not None or parts["fixes"] is not None):
-        raise UsageError(f"{text}: a file is verified as it is; write {FILE}/{runtime}")
+    if is_file and (parts["opset"] is not None or parts["fixes"] is not None):
+        raise UsageError(f"{text}: a file is verified as it is; write {exporter}/{runtime}")
     if parts["fixes"] not in {None, "+fixes"}:
         raise UsageError(f"{text}: {parts['fixes']} is unknown; the only suffix is +fixes")
     return Target(
@@ -162,16 +188,22 @@ def _options(text: str, runtime: str, supported: Mapping[str, str], written: str
 
 @dataclass(frozen=True, slots=True)
 class TargetSets:
-    """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``."""
+    """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``.
+
+    ``files`` are the files under test of all cases. The default set has each of them on its default runtime, unless it
+    names targets for the file itself.
+    """
 
     sets: Mapping[str, tuple[Target, ...]]
     exported: bool = True
     recorded: bool = False
+    files: tuple[tuple[str, StoredModel], ...] = ()
 
     @property
     def all(self) -> tuple[Target, ...]:
         """Every target in a set, once; for recorded models also every target that a file can run on."""
-        return (*self._in_sets, *all_file_targets()) if self.recorded else self._in_sets
+        of_files = (target for file in self.files for target in tested_file_targets(*file))
+        return _unique((*self._in_sets, *(all_file_targets() if self.recorded else ()), *of_files))
 
     @property
     def _in_sets(self) -> tuple[Target, ...]:
@@ -186,7 +218,11 @@ class TargetSets:
         Raises :class:`UsageError` for a word that names nothing.
         """
         parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
-        return _unique(target for part in parts or [DEFAULT_SET] for target in self._targets_of(part))
+        targets = _unique(target for part in parts or [DEFAULT_SET] for target in self._targets_of(part))
+        if DEFAULT_SET not in (parts or [DEFAULT_SET]):
+            return targets
+        named = {target.tested_file for target in targets}
+        return (*targets, *_unique(default_file_target(*file) for file in self.files if file[0] not in named))
 
     def _targets_of(self, word: str) -> Iterator[Target]:
         on_files = self._file_targets(word) if self.recorded else ()
@@ -208,9 +244,10 @@ class TargetSets:
         if word in self.sets:
             yield from self.sets[word]
         elif "*" in word:
-            matching = [target for target in self._in_sets if _matches(word, target)]
+            of_files = (target for file in self.files for target in tested_file_targets(*file))
+            matching = [target for target in (*self._in_sets, *of_files) if _matches(word, target)]
             if not matching:
-                raise UsageError(f"{word}: no target matches; the targets are {join_names(map(str, self._in_sets))}")
+                raise UsageError(f"{word}: no target matches; the targets are {join_names(map(str, self.all))}")
             yield from matching
         elif "/" in word:
             yield parse_target(word)
@@ -223,16 +260,22 @@ class TargetSets:
 
 
 @limited_comparisons()
-def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool = False) -> TargetSets:
+def load_target_sets(
+    root: Path | str,
+    *,
+    exported: bool = True,
+    recorded: bool = False,
+    files: tuple[tuple[str, StoredModel], ...] = (),
+) -> TargetSets:
     """The sets of ``targets.yaml`` in ``root``, and the built-in ``default`` unless the file defines one.
 
-    ``exported`` and ``recorded`` are those of :class:`TargetSets`. Raises :class:`SpecError` with every problem of the
+    ``exported``, ``recorded`` and ``files`` are those of :class:`TargetSets`. Raises :class:`SpecError` with every problem of the
     file.
     """
     path = Path(root) / TARGETS_FILE
     built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN_SETS.items()}
     if not os.path.lexists(path):
-        return TargetSets(built_in, exported, recorded)
+        return TargetSets(built_in, exported, recorded, files)
     problems: list[Problem] = []
     tree = read(path, problems)
     with collect_problems(problems):
@@ -249,7 +292,7 @@ def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool 
         sets[name] = tuple(targets)
     if problems:
         raise SpecError(problems)
-    return TargetSets({**built_in, **sets}, exported, recorded)
+    return TargetSets({**built_in, **sets}, exported, recorded, files)
 
 
 class _Sets(RootModel[dict[str, list[str]]]):
@@ -297,6 +340,22 @@ def file_targets(word: str) -> tuple[Target, ...]:
     matching = [target for target in targets if _matches(word, target)]
     available = [target for target in matching if plugins("runtimes")[target.runtime].availability().present]
     return tuple(available or matching)
+
+
+def runs_format(runtime: Any, format_: str) -> bool:
+    """True if ``runtime`` loads files of this format. ONNX Runtime loads its own format on every provider."""
+    return format_ == runtime.takes or format_ in getattr(runtime, "also_takes", ())
+
+
+def tested_file_targets(name: str, file: StoredModel) -> tuple[Target, ...]:
+    """The targets of a file under test: its file on each runtime that runs its format, available here or not."""
+    runtimes = plugins("runtimes").items()
+    return tuple(Target(f"{TESTED_FILE}{name}", each) for each, runtime in runtimes if runs_format(runtime, file.format))
+
+
+def default_file_target(name: str, file: StoredModel) -> Target:
+    """The target of a file under test by default: on the CPU, with as little changed in the file as possible."""
+    return Target(f"{TESTED_FILE}{name}", DEFAULT_RUNTIMES[file.format])
 
 
 def _matches(glob: str, target: Target) -> bool:

@@ -15,6 +15,7 @@ from harness.spec.language.tolerances import CaseTolerance
 
 Layout = Literal["contiguous", "channels_last", "strided"]
 Mode = Literal["eval", "train"]
+ModelFormat = Literal["onnx", "ort", "torchscript", "program", "aoti"]
 FillKind = Literal["normal", "uniform", "integers", "arange", "ones", "zeros", "full", "choice"]
 RANDOM_FILLS = frozenset({"normal", "uniform", "integers", "choice"})
 
@@ -130,7 +131,29 @@ class FileModel(RecordedModel):
     stamp: str = ""
 
 
-Model = LayerModel | SequentialModel | GraphModel | FactoryModel | RecordedModel
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model file of the user's: the reference of a case, or a file under test that is compared with it.
+
+    ``stamp`` changes when the file or its external data do.
+    """
+
+    path: str
+    format: ModelFormat
+    stamp: str = ""
+
+    @property
+    def needs_torch(self) -> bool:
+        """True if only torch can load it."""
+        return self.format not in {"onnx", "ort"}
+
+    @property
+    def runs_code(self) -> bool:
+        """True if loading it runs code of the file: a program of TorchScript, or machine code."""
+        return self.format in {"torchscript", "aoti"}
+
+
+Model = LayerModel | SequentialModel | GraphModel | FactoryModel | StoredModel | RecordedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +192,7 @@ class Case:
     ``dynamic`` maps an input's label to its dynamic axes and their names. ``also`` holds further shapes by label at
     which the same artifact is verified. ``bench`` holds further shapes by label at which latency is measured; a case at
     one of them has the id of the original case as ``bench_of``. ``seed`` seeds the weights and stochastic layers.
-    ``draws`` is the number of sets of random inputs at each set of shapes.
+    ``draws`` is the number of sets of random inputs at each set of shapes. ``files`` are the files under test by name.
     """
 
     id: str
@@ -187,6 +210,7 @@ class Case:
     bench: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     bench_of: str | None = None
     draws: int = 2
+    files: Mapping[str, StoredModel] = field(default_factory=dict)
 
     def _larger_shapes(self) -> tuple[Mapping[str, tuple[int, ...]], ...]:
         """A further set of shapes for dynamic axes without ``also``: every dynamic axis one larger."""
@@ -221,13 +245,19 @@ class Case:
     @property
     def is_recorded(self) -> bool:
         """True if nothing is built or exported: such a case is verified without torch."""
-        return isinstance(self.model.model, RecordedModel)
+        model = self.model.model
+        if isinstance(model, StoredModel):
+            return not any(each.needs_torch for each in (model, *self.files.values()))
+        return isinstance(model, RecordedModel)
 
     @property
     def runs_user_code(self) -> bool:
-        """True if a factory of the user is involved: its code may change any state of its process."""
-        models = (self.model, self.expect.equals, self.expect.differs_from)
-        return any(isinstance(each.model, FactoryModel) for each in models if each is not None)
+        """True if code of the user is involved, which may change any state of its process."""
+        weighted = (self.model, self.expect.equals, self.expect.differs_from)
+        models = [*(each.model for each in weighted if each is not None), *self.files.values()]
+        return any(
+            isinstance(each, FactoryModel) or (isinstance(each, StoredModel) and each.runs_code) for each in models
+        )
 
 
 def seed_from_name(name: str) -> int:

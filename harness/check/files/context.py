@@ -1,0 +1,164 @@
+"""The checks of a file under test: its artifact, and the reference's answers as the file would give them.
+
+The references that a check sees have the file's own names, dtypes and layouts. So the file is loaded, run, timed and
+blamed like an export of the reference's module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from harness.check.case_context import Refusal
+from harness.check.files.matching import Given, MatchedInputs, MatchedOutputs, match_inputs, match_outputs
+from harness.check.files.reference import file_artifact
+from harness.check.files.signatures import FileSignature, read_file_signature
+from harness.check.judge import Expected, Judge
+from harness.check.memo import Capture, Memo, NullCapture
+from harness.check.stages import Clock
+from harness.exporters import Artifact
+from harness.latency.sampling import Call
+from harness.model.answer import Reference
+from harness.result import Finding, Result
+from harness.spec.language.case import Case
+from harness.spec.language.tolerances import Tolerance
+from harness.spec.targets import Target
+
+Array = NDArray[Any]
+
+
+class ReferenceAnswers(Protocol):
+    """What a file under test is compared with, under the reference's own names: a prepared case, or a file."""
+
+    @property
+    def references(self) -> Sequence[Reference]:
+        """The reference answers to each set of inputs."""
+        ...
+
+    @property
+    def expected(self) -> Expected:
+        """The spec's ``expect``, as arrays."""
+        ...
+
+    @property
+    def eager_findings(self) -> Sequence[Finding]:
+        """The reference compared with the spec's ``expect`` and with its float64 run."""
+        ...
+
+    def tolerance(self, opset: int | None) -> Tolerance:
+        """The tolerance of the reference's outputs."""
+        ...
+
+    def eager_call(self) -> Call | None:
+        """A call of the reference for timing."""
+        ...
+
+
+class TestedFile:
+    """A :class:`harness.check.case_context.CaseContext` of one file under test, in the file's own names."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(
+        self,
+        case: Case,
+        name: str,
+        reference: ReferenceAnswers,
+        capture: Capture | None = None,
+        on_size: Callable[[int], None] = lambda _size: None,
+    ) -> None:
+        """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read."""
+        self.case = case
+        self.file = case.files[name]
+        self._path = Path(self.file.path)
+        self._reference, self._on_size = reference, on_size
+        self.judge = Judge(Memo(capture or NullCapture()))
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """The reference answers with the file's inputs, and outputs under the file's names."""
+        return tuple(self._as_file_sees(each) for each in self._reference.references)
+
+    @cached_property
+    def expected(self) -> Expected:
+        """The spec's ``expect``, with outputs under the file's names."""
+        expected, outputs = self._reference.expected, self._outputs
+        return replace(
+            expected,
+            outputs=None if expected.outputs is None else outputs.renamed(expected.outputs),
+            equals=None if expected.equals is None else outputs.renamed(expected.equals),
+            differs_from=None if expected.differs_from is None else outputs.renamed(expected.differs_from),
+        )
+
+    @property
+    def eager_findings(self) -> Sequence[Finding]:
+        """The findings about the reference."""
+        return self._reference.eager_findings
+
+    def artifact(self, _target: Target) -> Artifact:
+        """The file itself. Its notes tell how inputs and outputs were matched."""
+        notes = (*getattr(self._reference, "notes", ()), *self._inputs.notes, *self._outputs.notes)
+        return replace(self._artifact, notes=tuple(dict.fromkeys(notes)))
+
+    def tolerance(self, opset: int | None) -> Tolerance:
+        """The tolerance of the outputs, in the file's order."""
+        tolerance = self._reference.tolerance(opset)
+        if not tolerance.by_output:
+            return tolerance
+        order = self._outputs.order(list(self._reference.references[0].eager))
+        by_output = {at: tolerance.by_output[own] for at, own in enumerate(order) if own in tolerance.by_output}
+        return Tolerance(tolerance.rule, by_output)
+
+    def eager_call(self) -> Call | None:
+        """A call of the reference, for timing."""
+        return self._reference.eager_call()
+
+    def refusal(self, result: Result, clock: Clock) -> Refusal:
+        """Never called: ``expect.raises`` is refused for a case with files."""
+        raise NotImplementedError
+
+    @cached_property
+    def _artifact(self) -> Artifact:
+        self._on_size(self._path.stat().st_size)
+        return file_artifact(self.file)
+
+    @cached_property
+    def signature(self) -> FileSignature:
+        """What the file declares."""
+        return read_file_signature(self.file)
+
+    @cached_property
+    def _inputs(self) -> MatchedInputs:
+        first = self._reference.references[0].inputs
+        given = [Given(label, values.dtype, values.shape) for label, values in first.items()]
+        return match_inputs(given, self.signature, self._path.name)
+
+    @cached_property
+    def _outputs(self) -> MatchedOutputs:
+        reference = list(self._reference.references[0].eager)
+        declared = self.signature.outputs
+        names = [f"output_{at}" for at in range(len(reference))] if declared is None else [each.name for each in declared]
+        return match_outputs(names, reference, self._path.name)
+
+    def _as_file_sees(self, whole: Reference) -> Reference:
+        outputs = self._outputs
+        order = outputs.order(list(whole.eager))
+        return replace(
+            whole,
+            inputs=self._inputs.applied_to(whole.inputs),
+            eager=outputs.renamed(whole.eager),
+            float64=None if whole.float64 is None else outputs.renamed(whole.float64),
+            second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
+            magnitudes=_reordered(whole.magnitudes, order),
+            undefined=_reordered(whole.undefined, order),
+        )
+
+
+def _reordered(arrays: Sequence[Array | None], order: Sequence[int]) -> Sequence[Array | None]:
+    """``arrays``, one for each output of the reference or none at all, in ``order``."""
+    return [arrays[at] for at in order] if len(arrays) > max(order, default=-1) else arrays
