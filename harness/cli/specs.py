@@ -65,7 +65,8 @@ def list_(
     selected = specs.target_sets.select(flat(targets) or ("default",))
     planned = plan(specs.cases, selected, keywords, None)
     for case, _ in planned.jobs:
-        echo(f"{case.id}  {case.about}".rstrip())
+        samples = f"({_count(case.samples, 'further sample')})" if case.samples else ""
+        echo("  ".join(filter(None, (case.id, case.about, samples))))
     echo("\n" + "\n".join(f"{target}" for target in selected))
     cases, columns = _count(planned.jobs, "case"), _count(selected, "target")
     echo(f"\n{cases} x {columns} = {_count(planned.checks, 'check')}")

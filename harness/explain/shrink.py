@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.explain.simpler_models import fewer_layers, fewer_requirements, simpler_arguments
 from harness.explain.simpler_tensors import complexity, simpler_values, smaller_numbers, smaller_shapes
@@ -42,6 +42,8 @@ def shrink(case: Case, fails: Callable[[Case], bool], budget_s: float) -> Shrunk
     goes on from the next one. It ends when a whole round keeps none. No case is checked twice.
     """
     until = time.monotonic() + budget_s
+    # A file of weights has to fit the whole model. It fits this one, and a simpler model needs only some of them.
+    case = replace(case, model=replace(case.model, weights_file=""))
     tried = {_key(case)}
     steps = 0
     while True:

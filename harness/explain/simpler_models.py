@@ -25,13 +25,15 @@ from harness.spec.language.case import (
 
 
 def fewer_requirements(case: Case) -> Iterator[Case]:
-    """The case without one of its expectations, dynamic axes, further shapes, layouts, weights or seeds.
+    """The case without one of its expectations, dynamic axes, shapes, samples, layouts, weights or seeds.
 
     An expected error stays, because the case is about it.
     """
     if case.expect.raises is None:
         yield replace(case, expect=Expectation())
     yield replace(case, also=(), dynamic={}, bench=())
+    if case.samples:
+        yield replace(case, samples=())
     if case.draws > 1:
         yield replace(case, draws=1)
     yield replace(case, also=(), bench=())

@@ -74,11 +74,13 @@ def _requirements(case: Case) -> float:
     layouts = sum(spec.layout != "contiguous" for spec in case.inputs)
     model = case.model.model
     returns = len(model.returns) if isinstance(model, GraphModel) else 0
-    shapes = len(case.dynamic) + len(case.also) + len(case.bench) + case.draws
+    shapes = len(case.dynamic) + len(case.also) + len(case.bench) + case.draws + len(case.samples)
     return expectations + returns + shapes + layouts + (case.mode == "train")
 
 
 def _tensor_complexity(spec: TensorSpec) -> float:
+    if spec.source is not None:
+        return 10 + 2 * DRAWN_COMPLEXITY * (prod(spec.shape) or 1)
     if spec.values is not None:
         return 10 + sum(_complexity_of(value) for value in leaves(spec.values))
     kind = spec.fill.kind if spec.fill is not None else "normal"
@@ -106,7 +108,7 @@ def _smaller_tensors(spec: TensorSpec) -> Iterator[TensorSpec]:
             if not 1 <= shorter < length:
                 continue
             shape = (*spec.shape[:axis], shorter, *spec.shape[axis + 1 :])
-            if spec.values is None:
+            if not spec.is_literal:
                 yield _resized(spec, shape)
             if writable:
                 yield from (_resized(written, shape, keep_last=keep_last) for keep_last in (False, True))
@@ -115,7 +117,7 @@ def _smaller_tensors(spec: TensorSpec) -> Iterator[TensorSpec]:
 def _resized(spec: TensorSpec, shape: tuple[int, ...], *, keep_last: bool = False) -> TensorSpec:
     """``spec`` with a smaller shape; of literal values the first (or last) along each axis are kept."""
     if spec.values is None:
-        return replace(spec, shape=shape)
+        return spec if spec.is_literal else replace(spec, shape=shape)
     values = np.empty(spec.shape, dtype=object)
     values[...] = np.array(spec.values, dtype=object).reshape(spec.shape)
     lengths = zip(spec.shape, shape, strict=True)
@@ -234,7 +236,7 @@ def written_out(spec: TensorSpec) -> TensorSpec:
     if spec.values is not None:
         return spec
     numbers = np.vectorize(_shortest, otypes=[object])(array(spec))
-    return replace(spec, values=_as_tuples(numbers.tolist()), fill=None)
+    return replace(spec, values=_as_tuples(numbers.tolist()), fill=None, source=None)
 
 
 def leaves(values: Any) -> list[Any]:

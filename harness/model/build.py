@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 from harness.deprecated import old_attributes
 from harness.errors import UsageError
 from harness.model.tensors import copy_tensor, to_torch
-from harness.model.user_modules import import_user_module
+from harness.model.user_modules import import_user_file, import_user_module
 from harness.module_copy import copy_module
 from harness.spec.language.case import (
     Case,
@@ -107,6 +107,8 @@ def build_module(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> 
         module = bind_labels(_build_model(weighted.model, labels), labels)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
+    if weighted.weights_file:
+        require_all_weights(module, weighted)
     load_weights(module, {name: array(spec, _weight_shape(module, name)) for name, spec in weighted.weights.items()})
     if isinstance(weighted.model, StoredModel):  # a program and a frozen module have no mode to set
         return module
@@ -142,6 +144,33 @@ def size_in_bytes(module: nn.Module) -> int:
     """The bytes of the parameters and buffers, each counted once; a lazy parameter without a shape counts 0."""
     unique = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}.values()
     return sum(tensor.numel() * tensor.element_size() for tensor in unique if not parameter.is_lazy(tensor))
+
+
+def require_all_weights(module: nn.Module, weighted: WeightedModel) -> None:
+    """Check that the file of ``weighted`` holds every parameter and buffer of ``module`` in its shape, and no others.
+
+    Raises :class:`UsageError` in one line that lists all differences.
+    """
+    state, weights = module.state_dict(), weighted.weights
+    expected = {_spec_name(name, weights): tensor for name, tensor in state.items()}
+    missing = [name for name in expected if name not in weights]
+    extra = [name for name in weights if name not in expected]
+    wrong = [
+        f"{name} {list(spec.shape)} for {list(expected[name].shape)}"
+        for name, spec in weights.items()
+        if name in expected and not parameter.is_lazy(expected[name]) and tuple(expected[name].shape) != spec.shape
+    ]
+    parts = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
+    differences = [f"{what}: {', '.join(names)}" for what, names in parts if names]
+    if differences:
+        raise UsageError(
+            f"weights: {weighted.weights_file} does not fit the model; {'; '.join(differences)}; save its state_dict()"
+        )
+
+
+def _spec_name(name: str, weights: Mapping[str, Any]) -> str:
+    """The name that a spec uses for the parameter ``name`` of a module that may be wrapped by harness."""
+    return name if name in weights else name.removeprefix("layer.")
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
@@ -307,17 +336,18 @@ def call_factory(factory: FactoryModel) -> nn.Module:
     The working directory is searched last. Raises :class:`UsageError` if there is no such callable, if its module has
     the name of another module, or if it does not return an ``nn.Module``.
     """
-    module_name, _, name = factory.factory.partition(":")
+    module_name, _, name = factory.factory.rpartition(":")
+    imports = import_user_file if module_name.endswith(".py") else import_user_module
     try:
-        function = getattr(import_user_module(module_name, f"factory {factory.factory!r}"), name)
+        function = getattr(imports(module_name, f"factory {factory.factory!r}"), name)
     except ImportError as error:
         advice = _import_advice(module_name, error)
         raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
     except AttributeError as error:
-        names = vars(sys.modules[module_name]) if module_name in sys.modules else ()
+        names = () if module_name.endswith(".py") else vars(sys.modules.get(module_name, object))
         advice = suggestion(name, names, FACTORY_FORM)
         raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
-    module = function(**factory.args)
+    module = function if isinstance(function, nn.Module) else function(**factory.args)
     if not isinstance(module, nn.Module):
         raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
     return module
@@ -330,7 +360,7 @@ def load_stored_module(file: StoredModel) -> nn.Module:
     """
     if file.format == "torchscript":
         module: nn.Module = torch.jit.load(file.path, map_location="cpu")  # type: ignore[no-untyped-call]
-        return module.requires_grad_(requires_grad=False)
+        return module
     if file.format == "program":
         return torch.export.load(file.path).module()
     raise UsageError(f"{file.path}: cannot be a module of torch; it is run as it is")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import packages_distributions
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,30 @@ def import_user_module(module_name: str, label: str) -> ModuleType:
     _refuse_shadowed_name(module_name, folders, label)
     search_path.append_folders(folders)
     return import_module(module_name)
+
+
+def import_user_file(path: str, label: str) -> ModuleType:
+    """Import the Python file at ``path``, with its folder and the working directory searched last for what it imports.
+
+    Raises :class:`UsageError` if there is no such file; ``label`` begins the message. Errors of the file pass through.
+    """
+    file = Path(path).absolute()
+    if not file.is_file():
+        raise UsageError(f"{label}: no such file; name it relative to the working directory")
+    name = re.sub(r"\W", "_", f"{file.with_suffix('')}").strip("_")
+    if name in sys.modules:
+        return sys.modules[name]
+    search_path.append_folders([str(file.parent), *search_path.excluded_folders()])
+    spec = spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None, "the name of the file ends in .py"
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _refuse_shadowed_name(module_name: str, folders: Iterable[str], label: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from harness.reproduction.source import RUNTIMES, keywords, layers_of
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, LayerModel, RecordedModel
@@ -17,6 +19,8 @@ RUNTIME_NAMES = {"torch-cpu": "torch.jit.load", "ort-cpu": "ONNX Runtime", "refe
 
 MACHINE_SYMPTOMS = frozenset({"timeout", "out-of-memory", "unavailable", "placement"})
 """Symptoms that another machine may not have."""
+
+MAX_ELEMENTS_FROM_FILES = 4096
 
 STRUCTURE = "structure"
 """The finding about names, shapes and dtypes of a stochastic case's outputs."""
@@ -35,6 +39,10 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
             return f"the model comes from your own code ({factory}), which a self-contained script cannot import"
         case RecordedModel():
             return "the model is a file, which a script cannot contain"
+    from_files = [*case.model.weights.values(), *(spec for each in case.input_sets for spec in each.inputs)]
+    elements = sum(prod(spec.shape) for spec in from_files if spec.source is not None)
+    if elements > MAX_ELEMENTS_FROM_FILES:
+        return f"{elements:,} values come from files, too many to write into a script; harness pack makes a bundle"
     if target.fixes:
         return "the target uses harness's corrected lowerings (+fixes), and a script does not use harness"
     if target.runtime not in RUNTIMES:

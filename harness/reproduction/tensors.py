@@ -35,7 +35,7 @@ def tensor_expression(spec: TensorSpec) -> str:
     fill = spec.fill or Fill("normal")
     shape = "weight.shape" if spec.takes_shape else str(spec.shape)
     count = "weight.numel()" if spec.takes_shape else str(prod(spec.shape))
-    if spec.values is not None or (_generator(spec) is None and fill.kind not in TORCH_FILLS):
+    if spec.is_literal or (_generator(spec) is None and fill.kind not in TORCH_FILLS):
         text = _literal_tensor(array(spec), dtype)
     elif fill.kind in {"ones", "zeros"}:
         text = f"torch.{fill.kind}({shape}, dtype={dtype})"
@@ -58,7 +58,7 @@ def generators(specs: Sequence[TensorSpec]) -> list[str]:
 def _generator(spec: TensorSpec) -> str | None:
     """The function that draws the tensor of ``spec``, which is named after its fill; None if it needs none."""
     fill = spec.fill or Fill("normal")
-    if spec.values is not None or fill.kind in TORCH_FILLS:
+    if spec.is_literal or fill.kind in TORCH_FILLS:
         return None
     return None if not spec.takes_shape and prod(spec.shape) <= MAX_LITERAL_ELEMENTS else fill.kind
 

@@ -28,6 +28,7 @@ from harness.spec.bundle.reader import MANIFEST_FILE, Bundle, is_bundle, load_bu
 from harness.spec.glob import NameIndex
 from harness.spec.known_failures import KNOWN_FAILURES_FILE, KnownFailure, load_known_failures
 from harness.spec.language.case import Case, FileModel
+from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, is_recorded_model, recorded_case
@@ -189,7 +190,9 @@ class _SpecFile:
         """The cases of the spec, or the one case of the recorded model. Raises :class:`SpecError` with its problems."""
         if self.file.name != MODEL_FILE:
             repeated: list[Problem] = []
-            return expand(read(self.file, repeated), self.stem, allow_import=allow_import, repeated_keys=repeated)
+            beside = SpecFolder(self.file.parent, self.root)
+            tree = read(self.file, repeated)
+            return expand(tree, self.stem, allow_import=allow_import, repeated_keys=repeated, folder=beside)
         folder = Path(os.path.relpath(self.file.parent, self.root)).as_posix()
         case_id = escape_path(self.file.parent.resolve().name if folder == "." else folder)
         return (recorded_case(self.file.parent, case_id),)

@@ -87,7 +87,7 @@ def sample_for(case: Case, reference: Reference) -> Sample | None:
 
     None in all other cases: a stochastic answer, inputs that cannot be drawn again, and the shapes of the checks.
     """
-    can_draw_inputs = all(spec.values is None for spec in case.inputs)
+    can_draw_inputs = not any(spec.is_literal for spec in case.inputs)
     elements = sum(values.size for values in [*reference.inputs.values(), *reference.eager.values()])
     if case.bench_of is None or reference.stochastic or not can_draw_inputs or elements <= MAX_RECORDED_ELEMENTS:
         return None

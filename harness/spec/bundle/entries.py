@@ -155,8 +155,8 @@ class InputEntry(StrictModel):
 
     @classmethod
     def of(cls, spec: TensorSpec) -> InputEntry:
-        """The entry for ``spec``, without the values of an input whose values are written out."""
-        fill = None if spec.values is not None else spec.fill or Fill("normal")
+        """The entry for ``spec``, without the values of an input that has literal values or a file."""
+        fill = None if spec.is_literal else spec.fill or Fill("normal")
         numbers = [] if fill is None else [int(each) if isinstance(each, bool) else each for each in fill.parameters]
         return cls(
             label=spec.label,

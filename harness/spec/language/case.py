@@ -33,8 +33,20 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class FileSource:
+    """Where a tensor's values are: the array ``key`` of the data file at ``path``, None if it is the only one.
+
+    ``digest`` is that of the file. It stands for the values in every key and fingerprint; the path does not count.
+    """
+
+    digest: str
+    key: str | None
+    path: str = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One tensor: literal ``values`` (nested tuples), or a ``fill`` with its own seed.
+    """One tensor: literal ``values`` (nested tuples), a ``source`` in a file, or a ``fill`` with its own seed.
 
     ``takes_shape`` is True for a weight that is filled in the shape of its parameter; ``shape`` is then ``()`` and
     unused.
@@ -48,11 +60,17 @@ class TensorSpec:
     layout: Layout = "contiguous"
     seed: int = 0
     takes_shape: bool = False
+    source: FileSource | None = None
+
+    @property
+    def is_literal(self) -> bool:
+        """True if the values are given, in the spec or in a file: the tensor has only one shape."""
+        return self.values is not None or self.source is not None
 
     @property
     def is_random(self) -> bool:
         """True if another seed gives other values."""
-        return self.values is None and (self.fill is None or self.fill.kind in RANDOM_FILLS)
+        return not self.is_literal and (self.fill is None or self.fill.kind in RANDOM_FILLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +176,15 @@ Model = LayerModel | SequentialModel | GraphModel | FactoryModel | StoredModel |
 
 @dataclass(frozen=True, slots=True)
 class WeightedModel:
-    """A model with its weights: the case's own, or the one that ``equals`` and ``differs_from`` compare it with."""
+    """A model with its weights: the case's own, or the one that ``equals`` and ``differs_from`` compare it with.
+
+    ``weights_file`` names the file that all weights come from: it has to hold every one of them and no others. It is
+    empty if the spec names single weights.
+    """
 
     model: Model
     weights: Mapping[str, TensorSpec] = field(default_factory=dict)
+    weights_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +215,8 @@ class Case:
     ``dynamic`` maps an input's label to its dynamic axes and their names. ``also`` holds further shapes by label at
     which the same artifact is verified. ``bench`` holds further shapes by label at which latency is measured; a case at
     one of them has the id of the original case as ``bench_of``. ``seed`` seeds the weights and stochastic layers.
-    ``draws`` is the number of sets of random inputs at each set of shapes. ``files`` are the files under test by name.
+    ``draws`` is the number of sets of random inputs at each set of shapes. ``samples`` are further sets of inputs from
+    files, each with the name of its file. ``files`` are the files under test by name.
     """
 
     id: str
@@ -210,11 +234,12 @@ class Case:
     bench: tuple[Mapping[str, tuple[int, ...]], ...] = ()
     bench_of: str | None = None
     draws: int = 2
+    samples: tuple[tuple[str, tuple[TensorSpec, ...]], ...] = ()
     files: Mapping[str, StoredModel] = field(default_factory=dict)
 
     def _larger_shapes(self) -> tuple[Mapping[str, tuple[int, ...]], ...]:
         """A further set of shapes for dynamic axes without ``also``: every dynamic axis one larger."""
-        if any(spec.values is not None for spec in self.inputs if spec.label in self.dynamic) or not self.dynamic:
+        if any(spec.is_literal for spec in self.inputs if spec.label in self.dynamic) or not self.dynamic:
             return ()
         return (
             {
@@ -240,6 +265,7 @@ class Case:
                 name = ", ".join(filter(None, [at, f"draw {draw}" if draw > 1 else ""]))
                 seeded = tuple(_with_own_seed(spec, name) for spec in inputs)
                 sets.append(InputSet(seeded, name or None, draw, chosen_by_harness=bool(shapes) and not self.also))
+        sets += [InputSet(inputs, f"sample {name}") for name, inputs in self.samples]
         return tuple(sets)
 
     @property

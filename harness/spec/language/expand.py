@@ -8,11 +8,14 @@ from math import prod
 
 from harness.errors import Location, Problem, SpecError, collect_problems
 from harness.spec.language import expectations, models, schema, tensors
+from harness.spec.language import samples as samples_
 from harness.spec.language.case import Case, TensorSpec, seed_from_name
+from harness.spec.language.data import SpecFolder
 from harness.spec.language.matrix import MAX_POINTS, points, with_defaults, without_keys
 from harness.spec.language.schema import UNLABELED
 from harness.spec.language.tensors import size_problems
 from harness.spec.language.tolerances import CaseTolerance
+from harness.spec.model_files import stored_model
 from harness.spec.quoting import format_value, join_names, limited_comparisons, suggestion
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
@@ -25,9 +28,14 @@ NOTHING = Node(Location(""), None)
 
 @limited_comparisons()
 def expand(
-    file: Node, stem: str, *, allow_import: bool = False, repeated_keys: Sequence[Problem] = ()
+    file: Node,
+    stem: str,
+    *,
+    allow_import: bool = False,
+    repeated_keys: Sequence[Problem] = (),
+    folder: SpecFolder = SpecFolder(),  # noqa: B008 - frozen
 ) -> tuple[Case, ...]:
-    """The file's cases, in its order; their ids begin with ``stem``.
+    """The file's cases, in its order; their ids begin with ``stem``. ``folder`` has the data files that they name.
 
     ``repeated_keys`` are those that the reader found. Raises :class:`SpecError` with every problem of the file,
     including them.
@@ -54,7 +62,7 @@ def expand(
             for point in points(with_defaults(file, node)):
                 with collect_problems(problems):
                     case_id = f"{stem}/{_case_name(node)}{point.suffix}"
-                    cases.append(resolve_case(point.case, case_id, allow_import=allow_import))
+                    cases.append(resolve_case(point.case, case_id, folder, allow_import=allow_import))
     problems += _repeated_names(cases_node)
     if problems:
         raise SpecError(problems)
@@ -109,37 +117,46 @@ def _case_name(case: Node) -> str:
     return str(case.where if name is None else name.value)
 
 
-def resolve_case(node: Node, case_id: str, *, allow_import: bool = False) -> Case:
+def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: bool = False) -> Case:
     """The case at ``node``, fully resolved. Raises :class:`SpecError` with every problem of the case."""
     case = validated(schema.Case, without_keys(node, {"matrix", "exclude"}))
     seed_name = case_id if case.seed is None else f"seed {case.seed}"
-    labels, may_raise = list(case.inputs), case.expect.raises is not None
-    problems = [
-        *models.call_problems(node),
-        *_input_problems(node, case),
-        *models.problems(node, case, labels, case.dtype, allow_import=allow_import, may_raise=may_raise),
-        *expectations.problems(node, case, allow_import=allow_import),
-    ]
+    may_raise = case.expect.raises is not None
+    problems = [*models.call_problems(node), *_input_problems(node, case, folder)]
+    inputs: Inputs = {}
+    samples: tuple[samples_.Sample, ...] = ()
+    if not problems:
+        inputs = {
+            label: tensors.tensor_spec(label, each, case.dtype, seed_name, folder)
+            for label, each in case.inputs.items()
+        }
+        with collect_problems(problems):
+            inputs, samples = samples_.with_samples(node, case, inputs, folder)
+    labels = list(inputs or case.inputs)
+    problems += models.problems(node, case, labels, case.dtype, folder, allow_import=allow_import, may_raise=may_raise)
+    problems += models.file_problems(node, case, folder, allow_import=allow_import)
+    problems += expectations.problems(node, case, folder, allow_import=allow_import)
     if problems:
         raise SpecError(problems)
-    inputs = {label: tensors.tensor_spec(label, each, case.dtype, seed_name) for label, each in case.inputs.items()}
     if problems := list(_further_shape_problems(node, case, inputs)):
         raise SpecError(problems)
     return Case(
         id=case_id,
         about=case.about,
-        model=models.weighted_model(case, case.dtype, seed_name),
+        model=models.weighted_model(case, case.dtype, seed_name, folder),
         inputs=tuple(inputs.values()),
         where=node.where,
         mode=case.mode,
         dtype=case.dtype,
-        expect=expectations.expectation(case, seed_name),
+        expect=expectations.expectation(case, seed_name, folder),
         tolerance=case.tolerance or CaseTolerance(),
         seed=seed_from_name(case_id) if case.seed is None else case.seed,
         dynamic=case.dynamic,
         also=tuple(_by_label(shapes, inputs) for shapes in case.also),
         bench=tuple(_by_label(shapes, inputs) for shapes in case.bench),
         draws=case.draws,
+        samples=samples,
+        files={name: stored_model(folder.file(text)) for name, text in case.files.items()},
     )
 
 
@@ -148,12 +165,12 @@ def _by_label(shapes: Mapping[str, list[int]], inputs: Inputs) -> dict[str, tupl
     return {label or next(iter(inputs)): tuple(shape) for label, shape in shapes.items()}
 
 
-def _input_problems(node: Node, case: schema.Case) -> Iterator[Problem]:
-    if not case.inputs:
+def _input_problems(node: Node, case: schema.Case, folder: SpecFolder) -> Iterator[Problem]:
+    if not case.inputs and case.samples is None:
         yield Problem(node.where, "the case has no inputs", "add `inputs: {x: {shape: [2, 3]}}`")
     inputs_node = node.child("inputs") or node
     for label, tensor in case.inputs.items():
-        yield from tensors.problems(inputs_node.child(label) or inputs_node, tensor, case.dtype)
+        yield from tensors.problems(inputs_node.child(label) or inputs_node, tensor, case.dtype, folder)
 
 
 def _further_shape_problems(node: Node, case: schema.Case, inputs: Inputs) -> Iterator[Problem]:
@@ -194,7 +211,7 @@ def _shape_problems(
         else:
             yield from size_problems(where, shape)
             name = label or next(iter(inputs))
-            if inputs[name].values is not None and tuple(shape) != inputs[name].shape:
+            if inputs[name].is_literal and tuple(shape) != inputs[name].shape:
                 message = f"{path[0]}: {name} has literal values, so it has only one shape"
                 yield Problem(where, message, "use `shape` and `fill` for it")
 

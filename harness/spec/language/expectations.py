@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from harness.errors import Problem, RequestError
 from harness.spec.language import models, tensors
 from harness.spec.language.case import Expectation
+from harness.spec.language.data import SpecFolder
 from harness.spec.language.expressions import compile_expression
-from harness.spec.language.schema import UNLABELED, Case
+from harness.spec.language.schema import UNLABELED, Case, WeightsFile
 from harness.spec.quoting import join_names, suggestion
 from harness.spec.signatures import layer_signatures
 from harness.spec.yaml.tree import Node
@@ -20,14 +21,14 @@ PARAMETERS = frozenset({"weight", "bias", "running_mean", "running_var", "in_pro
 RECURRENT_PARAMETER = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+)?(_reverse)?")
 
 
-def expectation(case: Case, seed_name: str) -> Expectation:
+def expectation(case: Case, seed_name: str, folder: SpecFolder) -> Expectation:
     """The expectation as data; a gradient without a label belongs to the first input."""
     expect, first = case.expect, next(iter(case.inputs), UNLABELED)
     outputs = (
         None
         if expect.outputs is None
         else tuple(
-            tensors.tensor_spec(f"output_{index}", tensor, case.dtype, seed_name)
+            tensors.tensor_spec(f"output_{index}", tensor, case.dtype, seed_name, folder)
             for index, tensor in enumerate(expect.outputs)
         )
     )
@@ -39,27 +40,28 @@ def expectation(case: Case, seed_name: str) -> Expectation:
         formula=expect.formula,
         gradient={name or first: text for name, text in (expect.gradient or {}).items()},
         gradient_range=expect.gradient_range,
-        equals=None if equals is None else models.weighted_model(equals, case.dtype, f"{seed_name}/equals"),
+        equals=None if equals is None else models.weighted_model(equals, case.dtype, f"{seed_name}/equals", folder),
         differs_from=(
-            None if differs is None else models.weighted_model(differs, case.dtype, f"{seed_name}/differs_from")
+            None if differs is None else models.weighted_model(differs, case.dtype, f"{seed_name}/differs_from", folder)
         ),
         raises=expect.raises,
     )
 
 
-def problems(node: Node, case: Case, *, allow_import: bool) -> Iterator[Problem]:
+def problems(node: Node, case: Case, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
     """The problems of the ``expect`` of the case at ``node``."""
     expect, expect_node = case.expect, node.child("expect")
     if expect_node is None:
         return
     outputs_node = expect_node.child("outputs") or expect_node
     for index, tensor in enumerate(expect.outputs or ()):
-        yield from tensors.problems(outputs_node.child(index) or expect_node, tensor, case.dtype)
+        yield from tensors.problems(outputs_node.child(index) or expect_node, tensor, case.dtype, folder)
     for key, model in (("equals", expect.equals), ("differs_from", expect.differs_from)):
         if model is not None:
             model_node = expect_node.child(key) or expect_node
             yield from models.call_problems(model_node)
-            yield from models.problems(model_node, model, list(case.inputs), case.dtype, allow_import=allow_import)
+            labels = list(case.inputs)
+            yield from models.problems(model_node, model, labels, case.dtype, folder, allow_import=allow_import)
     yield from _expression_problems(node, expect_node, case)
     yield from _gradient_name_problems(expect_node, case)
 
@@ -83,7 +85,7 @@ def _expression_problems(node: Node, expect_node: Node, case: Case) -> Iterator[
 
 def _gradient_name_problems(expect_node: Node, case: Case) -> Iterator[Problem]:
     """Gradients with respect to a name that is neither an input nor, as far as is known here, a parameter."""
-    names = {*case.inputs, *case.weights, UNLABELED} | PARAMETERS
+    names = {*case.inputs, *_weight_names(case), UNLABELED} | PARAMETERS
     for name in case.expect.gradient or ():
         if case.layer is not None and name not in names and not RECURRENT_PARAMETER.fullmatch(name):
             remedy = suggestion(name, names, f"name an input ({join_names(case.inputs)}) or a parameter")
@@ -97,5 +99,10 @@ def _expression_names(case: Case) -> Sequence[str] | None:
         return None
     signature = layer_signatures().get(case.layer or "")
     arguments = signature.parameters if signature else ()
-    recurrent = [name for name in case.weights if RECURRENT_PARAMETER.fullmatch(name)]
-    return [*case.inputs, *case.weights, *arguments, *recurrent, *PARAMETERS, FIRST_INPUT, OUTPUT]
+    recurrent = [name for name in _weight_names(case) if RECURRENT_PARAMETER.fullmatch(name)]
+    return [*case.inputs, *_weight_names(case), *arguments, *recurrent, *PARAMETERS, FIRST_INPUT, OUTPUT]
+
+
+def _weight_names(case: Case) -> Sequence[str]:
+    """The parameters that the spec sets by name; a file of weights sets all of them."""
+    return () if isinstance(case.weights, WeightsFile) else tuple(case.weights)

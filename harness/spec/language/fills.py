@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data_files import pick, stored_arrays
 from harness.spec.language.case import Fill, FillKind, TensorSpec
 from harness.spec.quoting import format_value, suggestion
 from harness.spec.yaml.strict import invalid_value
@@ -58,9 +60,14 @@ def array(spec: TensorSpec, shape: Sequence[int] | None = None) -> Array:
 
     ``normal`` in an integer dtype is rounded after scaling by 8 (and made non-negative if the dtype is unsigned); in
     ``bool``, both values are equally likely. The layout is not applied here. ``shape`` is the shape of the parameter,
-    for a weight that ``takes_shape``; it is ignored otherwise.
+    for a weight that ``takes_shape``; it is ignored otherwise. Raises
+    :class:`harness.errors.UsageError` if the values are in a file that cannot be read any more.
     """
     dtype = dtype_of(spec.dtype)
+    if spec.source is not None:
+        with np.errstate(over="ignore", invalid="ignore"):  # as torch converts
+            path = Path(spec.source.path)
+            return pick(stored_arrays(path), spec.source.key, path).read().astype(dtype)
     if spec.values is not None:
         return _literal(spec.values, dtype).reshape(spec.shape)
     fill = spec.fill or Fill("normal")

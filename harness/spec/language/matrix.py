@@ -1,9 +1,9 @@
 """Defaults and matrices: the cases of a file before they are validated one by one.
 
 Defaults are merged under each case. Arguments, weights, inputs and expectations are merged key by key, and each tensor
-again key by key; everything else is replaced. A tensor given by ``values`` drops the ``shape`` and ``fill`` of the
-defaults, and the other way round. A case that names its own model drops the ``args``, ``forward`` and ``weights`` that
-the defaults give to the file's model.
+again key by key; everything else is replaced. A tensor given by ``values`` drops the ``shape``, ``fill`` and ``file``
+of the defaults, and the same holds for each other way to give it. A case that names its own model drops the ``args``,
+``forward`` and ``weights`` that the defaults give to the file's model.
 
 A matrix is expanded into every combination of its values, less the excluded ones, each with its part of the case id.
 """
@@ -28,7 +28,7 @@ MODEL_KEYS = frozenset({"layer", "sequential", "graph", "returns", "factory"})
 MODEL_ARGUMENT_KEYS = frozenset({"args", "forward", "weights"})
 MERGED_BY_KEY = frozenset({"args", "forward", "expect"})
 MERGED_BY_TENSOR = frozenset({"inputs", "weights"})
-LITERAL_KEYS, GENERATED_KEYS = frozenset({"values"}), frozenset({"shape", "fill"})
+WAYS_TO_GIVE_A_TENSOR = (frozenset({"values"}), frozenset({"shape", "fill"}), frozenset({"file", "key"}))
 
 MAX_POINTS = 100_000
 MAX_AXES = 64
@@ -57,7 +57,7 @@ def merge(under: Node, over: Node) -> Node:
             merged[key] = node
         elif key in MERGED_BY_KEY:
             merged[key] = _merge_keys(below, node)
-        elif key in MERGED_BY_TENSOR:
+        elif key in MERGED_BY_TENSOR and not _is_file(below) and not _is_file(node):
             merged[key] = _merge_tensors(below, node)
         else:
             merged[key] = node
@@ -73,15 +73,20 @@ def _merge_tensors(under: Node, over: Node) -> Node:
     for name, tensor in over.entries.items():
         below = merged.get(name)
         kept = None if below is None else without_keys(below, _replaced_keys(set(tensor.entries)))
-        merged[name] = tensor if kept is None else _merge_keys(kept, tensor)
+        merged[name] = tensor if kept is None or not tensor.entries else _merge_keys(kept, tensor)
     return Node(over.where, merged, {**under.keys, **over.keys})
 
 
+def _is_file(weights: Node) -> bool:
+    """True for ``weights: {file: net.pt}``, which has no tensors to merge."""
+    file = weights.entries.get("file")
+    return file is not None and isinstance(file.value, str)
+
+
 def _replaced_keys(keys: Collection[Key]) -> frozenset[str]:
-    """The keys of a tensor that ``keys`` replace: values replace a shape and fill, and the other way round."""
-    present = set(keys)
-    generated = GENERATED_KEYS if present & LITERAL_KEYS else frozenset()
-    return generated | (LITERAL_KEYS if present & GENERATED_KEYS else frozenset())
+    """The keys of a tensor that ``keys`` replace: values, a shape with its fill, and a file replace each other."""
+    present = {way for way in WAYS_TO_GIVE_A_TENSOR if way & set(keys)}
+    return frozenset().union(*(way for way in WAYS_TO_GIVE_A_TENSOR if way not in present)) if present else frozenset()
 
 
 def select_keys(node: Node, keys: Collection[Key]) -> Node:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.errors import Location, Problem
+from harness.errors import Location, Problem, UsageError
 from harness.spec.language import tensors
 from harness.spec.language.case import (
     FactoryModel,
@@ -18,17 +18,20 @@ from harness.spec.language.case import (
     LayerModel,
     Model,
     SequentialModel,
+    TensorSpec,
     WeightedModel,
 )
-from harness.spec.language.schema import Case, OtherModel, Step, WiredStep
+from harness.spec.language.data import SpecFolder, tensors_from_file
+from harness.spec.language.schema import Case, OtherModel, Step, WeightsFile, WiredStep
+from harness.spec.model_files import FORMAT_NAMES, stored_model
 from harness.spec.quoting import closest_name, format_value, join_names, suggestion
 from harness.spec.signatures import Parameter, layer_signatures, non_layers
 from harness.spec.yaml.tree import Node
 
 HasModel = Case | OtherModel
-KINDS = ("layer", "sequential", "graph", "factory")
+KINDS = ("layer", "sequential", "graph", "factory", "file")
 KINDS_WITH_KEY = {"args": {"layer", "factory"}, "forward": {"layer"}, "returns": {"graph"}}
-NAME_ONE_MODEL = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`"
+NAME_ONE_MODEL = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`, `file:`"
 NOTHING = Node(Location(""), None)
 
 MIN_VALUES: Mapping[str, int] = {
@@ -61,15 +64,46 @@ SET_BY_HARNESS = {"device": "the target sets the device", "dtype": "write `dtype
 PADDED_BY_HALF_AT_MOST = ("AvgPool", "MaxPool")
 
 
-def weighted_model(spec: HasModel, dtype: str, seed_name: str) -> WeightedModel:
+def weighted_model(spec: HasModel, dtype: str, seed_name: str, folder: SpecFolder) -> WeightedModel:
     """The model with the weights that the spec sets."""
+    if isinstance(spec.weights, WeightsFile):
+        return WeightedModel(_model(spec, folder), _weights_from_file(spec.weights, dtype, folder), spec.weights.file)
     weights = {
-        name: tensors.tensor_spec(name, tensor, dtype, f"{seed_name}/weights") for name, tensor in spec.weights.items()
+        name: tensors.tensor_spec(name, tensor, dtype, f"{seed_name}/weights", folder)
+        for name, tensor in spec.weights.items()
     }
-    return WeightedModel(_model(spec), weights)
+    return WeightedModel(_model(spec, folder), weights)
 
 
-def _model(spec: HasModel) -> Model:
+def _weights_from_file(weights: WeightsFile, dtype: str, folder: SpecFolder) -> dict[str, TensorSpec]:
+    """The tensors of the file, or those below its ``key``. Raises :class:`UsageError`."""
+    path = folder.file(weights.file)
+    found = tensors_from_file(path, dtype)
+    if weights.key is None:
+        return found
+    prefix = f"{weights.key}."
+    below = {name.removeprefix(prefix): spec for name, spec in found.items() if name.startswith(prefix)}
+    if not below:
+        keys = join_names(dict.fromkeys(name.partition(".")[0] for name in found))
+        raise UsageError(f"{path}: no tensors below {weights.key!r}; it holds {keys}")
+    return below
+
+
+def _weights_problems(node: Node, spec: HasModel, dtype: str, folder: SpecFolder) -> Iterator[Problem]:
+    weights_node = node.child("weights") or node
+    if isinstance(spec.weights, WeightsFile):
+        try:
+            _weights_from_file(spec.weights, dtype, folder)
+        except UsageError as error:
+            key = ["key"] if spec.weights.key is not None and "no tensors below" in str(error) else ["file"]
+            yield tensors.problem_from(error, weights_node.location(key if weights_node.entries else []))
+        return
+    for name, tensor in spec.weights.items():
+        weight_node = weights_node.child(name) or node
+        yield from tensors.problems(weight_node, tensor, dtype, folder, takes_shape=True)
+
+
+def _model(spec: HasModel, folder: SpecFolder) -> Model:
     if spec.layer is not None:
         return _layer(spec.layer, spec.args, spec.forward)
     if spec.sequential is not None:
@@ -80,8 +114,16 @@ def _model(spec: HasModel) -> Model:
             for step in spec.graph
         )
         return GraphModel(tuple(nodes), tuple(spec.returns or ()))
+    if spec.file is not None:
+        return stored_model(folder.file(spec.file))
     assert spec.factory is not None, "checked before"
-    return FactoryModel(spec.factory, tensors.as_tuples(spec.args))
+    return FactoryModel(_factory_name(spec.factory, folder), tensors.as_tuples(spec.args))
+
+
+def _factory_name(factory: str, folder: SpecFolder) -> str:
+    """The factory, with the absolute path of its file if it is named by one, relative to the spec."""
+    file, _, name = factory.rpartition(":")
+    return f"{folder.file(file).absolute()}:{name}" if file.endswith(".py") else factory
 
 
 def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> LayerModel:
@@ -89,9 +131,16 @@ def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> L
 
 
 def problems(
-    node: Node, spec: HasModel, labels: Sequence[str], dtype: str, *, allow_import: bool, may_raise: bool = False
+    node: Node,
+    spec: HasModel,
+    labels: Sequence[str],
+    dtype: str,
+    folder: SpecFolder,
+    *,
+    allow_import: bool,
+    may_raise: bool = False,
 ) -> Iterator[Problem]:
-    """The problems of the model at ``node`` when it is called with the inputs ``labels``.
+    """The problems of the model at ``node`` when it is called with the inputs ``labels``; ``folder`` has its files.
 
     If the case expects an error (``may_raise``), values that the layer refuses are allowed.
     """
@@ -107,14 +156,42 @@ def problems(
             if key != "returns" and kinds[0] in {"sequential", "graph"}:
                 remedy += f", or inside each layer of `{kinds[0]}:`"
             yield Problem(node.location([key], of_key=True), f"{key}: not allowed with `{kinds[0]}:`", remedy)
-    yield from _problems_of_kind(node, spec, labels, allow_import=allow_import, may_raise=may_raise)
-    for name, tensor in spec.weights.items():
-        weight_node = (node.child("weights") or node).child(name) or node
-        yield from tensors.problems(weight_node, tensor, dtype, takes_shape=True)
+    yield from _problems_of_kind(node, spec, labels, folder, allow_import=allow_import, may_raise=may_raise)
+    yield from _weights_problems(node, spec, dtype, folder)
+
+
+def file_problems(node: Node, case: Case, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
+    """The problems of the files under test of the case at ``node``, and of what does not go with them."""
+    files = node.child("files") or node
+    for name, text in case.files.items():
+        yield from _stored_model_problems(files.location([name]), text, folder, allow_import=allow_import)
+    if case.file is not None and not case.files and case.mode == "train":
+        yield Problem(node.location(["mode"]), "mode: a file has the mode it was saved in", "remove `mode`")
+    if case.files or case.file is not None:
+        kind = "`files:`" if case.files else "`file:`"
+        if case.expect.raises is not None:
+            where = node.location(["expect", "raises"], of_key=True)
+            yield Problem(where, f"raises: not allowed with {kind}", "write a case without the files for it")
+    if case.file is not None:
+        for key in ("gradient", "gradient_range", "equals", "differs_from"):
+            if getattr(case.expect, key) is not None:
+                where = node.location(["expect", key], of_key=True)
+                yield Problem(where, f"{key}: not allowed with `file:`", "use `outputs`, `shape`, `range` or `formula`")
+
+
+def _stored_model_problems(where: Location, text: str, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
+    try:
+        file = stored_model(folder.file(text))
+    except UsageError as error:
+        yield tensors.problem_from(error, where)
+        return
+    if file.runs_code and not allow_import:
+        message = f"{text}: {FORMAT_NAMES[file.format]} runs code when it is loaded"
+        yield Problem(where, message, "pass --allow-import to allow it")
 
 
 def _problems_of_kind(
-    node: Node, spec: HasModel, labels: Sequence[str], *, allow_import: bool, may_raise: bool
+    node: Node, spec: HasModel, labels: Sequence[str], folder: SpecFolder, *, allow_import: bool, may_raise: bool
 ) -> Iterator[Problem]:
     if spec.layer is not None:
         if not may_raise:
@@ -128,9 +205,16 @@ def _problems_of_kind(
         yield from _sequential_problems(node.child("sequential") or node, spec.sequential, may_raise=may_raise)
     elif spec.graph is not None:
         yield from _graph_problems(node, spec.graph, spec.returns or [], labels, may_raise=may_raise)
+    elif spec.file is not None:
+        yield from _stored_model_problems(node.location(["file"]), spec.file, folder, allow_import=allow_import)
     elif not allow_import:
         where = node.location(["factory"])
         yield Problem(where, f"factory: {spec.factory} would run code", "pass --allow-import to allow it")
+    elif spec.factory is not None:
+        try:
+            _factory_name(spec.factory, folder)
+        except UsageError as error:
+            yield tensors.problem_from(error, node.location(["factory"]))
 
 
 def _sequential_problems(node: Node, steps: Sequence[Step], *, may_raise: bool) -> Iterator[Problem]:

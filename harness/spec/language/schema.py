@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainValidator, Tag, WithJsonSchema
 
 from harness.spec.language.case import Fill, Layout, Mode
 from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
@@ -24,7 +24,7 @@ SCHEMA_FILE = "harness.schema.json"
 
 CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+FACTORY = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]+\.py):[A-Za-z_]\w*")
 MAX_NAME_LENGTH = 200
 """For a case, a label or a factory: the name is part of every id and of every line of a report."""
 UNLABELED = ""
@@ -74,7 +74,7 @@ Label = Annotated[
     WithJsonSchema(LABEL_SCHEMA),
 ]
 FactoryName = Annotated[
-    str, _matches(FACTORY, "a factory", "write package.module:callable"), WithJsonSchema(_text_schema(FACTORY))
+    str, _matches(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"), WithJsonSchema(_text_schema(FACTORY))
 ]
 Labels = Annotated[
     list[Label],
@@ -101,6 +101,7 @@ Range = Annotated[tuple[float, float], PlainValidator(parse_range), WithJsonSche
 ToleranceRules = Annotated[CaseTolerance, PlainValidator(parse_tolerance), WithJsonSchema(TOLERANCE_SCHEMA)]
 Values = Annotated[Any, WithJsonSchema({"type": ["number", "boolean", "array"]})]
 
+DataPath = Annotated[str, Field(min_length=1, max_length=4096)]
 Arguments = Annotated[dict[str, Any], Field(description="Constructor arguments by name.")]
 Forward = Annotated[dict[str, Any], Field(description="Constant keyword arguments of forward.")]
 Expression = Annotated[str, Field(min_length=1)]
@@ -113,13 +114,29 @@ Gradients = Annotated[
 
 
 class Tensor(StrictModel):
-    """A tensor: literal `values`, or a `shape` with a `fill`."""
+    """A tensor: literal `values`, a `shape` with a `fill`, or a `file`."""
 
     values: Values = Field(default=None, description="Nested lists; `.nan`, `.inf`, `-.inf` and `-0.0` count.")
     shape: Shape | None = Field(default=None, description="The sizes, if there are no `values`.")
     fill: FillField | None = Field(default=None, description="How a `shape` is filled. Default: `normal`.")
-    dtype: DType | None = Field(default=None, description="Default: the case's dtype.")
+    file: DataPath | None = Field(
+        default=None,
+        description="A file with the values, relative to the spec: .npz, .npy, .pt, .safetensors, or a test data set.",
+    )
+    key: str | None = Field(default=None, description="The array in the file. Default: the only one.")
+    dtype: DType | None = Field(
+        default=None, description="Default: the case's dtype; of whole numbers and booleans in a file, their own."
+    )
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="Default: derived from the case's id.")
+
+
+class WeightsFile(StrictModel):
+    """A file with all weights of the model."""
+
+    file: DataPath = Field(examples=["net.safetensors"], description="The file, relative to the spec.")
+    key: str | None = Field(
+        default=None, description="The part of the file that holds them, such as `state_dict` in a checkpoint."
+    )
 
 
 class Input(Tensor):
@@ -143,8 +160,25 @@ class WiredStep(Step):
     out: Labels = Field(examples=["y"], description="Names for the layer's output values.")
 
 
+def _weights_kind(value: Any) -> str:
+    is_file = isinstance(value, WeightsFile | str) or (isinstance(value, dict) and isinstance(value.get("file"), str))
+    return "[file]" if is_file else "[tensors]"
+
+
+Weights = Annotated[
+    Annotated[
+        WeightsFile,
+        _one_or_many(lambda value: isinstance(value, str), lambda name: {"file": name}),
+        Tag("[file]"),
+        WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, WeightsFile.model_json_schema()]}),
+    ]
+    | Annotated[dict[str, Tensor], Tag("[tensors]")],
+    Discriminator(_weights_kind),
+]
+
+
 class ModelKeys(StrictModel):
-    """The keys that name a model: exactly one of `layer`, `sequential`, `graph` with `returns`, `factory`."""
+    """The keys that name a model: exactly one of `layer`, `sequential`, `graph` with `returns`, `factory`, `file`."""
 
     layer: str | None = Field(default=None, description="A torch.nn class.")
     sequential: list[Step] | None = Field(
@@ -152,7 +186,13 @@ class ModelKeys(StrictModel):
     )
     graph: list[WiredStep] | None = Field(default=None, min_length=1, description="Layers, connected by value names.")
     returns: Labels | None = Field(default=None, description="The values that a graph returns.")
-    factory: FactoryName | None = Field(default=None, description="package.module:callable; needs --allow-import.")
+    factory: FactoryName | None = Field(
+        default=None, description="package.module:callable or path/to/file.py:callable; needs --allow-import."
+    )
+    file: DataPath | None = Field(
+        default=None,
+        description="A model file, relative to the spec: .onnx, .ort, .pt2, or TorchScript, which needs --allow-import.",
+    )
 
 
 class ModelArguments(StrictModel):
@@ -160,8 +200,10 @@ class ModelArguments(StrictModel):
 
     args: Arguments = Field(default_factory=dict)
     forward: Forward = Field(default_factory=dict)
-    weights: dict[str, Tensor] = Field(
-        default_factory=dict, description="Tensors by parameter name; all other parameters get a seeded initialisation."
+    weights: Weights = Field(
+        default_factory=dict,
+        description="Tensors by parameter name, and all other parameters get a seeded initialisation; or a file with "
+        "all of them, .safetensors or .pt.",
     )
 
 
@@ -223,6 +265,17 @@ class Defaults(ModelArguments):
     bench: list[ShapesByLabel] = Field(default_factory=list, description="Further shapes at which latency is measured.")
     draws: int = Field(
         default=2, ge=1, le=100, description="Sets of random inputs at each shape, which share no values."
+    )
+    samples: DataPath | None = Field(
+        default=None,
+        examples=["data/*.npz"],
+        description="Data files, each a further set of inputs by label. Without `inputs`, the first is the case's own.",
+    )
+    files: dict[CaseName, DataPath] = Field(
+        default_factory=dict,
+        examples=["{deployed: build/model.onnx}"],
+        json_schema_extra={"propertyNames": _text_schema(CASE_NAME)},
+        description="Model files under test, by name. Their targets are file:NAME/RUNTIME.",
     )
 
 

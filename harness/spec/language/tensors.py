@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import Location, Problem
+from harness.errors import Location, Problem, UsageError
 from harness.spec.language.case import Fill, Layout, TensorSpec, seed_from_name
+from harness.spec.language.data import SpecFolder, tensor_from_file
 from harness.spec.language.schema import Input, Tensor
 from harness.spec.quoting import format_value
 from harness.spec.yaml.tree import Node
@@ -36,8 +37,14 @@ INTEGER_RANGES: Mapping[str, tuple[int, int]] = {
 CHANNELS_LAST_RANKS = (4, 5)
 
 
-def tensor_spec(label: str, tensor: Tensor, dtype: str, seed_name: str) -> TensorSpec:
-    """The tensor as data; ``dtype`` is the case's. Without a seed of its own, its seed comes from ``seed_name``."""
+def tensor_spec(label: str, tensor: Tensor, dtype: str, seed_name: str, folder: SpecFolder) -> TensorSpec:
+    """The tensor as data; ``dtype`` is the case's. Without a seed of its own, its seed comes from ``seed_name``.
+
+    ``folder`` has its file. :func:`problems` has found none.
+    """
+    if tensor.file is not None:
+        layout = tensor.layout if isinstance(tensor, Input) else "contiguous"
+        return tensor_from_file(label, folder.file(tensor.file), tensor.key, tensor.dtype, dtype, layout)
     seed = seed_from_name(f"{seed_name}/{label}") if tensor.seed is None else tensor.seed
     dtype = tensor.dtype or dtype
     layout = tensor.layout if isinstance(tensor, Input) else "contiguous"
@@ -47,11 +54,18 @@ def tensor_spec(label: str, tensor: Tensor, dtype: str, seed_name: str) -> Tenso
     return TensorSpec(label, dtype, shape, None, tensor.fill or Fill("normal"), layout, seed, takes_shape)
 
 
-def problems(node: Node, tensor: Tensor, dtype: str, *, takes_shape: bool = False) -> Iterator[Problem]:
-    """What is impossible about the tensor at ``node``; ``dtype`` is the case's.
+def problems(
+    node: Node, tensor: Tensor, dtype: str, folder: SpecFolder, *, takes_shape: bool = False
+) -> Iterator[Problem]:
+    """What is impossible about the tensor at ``node``; ``dtype`` is the case's, and ``folder`` has its file.
 
     A weight ``takes_shape`` from its parameter, so it may be a ``fill`` alone.
     """
+    if tensor.file is not None:
+        yield from _file_problems(node, tensor, dtype, folder)
+        return
+    if tensor.key is not None:
+        yield Problem(node.location(["key"], of_key=True), "key: the tensor has no file", "write {file: ..., key: ...}")
     dtype = tensor.dtype or dtype
     values = node.child("values")
     if values is not None:
@@ -69,8 +83,35 @@ def problems(node: Node, tensor: Tensor, dtype: str, *, takes_shape: bool = Fals
         yield from _fill_problems(node.location(["fill"]), tensor.fill, prod(tensor.shape or []), dtype)
     rank = len(tensor.shape if tensor.shape is not None else shape_of(tensor.values))
     if isinstance(tensor, Input) and tensor.layout == "channels_last" and rank not in CHANNELS_LAST_RANKS:
-        message = f"channels_last with {rank} {'axis' if rank == 1 else 'axes'}"
-        yield Problem(node.location(["layout"]), message, "it is defined for 4 and 5 axes")
+        yield _channels_last_problem(node, rank)
+
+
+def _file_problems(node: Node, tensor: Tensor, dtype: str, folder: SpecFolder) -> Iterator[Problem]:
+    """A file that cannot be used, or another way to give the values beside it."""
+    for key in ("values", "shape", "fill", "seed"):
+        if getattr(tensor, key) is not None:
+            yield Problem(node.location([key], of_key=True), f"{key}: the tensor also has a file", "keep one of them")
+    assert tensor.file is not None
+    layout = tensor.layout if isinstance(tensor, Input) else "contiguous"
+    try:
+        spec = tensor_from_file("the tensor", folder.file(tensor.file), tensor.key, tensor.dtype, dtype, layout)
+    except UsageError as error:
+        yield problem_from(error, node.location(["key" if "no array" in str(error) else "file"]))
+        return
+    yield from size_problems(node.location(["file"]), list(spec.shape))
+    if layout == "channels_last" and len(spec.shape) not in CHANNELS_LAST_RANKS:
+        yield _channels_last_problem(node, len(spec.shape))
+
+
+def _channels_last_problem(node: Node, rank: int) -> Problem:
+    message = f"channels_last with {rank} {'axis' if rank == 1 else 'axes'}"
+    return Problem(node.location(["layout"]), message, "it is defined for 4 and 5 axes")
+
+
+def problem_from(error: UsageError, where: Location) -> Problem:
+    """The problem that ``error`` describes, at ``where``."""
+    message, _, remedy = str(error).partition("; ")
+    return Problem(where, message, remedy)
 
 
 def size_problems(where: Location, shape: list[int]) -> Iterator[Problem]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 INVALID_VALUE = "invalid_value"
 UNKNOWN_KEY = "unknown_key"
 MISSING_KEY = "missing_key"
+NOT_IN_PATHS = frozenset({"[key]", "[file]", "[tensors]", "[tensor]", "[list]", "[mapping]", "[null]"})
+"""What pydantic adds to the place of an error: the key of a mapping itself, and which alternative of a union it is."""
 CUSTOM_ERRORS = frozenset({INVALID_VALUE, UNKNOWN_KEY, MISSING_KEY})
 
 
@@ -91,7 +93,7 @@ def invalid_value(message: str, remedy: str) -> PydanticCustomError:
 
 def key_path(location: tuple[int | str, ...]) -> str:
     """Pydantic's ``("cases", 0, "id")`` as ``cases[0].id``."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "[key]")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part not in NOT_IN_PATHS)
     return "".join(parts).lstrip(".")
 
 
@@ -99,12 +101,13 @@ def _problem(detail: ErrorDetails, node: Node) -> Problem:
     path, kind, context = detail["loc"], detail["type"], detail.get("ctx", {})
     if kind == MISSING_KEY:
         key, _, _ = context["example"].partition(":")
-        return Problem(node.location(path[:-1]), f"{key} is missing", f"add `{context['example']}`")
+        location = [part for part in path[:-1] if part not in NOT_IN_PATHS]
+        return Problem(node.location(location), f"{key} is missing", f"add `{context['example']}`")
     of_key = kind in {UNKNOWN_KEY, "invalid_key"} or path[-1:] == ("[key]",)
-    keys = [part for part in path if isinstance(part, str) and part != "[key]"]
+    keys = [part for part in path if isinstance(part, str) and part not in NOT_IN_PATHS]
     name = str(path[-1]) if kind == UNKNOWN_KEY else keys[-1] if keys else ""
     message, remedy = _message(kind, detail["input"], context, detail["msg"])
-    where = node.location([part for part in path if part != "[key]"], of_key=of_key)
+    where = node.location([part for part in path if part not in NOT_IN_PATHS], of_key=of_key)
     return Problem(where, f"{name}: {message}" if name else message, remedy)
 
 
