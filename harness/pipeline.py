@@ -87,13 +87,16 @@ class ProgressListener(Protocol):
         ...
 
 
-def run(request: Request, listener: ProgressListener) -> Outcome:
+def run(request: Request, listener: ProgressListener, specs: Specs | None = None) -> Outcome:
     """Verify and time everything that ``request`` names, and write the report.
+
+    ``specs`` are used instead of reading the paths of the request.
 
     Raises :class:`harness.errors.RequestError` if the request is wrong, before anything runs.
     """
     began = time.time()
-    specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
+    if specs is None:
+        specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
     if specs.bundle is not None:
         from harness.check.recorded.packed import check_external_data
 

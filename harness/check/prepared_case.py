@@ -30,7 +30,7 @@ from harness.model.reference import compute_reference, default_tolerance_of, gra
 from harness.model.tensors import to_numpy
 from harness.registry import plugins
 from harness.result import Finding, Result
-from harness.spec.language.case import Case, LayerModel, WeightedModel
+from harness.spec.language.case import Case, LayerModel, StoredModel, WeightedModel
 from harness.spec.language.fills import array
 from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
 from harness.spec.targets import Target
@@ -39,6 +39,10 @@ Array = NDArray[Any]
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}
 """The file name suffix of an artifact, by its format."""
+
+
+SCRIPT_WARM_UP = 3
+"""Calls after which TorchScript has optimized a module that was loaded: it profiles the first ones."""
 
 
 class PreparedCase:
@@ -101,6 +105,8 @@ class PreparedCase:
     def eager_call(self) -> Call:
         """A call of eager torch on the case's own inputs, for timing."""
         call, _ = repeatable_call(self.subject.module, list(self.subject.inputs.values()))
+        for _ in range(SCRIPT_WARM_UP if isinstance(self.case.model.model, StoredModel) else 0):
+            call()
         return call
 
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:

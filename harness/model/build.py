@@ -331,26 +331,41 @@ def _with_tuples(value: Any) -> Any:
 
 
 def call_factory(factory: FactoryModel) -> nn.Module:
-    """The module that the user's ``package.module:callable`` returns.
+    """The module that the user's callable returns; a callable that is a module itself stands for itself.
 
-    The working directory is searched last. Raises :class:`UsageError` if there is no such callable, if its module has
-    the name of another module, or if it does not return an ``nn.Module``.
+    Raises :class:`UsageError` if there is no such callable (:func:`find_factory`), or if it does not return an
+    ``nn.Module``.
     """
-    module_name, _, name = factory.factory.rpartition(":")
-    imports = import_user_file if module_name.endswith(".py") else import_user_module
-    try:
-        function = getattr(imports(module_name, f"factory {factory.factory!r}"), name)
-    except ImportError as error:
-        advice = _import_advice(module_name, error)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
-    except AttributeError as error:
-        names = () if module_name.endswith(".py") else vars(sys.modules.get(module_name, object))
-        advice = suggestion(name, names, FACTORY_FORM)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+    function = find_factory(factory)
     module = function if isinstance(function, nn.Module) else function(**factory.args)
     if not isinstance(module, nn.Module):
         raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
     return module
+
+
+def find_factory(factory: FactoryModel) -> Any:
+    """The user's callable, ``package.module:callable`` or ``path/to/file.py:callable``; importing it runs its code.
+
+    The working directory is searched last. Raises :class:`UsageError` if there is no such callable, or if its module
+    has the name of another module.
+    """
+    module_name, _, name = factory.factory.rpartition(":")
+    imports = import_user_file if module_name.endswith(".py") else import_user_module
+    module = None
+    try:
+        module = imports(module_name, f"factory {factory.factory!r}")
+        function = getattr(module, name)
+    except ImportError as error:
+        advice = _import_advice(module_name, error)
+        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+    except AttributeError as error:
+        names = () if module is None else vars(module)
+        advice = suggestion(name, names, FACTORY_FORM)
+        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+    if not callable(function):
+        kind = type(function).__name__
+        raise UsageError(f"factory {factory.factory!r} is no callable but {kind}; name a class or a function")
+    return function
 
 
 def load_stored_module(file: StoredModel) -> nn.Module:

@@ -129,6 +129,11 @@ def _load_bundle(paths: Sequence[Path | str]) -> Specs:
     return Specs(bundle.cases, (folder / MANIFEST_FILE,), folder, bundle.known_failures, bundle=bundle)
 
 
+def spec_folder(file: Path) -> SpecFolder:
+    """The folder of a spec file, and the one that the files it names must be in."""
+    return SpecFolder(file.parent, _root_of(file))
+
+
 def has_specs(paths: Iterable[Path | str]) -> bool:
     """True if there is any spec under ``paths``. Only looks at names; nothing is read."""
     return any(_is_spec(Path(path).name) or any(map(_is_spec, _names_below(path))) for path in paths)

@@ -350,7 +350,9 @@ def runs_format(runtime: Any, format_: str) -> bool:
 def tested_file_targets(name: str, file: StoredModel) -> tuple[Target, ...]:
     """The targets of a file under test: its file on each runtime that runs its format, available here or not."""
     runtimes = plugins("runtimes").items()
-    return tuple(Target(f"{TESTED_FILE}{name}", each) for each, runtime in runtimes if runs_format(runtime, file.format))
+    return tuple(
+        Target(f"{TESTED_FILE}{name}", each) for each, runtime in runtimes if runs_format(runtime, file.format)
+    )
 
 
 def default_file_target(name: str, file: StoredModel) -> Target:

@@ -142,7 +142,9 @@ class TestedFile:
     def _outputs(self) -> MatchedOutputs:
         reference = list(self._reference.references[0].eager)
         declared = self.signature.outputs
-        names = [f"output_{at}" for at in range(len(reference))] if declared is None else [each.name for each in declared]
+        names = (
+            [f"output_{at}" for at in range(len(reference))] if declared is None else [each.name for each in declared]
+        )
         return match_outputs(names, reference, self._path.name)
 
     def _as_file_sees(self, whole: Reference) -> Reference:

@@ -173,9 +173,7 @@ def _match_by_order(matching: _Matching, file: str, *, none_by_name: bool) -> No
         matching.pair(each, other)
 
 
-def _unmatched(
-    matching: _Matching, given: Sequence[Given], signature: FileSignature, file: str
-) -> Iterator[str]:
+def _unmatched(matching: _Matching, given: Sequence[Given], signature: FileSignature, file: str) -> Iterator[str]:
     if not matching.given and not matching.declared:
         return
     both = f"the inputs are ({', '.join(map(str, given))}), {file} takes {signature}"

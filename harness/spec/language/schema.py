@@ -74,7 +74,9 @@ Label = Annotated[
     WithJsonSchema(LABEL_SCHEMA),
 ]
 FactoryName = Annotated[
-    str, _matches(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"), WithJsonSchema(_text_schema(FACTORY))
+    str,
+    _matches(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
+    WithJsonSchema(_text_schema(FACTORY)),
 ]
 Labels = Annotated[
     list[Label],
