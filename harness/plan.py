@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import prod
 
 from harness.errors import UsageError
-from harness.spec.glob import matches
 from harness.registry import plugins
+from harness.spec.glob import matches
 from harness.spec.language.case import Case, FileModel, GraphModel, Model, SequentialModel, StoredModel
 from harness.spec.model_files import MODULE_FORMATS
 from harness.spec.quoting import join_names

@@ -75,6 +75,11 @@ class PreparedCase:
         return self._memo.get("subject", lambda: build(self.case, self._on_size))
 
     @property
+    def example_inputs(self) -> Mapping[str, Array]:
+        """The first set of inputs by label."""
+        return {label: to_numpy(tensor) for label, tensor in self.subject.inputs.items()}
+
+    @property
     def references(self) -> tuple[Reference, ...]:
         """The reference answers: at the case's own shapes, then at those of ``also``."""
         return self._memo.get("references", self._compute_references)

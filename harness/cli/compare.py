@@ -17,6 +17,7 @@ from harness.errors import Location, Problem, RuntimeMissing, SpecError, UsageEr
 if TYPE_CHECKING:
     from harness.scaffold.comparison import ComparisonSpec, Question
     from harness.spec.discovery import Specs
+    from harness.spec.language.case import StoredModel
 
 EXAMPLES = """
 \b
@@ -80,7 +81,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         settings=with_time_limit(Settings(cache=cache_folder()), options["timeout"]),
     )
     outcome = run_pipeline(request, Progress(), specs)
-    advice = _advice(outcome.exit_code, specs, saved, runs_code=specs.cases[0].runs_user_code)
+    advice = _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
     for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
@@ -144,7 +145,7 @@ def _yaml(option: str, text: str | None, problems: list[str]) -> Any:
 def _all(problems: list[str] | tuple[str, ...]) -> SpecError:
     """Every problem on a line of its own."""
     parts = (problem.partition(": ") for problem in problems)
-    return SpecError([Problem(Location(where), *_halves(rest)) for where, _, rest in parts])
+    return SpecError([Problem(Location(where, 0), *_halves(rest)) for where, _, rest in parts])
 
 
 def _halves(text: str) -> tuple[str, str]:
@@ -155,14 +156,28 @@ def _halves(text: str) -> tuple[str, str]:
 def _require_torch(question: Question) -> None:
     from importlib.util import find_spec
 
+    if _needs_torch(question) and find_spec("torch") is None:
+        raise RuntimeMissing(
+            "this comparison needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
+        )
+
+
+def _needs_torch(question: Question) -> bool:
+    """True if a side is a callable, or a file that only torch loads."""
+    files = _files(question)
+    return len(files) < 2 or any(file.needs_torch for file in files)
+
+
+def _runs_code(question: Question) -> bool:
+    """True if a side runs code when it is loaded, so that a spec of it needs consent."""
+    files = _files(question)
+    return len(files) < 2 or any(file.runs_code for file in files)
+
+
+def _files(question: Question) -> list[StoredModel]:
     from harness.spec.model_files import is_model_file, stored_model
 
-    files = [name for name in (question.subject, question.reference) if is_model_file(name)]
-    if len(files) < 2 or any(stored_model(Path(name)).needs_torch for name in files):
-        if find_spec("torch") is None:
-            raise RuntimeMissing(
-                "this comparison needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
-            )
+    return [stored_model(Path(name)) for name in (question.subject, question.reference) if is_model_file(name)]
 
 
 def _comparison(question: Question, seconds: float) -> ComparisonSpec:
@@ -170,10 +185,8 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
     from harness.engine.processes.temporary import temporary_folder
     from harness.explain.process import ProcessEnd, SeparateProcess
     from harness.scaffold.comparison import NoComparison, comparison_spec
-    from harness.spec.model_files import is_model_file, stored_model
 
-    files = [stored_model(Path(name)) for name in (question.subject, question.reference) if is_model_file(name)]
-    torch = len(files) < 2 or any(file.needs_torch for file in files)
+    torch = _needs_torch(question)
     with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=torch, exporting=False)) as process:
         asked = process.call(comparison_spec, question, seconds=seconds)
     if isinstance(asked, ProcessEnd):
@@ -211,7 +224,7 @@ def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
         spec = moved_spec(asked.spec, question.home, spec_folder(path))
     except UsageError as error:
         raise UsageError(f"--save-spec {path}: {error}, or the spec above it") from None
-    flags = " --allow-import" if _runs_code(spec, question) else ""
+    flags = " --allow-import" if _runs_code(question) else ""
     header = f"# Written by `harness compare`. It asks the same in CI: harness run {path}{flags}\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,13 +232,6 @@ def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
     except OSError as error:
         raise UsageError(f"--save-spec {path}: {error.strerror}; name a file that can be written") from error
     return load_specs([path], allow_import=True)
-
-
-def _runs_code(spec: dict[str, Any], question: Question) -> bool:
-    from harness.spec.model_files import is_model_file, stored_model
-
-    files = [name for name in (question.subject, question.reference) if is_model_file(name)]
-    return len(files) < 2 or any(stored_model(Path(name)).runs_code for name in files)
 
 
 def _advice(exit_code: int, specs: Specs, saved: Path | None, *, runs_code: bool) -> list[str]:

@@ -42,7 +42,8 @@ def import_user_file(path: str, label: str) -> ModuleType:
         return sys.modules[name]
     search_path.append_folders([str(file.parent), *search_path.excluded_folders()])
     spec = spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None, "the name of the file ends in .py"
+    assert spec is not None, "the name of the file ends in .py"
+    assert spec.loader is not None, "it is a file of Python"
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -1,4 +1,4 @@
-"""What ``harness compare`` prints: one screen that says whether SUBJECT is still REFERENCE, by how much, and what next."""
+"""What ``harness compare`` prints: whether SUBJECT is still REFERENCE, by how much, whose fault, and what next."""
 
 from __future__ import annotations
 

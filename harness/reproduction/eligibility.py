@@ -6,7 +6,7 @@ from math import prod
 
 from harness.reproduction.source import RUNTIMES, keywords, layers_of
 from harness.result import Result
-from harness.spec.language.case import Case, FactoryModel, LayerModel, RecordedModel
+from harness.spec.language.case import Case, FactoryModel, LayerModel, RecordedModel, StoredModel
 from harness.spec.targets import Target
 
 EXPORTER_NAMES = {
@@ -34,10 +34,12 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
 
     ``result`` is the result of the check, if it is known.
     """
+    if target.tested_file is not None:
+        return "the file under test was made elsewhere, and a script cannot contain it"
     match case.model.model:
         case FactoryModel(factory):
             return f"the model comes from your own code ({factory}), which a self-contained script cannot import"
-        case RecordedModel():
+        case RecordedModel() | StoredModel():
             return "the model is a file, which a script cannot contain"
     from_files = [*case.model.weights.values(), *(spec for each in case.input_sets for spec in each.inputs)]
     elements = sum(prod(spec.shape) for spec in from_files if spec.source is not None)

@@ -1,7 +1,7 @@
 """Write the spec that asks whether one model is still another: ``harness compare`` runs it, ``--save-spec`` keeps it.
 
-:func:`comparison_spec` is called in a separate process. It loads what it has to ask: the signature of each side, and the
-module of a callable, which runs the user's code.
+:func:`comparison_spec` is called in a separate process. It reads the signature of each side, which builds the module of
+a callable and so runs the user's code.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ CASE_DTYPES = frozenset(DType.__args__)  # type: ignore[attr-defined]
 class Question:
     """Is ``subject`` still ``reference``? Paths are relative to ``home``, as they were typed.
 
-    ``reference`` is a model file or a callable, ``file.py:callable`` or ``package.module:callable``. ``inputs`` are data
-    files or folders of them; without any, inputs are drawn in the declared shapes, or in ``shapes`` by name.
+    ``reference`` is a model file or a callable, ``file.py:callable`` or ``package.module:callable``. ``inputs`` are
+    data files or folders of them; without any, inputs are drawn in the declared shapes, or in ``shapes`` by name.
     """
 
     subject: str
@@ -87,7 +87,7 @@ def comparison_spec(
     if problems or subject is None or reference is None:
         return NoComparison(tuple(problems))
     try:
-        inputs = _given_inputs(question, samples, subject) if samples else _drawn_inputs(question, subject, reference)
+        inputs = _given_inputs(samples, subject) if samples else _drawn_inputs(question, subject, reference)
     except _Problems as error:
         return NoComparison(error.problems)
     notes: list[str] = []
@@ -249,7 +249,7 @@ def _samples(question: Question, problems: list[str]) -> list[_Sample]:
     return samples
 
 
-def _given_inputs(question: Question, samples: Sequence[_Sample], subject: FileSignature) -> list[_Input]:
+def _given_inputs(samples: Sequence[_Sample], subject: FileSignature) -> list[_Input]:
     """The inputs of the first sample; the others have to hold the same."""
     first = samples[0]
     labels = _labels(list(first.arrays), subject)

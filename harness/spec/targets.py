@@ -269,8 +269,8 @@ def load_target_sets(
 ) -> TargetSets:
     """The sets of ``targets.yaml`` in ``root``, and the built-in ``default`` unless the file defines one.
 
-    ``exported``, ``recorded`` and ``files`` are those of :class:`TargetSets`. Raises :class:`SpecError` with every problem of the
-    file.
+    ``exported``, ``recorded`` and ``files`` are those of :class:`TargetSets`. Raises :class:`SpecError` with every
+    problem of the file.
     """
     path = Path(root) / TARGETS_FILE
     built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN_SETS.items()}

@@ -6,7 +6,7 @@ blamed like an export of the reference's module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,11 @@ Array = NDArray[Any]
 
 class ReferenceAnswers(Protocol):
     """What a file under test is compared with, under the reference's own names: a prepared case, or a file."""
+
+    @property
+    def example_inputs(self) -> Mapping[str, Array]:
+        """The first set of inputs by label. The reference is not run for it."""
+        ...
 
     @property
     def references(self) -> Sequence[Reference]:
@@ -79,6 +84,11 @@ class TestedFile:
         self._reference, self._on_size = reference, on_size
         self.judge = Judge(Memo(capture or NullCapture()))
 
+    @property
+    def example_inputs(self) -> Mapping[str, Array]:
+        """The first set of inputs, as the file takes them."""
+        return self._inputs.applied_to(self._reference.example_inputs)
+
     @cached_property
     def references(self) -> tuple[Reference, ...]:
         """The reference answers with the file's inputs, and outputs under the file's names."""
@@ -103,7 +113,7 @@ class TestedFile:
     def artifact(self, _target: Target) -> Artifact:
         """The file itself. Its notes tell how inputs and outputs were matched."""
         notes = (*getattr(self._reference, "notes", ()), *self._inputs.notes, *self._outputs.notes)
-        return replace(self._artifact, notes=tuple(dict.fromkeys(notes)))
+        return replace(self.plain_artifact, notes=tuple(dict.fromkeys(notes)))
 
     def tolerance(self, opset: int | None) -> Tolerance:
         """The tolerance of the outputs, in the file's order."""
@@ -123,7 +133,8 @@ class TestedFile:
         raise NotImplementedError
 
     @cached_property
-    def _artifact(self) -> Artifact:
+    def plain_artifact(self) -> Artifact:
+        """The file itself, without notes: the reference is not run for it."""
         self._on_size(self._path.stat().st_size)
         return file_artifact(self.file)
 
@@ -134,7 +145,7 @@ class TestedFile:
 
     @cached_property
     def _inputs(self) -> MatchedInputs:
-        first = self._reference.references[0].inputs
+        first = self._reference.example_inputs
         given = [Given(label, values.dtype, values.shape) for label, values in first.items()]
         return match_inputs(given, self.signature, self._path.name)
 

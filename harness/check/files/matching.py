@@ -8,7 +8,7 @@ silence: each match that is not by name, each conversion and each change of layo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,12 +108,8 @@ def match_inputs(
         return MatchedInputs(tuple(Binding(each.label, each.label) for each in given))
     matching = _Matching(list(given), list(signature.inputs))
     _match_as_written(matching, names or {})
-    for same in (lambda each, other: each == other, lambda each, other: each == as_label(other)):
-        for each in list(matching.given):
-            for other in list(matching.declared):
-                if same(each.label, other.name):
-                    matching.pair(each, other)
-                    break
+    _match_by_name(matching, lambda each: each.name)
+    _match_by_name(matching, lambda each: as_label(each.name))
     _match_by_kind(matching, file)
     _match_by_order(matching, file, none_by_name=not matching.pairs)
     problems = [*_unmatched(matching, given, signature, file)]
@@ -135,6 +131,13 @@ def _match_as_written(matching: _Matching, names: Mapping[str, str]) -> None:
         declared = next((each for each in matching.declared if each.name == name), None)
         if given is not None and declared is not None:
             matching.pair(given, declared)
+
+
+def _match_by_name(matching: _Matching, name_of: Callable[[Declared], str]) -> None:
+    for each in list(matching.given):
+        other = next((other for other in matching.declared if name_of(other) == each.label), None)
+        if other is not None:
+            matching.pair(each, other)
 
 
 def _match_by_kind(matching: _Matching, file: str) -> None:

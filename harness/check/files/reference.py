@@ -70,6 +70,11 @@ class FileReference:
         return read_file_signature(self.file)
 
     @property
+    def example_inputs(self) -> Inputs:
+        """The first set of inputs by label."""
+        return self._inputs[0][0]
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """How the case's inputs were matched with the file's, and why there is no float64 reference."""
         return (*self._matched.notes, *self._further_notes)

@@ -135,7 +135,8 @@ def _ort_signature(path: Path) -> FileSignature:
     from harness.runtimes.onnxruntime.library import load_onnxruntime
 
     session = load_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return FileSignature(*(tuple(map(_from_node_arg, each)) for each in (session.get_inputs(), session.get_outputs())))
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    return FileSignature(tuple(map(_from_node_arg, inputs)), tuple(map(_from_node_arg, outputs)))
 
 
 def _from_node_arg(value: Any) -> Declared:
@@ -143,7 +144,7 @@ def _from_node_arg(value: Any) -> Declared:
     if kind != "tensor":
         return Declared(value.name)
     name = element.removesuffix(")")
-    dtype = np.dtype(_ORT_DTYPES[name] if name in _ORT_DTYPES else name)
+    dtype = np.dtype(_ORT_DTYPES.get(name, name))
     return Declared(value.name, dtype, None if value.shape is None else tuple(value.shape))
 
 

@@ -205,7 +205,13 @@ def _problems_of_kind(
         yield from _sequential_problems(node.child("sequential") or node, spec.sequential, may_raise=may_raise)
     elif spec.graph is not None:
         yield from _graph_problems(node, spec.graph, spec.returns or [], labels, may_raise=may_raise)
-    elif spec.file is not None:
+    else:
+        yield from _outside_problems(node, spec, folder, allow_import=allow_import)
+
+
+def _outside_problems(node: Node, spec: HasModel, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
+    """The problems of a model that is not in the spec itself: a file, or a factory of the user's."""
+    if spec.file is not None:
         yield from _stored_model_problems(node.location(["file"]), spec.file, folder, allow_import=allow_import)
     elif not allow_import:
         where = node.location(["factory"])

@@ -193,7 +193,7 @@ class ModelKeys(StrictModel):
     )
     file: DataPath | None = Field(
         default=None,
-        description="A model file, relative to the spec: .onnx, .ort, .pt2, or TorchScript, which needs --allow-import.",
+        description="A model file beside the spec: .onnx, .ort, .pt2, or TorchScript, which needs --allow-import.",
     )
 
 
