@@ -14,7 +14,8 @@ from harness.spec.glob import matches
 from harness.spec.language.case import Case, FileModel, GraphModel, Model, SequentialModel, StoredModel
 from harness.spec.model_files import MODULE_FORMATS
 from harness.spec.quoting import join_names
-from harness.spec.targets import FILE, FORMATS, Target, default_file_target, runs_format, tested_file_targets
+from harness.spec.targets import FILE, FORMATS, Target
+from harness.spec.tested_files import runs_format, targets_of
 
 DIGITS = re.compile(r"[0-9]{1,9}")
 ELEMENTS_PER_LAYER = 1e6
@@ -101,14 +102,14 @@ def _fitting_targets(case: Case, targets: Sequence[Target], *, by_default: bool)
     for target in targets:
         if target.tested_file in case.files:
             file = case.files[str(target.tested_file)]
-            runtimes = join_names(each.runtime for each in tested_file_targets(str(target.tested_file), file))
+            runtimes = join_names(each.runtime for each in targets_of(str(target.tested_file), file))
             message = f"--targets {target}: {file.path} is {FORMATS[file.format]}, which {target.runtime} does not run"
             raise UsageError(f"{message}; use one of {runtimes}")
     model = case.model.model
     if isinstance(model, FileModel):
         kind, example = "a model file", f"{FILE}/ort-cpu"
     elif case.files:
-        kind, example = "about files", str(default_file_target(*next(iter(case.files.items()))))
+        kind, example = "about files", str(targets_of(*next(iter(case.files.items())))[0])
     elif isinstance(model, StoredModel):
         message = f"{case.id} has a file as its model, and nothing to compare with it"
         raise UsageError(f"{message}; add `files: {{deployed: build/model.onnx}}`")

@@ -12,7 +12,6 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from torch.utils import _pytree as pytree
 from harness.deprecated import old_attributes
 from harness.errors import UsageError
 from harness.model.tensors import copy_tensor, to_torch
-from harness.model.user_modules import import_user_file, import_user_module
+from harness.model.user_modules import call_factory, load_stored_module
 from harness.module_copy import copy_module
 from harness.spec.language.case import (
     Case,
@@ -41,14 +40,11 @@ from harness.spec.language.case import (
     WeightedModel,
 )
 from harness.spec.language.fills import array
-from harness.spec.quoting import suggestion
 
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, name)
     for name in ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 }
-
-FACTORY_FORM = "write it as package.module:callable"
 
 
 @old_attributes(answer="eager_outputs")
@@ -327,63 +323,3 @@ def _with_tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _with_tuples(item) for key, item in value.items()}
     return tuple(_with_tuples(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def call_factory(factory: FactoryModel) -> nn.Module:
-    """The module that the user's callable returns; a callable that is a module itself stands for itself.
-
-    Raises :class:`UsageError` if there is no such callable (:func:`find_factory`), or if it does not return an
-    ``nn.Module``.
-    """
-    function = find_factory(factory)
-    module = function if isinstance(function, nn.Module) else function(**factory.args)
-    if not isinstance(module, nn.Module):
-        raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
-    return module
-
-
-def find_factory(factory: FactoryModel) -> Any:
-    """The user's callable, ``package.module:callable`` or ``path/to/file.py:callable``; importing it runs its code.
-
-    The working directory is searched last. Raises :class:`UsageError` if there is no such callable, or if its module
-    has the name of another module.
-    """
-    module_name, _, name = factory.factory.rpartition(":")
-    imports = import_user_file if module_name.endswith(".py") else import_user_module
-    module = None
-    try:
-        module = imports(module_name, f"factory {factory.factory!r}")
-        function = getattr(module, name)
-    except ImportError as error:
-        advice = _import_advice(module_name, error)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
-    except AttributeError as error:
-        names = () if module is None else vars(module)
-        advice = suggestion(name, names, FACTORY_FORM)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
-    if not callable(function):
-        kind = type(function).__name__
-        raise UsageError(f"factory {factory.factory!r} is no callable but {kind}; name a class or a function")
-    return function
-
-
-def load_stored_module(file: StoredModel) -> nn.Module:
-    """The module in the file, on the CPU. TorchScript runs its code.
-
-    Raises :class:`UsageError` for a format that is not loaded as a module.
-    """
-    if file.format == "torchscript":
-        module: nn.Module = torch.jit.load(file.path, map_location="cpu")  # type: ignore[no-untyped-call]
-        return module
-    if file.format == "program":
-        return torch.export.load(file.path).module()
-    raise UsageError(f"{file.path}: cannot be a module of torch; it is run as it is")
-
-
-def _import_advice(module_name: str, error: ImportError) -> str:
-    """What the user can do so that the import of ``module_name`` succeeds."""
-    if module_name.endswith(".py"):
-        return f"write {module_name.removesuffix('.py').rpartition('/')[2]} for the file, without .py"
-    if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
-        return f"run harness in the folder that holds it, not in {Path.cwd()}, or install it, or add it to PYTHONPATH"
-    return FACTORY_FORM

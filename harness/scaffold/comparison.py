@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
 
-from harness.check.files.matching import FLOATING, Given, InputsDoNotFit, as_label, match_inputs
-from harness.check.files.signatures import Declared, FileSignature, module_signature, read_file_signature
+from harness.check.files.drawing import CASE_DTYPES, drawn_inputs
+from harness.check.files.matching import Given, InputsDoNotFit, as_label, match_inputs
+from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
 from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
 from harness.errors import StageError, UsageError, escape_path
 from harness.result import Stage
 from harness.spec.language.data import SpecFolder
-from harness.spec.language.schema import LABEL, DType
+from harness.spec.language.schema import LABEL
 from harness.spec.model_files import is_model_file, stored_model
 
 if TYPE_CHECKING:
@@ -30,11 +30,9 @@ if TYPE_CHECKING:
 
 SUBJECT = "subject"
 """The name of the file under test in the spec, and so in its targets: ``file:subject/ort-cpu``."""
-BATCH, SEQUENCE, IMAGE = 2, 8, 64
-"""Sizes of open axes: the first of an input, others, and those of an image of four axes or more."""
 SEED = 0
+ADVICE = "give --shape {name}=1,3,224,224, or --inputs FILE"
 TEST_DATA_NAME = re.compile(r"input_[0-9]+")
-CASE_DTYPES = frozenset(DType.__args__)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +85,8 @@ def comparison_spec(
     if problems or subject is None or reference is None:
         return NoComparison(tuple(problems))
     try:
-        inputs = _given_inputs(samples, subject) if samples else _drawn_inputs(question, subject, reference)
-    except _Problems as error:
+        inputs = _given_inputs(samples, subject) if samples else _drawn(question, subject, reference)
+    except InputsDoNotFit as error:
         return NoComparison(error.problems)
     notes: list[str] = []
     given = [each.given for each in inputs]
@@ -100,12 +98,6 @@ def comparison_spec(
     if problems:
         return NoComparison(tuple(problems))
     return ComparisonSpec(_spec(question, inputs, samples), tuple(each.in_words for each in inputs), tuple(notes))
-
-
-class _Problems(Exception):
-    def __init__(self, *problems: str) -> None:
-        super().__init__()
-        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +177,8 @@ def _built(question: Question) -> nn.Module:
     import inspect
 
     from harness.errors import Location
-    from harness.model.build import build_module, find_factory
+    from harness.model.build import build_module
+    from harness.model.user_modules import find_factory
     from harness.spec.language.case import Case, FactoryModel, WeightedModel
     from harness.spec.language.data import tensors_from_file
 
@@ -256,13 +249,13 @@ def _given_inputs(samples: Sequence[_Sample], subject: FileSignature) -> list[_I
     inputs = []
     for key, stored in first.arrays.items():
         if stored.dtype.name not in CASE_DTYPES:
-            raise _Problems(f"{first.path}: {key} is {stored.dtype.name}, which no input can be")
+            raise InputsDoNotFit([f"{first.path}: {key} is {stored.dtype.name}, which no input can be"])
         entry: dict[str, Any] = {"file": str(first.path)} | ({"key": key} if len(first.arrays) > 1 else {})
         entry["dtype"] = stored.dtype.name
         given = Given(labels[key], stored.dtype, tuple(stored.shape))
         inputs.append(_Input(given, entry, f"from {escape_path(first.path)}"))
     if problems := list(_different_samples(samples)):
-        raise _Problems(*problems)
+        raise InputsDoNotFit(problems)
     return inputs
 
 
@@ -285,95 +278,11 @@ def _labels(keys: Sequence[str], subject: FileSignature) -> dict[str, str]:
     return {key: as_label(key) if key else "x" for key in keys}
 
 
-def _drawn_inputs(question: Question, subject: FileSignature, reference: FileSignature) -> list[_Input]:
-    """Inputs in the declared dtypes and shapes, with small sizes for open axes, or in the shapes that are given."""
-    base, other = (reference, subject) if _is_declared(reference) else (subject, reference)
-    if not base.has_names:
-        base, other = other, base
-    declared = [_with_counterpart(each, other, base) for each in base.inputs]
-    shapes = {as_label(name): (name, shape) for name, shape in question.shapes.items()}
-    problems = [
-        f"--shape {name}: no input has this name; the inputs are {', '.join(each.name for each in declared)}"
-        for label, (name, _) in shapes.items()
-        if label not in {as_label(each.name) for each in declared}
+def _drawn(question: Question, subject: FileSignature, reference: FileSignature) -> list[_Input]:
+    return [
+        _Input(each.given, each.entry, f"drawn{each.remark}")
+        for each in drawn_inputs(subject, reference, question.shapes, advice=ADVICE)
     ]
-    if not base.has_names and not problems:
-        problems.append("the inputs are not declared; give --inputs FILE")
-    axes: dict[str, int] = {}
-    inputs: list[_Input] = []
-    for each in declared:
-        label = as_label(each.name)
-        if label not in shapes and each.shape is None:
-            problems.append(
-                f"{each.name}: no shape is declared; give --shape {each.name}=1,3,224,224, or --inputs FILE"
-            )
-            continue
-        dtype = each.dtype or np.dtype(np.float32)
-        if dtype.name not in CASE_DTYPES:
-            problems.append(f"{each.name}: {dtype.name} cannot be drawn; give --inputs FILE")
-            continue
-        if label in shapes:
-            shape, origin = shapes[label][1], "drawn"
-        else:
-            shape, chosen = _closed(each.shape or (), axes)
-            origin = f"drawn{f' (open axes: {chosen})' if chosen else ''}"
-        entry = {
-            "shape": list(shape),
-            **({} if dtype.name == "float32" else {"dtype": dtype.name}),
-            **_fill(each, dtype),
-        }
-        fill = f" from {entry['fill']}" if "fill" in entry else ""
-        inputs.append(_Input(Given(label, dtype, shape), entry, f"{origin}{fill}"))
-    if problems:
-        raise _Problems(*problems)
-    return inputs
-
-
-def _is_declared(signature: FileSignature) -> bool:
-    return signature.has_names and all(each.dtype is not None and each.shape is not None for each in signature.inputs)
-
-
-def _with_counterpart(declared: Declared, other: FileSignature, own: FileSignature) -> Declared:
-    """``declared`` with what only the other side declares of the same input: its dtype, and sizes of open axes."""
-    counterpart = next((each for each in other.inputs if as_label(each.name) == as_label(declared.name)), None)
-    if counterpart is None and len(other.inputs) == len(own.inputs):
-        counterpart = other.inputs[own.inputs.index(declared)]
-    if counterpart is None:
-        return declared
-    limits = [each for each in (declared.index_limit, counterpart.index_limit) if each is not None]
-    declared = replace(declared, dtype=declared.dtype or counterpart.dtype, index_limit=min(limits, default=None))
-    if declared.shape is None:
-        return replace(declared, shape=counterpart.shape)
-    if counterpart.shape is None or len(counterpart.shape) != len(declared.shape):
-        return declared
-    sizes = (
-        theirs if isinstance(theirs, int) and not isinstance(ours, int) else ours
-        for ours, theirs in zip(declared.shape, counterpart.shape, strict=True)
-    )
-    return replace(declared, shape=tuple(sizes))
-
-
-def _closed(shape: Sequence[Any], axes: dict[str, int]) -> tuple[tuple[int, ...], str]:
-    """``shape`` with small sizes for open axes, and which were chosen. ``axes`` has the sizes of names so far."""
-    sizes, chosen = [], []
-    for at, size in enumerate(shape):
-        if isinstance(size, int):
-            sizes.append(size)
-            continue
-        small = BATCH if at == 0 else IMAGE if len(shape) > 3 else SEQUENCE
-        sizes.append(axes.setdefault(size, small) if size else small)
-        chosen.append(f"{size or f'axis {at}'}={sizes[-1]}")
-    return tuple(sizes), ", ".join(chosen)
-
-
-def _fill(declared: Declared, dtype: np.dtype[Any]) -> dict[str, Any]:
-    if dtype.name in FLOATING:
-        return {}
-    if dtype.name == "bool":
-        return {"fill": {"choice": [False, True]}}
-    if declared.index_limit is not None:
-        return {"fill": {"integers": [0, declared.index_limit - 1]}}
-    return {"fill": {"integers": [0, 255 if dtype.name == "uint8" else 1]}}
 
 
 # The spec

@@ -33,6 +33,7 @@ from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, is_recorded_model, recorded_case
 from harness.spec.targets import TARGETS_FILE, Target, TargetSets, load_target_sets
+from harness.spec.tested_files import targets_of
 from harness.spec.yaml.reader import read
 
 MODEL_SUFFIX = ".onnx"
@@ -60,7 +61,7 @@ class Specs:
         if self.bundle is not None:
             return self.bundle.targets
         recorded = [isinstance(case.model.model, FileModel) for case in self.cases]
-        files = tuple(dict.fromkeys(file for case in self.cases for file in case.files.items()))
+        files = tuple(dict.fromkeys(targets_of(*file) for case in self.cases for file in case.files.items()))
         return load_target_sets(self.root, exported=not all(recorded), recorded=any(recorded), files=files)
 
     @property

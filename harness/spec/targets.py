@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,7 +20,6 @@ from pydantic import RootModel
 from harness.errors import Location, Problem, SpecError, UsageError, collect_problems
 from harness.registry import plugins
 from harness.spec.glob import matches
-from harness.spec.language.case import ModelFormat, StoredModel
 from harness.spec.quoting import join_names, limited_comparisons, suggestion
 from harness.spec.yaml.reader import read
 from harness.spec.yaml.strict import validated
@@ -79,14 +79,6 @@ BUILT_IN_SETS: Mapping[str, tuple[str, ...]] = {
         "onnx-dynamo@23+fixes/ort-cpu",
     )
 }
-DEFAULT_RUNTIMES: Mapping[ModelFormat, str] = {
-    "onnx": "ort-cpu",
-    "ort": "ort-cpu",
-    "torchscript": "torch-cpu",
-    "program": "export-cpu",
-    "aoti": "aoti-cpu",
-}
-"""The runtime of a file under test if none is named, by its format."""
 DEFAULT_FILE_TARGET = Target(FILE, "ort-cpu")
 """The target of a recorded model by default."""
 FORMATS = {
@@ -190,20 +182,19 @@ def _options(text: str, runtime: str, supported: Mapping[str, str], written: str
 class TargetSets:
     """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``.
 
-    ``files`` are the files under test of all cases. The default set has each of them on its default runtime, unless it
-    names targets for the file itself.
+    ``files`` are the targets of each file under test (:func:`harness.spec.tested_files.targets_of`). The default set
+    has the first of each, unless it names targets for the file itself.
     """
 
     sets: Mapping[str, tuple[Target, ...]]
     exported: bool = True
     recorded: bool = False
-    files: tuple[tuple[str, StoredModel], ...] = ()
+    files: tuple[tuple[Target, ...], ...] = ()
 
     @property
     def all(self) -> tuple[Target, ...]:
         """Every target in a set, once; for recorded models also every target that a file can run on."""
-        of_files = (target for file in self.files for target in tested_file_targets(*file))
-        return _unique((*self._in_sets, *(all_file_targets() if self.recorded else ()), *of_files))
+        return _unique((*self._in_sets, *(all_file_targets() if self.recorded else ()), *chain(*self.files)))
 
     @property
     def _in_sets(self) -> tuple[Target, ...]:
@@ -222,7 +213,7 @@ class TargetSets:
         if DEFAULT_SET not in (parts or [DEFAULT_SET]):
             return targets
         named = {target.tested_file for target in targets}
-        return (*targets, *_unique(default_file_target(*file) for file in self.files if file[0] not in named))
+        return (*targets, *_unique(file[0] for file in self.files if file[0].tested_file not in named))
 
     def _targets_of(self, word: str) -> Iterator[Target]:
         on_files = self._file_targets(word) if self.recorded else ()
@@ -244,8 +235,7 @@ class TargetSets:
         if word in self.sets:
             yield from self.sets[word]
         elif "*" in word:
-            of_files = (target for file in self.files for target in tested_file_targets(*file))
-            matching = [target for target in (*self._in_sets, *of_files) if _matches(word, target)]
+            matching = [target for target in (*self._in_sets, *chain(*self.files)) if _matches(word, target)]
             if not matching:
                 raise UsageError(f"{word}: no target matches; the targets are {join_names(map(str, self.all))}")
             yield from matching
@@ -265,7 +255,7 @@ def load_target_sets(
     *,
     exported: bool = True,
     recorded: bool = False,
-    files: tuple[tuple[str, StoredModel], ...] = (),
+    files: tuple[tuple[Target, ...], ...] = (),
 ) -> TargetSets:
     """The sets of ``targets.yaml`` in ``root``, and the built-in ``default`` unless the file defines one.
 
@@ -340,24 +330,6 @@ def file_targets(word: str) -> tuple[Target, ...]:
     matching = [target for target in targets if _matches(word, target)]
     available = [target for target in matching if plugins("runtimes")[target.runtime].availability().present]
     return tuple(available or matching)
-
-
-def runs_format(runtime: Any, format_: str) -> bool:
-    """True if ``runtime`` loads files of this format. ONNX Runtime loads its own format on every provider."""
-    return format_ == runtime.takes or format_ in getattr(runtime, "also_takes", ())
-
-
-def tested_file_targets(name: str, file: StoredModel) -> tuple[Target, ...]:
-    """The targets of a file under test: its file on each runtime that runs its format, available here or not."""
-    runtimes = plugins("runtimes").items()
-    return tuple(
-        Target(f"{TESTED_FILE}{name}", each) for each, runtime in runtimes if runs_format(runtime, file.format)
-    )
-
-
-def default_file_target(name: str, file: StoredModel) -> Target:
-    """The target of a file under test by default: on the CPU, with as little changed in the file as possible."""
-    return Target(f"{TESTED_FILE}{name}", DEFAULT_RUNTIMES[file.format])
 
 
 def _matches(glob: str, target: Target) -> bool:

@@ -18,7 +18,7 @@ from harness.check.case_context import Refusal
 from harness.check.files.matching import Given, MatchedInputs, MatchedOutputs, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
 from harness.check.files.signatures import FileSignature, read_file_signature
-from harness.check.judge import Expected, Judge
+from harness.check.judge import Expected, Judge, for_expressions
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.stages import Clock
 from harness.exporters import Artifact
@@ -64,7 +64,78 @@ class ReferenceAnswers(Protocol):
         ...
 
 
-class TestedFile:
+class ReferenceForModel:
+    """The reference's answers as a model under test would give them: with its names, dtypes and layouts."""
+
+    def __init__(self, model: str, signature: Callable[[], FileSignature], reference: ReferenceAnswers) -> None:
+        """``model`` is what messages call the model under test, which has the ``signature``."""
+        self._model, self._signature, self._reference = model, signature, reference
+
+    @property
+    def example_inputs(self) -> Mapping[str, Array]:
+        """The first set of inputs, as the model takes them. The reference is not run for it."""
+        return self._inputs.applied_to(self._reference.example_inputs)
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """The reference's answers with the model's inputs, and outputs under the model's names."""
+        return tuple(self._renamed(each) for each in self._reference.references)
+
+    @cached_property
+    def expected(self) -> Expected:
+        """The spec's ``expect``, with outputs under the model's names."""
+        expected, outputs = self._reference.expected, self._outputs
+        inputs = {label: for_expressions(values) for label, values in self._reference.example_inputs.items()}
+        return replace(
+            expected,
+            names={**expected.names, **inputs},
+            outputs=None if expected.outputs is None else outputs.renamed(expected.outputs),
+            equals=None if expected.equals is None else outputs.renamed(expected.equals),
+            differs_from=None if expected.differs_from is None else outputs.renamed(expected.differs_from),
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How inputs and outputs were matched, and what the reference has to tell."""
+        notes = (*getattr(self._reference, "notes", ()), *self._inputs.notes, *self._outputs.notes)
+        return tuple(dict.fromkeys(notes))
+
+    def tolerance(self, opset: int | None) -> Tolerance:
+        """The tolerance of the outputs, in the model's order."""
+        tolerance = self._reference.tolerance(opset)
+        if not tolerance.by_output:
+            return tolerance
+        order = self._outputs.order(list(self._reference.references[0].eager))
+        by_output = {at: tolerance.by_output[own] for at, own in enumerate(order) if own in tolerance.by_output}
+        return Tolerance(tolerance.rule, by_output)
+
+    @cached_property
+    def _inputs(self) -> MatchedInputs:
+        first = self._reference.example_inputs
+        given = [Given(label, values.dtype, values.shape) for label, values in first.items()]
+        return match_inputs(given, self._signature(), self._model)
+
+    @cached_property
+    def _outputs(self) -> MatchedOutputs:
+        reference = list(self._reference.references[0].eager)
+        declared = self._signature().outputs
+        return match_outputs(None if declared is None else [each.name for each in declared], reference, self._model)
+
+    def _renamed(self, whole: Reference) -> Reference:
+        outputs = self._outputs
+        order = outputs.order(list(whole.eager))
+        return replace(
+            whole,
+            inputs=self._inputs.applied_to(whole.inputs),
+            eager=outputs.renamed(whole.eager),
+            float64=None if whole.float64 is None else outputs.renamed(whole.float64),
+            second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
+            magnitudes=_reordered(whole.magnitudes, order),
+            undefined=_reordered(whole.undefined, order),
+        )
+
+
+class TestedFile(ReferenceForModel):
     """A :class:`harness.check.case_context.CaseContext` of one file under test, in the file's own names."""
 
     __test__ = False  # no test of pytest's
@@ -78,32 +149,15 @@ class TestedFile:
         on_size: Callable[[int], None] = lambda _size: None,
     ) -> None:
         """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read."""
-        self.case = case
-        self.file = case.files[name]
-        self._path = Path(self.file.path)
-        self._reference, self._on_size = reference, on_size
+        self.case, self.file = case, case.files[name]
+        super().__init__(Path(self.file.path).name, lambda: self.signature, reference)
+        self._on_size = on_size
         self.judge = Judge(Memo(capture or NullCapture()))
 
-    @property
-    def example_inputs(self) -> Mapping[str, Array]:
-        """The first set of inputs, as the file takes them."""
-        return self._inputs.applied_to(self._reference.example_inputs)
-
     @cached_property
-    def references(self) -> tuple[Reference, ...]:
-        """The reference answers with the file's inputs, and outputs under the file's names."""
-        return tuple(self._as_file_sees(each) for each in self._reference.references)
-
-    @cached_property
-    def expected(self) -> Expected:
-        """The spec's ``expect``, with outputs under the file's names."""
-        expected, outputs = self._reference.expected, self._outputs
-        return replace(
-            expected,
-            outputs=None if expected.outputs is None else outputs.renamed(expected.outputs),
-            equals=None if expected.equals is None else outputs.renamed(expected.equals),
-            differs_from=None if expected.differs_from is None else outputs.renamed(expected.differs_from),
-        )
+    def signature(self) -> FileSignature:
+        """What the file declares."""
+        return read_file_signature(self.file)
 
     @property
     def eager_findings(self) -> Sequence[Finding]:
@@ -111,18 +165,14 @@ class TestedFile:
         return self._reference.eager_findings
 
     def artifact(self, _target: Target) -> Artifact:
-        """The file itself. Its notes tell how inputs and outputs were matched."""
-        notes = (*getattr(self._reference, "notes", ()), *self._inputs.notes, *self._outputs.notes)
-        return replace(self.plain_artifact, notes=tuple(dict.fromkeys(notes)))
+        """The file itself, with notes on how it was matched."""
+        return replace(self.plain_artifact, notes=self.notes)
 
-    def tolerance(self, opset: int | None) -> Tolerance:
-        """The tolerance of the outputs, in the file's order."""
-        tolerance = self._reference.tolerance(opset)
-        if not tolerance.by_output:
-            return tolerance
-        order = self._outputs.order(list(self._reference.references[0].eager))
-        by_output = {at: tolerance.by_output[own] for at, own in enumerate(order) if own in tolerance.by_output}
-        return Tolerance(tolerance.rule, by_output)
+    @cached_property
+    def plain_artifact(self) -> Artifact:
+        """The file itself, without notes: the reference is not run for it."""
+        self._on_size(Path(self.file.path).stat().st_size)
+        return file_artifact(self.file)
 
     def eager_call(self) -> Call | None:
         """A call of the reference, for timing."""
@@ -131,45 +181,6 @@ class TestedFile:
     def refusal(self, result: Result, clock: Clock) -> Refusal:
         """Never called: ``expect.raises`` is refused for a case with files."""
         raise NotImplementedError
-
-    @cached_property
-    def plain_artifact(self) -> Artifact:
-        """The file itself, without notes: the reference is not run for it."""
-        self._on_size(self._path.stat().st_size)
-        return file_artifact(self.file)
-
-    @cached_property
-    def signature(self) -> FileSignature:
-        """What the file declares."""
-        return read_file_signature(self.file)
-
-    @cached_property
-    def _inputs(self) -> MatchedInputs:
-        first = self._reference.example_inputs
-        given = [Given(label, values.dtype, values.shape) for label, values in first.items()]
-        return match_inputs(given, self.signature, self._path.name)
-
-    @cached_property
-    def _outputs(self) -> MatchedOutputs:
-        reference = list(self._reference.references[0].eager)
-        declared = self.signature.outputs
-        names = (
-            [f"output_{at}" for at in range(len(reference))] if declared is None else [each.name for each in declared]
-        )
-        return match_outputs(names, reference, self._path.name)
-
-    def _as_file_sees(self, whole: Reference) -> Reference:
-        outputs = self._outputs
-        order = outputs.order(list(whole.eager))
-        return replace(
-            whole,
-            inputs=self._inputs.applied_to(whole.inputs),
-            eager=outputs.renamed(whole.eager),
-            float64=None if whole.float64 is None else outputs.renamed(whole.float64),
-            second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
-            magnitudes=_reordered(whole.magnitudes, order),
-            undefined=_reordered(whole.undefined, order),
-        )
 
 
 def _reordered(arrays: Sequence[Array | None], order: Sequence[int]) -> Sequence[Array | None]:

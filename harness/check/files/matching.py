@@ -268,23 +268,37 @@ class MatchedOutputs:
         return [list(reference).index(own) for own in (*names, *self.missing) if own in reference]
 
 
-def match_outputs(file_outputs: Sequence[str], reference: Sequence[str], file: str) -> MatchedOutputs:
+def match_outputs(declared: Sequence[str] | None, reference: Sequence[str], file: str) -> MatchedOutputs:
     """Pair the outputs of the file with the reference's.
 
-    They are paired by name if one side has all names of the other, else by order.
+    They are paired by name if one side has all names of the other, else by order. ``declared`` is None if the file
+    names no outputs.
     """
-    if set(reference) <= set(file_outputs) or set(file_outputs) <= set(reference):
-        by_name: dict[str, str | None] = {name: name if name in reference else None for name in file_outputs}
-        missing = tuple(name for name in reference if name not in file_outputs)
-        common = [name for name in file_outputs if name in reference]
-        reordered = common != [name for name in reference if name in file_outputs]
+    outputs = numbered_outputs(len(reference)) if declared is None else list(declared)
+    if set(reference) <= set(outputs) or set(outputs) <= set(reference):
+        by_name: dict[str, str | None] = {name: name if name in reference else None for name in outputs}
+        missing = tuple(name for name in reference if name not in outputs)
+        common = [name for name in outputs if name in reference]
+        reordered = common != [name for name in reference if name in outputs]
         note = (
-            f"{file} returns its outputs in another order ({', '.join(file_outputs)}) than the reference "
+            f"{file} returns its outputs in another order ({', '.join(outputs)}) than the reference "
             f"({', '.join(reference)}); they are paired by name"
         )
         return MatchedOutputs(by_name, missing, (note,) if reordered else ())
-    by_order: dict[str, str | None] = dict(zip(file_outputs, reference, strict=False))
-    by_order |= dict.fromkeys(file_outputs[len(reference) :])
-    pairs = ", ".join(f"{name} with {own}" for name, own in by_order.items() if own is not None)
-    note = f"the outputs have other names in {file} than in the reference and are paired by order: {pairs}"
-    return MatchedOutputs(by_order, tuple(reference[len(file_outputs) :]), (note,))
+    by_order: dict[str, str | None] = dict(zip(outputs, reference, strict=False))
+    by_order |= dict.fromkeys(outputs[len(reference) :])
+    missing = tuple(reference[len(outputs) :])
+    numbered = numbered_outputs(max(len(outputs), len(reference)))
+    if list(reference) == numbered[: len(reference)]:
+        note = f"the reference's outputs have no names; those of {file} are paired by order: {', '.join(outputs)}"
+    elif outputs == numbered[: len(outputs)]:
+        note = f"the outputs of {file} have no names; the reference's are paired by order: {', '.join(reference)}"
+    else:
+        pairs = ", ".join(f"{name} with {own}" for name, own in by_order.items() if own is not None)
+        note = f"the outputs have other names in {file} than in the reference; they are paired by order: {pairs}"
+    return MatchedOutputs(by_order, missing, (note,))
+
+
+def numbered_outputs(count: int) -> list[str]:
+    """The names of outputs that have none: ``output_0``, ``output_1``, ..."""
+    return [f"output_{index}" for index in range(count)]

@@ -34,7 +34,7 @@ from harness.spec.language.case import Case, StoredModel
 from harness.spec.language.fills import array
 from harness.spec.language.tensors import with_layout
 from harness.spec.language.tolerances import Calibrated, Tolerance
-from harness.spec.targets import DEFAULT_RUNTIMES
+from harness.spec.tested_files import DEFAULT_RUNTIMES
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]

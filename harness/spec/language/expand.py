@@ -7,7 +7,7 @@ from itertools import zip_longest
 from math import prod
 
 from harness.errors import Location, Problem, SpecError, collect_problems
-from harness.spec.language import expectations, models, schema, tensors
+from harness.spec.language import expectations, files, models, schema, tensors
 from harness.spec.language import samples as samples_
 from harness.spec.language.case import Case, TensorSpec, seed_from_name
 from harness.spec.language.data import SpecFolder
@@ -134,7 +134,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
             inputs, samples = samples_.with_samples(node, case, inputs, folder)
     labels = list(inputs or case.inputs)
     problems += models.problems(node, case, labels, case.dtype, folder, allow_import=allow_import, may_raise=may_raise)
-    problems += models.file_problems(node, case, folder, allow_import=allow_import)
+    problems += files.file_problems(node, case, folder, allow_import=allow_import)
     problems += expectations.problems(node, case, folder, allow_import=allow_import)
     if problems:
         raise SpecError(problems)

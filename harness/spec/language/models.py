@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.errors import Location, Problem, UsageError
-from harness.spec.language import tensors
+from harness.spec.language import files, tensors
 from harness.spec.language.case import (
     FactoryModel,
     GraphModel,
@@ -23,7 +23,7 @@ from harness.spec.language.case import (
 )
 from harness.spec.language.data import SpecFolder, tensors_from_file
 from harness.spec.language.schema import Case, OtherModel, Step, WeightsFile, WiredStep
-from harness.spec.model_files import FORMAT_NAMES, stored_model
+from harness.spec.model_files import stored_model
 from harness.spec.quoting import closest_name, format_value, join_names, suggestion
 from harness.spec.signatures import Parameter, layer_signatures, non_layers
 from harness.spec.yaml.tree import Node
@@ -117,13 +117,7 @@ def _model(spec: HasModel, folder: SpecFolder) -> Model:
     if spec.file is not None:
         return stored_model(folder.file(spec.file))
     assert spec.factory is not None, "checked before"
-    return FactoryModel(_factory_name(spec.factory, folder), tensors.as_tuples(spec.args))
-
-
-def _factory_name(factory: str, folder: SpecFolder) -> str:
-    """The factory, with the absolute path of its file if it is named by one, relative to the spec."""
-    file, _, name = factory.rpartition(":")
-    return f"{folder.file(file).absolute()}:{name}" if file.endswith(".py") else factory
+    return FactoryModel(files.factory_name(spec.factory, folder), tensors.as_tuples(spec.args))
 
 
 def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> LayerModel:
@@ -160,36 +154,6 @@ def problems(
     yield from _weights_problems(node, spec, dtype, folder)
 
 
-def file_problems(node: Node, case: Case, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
-    """The problems of the files under test of the case at ``node``, and of what does not go with them."""
-    files = node.child("files") or node
-    for name, text in case.files.items():
-        yield from _stored_model_problems(files.location([name]), text, folder, allow_import=allow_import)
-    if case.file is not None and not case.files and case.mode == "train":
-        yield Problem(node.location(["mode"]), "mode: a file has the mode it was saved in", "remove `mode`")
-    if case.files or case.file is not None:
-        kind = "`files:`" if case.files else "`file:`"
-        if case.expect.raises is not None:
-            where = node.location(["expect", "raises"], of_key=True)
-            yield Problem(where, f"raises: not allowed with {kind}", "write a case without the files for it")
-    if case.file is not None:
-        for key in ("gradient", "gradient_range", "equals", "differs_from"):
-            if getattr(case.expect, key) is not None:
-                where = node.location(["expect", key], of_key=True)
-                yield Problem(where, f"{key}: not allowed with `file:`", "use `outputs`, `shape`, `range` or `formula`")
-
-
-def _stored_model_problems(where: Location, text: str, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
-    try:
-        file = stored_model(folder.file(text))
-    except UsageError as error:
-        yield tensors.problem_from(error, where)
-        return
-    if file.runs_code and not allow_import:
-        message = f"{text}: {FORMAT_NAMES[file.format]} runs code when it is loaded"
-        yield Problem(where, message, "pass --allow-import to allow it")
-
-
 def _problems_of_kind(
     node: Node, spec: HasModel, labels: Sequence[str], folder: SpecFolder, *, allow_import: bool, may_raise: bool
 ) -> Iterator[Problem]:
@@ -206,21 +170,7 @@ def _problems_of_kind(
     elif spec.graph is not None:
         yield from _graph_problems(node, spec.graph, spec.returns or [], labels, may_raise=may_raise)
     else:
-        yield from _outside_problems(node, spec, folder, allow_import=allow_import)
-
-
-def _outside_problems(node: Node, spec: HasModel, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
-    """The problems of a model that is not in the spec itself: a file, or a factory of the user's."""
-    if spec.file is not None:
-        yield from _stored_model_problems(node.location(["file"]), spec.file, folder, allow_import=allow_import)
-    elif not allow_import:
-        where = node.location(["factory"])
-        yield Problem(where, f"factory: {spec.factory} would run code", "pass --allow-import to allow it")
-    elif spec.factory is not None:
-        try:
-            _factory_name(spec.factory, folder)
-        except UsageError as error:
-            yield tensors.problem_from(error, node.location(["factory"]))
+        yield from files.outside_problems(node, spec, folder, allow_import=allow_import)
 
 
 def _sequential_problems(node: Node, steps: Sequence[Step], *, may_raise: bool) -> Iterator[Problem]:
