@@ -16,6 +16,18 @@ TARGETS = [
     ("onnx-dynamo@23+fixes/ort-cpu", Target("onnx-dynamo", "ort-cpu", opset=23, fixes=True)),
     ("onnx-dynamo/ort-cpu", Target("onnx-dynamo", "ort-cpu")),
     ("script+fixes/torch-cpu", Target("script", "torch-cpu", fixes=True)),
+    ("trace?strict=false/torch-cpu", Target("trace", "torch-cpu", export_options={"strict": "false"})),
+    (
+        "onnx-dynamo@18+fixes?optimize=false&verify=true/ort-cpu?threads=1",
+        Target(
+            "onnx-dynamo",
+            "ort-cpu",
+            opset=18,
+            fixes=True,
+            options={"threads": "1"},
+            export_options={"optimize": "false", "verify": "true"},
+        ),
+    ),
 ]
 
 
@@ -45,7 +57,7 @@ def test_options_must_be_supported_by_the_runtime() -> None:
 
 
 INVALID = [
-    ("trace", "trace: not a target; write EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"),
+    ("trace", "trace: not a target; write EXPORTER[@OPSET][+fixes][?option=value&...]/RUNTIME[?option=value&...]"),
     ("", ": not a target; write"),
     ("trace/", "trace/: not a target"),
     ("/ort-cpu", "/ort-cpu: not a target"),
@@ -60,8 +72,18 @@ INVALID = [
     ("onnx-dynamo@/ort-cpu", "@ is not an opset"),
     ("onnx-dynamo@-1/ort-cpu", "@-1 is not an opset"),
     ("onnx-dynamo@999/ort-cpu", "@999 is not an opset"),
-    ("onnx-dynamo@18+fix/ort-cpu", "+fix is unknown; the only suffix is +fixes"),
+    ("onnx-dynamo@18+fix/ort-cpu", "+fix is unknown; did you mean fixes?"),
     ("onnx-dynamo+fixes@18/ort-cpu", "not a target"),
+    ("onnx-dynamo@18+fp16/ort-cpu", "+fp16 is unknown; known are +fixes"),
+    ("onnx-dynamo@18+fixes+fixes/ort-cpu", "+fixes is given twice; give it once"),
+    (
+        "onnx-dynamo?do_constant_folding=false/ort-cpu",
+        "onnx-dynamo has no option do_constant_folding; it has optimize, ",
+    ),
+    ("onnx-dynamo?optimise=false/ort-cpu", "onnx-dynamo has no option optimise; did you mean optimize?"),
+    ("script?strict=false/torch-cpu", "script has no option strict; it has none"),
+    ("trace?strict=no/torch-cpu", "strict=no: trace takes no such value; write one of true, false"),
+    ("file?optimize=false/ort-cpu", "a file is verified as it is; write file/ort-cpu"),
 ]
 
 

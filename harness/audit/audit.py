@@ -38,7 +38,7 @@ from harness.model.build import (
 from harness.model.reference import floating_as_float64, gradients
 from harness.model.tensors import to_numpy, to_torch
 from harness.module_copy import copy_module
-from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, SequentialModel
+from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, Operation, SequentialModel
 
 MUTANT_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError)
 """What torch raises if a mutant cannot take the inputs: no target could return such a mutant's outputs."""
@@ -91,7 +91,8 @@ def placed_layers(case: Case, module: nn.Module) -> Iterator[PlacedLayer]:
         case GraphModel(nodes):
             assert isinstance(module, fx.GraphModule)
             paths = [str(node.target) for node in module.graph.nodes if node.op == "call_module"]
-            for node, path in zip(nodes, paths, strict=True):
+            layers = [node for node in nodes if not isinstance(node.layer, Operation)]
+            for node, path in zip(layers, paths, strict=True):
                 yield PlacedLayer(node.layer, path)
 
 

@@ -62,7 +62,11 @@ def _other_exports(target: Target, requested: Sequence[Target]) -> Iterator[Targ
     """The other exporter, and another opset of the same exporter, unless a requested target is one already."""
     if target.exporter not in EVIDENCE_OPSETS or target.opset is None:
         return
-    stock = [other for other in requested if not other.fixes and other.exporter in EVIDENCE_OPSETS]
+    stock = [
+        other
+        for other in requested
+        if not other.fixes and not other.export_options and other.exporter in EVIDENCE_OPSETS
+    ]
     if not any(other.exporter != target.exporter for other in stock):
         (exporter,) = EVIDENCE_OPSETS.keys() - {target.exporter}
         opsets = [opset for opset in EVIDENCE_OPSETS[exporter] if opset <= target.opset]
@@ -73,9 +77,9 @@ def _other_exports(target: Target, requested: Sequence[Target]) -> Iterator[Targ
 
 
 def _stock_target(target: Target, exporter: str, opsets: Sequence[int]) -> Target:
-    """``target`` with ``exporter`` at the last of ``opsets``, or its first opset if there are none, without fixes."""
+    """``target`` as a stock export by ``exporter`` at the last of ``opsets``, or its first opset if there are none."""
     opset = opsets[-1] if opsets else EVIDENCE_OPSETS[exporter][0]
-    return replace(target, exporter=exporter, opset=opset, fixes=False)
+    return replace(target, exporter=exporter, opset=opset, fixes=False, export_options={})
 
 
 def with_other_targets(results: Sequence[Result], further: Sequence[Result] = ()) -> tuple[Result, ...]:

@@ -180,11 +180,13 @@ class PreparedCase:
         if target.opset is not None and target.opset not in opsets:
             raise Unsupported(f"{target.exporter} takes opsets {opsets.start} to {opsets.stop - 1}, not {target.opset}")
         export: Callable[..., Artifact] = exporter.export
+        # A plugin without options of its own need not take them.
+        options = {"options": target.export_options} if target.export_options else {}
         return self._artifacts.get(
             self.case,
             target,
             SUFFIXES[exporter.makes],
-            lambda path: export(subject, path, opset=target.opset, fixes=target.fixes),
+            lambda path: export(subject, path, opset=target.opset, fixes=target.fixes, **options),
         )
 
 

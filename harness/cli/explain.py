@@ -42,7 +42,7 @@ Examples:
     "--target",
     shell_complete=complete_word(single_target_words),
     metavar="T",
-    help="Target on which the case fails: EXPORTER[@OPSET][+fixes]/RUNTIME. [default: the case's only target]",
+    help="Target on which the case fails: EXPORTER[@OPSET][+fixes][?...]/RUNTIME. [default: the case's only target]",
 )
 @click.option(
     "-o", "--output", type=FOLDER, metavar="FILE", help=f"File for the script. [default: {SCRIPTS_FOLDER}/CASE.py]"

@@ -17,6 +17,7 @@ from harness.spec.language.case import (
     GraphNode,
     LayerModel,
     Model,
+    Operation,
     SequentialModel,
     TensorSpec,
 )
@@ -135,6 +136,8 @@ def _only_layer(graph: GraphModel, labels: Sequence[str]) -> LayerModel | None:
     if len(graph.nodes) != 1:
         return None
     node: GraphNode = graph.nodes[0]
+    if isinstance(node.layer, Operation):
+        return None
     return node.layer if list(node.inputs) == list(labels) and node.outputs == graph.returns else None
 
 

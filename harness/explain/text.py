@@ -53,8 +53,10 @@ def outcome_line(result: Result) -> str:
 def described(case: Case) -> Iterator[str]:
     """The model and its inputs as Python, then the keys of the spec that are not at their defaults."""
     match case.model.model:
-        case FactoryModel(factory, args):
+        case FactoryModel(factory, args, forward):
             yield f"model = {factory}({keywords(args)})"
+            if forward:
+                yield f"output = model(..., {keywords(forward)})"
         case model:
             source = module_source(model, [spec.label for spec in case.inputs])
             yield from (line for line in source.definition.splitlines() if line)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from harness.model.build import Subject
@@ -30,11 +31,24 @@ class Artifact:
     notes: tuple[str, ...] = ()
 
 
+BOOLEAN = ("true", "false")
+"""The values of an option that is a boolean."""
+NO_OPTIONS: Mapping[str, str] = {}
+
+
+def as_arguments(options: Mapping[str, str]) -> dict[str, Any]:
+    """The options of a target as keyword arguments: ``true`` and ``false`` as booleans, other words as they are."""
+    return {name: value == "true" if value in BOOLEAN else value for name, value in options.items()}
+
+
 class Exporter(Protocol):
     """Exports a built model to a file that a runtime loads.
 
     ``name`` is the first word of a target. ``makes`` is the format of the artifact; runtimes that take this format can
     load it. The module that defines an exporter imports torch only inside functions.
+
+    An exporter may also have ``options``, a mapping from the exporter's own arguments to the texts that a target may
+    give for them (:data:`BOOLEAN`, for example). ``export`` then takes the given ones as ``options``, if there are any.
     """
 
     name: str

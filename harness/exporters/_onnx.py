@@ -70,7 +70,9 @@ def write_artifact(
                 f"{exporter} could not convert the model to opset {opset} and left it at {written_opset}; "
                 f"use @{written_opset} or above"
             )
-        _require_names(exporter, "inputs", [value.name for value in model.graph.input], list(subject.inputs))
+        initializers = {tensor.name for tensor in model.graph.initializer}  # with keep_initializers_as_inputs
+        inputs = [value.name for value in model.graph.input if value.name not in initializers]
+        _require_names(exporter, "inputs", inputs, list(subject.inputs))
         _require_names(exporter, "outputs", [value.name for value in model.graph.output], subject.output_names)
         checker = checker_error(staging_path)
     return Artifact("onnx", path, digest, opset=written_opset, checker=checker)

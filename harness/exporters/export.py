@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import Unsupported
-from harness.exporters import Artifact, Format
+from harness.exporters import BOOLEAN, NO_OPTIONS, Artifact, Format, as_arguments
 from harness.exporters._files import refusals_as_unsupported, sha256, staged_write
 
 if TYPE_CHECKING:
@@ -25,17 +26,23 @@ class Export:
 
     name = "export"
     makes: Format = "program"
+    options: ClassVar[Mapping[str, Sequence[str]]] = {
+        "strict": BOOLEAN,
+        "prefer_deferred_runtime_asserts_over_guards": BOOLEAN,
+    }
 
     def opsets(self) -> range:
         """Empty: a program has no opsets."""
         return range(0)
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(
+        self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, options: Mapping[str, str] = NO_OPTIONS
+    ) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes`` the module is :func:`harness.fixes.corrected`."""
         import torch
 
         del opset
-        program = exported_program(subject, fixes=fixes)
+        program = exported_program(subject, fixes=fixes, options=options)
         with staged_write(path) as staging_path:
             torch.export.save(program, staging_path)
             digest = sha256(staging_path)
@@ -73,7 +80,7 @@ class Aoti:
         return Artifact("aoti", path, digest, notes=("compiled for the CPU of this machine",))
 
 
-def exported_program(subject: Subject, *, fixes: bool) -> ExportedProgram:
+def exported_program(subject: Subject, *, fixes: bool, options: Mapping[str, str] = NO_OPTIONS) -> ExportedProgram:
     """``torch.export.export(module, inputs)`` with the subject's dynamic axes; with ``fixes``, of the corrected module.
 
     Raises :class:`harness.errors.Unsupported` if the exporter refuses.
@@ -88,7 +95,9 @@ def exported_program(subject: Subject, *, fixes: bool) -> ExportedProgram:
         name: axes and dict.fromkeys(axes, dynamic) for name, axes in (dynamic_shapes(module, subject) or {}).items()
     }
     with refusals_as_unsupported():
-        return torch.export.export(corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None)
+        return torch.export.export(
+            corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None, **as_arguments(options)
+        )
 
 
 def dynamic_shapes(module: nn.Module, subject: Subject) -> dict[str, Any] | None:

@@ -5,14 +5,14 @@ With fixes, the export is refused if torch did not use the corrected lowerings, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import Unsupported
-from harness.exporters import Artifact, Format
+from harness.exporters import BOOLEAN, NO_OPTIONS, Artifact, Format, as_arguments
 from harness.exporters._dynamo_cache import cached_tables
 from harness.exporters._dynamo_sharing import captured_program, shared_programs
 from harness.exporters._files import is_refusal, refusals_as_unsupported
@@ -37,12 +37,19 @@ class OnnxDynamo:
 
     name = "onnx-dynamo"
     makes: Format = "onnx"
+    options: ClassVar[Mapping[str, Sequence[str]]] = {
+        "optimize": BOOLEAN,
+        "keep_initializers_as_inputs": BOOLEAN,
+        "verify": BOOLEAN,
+    }
 
     def opsets(self) -> range:
         """See :class:`harness.exporters.Exporter`."""
         return dynamo_opsets()
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(
+        self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, options: Mapping[str, str] = NO_OPTIONS
+    ) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes``, the translation table of :mod:`harness.fixes`."""
         import torch
 
@@ -63,6 +70,7 @@ class OnnxDynamo:
                     custom_translation_table=recording.table if fixes else None,
                     external_data=False,
                     verbose=False,
+                    **as_arguments(options),
                 )
             final_program = None if onnx_program is None else onnx_program.exported_program
             recording.require_calls(captured_program(subject), final_program)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from harness.errors import Unsupported
-from harness.exporters import Artifact, Format
+from harness.exporters import BOOLEAN, NO_OPTIONS, Artifact, Format, as_arguments
 from harness.exporters._files import refusals_as_unsupported
 from harness.exporters._onnx import default_opset, torchscript_opsets, write_artifact
 
@@ -25,17 +26,26 @@ class OnnxTorchScript:
     """``torch.onnx.export(module, inputs, path, dynamo=False)``.
 
     For a module in training mode the exporter's default writes the evaluation form without a warning. Without fixes
-    this default is used. With fixes the mode of the module is kept (``TrainingMode.PRESERVE``).
+    this default is used. With fixes the mode of the module is kept (``TrainingMode.PRESERVE``). The option ``training``
+    sets it.
     """
 
     name = "onnx-torchscript"
     makes: Format = "onnx"
+    options: ClassVar[Mapping[str, Sequence[str]]] = {
+        "training": ("EVAL", "PRESERVE", "TRAINING"),
+        "do_constant_folding": BOOLEAN,
+        "keep_initializers_as_inputs": BOOLEAN,
+        "autograd_inlining": BOOLEAN,
+    }
 
     def opsets(self) -> range:
         """See :class:`harness.exporters.Exporter`."""
         return torchscript_opsets()
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(
+        self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, options: Mapping[str, str] = NO_OPTIONS
+    ) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes``, :mod:`harness.fixes` is in force for this call."""
         import torch
 
@@ -43,7 +53,9 @@ class OnnxTorchScript:
 
         module, inputs = subject.fresh()
         _require_protobuf_size(module)
-        mode = torch.onnx.TrainingMode.PRESERVE if fixes else torch.onnx.TrainingMode.EVAL
+        arguments = as_arguments(options)
+        name = arguments.pop("training", "PRESERVE" if fixes else "EVAL")
+        mode = getattr(torch.onnx.TrainingMode, name)
 
         def write(staging_path: Path) -> None:
             with refusals_as_unsupported(), _corrected_symbolics(opset) if fixes else nullcontext():
@@ -57,10 +69,13 @@ class OnnxTorchScript:
                     output_names=subject.output_names,
                     dynamic_axes={label: dict(axes) for label, axes in subject.dynamic.items()},
                     training=mode,
+                    **arguments,
                 )
 
         artifact = write_artifact(self.name, subject, path, opset, write)
-        return artifact if fixes or subject.mode == "eval" else replace(artifact, notes=(_EXPORTED_IN_EVAL_MODE,))
+        return (
+            artifact if name != "EVAL" or subject.mode == "eval" else replace(artifact, notes=(_EXPORTED_IN_EVAL_MODE,))
+        )
 
 
 def _corrected_symbolics(opset: int | None) -> AbstractContextManager[None]:

@@ -17,12 +17,12 @@ import hashlib
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from harness.exporters import Artifact, Format
+from harness.exporters import BOOLEAN, NO_OPTIONS, Artifact, Format, as_arguments
 from harness.exporters._files import refusals_as_unsupported, staged_write
 
 if TYPE_CHECKING:
@@ -36,30 +36,34 @@ class Trace:
 
     name = "trace"
     makes: Format = "torchscript"
+    options: ClassVar[Mapping[str, Sequence[str]]] = {"strict": BOOLEAN, "check_trace": BOOLEAN}
 
     def opsets(self) -> range:
         """Empty: TorchScript has no opsets."""
         return range(0)
 
-    def export(self, subject: Subject, path: Path, *, opset: int | None, fixes: bool) -> Artifact:
+    def export(
+        self, subject: Subject, path: Path, *, opset: int | None, fixes: bool, options: Mapping[str, str] = NO_OPTIONS
+    ) -> Artifact:
         """See :class:`harness.exporters.Exporter`; with ``fixes`` the module is :func:`harness.fixes.corrected`."""
         import torch
 
         from harness.fixes import corrected
 
         del opset
+        arguments = as_arguments(options)
         module, inputs = subject.fresh()
         notes: tuple[str, ...] = ()
         with refusals_as_unsupported(), torch.no_grad():
             traced_module = corrected(module) if fixes else module
             try:
-                traced = torch.jit.trace(traced_module, inputs)  # type: ignore[no-untyped-call]
+                traced = torch.jit.trace(traced_module, inputs, **arguments)  # type: ignore[no-untyped-call]
             except RuntimeError as error:
-                if "strict=False" not in str(error):
+                if "strict=False" not in str(error) or "strict" in arguments:
                     raise
                 module, inputs = subject.fresh()  # the failed trace called the module
                 traced_module = corrected(module) if fixes else module
-                traced = torch.jit.trace(traced_module, inputs, strict=False)  # type: ignore[no-untyped-call]
+                traced = torch.jit.trace(traced_module, inputs, strict=False, **arguments)  # type: ignore[no-untyped-call]
                 notes = (_NOT_STRICT,)
         return replace(_saved(traced, path), notes=notes)
 

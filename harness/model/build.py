@@ -33,6 +33,7 @@ from harness.spec.language.case import (
     LayerModel,
     Mode,
     Model,
+    Operation,
     RecordedModel,
     SequentialModel,
     StoredModel,
@@ -40,6 +41,7 @@ from harness.spec.language.case import (
     WeightedModel,
 )
 from harness.spec.language.fills import array
+from harness.spec.language.operations import OPERATIONS
 
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, name)
@@ -99,7 +101,8 @@ def build_module(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> 
     """Build ``weighted`` in the case's mode and dtype, seeded with the case's seed; ``labels`` name the inputs."""
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
-        module = bind_labels(_build_model(weighted.model, labels), labels)
+        constants = weighted.model.forward if isinstance(weighted.model, FactoryModel) else {}
+        module = bind_labels(_build_model(weighted.model, labels), labels, constants)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
     if weighted.weights_file:
@@ -226,46 +229,72 @@ def build_bound_layer(layer: LayerModel, labels: Sequence[str]) -> nn.Module:
     return build_graph(GraphModel(nodes=(GraphNode(layer, tuple(labels), ("layer",)),), returns=("layer",)), labels)
 
 
-def bind_labels(module: nn.Module, labels: Sequence[str]) -> nn.Module:
-    """``module``, taking its inputs in the order of ``labels``.
+def bind_labels(module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any] | None = None) -> nn.Module:
+    """``module``, taking its inputs in the order of ``labels``, with ``constants`` as keyword arguments of ``forward``.
 
     If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. Labels that
     are parameters at their own position change nothing.
 
     Raises :class:`UsageError`, which shows the signature, if only some labels are parameters and one of these is at
-    another position than its parameter.
+    another position than its parameter, and for a constant that ``forward`` does not take or an input is bound to.
     """
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):  # a script module's forward has no signature
-        return module
+        return module if not constants else _called(module, labels, constants, by_name=False)
+    _require_constants(constants or {}, labels, signature)
     named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
     keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
     in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
     if in_place and keyword_only.isdisjoint(labels):
-        return module
+        return module if not constants else _called(module, labels, constants, by_name=False)
     if not set(labels) <= set(named):
         known = ", ".join(label for label in labels if label in named)
         raise UsageError(
             f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
             f"forward{signature}; label every input with its parameter, or none"
         )
+    return _called(module, labels, constants or {}, by_name=True)
+
+
+def _called(module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any], *, by_name: bool) -> nn.Module:
+    """A module that calls ``module`` with its inputs by name or by position, and with ``constants`` by name."""
     graph, root = fx.Graph(), nn.Module()
     root.add_module("layer", module)
     values = {label: graph.placeholder(label) for label in labels}
-    graph.output(graph.call_module("layer", (), dict(values)))
+    arguments = () if by_name else tuple(values.values())
+    keywords = {**(values if by_name else {}), **constants}
+    graph.output(graph.call_module("layer", arguments, keywords))
     return fx.GraphModule(root, graph)
+
+
+def _require_constants(constants: Mapping[str, Any], labels: Sequence[str], signature: inspect.Signature) -> None:
+    """Check that ``forward`` takes the constants. Raises :class:`UsageError`, which shows the signature."""
+    parameters = signature.parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    if unknown := [name for name in constants if name not in parameters]:
+        raise UsageError(f"forward: {', '.join(unknown)}: no parameter of forward{signature}; remove it")
+    bound = labels if set(labels) <= set(parameters) else list(parameters)[: len(labels)]
+    if twice := [name for name in constants if name in bound]:
+        raise UsageError(
+            f"forward: {', '.join(twice)}: an input is already bound to it in forward{signature}; give it once"
+        )
 
 
 def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:
     """The module with a ``forward`` that takes the inputs ``labels`` in order and returns ``graph.returns``.
 
-    Each layer is named after its first output, so ``weights`` names its parameters as ``pooled.weight``.
+    Operations become calls of torch's functions. Each layer is named after its first output, so ``weights`` names its
+    parameters as ``pooled.weight``.
     """
     root = nn.Module()
     fx_graph = fx.Graph()
     values: dict[str, fx.Node] = {label: fx_graph.placeholder(label) for label in labels}
     for index, node in enumerate(graph.nodes):
+        if isinstance(node.layer, Operation):
+            values[node.outputs[0]] = _call_operation(fx_graph, node.layer, [values[label] for label in node.inputs])
+            continue
         name = node.outputs[0] if not hasattr(root, node.outputs[0]) else f"{node.outputs[0]}_{index}"
         root.add_module(name, build_layer(node.layer))
         inputs = tuple(values[label] for label in node.inputs)
@@ -279,6 +308,12 @@ def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:
     fx_graph.output(returned[0] if len(returned) == 1 else returned)
     fx_graph.lint()
     return fx.GraphModule(root, fx_graph)
+
+
+def _call_operation(graph: fx.Graph, operation: Operation, inputs: Sequence[fx.Node]) -> fx.Node:
+    """A call of torch's function on the values ``inputs``."""
+    arguments = (list(inputs),) if OPERATIONS[operation.layer].as_list else tuple(inputs)
+    return graph.call_function(getattr(torch, operation.layer), arguments, _with_tuples(operation.args))
 
 
 def build_layer(layer: LayerModel) -> nn.Module:

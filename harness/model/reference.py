@@ -28,10 +28,12 @@ from harness.spec.language.case import (
     FactoryModel,
     GraphModel,
     LayerModel,
+    Operation,
     RecordedModel,
     SequentialModel,
     StoredModel,
 )
+from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import Tolerance
 
 Array = NDArray[Any]
@@ -122,7 +124,11 @@ def default_tolerance_of(case: Case, opset: int | None) -> Tolerance:
             parts = [(step.layer, constructor_arguments(step)) for step in steps]
             return composite_tolerance(parts, case.dtype, opset)
         case GraphModel(nodes):
-            parts = [(node.layer.layer, constructor_arguments(node.layer)) for node in nodes]
+            parts = [
+                (layer.layer, dict(layer.args) if isinstance(layer, Operation) else constructor_arguments(layer))
+                for layer in (node.layer for node in nodes)
+                if not (isinstance(layer, Operation) and OPERATIONS[layer.layer].moves_values)
+            ]
             return composite_tolerance(parts, case.dtype, opset)
         case FactoryModel() | StoredModel() | RecordedModel():
             return default_tolerance(None, {}, case.dtype, opset)

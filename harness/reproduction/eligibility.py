@@ -114,7 +114,9 @@ def expected_behaviour(case: Case, result: Result | None) -> str:
 
 
 def _exporter_name(target: Target) -> str:
-    return EXPORTER_NAMES[target.exporter] + ("" if target.opset is None else f" at opset {target.opset}")
+    options = ", ".join(f"{name}={value}" for name, value in target.export_options.items())
+    opset = "" if target.opset is None else f" at opset {target.opset}"
+    return EXPORTER_NAMES[target.exporter] + opset + (f" with {options}" if options else "")
 
 
 def _model_in_words(case: Case) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.spec.language.case import Case, GraphModel, GraphNode, LayerModel, Model, SequentialModel
+from harness.exporters import as_arguments
+from harness.spec.language.case import Case, GraphModel, GraphNode, LayerModel, Model, Operation, SequentialModel
+from harness.spec.language.operations import OPERATIONS
 from harness.spec.targets import Target
 
 RUNTIMES = ("torch-cpu", "ort-cpu", "reference")
@@ -77,7 +79,11 @@ def _layer_call(model: LayerModel) -> str:
 
 def _graph_class(graph: GraphModel, labels: Sequence[str]) -> str:
     names = _submodule_names(graph)
-    layers = [f"        self.{name} = {_layer_call(node.layer)}" for name, node in zip(names, graph.nodes, strict=True)]
+    layers = [
+        f"        self.{name} = {_layer_call(node.layer)}"
+        for name, node in zip(names, graph.nodes, strict=True)
+        if not isinstance(node.layer, Operation)
+    ]
     calls = [f"        {_node_call(name, node)}" for name, node in zip(names, graph.nodes, strict=True)]
     return "\n".join(
         [
@@ -94,6 +100,11 @@ def _graph_class(graph: GraphModel, labels: Sequence[str]) -> str:
 
 
 def _node_call(name: str, node: GraphNode) -> str:
+    if isinstance(node.layer, Operation):
+        tensors = ", ".join(node.inputs)
+        tensors = f"[{tensors}]" if OPERATIONS[node.layer.layer].as_list else tensors
+        arguments = ", ".join(filter(None, [tensors, keywords(node.layer.args)]))
+        return f"{node.outputs[0]} = torch.{node.layer.layer}({arguments})"
     arguments = ", ".join([*node.inputs, *filter(None, [keywords(node.layer.forward)])])
     return f"{', '.join(node.outputs)} = self.{name}({arguments})"
 
@@ -126,7 +137,8 @@ def export_statements(case: Case, target: Target, outputs: int | None) -> list[s
     inputs = "tuple(tensor.clone() for tensor in inputs)" if _has_in_place_layer(case) else "inputs"
     match target.exporter:
         case "trace":
-            return [f"torch.jit.save(torch.jit.trace(model, {inputs}), path)"]
+            options = "".join(f", {name}={value}" for name, value in as_arguments(target.export_options).items())
+            return [f"torch.jit.save(torch.jit.trace(model, {inputs}{options}), path)"]
         case "script":
             return ["torch.jit.save(torch.jit.script(model), path)"]
     arguments: dict[str, Any] = {"dynamo": target.exporter == "onnx-dynamo"}
@@ -142,7 +154,11 @@ def export_statements(case: Case, target: Target, outputs: int | None) -> list[s
         arguments["dynamic_shapes"] = tuple(axes)
     if target.exporter == "onnx-dynamo":
         arguments["verbose"] = False
+    own_arguments = as_arguments(target.export_options)
+    mode = own_arguments.pop("training", None)
+    arguments |= own_arguments
     lines = [f"    {name}={_lists_kept(value)}," for name, value in arguments.items()]
+    lines += [] if mode is None else [f"    training=torch.onnx.TrainingMode.{mode},"]
     return ["torch.onnx.export(", "    model,", f"    {inputs},", "    path,", *lines, ")"]
 
 

@@ -1,8 +1,9 @@
 """Targets, each an exporter with its opset and a runtime with its options, and the named sets in ``targets.yaml``.
 
-A target is written ``EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]``. A recorded model has the targets
-``file/RUNTIME[?...]``, its file on any runtime that runs ONNX. A file under test, which a spec names under ``files``,
-has the targets ``file:NAME/RUNTIME[?...]``, on any runtime that runs its format.
+A target is written ``EXPORTER[@OPSET][+fixes][?option=value&...]/RUNTIME[?option=value&...]``. The first options are
+the exporter's own arguments. A recorded model has the targets ``file/RUNTIME[?...]``, its file on any runtime that runs
+ONNX. A file under test, which a spec names under ``files``, has the targets ``file:NAME/RUNTIME[?...]``, on any runtime
+that runs its format.
 """
 
 from __future__ import annotations
@@ -34,22 +35,26 @@ TARGETS_FILE = "targets.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The exporter of a case, and the runtime that runs the exported file."""
+    """The exporter of a case, and the runtime that runs the exported file.
+
+    ``options`` are the runtime's, ``export_options`` the exporter's.
+    """
 
     exporter: str
     runtime: str
     opset: int | None = None
     fixes: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
+    export_options: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        options = "&".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.export}/{self.runtime}" + (f"?{options}" if options else "")
+        return f"{self.export}/{self.runtime}{_written(self.options)}"
 
     @property
     def export(self) -> str:
         """The part before the slash: targets with the same one share an artifact."""
-        return self.exporter + ("" if self.opset is None else f"@{self.opset}") + ("+fixes" if self.fixes else "")
+        opset, fixes = "" if self.opset is None else f"@{self.opset}", "+fixes" if self.fixes else ""
+        return f"{self.exporter}{opset}{fixes}{_written(self.export_options)}"
 
     @property
     def tested_file(self) -> str | None:
@@ -62,9 +67,16 @@ class Target:
         return self.exporter != FILE and self.tested_file is None
 
 
-TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes]/RUNTIME[?option=value&...]"
+def _written(options: Mapping[str, str]) -> str:
+    return "?" + "&".join(f"{key}={value}" for key, value in options.items()) if options else ""
+
+
+TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes][?option=value&...]/RUNTIME[?option=value&...]"
+SUFFIXES = ("fixes",)
+"""What may follow a plus sign after the exporter."""
 TARGET = re.compile(
-    r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<fixes>\+[^/@+?]*)?/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
+    r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<suffixes>(\+[^/@+?]*)*)(\?(?P<export_options>[^/?]*))?"
+    r"/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
 )
 TESTED_FILE_NAME = re.compile(rf"{TESTED_FILE}[A-Za-z0-9._-]+")
 SET_NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -129,17 +141,42 @@ def _target(text: str) -> Target:
         fitting = join_names(name for name, each in runtimes.items() if each.takes == makes)
         message = f"{exporter} makes {FORMATS[makes]}, {runtime} runs {FORMATS[takes]}"
         raise UsageError(f"{text}: {message}; with {exporter} use one of {fitting}")
-    if is_file and (parts["opset"] is not None or parts["fixes"] is not None):
+    if is_file and (parts["opset"] is not None or parts["suffixes"] or parts["export_options"] is not None):
         raise UsageError(f"{text}: a file is verified as it is; write {exporter}/{runtime}")
-    if parts["fixes"] not in {None, "+fixes"}:
-        raise UsageError(f"{text}: {parts['fixes']} is unknown; the only suffix is +fixes")
+    suffixes = _suffixes(text, parts["suffixes"])
     return Target(
         exporter=exporter,
         runtime=runtime,
         opset=_opset(text, exporter, makes, parts["opset"]),
-        fixes=parts["fixes"] is not None,
+        fixes="fixes" in suffixes,
         options=_checked_options(text, runtime, runtimes[runtime], parts["options"]),
+        export_options=_export_options(text, exporter, parts["export_options"]),
     )
+
+
+def _suffixes(text: str, written: str) -> tuple[str, ...]:
+    suffixes = tuple(written.split("+")[1:])
+    for suffix in suffixes:
+        if suffix not in SUFFIXES:
+            remedy = suggestion(suffix, SUFFIXES, f"known are +{', +'.join(SUFFIXES)}")
+            raise UsageError(f"{text}: +{suffix} is unknown; {remedy}")
+        if suffixes.count(suffix) > 1:
+            raise UsageError(f"{text}: +{suffix} is given twice; give it once")
+    return suffixes
+
+
+def _export_options(text: str, exporter: str, written: str | None) -> dict[str, str]:
+    """The options of an exporter: its own arguments, each with the values that it takes."""
+    allowed: Mapping[str, Sequence[str]] = {}
+    if exporter != FILE:
+        allowed = getattr(plugins("exporters")[exporter], "options", {})  # a plugin need not have any
+    options = _options(text, exporter, dict.fromkeys(allowed, ""), written)
+    for name, value in options.items():
+        if value not in allowed[name]:
+            raise UsageError(
+                f"{text}: {name}={value}: {exporter} takes no such value; write one of {', '.join(allowed[name])}"
+            )
+    return options
 
 
 def _opset(text: str, exporter: str, makes: str, opset: str | None) -> int | None:

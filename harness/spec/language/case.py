@@ -97,6 +97,11 @@ class LayerModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Operation(LayerModel):
+    """A tensor operation of a graph in place of a layer: ``layer`` is its name in torch, such as ``cat``."""
+
+
+@dataclass(frozen=True, slots=True)
 class SequentialModel:
     """Layers one after another: a ``torch.nn.Sequential``."""
 
@@ -105,7 +110,7 @@ class SequentialModel:
 
 @dataclass(frozen=True, slots=True)
 class GraphNode:
-    """One layer of a graph, with the names of its input and output values."""
+    """One layer or operation of a graph, with the names of its input and output values."""
 
     layer: LayerModel
     inputs: tuple[str, ...]
@@ -122,10 +127,14 @@ class GraphModel:
 
 @dataclass(frozen=True, slots=True)
 class FactoryModel:
-    """A user's ``package.module:callable`` that returns an ``nn.Module``; it runs user code."""
+    """A user's ``package.module:callable`` that returns an ``nn.Module``; it runs user code.
+
+    ``forward`` holds constant keyword arguments of the module's ``forward``.
+    """
 
     factory: str
     args: Mapping[str, Any] = field(default_factory=dict)
+    forward: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

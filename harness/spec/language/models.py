@@ -17,12 +17,14 @@ from harness.spec.language.case import (
     GraphNode,
     LayerModel,
     Model,
+    Operation,
     SequentialModel,
     TensorSpec,
     WeightedModel,
 )
 from harness.spec.language.data import SpecFolder, tensors_from_file
-from harness.spec.language.schema import Case, OtherModel, Step, WeightsFile, WiredStep
+from harness.spec.language.operations import operation_problems
+from harness.spec.language.schema import Case, OtherModel, Step, WeightsFile, WiredOperation, WiredStep
 from harness.spec.model_files import stored_model
 from harness.spec.quoting import closest_name, format_value, join_names, suggestion
 from harness.spec.signatures import Parameter, layer_signatures, non_layers
@@ -30,7 +32,7 @@ from harness.spec.yaml.tree import Node
 
 HasModel = Case | OtherModel
 KINDS = ("layer", "sequential", "graph", "factory", "file")
-KINDS_WITH_KEY = {"args": {"layer", "factory"}, "forward": {"layer"}, "returns": {"graph"}}
+KINDS_WITH_KEY = {"args": {"layer", "factory"}, "forward": {"layer", "factory"}, "returns": {"graph"}}
 NAME_ONE_MODEL = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`, `file:`"
 NOTHING = Node(Location(""), None)
 
@@ -109,15 +111,20 @@ def _model(spec: HasModel, folder: SpecFolder) -> Model:
     if spec.sequential is not None:
         return SequentialModel(tuple(_layer(step.layer, step.args, step.forward) for step in spec.sequential))
     if spec.graph is not None:
-        nodes = (
-            GraphNode(_layer(step.layer, step.args, step.forward), tuple(step.in_), tuple(step.out))
-            for step in spec.graph
-        )
+        nodes = (GraphNode(_wired(step), tuple(step.in_), tuple(step.out)) for step in spec.graph)
         return GraphModel(tuple(nodes), tuple(spec.returns or ()))
     if spec.file is not None:
         return stored_model(folder.file(spec.file))
     assert spec.factory is not None, "checked before"
-    return FactoryModel(files.factory_name(spec.factory, folder), tensors.as_tuples(spec.args))
+    return FactoryModel(
+        files.factory_name(spec.factory, folder), tensors.as_tuples(spec.args), tensors.as_tuples(spec.forward)
+    )
+
+
+def _wired(step: WiredStep | WiredOperation) -> LayerModel:
+    if isinstance(step, WiredOperation):
+        return Operation(step.op, tensors.as_tuples(step.args))
+    return _layer(step.layer, step.args, step.forward)
 
 
 def _layer(layer: str, args: Mapping[str, Any], forward: Mapping[str, Any]) -> LayerModel:
@@ -182,15 +189,23 @@ def _sequential_problems(node: Node, steps: Sequence[Step], *, may_raise: bool) 
 
 
 def _graph_problems(
-    node: Node, steps: Sequence[WiredStep], returns: Sequence[str], labels: Sequence[str], *, may_raise: bool
+    node: Node,
+    steps: Sequence[WiredStep | WiredOperation],
+    returns: Sequence[str],
+    labels: Sequence[str],
+    *,
+    may_raise: bool,
 ) -> Iterator[Problem]:
     graph = node.child("graph") or node
     available, used = dict.fromkeys(labels), set(returns)
     for index, step in enumerate(steps):
         step_node = graph.child(index) or graph
-        if not may_raise:
-            yield from value_problems(step_node, step.layer, step.args)
-        yield from input_problems(step_node, step.layer, len(step.in_), step.forward)
+        if isinstance(step, WiredOperation):
+            yield from operation_problems(step_node, step.op, step.args, len(step.in_), len(step.out))
+        else:
+            if not may_raise:
+                yield from value_problems(step_node, step.layer, step.args)
+            yield from input_problems(step_node, step.layer, len(step.in_), step.forward)
         yield from _unknown_values(step_node, "in", step.in_, available)
         for position, label in enumerate(step.out):
             if label in available:

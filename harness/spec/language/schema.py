@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainVali
 
 from harness.spec.language.case import Fill, Layout, Mode
 from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import StrictModel, invalid_value
@@ -162,6 +163,25 @@ class WiredStep(Step):
     out: Labels = Field(examples=["y"], description="Names for the layer's output values.")
 
 
+class WiredOperation(StrictModel):
+    """A tensor operation of a graph, with the names of its inputs and its output."""
+
+    op: str = Field(examples=["cat"], description="A function of torch.", json_schema_extra={"enum": list(OPERATIONS)})
+    args: Annotated[dict[str, Any], Field(description="Arguments by name.")] = Field(default_factory=dict)
+    in_: Labels = Field(alias="in", examples=["[a, b]"], description="The tensors that it takes, in order.")
+    out: Labels = Field(examples=["y"], description="A name for the result.")
+
+
+def _wired_kind(value: Any) -> str:
+    is_operation = isinstance(value, WiredOperation) or (isinstance(value, dict) and "op" in value)
+    return "[operation]" if is_operation else "[layer]"
+
+
+Wired = Annotated[
+    Annotated[WiredStep, Tag("[layer]")] | Annotated[WiredOperation, Tag("[operation]")], Discriminator(_wired_kind)
+]
+
+
 def _weights_kind(value: Any) -> str:
     is_file = isinstance(value, WeightsFile | str) or (isinstance(value, dict) and isinstance(value.get("file"), str))
     return "[file]" if is_file else "[tensors]"
@@ -186,7 +206,9 @@ class ModelKeys(StrictModel):
     sequential: list[Step] | None = Field(
         default=None, min_length=1, description="Layers, each applied to the output of the one before."
     )
-    graph: list[WiredStep] | None = Field(default=None, min_length=1, description="Layers, connected by value names.")
+    graph: list[Wired] | None = Field(
+        default=None, min_length=1, description="Layers and tensor operations, connected by value names."
+    )
     returns: Labels | None = Field(default=None, description="The values that a graph returns.")
     factory: FactoryName | None = Field(
         default=None, description="package.module:callable or path/to/file.py:callable; needs --allow-import."

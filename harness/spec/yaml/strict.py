@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 INVALID_VALUE = "invalid_value"
 UNKNOWN_KEY = "unknown_key"
 MISSING_KEY = "missing_key"
-NOT_IN_PATHS = frozenset({"[key]", "[file]", "[tensors]", "[tensor]", "[list]", "[mapping]", "[null]"})
+NOT_IN_PATHS = frozenset(
+    {"[key]", "[file]", "[tensors]", "[tensor]", "[list]", "[mapping]", "[null]", "[layer]", "[operation]"}
+)
 """What pydantic adds to the place of an error: the key of a mapping itself, and which alternative of a union it is."""
 CUSTOM_ERRORS = frozenset({INVALID_VALUE, UNKNOWN_KEY, MISSING_KEY})
 
