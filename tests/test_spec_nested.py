@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import Call, Ran
 
@@ -32,7 +33,7 @@ class Detector(nn.Module):
     """Takes a tensor, a list of tensors, a dict whose keys are not sorted, and perhaps a mask."""
 
     def forward(self, pixel, boxes, cache, mask=None):
-        y = pixel + boxes[0] - 2 * boxes[1] + 3 * cache["v"] - 5 * cache["k"]["deep"]
+        y = pixel + boxes[0] - 2 * boxes[1] + 3 * cache["v"] - 5 * cache["k"]
         return y if mask is None else y * mask
 '''
 
@@ -66,3 +67,85 @@ def test_a_constant_that_forward_does_not_take_shows_the_signature(
     ran = run(harness, spec, text, "trace/torch-cpu")
     assert ran.code == 1
     assert message in ran.only["message"]
+
+
+NESTED = (
+    "factory: 'my_nets:Detector', inputs: {pixel: {shape: [2, 3]}, boxes: [{shape: [3]}, {shape: [3], fill: ones}], "
+    "cache: {v: {shape: [3]}, k: {fill: {uniform: [1, 2]}, shape: [3]}}, mask: null}"
+)
+ALL = (
+    "trace/torch-cpu,trace/torch-frozen-cpu,onnx-torchscript@17/ort-cpu,onnx-torchscript@17/reference,"
+    "onnx-dynamo@18/ort-cpu"
+)
+
+
+def test_nested_inputs_reach_the_module_and_every_runtime(harness: Call, spec: Spec) -> None:
+    ran = run(harness, spec, NESTED, ALL)
+    assert ran.code == 0, ran.out
+    assert ran.report["summary"]["passed"] == 5
+
+
+def test_a_mask_that_is_null_is_no_input_and_one_that_is_not_counts(harness: Call, spec: Spec) -> None:
+    masked = NESTED.replace("mask: null", "mask: {shape: [3], fill: zeros}")
+    ran = run(harness, spec, f"{masked}, expect: {{range: [0, 0]}}", "onnx-torchscript@17/ort-cpu")
+    assert ran.code == 0, ran.out
+    ran = run(harness, spec, f"{NESTED}, expect: {{range: [0, 0]}}", "onnx-torchscript@17/ort-cpu")
+    assert ran.code == 1
+
+
+def test_axes_of_nested_inputs_can_be_dynamic(harness: Call, spec: Spec) -> None:
+    text = (
+        "factory: 'my_nets:Detector', inputs: {pixel: {shape: [2, 3]}, boxes: [{shape: [2, 3]}, {shape: [2, 3]}], "
+        "cache: {v: {shape: [3]}, k: {shape: [3]}}}, "
+        "dynamic: {pixel: {0: N}, boxes.0: {0: N}, boxes.1: {0: N}}"
+    )
+    ran = run(harness, spec, text, "onnx-torchscript@17/ort-cpu,onnx-dynamo@18/ort-cpu")
+    assert ran.code == 0, ran.out
+    assert "boxes.0=[3, 3]" in str(ran.report["results"][0]["outputs"])
+
+
+def test_lstm_takes_its_state_as_a_list(harness: Call, spec: Spec) -> None:
+    text = (
+        "layer: LSTM, args: {input_size: 3, hidden_size: 2}, "
+        "inputs: {input: {shape: [4, 1, 3]}, hx: [{shape: [1, 1, 2]}, {shape: [1, 1, 2]}]}"
+    )
+    ran = run(harness, spec, text, "trace/torch-cpu,onnx-torchscript@17/ort-cpu")
+    assert ran.code == 0, ran.out
+
+
+def test_nested_samples_and_bundles(harness: Call, spec: Spec, here: Path) -> None:
+    path = spec("nets.yaml", "")
+    tensors = {"pixel": torch.ones(2, 3), "boxes": [torch.zeros(3), torch.ones(3)]}
+    torch.save({**tensors, "cache": {"v": torch.ones(3), "k": torch.ones(3)}}, path.parent / "sample.pt")
+    ran = run(harness, spec, f"{NESTED}, samples: '*.pt'", "onnx-torchscript@17/ort-cpu,trace/torch-cpu")
+    assert ran.code == 0, ran.out
+    assert "sample sample.pt" in str(ran.report["results"][0]["outputs"])
+    targets = ("--targets", "onnx-torchscript@17/ort-cpu,trace/torch-cpu", "--allow-import")
+    assert harness("pack", "specs", "-o", "bundle", *targets).code == 0
+    assert harness("run", "bundle", "--no-latency").report["summary"]["passed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("{x: {shpe: [1]}}", "shpe: unknown key; did you mean shape?"),
+        ("{x: [1, 2]}", "1 is not a mapping"),
+        ("{x: []}", "at least 1"),
+        ("{x: {a: {shape: [1]}, b: {shape: [-1]}}}", "-1 is too small"),
+        ("{x: [{shape: [1]}, {}]}", "a tensor without values and without a shape"),
+        ("{a.b: {shape: [1]}}", "'a.b' is not a label; nest the inputs"),
+        ("{x: null}", "the case has no inputs"),
+    ],
+)
+def test_wrong_nested_inputs_are_named_at_their_place(harness: Call, spec: Spec, inputs: str, message: str) -> None:
+    ran = run(harness, spec, f"factory: 'my_nets:Detector', inputs: {inputs}", "trace/torch-cpu")
+    assert ran.code == 2
+    assert message in ran.err
+    assert ran.err.startswith("specs/nets.yaml:3:")
+
+
+def test_a_graph_takes_no_nested_inputs(harness: Call, spec: Spec) -> None:
+    text = "graph: [{layer: ReLU, in: x, out: y}], returns: y, inputs: {x: [{shape: [1]}]}"
+    ran = run(harness, spec, text, "trace/torch-cpu")
+    assert ran.code == 2
+    assert "use `layer:` or `factory:`" in ran.err

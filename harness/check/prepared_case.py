@@ -25,7 +25,16 @@ from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
-from harness.model.build import Subject, build, build_module, build_tensors, constructor_arguments, eager_outputs
+from harness.model.build import (
+    Subject,
+    build,
+    build_module,
+    build_tensors,
+    constructor_arguments,
+    eager_outputs,
+    plain_name,
+    structure_of,
+)
 from harness.model.reference import compute_reference, default_tolerance_of, gradients, repeatable_call, tolerance_of
 from harness.model.tensors import to_numpy
 from harness.registry import plugins
@@ -242,12 +251,12 @@ def _expression_names(case: Case, subject: Subject) -> dict[str, Any]:
     arguments: dict[str, Any] = constructor_arguments(model) if isinstance(model, LayerModel) else {}
     tensors = {**dict(subject.module.named_parameters()), **dict(subject.module.named_buffers())}
     arrays = {name: for_expressions(to_numpy(tensor.detach())) for name, tensor in tensors.items()}
-    return arguments | {name.removeprefix("layer."): values for name, values in arrays.items()}
+    return arguments | {plain_name(name): values for name, values in arrays.items()}
 
 
 def _answer_of(model: WeightedModel, case: Case, subject: Subject) -> dict[str, Array]:
     """Eager torch's answer for another ``model`` on the same inputs."""
-    module = build_module(model, case, list(subject.inputs))
+    module = build_module(model, case)
     outputs = eager_outputs(module, list(subject.inputs.values()), case.seed)
     return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
 
@@ -262,7 +271,7 @@ def eager_refusal(case: Case, export: Callable[[Target, Subject], Artifact], res
     try:
         with clock.stage("build"):
             inputs = build_tensors(case.inputs)
-            module = build_module(case.model, case, list(inputs))
+            module = build_module(case.model, case)
     except StageStopped as stop:
         return Refusal(_with_eager_error(result, stop.cause, text, f"torch refuses to build it: {stop.message}"))
     try:
@@ -275,7 +284,8 @@ def eager_refusal(case: Case, export: Callable[[Target, Subject], Artifact], res
         return Refusal(_with_wrong_spec(result, f"eager torch does not raise; expected an error with {text!r}"))
     if result.status == "failed":
         return Refusal(result)
-    subject = Subject(module, inputs, outputs=1, mode=case.mode, dynamic=case.dynamic)
+    structure = structure_of(case)
+    subject = Subject(module, inputs, outputs=1, mode=case.mode, dynamic=case.dynamic, structure=structure)
     arrays = {label: to_numpy(tensor) for label, tensor in inputs.items()}
     return Refusal(result, arrays, lambda target: export(target, subject))
 

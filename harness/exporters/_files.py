@@ -6,14 +6,20 @@ A refusal is the exporter's own report that it does not support a model; every o
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import Unsupported
 from harness.forked import exit_if_forked
+from harness.spec.language.structure import Structure, from_json
+
+if TYPE_CHECKING:
+    from harness.model.build import Subject
 
 _BLOCK_SIZE = 1 << 20
 _REFUSAL_PREFIXES = ("No ONNX function found for", "Unsupported: ONNX export of")
@@ -137,3 +143,18 @@ def _is_library_refusal(error: BaseException) -> bool:
 def _first_clause(error: BaseException) -> str:
     first_line = str(error).strip().partition("\n")[0]
     return first_line.partition(". Please")[0]
+
+
+STRUCTURE_FILE = "harness_inputs.json"
+"""In an archive of torch: how the module takes its inputs, if they are nested."""
+
+
+def structure_files(subject: Subject) -> dict[str, str]:
+    """The extra file of a torch archive that says how the module takes nested inputs; none if by position."""
+    return {} if subject.structure is None else {STRUCTURE_FILE: json.dumps(subject.structure)}
+
+
+def read_structure(extra_files: Mapping[str, str | bytes]) -> Structure | None:
+    """The structure in the extra files that torch has read; None if there is none."""
+    text = extra_files.get(STRUCTURE_FILE)
+    return from_json(json.loads(text)) if text else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
@@ -103,3 +103,8 @@ def _require_names(exporter: str, kind: str, actual: list[str], expected: list[s
         raise StageError(
             f"{exporter} wrote the {kind} {', '.join(actual) or 'none'}{dropped}; expected {', '.join(expected)}"
         )
+
+
+def positional(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """``inputs`` as ``torch.onnx.export`` takes them by position: it takes a dict at the end as keyword arguments."""
+    return (*inputs, {}) if inputs and isinstance(inputs[-1], dict) else inputs

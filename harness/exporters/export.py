@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import Unsupported
 from harness.exporters import BOOLEAN, NO_OPTIONS, Artifact, Format, as_arguments
-from harness.exporters._files import refusals_as_unsupported, sha256, staged_write
+from harness.exporters._files import refusals_as_unsupported, sha256, staged_write, structure_files
+from harness.spec.language.structure import arguments
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +45,7 @@ class Export:
         del opset
         program = exported_program(subject, fixes=fixes, options=options)
         with staged_write(path) as staging_path:
-            torch.export.save(program, staging_path)
+            torch.export.save(program, staging_path, extra_files=structure_files(subject))
             digest = sha256(staging_path)
         return Artifact("program", path, digest)
 
@@ -69,6 +70,8 @@ class Aoti:
         del opset
         if subject.mode == "train":
             raise Unsupported("AOTInductor compiles for inference only; use mode: eval")
+        if subject.structure is not None:
+            raise Unsupported("harness cannot call a compiled library with nested inputs; use export/compile-cpu")
         program = exported_program(subject, fixes=fixes)
         with staged_write(path) as staging_path:
             aoti_compile_and_package(
@@ -90,24 +93,25 @@ def exported_program(subject: Subject, *, fixes: bool, options: Mapping[str, str
     from harness.fixes import corrected
 
     module, inputs = subject.fresh()
-    dynamic = torch.export.Dim.DYNAMIC
-    axes = {
-        name: axes and dict.fromkeys(axes, dynamic) for name, axes in (dynamic_shapes(module, subject) or {}).items()
-    }
+    axes = dynamic_shapes(module, subject, torch.export.Dim.DYNAMIC)
     with refusals_as_unsupported():
         return torch.export.export(
-            corrected(module) if fixes else module, inputs, dynamic_shapes=axes or None, **as_arguments(options)
+            corrected(module) if fixes else module, inputs, dynamic_shapes=axes, **as_arguments(options)
         )
 
 
-def dynamic_shapes(module: nn.Module, subject: Subject) -> dict[str, Any] | None:
+def dynamic_shapes(module: nn.Module, subject: Subject, dimension: Any = None) -> dict[str, Any] | None:
     """The names of the dynamic axes by the parameter names of ``forward``, as ``torch.onnx.export`` takes them.
 
-    None if no axis is dynamic.
+    ``dimension`` takes the place of every name, if it is given. None if no axis is dynamic.
     """
     if not subject.dynamic:
         return None
-    axes = [dict(subject.dynamic[label]) if label in subject.dynamic else None for label in subject.inputs]
+    dynamic = subject.dynamic
+    by_label = {label: dict(dynamic[label]) if label in dynamic else None for label in subject.inputs}
+    if dimension is not None:
+        by_label = {label: names and dict.fromkeys(names, dimension) for label, names in by_label.items()}
+    axes = tuple(by_label.values()) if subject.structure is None else arguments(subject.structure, by_label)
     return dict(inspect.signature(module.forward).bind(*axes).arguments)
 
 

@@ -16,7 +16,7 @@ from harness.exporters import BOOLEAN, NO_OPTIONS, Artifact, Format, as_argument
 from harness.exporters._dynamo_cache import cached_tables
 from harness.exporters._dynamo_sharing import captured_program, shared_programs
 from harness.exporters._files import is_refusal, refusals_as_unsupported
-from harness.exporters._onnx import dynamo_opsets, write_artifact
+from harness.exporters._onnx import dynamo_opsets, positional, write_artifact
 from harness.exporters._speed_ups import fallback_note, with_fallback
 from harness.exporters.export import dynamic_shapes
 
@@ -60,7 +60,7 @@ class OnnxDynamo:
             with refusals_as_unsupported(), cached_tables(), shared_programs(subject) as (module, inputs):
                 onnx_program = torch.onnx.export(
                     module,
-                    inputs,
+                    positional(inputs),
                     staging_path,
                     dynamo=True,
                     opset_version=opset,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from harness.errors import Unsupported
 from harness.exporters import BOOLEAN, NO_OPTIONS, Artifact, Format, as_arguments
 from harness.exporters._files import refusals_as_unsupported
-from harness.exporters._onnx import default_opset, torchscript_opsets, write_artifact
+from harness.exporters._onnx import default_opset, positional, torchscript_opsets, write_artifact
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ class OnnxTorchScript:
             with refusals_as_unsupported(), _corrected_symbolics(opset) if fixes else nullcontext():
                 torch.onnx.export(
                     corrected(module) if fixes else module,
-                    inputs,
+                    positional(inputs),
                     staging_path,
                     dynamo=False,
                     opset_version=opset,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.exporters import BOOLEAN, NO_OPTIONS, Artifact, Format, as_arguments
-from harness.exporters._files import refusals_as_unsupported, staged_write
+from harness.exporters._files import refusals_as_unsupported, staged_write, structure_files
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,7 @@ class Trace:
                 traced_module = corrected(module) if fixes else module
                 traced = torch.jit.trace(traced_module, inputs, strict=False, **arguments)  # type: ignore[no-untyped-call]
                 notes = (_NOT_STRICT,)
-        return replace(_saved(traced, path), notes=notes)
+        return replace(_saved(traced, subject, path), notes=notes)
 
 
 _NOT_STRICT = "traced with strict=False, because the module returns a dict"
@@ -95,14 +95,14 @@ class Script:
         module, _ = subject.fresh()
         with refusals_as_unsupported():
             scripted = torch.jit.script(corrected(module) if fixes else module)
-        return _saved(scripted, path)
+        return _saved(scripted, subject, path)
 
 
-def _saved(module: torch.jit.ScriptModule, path: Path) -> Artifact:
+def _saved(module: torch.jit.ScriptModule, subject: Subject, path: Path) -> Artifact:
     import torch
 
     with staged_write(path) as staging_path:
-        torch.jit.save(module, staging_path)
+        torch.jit.save(module, staging_path, _extra_files=structure_files(subject))
         digest = archive_digest(staging_path)
     return Artifact("torchscript", path, digest)
 

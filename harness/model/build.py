@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -42,11 +42,15 @@ from harness.spec.language.case import (
 )
 from harness.spec.language.fills import array
 from harness.spec.language.operations import OPERATIONS
+from harness.spec.language.structure import Structure, arguments, in_order, null_labels, without_null
 
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, name)
     for name in ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 }
+
+WRAPPERS = ("layer.", "nested.", "nested.layer.")
+"""What harness may put before the names of a module's parameters."""
 
 
 @old_attributes(answer="eager_outputs")
@@ -57,6 +61,7 @@ class Subject:
     ``module.forward`` takes the inputs by position. It returns a tensor or a tuple of ``outputs`` tensors, which are
     called ``output_0``, ``output_1``, ... in every artifact. ``dynamic`` maps an input's label to its dynamic axes and
     their names. ``eager_outputs`` are eager torch's outputs for the inputs, None if they are not computed yet.
+    ``structure`` says how the user's own ``forward`` takes the inputs, None if by position (:class:`TakesFlatInputs`).
     Subjects are compared by identity.
     """
 
@@ -66,17 +71,40 @@ class Subject:
     mode: Mode = "eval"
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     eager_outputs: Sequence[torch.Tensor] | None = None
+    structure: Structure | None = None
 
     @property
     def output_names(self) -> list[str]:
         """The names of the outputs in every artifact: ``output_0``, ``output_1``, ..."""
         return [f"output_{index}" for index in range(self.outputs)]
 
-    def fresh(self) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
-        """Copies of the module and its inputs: exporters and in-place layers change what they are given."""
-        return copy_module(self.module), tuple(
-            tensor.detach().clone(memory_format=torch.preserve_format) for tensor in self.inputs.values()
-        )
+    def fresh(self) -> tuple[nn.Module, tuple[Any, ...]]:
+        """Copies of the module and of the arguments of its forward: exporters and in-place layers change them.
+
+        Nested inputs are as the user's own module takes them.
+        """
+        module = copy_module(self.module)
+        inputs = {
+            label: tensor.detach().clone(memory_format=torch.preserve_format) for label, tensor in self.inputs.items()
+        }
+        if self.structure is None:
+            return module, tuple(inputs.values())
+        assert isinstance(module, TakesFlatInputs)
+        return module.nested, arguments(self.structure, inputs)
+
+
+class TakesFlatInputs(nn.Module):
+    """A module that takes the tensors of nested inputs by position, and calls ``nested`` with them put together."""
+
+    def __init__(self, nested: nn.Module, structure: Structure) -> None:
+        super().__init__()
+        self.nested = nested
+        self._structure = structure
+        self._labels = in_order(structure)
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        """What the nested module returns."""
+        return self.nested(*arguments(self._structure, dict(zip(self._labels, tensors, strict=True))))
 
 
 def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Subject:
@@ -86,10 +114,15 @@ def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Su
     argument or a shape that a layer refuses is for the case to explain.
     """
     inputs = build_tensors(case.inputs)
-    module = build_module(case.model, case, list(inputs))
+    module = build_module(case.model, case)
     on_size(size_in_bytes(module))
     outputs = eager_outputs(module, list(inputs.values()), case.seed)
-    return Subject(module, inputs, len(outputs), case.mode, case.dynamic, outputs)
+    return Subject(module, inputs, len(outputs), case.mode, case.dynamic, outputs, structure_of(case))
+
+
+def structure_of(case: Case) -> Structure | None:
+    """How the case's module takes its tensors; None if by position."""
+    return None if case.structure is None else without_null(case.structure)
 
 
 def build_tensors(specs: Sequence[TensorSpec]) -> dict[str, torch.Tensor]:
@@ -97,12 +130,14 @@ def build_tensors(specs: Sequence[TensorSpec]) -> dict[str, torch.Tensor]:
     return {spec.label: to_torch(array(spec), spec.layout) for spec in specs}
 
 
-def build_module(weighted: WeightedModel, case: Case, labels: Sequence[str]) -> nn.Module:
-    """Build ``weighted`` in the case's mode and dtype, seeded with the case's seed; ``labels`` name the inputs."""
+def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
+    """Build ``weighted`` in the case's mode and dtype, seeded with the case's seed. It takes the inputs by position."""
+    labels, structure = case.arguments, structure_of(case)
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
         constants = weighted.model.forward if isinstance(weighted.model, FactoryModel) else {}
-        module = bind_labels(_build_model(weighted.model, labels), labels, constants)
+        module = bind_labels(_build_model(weighted.model, labels), labels, constants, null_labels(case.structure))
+        module = module if structure is None else TakesFlatInputs(module, structure)
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
     if weighted.weights_file:
@@ -168,7 +203,12 @@ def require_all_weights(module: nn.Module, weighted: WeightedModel) -> None:
 
 def _spec_name(name: str, weights: Mapping[str, Any]) -> str:
     """The name that a spec uses for the parameter ``name`` of a module that may be wrapped by harness."""
-    return name if name in weights else name.removeprefix("layer.")
+    return name if name in weights else plain_name(name)
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter without what harness wraps the module in."""
+    return name.removeprefix("nested.").removeprefix("layer.")
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
@@ -192,7 +232,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
 def find_parameter(module: nn.Module, name: str) -> torch.Tensor | None:
     """The parameter or buffer ``name``, also inside a module of :func:`build_bound_layer`; None if there is none."""
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
-    return tensors.get(name, tensors.get(f"layer.{name}"))
+    return next((tensors[prefix + name] for prefix in ("", *WRAPPERS) if prefix + name in tensors), None)
 
 
 def _weight_shape(module: nn.Module, name: str) -> Sequence[int]:
@@ -229,8 +269,15 @@ def build_bound_layer(layer: LayerModel, labels: Sequence[str]) -> nn.Module:
     return build_graph(GraphModel(nodes=(GraphNode(layer, tuple(labels), ("layer",)),), returns=("layer",)), labels)
 
 
-def bind_labels(module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any] | None = None) -> nn.Module:
+def bind_labels(
+    module: nn.Module,
+    labels: Sequence[str],
+    constants: Mapping[str, Any] | None = None,
+    nulls: Collection[str] = (),
+) -> nn.Module:
     """``module``, taking its inputs in the order of ``labels``, with ``constants`` as keyword arguments of ``forward``.
+
+    The arguments ``nulls`` are None and no inputs.
 
     If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. Labels that
     are parameters at their own position change nothing.
@@ -241,30 +288,32 @@ def bind_labels(module: nn.Module, labels: Sequence[str], constants: Mapping[str
     try:
         signature = inspect.signature(module.forward)
     except (TypeError, ValueError):  # a script module's forward has no signature
-        return module if not constants else _called(module, labels, constants, by_name=False)
+        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
     _require_constants(constants or {}, labels, signature)
     named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
     keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
     in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
     if in_place and keyword_only.isdisjoint(labels):
-        return module if not constants else _called(module, labels, constants, by_name=False)
+        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
     if not set(labels) <= set(named):
         known = ", ".join(label for label in labels if label in named)
         raise UsageError(
             f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
             f"forward{signature}; label every input with its parameter, or none"
         )
-    return _called(module, labels, constants or {}, by_name=True)
+    return _called(module, labels, constants or {}, nulls, by_name=True)
 
 
-def _called(module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any], *, by_name: bool) -> nn.Module:
+def _called(
+    module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any], nulls: Collection[str], *, by_name: bool
+) -> nn.Module:
     """A module that calls ``module`` with its inputs by name or by position, and with ``constants`` by name."""
     graph, root = fx.Graph(), nn.Module()
     root.add_module("layer", module)
-    values = {label: graph.placeholder(label) for label in labels}
-    arguments = () if by_name else tuple(values.values())
+    values = {label: None if label in nulls else graph.placeholder(label) for label in labels}
+    by_position = () if by_name else tuple(values.values())
     keywords = {**(values if by_name else {}), **constants}
-    graph.output(graph.call_module("layer", arguments, keywords))
+    graph.output(graph.call_module("layer", by_position, keywords))
     return fx.GraphModule(root, graph)
 
 

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 from harness.errors import bounded_text
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
+from harness.model.build import Subject, constructor_arguments, eager_outputs, plain_name, run_module, seed_torch
 from harness.model.tensors import copy_tensor, to_numpy
 from harness.module_copy import copy_module
 from harness.spec.language.case import (
@@ -93,10 +93,7 @@ def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
         return layer.float64_reference(
             Call(
                 args=constructor_arguments(model),
-                weights={
-                    name.removeprefix("layer."): floating_as_float64(tensor)
-                    for name, tensor in module.state_dict().items()
-                },
+                weights={plain_name(name): floating_as_float64(tensor) for name, tensor in module.state_dict().items()},
                 inputs=[floating_as_float64(tensor) for tensor in inputs],
                 forward=model.forward,
                 mode=case.mode,
@@ -141,7 +138,7 @@ def gradients(subject: Subject, seed: int) -> dict[str, NDArray[Any]]:
     """
     module, inputs = copy_module(subject.module), copy.deepcopy(dict(subject.inputs))
     leaves = {label: tensor.requires_grad_() for label, tensor in inputs.items() if tensor.is_floating_point()}
-    leaves |= {name.removeprefix("layer."): parameter for name, parameter in module.named_parameters()}
+    leaves |= {plain_name(name): parameter for name, parameter in module.named_parameters()}
     with torch.random.fork_rng(devices=()):
         seed_torch(seed)
         # An in-place layer may not write to a leaf, so it gets a copy that autograd follows.

@@ -41,6 +41,8 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
             return f"the model comes from your own code ({factory}), which a self-contained script cannot import"
         case RecordedModel() | StoredModel():
             return "the model is a file, which a script cannot contain"
+    if case.structure is not None:
+        return "its inputs are nested, and a script takes tensors only; harness pack makes a bundle"
     from_files = [*case.model.weights.values(), *(spec for each in case.input_sets for spec in each.inputs)]
     elements = sum(prod(spec.shape) for spec in from_files if spec.source is not None)
     if elements > MAX_ELEMENTS_FROM_FILES:

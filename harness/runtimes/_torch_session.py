@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 from harness.runtimes import Array, Placement
+from harness.spec.language.structure import Structure, arguments, in_order
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +20,19 @@ if TYPE_CHECKING:
 class TorchSession:
     """A callable that torch loaded. Inputs are bound by order; outputs are named ``output_0``, ``output_1``, ..."""
 
-    def __init__(self, module: Callable[..., Any], settings: Mapping[str, str], device: str, optimization: str) -> None:
+    def __init__(
+        self,
+        module: Callable[..., Any],
+        settings: Mapping[str, str],
+        device: str,
+        optimization: str,
+        structure: Structure | None = None,
+    ) -> None:
+        """``structure`` says how the module takes nested inputs; None if it takes tensors by position."""
         import torch
+
+        self._labels = () if structure is None else in_order(structure)
+        self._structure = structure
 
         self._module = module
         self._settings = settings
@@ -36,7 +48,7 @@ class TorchSession:
         from harness.model.tensors import to_numpy
 
         with self._settings_applied(), torch.inference_mode():
-            outputs = self._module(*self._on_device(inputs))
+            outputs = self._call(*self._on_device(inputs))
             return {f"output_{index}": to_numpy(tensor) for index, tensor in enumerate(tensor_leaves(outputs))}
 
     def bind(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
@@ -49,7 +61,8 @@ class TorchSession:
         from harness.model.reference import repeatable_call
 
         with self._settings_applied():
-            call, self._copies_inputs = repeatable_call(self._module, self._on_device(inputs))
+            module = self._module if self._structure is None else self._call
+            call, self._copies_inputs = repeatable_call(module, self._on_device(inputs))
         threads = int(self._settings["threads"])
 
         def call_with_threads() -> object:
@@ -83,6 +96,11 @@ class TorchSession:
 
         del self._module
         torch.set_num_threads(self._threads_before)
+
+    def _call(self, *tensors: torch.Tensor) -> Any:
+        if self._structure is None:
+            return self._module(*tensors)
+        return self._module(*arguments(self._structure, dict(zip(self._labels, tensors, strict=True))))
 
     def _on_device(self, inputs: Mapping[str, Array]) -> list[torch.Tensor]:
         from harness.model.tensors import to_torch
@@ -123,7 +141,7 @@ class ScriptSession(TorchSession):
                 name: tensor.requires_grad_() for name, tensor in tensors.items() if tensor.is_floating_point()
             }
             # An in-place layer may not write to a leaf of the autograd graph, so it gets copies.
-            output = next(tensor_leaves(self._module(*(tensor.clone() for tensor in input_tensors.values()))))
+            output = next(tensor_leaves(self._call(*(tensor.clone() for tensor in input_tensors.values()))))
             if not output.requires_grad:
                 raise Unsupported(
                     f"output_0 has no gradient ({output.dtype}); "
@@ -176,7 +194,7 @@ class CudaSession(ScriptSession):
 
         host_inputs = [to_torch(array) for array in inputs.values()]
         with self._settings_applied(), torch.inference_mode():
-            device_outputs = list(tensor_leaves(self._module(*self._on_device(inputs))))
+            device_outputs = list(tensor_leaves(self._call(*self._on_device(inputs))))
 
         def copy_both_ways() -> None:
             for tensor in host_inputs:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness.environment import installed_version
+from harness.exporters._files import STRUCTURE_FILE, read_structure
 from harness.runtimes import Availability
 from harness.runtimes._torch_session import TorchSession
 from harness.runtimes._validation import THREADS, Option, describe_options, resolve_options
@@ -51,14 +52,15 @@ class Compile:
         self.availability().require(self.name)
         import torch
 
-        module = torch.export.load(artifact.path).module().requires_grad_(requires_grad=False)
+        extra_files = {STRUCTURE_FILE: ""}
+        module = torch.export.load(artifact.path, extra_files=extra_files).module().requires_grad_(requires_grad=False)
         tuning = {"max_autotune": True} if settings["mode"] == "max-autotune" else {}
         compiled = torch.compile(module, options={"compile_threads": 1, **tuning})
 
-        def call(*inputs: torch.Tensor) -> Any:
+        def call(*inputs: Any) -> Any:
             return compiled(*inputs)
 
-        return TorchSession(call, settings, "cpu", f"inductor, {settings['mode']}")
+        return TorchSession(call, settings, "cpu", f"inductor, {settings['mode']}", read_structure(extra_files))
 
 
 def inductor_availability() -> Availability:

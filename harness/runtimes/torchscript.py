@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.environment import installed_version
 from harness.errors import Unsupported
+from harness.exporters._files import STRUCTURE_FILE, read_structure
 from harness.runtimes import Availability
 from harness.runtimes._torch_session import CudaSession, ScriptSession, TorchSession
 from harness.runtimes._validation import TF32, THREADS, Option, describe_options, resolve_options
@@ -75,19 +76,21 @@ class TorchScript:
         self.availability().require(self.name)
         import torch
 
+        extra_files = {STRUCTURE_FILE: ""}
         module: Any = torch.jit.load(  # type: ignore[no-untyped-call]
-            str(artifact.path), map_location=self.device
+            str(artifact.path), map_location=self.device, _extra_files=extra_files
         )
+        structure = read_structure(extra_files)
         if not self.frozen:
             session_class = CudaSession if self.device == "cuda" else ScriptSession
-            return session_class(module, settings, self.device, "none")
+            return session_class(module, settings, self.device, "none", structure)
         if module.training:
             raise Unsupported(f"{self.name}: a module in training mode cannot be frozen; use mode: eval, or torch-cpu")
         module = torch.jit.freeze(module)
         if settings["optimize"] == "on":
             module = torch.jit.optimize_for_inference(module)
-            return TorchSession(module, settings, self.device, "freeze, optimize_for_inference")
-        return TorchSession(module, settings, self.device, "freeze")
+            return TorchSession(module, settings, self.device, "freeze, optimize_for_inference", structure)
+        return TorchSession(module, settings, self.device, "freeze", structure)
 
 
 PROVIDES = (

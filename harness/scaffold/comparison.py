@@ -193,7 +193,7 @@ def _built(question: Question) -> nn.Module:
     weights = {} if question.weights is None else tensors_from_file(Path(question.weights), "float32")
     model = WeightedModel(FactoryModel(name, question.arguments), weights, question.weights or "")
     case = Case(question.reference, "", model, (), Location(question.reference), seed=SEED)
-    return build_module(model, case, [])
+    return build_module(model, case)
 
 
 def _missing_arguments(function: Any, arguments: Mapping[str, Any]) -> list[str]:

@@ -168,7 +168,7 @@ def _suffixes(text: str, written: str) -> tuple[str, ...]:
 def _export_options(text: str, exporter: str, written: str | None) -> dict[str, str]:
     """The options of an exporter: its own arguments, each with the values that it takes."""
     allowed: Mapping[str, Sequence[str]] = {}
-    if exporter != FILE:
+    if exporter in plugins("exporters"):  # and not a file
         allowed = getattr(plugins("exporters")[exporter], "options", {})  # a plugin need not have any
     options = _options(text, exporter, dict.fromkeys(allowed, ""), written)
     for name, value in options.items():

@@ -30,7 +30,7 @@ def key(case: Case, target: Target) -> str:
 
 def keys(case: Case) -> Callable[[Target], str]:
     """A function that gives :func:`key` for any target of ``case``. The case is hashed once."""
-    parts = (case.model, case.inputs, case.mode, case.dtype, case.seed, sorted(case.dynamic.items()))
+    parts = (case.model, case.inputs, case.structure, case.mode, case.dtype, case.seed, sorted(case.dynamic.items()))
     common = hashlib.sha256(f"{parts!r}\n{exporting_code()}\n".encode())
 
     def key_of(target: Target) -> str:

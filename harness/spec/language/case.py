@@ -225,7 +225,9 @@ class Case:
     which the same artifact is verified. ``bench`` holds further shapes by label at which latency is measured; a case at
     one of them has the id of the original case as ``bench_of``. ``seed`` seeds the weights and stochastic layers.
     ``draws`` is the number of sets of random inputs at each set of shapes. ``samples`` are further sets of inputs from
-    files, each with the name of its file. ``files`` are the files under test by name.
+    files, each with the name of its file. ``structure`` says how ``forward`` takes the inputs, if some are nested or
+    null (:mod:`harness.spec.language.structure`); ``inputs`` are the tensors in it.
+    ``files`` are the files under test by name.
     """
 
     id: str
@@ -245,6 +247,12 @@ class Case:
     draws: int = 2
     samples: tuple[tuple[str, tuple[TensorSpec, ...]], ...] = ()
     files: Mapping[str, StoredModel] = field(default_factory=dict)
+    structure: Mapping[str, Any] | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The labels of the arguments of ``forward``, in order."""
+        return [spec.label for spec in self.inputs] if self.structure is None else list(self.structure)
 
     def _larger_shapes(self) -> tuple[Mapping[str, tuple[int, ...]], ...]:
         """A further set of shapes for dynamic axes without ``also``: every dynamic axis one larger."""

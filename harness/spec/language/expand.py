@@ -13,6 +13,7 @@ from harness.spec.language.case import Case, TensorSpec, seed_from_name
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.matrix import MAX_POINTS, points, with_defaults, without_keys
 from harness.spec.language.schema import UNLABELED
+from harness.spec.language.structure import flattened
 from harness.spec.language.tensors import size_problems
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.model_files import stored_model
@@ -119,23 +120,31 @@ def _case_name(case: Node) -> str:
 
 def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: bool = False) -> Case:
     """The case at ``node``, fully resolved. Raises :class:`SpecError` with every problem of the case."""
-    case = validated(schema.Case, without_keys(node, {"matrix", "exclude"}))
+    nested = without_keys(node, {"matrix", "exclude"})
+    validated(schema.Case, nested)
+    problems: list[Problem] = []
+    node, structure = flattened(nested, problems)
+    case = validated(schema.Case, node)
     seed_name = case_id if case.seed is None else f"seed {case.seed}"
     may_raise = case.expect.raises is not None
-    problems = [*models.call_problems(node), *_input_problems(node, case, folder)]
+    problems += [*models.call_problems(node), *_input_problems(node, case, folder)]
     inputs: Inputs = {}
     samples: tuple[samples_.Sample, ...] = ()
     if not problems:
         inputs = {
             label: tensors.tensor_spec(label, each, case.dtype, seed_name, folder)
-            for label, each in case.inputs.items()
+            for label, each in case.tensors.items()
         }
         with collect_problems(problems):
             inputs, samples = samples_.with_samples(node, case, inputs, folder)
-    labels = list(inputs or case.inputs)
+    # How a layer takes nested inputs is left to torch.
+    labels = [] if structure is not None else list(inputs or case.inputs)
+    if structure is not None and case.layer is None and case.factory is None:
+        message, remedy = "nested or null inputs of a model of several layers", "use `layer:` or `factory:`"
+        problems.append(Problem(node.location(["inputs"], of_key=True), message, remedy))
     problems += models.problems(node, case, labels, case.dtype, folder, allow_import=allow_import, may_raise=may_raise)
     problems += files.file_problems(node, case, folder, allow_import=allow_import)
-    problems += expectations.problems(node, case, folder, allow_import=allow_import)
+    problems += expectations.problems(node, case, folder, labels, allow_import=allow_import)
     if problems:
         raise SpecError(problems)
     if problems := list(_further_shape_problems(node, case, inputs)):
@@ -157,6 +166,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
         draws=case.draws,
         samples=samples,
         files={name: stored_model(folder.file(text)) for name, text in case.files.items()},
+        structure=structure,
     )
 
 
@@ -166,10 +176,10 @@ def _by_label(shapes: Mapping[str, list[int]], inputs: Inputs) -> dict[str, tupl
 
 
 def _input_problems(node: Node, case: schema.Case, folder: SpecFolder) -> Iterator[Problem]:
-    if not case.inputs and case.samples is None:
+    if not case.tensors and case.samples is None:
         yield Problem(node.where, "the case has no inputs", "add `inputs: {x: {shape: [2, 3]}}`")
     inputs_node = node.child("inputs") or node
-    for label, tensor in case.inputs.items():
+    for label, tensor in case.tensors.items():
         yield from tensors.problems(inputs_node.child(label) or inputs_node, tensor, case.dtype, folder)
 
 

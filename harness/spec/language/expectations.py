@@ -48,8 +48,10 @@ def expectation(case: Case, seed_name: str, folder: SpecFolder) -> Expectation:
     )
 
 
-def problems(node: Node, case: Case, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
-    """The problems of the ``expect`` of the case at ``node``."""
+def problems(
+    node: Node, case: Case, folder: SpecFolder, labels: Sequence[str], *, allow_import: bool
+) -> Iterator[Problem]:
+    """The problems of the ``expect`` of the case at ``node``; ``labels`` are those that a model is called with."""
     expect, expect_node = case.expect, node.child("expect")
     if expect_node is None:
         return
@@ -60,7 +62,6 @@ def problems(node: Node, case: Case, folder: SpecFolder, *, allow_import: bool) 
         if model is not None:
             model_node = expect_node.child(key) or expect_node
             yield from models.call_problems(model_node)
-            labels = list(case.inputs)
             yield from models.problems(model_node, model, labels, case.dtype, folder, allow_import=allow_import)
     yield from _expression_problems(node, expect_node, case)
     yield from _gradient_name_problems(expect_node, case)

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import Problem, SpecError, UsageError
 from harness.spec.language.case import TensorSpec
 from harness.spec.language.data import SpecFolder, tensors_from_file
-from harness.spec.language.schema import LABEL, Case
+from harness.spec.language.schema import LABEL, TENSOR_LABEL, Case
 from harness.spec.language.tensors import problem_from
 from harness.spec.quoting import format_value, join_names
 from harness.spec.yaml.tree import Node
@@ -67,7 +67,8 @@ def _as(found: TensorSpec, spec: TensorSpec) -> TensorSpec:
 
 def _mismatches(found: Inputs, inputs: Inputs, case: Case) -> Iterator[tuple[str, str]]:
     """What keeps a sample from being a set of the case's inputs, each with its remedy."""
-    if unusable := [name for name in found if not LABEL.fullmatch(name)]:
+    pattern = TENSOR_LABEL if case.inputs else LABEL  # the structure of nested inputs is not guessed from a file
+    if unusable := [name for name in found if not pattern.fullmatch(name)]:
         yield (
             f"{', '.join(name or 'an array without a name' for name in unusable)}: not a label",
             "name each array after its input, as with numpy.savez(file, x=...)",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainValidator, Tag, WithJsonSchema
+from typing_extensions import TypeAliasType
 
 from harness.spec.language.case import Fill, Layout, Mode
-from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.fills import FILL_SCHEMA, FILLS, RANGE_SCHEMA, parse_fill, parse_range
 from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
 from harness.spec.quoting import format_value
@@ -25,6 +26,8 @@ SCHEMA_FILE = "harness.schema.json"
 
 CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+"""The label of an input, also of a tensor in a nested one: ``boxes.0``."""
 FACTORY = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]+\.py):[A-Za-z_]\w*")
 MAX_NAME_LENGTH = 200
 """For a case, a label or a factory: the name is part of every id and of every line of a report."""
@@ -74,6 +77,7 @@ Label = Annotated[
     _matches(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
     WithJsonSchema(LABEL_SCHEMA),
 ]
+TensorLabel = Annotated[str, _matches(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")]
 FactoryName = Annotated[
     str,
     _matches(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
@@ -146,6 +150,43 @@ class Input(Tensor):
     """An input, bound to `forward` by order; its name is a label."""
 
     layout: Layout = Field(default="contiguous", description="The memory layout.")
+
+
+def input_kind(value: Any) -> str:
+    """How an input is written: as a tensor, as a list or a mapping of inputs, or as null."""
+    if value is None:
+        return "[null]"
+    if isinstance(value, list):
+        return "[list]"
+    return "[mapping]" if isinstance(value, dict) and _holds_inputs(value) else "[tensor]"
+
+
+def _holds_inputs(value: dict[Any, Any]) -> bool:
+    """True for a mapping of inputs by name. The keys of a tensor hold no mappings, except the parameters of a fill."""
+    return bool(value) and all(_may_be_input(item) and not _is_fill(key, item) for key, item in value.items())
+
+
+def _may_be_input(value: Any) -> bool:
+    return value is None or isinstance(value, dict) or (isinstance(value, list) and any(map(_may_be_input, value)))
+
+
+def _is_fill(key: Any, value: Any) -> bool:
+    return key == "fill" and isinstance(value, dict) and not value.keys().isdisjoint(FILLS)
+
+
+if TYPE_CHECKING:
+    InputTree: TypeAlias = "Input | list[InputTree] | dict[str, InputTree] | None"
+else:
+    InputTree = TypeAliasType(
+        "InputTree",
+        Annotated[
+            Annotated[Input, Tag("[tensor]")]
+            | Annotated[list["InputTree"], Field(min_length=1), Tag("[list]")]
+            | Annotated[dict[str, "InputTree"], Tag("[mapping]")]
+            | Annotated[None, Tag("[null]")],
+            Discriminator(input_kind),
+        ],
+    )
 
 
 class Step(StrictModel):
@@ -266,10 +307,10 @@ class Defaults(ModelArguments):
 
     remedies = dict.fromkeys(ModelKeys.model_fields, "put the model beside `defaults:`, or in a case")
 
-    inputs: dict[Label, Input] = Field(
+    inputs: dict[TensorLabel, InputTree] = Field(
         default_factory=dict,
         json_schema_extra={"propertyNames": LABEL_SCHEMA},
-        description="The input tensors by label, in the order of `forward`.",
+        description="The inputs by label, in the order of `forward`: tensors, lists and mappings of inputs, or null.",
     )
     mode: Mode = Field(default="eval", description="The mode of the module, in which it is exported and run.")
     dtype: FloatingDType = Field(
@@ -316,6 +357,11 @@ class Case(ModelKeys, Defaults):
     exclude: list[Annotated[dict[str, Any], Field(min_length=1)]] = Field(
         default_factory=list, description="Combinations of the matrix to leave out, by dotted path."
     )
+
+    @property
+    def tensors(self) -> dict[str, Input]:
+        """The inputs by label, of a case whose nested inputs have been flattened."""
+        return {label: tensor for label, tensor in self.inputs.items() if isinstance(tensor, Input)}
 
 
 class SpecFile(ModelKeys):

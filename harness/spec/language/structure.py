@@ -1,0 +1,100 @@
+"""Nested inputs: how a spec writes them, and how they are put together from flat tensors.
+
+``inputs: {x: {shape: [2]}, boxes: [{shape: [4]}, {shape: [4]}], cache: {k: {shape: [3]}}, mask: null}`` has the tensors
+``x``, ``boxes.0``, ``boxes.1`` and ``cache.k``. Everything behind the spec knows tensors by these labels. Only
+exporters and torch's sessions put them together again: ``forward(x, [boxes.0, boxes.1], {"k": cache.k}, None)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.errors import Problem
+from harness.spec.language.schema import input_kind
+from harness.spec.yaml.tree import Key, Node
+
+Tree = Any
+"""The label of a tensor, a tuple or a mapping of trees, or None for an argument that is None."""
+Structure = Mapping[str, Tree]
+"""The arguments of ``forward`` by label, in order."""
+
+
+def flattened(case: Node, problems: list[Problem]) -> tuple[Node, Structure | None]:
+    """``case`` with one entry in ``inputs`` for each tensor, and the structure; None if no input is nested or null.
+
+    Labels that a spec may not write are added to ``problems``.
+    """
+    inputs = case.child("inputs")
+    if inputs is None or not inputs.entries:
+        return case, None
+    for label in inputs.entries:
+        if isinstance(label, str) and "." in label:
+            message = f"inputs: {label!r} is not a label"
+            problems.append(Problem(inputs.location([label], of_key=True), message, "nest the inputs: {a: {b: {...}}}"))
+    entries: dict[Key, Node] = {}
+    structure = {str(label): _flatten(str(label), node, entries) for label, node in inputs.entries.items()}
+    if all(isinstance(tree, str) for tree in structure.values()):
+        return case, None
+    keys = {label: inputs.keys.get(label, entries[label].where) for label in entries}
+    flat = Node(inputs.where, entries, keys)
+    return Node(case.where, {**case.entries, "inputs": flat}, case.keys), structure
+
+
+def _flatten(label: str, node: Node, entries: dict[Key, Node]) -> Tree:
+    match input_kind(node.plain()):
+        case "[null]":
+            return None
+        case "[list]":
+            return tuple(_flatten(f"{label}.{index}", item, entries) for index, item in enumerate(node.items))
+        case "[mapping]":
+            return {str(key): _flatten(f"{label}.{key}", item, entries) for key, item in node.entries.items()}
+    entries[label] = node
+    return label
+
+
+def without_null(structure: Structure) -> Structure:
+    """The arguments that hold tensors: an argument that is null is a constant of the call."""
+    return {label: tree for label, tree in structure.items() if tree is not None}
+
+
+def null_labels(structure: Structure | None) -> frozenset[str]:
+    """The labels of the arguments that are None."""
+    return frozenset(label for label, tree in (structure or {}).items() if tree is None)
+
+
+def arguments(structure: Structure, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The arguments of ``forward`` by order, with ``values`` by label in place of the labels."""
+    return tuple(_filled(tree, values) for tree in structure.values())
+
+
+def in_order(structure: Structure) -> Sequence[str]:
+    """The labels of the tensors, in order."""
+    return [label for tree in structure.values() for label in _labels(tree)]
+
+
+def from_json(value: Any) -> Structure:
+    """The structure that JSON has turned into lists and dicts."""
+    return {str(label): _tree(tree) for label, tree in value.items()}
+
+
+def _filled(tree: Tree, values: Mapping[str, Any]) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _filled(item, values) for key, item in tree.items()}
+    if isinstance(tree, tuple):
+        return [_filled(item, values) for item in tree]
+    return None if tree is None else values[tree]
+
+
+def _labels(tree: Tree) -> list[str]:
+    if isinstance(tree, Mapping):
+        return [label for item in tree.values() for label in _labels(item)]
+    if isinstance(tree, tuple):
+        return [label for item in tree for label in _labels(item)]
+    return [] if tree is None else [tree]
+
+
+def _tree(value: Any) -> Tree:
+    if isinstance(value, dict):
+        return {key: _tree(item) for key, item in value.items()}
+    return tuple(_tree(item) for item in value) if isinstance(value, list) else value
