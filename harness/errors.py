@@ -45,14 +45,14 @@ SIGNAL_EXIT_BASE = 128
 
 @dataclass(frozen=True, slots=True, order=True)
 class Location:
-    """A place in a file; ``line`` and ``column`` count from 1, as in editors."""
+    """A place in a file; ``line`` and ``column`` count from 1, as in editors. Line 0 stands for the whole file."""
 
     file: str
     line: int = 1
     column: int = 1
 
     def __str__(self) -> str:
-        return f"{bounded_line(self.file)}:{self.line}:{self.column}"
+        return f"{bounded_line(self.file)}:{self.line}:{self.column}" if self.line else bounded_line(self.file)
 
 
 @old_attributes(wrong="message", right="remedy")

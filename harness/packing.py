@@ -77,6 +77,11 @@ def pack(request: PackRequest, watcher: ProgressListener) -> PackSummary:
     if recorded := next((case for case in specs.cases if case.is_recorded), None):
         advice = "copy it as it is, harness run needs no torch for it"
         raise RequestError(f"{recorded.where.file}: {recorded.id} is a recorded model already; {advice}")
+    if compared := next((case for case in specs.cases if case.files), None):
+        advice = "copy the spec with its files; a reference that needs torch needs it there too"
+        raise RequestError(
+            f"{compared.where.file}: {compared.id} has files under test, which no bundle holds yet; {advice}"
+        )
     targets = specs.target_sets.select(request.targets)
     unportable = {name for name, exporter in plugins("exporters").items() if exporter.makes not in PACKED_FORMATS}
     if target := next((each for each in targets if each.exporter in unportable), None):

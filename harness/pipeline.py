@@ -31,6 +31,7 @@ from harness.report.json_report import read_report
 from harness.result import Report, Result
 from harness.spec.discovery import Specs, known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
+from harness.spec.targets import DEFAULT_SET
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +89,24 @@ class ProgressListener(Protocol):
         ...
 
 
-def run(request: Request, listener: ProgressListener) -> Outcome:
+def run(request: Request, listener: ProgressListener, specs: Specs | None = None) -> Outcome:
     """Verify and time everything that ``request`` names, and write the report.
+
+    ``specs`` are used instead of reading the paths of the request.
 
     Raises :class:`harness.errors.RequestError` if the request is wrong, before anything runs.
     """
     began = time.time()
-    specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
+    if specs is None:
+        specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
     if specs.bundle is not None:
         from harness.check.recorded.packed import check_external_data
 
         check_external_data(specs.cases)
     targets = specs.target_sets.select(request.targets)
     known = known_failures_for(specs, request.paths, targets, request.known_failures)
-    requested = plan(specs.cases, targets, request.keywords, request.shard)
+    by_default = request.targets == (DEFAULT_SET,)
+    requested = plan(specs.cases, targets, request.keywords, request.shard, by_default=by_default)
     _require(request.require, here=request.cluster is None)
     baseline = None if request.baseline is None else read_report(request.baseline)
     request = _timed_like_baseline(request, baseline)

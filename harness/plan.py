@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from math import prod
 
 from harness.errors import UsageError
+from harness.registry import plugins
 from harness.spec.glob import matches
-from harness.spec.language.case import Case, FileModel, GraphModel, Model, SequentialModel
+from harness.spec.language.case import Case, FileModel, GraphModel, Model, SequentialModel, StoredModel
 from harness.spec.language.draws import input_set_count
-from harness.spec.targets import FILE, Target
+from harness.spec.model_files import MODULE_FORMATS
+from harness.spec.quoting import join_names
+from harness.spec.targets import FILE, FORMATS, Target
+from harness.spec.tested_files import runs_format, targets_of
 
 DIGITS = re.compile(r"[0-9]{1,9}")
 ELEMENTS_PER_LAYER = 1e6
@@ -47,8 +51,18 @@ class Plan:
         return sum(len(targets) for _, targets in self.jobs)
 
 
-def plan(cases: Sequence[Case], targets: Sequence[Target], keywords: Sequence[str], shard: Shard | None) -> Plan:
+def plan(
+    cases: Sequence[Case],
+    targets: Sequence[Target],
+    keywords: Sequence[str],
+    shard: Shard | None,
+    *,
+    by_default: bool = False,
+) -> Plan:
     """Every case that matches a keyword, on every target that fits it; with ``shard``, this shard's share of the cases.
+
+    ``by_default`` is True if the user named no targets. A case with files under test is then about these alone: its
+    model is not exported as well.
 
     Raises :class:`UsageError` if no case is left, or no target fits a case: a run that verifies nothing must not look
     like a pass.
@@ -60,7 +74,7 @@ def plan(cases: Sequence[Case], targets: Sequence[Target], keywords: Sequence[st
         selected = _in_shard(selected, shard)
         if not selected:
             raise UsageError(f"--shard {shard.index}/{shard.count}: holds no case; use fewer shards")
-    return Plan(tuple((case, _fitting_targets(case, targets)) for case in selected))
+    return Plan(tuple((case, _fitting_targets(case, targets, by_default=by_default)) for case in selected))
 
 
 def select_cases(cases: Sequence[Case], keywords: Sequence[str]) -> list[Case]:
@@ -78,15 +92,46 @@ def _selects(keyword: str, case_id: str) -> bool:
     return keyword in case_id or matches(keyword, case_id)
 
 
-def _fitting_targets(case: Case, targets: Sequence[Target]) -> tuple[Target, ...]:
-    """The targets that can run ``case``: a model file runs only on ``file/...``, and every other case never does."""
-    is_file = isinstance(case.model.model, FileModel)
-    fitting = tuple(target for target in targets if (target.exporter == FILE) == is_file)
-    if not fitting:
-        names = ", ".join(map(str, targets))
-        kind, example = ("a model file", f"{FILE}/ort-cpu") if is_file else ("a spec's case", "trace/torch-cpu")
-        raise UsageError(f"--targets {names}: none of them fits {case.id}, which is {kind}; add one such as {example}")
-    return fitting
+def _fitting_targets(case: Case, targets: Sequence[Target], *, by_default: bool) -> tuple[Target, ...]:
+    """The targets that can run ``case``. Raises :class:`UsageError` if there is none."""
+    fitting = tuple(target for target in targets if fits(case, target))
+    if by_default and case.files:
+        fitting = tuple(target for target in fitting if target.tested_file is not None)
+    if fitting:
+        return fitting
+    names = ", ".join(map(str, targets))
+    for target in targets:
+        if target.tested_file in case.files:
+            file = case.files[str(target.tested_file)]
+            runtimes = join_names(each.runtime for each in targets_of(str(target.tested_file), file))
+            message = f"--targets {target}: {file.path} is {FORMATS[file.format]}, which {target.runtime} does not run"
+            raise UsageError(f"{message}; use one of {runtimes}")
+    model = case.model.model
+    if isinstance(model, FileModel):
+        kind, example = "a model file", f"{FILE}/ort-cpu"
+    elif case.files:
+        kind, example = "about files", str(targets_of(*next(iter(case.files.items())))[0])
+    elif isinstance(model, StoredModel):
+        message = f"{case.id} has a file as its model, and nothing to compare with it"
+        raise UsageError(f"{message}; add `files: {{deployed: build/model.onnx}}`")
+    else:
+        kind, example = "a spec's case", "trace/torch-cpu"
+    raise UsageError(f"--targets {names}: none of them fits {case.id}, which is {kind}; add one such as {example}")
+
+
+def fits(case: Case, target: Target) -> bool:
+    """True if ``target`` can run ``case``.
+
+    A recorded model runs only on ``file/...`` and a file under test only on its own ``file:NAME/...``, on runtimes of
+    its format. Every model that torch can build or load is exported.
+    """
+    model = case.model.model
+    if target.exporter == FILE or isinstance(model, FileModel):
+        return target.exporter == FILE and isinstance(model, FileModel)
+    if target.tested_file is not None:
+        file = case.files.get(target.tested_file)
+        return file is not None and runs_format(plugins("runtimes")[target.runtime], file.format)
+    return not isinstance(model, StoredModel) or model.format in MODULE_FORMATS
 
 
 def _in_shard(cases: Sequence[Case], shard: Shard) -> list[Case]:

@@ -1,4 +1,4 @@
-"""The Python API: three functions, so that a test of your own model is three lines.
+"""The Python API: four functions, so that a test of your own model is three lines.
 
 Everything is imported inside the functions that need it: ``import harness`` stays fast.
 """
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.search_path import InstalledFirst
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from harness.api.functions import Compared, Ran, Verified
 
-__all__ = ["compare", "run", "verify"]
+__all__ = ["compare", "compare_models", "run", "verify"]
 
 ToleranceLike = str | Mapping[Any, Any]
 """A tolerance as in a spec: ``"exact"``, ``{"ulp": 2}``, ``{"rtol": 1e-5, "atol": 1e-6}``, or ``by_output``."""
@@ -107,6 +109,36 @@ def verify(
         from harness.api.functions import verify as verify_impl
 
         return verify_impl(module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also, strict=strict)
+
+
+def compare_models(
+    subject: nn.Module | str | Path,
+    reference: nn.Module | str | Path,
+    inputs: Any = None,
+    targets: str | Sequence[str] | None = None,
+    tolerance: ToleranceLike | None = None,
+) -> Verified:
+    """Compare ``subject`` with ``reference`` in this process: each is an ``nn.Module`` or the path of a model file.
+
+    Model files are ``.onnx``, ``.ort``, ``.pt2`` and TorchScript (``.pt``, ``.pth``, ``.jit``, ``.ts``), which runs its
+    code when it is loaded. ``inputs`` are arrays or tensors: one, a sequence, or a mapping by name. Without them, two
+    sets are drawn in the declared dtypes and shapes, with small sizes for open axes. ``targets`` are the runtimes for a
+    file, such as ``"ort-cpu,openvino"``; the default is ``ort-cpu``, or the runtime for the file's format. A module is
+    called as it is. By default a subject may be three times as far from float64 as the reference's own run; where there
+    is no float64 run, the tolerance is that of :func:`torch.testing.assert_close`, and a note says so.
+
+    The notes of each result tell how inputs and outputs were matched. An exception in a stage is part of the result.
+    Raises :class:`harness.errors.UsageError` if a side is neither a module nor a model, or an input is no array.
+
+    >>> import harness, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()).eval()
+    >>> torch.jit.save(torch.jit.script(model), "model.jit")
+    >>> harness.compare_models("model.jit", model, torch.randn(2, 4)).assert_passed()
+    """
+    with InstalledFirst(keep=True):
+        from harness.api.functions import compare_models as compare_models_impl
+
+        return compare_models_impl(subject, reference, inputs, targets, tolerance=tolerance)
 
 
 def compare(actual: Any, expected: Any, tolerance: ToleranceLike | None = None) -> Compared:

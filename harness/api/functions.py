@@ -251,6 +251,21 @@ def unscaled(value: Any) -> CaseTolerance:
     return tolerance
 
 
+# harness.compare_models
+
+
+def compare_models(
+    subject: Any, reference: Any, inputs: Any, targets: str | Sequence[str] | None, *, tolerance: Any
+) -> Verified:
+    """See :func:`harness.api.compare_models`."""
+    from harness.check.files.in_memory import compare_in_memory
+
+    words = [] if targets is None else [targets] if isinstance(targets, str) else list(targets)
+    runtimes = [part.strip() for word in words for part in word.split(",") if part.strip()]
+    results = compare_in_memory(subject, reference, inputs, runtimes, unscaled(tolerance))
+    return Verified(tuple(final_result(result, ()) for result in results))
+
+
 # harness.compare
 
 

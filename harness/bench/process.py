@@ -110,9 +110,9 @@ def measure_task(task: Task, on_size: Callable[[int], None] = lambda _size: None
 
 @dataclass(frozen=True)
 class _Workload:
-    """The inputs, the artifact of each target, and the eager call, which is None where torch is not needed."""
+    """The inputs and the artifact of each target, and the call of the reference; None where there is only an answer."""
 
-    inputs: Mapping[str, Array]
+    inputs: Callable[[Target], Mapping[str, Array]]
     artifact: Callable[[Target], Artifact]
     eager: Call | None
 
@@ -128,23 +128,37 @@ def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
         from harness.check.recorded.packed import PackedCase
 
         packed = PackedCase(task.case, on_size=on_size)
-        return _Workload(packed.references[0].inputs, packed.artifact, eager=None)
+        return _Workload(lambda _target: packed.references[0].inputs, packed.artifact, eager=None)
     if isinstance(task.case.model.model, FileModel):
         serving.load_for_recorded_models()
         from harness.check.recorded.recording import RecordedCase
 
         recorded = RecordedCase(task.case, on_size=on_size)
         inputs = {name: np.asarray(value) for name, value in recorded.data_sets[0].inputs.items()}
-        return _Workload(inputs, lambda _target: recorded.model.artifact, eager=None)
-    serving.load_for_specs()
+        return _Workload(lambda _target: inputs, lambda _target: recorded.model.artifact, eager=None)
+    if task.case.is_recorded:
+        serving.load_for_recorded_models()
+    else:
+        serving.load_for_specs()
     from harness.check.cache.artifacts import ArtifactCache
-    from harness.check.prepared_case import PreparedCase
-    from harness.model.tensors import to_numpy
+    from harness.check.files.context import TestedFile
+    from harness.check.files.contexts import CaseContexts
+    from harness.check.files.reference import FileReference
 
     cache = task.settings.cache or task.scratch / "artifacts"
-    prepared = PreparedCase(task.case, ArtifactCache(cache, task.scratch), on_size=on_size)
-    arrays = {label: to_numpy(tensor) for label, tensor in prepared.subject.inputs.items()}
-    return _Workload(arrays, prepared.artifact, _eager_call(prepared.subject, task.bench.threads or 1))
+    contexts = CaseContexts(task.case, ArtifactCache(cache, task.scratch), on_size=on_size)
+
+    def inputs_of(target: Target) -> Mapping[str, Array]:
+        context = contexts.of(target)
+        return context.example_inputs if isinstance(context, TestedFile) else contexts.prepared.example_inputs
+
+    def artifact_of(target: Target) -> Artifact:
+        context = contexts.of(target)
+        return context.plain_artifact if isinstance(context, TestedFile) else context.artifact(target)
+
+    if isinstance(contexts.reference, FileReference):
+        return _Workload(inputs_of, artifact_of, contexts.reference.eager_call())
+    return _Workload(inputs_of, artifact_of, _eager_call(contexts.prepared.subject, task.bench.threads or 1))
 
 
 def _eager_call(subject: Any, threads: int) -> Call:
@@ -172,17 +186,18 @@ def _load(target: Target, workload: _Workload, task: Task, sessions: ExitStack) 
     session = runtime.load(artifact, options)
     sessions.callback(session.close)
     load_end = time.perf_counter()
-    session.run(workload.inputs)
+    inputs = workload.inputs(target)
+    session.run(inputs)
     first_run_end = time.perf_counter()
-    calls: dict[str, Call] = {series_name(target): session.bind(workload.inputs)}
+    calls: dict[str, Call] = {series_name(target): session.bind(inputs)}
     if "iobinding" in runtime.options:
         binding = OTHER_BINDING[options.get("iobinding", "on")]
         variant = runtime.load(artifact, {**options, "iobinding": binding})
         sessions.callback(variant.close)
-        calls[series_name(target, f"iobinding={binding}")] = variant.bind(workload.inputs)
+        calls[series_name(target, f"iobinding={binding}")] = variant.bind(inputs)
     if isinstance(session, Transferring):
-        calls[series_name(target, TRANSFER)] = session.transfer(workload.inputs)
-    device_us = _device_us(session, workload.inputs)
+        calls[series_name(target, TRANSFER)] = session.transfer(inputs)
+    device_us = _device_us(session, inputs)
     return LoadedTarget(session.facts(), load_end - start, first_run_end - load_end, device_us), calls
 
 

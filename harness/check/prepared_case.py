@@ -65,7 +65,7 @@ from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training
 from harness.registry import plugins
 from harness.result import Finding, Result
-from harness.spec.language.case import Case, LayerModel, WeightedModel
+from harness.spec.language.case import Case, LayerModel, StoredModel, WeightedModel
 from harness.spec.language.draws import input_sets
 from harness.spec.language.fills import array
 from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
@@ -79,6 +79,10 @@ SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".
 """The file name suffix of an artifact, by its format."""
 MAX_PARTS = 3
 """The number of parts in training mode that a message names."""
+
+
+SCRIPT_WARM_UP = 3
+"""Calls after which TorchScript has optimized a module that was loaded: it profiles the first ones."""
 
 
 class PreparedCase:
@@ -109,6 +113,11 @@ class PreparedCase:
     def subject(self) -> Subject:
         """The built module with its example inputs."""
         return self._memo.get("subject", lambda: build(self.case, self._on_size))
+
+    @property
+    def example_inputs(self) -> Mapping[str, Array]:
+        """The first set of inputs by label."""
+        return {label: to_numpy(tensor) for label, tensor in self.subject.inputs.items()}
 
     @property
     def references(self) -> tuple[Reference, ...]:
@@ -187,6 +196,8 @@ class PreparedCase:
     def eager_call(self) -> Call:
         """A call of eager torch on the case's own inputs, for timing."""
         call, _ = repeatable_call(self.subject.module, list(self.subject.inputs.values()))
+        for _ in range(SCRIPT_WARM_UP if isinstance(self.case.model.model, StoredModel) else 0):
+            call()
         return call
 
     def artifact(self, target: Target, subject: Subject | None = None) -> Artifact:

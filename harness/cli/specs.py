@@ -60,10 +60,12 @@ def list_(
     """List the cases and the targets of a run."""
     from harness.plan import plan
     from harness.spec.discovery import load_specs
+    from harness.spec.targets import DEFAULT_SET
 
     specs = load_specs(paths, allow_import=allow_import)
-    selected = specs.target_sets.select(flat(targets) or ("default",))
-    planned = plan(specs.cases, selected, keywords, None)
+    words = flat(targets) or (DEFAULT_SET,)
+    selected = specs.target_sets.select(words)
+    planned = plan(specs.cases, selected, keywords, None, by_default=words == (DEFAULT_SET,))
     for case, _ in planned.jobs:
         samples = f"({_count(case.samples, 'further sample')})" if case.samples else ""
         echo("  ".join(filter(None, (case.id, case.about, samples))))

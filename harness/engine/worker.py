@@ -43,6 +43,7 @@ from harness.errors import DiskFull, HarnessError, UsageError
 from harness.forked import exit_if_forked
 from harness.result import Result, Stage
 from harness.spec.bundle.entries import PackedModel
+from harness.spec.language.case import FileModel
 from harness.spec.targets import Target
 
 MAX_MEMORY_GROWTH = 1 << 30
@@ -256,22 +257,25 @@ def _verifier(job: Job, artifacts: ArtifactCache, capture: OutputCapture, on_siz
 
         packed = PackedCase(job.case, job.settings.strict_ulp, capture, on_size)
         return lambda target, clock: check_packed(packed, target, job.settings, clock)
-    if job.is_recorded:
+    if isinstance(job.case.model.model, FileModel):
         serving.load_for_recorded_models()
         from harness.check.recorded.recording import RecordedCase, check_recorded
 
         recorded = RecordedCase(job.case, job.settings.strict_ulp, on_size)
         return lambda target, clock: check_recorded(recorded, target, job.settings, clock)
-    serving.load_for_specs()
+    if job.is_recorded:
+        serving.load_for_recorded_models()
+    else:
+        serving.load_for_specs()
     from harness.check.check import check_with_script
-    from harness.check.prepared_case import PreparedCase
+    from harness.check.files.contexts import CaseContexts
 
-    prepared = PreparedCase(job.case, artifacts, job.settings.strict_ulp, capture, on_size)
+    contexts = CaseContexts(job.case, artifacts, job.settings.strict_ulp, capture, on_size)
     if (folder := job.settings.pack) is not None:
         from harness.check.recorded.packing import pack_export
 
-        return lambda target, clock: pack_export(prepared, target, folder, clock)
-    return lambda target, clock: check_with_script(prepared, target, job.settings, clock)
+        return lambda target, clock: pack_export(contexts.prepared, target, folder, clock)
+    return lambda target, clock: check_with_script(contexts.of(target), target, job.settings, clock)
 
 
 def _verify_contained(verify: Verify, target: Target, job: Job, clock: Clock) -> Result:

@@ -35,9 +35,9 @@ def run_check(scratch: Path, case: Case, target: Target, home: Path, *, announce
         return check_packed(PackedCase(case), target, settings, clock)
     from harness.check.cache.artifacts import ArtifactCache
     from harness.check.check import check
-    from harness.check.prepared_case import PreparedCase
+    from harness.check.files.contexts import CaseContexts
 
-    return check(PreparedCase(case, ArtifactCache(None, scratch)), target, settings, clock)
+    return check(CaseContexts(case, ArtifactCache(None, scratch)).of(target), target, settings, clock)
 
 
 def walk_graph(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:
@@ -47,18 +47,18 @@ def walk_graph(scratch: Path, case: Case, target: Target, home: Path, *, announc
     os.chdir(home)
     announce("run")
     try:
-        return _walk_of(case)(scratch, case, target)
+        return _walk_of(case, target)(scratch, case, target)
     except BaseException as error:  # noqa: BLE001 - the explanation shows why a graph cannot be walked
         return message_of(error)
 
 
-def _walk_of(case: Case) -> Callable[[Path, Case, Target], Walk | str]:
+def _walk_of(case: Case, target: Target) -> Callable[[Path, Case, Target], Walk | str]:
     match case.model.model:
         case FileModel():
             return _walk_recorded_file
         case PackedModel():
             return _walk_packed_file
-    return _walk_export
+    return _walk_tested_file if target.tested_file is not None else _walk_export
 
 
 def _walk_export(scratch: Path, case: Case, target: Target) -> Walk | str:
@@ -70,6 +70,16 @@ def _walk_export(scratch: Path, case: Case, target: Target) -> Walk | str:
     if any(reference.stochastic for reference in prepared.references):
         return "the model is stochastic, so the values of nodes cannot be compared"
     return walk(prepared.subject, prepared.artifact(target), target, prepared.references, scratch)
+
+
+def _walk_tested_file(scratch: Path, case: Case, target: Target) -> Walk | str:
+    from harness.check.cache.artifacts import ArtifactCache
+    from harness.check.files.contexts import CaseContexts
+    from harness.explain.inside.walk import walk_file
+
+    context = CaseContexts(case, ArtifactCache(None, scratch)).of(target)
+    inputs = [reference.inputs for reference in context.references]
+    return walk_file(context.artifact(target), target, inputs, scratch)
 
 
 def _walk_recorded_file(scratch: Path, case: Case, target: Target) -> Walk | str:

@@ -29,7 +29,8 @@ from harness.result import Result, Symptom
 from harness.spec.discovery import Specs
 from harness.spec.language.case import Case, Expectation
 from harness.spec.quoting import suggestion
-from harness.spec.targets import FILE, Target
+from harness.spec.targets import DEFAULT_SET, FILE, FORMATS, Target
+from harness.spec.tested_files import runs_format
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -133,7 +134,7 @@ class Explainer:
         # A failure before the file is loaded is the same on every runtime.
         further = [
             other
-            for other in other_targets(target)
+            for other in other_targets(target, _format(case, target))
             if result.stage in STAGES_IN_RUNTIME or other.export != target.export
         ]
         results = [self.check(case, other) for other in further if has_export(case, other)]
@@ -143,8 +144,8 @@ class Explainer:
         """The walk for a disagreement on an ONNX file; None for another failure."""
         if result.symptom != "mismatch" or result.stage != "compare":
             return None
-        if target.exporter != FILE and not target.exporter.startswith("onnx-"):
-            return "the exported program is TorchScript, which has no graph of ONNX nodes"
+        if (format_ := _format(case, target)) != "onnx":
+            return f"the file is {FORMATS[format_]}, which has no graph of ONNX nodes"
         if case.expect.raises is not None:
             return "eager torch raises an error, so there are no values to compare with"
         self._report_step("comparing the nodes of the graph")
@@ -152,7 +153,7 @@ class Explainer:
         return walk.description if isinstance(walk, ProcessEnd) else walk
 
     def _shrink(self, case: Case, target: Target, result: Result) -> ShrunkCase | None:
-        if result.symptom in NOT_SHRUNK or case.is_recorded:
+        if result.symptom in NOT_SHRUNK or case.is_recorded or not target.exports:
             return None
         if case.expect.raises is None and not self._fails_without_expectations(case, target, result):
             return None
@@ -222,7 +223,7 @@ def choose_target(specs: Specs, case: Case, text: str | None) -> Target:
 
 
 def _only_target(specs: Specs, case: Case) -> Target:
-    ((_, targets),) = plan([case], specs.target_sets.select(("default",)), (), None).jobs
+    ((_, targets),) = plan([case], specs.target_sets.select((DEFAULT_SET,)), (), None, by_default=True).jobs
     if len(targets) > 1:
         names = ", ".join(map(str, targets))
         raise UsageError(f"{case.id} has {len(targets)} targets; pick one with --target: {names}")
@@ -232,32 +233,41 @@ def _only_target(specs: Specs, case: Case) -> Target:
 # Other targets
 
 
-def other_targets(target: Target) -> tuple[Target, ...]:
+def other_targets(target: Target, format_: str | None = None) -> tuple[Target, ...]:
     """Targets that differ from ``target`` in one thing, so that their results narrow down its failure.
 
-    They are the other exporters and opsets, the corrected lowerings, and the other runtimes that are available.
+    They are the other exporters and opsets, the corrected lowerings, and the other runtimes that are available and run
+    ``format_``, the format of the target's file, which only the case of a file under test knows.
     """
-    return tuple({str(other): other for other in _candidates(target) if str(other) != str(target)}.values())
+    format_ = format_ or _made_format(target)
+    return tuple({str(other): other for other in _candidates(target, format_) if str(other) != str(target)}.values())
 
 
-def _candidates(target: Target) -> Iterator[Target]:
-    if target.exporter != FILE:
-        yield from _other_exports(target)
+def _candidates(target: Target, format_: str) -> Iterator[Target]:
+    if target.exports:
+        yield from _other_exports(target, format_)
     for name, runtime in plugins("runtimes").items():
-        if name != target.runtime and runtime.takes == _format(target) and runtime.availability().present:
+        if name != target.runtime and runs_format(runtime, format_) and runtime.availability().present:
             yield replace(target, runtime=name, options={})
 
 
-def _other_exports(target: Target) -> Iterator[Target]:
+def _other_exports(target: Target, format_: str) -> Iterator[Target]:
     for name, exporter in plugins("exporters").items():
-        if exporter.makes != _format(target):
+        if exporter.makes != format_:
             continue
         opsets: tuple[int | None, ...] = EVIDENCE_OPSETS.get(name, (None,))
         yield from (replace(target, exporter=name, opset=opset, fixes=False) for opset in opsets)
     yield replace(target, fixes=not target.fixes)
 
 
-def _format(target: Target) -> str:
+def _format(case: Case, target: Target) -> str:
+    """The format of the target's file."""
+    if target.tested_file is not None:
+        return case.files[target.tested_file].format
+    return _made_format(target)
+
+
+def _made_format(target: Target) -> str:
     return "onnx" if target.exporter == FILE else str(plugins("exporters")[target.exporter].makes)
 
 

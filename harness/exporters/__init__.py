@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from harness.model.build import Subject
 
-Format = Literal["torchscript", "onnx", "program", "aoti"]
+Format = Literal["torchscript", "onnx", "ort", "program", "aoti"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import inspect
 import operator
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +22,7 @@ from torch.utils import _pytree as pytree
 from harness.deprecated import old_attributes
 from harness.errors import UsageError
 from harness.model.tensors import copy_module, copy_tensor, to_torch
-from harness.model.user_modules import import_user_module
+from harness.model.user_modules import call_factory, load_stored_module
 from harness.spec.language.case import (
     Case,
     FactoryModel,
@@ -37,13 +35,13 @@ from harness.spec.language.case import (
     Operation,
     RecordedModel,
     SequentialModel,
+    StoredModel,
     TensorSpec,
     WeightedModel,
 )
 from harness.spec.language.fills import array
 from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.structure import Structure, arguments, in_order, null_labels, without_null
-from harness.spec.quoting import suggestion
 
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, name)
@@ -52,7 +50,6 @@ DTYPES: Mapping[str, torch.dtype] = {
 
 WRAPPERS = ("layer.", "nested.", "nested.layer.")
 """What harness may put before the names of a module's parameters."""
-FACTORY_FORM = "write it as package.module:callable"
 
 
 @old_attributes(answer="eager_outputs")
@@ -147,6 +144,8 @@ def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
     if weighted.weights_file:
         require_all_weights(module, weighted)
     load_weights(module, {name: array(spec, _weight_shape(module, name)) for name, spec in weighted.weights.items()})
+    if isinstance(weighted.model, StoredModel):  # a program and a frozen module have no mode to set
+        return module
     return module.train(case.mode == "train")
 
 
@@ -270,6 +269,8 @@ def _build_model(model: Model, labels: Sequence[str]) -> nn.Module:
             return build_graph(model, labels)
         case FactoryModel():
             return call_factory(model)
+        case StoredModel():
+            return load_stored_module(model)
         case FileModel():
             raise UsageError(f"{model.path}: a model file cannot be built; it is run as it is")
         case RecordedModel():
@@ -426,34 +427,3 @@ def _as_torch(value: Any) -> Any:
     if isinstance(value, TensorSpec):
         return to_torch(array(value), "contiguous")
     return tuple(_as_torch(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def call_factory(factory: FactoryModel) -> nn.Module:
-    """The module that the user's ``package.module:callable`` returns.
-
-    The working directory is searched last. Raises :class:`UsageError` if there is no such callable, if its module has
-    the name of another module, or if it does not return an ``nn.Module``.
-    """
-    module_name, _, name = factory.factory.partition(":")
-    try:
-        function = getattr(import_user_module(module_name, f"factory {factory.factory!r}"), name)
-    except ImportError as error:
-        advice = _import_advice(module_name, error)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
-    except AttributeError as error:
-        names = vars(sys.modules[module_name]) if module_name in sys.modules else ()
-        advice = suggestion(name, names, FACTORY_FORM)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
-    module = function(**factory.args)
-    if not isinstance(module, nn.Module):
-        raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
-    return module
-
-
-def _import_advice(module_name: str, error: ImportError) -> str:
-    """What the user can do so that the import of ``module_name`` succeeds."""
-    if module_name.endswith(".py"):
-        return f"write {module_name.removesuffix('.py').rpartition('/')[2]} for the file, without .py"
-    if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
-        return f"run harness in the folder that holds it, not in {Path.cwd()}, or install it, or add it to PYTHONPATH"
-    return FACTORY_FORM

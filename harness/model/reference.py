@@ -31,6 +31,7 @@ from harness.spec.language.case import (
     Operation,
     RecordedModel,
     SequentialModel,
+    StoredModel,
 )
 from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import Tolerance
@@ -75,7 +76,7 @@ def _second_call(
 
     torch's own layers keep no state that reaches their outputs; modules of users can.
     """
-    if not isinstance(case.model.model, FactoryModel):
+    if not isinstance(case.model.model, FactoryModel | StoredModel):
         return None
     second = run_module(called_once, [copy_tensor(tensor) for tensor in inputs], case.seed)
     return None if have_same_values(first, second) else second
@@ -142,7 +143,7 @@ def default_tolerance_of(case: Case, opset: int | None) -> Tolerance:
                 if not (isinstance(layer, Operation) and OPERATIONS[layer.layer].moves_values)
             ]
             return composite_tolerance(parts, case.dtype, opset)
-        case FactoryModel() | RecordedModel():
+        case FactoryModel() | StoredModel() | RecordedModel():
             return default_tolerance(None, {}, case.dtype, opset)
 
 

@@ -1,19 +1,91 @@
-"""Import the user's own modules: installed modules are found first, the user's folders are searched last."""
+"""The user's own modules: made by a callable that is imported, or loaded from a file.
+
+Installed modules are found first, the user's folders are searched last.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import packages_distributions
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
 
 from harness import search_path
 from harness.errors import UsageError
+from harness.spec.language.case import FactoryModel, StoredModel
+from harness.spec.quoting import suggestion
+
+FACTORY_FORM = "write it as package.module:callable"
+
+
+def call_factory(factory: FactoryModel) -> nn.Module:
+    """The module that the user's callable returns; a callable that is a module itself stands for itself.
+
+    Raises :class:`UsageError` if there is no such callable (:func:`find_factory`), or if it does not return an
+    ``nn.Module``.
+    """
+    function = find_factory(factory)
+    module = function if isinstance(function, nn.Module) else function(**factory.args)
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
+    return module
+
+
+def find_factory(factory: FactoryModel) -> Any:
+    """The user's callable, ``package.module:callable`` or ``path/to/file.py:callable``; importing it runs its code.
+
+    The working directory is searched last. Raises :class:`UsageError` if there is no such callable, or if its module
+    has the name of another module.
+    """
+    module_name, _, name = factory.factory.rpartition(":")
+    imports = import_user_file if module_name.endswith(".py") else import_user_module
+    module = None
+    try:
+        module = imports(module_name, f"factory {factory.factory!r}")
+        function = getattr(module, name)
+    except ImportError as error:
+        advice = _import_advice(module_name, error)
+        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+    except AttributeError as error:
+        names = () if module is None else vars(module)
+        advice = suggestion(name, names, FACTORY_FORM)
+        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+    if not callable(function):
+        kind = type(function).__name__
+        raise UsageError(f"factory {factory.factory!r} is no callable but {kind}; name a class or a function")
+    return function
+
+
+def load_stored_module(file: StoredModel) -> nn.Module:
+    """The module in the file, on the CPU. TorchScript runs its code.
+
+    Raises :class:`UsageError` for a format that is not loaded as a module.
+    """
+    if file.format == "torchscript":
+        module: nn.Module = torch.jit.load(file.path, map_location="cpu")  # type: ignore[no-untyped-call]
+        return module
+    if file.format == "program":
+        return torch.export.load(file.path).module()
+    raise UsageError(f"{file.path}: cannot be a module of torch; it is run as it is")
+
+
+def _import_advice(module_name: str, error: ImportError) -> str:
+    """What the user can do so that the import of ``module_name`` succeeds."""
+    if module_name.endswith(".py"):
+        return f"write {module_name.removesuffix('.py').rpartition('/')[2]} for the file, without .py"
+    if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
+        return f"run harness in the folder that holds it, not in {Path.cwd()}, or install it, or add it to PYTHONPATH"
+    return FACTORY_FORM
 
 
 def import_user_module(module_name: str, label: str) -> ModuleType:
@@ -26,6 +98,31 @@ def import_user_module(module_name: str, label: str) -> ModuleType:
     _refuse_shadowed_name(module_name, folders, label)
     search_path.append_folders(folders)
     return import_module(module_name)
+
+
+def import_user_file(path: str, label: str) -> ModuleType:
+    """Import the Python file at ``path``, with its folder and the working directory searched last for what it imports.
+
+    Raises :class:`UsageError` if there is no such file; ``label`` begins the message. Errors of the file pass through.
+    """
+    file = Path(path).absolute()
+    if not file.is_file():
+        raise UsageError(f"{label}: no such file; name it relative to the working directory")
+    name = re.sub(r"\W", "_", f"{file.with_suffix('')}").strip("_")
+    if name in sys.modules:
+        return sys.modules[name]
+    search_path.append_folders([str(file.parent), *search_path.excluded_folders()])
+    spec = spec_from_file_location(name, file)
+    assert spec is not None, "the name of the file ends in .py"
+    assert spec.loader is not None, "it is a file of Python"
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _refuse_shadowed_name(module_name: str, folders: Iterable[str], label: str) -> None:

@@ -41,7 +41,7 @@ from harness.search_path import InstalledFirst
 from harness.spec.discovery import load_specs
 from harness.spec.known_failures import KnownFailure, entries_by_check, load_known_failures
 from harness.spec.language.case import Case
-from harness.spec.targets import Target
+from harness.spec.targets import DEFAULT_SET, Target
 
 
 class SpecFile(pytest.File):
@@ -56,8 +56,9 @@ class SpecFile(pytest.File):
         allow_import = self.config.getoption("harness_allow_import") or self.config.getini("harness_allow_import")
         specs = load_specs([os.path.relpath(self.path)], allow_import=bool(allow_import))
         words = self.config.getoption("harness_targets") or self.config.getini("harness_targets") or ["default"]
+        targets = specs.target_sets.select(words)
         listed = [entry for entry in load_known_failures(specs.known_failures) if entry.applies(versions())]
-        jobs = plan(specs.cases, specs.target_sets.select(words), (), None).jobs
+        jobs = plan(specs.cases, targets, (), None, by_default=list(words) == [DEFAULT_SET]).jobs
         checks = [(case, target) for case, targets in jobs for target in targets]
         entries_of = entries_by_check(listed, [(case.id, str(target)) for case, target in checks])
         for (case, target), entries in zip(checks, entries_of, strict=True):

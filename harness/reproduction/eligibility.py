@@ -6,7 +6,7 @@ from math import prod
 
 from harness.reproduction.source import RUNTIMES, keywords, layers_of
 from harness.result import Result
-from harness.spec.language.case import Case, FactoryModel, LayerModel, RecordedModel
+from harness.spec.language.case import Case, FactoryModel, LayerModel, RecordedModel, StoredModel
 from harness.spec.language.draws import input_sets
 from harness.spec.targets import Target
 
@@ -35,10 +35,12 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
 
     ``result`` is the result of the check, if it is known.
     """
+    if target.tested_file is not None:
+        return "the file under test was made elsewhere, and a script cannot contain it"
     match case.model.model:
         case FactoryModel(factory):
             return f"the model comes from your own code ({factory}), which a self-contained script cannot import"
-        case RecordedModel():
+        case RecordedModel() | StoredModel():
             return "the model is a file, which a script cannot contain"
     if case.structure is not None:
         return "its inputs are nested, and a script takes tensors only; harness pack makes a bundle"

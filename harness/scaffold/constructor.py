@@ -14,8 +14,8 @@ from torch import nn
 
 from harness.check.stages import MAX_MESSAGE_LENGTH
 from harness.errors import UsageError, bounded_text, class_name
-from harness.model.build import build_layer, call_factory
-from harness.model.user_modules import import_user_module
+from harness.model.build import build_layer
+from harness.model.user_modules import call_factory, import_user_module
 from harness.spec.language.case import FactoryModel, LayerModel
 from harness.spec.quoting import suggestion
 from harness.spec.signatures import layer_signatures, non_layers

@@ -33,6 +33,7 @@ from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, is_recorded_model, recorded_case
 from harness.spec.targets import TARGETS_FILE, Target, TargetSets, load_target_sets
+from harness.spec.tested_files import targets_of
 from harness.spec.yaml import read
 
 MODEL_SUFFIX = ".onnx"
@@ -60,7 +61,8 @@ class Specs:
         if self.bundle is not None:
             return self.bundle.targets
         recorded = [isinstance(case.model.model, FileModel) for case in self.cases]
-        return load_target_sets(self.root, exported=not all(recorded), recorded=any(recorded))
+        files = tuple(dict.fromkeys(targets_of(*file) for case in self.cases for file in case.files.items()))
+        return load_target_sets(self.root, exported=not all(recorded), recorded=any(recorded), files=files)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -126,6 +128,11 @@ def _load_bundle(paths: Sequence[Path | str]) -> Specs:
         raise UsageError(f"{' '.join(map(str, paths))}: a bundle has its own targets; run it separately")
     bundle = load_bundle(folder)
     return Specs(bundle.cases, (folder / MANIFEST_FILE,), folder, bundle.known_failures, bundle=bundle)
+
+
+def spec_folder(file: Path) -> SpecFolder:
+    """The folder of a spec file, and the one that the files it names must be in."""
+    return SpecFolder(file.parent, _root_of(file))
 
 
 def has_specs(paths: Iterable[Path | str]) -> bool:

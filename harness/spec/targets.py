@@ -2,7 +2,8 @@
 
 A target is written ``EXPORTER[@OPSET][+fixes][+TRANSFORM]...[?option=value&...]/RUNTIME[?option=value&...]``. The
 first options are those of the exporter and the transforms, the last ones the runtime's. A recorded model has the
-targets ``file/RUNTIME[?...]``, its file on any runtime that runs ONNX.
+targets ``file/RUNTIME[?...]``, its file on any runtime that runs ONNX. A file under test, which a spec names under
+``files``, has the targets ``file:NAME/RUNTIME[?...]``, on any runtime that runs its format.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,6 +28,8 @@ from harness.spec.yaml.tree import Node
 
 FILE = "file"
 """The exporter's name in a target for a model that exists as a file already and is not exported."""
+TESTED_FILE = "file:"
+"""The beginning of the exporter's name in a target for a file under test; the rest is its name in the spec."""
 TARGETS_FILE = "targets.yaml"
 
 
@@ -62,10 +66,20 @@ class Target:
     def with_first_transforms(self, count: int) -> Target:
         """The target with its first ``count`` transforms alone, and the options that the rest accepts."""
         words = self.transforms[:count]
-        kept = set() if self.exporter == FILE else {*exporter_options(plugins("exporters")[self.exporter])}
+        kept = {*exporter_options(plugins("exporters")[self.exporter])} if self.exports else set()
         kept |= {name for word in words for name in transform_named(word).options}
         options = {key: value for key, value in self.export_options.items() if key in kept}
         return replace(self, transforms=words, export_options=options)
+
+    @property
+    def tested_file(self) -> str | None:
+        """The name of the file under test; None for a target that exports, or runs a recorded model."""
+        return self.exporter.removeprefix(TESTED_FILE) if self.exporter.startswith(TESTED_FILE) else None
+
+    @property
+    def exports(self) -> bool:
+        """True if the target's file is exported, False if it exists already."""
+        return self.exporter != FILE and self.tested_file is None
 
 
 def _written_options(options: Mapping[str, str]) -> str:
@@ -82,6 +96,7 @@ TARGET = re.compile(
     r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<suffixes>(\+[^/@+?]*)*)(\?(?P<export_options>[^/]*))?"
     r"/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
 )
+TESTED_FILE_NAME = re.compile(rf"{TESTED_FILE}[A-Za-z0-9._-]+")
 SET_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 DEFAULT_SET = "default"
 BUILT_IN_SETS: Mapping[str, tuple[str, ...]] = {
@@ -99,6 +114,7 @@ DEFAULT_FILE_TARGET = Target(FILE, "ort-cpu")
 FORMATS = {
     "torchscript": "TorchScript",
     "onnx": "ONNX",
+    "ort": "ONNX Runtime's own format",
     "program": "programs of torch.export",
     "aoti": "libraries of AOTInductor",
 }
@@ -133,18 +149,20 @@ def _target(text: str) -> Target:
         raise UsageError(f"{text}: not a target; write {TARGET_SYNTAX}")
     exporters, runtimes = plugins("exporters"), plugins("runtimes")
     exporter, runtime = parts["exporter"], parts["runtime"]
+    is_tested_file = TESTED_FILE_NAME.fullmatch(exporter) is not None
     for name, names, kind in ((exporter, [*exporters, FILE], "exporter"), (runtime, [*runtimes], "runtime")):
-        if name not in names:
+        if name not in names and not (is_tested_file and kind == "exporter"):
             raise UsageError(f"{text}: no {kind} {name}; {suggestion(name, names, f'one of {join_names(names)}')}")
-    makes, takes = "onnx" if exporter == FILE else exporters[exporter].makes, runtimes[runtime].takes
-    if makes != takes:
+    is_file = exporter == FILE or is_tested_file
+    makes, takes = "onnx" if is_file else exporters[exporter].makes, runtimes[runtime].takes
+    if makes != takes and not is_tested_file:  # the format of a file under test is known from the spec alone
         fitting = join_names(name for name, each in runtimes.items() if each.takes == makes)
         message = f"{exporter} makes {FORMATS[makes]}, {runtime} runs {FORMATS[takes]}"
         raise UsageError(f"{text}: {message}; with {exporter} use one of {fitting}")
     suffixes = parts["suffixes"].split("+")[1:]
     fixes = suffixes[:1] == ["fixes"]
-    if exporter == FILE and (parts["opset"] is not None or suffixes or parts["export_options"] is not None):
-        raise UsageError(f"{text}: a file is verified as it is; write {FILE}/{runtime}")
+    if is_file and (parts["opset"] is not None or suffixes or parts["export_options"] is not None):
+        raise UsageError(f"{text}: a file is verified as it is; write {exporter}/{runtime}")
     transforms = tuple(suffixes[int(fixes) :])
     known = {word: _transform(text, word) for word in transforms}
     if transforms and makes != "onnx":
@@ -158,9 +176,7 @@ def _target(text: str) -> Target:
         fixes=fixes,
         options=_checked_options(text, runtime, runtimes[runtime], parts["options"]),
         transforms=transforms,
-        export_options=_export_options(
-            text, None if exporter == FILE else exporters[exporter], known, parts["export_options"]
-        ),
+        export_options=_export_options(text, exporters.get(exporter), known, parts["export_options"]),
     )
 
 
@@ -234,16 +250,21 @@ def _options(text: str, owner: str, supported: Mapping[str, str], written: str |
 
 @dataclass(frozen=True, slots=True)
 class TargetSets:
-    """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``."""
+    """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``.
+
+    ``files`` are the targets of each file under test (:func:`harness.spec.tested_files.targets_of`). The default set
+    has the first of each, unless it names targets for the file itself.
+    """
 
     sets: Mapping[str, tuple[Target, ...]]
     exported: bool = True
     recorded: bool = False
+    files: tuple[tuple[Target, ...], ...] = ()
 
     @property
     def all(self) -> tuple[Target, ...]:
         """Every target in a set, once; for recorded models also every target that a file can run on."""
-        return (*self._in_sets, *all_file_targets()) if self.recorded else self._in_sets
+        return _unique((*self._in_sets, *(all_file_targets() if self.recorded else ()), *chain(*self.files)))
 
     @property
     def _in_sets(self) -> tuple[Target, ...]:
@@ -258,7 +279,11 @@ class TargetSets:
         Raises :class:`UsageError` for a word that names nothing.
         """
         parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
-        return _unique(target for part in parts or [DEFAULT_SET] for target in self._targets_of(part))
+        targets = _unique(target for part in parts or [DEFAULT_SET] for target in self._targets_of(part))
+        if DEFAULT_SET not in (parts or [DEFAULT_SET]):
+            return targets
+        named = {target.tested_file for target in targets}
+        return (*targets, *_unique(file[0] for file in self.files if file[0].tested_file not in named))
 
     def _targets_of(self, word: str) -> Iterator[Target]:
         on_files = self._file_targets(word) if self.recorded else ()
@@ -280,9 +305,9 @@ class TargetSets:
         if word in self.sets:
             yield from self.sets[word]
         elif "*" in word:
-            matching = [target for target in self._in_sets if _matches(word, target)]
+            matching = [target for target in (*self._in_sets, *chain(*self.files)) if _matches(word, target)]
             if not matching:
-                raise UsageError(f"{word}: no target matches; the targets are {join_names(map(str, self._in_sets))}")
+                raise UsageError(f"{word}: no target matches; the targets are {join_names(map(str, self.all))}")
             yield from matching
         elif "/" in word:
             yield parse_target(word)
@@ -295,16 +320,22 @@ class TargetSets:
 
 
 @limited_comparisons()
-def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool = False) -> TargetSets:
+def load_target_sets(
+    root: Path | str,
+    *,
+    exported: bool = True,
+    recorded: bool = False,
+    files: tuple[tuple[Target, ...], ...] = (),
+) -> TargetSets:
     """The sets of ``targets.yaml`` in ``root``, and the built-in ``default`` unless the file defines one.
 
-    ``exported`` and ``recorded`` are those of :class:`TargetSets`. Raises :class:`SpecError` with every problem of the
-    file.
+    ``exported``, ``recorded`` and ``files`` are those of :class:`TargetSets`. Raises :class:`SpecError` with every
+    problem of the file.
     """
     path = Path(root) / TARGETS_FILE
     built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN_SETS.items()}
     if not os.path.lexists(path):
-        return TargetSets(built_in, exported, recorded)
+        return TargetSets(built_in, exported, recorded, files)
     problems: list[Problem] = []
     tree = read(path, problems)
     with collect_problems(problems):
@@ -321,7 +352,7 @@ def load_target_sets(root: Path | str, *, exported: bool = True, recorded: bool 
         sets[name] = tuple(targets)
     if problems:
         raise SpecError(problems)
-    return TargetSets({**built_in, **sets}, exported, recorded)
+    return TargetSets({**built_in, **sets}, exported, recorded, files)
 
 
 class _Sets(RootModel[dict[str, list[str]]]):

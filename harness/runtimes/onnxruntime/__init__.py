@@ -38,6 +38,7 @@ class OnnxRuntime:
 
     provider: Provider
     takes: Format = "onnx"
+    also_takes: tuple[Format, ...] = ("ort",)
 
     @property
     def name(self) -> str:

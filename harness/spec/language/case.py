@@ -15,6 +15,7 @@ from harness.spec.language.tolerances import CaseTolerance
 
 Layout = Literal["contiguous", "channels_last", "strided"]
 Mode = Literal["eval", "train"]
+ModelFormat = Literal["onnx", "ort", "torchscript", "program", "aoti"]
 FillKind = Literal["normal", "uniform", "integers", "arange", "ones", "zeros", "full", "choice"]
 RANDOM_FILLS = frozenset({"normal", "uniform", "integers", "choice"})
 
@@ -159,7 +160,29 @@ class FileModel(RecordedModel):
     stamp: str = ""
 
 
-Model = LayerModel | SequentialModel | GraphModel | FactoryModel | RecordedModel
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model file of the user's: the reference of a case, or a file under test that is compared with it.
+
+    ``stamp`` changes when the file or its external data do.
+    """
+
+    path: str
+    format: ModelFormat
+    stamp: str = ""
+
+    @property
+    def needs_torch(self) -> bool:
+        """True if only torch can load it."""
+        return self.format not in {"onnx", "ort"}
+
+    @property
+    def runs_code(self) -> bool:
+        """True if loading it runs code of the file: a program of TorchScript, or machine code."""
+        return self.format in {"torchscript", "aoti"}
+
+
+Model = LayerModel | SequentialModel | GraphModel | FactoryModel | StoredModel | RecordedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +229,7 @@ class Case:
     ``draws`` is the number of sets of random inputs at each set of shapes. ``samples`` are further sets of inputs from
     files, each with the name of its file. ``structure`` says how ``forward`` takes the inputs, if some are nested or
     null (:mod:`harness.spec.language.structure`); ``inputs`` are the tensors in it.
+    ``files`` are the files under test by name.
     """
 
     id: str
@@ -224,6 +248,7 @@ class Case:
     bench_of: str | None = None
     draws: int = 2
     samples: tuple[tuple[str, tuple[TensorSpec, ...]], ...] = ()
+    files: Mapping[str, StoredModel] = field(default_factory=dict)
     structure: Mapping[str, Any] | None = None
 
     @property
@@ -234,13 +259,19 @@ class Case:
     @property
     def is_recorded(self) -> bool:
         """True if nothing is built or exported: such a case is verified without torch."""
-        return isinstance(self.model.model, RecordedModel)
+        model = self.model.model
+        if isinstance(model, StoredModel):
+            return not any(each.needs_torch for each in (model, *self.files.values()))
+        return isinstance(model, RecordedModel)
 
     @property
     def runs_user_code(self) -> bool:
-        """True if a factory of the user is involved: its code may change any state of its process."""
-        models = (self.model, self.expect.equals, self.expect.differs_from)
-        return any(isinstance(each.model, FactoryModel) for each in models if each is not None)
+        """True if code of the user is involved, which may change any state of its process."""
+        weighted = (self.model, self.expect.equals, self.expect.differs_from)
+        models = [*(each.model for each in weighted if each is not None), *self.files.values()]
+        return any(
+            isinstance(each, FactoryModel) or (isinstance(each, StoredModel) and each.runs_code) for each in models
+        )
 
 
 def seed_from_name(name: str) -> int:

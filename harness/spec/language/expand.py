@@ -7,7 +7,7 @@ from itertools import zip_longest
 from math import prod
 
 from harness.errors import Location, Problem, SpecError, collect_problems
-from harness.spec.language import expectations, models, schema, tensors
+from harness.spec.language import expectations, files, models, schema, tensors
 from harness.spec.language import samples as samples_
 from harness.spec.language.case import Case, TensorSpec, seed_from_name
 from harness.spec.language.data import SpecFolder
@@ -16,6 +16,7 @@ from harness.spec.language.schema import UNLABELED
 from harness.spec.language.structure import flattened
 from harness.spec.language.tensors import size_problems
 from harness.spec.language.tolerances import CaseTolerance
+from harness.spec.model_files import stored_model
 from harness.spec.quoting import format_value, join_names, limited_comparisons, suggestion
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
@@ -142,6 +143,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
         message, remedy = "nested or null inputs of a model of several layers", "use `layer:` or `factory:`"
         problems.append(Problem(node.location(["inputs"], of_key=True), message, remedy))
     problems += models.problems(node, case, labels, case.dtype, folder, allow_import=allow_import, may_raise=may_raise)
+    problems += files.file_problems(node, case, folder, allow_import=allow_import)
     problems += expectations.problems(node, case, folder, labels, allow_import=allow_import)
     if problems:
         raise SpecError(problems)
@@ -163,6 +165,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
         bench=tuple(_by_label(shapes, inputs) for shapes in case.bench),
         draws=case.draws,
         samples=samples,
+        files={name: stored_model(folder.file(text)) for name, text in case.files.items()},
         structure=structure,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import Location, Problem, SpecError, UsageError
-from harness.spec.language import tensors
+from harness.spec.language import files, tensors
 from harness.spec.language.case import (
     FactoryModel,
     GraphModel,
@@ -26,15 +26,16 @@ from harness.spec.language.case import (
 from harness.spec.language.data import SpecFolder, tensors_from_file
 from harness.spec.language.operations import operation_problems
 from harness.spec.language.schema import Case, OtherModel, Step, Tensor, WeightsFile, WiredOperation, WiredStep
+from harness.spec.model_files import stored_model
 from harness.spec.quoting import closest_name, format_value, join_names, suggestion
 from harness.spec.signatures import Parameter, layer_signatures, non_layers
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
 
 HasModel = Case | OtherModel
-KINDS = ("layer", "sequential", "graph", "factory")
+KINDS = ("layer", "sequential", "graph", "factory", "file")
 KINDS_WITH_KEY = {"args": {"layer", "factory"}, "forward": {"layer", "factory"}, "returns": {"graph"}}
-NAME_ONE_MODEL = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`"
+NAME_ONE_MODEL = "name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`, `file:`"
 NOTHING = Node(Location(""), None)
 
 MIN_VALUES: Mapping[str, int] = {
@@ -135,8 +136,12 @@ def _model(spec: HasModel, context: _Context) -> Model:
             for index, step in enumerate(spec.graph)
         )
         return GraphModel(tuple(nodes), tuple(spec.returns or ()))
+    if spec.file is not None:
+        return stored_model(context.folder.file(spec.file))
     assert spec.factory is not None, "checked before"
-    return FactoryModel(spec.factory, tensors.as_tuples(spec.args), tensors.as_tuples(spec.forward))
+    return FactoryModel(
+        files.factory_name(spec.factory, context.folder), tensors.as_tuples(spec.args), tensors.as_tuples(spec.forward)
+    )
 
 
 def _wired(step: WiredStep | WiredOperation, context: _Context) -> LayerModel:
@@ -204,12 +209,12 @@ def problems(
             if key != "returns" and kinds[0] in {"sequential", "graph"}:
                 remedy += f", or inside each layer of `{kinds[0]}:`"
             yield Problem(node.location([key], of_key=True), f"{key}: not allowed with `{kinds[0]}:`", remedy)
-    yield from _problems_of_kind(node, spec, labels, allow_import=allow_import, may_raise=may_raise)
+    yield from _problems_of_kind(node, spec, labels, folder, allow_import=allow_import, may_raise=may_raise)
     yield from _weights_problems(node, spec, dtype, folder)
 
 
 def _problems_of_kind(
-    node: Node, spec: HasModel, labels: Sequence[str], *, allow_import: bool, may_raise: bool
+    node: Node, spec: HasModel, labels: Sequence[str], folder: SpecFolder, *, allow_import: bool, may_raise: bool
 ) -> Iterator[Problem]:
     if spec.layer is not None:
         if not may_raise:
@@ -223,9 +228,8 @@ def _problems_of_kind(
         yield from _sequential_problems(node.child("sequential") or node, spec.sequential, may_raise=may_raise)
     elif spec.graph is not None:
         yield from _graph_problems(node, spec.graph, spec.returns or [], labels, may_raise=may_raise)
-    elif not allow_import:
-        where = node.location(["factory"])
-        yield Problem(where, f"factory: {spec.factory} would run code", "pass --allow-import to allow it")
+    else:
+        yield from files.outside_problems(node, spec, folder, allow_import=allow_import)
 
 
 def _sequential_problems(node: Node, steps: Sequence[Step], *, may_raise: bool) -> Iterator[Problem]:

@@ -28,7 +28,7 @@ CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 """The label of an input, also of a tensor in a nested one: ``boxes.0``."""
-FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+FACTORY = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]+\.py):[A-Za-z_]\w*")
 MAX_NAME_LENGTH = 200
 """For a case, a label or a factory: the name is part of every id and of every line of a report."""
 UNLABELED = ""
@@ -79,7 +79,9 @@ Label = Annotated[
 ]
 TensorLabel = Annotated[str, _matches(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")]
 FactoryName = Annotated[
-    str, _matches(FACTORY, "a factory", "write package.module:callable"), WithJsonSchema(_text_schema(FACTORY))
+    str,
+    _matches(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
+    WithJsonSchema(_text_schema(FACTORY)),
 ]
 Labels = Annotated[
     list[Label],
@@ -242,7 +244,7 @@ Weights = Annotated[
 
 
 class ModelKeys(StrictModel):
-    """The keys that name a model: exactly one of `layer`, `sequential`, `graph` with `returns`, `factory`."""
+    """The keys that name a model: exactly one of `layer`, `sequential`, `graph` with `returns`, `factory`, `file`."""
 
     layer: str | None = Field(default=None, description="A torch.nn class.")
     sequential: list[Step] | None = Field(
@@ -252,7 +254,13 @@ class ModelKeys(StrictModel):
         default=None, min_length=1, description="Layers and tensor operations, connected by value names."
     )
     returns: Labels | None = Field(default=None, description="The values that a graph returns.")
-    factory: FactoryName | None = Field(default=None, description="package.module:callable; needs --allow-import.")
+    factory: FactoryName | None = Field(
+        default=None, description="package.module:callable or path/to/file.py:callable; needs --allow-import."
+    )
+    file: DataPath | None = Field(
+        default=None,
+        description="A model file beside the spec: .onnx, .ort, .pt2, or TorchScript, which needs --allow-import.",
+    )
 
 
 class ModelArguments(StrictModel):
@@ -330,6 +338,12 @@ class Defaults(ModelArguments):
         default=None,
         examples=["data/*.npz"],
         description="Data files, each a further set of inputs by label. Without `inputs`, the first is the case's own.",
+    )
+    files: dict[CaseName, DataPath] = Field(
+        default_factory=dict,
+        examples=["{deployed: build/model.onnx}"],
+        json_schema_extra={"propertyNames": _text_schema(CASE_NAME)},
+        description="Model files under test, by name. Their targets are file:NAME/RUNTIME.",
     )
 
 

@@ -1,0 +1,209 @@
+"""The checks of a file under test: its artifact, and the reference's answers as the file would give them.
+
+The references that a check sees have the file's own names, dtypes and layouts. So the file is loaded, run, timed and
+blamed like an export of the reference's module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from harness.check.case_context import Refusal
+from harness.check.example_values import OtherInputs
+from harness.check.files.matching import Given, MatchedInputs, MatchedOutputs, match_inputs, match_outputs
+from harness.check.files.reference import file_artifact
+from harness.check.files.signatures import FileSignature, read_file_signature
+from harness.check.judge import Expected, Judge, for_expressions
+from harness.check.memo import Capture, Memo, NullCapture
+from harness.check.stages import Clock
+from harness.exporters import Artifact
+from harness.latency.sampling import Call
+from harness.model.answer import Reference
+from harness.result import Finding, Result
+from harness.spec.language.case import Case
+from harness.spec.language.tolerances import Tolerance
+from harness.spec.targets import Target
+
+Array = NDArray[Any]
+
+
+class ReferenceAnswers(Protocol):
+    """What a file under test is compared with, under the reference's own names: a prepared case, or a file."""
+
+    @property
+    def example_inputs(self) -> Mapping[str, Array]:
+        """The first set of inputs by label. The reference is not run for it."""
+        ...
+
+    @property
+    def references(self) -> Sequence[Reference]:
+        """The reference answers to each set of inputs."""
+        ...
+
+    @property
+    def expected(self) -> Expected:
+        """The spec's ``expect``, as arrays."""
+        ...
+
+    @property
+    def eager_findings(self) -> Sequence[Finding]:
+        """The reference compared with the spec's ``expect`` and with its float64 run."""
+        ...
+
+    def tolerance(self, opset: int | None) -> Tolerance:
+        """The tolerance of the reference's outputs."""
+        ...
+
+    def eager_call(self) -> Call | None:
+        """A call of the reference for timing."""
+        ...
+
+
+class ReferenceForModel:
+    """The reference's answers as a model under test would give them: with its names, dtypes and layouts."""
+
+    def __init__(self, model: str, signature: Callable[[], FileSignature], reference: ReferenceAnswers) -> None:
+        """``model`` is what messages call the model under test, which has the ``signature``."""
+        self._model, self._signature, self._reference = model, signature, reference
+
+    @property
+    def example_inputs(self) -> Mapping[str, Array]:
+        """The first set of inputs, as the model takes them. The reference is not run for it."""
+        return self._inputs.applied_to(self._reference.example_inputs)
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """The reference's answers with the model's inputs, and outputs under the model's names."""
+        return tuple(self._renamed(each) for each in self._reference.references)
+
+    @cached_property
+    def expected(self) -> Expected:
+        """The spec's ``expect``, with outputs under the model's names."""
+        expected, outputs = self._reference.expected, self._outputs
+        inputs = {label: for_expressions(values) for label, values in self._reference.example_inputs.items()}
+        return replace(
+            expected,
+            names={**expected.names, **inputs},
+            outputs=None if expected.outputs is None else outputs.renamed(expected.outputs),
+            equals=None if expected.equals is None else outputs.renamed(expected.equals),
+            differs_from=None if expected.differs_from is None else outputs.renamed(expected.differs_from),
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How inputs and outputs were matched, and what the reference has to tell."""
+        notes = (*getattr(self._reference, "notes", ()), *self._inputs.notes, *self._outputs.notes)
+        return tuple(dict.fromkeys(notes))
+
+    def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
+        """The tolerance of the outputs, in the model's order."""
+        del target
+        tolerance = self._reference.tolerance(opset)
+        if not tolerance.by_output:
+            return tolerance
+        order = self._outputs.order(list(self._reference.references[0].eager))
+        by_output = {at: tolerance.by_output[own] for at, own in enumerate(order) if own in tolerance.by_output}
+        return Tolerance(tolerance.rule, by_output)
+
+    @cached_property
+    def _inputs(self) -> MatchedInputs:
+        first = self._reference.example_inputs
+        given = [Given(label, values.dtype, values.shape) for label, values in first.items()]
+        return match_inputs(given, self._signature(), self._model)
+
+    @cached_property
+    def _outputs(self) -> MatchedOutputs:
+        reference = list(self._reference.references[0].eager)
+        declared = self._signature().outputs
+        return match_outputs(None if declared is None else [each.name for each in declared], reference, self._model)
+
+    def _renamed(self, whole: Reference) -> Reference:
+        outputs = self._outputs
+        order = outputs.order(list(whole.eager))
+        return replace(
+            whole,
+            inputs=self._inputs.applied_to(whole.inputs),
+            eager=outputs.renamed(whole.eager),
+            float64=None if whole.float64 is None else outputs.renamed(whole.float64),
+            second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
+            magnitudes=_reordered(whole.magnitudes, order),
+            undefined=_reordered(whole.undefined, order),
+        )
+
+
+class TestedFile(ReferenceForModel):
+    """A :class:`harness.check.case_context.CaseContext` of one file under test, in the file's own names."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(
+        self,
+        case: Case,
+        name: str,
+        reference: ReferenceAnswers,
+        capture: Capture | None = None,
+        on_size: Callable[[int], None] = lambda _size: None,
+    ) -> None:
+        """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read."""
+        self.case, self.file = case, case.files[name]
+        super().__init__(Path(self.file.path).name, lambda: self.signature, reference)
+        self._on_size = on_size
+        self.judge = Judge(Memo(capture or NullCapture()))
+
+    @cached_property
+    def signature(self) -> FileSignature:
+        """What the file declares."""
+        return read_file_signature(self.file)
+
+    @property
+    def eager_findings(self) -> Sequence[Finding]:
+        """The findings about the reference."""
+        return self._reference.eager_findings
+
+    def artifact(self, _target: Target) -> Artifact:
+        """The file itself, with notes on how it was matched."""
+        return replace(self.plain_artifact, notes=self.notes)
+
+    @cached_property
+    def plain_artifact(self) -> Artifact:
+        """The file itself, without notes: the reference is not run for it."""
+        self._on_size(Path(self.file.path).stat().st_size)
+        return file_artifact(self.file)
+
+    def references_for(self, target: Target) -> Sequence[Reference]:
+        """The reference's answers; the precision of a file is not known from its target."""
+        del target
+        return self.references
+
+    @property
+    def training(self) -> None:
+        """None: a file is in no mode."""
+
+    def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> None:
+        """None: the file was exported by somebody else."""
+
+    def further_inputs(self) -> Iterator[OtherInputs]:
+        """None: what a file keeps of its example inputs shows at further draws alone."""
+        return iter(())
+
+    def further_reference(self, other: OtherInputs) -> None:
+        """None: there are no further inputs."""
+
+    def eager_call(self) -> Call | None:
+        """A call of the reference, for timing."""
+        return self._reference.eager_call()
+
+    def refusal(self, result: Result, clock: Clock) -> Refusal:
+        """Never called: ``expect.raises`` is refused for a case with files."""
+        raise NotImplementedError
+
+
+def _reordered(arrays: Sequence[Array | None], order: Sequence[int]) -> Sequence[Array | None]:
+    """``arrays``, one for each output of the reference or none at all, in ``order``."""
+    return [arrays[at] for at in order] if len(arrays) > max(order, default=-1) else arrays

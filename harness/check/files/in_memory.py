@@ -1,0 +1,226 @@
+"""Compare two models in this process, without a spec: each is a model file or a module in memory."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.check.cache.artifacts import ArtifactCache
+from harness.check.check import check
+from harness.check.files.context import ReferenceAnswers, ReferenceForModel, TestedFile
+from harness.check.files.drawing import drawn_inputs
+from harness.check.files.matching import InputsDoNotFit, as_label
+from harness.check.files.reference import FileReference
+from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
+from harness.check.judge import Judge, run_twice
+from harness.check.memo import Memo, NullCapture
+from harness.check.results import with_error, with_pictures, with_verdict
+from harness.check.settings import Settings
+from harness.check.stages import MAX_MESSAGE_LENGTH, Clock, StageStopped
+from harness.errors import Location, UsageError, bounded_text
+from harness.registry import plugins
+from harness.result import Result
+from harness.runtimes import Session
+from harness.spec.language.case import Case, FactoryModel, StoredModel, TensorSpec, WeightedModel
+from harness.spec.language.data import SpecFolder
+from harness.spec.language.fills import array
+from harness.spec.language.schema import Input
+from harness.spec.language.tensors import tensor_spec
+from harness.spec.language.tolerances import CaseTolerance
+from harness.spec.model_files import MODULE_FORMATS, stored_model
+from harness.spec.targets import FORMATS, TESTED_FILE, Target, parse_target
+from harness.spec.tested_files import runs_format, targets_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = NDArray[Any]
+Inputs = Mapping[str, Array]
+
+SUBJECT = "subject"
+"""The name of the subject in its targets: ``file:subject/ort-cpu``."""
+EAGER_TARGET = "eager/torch-cpu"
+"""The target of a subject that is a module in memory: it is called as it is."""
+DRAWS = 2
+FOLDER = SpecFolder()
+SETTINGS = Settings(timeout=None, latency=False)
+
+
+def compare_in_memory(
+    subject: Any, reference: Any, inputs: Any, targets: Sequence[str], tolerance: CaseTolerance
+) -> tuple[Result, ...]:
+    """The result of ``subject`` on each target, or on the default one, compared with ``reference``.
+
+    Each side is an ``nn.Module`` or the path of a model file. Neither changes. Raises :class:`UsageError` for a side
+    that is neither, inputs that are no arrays, and targets that do not run the subject.
+    """
+    sides = {"subject": _side(subject, "subject"), "reference": _side(reference, "reference")}
+    own, other = sides.values()
+    selected = _targets(own, targets)
+    signatures = [_signature(side) for side in (own, other)]
+    sets = _drawn(*signatures) if inputs is None else [_arrays(inputs, signatures[0])]
+    case = _case(own, other, sets[0], tolerance)
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder, _log() as log:
+        answers = _reference(case, other, sets, Path(folder))
+        if not isinstance(own, StoredModel):
+            results: list[Result] = [_check_module(case, own, answers)]
+        else:
+            tested = TestedFile(case, SUBJECT, answers)
+            results = [check(tested, target, SETTINGS, Clock(folder=Path(folder))) for target in selected]
+    return tuple(replace(result, log=tuple(log), where=None) for result in results)
+
+
+def _side(value: Any, name: str) -> StoredModel | nn.Module:
+    if isinstance(value, str | Path):
+        return stored_model(Path(value))
+    if _is_module(value):
+        return value
+    raise UsageError(f"{name}: {type(value).__name__} is neither a torch.nn.Module nor a path; give one of them")
+
+
+def _is_module(value: object) -> TypeGuard[nn.Module]:
+    # Only where torch is loaded already can there be a module.
+    return any(
+        each.__module__ == "torch.nn.modules.module" and each.__name__ == "Module" for each in type(value).__mro__
+    )
+
+
+def _targets(own: StoredModel | nn.Module, words: Sequence[str]) -> list[Target]:
+    if not isinstance(own, StoredModel):
+        if words:
+            raise UsageError(
+                "targets: a module is called as it is; give the path of its export, or use harness.verify to export it"
+            )
+        return []
+    if not words:
+        return [targets_of(SUBJECT, own)[0]]
+    selected = [
+        parse_target(word if word.startswith(TESTED_FILE) else f"{TESTED_FILE}{SUBJECT}/{word}") for word in words
+    ]
+    for target in selected:
+        if target.tested_file != SUBJECT or not runs_format(plugins("runtimes")[target.runtime], own.format):
+            raise UsageError(f"targets: {target.runtime} does not run {own.path}, which is {FORMATS[own.format]}")
+    return selected
+
+
+def _signature(side: StoredModel | nn.Module) -> FileSignature:
+    return read_file_signature(side) if isinstance(side, StoredModel) else module_signature(side)
+
+
+def _drawn(subject: FileSignature, reference: FileSignature) -> list[Inputs]:
+    """Two sets of inputs that share no values, in the declared dtypes and shapes."""
+    try:
+        drawn = drawn_inputs(subject, reference)
+    except InputsDoNotFit as error:
+        raise UsageError(f"inputs: {error}") from None
+    return [
+        {
+            each.given.label: array(
+                tensor_spec(each.given.label, Input(**each.entry), "float32", f"draw {draw}", FOLDER)
+            )
+            for each in drawn
+        }
+        for draw in range(DRAWS)
+    ]
+
+
+def _arrays(inputs: Any, subject: FileSignature) -> Inputs:
+    """``inputs`` by label: their own names, else the subject's in order."""
+    if isinstance(inputs, Mapping):
+        return {str(label): _array(str(label), value) for label, value in inputs.items()}
+    values = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+    names = [as_label(each.name) for each in subject.inputs]
+    if len(names) != len(values):
+        names = ["x"] if len(values) == 1 else [f"x{index}" for index in range(len(values))]
+    return {name: _array(name, value) for name, value in zip(names, values, strict=True)}
+
+
+def _array(label: str, value: Any) -> Array:
+    if isinstance(value, np.ndarray | np.generic):
+        return np.asarray(value)
+    if hasattr(value, "detach"):
+        from harness.model.tensors import to_numpy
+
+        return to_numpy(value)
+    raise UsageError(f"inputs: {label} is {type(value).__name__}, not an array; give NumPy arrays or tensors")
+
+
+def _case(
+    own: StoredModel | nn.Module, other: StoredModel | nn.Module, inputs: Inputs, tolerance: CaseTolerance
+) -> Case:
+    """The case that a spec would describe."""
+    model = other if isinstance(other, StoredModel) else FactoryModel(_name(other))
+    return Case(
+        id=Path(own.path).stem if isinstance(own, StoredModel) else type(own).__name__,
+        about="",
+        model=WeightedModel(model),
+        inputs=tuple(TensorSpec(label, values.dtype.name, values.shape) for label, values in inputs.items()),
+        where=Location(""),
+        dtype=next((each.dtype.name for each in inputs.values() if each.dtype.kind == "f"), "float32"),
+        tolerance=tolerance,
+        files={SUBJECT: own} if isinstance(own, StoredModel) else {},
+    )
+
+
+def _name(module: nn.Module) -> str:
+    return f"{type(module).__module__}:{type(module).__qualname__}"
+
+
+def _reference(case: Case, other: StoredModel | nn.Module, sets: Sequence[Inputs], scratch: Path) -> ReferenceAnswers:
+    if isinstance(other, StoredModel) and other.format not in MODULE_FORMATS:
+        names = [f"draw {number}" if number > 1 else None for number in range(1, len(sets) + 1)]
+        return FileReference(case, inputs=[(each, name, bool(name)) for each, name in zip(sets, names, strict=True)])
+    from harness.check.in_memory import InMemoryCase
+    from harness.model.build import bind_labels
+    from harness.model.tensors import copy_module, to_torch
+    from harness.model.user_modules import load_stored_module
+
+    module = load_stored_module(other) if isinstance(other, StoredModel) else copy_module(other).cpu()
+    tensors = [{label: to_torch(values) for label, values in each.items()} for each in sets]
+    return InMemoryCase(case, ArtifactCache(None, scratch), bind_labels(module, list(sets[0])), tensors)
+
+
+def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers) -> Result:
+    """The result of a module that is called as it is. Nobody is blamed: there is no export and no runtime."""
+    from harness.model.tensors import copy_module
+    from harness.runtimes._torch_session import TorchSession
+
+    clock = Clock()
+    result = Result(case.id, EAGER_TARGET, "passed", seconds=clock.seconds)
+    view = ReferenceForModel(type(module).__name__, lambda: module_signature(module), reference)
+    try:
+        with clock.stage("build"):
+            references, findings = view.references, reference.eager_findings
+
+        def open_session() -> Session:
+            import torch
+
+            return TorchSession(copy_module(module).cpu(), {"threads": str(torch.get_num_threads())}, "cpu", "none")
+
+        with clock.stage("run"):
+            called, answers, _ = run_twice(references, open_session(), open_session)
+        with clock.stage("compare"):
+            judge = Judge(Memo(NullCapture()))
+            verdict = judge.verdict(called, view.expected, answers, view.tolerance(None), open_session())
+    except StageStopped as stop:
+        return with_error(result, stop)
+    result = replace(result, notes=view.notes)
+    return with_pictures(with_verdict(result, verdict, findings), verdict.compared)
+
+
+@contextmanager
+def _log() -> Iterator[list[str]]:
+    """Collect the libraries' warnings, whatever filters this process has."""
+    lines: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lines
+    lines += [f"{each.category.__name__}: {bounded_text(each.message)}"[:MAX_MESSAGE_LENGTH] for each in caught]

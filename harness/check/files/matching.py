@@ -1,0 +1,304 @@
+"""Match a case's inputs and a reference's outputs with those that a file declares.
+
+Inputs are matched by name, then by dtype and rank where only one fits, else by order where the file declares no more
+than names and none of them is a label. What cannot be told is asked for, with both signatures. Nothing is guessed in
+silence: each match that is not by name, each conversion and each change of layout is a note of the check.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.check.files.signatures import Declared, FileSignature
+from harness.errors import StageError
+
+Array = NDArray[Any]
+Answer = Mapping[str, Array]
+
+FLOATING = frozenset({"float16", "bfloat16", "float32", "float64"})
+SIGNED = frozenset({"int8", "int16", "int32", "int64"})
+TO_CHANNELS_LAST: Mapping[int, tuple[int, ...]] = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
+TO_CHANNELS_FIRST: Mapping[int, tuple[int, ...]] = {3: (0, 2, 1), 4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An input of the case."""
+
+    label: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.dtype.name}{list(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The input ``label`` of the case as the file's input ``name``, in ``dtype``, with its axes permuted."""
+
+    label: str
+    name: str
+    dtype: np.dtype[Any] | None = None
+    permutation: tuple[int, ...] | None = None
+
+    def applied_to(self, values: Array) -> Array:
+        """The values as the file takes them."""
+        if self.dtype is not None:
+            values = values.astype(self.dtype)
+        return values if self.permutation is None else np.ascontiguousarray(values.transpose(self.permutation))
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedInputs:
+    """The bindings in the order of the file's inputs. ``notes`` tell what is not by name or unchanged."""
+
+    bindings: tuple[Binding, ...]
+    notes: tuple[str, ...] = ()
+
+    def applied_to(self, inputs: Answer) -> dict[str, Array]:
+        """The case's inputs under the file's names, as the file takes them."""
+        return {each.name: each.applied_to(inputs[each.label]) for each in self.bindings}
+
+
+@dataclass
+class _Matching:
+    """The matching so far: pairs of a label and a declared input, and what is left on both sides."""
+
+    given: list[Given]
+    declared: list[Declared]
+    pairs: list[tuple[Given, Declared]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def pair(self, given: Given, declared: Declared) -> None:
+        self.given.remove(given)
+        self.declared.remove(declared)
+        self.pairs.append((given, declared))
+
+
+class InputsDoNotFit(StageError):
+    """The inputs do not fit the file; ``problems`` has one sentence each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def as_label(name: str) -> str:
+    """The name of a file's input as a label of a spec: ``input.1`` as ``input_1``."""
+    label = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return label if re.match(r"[A-Za-z_]", label) else f"_{label}"
+
+
+def match_inputs(
+    given: Sequence[Given], signature: FileSignature, file: str, names: Mapping[str, str] | None = None
+) -> MatchedInputs:
+    """Match the inputs ``given`` with those of the file, which messages call ``file``.
+
+    ``names`` gives the file's name of an input by label, where the user wrote it. Raises :class:`InputsDoNotFit` with
+    every problem.
+    """
+    if not signature.has_names:
+        return MatchedInputs(tuple(Binding(each.label, each.label) for each in given))
+    matching = _Matching(list(given), list(signature.inputs))
+    _match_as_written(matching, names or {})
+    _match_by_name(matching, lambda each: each.name)
+    _match_by_name(matching, lambda each: as_label(each.name))
+    _match_by_kind(matching, file)
+    _match_by_order(matching, file, none_by_name=not matching.pairs)
+    problems = [*_unmatched(matching, given, signature, file)]
+    bindings: dict[str, Binding] = {}
+    for each, other in matching.pairs:
+        binding, problem, note = _bind(each, other, file)
+        bindings[other.name] = binding
+        problems += [problem] if problem else []
+        matching.notes += [note] if note else []
+    problems += _contradicting_axes(matching.pairs, bindings, file)
+    if problems:
+        raise InputsDoNotFit(problems)
+    return MatchedInputs(tuple(bindings[each.name] for each in signature.inputs), tuple(matching.notes))
+
+
+def _match_as_written(matching: _Matching, names: Mapping[str, str]) -> None:
+    for label, name in names.items():
+        given = next((each for each in matching.given if each.label == label), None)
+        declared = next((each for each in matching.declared if each.name == name), None)
+        if given is not None and declared is not None:
+            matching.pair(given, declared)
+
+
+def _match_by_name(matching: _Matching, name_of: Callable[[Declared], str]) -> None:
+    for each in list(matching.given):
+        other = next((other for other in matching.declared if name_of(other) == each.label), None)
+        if other is not None:
+            matching.pair(each, other)
+
+
+def _match_by_kind(matching: _Matching, file: str) -> None:
+    """Pair what is left where a dtype and rank occur once on both sides."""
+    for other in list(matching.declared):
+        if other.dtype is None or other.shape is None:
+            continue
+        fitting = [each for each in matching.given if _kind(each.dtype, each.shape) == _kind(other.dtype, other.shape)]
+        rivals = [
+            each
+            for each in matching.declared
+            if each.dtype is not None
+            and each.shape is not None
+            and _kind(each.dtype, each.shape) == _kind(other.dtype, other.shape)
+        ]
+        if len(fitting) == len(rivals) == 1:
+            kind = f"{other.dtype.name} input with {len(other.shape)} {'axis' if len(other.shape) == 1 else 'axes'}"
+            matching.notes.append(f"{fitting[0].label} is {other.name} in {file}, the only {kind}")
+            matching.pair(fitting[0], other)
+
+
+def _kind(dtype: np.dtype[Any], shape: Sequence[Any]) -> tuple[str, int]:
+    family = next((name for name, dtypes in (("f", FLOATING), ("i", SIGNED)) if dtype.name in dtypes), dtype.name)
+    return family, len(shape)
+
+
+def _match_by_order(matching: _Matching, file: str, *, none_by_name: bool) -> None:
+    """Pair what is left by order, if the file declares names alone and none of them is a label, or one is left."""
+    undeclared = all(each.dtype is None for each in matching.declared)
+    if not undeclared or len(matching.given) != len(matching.declared):
+        return
+    if not (none_by_name or len(matching.given) == 1):
+        return
+    for each, other in list(zip(matching.given, matching.declared, strict=True)):
+        matching.notes.append(f"{each.label} is {other.name} in {file}, by order")
+        matching.pair(each, other)
+
+
+def _unmatched(matching: _Matching, given: Sequence[Given], signature: FileSignature, file: str) -> Iterator[str]:
+    if not matching.given and not matching.declared:
+        return
+    both = f"the inputs are ({', '.join(map(str, given))}), {file} takes {signature}"
+    missing = ", ".join(each.name for each in matching.declared)
+    extra = ", ".join(each.label for each in matching.given)
+    if missing and extra:
+        yield f"cannot tell which of {extra} is {missing}: {both}; use the file's own names for the inputs"
+    elif missing:
+        yield f"no input for {missing}: {both}"
+    else:
+        yield f"{file} has no input {extra}: {both}"
+
+
+def _bind(given: Given, declared: Declared, file: str) -> tuple[Binding, str | None, str | None]:
+    """The binding, what is wrong with it, and a note on what is changed for it."""
+    dtype = permutation = problem = None
+    notes = []
+    if declared.dtype is not None and declared.dtype != given.dtype:
+        if not any({given.dtype.name, declared.dtype.name} <= family for family in (FLOATING, SIGNED)):
+            problem = f"{given.label} is {given.dtype.name}, and {file} takes {declared}"
+        dtype = declared.dtype
+        notes.append(f"{given.label} is converted from {given.dtype.name} to {declared.dtype.name} for {file}")
+    if declared.shape is not None and not _fits(given.shape, declared.shape):
+        permutation = _layout_change(given.shape, declared.shape)
+        if permutation is None:
+            problem = f"{given.label} has shape {list(given.shape)}, and {file} takes {declared}"
+        else:
+            layouts = ("NCHW", "NHWC") if permutation == TO_CHANNELS_LAST.get(len(given.shape)) else ("NHWC", "NCHW")
+            notes.append(
+                f"{given.label} is transposed from {list(given.shape)} ({layouts[0]}) to "
+                f"{[given.shape[axis] for axis in permutation]} ({layouts[1]}) for {file}"
+            )
+    return Binding(given.label, declared.name, dtype, permutation), problem, "; ".join(notes) or None
+
+
+def _fits(shape: Sequence[int], declared: Sequence[Any]) -> bool:
+    return len(shape) == len(declared) and all(
+        size == known for size, known in zip(shape, declared, strict=True) if isinstance(known, int)
+    )
+
+
+def _layout_change(shape: tuple[int, ...], declared: Sequence[Any]) -> tuple[int, ...] | None:
+    """The move of the channels that makes ``shape`` fit; None if there is none, or a shape of 3 axes leaves it open."""
+    if len(shape) < 4 or len(shape) != len(declared):
+        return None
+    for moves in (TO_CHANNELS_LAST, TO_CHANNELS_FIRST):
+        permutation = moves.get(len(shape))
+        if permutation is not None and _fits([shape[axis] for axis in permutation], declared):
+            return permutation
+    return None
+
+
+def _contradicting_axes(
+    pairs: Sequence[tuple[Given, Declared]], bindings: Mapping[str, Binding], file: str
+) -> Iterator[str]:
+    """Open axes of one name that would have two sizes."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for given, declared in pairs:
+        if declared.shape is None or len(declared.shape) != len(given.shape):
+            continue
+        permutation = bindings[declared.name].permutation or range(len(given.shape))
+        for axis, name in zip(permutation, declared.shape, strict=True):
+            if not isinstance(name, str):
+                continue
+            size, label = sizes.setdefault(name, (given.shape[axis], given.label))
+            if size != given.shape[axis]:
+                yield f"axis {name} of {file} is {size} in {label} and {given.shape[axis]} in {given.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedOutputs:
+    """For each output of the file, the reference's output that it is compared with; None for one too many.
+
+    ``missing`` are the outputs of the reference that the file lacks.
+    """
+
+    reference: Mapping[str, str | None]
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def renamed(self, answer: Answer) -> dict[str, Array]:
+        """The reference's ``answer`` under the file's names, in the file's order; missing outputs come last."""
+        found = {name: answer[own] for name, own in self.reference.items() if own is not None and own in answer}
+        return found | {own: answer[own] for own in self.missing if own in answer}
+
+    def order(self, reference: Sequence[str]) -> list[int]:
+        """The index in ``reference`` of each output of :meth:`renamed`."""
+        names = [own for own in self.reference.values() if own is not None]
+        return [list(reference).index(own) for own in (*names, *self.missing) if own in reference]
+
+
+def match_outputs(declared: Sequence[str] | None, reference: Sequence[str], file: str) -> MatchedOutputs:
+    """Pair the outputs of the file with the reference's.
+
+    They are paired by name if one side has all names of the other, else by order. ``declared`` is None if the file
+    names no outputs.
+    """
+    outputs = numbered_outputs(len(reference)) if declared is None else list(declared)
+    if set(reference) <= set(outputs) or set(outputs) <= set(reference):
+        by_name: dict[str, str | None] = {name: name if name in reference else None for name in outputs}
+        missing = tuple(name for name in reference if name not in outputs)
+        common = [name for name in outputs if name in reference]
+        reordered = common != [name for name in reference if name in outputs]
+        note = (
+            f"{file} returns its outputs in another order ({', '.join(outputs)}) than the reference "
+            f"({', '.join(reference)}); they are paired by name"
+        )
+        return MatchedOutputs(by_name, missing, (note,) if reordered else ())
+    by_order: dict[str, str | None] = dict(zip(outputs, reference, strict=False))
+    by_order |= dict.fromkeys(outputs[len(reference) :])
+    missing = tuple(reference[len(outputs) :])
+    numbered = numbered_outputs(max(len(outputs), len(reference)))
+    if list(reference) == numbered[: len(reference)]:
+        note = f"the reference's outputs have no names; those of {file} are paired by order: {', '.join(outputs)}"
+    elif outputs == numbered[: len(outputs)]:
+        note = f"the outputs of {file} have no names; the reference's are paired by order: {', '.join(reference)}"
+    else:
+        pairs = ", ".join(f"{name} with {own}" for name, own in by_order.items() if own is not None)
+        note = f"the outputs have other names in {file} than in the reference; they are paired by order: {pairs}"
+    return MatchedOutputs(by_order, missing, (note,))
+
+
+def numbered_outputs(count: int) -> list[str]:
+    """The names of outputs that have none: ``output_0``, ``output_1``, ..."""
+    return [f"output_{index}" for index in range(count)]

@@ -1,0 +1,188 @@
+"""The answers of a reference that is an ONNX file: run without graph optimization, and evaluated in float64.
+
+Without optimization each node is computed as the file says, so that an optimizer that changes the result is not part of
+what is expected. A file that runs only optimized is run so, and a note tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.blame.evaluator import evaluate, not_believed_reason
+from harness.blame.file_runs import error_summary
+from harness.check.files.matching import Given, MatchedInputs, match_inputs
+from harness.check.files.signatures import FileSignature, read_file_signature
+from harness.check.judge import Expected
+from harness.check.recorded.protobufs import open_model
+from harness.compare.numbers import same_bits
+from harness.compare.rules import strict_ulp
+from harness.exporters import Artifact
+from harness.exporters._files import sha256
+from harness.latency.sampling import Call
+from harness.model.answer import Reference
+from harness.registry import plugins
+from harness.result import Finding
+from harness.runtimes import Runtime, Session
+from harness.spec.language.case import Case, StoredModel
+from harness.spec.language.draws import input_sets
+from harness.spec.language.fills import array
+from harness.spec.language.tensors import with_layout
+from harness.spec.language.tolerances import Calibrated, Tolerance
+from harness.spec.tested_files import DEFAULT_RUNTIMES
+
+Array = NDArray[Any]
+Inputs = Mapping[str, Array]
+
+UNOPTIMIZED: Mapping[str, str] = {"optimization": "disabled"}
+
+
+class FileReference:
+    """The reference answers of an ONNX file, or of one in ONNX Runtime's format, to the inputs of a case."""
+
+    def __init__(
+        self,
+        case: Case,
+        strict_ulp: int | None = None,
+        on_size: Callable[[int], None] = lambda _size: None,
+        inputs: Sequence[tuple[Inputs, str | None, bool]] | None = None,
+    ) -> None:
+        """``inputs`` replace those that the case describes: each with its name, and True if shapes are repeated."""
+        assert isinstance(case.model.model, StoredModel)
+        self.case, self.file = case, case.model.model
+        self._strict_ulp, self._on_size, self._given = strict_ulp, on_size, inputs
+        self._further_notes: list[str] = []
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """The file itself."""
+        self._on_size(Path(self.file.path).stat().st_size)
+        return file_artifact(self.file)
+
+    @cached_property
+    def signature(self) -> FileSignature:
+        """What the file declares."""
+        return read_file_signature(self.file)
+
+    @property
+    def example_inputs(self) -> Inputs:
+        """The first set of inputs by label."""
+        return self._inputs[0][0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the case's inputs were matched with the file's, and why there is no float64 reference."""
+        return (*self._matched.notes, *self._further_notes)
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """The answers to each set of inputs of the case."""
+        session = self._open_session()
+        try:
+            return tuple(self._reference(session, *each) for each in self._inputs)
+        finally:
+            session.close()
+
+    @cached_property
+    def expected(self) -> Expected:
+        """The spec's ``expect``, as arrays under the file's names."""
+        expect, names = self.case.expect, list(self.references[0].eager)
+        outputs = None
+        if expect.outputs is not None:
+            names += [f"output_{at}" for at in range(len(names), len(expect.outputs))]
+            outputs = {name: array(spec) for name, spec in zip(names, expect.outputs, strict=False)}
+        first = self.case.inputs[0].label if self.case.inputs else None
+        return Expected(first, outputs, expect.shape, expect.range, expect.formula)
+
+    @property
+    def eager_findings(self) -> tuple[Finding, ...]:
+        """Nothing: no definition of the file is independent of it."""
+        return ()
+
+    def tolerance(self, _opset: int | None) -> Tolerance:
+        """The case's tolerance, else the three-way rule."""
+        requested = self.case.tolerance
+        tolerance = Tolerance(requested.rule or Calibrated(), requested.by_output)
+        return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
+
+    def eager_call(self) -> Call:
+        """A call of the file as it would be deployed, with all optimizations, on the first inputs; for timing."""
+        session: Session = self._runtime.load(self.artifact, {})
+        return session.bind(self._matched.applied_to(self._inputs[0][0]))
+
+    @cached_property
+    def _inputs(self) -> Sequence[tuple[Inputs, str | None, bool]]:
+        if self._given is not None:
+            return self._given
+        return [
+            ({spec.label: with_layout(array(spec), spec.layout) for spec in each.inputs}, each.at, each.draw > 1)
+            for each in input_sets(self.case)
+        ]
+
+    @cached_property
+    def _matched(self) -> MatchedInputs:
+        first = self._inputs[0][0]
+        given = [Given(label, values.dtype, values.shape) for label, values in first.items()]
+        return match_inputs(given, self.signature, Path(self.file.path).name)
+
+    @property
+    def _runtime(self) -> Runtime:
+        runtime: Runtime = plugins("runtimes")[DEFAULT_RUNTIMES[self.file.format]]
+        return runtime
+
+    def _open_session(self) -> Session:
+        """A session without graph optimization; with it, and a note, for a file that does not load otherwise."""
+        if "optimization" in self._runtime.options:
+            try:
+                return self._runtime.load(self.artifact, UNOPTIMIZED)
+            except Exception as error:  # noqa: BLE001 - without it the file is only run as it would be deployed
+                self._further_notes.append(f"the reference does not load without optimization: {error_summary(error)}")
+        return self._runtime.load(self.artifact, {})
+
+    def _reference(self, session: Session, inputs: Inputs, at: str | None, repeats_shapes: bool) -> Reference:
+        own = self._matched.applied_to(inputs)
+        eager = session.run(own)
+        again = session.run(own)
+        stochastic = not all(same_bits(eager[name], again[name]) for name in eager)
+        return Reference(
+            inputs=inputs,
+            eager=eager,
+            float64=None if stochastic else self._float64(own),
+            magnitudes=(),
+            undefined=(),
+            stochastic=stochastic,
+            at=at,
+            repeats_shapes=repeats_shapes,
+        )
+
+    def _float64(self, inputs: Inputs) -> Mapping[str, Array] | None:
+        """The file evaluated in float64; None, with a note, if it cannot be or the evaluation is not believed."""
+        path, reason = Path(self.file.path), None
+        if self.file.format != "onnx":
+            reason = "only ONNX files are evaluated in float64"
+        elif (reason := not_believed_reason(path)) is None:
+            try:
+                return {name: np.asarray(values) for name, values in evaluate(path, inputs).items()}
+            except Exception as error:  # noqa: BLE001 - an evaluation that fails is a reference that is missing
+                reason = f"the file could not be evaluated: {error_summary(error)}"
+        note = f"no float64 reference: {reason}"
+        if note not in self._further_notes:
+            self._further_notes.append(note)
+        return None
+
+
+def file_artifact(file: StoredModel) -> Artifact:
+    """The model file as an artifact. Raises :class:`StageError` if it is no ONNX model, or has data elsewhere."""
+    path = Path(file.path)
+    if file.format == "onnx":
+        return open_model(path).artifact
+    if file.format == "torchscript":
+        from harness.exporters.torchscript import archive_digest
+
+        return Artifact("torchscript", path, archive_digest(path))
+    return Artifact(file.format, path, sha256(path))

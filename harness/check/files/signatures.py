@@ -1,0 +1,192 @@
+"""The inputs and outputs that a model file declares, by its format.
+
+ONNX declares names, dtypes and shapes. TorchScript declares only the names of its inputs, and a program of
+``torch.export`` names no outputs that mean anything. A library of AOTInductor declares nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from harness.errors import StageError
+from harness.onnx_arrays import dtype_from_onnx
+from harness.spec.language.case import ModelFormat, StoredModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Size = int | str | None
+"""A size of a declared shape: a number, the name of an open axis, or None for an open axis without a name."""
+
+_ORT_DTYPES: Mapping[str, Any] = {
+    "float": np.float32,
+    "double": np.float64,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "string": object,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An input or output that a file declares. What it does not declare is None."""
+
+    name: str
+    dtype: np.dtype[Any] | None = None
+    shape: tuple[Size, ...] | None = None
+    index_limit: int | None = None
+
+    def __str__(self) -> str:
+        """Such as ``x float32[N, 3, 224, 224]``."""
+        if self.dtype is None:
+            return self.name
+        sizes = "[...]" if self.shape is None else f"[{', '.join(str(size or '?') for size in self.shape)}]"
+        return f"{self.name} {self.dtype.name}{sizes}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSignature:
+    """The declared inputs and outputs in the model's order.
+
+    ``outputs`` is None if the file does not name them: they are called ``output_0``, ``output_1``, ...
+    ``has_names`` is False if the inputs are unknown; they are then bound by order.
+    """
+
+    inputs: tuple[Declared, ...]
+    outputs: tuple[Declared, ...] | None = None
+    has_names: bool = True
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.inputs))})" if self.has_names else "(...)"
+
+
+def read_file_signature(file: StoredModel) -> FileSignature:
+    """The signature of the model file. Loads what the format needs: torch for its own, onnxruntime for its own.
+
+    Raises :class:`StageError` for an ONNX file that is damaged, and what the libraries raise.
+    """
+    return _READERS[file.format](Path(file.path))
+
+
+def module_signature(module: nn.Module) -> FileSignature:
+    """The parameters of ``forward`` that need a value, as inputs without dtype and shape."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        return _script_signature(module)
+    parameters = inspect.signature(module.forward).parameters.values()
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    named = [each for each in parameters if each.kind in positional]
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
+        return FileSignature((), has_names=False)
+    return FileSignature(tuple(Declared(each.name) for each in named if each.default is each.empty))
+
+
+def _onnx_signature(path: Path) -> FileSignature:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except DecodeError as error:
+        raise StageError(f"{path.name} is not an ONNX model, or is truncated") from error
+    if not graph.output:
+        raise StageError(f"{path.name} is not an ONNX model: it has no graph with outputs")
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    limits = _index_limits(graph, initializers)
+    inputs = (_from_value_info(value, limits) for value in graph.input if value.name not in initializers)
+    return FileSignature(tuple(inputs), tuple(_from_value_info(value, {}) for value in graph.output))
+
+
+def _from_value_info(value: Any, limits: Mapping[str, int]) -> Declared:
+    if not value.type.HasField("tensor_type"):
+        return Declared(value.name)
+    tensor = value.type.tensor_type
+    dtype = dtype_from_onnx(tensor.elem_type) if tensor.elem_type else None
+    if not tensor.HasField("shape"):
+        return Declared(value.name, dtype)
+    sizes: list[Size] = []
+    for axis in tensor.shape.dim:
+        known = axis.HasField("dim_value") and axis.dim_value >= 0  # PaddlePaddle writes -1 for an open axis
+        sizes.append(axis.dim_value if known else axis.dim_param or None)
+    return Declared(value.name, dtype, tuple(sizes), limits.get(value.name))
+
+
+def _index_limits(graph: Any, initializers: Mapping[str, Any]) -> dict[str, int]:
+    """The rows of the tables that inputs are indices into, by input: token ids end at the size of the vocabulary."""
+    limits: dict[str, int] = {}
+    for node in graph.node:
+        table = initializers.get(node.input[0]) if node.op_type == "Gather" and len(node.input) == 2 else None
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+        if table is not None and -len(table.dims) <= axis < len(table.dims):
+            rows = int(table.dims[axis])
+            limits[node.input[1]] = min(rows, limits.get(node.input[1], rows))
+    return limits
+
+
+def _ort_signature(path: Path) -> FileSignature:
+    from harness.runtimes.onnxruntime.library import load_onnxruntime
+
+    session = load_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    return FileSignature(tuple(map(_from_node_arg, inputs)), tuple(map(_from_node_arg, outputs)))
+
+
+def _from_node_arg(value: Any) -> Declared:
+    kind, _, element = value.type.partition("(")
+    if kind != "tensor":
+        return Declared(value.name)
+    name = element.removesuffix(")")
+    dtype = np.dtype(_ORT_DTYPES.get(name, name))
+    return Declared(value.name, dtype, None if value.shape is None else tuple(value.shape))
+
+
+def _torchscript_signature(path: Path) -> FileSignature:
+    import torch
+
+    return _script_signature(torch.jit.load(str(path), map_location="cpu"))  # type: ignore[no-untyped-call]
+
+
+def _script_signature(module: Any) -> FileSignature:
+    arguments: Sequence[Any] = module.forward.schema.arguments[1:]  # the first is the module itself
+    return FileSignature(tuple(Declared(each.name) for each in arguments if not each.has_default_value()))
+
+
+def _program_signature(path: Path) -> FileSignature:
+    import torch
+
+    program = torch.export.load(path)
+    names = [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    return FileSignature(tuple(_from_fake_tensor(name, values.get(name)) for name in names))
+
+
+def _from_fake_tensor(name: str, value: Any) -> Declared:
+    from harness.model.build import DTYPES
+
+    if not hasattr(value, "dtype"):
+        return Declared(name)
+    dtype = next((key for key, each in DTYPES.items() if each == value.dtype), None)
+    sizes = tuple(size if isinstance(size, int) else str(size) for size in value.shape)
+    known = None if dtype is None else np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    return Declared(name, known, sizes)
+
+
+def _unknown(_path: Path) -> FileSignature:
+    return FileSignature((), has_names=False)
+
+
+_READERS: Mapping[ModelFormat, Callable[[Path], FileSignature]] = {
+    "onnx": _onnx_signature,
+    "ort": _ort_signature,
+    "torchscript": _torchscript_signature,
+    "program": _program_signature,
+    "aoti": _unknown,
+}

@@ -1,0 +1,251 @@
+"""``harness compare``: is a model file still another model? One screen, no spec."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.options import FOLDER, REPORT_DIR, WordList, complete_list, flat, runtime_words, timeout_option
+from harness.cli.process import echo
+from harness.errors import Location, Problem, RuntimeMissing, SpecError, UsageError
+
+if TYPE_CHECKING:
+    from harness.scaffold.comparison import ComparisonSpec, Question
+    from harness.spec.discovery import Specs
+    from harness.spec.language.case import StoredModel
+
+EXAMPLES = """
+\b
+Examples:
+  harness compare model.onnx net.py:Net --weights net.pt        an export and its module
+  harness compare model_fp16.onnx model.onnx                    a file and another file
+  harness compare model.ort model.onnx --inputs samples/        on your own data
+  harness compare model.onnx net.py:Net --shape x=1,3,224,224 --targets ort-cpu,openvino
+"""
+INSPECT_SECONDS = 300.0
+
+
+@click.command(epilog=EXAMPLES, short_help="Is a model file still another model?")
+@click.argument("subject", metavar="SUBJECT")
+@click.argument("reference", metavar="REFERENCE")
+@click.option("--inputs", multiple=True, metavar="FILE|DIR", help="Data file, or folder with one for each sample.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224", help="Shape of a drawn input.")
+@click.option(
+    "--targets",
+    multiple=True,
+    type=WordList(),
+    shell_complete=complete_list(runtime_words),
+    metavar="LIST",
+    help="Runtimes for SUBJECT. [default: ort-cpu, or the one for its format]",
+)
+@click.option("--tolerance", metavar="RULE", help="In YAML, as in a spec: exact, or {rtol: 1e-3, atol: 1e-5}.")
+@click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'.")
+@click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors.")
+@click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write the spec that asks the same.")
+@REPORT_DIR
+@timeout_option("Seconds per check.")
+def compare(subject: str, reference: str, **options: Any) -> int:
+    """Compare the model file SUBJECT with REFERENCE, a model file or a callable that returns an nn.Module.
+
+    Model files are .onnx, .ort, TorchScript (.pt, .pth, .jit, .ts) and .pt2. A callable is named as
+    path/to/file.py:callable or package.module:callable. Naming a callable or TorchScript runs its code.
+
+    Without --inputs, inputs are drawn in the declared shapes and dtypes.
+    """
+    from harness.check.settings import Settings, cache_folder, with_time_limit
+    from harness.pipeline import Request
+    from harness.pipeline import run as run_pipeline
+    from harness.report.comparison import comparison_lines
+    from harness.report.terminal import Progress
+    from harness.scaffold.comparison import SUBJECT
+
+    question = _question(subject, reference, options)
+    _require_torch(question)
+    asked = _comparison(question, options["timeout"] or INSPECT_SECONDS)
+    specs = _specs(asked, question)
+    words = tuple(f"file:{SUBJECT}/{word}" for word in flat(options["targets"]))
+    saved = options["save_spec"]
+    if saved is not None:
+        specs = _save(asked, question, saved)
+    request = Request(
+        paths=(str(saved),) if saved is not None else (subject, reference),
+        targets=words or ("default",),
+        report_dir=options["report_dir"],
+        formats=("json", "md", "html"),
+        allow_import=True,
+        settings=with_time_limit(Settings(cache=cache_folder()), options["timeout"]),
+    )
+    outcome = run_pipeline(request, Progress(), specs)
+    advice = _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
+    for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
+        echo(line)
+    echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
+    return outcome.exit_code
+
+
+def _question(subject: str, reference: str, options: dict[str, Any]) -> Question:
+    """The question that the command line asks. Raises :class:`SpecError` with every word that is wrong."""
+    from harness.scaffold.comparison import Question
+    from harness.spec.model_files import is_model_file, stored_model
+
+    problems: list[str] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in options["shapes"]:
+        name, equals, sizes = text.rpartition("=")
+        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
+            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
+        else:
+            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
+    tolerance, arguments = (
+        _yaml("--tolerance", options["tolerance"], problems),
+        _yaml("--args", options["arguments"], problems),
+    )
+    if arguments is not None and not isinstance(arguments, dict):
+        problems.append(f"--args {options['arguments']}: not a mapping; write '{{name: value}}'")
+    if not is_model_file(subject):
+        problems.append(f"{subject}: not a model file; SUBJECT is .onnx, .ort, .pt, .pth, .jit, .ts or .pt2")
+    for name in (subject, reference):
+        if is_model_file(name):
+            try:
+                stored_model(Path(name))
+            except UsageError as error:
+                problems.append(str(error))
+        elif name == reference and not re.fullmatch(r".+:[A-Za-z_]\w*", name):
+            form = "name a model file, path/to/file.py:callable or package.module:callable"
+            problems.append(f"{name}: neither a model file nor a callable; {form}")
+    if problems:
+        raise _all(problems)
+    return Question(
+        subject=subject,
+        reference=reference,
+        home=Path.cwd(),
+        inputs=options["inputs"],
+        shapes=shapes,
+        arguments=arguments or {},
+        weights=options["weights"],
+        tolerance=tolerance,
+    )
+
+
+def _yaml(option: str, text: str | None, problems: list[str]) -> Any:
+    import yaml
+
+    try:
+        return None if text is None else yaml.safe_load(text)
+    except yaml.YAMLError:
+        problems.append(f"{option} {text}: not YAML; write it as in a spec")
+        return None
+
+
+def _all(problems: list[str] | tuple[str, ...]) -> SpecError:
+    """Every problem on a line of its own."""
+    parts = (problem.partition(": ") for problem in problems)
+    return SpecError([Problem(Location(where, 0), *_halves(rest)) for where, _, rest in parts])
+
+
+def _halves(text: str) -> tuple[str, str]:
+    message, _, remedy = text.partition("; ")
+    return message, remedy
+
+
+def _require_torch(question: Question) -> None:
+    from importlib.util import find_spec
+
+    if _needs_torch(question) and find_spec("torch") is None:
+        raise RuntimeMissing(
+            "this comparison needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
+        )
+
+
+def _needs_torch(question: Question) -> bool:
+    """True if a side is a callable, or a file that only torch loads."""
+    files = _files(question)
+    return len(files) < 2 or any(file.needs_torch for file in files)
+
+
+def _runs_code(question: Question) -> bool:
+    """True if a side runs code when it is loaded, so that a spec of it needs consent."""
+    files = _files(question)
+    return len(files) < 2 or any(file.runs_code for file in files)
+
+
+def _files(question: Question) -> list[StoredModel]:
+    from harness.spec.model_files import is_model_file, stored_model
+
+    return [stored_model(Path(name)) for name in (question.subject, question.reference) if is_model_file(name)]
+
+
+def _comparison(question: Question, seconds: float) -> ComparisonSpec:
+    """The spec of the question, made in a separate process, which loads both sides."""
+    from harness.engine.processes.temporary import temporary_folder
+    from harness.explain.process import ProcessEnd, SeparateProcess
+    from harness.scaffold.comparison import NoComparison, comparison_spec
+
+    torch = _needs_torch(question)
+    with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=torch, exporting=False)) as process:
+        asked = process.call(comparison_spec, question, seconds=seconds)
+    if isinstance(asked, ProcessEnd):
+        raise UsageError(
+            f"{question.subject}, {question.reference}: {asked.description} while they were loaded; "
+            "make sure that both load in Python"
+        )
+    if isinstance(asked, NoComparison):
+        raise _all(asked.problems)
+    return asked
+
+
+def _specs(asked: ComparisonSpec, question: Question) -> Specs:
+    """The spec as it would be read from a file in the working directory, which may name any file."""
+    from harness.scaffold.comparison import spec_text
+    from harness.spec.discovery import Specs
+    from harness.spec.language.data import SpecFolder
+    from harness.spec.language.expand import expand
+    from harness.spec.yaml import parse
+
+    folder = SpecFolder(question.home, Path(question.home.anchor))
+    cases = expand(parse(spec_text(asked.spec), "compare"), "compare", allow_import=True, folder=folder)
+    cases = tuple(replace(case, where=Location("")) for case in cases)
+    return Specs(cases, (), question.home, None, allow_import=True)
+
+
+def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
+    """Write the spec, and read it back."""
+    from harness.scaffold.comparison import moved_spec, spec_text
+    from harness.spec.discovery import load_specs, spec_folder
+
+    if path.exists():
+        raise UsageError(f"--save-spec {path}: already exists; name another file")
+    try:
+        spec = moved_spec(asked.spec, question.home, spec_folder(path))
+    except UsageError as error:
+        raise UsageError(f"--save-spec {path}: {error}, or the spec above it") from None
+    flags = " --allow-import" if _runs_code(question) else ""
+    header = f"# Written by `harness compare`. It asks the same in CI: harness run {path}{flags}\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(spec_text(spec, header), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--save-spec {path}: {error.strerror}; name a file that can be written") from error
+    return load_specs([path], allow_import=True)
+
+
+def _advice(exit_code: int, specs: Specs, saved: Path | None, *, runs_code: bool) -> list[str]:
+    from harness.report.shell import as_argument, command_line
+
+    options = ["--allow-import"] if runs_code else []
+    if saved is None:
+        return ["keep this question for CI: the same command with --save-spec FILE.yaml"]
+    path = as_argument(str(saved))
+    lines = [f"in CI: {command_line(['harness', 'run', path, *options])}"]
+    if exit_code == 1:
+        explain = ["harness", "explain", as_argument(specs.cases[0].id), path, *options]
+        lines.insert(0, f"find the first node that differs: {command_line(explain)}")
+    return lines
+
+
+COMMANDS = (compare,)

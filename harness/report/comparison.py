@@ -1,0 +1,95 @@
+"""What ``harness compare`` prints: whether SUBJECT is still REFERENCE, by how much, whose fault, and what next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.errors import one_line, shortened
+from harness.report.wording import (
+    comparisons,
+    explanation,
+    format_index,
+    format_number,
+    format_pair,
+    inconclusive_reason,
+    main_comparison,
+)
+from harness.result import OutputComparison, Report, Result
+from harness.spec.targets import TESTED_FILE
+
+INDENT = 11
+MAX_EVIDENCE = 6
+MAX_LENGTH = 400
+
+
+def comparison_lines(
+    report: Report, subject: str, reference: str, inputs: Sequence[str], advice: Sequence[str]
+) -> Iterator[str]:
+    """The screen, line by line. ``inputs`` describe the inputs in words, ``advice`` are the commands to go on with."""
+    for result in report.results:
+        runtime = result.target.removeprefix(TESTED_FILE).partition("/")[2]
+        yield f"{_headline(result, subject, reference)} (on {runtime})"
+        yield from _entry("inputs", inputs)
+        if result.status in {"error", "skipped"}:
+            yield from _entry(f"{result.stage}", [shortened(explanation(result), MAX_LENGTH)])
+        else:
+            yield from _entry("outputs", _outputs(result))
+        if result.blame is not None or result.evidence:
+            yield from _entry("blame", [result.blame or "nobody: the evidence does not decide"])
+        yield from _entry(
+            "evidence", [shortened(one_line(line), MAX_LENGTH) for line in result.evidence[:MAX_EVIDENCE]]
+        )
+        yield from _entry("latency", _latency(result))
+        yield from _entry("note", [shortened(one_line(note), MAX_LENGTH) for note in result.notes])
+        if reason := inconclusive_reason(result):
+            yield from _entry("caution", [f"the pass is inconclusive: {reason}"])
+    yield from _entry("next", advice)
+
+
+def _headline(result: Result, subject: str, reference: str) -> str:
+    if result.status == "passed":
+        return f"SAME: {subject} is still {reference}"
+    if result.status == "failed":
+        return f"DIFFERENT: {subject} is not {reference}"
+    return f"NOT COMPARED: {subject} with {reference}"
+
+
+def _entry(name: str, lines: Sequence[str]) -> Iterator[str]:
+    for at, line in enumerate(lines):
+        yield f"  {name if at == 0 else '':<{INDENT}}{line}"
+
+
+def _outputs(result: Result) -> list[str]:
+    lines = [line for label, output in comparisons(result) for line in _output(label, output)]
+    shown = main_comparison(result)
+    if result.status == "failed" and (shown is None or shown.passed):
+        return [shortened(explanation(result), MAX_LENGTH), *lines]
+    if result.message and not any(output.problem and output.problem in result.message for output in result.outputs):
+        return [shortened(one_line(result.message), MAX_LENGTH), *lines]
+    return lines
+
+
+def _output(label: str, output: OutputComparison) -> Iterator[str]:
+    if output.problem:
+        yield f"{label}: {shortened(one_line(output.problem), MAX_LENGTH)}"
+        return
+    error = f"largest difference {format_number(output.max_abs)}"
+    if output.worst is not None:
+        actual, expected = format_pair(output.actual_at_worst, output.expected_at_worst)
+        error += f", at {format_index(output.worst)}: {actual}, expected {expected}"
+    if output.rms is not None:
+        error = (
+            f"RMS error {format_number(output.rms)} against float64, the reference's own "
+            f"{format_number(output.reference_rms)}; {error}"
+        )
+    yield f"{label}: {error}; allowed: {output.tolerance}"
+
+
+def _latency(result: Result) -> list[str]:
+    latency = result.latency
+    if not latency or latency.get("median_us") is None:
+        return []
+    own = f"{format_number(float(latency['median_us']))} us"
+    reference = latency.get("eager_us")
+    beside = "" if reference is None else f", reference {format_number(float(reference))} us"
+    return [f"{own}{beside} (a quick measurement; harness bench is thorough)"]

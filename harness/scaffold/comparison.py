@@ -1,0 +1,306 @@
+"""Write the spec that asks whether one model is still another: ``harness compare`` runs it, ``--save-spec`` keeps it.
+
+:func:`comparison_spec` is called in a separate process. It reads the signature of each side, which builds the module of
+a callable and so runs the user's code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness.check.files.drawing import CASE_DTYPES, drawn_inputs
+from harness.check.files.matching import Given, InputsDoNotFit, as_label, match_inputs
+from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
+from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
+from harness.errors import StageError, UsageError, escape_path
+from harness.result import Stage
+from harness.spec.language.data import SpecFolder
+from harness.spec.language.schema import LABEL
+from harness.spec.model_files import is_model_file, stored_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SUBJECT = "subject"
+"""The name of the file under test in the spec, and so in its targets: ``file:subject/ort-cpu``."""
+SEED = 0
+ADVICE = "give --shape {name}=1,3,224,224, or --inputs FILE"
+TEST_DATA_NAME = re.compile(r"input_[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Is ``subject`` still ``reference``? Paths are relative to ``home``, as they were typed.
+
+    ``reference`` is a model file or a callable, ``file.py:callable`` or ``package.module:callable``. ``inputs`` are
+    data files or folders of them; without any, inputs are drawn in the declared shapes, or in ``shapes`` by name.
+    """
+
+    subject: str
+    reference: str
+    home: Path
+    inputs: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    tolerance: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonSpec:
+    """The spec as data, with paths relative to ``home``. ``inputs`` describe each input in words."""
+
+    spec: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NoComparison:
+    """Why there is nothing to compare: one sentence for each problem."""
+
+    problems: tuple[str, ...]
+
+
+def comparison_spec(
+    _scratch: Path, question: Question, *, announce: Callable[[Stage], None]
+) -> ComparisonSpec | NoComparison:
+    """The spec that asks ``question``, or every reason why it cannot be asked."""
+    os.chdir(question.home)
+    announce("build")
+    problems: list[str] = []
+    sides = [
+        _signature(question.subject, question, problems),
+        _signature(question.reference, question, problems),
+    ]
+    samples = _samples(question, problems)
+    subject, reference = sides
+    if problems or subject is None or reference is None:
+        return NoComparison(tuple(problems))
+    try:
+        inputs = _given_inputs(samples, subject) if samples else _drawn(question, subject, reference)
+    except InputsDoNotFit as error:
+        return NoComparison(error.problems)
+    notes: list[str] = []
+    given = [each.given for each in inputs]
+    for name, signature in ((question.subject, subject), (question.reference, reference)):
+        try:
+            notes += match_inputs(given, signature, _short(name)).notes
+        except InputsDoNotFit as error:
+            problems += error.problems
+    if problems:
+        return NoComparison(tuple(problems))
+    return ComparisonSpec(_spec(question, inputs, samples), tuple(each.in_words for each in inputs), tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """An input of the spec: what it is, how the spec writes it, and the same in words."""
+
+    given: Given
+    entry: Mapping[str, Any]
+    origin: str
+
+    @property
+    def in_words(self) -> str:
+        return f"{self.given}, {self.origin}"
+
+
+def spec_text(spec: Mapping[str, Any], header: str = "") -> str:
+    """The spec as YAML."""
+    text: str = yaml.safe_dump(spec, default_flow_style=None, sort_keys=False, width=100_000, allow_unicode=True)
+    return header + text
+
+
+def moved_spec(spec: Mapping[str, Any], home: Path, folder: SpecFolder) -> dict[str, Any]:
+    """``spec`` with its paths relative to the folder of the spec's file.
+
+    Raises :class:`UsageError` for a path that leads out of the folder that a spec's files must be in.
+    """
+    assert folder.folder is not None
+    here = folder.folder
+
+    def moved(text: str) -> str:
+        path = os.path.relpath(home / text, here)
+        folder.file(path)
+        return path
+
+    (case,) = spec["cases"]
+    case = dict(case)
+    for key in ("file", "weights"):
+        if key in case:
+            case[key] = moved(case[key])
+    if case.get("factory", "").rpartition(":")[0].endswith(".py"):
+        path, _, name = case["factory"].rpartition(":")
+        case["factory"] = f"{moved(path)}:{name}"
+    if "samples" in case:
+        texts = [case["samples"]] if isinstance(case["samples"], str) else case["samples"]
+        case["samples"] = [moved(text) for text in texts]
+    case["files"] = {name: moved(path) for name, path in case["files"].items()}
+    case["inputs"] = {
+        label: {**entry, "file": moved(entry["file"])} if "file" in entry else entry
+        for label, entry in case["inputs"].items()
+    }
+    return {**spec, "cases": [case]}
+
+
+# The two sides
+
+
+def _signature(name: str, question: Question, problems: list[str]) -> FileSignature | None:
+    """What a side declares; None, with its problems, if it is no model."""
+    try:
+        if is_model_file(name):
+            if name == question.reference and (question.weights or question.arguments):
+                option = "--weights" if question.weights else "--args"
+                problems.append(f"{option}: {name} is a file, which has its own; remove it, or name a callable")
+            return read_file_signature(stored_model(Path(name)))
+        return module_signature(_built(question))
+    except (UsageError, StageError) as error:
+        problems.append(str(error))
+    except Exception as error:  # noqa: BLE001 - a damaged file, or the user's own code: it is a line for the user
+        from harness.check.stages import message_of
+
+        problems.append(f"{escape_path(name)}: cannot be loaded: {message_of(error)}")
+    return None
+
+
+def _built(question: Question) -> nn.Module:
+    """The module of the callable, with its weights, in evaluation mode."""
+    import inspect
+
+    from harness.errors import Location
+    from harness.model.build import build_module
+    from harness.model.user_modules import find_factory
+    from harness.spec.language.case import Case, FactoryModel, WeightedModel
+    from harness.spec.language.data import tensors_from_file
+
+    name = _absolute(question.reference, question.home)
+    function = find_factory(FactoryModel(name))
+    missing = _missing_arguments(function, question.arguments)
+    if missing:
+        raise UsageError(
+            f"{question.reference}: needs {', '.join(missing)}{inspect.signature(function)}; give them with "
+            f"--args '{{{missing[0]}: ...}}'"
+        )
+    weights = {} if question.weights is None else tensors_from_file(Path(question.weights), "float32")
+    model = WeightedModel(FactoryModel(name, question.arguments), weights, question.weights or "")
+    case = Case(question.reference, "", model, (), Location(question.reference), seed=SEED)
+    return build_module(model, case)
+
+
+def _missing_arguments(function: Any, arguments: Mapping[str, Any]) -> list[str]:
+    import inspect
+
+    from torch import nn
+
+    if isinstance(function, nn.Module):
+        return []
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    required = [each.name for each in parameters if each.default is each.empty and each.kind not in variadic]
+    return [name for name in required if name not in arguments]
+
+
+def _absolute(factory: str, home: Path) -> str:
+    file, _, name = factory.rpartition(":")
+    return f"{(home / file).absolute()}:{name}" if file.endswith(".py") else factory
+
+
+def _short(name: str) -> str:
+    return Path(name).name
+
+
+# Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    path: Path
+    arrays: Mapping[str, StoredArray]
+
+
+def _samples(question: Question, problems: list[str]) -> list[_Sample]:
+    samples = []
+    for text in question.inputs:
+        try:
+            samples += [_Sample(path, stored_arrays(path)) for path in sample_paths(Path(text))]
+        except UsageError as error:
+            problems.append(str(error))
+    if question.inputs and question.shapes:
+        problems.append("--shape: the inputs come from --inputs; give one of them")
+    return samples
+
+
+def _given_inputs(samples: Sequence[_Sample], subject: FileSignature) -> list[_Input]:
+    """The inputs of the first sample; the others have to hold the same."""
+    first = samples[0]
+    labels = _labels(list(first.arrays), subject)
+    inputs = []
+    for key, stored in first.arrays.items():
+        if stored.dtype.name not in CASE_DTYPES:
+            raise InputsDoNotFit([f"{first.path}: {key} is {stored.dtype.name}, which no input can be"])
+        entry: dict[str, Any] = {"file": str(first.path)} | ({"key": key} if len(first.arrays) > 1 else {})
+        entry["dtype"] = stored.dtype.name
+        given = Given(labels[key], stored.dtype, tuple(stored.shape))
+        inputs.append(_Input(given, entry, f"from {escape_path(first.path)}"))
+    if problems := list(_different_samples(samples)):
+        raise InputsDoNotFit(problems)
+    return inputs
+
+
+def _different_samples(samples: Sequence[_Sample]) -> Iterator[str]:
+    first = samples[0]
+    for sample in samples[1:]:
+        if list(sample.arrays) != list(first.arrays):
+            names, expected = (", ".join(each.arrays) or "nothing" for each in (sample, first))
+            yield f"{sample.path}: holds {names}, and {first.path} holds {expected}; each sample needs the same"
+        elif not all(LABEL.fullmatch(name) for name in sample.arrays):
+            yield f"{sample.path}: with several samples each name must be a label; rename {', '.join(sample.arrays)}"
+
+
+def _labels(keys: Sequence[str], subject: FileSignature) -> dict[str, str]:
+    """A label for each key: the subject's names in order for unnamed arrays and for those of ONNX's test data."""
+    names = [each.name for each in subject.inputs]
+    unnamed = [key for key in keys if key == UNNAMED or TEST_DATA_NAME.fullmatch(key)]
+    if len(unnamed) == len(keys) == len(names) and not set(keys) & set(names):
+        return {key: as_label(name) for key, name in zip(keys, names, strict=True)}
+    return {key: as_label(key) if key else "x" for key in keys}
+
+
+def _drawn(question: Question, subject: FileSignature, reference: FileSignature) -> list[_Input]:
+    return [
+        _Input(each.given, each.entry, f"drawn{each.remark}")
+        for each in drawn_inputs(subject, reference, question.shapes, advice=ADVICE)
+    ]
+
+
+# The spec
+
+
+def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[_Sample]) -> dict[str, Any]:
+    case: dict[str, Any] = {"name": re.sub(r"[^A-Za-z0-9._-]", "-", Path(question.subject).stem) or "model"}
+    case["file" if is_model_file(question.reference) else "factory"] = question.reference
+    if question.arguments:
+        case["args"] = dict(question.arguments)
+    if question.weights is not None:
+        case["weights"] = question.weights
+    case["inputs"] = {each.given.label: dict(each.entry) for each in inputs}
+    if len(samples) > 1:
+        case["samples"] = [str(sample.path) for sample in samples[1:]]
+    case["files"] = {SUBJECT: question.subject}
+    if question.tolerance is not None:
+        case["tolerance"] = question.tolerance
+    case["seed"] = SEED
+    about = f"Is {_short(question.subject)} still {_short(question.reference)}?"
+    return {"harness": 1, "about": about, "cases": [case]}

@@ -1,0 +1,31 @@
+"""The targets of a file under test, which a spec names under ``files``: ``file:NAME/RUNTIME``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.registry import plugins
+from harness.spec.language.case import ModelFormat, StoredModel
+from harness.spec.targets import TESTED_FILE, Target
+
+DEFAULT_RUNTIMES: Mapping[ModelFormat, str] = {
+    "onnx": "ort-cpu",
+    "ort": "ort-cpu",
+    "torchscript": "torch-cpu",
+    "program": "export-cpu",
+    "aoti": "aoti-cpu",
+}
+"""The runtime of a file under test if none is named, by its format."""
+
+
+def targets_of(name: str, file: StoredModel) -> tuple[Target, ...]:
+    """The targets of a file under test, the default one first: its file on each runtime that runs its format."""
+    default = Target(f"{TESTED_FILE}{name}", DEFAULT_RUNTIMES[file.format])
+    runtimes = [each for each, runtime in plugins("runtimes").items() if runs_format(runtime, file.format)]
+    return (default, *(Target(default.exporter, each) for each in runtimes if each != default.runtime))
+
+
+def runs_format(runtime: Any, format_: str) -> bool:
+    """True if ``runtime`` loads files of this format. ONNX Runtime loads its own format on every provider."""
+    return format_ == runtime.takes or format_ in getattr(runtime, "also_takes", ())
