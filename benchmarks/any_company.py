@@ -51,7 +51,7 @@ Measured with {about}.
 
 {runs} runs took a random share of the {checks:,} checks of {paths}, in random order, each case on a random part of the
 targets, and {alone} checks ran quite alone. Before them, all of these checks ran once, in the order of the specs and on
-one worker. {compared:,} rows were compared with those of that first run, in everything but times: **{differing} differ**.
+one worker. {compared:,} rows were compared with those of that run, in everything but times: **{differing} differ**.
 
 {table}
 
