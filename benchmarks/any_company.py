@@ -114,8 +114,8 @@ def random_jobs(jobs: Jobs, share: float, generator: random.Random) -> Jobs:
 
 def _union(jobs: Jobs, chosen: Sequence[Jobs]) -> Jobs:
     """The checks of any of ``chosen``, in the order of ``jobs``."""
-    checks = {(case.id, target) for each in chosen for case, targets in each for target in targets}
-    parts = ((case, tuple(target for target in targets if (case.id, target) in checks)) for case, targets in jobs)
+    checks = {(case.id, str(target)) for each in chosen for case, targets in each for target in targets}
+    parts = ((case, tuple(target for target in targets if (case.id, str(target)) in checks)) for case, targets in jobs)
     return [(case, targets) for case, targets in parts if targets]
 
 
