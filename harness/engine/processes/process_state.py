@@ -28,6 +28,8 @@ class ProcessState:
     """
 
     def __init__(self, *, torch: bool) -> None:
+        if torch:
+            _seed_torch()
         self._after_check = [*_python_state(), *(_torch_state() if torch else ())]
         # Restoring NumPy's random numbers takes longer than all the others together.
         self._after_job = partial(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the global generator
@@ -78,6 +80,13 @@ def _warning_filters() -> Restore:
         warnings.filters[:] = before  # type: ignore[index]
 
     return restore
+
+
+def _seed_torch() -> None:
+    """Begin each process with the same random numbers, so that a stochastic module gives the same row every time."""
+    import torch
+
+    torch.default_generator.manual_seed(0)
 
 
 def _python_state() -> Iterator[Restore]:
