@@ -2,10 +2,11 @@
 
     python -m benchmarks.any_company [PATH...] [--runs N] [--share S] [--seed N] [--allow-import] [--targets LIST]
 
-First all checks of the specs run once, in the order of the specs and on one worker. Then N runs take a random share of
-them: cases in random order, each on a random part of the targets, on one or two workers, with an empty artifact cache
-or with one that earlier runs filled. Some checks also run quite alone, each in a run of its own. Every row must be that
-of the first run: status, stage, symptom, message, blame, outputs, artifact, notes and what the libraries printed.
+N runs take a random share of the checks of the specs: cases in random order, each on a random part of the targets, on
+one or two workers, with an empty artifact cache, with one that earlier runs filled, or without one. Some checks also
+run quite alone, each in a run of its own. Before them, all of these checks run once, in the order of the specs and on
+one worker. Every row must be that of this first run: status, stage, symptom, message, blame, outputs, artifact, notes
+and what the libraries printed.
 
 Times are not compared. Writes reports/any-company.md. Exit code 1 if a row differs.
 """
@@ -48,9 +49,9 @@ MARKDOWN = """# The same row in any company
 
 Measured with {about}.
 
-All {checks:,} checks of {paths} ran once, in the order of the specs and on one worker. Then {runs} runs took a random
-share of them, in random order, each case on a random part of the targets, and {alone} checks ran quite alone.
-{compared:,} rows were compared with those of the first run, in everything but times: **{differing} differ**.
+{runs} runs took a random share of the {checks:,} checks of {paths}, in random order, each case on a random part of the
+targets, and {alone} checks ran quite alone. Before them, all of these checks ran once, in the order of the specs and on
+one worker. {compared:,} rows were compared with those of that run, in everything but times: **{differing} differ**.
 
 {table}
 
@@ -111,6 +112,13 @@ def random_jobs(jobs: Jobs, share: float, generator: random.Random) -> Jobs:
     return [(case, tuple(generator.sample(targets, generator.randint(1, len(targets))))) for case, targets in chosen]
 
 
+def _union(jobs: Jobs, chosen: Sequence[Jobs]) -> Jobs:
+    """The checks of any of ``chosen``, in the order of ``jobs``."""
+    checks = {(case.id, str(target)) for each in chosen for case, targets in each for target in targets}
+    parts = ((case, tuple(target for target in targets if (case.id, str(target)) in checks)) for case, targets in jobs)
+    return [(case, targets) for case, targets in parts if targets]
+
+
 def differences(name: str, first: Rows, here: Rows) -> Iterator[Difference]:
     """Each field in which a row of a run is not that of the first run."""
     for key, row in here.items():
@@ -134,11 +142,11 @@ def main() -> int:
     runs: list[Run] = []
     found: list[Difference] = []
     with tempfile.TemporaryDirectory(prefix="any-company-") as folder:
-        first = rows(jobs, 1, Path(folder, "first"))
-        print(f"{len(first):,} checks in the first run", flush=True)
         alone = [(case, (target,)) for case, targets in jobs for target in targets]
         requests = [(f"run {number}", random_jobs(jobs, request.share, generator)) for number in range(request.runs)]
         requests += [("alone", [check]) for check in generator.sample(alone, min(request.alone, len(alone)))]
+        first = rows(_union(jobs, [chosen for _, chosen in requests]), 1, Path(folder, "first"))
+        print(f"{len(first):,} checks in the first run", flush=True)
         for number, (name, chosen) in enumerate(requests):
             workers = 1 if name == "alone" else generator.randint(1, 2)
             cache = generator.choice(("empty", "filled", "none"))
@@ -153,7 +161,7 @@ def main() -> int:
     compared = sum(run.checks for run in runs)
     text = MARKDOWN.format(
         about=", ".join(f"{name} {number}" for name, number in versions().items() if name in SHOWN),
-        checks=len(first),
+        checks=len(alone),
         paths=", ".join(f"`{path}`" for path in request.paths),
         runs=request.runs,
         alone=sum(run.name == "alone" for run in runs),

@@ -114,9 +114,14 @@ def activations(*slopes: float) -> nn.Module:
 def script_digests(folder: Path) -> list[str]:
     """Digests of two scripted programs, in a process that may have scripted others before."""
     inputs = [torch.ones(1, 1, 4, 4)]
+    torch.manual_seed(0)
+    recurrent = export(Subject(nn.LSTM(1, 1), {"x": torch.ones(1, 1, 1)}, 3), "script", folder / "lstm" / "model.pt")
     return [
-        export(subject(activations(*slopes), inputs), "script", folder / str(slopes) / "model.pt").digest
-        for slopes in ((0.1, 0.2), (0.2, 0.1))
+        *(
+            export(subject(activations(*slopes), inputs), "script", folder / str(slopes) / "model.pt").digest
+            for slopes in ((0.1, 0.2), (0.2, 0.1))
+        ),
+        recurrent.digest,
     ]
 
 
@@ -125,6 +130,7 @@ import sys, warnings
 warnings.simplefilter("ignore")
 import torch
 torch.jit.script(torch.nn.Sequential(torch.nn.PReLU(), torch.nn.LeakyReLU(0.3), torch.nn.LeakyReLU(0.2)))
+torch.jit.script(torch.nn.LSTM(3, 2))
 from pathlib import Path
 from tests.test_exporters_artifacts import script_digests
 print(*script_digests(Path(sys.argv[1])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -26,12 +27,23 @@ pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg")
 CAPTURE, PREPARE = "_capture", "_prepare_exported_program_for_export"
 VARIANTS = ((18, False), (23, False), (23, True))
 X = torch.linspace(-1, 1, 98).reshape(1, 2, 7, 7)
+
+
+class Positive(nn.Module):
+    """The number of outputs depends on the values of the inputs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The positive elements."""
+        return x[x > 0]
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "functions for all operators": lambda: nn.Sequential(nn.AvgPool2d(2, divisor_override=3), nn.Linear(3, 2)),
     "several outputs": lambda: nn.MaxPool2d(2, return_indices=True),
     "decomposed operator": lambda: nn.ReLU(inplace=True),
     "operator of one opset only": lambda: nn.RMSNorm(7),
     "operator of the fixes only": lambda: nn.RReLU().eval(),
+    "size that depends on values": Positive,
 }
 
 
@@ -75,6 +87,28 @@ def test_files_and_refusals_are_the_same_bytes_as_without_sharing(
 def test_one_capture_and_one_preparation_serve_all_opsets_and_fixes(tmp_path: Path, calls: Counter[str]) -> None:
     list(export_variants(subject(MODELS["functions for all operators"]().eval(), [X]), tmp_path))
     assert calls == {CAPTURE: 1, PREPARE: 1}
+
+
+def test_a_program_that_depends_on_values_is_not_shared(tmp_path: Path, calls: Counter[str]) -> None:
+    example = subject(Positive().eval(), [X])
+    assert all(isinstance(file, bytes) for file in export_variants(example, tmp_path))
+    assert calls == {CAPTURE: len(VARIANTS), PREPARE: len(VARIANTS)}
+    assert _speed_ups.disabled_reasons(()) == {}
+    assert not any(_dynamo_sharing.disabled_reasons().values())
+
+
+def test_the_warnings_of_a_shared_program_are_shown_for_each_export(tmp_path: Path) -> None:
+    class Warns(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            warnings.warn("of the capture", UserWarning, stacklevel=1)
+            return x + 1
+
+    example = Subject(Warns().eval(), {"x": X}, 1)
+    for opset in (18, 23):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            export(example, "onnx-dynamo", tmp_path / "m.onnx", opset)
+        assert "of the capture" in [str(warning.message) for warning in caught]
 
 
 def test_a_module_is_copied_once_for_exports_that_share_its_program(

@@ -37,7 +37,7 @@ from harness.engine.processes.limits import (
     private_memory,
 )
 from harness.engine.processes.output_capture import OutputCapture, hide_warnings_of_imports
-from harness.engine.processes.process_state import ProcessState, StateAfterBuild
+from harness.engine.processes.process_state import ProcessState, StateAfterConstruction
 from harness.engine.worker_status import CANNOT_REPORT, NO_DEADLINE, RETIRED, Deadline, WorkerStatus
 from harness.errors import DiskFull, HarnessError, UsageError
 from harness.forked import exit_if_forked
@@ -202,7 +202,10 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
         history = ExportHistory()
         artifacts = ArtifactCache(job.settings.cache, folder, context.capture, history)
 
+        constructed_state = StateAfterConstruction(torch=not job.is_recorded, user_code=job.runs_user_code)
+
         def on_size(size: int) -> None:
+            constructed_state.remember()
             artifacts.model_size = size
             context.allow_for_size(size, job.settings)
 
@@ -210,12 +213,12 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
         if not job.is_recorded:
             check_opsets(job.targets)
         process_state = _process_state(torch=not job.is_recorded)
-        state_after_build = StateAfterBuild(torch=not job.is_recorded, user_code=job.runs_user_code)
 
         def enter_stage(target: int, stage: Stage) -> None:
             context.enter_stage(target, stage)
             if stage in {"export", "load"}:
-                state_after_build.enter()
+                constructed_state.restore()
+                os.chdir(job.home)
 
         fingerprint = fingerprint_function(job.case, job.settings)
         context.capture.drain()

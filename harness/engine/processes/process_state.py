@@ -28,6 +28,8 @@ class ProcessState:
     """
 
     def __init__(self, *, torch: bool) -> None:
+        if torch:
+            _seed_torch()
         self._after_check = [*_python_state(), *(_torch_state() if torch else ())]
         # Restoring NumPy's random numbers takes longer than all the others together.
         self._after_job = partial(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the global generator
@@ -45,27 +47,29 @@ class ProcessState:
         self._after_job()
 
 
-class StateAfterBuild:
-    """The state in which the first check of a job begins its export, restored before each export and each load.
+class StateAfterConstruction:
+    """The state that constructing a job's module leaves, restored before each export and each load.
 
-    The first check builds the module and runs it, which may change the state on purpose: a user's module may set the
-    default dtype. The other checks find the module built, and a check may find its file in the cache; all must export,
-    load and run in the same state. With ``user_code`` the state includes warning filters and NumPy's random numbers,
-    which no layer changes.
+    A module may change the state on purpose when it is imported and constructed, such as the default dtype. Only the
+    first check constructs it, but all must export, load and run in that state. What running the module changes is
+    undone. With ``user_code`` the state includes warning filters and NumPy's random numbers, which no layer changes.
     """
 
     def __init__(self, *, torch: bool, user_code: bool) -> None:
         self._torch, self._user_code = torch, user_code
         self._restore: list[Restore] | None = None
 
-    def enter(self) -> None:
-        """Restore the state; the first call remembers it."""
+    def remember(self) -> None:
+        """Remember the state of now, unless one is remembered."""
         if self._restore is None:
             self._restore = [*_python_state(), *(_torch_state() if self._torch else ())]
             if self._user_code:
                 self._restore += _warning_filters(), partial(np.random.set_state, np.random.get_state())  # noqa: NPY002
-            return
-        for restore in self._restore:
+
+    def restore(self) -> None:
+        """Restore the state that is remembered; remember that of now where there is none."""
+        self.remember()
+        for restore in self._restore or ():
             restore()
 
 
@@ -76,6 +80,13 @@ def _warning_filters() -> Restore:
         warnings.filters[:] = before  # type: ignore[index]
 
     return restore
+
+
+def _seed_torch() -> None:
+    """Begin each process with the same random numbers, so that a stochastic module gives the same row every time."""
+    import torch
+
+    torch.default_generator.manual_seed(0)
 
 
 def _python_state() -> Iterator[Restore]:
