@@ -433,7 +433,7 @@ def test_parts_that_eval_does_not_reach_are_the_first_thing_said(harness: Call, 
     )
     words = "parts of the module are in training mode, which .eval() does not reach"
     assert hidden["status"] == "passed"  # neither does the exporter reach it
-    assert hidden["notes"][0] == f"{words} (layers[1])"
+    assert hidden["notes"][0] == f"{words} (layers[0], layers[1])"
     assert stubborn["status"] == "failed"
     assert stubborn["message"].startswith(f"{words} (the module itself): ")
     assert stubborn["blame"] is None
