@@ -59,7 +59,7 @@ def write_net(folder: Path) -> None:
             torch.onnx.export(
                 net, (x,), folder / name, dynamo=False, input_names=["x"], output_names=["y"], dynamic_axes=axes
             )
-        torch.jit.save(torch.jit.script(net), folder / "net.jit")  # type: ignore[no-untyped-call]
+        torch.jit.save(torch.jit.script(net), folder / "net.jit")
         torch.jit.save(torch.jit.trace(net, (x,)), folder / "traced.pt")  # type: ignore[no-untyped-call]
         torch.export.save(torch.export.export(net, (x,)), folder / "net.pt2")
         torch.onnx.export(net, (x,), folder / "dynamo.onnx", dynamo=True, external_data=False, verbose=False)
@@ -120,7 +120,9 @@ def with_channels_last(model: onnx.ModelProto) -> None:
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 8, 8, 3]))
 
 
-def two_by_two(folder: Path, to: str, inputs: tuple[str, str] = ("a", "b"), outputs: tuple[str, str] = ("s", "d")) -> str:
+def two_by_two(
+    folder: Path, to: str, inputs: tuple[str, str] = ("a", "b"), outputs: tuple[str, str] = ("s", "d")
+) -> str:
     """A model of the sum and the difference of two matrices, with these names; return its path."""
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in inputs]
     returned = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in outputs]

@@ -101,7 +101,9 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         ("net.onnx", "net.py:absent"): ["has no attribute 'absent'"],
         ("net.onnx", "net.py:three"): ["is no callable but int"],
         ("net.onnx", "net.py:number"): ["returned int; it must return an nn.Module"],
-        ("net.onnx", "net.py:needs"): ["needs channels, width(channels, width); give them with --args '{channels: ...}'"],
+        ("net.onnx", "net.py:needs"): [
+            "needs channels, width(channels, width); give them with --args '{channels: ...}'"
+        ],
         ("net.onnx", "net.py"): ["neither a model file nor a callable"],
         ("net.py", "net.onnx"): ["net.py: not a model file"],
         ("absent.onnx", "pickled.pt"): ["absent.onnx: no such file", "pickled.pt: a pickle that runs code"],
@@ -117,7 +119,10 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
             "b is int64, and two.onnx takes b float32[N, 4]",
         ],
         ("net.onnx", "fixed.onnx", "--shape", "z=1,3"): ["--shape z: no input has this name; the inputs are x"],
-        ("net.onnx", "fixed.onnx", "--shape", "x", "--args", "3"): ["--shape x: not a shape", "--args 3: not a mapping"],
+        ("net.onnx", "fixed.onnx", "--shape", "x", "--args", "3"): [
+            "--shape x: not a shape",
+            "--args 3: not a mapping",
+        ],
         ("net.jit", "net.py:Net"): ["x: no shape is declared; give --shape x=1,3,224,224, or --inputs FILE"],
     }
     for words, messages in mistakes.items():

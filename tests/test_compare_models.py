@@ -53,7 +53,9 @@ def test_every_form_of_a_net_is_still_the_net(nets: Path, net: nn.Module, name: 
 
 @pytest.mark.parametrize("reference", ["fixed.onnx", "net.ort", "net.jit", "net.pt2"])
 def test_a_file_may_be_the_reference_of_a_file_and_of_a_module(nets: Path, net: nn.Module, reference: str) -> None:
-    harness.compare_models(str(nets / "net.onnx"), str(nets / reference), np.ones((2, 3, 8, 8), "float32")).assert_passed()
+    harness.compare_models(
+        str(nets / "net.onnx"), str(nets / reference), np.ones((2, 3, 8, 8), "float32")
+    ).assert_passed()
     harness.compare_models(net, nets / reference, {"x": torch.ones(2, 3, 8, 8)}).assert_passed()
 
 
@@ -75,9 +77,9 @@ def test_a_changed_weight_is_found_and_blamed_on_the_file(nets: Path, net: nn.Mo
 
 
 def test_a_changed_weight_is_found_in_formats_of_torch(nets: Path, net: nn.Module) -> None:
-    other = torch.jit.script(copy.deepcopy(net))  # type: ignore[no-untyped-call]
+    other = torch.jit.script(copy.deepcopy(net))
     other.head.bias.data[0] += 1e-3
-    torch.jit.save(other, nets / "off.jit")  # type: ignore[no-untyped-call]
+    torch.jit.save(other, nets / "off.jit")
     (result,) = harness.compare_models(nets / "off.jit", net, torch.ones(2, 3, 8, 8)).results
     assert (result.status, result.blame) == ("failed", "exporter")
     verdict = harness.compare_models(net, nets / "off.jit", torch.ones(2, 3, 8, 8))
@@ -178,11 +180,11 @@ def test_what_is_no_model_is_refused_in_one_line(nets: Path, net: nn.Module) -> 
     for name, message in refusals.items():
         with pytest.raises(UsageError, match=f"{re.escape(name)}: .*{message}"):
             harness.compare_models(nets / name, net)
-    with pytest.raises(UsageError, match="subject: int is neither a torch.nn.Module nor a path"):
+    with pytest.raises(UsageError, match=r"subject: int is neither a torch\.nn\.Module nor a path"):
         harness.compare_models(3, net)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="inputs: x is str, not an array"):
         harness.compare_models(nets / "net.onnx", net, "x")
-    with pytest.raises(UsageError, match="targets: torch-cpu does not run .*net.onnx, which is ONNX"):
+    with pytest.raises(UsageError, match=r"targets: torch-cpu does not run .*net\.onnx, which is ONNX"):
         harness.compare_models(nets / "net.onnx", net, targets="torch-cpu")
 
 
