@@ -15,6 +15,8 @@ from harness.cli.process import echo
 from harness.errors import Location, Problem, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.scaffold.comparison import ComparisonSpec, Question
     from harness.spec.discovery import Specs
     from harness.spec.language.case import StoredModel
@@ -68,7 +70,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     _require_torch(question)
     asked = _comparison(question, options["timeout"] or INSPECT_SECONDS)
     specs = _specs(asked, question)
-    words = tuple(f"file:{SUBJECT}/{word}" for word in flat(options["targets"]))
+    words = _targets(SUBJECT, subject, flat(options["targets"]))
     saved = options["save_spec"]
     if saved is not None:
         specs = _save(asked, question, saved)
@@ -86,6 +88,25 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
     return outcome.exit_code
+
+
+def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...]:
+    """The targets of the subject on ``runtimes``. Raises :class:`UsageError` for one that does not run its format."""
+    from harness.registry import plugins
+    from harness.spec.model_files import FORMAT_NAMES, stored_model
+    from harness.spec.quoting import join_names
+    from harness.spec.targets import TESTED_FILE, parse_target
+    from harness.spec.tested_files import runs_format, targets_of
+
+    file = stored_model(Path(subject))
+    words = tuple(f"{TESTED_FILE}{name}/{runtime}" for runtime in runtimes)
+    for word in words:
+        target = parse_target(word)
+        if not runs_format(plugins("runtimes")[target.runtime], file.format):
+            fitting = join_names(each.runtime for each in targets_of(name, file))
+            message = f"--targets {target.runtime}: {subject} is {FORMAT_NAMES[file.format]}"
+            raise UsageError(f"{message}, which {target.runtime} does not run; use one of {fitting}")
+    return words
 
 
 def _question(subject: str, reference: str, options: dict[str, Any]) -> Question:

@@ -61,7 +61,8 @@ class Specs:
         if self.bundle is not None:
             return self.bundle.targets
         recorded = [isinstance(case.model.model, FileModel) for case in self.cases]
-        files = tuple(dict.fromkeys(targets_of(*file) for case in self.cases for file in case.files.items()))
+        by_format = {(name, file.format): file for case in self.cases for name, file in case.files.items()}
+        files = tuple(targets_of(name, file) for (name, _), file in by_format.items())
         return load_target_sets(self.root, exported=not all(recorded), recorded=any(recorded), files=files)
 
     @property

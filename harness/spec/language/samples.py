@@ -31,7 +31,7 @@ def with_samples(node: Node, case: Case, inputs: Inputs, folder: SpecFolder) -> 
         return inputs, ()
     where = node.location(["samples"])
     try:
-        paths = folder.samples(case.samples)
+        paths = tuple(dict.fromkeys(path for pattern in case.samples for path in folder.samples(pattern)))
     except UsageError as error:
         raise SpecError([problem_from(error, where)]) from None
     if len(paths) > MAX_SAMPLES:

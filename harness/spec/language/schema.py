@@ -62,6 +62,7 @@ def _is_one_shape(value: Any) -> bool:
 
 
 LABEL_SCHEMA = _text_schema(LABEL)
+_PATH_SCHEMA: dict[str, JsonValue] = {"type": "string", "minLength": 1, "maxLength": 4096}
 _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 16}
 
 DType = Literal["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]
@@ -113,6 +114,12 @@ Arguments = Annotated[
     Field(description="Constructor arguments by name. A tensor is written as an input: `weight: {values: [...]}`."),
 ]
 DataPath = Annotated[str, Field(min_length=1, max_length=4096)]
+DataPaths = Annotated[
+    list[DataPath],
+    Field(min_length=1),
+    _one_or_many(lambda value: isinstance(value, str), lambda word: [word]),
+    WithJsonSchema({"anyOf": [_PATH_SCHEMA, {"type": "array", "items": _PATH_SCHEMA, "minItems": 1}]}),
+]
 Forward = Annotated[dict[str, Any], Field(description="Constant keyword arguments of forward.")]
 Expression = Annotated[str, Field(min_length=1)]
 Gradients = Annotated[
@@ -334,7 +341,7 @@ class Defaults(ModelArguments):
     draws: int = Field(
         default=2, ge=1, le=100, description="Sets of random inputs at each shape, which share no values."
     )
-    samples: DataPath | None = Field(
+    samples: DataPaths | None = Field(
         default=None,
         examples=["data/*.npz"],
         description="Data files, each a further set of inputs by label. Without `inputs`, the first is the case's own.",

@@ -1,0 +1,169 @@
+"""``harness compare``: the screen, the exit codes, the spec that it saves, and every mistake at once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.compared_models import changed, two_by_two, with_other_weight, write_net
+from tests.conftest import Call
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nets")
+    write_net(folder)
+    changed(folder, with_other_weight, "off.onnx")
+    two_by_two(folder, "two.onnx")
+    return folder
+
+
+@pytest.fixture
+def nets(made: Path, here: Path) -> Path:
+    """The working directory, with the files."""
+    shutil.copytree(made, here, dirs_exist_ok=True)
+    return here
+
+
+@pytest.mark.usefixtures("nets")
+def test_an_export_is_still_its_module(harness: Call) -> None:
+    ran = harness("compare", "net.onnx", "net.py:Net", "--weights", "weights.pt")
+    assert ran.code == 0, ran.err
+    assert "SAME: net.onnx is still net.py:Net (on ort-cpu)" in ran.out
+    assert "x float32[2, 3, 8, 8], drawn (open axes: N=2)" in ran.out
+    assert "the reference's own" in ran.out
+    assert "reference" in next(line for line in ran.out.splitlines() if "latency" in line)
+    assert ran.only["status"] == "passed"
+    assert ran.only["latency"]["eager_us"] is not None
+
+
+@pytest.mark.usefixtures("nets")
+def test_a_changed_weight_is_shown_with_blame_place_and_a_spec_that_repeats_it(harness: Call) -> None:
+    ran = harness("compare", "off.onnx", "net.py:Net", "--weights", "weights.pt", "--save-spec", "asked.yaml")
+    assert ran.code == 1, ran.err
+    assert "DIFFERENT: off.onnx is not net.py:Net (on ort-cpu)" in ran.out
+    assert "blame      exporter" in ran.out
+    assert "worst at [" in ran.out
+    assert "harness explain asked/off asked.yaml --allow-import" in ran.out
+    assert "asked.yaml" in ran.out.splitlines()[-1]
+    refused = harness("run", "asked.yaml", "--no-latency")
+    assert (refused.code, "pass --allow-import to allow it" in refused.err) == (2, True)
+    again = harness("run", "asked.yaml", "--allow-import", "--no-latency")
+    assert again.code == 1
+    for key in ("status", "blame", "outputs", "message", "case", "target"):
+        assert again.only[key] == ran.only[key], key
+    explained = harness("explain", "asked/off", "asked.yaml", "--allow-import")
+    assert explained.code == 1
+    assert "the exported file itself is wrong" in explained.out
+
+
+def test_two_files_on_your_own_data_and_several_runtimes(harness: Call, nets: Path) -> None:
+    (nets / "samples").mkdir()
+    for number in range(3):
+        np.savez(nets / "samples" / f"{number}.npz", x=np.full((2, 3, 8, 8), number, "float32"))
+    words = ("net.ort", "net.onnx", "--inputs", "samples", "--targets", "ort-cpu,reference")
+    refused = harness("compare", *words)
+    assert (refused.code, "which reference does not run" in refused.err) == (2, True)
+    ran = harness("compare", "fixed.onnx", *words[1:], "--save-spec", "ci/asked.yaml")
+    assert (ran.code, "--save-spec ci/asked.yaml" in ran.err, "leads out of the folder" in ran.err) == (2, True, True)
+    ran = harness("compare", "fixed.onnx", *words[1:], "--save-spec", "asked.yaml")
+    assert ran.code == 0, ran.err
+    assert {target for _, target in ran.rows} == {"file:subject/ort-cpu", "file:subject/reference"}
+    again = harness("run", "asked.yaml", "--targets", "file:subject/*", "--no-latency")
+    assert again.code == 0
+    assert {at for row in again.report["results"] for at in [output["at"] for output in row["outputs"]]} == {
+        None,
+        "sample 1.npz",
+        "sample 2.npz",
+    }
+
+
+@pytest.mark.usefixtures("nets")
+def test_shapes_arguments_and_a_tolerance_are_given_on_the_command_line(harness: Call) -> None:
+    options = ("--args", "{channels: 3}", "--weights", "weights.pt", "--shape", "x=1,3,9,9", "--tolerance", "{atol: 1}")
+    ran = harness("compare", "net.jit", "net.py:Net", *options)
+    assert ran.code == 0, ran.err
+    assert "x float32[1, 3, 9, 9], drawn" in ran.out
+    assert ran.only["outputs"][0]["tolerance"] == "rtol 0 + atol 1"
+
+
+def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
+    np.savez(nets / "pickled.npz", x=np.array([{}], dtype=object))
+    torch.save(torch.nn.ReLU(), nets / "pickled.pt")
+    torch.save({"conv.weight": torch.ones(4, 3, 3, 3), "extra": torch.ones(1)}, nets / "other.pt")
+    (nets / "broken.onnx").write_bytes((nets / "net.onnx").read_bytes()[:300])
+    np.savez(nets / "rank.npz", a=np.ones((2, 4, 1), "float32"), b=np.ones((3, 4), "int64"))
+    mistakes = {
+        ("net.onnx", "net.py:absent"): ["has no attribute 'absent'"],
+        ("net.onnx", "net.py:three"): ["is no callable but int"],
+        ("net.onnx", "net.py:number"): ["returned int; it must return an nn.Module"],
+        ("net.onnx", "net.py:needs"): [
+            "needs channels, width(channels, width); give them with --args '{channels: ...}'"
+        ],
+        ("net.onnx", "net.py"): ["neither a model file nor a callable"],
+        ("net.py", "net.onnx"): ["net.py: not a model file"],
+        ("absent.onnx", "pickled.pt"): ["absent.onnx: no such file", "pickled.pt: a pickle that runs code"],
+        ("broken.onnx", "net.py:absent", "--inputs", "pickled.npz"): [
+            "broken.onnx is not an ONNX model, or is truncated",
+            "has no attribute 'absent'",
+            "pickled.npz: x holds pickled objects",
+        ],
+        ("net.onnx", "net.py:Net", "--weights", "other.pt"): ["conv.bias", "extra"],
+        ("net.onnx", "fixed.onnx", "--weights", "weights.pt"): ["fixed.onnx is a file, which has its own"],
+        ("two.onnx", "two.onnx", "--inputs", "rank.npz"): [
+            "a has shape [2, 4, 1], and two.onnx takes a float32[N, 4]",
+            "b is int64, and two.onnx takes b float32[N, 4]",
+        ],
+        ("net.onnx", "fixed.onnx", "--shape", "z=1,3"): ["--shape z: no input has this name; the inputs are x"],
+        ("net.onnx", "fixed.onnx", "--shape", "x", "--args", "3"): [
+            "--shape x: not a shape",
+            "--args 3: not a mapping",
+        ],
+        ("net.jit", "net.py:Net"): ["x: no shape is declared; give --shape x=1,3,224,224, or --inputs FILE"],
+    }
+    for words, messages in mistakes.items():
+        ran = harness("compare", *words)
+        assert (ran.code, ran.out) == (2, ""), (words, ran)
+        assert len(ran.err.splitlines()) >= len(messages) - ("conv.bias" in messages), ran.err
+        for message in messages:
+            assert message in ran.err, (words, ran.err)
+
+
+SPEC = """
+harness: 1
+cases:
+  - name: c
+    file: {reference}
+    inputs: {{x: {{shape: [2, 3, 8, 8]}}}}
+    files: {{deployed: {file}}}
+"""
+
+
+def test_a_spec_names_files_inside_its_folder_and_torchscript_needs_consent(harness: Call, nets: Path) -> None:
+    def run(reference: str, file: str, *words: str) -> tuple[int, str]:
+        (nets / "s.yaml").write_text(SPEC.format(reference=reference, file=file), encoding="utf-8")
+        ran = harness("run", "s.yaml", "--no-latency", *words)
+        return ran.code, ran.err + ran.out
+
+    assert run("net.onnx", "net.ort")[0] == 0
+    code, text = run("../net.onnx", "/etc/hostname")
+    assert (code, text.count("leads out of the folder")) == (2, 2)
+    code, text = run("net.jit", "traced.pt")
+    assert (code, text.count("TorchScript runs code when it is loaded; pass --allow-import")) == (2, 2)
+    assert run("net.jit", "traced.pt", "--allow-import")[0] == 0
+    assert run("net.jit", "traced.pt", "--allow-import", "--targets", "onnx-torchscript@17/ort-cpu")[0] == 0
+    code, text = run("net.onnx", "net.pt2", "--targets", "file:deployed/ort-cpu")
+    assert (code, "net.pt2 is programs of torch.export, which ort-cpu does not run" in text) == (2, True)
+
+
+@pytest.mark.usefixtures("nets")
+def test_a_known_failure_of_a_file_is_known(harness: Call, nets: Path) -> None:
+    (nets / "s.yaml").write_text(SPEC.format(reference="net.onnx", file="off.onnx"), encoding="utf-8")
+    entry = "- {cases: s/c, targets: file:deployed/ort-cpu, stage: compare, symptom: mismatch, reason: a test}\n"
+    (nets / "known-failures.yaml").write_text(entry, encoding="utf-8")
+    ran = harness("run", "s.yaml", "--no-latency")
+    assert (ran.code, ran.only["status"]) == (0, "known")

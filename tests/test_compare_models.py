@@ -1,0 +1,194 @@
+"""``harness.compare_models``: pairs of models, how inputs and outputs are matched, and what is told."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto
+from torch import nn
+
+import harness
+from harness.errors import UsageError
+from tests.compared_models import (
+    Net,
+    changed,
+    two_by_two,
+    with_channels_last,
+    with_converted_input,
+    with_extra_output,
+    with_input_named,
+    with_other_weight,
+    write_net,
+)
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nets")
+    write_net(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def net(nets: Path) -> nn.Module:
+    module = Net()
+    module.load_state_dict(torch.load(nets / "weights.pt"))
+    return module.eval()
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "dynamo.onnx", "net.ort", "net.jit", "traced.pt", "net.pt2"])
+def test_every_form_of_a_net_is_still_the_net(nets: Path, net: nn.Module, name: str) -> None:
+    inputs = torch.randn(2, 3, 8, 8)
+    verdict = harness.compare_models(nets / name, net, inputs)
+    verdict.assert_passed()
+    (output,) = verdict.results[0].outputs
+    assert output.tolerance.startswith("3 x the reference's own error")
+    assert output.of == 6
+
+
+@pytest.mark.parametrize("reference", ["fixed.onnx", "net.ort", "net.jit", "net.pt2"])
+def test_a_file_may_be_the_reference_of_a_file_and_of_a_module(nets: Path, net: nn.Module, reference: str) -> None:
+    harness.compare_models(
+        str(nets / "net.onnx"), str(nets / reference), np.ones((2, 3, 8, 8), "float32")
+    ).assert_passed()
+    harness.compare_models(net, nets / reference, {"x": torch.ones(2, 3, 8, 8)}).assert_passed()
+
+
+def test_inputs_are_drawn_in_the_declared_shapes_with_small_sizes_for_open_axes(nets: Path, net: nn.Module) -> None:
+    verdict = harness.compare_models(nets / "net.onnx", net)
+    verdict.assert_passed()
+    assert {output.shape for output in verdict.results[0].outputs} == {(2, 3)}
+    with pytest.raises(UsageError, match="inputs: x: no shape is declared; give inputs"):
+        harness.compare_models(nets / "net.jit", net)
+
+
+def test_a_changed_weight_is_found_and_blamed_on_the_file(nets: Path, net: nn.Module) -> None:
+    subject = changed(nets, with_other_weight, "off.onnx")
+    for reference in (net, nets / "fixed.onnx"):
+        (result,) = harness.compare_models(subject, reference).results
+        assert (result.status, result.blame) == ("failed", "exporter")
+        assert result.outputs[0].worst is not None
+        assert any("the exported file itself is wrong" in line for line in result.evidence)
+
+
+def test_a_changed_weight_is_found_in_formats_of_torch(nets: Path, net: nn.Module) -> None:
+    other = torch.jit.script(copy.deepcopy(net))
+    other.head.bias.data[0] += 1e-3
+    torch.jit.save(other, nets / "off.jit")
+    (result,) = harness.compare_models(nets / "off.jit", net, torch.ones(2, 3, 8, 8)).results
+    assert (result.status, result.blame) == ("failed", "exporter")
+    verdict = harness.compare_models(net, nets / "off.jit", torch.ones(2, 3, 8, 8))
+    assert not verdict
+    assert verdict.results[0].blame is None
+
+
+def test_the_tolerance_is_that_of_the_call(nets: Path, net: nn.Module) -> None:
+    subject = changed(nets, with_other_weight, "off.onnx")
+    harness.compare_models(subject, net, tolerance={"rtol": 0.1, "atol": 0.1}).assert_passed()
+
+
+def test_an_input_with_another_name_is_matched_by_dtype_and_rank_and_told(nets: Path) -> None:
+    subject = changed(nets, with_input_named("input.1"), "renamed.onnx")
+    verdict = harness.compare_models(subject, nets / "fixed.onnx", {"x": np.ones((2, 3, 8, 8), "float32")})
+    verdict.assert_passed()
+    assert "x is input.1 in renamed.onnx, the only float32 input with 4 axes" in verdict.results[0].notes
+
+
+def test_inputs_that_cannot_be_told_apart_are_asked_for_with_both_signatures(nets: Path) -> None:
+    subject = two_by_two(nets, "other.onnx", inputs=("p", "q"))
+    reference = two_by_two(nets, "two.onnx")
+    inputs = {"a": np.ones((2, 4), "float32"), "b": np.zeros((2, 4), "float32")}
+    (result,) = harness.compare_models(subject, reference, inputs).results
+    assert (result.status, result.stage) == ("error", "build")
+    assert "cannot tell which of a, b is p, q" in str(result.message)
+    assert "the inputs are (a float32[2, 4], b float32[2, 4])" in str(result.message)
+    assert "other.onnx takes (p float32[N, 4], q float32[N, 4])" in str(result.message)
+
+
+def test_all_that_does_not_fit_is_said_at_once(nets: Path) -> None:
+    reference = two_by_two(nets, "two.onnx")
+    inputs = {"a": np.ones((2, 4), "int64"), "b": np.zeros((3, 5), "float32")}
+    (result,) = harness.compare_models(reference, reference, inputs).results
+    message = str(result.message)
+    assert "a is int64, and two.onnx takes a float32[N, 4]" in message
+    assert "b has shape [3, 5], and two.onnx takes b float32[N, 4]" in message
+    assert "axis N of two.onnx is 2 in a and 3 in b" in message
+
+
+def test_float16_inputs_are_converted_and_told(nets: Path, net: nn.Module) -> None:
+    subject = changed(nets, with_converted_input(TensorProto.FLOAT16), "half.onnx")
+    verdict = harness.compare_models(subject, net, torch.ones(2, 3, 8, 8))
+    verdict.assert_passed()
+    assert "x is converted from float32 to float16 for half.onnx" in verdict.results[0].notes
+    wrong = changed(nets, with_converted_input(TensorProto.INT32), "whole.onnx")
+    (result,) = harness.compare_models(wrong, net, torch.ones(2, 3, 8, 8)).results
+    assert (result.status, result.stage) == ("error", "build")
+
+
+def test_channels_last_is_transposed_and_told(nets: Path, net: nn.Module) -> None:
+    subject = changed(nets, with_channels_last, "nhwc.onnx")
+    verdict = harness.compare_models(subject, net, torch.randn(2, 3, 8, 8))
+    verdict.assert_passed()
+    assert "x is transposed from [2, 3, 8, 8] (NCHW) to [2, 8, 8, 3] (NHWC) for nhwc.onnx" in verdict.results[0].notes
+
+
+def test_an_extra_output_fails_and_the_others_are_compared(nets: Path) -> None:
+    subject = changed(nets, with_extra_output, "extra.onnx")
+    (result,) = harness.compare_models(subject, nets / "fixed.onnx").results
+    assert result.status == "failed"
+    assert "2 outputs, expected 1" in str(result.message)
+    assert {(output.name, output.passed) for output in result.outputs} == {("y", True)}
+    (lacking,) = harness.compare_models(nets / "fixed.onnx", subject).results
+    assert (lacking.status, "debug is missing" in str(lacking.message)) == ("failed", True)
+
+
+def test_another_order_of_outputs_is_paired_by_name_and_told(nets: Path) -> None:
+    subject, reference = two_by_two(nets, "swapped.onnx", outputs=("d", "s")), two_by_two(nets, "two.onnx")
+    verdict = harness.compare_models(subject, reference)
+    verdict.assert_passed()
+    assert any("in another order (d, s) than the reference (s, d)" in note for note in verdict.results[0].notes)
+
+
+def test_outputs_with_other_names_are_paired_by_order_and_told(nets: Path) -> None:
+    reference = two_by_two(nets, "two.onnx")
+    right = two_by_two(nets, "named.onnx", outputs=("sum", "difference"))
+    verdict = harness.compare_models(right, reference)
+    verdict.assert_passed()
+    assert any("paired by order: sum with s, difference with d" in note for note in verdict.results[0].notes)
+    assert not harness.compare_models(two_by_two(nets, "wrong.onnx", outputs=("difference", "sum")), reference)
+
+
+def test_what_is_no_model_is_refused_in_one_line(nets: Path, net: nn.Module) -> None:
+    torch.save(net, nets / "pickled.pt")
+    (nets / "empty.onnx").touch()
+    (nets / "text.pt").write_text("no model", encoding="utf-8")
+    (nets / "text.ort").write_text("no model", encoding="utf-8")
+    refusals = {
+        "absent.onnx": "no such file",
+        "empty.onnx": "an empty file is no model",
+        "net.py": "not a model file",
+        "text.pt": "not a model that torch wrote",
+        "text.ort": "not a model in ONNX Runtime's format",
+        "weights.pt": "holds weights, not a model; name the module as the reference",
+        "pickled.pt": "a pickle that runs code when it is loaded.*torch.jit.save",
+    }
+    for name, message in refusals.items():
+        with pytest.raises(UsageError, match=f"{re.escape(name)}: .*{message}"):
+            harness.compare_models(nets / name, net)
+    with pytest.raises(UsageError, match=r"subject: int is neither a torch\.nn\.Module nor a path"):
+        harness.compare_models(3, net)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="inputs: x is str, not an array"):
+        harness.compare_models(nets / "net.onnx", net, "x")
+    with pytest.raises(UsageError, match=r"targets: torch-cpu does not run .*net\.onnx, which is ONNX"):
+        harness.compare_models(nets / "net.onnx", net, targets="torch-cpu")
+
+
+def test_a_module_is_neither_changed_nor_trained(nets: Path, net: nn.Module) -> None:
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    harness.compare_models(nets / "net.onnx", net)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
