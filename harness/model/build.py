@@ -303,6 +303,11 @@ def bind_labels(
     return _called(module, labels, constants or {}, nulls, by_name=True)
 
 
+def with_nulls(module: nn.Module, labels: Sequence[str], nulls: Collection[str]) -> nn.Module:
+    """``module``, taking its inputs by position, with None for those that are in ``nulls``."""
+    return _called(module, labels, {}, nulls, by_name=False)
+
+
 def _called(
     module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any], nulls: Collection[str], *, by_name: bool
 ) -> nn.Module:
