@@ -25,7 +25,7 @@ from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
 from harness.model.answer import Reference
-from harness.model.build import Subject, TakesFlatInputs, bind_labels, eager_outputs, run_module, with_nulls
+from harness.model.build import Subject, TakesFlatInputs, bind_labels, outputs_with_paths, run_module, with_nulls
 from harness.model.nested import NestedTensors, nested_tensors
 from harness.model.reference import compute_reference, have_same_values
 from harness.model.tensors import copy_tensor
@@ -75,9 +75,9 @@ class InMemoryCase(PreparedCase):
     def subject(self) -> Subject:
         """The module in its current mode, with the first inputs."""
         inputs = self._inputs[0]
-        outputs = eager_outputs(self._module, list(inputs.values()), self.case.seed)
-        structure = self.case.structure
-        return Subject(self._module, inputs, len(outputs), self.case.mode, self.case.dynamic, outputs, structure)
+        outputs, paths = outputs_with_paths(self._module, list(inputs.values()), self.case.seed)
+        mode, dynamic, structure = self.case.mode, self.case.dynamic, self.case.structure
+        return Subject(self._module, inputs, len(outputs), mode, dynamic, outputs, structure, paths)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
