@@ -152,7 +152,7 @@ def test_a_graph_takes_no_nested_inputs(harness: Call, spec: Spec) -> None:
 
 
 def test_outputs_of_a_dict_are_named_by_their_paths(harness: Call, spec: Spec) -> None:
-    text = "factory: 'my_nets:Decoder', inputs: {input_ids: {shape: [2, 3]}}"
+    text = "factory: 'my_nets:Decoder', forward: {steps: [1, 2]}, inputs: {input_ids: {shape: [2, 3]}}"
     ran = run(harness, spec, text, "onnx-torchscript@17/ort-cpu")
     assert ran.code == 0, ran.out
     names = dict.fromkeys(row["name"] for row in ran.only["outputs"])
