@@ -50,6 +50,7 @@ class Reference:
     cannot be compared. ``at`` names the set of inputs, if there are several. ``sample`` says which elements the outputs
     hold, None for all. ``second_call`` holds eager torch's outputs at a second call with the same inputs, if they
     differ from the first: the module keeps state. ``repeats_shapes`` is True if an earlier set has the same shapes.
+    ``paths`` say where each output is in what the module returns; empty if it returns a tensor or a sequence.
     ``lower`` holds eager torch's outputs of a run in the lower precision of a target, in float64; None if none asks.
     """
 
@@ -64,6 +65,7 @@ class Reference:
     second_call: Mapping[str, Array] | None = None
     repeats_shapes: bool = False
     lower: Mapping[str, Array] | None = None
+    paths: Sequence[str] = ()
 
     def at_second_call(self) -> Reference:
         """The reference of a second call in a row with the same inputs."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -61,6 +62,7 @@ class Subject:
     called ``output_0``, ``output_1``, ... in every artifact. ``dynamic`` maps an input's label to its dynamic axes and
     their names. ``eager_outputs`` are eager torch's outputs for the inputs, None if they are not computed yet.
     ``structure`` says how the user's own ``forward`` takes the inputs, None if by position (:class:`TakesFlatInputs`).
+    ``output_paths`` are where the outputs are in what ``forward`` returns (:func:`paths_of`).
     Subjects are compared by identity.
     """
 
@@ -71,6 +73,7 @@ class Subject:
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     eager_outputs: Sequence[torch.Tensor] | None = None
     structure: Structure | None = None
+    output_paths: Sequence[str] = ()
 
     @property
     def output_names(self) -> list[str]:
@@ -115,8 +118,8 @@ def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Su
     inputs = build_tensors(case.inputs)
     module = build_module(case.model, case)
     on_size(size_in_bytes(module))
-    outputs = eager_outputs(module, list(inputs.values()), case.seed)
-    return Subject(module, inputs, len(outputs), case.mode, case.dynamic, outputs, structure_of(case))
+    outputs, paths = outputs_with_paths(module, list(inputs.values()), case.seed)
+    return Subject(module, inputs, len(outputs), case.mode, case.dynamic, outputs, structure_of(case), paths)
 
 
 def structure_of(case: Case) -> Structure | None:
@@ -171,11 +174,39 @@ def eager_outputs(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) 
     return run_module(copy_module(module), [copy_tensor(tensor) for tensor in inputs], seed)
 
 
+def outputs_with_paths(
+    module: nn.Module, inputs: Sequence[torch.Tensor], seed: int
+) -> tuple[list[torch.Tensor], tuple[str, ...]]:
+    """As :func:`eager_outputs`, with the path of each output in what the module returned."""
+    returned = _returned(copy_module(module), [copy_tensor(tensor) for tensor in inputs], seed)
+    return _tensors_in(returned), paths_of(returned)
+
+
 def run_module(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
     """As :func:`eager_outputs`, without copies: the call may change the module and the inputs."""
+    return _tensors_in(_returned(module, inputs, seed))
+
+
+def paths_of(returned: object) -> tuple[str, ...]:
+    """The path of each tensor in what a module returned, such as ``past.0.key``.
+
+    Empty if nothing in it has a name: a tensor, or nested tuples and lists.
+    """
+    leaves, _ = pytree.tree_flatten_with_path(returned)
+    keys = [path for path, leaf in leaves if isinstance(leaf, torch.Tensor)]
+    if all(isinstance(key, pytree.SequenceKey) for path in keys for key in path):
+        return ()
+    return tuple(".".join(re.sub(r"[^\w-]+", "", str(key)) for key in path) for path in keys)
+
+
+def _returned(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> object:
     with torch.random.fork_rng(devices=()), torch.no_grad():
         seed_torch(seed)
-        returned = module(*inputs)
+        returned: object = module(*inputs)
+    return returned
+
+
+def _tensors_in(returned: object) -> list[torch.Tensor]:
     return [leaf.detach() for leaf in pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
 
 
@@ -320,6 +351,11 @@ def bind_labels(
             f"forward{signature}; label every input with its parameter, or none"
         )
     return _called(module, labels, constants or {}, nulls, by_name=True)
+
+
+def with_nulls(module: nn.Module, labels: Sequence[str], nulls: Collection[str]) -> nn.Module:
+    """``module``, taking its inputs by position, with None for those that are in ``nulls``."""
+    return _called(module, labels, {}, nulls, by_name=False)
 
 
 def _called(

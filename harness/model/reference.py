@@ -62,6 +62,7 @@ def compute_reference(
         stochastic=stochastic,
         at=at,
         second_call=None if second_call is None else _by_name(map(to_numpy, second_call)),
+        paths=subject.output_paths,
     )
 
 

@@ -35,8 +35,6 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
 
     ``result`` is the result of the check, if it is known.
     """
-    if target.tested_file is not None:
-        return "the file under test was made elsewhere, and a script cannot contain it"
     match case.model.model:
         case FactoryModel(factory):
             return f"the model comes from your own code ({factory}), which a self-contained script cannot import"
@@ -48,15 +46,25 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
     elements = sum(prod(spec.shape) for spec in from_files if spec.source is not None)
     if elements > MAX_ELEMENTS_FROM_FILES:
         return f"{elements:,} values come from files, too many to write into a script; harness pack makes a bundle"
+    if reason := _why_target_has_no_script(target):
+        return reason
+    if target.runtime == "reference" and "bfloat16" in dtypes(case):
+        return "NumPy has no bfloat16, so onnx.reference would need another library for its inputs"
+    return None if result is None else _why_failure_has_no_script(case, result)
+
+
+def _why_target_has_no_script(target: Target) -> str | None:
+    if target.tested_file is not None:
+        return "the file under test was made elsewhere, and a script cannot contain it"
+    if "custom_ops" in target.options:
+        return "the target loads a library of custom operators, which a script cannot contain"
     if target.fixes:
         return "the target uses harness's corrected lowerings (+fixes), and a script does not use harness"
     if target.transforms:
         return "a script exports without transforms"
     if target.runtime not in RUNTIMES:
         return f"a script can use the runtimes {', '.join(RUNTIMES)}, not {target.runtime}"
-    if target.runtime == "reference" and "bfloat16" in dtypes(case):
-        return "NumPy has no bfloat16, so onnx.reference would need another library for its inputs"
-    return None if result is None else _why_failure_has_no_script(case, result)
+    return None
 
 
 def dtypes(case: Case) -> set[str]:

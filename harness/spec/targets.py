@@ -248,18 +248,27 @@ def _options(text: str, owner: str, supported: Mapping[str, str], written: str |
     return options
 
 
+class LibraryPath(str):  # noqa: SLOT000 - it has one
+    """The path of a library as a target has it, with the absolute ``path`` of the file."""
+
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class TargetSets:
     """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``.
 
     ``files`` are the targets of each file under test (:func:`harness.spec.tested_files.targets_of`). The default set
     has the first of each, unless it names targets for the file itself.
+    ``root`` is the folder that libraries in options of targets are in. They run code, so ``allow_import`` must be True.
     """
 
     sets: Mapping[str, tuple[Target, ...]]
     exported: bool = True
     recorded: bool = False
     files: tuple[tuple[Target, ...], ...] = ()
+    root: Path = Path()
+    allow_import: bool = False
 
     @property
     def all(self) -> tuple[Target, ...]:
@@ -276,14 +285,35 @@ class TargetSets:
         A word, or each part of a comma-separated list, is the name of a set, a target, or with ``*`` a glob over the
         targets of all sets: over the whole target if it has a ``/``, else over the runtime. For recorded models it may
         also be a runtime, with or without options, and a glob matches all runtimes.
-        Raises :class:`UsageError` for a word that names nothing.
+        Raises :class:`UsageError` for a word that names nothing, and for a library that may not be loaded.
         """
         parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
-        targets = _unique(target for part in parts or [DEFAULT_SET] for target in self._targets_of(part))
+        targets = _unique(
+            self._with_libraries(target) for part in parts or [DEFAULT_SET] for target in self._targets_of(part)
+        )
         if DEFAULT_SET not in (parts or [DEFAULT_SET]):
             return targets
         named = {target.tested_file for target in targets}
         return (*targets, *_unique(file[0] for file in self.files if file[0].tested_file not in named))
+
+    def _with_libraries(self, target: Target) -> Target:
+        """``target`` with the absolute paths of the libraries in its options."""
+        libraries = getattr(plugins("runtimes")[target.runtime], "libraries", ())  # a plugin need not have any
+        paths = {key: self._library(target, key) for key in target.options if key in libraries}
+        return replace(target, options={**target.options, **paths}) if paths else target
+
+    def _library(self, target: Target, key: str) -> LibraryPath:
+        text = target.options[key]
+        file, root = os.path.realpath(self.root / text), os.path.realpath(self.root)
+        if not Path(file).is_relative_to(root):
+            raise UsageError(f"{target}: {key}={text} leads out of the folder {self.root}; put the library there")
+        if not Path(file).is_file():
+            raise UsageError(f"{target}: {key}={text}: no such file in {self.root}; write it relative to this folder")
+        if not self.allow_import:
+            raise UsageError(f"{target}: {key}={text} would run code; pass --allow-import to allow it")
+        library = LibraryPath(text)
+        library.path = file
+        return library
 
     def _targets_of(self, word: str) -> Iterator[Target]:
         on_files = self._file_targets(word) if self.recorded else ()
@@ -326,16 +356,16 @@ def load_target_sets(
     exported: bool = True,
     recorded: bool = False,
     files: tuple[tuple[Target, ...], ...] = (),
+    allow_import: bool = False,
 ) -> TargetSets:
     """The sets of ``targets.yaml`` in ``root``, and the built-in ``default`` unless the file defines one.
 
-    ``exported``, ``recorded`` and ``files`` are those of :class:`TargetSets`. Raises :class:`SpecError` with every
-    problem of the file.
+    The other arguments are those of :class:`TargetSets`. Raises :class:`SpecError` with every problem of the file.
     """
     path = Path(root) / TARGETS_FILE
     built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN_SETS.items()}
     if not os.path.lexists(path):
-        return TargetSets(built_in, exported, recorded, files)
+        return TargetSets(built_in, exported, recorded, files, Path(root), allow_import)
     problems: list[Problem] = []
     tree = read(path, problems)
     with collect_problems(problems):
@@ -352,7 +382,7 @@ def load_target_sets(
         sets[name] = tuple(targets)
     if problems:
         raise SpecError(problems)
-    return TargetSets({**built_in, **sets}, exported, recorded, files)
+    return TargetSets({**built_in, **sets}, exported, recorded, files, Path(root), allow_import)
 
 
 class _Sets(RootModel[dict[str, list[str]]]):
