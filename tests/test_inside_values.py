@@ -28,7 +28,8 @@ from harness.inside.matching import (
     match_values,
     module_of,
     owning_call,
-)from harness.inside.walk import _Search
+)
+from harness.inside.walk import _Search
 
 Array = NDArray[Any]
 LARGEST = 1000.0
