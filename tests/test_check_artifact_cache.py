@@ -21,7 +21,6 @@ import pytest
 from harness.check.cache import artifacts
 from harness.check.cache import key as cache_key
 from harness.check.cache.artifacts import (
-    DRAFT_LIFETIME_S,
     ArtifactCache,
     CacheEntry,
     is_cached,
@@ -241,11 +240,12 @@ def test_of_two_runs_that_export_at_once_the_first_entry_stays(
     assert not list((folder / artifacts.DRAFTS).iterdir())
 
 
-def test_drafts_of_killed_runs_are_removed_after_a_day(folder: Path) -> None:
-    drafts = folder / artifacts.DRAFTS
-    for name, age in (("old", DRAFT_LIFETIME_S + 60), ("young", DRAFT_LIFETIME_S - 60)):
+def test_drafts_of_killed_runs_are_removed_after_a_day(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drafts, now = folder / artifacts.DRAFTS, float(round(time.time()))
+    monkeypatch.setattr("harness.check.cache.artifacts.time.time", lambda: now)
+    for name, age in (("old", 86400.5), ("young", 86400.0)):
         (drafts / name).mkdir()
-        os.utime(drafts / name, (time.time() - age,) * 2)
+        os.utime(drafts / name, (now - age,) * 2)
     open_cache(folder)
     assert [draft.name for draft in drafts.iterdir()] == ["young"]
 
