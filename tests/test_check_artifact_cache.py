@@ -228,6 +228,22 @@ def test_a_damaged_entry_is_exported_again_and_replaced(
     assert not list((folder / artifacts.DRAFTS).iterdir())
 
 
+def test_a_damaged_entry_is_replaced_under_a_lock_inside_the_cache(
+    cases: tuple[Case, ...], folder: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ArtifactCache(folder, scratch).get(cases[0], TRACE, ".pt", writing()).path
+    path.unlink()
+    locks: list[Path] = []
+
+    def lock(place: Path) -> Any:
+        locks.append(place)
+        return nullcontext()
+
+    monkeypatch.setattr("filelock.FileLock", lock)
+    ArtifactCache(folder, scratch).get(cases[0], TRACE, ".pt", writing())
+    assert [lock.parent for lock in locks] == [folder]
+
+
 def test_of_two_runs_that_export_at_once_the_first_entry_stays(
     cases: tuple[Case, ...], folder: Path, scratch: Path
 ) -> None:
