@@ -21,7 +21,6 @@ import pytest
 from harness.check.cache import artifacts
 from harness.check.cache import key as cache_key
 from harness.check.cache.artifacts import (
-    DRAFT_LIFETIME_S,
     ArtifactCache,
     CacheEntry,
     is_cached,
@@ -231,6 +230,22 @@ def test_a_damaged_entry_is_exported_again_and_replaced(
     assert not list((folder / artifacts.DRAFTS).iterdir())
 
 
+def test_a_damaged_entry_is_replaced_under_a_lock_inside_the_cache(
+    cases: tuple[Case, ...], folder: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ArtifactCache(folder, scratch).get(cases[0], TRACE, ".pt", writing()).path
+    path.unlink()
+    locks: list[Path] = []
+
+    def lock(place: Path) -> Any:
+        locks.append(place)
+        return nullcontext()
+
+    monkeypatch.setattr("filelock.FileLock", lock)
+    ArtifactCache(folder, scratch).get(cases[0], TRACE, ".pt", writing())
+    assert [lock.parent for lock in locks] == [folder]
+
+
 def test_of_two_runs_that_export_at_once_the_first_entry_stays(
     cases: tuple[Case, ...], folder: Path, scratch: Path
 ) -> None:
@@ -243,11 +258,12 @@ def test_of_two_runs_that_export_at_once_the_first_entry_stays(
     assert not list((folder / artifacts.DRAFTS).iterdir())
 
 
-def test_drafts_of_killed_runs_are_removed_after_a_day(folder: Path) -> None:
-    drafts = folder / artifacts.DRAFTS
-    for name, age in (("old", DRAFT_LIFETIME_S + 60), ("young", DRAFT_LIFETIME_S - 60)):
+def test_drafts_of_killed_runs_are_removed_after_a_day(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drafts, now = folder / artifacts.DRAFTS, float(round(time.time()))
+    monkeypatch.setattr("harness.check.cache.artifacts.time.time", lambda: now)
+    for name, age in (("old", 86400.5), ("young", 86400.0)):
         (drafts / name).mkdir()
-        os.utime(drafts / name, (time.time() - age,) * 2)
+        os.utime(drafts / name, (now - age,) * 2)
     open_cache(folder)
     assert [draft.name for draft in drafts.iterdir()] == ["young"]
 

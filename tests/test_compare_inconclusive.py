@@ -79,6 +79,18 @@ def test_a_few_scattered_values_are_cancellation() -> None:
     assert passing(actual, expected, Close(1e-5, 1e-5)).inconclusive is None
 
 
+def test_a_few_scattered_values_of_one_row_are_cancellation_and_a_whole_row_is_not() -> None:
+    expected = signal(1, 500)
+    expected[0, ::80] = 1e-6
+    actual = expected.copy()
+    actual[0, ::80] = 0
+    for shape in ((1, 500), (500,), (500, 1), (1, 500, 1)):
+        assert passing(actual.reshape(shape), expected.reshape(shape), DEFAULT).blind is None
+    rows = signal(40, 6)
+    rows[7] = 1e-6
+    assert "6 of 240 values are off" in (passing(np.where(rows == rows[7], 0, rows), rows, DEFAULT).blind or "")
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", ml_dtypes.bfloat16])
 def test_cancellation_under_scaled_is_conclusive(dtype: Any) -> None:
     rng = np.random.default_rng(3)

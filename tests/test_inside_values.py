@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import ml_dtypes
@@ -28,6 +29,7 @@ from harness.explain.inside.matching import (
     module_of,
     owning_call,
 )
+from harness.inside.walk import _Search
 
 Array = NDArray[Any]
 LARGEST = 1000.0
@@ -99,6 +101,32 @@ def test_element_by_element_small_wrong_values_are_found_too() -> None:
 def test_a_call_is_named_by_its_path_or_as_the_whole_model() -> None:
     assert str(ModuleCall("features.0", "Conv2d", ())) == "features.0 (Conv2d)"
     assert str(ModuleCall("", "ReLU", ())) == "ReLU"
+
+
+# The first node that differs
+
+
+def first_of(actual: dict[str, Array], expected: dict[str, Array]) -> tuple[str, bool] | None:
+    """The value at which a chain of three nodes, and a constant before them, diverges, and whether by rounding only."""
+    nodes = [helper.make_node("Constant", [], ["k"], value=helper.make_tensor("", TensorProto.FLOAT, [], [1]))]
+    nodes += [node(f"n{at}", [source], [result]) for at, (source, result) in enumerate(pairwise("xabc"))]
+    found = _Search(graph_of(*nodes, output="c"), {}, (), {}).first(actual, expected, computed_difference)
+    return None if found is None else (found.value, found.rounding)
+
+
+def test_the_first_wrong_node_comes_before_the_first_that_rounds() -> None:
+    right, rounded, wrong = (np.array([one], np.float32) for one in (1.0, 1.0 + 2.0**-23, 2.0))
+    expected = dict.fromkeys("abc", right)
+    assert first_of(expected, expected) is None
+    assert first_of({"a": right, "b": rounded, "c": rounded}, expected) == ("b", True)
+    assert first_of({"a": rounded, "b": rounded, "c": wrong}, expected) == ("c", False)
+    assert first_of({"a": wrong, "b": wrong, "c": rounded}, expected) == ("a", False)
+
+
+def test_values_that_are_not_known_on_both_sides_and_constants_are_passed_over() -> None:
+    right, wrong = np.ones(1, np.float32), np.zeros(1, np.float32)
+    assert first_of({"k": wrong, "b": wrong}, {"k": right, "a": right, "b": right}) == ("b", False)
+    assert first_of({"k": wrong, "a": wrong}, {"k": right, "b": right}) is None
 
 
 # Which module

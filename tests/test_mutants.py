@@ -71,6 +71,7 @@ class Pair:
 
     def total(self, second: int | None) -> int | None:
         assert second != 3
+        array = self.array.reshape(-1).astype(float, copy=True)
         for one, other in zip([1], [2], strict=True):
             if one < other:
                 return one - other
@@ -104,7 +105,12 @@ def test_annotations_decorators_asserts_and_strict_are_left_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     operators = {"core/X_True_False": Turned("True", "False"), "core/X_BitOr_BitAnd": Turned("|", "&")}
-    assert made_by(monkeypatch, tmp_path, {**operators, "core/X_NotEq_Eq": Turned("!=", "==")}) == []
+    assert (
+        made_by(
+            monkeypatch, tmp_path, {**operators, "core/X_NotEq_Eq": Turned("!=", "=="), "core/X_-1": Turned("-1", "-2")}
+        )
+        == []
+    )
 
 
 def test_a_mutant_knows_its_line_and_its_function(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

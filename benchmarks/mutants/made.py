@@ -127,8 +127,8 @@ def _mutant(file: str, kind: str, source: str, text: str, scopes: _Scopes) -> Mu
 class _Scopes:
     """Which function a line is in, and which places hold no decision.
 
-    Left out are annotations and aliases of types, decorators, ``__all__`` and its like at the top of a module joined by
-    ``|``, asserts, and ``strict=`` of a ``zip``: they say what always holds.
+    Left out are annotations and aliases of types, decorators and asserts, ``strict=`` of a ``zip``, ``copy=`` of an
+    ``astype``, and the open length of a ``reshape(-1)``, for which NumPy takes any negative number.
     """
 
     def __init__(self, source: str) -> None:
@@ -173,6 +173,10 @@ def _undecided(node: ast.AST) -> Sequence[ast.AST]:
             return [node]
         case ast.Call(func=ast.Name(id="zip"), keywords=keywords):
             return [keyword for keyword in keywords if keyword.arg == "strict"]
+        case ast.Call(func=ast.Attribute(attr="reshape"), args=[ast.UnaryOp() as length]):
+            return [length]
+        case ast.Call(func=ast.Attribute(attr="astype"), keywords=keywords):
+            return [keyword for keyword in keywords if keyword.arg == "copy"]
     return []
 
 

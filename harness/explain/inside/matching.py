@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -264,4 +265,4 @@ def _tensor_text(array: Array) -> str:
 
 def _printed(array: Array) -> str:
     """The values in one line for each row."""
-    return np.array2string(array, separator=", ", precision=6, max_line_width=10**6)
+    return np.array2string(array, separator=", ", precision=6, max_line_width=sys.maxsize)
