@@ -39,12 +39,17 @@ class Row:
         return self.state in {"passed", "false alarm"}
 
 
-def run_specs(paths: list[Path], folder: Path, cases: Sequence[str] = ()) -> int:
-    """Run ``harness run`` on ``paths``, or on some ``cases`` of them, with the reports in ``folder``; its exit code."""
+def run_specs(paths: list[Path], folder: Path, cases: Sequence[str] = (), targets: Sequence[str] = TARGETS) -> None:
+    """Run ``harness run`` on ``paths``, or on some ``cases`` of them, with the reports in ``folder``.
+
+    Raises ``RuntimeError`` if the run does not end with a verdict.
+    """
     command = [sys.executable, "-m", "harness", "run", *map(str, paths), "--allow-import", "--no-latency", "--no-cache"]
-    command += ["--targets", ",".join(TARGETS), "--report-dir", str(folder), "--format", "json,md"]
+    command += ["--targets", ",".join(targets), "--report-dir", str(folder), "--format", "json,md"]
     command += [word for case in cases for word in ("-k", case)]
-    return subprocess.run(command, check=False).returncode
+    exit_code = subprocess.run(command, check=False).returncode
+    if exit_code not in {0, 1}:
+        raise RuntimeError(f"harness run ended with exit code {exit_code}")
 
 
 def rows(folder: Path) -> list[Row]:

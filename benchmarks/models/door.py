@@ -14,6 +14,8 @@ from benchmarks.models.faults import Fault, faults
 from harness.spec.language.case import Case, FactoryModel
 
 OF_EACH_KIND = 1
+NETS = ("resnet18", "vit", "swin", "bert", "gpt2", "llama")
+TARGETS = ("trace/torch-cpu", "onnx-torchscript/ort-cpu")
 
 
 class WrongWhenExported(nn.Module):
