@@ -5,20 +5,24 @@
 # make docs   build the site into build/docs
 # make matrix try harness in every environment of reports/versions.md, one after another; MATRIX='-s lowest' tries one
 # make gpu    on a machine with an NVIDIA GPU: verify the shipped specs there, and time them with TF32 off and on
+# make models judge correct and faulty models of torchvision and transformers, and write reports/models.md
 # make clean  remove the environment and what was generated
 #
-# Each sets up its environment when it is missing or out of date: .venv, and .venv-cuda for the GPU. All they need is make and Python 3.11 or later; name another
-# one with PYTHON=python3.13. RUN holds further options: make run RUN='-k avgpool2d --no-latency'.
+# Each sets up its environment when it is missing or out of date: .venv, .venv-cuda for the GPU, and .venv-models. All they
+# need is make and Python 3.11 or later; name another one with PYTHON=python3.13. RUN holds further options: make run RUN='-k avgpool2d --no-latency'.
 
 PYTHON ?= python3
 RUN ?=
 MATRIX ?=
 MUTANTS ?=
+MODELS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 CUDA_VENV := .venv-cuda
 CUDA_BIN := $(CUDA_VENV)/bin
+MODELS_VENV := .venv-models
+MODELS_BIN := $(MODELS_VENV)/bin
 INSTALL_WITH := -m pip install --disable-pip-version-check -c constraints.txt
 INSTALL := $(BIN)/python $(INSTALL_WITH)
 
@@ -29,7 +33,7 @@ TF32 := trace/torch-cuda?tf32=off,trace/torch-cuda?tf32=on,onnx-dynamo@23/ort-cu
 # An environment is up to date when it is newer than what it was made from.
 MADE_FROM := pyproject.toml constraints.txt harness/__init__.py
 
-.PHONY: run test docs gpu driver matrix clean replay mutants
+.PHONY: run test docs gpu driver matrix models mutants clean replay
 
 run: $(VENV)/for-run
 	$(BIN)/harness run $(RUN) specs/
@@ -58,6 +62,10 @@ docs: $(VENV)/for-test
 # Hours and gigabytes: each environment is installed, tried, noted in reports/versions.md, and taken away again.
 matrix: $(VENV)/for-test
 	$(BIN)/nox $(MATRIX)
+
+# Twenty minutes on two cores, and 6 GB of disk. MODELS holds further options: make models MODELS='power --only bert'.
+models: $(MODELS_VENV)/for-models
+	$(MODELS_BIN)/python -m benchmarks.models $(MODELS)
 
 # Both reports are made where a check came out otherwise than on a CPU, and the target fails all the same.
 gpu: driver $(CUDA_VENV)/for-gpu
@@ -89,11 +97,19 @@ $(CUDA_VENV)/for-gpu: $(MADE_FROM) | $(CUDA_BIN)/pip
 	$(CUDA_BIN)/python $(INSTALL_WITH) -e '.[cuda]'
 	@touch $@
 
+$(MODELS_VENV)/for-models: $(MADE_FROM) constraints-models.txt | $(MODELS_BIN)/pip
+	@echo 'Installing harness with torchvision and transformers into $(MODELS_VENV); the first time takes some minutes.'
+	$(MODELS_BIN)/python -m pip install --disable-pip-version-check -c constraints-models.txt -e '.[cpu]' torchvision transformers
+	@touch $@
+
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 $(CUDA_BIN)/pip:
 	$(PYTHON) -m venv $(CUDA_VENV)
 
+$(MODELS_BIN)/pip:
+	$(PYTHON) -m venv $(MODELS_VENV)
+
 clean:
-	rm -rf $(VENV) $(CUDA_VENV) .nox reports/latest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CUDA_VENV) $(MODELS_VENV) .nox reports/latest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,6 +5,10 @@ for, is from the same computation in float64. The target is allowed ``m`` times 
 largest of many errors scatters more than their RMS, :data:`WORST_RATIO` times as much again at the worst value. torch
 tests its own compilers the same way (``torch._dynamo.utils.same``: RMSE against float64, times 2 or 3).
 
+An exported graph in a 16-bit dtype rounds more often than eager torch does: after each node, where a function of
+torch rounds once, and in the weights of a convolution that BatchNorm is folded into, where no averaging reduces the
+error. The factor is :data:`HALF_PRECISION` times as large there.
+
 The allowance is never below a floor in units of eps times the scale of the output, because the reference's own error
 can be small by luck, or because one side uses an approximation for a single function (``tanh``, ``exp``, ``erf``) that
 is correct to a few ULP. Measured, random weights, three seeds, float32, the ONNX export on ONNX Runtime against eager
@@ -30,6 +34,14 @@ from harness.model.answer import Reference
 from harness.spec.language.tolerances import Calibrated, Close, Exact, OneRule, Tolerance, map_rule
 
 WORST_RATIO = 2.0
+HALF_PRECISION = 1.5
+"""The factor of float16 and bfloat16 in units of float32's; torch has 3 and 2.
+
+Measured with ``benchmarks/models``: float16 targets have up to 3.3 times the RMS error of eager torch, in
+mobilenet_v3_small. Both ONNX exporters fold its 34 BatchNorms in float16, which leaves errors of 0.37 eps in the
+weights, where one rounding leaves 0.21.
+"""
+
 FLOOR_RMS = {"float32": 2.0, "float16": 1.0, "bfloat16": 1.0}
 """The smallest allowed RMS error, in eps times the RMS of the output, by dtype.
 
@@ -122,6 +134,8 @@ def calibrate(
     if reference_rms > LARGEST_ROUNDING[dtype] * scale:
         share = reference_rms / scale if scale else math.inf
         return f"eager torch differs from its float64 run by {100 * share:.3g} % of the scale, which is no rounding"
+    if dtype != "float32":
+        m *= HALF_PRECISION
     few = max(1.0, math.sqrt(FEW_VALUES / max(float64.size, 1)))
     computed = pair.format if lower is None else _format_of(dtype)
     eps, smallest = computed.eps, computed.smallest
