@@ -55,7 +55,7 @@ def test_in_half_precision_the_factor_is_larger(dtype: str) -> None:
     """Correct exports of mobilenet_v3_small in float16 have 3.3 times the error of eager torch."""
     half = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
     float64 = outputs(5000)
-    eps = float(ml_dtypes.finfo(half).eps)
+    eps = float(ml_dtypes.finfo(half).eps)  # type: ignore[no-untyped-call]
     reference = with_errors(float64, 2 * eps, 1).astype(half)
     assert three_way(with_errors(float64, 2 * 4 * eps, 2).astype(half), reference, float64).passed
     assert not three_way(with_errors(float64, 2 * 5 * eps, 2).astype(half), reference, float64).passed

@@ -8,7 +8,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from harness.inside.walk import _Search
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
@@ -30,6 +29,7 @@ from harness.explain.inside.matching import (
     module_of,
     owning_call,
 )
+from harness.explain.inside.walk import _Search
 
 Array = NDArray[Any]
 LARGEST = 1000.0

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness.module_copy import copy_module
 from numpy.typing import NDArray
 
 from benchmarks.models.faults import Fault, faults
@@ -23,7 +22,7 @@ from harness.check.prepared_case import PreparedCase
 from harness.compare.verdict import compare_with_reference
 from harness.model.answer import Reference
 from harness.model.build import run_module
-from harness.model.tensors import to_numpy, to_torch
+from harness.model.tensors import copy_module, to_numpy, to_torch
 from harness.spec.language.case import Case
 
 Array = NDArray[Any]

@@ -115,9 +115,9 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         with clock.stage("compare"):
             tolerance = prepared.tolerance(artifact.opset, target)
             verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
-            # In training mode an exporter may leave the noise out on purpose; its note says so.
-            keeps_random = references[0].stochastic and not varies and prepared.case.mode == "eval"
-            verdict = replace(verdict, keeps_random=keeps_random)
+            # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
+            evaluates = prepared.case.mode == "eval" and not prepared.case.is_recorded
+            verdict = replace(verdict, keeps_random=evaluates and references[0].stochastic and not varies)
             kept = None
             if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
                 references, answers, kept = [*references, failed.reference], [*answers, failed.answer], failed.kept
