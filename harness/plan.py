@@ -103,6 +103,9 @@ def _fitting_targets(case: Case, targets: Sequence[Target], *, by_default: bool)
     for target in targets:
         if target.tested_file in case.files:
             file = case.files[str(target.tested_file)]
+            if target.transforms and file.format != "onnx":
+                message = f"--targets {target}: {file.path} is {FORMATS[file.format]}, and transforms change ONNX files"
+                raise UsageError(f"{message}; remove +{target.transforms[0]}")
             runtimes = join_names(each.runtime for each in targets_of(str(target.tested_file), file))
             message = f"--targets {target}: {file.path} is {FORMATS[file.format]}, which {target.runtime} does not run"
             raise UsageError(f"{message}; use one of {runtimes}")
@@ -130,7 +133,9 @@ def fits(case: Case, target: Target) -> bool:
         return target.exporter == FILE and isinstance(model, FileModel)
     if target.tested_file is not None:
         file = case.files.get(target.tested_file)
-        return file is not None and runs_format(plugins("runtimes")[target.runtime], file.format)
+        if file is None or (target.transforms and file.format != "onnx"):
+            return False
+        return runs_format(plugins("runtimes")[target.runtime], file.format)
     return not isinstance(model, StoredModel) or model.format in MODULE_FORMATS
 
 

@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from harness import verify
+from harness import compare_models, verify
 from harness.check.quantization_noise import MARGIN_DB, QuantiserSettings, expected_ratio, lowest_ratio
 from harness.errors import UsageError
 from harness.registry import plugins
@@ -208,3 +208,25 @@ def test_options_go_with_the_part_that_accepts_them() -> None:
     target = parse_target("onnx-dynamo@18+optimized+int8?per_channel=on&optimize=off&level=basic/ort-cpu")
     assert target.untransformed.export == "onnx-dynamo@18?optimize=off"
     assert target.with_first_transforms(1).export == "onnx-dynamo@18+optimized?optimize=off&level=basic"
+
+
+def test_a_file_under_test_is_transformed_too(mlp: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    torch.onnx.export(mlp, (torch.randn(8, 32),), path, dynamo=False, input_names=["x"], output_names=["y"])
+    targets = ["+fp16/ort-cpu", "+int8/ort-cpu", "ort-cpu"]
+    rows = compare_models(path, mlp, torch.randn(8, 32), targets=targets).results
+    assert [row.status for row in rows] == ["passed"] * 3
+    assert "in float16" in rows[0].outputs[0].tolerance
+    assert "step sizes" in rows[1].outputs[0].tolerance
+    assert len({row.artifact for row in rows}) == 3
+
+
+def test_a_fault_that_a_transform_plants_in_a_file_is_named(
+    mlp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.onnx"
+    torch.onnx.export(mlp, (torch.randn(8, 32),), path, dynamo=False, input_names=["x"], output_names=["y"])
+    monkeypatch.setitem(plugins("transforms"), "int8", _Coarse())
+    (row,) = compare_models(path, mlp, torch.randn(8, 32), targets=["+int8/ort-cpu"]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert "before +int8, and not after it" in row.evidence[0]

@@ -154,7 +154,7 @@ def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
 
     def artifact_of(target: Target) -> Artifact:
         context = contexts.of(target)
-        return context.plain_artifact if isinstance(context, TestedFile) else context.artifact(target)
+        return context.plain_artifact_for(target) if isinstance(context, TestedFile) else context.artifact(target)
 
     if isinstance(contexts.reference, FileReference):
         return _Workload(inputs_of, artifact_of, contexts.reference.eager_call())

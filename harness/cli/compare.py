@@ -95,11 +95,11 @@ def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...
     from harness.registry import plugins
     from harness.spec.model_files import FORMAT_NAMES, stored_model
     from harness.spec.quoting import join_names
-    from harness.spec.targets import TESTED_FILE, parse_target
-    from harness.spec.tested_files import runs_format, targets_of
+    from harness.spec.targets import parse_target
+    from harness.spec.tested_files import runs_format, targets_of, tested_target
 
     file = stored_model(Path(subject))
-    words = tuple(f"{TESTED_FILE}{name}/{runtime}" for runtime in runtimes)
+    words = tuple(tested_target(name, runtime) for runtime in runtimes)
     for word in words:
         target = parse_target(word)
         if not runs_format(plugins("runtimes")[target.runtime], file.format):

@@ -3,7 +3,7 @@
 A target is written ``EXPORTER[@OPSET][+fixes][+TRANSFORM]...[?option=value&...]/RUNTIME[?option=value&...]``. The
 first options are those of the exporter and the transforms, the last ones the runtime's. A recorded model has the
 targets ``file/RUNTIME[?...]``, its file on any runtime that runs ONNX. A file under test, which a spec names under
-``files``, has the targets ``file:NAME/RUNTIME[?...]``, on any runtime that runs its format.
+``files``, has the targets ``file:NAME[+TRANSFORM]...[?...]/RUNTIME[?...]``, on any runtime that runs its format.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ def _target(text: str) -> Target:
         raise UsageError(f"{text}: {message}; with {exporter} use one of {fitting}")
     suffixes = parts["suffixes"].split("+")[1:]
     fixes = suffixes[:1] == ["fixes"]
-    if is_file and (parts["opset"] is not None or suffixes or parts["export_options"] is not None):
+    of_export = parts["opset"] is not None or fixes
+    if is_file and (of_export or (exporter == FILE and (suffixes or parts["export_options"] is not None))):
         raise UsageError(f"{text}: a file is verified as it is; write {exporter}/{runtime}")
     transforms = tuple(suffixes[int(fixes) :])
     known = {word: _transform(text, word) for word in transforms}

@@ -26,6 +26,11 @@ def targets_of(name: str, file: StoredModel) -> tuple[Target, ...]:
     return (default, *(Target(default.exporter, each) for each in runtimes if each != default.runtime))
 
 
+def tested_target(name: str, word: str) -> str:
+    """The target of the file ``name`` on ``word``: a runtime, or transforms and a runtime (``+fp16/ort-cpu``)."""
+    return f"{TESTED_FILE}{name}{word if word.startswith('+') else f'/{word}'}"
+
+
 def runs_format(runtime: Any, format_: str) -> bool:
     """True if ``runtime`` loads files of this format. ONNX Runtime loads its own format on every provider."""
     return format_ == runtime.takes or format_ in getattr(runtime, "also_takes", ())

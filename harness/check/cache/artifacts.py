@@ -121,7 +121,7 @@ class ArtifactCache:
             self._keys = case, keys(case)
         name, filename = self._keys[1](target), f"model{suffix}"
         if self._folder is None or isinstance(case.model.model, FactoryModel):
-            return self._export_uncached(self._scratch / name, filename, counted_export)
+            return self.write_uncached(name, filename, counted_export)
         place = _entry_folder(self._folder, name)
         entry = read_entry(place)
         if entry is None:
@@ -141,7 +141,9 @@ class ArtifactCache:
         self._exported = self._reused = 0
         return counts
 
-    def _export_uncached(self, folder: Path, filename: str, export: Callable[[Path], Artifact]) -> Artifact:
+    def write_uncached(self, name: str, filename: str, export: Callable[[Path], Artifact]) -> Artifact:
+        """The artifact that ``export`` writes to a folder called ``name``, which ends with the run."""
+        folder = self._scratch / name
         try:
             folder.mkdir(exist_ok=True)
             return export(folder / filename)

@@ -6,6 +6,7 @@ blamed like an export of the reference's module.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,12 +15,14 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
 from harness.check.example_values import OtherInputs
 from harness.check.files.matching import Given, MatchedInputs, MatchedOutputs, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judge import Expected, Judge, for_expressions
+from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.stages import Clock
 from harness.exporters import Artifact
@@ -29,6 +32,7 @@ from harness.result import Finding, Result
 from harness.spec.language.case import Case
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
+from harness.transforms._apply import transformed
 
 Array = NDArray[Any]
 
@@ -44,6 +48,10 @@ class ReferenceAnswers(Protocol):
     @property
     def references(self) -> Sequence[Reference]:
         """The reference answers to each set of inputs."""
+        ...
+
+    def references_for(self, target: Target) -> Sequence[Reference]:
+        """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
         ...
 
     @property
@@ -101,9 +109,8 @@ class ReferenceForModel:
         notes = (*getattr(self._reference, "notes", ()), *self._inputs.notes, *self._outputs.notes)
         return tuple(dict.fromkeys(notes))
 
-    def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
+    def tolerance(self, opset: int | None) -> Tolerance:
         """The tolerance of the outputs, in the model's order."""
-        del target
         tolerance = self._reference.tolerance(opset)
         if not tolerance.by_output:
             return tolerance
@@ -132,6 +139,7 @@ class ReferenceForModel:
             eager=outputs.renamed(whole.eager),
             float64=None if whole.float64 is None else outputs.renamed(whole.float64),
             second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
+            lower=None if whole.lower is None else outputs.renamed(whole.lower),
             magnitudes=_reordered(whole.magnitudes, order),
             undefined=_reordered(whole.undefined, order),
         )
@@ -147,14 +155,19 @@ class TestedFile(ReferenceForModel):
         case: Case,
         name: str,
         reference: ReferenceAnswers,
+        artifacts: ArtifactCache,
         capture: Capture | None = None,
         on_size: Callable[[int], None] = lambda _size: None,
     ) -> None:
-        """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read."""
+        """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read.
+
+        Transformed files are written to the folder of ``artifacts`` for what is not cached.
+        """
         self.case, self.file = case, case.files[name]
         super().__init__(Path(self.file.path).name, lambda: self.signature, reference)
-        self._on_size = on_size
-        self.judge = Judge(Memo(capture or NullCapture()))
+        self._on_size, self._artifacts = on_size, artifacts
+        self._memo = Memo(capture or NullCapture())
+        self.judge = Judge(self._memo)
 
     @cached_property
     def signature(self) -> FileSignature:
@@ -166,9 +179,22 @@ class TestedFile(ReferenceForModel):
         """The findings about the reference."""
         return self._reference.eager_findings
 
-    def artifact(self, _target: Target) -> Artifact:
-        """The file itself, with notes on how it was matched."""
-        return replace(self.plain_artifact, notes=self.notes)
+    def artifact(self, target: Target) -> Artifact:
+        """The file after the target's transforms, with notes on how it was matched."""
+        return replace(self.plain_artifact_for(target), notes=self.notes)
+
+    def plain_artifact_for(self, target: Target) -> Artifact:
+        """The file after the target's transforms, without notes."""
+        if not target.transforms:
+            return self.plain_artifact
+        return self._memo.get(target.export, lambda: self._transformed(target))
+
+    def _transformed(self, target: Target) -> Artifact:
+        samples = [each.inputs for each in self.references]
+        name = hashlib.sha256(f"{self.plain_artifact.digest} {target.export}".encode()).hexdigest()
+        return self._artifacts.write_uncached(
+            name, "model.onnx", lambda path: transformed(self.plain_artifact, path, target, samples)
+        )
 
     @cached_property
     def plain_artifact(self) -> Artifact:
@@ -177,9 +203,25 @@ class TestedFile(ReferenceForModel):
         return file_artifact(self.file)
 
     def references_for(self, target: Target) -> Sequence[Reference]:
-        """The reference's answers; the precision of a file is not known from its target."""
-        del target
-        return self.references
+        """The reference's answers, with those of a run in the precision of the target's transforms if that is lower."""
+        if reference_precision(target) is None:
+            return self.references
+        return self._memo.get(
+            f"references for {target.export}",
+            lambda: tuple(self._renamed(each) for each in self._reference.references_for(target)),
+        )
+
+    def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
+        """The tolerance of the outputs, in the file's order; of a transformed file, what its precision allows."""
+        if target is not None and target.transforms:
+            lower = self._memo.get(f"tolerance of {target.export}", lambda: self._tolerance_in_lower_precision(target))
+            if lower is not None:
+                return lower
+        return super().tolerance(opset)
+
+    def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
+        plain, lowered = self.plain_artifact, self.plain_artifact_for(target)
+        return tolerance_in_lower_precision(target, plain, lowered, self.references, self.case.tolerance)
 
     @property
     def training(self) -> None:

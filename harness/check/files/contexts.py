@@ -41,7 +41,9 @@ class CaseContexts:
         if name is None:
             return self.prepared
         if name not in self._files:
-            self._files[name] = TestedFile(self._case, name, self.reference, self._capture, self._on_size)
+            self._files[name] = TestedFile(
+                self._case, name, self.reference, self._artifacts, self._capture, self._on_size
+            )
         return self._files[name]
 
     @cached_property

@@ -37,7 +37,7 @@ from harness.spec.language.tensors import tensor_spec
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.model_files import MODULE_FORMATS, stored_model
 from harness.spec.targets import FORMATS, TESTED_FILE, Target, parse_target
-from harness.spec.tested_files import runs_format, targets_of
+from harness.spec.tested_files import runs_format, targets_of, tested_target
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,7 +73,7 @@ def compare_in_memory(
         if not isinstance(own, StoredModel):
             results: list[Result] = [_check_module(case, own, answers)]
         else:
-            tested = TestedFile(case, SUBJECT, answers)
+            tested = TestedFile(case, SUBJECT, answers, ArtifactCache(None, Path(folder)))
             results = [check(tested, target, SETTINGS, Clock(folder=Path(folder))) for target in selected]
     return tuple(replace(result, log=tuple(log), where=None) for result in results)
 
@@ -102,9 +102,7 @@ def _targets(own: StoredModel | nn.Module, words: Sequence[str]) -> list[Target]
         return []
     if not words:
         return [targets_of(SUBJECT, own)[0]]
-    selected = [
-        parse_target(word if word.startswith(TESTED_FILE) else f"{TESTED_FILE}{SUBJECT}/{word}") for word in words
-    ]
+    selected = [parse_target(word if word.startswith(TESTED_FILE) else tested_target(SUBJECT, word)) for word in words]
     for target in selected:
         if target.tested_file != SUBJECT or not runs_format(plugins("runtimes")[target.runtime], own.format):
             raise UsageError(f"targets: {target.runtime} does not run {own.path}, which is {FORMATS[own.format]}")
