@@ -171,5 +171,7 @@ def _with_blame(result: Result, disagreement: Disagreement, kept: KeptValue | No
         return replace(result, evidence=(SAMPLE_EVIDENCE,))
     if kept is not None and kept.proven:
         return replace(result, blame="exporter", evidence=kept.evidence)
+    if disagreement.reference.undecidable is not None:
+        return replace(result, evidence=(disagreement.reference.undecidable,))
     blame, evidence = attribute(disagreement)
     return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))

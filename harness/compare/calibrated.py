@@ -124,7 +124,7 @@ def calibrate(
     if dtype not in FLOOR_RMS:
         return f"{dtype} is not calibrated"
     if not np.isfinite(float64).all():
-        return "the float64 reference is not finite where eager torch is"
+        return "the float64 reference is not finite where the reference is"
     target_errors = np.abs(pair.actual.astype(np.float64) - float64)
     reference = pair.expected.astype(np.float64) if lower is None else lower
     if not np.isfinite(reference).all():
@@ -133,7 +133,7 @@ def calibrate(
     scale, reference_rms = root_mean_square(float64), root_mean_square(reference_errors)
     if reference_rms > LARGEST_ROUNDING[dtype] * scale:
         share = reference_rms / scale if scale else math.inf
-        return f"eager torch differs from its float64 run by {100 * share:.3g} % of the scale, which is no rounding"
+        return f"the reference differs from its float64 run by {100 * share:.3g} % of the scale, which is no rounding"
     if dtype != "float32":
         m *= HALF_PRECISION
     few = max(1.0, math.sqrt(FEW_VALUES / max(float64.size, 1)))

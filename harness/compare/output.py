@@ -197,7 +197,7 @@ def _judge(rule: OneRule, request: OutputRequest, pair: Pair, actual: Array, exp
             if calibration is not None:
                 return _JudgedRule(rule, calibration.allowance, calibration)
             plain = plain_rule(rule.precision or dtype_name(actual.dtype))
-            note = f"compared with eager torch by {plain}, because {plain_because}"
+            note = f"compared with the reference by {plain}, because {plain_because}"
             return _JudgedRule(plain, allowance(plain, pair), note=note)
         case Sqnr() | Cosine() | Decisions():
             whole = judge_whole_output(rule, pair, actual, expected, request.float64)

@@ -52,6 +52,7 @@ class Reference:
     differ from the first: the module keeps state. ``repeats_shapes`` is True if an earlier set has the same shapes.
     ``paths`` say where each output is in what the module returns; empty if it returns a tensor or a sequence.
     ``lower`` holds eager torch's outputs of a run in the lower precision of a target, in float64; None if none asks.
+    ``undecidable`` is the reason why nobody can be blamed for a difference from it; None if there is none.
     """
 
     inputs: Mapping[str, Array]
@@ -66,6 +67,7 @@ class Reference:
     repeats_shapes: bool = False
     lower: Mapping[str, Array] | None = None
     paths: Sequence[str] = ()
+    undecidable: str | None = None
 
     def at_second_call(self) -> Reference:
         """The reference of a second call in a row with the same inputs."""
