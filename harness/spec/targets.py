@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 from pydantic import RootModel
 
@@ -20,6 +19,7 @@ from harness.errors import Location, Problem, SpecError, UsageError, collect_pro
 from harness.registry import plugins
 from harness.spec.glob import matches
 from harness.spec.quoting import join_names, limited_comparisons, suggestion
+from harness.spec.target_options import LibraryPath, export_options, runtime_options, written_options
 from harness.spec.yaml.reader import read
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
@@ -44,17 +44,13 @@ class Target:
     export_options: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.export}/{self.runtime}{_written(self.options)}"
+        return f"{self.export}/{self.runtime}{written_options(self.options)}"
 
     @property
     def export(self) -> str:
         """The part before the slash: targets with the same one share an artifact."""
         opset, fixes = "" if self.opset is None else f"@{self.opset}", "+fixes" if self.fixes else ""
-        return f"{self.exporter}{opset}{fixes}{_written(self.export_options)}"
-
-
-def _written(options: Mapping[str, str]) -> str:
-    return "?" + "&".join(f"{key}={value}" for key, value in options.items()) if options else ""
+        return f"{self.exporter}{opset}{fixes}{written_options(self.export_options)}"
 
 
 TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes][?option=value&...]/RUNTIME[?option=value&...]"
@@ -84,15 +80,6 @@ FORMATS = {
     "program": "programs of torch.export",
     "aoti": "libraries of AOTInductor",
 }
-
-
-@runtime_checkable
-class ChecksOptions(Protocol):
-    """A runtime that can check the options of a target before anything is loaded."""
-
-    def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`UsageError` for a key or a value that the runtime does not accept."""
-        ...
 
 
 def parse_target(text: str, where: Location | None = None) -> Target:
@@ -131,8 +118,8 @@ def _target(text: str) -> Target:
         runtime=runtime,
         opset=_opset(text, exporter, makes, parts["opset"]),
         fixes="fixes" in suffixes,
-        options=_checked_options(text, runtime, runtimes[runtime], parts["options"]),
-        export_options=_export_options(text, exporter, parts["export_options"]),
+        options=runtime_options(text, runtime, runtimes[runtime], parts["options"]),
+        export_options=export_options(text, exporter, exporters.get(exporter), parts["export_options"]),
     )
 
 
@@ -147,20 +134,6 @@ def _suffixes(text: str, written: str) -> tuple[str, ...]:
     return suffixes
 
 
-def _export_options(text: str, exporter: str, written: str | None) -> dict[str, str]:
-    """The options of an exporter: its own arguments, each with the values that it takes."""
-    allowed: Mapping[str, Sequence[str]] = {}
-    if exporter != FILE:
-        allowed = getattr(plugins("exporters")[exporter], "options", {})  # a plugin need not have any
-    options = _options(text, exporter, dict.fromkeys(allowed, ""), written)
-    for name, value in options.items():
-        if value not in allowed[name]:
-            raise UsageError(
-                f"{text}: {name}={value}: {exporter} takes no such value; write one of {', '.join(allowed[name])}"
-            )
-    return options
-
-
 def _opset(text: str, exporter: str, makes: str, opset: str | None) -> int | None:
     if opset is None:
         return None
@@ -169,38 +142,6 @@ def _opset(text: str, exporter: str, makes: str, opset: str | None) -> int | Non
     if not re.fullmatch(r"[1-9][0-9]?", opset):
         raise UsageError(f"{text}: @{opset} is not an opset; write a whole number, such as {exporter}@18")
     return int(opset)
-
-
-def _checked_options(text: str, name: str, runtime: Any, written: str | None) -> dict[str, str]:
-    """The options of a target; their values are checked as far as the runtime can before anything is loaded."""
-    options = _options(text, name, runtime.options, written)
-    if isinstance(runtime, ChecksOptions):
-        try:
-            runtime.check(options)
-        except UsageError as error:
-            raise UsageError(f"{text}: {error}") from None
-    return options
-
-
-def _options(text: str, runtime: str, supported: Mapping[str, str], written: str | None) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for pair in written.split("&") if written is not None else ():
-        key, equals, value = pair.partition("=")
-        if not (key and equals and value):
-            raise UsageError(f"{text}: {pair!r} is not an option; write ?option=value&...")
-        if key not in supported:
-            remedy = suggestion(key, supported, f"it has {join_names(supported)}" if supported else "it has none")
-            raise UsageError(f"{text}: {runtime} has no option {key}; {remedy}")
-        if key in options:
-            raise UsageError(f"{text}: {key} is set twice; set it once")
-        options[key] = value
-    return options
-
-
-class LibraryPath(str):  # noqa: SLOT000 - it has one
-    """The path of a library as a target has it, with the absolute ``path`` of the file."""
-
-    path: str
 
 
 @dataclass(frozen=True, slots=True)

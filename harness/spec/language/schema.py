@@ -14,8 +14,9 @@ from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainVali
 from typing_extensions import TypeAliasType
 
 from harness.spec.language.case import Fill, Layout, Mode
-from harness.spec.language.fills import FILL_SCHEMA, FILLS, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
 from harness.spec.language.operations import OPERATIONS
+from harness.spec.language.structure import input_kind
 from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import StrictModel, invalid_value
@@ -26,8 +27,7 @@ SCHEMA_FILE = "harness.schema.json"
 
 CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
-"""The label of an input, also of a tensor in a nested one: ``boxes.0``."""
+TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")  # also in a nested input: boxes.0
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 MAX_NAME_LENGTH = 200
 """For a case, a label or a factory: the name is part of every id and of every line of a report."""
@@ -148,28 +148,6 @@ class Input(Tensor):
     """An input, bound to `forward` by order; its name is a label."""
 
     layout: Layout = Field(default="contiguous", description="The memory layout.")
-
-
-def input_kind(value: Any) -> str:
-    """How an input is written: as a tensor, as a list or a mapping of inputs, or as null."""
-    if value is None:
-        return "[null]"
-    if isinstance(value, list):
-        return "[list]"
-    return "[mapping]" if isinstance(value, dict) and _holds_inputs(value) else "[tensor]"
-
-
-def _holds_inputs(value: dict[Any, Any]) -> bool:
-    """True for a mapping of inputs by name. The keys of a tensor hold no mappings, except the parameters of a fill."""
-    return bool(value) and all(_may_be_input(item) and not _is_fill(key, item) for key, item in value.items())
-
-
-def _may_be_input(value: Any) -> bool:
-    return value is None or isinstance(value, dict) or (isinstance(value, list) and any(map(_may_be_input, value)))
-
-
-def _is_fill(key: Any, value: Any) -> bool:
-    return key == "fill" and isinstance(value, dict) and not value.keys().isdisjoint(FILLS)
 
 
 if TYPE_CHECKING:

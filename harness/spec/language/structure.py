@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import Problem
-from harness.spec.language.schema import input_kind
+from harness.spec.language.fills import FILLS
 from harness.spec.yaml.tree import Key, Node
 
 Tree = Any
@@ -24,6 +24,28 @@ class AsTuple(tuple[Tree, ...]):
     """Trees that are put together as a tuple; a spec has only lists."""
 
     __slots__ = ()
+
+
+def input_kind(value: Any) -> str:
+    """How an input is written: as a tensor, as a list or a mapping of inputs, or as null."""
+    if value is None:
+        return "[null]"
+    if isinstance(value, list):
+        return "[list]"
+    return "[mapping]" if isinstance(value, dict) and _holds_inputs(value) else "[tensor]"
+
+
+def _holds_inputs(value: dict[Any, Any]) -> bool:
+    """True for a mapping of inputs by name. The keys of a tensor hold no mappings, except the parameters of a fill."""
+    return bool(value) and all(_may_be_input(item) and not _is_fill(key, item) for key, item in value.items())
+
+
+def _may_be_input(value: Any) -> bool:
+    return value is None or isinstance(value, dict) or (isinstance(value, list) and any(map(_may_be_input, value)))
+
+
+def _is_fill(key: Any, value: Any) -> bool:
+    return key == "fill" and isinstance(value, dict) and not value.keys().isdisjoint(FILLS)
 
 
 def flattened(case: Node, problems: list[Problem]) -> tuple[Node, Structure | None]:
