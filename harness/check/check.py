@@ -130,5 +130,7 @@ def _disagreement(
 def _with_blame(result: Result, disagreement: Disagreement) -> Result:
     if disagreement.reference.sample is not None:
         return replace(result, evidence=(SAMPLE_EVIDENCE,))
+    if disagreement.reference.undecidable is not None:
+        return replace(result, evidence=(disagreement.reference.undecidable,))
     blame, evidence = attribute(disagreement)
     return replace(result, blame=blame, evidence=evidence)

@@ -12,7 +12,7 @@ import click
 
 from harness.cli.options import FOLDER, REPORT_DIR, WordList, complete_list, flat, runtime_words, timeout_option
 from harness.cli.process import echo
-from harness.errors import Location, Problem, RuntimeMissing, SpecError, UsageError
+from harness.errors import Location, RuntimeMissing, SpecError, UsageError, bounded_line, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,8 @@ Examples:
   harness compare model.onnx net.py:Net --shape x=1,3,224,224 --targets ort-cpu,openvino
 """
 INSPECT_SECONDS = 300.0
+MAX_LINE = 2000
+GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 
 
 @click.command(epilog=EXAMPLES, short_help="Is a model file still another model?")
@@ -62,7 +64,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     from harness.check.settings import Settings, cache_folder, with_time_limit
     from harness.pipeline import Request
     from harness.pipeline import run as run_pipeline
-    from harness.report.comparison import comparison_lines
+    from harness.report.comparison import comparison_lines, nothing_compared
     from harness.report.terminal import Progress
     from harness.scaffold.comparison import SUBJECT
 
@@ -83,11 +85,15 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         settings=with_time_limit(Settings(cache=cache_folder()), options["timeout"]),
     )
     outcome = run_pipeline(request, Progress(), specs)
-    advice = _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
+    advice = (
+        [GIVE_INPUTS]
+        if nothing_compared(outcome.report)
+        else _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
+    )
     for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
-    return outcome.exit_code
+    return UsageError.exit_code if nothing_compared(outcome.report) else outcome.exit_code
 
 
 def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...]:
@@ -140,7 +146,7 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
             form = "name a model file, path/to/file.py:callable or package.module:callable"
             problems.append(f"{name}: neither a model file nor a callable; {form}")
     if problems:
-        raise _all(problems)
+        raise _Mistakes(problems)
     return Question(
         subject=subject,
         reference=reference,
@@ -163,15 +169,12 @@ def _yaml(option: str, text: str | None, problems: list[str]) -> Any:
         return None
 
 
-def _all(problems: list[str] | tuple[str, ...]) -> SpecError:
-    """Every problem on a line of its own."""
-    parts = (problem.partition(": ") for problem in problems)
-    return SpecError([Problem(Location(where, 0), *_halves(rest)) for where, _, rest in parts])
+class _Mistakes(SpecError):
+    """Every mistake of the command line, each on a line of its own."""
 
-
-def _halves(text: str) -> tuple[str, str]:
-    message, _, remedy = text.partition("; ")
-    return message, remedy
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__(())
+        self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in dict.fromkeys(lines)),)
 
 
 def _require_torch(question: Question) -> None:
@@ -216,7 +219,7 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
             "make sure that both load in Python"
         )
     if isinstance(asked, NoComparison):
-        raise _all(asked.problems)
+        raise _Mistakes(asked.problems)
     return asked
 
 
@@ -230,7 +233,7 @@ def _specs(asked: ComparisonSpec, question: Question) -> Specs:
 
     folder = SpecFolder(question.home, Path(question.home.anchor))
     cases = expand(parse(spec_text(asked.spec), "compare"), "compare", allow_import=True, folder=folder)
-    cases = tuple(replace(case, where=Location("")) for case in cases)
+    cases = tuple(replace(case, where=Location("", 0)) for case in cases)
     return Specs(cases, (), question.home, None, allow_import=True)
 
 

@@ -106,13 +106,13 @@ def calibrate(pair: Pair, float64: NDArray[np.float64], m: float, dtype: str) ->
     if dtype not in FLOOR_RMS:
         return f"{dtype} is not calibrated"
     if not np.isfinite(float64).all():
-        return "the float64 reference is not finite where eager torch is"
+        return "the float64 reference is not finite where the reference is"
     target_errors = np.abs(pair.actual.astype(np.float64) - float64)
     reference_errors = np.abs(pair.expected.astype(np.float64) - float64)
     scale, reference_rms = _rms(float64), _rms(reference_errors)
     if reference_rms > LARGEST_ROUNDING[dtype] * scale:
         share = reference_rms / scale if scale else math.inf
-        return f"eager torch differs from its float64 run by {100 * share:.3g} % of the scale, which is no rounding"
+        return f"the reference differs from its float64 run by {100 * share:.3g} % of the scale, which is no rounding"
     few = max(1.0, math.sqrt(FEW_VALUES / max(float64.size, 1)))
     eps, smallest = pair.format.eps, pair.format.smallest
     reference_worst = float(reference_errors.max(initial=0.0))

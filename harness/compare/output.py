@@ -139,7 +139,7 @@ def _compare_numbers(
         fields["blind"] = inconclusive(calibration, pair)
     notes = tuple(_notes(request, pair, of, left_out))
     if plain_because is not None:
-        notes = (*notes, f"{request.name}: compared with eager torch by {rule}, because {plain_because}")
+        notes = (*notes, f"{request.name}: compared with the reference by {rule}, because {plain_because}")
     return ComparedOutput(_output_comparison(request, actual, rule, fields), notes, of, left_out)
 
 

@@ -45,6 +45,7 @@ class Reference:
     cannot be compared. ``at`` names the set of inputs, if there are several. ``sample`` says which elements the outputs
     hold, None for all. ``second_call`` holds eager torch's outputs at a second call with the same inputs, if they
     differ from the first: the module keeps state. ``repeats_shapes`` is True if an earlier set has the same shapes.
+    ``undecidable`` is the reason why nobody can be blamed for a difference from it; None if there is none.
     """
 
     inputs: Mapping[str, Array]
@@ -57,6 +58,7 @@ class Reference:
     sample: Sample | None = None
     second_call: Mapping[str, Array] | None = None
     repeats_shapes: bool = False
+    undecidable: str | None = None
 
     def at_second_call(self) -> Reference:
         """The reference of a second call in a row with the same inputs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from harness.errors import one_line, shortened
 from harness.report.wording import (
@@ -20,6 +21,8 @@ from harness.spec.targets import TESTED_FILE
 INDENT = 11
 MAX_EVIDENCE = 6
 MAX_LENGTH = 400
+MAX_NAME = 40
+MICROSECONDS_SHOWN = 999.5
 
 
 def comparison_lines(
@@ -34,7 +37,7 @@ def comparison_lines(
             yield from _entry(f"{result.stage}", [shortened(explanation(result), MAX_LENGTH)])
         else:
             yield from _entry("outputs", _outputs(result))
-        if result.blame is not None or result.evidence:
+        if result.stage != "build" and (result.blame is not None or result.evidence):
             yield from _entry("blame", [result.blame or "nobody: the evidence does not decide"])
         yield from _entry(
             "evidence", [shortened(one_line(line), MAX_LENGTH) for line in result.evidence[:MAX_EVIDENCE]]
@@ -46,7 +49,13 @@ def comparison_lines(
     yield from _entry("next", advice)
 
 
-def _headline(result: Result, subject: str, reference: str) -> str:
+def nothing_compared(report: Report) -> bool:
+    """True if no runtime came to an answer: the reference itself does not answer these inputs."""
+    return all(result.stage == "build" for result in report.results)
+
+
+def _headline(result: Result, *names: str) -> str:
+    subject, reference = (name if len(name) <= MAX_NAME else PurePath(name).name for name in names)
     if result.status == "passed":
         return f"SAME: {subject} is still {reference}"
     if result.status == "failed":
@@ -89,7 +98,10 @@ def _latency(result: Result) -> list[str]:
     latency = result.latency
     if not latency or latency.get("median_us") is None:
         return []
-    own = f"{format_number(float(latency['median_us']))} us"
     reference = latency.get("eager_us")
-    beside = "" if reference is None else f", reference {format_number(float(reference))} us"
-    return [f"{own}{beside} (a quick measurement; harness bench is thorough)"]
+    beside = "" if reference is None else f", reference {_duration(float(reference))}"
+    return [f"{_duration(float(latency['median_us']))}{beside} (a quick measurement; harness bench is thorough)"]
+
+
+def _duration(us: float) -> str:
+    return f"{us:.3g} us" if us < MICROSECONDS_SHOWN else f"{us / 1e3:.3g} ms" if us < 1e6 else f"{us / 1e6:.3g} s"

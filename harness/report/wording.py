@@ -297,7 +297,7 @@ def _advice_for_failure(result: Result, *, allow_import: bool, bundle: str | Non
         sentences |= _FOR_FILES
     cause = result.blame if symptom == "mismatch" and result.blame else symptom
     sentence = sentences[cause].format(least=_least_tolerance(result))
-    explainable = symptom in _EXPLAINABLE
+    explainable = symptom in _EXPLAINABLE and result.where != ""  # as a check without a spec has it
     return Advice(sentence, _explain_command(result, allow_import=allow_import, bundle=bundle) if explainable else ())
 
 

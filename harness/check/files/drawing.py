@@ -97,7 +97,7 @@ def _with_counterpart(declared: Declared, other: FileSignature, own: FileSignatu
     if counterpart.shape is None or len(counterpart.shape) != len(declared.shape):
         return declared
     sizes = (
-        theirs if isinstance(theirs, int) and not isinstance(ours, int) else ours
+        theirs if ours is None or (isinstance(theirs, int) and not isinstance(ours, int)) else ours
         for ours, theirs in zip(declared.shape, counterpart.shape, strict=True)
     )
     return replace(declared, shape=tuple(sizes))

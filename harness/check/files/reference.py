@@ -21,7 +21,8 @@ from harness.check.files.matching import Given, MatchedInputs, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judge import Expected
 from harness.check.recorded.protobufs import open_model
-from harness.compare.numbers import same_bits
+from harness.compare.calibrated import LARGEST_ROUNDING
+from harness.compare.numbers import dtype_name, same_bits
 from harness.compare.rules import strict_ulp
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
@@ -149,15 +150,18 @@ class FileReference:
         eager = session.run(own)
         again = session.run(own)
         stochastic = not all(same_bits(eager[name], again[name]) for name in eager)
+        float64 = None if stochastic else self._float64(own)
+        undecidable = None if float64 is None else _evaluation_problem(eager, float64)
         return Reference(
             inputs=inputs,
             eager=eager,
-            float64=None if stochastic else self._float64(own),
+            float64=None if undecidable else float64,
             magnitudes=(),
             undefined=(),
             stochastic=stochastic,
             at=at,
             repeats_shapes=repeats_shapes,
+            undecidable=undecidable,
         )
 
     def _float64(self, inputs: Inputs) -> Mapping[str, Array] | None:
@@ -174,6 +178,29 @@ class FileReference:
         if note not in self._further_notes:
             self._further_notes.append(note)
         return None
+
+
+def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) -> str | None:
+    """Why the float64 evaluation says nothing about the reference: it differs from its run by more than rounding.
+
+    One of the two is wrong then, and nothing tells which.
+    """
+    for name, values in run.items():
+        share = LARGEST_ROUNDING.get(dtype_name(values.dtype))
+        if share is None or name not in float64 or float64[name].shape != values.shape:
+            continue
+        with np.errstate(all="ignore"):
+            errors = values.astype(np.float64) - float64[name]
+            scale = float(np.sqrt(np.nanmean(np.square(float64[name])))) if values.size else 0.0
+            rms = float(np.sqrt(np.nanmean(np.square(errors)))) if values.size else 0.0
+        if rms > share * scale:
+            return (
+                f"the reference's own run differs from its float64 evaluation by {100 * rms / scale:.3g} % of the scale "
+                f"of {name}, which is no rounding: one of the two is wrong, so nothing is decided by the evaluation"
+                if scale
+                else f"the float64 evaluation of the reference gives zeros for {name}, and its own run does not"
+            )
+    return None
 
 
 def file_artifact(file: StoredModel) -> Artifact:

@@ -7,6 +7,7 @@ ONNX declares names, dtypes and shapes. TorchScript declares only the names of i
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +116,13 @@ def _from_value_info(value: Any, limits: Mapping[str, int]) -> Declared:
     sizes: list[Size] = []
     for axis in tensor.shape.dim:
         known = axis.HasField("dim_value") and axis.dim_value >= 0  # PaddlePaddle writes -1 for an open axis
-        sizes.append(axis.dim_value if known else axis.dim_param or None)
+        sizes.append(axis.dim_value if known else _axis_name(axis.dim_param))
     return Declared(value.name, dtype, tuple(sizes), limits.get(value.name))
+
+
+def _axis_name(name: str) -> str | None:
+    """The name of an open axis; None if it is no name, such as ``?``, which may stand for several axes."""
+    return name if re.search(r"\w", name) else None
 
 
 def _index_limits(graph: Any, initializers: Mapping[str, Any]) -> dict[str, int]:
@@ -145,7 +151,11 @@ def _from_node_arg(value: Any) -> Declared:
         return Declared(value.name)
     name = element.removesuffix(")")
     dtype = np.dtype(_ORT_DTYPES.get(name, name))
-    return Declared(value.name, dtype, None if value.shape is None else tuple(value.shape))
+    return Declared(value.name, dtype, None if value.shape is None else tuple(map(_size, value.shape)))
+
+
+def _size(size: Any) -> Size:
+    return _axis_name(size) if isinstance(size, str) else size
 
 
 def _torchscript_signature(path: Path) -> FileSignature:
