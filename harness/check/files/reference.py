@@ -195,8 +195,8 @@ def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) 
             rms = float(np.sqrt(np.nanmean(np.square(errors)))) if values.size else 0.0
         if rms > share * scale:
             return (
-                f"the reference's own run differs from its float64 evaluation by {100 * rms / scale:.3g} % of the scale "
-                f"of {name}, which is no rounding: one of the two is wrong, so nothing is decided by the evaluation"
+                f"the reference's own run differs from its float64 evaluation by {100 * rms / scale:.3g} % of the "
+                f"scale of {name}, which is no rounding: one of the two is wrong, so the evaluation decides nothing"
                 if scale
                 else f"the float64 evaluation of the reference gives zeros for {name}, and its own run does not"
             )
