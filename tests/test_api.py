@@ -159,9 +159,7 @@ def test_several_inputs_go_by_order() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: harness.verify(torch.relu, torch.ones(1)), "is not a torch.nn.Module"),
-        (lambda: harness.verify(nn.ReLU(), 3), "int is not a tensor"),
-        (lambda: harness.verify(nn.ReLU(), [torch.ones(1), 3]), "x1 is int, not a tensor"),
+        (lambda: harness.verify(nn.ReLU(), 3), "int is not a tensor"),  # type: ignore[arg-type]
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), "trase/torch-cpu"), "did you mean trace?"),
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), "file/ort-cpu"), "takes a file"),
         (lambda: harness.verify(nn.ReLU(), torch.ones(1), tolerance="near"), "tolerance: near is not a tolerance"),
@@ -236,3 +234,50 @@ def test_a_run_writes_files_only_into_report_dir(spec: Write, here: Path) -> Non
     harness.run([path], targets=[SCRIPT], report_dir=here / "written", formats=["json"])
     assert [file.name for file in (here / "written").iterdir()] == ["report.json"]
     assert sorted(file.name for file in here.iterdir()) == ["cache", "specs", "written"]
+
+
+class Nested(nn.Module):
+    """Takes its inputs by keyword, a state as a tuple, a dict, and perhaps a mask."""
+
+    def forward(
+        self, x: torch.Tensor, state: Any, *, cache: dict[str, torch.Tensor], mask: torch.Tensor | None = None
+    ) -> Any:
+        assert isinstance(state, tuple)
+        y = x + state[0] - 2 * state[1] + 3 * cache["v"] - 5 * cache["k"]
+        return {"y": y if mask is None else y * mask}
+
+
+@pytest.mark.parametrize("mask", [None, np.zeros(3, np.float32)])
+def test_nested_inputs_arrays_none_and_names(mask: np.ndarray[Any, Any] | None) -> None:
+    x = torch.arange(6.0).reshape(2, 3)
+    state, cache = (x + 1, np.full(3, 2, np.float32)), {"v": x + 2, "k": x + 3}
+    verdict = harness.verify(
+        Nested().eval(),
+        {"mask": mask, "cache": cache, "state": state, "x": x},
+        targets=["trace/torch-cpu", "onnx-torchscript@17/ort-cpu"],
+        dynamic={"cache.v": {0: "N"}, "x": {0: "N"}},
+    )
+    verdict.assert_passed()
+    (single,) = harness.verify(nn.ReLU(), np.ones(3, np.float32), "trace/torch-cpu").results
+    assert single.status == "passed"
+
+
+def test_none_by_position_is_not_passed_as_an_input() -> None:
+    x, state = torch.ones(1, 1, 3), None
+    verdict = harness.verify(nn.LSTM(3, 2).eval(), [x, state], "trace/torch-cpu")
+    verdict.assert_passed()
+
+
+def test_type_checkers_and_the_call_itself_reject_what_is_no_input() -> None:
+    with pytest.raises(UsageError, match="str is not a tensor"):
+        harness.verify(nn.ReLU(), "x", "trace/torch-cpu")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="x0 is int, not a tensor"):
+        harness.verify(nn.ReLU(), [1, 2], "trace/torch-cpu")  # type: ignore[list-item]
+    with pytest.raises(UsageError, match=r"not a torch\.nn\.Module"):
+        harness.verify(torch.relu, torch.ones(2), "trace/torch-cpu")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="x has dtype object"):
+        harness.verify(nn.ReLU(), np.array([None]), "trace/torch-cpu")
+    with pytest.raises(UsageError, match="there is no tensor"):
+        harness.verify(nn.ReLU(), [None], "trace/torch-cpu")
+    with pytest.raises(UsageError, match="must be bound by name"):
+        harness.verify(Nested(), {"state": (torch.ones(1),), "y": torch.ones(1)}, "trace/torch-cpu")

@@ -149,3 +149,16 @@ def test_a_graph_takes_no_nested_inputs(harness: Call, spec: Spec) -> None:
     ran = run(harness, spec, text, "trace/torch-cpu")
     assert ran.code == 2
     assert "use `layer:` or `factory:`" in ran.err
+
+
+def test_outputs_of_a_dict_are_named_by_their_paths(harness: Call, spec: Spec) -> None:
+    text = "factory: 'my_nets:Decoder', forward: {steps: [1, 2]}, inputs: {input_ids: {shape: [2, 3]}}"
+    ran = run(harness, spec, text, "onnx-torchscript@17/ort-cpu")
+    assert ran.code == 0, ran.out
+    names = dict.fromkeys(row["name"] for row in ran.only["outputs"])
+    assert list(names) == ["output_0 (logits)", "output_1 (past.0.key)", "output_2 (past.0.value)"]
+    assert (
+        harness("pack", "specs", "-o", "bundle", "--allow-import", "--targets", "onnx-torchscript@17/ort-cpu").code == 0
+    )
+    packed = harness("run", "bundle", "--no-latency").only
+    assert list(dict.fromkeys(row["name"] for row in packed["outputs"])) == list(names)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.search_path import InstalledFirst
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from harness.api.functions import Compared, Ran, Verified
+    from harness.model.nested import Inputs, Module
 
 __all__ = ["compare", "compare_models", "run", "verify"]
 
@@ -70,25 +69,27 @@ def run(
 
 
 def verify(
-    module: Any,
-    inputs: Any,
+    module: Module,
+    inputs: Inputs,
     targets: str | Sequence[str] = "default",
     *,
     tolerance: ToleranceLike | None = None,
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
-    also: Sequence[Any] = (),
+    also: Sequence[Inputs] = (),
 ) -> Verified:
     """Export ``module`` to each of ``targets`` and compare all outputs with eager PyTorch, in this process.
 
-    ``inputs`` are the tensors for ``forward``: one tensor, a sequence, or a mapping from labels to tensors. Labels are
-    names for ``dynamic``; the tensors are passed by position. ``targets`` are written as after ``--targets``. The
-    default ``tolerance`` is that of :func:`torch.testing.assert_close`. ``dynamic`` opens axes of the exported file,
-    as in ``{"x": {0: "N"}}``. ``also`` has further inputs, each like ``inputs``, at which the same file is verified.
+    ``inputs`` are for ``forward``: one tensor or NumPy array, a sequence by position, or a mapping by label. Labels
+    that are all parameters of ``forward`` bind by name, others by position. An input may be None, or a list, tuple or
+    dict of inputs; the tensors in it are called ``boxes.0`` and ``cache.k``. ``targets`` are written as after
+    ``--targets``. The default ``tolerance`` is that of :func:`torch.testing.assert_close`. ``dynamic`` opens axes of
+    the exported file, as in ``{"x": {0: "N"}}``. ``also`` has further inputs, each like ``inputs``, at which the same
+    file is verified.
     The module is verified in its current mode (call ``.eval()`` first for inference) and on the CPU. Neither the
     module nor the inputs are changed.
 
     An exception in a stage is part of the result. Raises :class:`harness.errors.UsageError` if ``module`` is not an
-    ``nn.Module``, an input is not a tensor, or a target is unknown, before anything is exported.
+    ``nn.Module``, an input is not a tensor or array, or a target is unknown, before anything is exported.
 
     >>> import harness, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()).eval()
@@ -108,8 +109,8 @@ def verify(
 
 
 def compare_models(
-    subject: nn.Module | str | Path,
-    reference: nn.Module | str | Path,
+    subject: Module | str | Path,
+    reference: Module | str | Path,
     inputs: Any = None,
     targets: str | Sequence[str] | None = None,
     tolerance: ToleranceLike | None = None,

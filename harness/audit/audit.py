@@ -32,11 +32,11 @@ from harness.model.build import (
     build_layer,
     constructor_arguments,
     eager_outputs,
-    load_weights,
     seed_torch,
 )
 from harness.model.reference import floating_as_float64, gradients
 from harness.model.tensors import to_numpy, to_torch
+from harness.model.weights import load_weights
 from harness.module_copy import copy_module
 from harness.spec.language.case import Case, FactoryModel, GraphModel, LayerModel, Operation, SequentialModel
 

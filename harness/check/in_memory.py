@@ -25,12 +25,15 @@ from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
 from harness.model.answer import Reference
-from harness.model.build import Subject, eager_outputs, run_module
+from harness.model.binding import TakesFlatInputs, bind_labels, with_nulls
+from harness.model.build import Subject, outputs_with_paths, run_module
+from harness.model.nested import NestedTensors, nested_tensors
 from harness.model.reference import compute_reference, have_same_values
 from harness.model.tensors import copy_tensor
 from harness.module_copy import copy_module
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
+from harness.spec.language.structure import null_labels
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.targets import Target
 
@@ -47,13 +50,15 @@ def check_module(
 ) -> tuple[Result, ...]:
     """The result of ``module`` on each of ``targets``, at all of ``inputs``. The module and the inputs do not change.
 
-    Raises :class:`UsageError` before anything is exported if ``module`` is not an nn.Module or an input not a tensor.
+    Raises :class:`UsageError` before anything is exported if ``module`` is not an nn.Module, or an input not a tensor
+    or array.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"module: {type(module).__name__} is not a torch.nn.Module; give the model itself")
-    all_inputs = [_by_label(each) for each in inputs]
-    case = _case(module, all_inputs, tolerance, dynamic)
-    module = copy_module(module).cpu()
+    read = [nested_tensors(each) for each in inputs]
+    all_inputs = [each.tensors for each in read]
+    case = replace(_case(module, all_inputs, tolerance, dynamic), structure=read[0].nested)
+    module = _wrapped(copy_module(module).cpu(), read[0])
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch, torch.random.fork_rng(devices=()):
         prepared = InMemoryCase(case, ArtifactCache(None, Path(scratch)), module, all_inputs)
         with _python_ctrl_c_handler():
@@ -71,8 +76,9 @@ class InMemoryCase(PreparedCase):
     def subject(self) -> Subject:
         """The module in its current mode, with the first inputs."""
         inputs = self._inputs[0]
-        outputs = eager_outputs(self._module, list(inputs.values()), self.case.seed)
-        return Subject(self._module, inputs, len(outputs), self.case.mode, self.case.dynamic, outputs)
+        outputs, paths = outputs_with_paths(self._module, list(inputs.values()), self.case.seed)
+        mode, dynamic, structure = self.case.mode, self.case.dynamic, self.case.structure
+        return Subject(self._module, inputs, len(outputs), mode, dynamic, outputs, structure, paths)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
@@ -133,24 +139,16 @@ def _python_ctrl_c_handler() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _by_label(inputs: Any) -> Inputs:
-    """Copies of ``inputs`` on the CPU by label. Without labels: ``x`` for one, ``x0``, ``x1``, ... for several.
-
-    Raises :class:`UsageError` if an input is not a tensor.
-    """
-    if isinstance(inputs, torch.Tensor):
-        labelled: Mapping[Any, Any] = {"x": inputs}
-    elif isinstance(inputs, Mapping):
-        labelled = inputs
-    elif isinstance(inputs, list | tuple):
-        labelled = {"x" if len(inputs) == 1 else f"x{index}": tensor for index, tensor in enumerate(inputs)}
-    else:
-        kind = type(inputs).__name__
-        raise UsageError(f"inputs: {kind} is not a tensor; give one tensor, a list of tensors, or a dict by label")
-    for label, tensor in labelled.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise UsageError(f"inputs: {label} is {type(tensor).__name__}, not a tensor; use torch.tensor")
-    return {str(label): tensor.detach().clone().cpu() for label, tensor in labelled.items()}
+def _wrapped(module: nn.Module, inputs: NestedTensors) -> nn.Module:
+    """``module``, taking the flat tensors of ``inputs`` by position. Raises :class:`UsageError` for wrong labels."""
+    bound = bind_labels(module, list(inputs.structure), None, null_labels(inputs.structure)) if inputs.named else module
+    if not inputs.named and None in inputs.structure.values():
+        bound = with_nulls(module, list(inputs.structure), null_labels(inputs.structure))
+    nested = inputs.nested
+    wrapped = bound if nested is None else TakesFlatInputs(bound, nested)
+    for each in (bound, wrapped):
+        each.training = module.training  # the modes of the parts stay as they are
+    return wrapped
 
 
 def _case(

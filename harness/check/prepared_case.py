@@ -32,11 +32,11 @@ from harness.model.build import (
     build_tensors,
     constructor_arguments,
     eager_outputs,
-    plain_name,
     structure_of,
 )
 from harness.model.reference import compute_reference, default_tolerance_of, gradients, repeatable_call, tolerance_of
 from harness.model.tensors import to_numpy
+from harness.model.weights import plain_name
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, LayerModel, StoredModel, WeightedModel

@@ -121,7 +121,13 @@ def compare_with_reference(answer: Mapping[str, Array], reference: Reference, to
         float64=reference.float64,
         at=reference.at,
     )
-    return replace(comparison, repeats_shapes=reference.repeats_shapes)
+    outputs = tuple(
+        replace(output, name=f"{output.name} ({reference.paths[output.index]})")
+        if output.index < len(reference.paths)
+        else output
+        for output in comparison.outputs
+    )
+    return replace(comparison, outputs=outputs, repeats_shapes=reference.repeats_shapes)
 
 
 def _output_set_problems(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import Unsupported
 from harness.forked import exit_if_forked
-from harness.spec.language.structure import Structure, from_json
+from harness.spec.language.structure import Structure, from_json, to_json
 
 if TYPE_CHECKING:
     from harness.model.build import Subject
@@ -151,7 +151,7 @@ STRUCTURE_FILE = "harness_inputs.json"
 
 def structure_files(subject: Subject) -> dict[str, str]:
     """The extra file of a torch archive that says how the module takes nested inputs; none if by position."""
-    return {} if subject.structure is None else {STRUCTURE_FILE: json.dumps(subject.structure)}
+    return {} if subject.structure is None else {STRUCTURE_FILE: json.dumps(to_json(subject.structure))}
 
 
 def read_structure(extra_files: Mapping[str, str | bytes]) -> Structure | None:

@@ -46,6 +46,7 @@ class Reference:
     hold, None for all. ``second_call`` holds eager torch's outputs at a second call with the same inputs, if they
     differ from the first: the module keeps state. ``repeats_shapes`` is True if an earlier set has the same shapes.
     ``undecidable`` is the reason why nobody can be blamed for a difference from it; None if there is none.
+    ``paths`` say where each output is in what the module returns; empty if it returns a tensor or a sequence.
     """
 
     inputs: Mapping[str, Array]
@@ -59,6 +60,7 @@ class Reference:
     second_call: Mapping[str, Array] | None = None
     repeats_shapes: bool = False
     undecidable: str | None = None
+    paths: Sequence[str] = ()
 
     def at_second_call(self) -> Reference:
         """The reference of a second call in a row with the same inputs."""

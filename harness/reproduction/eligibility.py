@@ -47,6 +47,8 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
     elements = sum(prod(spec.shape) for spec in from_files if spec.source is not None)
     if elements > MAX_ELEMENTS_FROM_FILES:
         return f"{elements:,} values come from files, too many to write into a script; harness pack makes a bundle"
+    if "custom_ops" in target.options:
+        return "the target loads a library of custom operators, which a script cannot contain"
     if target.fixes:
         return "the target uses harness's corrected lowerings (+fixes), and a script does not use harness"
     if target.runtime not in RUNTIMES:

@@ -27,20 +27,24 @@ _MAX_DIGITS = 9  # of a number; any runtime accepts a number of that many digits
 class Option:
     """An option that a target may set after the question mark: its description, default and allowed values.
 
-    With ``multiple``, values may be joined by commas. If ``values`` is empty, the option takes a positive whole number.
+    With ``multiple``, values may be joined by commas. If ``values`` is empty, the option takes a positive whole number,
+    or with ``is_path`` the path of a file.
     """
 
     description: str
     default: str
     values: tuple[str, ...] = ()
     multiple: bool = False
+    is_path: bool = False
 
     def __str__(self) -> str:
-        allowed = "|".join(self.values) or "a positive whole number"
+        allowed = "|".join(self.values) or ("a path" if self.is_path else "a positive whole number")
         return f"{self.description}: {allowed} (default {self.default or 'none'})"
 
     def parse(self, key: str, text: str) -> str:
         """``text``, a number without leading zeros. Raises :class:`UsageError` if the option does not allow it."""
+        if self.is_path:
+            return text
         if not self.values:
             digits = text.lstrip("0")
             if text.isascii() and text.isdecimal() and 0 < len(digits) <= _MAX_DIGITS:

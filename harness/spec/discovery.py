@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -59,11 +59,17 @@ class Specs:
     def target_sets(self) -> TargetSets:
         """The target sets for these cases. Raises :class:`SpecError` if their file is wrong."""
         if self.bundle is not None:
-            return self.bundle.targets
+            return replace(self.bundle.targets, root=self.root, allow_import=self.allow_import)
         recorded = [isinstance(case.model.model, FileModel) for case in self.cases]
         by_format = {(name, file.format): file for case in self.cases for name, file in case.files.items()}
         files = tuple(targets_of(name, file) for (name, _), file in by_format.items())
-        return load_target_sets(self.root, exported=not all(recorded), recorded=any(recorded), files=files)
+        return load_target_sets(
+            self.root,
+            exported=not all(recorded),
+            recorded=any(recorded),
+            allow_import=self.allow_import,
+            files=files,
+        )
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -95,7 +101,7 @@ def load_specs(paths: Sequence[Path | str], *, allow_import: bool = False, known
     known failures included.
     """
     if any(map(is_bundle, map(Path, paths))):
-        return _load_bundle(paths)
+        return _load_bundle(paths, allow_import=allow_import)
     files: dict[Path, _SpecFile] = {}
     problems: list[Problem] = []
     for path in map(Path, paths):
@@ -123,12 +129,12 @@ def load_specs(paths: Sequence[Path | str], *, allow_import: bool = False, known
     return Specs(cases, tuple(file.file for file in files.values()), root, list_file, allow_import)
 
 
-def _load_bundle(paths: Sequence[Path | str]) -> Specs:
+def _load_bundle(paths: Sequence[Path | str], *, allow_import: bool) -> Specs:
     folder, *others = map(Path, paths)
     if others:
         raise UsageError(f"{' '.join(map(str, paths))}: a bundle has its own targets; run it separately")
     bundle = load_bundle(folder)
-    return Specs(bundle.cases, (folder / MANIFEST_FILE,), folder, bundle.known_failures, bundle=bundle)
+    return Specs(bundle.cases, (folder / MANIFEST_FILE,), folder, bundle.known_failures, allow_import, bundle)
 
 
 def spec_folder(file: Path) -> SpecFolder:

@@ -11,10 +11,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 from pydantic import RootModel
 
@@ -22,6 +21,7 @@ from harness.errors import Location, Problem, SpecError, UsageError, collect_pro
 from harness.registry import plugins
 from harness.spec.glob import matches
 from harness.spec.quoting import join_names, limited_comparisons, suggestion
+from harness.spec.target_options import LibraryPath, export_options, runtime_options, written_options
 from harness.spec.yaml.reader import read
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
@@ -48,13 +48,13 @@ class Target:
     export_options: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.export}/{self.runtime}{_written(self.options)}"
+        return f"{self.export}/{self.runtime}{written_options(self.options)}"
 
     @property
     def export(self) -> str:
         """The part before the slash: targets with the same one share an artifact."""
         opset, fixes = "" if self.opset is None else f"@{self.opset}", "+fixes" if self.fixes else ""
-        return f"{self.exporter}{opset}{fixes}{_written(self.export_options)}"
+        return f"{self.exporter}{opset}{fixes}{written_options(self.export_options)}"
 
     @property
     def tested_file(self) -> str | None:
@@ -65,10 +65,6 @@ class Target:
     def exports(self) -> bool:
         """True if the target's file is exported, False if it exists already."""
         return self.exporter != FILE and self.tested_file is None
-
-
-def _written(options: Mapping[str, str]) -> str:
-    return "?" + "&".join(f"{key}={value}" for key, value in options.items()) if options else ""
 
 
 TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes][?option=value&...]/RUNTIME[?option=value&...]"
@@ -100,15 +96,6 @@ FORMATS = {
     "program": "programs of torch.export",
     "aoti": "libraries of AOTInductor",
 }
-
-
-@runtime_checkable
-class ChecksOptions(Protocol):
-    """A runtime that can check the options of a target before anything is loaded."""
-
-    def check(self, options: Mapping[str, str]) -> None:
-        """Raises :class:`UsageError` for a key or a value that the runtime does not accept."""
-        ...
 
 
 def parse_target(text: str, where: Location | None = None) -> Target:
@@ -149,8 +136,8 @@ def _target(text: str) -> Target:
         runtime=runtime,
         opset=_opset(text, exporter, makes, parts["opset"]),
         fixes="fixes" in suffixes,
-        options=_checked_options(text, runtime, runtimes[runtime], parts["options"]),
-        export_options=_export_options(text, exporter, parts["export_options"]),
+        options=runtime_options(text, runtime, runtimes[runtime], parts["options"]),
+        export_options=export_options(text, exporter, exporters.get(exporter), parts["export_options"]),
     )
 
 
@@ -165,20 +152,6 @@ def _suffixes(text: str, written: str) -> tuple[str, ...]:
     return suffixes
 
 
-def _export_options(text: str, exporter: str, written: str | None) -> dict[str, str]:
-    """The options of an exporter: its own arguments, each with the values that it takes."""
-    allowed: Mapping[str, Sequence[str]] = {}
-    if exporter in plugins("exporters"):  # and not a file
-        allowed = getattr(plugins("exporters")[exporter], "options", {})  # a plugin need not have any
-    options = _options(text, exporter, dict.fromkeys(allowed, ""), written)
-    for name, value in options.items():
-        if value not in allowed[name]:
-            raise UsageError(
-                f"{text}: {name}={value}: {exporter} takes no such value; write one of {', '.join(allowed[name])}"
-            )
-    return options
-
-
 def _opset(text: str, exporter: str, makes: str, opset: str | None) -> int | None:
     if opset is None:
         return None
@@ -189,44 +162,21 @@ def _opset(text: str, exporter: str, makes: str, opset: str | None) -> int | Non
     return int(opset)
 
 
-def _checked_options(text: str, name: str, runtime: Any, written: str | None) -> dict[str, str]:
-    """The options of a target; their values are checked as far as the runtime can before anything is loaded."""
-    options = _options(text, name, runtime.options, written)
-    if isinstance(runtime, ChecksOptions):
-        try:
-            runtime.check(options)
-        except UsageError as error:
-            raise UsageError(f"{text}: {error}") from None
-    return options
-
-
-def _options(text: str, runtime: str, supported: Mapping[str, str], written: str | None) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for pair in written.split("&") if written is not None else ():
-        key, equals, value = pair.partition("=")
-        if not (key and equals and value):
-            raise UsageError(f"{text}: {pair!r} is not an option; write ?option=value&...")
-        if key not in supported:
-            remedy = suggestion(key, supported, f"it has {join_names(supported)}" if supported else "it has none")
-            raise UsageError(f"{text}: {runtime} has no option {key}; {remedy}")
-        if key in options:
-            raise UsageError(f"{text}: {key} is set twice; set it once")
-        options[key] = value
-    return options
-
-
 @dataclass(frozen=True, slots=True)
 class TargetSets:
     """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``.
 
     ``files`` are the targets of each file under test (:func:`harness.spec.tested_files.targets_of`). The default set
     has the first of each, unless it names targets for the file itself.
+    ``root`` is the folder that libraries in options of targets are in. They run code, so ``allow_import`` must be True.
     """
 
     sets: Mapping[str, tuple[Target, ...]]
     exported: bool = True
     recorded: bool = False
     files: tuple[tuple[Target, ...], ...] = ()
+    root: Path = Path()
+    allow_import: bool = False
 
     @property
     def all(self) -> tuple[Target, ...]:
@@ -243,14 +193,33 @@ class TargetSets:
         A word, or each part of a comma-separated list, is the name of a set, a target, or with ``*`` a glob over the
         targets of all sets: over the whole target if it has a ``/``, else over the runtime. For recorded models it may
         also be a runtime, with or without options, and a glob matches all runtimes.
-        Raises :class:`UsageError` for a word that names nothing.
+        Raises :class:`UsageError` for a word that names nothing, and for a library that may not be loaded.
         """
         parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
-        targets = _unique(target for part in parts or [DEFAULT_SET] for target in self._targets_of(part))
-        if DEFAULT_SET not in (parts or [DEFAULT_SET]):
-            return targets
-        named = {target.tested_file for target in targets}
-        return (*targets, *_unique(file[0] for file in self.files if file[0].tested_file not in named))
+        named = [self._with_libraries(target) for part in parts or [DEFAULT_SET] for target in self._targets_of(part)]
+        if DEFAULT_SET in (parts or [DEFAULT_SET]):
+            files = {target.tested_file for target in named}
+            named += [file[0] for file in self.files if file[0].tested_file not in files]
+        return _unique(named)
+
+    def _with_libraries(self, target: Target) -> Target:
+        """``target`` with the absolute paths of the libraries in its options."""
+        libraries = getattr(plugins("runtimes")[target.runtime], "libraries", ())  # a plugin need not have any
+        paths = {key: self._library(target, key) for key in target.options if key in libraries}
+        return replace(target, options={**target.options, **paths}) if paths else target
+
+    def _library(self, target: Target, key: str) -> LibraryPath:
+        text = target.options[key]
+        file, root = os.path.realpath(self.root / text), os.path.realpath(self.root)
+        if not Path(file).is_relative_to(root):
+            raise UsageError(f"{target}: {key}={text} leads out of the folder {self.root}; put the library there")
+        if not Path(file).is_file():
+            raise UsageError(f"{target}: {key}={text}: no such file in {self.root}; write it relative to this folder")
+        if not self.allow_import:
+            raise UsageError(f"{target}: {key}={text} would run code; pass --allow-import to allow it")
+        library = LibraryPath(text)
+        library.path = file
+        return library
 
     def _targets_of(self, word: str) -> Iterator[Target]:
         on_files = self._file_targets(word) if self.recorded else ()
@@ -292,17 +261,17 @@ def load_target_sets(
     *,
     exported: bool = True,
     recorded: bool = False,
+    allow_import: bool = False,
     files: tuple[tuple[Target, ...], ...] = (),
 ) -> TargetSets:
     """The sets of ``targets.yaml`` in ``root``, and the built-in ``default`` unless the file defines one.
 
-    ``exported``, ``recorded`` and ``files`` are those of :class:`TargetSets`. Raises :class:`SpecError` with every
-    problem of the file.
+    The other arguments are those of :class:`TargetSets`. Raises :class:`SpecError` with every problem of the file.
     """
     path = Path(root) / TARGETS_FILE
     built_in = {name: tuple(map(parse_target, targets)) for name, targets in BUILT_IN_SETS.items()}
     if not os.path.lexists(path):
-        return TargetSets(built_in, exported, recorded, files)
+        return TargetSets(built_in, exported, recorded, files, Path(root), allow_import)
     problems: list[Problem] = []
     tree = read(path, problems)
     with collect_problems(problems):
@@ -319,7 +288,7 @@ def load_target_sets(
         sets[name] = tuple(targets)
     if problems:
         raise SpecError(problems)
-    return TargetSets({**built_in, **sets}, exported, recorded, files)
+    return TargetSets({**built_in, **sets}, exported, recorded, files, Path(root), allow_import)
 
 
 class _Sets(RootModel[dict[str, list[str]]]):

@@ -14,8 +14,8 @@ from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
 EXPORT_LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes")
-EXPORTING_FOLDERS = ("exporters", "fixes", "model")
-EXPORTING_FILES = ("spec/language/fills.py", "check/stages.py")
+EXPORTING_FOLDERS = ("exporters", "fixes", "model", "data_files")
+EXPORTING_FILES = ("spec/language/fills.py", "spec/language/structure.py", "check/stages.py")
 COMPILING_EXPORTERS = {"aoti"}
 """Exporters whose artifact is machine code for the CPU it was made on. On another CPU it may end the process."""
 

@@ -122,6 +122,7 @@ class PackedCase:
             at=entry.at,
             repeats_shapes=entry.repeats_shapes,
             second_call=self._arrays(entry.second_call),
+            paths=entry.paths,
             sample=None if sample is None else Sample(sample.every, tuple(map(tuple, sample.shapes))),
         )
 

@@ -194,6 +194,7 @@ def _round_entry(store: ContentStore, whole: Reference, sample: Sample | None) -
         at=reference.at,
         repeats_shapes=reference.repeats_shapes,
         second_call=None if reference.second_call is None else store.put_arrays(reference.second_call),
+        paths=list(reference.paths),
         sample=None if sample is None else SampleEntry(every=sample.every, shapes=list(map(list, sample.shapes))),
     )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.errors import Unavailable
 from harness.runtimes import Availability
@@ -27,6 +28,7 @@ _COMMON_OPTIONS = {
     "optimization": Option("level of onnxruntime's graph optimization", "all", tuple(_OPTIMIZATION_LEVELS)),
     "threads": THREADS,
     "iobinding": Option("time with inputs and outputs bound to the device", "on", ("on", "off")),
+    "custom_ops": Option("library of custom operators, with --allow-import", "", is_path=True),
 }
 _ALLOW = Option("other providers that nodes may run on", "", tuple(PROVIDERS_BY_SHORT_NAME), multiple=True)
 _DEVICE = Option("kind of device; default: the first device that the provider finds", "", ("cpu", "gpu", "npu"))
@@ -39,6 +41,7 @@ class OnnxRuntime:
     provider: Provider
     takes: Format = "onnx"
     also_takes: tuple[Format, ...] = ("ort",)
+    libraries: ClassVar[frozenset[str]] = frozenset({"custom_ops"})
 
     @property
     def name(self) -> str:
@@ -137,6 +140,9 @@ def _session_options(settings: Mapping[str, str], profile: str, *, records_place
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.intra_op_num_threads = int(settings["threads"])
     options.inter_op_num_threads = 1
+    if custom_ops := settings["custom_ops"]:
+        # Without an absolute path the loader would search the system's folders.
+        options.register_custom_ops_library(str(Path(getattr(custom_ops, "path", custom_ops)).absolute()))
     if records_placement:
         options.add_session_config_entry(RECORD_PLACEMENT, "1")
     if profile:

@@ -196,6 +196,7 @@ class RoundEntry(StrictModel):
     sample: SampleEntry | None = None
     second_call: Arrays | None = None
     repeats_shapes: bool = False
+    paths: list[str] = Field(default_factory=list)
 
     def files(self) -> Iterator[str]:
         """Every file that the round refers to."""

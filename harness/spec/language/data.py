@@ -16,7 +16,8 @@ from typing import get_args
 from harness.data_files import StoredArray, natural_order, pick, stored_arrays
 from harness.errors import UsageError, escape_path
 from harness.spec.language.case import FileSource, Layout, TensorSpec
-from harness.spec.language.schema import DType
+from harness.spec.language.schema import DType, WeightsFile
+from harness.spec.quoting import join_names
 
 READ_BYTES = 2**20
 FLOATING = frozenset({"float16", "bfloat16", "float32", "float64"})
@@ -83,6 +84,20 @@ def tensors_from_file(path: Path, case_dtype: str) -> dict[str, TensorSpec]:
         name: _tensor(name, path, arrays, stored, name, None, case_dtype, "contiguous")
         for name, stored in arrays.items()
     }
+
+
+def weights_from_file(weights: WeightsFile, dtype: str, folder: SpecFolder) -> dict[str, TensorSpec]:
+    """The weights of a model: the tensors of the file, or those below its ``key``. Raises :class:`UsageError`."""
+    path = folder.file(weights.file)
+    found = tensors_from_file(path, dtype)
+    if weights.key is None:
+        return found
+    prefix = f"{weights.key}."
+    below = {name.removeprefix(prefix): spec for name, spec in found.items() if name.startswith(prefix)}
+    if not below:
+        keys = join_names(dict.fromkeys(name.partition(".")[0] for name in found))
+        raise UsageError(f"{path}: no tensors below {weights.key!r}; it holds {keys}")
+    return below
 
 
 def _tensor(

@@ -12,7 +12,7 @@ from harness.spec.language import samples as samples_
 from harness.spec.language.case import Case, TensorSpec, seed_from_name
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.matrix import MAX_POINTS, points, with_defaults, without_keys
-from harness.spec.language.schema import UNLABELED
+from harness.spec.language.names import UNLABELED
 from harness.spec.language.structure import flattened
 from harness.spec.language.tensors import size_problems
 from harness.spec.language.tolerances import CaseTolerance

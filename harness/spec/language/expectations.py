@@ -10,7 +10,8 @@ from harness.spec.language import models, tensors
 from harness.spec.language.case import Expectation
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expressions import compile_expression
-from harness.spec.language.schema import UNLABELED, Case, WeightsFile
+from harness.spec.language.names import UNLABELED
+from harness.spec.language.schema import Case, WeightsFile
 from harness.spec.quoting import join_names, suggestion
 from harness.spec.signatures import layer_signatures
 from harness.spec.yaml.tree import Node

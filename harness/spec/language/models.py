@@ -19,10 +19,9 @@ from harness.spec.language.case import (
     Model,
     Operation,
     SequentialModel,
-    TensorSpec,
     WeightedModel,
 )
-from harness.spec.language.data import SpecFolder, tensors_from_file
+from harness.spec.language.data import SpecFolder, weights_from_file
 from harness.spec.language.operations import operation_problems
 from harness.spec.language.schema import Case, OtherModel, Step, WeightsFile, WiredOperation, WiredStep
 from harness.spec.model_files import stored_model
@@ -69,7 +68,7 @@ PADDED_BY_HALF_AT_MOST = ("AvgPool", "MaxPool")
 def weighted_model(spec: HasModel, dtype: str, seed_name: str, folder: SpecFolder) -> WeightedModel:
     """The model with the weights that the spec sets."""
     if isinstance(spec.weights, WeightsFile):
-        return WeightedModel(_model(spec, folder), _weights_from_file(spec.weights, dtype, folder), spec.weights.file)
+        return WeightedModel(_model(spec, folder), weights_from_file(spec.weights, dtype, folder), spec.weights.file)
     weights = {
         name: tensors.tensor_spec(name, tensor, dtype, f"{seed_name}/weights", folder)
         for name, tensor in spec.weights.items()
@@ -77,25 +76,11 @@ def weighted_model(spec: HasModel, dtype: str, seed_name: str, folder: SpecFolde
     return WeightedModel(_model(spec, folder), weights)
 
 
-def _weights_from_file(weights: WeightsFile, dtype: str, folder: SpecFolder) -> dict[str, TensorSpec]:
-    """The tensors of the file, or those below its ``key``. Raises :class:`UsageError`."""
-    path = folder.file(weights.file)
-    found = tensors_from_file(path, dtype)
-    if weights.key is None:
-        return found
-    prefix = f"{weights.key}."
-    below = {name.removeprefix(prefix): spec for name, spec in found.items() if name.startswith(prefix)}
-    if not below:
-        keys = join_names(dict.fromkeys(name.partition(".")[0] for name in found))
-        raise UsageError(f"{path}: no tensors below {weights.key!r}; it holds {keys}")
-    return below
-
-
 def _weights_problems(node: Node, spec: HasModel, dtype: str, folder: SpecFolder) -> Iterator[Problem]:
     weights_node = node.child("weights") or node
     if isinstance(spec.weights, WeightsFile):
         try:
-            _weights_from_file(spec.weights, dtype, folder)
+            weights_from_file(spec.weights, dtype, folder)
         except UsageError as error:
             key = ["key"] if spec.weights.key is not None and "no tensors below" in str(error) else ["file"]
             yield tensors.problem_from(error, weights_node.location(key if weights_node.entries else []))

@@ -6,101 +6,55 @@ written, and again with the defaults merged under it and a point of its matrix s
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainValidator, Tag, WithJsonSchema
+from pydantic import Discriminator, Field, JsonValue, PlainValidator, Tag, WithJsonSchema
 from typing_extensions import TypeAliasType
 
 from harness.spec.language.case import Fill, Layout, Mode
-from harness.spec.language.fills import FILL_SCHEMA, FILLS, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.names import (
+    CASE_NAME,
+    LABEL_SCHEMA,
+    UNLABELED,
+    CaseName,
+    FactoryName,
+    Label,
+    Labels,
+    TensorLabel,
+    one_or_many,
+    text_schema,
+)
 from harness.spec.language.operations import OPERATIONS
+from harness.spec.language.structure import input_kind
 from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
-from harness.spec.quoting import format_value
-from harness.spec.yaml.strict import StrictModel, invalid_value
+from harness.spec.yaml.strict import StrictModel
 
 FORMAT = 1
 SCHEMA_FILE = "harness.schema.json"
 """The file name of the schema beside specs, which name it in their first line."""
-
-CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
-LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
-"""The label of an input, also of a tensor in a nested one: ``boxes.0``."""
-FACTORY = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]+\.py):[A-Za-z_]\w*")
-MAX_NAME_LENGTH = 200
-"""For a case, a label or a factory: the name is part of every id and of every line of a report."""
-UNLABELED = ""
-"""The label of a shape or gradient that is written without one."""
-
-
-def _matches(pattern: re.Pattern[str], noun: str, remedy: str) -> BeforeValidator:
-    """A check that text matches ``pattern``; the error says what to write."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and not pattern.fullmatch(value):
-            raise invalid_value(f"{format_value(value)} is not {noun}", remedy)
-        if isinstance(value, str) and len(value) > MAX_NAME_LENGTH:
-            raise invalid_value(f"a name of {len(value)} characters", f"at most {MAX_NAME_LENGTH}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _one_or_many(is_one: Callable[[Any], bool], wrap: Callable[[Any], Any]) -> BeforeValidator:
-    """Accept a single value where several are expected: ``wrap`` gives it the form of several."""
-    return BeforeValidator(lambda value: wrap(value) if is_one(value) else value)
-
-
-def _text_schema(pattern: re.Pattern[str]) -> dict[str, JsonValue]:
-    return {"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": MAX_NAME_LENGTH}
 
 
 def _is_one_shape(value: Any) -> bool:
     return isinstance(value, list) and not any(isinstance(each, list) for each in value)
 
 
-LABEL_SCHEMA = _text_schema(LABEL)
 _PATH_SCHEMA: dict[str, JsonValue] = {"type": "string", "minLength": 1, "maxLength": 4096}
 _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 16}
 
 DType = Literal["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]
 FloatingDType = Literal["float32", "float64", "float16", "bfloat16"]
 
-CaseName = Annotated[
-    str,
-    _matches(CASE_NAME, "a name", "use letters, digits, `.`, `_` and `-` only"),
-    WithJsonSchema(_text_schema(CASE_NAME)),
-]
-Label = Annotated[
-    str,
-    _matches(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
-    WithJsonSchema(LABEL_SCHEMA),
-]
-TensorLabel = Annotated[str, _matches(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")]
-FactoryName = Annotated[
-    str,
-    _matches(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
-    WithJsonSchema(_text_schema(FACTORY)),
-]
-Labels = Annotated[
-    list[Label],
-    Field(min_length=1),
-    _one_or_many(lambda value: isinstance(value, str), lambda word: [word]),
-    WithJsonSchema({"anyOf": [LABEL_SCHEMA, {"type": "array", "items": LABEL_SCHEMA, "minItems": 1}]}),
-]
-
 Shape = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=16)]
 Shapes = Annotated[
     list[Shape],
-    _one_or_many(_is_one_shape, lambda shape: [shape]),
+    one_or_many(_is_one_shape, lambda shape: [shape]),
     WithJsonSchema({"anyOf": [_SHAPE_SCHEMA, {"type": "array", "items": _SHAPE_SCHEMA}]}),
 ]
 ShapesByLabel = Annotated[
     dict[str, Shape],
     Field(min_length=1),
-    _one_or_many(lambda value: isinstance(value, list), lambda shape: {UNLABELED: shape}),
+    one_or_many(lambda value: isinstance(value, list), lambda shape: {UNLABELED: shape}),
     WithJsonSchema({"anyOf": [_SHAPE_SCHEMA, {"type": "object", "additionalProperties": _SHAPE_SCHEMA}]}),
 ]
 
@@ -113,7 +67,7 @@ DataPath = Annotated[str, Field(min_length=1, max_length=4096)]
 DataPaths = Annotated[
     list[DataPath],
     Field(min_length=1),
-    _one_or_many(lambda value: isinstance(value, str), lambda word: [word]),
+    one_or_many(lambda value: isinstance(value, str), lambda word: [word]),
     WithJsonSchema({"anyOf": [_PATH_SCHEMA, {"type": "array", "items": _PATH_SCHEMA, "minItems": 1}]}),
 ]
 Arguments = Annotated[dict[str, Any], Field(description="Constructor arguments by name.")]
@@ -122,7 +76,7 @@ Expression = Annotated[str, Field(min_length=1)]
 Gradients = Annotated[
     dict[str, Expression],
     Field(min_length=1),
-    _one_or_many(lambda value: isinstance(value, str), lambda text: {UNLABELED: text}),
+    one_or_many(lambda value: isinstance(value, str), lambda text: {UNLABELED: text}),
     WithJsonSchema({"type": ["string", "object"], "additionalProperties": {"type": "string"}}),
 ]
 
@@ -157,28 +111,6 @@ class Input(Tensor):
     """An input, bound to `forward` by order; its name is a label."""
 
     layout: Layout = Field(default="contiguous", description="The memory layout.")
-
-
-def input_kind(value: Any) -> str:
-    """How an input is written: as a tensor, as a list or a mapping of inputs, or as null."""
-    if value is None:
-        return "[null]"
-    if isinstance(value, list):
-        return "[list]"
-    return "[mapping]" if isinstance(value, dict) and _holds_inputs(value) else "[tensor]"
-
-
-def _holds_inputs(value: dict[Any, Any]) -> bool:
-    """True for a mapping of inputs by name. The keys of a tensor hold no mappings, except the parameters of a fill."""
-    return bool(value) and all(_may_be_input(item) and not _is_fill(key, item) for key, item in value.items())
-
-
-def _may_be_input(value: Any) -> bool:
-    return value is None or isinstance(value, dict) or (isinstance(value, list) and any(map(_may_be_input, value)))
-
-
-def _is_fill(key: Any, value: Any) -> bool:
-    return key == "fill" and isinstance(value, dict) and not value.keys().isdisjoint(FILLS)
 
 
 if TYPE_CHECKING:
@@ -238,7 +170,7 @@ def _weights_kind(value: Any) -> str:
 Weights = Annotated[
     Annotated[
         WeightsFile,
-        _one_or_many(lambda value: isinstance(value, str), lambda name: {"file": name}),
+        one_or_many(lambda value: isinstance(value, str), lambda name: {"file": name}),
         Tag("[file]"),
         WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, WeightsFile.model_json_schema()]}),
     ]
@@ -346,7 +278,7 @@ class Defaults(ModelArguments):
     files: dict[CaseName, DataPath] = Field(
         default_factory=dict,
         examples=["{deployed: build/model.onnx}"],
-        json_schema_extra={"propertyNames": _text_schema(CASE_NAME)},
+        json_schema_extra={"propertyNames": text_schema(CASE_NAME)},
         description="Model files under test, by name. Their targets are file:NAME/RUNTIME.",
     )
 

@@ -11,13 +11,41 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import Problem
-from harness.spec.language.schema import input_kind
+from harness.spec.language.fills import FILLS
 from harness.spec.yaml.tree import Key, Node
 
 Tree = Any
-"""The label of a tensor, a tuple or a mapping of trees, or None for an argument that is None."""
+"""The label of a tensor, a tuple of trees for a list, an :class:`AsTuple`, a mapping of trees, or None."""
 Structure = Mapping[str, Tree]
 """The arguments of ``forward`` by label, in order."""
+
+
+class AsTuple(tuple[Tree, ...]):
+    """Trees that are put together as a tuple; a spec has only lists."""
+
+    __slots__ = ()
+
+
+def input_kind(value: Any) -> str:
+    """How an input is written: as a tensor, as a list or a mapping of inputs, or as null."""
+    if value is None:
+        return "[null]"
+    if isinstance(value, list):
+        return "[list]"
+    return "[mapping]" if isinstance(value, dict) and _holds_inputs(value) else "[tensor]"
+
+
+def _holds_inputs(value: dict[Any, Any]) -> bool:
+    """True for a mapping of inputs by name. The keys of a tensor hold no mappings, except the parameters of a fill."""
+    return bool(value) and all(_may_be_input(item) and not _is_fill(key, item) for key, item in value.items())
+
+
+def _may_be_input(value: Any) -> bool:
+    return value is None or isinstance(value, dict) or (isinstance(value, list) and any(map(_may_be_input, value)))
+
+
+def _is_fill(key: Any, value: Any) -> bool:
+    return key == "fill" and isinstance(value, dict) and not value.keys().isdisjoint(FILLS)
 
 
 def flattened(case: Node, problems: list[Problem]) -> tuple[Node, Structure | None]:
@@ -73,14 +101,21 @@ def in_order(structure: Structure) -> Sequence[str]:
     return [label for tree in structure.values() for label in _labels(tree)]
 
 
+def to_json(structure: Structure) -> Any:
+    """The structure as JSON data."""
+    return {label: _tree_to_json(tree) for label, tree in structure.items()}
+
+
 def from_json(value: Any) -> Structure:
-    """The structure that JSON has turned into lists and dicts."""
-    return {str(label): _tree(tree) for label, tree in value.items()}
+    """The structure that :func:`to_json` wrote."""
+    return {str(label): _tree_from_json(tree) for label, tree in value.items()}
 
 
 def _filled(tree: Tree, values: Mapping[str, Any]) -> Any:
     if isinstance(tree, Mapping):
         return {key: _filled(item, values) for key, item in tree.items()}
+    if isinstance(tree, AsTuple):
+        return tuple(_filled(item, values) for item in tree)
     if isinstance(tree, tuple):
         return [_filled(item, values) for item in tree]
     return None if tree is None else values[tree]
@@ -94,7 +129,20 @@ def _labels(tree: Tree) -> list[str]:
     return [] if tree is None else [tree]
 
 
-def _tree(value: Any) -> Tree:
-    if isinstance(value, dict):
-        return {key: _tree(item) for key, item in value.items()}
-    return tuple(_tree(item) for item in value) if isinstance(value, list) else value
+def _tree_to_json(tree: Tree) -> Any:
+    if isinstance(tree, Mapping):
+        return {"dict": {key: _tree_to_json(item) for key, item in tree.items()}}
+    if isinstance(tree, tuple):
+        return {"tuple" if isinstance(tree, AsTuple) else "list": [_tree_to_json(item) for item in tree]}
+    return tree
+
+
+def _tree_from_json(value: Any) -> Tree:
+    match value:
+        case {"dict": items}:
+            return {key: _tree_from_json(item) for key, item in items.items()}
+        case {"tuple": items}:
+            return AsTuple(map(_tree_from_json, items))
+        case {"list": items}:
+            return tuple(map(_tree_from_json, items))
+    return value
