@@ -17,6 +17,7 @@ from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.memo import CapturedOutput
 from harness.check.prepared_case import PreparedCase
+from harness.check.results import with_cause
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.compare.metrics import ComparedValues
@@ -26,6 +27,7 @@ from harness.runtimes import Availability
 from harness.spec.discovery import load_specs
 from harness.spec.language.tolerances import Exact, Tolerance, Ulp
 from harness.spec.targets import Target
+from tests.report_samples import AGREES, DIFFERS
 
 SPEC = """
 harness: 1
@@ -160,3 +162,11 @@ def test_text_in_the_same_memory_is_not_the_same_answer(check_answer: Callable[[
     result = check_answer(np.array([strings], dtype=object))
     assert result.status == "failed"
     assert result.outputs[0].problem is not None
+
+
+def test_a_cause_comes_before_the_message_and_before_the_first_problem() -> None:
+    outputs = (AGREES, DIFFERS, DIFFERS)
+    result = with_cause(Result("c", "t", "failed", message="1 of 2 differs", outputs=outputs), "a baked value")
+    assert result.message == "a baked value: 1 of 2 differs"
+    assert [output.problem for output in result.outputs] == [None, f"a baked value: {DIFFERS.problem}", DIFFERS.problem]
+    assert with_cause(Result("c", "t", "failed"), "a baked value").message == "a baked value"

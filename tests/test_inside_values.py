@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
@@ -16,6 +19,7 @@ from harness.explain.inside.divergence import (
     ROUNDING_SHARE,
     ZERO_SHARE,
     ModuleCall,
+    Walk,
     computed_difference,
     elementwise_difference,
     float64_difference,
@@ -28,8 +32,10 @@ from harness.explain.inside.matching import (
     match_values,
     module_of,
     owning_call,
+    read_model,
+    with_all_values_as_outputs,
 )
-from harness.explain.inside.walk import _Search
+from harness.explain.inside.walk import _first_divergent, _Search
 
 Array = NDArray[Any]
 LARGEST = 1000.0
@@ -127,6 +133,46 @@ def test_values_that_are_not_known_on_both_sides_and_constants_are_passed_over()
     right, wrong = np.ones(1, np.float32), np.zeros(1, np.float32)
     assert first_of({"k": wrong, "b": wrong}, {"k": right, "a": right, "b": right}) == ("b", False)
     assert first_of({"k": wrong, "a": wrong}, {"k": right, "b": right}) is None
+
+
+def test_of_several_inputs_the_first_at_which_anything_diverges_counts() -> None:
+    found = _Search(graph_of(node("n", ["x"], ["a"]), output="a"), {}, (), {}).first(
+        {"a": np.zeros(1)}, {"a": np.ones(1)}, float64_difference
+    )
+    nothing, by_kernel, by_module = (Walk(1, kernel, module, 0, 0) for kernel, module in (
+        (None, None), (found, None), (None, found)
+    ))  # fmt: skip
+    for walks, index in (
+        ([by_kernel, by_module], 0),
+        ([by_module, by_kernel], 0),
+        ([nothing, by_module, by_kernel], 1),
+        ([nothing, nothing, by_kernel], 2),
+        ([nothing, replace(nothing, nodes=2)], 0),
+    ):
+        assert _first_divergent(iter(walks)) is walks[index]
+
+
+# The model
+
+
+def test_functions_are_inlined_and_each_value_is_an_output_with_its_type_where_that_is_known(tmp_path: Path) -> None:
+    body = [helper.make_node("Neg", ["a"], ["b"])]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    nodes = [
+        helper.make_node("Own", ["x"], ["h"], domain="mine"),
+        helper.make_node("Unknown", ["h"], ["u"], domain="mine"),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Relu", ["r"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy"]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]), opset_imports=opsets)
+    model.functions.append(helper.make_function("mine", "Own", ["a"], ["b"], body, opsets[:1]))
+    onnx.save(model, tmp_path / "model.onnx")
+    read = read_model(tmp_path / "model.onnx")
+    assert [each.op_type for each in read.graph.node] == ["Neg", "Unknown", "Relu", "Relu"]
+    types = {each.name: each.type.tensor_type.elem_type for each in with_all_values_as_outputs(read).graph.output}
+    assert types.pop("u") == 0, "nothing is known of it"
+    assert types == dict.fromkeys("yhr", TensorProto.FLOAT)
 
 
 # Which module

@@ -68,3 +68,9 @@ def test_windows_are_the_same_if_they_have_the_same_elements() -> None:
     assert plain.same_as(Geometry.of({"kernel_size": (2, 2), "stride": 2, "ceil_mode": True}, 2).windows(plane))
     assert not plain.same_as(Geometry.of({"kernel_size": 2, "padding": 1}, 2).windows(plane))
     assert not plain.same_as(Geometry.of({"kernel_size": 2, "dilation": (1, 2)}, 2).windows(plane))
+
+
+def test_a_window_that_is_cut_is_not_the_one_that_continues_with_the_next_element() -> None:
+    cut, whole = ({"kernel_size": 2, "stride": 2, "padding": 1}, {"kernel_size": 2, "stride": 1})
+    first, second = (Geometry.of(args, 1).windows((3,)) for args in (cut, whole))
+    assert not first.same_as(second), "{0} and {1, 2}, against {0, 1} and {1, 2}"
