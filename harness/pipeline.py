@@ -31,7 +31,7 @@ from harness.report.json_report import read_report
 from harness.result import Report, Result
 from harness.spec.discovery import Specs, known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
-from harness.spec.targets import DEFAULT_SET
+from harness.spec.target_sets import DEFAULT_SET
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from harness.spec.discovery import load_specs
 from harness.spec.known_failures import load_known_failures
 from harness.spec.language.case import Case, Fill, LayerModel, TensorSpec
 from harness.spec.language.fills import array
-from harness.spec.targets import load_target_sets
+from harness.spec.target_sets import load_target_sets
 
 ROOT = Path(__file__).parent.parent
 SPECS = ROOT / "specs"

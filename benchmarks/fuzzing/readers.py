@@ -17,7 +17,8 @@ from benchmarks.fuzzing.models import model, tensor
 from harness.spec.discovery import load_specs
 from harness.spec.known_failures import load_known_failures
 from harness.spec.language.expressions import compile_expression
-from harness.spec.targets import load_target_sets, parse_target
+from harness.spec.target_sets import load_target_sets
+from harness.spec.targets import parse_target
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = ROOT / "specs"

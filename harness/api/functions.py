@@ -25,7 +25,8 @@ from harness.pipeline import run as run_pipeline
 from harness.report.wording import comparison_line, explanation, main_comparison, outcome, unexpected, verdict
 from harness.result import OutputComparison, Report, Result
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Exact, Scaled, Tolerance, parse_tolerance
-from harness.spec.targets import BUILT_IN_SETS, FILE, Target, TargetSets, parse_target
+from harness.spec.target_sets import BUILT_IN_SETS, TargetSets
+from harness.spec.targets import FILE, Target, parse_target
 
 Array = NDArray[Any]
 

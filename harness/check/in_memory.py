@@ -24,7 +24,8 @@ from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
 from harness.model.answer import Reference
-from harness.model.build import Subject, TakesFlatInputs, bind_labels, outputs_with_paths, with_nulls
+from harness.model.binding import TakesFlatInputs, bind_labels, with_nulls
+from harness.model.build import Subject, outputs_with_paths
 from harness.model.nested import NestedTensors, nested_tensors
 from harness.model.reference import compute_reference
 from harness.model.tensors import copy_module

@@ -49,7 +49,6 @@ from harness.model.build import (
     build_tensors,
     constructor_arguments,
     eager_outputs,
-    plain_name,
     run_module,
 )
 from harness.model.reference import (
@@ -63,6 +62,7 @@ from harness.model.reference import (
 )
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training
+from harness.model.weights import plain_name
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, LayerModel, StoredModel, WeightedModel

@@ -29,7 +29,8 @@ from harness.result import Result, Symptom
 from harness.spec.discovery import Specs
 from harness.spec.language.case import Case, Expectation
 from harness.spec.quoting import suggestion
-from harness.spec.targets import DEFAULT_SET, FILE, FORMATS, Target
+from harness.spec.target_sets import DEFAULT_SET
+from harness.spec.targets import FILE, FORMATS, Target
 from harness.spec.tested_files import runs_format
 
 if TYPE_CHECKING:

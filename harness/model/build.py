@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -22,8 +22,10 @@ from torch.utils import _pytree as pytree
 
 from harness.deprecated import old_attributes
 from harness.errors import UsageError
+from harness.model.binding import TakesFlatInputs, bind_labels
 from harness.model.tensors import copy_module, copy_tensor, to_torch
 from harness.model.user_modules import call_factory, load_stored_module
+from harness.model.weights import find_parameter, load_weights, require_all_weights
 from harness.spec.language.case import (
     Case,
     FactoryModel,
@@ -42,15 +44,12 @@ from harness.spec.language.case import (
 )
 from harness.spec.language.fills import array
 from harness.spec.language.operations import OPERATIONS
-from harness.spec.language.structure import Structure, arguments, in_order, null_labels, without_null
+from harness.spec.language.structure import Structure, arguments, null_labels, without_null
 
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, name)
     for name in ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
 }
-
-WRAPPERS = ("layer.", "nested.", "nested.layer.")
-"""What harness may put before the names of a module's parameters."""
 
 
 @old_attributes(answer="eager_outputs")
@@ -93,20 +92,6 @@ class Subject:
             return module, tuple(inputs.values())
         assert isinstance(module, TakesFlatInputs)
         return module.nested, arguments(self.structure, inputs)
-
-
-class TakesFlatInputs(nn.Module):
-    """A module that takes the tensors of nested inputs by position, and calls ``nested`` with them put together."""
-
-    def __init__(self, nested: nn.Module, structure: Structure) -> None:
-        super().__init__()
-        self.nested = nested
-        self._structure = structure
-        self._labels = in_order(structure)
-
-    def forward(self, *tensors: torch.Tensor) -> Any:
-        """What the nested module returns."""
-        return self.nested(*arguments(self._structure, dict(zip(self._labels, tensors, strict=True))))
 
 
 def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Subject:
@@ -228,62 +213,6 @@ def size_in_bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in unique if not parameter.is_lazy(tensor))
 
 
-def require_all_weights(module: nn.Module, weighted: WeightedModel) -> None:
-    """Check that the file of ``weighted`` holds every parameter and buffer of ``module`` in its shape, and no others.
-
-    Raises :class:`UsageError` in one line that lists all differences.
-    """
-    state, weights = module.state_dict(), weighted.weights
-    expected = {_spec_name(name, weights): tensor for name, tensor in state.items()}
-    missing = [name for name in expected if name not in weights]
-    extra = [name for name in weights if name not in expected]
-    wrong = [
-        f"{name} {list(spec.shape)} for {list(expected[name].shape)}"
-        for name, spec in weights.items()
-        if name in expected and not parameter.is_lazy(expected[name]) and tuple(expected[name].shape) != spec.shape
-    ]
-    parts = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
-    differences = [f"{what}: {', '.join(names)}" for what, names in parts if names]
-    if differences:
-        raise UsageError(
-            f"weights: {weighted.weights_file} does not fit the model; {'; '.join(differences)}; save its state_dict()"
-        )
-
-
-def _spec_name(name: str, weights: Mapping[str, Any]) -> str:
-    """The name that a spec uses for the parameter ``name`` of a module that may be wrapped by harness."""
-    return name if name in weights else plain_name(name)
-
-
-def plain_name(name: str) -> str:
-    """The name of a parameter without what harness wraps the module in."""
-    return name.removeprefix("nested.").removeprefix("layer.")
-
-
-def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Set parameters and buffers by name, in place.
-
-    Raises :class:`UsageError` if the module has no parameter or buffer of that name, or it has another shape.
-    """
-    for name, values in weights.items():
-        tensor = find_parameter(module, name)
-        if tensor is None:
-            names = ", ".join(name for name, _ in module.named_parameters()) or "none"
-            raise UsageError(f"weights: the model has no parameter {name!r}; it has {names}")
-        if tuple(tensor.shape) != values.shape:
-            raise UsageError(
-                f"weights: {name} has shape {tuple(tensor.shape)}, but its values have shape {values.shape}"
-            )
-        with torch.no_grad():
-            tensor.copy_(to_torch(values, "contiguous"))
-
-
-def find_parameter(module: nn.Module, name: str) -> torch.Tensor | None:
-    """The parameter or buffer ``name``, also inside a module of :func:`build_bound_layer`; None if there is none."""
-    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
-    return next((tensors[prefix + name] for prefix in ("", *WRAPPERS) if prefix + name in tensors), None)
-
-
 def _weight_shape(module: nn.Module, name: str) -> Sequence[int]:
     """The shape of the parameter or buffer ``name``; () if there is none, which :func:`load_weights` reports."""
     tensor = find_parameter(module, name)
@@ -316,73 +245,6 @@ def build_bound_layer(layer: LayerModel, labels: Sequence[str]) -> nn.Module:
     if not layer.forward:
         return build_layer(layer)
     return build_graph(GraphModel(nodes=(GraphNode(layer, tuple(labels), ("layer",)),), returns=("layer",)), labels)
-
-
-def bind_labels(
-    module: nn.Module,
-    labels: Sequence[str],
-    constants: Mapping[str, Any] | None = None,
-    nulls: Collection[str] = (),
-) -> nn.Module:
-    """``module``, taking its inputs in the order of ``labels``, with ``constants`` as keyword arguments of ``forward``.
-
-    The arguments ``nulls`` are None and no inputs.
-
-    If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. Labels that
-    are parameters at their own position change nothing.
-
-    Raises :class:`UsageError`, which shows the signature, if only some labels are parameters and one of these is at
-    another position than its parameter, and for a constant that ``forward`` does not take or an input is bound to.
-    """
-    try:
-        signature = inspect.signature(module.forward)
-    except (TypeError, ValueError):  # a script module's forward has no signature
-        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
-    _require_constants(constants or {}, labels, signature)
-    named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
-    keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
-    in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
-    if in_place and keyword_only.isdisjoint(labels):
-        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
-    if not set(labels) <= set(named):
-        known = ", ".join(label for label in labels if label in named)
-        raise UsageError(
-            f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
-            f"forward{signature}; label every input with its parameter, or none"
-        )
-    return _called(module, labels, constants or {}, nulls, by_name=True)
-
-
-def with_nulls(module: nn.Module, labels: Sequence[str], nulls: Collection[str]) -> nn.Module:
-    """``module``, taking its inputs by position, with None for those that are in ``nulls``."""
-    return _called(module, labels, {}, nulls, by_name=False)
-
-
-def _called(
-    module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any], nulls: Collection[str], *, by_name: bool
-) -> nn.Module:
-    """A module that calls ``module`` with its inputs by name or by position, and with ``constants`` by name."""
-    graph, root = fx.Graph(), nn.Module()
-    root.add_module("layer", module)
-    values = {label: None if label in nulls else graph.placeholder(label) for label in labels}
-    by_position = () if by_name else tuple(values.values())
-    keywords = {**(values if by_name else {}), **constants}
-    graph.output(graph.call_module("layer", by_position, keywords))
-    return fx.GraphModule(root, graph)
-
-
-def _require_constants(constants: Mapping[str, Any], labels: Sequence[str], signature: inspect.Signature) -> None:
-    """Check that ``forward`` takes the constants. Raises :class:`UsageError`, which shows the signature."""
-    parameters = signature.parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    if unknown := [name for name in constants if name not in parameters]:
-        raise UsageError(f"forward: {', '.join(unknown)}: no parameter of forward{signature}; remove it")
-    bound = labels if set(labels) <= set(parameters) else list(parameters)[: len(labels)]
-    if twice := [name for name in constants if name in bound]:
-        raise UsageError(
-            f"forward: {', '.join(twice)}: an input is already bound to it in forward{signature}; give it once"
-        )
 
 
 def build_graph(graph: GraphModel, labels: Sequence[str]) -> fx.GraphModule:
@@ -448,12 +310,9 @@ def _signature(layer: str) -> inspect.Signature:
 def _defaults(layer: str) -> dict[str, Any]:
     """The default of each constructor parameter; empty if the constructor takes ``*args`` or ``**kwargs``."""
     parameters = _signature(layer).parameters
-    if any(parameter.kind in _VARIADIC for parameter in parameters.values()):
+    if any(each.kind in {each.VAR_POSITIONAL, each.VAR_KEYWORD} for each in parameters.values()):
         return {}
     return {name: parameter.default for name, parameter in parameters.items()}
-
-
-_VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 def _as_torch(value: Any) -> Any:

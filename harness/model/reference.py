@@ -21,8 +21,9 @@ from torch.utils import _pytree as pytree
 from harness.errors import bounded_text
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import Subject, constructor_arguments, eager_outputs, plain_name, run_module, seed_torch
+from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
 from harness.model.tensors import copy_module, copy_tensor, to_numpy
+from harness.model.weights import plain_name
 from harness.spec.language.case import (
     Case,
     FactoryModel,

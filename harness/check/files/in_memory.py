@@ -177,7 +177,7 @@ def _reference(case: Case, other: StoredModel | nn.Module, sets: Sequence[Inputs
         names = [f"draw {number}" if number > 1 else None for number in range(1, len(sets) + 1)]
         return FileReference(case, inputs=[(each, name, bool(name)) for each, name in zip(sets, names, strict=True)])
     from harness.check.in_memory import InMemoryCase
-    from harness.model.build import bind_labels
+    from harness.model.binding import bind_labels
     from harness.model.tensors import copy_module, to_torch
     from harness.model.user_modules import load_stored_module
 

@@ -1,0 +1,97 @@
+"""How the inputs of a case reach ``forward``: by name or by position, with constants, and nested."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from harness.errors import UsageError
+from harness.spec.language.structure import Structure, arguments, in_order
+
+
+class TakesFlatInputs(nn.Module):
+    """A module that takes the tensors of nested inputs by position, and calls ``nested`` with them put together."""
+
+    def __init__(self, nested: nn.Module, structure: Structure) -> None:
+        super().__init__()
+        self.nested = nested
+        self._structure = structure
+        self._labels = in_order(structure)
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        """What the nested module returns."""
+        return self.nested(*arguments(self._structure, dict(zip(self._labels, tensors, strict=True))))
+
+
+def bind_labels(
+    module: nn.Module,
+    labels: Sequence[str],
+    constants: Mapping[str, Any] | None = None,
+    nulls: Collection[str] = (),
+) -> nn.Module:
+    """``module``, taking its inputs in the order of ``labels``, with ``constants`` as keyword arguments of ``forward``.
+
+    The arguments ``nulls`` are None and no inputs.
+
+    If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. Labels that
+    are parameters at their own position change nothing.
+
+    Raises :class:`UsageError`, which shows the signature, if only some labels are parameters and one of these is at
+    another position than its parameter, and for a constant that ``forward`` does not take or an input is bound to.
+    """
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):  # a script module's forward has no signature
+        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
+    _require_constants(constants or {}, labels, signature)
+    named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
+    keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
+    in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
+    if in_place and keyword_only.isdisjoint(labels):
+        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
+    if not set(labels) <= set(named):
+        known = ", ".join(label for label in labels if label in named)
+        raise UsageError(
+            f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
+            f"forward{signature}; label every input with its parameter, or none"
+        )
+    return _called(module, labels, constants or {}, nulls, by_name=True)
+
+
+def with_nulls(module: nn.Module, labels: Sequence[str], nulls: Collection[str]) -> nn.Module:
+    """``module``, taking its inputs by position, with None for those that are in ``nulls``."""
+    return _called(module, labels, {}, nulls, by_name=False)
+
+
+def _called(
+    module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any], nulls: Collection[str], *, by_name: bool
+) -> nn.Module:
+    """A module that calls ``module`` with its inputs by name or by position, and with ``constants`` by name."""
+    graph, root = fx.Graph(), nn.Module()
+    root.add_module("layer", module)
+    values = {label: None if label in nulls else graph.placeholder(label) for label in labels}
+    by_position = () if by_name else tuple(values.values())
+    keywords = {**(values if by_name else {}), **constants}
+    graph.output(graph.call_module("layer", by_position, keywords))
+    return fx.GraphModule(root, graph)
+
+
+def _require_constants(constants: Mapping[str, Any], labels: Sequence[str], signature: inspect.Signature) -> None:
+    """Check that ``forward`` takes the constants. Raises :class:`UsageError`, which shows the signature."""
+    parameters = signature.parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    if unknown := [name for name in constants if name not in parameters]:
+        raise UsageError(f"forward: {', '.join(unknown)}: no parameter of forward{signature}; remove it")
+    bound = labels if set(labels) <= set(parameters) else list(parameters)[: len(labels)]
+    if twice := [name for name in constants if name in bound]:
+        raise UsageError(
+            f"forward: {', '.join(twice)}: an input is already bound to it in forward{signature}; give it once"
+        )
+
+
+_VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}

@@ -1,0 +1,73 @@
+"""The weights of a module by the names that a spec uses: single ones, or all of them from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import parameter
+
+from harness.errors import UsageError
+from harness.model.tensors import to_torch
+from harness.spec.language.case import WeightedModel
+
+WRAPPERS = ("layer.", "nested.", "nested.layer.")
+"""What harness may put before the names of a module's parameters."""
+
+
+def require_all_weights(module: nn.Module, weighted: WeightedModel) -> None:
+    """Check that the file of ``weighted`` holds every parameter and buffer of ``module`` in its shape, and no others.
+
+    Raises :class:`UsageError` in one line that lists all differences.
+    """
+    state, weights = module.state_dict(), weighted.weights
+    expected = {_spec_name(name, weights): tensor for name, tensor in state.items()}
+    missing = [name for name in expected if name not in weights]
+    extra = [name for name in weights if name not in expected]
+    wrong = [
+        f"{name} {list(spec.shape)} for {list(expected[name].shape)}"
+        for name, spec in weights.items()
+        if name in expected and not parameter.is_lazy(expected[name]) and tuple(expected[name].shape) != spec.shape
+    ]
+    parts = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
+    differences = [f"{what}: {', '.join(names)}" for what, names in parts if names]
+    if differences:
+        raise UsageError(
+            f"weights: {weighted.weights_file} does not fit the model; {'; '.join(differences)}; save its state_dict()"
+        )
+
+
+def _spec_name(name: str, weights: Mapping[str, Any]) -> str:
+    """The name that a spec uses for the parameter ``name`` of a module that may be wrapped by harness."""
+    return name if name in weights else plain_name(name)
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter without what harness wraps the module in."""
+    return name.removeprefix("nested.").removeprefix("layer.")
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Set parameters and buffers by name, in place.
+
+    Raises :class:`UsageError` if the module has no parameter or buffer of that name, or it has another shape.
+    """
+    for name, values in weights.items():
+        tensor = find_parameter(module, name)
+        if tensor is None:
+            names = ", ".join(name for name, _ in module.named_parameters()) or "none"
+            raise UsageError(f"weights: the model has no parameter {name!r}; it has {names}")
+        if tuple(tensor.shape) != values.shape:
+            raise UsageError(
+                f"weights: {name} has shape {tuple(tensor.shape)}, but its values have shape {values.shape}"
+            )
+        with torch.no_grad():
+            tensor.copy_(to_torch(values, "contiguous"))
+
+
+def find_parameter(module: nn.Module, name: str) -> torch.Tensor | None:
+    """The parameter or buffer ``name``, also inside a module of :func:`build_bound_layer`; None if there is none."""
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    return next((tensors[prefix + name] for prefix in ("", *WRAPPERS) if prefix + name in tensors), None)
