@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
 from harness.inside.divergence import (
-    FOLDING_SHARE,
-    ROUNDING_SHARE,
-    ZERO_SHARE,
     ModuleCall,
     Walk,
     computed_difference,
@@ -39,6 +36,8 @@ from harness.inside.walk import _first_divergent, _Search
 
 Array = NDArray[Any]
 LARGEST = 1000.0
+ROUNDING_SHARE = {"float16": 1e-2, "bfloat16": 6e-2, "float32": 2e-5, "float64": 1e-7}
+FOLDING_SHARE, ZERO_SHARE = 1e-5, 1e-12
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
 
 
