@@ -235,8 +235,11 @@ def test_the_report_has_the_figures_and_the_survivors() -> None:
     text = markdown([result(1, 24, argument(0))], {"cosmic-ray": "8.7.0"})
     assert "**24 of 25 mutants were killed (96.0%), 1 survived.**" in text
     assert "- `sums.py:3` `return a + b` -> `return 0`: the sum is never read" in text
-    assert "| sums   | a sum     |         100 |     25 |       24 |          1 |   96.0% |" in text
+    assert "| sums   | a sum     |         100 |         0 |     25 |       24 |          1 |   96.0% |" in text
     assert "**no argument**" in markdown([result(1, 24)], {})
+    left = markdown([replace(result(0, 0), untried=7)], {})
+    assert "7 more were drawn and not tried yet." in left
+    assert "| sums   | a sum     |         100 |         7 |      0 |        0 |          0 |       - |" in left
 
 
 def test_the_command_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

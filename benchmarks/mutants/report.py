@@ -98,20 +98,21 @@ def _untried(results: Sequence[RoomResult]) -> str:
 
 
 def _table(results: Sequence[RoomResult]) -> str:
-    header = ["room", "decides", "available", "made", "killed", "survived", "share"]
+    header = ["room", "decides", "available", "untried", "made", "killed", "survived", "share"]
     rows = [
         [
             result.room.name,
             result.room.decides,
             result.available,
+            result.untried,
             len(result.tried),
             result.killed,
             len(result.survivors),
-            f"{result.share:.1%}",
+            f"{result.share:.1%}" if result.tried else "-",
         ]
         for result in results
     ]
-    return tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=("left", "left", *["right"] * 5))
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=("left", "left", *["right"] * 6))
 
 
 def _rooms(results: Sequence[RoomResult]) -> str:
