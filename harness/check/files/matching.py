@@ -276,27 +276,33 @@ def match_outputs(declared: Sequence[str] | None, reference: Sequence[str], file
     """
     outputs = numbered_outputs(len(reference)) if declared is None else list(declared)
     if set(reference) <= set(outputs) or set(outputs) <= set(reference):
-        by_name: dict[str, str | None] = {name: name if name in reference else None for name in outputs}
+        pairs: dict[str, str | None] = {name: name if name in reference else None for name in outputs}
         missing = tuple(name for name in reference if name not in outputs)
-        common = [name for name in outputs if name in reference]
-        reordered = common != [name for name in reference if name in outputs]
+        reordered = [name for name in outputs if name in reference] != [name for name in reference if name in outputs]
         note = (
             f"{file} returns its outputs in another order ({', '.join(outputs)}) than the reference "
             f"({', '.join(reference)}); they are paired by name"
         )
-        return MatchedOutputs(by_name, missing, (note,) if reordered else ())
-    by_order: dict[str, str | None] = dict(zip(outputs, reference, strict=False))
-    by_order |= dict.fromkeys(outputs[len(reference) :])
-    missing = tuple(reference[len(outputs) :])
+        notes: tuple[str, ...] = (note,) if reordered else ()
+    else:
+        pairs = dict(zip(outputs, reference, strict=False)) | dict.fromkeys(outputs[len(reference) :])
+        missing = tuple(reference[len(outputs) :])
+        notes = (_by_order(outputs, reference, file),)
+    extra = ", ".join(name for name, own in pairs.items() if own is None)
+    notes += (f"{file} has outputs that the reference lacks: {extra}",) if extra else ()
+    notes += (f"{file} lacks outputs of the reference: {', '.join(missing)}",) if missing else ()
+    return MatchedOutputs(pairs, missing, notes)
+
+
+def _by_order(outputs: Sequence[str], reference: Sequence[str], file: str) -> str:
+    """The note on outputs that are paired by order."""
     numbered = numbered_outputs(max(len(outputs), len(reference)))
     if list(reference) == numbered[: len(reference)]:
-        note = f"the reference's outputs have no names; those of {file} are paired by order: {', '.join(outputs)}"
-    elif outputs == numbered[: len(outputs)]:
-        note = f"the outputs of {file} have no names; the reference's are paired by order: {', '.join(reference)}"
-    else:
-        pairs = ", ".join(f"{name} with {own}" for name, own in by_order.items() if own is not None)
-        note = f"the outputs have other names in {file} than in the reference; they are paired by order: {pairs}"
-    return MatchedOutputs(by_order, missing, (note,))
+        return f"the reference's outputs have no names; those of {file} are paired by order: {', '.join(outputs)}"
+    if list(outputs) == numbered[: len(outputs)]:
+        return f"the outputs of {file} have no names; the reference's are paired by order: {', '.join(reference)}"
+    pairs = ", ".join(f"{name} with {own}" for name, own in zip(outputs, reference, strict=False))
+    return f"the outputs have other names in {file} than in the reference; they are paired by order: {pairs}"
 
 
 def numbered_outputs(count: int) -> list[str]:
