@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
+from harness.blame.believed import not_believed_reason
 from harness.blame.disagreement import absolute_errors, max_error, with_one_more_rounding
 from harness.blame.other_targets import evidence_checks, with_other_targets
 from harness.result import Result, Stage, Status, Symptom
 from harness.spec.discovery import load_specs
 from harness.spec.language.tolerances import Calibrated, Close, Exact, Rule, Scaled, Tolerance, Ulp
 from harness.spec.targets import parse_target
+from tests.recorded_models import graph, tensor
 
 
 @pytest.mark.parametrize(
@@ -88,3 +92,13 @@ def test_only_disagreements_get_the_other_targets_as_evidence() -> None:
     assert result[1].evidence[2].startswith("the same case also fails on wrong (compare: mismatch)")
     assert [each.evidence for each in result[2:5]] == [("before",)] * 3
     assert result[5].evidence == ()
+
+
+@pytest.mark.parametrize(("count", "end"), [(5, "O4 (opset 1)"), (7, "O4 (opset 1) and 2 more")])
+def test_of_many_operators_that_are_not_believed_five_are_named(count: int, end: str, tmp_path: Path) -> None:
+    nodes = [helper.make_node(f"O{at}", ["x"], [f"y{at}"], domain="mine") for at in range(count)]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(graph(nodes, {"x": tensor()}, {"y0": tensor()}).SerializeToString())
+    reason = not_believed_reason(path)
+    assert reason is not None
+    assert reason.endswith(f"mine.{end}")
