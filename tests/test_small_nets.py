@@ -181,5 +181,5 @@ def test_a_planted_fault_is_caught(name: str, kind: str, number: int) -> None:
     wrong = copy.deepcopy(right)
     faults(right, 1)[number].plant(wrong)
     module = WrongWhenExported(right, wrong, ["x"]).eval()
-    for result in harness.verify(module, first, TARGETS, also=[second]).results:
-        assert (result.status, result.symptom) == ("failed", "mismatch"), f"{kind}: {result}"
+    (result,) = harness.verify(module, first, TARGETS[number % 2], also=[second]).results
+    assert (result.status, result.symptom) == ("failed", "mismatch"), f"{kind}: {result}"

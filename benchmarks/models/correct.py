@@ -45,7 +45,7 @@ def run_specs(paths: list[Path], folder: Path, cases: Sequence[str] = (), target
     Raises ``RuntimeError`` if the run does not end with a verdict.
     """
     command = [sys.executable, "-m", "harness", "run", *map(str, paths), "--allow-import", "--no-latency", "--no-cache"]
-    command += ["--targets", ",".join(targets), "--report-dir", str(folder), "--format", "json,md"]
+    command += ["--targets", ",".join(targets), "--report-dir", str(folder), "--format", "json,md", "--timeout", "600"]
     command += [word for case in cases for word in ("-k", case)]
     exit_code = subprocess.run(command, check=False).returncode
     if exit_code not in {0, 1}:
