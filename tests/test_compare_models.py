@@ -189,6 +189,23 @@ def test_what_is_no_model_is_refused_in_one_line(nets: Path, net: nn.Module) -> 
         harness.compare_models(nets / "net.onnx", net, targets="torch-cpu")
 
 
+class Rated(nn.Module):
+    """A module that takes a number beside a tensor."""
+
+    def forward(self, x: torch.Tensor, rate: int) -> torch.Tensor:
+        """The tensor, as many times."""
+        return x * rate
+
+
+def test_a_number_of_torchscript_is_given_as_a_tensor_of_one_element(nets: Path) -> None:
+    path = nets / "rated.pt"
+    torch.jit.save(torch.jit.script(Rated()), path)
+    inputs = {"x": np.ones(3, "float32"), "rate": np.array(16000)}
+    verdict = harness.compare_models(path, path, inputs)
+    verdict.assert_passed()
+    assert verdict.results[0].outputs[0].of == 3
+
+
 def test_a_module_is_neither_changed_nor_trained(nets: Path, net: nn.Module) -> None:
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     harness.compare_models(nets / "net.onnx", net)

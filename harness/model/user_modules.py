@@ -22,6 +22,7 @@ from torch import nn
 
 from harness import search_path
 from harness.errors import UsageError
+from harness.model.script_arguments import with_numbers_from_tensors
 from harness.spec.language.case import FactoryModel, StoredModel
 from harness.spec.quoting import suggestion
 
@@ -72,8 +73,7 @@ def load_stored_module(file: StoredModel) -> nn.Module:
     Raises :class:`UsageError` for a format that is not loaded as a module.
     """
     if file.format == "torchscript":
-        module: nn.Module = torch.jit.load(file.path, map_location="cpu")  # type: ignore[no-untyped-call]
-        return module
+        return with_numbers_from_tensors(torch.jit.load(file.path, map_location="cpu"))  # type: ignore[no-untyped-call]
     if file.format == "program":
         return torch.export.load(file.path).module()
     raise UsageError(f"{file.path}: cannot be a module of torch; it is run as it is")

@@ -76,6 +76,8 @@ class TorchScript:
         self.availability().require(self.name)
         import torch
 
+        from harness.model.script_arguments import with_numbers_from_tensors
+
         extra_files = {STRUCTURE_FILE: ""}
         module: Any = torch.jit.load(  # type: ignore[no-untyped-call]
             str(artifact.path), map_location=self.device, _extra_files=extra_files
@@ -83,8 +85,8 @@ class TorchScript:
         structure = read_structure(extra_files)
         if not self.frozen:
             session_class = CudaSession if self.device == "cuda" else ScriptSession
-            return session_class(module, settings, self.device, "none", structure)
-        if module.training:
+            return session_class(with_numbers_from_tensors(module), settings, self.device, "none", structure)
+        if getattr(module, "training", False):  # a module that is frozen already has no mode
             raise Unsupported(f"{self.name}: a module in training mode cannot be frozen; use mode: eval, or torch-cpu")
         module = torch.jit.freeze(module)
         if settings["optimize"] == "on":
