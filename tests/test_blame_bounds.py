@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from harness.blame.believed import not_believed_reason
 from harness.blame.disagreement import absolute_errors, max_error, with_one_more_rounding
+from harness.blame.evaluator import not_believed_reason
 from harness.blame.other_targets import evidence_checks, with_other_targets
 from harness.result import Result, Stage, Status, Symptom
 from harness.spec.discovery import load_specs

@@ -17,7 +17,7 @@ from harness.errors import StageError, Unsupported, UsageError
 from harness.exporters import Artifact
 from harness.registry import plugins
 from harness.runtimes import Session
-from harness.spec.target_options import ChecksOptions
+from harness.spec.targets import ChecksOptions
 from tests.runtime_models import onnx_file, relu, torchscript_file
 
 INSTALLED = ["ort-cpu", "reference", "torch-cpu", "torch-frozen-cpu"]
