@@ -31,6 +31,7 @@ from harness.report.json_report import read_report
 from harness.result import Report, Result
 from harness.spec.discovery import Specs, known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
+from harness.spec.language.description import with_case
 from harness.spec.target_sets import DEFAULT_SET
 
 
@@ -260,10 +261,14 @@ def _worker_count(request: Request) -> int:
 
 
 def _in_plan_order(results: Sequence[Result], requested: Plan) -> list[Result]:
-    """The results of the requested checks in the order of the plan, not in that in which the workers finished."""
+    """The results of the requested checks, with what is said of their cases, in the order of the plan.
+
+    The workers finish in another order.
+    """
     checks = [(case.id, str(target)) for case, targets in requested.jobs for target in targets]
     order = {check: position for position, check in enumerate(checks)}
-    of_plan = (result for result in results if (result.case, result.target) in order)
+    cases = {case.id: case for case, _ in requested.jobs}
+    of_plan = (with_case(result, cases[result.case]) for result in results if (result.case, result.target) in order)
     return sorted(of_plan, key=lambda result: order[result.case, result.target])
 
 

@@ -112,7 +112,9 @@ class Result:
     ``evidence`` are the observations behind ``blame``, one per line. ``notes`` are remarks for the reader, on a passed
     check too. ``log`` is what libraries printed, warned and logged during the check. ``checker`` is the error of
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
-    script that shows the failure without harness; ``harness explain`` runs it.
+    script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
+    arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
+    ``draws`` is the number of sets of random inputs.
     """
 
     case: str
@@ -138,6 +140,10 @@ class Result:
     where: str | None = None
     pictures: tuple[Mapping[str, Any], ...] = ()
     reproduction: str | None = None
+    case_model: str | None = None
+    about: str | None = None
+    inputs: tuple[Mapping[str, Any], ...] = ()
+    draws: int | None = None
 
     @property
     def inconclusive(self) -> str | None:
@@ -273,7 +279,7 @@ def result_from_json(raw: Mapping[str, Any]) -> Result:
             "outputs": tuple(_comparison(item) for item in raw.get("outputs", ())),
             "findings": findings,
             "distances": distances,
-            **{key: _items(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures")},
+            **{key: _items(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures", "inputs")},
         }
     )
 

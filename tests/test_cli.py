@@ -139,6 +139,9 @@ def test_a_shape_that_the_layer_refuses_is_a_row(harness: Call, spec: Write) -> 
     assert ran.code == 1
     assert (row["status"], row["stage"], row["symptom"], row["blame"]) == ("error", "build", "exception", "spec")
     assert "shapes cannot be multiplied" in row["message"]
+    assert row["case_model"].startswith("Linear(in_features=")
+    assert row["inputs"][0].keys() == {"label", "dtype", "shape"}
+    assert row["draws"] == 2
     assert row["where"] == "specs/linear.yaml:3:9"
 
 

@@ -55,11 +55,12 @@ HOSTILE = "bad \x1b[31m \x00 \ud800 <&>\"'|`*_ \r\n=1+1 ]]> %0A ::error::"
 # --- JSON -----------------------------------------------------------------------------------------------------------
 
 CONTRACT_RESULT = {
-    "case", "target", "status", "stage", "symptom", "message", "blame", "outputs", "placement", "latency", "seconds",
+    "case", "case_model", "about", "inputs", "draws",
+    "target", "status", "stage", "symptom", "message", "blame", "outputs", "placement", "latency", "seconds",
 }  # fmt: skip
 CONTRACT_OUTPUT = {
     "index", "shape", "dtype", "max_abs", "max_rel", "max_ulp", "mismatched", "of", "worst", "least_rtol", "least_atol",
-    "tolerance",
+    "tolerance", "sqnr", "cosine", "rms", "reference_rms", "decisions",
 }  # fmt: skip
 
 
