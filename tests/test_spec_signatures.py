@@ -17,7 +17,7 @@ from torch import nn
 
 from harness.errors import Location
 from harness.spec import signatures
-from harness.spec.language import models
+from harness.spec.language import layer_calls
 from harness.spec.signatures import NON_LAYERS, Parameter, layer_signatures, non_layers, signatures_from_torch
 from harness.spec.yaml.tree import Node
 
@@ -29,8 +29,8 @@ SAME_RELEASE = signatures_from_torch()["torch"] == STORED["torch"]
 def messages(layer: str, **args: Any) -> list[str]:
     """The messages of the problems with ``args``."""
     problems = [
-        *models.argument_problems(NOWHERE, layer, args, {}),
-        *models.value_problems(NOWHERE, layer, args),
+        *layer_calls.argument_problems(NOWHERE, layer, args, {}),
+        *layer_calls.value_problems(NOWHERE, layer, args),
     ]
     return [problem.message for problem in problems]
 

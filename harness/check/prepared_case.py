@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
+from harness.check.eager_findings import compare_eager, eager_rounding
 from harness.check.eager_refusal import eager_refusal
 from harness.check.example_values import OtherInputs, other_inputs
+from harness.check.expected import build_expected
 from harness.check.judge import (
     MET_IN_FLOAT64,
     Expected,
     Judge,
     check_expectations,
     check_gradients,
-    for_expressions,
     have_same_form,
 )
 from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
@@ -37,7 +38,7 @@ from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
 from harness.compare.calibrated import plain_rule
 from harness.compare.rules import strict_ulp
-from harness.compare.verdict import compare, distances
+from harness.compare.verdict import compare
 from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
@@ -45,9 +46,7 @@ from harness.model.answer import Reference
 from harness.model.build import (
     Subject,
     build,
-    build_module,
     build_tensors,
-    constructor_arguments,
     eager_outputs,
     run_module,
 )
@@ -62,13 +61,11 @@ from harness.model.reference import (
 )
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training
-from harness.model.weights import plain_name
 from harness.registry import plugins
 from harness.result import Finding, Result
-from harness.spec.language.case import Case, LayerModel, StoredModel, WeightedModel
+from harness.spec.language.case import Case, StoredModel
 from harness.spec.language.draws import input_sets
-from harness.spec.language.fills import array
-from harness.spec.language.tolerances import Calibrated, Exact, Rule, Tolerance, Ulp
+from harness.spec.language.tolerances import Calibrated, Exact, Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import transformed
 
@@ -326,10 +323,10 @@ class PreparedCase:
         eager = reference.eager
         default = default_tolerance_of(self.case, None)
         if isinstance(default.rule, Calibrated):
-            return _eager_rounding(reference)
+            return eager_rounding(reference)
         expected = {name: values.astype(eager[name].dtype) for name, values in reference.float64.items()}
-        finding = _compare_eager(reference, expected, default)
-        return finding if finding.passed else _compare_eager(reference, expected, tolerance_of(self.case, None))
+        finding = compare_eager(reference, expected, default)
+        return finding if finding.passed else compare_eager(reference, expected, tolerance_of(self.case, None))
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
         if target.transforms:
@@ -352,69 +349,3 @@ class PreparedCase:
 
 def _tensors(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     return {label: to_torch(values, None) for label, values in inputs.items()}
-
-
-def _eager_rounding(reference: Reference) -> Finding:
-    """How far eager torch is from its own run in float64. That shows no fault: it is what calibration measures."""
-    errors = distances(reference.eager, {}, reference.float64 or {}, undefined=reference.undefined)
-    largest = max((distance.eager_max_abs for distance in errors), default=0.0)
-    at = "" if reference.at is None else f"at {reference.at}: "
-    return Finding("float64_reference", True, f"{at}eager torch is at most {largest:.4g} from its run in float64")
-
-
-def _compare_eager(reference: Reference, expected: Mapping[str, Array], tolerance: Tolerance) -> Finding:
-    by_output = {index: _with_rounding(rule) for index, rule in tolerance.by_output.items()}
-    comparison = compare(
-        reference.eager,
-        expected,
-        Tolerance(_with_rounding(tolerance.rule), by_output),
-        magnitudes=reference.magnitudes,
-        undefined=reference.undefined,
-        at=reference.at,
-    )
-    return Finding("float64_reference", comparison.passed, comparison.message, next(iter(comparison.outputs), None))
-
-
-def _with_rounding(rule: Rule) -> Rule:
-    """``rule`` for eager torch: it rounds at each step, the float64 reference only once. So exact means two ULP."""
-    return Ulp(2) if isinstance(rule, Exact) else Ulp(rule.n + 2) if isinstance(rule, Ulp) else rule
-
-
-def build_expected(case: Case, subject: Subject) -> Expected:
-    """The spec's ``expect`` with its tensors filled, and with the answers of its other models."""
-    expect = case.expect
-    outputs = None
-    if expect.outputs is not None:
-        outputs = {f"output_{index}": array(spec) for index, spec in enumerate(expect.outputs)}
-    return Expected(
-        first=case.inputs[0].label if case.inputs else None,
-        outputs=outputs,
-        shape=expect.shape,
-        range=expect.range,
-        formula=expect.formula,
-        gradient=expect.gradient,
-        gradient_range=expect.gradient_range,
-        equals=None if expect.equals is None else _answer_of(expect.equals, case, subject),
-        differs_from=None if expect.differs_from is None else _answer_of(expect.differs_from, case, subject),
-        names=_expression_names(case, subject),
-    )
-
-
-def _expression_names(case: Case, subject: Subject) -> dict[str, Any]:
-    """The layer's arguments, and the parameters and buffers of the module."""
-    model = case.model.model
-    arguments: dict[str, Any] = constructor_arguments(model) if isinstance(model, LayerModel) else {}
-    tensors = {**dict(subject.module.named_parameters()), **dict(subject.module.named_buffers())}
-    arrays = {name: for_expressions(to_numpy(tensor.detach())) for name, tensor in tensors.items()}
-    arguments = {
-        name: for_expressions(to_numpy(value)) if isinstance(value, torch.Tensor) else value
-        for name, value in arguments.items()
-    }
-    return arguments | {plain_name(name): values for name, values in arrays.items()}
-
-
-def _answer_of(model: WeightedModel, case: Case, subject: Subject) -> dict[str, Array]:
-    """Eager torch's answer for another ``model`` on the same inputs."""
-    module = build_module(model, case)
-    outputs = eager_outputs(module, list(subject.inputs.values()), case.seed)
-    return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}

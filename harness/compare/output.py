@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from harness.compare.calibrated import Calibration, calibrate, inconclusive, plain_rule
 from harness.compare.inconclusive import NO_ELEMENTS, inconclusive_reason
 from harness.compare.metrics import ComparedValues, Scores
+from harness.compare.nonfinite import NO_POSITIONS, split_nonfinite, values_are
 from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
 from harness.compare.rules import Allowance, allowance, rule_for
 from harness.compare.whole_output import WholeOutputJudgement, judge_whole_output
@@ -43,8 +44,6 @@ STANDARD_METRICS = frozenset(
         *("sqnr", "cosine", "rms", "reference_rms"),
     }
 )
-_VALUE_CLASSES = ("finite", "NaN", "+inf", "-inf")
-_NO_POSITIONS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +76,6 @@ class ComparedOutput:
     notes: tuple[str, ...] = ()
     compared: int = 0
     left_out: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _NonfiniteSplit:
-    """A pair of arrays split into its finite values and the positions where NaN or infinities disagree.
-
-    ``finite`` is the pair of the values that are finite on both sides. ``mismatches`` are the flat indices in the
-    output of the values whose class (finite, NaN, +inf, -inf) differs. ``problems`` has one sentence for each
-    combination of classes.
-    """
-
-    finite: Pair
-    mismatches: NDArray[np.intp]
-    problems: tuple[str, ...]
 
 
 def compare_output(request: OutputRequest, actual: Array, expected: Array) -> ComparedOutput:
@@ -127,7 +112,7 @@ def _compare_numbers(
 ) -> ComparedOutput:
     defined = _defined_values(request, actual, expected, output_format)
     of, left_out = defined.actual.size, actual.size - defined.actual.size
-    split = _split(defined, actual.shape)
+    split = split_nonfinite(defined, actual.shape)
     pair = split.finite
     judged = [_judge(each, request, pair, actual, expected) for each in rules_of(rule)]
     rule = judged[0].rule if len(judged) == 1 else AllOf(tuple(each.rule for each in judged))
@@ -173,7 +158,7 @@ class _JudgedRule:
     def problems(self, pair: Pair, of: int, actual: Array, expected: Array) -> Iterator[str]:
         """One sentence for each way in which the output breaks the rule."""
         if self.allowance.exceeded.any():
-            finite = ComparedValues(pair, self.allowance, _NO_POSITIONS, actual.shape)
+            finite = ComparedValues(pair, self.allowance, NO_POSITIONS, actual.shape)
             yield _difference_problem(finite, self.rule, of, actual, expected)
         if self.calibration is not None and not self.calibration.passed:
             yield self.calibration.problem
@@ -237,47 +222,6 @@ def _defined_values(request: OutputRequest, actual: Array, expected: Array, outp
     return Pair(actual.reshape(-1)[positions], expected.reshape(-1)[positions], output_format, positions)
 
 
-def _split(pair: Pair, shape: tuple[int, ...]) -> _NonfiniteSplit:
-    # One reduction detects the common case: any NaN, infinity or overflow on either side makes the maximum not finite.
-    if pair.format.kind == "integer" or not pair.distance.size or np.isfinite(pair.distance.max()):
-        return _NonfiniteSplit(pair, _NO_POSITIONS, ())
-    return _split_nonfinite(pair, shape)
-
-
-def _split_nonfinite(pair: Pair, shape: tuple[int, ...]) -> _NonfiniteSplit:
-    """Split ``pair``, which may hold any value, into finite values and mismatches of NaN and infinities."""
-    actual_class, expected_class = _class_indices(pair.actual), _class_indices(pair.expected)
-    positions = np.arange(actual_class.size, dtype=np.intp) if pair.positions is None else pair.positions
-    wrong = actual_class != expected_class
-    finite = (actual_class == 0) & (expected_class == 0)
-    actual, expected = pair.actual[finite], pair.expected[finite]
-    # Two finite float64 whose difference overflows are compared in halves.
-    overflow = ~np.isfinite(pair.distance[finite])
-    unit = np.where(overflow, 0.5, 1.0) if overflow.any() else 1.0
-    problems = _class_problems(actual_class[wrong], expected_class[wrong], positions[wrong], shape, wrong.size)
-    return _NonfiniteSplit(
-        Pair(actual, expected, pair.format, positions[finite], unit),
-        positions[wrong],
-        tuple(problems) if wrong.any() else (),
-    )
-
-
-def _class_indices(array: Array) -> NDArray[np.int8]:
-    """The class of each value, as its index in :data:`_VALUE_CLASSES`."""
-    widened = array.astype(np.float64)
-    return np.select([np.isnan(widened), np.isposinf(widened), np.isneginf(widened)], [1, 2, 3], 0).astype(np.int8)
-
-
-def _class_problems(
-    actual: NDArray[np.int8], expected: NDArray[np.int8], positions: NDArray[np.intp], shape: tuple[int, ...], of: int
-) -> Iterator[str]:
-    for actual_class, expected_class in sorted(set(zip(actual.tolist(), expected.tolist(), strict=True))):
-        where = positions[(actual == actual_class) & (expected == expected_class)]
-        first = [int(i) for i in np.unravel_index(where[0], shape)]
-        are = _values_are(where.size, of, "is", "are")
-        yield f"{are} {_VALUE_CLASSES[actual_class]}, expected {_VALUE_CLASSES[expected_class]}; first at {first}"
-
-
 def _values_of_pair(magnitudes: Array | None, pair: Pair) -> Array | None:
     if magnitudes is None:
         return None
@@ -291,7 +235,7 @@ def _difference_problem(finite: ComparedValues, rule: Rule, of: int, actual: Arr
     count, worst = metrics["mismatched"].measure(finite), metrics["worst"].measure(finite)
     one, other = actual[worst], expected[worst]
     error = _error(Pair(np.atleast_1d(one), np.atleast_1d(other), finite.pair.format), rule)
-    differ = _values_are(count, of, "differs", "differ")
+    differ = values_are(count, of, "differs", "differ")
     place = f"; worst at {list(worst)}: " if worst else ": "
     return (
         f"{differ} by more than the tolerance{place}{_short(one)}, expected {_short(other)} "
@@ -325,7 +269,7 @@ def _notes(request: OutputRequest, pair: Pair, of: int, left_out: int) -> list[s
     if count := pair.zero_sign_differences:
         notes.append(f"the sign of zero differs in {count} of {of} values, which counts as equal")
     if left_out:
-        are, were = _values_are(left_out, of + left_out, "is", "are"), "was" if left_out == 1 else "were"
+        are, were = values_are(left_out, of + left_out, "is", "are"), "was" if left_out == 1 else "were"
         notes.append(f"{are} undefined by the layer and {were} not compared")
     if not of and not left_out:
         notes.append("the output has no elements; only shape and dtype were compared")
@@ -355,13 +299,8 @@ def compare_text(actual: Array, expected: Array) -> tuple[str | None, NDArray[np
         return None, different
     first = int(different[0])
     index = [int(i) for i in np.unravel_index(first, actual.shape)]
-    differ = _values_are(different.size, actual_flat.size, "differs", "differ")
+    differ = values_are(different.size, actual_flat.size, "differs", "differ")
     return f"{differ}; first at {index}: {actual_flat[first]!r}, expected {expected_flat[first]!r}", different
-
-
-def _values_are(count: int, of: int, singular: str, plural: str) -> str:
-    """The beginning of a sentence about some values: ``1 of 4 values is``, ``3 of 4 values are``."""
-    return f"{count} of {of} value{'' if of == 1 else 's'} {singular if count == 1 else plural}"
 
 
 def _output_comparison(

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from math import prod
 
 from harness.errors import Location, Problem, SpecError, collect_problems
-from harness.spec.language import expectations, files, models, schema, tensors
+from harness.spec.language import expectations, files, layer_calls, models, schema, tensors
 from harness.spec.language import samples as samples_
 from harness.spec.language.case import Case, TensorSpec, seed_from_name
 from harness.spec.language.data import SpecFolder
@@ -96,7 +96,7 @@ def _check_case_alone(file: Node, case: Node, problems: list[Problem]) -> None:
         validated(schema.Case, case)
     except SpecError:
         if case.entries and case.child("matrix") is None:
-            problems += models.call_problems(with_defaults(file, case))
+            problems += layer_calls.call_problems(with_defaults(file, case))
         raise
 
 
@@ -127,7 +127,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
     case = validated(schema.Case, node)
     seed_name = case_id if case.seed is None else f"seed {case.seed}"
     may_raise = case.expect.raises is not None
-    problems += [*models.call_problems(node), *_input_problems(node, case, folder)]
+    problems += [*layer_calls.call_problems(node), *_input_problems(node, case, folder)]
     inputs: Inputs = {}
     samples: tuple[samples_.Sample, ...] = ()
     if not problems:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from harness.errors import Problem, RequestError
-from harness.spec.language import models, tensors
+from harness.spec.language import layer_calls, models, tensors
 from harness.spec.language.case import Expectation
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expressions import compile_expression
@@ -61,7 +61,7 @@ def problems(
     for key, model in (("equals", expect.equals), ("differs_from", expect.differs_from)):
         if model is not None:
             model_node = expect_node.child(key) or expect_node
-            yield from models.call_problems(model_node)
+            yield from layer_calls.call_problems(model_node)
             yield from models.problems(model_node, model, labels, case.dtype, folder, allow_import=allow_import)
     yield from _expression_problems(node, expect_node, case)
     yield from _gradient_name_problems(expect_node, case)

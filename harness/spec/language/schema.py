@@ -14,7 +14,8 @@ from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainVali
 from typing_extensions import TypeAliasType
 
 from harness.spec.language.case import Fill, Layout, Mode
-from harness.spec.language.fills import FILL_SCHEMA, FILLS, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.kinds import input_kind, is_one_shape, weights_kind, wired_kind
 from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
 from harness.spec.quoting import format_value
@@ -57,10 +58,6 @@ def _text_schema(pattern: re.Pattern[str]) -> dict[str, JsonValue]:
     return {"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": MAX_NAME_LENGTH}
 
 
-def _is_one_shape(value: Any) -> bool:
-    return isinstance(value, list) and not any(isinstance(each, list) for each in value)
-
-
 LABEL_SCHEMA = _text_schema(LABEL)
 _PATH_SCHEMA: dict[str, JsonValue] = {"type": "string", "minLength": 1, "maxLength": 4096}
 _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 16}
@@ -94,7 +91,7 @@ Labels = Annotated[
 Shape = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=16)]
 Shapes = Annotated[
     list[Shape],
-    _one_or_many(_is_one_shape, lambda shape: [shape]),
+    _one_or_many(is_one_shape, lambda shape: [shape]),
     WithJsonSchema({"anyOf": [_SHAPE_SCHEMA, {"type": "array", "items": _SHAPE_SCHEMA}]}),
 ]
 ShapesByLabel = Annotated[
@@ -162,28 +159,6 @@ class Input(Tensor):
     layout: Layout = Field(default="contiguous", description="The memory layout.")
 
 
-def input_kind(value: Any) -> str:
-    """How an input is written: as a tensor, as a list or a mapping of inputs, or as null."""
-    if value is None:
-        return "[null]"
-    if isinstance(value, list):
-        return "[list]"
-    return "[mapping]" if isinstance(value, dict) and _holds_inputs(value) else "[tensor]"
-
-
-def _holds_inputs(value: dict[Any, Any]) -> bool:
-    """True for a mapping of inputs by name. The keys of a tensor hold no mappings, except the parameters of a fill."""
-    return bool(value) and all(_may_be_input(item) and not _is_fill(key, item) for key, item in value.items())
-
-
-def _may_be_input(value: Any) -> bool:
-    return value is None or isinstance(value, dict) or (isinstance(value, list) and any(map(_may_be_input, value)))
-
-
-def _is_fill(key: Any, value: Any) -> bool:
-    return key == "fill" and isinstance(value, dict) and not value.keys().isdisjoint(FILLS)
-
-
 if TYPE_CHECKING:
     InputTree: TypeAlias = "Input | list[InputTree] | dict[str, InputTree] | None"
 else:
@@ -223,19 +198,9 @@ class WiredOperation(StrictModel):
     out: Labels = Field(examples=["y"], description="A name for the result.")
 
 
-def _wired_kind(value: Any) -> str:
-    is_operation = isinstance(value, WiredOperation) or (isinstance(value, dict) and "op" in value)
-    return "[operation]" if is_operation else "[layer]"
-
-
 Wired = Annotated[
-    Annotated[WiredStep, Tag("[layer]")] | Annotated[WiredOperation, Tag("[operation]")], Discriminator(_wired_kind)
+    Annotated[WiredStep, Tag("[layer]")] | Annotated[WiredOperation, Tag("[operation]")], Discriminator(wired_kind)
 ]
-
-
-def _weights_kind(value: Any) -> str:
-    is_file = isinstance(value, WeightsFile | str) or (isinstance(value, dict) and isinstance(value.get("file"), str))
-    return "[file]" if is_file else "[tensors]"
 
 
 Weights = Annotated[
@@ -246,7 +211,7 @@ Weights = Annotated[
         WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, WeightsFile.model_json_schema()]}),
     ]
     | Annotated[dict[str, Tensor], Tag("[tensors]")],
-    Discriminator(_weights_kind),
+    Discriminator(weights_kind),
 ]
 
 
