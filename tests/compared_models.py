@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -129,6 +130,17 @@ def two_by_two(
     operators = {"s": "Add", "d": "Sub", "sum": "Add", "difference": "Sub"}
     nodes = [helper.make_node(operators[name], list(inputs), [name]) for name in outputs]
     graph = helper.make_graph(nodes, "two", values, returned)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(folder / to))
+    return str(folder / to)
+
+
+def sigmoid(folder: Path, to: str, shift: float = 0.0) -> str:
+    """A model of ``Sigmoid(x) + shift``; return its path."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [8]) for name in ("x", "y")]
+    added = numpy_helper.from_array(np.array(shift, np.float32), "shift")
+    nodes = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Add", ["s", "shift"], ["y"])]
+    graph = helper.make_graph(nodes, "sigmoid", values[:1], values[1:], [added])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(folder / to))
     return str(folder / to)

@@ -17,6 +17,7 @@ from harness.errors import UsageError
 from tests.compared_models import (
     Net,
     changed,
+    sigmoid,
     two_by_two,
     with_channels_last,
     with_converted_input,
@@ -85,6 +86,16 @@ def test_a_changed_weight_is_found_in_formats_of_torch(nets: Path, net: nn.Modul
     verdict = harness.compare_models(net, nets / "off.jit", torch.ones(2, 3, 8, 8))
     assert not verdict
     assert verdict.results[0].blame is None
+
+
+def test_nobody_is_blamed_by_an_evaluation_that_the_reference_itself_contradicts(nets: Path) -> None:
+    # onnxruntime's Sigmoid is off by a third where it is near zero, and the float64 evaluation is not.
+    x = np.full(8, -16.9, "float32")
+    (result,) = harness.compare_models(sigmoid(nets, "shifted.onnx", 0.5), sigmoid(nets, "sigmoid.onnx"), x).results
+    assert (result.status, result.blame) == ("failed", None)
+    assert "one of the two is wrong, so the evaluation decides nothing" in result.evidence[0]
+    (near,) = harness.compare_models(nets / "shifted.onnx", nets / "sigmoid.onnx", np.zeros(8, "float32")).results
+    assert (near.status, near.blame) == ("failed", "exporter")
 
 
 def test_the_tolerance_is_that_of_the_call(nets: Path, net: nn.Module) -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from sphinx.util.typing import ExtensionMetadata
 
 Schema = dict[str, Any]
-ORDER = ("Case", "Input", "Tensor", "Expect", "Step", "WiredStep", "OtherModel", "Defaults")
+ORDER = ("Case", "Input", "Tensor", "Expect", "Step", "WiredStep", "WiredOperation", "OtherModel", "Defaults")
+NESTED = {"InputTree": "an [Input](#input), a list or a mapping of inputs, or null"}
+"""Kinds that have no keys of their own, in words."""
 
 
 class SpecReference(SphinxDirective):
@@ -32,7 +34,7 @@ def reference(schema: Schema) -> str:
     Raises ValueError if ORDER lacks a kind of mapping that the schema defines.
     """
     kinds = schema["$defs"]
-    missing = set(kinds) - set(ORDER)
+    missing = set(kinds) - set(ORDER) - set(NESTED)
     if missing:
         raise ValueError(f"ORDER lacks {', '.join(sorted(missing))}; add them")
     file = _section("The file", schema, kinds)
@@ -64,7 +66,7 @@ def _name(value: Schema) -> str:
 def _holds(value: Schema) -> str:
     """Describe the values of a key in a few words."""
     if "$ref" in value:
-        return f"[{_name(value)}](#{_name(value).lower()})"
+        return NESTED.get(_name(value)) or f"[{_name(value)}](#{_name(value).lower()})"
     if "anyOf" in value:
         return " or ".join(dict.fromkeys(_holds(each) for each in value["anyOf"] if each.get("type") != "null"))
     if "const" in value:

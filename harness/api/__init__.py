@@ -132,10 +132,11 @@ def compare_models(
     The notes of each result tell how inputs and outputs were matched. An exception in a stage is part of the result.
     Raises :class:`harness.errors.UsageError` if a side is neither a module nor a model, or an input is no array.
 
-    >>> import harness, torch
+    >>> import harness, tempfile, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()).eval()
-    >>> torch.jit.save(torch.jit.script(model), "model.jit")
-    >>> harness.compare_models("model.jit", model, torch.randn(2, 4)).assert_passed()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.jit.save(torch.jit.script(model), f"{folder}/model.jit")
+    ...     harness.compare_models(f"{folder}/model.jit", model, torch.randn(2, 4)).assert_passed()
     """
     with InstalledFirst(keep=True):
         from harness.api.functions import compare_models as compare_models_impl

@@ -158,6 +158,7 @@ class FileReference:
         stochastic = not all(same_bits(eager[name], again[name]) for name in eager)
         float64 = None if stochastic else self._float64(own)
         undecidable = None if float64 is None else _evaluation_problem(eager, float64)
+        self._note(undecidable)
         return Reference(
             inputs=inputs,
             eager=eager,
@@ -180,10 +181,12 @@ class FileReference:
                 return {name: np.asarray(values) for name, values in evaluate(path, inputs).items()}
             except Exception as error:  # noqa: BLE001 - an evaluation that fails is a reference that is missing
                 reason = f"the file could not be evaluated: {error_summary(error)}"
-        note = f"no float64 reference: {reason}"
-        if note not in self._further_notes:
-            self._further_notes.append(note)
+        self._note(f"no float64 reference: {reason}")
         return None
+
+    def _note(self, note: str | None) -> None:
+        if note is not None and note not in self._further_notes:
+            self._further_notes.append(note)
 
 
 def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) -> str | None:
