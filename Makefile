@@ -63,7 +63,7 @@ docs: $(VENV)/for-test
 matrix: $(VENV)/for-test
 	$(BIN)/nox $(MATRIX)
 
-# Twenty minutes on two cores, and 6 GB of disk. MODELS holds further options: make models MODELS='power --only bert'.
+# Up to 70 minutes on two busy cores, and 6 GB of disk. MODELS holds further options: make models MODELS='power --only bert'.
 models: $(MODELS_VENV)/for-models
 	$(MODELS_BIN)/python -m benchmarks.models $(MODELS)
 
