@@ -187,7 +187,9 @@ def test_a_figure_of_low_confidence_is_no_regression() -> None:
 
 
 def test_a_figure_that_says_nothing_of_its_confidence_counts() -> None:
-    old, new = ({key: value for key, value in one.items() if key != "quotable"} for one in (figure(), figure(1.5, 1)))
+    old, new = (
+        {key: value for key, value in one.items() if key != "low_confidence"} for one in (figure(), figure(1.5, 1))
+    )
     assert only(old, new).verdict == "slower"
 
 
@@ -228,7 +230,7 @@ def test_many_single_processes_measure_the_noise_by_their_calibration() -> None:
 def single(factor: float, at: int, seed: int, calibration: float | None = 40.0) -> Result:
     """A figure of one process of ten rounds."""
     times = [] if calibration is None else [calibration] * 10
-    return timed(figure(factor, seed=seed, processes=1, spread=0.001, pace_us=[times]), case=f"a/{at}")
+    return timed(figure(factor, seed=seed, processes=1, spread=0.001, calibration_us=[times]), case=f"a/{at}")
 
 
 def singles(factor: float, pairs: int, slowest: float = 44.0, samples: Any = None, **first: Any) -> Any:
@@ -257,10 +259,10 @@ def test_the_noise_of_single_processes_is_how_much_slower_the_slowest_calibratio
 def test_of_a_single_process_the_undisturbed_rounds_count_and_without_any_all() -> None:
     disturbed = [1.5] * 24 + [1.0] * 16
     rounds = {"samples_us": [[1000 * one for one in disturbed]], "interrupted": [[]]}
-    busy = singles(1.0, 11, samples=rounds | {"pace_us": [[40.0 * one for one in disturbed]]})
+    busy = singles(1.0, 11, samples=rounds | {"calibration_us": [[40.0 * one for one in disturbed]]})
     assert busy.ratio == pytest.approx(1.0, rel=0.01)
     assert busy.after_us == pytest.approx(1000.0, rel=0.01)
-    interrupted = rounds | {"interrupted": [list(range(40))], "pace_us": [[40.0] * 40]}
+    interrupted = rounds | {"interrupted": [list(range(40))], "calibration_us": [[40.0] * 40]}
     assert singles(1.0, 11, samples=interrupted).after_us == pytest.approx(1500.0, rel=0.01)
 
 

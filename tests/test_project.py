@@ -187,7 +187,7 @@ def imported_anywhere() -> set[str]:
 
 def test_every_import_is_of_a_declared_library() -> None:
     base = {canonicalize_name(Requirement(text).name) for text in project()["project"]["dependencies"]}
-    optional = ("cpu", "cuda", "openvino", "tract", "ray")
+    optional = ("cpu", "cuda", "openvino", "tract", "transforms", "ray")
     further = {canonicalize_name(one.name) for extra in optional for one in extras()[extra]}
     needed = {INDIRECT.get(name, NAMES.get(name, name)) for name in imported_anywhere()} - {""}
     assert {"click", "onnx", "torch", "pyyaml"} <= needed, "nothing was looked at"

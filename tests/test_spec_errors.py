@@ -272,7 +272,7 @@ CASES = [
     ),
     (
         POOL + "expect: {equals: {args: {kernel_size: 3}}}, " + X,
-        "f:4:54: no model is named; name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`",
+        "f:4:54: no model is named; name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`, `file:`",
     ),
     # Tolerances.
     (
@@ -378,7 +378,10 @@ CASES = [
         CASE + "layer: ReLU, returns: [y], " + X,
         "f:4:26: returns: not allowed with `layer:`; write it with `graph:`",
     ),
-    (CASE + "factory: os.system, " + X, "f:4:22: factory: os.system is not a factory; write package.module:callable"),
+    (
+        CASE + "factory: os.system, " + X,
+        "f:4:22: factory: os.system is not a factory; write package.module:callable, or path/to/file.py:callable",
+    ),
     (CASE + "factory: 'os:system', " + X, "f:4:22: factory: os:system would run code; pass --allow-import to allow it"),
     # Matrices.
     (

@@ -9,7 +9,8 @@ from pathlib import Path
 from harness.errors import Problem, SpecError, UsageError
 from harness.spec.language.case import TensorSpec
 from harness.spec.language.data import SpecFolder, tensors_from_file
-from harness.spec.language.schema import LABEL, TENSOR_LABEL, Case
+from harness.spec.language.names import LABEL, TENSOR_LABEL
+from harness.spec.language.schema import Case
 from harness.spec.language.tensors import problem_from
 from harness.spec.quoting import format_value, join_names
 from harness.spec.yaml.tree import Node

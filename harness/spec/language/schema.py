@@ -6,7 +6,6 @@ written, and again with the defaults merged under it and a point of its matrix s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -16,37 +15,24 @@ from typing_extensions import TypeAliasType
 from harness.spec.language.case import Fill, Layout, Mode
 from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
 from harness.spec.language.kinds import input_kind, is_one_shape, weights_kind, wired_kind
+from harness.spec.language.names import (
+    CASE_NAME,
+    FACTORY,
+    LABEL,
+    TENSOR_LABEL,
+    matches_pattern,
+    text_schema,
+)
 from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
-from harness.spec.quoting import format_value
-from harness.spec.yaml.strict import StrictModel, invalid_value
+from harness.spec.yaml.strict import StrictModel
 
 FORMAT = 1
 SCHEMA_FILE = "harness.schema.json"
 """The file name of the schema beside specs, which name it in their first line."""
 
-CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
-LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
-"""The label of an input, also of a tensor in a nested one: ``boxes.0``."""
-FACTORY = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]+\.py):[A-Za-z_]\w*")
-MAX_NAME_LENGTH = 200
-"""For a case, a label or a factory: the name is part of every id and of every line of a report."""
 UNLABELED = ""
 """The label of a shape or gradient that is written without one."""
-
-
-def _matches(pattern: re.Pattern[str], noun: str, remedy: str) -> BeforeValidator:
-    """A check that text matches ``pattern``; the error says what to write."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and not pattern.fullmatch(value):
-            raise invalid_value(f"{format_value(value)} is not {noun}", remedy)
-        if isinstance(value, str) and len(value) > MAX_NAME_LENGTH:
-            raise invalid_value(f"a name of {len(value)} characters", f"at most {MAX_NAME_LENGTH}")
-        return value
-
-    return BeforeValidator(check)
 
 
 def _one_or_many(is_one: Callable[[Any], bool], wrap: Callable[[Any], Any]) -> BeforeValidator:
@@ -54,11 +40,7 @@ def _one_or_many(is_one: Callable[[Any], bool], wrap: Callable[[Any], Any]) -> B
     return BeforeValidator(lambda value: wrap(value) if is_one(value) else value)
 
 
-def _text_schema(pattern: re.Pattern[str]) -> dict[str, JsonValue]:
-    return {"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": MAX_NAME_LENGTH}
-
-
-LABEL_SCHEMA = _text_schema(LABEL)
+LABEL_SCHEMA = text_schema(LABEL)
 _PATH_SCHEMA: dict[str, JsonValue] = {"type": "string", "minLength": 1, "maxLength": 4096}
 _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 16}
 
@@ -67,19 +49,21 @@ FloatingDType = Literal["float32", "float64", "float16", "bfloat16"]
 
 CaseName = Annotated[
     str,
-    _matches(CASE_NAME, "a name", "use letters, digits, `.`, `_` and `-` only"),
-    WithJsonSchema(_text_schema(CASE_NAME)),
+    matches_pattern(CASE_NAME, "a name", "use letters, digits, `.`, `_` and `-` only"),
+    WithJsonSchema(text_schema(CASE_NAME)),
 ]
 Label = Annotated[
     str,
-    _matches(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
+    matches_pattern(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
     WithJsonSchema(LABEL_SCHEMA),
 ]
-TensorLabel = Annotated[str, _matches(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")]
+TensorLabel = Annotated[
+    str, matches_pattern(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")
+]
 FactoryName = Annotated[
     str,
-    _matches(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
-    WithJsonSchema(_text_schema(FACTORY)),
+    matches_pattern(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
+    WithJsonSchema(text_schema(FACTORY)),
 ]
 Labels = Annotated[
     list[Label],
@@ -314,7 +298,7 @@ class Defaults(ModelArguments):
     files: dict[CaseName, DataPath] = Field(
         default_factory=dict,
         examples=["{deployed: build/model.onnx}"],
-        json_schema_extra={"propertyNames": _text_schema(CASE_NAME)},
+        json_schema_extra={"propertyNames": text_schema(CASE_NAME)},
         description="Model files under test, by name. Their targets are file:NAME/RUNTIME.",
     )
 

@@ -1,0 +1,37 @@
+"""The names in a spec: of cases, of inputs, of factories."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import BeforeValidator, JsonValue
+
+from harness.spec.quoting import format_value
+from harness.spec.yaml.strict import invalid_value
+
+CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
+LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+"""The label of an input, also of a tensor in a nested one: ``boxes.0``."""
+FACTORY = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]+\.py):[A-Za-z_]\w*")
+MAX_NAME_LENGTH = 200
+"""For a case, a label or a factory: the name is part of every id and of every line of a report."""
+
+
+def matches_pattern(pattern: re.Pattern[str], noun: str, remedy: str) -> BeforeValidator:
+    """A check that text matches ``pattern``; the error says what to write."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not pattern.fullmatch(value):
+            raise invalid_value(f"{format_value(value)} is not {noun}", remedy)
+        if isinstance(value, str) and len(value) > MAX_NAME_LENGTH:
+            raise invalid_value(f"a name of {len(value)} characters", f"at most {MAX_NAME_LENGTH}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def text_schema(pattern: re.Pattern[str]) -> dict[str, JsonValue]:
+    """The JSON Schema of text that matches ``pattern``."""
+    return {"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": MAX_NAME_LENGTH}
