@@ -79,7 +79,6 @@ def test_without_a_path_the_next_step_is_named(harness: Call, command: str) -> N
     ("factory", "message"),
     [
         ("elsewhere:Net", "No module named 'elsewhere'; run harness in the folder that holds it, not in {here}"),
-        ("net.py:Net", "write net for the file, without .py"),
         ("net:Nat", "module 'net' has no attribute 'Nat'; did you mean Net?"),
     ],
 )

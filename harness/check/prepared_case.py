@@ -72,8 +72,7 @@ from harness.transforms._apply import transformed
 Array = NDArray[Any]
 T = TypeVar("T")
 
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}
-"""The file name suffix of an artifact, by its format."""
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}  # of an artifact, by its format
 MAX_PARTS = 3
 """The number of parts in training mode that a message names."""
 

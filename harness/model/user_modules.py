@@ -81,8 +81,6 @@ def load_stored_module(file: StoredModel) -> nn.Module:
 
 def _import_advice(module_name: str, error: ImportError) -> str:
     """What the user can do so that the import of ``module_name`` succeeds."""
-    if module_name.endswith(".py"):
-        return f"write {module_name.removesuffix('.py').rpartition('/')[2]} for the file, without .py"
     if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
         return f"run harness in the folder that holds it, not in {Path.cwd()}, or install it, or add it to PYTHONPATH"
     return FACTORY_FORM

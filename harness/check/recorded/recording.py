@@ -159,7 +159,8 @@ def _checked(recorded: RecordedCase, target: Target, settings: Settings, result:
         with clock.stage("compare"):
             compared = [_ComparedDataSet(recorded, *pair) for pair in zip(data_sets, answers, strict=True)]
             comparisons = [data_set.arrays.comparison for data_set in compared]
-            result = replace(with_numbers(result, comparisons), notes=tuple(recorded.notes))
+            result = with_numbers(result, comparisons)
+            result = replace(result, notes=(*result.notes, *recorded.notes))
             problems = failures(comparisons)
             result = with_mismatch(result, problems) if problems else result
             result = replace(result, **placement_fields(placement, passed=not problems))
