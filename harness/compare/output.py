@@ -167,8 +167,10 @@ class _JudgedRule:
 
     def inconclusive(self, compared: ComparedValues, magnitudes: Array | None) -> str | None:
         """Why a pass under this rule alone is inconclusive; None if it is not."""
+        if 0 in compared.shape:
+            return NO_ELEMENTS
         if self.whole is not None:
-            return NO_ELEMENTS if 0 in compared.shape else self.whole.inconclusive
+            return self.whole.inconclusive
         if self.calibration is not None:
             return inconclusive(self.calibration, compared.pair)
         values = ComparedValues(compared.pair, self.allowance, compared.nonfinite_mismatches, compared.shape)

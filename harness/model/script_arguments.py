@@ -13,9 +13,11 @@ NUMBERS = frozenset({"int", "float", "bool"})
 def with_numbers_from_tensors(module: torch.jit.ScriptModule) -> nn.Module:
     """``module``, called with tensors alone: where ``forward`` takes a number, a tensor of one element stands for it.
 
-    The module itself if it takes tensors only.
+    The module itself if it takes tensors only, or has no ``forward`` that can be called: that shows when it is called.
     """
-    method: Any = module.forward
+    method: Any = getattr(module, "forward", None)
+    if method is None:
+        return module
     arguments = method.schema.arguments[1:]  # the first is the module
     numbers = frozenset(index for index, each in enumerate(arguments) if str(each.type) in NUMBERS)
     return _WithNumbers(module, numbers) if numbers else module
