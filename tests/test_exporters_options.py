@@ -60,7 +60,10 @@ def test_an_unknown_option_ends_the_run_with_the_known_ones(harness: Call, spec:
     spec("linear.yaml", LINEAR)
     ran = harness("run", "specs", "--targets", "onnx-dynamo@18?folding=false/ort-cpu")
     assert ran.code == 2
-    assert "onnx-dynamo has no option folding; it has optimize, keep_initializers_as_inputs, external_data, verify" in ran.err
+    assert (
+        "onnx-dynamo has no option folding; it has optimize, keep_initializers_as_inputs, external_data, verify"
+        in ran.err
+    )
 
 
 def test_a_bundle_keeps_the_options(harness: Call, spec: Spec) -> None:
