@@ -12,11 +12,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, AliasChoices, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import Location
 from harness.result import Result, to_json, with_current_keys
 from harness.spec.language.case import Case, Fill, FillKind, Layout, RecordedModel, TensorSpec
+from harness.spec.language.description import describe_model
 from harness.spec.language.fills import array
 from harness.spec.language.schema import DType, Shape
 from harness.spec.language.tensors import size_problems
@@ -274,7 +275,7 @@ class LocationEntry(StrictModel):
 
 
 class CaseEntry(StrictModel):
-    """A case, with the id that it has in its specs.
+    """A case, with the id that it has in its specs. ``model`` describes it in one line.
 
     ``findings`` is a result with the findings about eager torch, compared with the float64 reference and the spec.
     ``raises`` is the message with which eager torch must refuse the case. ``not_packed`` has a result for each export
@@ -284,6 +285,8 @@ class CaseEntry(StrictModel):
 
     id: str
     about: str = ""
+    model: str = ""
+    draws: PositiveInt = 2
     where: LocationEntry
     inputs: list[InputEntry]
     rounds: list[RoundEntry]
@@ -300,6 +303,8 @@ class CaseEntry(StrictModel):
         return cls(
             id=case.id,
             about=case.about,
+            model=describe_model(case),
+            draws=case.draws,
             where=LocationEntry(file=case.where.file, line=case.where.line, column=case.where.column),
             inputs=[InputEntry.of(each) for each in case.inputs],
             rounds=[],
@@ -331,3 +336,8 @@ class PackedModel(RecordedModel):
 
     seal: str
     entry: CaseEntry = field(repr=False)
+
+    @property
+    def in_one_line(self) -> str:
+        """The model that was packed, as its spec names it; the bundle's folder if the bundle does not say."""
+        return self.entry.model or self.path

@@ -148,6 +148,11 @@ class RecordedModel:
 
     path: str
 
+    @property
+    def in_one_line(self) -> str:
+        """What a report calls the model."""
+        return self.path
+
 
 @dataclass(frozen=True, slots=True)
 class FileModel(RecordedModel):

@@ -40,7 +40,9 @@ def describe_model(case: Case) -> str:
             text = _call(model)
         case FactoryModel(factory, args):
             text = f"{factory}({_arguments(args)})"
-        case RecordedModel(path) | StoredModel(path):
+        case RecordedModel():
+            text = model.in_one_line
+        case StoredModel(path):
             text = path
     return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 3]}..."
 
