@@ -29,18 +29,21 @@ def pictures(
     ``outputs`` are those of one comparison of ``actual`` with ``expected``. ``undefined`` goes by the index. An output
     with a wrong shape or dtype has no value to show, and no picture.
     """
+    names = list(expected)  # the name of an output in a comparison may have its path beside it
     return tuple(
         {
             "output": output.index,
             **picture(
-                actual[output.name],
-                expected[output.name],
+                actual[names[output.index]],
+                expected[names[output.index]],
                 output.worst,
                 undefined[output.index] if output.index < len(undefined) else None,
             ),
         }
         for output in outputs
-        if not output.passed and output.worst is not None and _real_format(expected[output.name].dtype) is not None
+        if not output.passed
+        and output.worst is not None
+        and _real_format(expected[names[output.index]].dtype) is not None
     )
 
 

@@ -50,13 +50,18 @@ def comparison_lines(
 
 
 def nothing_compared(report: Report) -> bool:
-    """True if no runtime came to an answer: the reference itself does not answer these inputs."""
-    return all(result.stage == "build" for result in report.results)
+    """True if no runtime came to an answer, or to any value: the reference does not answer these inputs."""
+    return all(result.stage == "build" or _is_empty(result) for result in report.results)
+
+
+def _is_empty(result: Result) -> bool:
+    """True for a pass on outputs that all have no elements."""
+    return result.status == "passed" and bool(result.outputs) and all(0 in each.shape for each in result.outputs)
 
 
 def _headline(result: Result, *names: str) -> str:
     subject, reference = (name if len(name) <= MAX_NAME else PurePath(name).name for name in names)
-    if result.status == "passed":
+    if result.status == "passed" and not _is_empty(result):
         return f"SAME: {subject} is still {reference}"
     if result.status == "failed":
         return f"DIFFERENT: {subject} is not {reference}"
