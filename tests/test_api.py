@@ -283,16 +283,6 @@ def test_type_checkers_and_the_call_itself_reject_what_is_no_input() -> None:
         harness.verify(Nested(), {"state": (torch.ones(1),), "y": torch.ones(1)}, "trace/torch-cpu")
 
 
-def test_a_misspelt_label_is_not_bound_to_another_parameter() -> None:
-    class Masked(torch.nn.Module):
-        def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-            return x if mask is None else x * mask
-
-    inputs = {"x": torch.randn(2, 3), "msk": torch.randn(2, 3)}
-    with pytest.raises(UsageError, match="label every input with its parameter, or none"):
-        harness.verify(Masked().eval(), inputs, targets="trace/torch-cpu")
-
-
 def test_a_wrong_output_of_a_dict_fails_with_its_path() -> None:
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:

@@ -37,10 +37,11 @@ def bind_labels(
 
     The arguments ``nulls`` are None and no inputs.
 
-    If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position.
+    If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. Labels that
+    are parameters at their own position change nothing.
 
-    Raises :class:`UsageError`, which shows the signature, if only some labels are parameters, and for a constant that
-    ``forward`` does not take or an input is bound to.
+    Raises :class:`UsageError`, which shows the signature, if only some labels are parameters and one of these is at
+    another position than its parameter, and for a constant that ``forward`` does not take or an input is bound to.
     """
     try:
         signature = inspect.signature(module.forward)
@@ -49,10 +50,8 @@ def bind_labels(
     _require_constants(constants or {}, labels, signature)
     named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
     keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
-    variadic = any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values())
     in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
-    of_one_kind = variadic or set(labels).isdisjoint(named) or set(labels) <= set(named)
-    if in_place and of_one_kind and keyword_only.isdisjoint(labels):
+    if in_place and keyword_only.isdisjoint(labels):
         return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
     if not set(labels) <= set(named):
         known = ", ".join(label for label in labels if label in named)
