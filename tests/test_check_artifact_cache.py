@@ -40,7 +40,7 @@ from harness.check.cache.key import key
 from harness.errors import DiskFull, StageError, Unsupported
 from harness.exporters import Artifact
 from harness.spec.discovery import load_specs
-from harness.spec.language.case import Case
+from harness.spec.language.case import Case, Expectation
 from harness.spec.targets import parse_target
 
 SPEC = """
@@ -189,6 +189,17 @@ def test_a_failing_export_leaves_state_but_a_refusal_of_most_exporters_does_not(
         assert not cache.history.left_state
         with pytest.raises(type(error)):
             cache.get(cases[1], target, ".pt", raising(error))
+        assert cache.history.left_state is left
+
+
+def test_an_error_in_the_words_of_eager_torch_leaves_no_state(
+    cases: tuple[Case, ...], folder: Path, scratch: Path
+) -> None:
+    refused = replace(cases[0], expect=Expectation(raises="kernel size"))
+    for text, left in (("bad kernel size", False), ("another error", True)):
+        cache = ArtifactCache(folder / text, scratch)
+        with pytest.raises(StageError, match=text):
+            cache.get(refused, TRACE, ".pt", raising(ValueError(text)))
         assert cache.history.left_state is left
 
 

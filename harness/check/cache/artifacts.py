@@ -33,7 +33,7 @@ from harness.check.cache.disk_space import (
 )
 from harness.check.cache.key import key, keys
 from harness.check.memo import Capture, NullCapture
-from harness.check.stages import message_of, symptom_of
+from harness.check.stages import chain_text, message_of, symptom_of
 from harness.errors import DiskFull, StageError, Unsupported, cause_chain
 from harness.exporters import Artifact
 from harness.exporters._files import is_refusal, sha256
@@ -67,9 +67,14 @@ class ExportHistory:
     failed_after_checks: bool = False
     left_state: bool = False
 
-    def record_failure(self, error: BaseException, exporter: str) -> None:
-        """Record that an export failed. What an exporter does not support, it does not support in any process."""
-        if isinstance(error, Exception) and is_refusal(error) and exporter not in STATEFUL_EXPORTERS:
+    def record_failure(self, error: BaseException, exporter: str, expected: str | None = None) -> None:
+        """Record that an export failed.
+
+        What an exporter does not support, it does not support in any process. Nor does an error in the words
+        ``expected``, with which eager torch refuses the case too, come from an earlier check.
+        """
+        is_expected = expected is not None and expected in chain_text(error)
+        if isinstance(error, Exception) and exporter not in STATEFUL_EXPORTERS and (is_expected or is_refusal(error)):
             return
         self.left_state = True
         self.failed_after_checks |= self.ran_checks
@@ -111,7 +116,7 @@ class ArtifactCache:
             try:
                 return export(path)
             except BaseException as error:
-                self.history.record_failure(error, target.exporter)
+                self.history.record_failure(error, target.exporter, case.expect.raises)
                 raise
             finally:
                 exit_if_forked(self._process)
