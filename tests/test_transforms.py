@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from harness import compare_models, verify
-from harness.check.quantization_noise import MARGIN_DB, QuantiserSettings, expected_ratio, lowest_ratio
+from harness.check.quantization_noise import MARGIN_DB, QuantizerSettings, expected_ratio, lowest_ratio
 from harness.errors import UsageError
 from harness.registry import plugins
 from harness.spec.targets import parse_target
@@ -58,9 +58,9 @@ def test_every_transform_is_applied_and_passes(run: Any) -> None:
 
 def test_the_default_tolerance_of_a_lower_precision_says_where_it_comes_from(run: Any) -> None:
     rows = run(*(f"{EXPORTER}+{word}/ort-cpu" for word in ("fp16", "int8")))
-    half, quantised = (row["outputs"][0]["tolerance"] for row in rows.values())
+    half, quantized = (row["outputs"][0]["tolerance"] for row in rows.values())
     assert half == "3 x the reference's own error in float16 against float64"
-    assert "the quantiser's step sizes predict" in quantised
+    assert "the quantizer's step sizes predict" in quantized
 
 
 def test_a_tolerance_that_the_spec_names_comes_first(run: Any) -> None:
@@ -102,10 +102,10 @@ def test_a_grid_four_times_as_coarse_is_below_the_lowest_ratio(tmp_path: Path) -
     generator = np.random.default_rng(0)
     weights = generator.normal(size=(64, 32)).astype(np.float32)
     samples = [{"x": generator.normal(size=(16, 64)).astype(np.float32)}]
-    source, quantised = tmp_path / "float.onnx", tmp_path / "int8.onnx"
+    source, quantized = tmp_path / "float.onnx", tmp_path / "int8.onnx"
     _product(source, weights)
-    Int8().apply(source, quantised, _request(samples))
-    ratio = (expected_ratio(source, quantised, samples, QuantiserSettings()) or {})["y"]
+    Int8().apply(source, quantized, _request(samples))
+    ratio = (expected_ratio(source, quantized, samples, QuantizerSettings()) or {})["y"]
     exact = samples[0]["x"].astype(np.float64) @ weights
 
     def ratio_of_grid(coarser: float) -> float:

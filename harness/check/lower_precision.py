@@ -1,7 +1,7 @@
 """What is expected of a file that a transform made compute in a lower precision.
 
 float16 is judged like the module itself (:mod:`harness.compare.calibrated`), against eager torch's own run in float16.
-Integers have no such run; their signal-to-noise ratio is held against the one that the step sizes of the quantiser
+Integers have no such run; their signal-to-noise ratio is held against the one that the step sizes of the quantizer
 predict (:mod:`harness.check.quantization_noise`). A tolerance that the spec names comes first.
 """
 
@@ -17,9 +17,9 @@ from harness.spec.targets import Target
 from harness.transforms._apply import precision_of
 
 if TYPE_CHECKING:
-    from harness.check.quantization_noise import QuantiserSettings
+    from harness.check.quantization_noise import QuantizerSettings
 
-QUANTISED_WITHOUT_PREDICTION = Sqnr(20.0, "nothing is known of the quantiser's step sizes")
+QUANTISED_WITHOUT_PREDICTION = Sqnr(20.0, "nothing is known of the quantizer's step sizes")
 
 
 def reference_precision(target: Target) -> str | None:
@@ -46,16 +46,16 @@ def tolerance_in_lower_precision(
     by_output: dict[int, Rule] = {}
     for index, (name, values) in enumerate(references[0].eager.items()):
         if name in expected:
-            because = f"the quantiser's step sizes predict {expected[name]:.4g} dB"
+            because = f"the quantizer's step sizes predict {expected[name]:.4g} dB"
             by_output[index] = Sqnr(lowest_ratio(expected[name], values.size), because)
     return Tolerance(Close(1e-3, 1e-5), {**by_output, **named.by_output})
 
 
-def _settings(target: Target, precision: str) -> QuantiserSettings:
-    from harness.check.quantization_noise import QuantiserSettings
+def _settings(target: Target, precision: str) -> QuantizerSettings:
+    from harness.check.quantization_noise import QuantizerSettings
 
     options = target.export_options
     if precision == "int4":
-        return QuantiserSettings(bits=4, block=int(options.get("block_size", "32")))
+        return QuantizerSettings(bits=4, block=int(options.get("block_size", "32")))
     bits = 7 if options.get("reduce_range") == "on" else 8
-    return QuantiserSettings(bits=bits, per_channel=options.get("per_channel") == "on")
+    return QuantizerSettings(bits=bits, per_channel=options.get("per_channel") == "on")

@@ -1,10 +1,10 @@
-"""What a quantised file's error is expected to be, from the step sizes of its quantiser.
+"""What a quantized file's error is expected to be, from the step sizes of its quantizer.
 
 A value that is rounded to a grid of width ``step`` is off by an error that is close to uniform in ``+-step/2``, as long
 as the step is small against the values' spread (Bennett, Spectra of quantized signals, 1948). So the float file is run
-with such errors added where the quantised file rounds: to each quantised weight, and to each quantised activation at
-each run. The signal-to-noise ratio of the outputs of these runs is what correct quantisation gives for this model and
-these inputs. The steps are computed here from the float weights and activations, not read from the quantised file,
+with such errors added where the quantized file rounds: to each quantized weight, and to each quantized activation at
+each run. The signal-to-noise ratio of the outputs of these runs is what correct quantization gives for this model and
+these inputs. The steps are computed here from the float weights and activations, not read from the quantized file,
 whose scales may be wrong.
 """
 
@@ -38,8 +38,8 @@ RUNS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class QuantiserSettings:
-    """How weights are quantised: their bits, a scale for each channel, or the values of a block that share one."""
+class QuantizerSettings:
+    """How weights are quantized: their bits, a scale for each channel, or the values of a block that share one."""
 
     bits: int = 8
     per_channel: bool = False
@@ -52,17 +52,17 @@ class QuantiserSettings:
 
 
 def expected_ratio(
-    source: Path, quantised: Path, samples: Sequence[Mapping[str, Array]], settings: QuantiserSettings
+    source: Path, quantized: Path, samples: Sequence[Mapping[str, Array]], settings: QuantizerSettings
 ) -> dict[str, float] | None:
     """The expected SQNR of each output in dB, the lowest over the ``samples``.
 
-    ``source`` is the float file, ``quantised`` the file that the quantiser made of it. None if nothing is quantised, or
+    ``source`` is the float file, ``quantized`` the file that the quantizer made of it. None if nothing is quantized, or
     the file is larger than :data:`LARGEST_MODEL`.
     """
     if source.stat().st_size > LARGEST_MODEL:
         return None
-    model, other = onnx.load(str(source)), onnx.load(str(quantised))
-    weights, activations = _quantised_weights(model, other), _quantised_activations(model, other)
+    model, other = onnx.load(str(source)), onnx.load(str(quantized))
+    weights, activations = _quantized_weights(model, other), _quantized_activations(model, other)
     if not weights and not activations:
         return None
     ranges = _ranges(model, activations, samples) if _is_static(other) else None
@@ -94,7 +94,7 @@ def _decibels(signal: Array, noise: Array) -> float:
     return 10 * math.log10(float(signal.sum()) / power) if power and signal.any() else math.inf
 
 
-def _quantised_weights(model: Any, other: Any) -> dict[str, Array]:
+def _quantized_weights(model: Any, other: Any) -> dict[str, Array]:
     """The float weights of ``model`` that ``other`` does not have any more."""
     kept = {each.name for each in other.graph.initializer}
     floats = (each for each in model.graph.initializer if each.data_type == TensorProto.FLOAT)
@@ -106,7 +106,7 @@ def _is_matrix(weight: Any) -> bool:
     return len(weight.dims) >= 2
 
 
-def _quantised_activations(model: Any, other: Any) -> set[str]:
+def _quantized_activations(model: Any, other: Any) -> set[str]:
     """The tensors of ``model`` that ``other`` rounds at run time."""
     names = {name for node in model.graph.node for name in node.output} | {each.name for each in model.graph.input}
     rounding = {"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"}
@@ -117,7 +117,7 @@ def _is_static(other: Any) -> bool:
     return any(node.op_type == "QuantizeLinear" for node in other.graph.node)
 
 
-def _steps(values: Array, settings: QuantiserSettings, axis: int) -> Array:
+def _steps(values: Array, settings: QuantizerSettings, axis: int) -> Array:
     """The step of the grid at each weight. ``axis`` is that of the output channels."""
     magnitude = np.abs(values)
     if settings.block is not None and values.ndim == 2:
@@ -152,10 +152,10 @@ def _with_noise(
     weights: Mapping[str, Array],
     activations: set[str],
     ranges: Mapping[str, float] | None,
-    settings: QuantiserSettings,
+    settings: QuantizerSettings,
     seed: int,
 ) -> Any:
-    """``model`` with rounding errors added to its quantised weights and activations."""
+    """``model`` with rounding errors added to its quantized weights and activations."""
     noisy = onnx.ModelProto()
     noisy.CopyFrom(model)
     generator = np.random.default_rng(seed)

@@ -61,7 +61,7 @@ The ratio of two RMS errors of n normal values each is the root of an F(n, n) va
 LARGEST_ROUNDING = {"float32": 1e-3, "float16": 0.5, "bfloat16": 0.5}
 """RMS errors above this share of the scale are no rounding: float64 computes something else there.
 
-Examples are ``finfo(x.dtype)``, branches on the dtype and quantisation steps. The largest measured are 8e-7 for
+Examples are ``finfo(x.dtype)``, branches on the dtype and quantization steps. The largest measured are 8e-7 for
 float32, and 0.3 for float16 where untrained networks underflow.
 """
 

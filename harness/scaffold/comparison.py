@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from harness.check.files.drawing import CASE_DTYPES, drawn_inputs
-from harness.check.files.matching import Given, InputsDoNotFit, as_label, match_inputs
+from harness.check.files.matching import InputsDoNotFit, NamedInput, as_label, match_inputs
 from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
 from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
 from harness.errors import StageError, UsageError, escape_path
@@ -104,7 +104,7 @@ def comparison_spec(
 class _Input:
     """An input of the spec: what it is, how the spec writes it, and the same in words."""
 
-    given: Given
+    given: NamedInput
     entry: Mapping[str, Any]
     origin: str
 
@@ -252,7 +252,7 @@ def _given_inputs(samples: Sequence[_Sample], subject: FileSignature) -> list[_I
             raise InputsDoNotFit([f"{first.path}: {key} is {stored.dtype.name}, which no input can be"])
         entry: dict[str, Any] = {"file": str(first.path)} | ({"key": key} if len(first.arrays) > 1 else {})
         entry["dtype"] = stored.dtype.name
-        given = Given(labels[key], stored.dtype, tuple(stored.shape))
+        given = NamedInput(labels[key], stored.dtype, tuple(stored.shape))
         inputs.append(_Input(given, entry, f"from {escape_path(first.path)}"))
     if problems := list(_different_samples(samples)):
         raise InputsDoNotFit(problems)

@@ -45,12 +45,12 @@ class Simplify(Transform):
 
 
 class Optimized(Transform):
-    """ONNX Runtime's offline optimisation: the graph as a CPU session optimises it. ``level`` is ``extended``."""
+    """ONNX Runtime's offline optimization: the graph as a CPU session optimizes it. ``level`` is ``extended``."""
 
     name = "optimized"
 
     options: Mapping[str, str] = {
-        "level": f"graph optimisations: {', '.join(_LEVELS)} (default: extended; all is for this CPU only)"
+        "level": f"graph optimizations: {', '.join(_LEVELS)} (default: extended; all is for this CPU only)"
     }
 
     def check(self, options: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""``+int8``, ``+int8-static`` and ``+int4``: ONNX Runtime's quantisers."""
+"""``+int8``, ``+int8-static`` and ``+int4``: ONNX Runtime's quantizers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SWITCH = {"on": True, "off": False}
 _OPTIONS = {
     "per_channel": "one scale for each output channel of the weights: on or off (default: off)",
     "reduce_range": "7-bit weights, for CPUs without VNNI: on or off (default: off)",
-    "ops": "operators to quantise, separated by commas (default: the quantiser's own list)",
+    "ops": "operators to quantize, separated by commas (default: the quantizer's own list)",
     "exclude": "names of nodes that stay in float32, separated by commas",
 }
 
 
 class Int8(Transform):
-    """``quantize_dynamic``: int8 weights; activations are quantised at each call by their own range."""
+    """``quantize_dynamic``: int8 weights; activations are quantized at each call by their own range."""
 
     name = "int8"
     precision: Precision | None = "int8"
@@ -69,7 +69,7 @@ class Int8Static(Transform):
                 return dict(sample) if (sample := next(self._samples, None)) is not None else None
 
         quantize_static(str(source), str(destination), Samples(), **_arguments(request.options))
-        require_precision(request.word, destination, _QUANTISED, "an operator that can be quantised")
+        require_precision(request.word, destination, _QUANTISED, "an operator that can be quantized")
 
 
 class Int4(Transform):
@@ -120,7 +120,7 @@ def _arguments(options: Mapping[str, str]) -> dict[str, Any]:
         "reduce_range": _SWITCH[options.get("reduce_range", "off")],
         "op_types_to_quantize": options["ops"].split(",") if "ops" in options else None,
         "nodes_to_exclude": options["exclude"].split(",") if "exclude" in options else None,
-        # The quantiser asks for it where it cannot infer the dtype: after operators of ONNX Runtime's own.
+        # The quantizer asks for it where it cannot infer the dtype: after operators of ONNX Runtime's own.
         "extra_options": {"DefaultTensorType": _FLOAT},
     }
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
 from harness.check.example_values import OtherInputs
-from harness.check.files.matching import Given, MatchedInputs, MatchedOutputs, match_inputs, match_outputs
+from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judge import Expected, Judge, for_expressions
@@ -121,7 +121,7 @@ class ReferenceForModel:
     @cached_property
     def _inputs(self) -> MatchedInputs:
         first = self._reference.example_inputs
-        given = [Given(label, values.dtype, values.shape) for label, values in first.items()]
+        given = [NamedInput(label, values.dtype, values.shape) for label, values in first.items()]
         return match_inputs(given, self._signature(), self._model)
 
     @cached_property

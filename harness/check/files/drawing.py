@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from harness.check.files.matching import FLOATING, Given, InputsDoNotFit, as_label
+from harness.check.files.matching import FLOATING, InputsDoNotFit, NamedInput, as_label
 from harness.check.files.signatures import Declared, FileSignature
 from harness.spec.language.schema import DType
 
@@ -24,7 +24,7 @@ CASE_DTYPES = frozenset(get_args(DType))
 class DrawnInput:
     """An input to draw: ``entry`` is what a spec writes for it, ``remark`` tells what was chosen."""
 
-    given: Given
+    given: NamedInput
     entry: Mapping[str, Any]
     remark: str
 
@@ -76,7 +76,7 @@ def drawn_inputs(
             **_fill(each, dtype),
         }
         fill = f" from {entry['fill']}" if "fill" in entry else ""
-        inputs.append(DrawnInput(Given(label, dtype, shape), entry, f"{remark}{fill}"))
+        inputs.append(DrawnInput(NamedInput(label, dtype, shape), entry, f"{remark}{fill}"))
     if problems:
         raise InputsDoNotFit(problems)
     return inputs

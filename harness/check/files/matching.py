@@ -28,7 +28,7 @@ TO_CHANNELS_FIRST: Mapping[int, tuple[int, ...]] = {3: (0, 2, 1), 4: (0, 3, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class NamedInput:
     """An input of the case."""
 
     label: str
@@ -71,12 +71,12 @@ class MatchedInputs:
 class _Matching:
     """The matching so far: pairs of a label and a declared input, and what is left on both sides."""
 
-    given: list[Given]
+    given: list[NamedInput]
     declared: list[Declared]
-    pairs: list[tuple[Given, Declared]] = field(default_factory=list)
+    pairs: list[tuple[NamedInput, Declared]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def pair(self, given: Given, declared: Declared) -> None:
+    def pair(self, given: NamedInput, declared: Declared) -> None:
         self.given.remove(given)
         self.declared.remove(declared)
         self.pairs.append((given, declared))
@@ -97,7 +97,7 @@ def as_label(name: str) -> str:
 
 
 def match_inputs(
-    given: Sequence[Given], signature: FileSignature, file: str, names: Mapping[str, str] | None = None
+    given: Sequence[NamedInput], signature: FileSignature, file: str, names: Mapping[str, str] | None = None
 ) -> MatchedInputs:
     """Match the inputs ``given`` with those of the file, which messages call ``file``.
 
@@ -176,7 +176,7 @@ def _match_by_order(matching: _Matching, file: str, *, none_by_name: bool) -> No
         matching.pair(each, other)
 
 
-def _unmatched(matching: _Matching, given: Sequence[Given], signature: FileSignature, file: str) -> Iterator[str]:
+def _unmatched(matching: _Matching, given: Sequence[NamedInput], signature: FileSignature, file: str) -> Iterator[str]:
     if not matching.given and not matching.declared:
         return
     both = f"the inputs are ({', '.join(map(str, given))}), {file} takes {signature}"
@@ -190,7 +190,7 @@ def _unmatched(matching: _Matching, given: Sequence[Given], signature: FileSigna
         yield f"{file} has no input {extra}: {both}"
 
 
-def _bind(given: Given, declared: Declared, file: str) -> tuple[Binding, str | None, str | None]:
+def _bind(given: NamedInput, declared: Declared, file: str) -> tuple[Binding, str | None, str | None]:
     """The binding, what is wrong with it, and a note on what is changed for it."""
     dtype = permutation = problem = None
     notes = []
@@ -230,7 +230,7 @@ def _layout_change(shape: tuple[int, ...], declared: Sequence[Any]) -> tuple[int
 
 
 def _contradicting_axes(
-    pairs: Sequence[tuple[Given, Declared]], bindings: Mapping[str, Binding], file: str
+    pairs: Sequence[tuple[NamedInput, Declared]], bindings: Mapping[str, Binding], file: str
 ) -> Iterator[str]:
     """Open axes of one name that would have two sizes."""
     sizes: dict[str, tuple[int, str]] = {}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.blame.evaluator import evaluate, not_believed_reason
 from harness.blame.file_runs import error_summary
-from harness.check.files.matching import Given, MatchedInputs, match_inputs
+from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judge import Expected
 from harness.check.recorded.protobufs import open_model
@@ -134,7 +134,7 @@ class FileReference:
     @cached_property
     def _matched(self) -> MatchedInputs:
         first = self._inputs[0][0]
-        given = [Given(label, values.dtype, values.shape) for label, values in first.items()]
+        given = [NamedInput(label, values.dtype, values.shape) for label, values in first.items()]
         return match_inputs(given, self.signature, Path(self.file.path).name)
 
     @property

@@ -41,7 +41,7 @@ class ReferenceRms:
 
 
 class Sqnr:
-    """The signal-to-quantisation-noise ratio: ``10 log10(sum of squares / sum of squared errors)``, in dB."""
+    """The signal-to-quantization-noise ratio: ``10 log10(sum of squares / sum of squared errors)``, in dB."""
 
     name = "sqnr"
 

@@ -73,7 +73,7 @@ class Calibrated:
 
 @dataclass(frozen=True, slots=True)
 class Sqnr:
-    """At least ``decibels`` of signal to quantisation noise: ``10 log10(sum of squares / sum of squared errors)``.
+    """At least ``decibels`` of signal to quantization noise: ``10 log10(sum of squares / sum of squared errors)``.
 
     ``because`` says where a bound comes from that the spec does not name.
     """

@@ -1,6 +1,6 @@
 """Shows that a row does not depend on what else the run does.
 
-    python -m benchmarks.any_company [PATH...] [--runs N] [--share S] [--seed N] [--allow-import] [--targets LIST]
+    python -m benchmarks.row_independence [PATH...] [--runs N] [--share S] [--seed N] [--allow-import] [--targets LIST]
 
 N runs take a random share of the checks of the specs: cases in random order, each on a random part of the targets, on
 one or two workers, with an empty artifact cache, with one that earlier runs filled, or without one. Some checks also
@@ -8,7 +8,7 @@ run quite alone, each in a run of its own. Before them, all of these checks run 
 one worker. Every row must be that of this first run: status, stage, symptom, message, blame, outputs, artifact, notes
 and what the libraries printed.
 
-Times are not compared. Writes reports/any-company.md. Exit code 1 if a row differs.
+Times are not compared. Writes reports/row-independence.md. Exit code 1 if a row differs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Row = Mapping[str, Any]
 Rows = Mapping[tuple[str, str], Row]
 Jobs = Sequence[tuple[Case, tuple[Target, ...]]]
 
-MARKDOWN = """# The same row in any company
+MARKDOWN = """# Rows that depend on nothing else
 
 Measured with {about}.
 
@@ -56,7 +56,7 @@ one worker. {compared:,} rows were compared with those of that run, in everythin
 {table}
 
 {differences}
-Made by `python -m benchmarks.any_company`, seed {seed}.
+Made by `python -m benchmarks.row_independence`, seed {seed}.
 """
 
 
@@ -96,7 +96,7 @@ class Run:
 
 def rows(jobs: Jobs, workers: int, cache: Path | None) -> Rows:
     """The rows of a run of ``jobs``."""
-    with tempfile.TemporaryDirectory(prefix="any-company-") as folder:
+    with tempfile.TemporaryDirectory(prefix="row-independence-") as folder:
         settings = Settings(latency=False, cache=cache)
         results = run_jobs(jobs, settings, workers, Path(folder), _Silent(), resume=False).results
     return {(result.case, result.target): _row(result) for result in results}
@@ -141,7 +141,7 @@ def main() -> int:
     generator = random.Random(request.seed)
     runs: list[Run] = []
     found: list[Difference] = []
-    with tempfile.TemporaryDirectory(prefix="any-company-") as folder:
+    with tempfile.TemporaryDirectory(prefix="row-independence-") as folder:
         alone = [(case, (target,)) for case, targets in jobs for target in targets]
         requests = [(f"run {number}", random_jobs(jobs, request.share, generator)) for number in range(request.runs)]
         requests += [("alone", [check]) for check in generator.sample(alone, min(request.alone, len(alone)))]
@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--alone", type=int, default=5, metavar="N", help="checks that run alone; default: 5")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--allow-import", action="store_true", help="run the factories that the specs name")
-    parser.add_argument("--report", type=Path, default=ROOT / "reports" / "any-company.md")
+    parser.add_argument("--report", type=Path, default=ROOT / "reports" / "row-independence.md")
     return parser
 
 
