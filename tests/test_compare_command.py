@@ -84,7 +84,16 @@ def test_two_files_on_your_own_data_and_several_runtimes(harness: Call, nets: Pa
 
 @pytest.mark.usefixtures("nets")
 def test_shapes_arguments_and_a_tolerance_are_given_on_the_command_line(harness: Call) -> None:
-    options = ("--args", "{channels: 3}", "--weights", "weights.pt", "--shape", "x=1,3,9,9", "--tolerance", "{atol: 1}")
+    options = (
+        "--args",
+        "{channels: 3}",
+        "--weights",
+        "weights.pt",
+        "--shape",
+        "x=1,3,9,9",
+        "--tolerance",
+        "{atol: 1e-0}",
+    )
     ran = harness("compare", "net.jit", "net.py:Net", *options)
     assert ran.code == 0, ran.err
     assert "x float32[1, 3, 9, 9], drawn" in ran.out

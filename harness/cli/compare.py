@@ -31,6 +31,7 @@ Examples:
 """
 INSPECT_SECONDS = 300.0
 MAX_LINE = 2000
+NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 
 
@@ -121,19 +122,8 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
     from harness.spec.model_files import is_model_file, stored_model
 
     problems: list[str] = []
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in options["shapes"]:
-        name, equals, sizes = text.rpartition("=")
-        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
-            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
-        else:
-            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
-    tolerance, arguments = (
-        _yaml("--tolerance", options["tolerance"], problems),
-        _yaml("--args", options["arguments"], problems),
-    )
-    if arguments is not None and not isinstance(arguments, dict):
-        problems.append(f"--args {options['arguments']}: not a mapping; write '{{name: value}}'")
+    shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
+    tolerance = read_yaml("--tolerance", options["tolerance"], problems)
     if not is_model_file(subject):
         problems.append(f"{subject}: not a model file; SUBJECT is .onnx, .ort, .pt, .pth, .jit, .ts or .pt2")
     for name in (subject, reference):
@@ -142,34 +132,60 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
                 stored_model(Path(name))
             except UsageError as error:
                 problems.append(str(error))
-        elif name == reference and not re.fullmatch(r".+:[A-Za-z_]\w*", name):
-            form = "name a model file, path/to/file.py:callable or package.module:callable"
-            problems.append(f"{name}: neither a model file nor a callable; {form}")
+        elif name == reference and not is_callable_name(name):
+            problems.append(f"{name}: {NEITHER}")
     if problems:
-        raise _Mistakes(problems)
+        raise Mistakes(problems)
     return Question(
         subject=subject,
         reference=reference,
         home=Path.cwd(),
         inputs=options["inputs"],
         shapes=shapes,
-        arguments=arguments or {},
+        arguments=arguments,
         weights=options["weights"],
         tolerance=tolerance,
     )
 
 
-def _yaml(option: str, text: str | None, problems: list[str]) -> Any:
-    import yaml
+def read_shapes(texts: Sequence[str], problems: list[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes of ``--shape`` by name. Texts that are none are added to ``problems``."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
+            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
+        else:
+            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
+    return shapes
+
+
+def read_arguments(text: str | None, problems: list[str]) -> dict[str, Any]:
+    """The mapping of ``--args``. A text that is none is added to ``problems``."""
+    arguments = read_yaml("--args", text, problems)
+    if arguments is not None and not isinstance(arguments, dict):
+        problems.append(f"--args {text}: not a mapping; write '{{name: value}}'")
+        return {}
+    return arguments or {}
+
+
+def is_callable_name(text: str) -> bool:
+    """True if ``text`` has the form of the name of a callable."""
+    return re.fullmatch(r".+:[A-Za-z_]\w*", text) is not None
+
+
+def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
+    """The value of ``option`` in a spec's YAML, None if it is not given. What is none is added to ``problems``."""
+    from harness.spec.yaml import parse
 
     try:
-        return None if text is None else yaml.safe_load(text)
-    except yaml.YAMLError:
+        return None if text is None else parse(text, option).plain()
+    except SpecError:
         problems.append(f"{option} {text}: not YAML; write it as in a spec")
         return None
 
 
-class _Mistakes(SpecError):
+class Mistakes(SpecError):
     """Every mistake of the command line, each on a line of its own."""
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -219,7 +235,7 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
             "make sure that both load in Python"
         )
     if isinstance(asked, NoComparison):
-        raise _Mistakes(asked.problems)
+        raise Mistakes(asked.problems)
     return asked
 
 

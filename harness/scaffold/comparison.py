@@ -76,12 +76,10 @@ def comparison_spec(
     os.chdir(question.home)
     announce("build")
     problems: list[str] = []
-    sides = [
-        _signature(question.subject, question, problems),
-        _signature(question.reference, question, problems),
-    ]
+    names = dict.fromkeys((question.subject, question.reference))
+    signatures = {name: _signature(name, question, problems) for name in names}
     samples = _samples(question, problems)
-    subject, reference = sides
+    subject, reference = signatures[question.subject], signatures[question.reference]
     if problems or subject is None or reference is None:
         return NoComparison(tuple(problems))
     try:

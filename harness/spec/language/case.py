@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import Location
@@ -158,11 +159,23 @@ class RecordedModel:
 class FileModel(RecordedModel):
     """The model file at ``path``, with folders of recorded inputs and outputs.
 
-    ``stamp`` changes when one of the files does.
+    ``stamp`` changes when one of the files does. ``recorded_with`` is the model file that the data is about, if this
+    one is a variant of it; else empty.
     """
 
     data_sets: tuple[str, ...]
     stamp: str = ""
+    recorded_with: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the recording."""
+        return Path(self.recorded_with or self.path).parent
+
+    @property
+    def format(self) -> ModelFormat:
+        """The format of the file, by its name."""
+        return "ort" if self.path.endswith(".ort") else "onnx"
 
 
 @dataclass(frozen=True, slots=True)
