@@ -114,7 +114,8 @@ class Result:
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
     script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
-    ``draws`` is the number of sets of random inputs.
+    ``draws`` is the number of sets of random inputs. ``steps`` has a row for each step of a loop that was compared:
+    ``step``, ``state`` (``reference`` or ``own``), ``at``, ``passed``, ``max_abs``, ``max_ulp`` and ``shapes``.
     """
 
     case: str
@@ -144,6 +145,7 @@ class Result:
     about: str | None = None
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
+    steps: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def inconclusive(self) -> str | None:
@@ -279,7 +281,7 @@ def result_from_json(raw: Mapping[str, Any]) -> Result:
             "outputs": tuple(_comparison(item) for item in raw.get("outputs", ())),
             "findings": findings,
             "distances": distances,
-            **{key: _items(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures", "inputs")},
+            **{key: _items(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures", "inputs", "steps")},
         }
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.transforms import transform_to_blame
 from harness.check.case_context import CaseContext
 from harness.check.example_values import KeptValue, find_kept_value, kept_value
-from harness.check.judge import Answer, meets_expectations, run_twice
+from harness.check.judge import Answer, Verdict, meets_expectations, run_twice
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
@@ -28,6 +28,7 @@ from harness.check.results import (
 )
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped
+from harness.check.steps import ERRORS_ADD_UP, departure, run_on_own_state
 from harness.compare.verdict import compare_with_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference
@@ -108,7 +109,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
     try:
         try:
             with clock.stage("run"):
-                references, answers, varies = run_twice(references, session, open_session)
+                references, answers, varies = _run(references, session, open_session)
         finally:
             with clock.stage("run"):
                 progress.add(**placement_fields(session.placement(), passed=True))
@@ -122,11 +123,9 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
                 references, answers, kept = [*references, failed.reference], [*answers, failed.answer], failed.kept
                 verdict = verdict.with_further(failed.reference, failed.answer, tolerance)
-            elif verdict.fails_after_first_call:
+            elif verdict.fails_after_first_call and not _is_on_own_state(references[verdict.first_failing]):
                 kept = kept_value(prepared, target, artifact, references[verdict.first_failing])
-        cause = None if kept is None else kept.cause
-        if kept is None and references[0].second_call is not None:
-            cause = LOST_STATE
+        cause = _cause(verdict, kept, keeps_state=references[0].second_call is not None)
         result = with_verdict(progress.result, verdict, eager_findings, cause)
         result = with_pictures(result, verdict.compared)
         if result.symptom == "placement":
@@ -135,6 +134,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             if verdict.keeps_random:
                 return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
             first = verdict.first_failing
+            if _is_on_own_state(references[first]):
+                return replace(result, evidence=(ERRORS_ADD_UP,))
             if evidence := transform_to_blame(target, partial(_problem_on, prepared, first)):
                 return replace(result, blame="exporter", evidence=evidence)
             disagreement = _disagreement(prepared, target, artifact, references[first], answers[first])
@@ -144,6 +145,29 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         return result
     finally:
         session.close()
+
+
+def _run(
+    references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
+) -> tuple[list[Reference], list[Answer], bool]:
+    """The references with the target's answers: to the inputs of each, then to those with the target's own state."""
+    called, answers, varies = run_twice(references, session, open_session)
+    on_own_state, own_answers = run_on_own_state(references, session.run)
+    return [*called, *on_own_state], [*answers, *own_answers], varies
+
+
+def _cause(verdict: Verdict, kept: KeptValue | None, *, keeps_state: bool) -> str | None:
+    """Why a target fails that agrees at the first inputs, as far as it is known."""
+    departed = departure(verdict.comparisons)
+    if departed is not None:
+        return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
+    if kept is not None:
+        return kept.cause
+    return LOST_STATE if keeps_state else None
+
+
+def _is_on_own_state(reference: Reference) -> bool:
+    return reference.step is not None and reference.step.own_state
 
 
 def _problem_on(prepared: CaseContext, number: int, target: Target) -> str | None:

@@ -36,6 +36,7 @@ from harness.check.lower_precision import reference_precision, tolerance_in_lowe
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
+from harness.check.steps import with_lower_steps, with_steps
 from harness.compare.calibrated import plain_rule
 from harness.compare.rules import strict_ulp
 from harness.compare.verdict import compare
@@ -43,16 +44,11 @@ from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
-from harness.model.build import (
-    Subject,
-    build,
-    build_tensors,
-    eager_outputs,
-    run_module,
-)
+from harness.model.build import Subject, build, build_tensors, eager_outputs, run_module
 from harness.model.reference import (
     compute_reference,
     default_tolerance_of,
+    float64_outputs,
     gradients,
     have_same_values,
     in_lower_precision,
@@ -63,7 +59,7 @@ from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training
 from harness.registry import plugins
 from harness.result import Finding, Result
-from harness.spec.language.case import Case, StoredModel
+from harness.spec.language.case import Case, StoredModel, TensorSpec
 from harness.spec.language.draws import input_sets
 from harness.spec.language.tolerances import Calibrated, Exact, Tolerance
 from harness.spec.targets import Target
@@ -75,8 +71,6 @@ T = TypeVar("T")
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}  # of an artifact, by its format
 MAX_PARTS = 3
 """The number of parts in training mode that a message names."""
-
-
 SCRIPT_WARM_UP = 3
 """Calls after which TorchScript has optimized a module that was loaded: it profiles the first ones."""
 
@@ -167,7 +161,9 @@ class PreparedCase:
             return self.references
         return self._memo.get(
             f"references in {precision}",
-            lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
+            lambda: with_lower_steps(
+                self.references, lambda each: in_lower_precision(self.case, self.subject, each, precision)
+            ),
         )
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
@@ -181,8 +177,7 @@ class PreparedCase:
                 return lower if self._strict_ulp is None else strict_ulp(lower, self._strict_ulp)
         if opset not in self._tolerances:
             tolerance = tolerance_of(self.case, opset)
-            strict = tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
-            self._tolerances[opset] = strict
+            self._tolerances[opset] = tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
         return self._tolerances[opset]
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
@@ -263,10 +258,12 @@ class PreparedCase:
             return PreparedCase(CONTROL_CASE, self._artifacts.without_counting()).artifact(target)
 
     def _compute_references(self) -> tuple[Reference, ...]:
-        references = [compute_reference(self.case, self.subject, self.subject.inputs)]
+        first = compute_reference(self.case, self.subject, self.subject.inputs)
+        references = [*self._with_steps(self.case.inputs, first)]
         for each in input_sets(self.case)[1:]:
             try:
                 reference = compute_reference(self.case, self.subject, build_tensors(each.inputs), at=each.at)
+                further = self._with_steps(each.inputs, replace(reference, repeats_shapes=each.draw > 1))
             except Exception as error:
                 if not each.chosen_by_harness:
                     raise
@@ -276,8 +273,18 @@ class PreparedCase:
                     stacklevel=1,
                 )
                 break
-            references.append(replace(reference, repeats_shapes=each.draw > 1))
+            references += further
         return tuple(references)
+
+    def _with_steps(self, specs: Sequence[TensorSpec], first: Reference) -> tuple[Reference, ...]:
+        case, subject = self.case, self.subject
+        return with_steps(
+            case,
+            specs,
+            first,
+            lambda inputs, at: compute_reference(case, subject, _tensors(inputs), at),
+            lambda inputs: float64_outputs(case, subject, _tensors(inputs)),
+        )
 
     def _check_eager(self) -> tuple[Finding, ...]:
         reference = self.references[0]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.compare import NEITHER, Mistakes, is_callable_name, read_arguments, read_shapes, read_yaml
-from harness.cli.options import AT_LEAST_ONE, FOLDER, WordList, flat, timeout_option
+from harness.cli.options import AT_LEAST_ONE, FOLDER, SECONDS, WordList, flat
 from harness.cli.process import echo
 from harness.errors import RuntimeMissing, UsageError
 
@@ -27,7 +27,6 @@ Examples:
   harness record net.py:Net --weights net.pt --shape x=1,3,64,64 -o recorded
   harness record net.jit --inputs samples/ --targets onnx-torchscript@17 -o recorded
 """
-RECORD_SECONDS = 600.0
 
 
 @click.command(epilog=EXAMPLES, short_help="Record a model's outputs, for a board or for CI.")
@@ -49,7 +48,7 @@ RECORD_SECONDS = 600.0
     "[default: onnx-dynamo; onnx-torchscript for TorchScript]",
 )
 @click.option("--tolerance", metavar="RULE", help="In YAML: {rtol: 1e-3, atol: 1e-5}. [default: the file's rounding]")
-@timeout_option("Seconds for all of it.")
+@click.option("--timeout", type=SECONDS, default=600.0, show_default=True, metavar="S", help="Seconds for all of it.")
 def record(model: str, variants: tuple[str, ...], out: Path, **options: Any) -> int:
     """Write MODEL, inputs, and the outputs that are to be expected to DIR, which `harness run DIR` verifies.
 
@@ -71,7 +70,7 @@ def record(model: str, variants: tuple[str, ...], out: Path, **options: Any) -> 
         raise UsageError(f"-o {folder}: already exists; {advice}" if _is_recording(folder) else _occupied(folder))
 
     with folder_becoming(out, is_replaced) as folder:
-        recorded = _record(request, folder, options["timeout"] or RECORD_SECONDS)
+        recorded = _record(request, folder, options["timeout"])
     for line in _summary(model, out, recorded):
         echo(line)
     return 0

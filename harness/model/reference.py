@@ -105,6 +105,12 @@ def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
     return _eager_in_float64(case, module, inputs)
 
 
+def float64_outputs(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor]) -> dict[str, Array] | None:
+    """The float64 reference's outputs by name; None if there is none, or if it has others than the subject."""
+    answer = float64_reference(case, subject.module, list(inputs.values()))
+    return None if answer is None or len(answer.outputs) != subject.outputs else _by_name(answer.outputs)
+
+
 def in_lower_precision(case: Case, subject: Subject, reference: Reference, precision: str) -> Reference:
     """``reference`` with eager torch's outputs of a run in ``precision``; without them where torch cannot run so."""
     if reference.stochastic:
@@ -123,7 +129,8 @@ def in_lower_precision(case: Case, subject: Subject, reference: Reference, preci
 
 def tolerance_of(case: Case, opset: int | None) -> Tolerance:
     """How far a target's outputs may be from eager's: the spec's tolerance, else the layers' default."""
-    default = default_tolerance_of(case, opset)
+    # Over several steps the errors of a layer add up as those of a network do.
+    default = default_tolerance(None, {}, case.dtype, opset) if case.loop else default_tolerance_of(case, opset)
     if case.tolerance.rule is not None:
         return Tolerance(case.tolerance.rule, case.tolerance.by_output)
     return Tolerance(default.rule, {**default.by_output, **case.tolerance.by_output})

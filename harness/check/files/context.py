@@ -27,7 +27,7 @@ from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
-from harness.model.answer import Reference
+from harness.model.answer import Reference, Step
 from harness.result import Finding, Result
 from harness.spec.language.case import Case
 from harness.spec.language.tolerances import Tolerance
@@ -142,6 +142,17 @@ class ReferenceForModel:
             lower=None if whole.lower is None else outputs.renamed(whole.lower),
             magnitudes=_reordered(whole.magnitudes, order),
             undefined=_reordered(whole.undefined, order),
+            step=None if whole.step is None else self._renamed_step(whole.step),
+        )
+
+    def _renamed_step(self, step: Step) -> Step:
+        outputs = {own: name for name, own in self._outputs.reference.items()}
+        inputs = {each.label: each.name for each in self._inputs.bindings}
+        return replace(
+            step,
+            loop={outputs[own]: inputs[label] for own, label in step.loop.items() if own in outputs},
+            float64=None if step.float64 is None else self._outputs.renamed(step.float64),
+            lower=None if step.lower is None else self._outputs.renamed(step.lower),
         )
 
 

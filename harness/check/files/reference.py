@@ -20,6 +20,7 @@ from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judge import Expected
 from harness.check.recorded.protobufs import open_model
+from harness.check.steps import with_steps
 from harness.compare.calibrated import LARGEST_ROUNDING
 from harness.compare.numbers import dtype_name, same_bits
 from harness.compare.rules import strict_ulp
@@ -86,9 +87,22 @@ class FileReference:
         """The answers to each set of inputs of the case."""
         session = self._open_session()
         try:
-            return tuple(self._reference(session, *each) for each in self._inputs)
+            return tuple(reference for number in range(len(self._inputs)) for reference in self._steps(session, number))
         finally:
             session.close()
+
+    def _steps(self, session: Session, number: int) -> Sequence[Reference]:
+        """The answers to one set of inputs: one, or one for each step."""
+        first = self._reference(session, *self._inputs[number])
+        if not self.case.loop:
+            return (first,)
+        return with_steps(
+            self.case,
+            input_sets(self.case)[number].inputs,
+            first,
+            lambda inputs, at: self._reference(session, inputs, at, True),
+            lambda inputs: None if first.undecidable else self._float64(self._matched.applied_to(inputs)),
+        )
 
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The answers: a file is not run in another precision than its own."""

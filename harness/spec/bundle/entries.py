@@ -202,6 +202,15 @@ class SampleEntry(StrictModel):
     shapes: list[OutputShape]
 
 
+class StepEntry(StrictModel):
+    """The step of a loop that a round is; the fields are those of :class:`harness.model.answer.Step`."""
+
+    number: PositiveInt
+    of: PositiveInt
+    loop: dict[str, str]
+    float64: Arrays | None = None
+
+
 class RoundEntry(StrictModel):
     """The arrays recorded at one set of shapes; the fields are those of :class:`harness.model.answer.Reference`.
 
@@ -222,11 +231,14 @@ class RoundEntry(StrictModel):
     second_call: Arrays | None = None
     repeats_shapes: bool = False
     paths: list[str] = Field(default_factory=list)
+    step: StepEntry | None = None
 
     def files(self) -> Iterator[str]:
         """Every file that the round refers to."""
         yield from (*self.inputs.values(), *self.eager.values(), *(self.float64_reference or {}).values())
         yield from (self.second_call or {}).values()
+        if self.step is not None:
+            yield from (self.step.float64 or {}).values()
         yield from (path for path in (*self.magnitudes, *self.undefined) if path is not None)
 
 

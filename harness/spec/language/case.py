@@ -247,7 +247,8 @@ class Case:
     ``draws`` is the number of sets of random inputs at each set of shapes. ``samples`` are further sets of inputs from
     files, each with the name of its file. ``structure`` says how ``forward`` takes the inputs, if some are nested or
     null (:mod:`harness.spec.language.structure`); ``inputs`` are the tensors in it.
-    ``files`` are the files under test by name.
+    ``files`` are the files under test by name. ``loop`` has the input that each output feeds at the next of ``steps``
+    calls, with outputs as :attr:`harness.model.answer.Reference.paths` names them.
     """
 
     id: str
@@ -268,6 +269,8 @@ class Case:
     samples: tuple[tuple[str, tuple[TensorSpec, ...]], ...] = ()
     files: Mapping[str, StoredModel] = field(default_factory=dict)
     structure: Mapping[str, Any] | None = None
+    loop: Mapping[str, str] = field(default_factory=dict)
+    steps: int = 1
 
     @property
     def arguments(self) -> list[str]:

@@ -14,6 +14,8 @@ CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 """The label of an input, also of a tensor in a nested one: ``boxes.0``."""
+OUTPUT_PATH = re.compile(r"[^\s:{}\[\],]+")
+"""The name of an output: a path in what a module returns, such as ``past.0.key``, or what a file calls it."""
 FACTORY = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]+\.py):[A-Za-z_]\w*")
 MAX_NAME_LENGTH = 200
 """For a case, a label or a factory: the name is part of every id and of every line of a report."""

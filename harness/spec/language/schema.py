@@ -19,6 +19,7 @@ from harness.spec.language.names import (
     CASE_NAME,
     FACTORY,
     LABEL,
+    OUTPUT_PATH,
     TENSOR_LABEL,
     matches_pattern,
     text_schema,
@@ -31,6 +32,8 @@ FORMAT = 1
 SCHEMA_FILE = "harness.schema.json"
 """The file name of the schema beside specs, which name it in their first line."""
 
+DEFAULT_STEPS = 4
+"""The steps of a case with a `loop` that does not say how many."""
 UNLABELED = ""
 """The label of a shape or gradient that is written without one."""
 
@@ -64,6 +67,9 @@ FactoryName = Annotated[
     str,
     matches_pattern(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
     WithJsonSchema(text_schema(FACTORY)),
+]
+OutputPath = Annotated[
+    str, matches_pattern(OUTPUT_PATH, "an output", "write its path, such as `present.0.key`, or `output_0`")
 ]
 Labels = Annotated[
     list[Label],
@@ -294,6 +300,15 @@ class Defaults(ModelArguments):
         default=None,
         examples=["data/*.npz"],
         description="Data files, each a further set of inputs by label. Without `inputs`, the first is the case's own.",
+    )
+    loop: dict[OutputPath, TensorLabel] = Field(
+        default_factory=dict,
+        examples=["{present.0.key: past.0.key}"],
+        json_schema_extra={"propertyNames": text_schema(OUTPUT_PATH)},
+        description="Outputs that are inputs of the next step: a state, or a cache. All steps are compared.",
+    )
+    steps: int | None = Field(
+        default=None, ge=2, le=1000, description=f"Calls in a row of a model with a `loop`. Default: {DEFAULT_STEPS}."
     )
     files: dict[CaseName, DataPath] = Field(
         default_factory=dict,
