@@ -13,15 +13,17 @@ from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainVali
 from typing_extensions import TypeAliasType
 
 from harness.spec.language.case import Fill, Layout, Mode
-from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
-from harness.spec.language.kinds import input_kind, is_one_shape, weights_kind, wired_kind
-from harness.spec.language.names import (
+from harness.spec.language.inputs.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.inputs.kinds import input_kind, is_one_shape, weights_kind, wired_kind
+from harness.spec.language.inputs.names import (
     CASE_NAME,
-    FACTORY,
     LABEL,
     OUTPUT_PATH,
-    TENSOR_LABEL,
-    matches_pattern,
+    CaseName,
+    FactoryName,
+    Label,
+    OutputPath,
+    TensorLabel,
     text_schema,
 )
 from harness.spec.language.operations import OPERATIONS
@@ -50,27 +52,6 @@ _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "m
 DType = Literal["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]
 FloatingDType = Literal["float32", "float64", "float16", "bfloat16"]
 
-CaseName = Annotated[
-    str,
-    matches_pattern(CASE_NAME, "a name", "use letters, digits, `.`, `_` and `-` only"),
-    WithJsonSchema(text_schema(CASE_NAME)),
-]
-Label = Annotated[
-    str,
-    matches_pattern(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
-    WithJsonSchema(LABEL_SCHEMA),
-]
-TensorLabel = Annotated[
-    str, matches_pattern(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")
-]
-FactoryName = Annotated[
-    str,
-    matches_pattern(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
-    WithJsonSchema(text_schema(FACTORY)),
-]
-OutputPath = Annotated[
-    str, matches_pattern(OUTPUT_PATH, "an output", "write its path, such as `present.0.key`, or `output_0`")
-]
 Labels = Annotated[
     list[Label],
     Field(min_length=1),

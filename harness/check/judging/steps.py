@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.judge import Answer, have_same_form
+from harness.check.judging.judge import Answer, have_same_form
 from harness.compare.verdict import Comparison
 from harness.errors import UsageError
 from harness.model.answer import Reference, Step
 from harness.spec.language.case import Case, GraphModel, TensorSpec, seed_from_name
-from harness.spec.language.fills import array
-from harness.spec.language.tensors import with_layout
+from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.quoting import format_value, join_names, suggestion
 
 Array = NDArray[Any]

@@ -19,12 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
+from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
-from harness.check.eager_findings import compare_eager, eager_rounding
-from harness.check.eager_refusal import eager_refusal
-from harness.check.example_values import OtherInputs, other_inputs
-from harness.check.expected import build_expected
-from harness.check.judge import (
+from harness.check.judging.example_values import OtherInputs, other_inputs
+from harness.check.judging.expected import build_expected
+from harness.check.judging.judge import (
     MET_IN_FLOAT64,
     Expected,
     Judge,
@@ -32,11 +31,12 @@ from harness.check.judge import (
     check_gradients,
     have_same_form,
 )
-from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
-from harness.check.memo import Capture, Memo, NullCapture
+from harness.check.judging.lower_precision import reference_precision, tolerance_in_lower_precision
+from harness.check.judging.steps import with_lower_steps, with_steps
+from harness.check.module.eager_findings import compare_eager, eager_rounding
+from harness.check.module.eager_refusal import eager_refusal
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
-from harness.check.steps import with_lower_steps, with_steps
 from harness.compare.calibrated import plain_rule
 from harness.compare.rules import strict_ulp
 from harness.compare.verdict import compare
@@ -60,7 +60,7 @@ from harness.model.training_mode import in_evaluation, parts_in_training
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, StoredModel, TensorSpec
-from harness.spec.language.draws import input_sets
+from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.tolerances import Calibrated, Exact, Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import transformed
@@ -159,12 +159,8 @@ class PreparedCase:
         precision = reference_precision(target)
         if precision is None:
             return self.references
-        return self._memo.get(
-            f"references in {precision}",
-            lambda: with_lower_steps(
-                self.references, lambda each: in_lower_precision(self.case, self.subject, each, precision)
-            ),
-        )
+        lowered = partial(in_lower_precision, self.case, self.subject, precision=precision)
+        return self._memo.get(f"references in {precision}", lambda: with_lower_steps(self.references, lowered))
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP.
@@ -344,13 +340,9 @@ class PreparedCase:
         opsets = exporter.opsets()
         if target.opset is not None and target.opset not in opsets:
             raise Unsupported(f"{target.exporter} takes opsets {opsets.start} to {opsets.stop - 1}, not {target.opset}")
-        export: Callable[..., Artifact] = exporter.export
-        return self._artifacts.get(
-            self.case,
-            target,
-            SUFFIXES[exporter.makes],
-            lambda path: export(subject, path, opset=target.opset, fixes=target.fixes, **target.export_options),
-        )
+        options = {"opset": target.opset, "fixes": target.fixes, **target.export_options}
+        write: Callable[[Path], Artifact] = partial(exporter.export, subject, **options)
+        return self._artifacts.get(self.case, target, SUFFIXES[exporter.makes], write)
 
 
 def _tensors(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:

@@ -1,11 +1,11 @@
-"""The names in a spec: of cases, of inputs, of factories."""
+"""The names in a spec: of cases, of inputs and outputs, of factories."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, JsonValue
+from pydantic import BeforeValidator, JsonValue, WithJsonSchema
 
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import invalid_value
@@ -37,3 +37,26 @@ def matches_pattern(pattern: re.Pattern[str], noun: str, remedy: str) -> BeforeV
 def text_schema(pattern: re.Pattern[str]) -> dict[str, JsonValue]:
     """The JSON Schema of text that matches ``pattern``."""
     return {"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": MAX_NAME_LENGTH}
+
+
+CaseName = Annotated[
+    str,
+    matches_pattern(CASE_NAME, "a name", "use letters, digits, `.`, `_` and `-` only"),
+    WithJsonSchema(text_schema(CASE_NAME)),
+]
+Label = Annotated[
+    str,
+    matches_pattern(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
+    WithJsonSchema(text_schema(LABEL)),
+]
+TensorLabel = Annotated[
+    str, matches_pattern(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")
+]
+FactoryName = Annotated[
+    str,
+    matches_pattern(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
+    WithJsonSchema(text_schema(FACTORY)),
+]
+OutputPath = Annotated[
+    str, matches_pattern(OUTPUT_PATH, "an output", "write its path, such as `present.0.key`, or `output_0`")
+]
