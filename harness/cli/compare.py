@@ -51,6 +51,8 @@ GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape N
 @click.option("--tolerance", metavar="RULE", help="In YAML, as in a spec: exact, or {rtol: 1e-3, atol: 1e-5}.")
 @click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'.")
 @click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors.")
+@click.option("--loop", multiple=True, metavar="OUT=IN", help="Output that feeds an input of the next step: a state.")
+@click.option("--steps", type=click.IntRange(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
 @click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write the spec that asks the same.")
 @REPORT_DIR
 @timeout_option("Seconds per check.")
@@ -124,6 +126,7 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
     problems: list[str] = []
     shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
     tolerance = read_yaml("--tolerance", options["tolerance"], problems)
+    loop = _loop(options["loop"], options["steps"], problems)
     if not is_model_file(subject):
         problems.append(f"{subject}: not a model file; SUBJECT is .onnx, .ort, .pt, .pth, .jit, .ts or .pt2")
     for name in (subject, reference):
@@ -145,7 +148,22 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
         arguments=arguments,
         weights=options["weights"],
         tolerance=tolerance,
+        loop=loop,
+        steps=options["steps"],
     )
+
+
+def _loop(texts: Sequence[str], steps: int | None, problems: list[str]) -> dict[str, str]:
+    """The inputs of ``--loop`` by output. Texts that are none are added to ``problems``."""
+    loop: dict[str, str] = {}
+    for text in texts:
+        output, equals, label = text.partition("=")
+        if not (output and equals and label):
+            problems.append(f"--loop {text}: no output and input; write OUTPUT=INPUT, such as state_out=state")
+        loop[output] = label
+    if steps is not None and not loop:
+        problems.append("--steps: no output feeds an input; add --loop OUTPUT=INPUT")
+    return loop
 
 
 def read_shapes(texts: Sequence[str], problems: list[str]) -> dict[str, tuple[int, ...]]:

@@ -41,6 +41,7 @@ class Question:
 
     ``reference`` is a model file or a callable, ``file.py:callable`` or ``package.module:callable``. ``inputs`` are
     data files or folders of them; without any, inputs are drawn in the declared shapes, or in ``shapes`` by name.
+    ``loop`` has the inputs that outputs feed at the next of ``steps`` calls.
     """
 
     subject: str
@@ -51,6 +52,8 @@ class Question:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: str | None = None
     tolerance: Any = None
+    loop: Mapping[str, str] = field(default_factory=dict)
+    steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +300,10 @@ def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[_Sampl
     if len(samples) > 1:
         case["samples"] = [str(sample.path) for sample in samples[1:]]
     case["files"] = {SUBJECT: question.subject}
+    if question.loop:
+        case["loop"] = {output: as_label(label) for output, label in question.loop.items()}
+    if question.steps is not None:
+        case["steps"] = question.steps
     if question.tolerance is not None:
         case["tolerance"] = question.tolerance
     case["seed"] = SEED

@@ -117,14 +117,16 @@ def run_on_own_state(
 
 
 def first_departures(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:
-    """``comparisons`` without the steps that follow one that departs: they only repeat it."""
-    departed: set[bool] = set()
+    """``comparisons`` without the steps that follow one that departs: they only repeat it.
+
+    Steps on the target's own state come last, and are left out if one departs with the reference's state fed in.
+    """
+    departed = False
     for comparison in comparisons:
-        step = comparison.step
-        if step is not None and not comparison.passed:
-            if step.own_state in departed:
+        if comparison.step is not None and not comparison.passed:
+            if departed:
                 continue
-            departed.add(step.own_state)
+            departed = True
         yield comparison
 
 
