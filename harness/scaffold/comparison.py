@@ -179,13 +179,13 @@ def _built(question: Question) -> nn.Module:
 
     from harness.errors import Location
     from harness.model.build import build_module
-    from harness.model.user_modules import find_factory
+    from harness.model.user_modules import find_factory, missing_arguments
     from harness.spec.language.case import Case, FactoryModel, WeightedModel
     from harness.spec.language.data import tensors_from_file
 
     name = _absolute(question.reference, question.home)
     function = find_factory(FactoryModel(name))
-    missing = _missing_arguments(function, question.arguments)
+    missing = missing_arguments(function, question.arguments)
     if missing:
         raise UsageError(
             f"{question.reference}: needs {', '.join(missing)}{inspect.signature(function)}; give them with "
@@ -195,22 +195,6 @@ def _built(question: Question) -> nn.Module:
     model = WeightedModel(FactoryModel(name, question.arguments), weights, question.weights or "")
     case = Case(question.reference, "", model, (), Location(question.reference), seed=SEED)
     return build_module(model, case)
-
-
-def _missing_arguments(function: Any, arguments: Mapping[str, Any]) -> list[str]:
-    import inspect
-
-    from torch import nn
-
-    if isinstance(function, nn.Module):
-        return []
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-    required = [each.name for each in parameters if each.default is each.empty and each.kind not in variadic]
-    return [name for name in required if name not in arguments]
 
 
 def _absolute(factory: str, home: Path) -> str:

@@ -97,9 +97,9 @@ def _onnx_signature(path: Path) -> FileSignature:
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except DecodeError as error:
-        raise StageError(f"{path.name} is not an ONNX model, or is truncated") from error
+        raise StageError(f"{path.name} is not an ONNX model, or is truncated; export it again") from error
     if not graph.output:
-        raise StageError(f"{path.name} is not an ONNX model: it has no graph with outputs")
+        raise StageError(f"{path.name} is not an ONNX model: it has no graph with outputs; export it again")
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     limits = _index_limits(graph, initializers)
     inputs = (_from_value_info(value, limits) for value in graph.input if value.name not in initializers)

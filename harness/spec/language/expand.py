@@ -223,6 +223,7 @@ def _further_shape_problems(node: Node, case: schema.Case, inputs: Inputs) -> It
                 message = f"dynamic: {label} has no axis {axis}"
                 remedy = f"its axes are 0 to {rank - 1}" if rank else "it has no axes"
                 yield Problem(node.location(["dynamic", label, axis], of_key=True), message, remedy)
+    yield from _contradicting_axes(node, case, inputs)
     if case.also and not case.dynamic:
         message = "also: the case has no dynamic axis"
         yield Problem(node.location(["also"], of_key=True), message, "add `dynamic: {x: {0: N}}`")
@@ -232,6 +233,19 @@ def _further_shape_problems(node: Node, case: schema.Case, inputs: Inputs) -> It
     if case.dynamic:
         for index, shapes in enumerate(case.also):
             yield from _axis_problems(node, case, inputs, index, shapes)
+
+
+def _contradicting_axes(node: Node, case: schema.Case, inputs: Inputs) -> Iterator[Problem]:
+    """Dynamic axes of one name that have several sizes in the case's own inputs."""
+    first: dict[str, tuple[int, str]] = {}
+    for label, axes in case.dynamic.items():
+        shape = inputs[label].shape if label in inputs else ()
+        for axis, name in axes.items():
+            if axis < len(shape):
+                size, other = first.setdefault(name, (shape[axis], label))
+                if size != shape[axis]:
+                    message = f"dynamic: axis {name} is {size} in {other} and {shape[axis]} in {label}"
+                    yield Problem(node.location(["dynamic", label, axis]), message, "give each size its own name")
 
 
 def _shape_problems(
