@@ -105,6 +105,38 @@ class Distance:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """One call of one layer inside a model, beside the same call of the reference.
+
+    ``call`` counts the calls of the layer from 0; ``shape`` is that of its output. ``local``, ``accumulated`` and
+    ``reference`` are RMS errors against float64 as a share of the RMS of the values: of the layer's own part on the
+    reference's inputs, of the value as it came, and of the reference itself. ``sqnr`` (in dB) belongs to
+    ``accumulated``, ``max_ulp`` is the largest distance of ``local`` from the reference. ``times`` is the local error in
+    units of what rounding explains; above 1 the layer is ``wrong``. ``nonfinite`` counts values that are NaN or infinite
+    on one side alone. ``nodes`` are those of the file, ``seconds`` their time. ``matched_by`` says how the value was
+    found. A layer without a value of its own has no numbers: ``judged_with`` names the layer that it is part of.
+    """
+
+    path: str
+    type: str
+    call: int
+    arguments: str = ""
+    shape: tuple[int, ...] = ()
+    local: float | None = None
+    accumulated: float | None = None
+    reference: float | None = None
+    sqnr: float | None = None
+    max_ulp: int | None = None
+    times: float | None = None
+    wrong: bool = False
+    nonfinite: int = 0
+    nodes: tuple[str, ...] = ()
+    seconds: float | None = None
+    matched_by: str | None = None
+    judged_with: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The result of one check: one case on one target.
 
@@ -114,7 +146,9 @@ class Result:
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
     script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
-    ``draws`` is the number of sets of random inputs.
+    ``draws`` is the number of sets of random inputs. ``layers`` is the table of the inside of the model in order of
+    execution, where it was asked for or a whole model fails; ``layers_show`` says in one sentence what it shows, and
+    ``layers_uncovered`` lists the layers and nodes that it does not cover.
     """
 
     case: str
@@ -144,6 +178,9 @@ class Result:
     about: str | None = None
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
+    layers: tuple[Layer, ...] = ()
+    layers_show: str | None = None
+    layers_uncovered: tuple[str, ...] = ()
 
     @property
     def inconclusive(self) -> str | None:
@@ -279,9 +316,19 @@ def result_from_json(raw: Mapping[str, Any]) -> Result:
             "outputs": tuple(_comparison(item) for item in raw.get("outputs", ())),
             "findings": findings,
             "distances": distances,
-            **{key: _items(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures", "inputs")},
+            **{key: _items(raw.get(key, ())) for key in _LISTS},
+            "layers": tuple(_layer(item) for item in raw.get("layers", ())),
         }
     )
+
+
+_LISTS = ("evidence", "notes", "log", "pictures", "inputs", "layers_uncovered")
+_LAYER_FLOATS = ("local", "accumulated", "reference", "sqnr", "times", "seconds")
+
+
+def _layer(raw: Mapping[str, Any]) -> Layer:
+    numbers = {key: _NON_FINITE.get(raw[key], raw[key]) for key in _LAYER_FLOATS if key in raw}
+    return Layer(**{**raw, **numbers, "shape": tuple(raw.get("shape", ())), "nodes": tuple(raw.get("nodes", ()))})
 
 
 def _items(raw: Any) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from harness.audit import Audit, MutantOutcome
 from harness.audit import text as audit_text
 from harness.cli import main
 from harness.explain.explanation import Explanation, Script, ScriptRun
-from harness.explain.inside.divergence import Divergence, Node, Walk
+from harness.inside.nodes.divergence import Divergence, Node, Walk
 from harness.explain.shrink import ShrunkCase
 from harness.explain.text import explanation_lines
 from harness.report.diff import Diff, LatencyChange, ParityChange

@@ -19,7 +19,7 @@ from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.calls import run_check, walk_graph, write_script
-from harness.explain.inside.divergence import Walk
+from harness.inside.nodes.divergence import Walk
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.explain.shrink import ShrunkCase, same_failure, shrink
 from harness.plan import plan

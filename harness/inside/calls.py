@@ -1,0 +1,160 @@
+"""What a reference records of its own run: every call of its layers in order, with the tensors that they pass on.
+
+A tensor has a number, and :class:`ValueStore` keeps its values. Values are kept in memory up to a bound, and on disk
+beyond it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Visit = Callable[[int, Array], None]
+"""Called with the number of a tensor and its values."""
+
+MAX_BYTES = 2**28
+"""Bytes of values that a store keeps in memory, and that one run of a graph returns."""
+
+FUNCTIONAL = "functional"
+"""The type of a row for what no layer computes: functions that the code of a module around the layers calls."""
+
+
+class NotVisible(Exception):
+    """The inside of a model cannot be seen; the text is the reason."""
+
+
+class ValueStore:
+    """Arrays by key. Beyond ``max_bytes`` in memory they are written to ``folder`` and mapped from there."""
+
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._folder, self._in_memory = folder, 0
+        self._arrays: dict[str, Array] = {}
+
+    def put(self, values: Array) -> str:
+        """Keep ``values``; equal ones have the same key and are kept once."""
+        values = np.ascontiguousarray(values).reshape(values.shape)
+        digest = hashlib.blake2b(f"{values.dtype} {values.shape}".encode(), digest_size=16)
+        digest.update(values.reshape(-1).view(np.uint8).data)
+        key = digest.hexdigest()
+        if key not in self._arrays:
+            self._arrays[key] = self._kept(key, values)
+        return key
+
+    def __getitem__(self, key: str) -> Array:
+        return self._arrays[key]
+
+    def _kept(self, key: str, values: Array) -> Array:
+        if not values.nbytes or self._in_memory + values.nbytes <= self.max_bytes:
+            self._in_memory += values.nbytes
+            return values
+        path = self._folder / f"{key}.values"
+        values.reshape(-1).view(np.uint8).tofile(path)
+        mapped = np.memmap(path, np.uint8, "r", shape=(values.nbytes,))
+        return mapped.view(values.dtype).reshape(values.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a layer, or one value that functions outside every layer compute (:data:`FUNCTIONAL`).
+
+    ``path`` is where the layer is in the model, ``scope`` where it is in the exported module. ``number`` counts the
+    calls of one layer from 0. ``inputs`` and ``outputs`` are numbers of tensors; an output that is an input is passed
+    on unchanged. ``scope`` of a function is the module in whose code it is.
+    """
+
+    path: str
+    scope: str
+    type: str
+    number: int = 0
+    arguments: str = ""
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+    @property
+    def is_functional(self) -> bool:
+        """True if no layer computes the outputs."""
+        return self.type == FUNCTIONAL
+
+    @property
+    def new_outputs(self) -> tuple[int, ...]:
+        """The outputs that are no inputs."""
+        return tuple(number for number in self.outputs if number not in self.inputs)
+
+
+@dataclass
+class Recording:
+    """The run of a reference: its ``calls`` in order, and the key of each tensor in ``store``.
+
+    ``names`` are the tensors' own names, if the reference has such. ``results`` are the numbers of its outputs.
+    """
+
+    store: ValueStore
+    calls: list[Call] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    results: tuple[int, ...] = ()
+    given: tuple[int, ...] = ()
+
+    def add(self, key: str, name: str = "") -> int:
+        """A new tensor with the values under ``key``; its number."""
+        self.keys.append(key)
+        self.names.append(name)
+        return len(self.keys) - 1
+
+    def values(self, number: int) -> Array:
+        """The values of a tensor."""
+        return self.store[self.keys[number]]
+
+    def makers(self) -> dict[int, Call]:
+        """The call that computes each tensor."""
+        return {number: call for call in self.calls for number in call.new_outputs}
+
+
+class ReferenceInside(Protocol):
+    """A reference that shows its inside."""
+
+    @property
+    def recording(self) -> Recording:
+        """The run of the reference as it is."""
+        ...
+
+    def float64(self, cuts: frozenset[int], visit: Visit) -> None:
+        """Run the reference in float64 and visit each tensor once, when it is computed.
+
+        A tensor in ``cuts`` is then replaced by the one that was recorded, so that the next layer begins with the
+        reference's own values. Raises :class:`NotVisible` if there is no float64 run.
+        """
+        ...
+
+
+class SubjectInside(Protocol):
+    """A model under test that gives the values of tensors of its reference."""
+
+    def paired(self, recording: Recording) -> Pairing:
+        """The values that belong to tensors of the reference."""
+        ...
+
+
+@dataclass
+class Pairing:
+    """The values of a subject that belong to tensors of the reference, by number.
+
+    ``accumulated`` and ``local`` are keys in the store: as the subject computes them from the model's inputs, and from
+    the reference's own tensors. ``how`` tells how each tensor was matched. ``nodes`` are those that compute a tensor
+    from other matched ones, and ``seconds`` their time. ``uncovered`` are nodes that compute no matched tensor.
+    """
+
+    accumulated: dict[int, str] = field(default_factory=dict)
+    local: dict[int, str] = field(default_factory=dict)
+    how: dict[int, str] = field(default_factory=dict)
+    nodes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    uncovered: tuple[str, ...] = ()
