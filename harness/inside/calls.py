@@ -22,6 +22,9 @@ Visit = Callable[[int, Array], None]
 MAX_BYTES = 2**28
 """Bytes of values that a store keeps in memory, and that one run of a graph returns."""
 
+CLOSE = {2: 3e-2, 4: 2e-4, 8: 2e-4}
+"""The RMS difference up to which values are the same tensor, as a share of their RMS, by the bytes of an element."""
+
 FUNCTIONAL = "functional"
 """The type of a row for what no layer computes: functions that the code of a module around the layers calls."""
 
@@ -41,18 +44,25 @@ class ValueStore:
     def put(self, values: Array) -> str:
         """Keep ``values``; equal ones have the same key and are kept once."""
         values = np.ascontiguousarray(values).reshape(values.shape)
-        digest = hashlib.blake2b(f"{values.dtype} {values.shape}".encode(), digest_size=16)
-        digest.update(values.reshape(-1).view(np.uint8).data)
-        key = digest.hexdigest()
+        key = self.key_of(values)
         if key not in self._arrays:
             self._arrays[key] = self._kept(key, values)
         return key
+
+    def key_of(self, values: Array) -> str:
+        """The key that :meth:`put` gives to ``values``."""
+        digest = hashlib.blake2b(f"{values.dtype} {values.shape}".encode(), digest_size=16)
+        if values.dtype.hasobject:
+            digest.update(repr(values.tolist()).encode())
+        else:
+            digest.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
 
     def __getitem__(self, key: str) -> Array:
         return self._arrays[key]
 
     def _kept(self, key: str, values: Array) -> Array:
-        if not values.nbytes or self._in_memory + values.nbytes <= self.max_bytes:
+        if values.dtype.hasobject or not values.nbytes or self._in_memory + values.nbytes <= self.max_bytes:
             self._in_memory += values.nbytes
             return values
         path = self._folder / f"{key}.values"

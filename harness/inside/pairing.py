@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from harness.inside.calls import Call, Pairing, Recording, ValueStore
+from harness.inside.calls import CLOSE, Call, Pairing, Recording, ValueStore
 from harness.inside.graph import Graph, names_read
 from harness.inside.nodes.matching import FOLDED_CLASSES, NAME_SCOPES, module_of
 
@@ -31,9 +31,6 @@ Array = NDArray[Any]
 BY_SCOPE, BY_NAME, BY_VALUE = "scope", "name", "value"
 BY_PLACE = "place: what follows it agrees"
 AS_RESULT = "output of the model"
-
-CLOSE = {2: 3e-2, 4: 2e-4, 8: 2e-4}
-"""The RMS difference up to which values are the same tensor, as a share of their RMS, by the bytes of an element."""
 
 MAX_ROUNDS = 6
 MAX_TRIALS = 40
@@ -126,6 +123,7 @@ class _Search:
         self._sums: dict[str, tuple[float, float]] = {}
         self._tried: set[int] = set()
         self._folded: set[int] = set()
+        self._makers = recording.makers()
         self._functional = {number for call in recording.calls if call.is_functional for number in call.outputs}
         self._readers: dict[str, list[NodeProto]] = defaultdict(list)
         for node in graph.nodes:
@@ -191,7 +189,7 @@ class _Search:
             (*_, number) = call.new_outputs or (None,)
             if number is None or number in self.names or number in self._tried or number in self._folded:
                 continue
-            if call.is_functional or not all(each in self.names or each in self._inputs for each in call.inputs):
+            if call.is_functional or not self._read_by(call):
                 continue
             self._tried.add(number)
             following = [n for later in self._recording.calls[at + 1 :] for n in later.new_outputs][:NEXT_CALLS]
@@ -206,7 +204,7 @@ class _Search:
 
     def _places(self, call: Call, number: int) -> Iterator[str]:
         """The values that may be the output of a layer: behind its inputs, not behind another matched value."""
-        reached = {self.names.get(each) or self._inputs.get(each) for each in call.inputs}
+        reached = set(self._read_by(call))
         follower = self._follower(number)
         before = [self.names[each] for each in (() if follower is None else follower.outputs) if each in self.names]
         nodes = self._graph.nodes_behind(before, self.forced) if before else self._graph.nodes
@@ -223,6 +221,18 @@ class _Search:
                     found += 1
             if found >= CANDIDATES:
                 return
+
+    def _read_by(self, call: Call) -> list[str]:
+        """The values that a layer begins with, through layers before it that have none; none if one is not known."""
+        found = []
+        for number in call.inputs:
+            name = self.names.get(number) or self._inputs.get(number)
+            maker = self._makers.get(number)
+            names = [name] if name is not None else [] if maker is None else self._read_by(maker)
+            if not names:
+                return []
+            found += names
+        return found
 
     def _agrees_behind(self, number: int, name: str, following: Sequence[int]) -> bool:
         start = self._graph.positions[name]

@@ -73,10 +73,20 @@ class TorchReference:
             raise NotVisible(f"the reference does not run in float64: {type(error).__name__}: {error}") from error
         run.end(outputs)
 
-    def _recorded(self) -> Recording:
+    def run_once(self) -> None:
+        """Run the reference once more, in the same way as it was recorded: hooks turn torch's fast paths off."""
+        module = copy_module(self._module)
+        _hook(module, _leave, _leave)
+        run_module(module, self._tensors(), self._seed)
+
+    def _tensors(self) -> list[torch.Tensor]:
         tensors = [copy_tensor(each) for each in self._inputs]
         if self._precision is not None:
             tensors = [each.to(self._precision) if each.is_floating_point() else each for each in tensors]
+        return tensors
+
+    def _recorded(self) -> Recording:
+        tensors = self._tensors()
         run = _RecordedRun(Recording(self._store), self._prefix, self._exported_prefix)
         run.begin(tensors)
         module = copy_module(self._module)
@@ -114,6 +124,10 @@ def _hook(module: nn.Module, before: Before, after: After) -> None:
 
         inner.register_forward_pre_hook(on_entry, with_kwargs=True)
         inner.register_forward_hook(on_exit, with_kwargs=True)
+
+
+def _leave(_path: str, _module: nn.Module, _args: Any, _outputs: Any) -> None:
+    """Change nothing."""
 
 
 def _tensors(structure: Any) -> list[torch.Tensor]:
