@@ -111,10 +111,10 @@ class Layer:
     ``call`` counts the calls of the layer from 0; ``shape`` is that of its output. ``local``, ``accumulated`` and
     ``reference`` are RMS errors against float64 as a share of the RMS of the values: of the layer's own part on the
     reference's inputs, of the value as it came, and of the reference itself. ``sqnr`` (in dB) belongs to
-    ``accumulated``, ``max_ulp`` is the largest distance of ``local`` from the reference. ``times`` is the local error in
-    units of what rounding explains; above 1 the layer is ``wrong``. ``nonfinite`` counts values that are NaN or infinite
-    on one side alone. ``nodes`` are those of the file, ``seconds`` their time. ``matched_by`` says how the value was
-    found. A layer without a value of its own has no numbers: ``judged_with`` names the layer that it is part of.
+    ``accumulated``, ``max_ulp`` is the largest distance of ``local`` from the reference. ``times`` is the local error
+    in units of what rounding explains; above 1 the layer is ``wrong``. ``nonfinite`` counts values that are NaN or
+    infinite on one side alone. ``nodes`` are those of the file, ``seconds`` their time. ``matched_by`` says how the
+    value was found. A layer without a value of its own has no numbers: ``judged_with`` names the one it is part of.
     """
 
     path: str

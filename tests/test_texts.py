@@ -20,9 +20,9 @@ from harness.audit import Audit, MutantOutcome
 from harness.audit import text as audit_text
 from harness.cli import main
 from harness.explain.explanation import Explanation, Script, ScriptRun
-from harness.inside.nodes.divergence import Divergence, Node, Walk
 from harness.explain.shrink import ShrunkCase
 from harness.explain.text import explanation_lines
+from harness.inside.nodes.divergence import Divergence, Node, Walk
 from harness.report.diff import Diff, LatencyChange, ParityChange
 from harness.report.diff.text import show_diff
 from harness.report.github import ANNOTATIONS, error_commands

@@ -19,9 +19,9 @@ from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.calls import run_check, walk_graph, write_script
-from harness.inside.nodes.divergence import Walk
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.explain.shrink import ShrunkCase, same_failure, shrink
+from harness.inside.nodes.divergence import Walk
 from harness.plan import plan
 from harness.registry import plugins
 from harness.reproduction import REPRODUCED, why_no_script
@@ -29,9 +29,9 @@ from harness.result import Result, Symptom
 from harness.spec.discovery import Specs
 from harness.spec.language.case import Case, Expectation
 from harness.spec.quoting import suggestion
-from harness.spec.target_sets import DEFAULT_SET
 from harness.spec.targets import FILE, FORMATS, Target
-from harness.spec.tested_files import runs_format
+from harness.spec.targets.files import runs_format
+from harness.spec.targets.sets import DEFAULT_SET
 
 if TYPE_CHECKING:
     from typing_extensions import Self

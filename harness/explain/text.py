@@ -7,8 +7,8 @@ from pathlib import Path
 
 from harness.errors import one_line
 from harness.explain.explanation import Explanation, Script
-from harness.inside.nodes.divergence import Divergence, Walk
 from harness.explain.shrink import ShrunkCase
+from harness.inside.nodes.divergence import Divergence, Walk
 from harness.report.wording import expectation_name
 from harness.reproduction.source import keywords, module_source
 from harness.reproduction.tensors import tensor_expression

@@ -104,7 +104,9 @@ class Graph:
             waiting += [name for name in names_read(node) if name not in cuts]
         return [node for node in self.nodes if id(node) in needed]
 
-    def _parts(self, wanted: Sequence[str], all_nodes: Sequence[NodeProto]) -> Iterator[tuple[list[NodeProto], list[str]]]:
+    def _parts(
+        self, wanted: Sequence[str], all_nodes: Sequence[NodeProto]
+    ) -> Iterator[tuple[list[NodeProto], list[str]]]:
         """Consecutive nodes, with the wanted values among their outputs: as many as the store's memory holds."""
         names = set(wanted)
         unknown = max((self._bytes(name) or 0 for name in names), default=0)

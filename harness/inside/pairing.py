@@ -75,11 +75,7 @@ class GraphSubject:
             for number, name in names.items()
         }
         behind = {id(node) for group in nodes.values() for node in group}
-        left = [
-            node
-            for node in graph.nodes
-            if id(node) not in behind and not graph.is_constant(node)
-        ]
+        left = [node for node in graph.nodes if id(node) not in behind and not graph.is_constant(node)]
         return Pairing(
             accumulated={number: accumulated[name] for number, name in names.items()},
             local={number: local[name] for number, name in names.items()},

@@ -197,7 +197,7 @@ def _is_close(tensor: torch.Tensor, values: Array) -> bool:
     actual, expected = tensor.detach().double(), to_torch(values).double()
     scale = float(expected.square().mean().sqrt())
     error = float((actual - expected).square().mean().sqrt())
-    return 0 < scale and error <= CLOSE.get(min(tensor.element_size(), values.dtype.itemsize), 2e-4) * scale
+    return scale > 0 and error <= CLOSE.get(min(tensor.element_size(), values.dtype.itemsize), 2e-4) * scale
 
 
 def _aligned(reference: Sequence[_Operation], program: Sequence[_Operation]) -> Iterator[tuple[int, int]]:

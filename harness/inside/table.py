@@ -33,9 +33,7 @@ class LayerTable:
         return any(layer.wrong for layer in self.layers)
 
 
-def layer_table(
-    reference: ReferenceInside, subject: SubjectInside, *, passed: bool, judged: bool = True
-) -> LayerTable:
+def layer_table(reference: ReferenceInside, subject: SubjectInside, *, passed: bool, judged: bool = True) -> LayerTable:
     """The table of ``subject``. ``passed``: its outputs agree. Without ``judged`` no layer is called wrong."""
     recording = reference.recording
     pairing = subject.paired(recording)
@@ -142,6 +140,8 @@ def _judged_with(recording: Recording, pairing: Pairing) -> dict[int, str]:
             found[id(call)] = "nothing: it returns its input"
         elif not outputs & pairing.local.keys():
             following = [reader for number in outputs for reader in readers.get(number, ())]
-            if following and all(set(each.new_outputs) & pairing.local.keys() or id(each) in found for each in following):
+            if following and all(
+                set(each.new_outputs) & pairing.local.keys() or id(each) in found for each in following
+            ):
                 found[id(call)] = found.get(id(following[0])) or following[0].path or following[0].type
     return found

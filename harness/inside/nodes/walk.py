@@ -21,6 +21,7 @@ from onnx import GraphProto, NodeProto
 
 from harness.blame.evaluator import evaluate_all, not_believed_reason
 from harness.blame.file_runs import error_summary
+from harness.exporters import Artifact
 from harness.inside.nodes.divergence import (
     EXACT_SHARE,
     FOLDING_SHARE,
@@ -42,7 +43,6 @@ from harness.inside.nodes.matching import (
     read_model,
     with_all_values_as_outputs,
 )
-from harness.exporters import Artifact
 from harness.onnx_arrays import to_array
 from harness.registry import plugins
 from harness.spec.targets import Target
