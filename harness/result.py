@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from functools import cache
@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic_core import CoreConfig, CoreSchema, SchemaSerializer, core_schema
 
-from harness.deprecated import old_attributes
+from harness.deprecated import old_attributes, with_current_keys
 
 Status = Literal["passed", "failed", "error", "known", "fixed", "skipped"]
 Stage = Literal["build", "export", "load", "run", "compare"]
@@ -249,51 +249,6 @@ def _comparison(raw: Mapping[str, Any]) -> OutputComparison:
             "extra": {key: _NON_FINITE.get(item, item) for key, item in raw.get("extra", {}).items()},
         }
     )
-
-
-_OLD_KEYS = {"blind": "inconclusive", "pace_us": "calibration_us", "calm": "undisturbed"}
-
-
-def with_current_keys(raw: Any) -> Any:
-    """``raw``, a result in JSON, with today's keys where an earlier release wrote others.
-
-    What is no result is returned as it is: whoever reads it validates it afterwards.
-    """
-    if not isinstance(raw, Mapping):
-        return raw
-    parts = {"outputs": _each(_renamed), "findings": _each(_current_finding), "latency": _current_figure}
-    return {key: parts[key](value) if key in parts else value for key, value in raw.items()}
-
-
-def _each(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda values: [convert(value) for value in values] if isinstance(values, list) else values
-
-
-def _renamed(raw: Any) -> Any:
-    return {_OLD_KEYS.get(key, key): value for key, value in raw.items()} if isinstance(raw, Mapping) else raw
-
-
-def _current_finding(raw: Any) -> Any:
-    if not isinstance(raw, Mapping):
-        return raw
-    what = "float64_reference" if raw.get("what") == "oracle" else raw.get("what")
-    return {**raw, "what": what, "comparison": _renamed(raw.get("comparison"))}
-
-
-def _current_figure(raw: Any) -> Any:
-    """A latency, with those inside it: of other shapes, variants, the transfer and the device's clock."""
-    if not isinstance(raw, Mapping):
-        return raw
-    figure = _renamed(raw)
-    if "quotable" in figure:
-        quotable = figure.pop("quotable")
-        figure["low_confidence"] = not quotable if isinstance(quotable, bool) else quotable
-    for key in figure.keys() & {"transfer", "by_device"}:
-        figure[key] = _current_figure(figure[key])
-    figure |= {"by_shape": _each(_current_figure)(figure["by_shape"])} if "by_shape" in figure else {}
-    if isinstance(variants := figure.get("variants"), Mapping):
-        figure["variants"] = {name: _current_figure(variant) for name, variant in variants.items()}
-    return figure
 
 
 def result_from_json(raw: Mapping[str, Any]) -> Result:

@@ -34,6 +34,7 @@ def run(
     known_failures: str | Path | None = None,
     require: str | Sequence[str] = (),
     latency: bool = False,
+    layers: bool = False,
     timeout: float | Literal["by size"] | None = "by size",
     allow_import: bool = False,
     strict: bool = False,
@@ -66,6 +67,7 @@ def run(
             known_failures=known_failures,
             require=require,
             latency=latency,
+            layers=layers,
             timeout=timeout,
             allow_import=allow_import,
             strict=strict,
@@ -81,6 +83,7 @@ def verify(
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
     also: Sequence[Inputs] = (),
     strict: bool = False,
+    layers: bool = False,
 ) -> Verified:
     """Export ``module`` to each of ``targets`` and compare all outputs with eager PyTorch, in this process.
 
@@ -90,6 +93,8 @@ def verify(
     ``--targets``. The default ``tolerance`` is that of :func:`torch.testing.assert_close`. ``dynamic`` opens axes of
     the exported file, as in ``{"x": {0: "N"}}``. ``also`` has further inputs, each like ``inputs``, at which the same
     file is verified. ``strict`` fails a pass that is inconclusive, because no output could have shown an error.
+    ``layers`` compares every layer inside the module as well (``results[0].layers``), and fails a check in which one is
+    wrong by itself although the outputs agree.
     The module is verified in its current mode (call ``.eval()`` first for inference) and on the CPU. Neither the
     module nor the inputs are changed.
 
@@ -110,7 +115,9 @@ def verify(
     with InstalledFirst(keep=True):  # the module may import more of the user's code when it is called
         from harness.api.functions import verify as verify_impl
 
-        return verify_impl(module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also, strict=strict)
+        return verify_impl(
+            module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also, strict=strict, layers=layers
+        )
 
 
 def compare_models(
@@ -119,6 +126,8 @@ def compare_models(
     inputs: Any = None,
     targets: str | Sequence[str] | None = None,
     tolerance: ToleranceLike | None = None,
+    *,
+    layers: bool = False,
 ) -> Verified:
     """Compare ``subject`` with ``reference`` in this process: each is an ``nn.Module`` or the path of a model file.
 
@@ -127,7 +136,8 @@ def compare_models(
     sets are drawn in the declared dtypes and shapes, with small sizes for open axes. ``targets`` are the runtimes for a
     file, such as ``"ort-cpu,openvino"``; the default is ``ort-cpu``, or the runtime for the file's format. A module is
     called as it is. By default a subject may be three times as far from float64 as the reference's own run; where there
-    is no float64 run, the tolerance is that of :func:`torch.testing.assert_close`, and a note says so.
+    is no float64 run, the tolerance is that of :func:`torch.testing.assert_close`, and a note says so. ``layers``
+    compares every layer as well, as in :func:`verify`.
 
     The notes of each result tell how inputs and outputs were matched. An exception in a stage is part of the result.
     Raises :class:`harness.errors.UsageError` if a side is neither a module nor a model, or an input is no array.
@@ -141,7 +151,7 @@ def compare_models(
     with InstalledFirst(keep=True):
         from harness.api.functions import compare_models as compare_models_impl
 
-        return compare_models_impl(subject, reference, inputs, targets, tolerance=tolerance)
+        return compare_models_impl(subject, reference, inputs, targets, tolerance=tolerance, layers=layers)
 
 
 def compare(actual: Any, expected: Any, tolerance: ToleranceLike | None = None) -> Compared:

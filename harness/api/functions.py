@@ -146,6 +146,7 @@ def run(
     known_failures: str | Path | None,
     require: str | Sequence[str],
     latency: bool,
+    layers: bool,
     timeout: float | Literal["by size"] | None,
     allow_import: bool,
     strict: bool,
@@ -161,7 +162,7 @@ def run(
         require=_as_tuple(require),
         allow_import=allow_import,
         strict=strict,
-        settings=_settings(timeout, latency=latency),
+        settings=_settings(timeout, latency=latency, layers=layers),
     )
     outcome = _run(request, report_dir)
     report = outcome.report
@@ -190,8 +191,8 @@ class NoProgress:
         """See :class:`harness.pipeline.ProgressListener`."""
 
 
-def _settings(timeout: float | Literal["by size"] | None, *, latency: bool) -> Settings:
-    settings = Settings(timeout=None, latency=latency, cache=cache_folder())
+def _settings(timeout: float | Literal["by size"] | None, *, latency: bool, layers: bool) -> Settings:
+    settings = Settings(timeout=None, latency=latency, layers=layers, cache=cache_folder())
     return settings if timeout is None else with_time_limit(settings, None if timeout == "by size" else timeout)
 
 
@@ -212,6 +213,7 @@ def verify(
     dynamic: Mapping[str, Mapping[int, str]] | None,
     also: Sequence[Any],
     strict: bool,
+    layers: bool,
 ) -> Verified:
     """See :func:`harness.api.verify`."""
     from harness.check.module.in_memory import check_module
@@ -219,7 +221,7 @@ def verify(
 
     selected = _targets(targets)
     check_opsets(selected)
-    results = check_module(module, [inputs, *also], selected, unscaled(tolerance), dynamic or {})
+    results = check_module(module, [inputs, *also], selected, unscaled(tolerance), dynamic or {}, layers=layers)
     return Verified(tuple(final_result(result, (), strict=strict) for result in results))
 
 
@@ -256,14 +258,14 @@ def unscaled(value: Any) -> CaseTolerance:
 
 
 def compare_models(
-    subject: Any, reference: Any, inputs: Any, targets: str | Sequence[str] | None, *, tolerance: Any
+    subject: Any, reference: Any, inputs: Any, targets: str | Sequence[str] | None, *, tolerance: Any, layers: bool
 ) -> Verified:
     """See :func:`harness.api.compare_models`."""
     from harness.check.files.in_memory import compare_in_memory
 
     words = [] if targets is None else [targets] if isinstance(targets, str) else list(targets)
     runtimes = [part.strip() for word in words for part in word.split(",") if part.strip()]
-    results = compare_in_memory(subject, reference, inputs, runtimes, unscaled(tolerance))
+    results = compare_in_memory(subject, reference, inputs, runtimes, unscaled(tolerance), layers=layers)
     return Verified(tuple(final_result(result, ()) for result in results))
 
 

@@ -36,6 +36,9 @@ Examples:
 
 @click.command(epilog=RUN_EXAMPLES, short_help="Verify and time every case on every target.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time each check that passes.")
+@click.option(
+    "--layers", is_flag=True, help="Compare every layer inside the models too; a wrong layer fails its check."
+)
 @run_options
 def run(paths: tuple[str, ...], **options: Any) -> int:
     """Verify and time every case on every target, and write the report."""
@@ -94,6 +97,7 @@ def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSetting
     settings = Settings(
         memory=options["memory"],
         latency=options["latency"],
+        layers=options.get("layers", False),
         strict_ulp=options["strict_ulp"],
         cache=cache,
     )

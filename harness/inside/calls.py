@@ -37,8 +37,8 @@ class ValueStore:
     """Arrays by key. Beyond ``max_bytes`` in memory they are written to ``folder`` and mapped from there."""
 
     def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
-        self.max_bytes = max_bytes
-        self._folder, self._in_memory = folder, 0
+        self.max_bytes, self.folder = max_bytes, folder
+        self._in_memory = 0
         self._arrays: dict[str, Array] = {}
 
     def put(self, values: Array) -> str:
@@ -65,10 +65,44 @@ class ValueStore:
         if values.dtype.hasobject or not values.nbytes or self._in_memory + values.nbytes <= self.max_bytes:
             self._in_memory += values.nbytes
             return values
-        path = self._folder / f"{key}.values"
+        path = self.folder / f"{key}.values"
         values.reshape(-1).view(np.uint8).tofile(path)
         mapped = np.memmap(path, np.uint8, "r", shape=(values.nbytes,))
         return mapped.view(values.dtype).reshape(values.shape)
+
+
+class Closeness:
+    """Whether values in a store are the same but for rounding. What is measured of an array is measured once."""
+
+    def __init__(self, store: ValueStore) -> None:
+        self._store = store
+        self._moments: dict[str, tuple[float, float]] = {}
+
+    def are_close(self, key: str, expected: str) -> bool:
+        """True if two arrays of one shape differ by at most :data:`CLOSE`, and are finite at the same places."""
+        share = max(CLOSE.get(self._store[each].dtype.itemsize, min(CLOSE.values())) for each in (key, expected))
+        (mean, spread), (own_mean, own_spread) = self._measured(key), self._measured(expected)
+        bound = 2 * share * (own_spread + abs(own_mean))
+        if abs(mean - own_mean) > bound or abs(spread - own_spread) > bound:
+            return False
+        values, reference = (self._store[each].astype(np.float64) for each in (key, expected))
+        finite = np.isfinite(reference)
+        if not np.array_equal(np.isfinite(values), finite) or not finite.any():
+            return False
+        error = np.sqrt(np.mean(np.square(values[finite] - reference[finite])))
+        return bool(error <= share * np.sqrt(np.mean(np.square(reference[finite]))))
+
+    def spread(self, key: str) -> float:
+        """The standard deviation of the finite values."""
+        return self._measured(key)[1]
+
+    def _measured(self, key: str) -> tuple[float, float]:
+        """The mean and the standard deviation of the finite values."""
+        if key not in self._moments:
+            values = self._store[key].astype(np.float64)
+            finite = values[np.isfinite(values)]
+            self._moments[key] = (float(finite.mean()), float(finite.std())) if finite.size else (0.0, 0.0)
+        return self._moments[key]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ reference, one run shows the error of each layer by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
+from harness.blame.disagreement import QUANTIZING_OPERATORS
 from harness.blame.evaluated_model import sort_nodes
 from harness.exporters import Artifact
 from harness.inside.calls import ValueStore
@@ -27,6 +27,12 @@ from harness.spec.targets import Target
 
 Array = NDArray[Any]
 
+Answer = Callable[[ModelProto, Mapping[str, Array]], Mapping[str, Array]]
+
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
+NARROW = {TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+RANDOM = frozenset({"RandomNormal", "RandomUniform", "Bernoulli", "Multinomial"})
+
 COMPUTED = "computed:"
 """Before the name of a forced value, as the graph itself computes it."""
 LARGEST_MODEL = 2**31 - 2**24
@@ -34,12 +40,10 @@ LARGEST_MODEL = 2**31 - 2**24
 
 
 class Graph:
-    """The graph of ``artifact`` on the runtime of ``target``, with the model's ``inputs``. Files go into ``folder``."""
+    """The graph of ``artifact`` on the runtime of ``target``, with the model's ``inputs``."""
 
-    def __init__(
-        self, artifact: Artifact, target: Target, inputs: Mapping[str, Array], folder: Path, store: ValueStore
-    ) -> None:
-        self._artifact, self._target, self._folder, self._store = artifact, target, folder, store
+    def __init__(self, artifact: Artifact, target: Target, inputs: Mapping[str, Array], store: ValueStore) -> None:
+        self._artifact, self._target, self._store = artifact, target, store
         self.inputs = inputs
         self.model = read_model(artifact.path)
         sort_nodes(self.model)
@@ -53,12 +57,25 @@ class Graph:
     @property
     def nodes(self) -> Sequence[NodeProto]:
         """The nodes of the graph, in an order in which they can be computed."""
-        return self.model.graph.node
+        nodes: Sequence[NodeProto] = self.model.graph.node
+        return nodes
 
     @property
     def visible(self) -> list[str]:
         """The names of all tensors that nodes compute from the model's inputs, in order."""
         return [name for name in self.producers if name not in self.constants and self._is_tensor(name)]
+
+    @property
+    def narrow_dtype(self) -> str | None:
+        """The 16-bit type that most floating weights have; None if most are wider."""
+        types = [tensor.data_type for tensor in self.model.graph.initializer if tensor.data_type in FLOATS]
+        narrow = max(NARROW, key=types.count)
+        return NARROW[narrow] if 2 * types.count(narrow) > len(types) else None
+
+    @property
+    def quantizes(self) -> bool:
+        """True if the graph rounds values to a grid, so that float64 is no measure for its layers."""
+        return any(node.op_type.startswith(QUANTIZING_OPERATORS) or "Integer" in node.op_type for node in self.nodes)
 
     def is_constant(self, node: NodeProto) -> bool:
         """True if no output of ``node`` depends on an input of the model."""
@@ -69,8 +86,11 @@ class Graph:
         """The names of the graph's outputs."""
         return [output.name for output in self.model.graph.output]
 
-    def run(self, wanted: Sequence[str], forced: Mapping[str, str]) -> dict[str, str]:
-        """The keys of the values ``wanted``, as the graph computes them. ``forced`` has the keys of given values."""
+    def run(self, wanted: Sequence[str], forced: Mapping[str, str], answer: Answer | None = None) -> dict[str, str]:
+        """The keys of the values ``wanted``, as the graph computes them. ``forced`` has the keys of given values.
+
+        ``answer`` runs a model on inputs; default: the target's runtime.
+        """
         known = {name: self._store.put(values) for name, values in self.inputs.items()}
         found: dict[str, str] = {}
         for nodes, names in self._parts(wanted, self.nodes_behind(wanted, forced)):
@@ -78,19 +98,13 @@ class Graph:
             if not part.graph.output:
                 continue
             inputs = {each.name: self._store[{**known, **forced}[each.name]] for each in part.graph.input}
-            for name, values in self._answer(part, inputs).items():
+            for name, values in (answer or self._answer)(part, inputs).items():
                 key = self._store.put(values)
                 plain = name.removeprefix(COMPUTED)
                 known[plain] = key
                 if plain in wanted:
                     found[plain] = key
         return found
-
-    def part_between(self, names: Sequence[str], cuts: Mapping[str, str]) -> ModelProto:
-        """The part of the graph that computes ``names`` from the values ``cuts`` and the model's inputs."""
-        nodes = self.nodes_behind(names, cuts)
-        keys = {**{name: self._store.put(values) for name, values in self.inputs.items()}, **cuts}
-        return self._part(nodes, names, cuts, keys)
 
     def nodes_behind(self, names: Sequence[str], cuts: Mapping[str, object]) -> list[NodeProto]:
         """The nodes that compute ``names``, back to the values in ``cuts``, in the graph's order."""
@@ -172,7 +186,7 @@ class Graph:
 
     def _answer(self, model: ModelProto, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         self._files += 1
-        path = self._folder / f"part-{self._files}.onnx"
+        path = self._store.folder / f"part-{self._files}.onnx"
         if model.ByteSize() > LARGEST_MODEL:
             onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
         else:
@@ -207,9 +221,6 @@ class Graph:
             if node.op_type not in RANDOM and all(name in constants for name in names_read(node)):
                 constants |= set(node.output)
         return frozenset(constants - {value.name for value in self.model.graph.input if value.name in self.inputs})
-
-
-RANDOM = frozenset({"RandomNormal", "RandomUniform", "Bernoulli", "Multinomial"})
 
 
 def names_read(node: NodeProto) -> list[str]:

@@ -1,42 +1,20 @@
-"""Which values of an ONNX graph belong to which tensors of the reference.
+"""An ONNX graph under test: its values that belong to the tensors of the reference, as they came and by themselves.
 
-In this order, each tensor and each value at most once:
-
-1. by scope: the values that leave the nodes which the exporter wrote for a layer, and those that enter them;
-2. by name, if the reference is a graph itself;
-3. by value: the same shape, and values as close as rounding allows, in the graph's order;
-4. by place: behind a layer that is wrong nothing is close any more. Its value is the one from which on, if it is
-   replaced by the reference's tensor, the layers that follow agree again.
-
-Then all matched values are forced to the reference's tensors, and 3 is repeated with what the graph computes now.
+:class:`harness.inside.search.Search` finds them. All found values are forced to the reference's tensors, and what is
+left is searched again among what the graph computes then, until nothing more is found.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 from onnx import NodeProto
 
-from harness.inside.calls import CLOSE, Call, Pairing, Recording, ValueStore
-from harness.inside.graph import Graph, names_read
-from harness.inside.nodes.matching import FOLDED_CLASSES, NAME_SCOPES, module_of
-
-Array = NDArray[Any]
-
-BY_SCOPE, BY_NAME, BY_VALUE = "scope", "name", "value"
-BY_PLACE = "place: what follows it agrees"
-AS_RESULT = "output of the model"
+from harness.inside.calls import Pairing, Recording, ValueStore
+from harness.inside.graph import Graph
+from harness.inside.search import Search
 
 MAX_ROUNDS = 6
 MAX_TRIALS = 40
 """Runs of small parts of the graph in search of a place."""
-CANDIDATES, FOLLOWING, NEXT_CALLS = 12, 40, 4
-"""The values that may be a layer's place, those behind each that are looked at, and the calls that are looked for."""
 
 
 class GraphSubject:
@@ -49,7 +27,7 @@ class GraphSubject:
         """See :class:`harness.inside.calls.SubjectInside`."""
         graph = self._graph
         accumulated = graph.run(graph.visible, {})
-        search = _Search(recording, graph, self._store, accumulated, exported=self._exported)
+        search = Search(recording, graph, self._store, accumulated, exported=self._exported)
         search.by_scope()
         search.by_name()
         search.by_result()
@@ -84,7 +62,7 @@ class GraphSubject:
             uncovered=tuple(f"{node.op_type} {node_name(node)}" for node in left),
         )
 
-    def _forced_values(self, search: _Search) -> dict[str, str]:
+    def _forced_values(self, search: Search) -> dict[str, str]:
         wanted = self._graph.visible if search.has_unmatched else list(search.forced)
         return self._graph.run(wanted, search.forced)
 
@@ -92,316 +70,3 @@ class GraphSubject:
 def node_name(node: NodeProto) -> str:
     """The name of a node, else that of its first output."""
     return node.name or next((name for name in node.output if name), node.op_type)
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Nodes that an exporter wrote for one call of a layer."""
-
-    path: str
-    scope: str
-    nodes: list[NodeProto]
-
-
-class _Search:
-    """The search for pairs: ``names`` has the value of each tensor."""
-
-    def __init__(
-        self, recording: Recording, graph: Graph, store: ValueStore, accumulated: Mapping[str, str], *, exported: bool
-    ) -> None:
-        self._recording, self._graph, self._store = recording, graph, store
-        self._accumulated, self._exported = accumulated, exported
-        self.names: dict[int, str] = {}
-        self.how: dict[int, str] = {}
-        self._inputs = dict(zip(recording.given, graph.inputs, strict=False))
-        self._used: set[str] = set()
-        self._with_nodes: set[int] = set()
-        self._sums: dict[str, tuple[float, float]] = {}
-        self._tried: set[int] = set()
-        self._folded: set[int] = set()
-        self._makers = recording.makers()
-        self._functional = {number for call in recording.calls if call.is_functional for number in call.outputs}
-        self._readers: dict[str, list[NodeProto]] = defaultdict(list)
-        for node in graph.nodes:
-            for name in names_read(node):
-                self._readers[name].append(node)
-
-    @property
-    def forced(self) -> dict[str, str]:
-        """The keys of the tensors that values are forced to, by name."""
-        return {name: self._as_read(number, name) for number, name in self.names.items()}
-
-    @property
-    def has_unmatched(self) -> bool:
-        """True if a tensor has no value yet and is not inside a group of layers that were folded into one."""
-        return bool(self._unmatched())
-
-    def by_scope(self) -> None:
-        """Match what leaves and enters the nodes of each layer."""
-        layers = [call for call in self._recording.calls if not call.is_functional]
-        groups = self._groups({call.scope for call in layers})
-        calls_of: dict[str, list[Call]] = defaultdict(list)
-        for call in layers:
-            calls_of[call.scope].append(call)
-        found: list[tuple[Call, list[NodeProto]]] = []
-        for path, calls in calls_of.items():
-            own = _by_call(groups.get(path, []), len(calls))
-            found += zip(calls, own, strict=False)
-        self._with_nodes = {id(call) for call, _ in found}
-        for call, nodes in found:
-            self._match_outputs(call, nodes)
-        for call in layers:
-            self._move_to_folded(call)
-        for call, nodes in found:
-            self._match_inputs(call, nodes)
-
-    def by_name(self) -> None:
-        """Match tensors that have the name of a value, of the same shape."""
-        for number, name in enumerate(self._recording.names):
-            if name and number not in self.names and name in self._accumulated and self._fits(number, name):
-                self._pair(number, name, BY_NAME)
-
-    def by_result(self) -> None:
-        """Match what the reference returns with the graph's outputs."""
-        if len(self._recording.results) != len(self._graph.outputs):
-            return
-        for number, name in zip(self._recording.results, self._graph.outputs, strict=True):
-            if number in self.names or name in self._used or name not in self._accumulated:
-                continue
-            if self._fits(number, name) and (self._exported or self._is_close(number, self._accumulated[name])):
-                self._pair(number, name, AS_RESULT)
-
-    def by_value(self, values: Mapping[str, str]) -> None:
-        """Match each tensor that is left with the first value that is close to it."""
-        for number in self._unmatched():
-            name = next((name for name in values if self._may_be(number, name, values[name])), None)
-            if name is not None:
-                self._pair(number, name, BY_VALUE)
-
-    def by_place(self, trials: int) -> int:
-        """Match the first layer whose place is known by what follows it; the number of trials that it took."""
-        taken = 0
-        for at, call in enumerate(self._recording.calls):
-            (*_, number) = call.new_outputs or (None,)
-            if number is None or number in self.names or number in self._tried or number in self._folded:
-                continue
-            if call.is_functional or not self._read_by(call):
-                continue
-            self._tried.add(number)
-            following = [n for later in self._recording.calls[at + 1 :] for n in later.new_outputs][:NEXT_CALLS]
-            for name in self._places(call, number):
-                if taken >= trials:
-                    return taken
-                taken += 1
-                if self._agrees_behind(number, name, [n for n in following if n not in self.names]):
-                    self._pair(number, name, BY_PLACE)
-                    return taken
-        return taken
-
-    def _places(self, call: Call, number: int) -> Iterator[str]:
-        """The values that may be the output of a layer: behind its inputs, not behind another matched value."""
-        reached = set(self._read_by(call))
-        follower = self._follower(number)
-        before = [self.names[each] for each in (() if follower is None else follower.outputs) if each in self.names]
-        nodes = self._graph.nodes_behind(before, self.forced) if before else self._graph.nodes
-        found = 0
-        for node in nodes:
-            if not reached.intersection(names_read(node)):
-                continue
-            for name in node.output:
-                if name in self._used:
-                    continue
-                reached.add(name)
-                if name in self._accumulated and self._fits(number, name):
-                    yield name
-                    found += 1
-            if found >= CANDIDATES:
-                return
-
-    def _read_by(self, call: Call) -> list[str]:
-        """The values that a layer begins with, through layers before it that have none; none if one is not known."""
-        found = []
-        for number in call.inputs:
-            name = self.names.get(number) or self._inputs.get(number)
-            maker = self._makers.get(number)
-            names = [name] if name is not None else [] if maker is None else self._read_by(maker)
-            if not names:
-                return []
-            found += names
-        return found
-
-    def _agrees_behind(self, number: int, name: str, following: Sequence[int]) -> bool:
-        start = self._graph.positions[name]
-        wanted = [each for each in self._graph.visible if self._graph.positions[each] > start][:FOLLOWING]
-        wanted = [each for each in wanted if each not in self._used]
-        if not wanted or not following:
-            return False
-        forced = {**self.forced, name: self._as_read(number, name)}
-        values = self._graph.run(wanted, forced)
-        return any(self._may_be(each, other, key) for each in following for other, key in values.items())
-
-    def _groups(self, paths: set[str]) -> dict[str, list[_Group]]:
-        """The nodes of each layer, in runs of nodes that follow each other."""
-        groups: dict[str, list[_Group]] = defaultdict(list)
-        last: _Group | None = None
-        for node in self._graph.nodes:
-            if self._graph.is_constant(node):
-                continue
-            path = module_of(node, paths)
-            if path is None:
-                continue
-            scope = _scope(node)
-            if last is None or (last.path, last.scope) != (path, scope):
-                last = _Group(path, scope, [])
-                groups[path].append(last)
-            last.nodes.append(node)
-        return groups
-
-    def _match_outputs(self, call: Call, nodes: Sequence[NodeProto]) -> None:
-        own = {id(node) for node in nodes}
-        results = set(self._graph.outputs)
-        leaving = [
-            name
-            for node in nodes
-            for name in node.output
-            if name in self._accumulated
-            and (name in results or any(id(reader) not in own for reader in self._readers[name]))
-        ]
-        for number in call.new_outputs:
-            if number in self.names:
-                continue
-            fitting = [name for name in leaving if name not in self._used and self._fits(number, name)]
-            close = [name for name in fitting if self._is_close(number, self._accumulated[name])]
-            for name in (close or fitting)[:1]:
-                self._pair(number, name, BY_SCOPE)
-
-    def _move_to_folded(self, call: Call) -> None:
-        """Let a layer without nodes that follows ``call`` have its value, if it is folded into the nodes of ``call``.
-
-        That is a batch normalization, whose weights are folded into those of a convolution, or a layer whose output
-        the value is.
-        """
-        (*_, number) = call.new_outputs or (None,)
-        while number is not None and number in self.names:
-            name = self.names[number]
-            follower = self._follower(number)
-            if follower is None or id(follower) in self._with_nodes or len(follower.new_outputs) != 1:
-                return
-            (next_number,) = follower.new_outputs
-            if next_number in self.names or not self._fits(next_number, name):
-                return
-            key = self._accumulated[name]
-            if self._is_close(number, key):
-                return
-            if follower.type not in FOLDED_CLASSES and not self._is_close(next_number, key):
-                return
-            del self.names[number]
-            self._used.discard(name)
-            self._folded.add(number)
-            self._pair(next_number, name, f"{BY_SCOPE}: {follower.type} is folded into the layer before it")
-            number = next_number
-
-    def _follower(self, number: int) -> Call | None:
-        """The only layer that reads a tensor."""
-        readers = [call for call in self._recording.calls if number in call.inputs]
-        return readers[0] if len(readers) == 1 and number not in self._recording.results else None
-
-    def _match_inputs(self, call: Call, nodes: Sequence[NodeProto]) -> None:
-        """Match what functions compute for a layer with what its nodes read."""
-        made = {name for node in nodes for name in node.output}
-        entering = dict.fromkeys(
-            name for node in nodes for name in names_read(node) if name not in made and name in self._accumulated
-        )
-        for number in dict.fromkeys(call.inputs):
-            if number in self.names or number not in self._functional:
-                continue
-            fitting = [name for name in entering if name not in self._used and self._fits(number, name)]
-            close = [name for name in fitting if self._is_close(number, self._accumulated[name])]
-            if close or len(fitting) == 1:
-                self._pair(number, (close or fitting)[0], BY_SCOPE)
-
-    def _unmatched(self) -> list[int]:
-        return [
-            number
-            for call in self._recording.calls
-            for number in call.new_outputs
-            if number not in self.names and number not in self._folded and self._is_telling(number)
-        ]
-
-    def _is_telling(self, number: int) -> bool:
-        """Whether the values of a tensor tell it from others: floating and not all the same."""
-        values = self._recording.values(number)
-        return values.dtype.kind in "fV" and values.size > 1 and self._sum_of(self._recording.keys[number])[1] > 0
-
-    def _pair(self, number: int, name: str, how: str) -> None:
-        self.names[number], self.how[number] = name, how
-        self._used.add(name)
-
-    def _fits(self, number: int, name: str) -> bool:
-        """Whether a value has the shape of a tensor, and is of the same kind."""
-        values, expected = self._store[self._accumulated[name]], self._recording.values(number)
-        return values.shape == expected.shape and _kind(values) == _kind(expected)
-
-    def _may_be(self, number: int, name: str, key: str) -> bool:
-        return name not in self._used and self._fits(number, name) and self._is_close(number, key)
-
-    def _is_close(self, number: int, key: str) -> bool:
-        own = self._recording.keys[number]
-        share = max(_share(self._store[key]), _share(self._store[own]))
-        (mean, spread), (own_mean, own_spread) = self._sum_of(key), self._sum_of(own)
-        if abs(mean - own_mean) > 2 * share * (own_spread + abs(own_mean)) or abs(spread - own_spread) > 2 * share * (
-            own_spread + abs(own_mean)
-        ):
-            return False
-        values, expected = self._store[key].astype(np.float64), self._store[own].astype(np.float64)
-        if not np.array_equal(np.isfinite(values), np.isfinite(expected)):
-            return False
-        finite = np.isfinite(expected)
-        difference = values[finite] - expected[finite]
-        scale = float(np.sqrt(np.mean(np.square(expected[finite])))) if difference.size else 0.0
-        return bool(difference.size) and float(np.sqrt(np.mean(np.square(difference)))) <= share * scale
-
-    def _sum_of(self, key: str) -> tuple[float, float]:
-        """The mean and the standard deviation of the finite values."""
-        if key not in self._sums:
-            values = self._store[key].astype(np.float64)
-            finite = values[np.isfinite(values)]
-            self._sums[key] = (float(finite.mean()), float(finite.std())) if finite.size else (0.0, 0.0)
-        return self._sums[key]
-
-    def _as_read(self, number: int, name: str) -> str:
-        """The key of a tensor in the dtype of the value that it replaces."""
-        dtype, values = self._store[self._accumulated[name]].dtype, self._recording.values(number)
-        if values.dtype == dtype:
-            return self._recording.keys[number]
-        with np.errstate(over="ignore"):
-            return self._store.put(values.astype(dtype))
-
-
-def _by_call(groups: Sequence[_Group], calls: int) -> list[list[NodeProto]]:
-    """The nodes of each of ``calls`` calls of one layer; none if they cannot be told apart."""
-    if not groups:
-        return []
-    if calls == 1:
-        return [[node for group in groups for node in group.nodes]]
-    if len(groups) == calls:
-        return [group.nodes for group in groups]
-    by_scope: dict[str, list[NodeProto]] = defaultdict(list)
-    for group in groups:
-        by_scope[group.scope] += group.nodes
-    return list(by_scope.values()) if len(by_scope) == calls else []
-
-
-def _scope(node: NodeProto) -> str:
-    for entry in node.metadata_props:
-        if entry.key == NAME_SCOPES:
-            return entry.value
-    return node.name.rpartition("/")[0]
-
-
-def _kind(values: Array) -> str:
-    return "f" if values.dtype.kind in "fV" else "i" if values.dtype.kind in "iu" else values.dtype.kind
-
-
-def _share(values: Array) -> float:
-    return CLOSE.get(values.dtype.itemsize, 2e-4)

@@ -49,11 +49,11 @@ Change = Callable[[int, int, torch.Tensor], torch.Tensor]
 """What to return in place of an output: called with the number of the operation and of its output."""
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records each operation that returns tensors, and passes its outputs through ``change``."""
 
     def __init__(self, change: Change) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[_Operation] = []
         self._change = change
 
@@ -92,9 +92,14 @@ class _Traced:
 
 
 class ProgramSubject:
-    """``run`` runs the program under test once, ``run_reference`` the reference's own module; both in torch."""
+    """``run`` runs the program under test once, ``run_reference`` the reference's own module; both in torch.
 
-    def __init__(self, run: Callable[[], object], run_reference: Callable[[], object], store: ValueStore) -> None:
+    Without ``run_reference``, everything is matched by value.
+    """
+
+    def __init__(
+        self, run: Callable[[], object], run_reference: Callable[[], object] | None, store: ValueStore
+    ) -> None:
         self._run, self._run_reference, self._store = run, run_reference, store
 
     def paired(self, recording: Recording) -> Pairing:
@@ -160,8 +165,9 @@ class ProgramSubject:
             return tensor
 
         mode = _Operations(place)
-        with mode:
-            self._run_reference()
+        if self._run_reference is not None:
+            with mode:
+                self._run_reference()
         return _Traced(mode.seen, places)
 
     def _keeping(
@@ -217,4 +223,3 @@ def _describe(pairing: Pairing, places: Mapping[tuple[int, int], int], operation
         pairing.nodes[number] = tuple(each.name for each in own)
         pairing.seconds[number] = sum(each.seconds for each in own)
         last = max(last, at)
-    pairing.uncovered = tuple(each.name for each in operations[last + 1 :])

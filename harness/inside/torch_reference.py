@@ -44,14 +44,14 @@ class TorchReference:
         inputs: Sequence[torch.Tensor],
         seed: int,
         store: ValueStore,
-        precision: torch.dtype | None = None,
+        precision: str | None = None,
     ) -> None:
         if isinstance(module, torch.jit.ScriptModule):
             raise NotVisible("the reference is TorchScript, which shows no calls of its layers")
         self._original, self._inputs, self._seed, self._store = module, inputs, seed, store
         self._prefix, self._exported_prefix = _wrappers(module)
-        self._module = module if precision is None else copy_module(module).to(precision)
-        self._precision = precision
+        self._precision: torch.dtype | None = None if precision is None else getattr(torch, precision)
+        self._module = module if self._precision is None else copy_module(module).to(self._precision)
         self.recording = self._recorded()
 
     def float64(self, cuts: frozenset[int], visit: Visit) -> None:
