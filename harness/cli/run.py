@@ -109,7 +109,7 @@ def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSetting
         workers=options["jobs"] or 0,
         cluster=_cluster(options),
         report_dir=options["report_dir"],
-        formats=options["formats"],
+        formats=_formats(options),
         known_failures=options["known_failures"],
         require=flat(options["require"]),
         resume=options["resume"],
@@ -126,6 +126,12 @@ def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSetting
     if outcome.diff is not None:
         show_diff(outcome.diff)
     return outcome.exit_code
+
+
+def _formats(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The formats that are asked for; with the layers, a CSV comes with one for them."""
+    formats = tuple(options["formats"])
+    return (*formats, "layers") if options.get("layers") and "csv" in formats else formats
 
 
 def _start_loading(paths: tuple[str, ...], cache: Path | None) -> None:

@@ -19,12 +19,14 @@ from harness.spec.targets import Target
 Announce = Callable[[Stage], None]
 
 
-def run_check(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Result:
+def run_check(
+    scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce, layers: bool = False
+) -> Result:
     """The result of the check of ``case`` on ``target``, without timing and without the artifact cache."""
     from harness.check.stages import Clock
 
     os.chdir(home)
-    clock, settings = Clock(announce, scratch), Settings(latency=False)
+    clock, settings = Clock(announce, scratch), Settings(latency=False, layers=layers)
     if isinstance(case.model.model, FileModel):
         from harness.check.recorded.recording import RecordedCase, check_recorded
 

@@ -7,6 +7,7 @@ beyond it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,17 +81,22 @@ class Closeness:
 
     def are_close(self, key: str, expected: str) -> bool:
         """True if two arrays of one shape differ by at most :data:`CLOSE`, and are finite at the same places."""
+        return self.distance(key, expected) < math.inf
+
+    def distance(self, key: str, expected: str) -> float:
+        """The RMS difference of two arrays of one shape as a share of the RMS; infinite if they are not close."""
         share = max(CLOSE.get(self._store[each].dtype.itemsize, min(CLOSE.values())) for each in (key, expected))
         (mean, spread), (own_mean, own_spread) = self._measured(key), self._measured(expected)
         bound = 2 * share * (own_spread + abs(own_mean))
         if abs(mean - own_mean) > bound or abs(spread - own_spread) > bound:
-            return False
+            return math.inf
         values, reference = (self._store[each].astype(np.float64) for each in (key, expected))
         finite = np.isfinite(reference)
         if not np.array_equal(np.isfinite(values), finite) or not finite.any():
-            return False
-        error = np.sqrt(np.mean(np.square(values[finite] - reference[finite])))
-        return bool(error <= share * np.sqrt(np.mean(np.square(reference[finite]))))
+            return math.inf
+        error = float(np.sqrt(np.mean(np.square(values[finite] - reference[finite]))))
+        scale = float(np.sqrt(np.mean(np.square(reference[finite]))))
+        return error / scale if scale and error <= share * scale else 0.0 if not error else math.inf
 
     def spread(self, key: str) -> float:
         """The standard deviation of the finite values."""

@@ -114,8 +114,9 @@ class Search:
     def by_value(self, values: Mapping[str, str]) -> None:
         """Match each tensor that is left with the first value that is close to it."""
         for number in self._unmatched():
-            name = next((name for name in values if self._may_be(number, name, values[name])), None)
-            if name is not None:
+            close = [name for name in values if self._may_be(number, name, values[name])]
+            name = min(close, key=lambda each: self._distance(number, values[each]), default=None)
+            if name is not None and not self._is_rather_the_follower(number, values[name]):
                 self._pair(number, name, BY_VALUE)
 
     def by_place(self, trials: int) -> int:
@@ -230,10 +231,9 @@ class Search:
             (next_number,) = follower.new_outputs
             if next_number in self.names or not self._fits(next_number, name):
                 return
-            key = self._accumulated[name]
-            if self._is_close(number, key):
-                return
-            if follower.type not in FOLDED_CLASSES and not self._is_close(next_number, key):
+            if follower.type not in FOLDED_CLASSES and not self._is_rather_the_follower(
+                number, self._accumulated[name]
+            ):
                 return
             del self.names[number]
             self._used.discard(name)
@@ -286,6 +286,22 @@ class Search:
 
     def _may_be(self, number: int, name: str, key: str) -> bool:
         return name not in self._used and self._fits(number, name) and self._is_close(number, key)
+
+    def _is_rather_the_follower(self, number: int, key: str) -> bool:
+        """Whether a value is nearer to what the next layer makes of a tensor: the two are folded into one.
+
+        A batch normalization with fresh statistics is nearly the identity, so that both are close.
+        """
+        follower = self._follower(number)
+        if follower is None or len(follower.new_outputs) != 1:
+            return False
+        (following,) = follower.new_outputs
+        if following in self.names or self._recording.values(following).shape != self._recording.values(number).shape:
+            return False
+        return self._distance(following, key) < self._distance(number, key)
+
+    def _distance(self, number: int, key: str) -> float:
+        return self._closeness.distance(key, self._recording.keys[number])
 
     def _is_close(self, number: int, key: str) -> bool:
         return self._closeness.are_close(key, self._recording.keys[number])

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import one_line, printable, shortened
+from harness.report.layers import layer_lines
 from harness.report.shell import command_line
 from harness.report.tables import targets
 from harness.report.wording import (
@@ -72,6 +73,7 @@ def show(
     if report.results:
         console.print(_summary(report.results, console))
     _print_unexpected(report, written, console)
+    _print_layers(report, console)
     if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
     if line := export_counts(report):
@@ -106,6 +108,8 @@ def _print_unexpected(report: Report, written: Sequence[Path], console: Console)
     groups = _same_error(results)
     for result, *others in groups[:SHOWN]:
         console.print(_entry(result, len(others), console))
+        for line in layer_lines(result):
+            console.print(_text(f"{'':8}{line}", console, keep_spaces=True))
         step = next_step(result, allow_import=bool(report.run.get("allow_import")), bundle=bundle_folder(report.run))
         if step and step.words:
             _print_command(" " * 8, step.words, console)
@@ -113,6 +117,17 @@ def _print_unexpected(report: Report, written: Sequence[Path], console: Console)
         console.print(_text(f"... and {rest:,} more{_in_file(written)}", console))
     if results:
         console.print()
+
+
+def _print_layers(report: Report, console: Console) -> None:
+    """Print what the layers of the other checks show."""
+    results = [result for result in report.results if result.layers_show and result.status == "passed"]
+    for result in results[:SHOWN]:
+        console.print(_text(f"Layers of {result.case} on {result.target}:", console))
+        for line in layer_lines(result):
+            console.print(_text(f"  {line}", console, keep_spaces=True))
+    if rest := results[SHOWN:]:
+        console.print(_text(f"... and the layers of {len(rest):,} more checks", console))
 
 
 def _same_error(results: Sequence[Result]) -> list[list[Result]]:
@@ -177,9 +192,9 @@ def _is_alarming(report: Report) -> bool:
     return bool(nothing_done or unreliable or unexpected(report.results))
 
 
-def _text(text: str, console: Console, style: str = "") -> Text:
+def _text(text: str, console: Console, style: str = "", *, keep_spaces: bool = False) -> Text:
     """Literal text, without markup, control sequences, or characters that the terminal's encoding lacks."""
-    line = printable(one_line(text))
+    line = printable(text if keep_spaces else one_line(text))
     return Text(line.encode(console.encoding, "backslashreplace").decode(console.encoding), style=style)
 
 
