@@ -192,6 +192,18 @@ class SubjectInside(Protocol):
         """The values that belong to tensors of the reference."""
         ...
 
+    def evaluated(self, number: int) -> Array | None:
+        """A matched tensor as the file defines it, computed in float64 from the reference's own tensors.
+
+        None if nothing can evaluate the file, or if the evaluation is not believed.
+        """
+        ...
+
+    @property
+    def is_program(self) -> bool:
+        """True if torch runs the file, so that there are no kernels but torch's own."""
+        ...
+
 
 @dataclass
 class Pairing:

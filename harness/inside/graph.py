@@ -44,7 +44,7 @@ class Graph:
 
     def __init__(self, artifact: Artifact, target: Target, inputs: Mapping[str, Array], store: ValueStore) -> None:
         self._artifact, self._target, self._store = artifact, target, store
-        self.inputs = inputs
+        self.inputs, self.path = inputs, artifact.path
         self.model = read_model(artifact.path)
         sort_nodes(self.model)
         self.initializers = {tensor.name: tensor for tensor in self.model.graph.initializer}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper
+from onnx import NodeProto, helper
 
 from harness.blame.evaluator import evaluate_model, not_believed_reason
 from harness.blame.file_runs import error_summary
@@ -36,7 +35,7 @@ class GraphReference:
         forced = {recording.names[number]: recording.keys[number] for number in cuts if recording.names[number]}
         numbers = {name: number for number, name in enumerate(recording.names) if name in self._keys}
         try:
-            found = self._graph.run(list(numbers), forced, _evaluated)
+            found = self._graph.run(list(numbers), forced, evaluate_model)
         except Exception as error:
             raise NotVisible(f"the reference's nodes cannot be evaluated: {error_summary(error)}") from error
         for name, key in found.items():
@@ -64,10 +63,6 @@ class GraphReference:
             )
         recording.results = tuple(numbers[name] for name in self._graph.outputs if name in numbers)
         return recording
-
-
-def _evaluated(model: ModelProto, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    return evaluate_model(model, inputs)
 
 
 def _attributes(node: NodeProto) -> str:

@@ -24,7 +24,7 @@ from harness.result import Layer
 
 Array = NDArray[Any]
 
-FACTOR = 6.0
+FACTOR = 4.0
 FLOOR_RMS = {"float32": 8.0, "float64": 8.0, "float16": 2.0, "bfloat16": 2.0}
 """The smallest allowed RMS error, in eps times the RMS of the values."""
 FLOOR_WORST = {"float32": 32.0, "float64": 32.0, "float16": 6.0, "bfloat16": 6.0}

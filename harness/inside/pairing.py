@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
-from harness.inside.calls import Pairing, Recording, ValueStore
+from harness.blame.evaluator import evaluate_model, not_believed_reason
+from harness.inside.calls import Array, Pairing, Recording, ValueStore
 from harness.inside.graph import Graph
 from harness.inside.search import Search
 
@@ -22,6 +23,22 @@ class GraphSubject:
 
     def __init__(self, graph: Graph, store: ValueStore, *, exported: bool) -> None:
         self._graph, self._store, self._exported = graph, store, exported
+        self._names: dict[int, str] = {}
+        self._forced: dict[str, str] = {}
+
+    is_program = False
+
+    def evaluated(self, number: int) -> Array | None:
+        """See :class:`harness.inside.calls.SubjectInside`."""
+        name = self._names[number]
+        if not_believed_reason(self._graph.path) is not None:
+            return None
+        forced = {other: key for other, key in self._forced.items() if other != name}
+        try:
+            found = self._graph.run([name], forced, evaluate_model)
+        except Exception:  # noqa: BLE001 - what cannot be evaluated is no evidence
+            return None
+        return self._store[found[name]]
 
     def paired(self, recording: Recording) -> Pairing:
         """See :class:`harness.inside.calls.SubjectInside`."""
@@ -43,6 +60,7 @@ class GraphSubject:
                 break
             local = self._forced_values(search)
         names = {number: name for number, name in search.names.items() if name in local}
+        self._names, self._forced = names, search.forced
         forced = set(search.names.values())
         nodes = {
             number: [

@@ -102,6 +102,11 @@ class ProgramSubject:
     ) -> None:
         self._run, self._run_reference, self._store = run, run_reference, store
 
+    is_program = True
+
+    def evaluated(self, _number: int) -> None:
+        """None: a program is not evaluated by anything but torch."""
+
     def paired(self, recording: Recording) -> Pairing:
         """See :class:`harness.inside.calls.SubjectInside`."""
         reference = self._reference(recording)

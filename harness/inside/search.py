@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,8 @@ from onnx import NodeProto
 
 from harness.inside.calls import Call, Closeness, Recording, ValueStore
 from harness.inside.graph import Graph, names_read
-from harness.inside.nodes.matching import FOLDED_CLASSES, NAME_SCOPES, module_of
+from harness.inside.nodes.matching import FOLDED_CLASSES
+from harness.inside.scopes import nodes_by_call
 
 Array = NDArray[Any]
 
@@ -30,17 +30,9 @@ BY_SCOPE, BY_NAME, BY_VALUE = "scope", "name", "value"
 BY_PLACE = "place: what follows it agrees"
 AS_RESULT = "output of the model"
 
+RECENT = 3
 CANDIDATES, FOLLOWING, NEXT_CALLS = 12, 40, 4
 """The values that may be a layer's place, those behind each that are looked at, and the calls that are looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Nodes that an exporter wrote for one call of a layer."""
-
-    path: str
-    scope: str
-    nodes: list[NodeProto]
 
 
 class Search:
@@ -79,14 +71,7 @@ class Search:
     def by_scope(self) -> None:
         """Match what leaves and enters the nodes of each layer."""
         layers = [call for call in self._recording.calls if not call.is_functional]
-        groups = self._groups({call.scope for call in layers})
-        calls_of: dict[str, list[Call]] = defaultdict(list)
-        for call in layers:
-            calls_of[call.scope].append(call)
-        found: list[tuple[Call, list[NodeProto]]] = []
-        for path, calls in calls_of.items():
-            own = _by_call(groups.get(path, []), len(calls))
-            found += zip(calls, own, strict=False)
+        found = nodes_by_call(self._graph, layers)
         self._with_nodes = {id(call) for call, _ in found}
         for call, nodes in found:
             self._match_outputs(call, nodes)
@@ -120,28 +105,36 @@ class Search:
                 self._pair(number, name, BY_VALUE)
 
     def by_place(self, trials: int) -> int:
-        """Match the first layer whose place is known by what follows it; the number of trials that it took."""
+        """Match the first tensor whose place is known by what follows it; the number of trials that it took."""
         taken = 0
         for at, call in enumerate(self._recording.calls):
             (*_, number) = call.new_outputs or (None,)
             if number is None or number in self.names or number in self._tried or number in self._folded:
                 continue
-            if call.is_functional or not self._read_by(call):
+            begins = self._made_from(at, call)
+            if not begins:
                 continue
             self._tried.add(number)
             following = [n for later in self._recording.calls[at + 1 :] for n in later.new_outputs][:NEXT_CALLS]
-            for name in self._places(call, number):
+            for name in self._places(begins, number):
                 if taken >= trials:
                     return taken
                 taken += 1
-                if self._agrees_behind(number, name, [n for n in following if n not in self.names]):
+                if self._agrees_behind(number, name, following):
                     self._pair(number, name, BY_PLACE)
                     return taken
         return taken
 
-    def _places(self, call: Call, number: int) -> Iterator[str]:
-        """The values that may be the output of a layer: behind its inputs, not behind another matched value."""
-        reached = set(self._read_by(call))
+    def _made_from(self, at: int, call: Call) -> list[str]:
+        """The values that a call begins with; those matched last before functions, whose inputs are not recorded."""
+        if not call.is_functional:
+            return self._read_by(call)
+        before = [n for earlier in self._recording.calls[:at] for n in earlier.new_outputs if n in self.names]
+        return [self.names[each] for each in before[-RECENT:]]
+
+    def _places(self, begins: Sequence[str], number: int) -> Iterator[str]:
+        """The values that may be a tensor: behind those that it is made from, not behind another matched value."""
+        reached = set(begins)
         follower = self._follower(number)
         before = [self.names[each] for each in (() if follower is None else follower.outputs) if each in self.names]
         nodes = self._graph.nodes_behind(before, self.forced) if before else self._graph.nodes
@@ -172,31 +165,31 @@ class Search:
         return found
 
     def _agrees_behind(self, number: int, name: str, following: Sequence[int]) -> bool:
+        """Whether tensors that follow agree once ``name`` has the values of ``number``.
+
+        One that has a value already must depend on it: with other values it must not agree.
+        """
         start = self._graph.positions[name]
-        wanted = [each for each in self._graph.visible if self._graph.positions[each] > start][:FOLLOWING]
-        wanted = [each for each in wanted if each not in self._used]
-        if not wanted or not following:
+        free = [each for each in self._graph.visible if self._graph.positions[each] > start and each not in self._used][
+            :FOLLOWING
+        ]
+        matched = [each for each in following if each in self.names]
+        wanted = [*free, *(self.names[each] for each in matched)]
+        if not wanted:
             return False
         forced = {**self.forced, name: self._as_read(number, name)}
         values = self._graph.run(wanted, forced)
-        return any(self._may_be(each, other, key) for each in following for other, key in values.items())
+        if any(self._may_be(each, other, values[other]) for each in following for other in free if other in values):
+            return True
+        close = [each for each in matched if self._is_close(each, values[self.names[each]])]
+        if not close:
+            return False
+        rolled = self._store.put(np.roll(self._store[forced[name]].reshape(-1), 1).reshape(self._fitting_shape(name)))
+        others = self._graph.run([self.names[each] for each in close], {**forced, name: rolled})
+        return any(not self._is_close(each, others[self.names[each]]) for each in close)
 
-    def _groups(self, paths: set[str]) -> dict[str, list[_Group]]:
-        """The nodes of each layer, in runs of nodes that follow each other."""
-        groups: dict[str, list[_Group]] = defaultdict(list)
-        last: _Group | None = None
-        for node in self._graph.nodes:
-            if self._graph.is_constant(node):
-                continue
-            path = module_of(node, paths)
-            if path is None:
-                continue
-            scope = _scope(node)
-            if last is None or (last.path, last.scope) != (path, scope):
-                last = _Group(path, scope, [])
-                groups[path].append(last)
-            last.nodes.append(node)
-        return groups
+    def _fitting_shape(self, name: str) -> tuple[int, ...]:
+        return self._store[self._accumulated[name]].shape
 
     def _match_outputs(self, call: Call, nodes: Sequence[NodeProto]) -> None:
         own = {id(node) for node in nodes}
@@ -313,27 +306,6 @@ class Search:
             return self._recording.keys[number]
         with np.errstate(over="ignore"):
             return self._store.put(values.astype(dtype))
-
-
-def _by_call(groups: Sequence[_Group], calls: int) -> list[list[NodeProto]]:
-    """The nodes of each of ``calls`` calls of one layer; none if they cannot be told apart."""
-    if not groups:
-        return []
-    if calls == 1:
-        return [[node for group in groups for node in group.nodes]]
-    if len(groups) == calls:
-        return [group.nodes for group in groups]
-    by_scope: dict[str, list[NodeProto]] = defaultdict(list)
-    for group in groups:
-        by_scope[group.scope] += group.nodes
-    return list(by_scope.values()) if len(by_scope) == calls else []
-
-
-def _scope(node: NodeProto) -> str:
-    for entry in node.metadata_props:
-        if entry.key == NAME_SCOPES:
-            return str(entry.value)
-    return node.name.rpartition("/")[0]
 
 
 def _kind(values: Array) -> str:

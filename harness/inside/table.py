@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from harness.inside.calls import Array, Call, NotVisible, Pairing, Recording, ReferenceInside, SubjectInside
 from harness.inside.judging import Measured, measure, sentence
-from harness.result import Layer
+from harness.result import Blame, Layer
 
 MAX_UNCOVERED = 200
 """The layers and nodes without a match that a result names; all of them are counted."""
@@ -20,12 +20,17 @@ MAX_UNCOVERED = 200
 
 @dataclass(frozen=True, slots=True)
 class LayerTable:
-    """The ``layers`` in order of execution, what they show in one ``sentence``, and what they do not cover."""
+    """The ``layers`` in order of execution, what they show in one ``sentence``, and what they do not cover.
+
+    ``blame`` is whose fault the first wrong layer is, with the ``evidence``; None if nothing decides.
+    """
 
     layers: tuple[Layer, ...]
     sentence: str
     uncovered: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    blame: Blame | None = None
+    evidence: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> bool:
@@ -38,7 +43,8 @@ def layer_table(reference: ReferenceInside, subject: SubjectInside, *, passed: b
     recording = reference.recording
     pairing = subject.paired(recording)
     notes: list[str] = []
-    local = _measured(reference, pairing.local, frozenset(pairing.local), notes)
+    exact: dict[int, Array] = {}
+    local = _measured(reference, pairing.local, frozenset(pairing.local), notes, exact)
     accumulated = _measured(reference, pairing.accumulated, frozenset(), notes)
     behind = _judged_with(recording, pairing)
     layers = [
@@ -57,19 +63,57 @@ def layer_table(reference: ReferenceInside, subject: SubjectInside, *, passed: b
     uncovered += [f"node {name}" for name in pairing.uncovered]
     if len(uncovered) > MAX_UNCOVERED:
         uncovered[MAX_UNCOVERED:] = [f"and {len(uncovered) - MAX_UNCOVERED} more"]
-    return LayerTable(tuple(layers), sentence(layers, passed=passed), tuple(uncovered), tuple(dict.fromkeys(notes)))
+    blame, evidence = _blame(recording, subject, exact) if judged else (None, ())
+    return LayerTable(
+        tuple(layers),
+        sentence(layers, passed=passed),
+        tuple(uncovered),
+        tuple(dict.fromkeys(notes)),
+        blame,
+        evidence,
+    )
+
+
+def _blame(
+    recording: Recording, subject: SubjectInside, exact: Mapping[int, Array]
+) -> tuple[Blame | None, tuple[str, ...]]:
+    """Whose fault the first wrong tensor of ``exact`` is: the file's own evaluation in float64 decides."""
+    number = next(iter(exact), None)
+    if number is None:
+        return None, ()
+    if subject.is_program:
+        return "exporter", ("torch runs the exported program, and gets other values from the reference's own inputs",)
+    evaluated = subject.evaluated(number)
+    if evaluated is None or evaluated.shape != exact[number].shape:
+        return None, ()
+    times = measure(evaluated, recording.values(number), exact[number]).times
+    if times is None:
+        return None, ()
+    if times > 1:
+        return "exporter", ("the layer's part of the file, evaluated in float64, is not what the layer computes",)
+    right = "the layer's part of the file, evaluated in float64, is what the layer computes: the file is right"
+    return None, (right,)  # a kernel or the optimizer of the runtime
 
 
 def _measured(
-    reference: ReferenceInside, keys: Mapping[int, str], cuts: frozenset[int], notes: list[str]
+    reference: ReferenceInside,
+    keys: Mapping[int, str],
+    cuts: frozenset[int],
+    notes: list[str],
+    exact: dict[int, Array] | None = None,
 ) -> dict[int, Measured]:
-    """Each tensor measured against the float64 run with ``cuts``; against the reference where there is none."""
+    """Each tensor measured against the float64 run with ``cuts``; against the reference where there is none.
+
+    ``exact`` takes the float64 values of the first tensor that is wrong.
+    """
     recording = reference.recording
     found: dict[int, Measured] = {}
 
     def visit(number: int, float64: Array) -> None:
         if number in keys:
             found[number] = measure(recording.store[keys[number]], recording.values(number), float64)
+            if exact is not None and not exact and (found[number].times or 0.0) > 1:
+                exact[number] = float64
 
     try:
         reference.float64(cuts, visit)

@@ -1,7 +1,7 @@
 """An ``nn.Module`` as a reference that shows its inside: its calls, and the same run in float64.
 
 A layer is a module during whose call no other module is called; so ``nn.MultiheadAttention`` is one layer, although it
-has children. What functions outside every layer compute is seen where a layer takes it, or where the model returns it.
+has children. What functions outside every layer compute is seen where a layer takes it, or where a module returns it.
 
 In float64 the run is steered by hooks: each layer can be given the recorded inputs of its own call, so that its error
 is that of its own rounding alone, whatever happened before.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,7 @@ class TorchReference:
         inputs = [each.double() if each.is_floating_point() else copy_tensor(each) for each in self._inputs]
         if cuts and self._precision is not None:
             inputs = [each.to(self._precision).double() if each.is_floating_point() else each for each in inputs]
-        run = _Float64Run(self.recording, self._layer_paths, cuts, visit)
+        run = _Float64Run(self.recording, self._layer_paths, iter(self._returns), cuts, visit)
         _hook(module, run.before, run.after)
         try:
             outputs = run_module(module, inputs, self._seed)
@@ -92,7 +92,7 @@ class TorchReference:
         module = copy_module(self._module)
         _hook(module, run.before, run.after)
         run.end(run_module(module, tensors, self._seed))
-        self._layer_paths = run.layer_paths
+        self._layer_paths, self._returns = run.layer_paths, run.returns
         return run.recording
 
 
@@ -143,6 +143,7 @@ class _RecordedRun:
     prefix: str
     exported_prefix: str
     layer_paths: list[str] = field(default_factory=list)
+    returns: list[tuple[int, ...]] = field(default_factory=list)
     _stack: list[_Frame] = field(default_factory=list)
     _latest: dict[str, int] = field(default_factory=dict)
     _calls: Counter[str] = field(default_factory=Counter)
@@ -161,6 +162,7 @@ class _RecordedRun:
     def after(self, path: str, module: nn.Module, _: Any, outputs: Any) -> None:
         frame = self._stack.pop()
         if not frame.is_layer:
+            self.returns.append(tuple(self._known(self._key(each), path) for each in _tensors(outputs)))
             return
         keys = [self._key(each) for each in frame.inputs] if frame.keys is None else frame.keys
         around = self._stack[-1].path if self._stack else ""
@@ -213,6 +215,7 @@ class _Float64Run:
 
     recording: Recording
     layer_paths: Sequence[str]
+    returns: Iterator[tuple[int, ...]]
     cuts: frozenset[int]
     visit: Visit
     _position: int = 0
@@ -231,8 +234,8 @@ class _Float64Run:
 
     def after(self, _path: str, _module: nn.Module, _: Any, outputs: Any) -> Any:
         position, is_layer = self._stack.pop()
-        if not is_layer or position != self._position:
-            return None
+        if not is_layer:
+            return self._replaced(outputs, next(self.returns, ()))
         call = self._layers[position]
         self._position += 1
         return self._replaced(outputs, call.outputs)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from harness.errors import one_line, printable, shortened
 from harness.report.wording import format_number
@@ -100,6 +102,35 @@ def layer_lines(result: Result, count: int = ROWS_ON_TERMINAL) -> Iterator[str]:
             yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     if line := uncovered_line(result):
         yield line
+
+
+LAYER_FIELDS = (
+    "path", "type", "arguments", "shape", "local", "accumulated", "reference", "sqnr", "times", "wrong", "nodes",
+    "judged_with",
+)  # fmt: skip
+"""The fields of a row of :func:`layers_as_json`."""
+
+
+def layers_as_json(result: Result) -> dict[str, Any] | None:
+    """The layers for ``report.html``, with four digits; None without layers."""
+    if result.layers_show is None:
+        return None
+    return {
+        "show": result.layers_show,
+        "uncovered": list(result.layers_uncovered),
+        "rows": [[_compact(layer, name) for name in LAYER_FIELDS] for layer in result.layers],
+    }
+
+
+def _compact(layer: Layer, name: str) -> Any:
+    value = getattr(layer, name)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.4g}")
+    if name == "nodes":
+        return ", ".join(layer.nodes[:4]) + (f" and {len(layer.nodes) - 4} more" if len(layer.nodes) > 4 else "")
+    if name == "path" and layer.call:
+        return f"{layer.path} (call {layer.call + 1})"
+    return to_json(value)
 
 
 def uncovered_line(result: Result) -> str | None:

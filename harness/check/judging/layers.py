@@ -69,7 +69,15 @@ def with_table(result: Result, table: LayerTable, *, fails: bool) -> Result:
     if not (fails and table.wrong and result.status == "passed"):
         return result
     message = f"{OUTPUTS_HIDE_IT}: {table.sentence}"
-    return replace(result, status="failed", stage="compare", symptom="mismatch", message=message)
+    return replace(
+        result,
+        status="failed",
+        stage="compare",
+        symptom="mismatch",
+        message=message,
+        blame=table.blame,
+        evidence=table.evidence,
+    )
 
 
 def fails_by_layers_alone(result: Result) -> bool:
