@@ -34,6 +34,9 @@ from harness.spec.known_failures import KnownFailure
 from harness.spec.language.description import with_case
 from harness.spec.targets.sets import DEFAULT_SET
 
+TRACES = "traces"
+"""The folder in the report's that holds the traces of ``harness bench --layers``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -198,7 +201,8 @@ def _with_latency(
 
     try:
         with temporary_folder() as scratch:
-            return time_all(requested, results, bench, request.settings, scratch, begin), None
+            traces = request.report_dir / TRACES if bench.layers else None
+            return time_all(requested, results, bench, request.settings, scratch, begin, traces=traces), None
     except KeyboardInterrupt as error:
         return list(results), interrupting_signal(error)
     finally:

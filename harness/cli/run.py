@@ -30,6 +30,7 @@ BENCH_EXAMPLES = """
 Examples:
   harness bench specs/ -k linear                            one family of cases
   harness bench specs/ --threads 4 --cpus 0-3               on these CPUs only
+  harness bench model.yaml --layers                         where the time goes, by node and layer
   harness bench specs/ --baseline reports/main/report.json  show what became slower
 """
 
@@ -60,6 +61,7 @@ def run(paths: tuple[str, ...], **options: Any) -> int:
     help="Threads of eager torch and of targets without ?threads. [default: 1]",
 )
 @click.option("--cpus", metavar="LIST", help="CPUs to measure on, such as 0,2-3. [default: all]")
+@click.option("--layers", "layer_times", is_flag=True, help="Time each node and layer too, and keep the traces.")
 @run_options
 def bench(paths: tuple[str, ...], **options: Any) -> int:
     """Verify every case on every target, time those that pass thoroughly, and write the report."""
@@ -72,6 +74,7 @@ def bench(paths: tuple[str, ...], **options: Any) -> int:
         rounds=options["rounds"],
         threads=options["threads"],
         cpus=() if options["cpus"] is None else parse_cpus(options["cpus"]),
+        layers=options["layer_times"],
     )
     return _run(paths, {**options, "latency": True}, settings)
 

@@ -18,6 +18,8 @@ from harness.errors import one_line, printable, shortened
 from harness.report.layers import layer_lines
 from harness.report.shell import command_line
 from harness.report.tables import targets
+from harness.report.tables.node_times import node_time_lines
+from harness.report.tables.terminal_latency import latency_lines
 from harness.report.wording import (
     UNEXPECTED,
     bundle_folder,
@@ -76,6 +78,8 @@ def show(
     _print_layers(report, console)
     if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
+    for line in (*latency_lines(report.results), *node_time_lines(report.results)):
+        console.print(_text(line, console, keep_spaces=True))
     if line := export_counts(report):
         console.print(_text(f"{line}.", console))
     if written:
