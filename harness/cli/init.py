@@ -49,12 +49,13 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
     """
     from importlib.util import find_spec
 
+    from harness.environment import install_command
     from harness.report.shell import as_argument, command_line
     from harness.spec.language.schema import SCHEMA_FILE, json_schema
 
     if find_spec("torch") is None:
         raise RuntimeMissing(
-            "harness init needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
+            f"harness init needs torch, which is not installed; install with: {install_command('torch')}"
         )
     path = output or Path("specs", f"{module.rpartition(':')[2].lower()}.yaml")
     _refuse_to_overwrite(path)

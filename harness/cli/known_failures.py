@@ -75,9 +75,10 @@ def _write(path: Path, text: str) -> None:
 def _specs_of(report: Report) -> Specs:
     """The specs that were run, and all others of their folder, which the list may match too."""
     from harness.spec.discovery import load_specs
+    from harness.spec.named_cases import path_and_case
 
     paths = [str(path) for path in report.run.get("paths", ())]
-    if not paths or not all(Path(path).exists() for path in paths):
+    if not paths or not all(path_and_case(path)[0].exists() for path in paths):
         problem = f"{', '.join(paths)} not found" if paths else "the report does not name the specs that were run"
         raise UsageError(f"{problem}; call this in the folder of the run, with a report of harness run")
     specs = load_specs(paths, allow_import=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import EFFECT, FOLDER, REPORT_DIR, REPORT_FORMATS
+from harness.cli.options import AS_JSON, EFFECT, FOLDER, REPORT_DIR, REPORT_FORMATS
 from harness.cli.process import echo
 
 MERGE_EXAMPLES = """
@@ -29,11 +29,12 @@ Examples:
 def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...]) -> int:
     """Join the reports of the shards of a run, or of several machines, into one. Exits as the whole run would."""
     from harness.gate import exit_code
-    from harness.report import write
+    from harness.report import chosen_formats, write
     from harness.report.json_report import read_report
     from harness.report.machines import merge as merge_reports
     from harness.report.terminal import show
 
+    chosen_formats(formats)
     whole = merge_reports([(path, read_report(path)) for path in reports])
     show(whole, write(whole, report_dir, formats))
     return exit_code(whole.results)
@@ -44,7 +45,7 @@ def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...])
 @click.argument("new", type=FOLDER, metavar="NEW.json")
 @EFFECT
 @click.option("--across-hardware", is_flag=True, help="Compare latencies even if the machines differ.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@AS_JSON
 def diff(old: Path, new: Path, *, min_effect: float, across_hardware: bool, as_json: bool) -> int:
     """Show what changed in parity and latency from one report to another. Exits 1 on a regression."""
     import json

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import AT_LEAST_ONE, FORMATS, SECONDS, flat, run_options
+from harness.cli.options import AT_LEAST_ONE, SECONDS, flat, run_options
 from harness.cli.process import echo
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.bench import BenchSettings
     from harness.engine.cluster import Cluster
+    from harness.pipeline import Request
 
 RUN_EXAMPLES = """
 \b
@@ -24,6 +25,8 @@ Examples:
   harness run specs/ --require ort-cpu --no-latency         as a gate in CI
   harness run specs/ --baseline reports/main/report.json    compare with an earlier report
   harness run specs/ --resume                               continue an interrupted run
+  harness run specs/relu.yaml::signed -x                    one case, up to the first failure
+  harness run specs/ --lf --open                            what failed last time, then the page
 """
 BENCH_EXAMPLES = """
 \b
@@ -75,29 +78,35 @@ def bench(paths: tuple[str, ...], **options: Any) -> int:
 
 def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
     """Carry out ``run`` or ``bench``, and print the results."""
-    from harness.check.settings import Settings, cache_folder, with_time_limit
+    from harness.check.settings import cache_folder
 
     cache = None if options["no_cache"] else cache_folder()
-    if options["engine"] == "local":
+    if options["engine"] == "local" and not options["dry_run"]:
         _start_loading(paths, cache)
-    from harness.pipeline import Request
-    from harness.pipeline import run as run_pipeline
-    from harness.plan import Shard
-    from harness.report.diff.text import show_diff
-    from harness.report.github import publish
-    from harness.report.shell import resume_words
-    from harness.report.terminal import Progress, show
+    from harness.report import chosen_formats
 
-    unknown = [name for name in options["formats"] if name not in FORMATS]
-    if unknown:
-        raise UsageError(f"--format {unknown[0]}: no such format; use any of {', '.join(FORMATS)}")
+    if options["open_report"] and "html" not in options["formats"]:
+        raise UsageError("--open needs the page; add html to --format")
+    chosen_formats(options["formats"])  # before anything runs
+    request = _request(paths, options, cache, bench)
+    return _dry_run(request) if options["dry_run"] else _run_and_show(request, options)
+
+
+def _request(
+    paths: tuple[str, ...], options: Mapping[str, Any], cache: Path | None, bench: BenchSettings | None
+) -> Request:
+    """What the options ask for."""
+    from harness.check.settings import Settings, with_time_limit
+    from harness.pipeline import Request
+    from harness.plan import Shard
+
     settings = Settings(
         memory=options["memory"],
         latency=options["latency"],
         strict_ulp=options["strict_ulp"],
         cache=cache,
     )
-    request = Request(
+    return Request(
         paths=paths,
         targets=flat(options["targets"]) or ("default",),
         keywords=options["keywords"],
@@ -115,12 +124,58 @@ def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSetting
         baseline=options["baseline"],
         min_effect=options["min_effect"],
         strict=options["strict"],
+        maxfail=options["maxfail"],
+        only=_last_failed(options["report_dir"]) if options["lf"] else None,
     )
-    outcome = run_pipeline(request, Progress())
+
+
+def _last_failed(report_dir: Path) -> frozenset[tuple[str, str]] | None:
+    """The checks of the report in ``report_dir`` that were not as expected; None, for all checks, if there are none."""
+    from harness.report.json_report import read_report
+    from harness.report.wording import unexpected
+
+    path = report_dir / "report.json"
+    if not path.is_file():
+        raise UsageError(f"--lf: {path}: no such file; run once without --lf, with json among the formats")
+    checks = frozenset((result.case, result.target) for result in unexpected(read_report(path).results))
+    if not checks:
+        echo(f"--lf: nothing failed in {path}; running all checks", error=True)
+    return checks or None
+
+
+def _dry_run(request: Request) -> int:
+    """Print the checks that a run would do."""
+    from harness.pipeline import prepare
+
+    planned = prepare(request).plan
+    for case, targets in planned.jobs:
+        for target in targets:
+            echo(f"{case.id} on {target}")
+    echo(f"{planned.checks:,} {'check' if planned.checks == 1 else 'checks'}, none run (--dry-run)")
+    return 0
+
+
+def _run_and_show(request: Request, options: Mapping[str, Any]) -> int:
+    """Run the checks and print the results."""
+    import webbrowser
+
+    from harness.pipeline import run as run_pipeline
+    from harness.report.diff.text import show_diff
+    from harness.report.github import publish
+    from harness.report.shell import resume_words
+    from harness.report.terminal import Progress, show
+
+    quiet = options["quiet"]
+    outcome = run_pipeline(request, Progress(quiet=quiet, verbose=options["verbose"]))
     echo(publish(outcome.report, request.formats), end="")
-    show(outcome.report, outcome.files, resume=resume_words(click.get_current_context().find_root().obj))
+    resume = resume_words(click.get_current_context().find_root().obj)
+    show(outcome.report, outcome.files, resume=resume, quiet=quiet)
     if outcome.diff is not None:
         show_diff(outcome.diff)
+    if options["open_report"]:
+        page = next(path for path in outcome.files if path.suffix == ".html")
+        if not webbrowser.open(page.absolute().as_uri()):
+            echo(f"--open: no browser starts here; the page is {page}", error=True)
     return outcome.exit_code
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS, TARGETS, flat
+from harness.cli.options import ALLOW_IMPORT, AS_JSON, KEYWORDS, PATHS, TARGETS, flat
 from harness.cli.process import echo
+
+if TYPE_CHECKING:
+    from harness.spec.language.case import Case
+    from harness.spec.targets import Target
 
 CHECK_EXAMPLES = """
 \b
@@ -20,6 +25,7 @@ LIST_EXAMPLES = """
 Examples:
   harness list specs/                                       every case, and the default targets
   harness list specs/ -k divisor --targets 'onnx-*'         what a run with these options would do
+  harness list specs/relu.yaml::signed --json               one case, for a program
 """
 SCHEMA_EXAMPLES = """
 \b
@@ -53,11 +59,20 @@ def _count(items: Sized | int, noun: str) -> str:
 @PATHS
 @TARGETS
 @KEYWORDS
+@AS_JSON
 @ALLOW_IMPORT
 def list_(
-    paths: tuple[str, ...], targets: tuple[tuple[str, ...], ...], keywords: tuple[str, ...], allow_import: bool
+    paths: tuple[str, ...],
+    *,
+    targets: tuple[tuple[str, ...], ...],
+    keywords: tuple[str, ...],
+    as_json: bool,
+    allow_import: bool,
 ) -> int:
     """List the cases and the targets of a run."""
+    import json
+
+    from harness.exporters._onnx import require_existing_opsets
     from harness.plan import plan
     from harness.spec.discovery import load_specs
     from harness.spec.target_sets import DEFAULT_SET
@@ -65,7 +80,15 @@ def list_(
     specs = load_specs(paths, allow_import=allow_import)
     words = flat(targets) or (DEFAULT_SET,)
     selected = specs.target_sets.select(words)
+    require_existing_opsets(selected)
     planned = plan(specs.cases, selected, keywords, None, by_default=words == (DEFAULT_SET,))
+    if as_json:
+        echo(
+            json.dumps(
+                {"cases": [_entry(case, targets) for case, targets in planned.jobs], "checks": planned.checks}, indent=1
+            )
+        )
+        return 0
     for case, _ in planned.jobs:
         samples = f"({_count(case.samples, 'further sample')})" if case.samples else ""
         echo("  ".join(filter(None, (case.id, case.about, samples))))
@@ -73,6 +96,18 @@ def list_(
     cases, columns = _count(planned.jobs, "case"), _count(selected, "target")
     echo(f"\n{cases} x {columns} = {_count(planned.checks, 'check')}")
     return 0
+
+
+def _entry(case: Case, targets: Sequence[Target]) -> dict[str, object]:
+    """A case and the targets that it would run on, in types that JSON has."""
+    names = [str(target) for target in targets]
+    return {
+        "id": case.id,
+        "about": case.about or None,
+        "where": str(case.where),
+        "samples": len(case.samples),
+        "targets": names,
+    }
 
 
 @click.command(epilog=SCHEMA_EXAMPLES)
