@@ -59,7 +59,9 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
         )
     path = output or Path("specs", f"{module.rpartition(':')[2].lower()}.yaml")
     _refuse_to_overwrite(path)
-    spec = _first_spec(module, dict(map(_argument, arguments)), [_input_shape(text) for text in inputs], timeout)
+    shapes, constants = [_input_shape(text) for text in inputs], dict(map(_argument, arguments))
+    echo(f"Calling {module} in a separate process to see what it takes (at most {timeout:g} s) ...", error=True)
+    spec = _first_spec(module, constants, shapes, timeout)
     files, schema = [path], path.parent / SCHEMA_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
