@@ -75,7 +75,7 @@ def list_(
     from harness.exporters._onnx import require_existing_opsets
     from harness.plan import plan
     from harness.spec.discovery import load_specs
-    from harness.spec.target_sets import DEFAULT_SET
+    from harness.spec.targets.sets import DEFAULT_SET
 
     specs = load_specs(paths, allow_import=allow_import)
     words = flat(targets) or (DEFAULT_SET,)
