@@ -155,7 +155,10 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
         about |= {"not_run": not_run} if not_run else {}
         further = () if by else _run_other_targets(request, requested, judged.results, listener)
         report = Report(describe(), with_other_targets(judged.results, further), about)
-        changed = None if baseline is None else diff(baseline, report, min_effect=request.min_effect)
+        partial = bool(not_run or request.only) or not _asked_alike(baseline, about)
+        changed = None
+        if baseline is not None:
+            changed = diff(baseline, report, min_effect=request.min_effect, allow_missing=partial)
         if changed is not None:
             against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
             report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
@@ -185,6 +188,12 @@ def _require(runtimes: Sequence[str], *, here: bool) -> None:
         available = plugins("runtimes")[name].availability()
         if here and not available.present:
             raise RuntimeMissing(f"--require {available.unavailable_message(name)}")
+
+
+def _asked_alike(baseline: Report | None, about: Mapping[str, object]) -> bool:
+    """True if the baseline was asked for the same checks, so that one that is missing now was lost."""
+    keys = ("paths", "targets", "keywords", "shard")
+    return baseline is not None and all(baseline.run.get(key) == about[key] for key in keys)
 
 
 def _timed_like_baseline(request: Request, baseline: Report | None) -> Request:

@@ -37,7 +37,11 @@ def known_failures() -> None:
 @click.option(
     "--known-failures", "file", type=FOLDER, metavar="FILE", help="List to update. [default: the one beside the specs]"
 )
-@click.option("--add", is_flag=True, help="Append an entry, with reason TODO, for each kind of unlisted failure.")
+@click.option(
+    "--add",
+    is_flag=True,
+    help="Append an entry for each kind of unlisted failure. Its checks fail until its TODO is a reason.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the changes, and write nothing.")
 def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
     """Update the list from a report.

@@ -19,6 +19,7 @@ DIFF_EXAMPLES = """
 Examples:
   harness diff reports/main/report.json reports/latest/report.json
   harness diff old.json new.json --min-effect 0.1           ignore latency changes below 10 %
+  harness diff old.json new.json --allow-missing            a part of the checks against all of them
 """
 
 
@@ -45,16 +46,27 @@ def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...])
 @click.argument("new", type=FOLDER, metavar="NEW.json")
 @EFFECT
 @click.option("--across-hardware", is_flag=True, help="Compare latencies even if the machines differ.")
+@click.option("--allow-missing", is_flag=True, help="Accept that checks of OLD.json are not in NEW.json.")
 @AS_JSON
-def diff(old: Path, new: Path, *, min_effect: float, across_hardware: bool, as_json: bool) -> int:
-    """Show what changed in parity and latency from one report to another. Exits 1 on a regression."""
+def diff(old: Path, new: Path, *, min_effect: float, across_hardware: bool, allow_missing: bool, as_json: bool) -> int:
+    """Show what changed in parity and latency from one report to another.
+
+    Exits 1 on a regression: a check that is no longer as expected, a new one that is not, one that is lost, and a
+    latency that became slower.
+    """
     import json
 
     from harness.report.diff import diff as compare_reports
     from harness.report.diff.text import show_diff
     from harness.report.json_report import read_report
 
-    result = compare_reports(read_report(old), read_report(new), min_effect=min_effect, across_hardware=across_hardware)
+    result = compare_reports(
+        read_report(old),
+        read_report(new),
+        min_effect=min_effect,
+        across_hardware=across_hardware,
+        allow_missing=allow_missing,
+    )
     if as_json:
         echo(json.dumps(result.to_dict(), indent=1))
     else:

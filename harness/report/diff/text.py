@@ -11,10 +11,10 @@ from rich.text import Text
 
 from harness.errors import one_line, printable
 from harness.report.diff import LATENCY_ORDER, PARITY_LABELS, Diff, LatencyChange, ParityChange, verdict_of
-from harness.report.terminal import standard_output
+from harness.report.terminal import UNFOLDED_WIDTH, standard_output
 
 SHOWN = 30
-"""Rows of each table; ``--json`` prints all of them."""
+"""Rows of each table on a terminal; a pipe and ``--json`` get all of them."""
 
 
 def show_diff(diff: Diff, console: Console | None = None) -> None:
@@ -24,9 +24,11 @@ def show_diff(diff: Diff, console: Console | None = None) -> None:
         console.print(_text(f"{name}: {before} -> {after}"))
     if diff.parity:
         order = list(PARITY_LABELS)
-        console.print(_parity(sorted(diff.parity, key=lambda change: order.index(change.kind))))
+        parity = sorted(diff.parity, key=lambda change: (not change.worse, order.index(change.kind)))
+        _print(_parity(parity, _shown(console)), console)
     if changed := [change for change in diff.latency or () if change.verdict != "no change"]:
-        console.print(_latency(sorted(changed, key=lambda change: LATENCY_ORDER.index(change.verdict))))
+        latency = sorted(changed, key=lambda change: LATENCY_ORDER.index(change.verdict))
+        _print(_latency(latency, _shown(console)), console)
     for line in _counts(diff):
         console.print(_text(line))
     console.print(_text(verdict_of(diff), "bold red" if diff.regressions else "bold green"))
@@ -43,23 +45,43 @@ def _counts(diff: Diff) -> Iterator[str]:
     yield f"Latency: {line or 'no figure in both reports'} (changes below {100 * diff.min_effect:g} % are ignored)."
 
 
-def _parity(changes: Sequence[ParityChange]) -> Table:
+def _shown(console: Console) -> int | None:
+    """The number of rows; None, for all of them, in a pipe, whose reader may look for any of them."""
+    return None if _is_pipe(console) else SHOWN
+
+
+def _is_pipe(console: Console) -> bool:
+    return console.width >= UNFOLDED_WIDTH
+
+
+def _print(table: Table, console: Console) -> None:
+    """Print the table; in a pipe without the blanks that fill the last column."""
+    if not _is_pipe(console):
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def _parity(changes: Sequence[ParityChange], shown: int | None) -> Table:
     table = _table("parity", "case", "target", "before", "after")
-    for change in changes[:SHOWN]:
+    for change in changes[:shown]:
         style = "bold red" if change.worse else "green" if change.kind == "mended" else ""
         after = ": ".join(part for part in (change.after, change.detail) if part)
         cells = (change.case, change.target, change.before, after)
         table.add_row(Text(PARITY_LABELS[change.kind], style=style), *map(_text, cells))
-    return _with_rest(table, len(changes))
+    return _with_rest(table, len(changes), shown)
 
 
-def _latency(changes: Sequence[LatencyChange]) -> Table:
+def _latency(changes: Sequence[LatencyChange], shown: int | None) -> Table:
     table = _table("latency", "case", "target", "at", "before us", "after us", "ratio", "why")
-    for change in changes[:SHOWN]:
+    for change in changes[:shown]:
         style = "bold red" if change.verdict == "slower" else "green" if change.verdict == "faster" else ""
         cells = (change.case, change.target, change.shapes, f"{change.before_us:.4g}", f"{change.after_us:.4g}")
         table.add_row(Text(change.verdict, style=style), *map(_text, (*cells, _ratio(change), _why(change))))
-    return _with_rest(table, len(changes))
+    return _with_rest(table, len(changes), shown)
 
 
 def _ratio(change: LatencyChange) -> str:
@@ -79,9 +101,9 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _with_rest(table: Table, count: int) -> Table:
-    if count > SHOWN:
-        table.add_row("...", f"and {count - SHOWN:,} more; --json prints all of them")
+def _with_rest(table: Table, count: int, shown: int | None) -> Table:
+    if shown is not None and count > shown:
+        table.add_row("...", f"and {count - shown:,} more; --json prints all of them")
     return table
 
 
