@@ -63,6 +63,7 @@ class Request:
     strict: bool = False
     maxfail: int | None = None
     only: frozenset[CheckKey] | None = None
+    keep_journal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
     except KeyboardInterrupt as error:
         # The checks are done, but the report is not written. It will say so, and the journal stays for --resume.
         return conclude(interrupting_signal(error))
-    if signal_received is None and not not_run:  # otherwise --resume can continue it
+    if signal_received is None and not not_run and not request.keep_journal:  # else --resume can continue it
         remove_journal(request.report_dir)
     return outcome
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from harness.cli.options import AT_LEAST_ONE, SECONDS, flat, run_options
 from harness.cli.process import echo
@@ -15,7 +16,7 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from harness.bench import BenchSettings
     from harness.engine.cluster import Cluster
-    from harness.pipeline import Request
+    from harness.pipeline import Outcome, Request
 
 RUN_EXAMPLES = """
 \b
@@ -27,6 +28,7 @@ Examples:
   harness run specs/ --resume                               continue an interrupted run
   harness run specs/relu.yaml::signed -x                    one case, up to the first failure
   harness run specs/ --lf --open                            what failed last time, then the page
+  harness run specs/ --watch                                again after each save, within half a second
 """
 BENCH_EXAMPLES = """
 \b
@@ -39,9 +41,15 @@ Examples:
 
 @click.command(epilog=RUN_EXAMPLES, short_help="Verify and time every case on every target.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time each check that passes.")
+@click.option(
+    "--watch", is_flag=True, help="Stay, and run what changed whenever a file is saved. Implies --no-latency."
+)
 @run_options
-def run(paths: tuple[str, ...], **options: Any) -> int:
+@click.pass_context
+def run(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> int:
     """Verify and time every case on every target, and write the report."""
+    if options["watch"] and ctx.get_parameter_source("latency") is not ParameterSource.COMMANDLINE:
+        options["latency"] = False
     return _run(paths, options)
 
 
@@ -73,7 +81,7 @@ def bench(paths: tuple[str, ...], **options: Any) -> int:
         threads=options["threads"],
         cpus=() if options["cpus"] is None else parse_cpus(options["cpus"]),
     )
-    return _run(paths, {**options, "latency": True}, settings)
+    return _run(paths, {**options, "latency": True, "watch": False}, settings)
 
 
 def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
@@ -89,7 +97,9 @@ def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSetting
         raise UsageError("--open needs the page; add html to --format")
     chosen_formats(options["formats"])  # before anything runs
     request = _request(paths, options, cache, bench)
-    return _dry_run(request) if options["dry_run"] else _run_and_show(request, options)
+    if options["dry_run"]:
+        return _dry_run(request)
+    return _watch(request, options) if options["watch"] else _run_and_show(request, options)
 
 
 def _request(
@@ -155,28 +165,49 @@ def _dry_run(request: Request) -> int:
     return 0
 
 
+def _watch(request: Request, options: Mapping[str, Any]) -> int:
+    """Run the checks again and again."""
+    if request.cluster is not None:
+        raise UsageError("--watch runs on this machine; leave --engine ray out")
+    from harness.cli.watch import watch
+
+    once = dict(options)
+
+    def show(outcome: Outcome) -> None:
+        _show(outcome, request, once)
+        once["open_report"] = False
+
+    return watch(request, show)
+
+
 def _run_and_show(request: Request, options: Mapping[str, Any]) -> int:
     """Run the checks and print the results."""
+    from harness.pipeline import run as run_pipeline
+    from harness.report.terminal import Progress
+
+    outcome = run_pipeline(request, Progress(quiet=options["quiet"], verbose=options["verbose"]))
+    _show(outcome, request, options)
+    return outcome.exit_code
+
+
+def _show(outcome: Outcome, request: Request, options: Mapping[str, Any]) -> None:
+    """Print the results, and open the page if that was asked for."""
     import webbrowser
 
-    from harness.pipeline import run as run_pipeline
     from harness.report.diff.text import show_diff
     from harness.report.github import publish
     from harness.report.shell import resume_words
-    from harness.report.terminal import Progress, show
+    from harness.report.terminal import show
 
-    quiet = options["quiet"]
-    outcome = run_pipeline(request, Progress(quiet=quiet, verbose=options["verbose"]))
     echo(publish(outcome.report, request.formats), end="")
     resume = resume_words(click.get_current_context().find_root().obj)
-    show(outcome.report, outcome.files, resume=resume, quiet=quiet)
+    show(outcome.report, outcome.files, resume=resume, quiet=options["quiet"])
     if outcome.diff is not None:
         show_diff(outcome.diff)
     if options["open_report"]:
         page = next(path for path in outcome.files if path.suffix == ".html")
         if not webbrowser.open(page.absolute().as_uri()):
             echo(f"--open: no browser starts here; the page is {page}", error=True)
-    return outcome.exit_code
 
 
 def _start_loading(paths: tuple[str, ...], cache: Path | None) -> None:
