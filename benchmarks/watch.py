@@ -2,8 +2,8 @@
 
     python -m benchmarks.watch [--saves N] [--targets LIST]
 
-Each save changes the inputs of the only case, so that every target exports anew. Prints the median and the slowest, and the
-load of the machine, without which the figures say little. The exit code is 1 if the median misses the goal of 0.5 s.
+Each save changes the inputs of the only case, so that every target exports anew. Prints the median and the slowest, and
+the load of the machine, without which the figures say little. The exit code is 1 if the median misses 0.5 s.
 """
 
 from __future__ import annotations

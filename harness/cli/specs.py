@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence, Sized
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +13,7 @@ from harness.cli.options import ALLOW_IMPORT, AS_JSON, KEYWORDS, PATHS, TARGETS,
 from harness.cli.process import echo
 
 if TYPE_CHECKING:
+    from harness.errors import Problem
     from harness.spec.language.case import Case
     from harness.spec.targets import Target
 
@@ -19,6 +22,7 @@ CHECK_EXAMPLES = """
 Examples:
   harness check specs/                                      a folder, with its targets and known failures
   harness check specs/avgpool2d.yaml specs/relu.yaml        single files
+  harness check --any-yaml config.yaml nets/relu.yaml       the files of a commit
 """
 LIST_EXAMPLES = """
 \b
@@ -37,17 +41,54 @@ Examples:
 
 @click.command(epilog=CHECK_EXAMPLES, short_help="Validate specs, targets and known failures.")
 @PATHS
+@click.option(
+    "--any-yaml",
+    is_flag=True,
+    help="PATHs are any YAML files, such as those of a commit: check the specs among them, each folder by itself.",
+)
 @ALLOW_IMPORT
-def check(paths: tuple[str, ...], allow_import: bool) -> int:
+def check(paths: tuple[str, ...], *, any_yaml: bool, allow_import: bool) -> int:
     """Validate specs, targets and known failures. Answers at once, without torch."""
+    from harness.errors import SpecError
     from harness.spec.discovery import known_failures_for, load_specs
 
-    specs = load_specs(paths, allow_import=allow_import)
-    known = known_failures_for(specs, paths)
-    cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
-    counted = f"{cases} in {files}, {_count(specs.target_sets.all, 'target')}"
-    echo(f"{counted}, {_count(known, 'known failure')}: all valid")
+    problems: list[Problem] = []
+    lines = []
+    for group in _groups(paths) if any_yaml else [paths]:
+        try:
+            specs = load_specs(group, allow_import=allow_import)
+            known = known_failures_for(specs, group)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
+        counted = f"{cases} in {files}, {_count(specs.target_sets.all, 'target')}"
+        lines.append(f"{counted}, {_count(known, 'known failure')}: all valid")
+    if problems:
+        raise SpecError(problems)
+    echo("\n".join(lines) or "no specs among these files")
     return 0
+
+
+def _groups(paths: Sequence[str]) -> list[tuple[str, ...]]:
+    """The specs among ``paths`` by the folder of their targets; the whole folder for a list that belongs to it."""
+    from harness.spec import is_spec_file
+    from harness.spec.discovery import spec_folder
+    from harness.spec.known_failures import KNOWN_FAILURES_FILE
+    from harness.spec.targets.sets import TARGETS_FILE
+
+    lists = {TARGETS_FILE, KNOWN_FAILURES_FILE}
+    groups: dict[str, list[str]] = {}
+    for path in map(Path, paths):
+        if path.name in lists:
+            below = [file for file in path.parent.rglob("*.yaml") if file.name not in lists]
+            specs = [str(file) for file in below if is_spec_file(file)]
+            if specs:  # stale entries are found in a whole folder alone
+                whole = [str(path.parent)] if len(specs) == len(below) else specs
+                groups.setdefault(os.path.realpath(path.parent), []).extend(whole)
+        elif is_spec_file(path):
+            groups.setdefault(os.path.realpath(spec_folder(path).root or ""), []).append(str(path))
+    return [tuple(group) for group in groups.values()]
 
 
 def _count(items: Sized | int, noun: str) -> str:
