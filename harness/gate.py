@@ -101,7 +101,7 @@ def final_result(result: Result, entries: Sequence[KnownFailure], *, strict: boo
             result, status="error", stage="compare", symptom="exception", message="passed, but nothing was compared"
         )
     if strict and (reason := result.inconclusive) is not None:
-        message = f"the pass is inconclusive, which --strict does not accept: {reason}"
+        message = f"the pass is inconclusive, which a strict run does not accept: {reason}"
         result = replace(result, status="failed", stage="compare", symptom="mismatch", message=message)
     if not entries or result.status == "skipped":
         return result
