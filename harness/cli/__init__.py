@@ -76,7 +76,7 @@ def cli(ctx: click.Context) -> None:
     if ctx.invoked_subcommand not in NEED_NO_WORKING_DIRECTORY:
         require_working_directory()
         if os.path.exists("pyproject.toml"):  # noqa: PTH110 - pathlib is slower to import
-            from harness.cli.defaults import default_map
+            from harness.cli._defaults import default_map
 
             ctx.default_map = default_map(cli.commands)
     if ctx.invoked_subcommand in START_PROCESSES:
@@ -86,7 +86,10 @@ def cli(ctx: click.Context) -> None:
 
 
 for module in iter_modules(__path__):
-    for command in getattr(import_module(f"{__name__}.{module.name}"), "COMMANDS", ()):
+    # A module with an underscore has no commands, and is imported by those that need it.
+    for command in (
+        () if module.name.startswith("_") else getattr(import_module(f"{__name__}.{module.name}"), "COMMANDS", ())
+    ):
         # click remembers a command's help option from its first use, which need not be through the group.
         command.context_settings.setdefault("help_option_names", ["-h", "--help"])
         cli.add_command(command)

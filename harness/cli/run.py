@@ -169,7 +169,7 @@ def _watch(request: Request, options: Mapping[str, Any]) -> int:
     """Run the checks again and again."""
     if request.cluster is not None:
         raise UsageError("--watch runs on this machine; leave --engine ray out")
-    from harness.cli.watch import watch
+    from harness.cli._watch import watch
 
     once = dict(options)
 
