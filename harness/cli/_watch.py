@@ -19,9 +19,9 @@ from harness.pipeline import Outcome, Request
 from harness.pipeline import run as run_pipeline
 from harness.report.terminal import Progress
 from harness.spec.discovery import Specs, has_specs, load_specs
+from harness.spec.glob import path_and_case
 from harness.spec.known_failures import KNOWN_FAILURES_FILE
 from harness.spec.language.case import Case, FactoryModel, StoredModel
-from harness.spec.named_cases import path_and_case
 from harness.spec.targets.sets import TARGETS_FILE
 
 PAUSE_S = 0.03

@@ -79,7 +79,7 @@ def _write(path: Path, text: str) -> None:
 def _specs_of(report: Report) -> Specs:
     """The specs that were run, and all others of their folder, which the list may match too."""
     from harness.spec.discovery import load_specs
-    from harness.spec.named_cases import path_and_case
+    from harness.spec.glob import path_and_case
 
     paths = [str(path) for path in report.run.get("paths", ())]
     if not paths or not all(path_and_case(path)[0].exists() for path in paths):

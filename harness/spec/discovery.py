@@ -25,12 +25,11 @@ from pathlib import Path
 from harness.environment import versions
 from harness.errors import Location, Problem, RequestError, SpecError, UsageError, collect_problems, escape_path
 from harness.spec.bundle.reader import MANIFEST_FILE, Bundle, is_bundle, load_bundle
-from harness.spec.glob import NameIndex
+from harness.spec.glob import NameIndex, named_cases, path_and_case
 from harness.spec.known_failures import KNOWN_FAILURES_FILE, KnownFailure, load_known_failures
 from harness.spec.language.case import Case, FileModel
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
-from harness.spec.named_cases import named_cases, path_and_case
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, is_recorded_model, recorded_case
 from harness.spec.targets import Target
