@@ -56,7 +56,8 @@ def node_time_lines(results: Sequence[Result]) -> Iterator[str]:
         yield f"Where the time goes in {result.case} on {result.target}: {share_of_call(result)}"
         for row in slowest(nodes["rows"])[:SHOWN_ON_TERMINAL]:
             layer = f", layer {row['module']}" if row["module"] else ""
-            yield f"  {row['us']:9.4g} us  {_percent(row['us'] / (nodes['sum_us'] or 1.0)):>5}  {row['operator']} {row['node']}{layer}"
+            share = _percent(row["us"] / (nodes["sum_us"] or 1.0))
+            yield f"  {row['us']:9.4g} us  {share:>5}  {row['operator']} {row['node']}{layer}"
     if len(timed) > CHECKS_ON_TERMINAL:
         yield f"... and {len(timed) - CHECKS_ON_TERMINAL:,} more checks"
 
