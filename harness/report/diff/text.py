@@ -31,9 +31,9 @@ def show_diff(diff: Diff, console: Console | None = None) -> None:
         latency = sorted(changed, key=lambda change: LATENCY_ORDER.index(change.verdict))
         _print(_latency(latency, _shown(console)), console)
     if started := [change for change in diff.start if change.verdict in {"slower", "faster"}]:
-        console.print(_start(started, diff.gate))
+        _print(_start(started, diff.gate, _shown(console)), console)
     if diff.nodes:
-        console.print(_nodes(diff.nodes))
+        _print(_nodes(diff.nodes, _shown(console)), console)
     for line in _counts(diff):
         console.print(_text(line))
     console.print(_text(verdict_of(diff), "bold red" if diff.regressed else "bold green"))
@@ -89,24 +89,24 @@ def _latency(changes: Sequence[LatencyChange], shown: int | None) -> Table:
     return _with_rest(table, len(changes), shown)
 
 
-def _start(changes: Sequence[StartChange], gate: Sequence[str]) -> Table:
+def _start(changes: Sequence[StartChange], gate: Sequence[str], shown: int | None) -> Table:
     table = _table("start", "case", "target", "before", "after", "ratio", "")
-    for change in changes[:SHOWN]:
+    for change in changes[:shown]:
         worse, unit = change.verdict == "slower", UNITS[change.figure]
         gated = "gated" if change.figure in gate else f"not gated; --gate {change.figure} gates it"
         cells = (change.case, change.target, f"{change.before:.4g} {unit}", f"{change.after:.4g} {unit}")
         style = "bold red" if worse and change.figure in gate else ""
         table.add_row(Text(change.figure, style=style), *map(_text, (*cells, _ratio(change), gated if worse else "")))
-    return _with_rest(table, len(changes))
+    return _with_rest(table, len(changes), shown)
 
 
-def _nodes(changes: Sequence[NodeChange]) -> Table:
+def _nodes(changes: Sequence[NodeChange], shown: int | None) -> Table:
     table = _table("node", "operator", "layer", "case", "target", "before us", "after us", "difference us")
-    for change in changes[:SHOWN]:
+    for change in changes[:shown]:
         times = f"{change.before_us:.4g}", f"{change.after_us:.4g}", f"{change.difference_us:+.4g}"
         cells = (change.node, change.operator, change.module, change.case, change.target, *times)
         table.add_row(*map(_text, cells))
-    return _with_rest(table, len(changes))
+    return _with_rest(table, len(changes), shown)
 
 
 def _ratio(change: LatencyChange | StartChange) -> str:
