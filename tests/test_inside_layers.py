@@ -68,9 +68,11 @@ def test_every_layer_of_a_right_export_is_compared_and_none_is_wrong(target: str
             assert layer.accumulated < 1e-5
             assert layer.reference is not None
             assert layer.nodes
+            assert layer.seconds is None or layer.seconds >= 0
     layers = by_path(result)
     assert (layers["stem"].type, layers["stem"].call) == ("Conv2d", 0)
     assert layers["stem"].shape == (2, 8, 4, 4)
+    assert layers["stem"].seconds is not None
     assert "kernel_size=(3, 3)" in layers["stem"].arguments
     assert layers["drop"].judged_with == "nothing: it returns its input"
 

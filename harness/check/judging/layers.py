@@ -19,7 +19,7 @@ from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, SubjectInside, ValueStore
 from harness.inside.table import LayerTable, layer_table
 from harness.model.answer import Reference
-from harness.result import Result
+from harness.result import Layer, Result
 from harness.runtimes import Session
 from harness.spec.language.case import Case, FactoryModel, GraphModel, SequentialModel, StoredModel
 from harness.spec.targets import Target
@@ -114,7 +114,21 @@ def _table(
         else:
             inside = look_inside(reference, store, None)
             subject, judged = _program(artifact, inside, session, reference.inputs, store), True
-        return layer_table(inside, subject, passed=passed, judged=judged)
+        table = layer_table(inside, subject, passed=passed, judged=judged)
+        return _with_seconds(table, session, reference.inputs)
+
+
+def _with_seconds(table: LayerTable, session: Session, inputs: Mapping[str, Array]) -> LayerTable:
+    """``table`` with the time of each layer, of a runtime that tells the time of each node of the whole file."""
+    if not hasattr(session, "node_seconds"):
+        return table
+    seconds = session.node_seconds(inputs)
+    return replace(table, layers=tuple(_timed(layer, seconds) for layer in table.layers))
+
+
+def _timed(layer: Layer, seconds: Mapping[str, float]) -> Layer:
+    own = [seconds[name] for name in layer.nodes if name in seconds]
+    return replace(layer, seconds=sum(own)) if own else layer
 
 
 def _program(

@@ -82,7 +82,7 @@ function layerWords(layer) {
   const parts = [
     `${layer.path || "the model"}: ${layer.type}${layer.arguments ? `(${layer.arguments})` : ""}`,
     `local ${figure(real(layer.local))}`, `accumulated ${figure(real(layer.accumulated))}`, `the reference's own ${figure(real(layer.reference))}`,
-    layer.times === null ? null : `${figure(real(layer.times), 2)} of what rounding explains${layer.wrong ? ": WRONG" : ""}`,
+    layer.times === null ? null : `${figure(real(layer.times), 2)} times what rounding explains${layer.wrong ? ": WRONG" : ""}`,
     layer.sqnr === null ? null : `SQNR ${figure(real(layer.sqnr))} dB`,
     `output ${JSON.stringify(layer.shape)}`, layer.nodes ? `nodes ${layer.nodes}` : null,
   ];
