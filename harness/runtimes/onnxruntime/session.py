@@ -30,7 +30,6 @@ from harness.runtimes.onnxruntime.placement import (
     shape_nodes,
 )
 
-
 PROFILED_RUNS = 3
 """The first run of a session is slower than the others."""
 
