@@ -114,7 +114,8 @@ class Layer:
     ``accumulated``, ``max_ulp`` is the largest distance of ``local`` from the reference. ``times`` is the local error
     in units of what rounding explains; above 1 the layer is ``wrong``. ``nonfinite`` counts values that are NaN or
     infinite on one side alone. ``nodes`` are those of the file, ``seconds`` their time. ``matched_by`` says how the
-    value was found. A layer without a value of its own has no numbers: ``judged_with`` names the one it is part of.
+    ``value`` was found; that is its name in an ONNX file. A layer without a value of its own has no numbers:
+    ``judged_with`` names the one it is part of.
     """
 
     path: str
@@ -132,6 +133,7 @@ class Layer:
     nonfinite: int = 0
     nodes: tuple[str, ...] = ()
     seconds: float | None = None
+    value: str | None = None
     matched_by: str | None = None
     judged_with: str | None = None
 

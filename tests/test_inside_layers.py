@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.inside.calls import ValueStore
 from harness.inside.judging import measure
 from harness.report.json_report import JsonReport, read_report
 from harness.report.layers import LayersReport, layer_lines
+from harness.report.model_explorer import ModelExplorerReport
 from harness.result import Layer, Report, Result
 from tests.inside_nets import changed, inputs, net, onnx_file, scaled, without_names
 
@@ -264,6 +266,9 @@ def test_reports_have_the_layers(exported: Path, tmp_path: Path) -> None:
     assert read_report(path).results[0].layers == result.layers
     rows = LayersReport().render(report).splitlines()
     assert len(rows) == 1 + len(result.layers)
+    nodes = json.loads(ModelExplorerReport().render(report))["results"]
+    assert nodes[by_path(result)["stem"].value]["value"] == 1e9
+    assert nodes[by_path(result)["head"].value]["value"] < 1
     lines = list(layer_lines(result))
     assert lines[0] == result.layers_show
     assert len(lines) == 1 + 1 + 5

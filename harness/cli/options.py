@@ -85,7 +85,7 @@ def _words_or_nothing(words: Words, ctx: click.Context) -> Iterable[str]:
 # Types
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
-FORMATS = ("json", "md", "html", "junit", "csv", "layers", "github")
+FORMATS = ("json", "md", "html", "junit", "csv", "layers", "model-explorer", "github")
 
 
 class CommandGroup(click.Group):

@@ -211,12 +211,13 @@ class Pairing:
 
     ``accumulated`` and ``local`` are keys in the store: as the subject computes them from the model's inputs, and from
     the reference's own tensors. ``how`` tells how each tensor was matched. ``nodes`` are those that compute a tensor
-    from other matched ones, and ``seconds`` their time. ``uncovered`` are nodes that compute no matched tensor.
+    from other matched ones, and ``seconds`` their time; ``names`` are those of the values. ``uncovered`` are nodes that compute no matched tensor.
     """
 
     accumulated: dict[int, str] = field(default_factory=dict)
     local: dict[int, str] = field(default_factory=dict)
     how: dict[int, str] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
     nodes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
     uncovered: tuple[str, ...] = ()
