@@ -1,4 +1,4 @@
-"""``report.model-explorer.json``: node data for Model Explorer, which colours the nodes of a file by the error of layers.
+"""``report.model-explorer.json``: node data for Model Explorer, which colours nodes by the error of layers.
 
 The format is that of one graph (``GraphNodeData`` of https://github.com/google-ai-edge/model-explorer), so the file has
 the layers of one check: the first unexpected one that has some, else the first of all.
