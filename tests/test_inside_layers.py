@@ -52,7 +52,7 @@ def by_path(result: Result) -> dict[str, Layer]:
     return {layer.path: layer for layer in result.layers if layer.type != "functional"}
 
 
-@pytest.mark.parametrize("target", [LEGACY, "onnx-dynamo@18/ort-cpu", "trace/torch-cpu", "export/export-cpu"])
+@pytest.mark.parametrize("target", [LEGACY, "onnx-dynamo@18/ort-cpu", "trace/torch-cpu"])
 def test_every_layer_of_a_right_export_is_compared_and_none_is_wrong(target: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,6 +5,7 @@ Whatever goes wrong while the table is made is a note of the result. The verdict
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -31,6 +32,7 @@ LookInside = Callable[[Reference, ValueStore, str | None], ReferenceInside]
 
 OUTPUTS_HIDE_IT = "the outputs agree, but a layer is wrong by itself"
 NARROW = ("float16", "bfloat16")
+_FUSED = re.compile(r"/[^/]*Fusion.*$")
 
 
 def with_layers(
@@ -122,12 +124,19 @@ def _with_seconds(table: LayerTable, session: Session, inputs: Mapping[str, Arra
     """``table`` with the time of each layer, of a runtime that tells the time of each node of the whole file."""
     if not hasattr(session, "node_seconds"):
         return table
-    seconds = session.node_seconds(inputs)
+    seconds: dict[str, float] = {}
+    for name, own in session.node_seconds(inputs).items():
+        seconds[_original(name)] = seconds.get(_original(name), 0.0) + own
     return replace(table, layers=tuple(_timed(layer, seconds) for layer in table.layers))
 
 
+def _original(name: str) -> str:
+    """The name of a node, or of a value of it, before ONNX Runtime fused the node or changed its layout."""
+    return _FUSED.sub("", name).removesuffix("_nchwc")
+
+
 def _timed(layer: Layer, seconds: Mapping[str, float]) -> Layer:
-    own = [seconds[name] for name in layer.nodes if name in seconds]
+    own = [seconds[name] for name in {*layer.nodes, layer.value or ""} if name in seconds]
     return replace(layer, seconds=sum(own)) if own else layer
 
 
