@@ -272,3 +272,28 @@ def test_reports_have_the_layers(exported: Path, tmp_path: Path) -> None:
     lines = list(layer_lines(result))
     assert lines[0] == result.layers_show
     assert len(lines) == 1 + 1 + 5
+
+
+def test_the_command_line_compares_layers(harness: Any, exported: Path, here: Path) -> None:
+    faulty = changed(exported, here / "faulty.onnx", lambda graph: scaled(graph, "/head/MatMul", 1 + 1e-4))
+    changed(exported, here / "right.onnx", lambda _graph: None)
+    words = ("compare", faulty.name, "right.onnx", "--tolerance", "{atol: 0.1}")
+    plain = harness(*words)
+    assert (plain.code, plain.only["layers"]) == (0, [])
+    ran = harness(*words, "--layers", "--save-spec", "asked.yaml")
+    assert ran.code == 1, ran.err
+    assert "layers     one step at /head/MatMul, " in ran.out
+    (layer,) = (layer for layer in ran.only["layers"] if layer["wrong"])
+    expected = {"path", "type", "call", "local", "accumulated", "reference", "sqnr", "nodes", "seconds"}
+    assert expected <= layer.keys()
+    assert (layer["path"], layer["type"], layer["nodes"]) == ("/head/MatMul", "MatMul", ["/head/MatMul"])
+    explained = harness("explain", "faulty", "asked.yaml", "--layers")
+    assert explained.code == 1, explained.err
+    assert "Layers\n  one step at /head/MatMul, " in explained.out
+    ran = harness("run", "asked.yaml", "--layers", "--no-latency", "--format", "json,md,csv")
+    assert ran.code == 1, ran.err
+    assert ran.only["message"].startswith("the outputs agree, but a layer is wrong by itself: one step at /head/MatMul")
+    assert "one step at /head/MatMul, " in ran.out
+    assert "| /head/MatMul" in (here / "reports/latest/report.md").read_text(encoding="utf-8")
+    rows = (here / "reports/latest/report.layers.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + len(ran.only["layers"])
