@@ -28,23 +28,33 @@ def run(
     *,
     targets: str | Sequence[str] = "default",
     keywords: str | Sequence[str] = (),
-    workers: int = 0,
+    shard: str | None = None,
+    jobs: int | None = None,
     report_dir: str | Path | None = None,
-    formats: Sequence[str] = ("json", "md"),
+    format: str | Sequence[str] = ("json", "md", "html"),  # noqa: A002 - the option's name
     known_failures: str | Path | None = None,
     require: str | Sequence[str] = (),
-    latency: bool = False,
+    baseline: str | Path | None = None,
+    min_effect: float = 0.03,
+    latency: bool = True,
     layers: bool = False,
     timeout: float | Literal["by size"] | None = "by size",
-    allow_import: bool = False,
+    memory: int | None = None,
     strict: bool = False,
+    strict_ulp: int | None = None,
+    no_cache: bool = False,
+    resume: bool = False,
+    allow_import: bool = False,
+    maxfail: int | None = None,
+    **old_names: Any,
 ) -> Ran:
     """Verify the specs and recorded models under ``paths``, as ``harness run`` does, and return the judged report.
 
-    Each argument is the option of the same name. ``workers`` is the number of processes, 0 for one per core. The
-    report is written, in ``formats``, only if ``report_dir`` is given. ``timeout`` is in seconds per check;
-    ``"by size"`` is 120 and 60 more for each GiB of the model, and None is no limit. Checks run in worker processes:
-    in a script, call this function under ``if __name__ == "__main__":``.
+    Each argument is the option of the same name with the same default, but for the following. The report is written,
+    in ``format``, only if ``report_dir`` is given. ``timeout`` is in seconds per check; ``"by size"``, which is the
+    option's default, is 120 and 60 more for each GiB of the model, and None is no limit. ``memory`` is in bytes. The
+    old names ``workers`` and ``formats`` of ``jobs`` and ``format`` work until the next release. Checks run in worker
+    processes: in a script, call this function under ``if __name__ == "__main__":``.
 
     Raises :class:`harness.errors.RequestError` if the request is wrong, before anything runs, and
     :class:`harness.errors.HarnessError` if it cannot be carried out. A check that fails raises nothing.
@@ -55,20 +65,30 @@ def run(
     (True, 0)
     """
     with InstalledFirst():
+        from harness.api.arguments import with_current_names
         from harness.api.functions import run as run_impl
 
+        renamed = with_current_names(old_names, {"workers": "jobs", "formats": "format"})
         return run_impl(
             paths,
             targets=targets,
             keywords=keywords,
-            workers=workers,
+            shard=shard,
+            jobs=renamed.get("jobs", jobs),
             report_dir=report_dir,
-            formats=formats,
+            formats=renamed.get("format", format),
             known_failures=known_failures,
             require=require,
+            baseline=baseline,
+            min_effect=min_effect,
             latency=latency,
             layers=layers,
             timeout=timeout,
+            memory=memory,
+            strict_ulp=strict_ulp,
+            no_cache=no_cache,
+            resume=resume,
+            maxfail=maxfail,
             allow_import=allow_import,
             strict=strict,
         )

@@ -181,9 +181,11 @@ class _Mistakes(SpecError):
 def _require_torch(question: Question) -> None:
     from importlib.util import find_spec
 
+    from harness.environment import install_command
+
     if _needs_torch(question) and find_spec("torch") is None:
         raise RuntimeMissing(
-            "this comparison needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
+            f"this comparison needs torch, which is not installed; install with: {install_command('torch')}"
         )
 
 

@@ -117,6 +117,7 @@ class Run(Open):
     began: str = ""
     interrupted: bool = False
     interrupted_by: str | None = None
+    not_run: Count = 0
     bench: Bench | None = None
     exports: Exports | None = None
     complaints: list[str] = []

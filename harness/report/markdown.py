@@ -13,6 +13,7 @@ from harness.report.layers import HEADERS, ROWS_IN_MARKDOWN, layer_cells, uncove
 from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
 from harness.report.tables.latency import latency_blocks
+from harness.report.tables.node_times import node_time_blocks
 from harness.report.wording import (
     bundle_folder,
     comparison_line,
@@ -74,6 +75,7 @@ def blocks(report: Report) -> Iterator[str]:
     yield from _layer_tables([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
+    yield from node_time_blocks(report.results)
     yield from placement_blocks(report.results)
     yield from _skipped([result for result in report.results if result.status == "skipped"])
     yield from _environment(report)

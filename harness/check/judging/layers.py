@@ -6,6 +6,7 @@ Whatever goes wrong while the table is made is a note of the result. The verdict
 from __future__ import annotations
 
 import re
+import statistics
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from harness.inside.calls import NotVisible, ReferenceInside, SubjectInside, Val
 from harness.inside.table import LayerTable, layer_table
 from harness.model.answer import Reference
 from harness.result import Layer, Result
-from harness.runtimes import Session
+from harness.runtimes import Profiled, Session
 from harness.spec.language.case import Case, FactoryModel, GraphModel, SequentialModel, StoredModel
 from harness.spec.targets import Target
 from harness.transforms._apply import precision_of
@@ -32,6 +33,7 @@ LookInside = Callable[[Reference, ValueStore, str | None], ReferenceInside]
 
 OUTPUTS_HIDE_IT = "the outputs agree, but a layer is wrong by itself"
 NARROW = ("float16", "bfloat16")
+PROFILED_RUNS = 3
 _FUSED = re.compile(r"/[^/]*Fusion.*$")
 
 
@@ -117,16 +119,17 @@ def _table(
             inside = look_inside(reference, store, None)
             subject, judged = _program(artifact, inside, session, reference.inputs, store), True
         table = layer_table(inside, subject, passed=passed, judged=judged)
-        return _with_seconds(table, session, reference.inputs)
-
-
-def _with_seconds(table: LayerTable, session: Session, inputs: Mapping[str, Array]) -> LayerTable:
-    """``table`` with the time of each layer, of a runtime that tells the time of each node of the whole file."""
-    if not hasattr(session, "node_seconds"):
+        if artifact.format == "onnx" and isinstance(session, Profiled):
+            return _with_seconds(table, session, reference.inputs, Path(folder))
         return table
+
+
+def _with_seconds(table: LayerTable, session: Profiled, inputs: Mapping[str, Array], folder: Path) -> LayerTable:
+    """``table`` with the median time of each layer's nodes, as the runtime runs the whole file."""
     seconds: dict[str, float] = {}
-    for name, own in session.node_seconds(inputs).items():
-        seconds[_original(name)] = seconds.get(_original(name), 0.0) + own
+    for node in session.node_times(inputs, PROFILED_RUNS, folder / "trace.json"):
+        name = _original(node.node)
+        seconds[name] = seconds.get(name, 0.0) + statistics.median(node.us) / 1e6
     return replace(table, layers=tuple(_timed(layer, seconds) for layer in table.layers))
 
 

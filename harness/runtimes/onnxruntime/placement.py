@@ -50,16 +50,6 @@ def profiled_nodes(profile: Path) -> list[PlacedNode]:
     return list(dict.fromkeys(nodes))
 
 
-def profiled_seconds(profile: Path) -> dict[str, float]:
-    """The shortest time of each node by name, from a profile of several runs."""
-    seconds: dict[str, float] = {}
-    for event in json.loads(profile.read_text(encoding="utf-8")):
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            name = event["name"].removesuffix("_kernel_time")
-            seconds[name] = min(seconds.get(name, float("inf")), event["dur"] / 1e6)
-    return seconds
-
-
 def count_nodes(
     requested: str, nodes: Iterable[PlacedNode], allowed: Collection[str], shape_nodes: Collection[str]
 ) -> Placement:
