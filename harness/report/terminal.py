@@ -40,6 +40,9 @@ __all__ = ["SHOWN", "Progress", "show", "standard_output"]
 SHOWN = 20
 """Unexpected checks that are listed; the others are in the report."""
 
+SHOWN_WITH_LAYERS = 3
+"""Passed checks whose worst layers are shown."""
+
 UNFOLDED_WIDTH = 100_000
 _MAX_REASON = 240
 
@@ -130,12 +133,13 @@ def _print_unexpected(report: Report, written: Sequence[Path], console: Console)
 
 
 def _print_layers(report: Report, console: Console) -> None:
-    """Print what the layers of the other checks show."""
+    """Print what the layers of the checks that passed show: rows if there are few such checks, else a line each."""
     results = [result for result in report.results if result.layers_show and result.status == "passed"]
     for result in results[:SHOWN]:
-        console.print(_text(f"Layers of {result.case} on {result.target}:", console))
-        for line in layer_lines(result):
-            console.print(_text(f"  {line}", console, keep_spaces=True))
+        sentence, *rows = layer_lines(result)
+        console.print(_text(f"Layers of {result.case} on {result.target}: {sentence}", console))
+        for row in rows if len(results) <= SHOWN_WITH_LAYERS else ():
+            console.print(_text(f"  {row}", console, keep_spaces=True))
     if rest := results[SHOWN:]:
         console.print(_text(f"... and the layers of {len(rest):,} more checks", console))
 
