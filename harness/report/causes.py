@@ -88,13 +88,13 @@ class Cause:
 
     @property
     def extent(self) -> str:
-        """How many checks, cases, targets and exporters it has."""
-        exporters = {re.split(r"[@+?/]", target, maxsplit=1)[0] for target in self.targets}
-        parts = [_count(len(self.results), "check"), _count(len(self.cases), "case")]
-        parts.append(_count(len(self.targets), "target"))
-        if exporters and len(self.targets) > 1:
-            parts.append(_count(len(exporters), "exporter"))
-        return ", ".join(parts)
+        """How many checks, cases, targets and exporters, such as ``6 checks, 3 cases, 2 targets, 1 exporter``."""
+        checks, cases, targets = len(self.results), len(self.cases), self.targets
+        parts = [_count(checks, "check")] + ([_count(cases, "case")] if cases != checks else [])
+        if len(targets) == 1:
+            return f"{', '.join(parts)} on {targets[0]}"
+        exporters = {re.split(r"[@+?/]", target, maxsplit=1)[0] for target in targets}
+        return ", ".join([*parts, _count(len(targets), "target"), _count(len(exporters), "exporter")])
 
 
 def causes(results: Sequence[Result]) -> tuple[Cause, ...]:
