@@ -114,7 +114,8 @@ class Result:
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
     script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
-    ``draws`` is the number of sets of random inputs.
+    ``draws`` is the number of sets of random inputs. ``artifact`` is the digest of the exported file, and
+    ``artifact_path`` its place in the cache on the machine of the run; None if it was not kept.
     """
 
     case: str
@@ -144,6 +145,7 @@ class Result:
     about: str | None = None
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
+    artifact_path: str | None = None
 
     @property
     def inconclusive(self) -> str | None:
