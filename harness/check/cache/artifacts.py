@@ -142,8 +142,10 @@ class ArtifactCache:
     def path_of(self, digest: str | None) -> str | None:
         """Where the artifact with ``digest`` is kept, with ``~`` for the home folder; None if it ends with the run."""
         path = None if digest is None else self._kept.get(digest)
+        if path is None:
+            return None
         with suppress(ValueError, RuntimeError):  # outside the home folder, or there is none
-            return path and f"~/{path.relative_to(Path.home()).as_posix()}"
+            return f"~/{path.relative_to(Path.home()).as_posix()}"
         return str(path)
 
     def without_counting(self) -> ArtifactCache:

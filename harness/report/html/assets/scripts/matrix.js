@@ -23,7 +23,8 @@ function matrix() {
       body.redraw();
       return body;
     });
-    table.replaceChildren(table.caption, head, ...bodies);
+    table.style.setProperty("--columns", columns.length);
+    table.replaceChildren(table.caption, h("colgroup", {}, h("col", { class: "names" }), columns.map(() => h("col"))), head, ...bodies);
     shownLine.textContent = rows
       ? `${isChosen() ? "Selected" : "All"}: ${count(shown.size, "check")} of ${count(rows, "case")}.`
       : "No check matches. Remove a word or a filter.";
@@ -62,12 +63,15 @@ function matrix() {
     };
     const button = h("button", { class: "head", type: "button", "aria-expanded": String(isOpen), "data-key": key, onclick: toggle },
       icon("open"), h("code", {}, breakable(label)), h("span", { class: "many" }, count(cases.length, "case")));
-    return h("tr", { class: kind }, h("th", { scope: "row" }, button), columns.map((target) => tallied(cases, target, shown)));
+    return h("tr", { class: kind }, h("th", { scope: "row" }, button, h("div", { class: "of-all" }, tallyOf(cases, columns, shown))), columns.map((target) => tallied(cases, target, shown)));
   }
 
   function caseRow(one, kind, label = one.short) {
     return h("tr", { class: kind }, h("th", { scope: "row" }, h("code", {}, breakable(label))),
-      columns.map((target) => h("td", {}, cell(one.row.get(target)))));
+      columns.map((target) => {
+        const check = one.row.get(target);
+        return h("td", { class: check ? check.status : "none", "data-target": target }, cell(check));
+      }));
   }
 
   function cell(check) {
@@ -79,5 +83,6 @@ function matrix() {
 
   listeners.push(draw);
   table.addEventListener("keydown", moveByArrows);
-  return [shownLine, h("div", { class: "matrix", role: "group", "aria-label": "Cases by targets", tabindex: "-1" }, table)];
+  const box = h("div", { class: "matrix", role: "group", "aria-label": "Cases by targets", tabindex: "-1" }, table);
+  return [shownLine, box, sideways(box)];
 }

@@ -16,19 +16,19 @@ function visible(family, shown) {
   return family.cases.filter((one) => [...one.row.values()].some((check) => shown.has(check.number)));
 }
 
-// The number of selected checks on one target by status.
-function tally(cases, target, shown) {
+// The number of selected checks on some targets by status.
+function tallyOf(cases, columns, shown) {
   const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
   for (const one of cases) {
-    const check = one.row.get(target);
-    if (check && shown.has(check.number)) counts[check.status] += 1;
+    for (const target of columns) {
+      const check = one.row.get(target);
+      if (check && shown.has(check.number)) counts[check.status] += 1;
+    }
   }
-  return counts;
+  const present = Object.entries(counts).filter(([, many]) => many);
+  if (!present.length) return null;
+  return h("div", { class: "tally" }, present.map(([status, many]) =>
+    h("span", { class: status, title: `${many} ${status}` }, icon(status), many.toLocaleString("en"), hidden(` ${status}`))));
 }
 
-function tallied(cases, target, shown) {
-  const counts = Object.entries(tally(cases, target, shown)).filter(([, many]) => many);
-  if (!counts.length) return h("td", {}, h("span", { class: "absent" }, "-"));
-  return h("td", {}, h("div", { class: "tally" }, counts.map(([status, many]) =>
-    h("span", { class: status, title: `${many} ${status}` }, icon(status), many.toLocaleString("en"), hidden(` ${status}`)))));
-}
+const tallied = (cases, target, shown) => h("td", {}, tallyOf(cases, [target], shown) ?? h("span", { class: "absent" }, "-"));
