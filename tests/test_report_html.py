@@ -170,9 +170,9 @@ def test_a_failed_expectation_has_its_own_error() -> None:
 def test_a_check_says_what_it_is_about_and_where_its_file_is() -> None:
     told = replace(
         FAILED, about="Four ones.", case_model="AvgPool2d(kernel_size=2)", draws=2,
-        inputs=({"label": "x", "dtype": "float32", "shape": [1, 4]},), artifact_path="~/cache/artifacts/ab/abc/model.onnx",
+        inputs=({"label": "x", "dtype": "float32", "shape": [1, 4]},), artifact_path="~/cache/ab/abc/model.onnx",
     )  # fmt: skip
-    read = page(report(told, replace(told, case="a/b", artifact_path="~/cache/artifacts/cd/cde/model.onnx")))
+    read = page(report(told, replace(told, case="a/b", artifact_path="~/cache/cd/cde/model.onnx")))
     (check, _) = read.checks()
     assert (check["about"], check["model"], check["draws"]) == ("Four ones.", "AvgPool2d(kernel_size=2)", 2)
     assert check["inputs"] == ["x: float32 [1, 4]"]

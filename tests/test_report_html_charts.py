@@ -20,7 +20,7 @@ from tests.browser import opened, written
 from tests.report_samples import DIFFERS, FAILED, LATENCY, PASSED
 from tests.report_synthetic import synthetic
 
-# --- accuracy of the outputs --------------------------------------------------------------------------------------------
+# --- accuracy of the outputs ------------------------------------------------------------------------------------------
 
 LARGE = replace(FAILED, case="large/a", outputs=(replace(DIFFERS, max_abs=math.inf, max_rel=math.nan, max_ulp=None),))
 MANY = synthetic(900, wrong=0.1)
@@ -45,7 +45,7 @@ def largest(result: Result, field: str) -> float | None:
 
 
 def bar_of(error: float, base: int, third: float, bars: int) -> int:
-    """The bar that counts ``error``: bar 0 is exact, bar 1 is below ``third``, the last but one the rest, the last what no tolerance passes."""
+    """The bar that counts ``error``: the first is exact, the last what no tolerance would pass."""
     if error == 0:
         return 0
     if not math.isfinite(error):

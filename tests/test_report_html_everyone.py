@@ -134,7 +134,7 @@ def test_a_cause_is_one_closed_card_with_its_message_and_leads_to_each_of_its_ch
         for text in ("6 checks, 3 cases, 2 targets, 2 exporters", "worst at [0, 0, 1, 1]: 1, expected 1.333"):
             expect(cards.first).to_contain_text(text)
         cards.first.locator("summary").click()
-        assert cards.first.locator(".members li").count() == 3
+        expect(cards.first.locator(".members li")).to_have_count(3)
         cards.first.get_by_role("link", name="pool/avg/windows[n=2] on b").click()
         drawer = page.get_by_role("dialog")
         expect(drawer.get_by_role("heading", level=2)).to_have_text("windows[n=2]")
