@@ -59,7 +59,10 @@ def test_one_fault_in_many_checks_is_one_cause_named_by_the_argument_that_its_ca
 def test_a_setting_is_named_only_where_cases_with_and_without_it_tell() -> None:
     assert only(DIVISORS).title.startswith("AvgPool2d: "), "no case passes"
     assert only([*DIVISORS[:4], *PLAIN]).contrast is None, "two cases are too few"
-    assert only([*DIVISORS, *PLAIN[:2]]).contrast is None, "two cases without it are too few"
+    lone = only([*DIVISORS, *PLAIN[:1]])
+    assert lone.contrast == "13 of 13 cases with divisor_override go wrong, 0 of 1 without it", "nothing else differs"
+    both = [failing(f"pool/d{number}", "AvgPool2d(ceil_mode=True, divisor_override=3)") for number in range(5)]
+    assert only([*both, *PLAIN[:2]]).contrast is None, "it may be either of the two"
     half = [passing(f"pool/c{number}", with_divisor(number)) for number in range(1, 14)]
     assert only([*DIVISORS, *PLAIN, *half]).contrast is None, "as many cases with the divisor pass"
     (accident,) = [passing("pool/c6", with_divisor(6))]

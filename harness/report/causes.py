@@ -36,7 +36,7 @@ _MAX_TITLE = 200
 _MAX_LAYERS = 3
 
 MIN_CASES = 3
-"""Cases with and cases without a setting before it is taken for the difference between them."""
+"""Cases with a setting, and cases without it, before it is taken for what tells them apart."""
 
 MIN_SHARE = 0.9
 """The share of the cases with a setting that must go wrong. Some pass by accident: a divisor may equal the default."""
@@ -260,18 +260,23 @@ def _passing(group: Sequence[Result], by_layers: Mapping[tuple[str, ...], Sequen
 
 
 def _best_setting(failing: _Cases, passing: _Cases) -> str | None:
-    """The setting that most failing cases have and next to no passing case has; None if too few cases tell."""
+    """The setting that most failing cases have and next to no passing case has; None if too few cases tell.
+
+    Fewer than :data:`MIN_CASES` cases without it tell only if no other argument, dtype or rank would do as well.
+    """
     counts = Counter(chain.from_iterable(failing.values()))
     good = Counter(chain.from_iterable(passing.values()))
     telling = [
         setting
         for setting, count in counts.items()
-        if count >= MIN_CASES
-        and len(passing) - good[setting] >= MIN_CASES
-        and count >= MIN_SHARE * (count + good[setting])
+        if count >= MIN_CASES and good[setting] < len(passing) and count >= MIN_SHARE * (count + good[setting])
     ]
     # The earlier of two equal ones is the more general one.
-    return max(telling, key=lambda setting: (counts[setting], -good[setting]), default=None)
+    best = max(telling, key=lambda setting: (counts[setting], -good[setting]), default=None)
+    if best is None or len(passing) - good[best] >= MIN_CASES:
+        return best
+    rivals = {setting.partition("=")[0] for setting in telling if counts[setting] == counts[best]}
+    return best if len(rivals) == 1 and counts[best] == len(failing) else None
 
 
 def _contrast(setting: str, failing: _Cases, passing: _Cases) -> str:
@@ -293,11 +298,14 @@ def _cause(group: Sequence[Result], setting: str | None, contrast: str | None) -
 
 
 def _subject(group: Sequence[Result], setting: str | None) -> str:
-    """The layers that all of ``group`` have, else all layers, and the setting that matters; empty for a fixed check."""
+    """The layers that most of ``group`` have, else all layers, and the setting that matters; empty for a fixed check.
+
+    Not all of them need have it: the description of a large model is cut.
+    """
     if group[0].status == "fixed":
         return ""
-    each = [layers_of(result) for result in group]
-    shared = set(each[0]).intersection(*each)
-    layers = [layer for layer in dict.fromkeys(chain.from_iterable(each)) if layer in shared or not shared]
+    counts = Counter(chain.from_iterable(map(layers_of, group)))
+    shared = [layer for layer, count in counts.items() if count >= MIN_SHARE * len(group)]
+    layers = shared or list(counts)
     more = f" and {len(layers) - _MAX_LAYERS} more" if len(layers) > _MAX_LAYERS else ""
     return ", ".join(layers[:_MAX_LAYERS]) + more + (f" with {setting}" if setting else "")
