@@ -3,8 +3,8 @@ function bodyOf(check) {
   return h("div", { class: "body" }, [
     ...aboutFailure(check),
     whyBlamed(check),
+    block("Where it differs", check.pictures?.slice(0, 1).map(pictureOf)),
     block("Next step", check.next && nextOf(check.next)),
-    block("Where it differs", check.pictures?.map(pictureOf)),
     block("Remarks", (check.notes || check.checker || check.left_out) && list([...(check.notes ?? []), check.checker && `onnx.checker: ${check.checker}`, check.left_out].filter(Boolean))),
     block("Latency", timingOf(check)),
     block("Time", check.seconds && [stagesOf(check.seconds)]),
@@ -46,14 +46,14 @@ function whyBlamed(check) {
 
 function nextOf([text, command]) {
   const advice = h("p", {}, sentence(text), ".");
-  return command ? [advice, h("div", { class: "command" }, h("pre", {}, command), copyButton(command, "Copy the command"))] : [advice];
+  return command ? [advice, h("div", { class: "command" }, h("pre", {}, breakable(command)), copyButton(command, "Copy the command"))] : [advice];
 }
 
 // A path that Netron opens.
 function fileOf(check) {
   if (!check.file) return null;
   const path = check.file.startsWith("/") || check.file.startsWith("~") ? check.file : packed.kept_in + check.file;
-  return [h("div", { class: "command" }, h("pre", {}, path), copyButton(path, "Copy the path"))];
+  return [h("div", { class: "command" }, h("pre", {}, breakable(path)), copyButton(path, "Copy the path"))];
 }
 
 function scriptOf(check) {

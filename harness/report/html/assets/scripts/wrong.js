@@ -37,7 +37,7 @@ function membersOf(members) {
   const cases = [...grouped(members, (check) => check.case)];
   return h("div", { class: "body" },
     whyBlamed(first),
-    first.pictures ? block("Where the first differs", first.pictures.map(pictureOf)) : null,
+    first.pictures ? block("Where the first differs", first.pictures.slice(0, 1).map(pictureOf)) : null,
     block("Next step for the first", first.next && nextOf(first.next)),
     h("h3", {}, `${count(cases.length, "case")}`),
     paged(cases, CASES_AT_ONCE, (page) => h("ul", { class: "members" }, page.map(memberOf))));
