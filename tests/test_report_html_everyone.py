@@ -212,14 +212,18 @@ def test_the_ground_of_a_failure_fills_its_cell(browser: Browser, tmp_path_facto
         assert row.locator("td.failed").evaluate(ground) != row.locator("td.passed").evaluate(ground)
 
 
+EIGHT_MB = 8_000_000
+
 # --- large, hostile, or empty ---------------------------------------------------------------------------------------
 
 
 def test_ten_thousand_checks_are_searched_with_few_of_them_in_the_page(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    made = synthetic(10_000, wrong=0.05)
-    with opened(browser, written(made, tmp_path_factory.mktemp("large"))) as page:
+    made, folder = synthetic(10_000, wrong=0.05), tmp_path_factory.mktemp("large")
+    address = written(made, folder)
+    assert (folder / "report.html").stat().st_size < EIGHT_MB
+    with opened(browser, address) as page:
         shows(page, 10_000)
         size = "document.querySelectorAll('*').length"
         assert page.evaluate(size) < 20_000
