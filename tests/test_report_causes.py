@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.report.causes import Cause, causes, layers_of
 from harness.report.wording import UNEXPECTED
-from harness.result import OutputComparison, Result
+from harness.result import Layer, OutputComparison, Result
 from tests.report_samples import ALL, DIFFERS, ERROR, FAILED, FIXED, PASSED, every_way_to_end_badly
 
 TORCHSCRIPT, DYNAMO = "onnx-torchscript@17/ort-cpu", "onnx-dynamo@18/ort-cpu"
@@ -182,6 +182,13 @@ def test_the_noise_of_a_runtime_is_not_in_the_title() -> None:
 )
 def test_the_layers_are_those_of_the_case(model: str | None, layers: tuple[str, ...]) -> None:
     assert layers_of(replace(ERROR, case_model=model)) == layers
+
+
+def test_a_model_whose_inside_was_compared_is_named_by_the_layer_in_which_the_error_begins() -> None:
+    norm, head = Layer("body.1", "LayerNorm", 0, wrong=True), Layer("head", "Linear", 0)
+    models = [replace(failing(f"nets/{name}", f"nets:{name}()"), layers=(head, norm)) for name in ("small", "large")]
+    assert only(models).title == "LayerNorm: values differ by more than the tolerance"
+    assert layers_of(replace(models[0], layers=(head,))) == ("nets:small",)
 
 
 MODELS = st.none() | st.text("ab(),=[]1 ", max_size=12) | st.sampled_from(["ReLU()", with_divisor(3)])

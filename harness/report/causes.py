@@ -175,7 +175,12 @@ _NOT_SET = frozenset({"None", "False", "null", "false"})
 
 
 def layers_of(result: Result) -> tuple[str, ...]:
-    """The layers or the callable of the case's model, each once; its spec if the report does not name the model."""
+    """The layers or the callable of the case's model, each once; its spec if the report does not name the model.
+
+    If the inside of the model was compared, these are the layers in which an error begins.
+    """
+    if wrong := [layer.type for layer in result.layers if layer.wrong]:
+        return tuple(dict.fromkeys(wrong))
     return tuple(dict.fromkeys(name for name, _ in _calls(result.case_model or ""))) or _of_case(result)
 
 

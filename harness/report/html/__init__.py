@@ -23,6 +23,7 @@ from harness.errors import printable, shortened
 from harness.report.html.checks import NUMBERS, cause_fields, check_fields
 from harness.report.html.page import comparison_fields, headline
 from harness.report.html.timing import FIGURE, TIMED
+from harness.report.layers import LAYER_FIELDS, layers_as_json
 from harness.report.machines import environment_rows
 from harness.report.tables import targets
 from harness.report.wording import UNEXPECTED, bundle_folder
@@ -120,6 +121,7 @@ def page_data(report: Report) -> dict[str, Any]:
         "numbers": NUMBERS,
         "figure": FIGURE,
         "timed": TIMED,
+        "layer_fields": LAYER_FIELDS,
         "comparison": to_json(comparison_fields(report.run.get("comparison"))),
         "fields": names,
         "checks": checks,
@@ -190,6 +192,8 @@ def _attachments_of(result: Result) -> Iterator[tuple[str, Any]]:
         yield "script", result.reproduction
     if result.pictures:
         yield "pictures", to_json(result.pictures)
+    if layers := layers_as_json(result):
+        yield "layers", layers
 
 
 def _last_lines(lines: Sequence[str]) -> Iterator[str]:

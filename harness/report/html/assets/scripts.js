@@ -25,4 +25,5 @@
 {% include "scripts/latency.js" %}
 {% include "scripts/comparison.js" %}
 {% include "scripts/paper.js" %}
+{% include "scripts/layers.js" %}
 {% include "scripts/main.js" %}

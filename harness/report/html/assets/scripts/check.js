@@ -4,6 +4,7 @@ function bodyOf(check) {
     ...aboutFailure(check),
     whyBlamed(check),
     block("Where it differs", check.pictures?.slice(0, 1).map(pictureOf)),
+    block("Layers", check.layers && layersOf(check)),
     block("Next step", check.next && nextOf(check.next)),
     block("Remarks", (check.notes || check.checker || check.left_out) && list([...(check.notes ?? []), check.checker && `onnx.checker: ${check.checker}`, check.left_out].filter(Boolean))),
     block("Latency", timingOf(check)),
