@@ -6,23 +6,29 @@ const specs = [...grouped(checks, (check) => check.spec)].map(([spec, ofSpec]) =
     cases: [...grouped(alike, (check) => check.case)].map(([name, row]) => ({
       name,
       short: row[0].short,
+      checks: row,
       row: new Map(row.map((check) => [check.target, check])),
     })),
   })),
 }));
 
-// The cases with a selected check; `shown` are the numbers of the selected checks.
-function visible(family, shown) {
-  return family.cases.filter((one) => [...one.row.values()].some((check) => shown.has(check.number)));
+// Mark the selected checks, and the cases that have one. Everything below reads the marks.
+function markSelected(selected) {
+  for (const check of checks) check.shown = false;
+  for (const check of selected) check.shown = true;
+  for (const spec of specs) {
+    for (const family of spec.families) family.visible = family.cases.filter((one) => one.checks.some((check) => check.shown));
+    spec.visible = spec.families.flatMap((family) => family.visible);
+  }
 }
 
 // The number of selected checks on some targets by status.
-function tallyOf(cases, columns, shown) {
+function tallyOf(cases, columns) {
   const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
   for (const one of cases) {
     for (const target of columns) {
       const check = one.row.get(target);
-      if (check && shown.has(check.number)) counts[check.status] += 1;
+      if (check?.shown) counts[check.status] += 1;
     }
   }
   const present = Object.entries(counts).filter(([, many]) => many);
@@ -31,4 +37,4 @@ function tallyOf(cases, columns, shown) {
     h("span", { class: status, title: `${many} ${status}` }, icon(status), many.toLocaleString("en"), hidden(` ${status}`))));
 }
 
-const tallied = (cases, target, shown) => h("td", {}, tallyOf(cases, [target], shown) ?? h("span", { class: "absent" }, "-"));
+const tallied = (cases, target) => h("td", {}, tallyOf(cases, [target]) ?? h("span", { class: "absent" }, "-"));
