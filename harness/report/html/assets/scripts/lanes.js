@@ -1,5 +1,6 @@
 // A table whose rows each have a lane: a figure with its interval on one logarithmic axis, which stays in view above.
-// A row is { name, lane, cells, height }, or { head } for a line of its own. Positions are percent of the lane's width.
+// A row is { name, lane, cells, height, links }; `links` says that its marks lead to checks. Or it is
+// { head }, a line of its own. Positions are percent of the lane's width.
 const LANE_HEIGHT = 22;
 const APART = 12;
 
@@ -15,11 +16,12 @@ function laneRow(row, axis, columns, behind) {
   if (row.head) return h("tr", { class: "of-case" }, h("th", { scope: "rowgroup", colspan: columns }, row.head));
   const grid = axis.ticks.map((tick) => laneTick(axis, tick, "grid"));
   return h("tr", {}, h("th", { scope: "row" }, row.name),
-    h("td", { class: "lane" }, laneOf(row.height ?? LANE_HEIGHT, [behind(axis), grid, row.lane(axis)])),
+    h("td", { class: "lane" }, laneOf(row.height ?? LANE_HEIGHT, [behind(axis), grid, row.lane(axis)], row.links)),
     row.cells.map((cell) => h("td", { class: "figure" }, cell)));
 }
 
-const laneOf = (height, content) => s("svg", { class: "lane", width: "100%", height, role: "group" }, content);
+// The other cells of a row have its numbers as text, so a screen reader needs the lane only where it has links.
+const laneOf = (height, content, links = false) => s("svg", { class: "lane", width: "100%", height, ...(links ? { role: "group" } : { "aria-hidden": "true" }) }, content);
 
 const laneAxis = (values, options = {}) => logAxis(values, 2, 98, { apart: APART, ...options });
 

@@ -22,6 +22,7 @@ function ratioRow({ name, target, points }) {
   return {
     name: h("code", {}, breakable(name)),
     height: RATIO_HEIGHT,
+    links: points.length <= CROWD,
     lane: (axis) => [
       points.length > CROWD ? heap(target, points, axis) : dots(target, points, axis),
       s("svg", { x: percent(axis.at(meanOf(points))), y: "50%", overflow: "visible" }, s("path", { class: "mark mean", d: "M0 -9l5 9l-5 9l-5 -9z" })),
