@@ -34,7 +34,7 @@ function reveal(id, count) {
   return section;
 }
 
-// A fold whose content is built when it is first opened; `unfold` opens it.
+// A fold whose content is built when it is first opened.
 function fold(attributes, summary, content) {
   const details = h("details", attributes, h("summary", {}, summary));
   details.fill = () => {
@@ -42,11 +42,6 @@ function fold(attributes, summary, content) {
   };
   details.addEventListener("toggle", () => details.open && details.fill());
   return details;
-}
-
-function unfold(details) {
-  details.open = true;
-  details.fill();
 }
 
 function copyButton(text, label) {
