@@ -148,9 +148,10 @@ class Result:
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
     script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
-    ``draws`` is the number of sets of random inputs. ``layers`` is the table of the inside of the model in order of
-    execution, where it was asked for or a whole model fails; ``layers_show`` says in one sentence what it shows, and
-    ``layers_uncovered`` lists the layers and nodes that it does not cover.
+    ``draws`` is the number of sets of random inputs. ``artifact`` is the digest of the exported file, and
+    ``artifact_path`` its place in the cache on the machine of the run; None if it was not kept. ``layers`` is the table
+    of the inside of the model in order of execution, where it was asked for or a whole model fails; ``layers_show``
+    says in one sentence what it shows, and ``layers_uncovered`` lists the layers and nodes that it does not cover.
     """
 
     case: str
@@ -180,6 +181,7 @@ class Result:
     about: str | None = None
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
+    artifact_path: str | None = None
     layers: tuple[Layer, ...] = ()
     layers_show: str | None = None
     layers_uncovered: tuple[str, ...] = ()

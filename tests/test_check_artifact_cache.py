@@ -113,6 +113,21 @@ def test_an_artifact_is_exported_once_and_comes_back_as_it_was(
     assert not list((folder / artifacts.DRAFTS).iterdir())
 
 
+def test_the_place_of_a_kept_artifact_is_known_and_begins_with_the_home_folder(
+    cases: tuple[Case, ...], folder: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ArtifactCache(folder, scratch)
+    artifact = cache.get(cases[0], TRACE, ".pt", writing())
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert cache.path_of(artifact.digest) == f"~/{artifact.path.relative_to(folder.parent)}"
+    monkeypatch.setenv("HOME", str(folder / "elsewhere"))
+    assert cache.path_of(artifact.digest) == str(artifact.path)
+    assert cache.path_of("of another file") is None
+    assert cache.path_of(None) is None
+    ends = ArtifactCache(None, scratch)
+    assert ends.path_of(ends.get(cases[0], TRACE, ".pt", writing()).digest) is None
+
+
 def test_each_case_and_each_export_has_an_entry_of_its_own(
     cases: tuple[Case, ...], folder: Path, scratch: Path
 ) -> None:

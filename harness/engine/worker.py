@@ -234,6 +234,7 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
             # Processes started by other code belong to the libraries, and may serve them for longer than one check.
             killed = kill_children() if job.runs_user_code and has_children() else 0
             result = _with_capture(result, context.capture.drain(), killed)
+            result = replace(result, artifact_path=artifacts.path_of(result.artifact))
             if history.failed_after_checks or (history.ran_checks and _failed_to_build(result) and not job.is_recorded):
                 context.end_check()
                 os._exit(RETIRED)

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from secrets import token_hex
@@ -99,6 +99,7 @@ class ArtifactCache:
         self._exported = self._reused = 0
         self._process = os.getpid()
         self._keys: tuple[Case, Callable[[Target], str]] | None = None
+        self._kept: dict[str, Path] = {}
         self.model_size = 0
         self.history = history or ExportHistory()
 
@@ -134,7 +135,18 @@ class ArtifactCache:
         else:
             self._reused += 1
         self._capture.write(entry.output)
-        return entry.artifact_or_raise()
+        artifact = entry.artifact_or_raise()
+        self._kept[artifact.digest] = artifact.path
+        return artifact
+
+    def path_of(self, digest: str | None) -> str | None:
+        """Where the artifact with ``digest`` is kept, with ``~`` for the home folder; None if it ends with the run."""
+        path = None if digest is None else self._kept.get(digest)
+        if path is None:
+            return None
+        with suppress(ValueError, RuntimeError):  # outside the home folder, or there is none
+            return f"~/{path.relative_to(Path.home()).as_posix()}"
+        return str(path)
 
     def without_counting(self) -> ArtifactCache:
         """The same cache, for exports that do not count as exports of this run."""

@@ -95,7 +95,7 @@ function layerTable(layers) {
     layer.type + (layer.arguments ? `(${layer.arguments})` : ""), ...[layer.local, layer.accumulated, layer.reference, layer.sqnr].map((value) => figure(real(value))),
     (layer.wrong ? "WRONG " : "") + figure(real(layer.times), 2), layer.judged_with ? `judged with ${layer.judged_with}` : layer.nodes || "-",
   ];
-  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "All layers" }, h("table", { class: "plain small" },
+  return scrolled("All layers", h("table", { class: "plain small" },
     h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, layers.map((layer) => h("tr", {}, h("th", { scope: "row" }, breakable(layer.path || "-")), cells(layer).map((text) => h("td", {}, text)))))));
 }
