@@ -14,6 +14,7 @@ from harness.blame.transforms import transform_to_blame
 from harness.check.case_context import CaseContext
 from harness.check.example_values import KeptValue, find_kept_value, kept_value
 from harness.check.judge import Answer, meets_expectations, run_twice
+from harness.check.lower_precision import reference_precision
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
@@ -73,14 +74,29 @@ def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target
     if stop.stage not in STAGES_OF_THE_RUNTIME:
         return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
     artifact = prepared.artifact(target)
+    if stop.symptom == "unsupported" and (reason := _missing_precision(prepared, target)) is not None:
+        return with_error(result, replace(stop, message=f"{stop.message}; {reason}"))
 
     def gives_expected(session: Session) -> bool:
         tolerance = prepared.tolerance(artifact.opset, target)
-        answers = [(each, each.comparable_part(session.run(each.inputs))) for each in prepared.references]
+        references = prepared.references_for(target)
+        answers = [(each, each.comparable_part(session.run(each.inputs))) for each in references]
         return all(compare_with_reference(answer, each, tolerance).passed for each, answer in answers)
 
     blame, evidence = attribute_stopped(target, artifact, stop.symptom, gives_expected)
     return replace(with_error(result, stop, blame=blame), evidence=evidence)
+
+
+def _missing_precision(prepared: CaseContext, target: Target) -> str | None:
+    """That the runtime lacks kernels in a lower precision, if it loads the file before the transforms; else None."""
+    precision = reference_precision(target)
+    if precision is None:
+        return None
+    try:
+        plugins("runtimes")[target.runtime].load(prepared.artifact(target.untransformed), target.options).close()
+    except Exception:  # noqa: BLE001 - it does not run the model at all, so the precision is not the cause
+        return None
+    return f"{target.runtime} loads the file in float32, so it has no kernel for it in {precision}"
 
 
 class _Progress:

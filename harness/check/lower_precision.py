@@ -7,24 +7,51 @@ predict (:mod:`harness.check.quantization_noise`). A tolerance that the spec nam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Close, Rule, Sqnr, Tolerance
-from harness.spec.targets import Target
+from harness.spec.targets import Target, transform_named
+from harness.transforms import KEEP_IO
 from harness.transforms._apply import precision_of
 
 if TYPE_CHECKING:
     from harness.check.quantization_noise import QuantizerSettings
 
-QUANTISED_WITHOUT_PREDICTION = Sqnr(20.0, "nothing is known of the quantizer's step sizes")
+HALF_PRECISION = frozenset({"float16", "bfloat16"})
 
 
 def reference_precision(target: Target) -> str | None:
     """The dtype that eager torch is to be run in as well for ``target``; None if it needs no such run."""
-    return "float16" if precision_of(target) == "float16" else None
+    precision = precision_of(target)
+    return precision if precision in HALF_PRECISION else None
+
+
+def changes_dtypes(target: Target) -> bool:
+    """True if a transform of ``target`` makes float32 inputs and outputs float16."""
+    has_option = any(KEEP_IO in transform_named(word).options for word in target.transforms)
+    return has_option and target.export_options.get(KEEP_IO) == "off"
+
+
+def inputs_for(target: Target, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    """``inputs`` of the exported file as the transformed file of ``target`` takes them."""
+    if not changes_dtypes(target):
+        return inputs
+    return {name: each.astype(np.float16) if each.dtype == np.float32 else each for name, each in inputs.items()}
+
+
+def reference_for(target: Target, reference: Reference) -> Reference:
+    """``reference`` with the inputs that the transformed file takes; its outputs are widened for the comparison."""
+    if not changes_dtypes(target):
+        return reference
+    narrow = {name: "float16" for name, values in reference.eager.items() if values.dtype == np.float32}
+    return replace(reference, inputs=inputs_for(target, reference.inputs), narrow={**reference.narrow, **narrow})
 
 
 def tolerance_in_lower_precision(
@@ -37,7 +64,7 @@ def tolerance_in_lower_precision(
     precision = precision_of(target)
     if precision is None or named.rule is not None:
         return None
-    if precision == "float16":
+    if precision in HALF_PRECISION:
         return Tolerance(Calibrated(precision=precision), named.by_output)
     from harness.check.quantization_noise import expected_ratio, lowest_ratio
 

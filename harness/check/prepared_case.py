@@ -32,7 +32,7 @@ from harness.check.judge import (
     check_gradients,
     have_same_form,
 )
-from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
+from harness.check.lower_precision import reference_for, reference_precision, tolerance_in_lower_precision
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
@@ -162,13 +162,13 @@ class PreparedCase:
 
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
-        precision = reference_precision(target)
-        if precision is None:
-            return self.references
-        return self._memo.get(
-            f"references in {precision}",
-            lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
-        )
+        references, precision = self.references, reference_precision(target)
+        if precision is not None:
+            references = self._memo.get(
+                f"references in {precision}",
+                lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
+            )
+        return tuple(reference_for(target, each) for each in references)
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP.
@@ -186,7 +186,7 @@ class PreparedCase:
         return self._tolerances[opset]
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
-        source, transformed = self.artifact(target.untransformed), self.artifact(target)
+        source, transformed = self.artifact(target.untransformed), self.artifact(target.in_onnx)
         return tolerance_in_lower_precision(target, source, transformed, self.references, self.case.tolerance)
 
     def eager_call(self) -> Call:
@@ -331,7 +331,7 @@ class PreparedCase:
         if target.transforms:
             source, samples = self.artifact(target.untransformed, subject), [each.inputs for each in self.references]
             return self._artifacts.get(
-                self.case, target, ".onnx", lambda path: transformed(source, path, target, samples)
+                self.case, target, f".{target.makes}", lambda path: transformed(source, path, target, samples)
             )
         exporter = plugins("exporters")[target.exporter]
         opsets = exporter.opsets()

@@ -210,8 +210,7 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
             context.allow_for_size(size, job.settings)
 
         verify = _verifier(job, artifacts, context.capture, on_size)
-        if not job.is_recorded:
-            check_opsets(job.targets)
+        check_opsets(job.targets)
         process_state = _process_state(torch=not job.is_recorded)
 
         def enter_stage(target: int, stage: Stage) -> None:

@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
 from harness.errors import StageError, Unsupported, describe_error
-from harness.exporters import Artifact
+from harness.exporters import Artifact, Format
 from harness.exporters._files import sha256, sibling_files, staged_write
 from harness.exporters._onnx import checker_error, opset_of
 from harness.spec.targets import Target, transform_named
@@ -35,11 +35,21 @@ def transformed(
             following = staging_path if last else Path(folder, f"{number}.onnx")
             _apply(word, current, following, target, samples)
             current = following
-        model = onnx.load(str(staging_path), load_external_data=False)
-        _require_same_signature(target, onnx.load(str(source.path), load_external_data=False), model)
         digest = sha256(staging_path, *sibling_files(staging_path))
-        checker = checker_error(staging_path)
-    return replace(source, path=path, digest=digest, opset=opset_of(model), checker=checker)
+        before, opset, checker = onnx.load(str(source.path), load_external_data=False), source.opset, None
+        if target.makes == "onnx":
+            model = onnx.load(str(staging_path), load_external_data=False)
+            _require_same_signature(target, before, _names(model))
+            opset, checker = opset_of(model), checker_error(staging_path)
+        else:
+            _require_same_signature(target, before, _names_in_ort_format(staging_path))
+    made = cast("Format", target.makes)
+    return replace(source, format=made, path=path, digest=digest, opset=opset, checker=checker)
+
+
+def filename_of(target: Target) -> str:
+    """The name of the transformed file: ONNX Runtime knows its own format by the suffix."""
+    return f"model.{target.makes}"
 
 
 def precision_of(target: Target) -> Precision | None:
@@ -69,9 +79,24 @@ def _apply(
         raise StageError(f"+{word} wrote no file")
 
 
-def _require_same_signature(target: Target, before: Any, after: Any) -> None:
-    for kind in ("input", "output"):
-        expected, actual = ([value.name for value in getattr(model.graph, kind)] for model in (before, after))
+def _names(model: Any) -> dict[str, list[str]]:
+    """The names of inputs and outputs. An initializer may also be an input; a transform may drop it there."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in stored]
+    return {"input": inputs, "output": [value.name for value in model.graph.output]}
+
+
+def _names_in_ort_format(path: Path) -> dict[str, list[str]]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = {"input": session.get_inputs(), "output": session.get_outputs()}
+    return {kind: [value.name for value in values] for kind, values in names.items()}
+
+
+def _require_same_signature(target: Target, source: Any, after: Mapping[str, list[str]]) -> None:
+    for kind, expected in _names(source).items():
+        actual = after[kind]
         if actual != expected:
             suffix = "".join(f"+{word}" for word in target.transforms)
             raise StageError(

@@ -22,7 +22,7 @@ from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInp
 from harness.check.files.reference import file_artifact
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judge import Expected, Judge, for_expressions
-from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
+from harness.check.lower_precision import reference_for, reference_precision, tolerance_in_lower_precision
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.stages import Clock
 from harness.exporters import Artifact
@@ -32,7 +32,7 @@ from harness.result import Finding, Result
 from harness.spec.language.case import Case
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
-from harness.transforms._apply import transformed
+from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
 
@@ -193,7 +193,7 @@ class TestedFile(ReferenceForModel):
         samples = [each.inputs for each in self.references]
         name = hashlib.sha256(f"{self.plain_artifact.digest} {target.export}".encode()).hexdigest()
         return self._artifacts.write_uncached(
-            name, "model.onnx", lambda path: transformed(self.plain_artifact, path, target, samples)
+            name, filename_of(target), lambda path: transformed(self.plain_artifact, path, target, samples)
         )
 
     @cached_property
@@ -204,12 +204,13 @@ class TestedFile(ReferenceForModel):
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The reference's answers, with those of a run in the precision of the target's transforms if that is lower."""
-        if reference_precision(target) is None:
-            return self.references
-        return self._memo.get(
-            f"references for {target.export}",
-            lambda: tuple(self._renamed(each) for each in self._reference.references_for(target)),
-        )
+        references: Sequence[Reference] = self.references
+        if reference_precision(target) is not None:
+            references = self._memo.get(
+                f"references for {target.export}",
+                lambda: tuple(self._renamed(each) for each in self._reference.references_for(target)),
+            )
+        return [reference_for(target, each) for each in references]
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs, in the file's order; of a transformed file, what its precision allows."""
@@ -220,7 +221,7 @@ class TestedFile(ReferenceForModel):
         return super().tolerance(opset)
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
-        plain, lowered = self.plain_artifact, self.plain_artifact_for(target)
+        plain, lowered = self.plain_artifact, self.plain_artifact_for(target.in_onnx)
         return tolerance_in_lower_precision(target, plain, lowered, self.references, self.case.tolerance)
 
     @property

@@ -17,6 +17,7 @@ from harness.check.case_context import Refusal
 from harness.check.check import check
 from harness.check.example_values import OtherInputs
 from harness.check.judge import Expected, Judge
+from harness.check.lower_precision import reference_for
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.recorded.protobufs import external_data_files, read_tensor
 from harness.check.refusal import control_onnx_artifact
@@ -110,8 +111,7 @@ class PackedCase:
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The packed answers; what a lower precision allows was computed when the case was packed."""
-        del target
-        return self.references
+        return [reference_for(target, each) for each in self.references]
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs of the export for ``target``, or of one at ``opset``."""

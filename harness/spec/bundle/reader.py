@@ -42,7 +42,7 @@ from harness.spec.known_failures import KNOWN_FAILURES_FILE
 from harness.spec.language.case import Case, Expectation, WeightedModel
 from harness.spec.quoting import join_names, suggestion
 from harness.spec.target_sets import DEFAULT_SET, TargetSets
-from harness.spec.targets import Target, parse_target
+from harness.spec.targets import Target, parse_target, runs_format
 from harness.spec.yaml.strict import StrictModel, file_error, key_path, read_json
 
 MANIFEST_FILE = "manifest.json"
@@ -134,7 +134,7 @@ class BundleTargets(TargetSets):
     def of(cls, packed_for: Sequence[str], where: Location) -> BundleTargets:
         """The targets of a bundle that was packed for ``packed_for``. Raises :class:`SpecError` for an invalid one."""
         targets = tuple(parse_target(text, where) for text in packed_for)
-        formats = {target.export: plugins("exporters")[target.exporter].makes for target in targets}
+        formats = {target.export: target.makes for target in targets}
         return cls({DEFAULT_SET: targets, ALL_SET: all_targets(formats, where)}, exports=tuple(formats))
 
     def _exported_targets(self, word: str) -> Iterator[Target]:
@@ -164,7 +164,7 @@ def all_targets(formats: Mapping[str, str], where: Location | None = None) -> tu
         parse_target(f"{export}/{name}", where)
         for export, format_ in formats.items()
         for name, runtime in plugins("runtimes").items()
-        if runtime.takes == format_
+        if runs_format(runtime, format_)
     )
 
 
