@@ -62,6 +62,11 @@ class CaseContext(Protocol):
         """What to say first, if a forgotten ``.eval()`` changes the answers; None without the module."""
         ...
 
+    @property
+    def unfit_reference(self) -> str | None:
+        """Why a difference from the reference says nothing about the target, and what to do; None if it does."""
+        ...
+
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact | None:
         """The export for ``target`` in ``folder`` with ``inputs`` as its example; None without the module."""
         ...

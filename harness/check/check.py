@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.transforms import transform_to_blame
 from harness.check.case_context import CaseContext
 from harness.check.example_values import KeptValue, find_kept_value, kept_value
-from harness.check.judge import Answer, meets_expectations, run_twice
+from harness.check.judge import Answer, Verdict, meets_expectations, run_twice
 from harness.check.lower_precision import reference_precision
 from harness.check.refusal import check_refusal
 from harness.check.results import (
@@ -21,6 +21,7 @@ from harness.check.results import (
     blame_for_build,
     initial_result,
     placement_fields,
+    with_cause,
     with_error,
     with_latency,
     with_pictures,
@@ -29,6 +30,7 @@ from harness.check.results import (
 )
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped
+from harness.compare.decisions import require_axes
 from harness.compare.verdict import compare_with_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference
@@ -113,6 +115,7 @@ class _Progress:
 def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: _Progress, clock: Clock) -> Result:
     with clock.stage("build"):
         references, eager_findings = prepared.references_for(target), prepared.eager_findings
+        require_axes(prepared.case.tolerance, references[0].eager)
     with clock.stage("export"):
         artifact = prepared.artifact(target)
     progress.add(checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
@@ -148,18 +151,34 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         if result.symptom == "placement":
             return result
         if result.status == "failed" and result.blame is None:
-            if verdict.keeps_random:
-                return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
-            first = verdict.first_failing
-            if evidence := transform_to_blame(target, partial(_problem_on, prepared, first)):
-                return replace(result, blame="exporter", evidence=evidence)
-            disagreement = _disagreement(prepared, target, artifact, references[first], answers[first])
-            return _with_blame(result, disagreement, kept)
+            return _blamed(result, verdict, prepared, target, references, answers, kept)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
         return result
     finally:
         session.close()
+
+
+def _blamed(
+    result: Result,
+    verdict: Verdict,
+    prepared: CaseContext,
+    target: Target,
+    references: Sequence[Reference],
+    answers: Sequence[Answer],
+    kept: KeptValue | None,
+) -> Result:
+    """The failed ``result`` with the step to blame, as far as the evidence shows one."""
+    if verdict.keeps_random:
+        return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
+    if (reason := prepared.unfit_reference) is not None:
+        return with_cause(result, reason)
+    first = verdict.first_failing
+    if evidence := transform_to_blame(target, partial(_problem_on, prepared, first)):
+        return replace(result, blame="exporter", evidence=evidence)
+    artifact = prepared.artifact(target.in_onnx)  # where the target's own file cannot be read, the same graph
+    disagreement = _disagreement(prepared, target, artifact, references[first], answers[first])
+    return _with_blame(result, disagreement, kept)
 
 
 def _problem_on(prepared: CaseContext, number: int, target: Target) -> str | None:

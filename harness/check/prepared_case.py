@@ -7,7 +7,7 @@ exporters make the artifacts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,25 +20,21 @@ from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.case_context import Refusal
-from harness.check.eager_findings import compare_eager, eager_rounding
+from harness.check.eager_findings import compare_eager, eager_rounding, met_in_float64
 from harness.check.eager_refusal import eager_refusal
 from harness.check.example_values import OtherInputs, other_inputs
 from harness.check.expected import build_expected
 from harness.check.judge import (
-    MET_IN_FLOAT64,
     Expected,
     Judge,
     check_expectations,
     check_gradients,
-    have_same_form,
 )
 from harness.check.lower_precision import reference_for, reference_precision, tolerance_in_lower_precision
 from harness.check.memo import Capture, Memo, NullCapture
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
-from harness.compare.calibrated import plain_rule
 from harness.compare.rules import strict_ulp
-from harness.compare.verdict import compare
 from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
@@ -48,6 +44,7 @@ from harness.model.build import (
     build,
     build_tensors,
     eager_outputs,
+    has_random_weights,
     run_module,
 )
 from harness.model.reference import (
@@ -63,9 +60,9 @@ from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training
 from harness.registry import plugins
 from harness.result import Finding, Result
-from harness.spec.language.case import Case, StoredModel
+from harness.spec.language.case import Case, FactoryModel, StoredModel
 from harness.spec.language.draws import input_sets
-from harness.spec.language.tolerances import Calibrated, Exact, Tolerance
+from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import transformed
 
@@ -148,6 +145,10 @@ class PreparedCase:
         return f"parts of the module are in training mode, which .eval() does not reach ({names}{more})"
 
     @property
+    def unfit_reference(self) -> None:
+        """None: the exported file comes from the very module that it is compared with."""
+
+    @property
     def training_matters(self) -> bool:
         """Whether eager torch answers differently with every part in evaluation mode, or not at all."""
         return self._memo.get("training matters", self._compare_modes)
@@ -162,13 +163,24 @@ class PreparedCase:
 
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
-        references, precision = self.references, reference_precision(target)
-        if precision is not None:
-            references = self._memo.get(
-                f"references in {precision}",
-                lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
-            )
-        return tuple(reference_for(target, each) for each in references)
+        return tuple(reference_for(target, each) for each in self.references_in(reference_precision(target)))
+
+    def references_in(self, precision: str | None) -> tuple[Reference, ...]:
+        """The reference answers, with those of a run in ``precision`` if one is named."""
+        if precision is None:
+            return self.references
+        return self._memo.get(
+            f"references in {precision}",
+            lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
+        )
+
+    @property
+    def random_weights(self) -> bool:
+        """True if the user's callable draws other weights each time, and the case names none."""
+        weighted = self.case.model
+        if not isinstance(weighted.model, FactoryModel) or weighted.weights:
+            return False
+        return self._memo.get("random weights", lambda: has_random_weights(self.subject.module, self.case))
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP.
@@ -282,7 +294,8 @@ class PreparedCase:
     def _check_eager(self) -> tuple[Finding, ...]:
         reference = self.references[0]
         findings = list(check_expectations(self.expected, reference, reference.eager, self.tolerance(None)))
-        findings += self._met_in_float64(reference, [finding.what for finding in findings if not finding.passed])
+        unmet = [finding.what for finding in findings if not finding.passed]
+        findings += met_in_float64(self.expected, reference, self.tolerance(None), unmet)
         if self.case.expect.gradient or self.case.expect.gradient_range:
             findings += check_gradients(self.expected, reference, reference.eager, self.gradients)
         for each in self.references:
@@ -290,27 +303,6 @@ class PreparedCase:
             if finding is not None and not (finding.passed and each.repeats_shapes):
                 findings.append(finding)
         return tuple(findings)
-
-    def _met_in_float64(self, reference: Reference, unmet: Sequence[str]) -> list[Finding]:
-        """A finding for each ``unmet`` key of ``expect`` that the float64 reference meets: the expectation is right.
-
-        None of them if eager torch is as close to the float64 reference as two correct implementations are: then the
-        expectation only allows too little.
-        """
-        if reference.float64 is None or not unmet:
-            return []
-        eager = reference.eager
-        with np.errstate(over="ignore"):
-            float64 = {name: values.astype(eager[name].dtype) for name, values in reference.float64.items()}
-        plain = {index: plain_rule(values.dtype.name) for index, values in enumerate(eager.values())}
-        if not have_same_form(float64, eager) or compare(eager, float64, Tolerance(Exact(), plain)).passed:
-            return []
-        findings = check_expectations(self.expected, reference, float64, self.tolerance(None))
-        return [
-            Finding(MET_IN_FLOAT64 + finding.what, True, f"the float64 reference meets expect.{finding.what}")
-            for finding in findings
-            if finding.passed and finding.what in unmet
-        ]
 
     def _check_against_float64(self, reference: Reference) -> Finding | None:
         """Eager torch compared with the float64 reference; None without one.

@@ -7,13 +7,15 @@ are no farther apart than the reference's own largest error. Ties are counted ap
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.spec.language.tolerances import Decisions
+from harness.errors import UsageError
+from harness.spec.language.tolerances import CaseTolerance, Decisions, rules_of
 
 Array = NDArray[Any]
 
@@ -64,6 +66,20 @@ class DecisionCounts:
         }
 
 
+def require_axes(tolerance: CaseTolerance, outputs: Mapping[str, Array]) -> None:
+    """Raise :class:`UsageError` for a rule about decisions along an axis that its output does not have."""
+    for index, (name, values) in enumerate(outputs.items()):
+        for rule in rules_of(tolerance.by_output.get(index, tolerance.rule)):
+            if isinstance(rule, Decisions) and not _has_axis(rule, values):
+                shape = f"{name} has shape {list(values.shape)}"
+                remedy = f"write an axis from {-values.ndim} to {values.ndim - 1}" if values.ndim else "use `by: sign`"
+                raise UsageError(f"tolerance: decisions: there is no axis {rule.axis}: {shape}; {remedy}")
+
+
+def _has_axis(rule: Decisions, values: Array) -> bool:
+    return rule.by not in {"argmax", "argmin"} or -values.ndim <= rule.axis < values.ndim
+
+
 def count_decisions(rule: Decisions, actual: Array, expected: Array, float64: Array | None) -> DecisionCounts | str:
     """Count the decisions of two outputs of one shape; a string says why they have none.
 
@@ -72,7 +88,7 @@ def count_decisions(rule: Decisions, actual: Array, expected: Array, float64: Ar
     """
     if not expected.size:
         return "the output has no elements"
-    if rule.by in {"argmax", "argmin"} and not -expected.ndim <= rule.axis < expected.ndim:
+    if not _has_axis(rule, expected):
         return f"there is no axis {rule.axis}: the output has shape {expected.shape}"
     exact = expected.astype(np.float64) if float64 is None else float64
     own_error = 0.0 if float64 is None else _largest(np.abs(expected.astype(np.float64) - float64))

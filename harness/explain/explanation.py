@@ -30,8 +30,7 @@ from harness.spec.discovery import Specs
 from harness.spec.language.case import Case, Expectation
 from harness.spec.quoting import suggestion
 from harness.spec.target_sets import DEFAULT_SET
-from harness.spec.targets import FILE, FORMATS, Target
-from harness.spec.tested_files import runs_format
+from harness.spec.targets import FILE, FORMATS, Target, runs_format
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
+from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE
 from harness.errors import one_line, shortened
 from harness.report.wording import (
     comparisons,
@@ -51,7 +52,7 @@ def comparison_lines(
 
 def nothing_compared(report: Report) -> bool:
     """True if no runtime came to an answer, or to any value: the reference does not answer these inputs."""
-    return all(result.stage == "build" or _is_empty(result) for result in report.results)
+    return all(result.stage == "build" or _is_empty(result) or has_no_number(result) for result in report.results)
 
 
 def _is_empty(result: Result) -> bool:
@@ -59,9 +60,17 @@ def _is_empty(result: Result) -> bool:
     return result.status == "passed" and bool(result.outputs) and all(0 in each.shape for each in result.outputs)
 
 
+def has_no_number(result: Result) -> bool:
+    """True for a pass on outputs without a single finite value: NaN agrees with NaN, whatever was computed."""
+    reasons = {each.inconclusive for each in result.outputs}
+    return result.status == "passed" and NO_FINITE_VALUE in reasons and reasons <= {NO_FINITE_VALUE, NO_ELEMENTS}
+
+
 def _headline(result: Result, *names: str) -> str:
     subject, reference = (name if len(name) <= MAX_NAME else PurePath(name).name for name in names)
     if result.status == "passed" and not _is_empty(result):
+        if inconclusive_reason(result):
+            return f"INCONCLUSIVE: {subject} and {reference} agree, but a wrong file would too"
         return f"SAME: {subject} is still {reference}"
     if result.status == "failed":
         return f"DIFFERENT: {subject} is not {reference}"

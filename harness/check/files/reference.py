@@ -6,7 +6,9 @@ what is expected. A file that runs only optimized is run so, and a note tells it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,8 @@ from harness.spec.language.draws import input_sets
 from harness.spec.language.fills import array
 from harness.spec.language.tensors import with_layout
 from harness.spec.language.tolerances import Calibrated, Tolerance
-from harness.spec.targets import Target
 from harness.spec.tested_files import DEFAULT_RUNTIMES
+from harness.transforms import Transform, TransformRequest
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
@@ -90,10 +92,32 @@ class FileReference:
         finally:
             session.close()
 
-    def references_for(self, target: Target) -> tuple[Reference, ...]:
-        """The answers: a file is not run in another precision than its own."""
-        del target
-        return self.references
+    def references_in(self, precision: str | None) -> tuple[Reference, ...]:
+        """The answers, with those of the file converted to ``precision`` by the transform to it; a note if it fails."""
+        transform = next((each for each in plugins("transforms").values() if each.precision == precision), None)
+        if transform is None or precision is None:
+            return self.references
+        try:
+            return tuple(self._in_precision(transform, precision))
+        except Exception as error:  # noqa: BLE001 - a run that is missing; the rule without it is named in the row
+            self._note(f"the reference does not run in {precision}: {error_summary(error)}")
+            return self.references
+
+    def _in_precision(self, transform: Transform, precision: str) -> Iterator[Reference]:
+        """Run the converted file: on ONNX Runtime, or on onnx.reference for bfloat16, which the other lacks."""
+        runtime: Runtime = plugins("runtimes")["ort-cpu" if precision == "float16" else "reference"]
+        options = UNOPTIMIZED if "optimization" in runtime.options else {}
+        with tempfile.TemporaryDirectory(prefix="harness-reference-") as folder:
+            path = Path(folder, "model.onnx")
+            transform.apply(Path(self.file.path), path, TransformRequest(transform.name, {}, ()))
+            session: Session = runtime.load(replace(self.artifact, path=path), options)
+            try:
+                for each in self.references:
+                    outputs = session.run(self._matched.applied_to(each.inputs))
+                    lower = {name: values.astype(np.float64) for name, values in outputs.items()}
+                    yield replace(each, lower=lower)
+            finally:
+                session.close()
 
     @cached_property
     def expected(self) -> Expected:

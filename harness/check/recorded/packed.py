@@ -99,6 +99,10 @@ class PackedCase:
     def training(self) -> None:
         """None: a bundle holds no module."""
 
+    @property
+    def unfit_reference(self) -> None:
+        """None: the answers are those of the module that was exported."""
+
     def exported_from(self, _target: Target, _inputs: Mapping[str, Array], _folder: Path) -> None:
         """None: a bundle holds no module."""
 
