@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
@@ -10,6 +11,7 @@ from harness.errors import one_line, shortened
 from harness.report.wording import (
     comparisons,
     explanation,
+    format_decisions,
     format_index,
     format_number,
     format_pair,
@@ -105,6 +107,10 @@ def _output(label: str, output: OutputComparison) -> Iterator[str]:
             f"RMS error {format_number(output.rms)} against float64, the reference's own "
             f"{format_number(output.reference_rms)}; {error}"
         )
+    if output.sqnr is not None and math.isfinite(output.sqnr):
+        error += f"; SQNR {output.sqnr:.3g} dB"
+    if output.decisions is not None:
+        error += f"; decisions: {format_decisions(output.decisions)}"
     yield f"{label}: {error}; allowed: {output.tolerance}"
 
 

@@ -12,6 +12,7 @@ from harness.errors import one_line, shortened
 from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
 from harness.report.tables.latency import latency_blocks
+from harness.report.tables.precision import measure_blocks, precision_blocks
 from harness.report.wording import (
     bundle_folder,
     comparison_line,
@@ -70,6 +71,7 @@ def blocks(report: Report) -> Iterator[str]:
     )
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarks([result for result in report.results if result.status == "passed"])
+    yield from precision_blocks(report.results)
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
     yield from placement_blocks(report.results)
@@ -116,6 +118,7 @@ def details(result: Result, *, allow_import: bool = False, bundle: str | None = 
     yield "\n".join(f"- {fact}" for fact in _facts(result, allow_import, bundle))
     if labelled := list(comparisons(result)):
         yield _numbers(labelled)
+        yield from measure_blocks(labelled)
     if result.log:
         yield _log(result.log)
 
