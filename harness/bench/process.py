@@ -144,7 +144,7 @@ def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
     from harness.check.files.context import TestedFile
     from harness.check.files.contexts import CaseContexts
     from harness.check.files.reference import FileReference
-    from harness.check.lower_precision import inputs_for
+    from harness.check.judging.lower_precision import inputs_for
 
     cache = task.settings.cache or task.scratch / "artifacts"
     contexts = CaseContexts(task.case, ArtifactCache(cache, task.scratch), on_size=on_size)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.check.files.matching import MatchedOutputs
 from harness.check.files.signatures import FileSignature
-from harness.check.lower_precision import HALF_PRECISION
+from harness.check.judging.lower_precision import HALF_PRECISION
 from harness.model.answer import Reference
 from harness.spec.language.tolerances import Calibrated, OneRule, Tolerance
 

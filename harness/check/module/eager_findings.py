@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.judge import MET_IN_FLOAT64, Expected, check_expectations, have_same_form
+from harness.check.judging.judge import MET_IN_FLOAT64, Expected, check_expectations, have_same_form
 from harness.compare.calibrated import plain_rule
 from harness.compare.verdict import compare, distances
 from harness.model.answer import Reference
