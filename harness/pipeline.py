@@ -237,6 +237,12 @@ class _WithKnownFailures:
         self._known = [entry for entry in known if entry.applies(versions)]
         self.begin, self.end = listener.begin, listener.end
 
+    def tell(self, line: str) -> None:
+        """Pass on how far the samples of a check are."""
+        tell = getattr(self._listener, "tell", None)
+        if tell is not None:
+            tell(line)
+
     def advance(self, result: Result | None = None) -> None:
         """Pass one result on."""
         if result is not None and (result.status != "passed" or self._strict):

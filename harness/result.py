@@ -114,7 +114,8 @@ class Result:
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
     script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
-    ``draws`` is the number of sets of random inputs.
+    ``draws`` is the number of sets of random inputs. ``samples`` is what came of the case's samples, where these are
+    judged as a whole (:mod:`harness.check.judging.sample_summary`).
     """
 
     case: str
@@ -144,6 +145,7 @@ class Result:
     about: str | None = None
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
+    samples: Mapping[str, Any] | None = None
 
     @property
     def inconclusive(self) -> str | None:

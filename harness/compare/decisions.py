@@ -80,19 +80,21 @@ def _has_axis(rule: Decisions, values: Array) -> bool:
     return rule.by not in {"argmax", "argmin"} or -values.ndim <= rule.axis < values.ndim
 
 
-def count_decisions(rule: Decisions, actual: Array, expected: Array, float64: Array | None) -> DecisionCounts | str:
+def count_decisions(
+    rule: Decisions, actual: Array, expected: Array, float64: Array | None, own_error: float = 0.0
+) -> DecisionCounts | str:
     """Count the decisions of two outputs of one shape; a string says why they have none.
 
-    ``float64`` is the float64 reference of the same shape. Without it, only a tie that is exact in the reference counts
-    as one.
+    ``float64`` is the float64 reference of the same shape. Without it, a tie is within ``own_error``, the reference's
+    largest error at other inputs: by default only a tie that is exact in the reference counts as one.
     """
     if not expected.size:
         return "the output has no elements"
     if not _has_axis(rule, expected):
         return f"there is no axis {rule.axis}: the output has shape {expected.shape}"
     exact = expected.astype(np.float64) if float64 is None else float64
-    own_error = 0.0 if float64 is None else _largest(np.abs(expected.astype(np.float64) - float64))
-    chosen, other = _decide(rule, expected), _decide(rule, actual)
+    own_error = own_error if float64 is None else _largest(np.abs(expected.astype(np.float64) - float64))
+    chosen, other = decide(rule, expected), decide(rule, actual)
     gap, margin = _gap(rule, exact, chosen, other), _margin(rule, exact)
     differs = chosen != other
     ties = differs & (gap <= own_error) & (rule.by != "value")
@@ -115,7 +117,8 @@ def wilson_interval(successes: int, of: int) -> tuple[float, float]:
     return (max(0.0, middle - half) if successes else 0.0), (min(1.0, middle + half) if successes < of else 1.0)
 
 
-def _decide(rule: Decisions, values: Array) -> Array:
+def decide(rule: Decisions, values: Array) -> Array:
+    """The decisions that an output stands for: indices along the axis, signs, or its values."""
     match rule.by:
         case "argmax":
             return np.asarray(_comparable(values).argmax(axis=rule.axis))

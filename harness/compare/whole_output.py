@@ -37,6 +37,8 @@ def judge_whole_output(
 ) -> WholeOutputJudgement:
     """Judge one output. ``pair`` holds its finite values; ``float64`` has the shape of the outputs, or is None."""
     match rule:
+        case Sqnr(pooled=True):
+            return WholeOutputJudgement()
         case Sqnr(least):
             measured = sqnr(pair)
             problem = _too_low(measured, least, "SQNR", " dB")
@@ -49,7 +51,9 @@ def judge_whole_output(
             return WholeOutputJudgement(problem, _constant_passes(pair, least, cosine))
         case Decisions():
             counts = count_decisions(rule, actual, expected, float64)
-            return WholeOutputJudgement(counts) if isinstance(counts, str) else _judge_decisions(rule, counts)
+            if isinstance(counts, str):
+                return WholeOutputJudgement(counts)
+            return WholeOutputJudgement(decisions=counts.to_json()) if rule.pooled else _judge_decisions(rule, counts)
 
 
 def _too_low(measured: float | None, least: float, name: str, unit: str) -> str | None:

@@ -223,6 +223,11 @@ class Progress:
             self._last_line = self._clock()
             self._console.print(self._line(), markup=False, highlight=False)
 
+    def tell(self, line: str) -> None:
+        """Print a line between the others, such as how many samples of a check are done."""
+        console = self._live.console if self._live is not None else self._console
+        console.print(_text(line, console))
+
     def end(self) -> None:
         """Stop; the live line disappears before the summary is printed."""
         if self._live is not None:

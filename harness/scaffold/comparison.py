@@ -23,6 +23,7 @@ from harness.errors import StageError, UsageError, escape_path
 from harness.result import Stage
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.inputs.names import LABEL
+from harness.spec.language.inputs.samples import WHOLE_SAMPLES
 from harness.spec.model_files import is_model_file, stored_model
 
 if TYPE_CHECKING:
@@ -297,7 +298,9 @@ def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[_Sampl
     if question.weights is not None:
         case["weights"] = question.weights
     case["inputs"] = {each.given.label: dict(each.entry) for each in inputs}
-    if len(samples) > 1:
+    if len(samples) > WHOLE_SAMPLES:  # judged as a whole, the first among them
+        case["samples"] = [str(sample.path) for sample in samples]
+    elif len(samples) > 1:
         case["samples"] = [str(sample.path) for sample in samples[1:]]
     case["files"] = {SUBJECT: question.subject}
     if question.tolerance is not None:

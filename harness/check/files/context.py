@@ -24,13 +24,18 @@ from harness.check.files.reference import file_artifact
 from harness.check.files.signatures import FileSignature, floating_of, read_file_signature
 from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected, Judge, for_expressions
-from harness.check.judging.lower_precision import reference_for, reference_precision, tolerance_in_lower_precision
+from harness.check.judging.lower_precision import (
+    calibration_inputs,
+    reference_for,
+    reference_precision,
+    tolerance_in_lower_precision,
+)
 from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.result import Finding, Result
-from harness.spec.language.case import Case
+from harness.spec.language.case import Case, TensorSpec
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Rule, Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
@@ -56,6 +61,10 @@ class ReferenceAnswers(Protocol):
 
     def references_in(self, precision: str | None) -> Sequence[Reference]:
         """The reference answers, with those of a run in ``precision`` if one is named."""
+        ...
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """The reference at one of the case's samples; with a run in ``precision``, if it is one."""
         ...
 
     @property
@@ -110,6 +119,11 @@ class ReferenceForModel:
     def references_in(self, precision: str | None) -> tuple[Reference, ...]:
         """:attr:`references` with a run of the reference in ``precision``."""
         return tuple(self.mixed.adapted(self._renamed(each)) for each in self._reference.references_in(precision))
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """See :class:`harness.check.case_context.CaseContext`."""
+        precision = precision or (None if self.mixed.wide else self.mixed.precision)
+        return self.mixed.adapted(self._renamed(self._reference.sample_reference(inputs, at, precision)))
 
     @cached_property
     def mixed(self) -> MixedPrecision:
@@ -228,7 +242,7 @@ class TestedFile(ReferenceForModel):
         return self._memo.get(target.export, lambda: self._transformed(target))
 
     def _transformed(self, target: Target) -> Artifact:
-        samples = [each.inputs for each in self.references]
+        samples = [*(each.inputs for each in self.references), *self._samples]
         name = hashlib.sha256(f"{self.plain_artifact.digest} {target.export}".encode()).hexdigest()
         return self._artifacts.write_uncached(
             name, filename_of(target), lambda path: transformed(self.plain_artifact, path, target, samples)
@@ -258,7 +272,13 @@ class TestedFile(ReferenceForModel):
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
         plain, lowered = self.plain_artifact, self.plain_artifact_for(target.in_onnx)
-        return tolerance_in_lower_precision(target, plain, lowered, self.references, self.case.tolerance)
+        references, named = self.references, self.case.tolerance
+        return tolerance_in_lower_precision(target, plain, lowered, references, named, self._samples)
+
+    @property
+    def _samples(self) -> list[Mapping[str, Array]]:
+        """Inputs for a quantizer, as the file takes them."""
+        return [self._inputs.applied_to(each) for each in calibration_inputs(self.case)]
 
     @property
     def training(self) -> None:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from harness.exporters import Artifact
 from harness.model.answer import Reference
+from harness.spec.language.case import Case
+from harness.spec.language.inputs.tensors import arrays_of
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Close, Rule, Sqnr, Tolerance
 from harness.spec.targets import Target, transform_named
 from harness.transforms import KEEP_IO
@@ -24,6 +26,8 @@ from harness.transforms._apply import precision_of
 if TYPE_CHECKING:
     from harness.check.judging.quantization_noise import QuantizerSettings
 
+CALIBRATION_SAMPLES = 32
+"""A quantizer has the activations of all of them in memory at once."""
 HALF_PRECISION = frozenset({"float16", "bfloat16"})
 
 
@@ -54,12 +58,23 @@ def reference_for(target: Target, reference: Reference) -> Reference:
     return replace(reference, inputs=inputs_for(target, reference.inputs), narrow={**reference.narrow, **narrow})
 
 
+def calibration_inputs(case: Case) -> list[dict[str, NDArray[Any]]]:
+    """The first samples of a case whose samples are run one by one, for a quantizer that calibrates; else none."""
+    return [] if case.data is None else [arrays_of(inputs) for _, inputs in case.samples[:CALIBRATION_SAMPLES]]
+
+
 def tolerance_in_lower_precision(
-    target: Target, source: Artifact, transformed: Artifact, references: Sequence[Reference], named: CaseTolerance
+    target: Target,
+    source: Artifact,
+    transformed: Artifact,
+    references: Sequence[Reference],
+    named: CaseTolerance,
+    samples: Sequence[Mapping[str, NDArray[Any]]] = (),
 ) -> Tolerance | None:
     """The tolerance of ``transformed``, which ``target`` made of ``source``; None if its precision is not lower.
 
-    ``named`` is the tolerance of the spec; what it says of single outputs stays.
+    ``named`` is the tolerance of the spec; what it says of single outputs stays. ``samples`` are further inputs that
+    the quantizer was given.
     """
     precision = precision_of(target)
     if precision is None or named.rule is not None:
@@ -68,8 +83,8 @@ def tolerance_in_lower_precision(
         return Tolerance(Calibrated(precision=precision), named.by_output)
     from harness.check.judging.quantization_noise import expected_ratio, lowest_ratio
 
-    samples = [reference.inputs for reference in references]
-    expected = expected_ratio(source.path, transformed.path, samples, _settings(target, precision)) or {}
+    inputs = [*(reference.inputs for reference in references), *samples]
+    expected = expected_ratio(source.path, transformed.path, inputs, _settings(target, precision)) or {}
     by_output: dict[int, Rule] = {}
     for index, (name, values) in enumerate(references[0].eager.items()):
         if name in expected:

@@ -29,7 +29,12 @@ from harness.check.judging.judge import (
     check_expectations,
     check_gradients,
 )
-from harness.check.judging.lower_precision import reference_for, reference_precision, tolerance_in_lower_precision
+from harness.check.judging.lower_precision import (
+    calibration_inputs,
+    reference_for,
+    reference_precision,
+    tolerance_in_lower_precision,
+)
 from harness.check.module.eager_findings import compare_eager, eager_rounding, met_in_float64
 from harness.check.module.eager_refusal import eager_refusal
 from harness.check.refusal import CONTROL_CASE
@@ -54,13 +59,14 @@ from harness.model.reference import (
     have_same_values,
     in_lower_precision,
     repeatable_call,
+    sample_reference,
     tolerance_of,
 )
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training
 from harness.registry import plugins
 from harness.result import Finding, Result
-from harness.spec.language.case import Case, FactoryModel, StoredModel
+from harness.spec.language.case import Case, FactoryModel, StoredModel, TensorSpec
 from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import Target
@@ -174,6 +180,10 @@ class PreparedCase:
             lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
         )
 
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """See :class:`harness.check.case_context.CaseContext`."""
+        return sample_reference(self.case, self.subject, build_tensors(inputs), at, precision)
+
     @property
     def random_weights(self) -> bool:
         """True if the user's callable draws other weights each time, and the case names none."""
@@ -199,7 +209,10 @@ class PreparedCase:
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
         source, transformed = self.artifact(target.untransformed), self.artifact(target.in_onnx)
-        return tolerance_in_lower_precision(target, source, transformed, self.references, self.case.tolerance)
+        references, named = self.references, self.case.tolerance
+        return tolerance_in_lower_precision(
+            target, source, transformed, references, named, calibration_inputs(self.case)
+        )
 
     def eager_call(self) -> Call:
         """A call of eager torch on the case's own inputs, for timing."""
@@ -321,7 +334,8 @@ class PreparedCase:
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
         if target.transforms:
-            source, samples = self.artifact(target.untransformed, subject), [each.inputs for each in self.references]
+            source = self.artifact(target.untransformed, subject)
+            samples = [*(each.inputs for each in self.references), *calibration_inputs(self.case)]
             return self._artifacts.get(
                 self.case, target, f".{target.makes}", lambda path: transformed(source, path, target, samples)
             )

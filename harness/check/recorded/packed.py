@@ -30,7 +30,7 @@ from harness.exporters import Artifact
 from harness.model.answer import Reference, Sample
 from harness.result import Finding, Result, result_from_json
 from harness.spec.bundle.entries import PackedModel, RoundEntry
-from harness.spec.language.case import Case
+from harness.spec.language.case import Case, TensorSpec
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Tolerance
@@ -98,6 +98,10 @@ class PackedCase:
     @property
     def training(self) -> None:
         """None: a bundle holds no module."""
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """Never called: a bundle holds no samples that are run one by one."""
+        raise NotImplementedError
 
     @property
     def unfit_reference(self) -> None:
