@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE
 from harness.errors import one_line, shortened
+from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
     comparisons,
     explanation,
@@ -40,6 +41,8 @@ def comparison_lines(
             yield from _entry(f"{result.stage}", [shortened(explanation(result), MAX_LENGTH)])
         else:
             yield from _entry("outputs", _outputs(result))
+        if result.samples is not None:
+            yield from _entry("samples", sample_lines(result.samples))
         if result.stage != "build" and (result.blame is not None or result.evidence):
             yield from _entry("blame", [result.blame or "nobody: the evidence does not decide"])
         yield from _entry(
@@ -79,7 +82,7 @@ def _headline(result: Result, *names: str) -> str:
     return f"NOT COMPARED: {subject} with {reference}"
 
 
-def _entry(name: str, lines: Sequence[str]) -> Iterator[str]:
+def _entry(name: str, lines: Iterable[str]) -> Iterator[str]:
     for at, line in enumerate(lines):
         yield f"  {name if at == 0 else '':<{INDENT}}{line}"
 

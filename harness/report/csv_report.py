@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
+from typing import Any
 
 from harness.errors import printable
 from harness.report.wording import explanation, main_comparison
@@ -17,6 +19,7 @@ _COMPARISON = (
 _EXTRA = ("psnr", "kl", "top5")
 """Metrics beside the fields of a comparison. Those of other packages are in ``report.json``."""
 _DECISIONS = ("agree", "ties", "of", "share")
+_SAMPLES = ("samples", "agreement", "reference_accuracy", "target_accuracy", "reference_metric", "target_metric")
 _LATENCY = ("median_us", "ratio", "low_confidence")
 _TEXT = ("reason", "issue", "where")
 
@@ -32,7 +35,7 @@ class CsvReport:
         written = io.StringIO()
         rows = csv.writer(written)
         measures = [*_COMPARISON, *_EXTRA, *(f"decisions_{key}" for key in _DECISIONS)]
-        rows.writerow([*_CHECK, "output", *measures, *_LATENCY, "seconds", "message", *_TEXT])
+        rows.writerow([*_CHECK, "output", *measures, *_SAMPLES, *_LATENCY, "seconds", "message", *_TEXT])
         rows.writerows(_row(result) for result in report.results)
         return written.getvalue()
 
@@ -50,10 +53,24 @@ def _row(result: Result) -> list[object]:
         *(_value(comparison, key) for key in _COMPARISON),
         *(to_json(extra.get(key, "")) for key in _EXTRA),
         *(to_json(decisions.get(key, "")) for key in _DECISIONS),
+        *_samples(result.samples),
         *(to_json((result.latency or {}).get(key, "")) for key in _LATENCY),
         sum(result.seconds.values()) if result.seconds else "",
         _text(explanation(result)),
         *(_text(getattr(result, key)) for key in _TEXT),
+    ]
+
+
+def _samples(samples: Mapping[str, Any] | None) -> list[object]:
+    """The numbers of all samples of a check, in the order of :data:`_SAMPLES`."""
+    if samples is None:
+        return [""] * len(_SAMPLES)
+    accuracy, metric = samples.get("accuracy") or {}, samples.get("metric") or {}
+    shares = [samples.get("decisions"), accuracy.get("reference"), accuracy.get("target")]
+    return [
+        samples.get("samples", ""),
+        *("" if each is None else each.get("share", "") for each in shares),
+        *(to_json(metric.get(side, "")) for side in ("reference", "target")),
     ]
 
 

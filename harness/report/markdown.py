@@ -12,7 +12,7 @@ from harness.errors import one_line, shortened
 from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
 from harness.report.tables.latency import latency_blocks
-from harness.report.tables.precision import measure_blocks, precision_blocks
+from harness.report.tables.precision import measure_blocks, precision_blocks, sample_blocks
 from harness.report.wording import (
     bundle_folder,
     comparison_line,
@@ -72,6 +72,7 @@ def blocks(report: Report) -> Iterator[str]:
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarks([result for result in report.results if result.status == "passed"])
     yield from precision_blocks(report.results)
+    yield from sample_blocks(report.results)
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
     yield from placement_blocks(report.results)

@@ -17,6 +17,7 @@ from rich.text import Text
 from harness.errors import one_line, printable, shortened
 from harness.report.shell import command_line
 from harness.report.tables import targets
+from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
     UNEXPECTED,
     bundle_folder,
@@ -72,6 +73,8 @@ def show(
     if report.results:
         console.print(_summary(report.results, console))
     _print_unexpected(report, written, console)
+    for told in _sample_lines(report.results):
+        console.print(_text(told, console))
     if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
     if line := export_counts(report):
@@ -149,6 +152,15 @@ def _parts(result: Result, others: int) -> Iterator[str]:
         yield result.where
     if others:
         yield f"and {others:,} more on this target, for the same reason"
+
+
+def _sample_lines(results: Sequence[Result]) -> Iterator[str]:
+    """What came of the samples of the first checks that ran many; the others are in the report."""
+    sampled = [result for result in results if result.samples is not None]
+    for result in sampled[:SHOWN]:
+        yield f"{result.case} on {result.target}: {'; '.join(sample_lines(result.samples or {}))}"
+    if len(sampled) > SHOWN:
+        yield f"... and the samples of {len(sampled) - SHOWN:,} more checks in the report"
 
 
 def _inconclusive_line(results: Sequence[Result], written: Sequence[Path]) -> str:
