@@ -256,7 +256,7 @@ def test_training_keeps_what_the_default_drops(run: Any) -> None:
         ("onnx-torchscript@17?training=never/ort-cpu", "training=never is unknown; write eval, preserve, training"),
         ("onnx-dynamo@18+fp16?keep_io=no/ort-cpu", "keep_io=no is unknown; write on or off"),
         ("onnx-dynamo@18+bf16?keep_io=off/ort-cpu", "onnx-dynamo and +bf16 has no option keep_io"),
-        ("onnx-dynamo@18+int8?ops=a,,b/ort-cpu", "ops=a,,b has an empty name; write names separated by commas"),
+        ("onnx-dynamo@18+int8?ops=a,,b/ort-cpu", "ops=a,,b has an empty name; write names separated by ; or ,"),
         ("onnx-dynamo@18+int4?symmetric=no/ort-cpu", "symmetric=no is unknown; write on or off"),
         (
             "onnx-dynamo@18+ort+fp16/ort-cpu",
@@ -282,6 +282,7 @@ def test_a_target_that_makes_no_sense_is_refused(target: str, message: str) -> N
         "onnx-torchscript@17+opset18/reference",
         "trace?strict=off/torch-cpu",
         "onnx-dynamo@18+fp16+ort?keep_io=off/ort-cpu",
+        "onnx-torchscript@17+int8?exclude=/0/Gemm;/2/Gemm/ort-cpu?custom_ops=a/b.so",
     ],
 )
 def test_a_target_is_written_as_it_is_read(text: str) -> None:

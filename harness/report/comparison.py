@@ -20,7 +20,7 @@ from harness.report.wording import (
     main_comparison,
 )
 from harness.result import OutputComparison, Report, Result
-from harness.spec.targets import TESTED_FILE
+from harness.spec.targets import split_target
 
 INDENT = 11
 MAX_EVIDENCE = 6
@@ -34,7 +34,7 @@ def comparison_lines(
 ) -> Iterator[str]:
     """The screen, line by line. ``inputs`` describe the inputs in words, ``advice`` are the commands to go on with."""
     for result in report.results:
-        runtime = result.target.removeprefix(TESTED_FILE).partition("/")[2]
+        runtime = split_target(result.target)[1]
         yield f"{_headline(result, subject, reference)} (on {runtime})"
         yield from _entry("inputs", inputs)
         if result.status in {"error", "skipped"}:

@@ -7,6 +7,7 @@ applied, and the check is an error of the export stage with the symptom ``unavai
 
 from __future__ import annotations
 
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -112,15 +113,18 @@ def _read_by(node: Any) -> set[str]:
 
 
 def names_in(text: str | None) -> tuple[str, ...]:
-    """The names in the value of an option, which are separated by commas; none for None."""
-    return () if text is None else tuple(name.strip() for name in text.split(","))
+    """The names in the value of an option, separated by ``,`` or ``;``; none for None.
+
+    A list of targets on the command line is cut at commas.
+    """
+    return () if text is None else tuple(name.strip() for name in re.split("[,;]", text))
 
 
 def require_names(options: Mapping[str, str], keys: Iterable[str]) -> None:
     """Raise :class:`harness.errors.UsageError` for an option among ``keys`` with an empty name in its list."""
     for key in keys:
         if key in options and not all(names_in(options[key])):
-            raise UsageError(f"{key}={options[key]} has an empty name; write names separated by commas")
+            raise UsageError(f"{key}={options[key]} has an empty name; write names separated by ; or ,")
 
 
 def require_nodes(model: Any, names: Iterable[str]) -> None:

@@ -15,7 +15,10 @@ from harness.exporters import Artifact, Format
 from harness.exporters._files import sha256, sibling_files, staged_write
 from harness.exporters._onnx import checker_error, opset_of
 from harness.spec.targets import Target, transform_named
-from harness.transforms import Precision, TransformRequest
+from harness.transforms import Precision, TransformRequest, names_in
+
+KEEPING = ("exclude", "keep_nodes")
+"""The options that name nodes which a transform leaves as they are."""
 
 
 def transformed(
@@ -77,6 +80,26 @@ def _apply(
         raise StageError(f"+{word}: {describe_error(error)}", from_library=True) from error
     if not destination.exists():
         raise StageError(f"+{word} wrote no file")
+    kept = [name for key in KEEPING for name in names_in(options.get(key))]
+    if kept and transform.makes == "onnx":
+        _require_kept(word, source, destination, kept)
+
+
+def _require_kept(word: str, source: Path, destination: Path, names: Sequence[str]) -> None:
+    """Raise :class:`StageError` for a node that was to stay as it is, and was lowered or is gone."""
+    import onnx
+
+    before, after = (onnx.load(str(path), load_external_data=False).graph for path in (source, destination))
+    nodes = {node.name: node for node in after.node}
+    dtypes, written = ({each.name: each.data_type for each in graph.initializer} for graph in (before, after))
+    for node in before.node:
+        if node.name not in names:
+            continue
+        kept = nodes.get(node.name)
+        weights = [name for name in node.input if name in dtypes]
+        same = kept is not None and kept.op_type == node.op_type and {*weights} <= {*kept.input}
+        if not same or any(written.get(name) != dtypes[name] for name in weights):
+            raise StageError(f"+{word} lowered the node {node.name}, which was to stay as it is")
 
 
 def _names(model: Any) -> dict[str, list[str]]:

@@ -38,8 +38,8 @@ class Bf16(Transform):
     precision: Precision | None = "bfloat16"
 
     options: Mapping[str, str] = {
-        "block": "operators that stay in float32, separated by commas",
-        "keep_nodes": "names of nodes that stay in float32, separated by commas",
+        "block": "operators that stay in float32, separated by ;",
+        "keep_nodes": "names of nodes that stay in float32, separated by ;",
     }
 
     def check(self, options: Mapping[str, str]) -> None:

@@ -31,8 +31,8 @@ class Fp16(Transform):
     precision: Precision | None = "float16"
 
     options: Mapping[str, str] = {
-        "block": "operators that stay in float32, separated by commas (default: the converter's own list)",
-        "keep_nodes": "names of nodes that stay in float32, separated by commas",
+        "block": "operators that stay in float32, separated by ; (default: the converter's own list)",
+        "keep_nodes": "names of nodes that stay in float32, separated by ;",
         KEEP_IO: "inputs and outputs stay in float32: on or off (default: on)",
     }
 

@@ -24,8 +24,8 @@ _FLOAT = 1  # onnx.TensorProto.FLOAT
 _OPTIONS = {
     "per_channel": "one scale for each output channel of the weights: on or off (default: off)",
     "reduce_range": "7-bit weights, for CPUs without VNNI: on or off (default: off)",
-    "ops": "operators to quantize, separated by commas (default: the quantizer's own list)",
-    "exclude": "names of nodes that stay in float32, separated by commas",
+    "ops": "operators to quantize, separated by ; (default: the quantizer's own list)",
+    "exclude": "names of nodes that stay in float32, separated by ;",
 }
 
 
@@ -90,7 +90,7 @@ class Int4(Transform):
     options: Mapping[str, str] = {
         "block_size": "values that share a scale: 16, 32 (default), 64, 128 or 256",
         "symmetric": "no zero point: on or off (default: on)",
-        "exclude": "names of nodes that stay in float32, separated by commas",
+        "exclude": "names of nodes that stay in float32, separated by ;",
     }
 
     def check(self, options: Mapping[str, str]) -> None:

@@ -140,7 +140,7 @@ def _number(value: Any) -> float | None:
 
 def _has_transforms(target: str) -> bool:
     """True if the file of the target was changed after its export; the rest of a target is no part of it."""
-    return any(word != "fixes" for word in target.partition("/")[0].partition("?")[0].split("+")[1:])
+    return any(word != "fixes" for word in target.partition("?")[0].partition("/")[0].split("+")[1:])
 
 
 def _share(value: float | None) -> str:

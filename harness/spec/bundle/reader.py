@@ -41,7 +41,7 @@ from harness.spec.bundle.entries import PACK_AGAIN, CaseEntry, Digest, PackedMod
 from harness.spec.known_failures import KNOWN_FAILURES_FILE
 from harness.spec.language.case import Case, Expectation, WeightedModel
 from harness.spec.quoting import join_names, suggestion
-from harness.spec.targets import Target, parse_target, runs_format
+from harness.spec.targets import Target, parse_target, runs_format, split_target
 from harness.spec.targets.sets import DEFAULT_SET, TargetSets
 from harness.spec.yaml.strict import StrictModel, file_error, key_path, read_json
 
@@ -186,7 +186,7 @@ class Manifest(StrictModel):
     @property
     def exports(self) -> tuple[str, ...]:
         """The part before the slash of each target that the bundle was packed for."""
-        return tuple(dict.fromkeys(target.partition("/")[0] for target in self.targets))
+        return tuple(dict.fromkeys(split_target(target)[0] for target in self.targets))
 
 
 def manifest_seal(content: dict[str, Any]) -> str:

@@ -95,8 +95,8 @@ def exporter_options(exporter: Any) -> Mapping[str, str]:
 
 TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes][+TRANSFORM]...[?option=value&...]/RUNTIME[?option=value&...]"
 TARGET = re.compile(
-    r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<suffixes>(\+[^/@+?]*)*)(\?(?P<export_options>[^/]*))?"
-    r"/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
+    r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<suffixes>(\+[^/@+?]*)*)(\?(?P<export_options>.*?))?"
+    r"/(?P<runtime>[^/?&=]+)(\?(?P<options>.*))?"
 )
 TESTED_FILE_NAME = re.compile(rf"{TESTED_FILE}[A-Za-z0-9._-]+")
 FORMATS = {
@@ -174,6 +174,15 @@ def _target(text: str) -> Target:
         transforms=transforms,
         export_options=_export_options(text, exporters.get(exporter), known, parts["export_options"]),
     )
+
+
+def split_target(text: str) -> tuple[str, str]:
+    """The export and the runtime of a target, each with its options; an option of the export may hold a slash."""
+    parts = TARGET.fullmatch(text)
+    if parts is None:
+        export, _, runtime = text.partition("/")
+        return export, runtime
+    return text[: parts.start("runtime") - 1], text[parts.start("runtime") :]
 
 
 def runs_format(runtime: Any, format_: str) -> bool:
