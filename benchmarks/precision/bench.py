@@ -69,11 +69,12 @@ quantizer's step sizes predict, less {margin:g} dB.
 Planted in the int8 file of every second net:
 
 - **scale of one weight times {factor:g}**: all values of the weight are {factor:g} times too large.
-- **grid of one weight {factor:g} times as coarse**: the values are right, up to a rounding that is {factor:g} times as large.
+- **grid of one weight {factor:g} times as coarse**: the values are right, up to a rounding {factor:g} times as large.
 - **excluded layer quantized**: `+int8?exclude=NODE` quantizes the node all the same.
-- **hidden**: the fault lowers the SQNR of the outputs by less than {margin:g} dB, the margin of the expected ratio, because the
-  rest of the quantization costs more, or because the net does not depend on the weight.
-- **not noticed**: it lowers the SQNR by more, and the check passes: the expected ratio was lower than what the good file reached.
+- **hidden**: the fault lowers the SQNR of the outputs by less than {margin:g} dB, the margin of the expected ratio:
+  the rest of the quantization costs more, or the net does not depend on the weight.
+- **not noticed**: it lowers the SQNR by more, and the check passes: the expected ratio was lower than what the good
+  file reached.
 - **named**: the check fails, and the evidence or the message says that it is `+int8`.
 
 Made by `python -m benchmarks.precision.bench`.
