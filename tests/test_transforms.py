@@ -322,3 +322,46 @@ def test_a_fault_that_a_transform_plants_in_a_file_is_named(
     (row,) = compare_models(path, mlp, torch.randn(8, 32), targets=["+int8/ort-cpu"]).results
     assert (row.status, row.blame) == ("failed", "exporter")
     assert "before +int8, and not after it" in row.evidence[0]
+
+
+def test_a_bundle_holds_transformed_files_and_they_pass_there(harness: Call, spec: Any) -> None:
+    spec("mlp.yaml", SPEC)
+    exports = [f"{EXPORTER}+{word}" for word in ("fp16+ort?keep_io=off", "int8+ort", "fp16?keep_io=off")]
+    packed = harness("pack", "specs", "--targets", ",".join(f"{each}/ort-cpu" for each in exports), "-o", "bundle")
+    assert packed.code == 0, packed.out + packed.err
+    ran = harness("run", "bundle")
+    assert ran.code == 0, ran.out + ran.err
+    assert [row["target"] for row in ran.report["results"]] == [f"{each}/ort-cpu" for each in exports]
+    assert all(row["latency"]["median_us"] > 0 for row in ran.report["results"])
+
+
+def test_a_fault_before_onnx_runtimes_format_is_named(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins("transforms"), "int8", _Coarse())
+    (row,) = verify(mlp, torch.randn(8, 32), targets=[f"{EXPORTER}+int8+ort/ort-cpu"]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert "before +int8, and not after it" in row.evidence[0]
+
+
+class _Deaf(Int8):
+    """int8 that quantizes excluded nodes too."""
+
+    def apply(self, source: Path, destination: Path, request: Any) -> None:
+        from dataclasses import replace
+
+        super().apply(source, destination, replace(request, options={}))
+
+
+@pytest.mark.parametrize("transform", [Int8(), _Deaf()])
+def test_an_excluded_node_that_is_quantized_is_found(mlp: Any, monkeypatch: pytest.MonkeyPatch, transform: Any) -> None:
+    monkeypatch.setitem(plugins("transforms"), "int8", transform)
+    (row,) = verify(mlp, torch.randn(8, 32), targets=[f"{EXPORTER}+int8?exclude=/0/Gemm/ort-cpu"]).results
+    if isinstance(transform, _Deaf):
+        assert (row.status, row.stage) == ("error", "export")
+        assert row.message == "+int8 lowered the node /0/Gemm, which was to stay in float32"
+    else:
+        assert row.status == "passed"
+
+
+def test_the_expected_ratio_is_known_at_the_newest_opset(run: Any) -> None:
+    (row,) = run("onnx-dynamo@23+int8/ort-cpu").values()
+    assert "step sizes predict" in row["outputs"][0]["tolerance"]

@@ -86,20 +86,23 @@ def _apply(
 
 
 def _require_kept(word: str, source: Path, destination: Path, names: Sequence[str]) -> None:
-    """Raise :class:`StageError` for a node that was to stay as it is, and was lowered or is gone."""
+    """Raise :class:`StageError` for a node that was to stay in float32, and whose weights were lowered.
+
+    A weight that another node reads as well may be lowered for that one.
+    """
     import onnx
 
     before, after = (onnx.load(str(path), load_external_data=False).graph for path in (source, destination))
-    nodes = {node.name: node for node in after.node}
     dtypes, written = ({each.name: each.data_type for each in graph.initializer} for graph in (before, after))
+    quantized = tuple(name for name in written if name.endswith("_quantized"))
+    elsewhere = {name for node in before.node if node.name not in names for name in node.input}
     for node in before.node:
         if node.name not in names:
             continue
-        kept = nodes.get(node.name)
-        weights = [name for name in node.input if name in dtypes]
-        same = kept is not None and kept.op_type == node.op_type and {*weights} <= {*kept.input}
-        if not same or any(written.get(name) != dtypes[name] for name in weights):
-            raise StageError(f"+{word} lowered the node {node.name}, which was to stay as it is")
+        for weight in {*node.input} & dtypes.keys() - elsewhere:
+            lowered = written.get(weight, dtypes[weight]) != dtypes[weight]
+            if lowered or any(name.startswith(f"{weight}_") for name in quantized):
+                raise StageError(f"+{word} lowered the node {node.name}, which was to stay in float32")
 
 
 def _names(model: Any) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@
     unanswered/test_.../       an export without a complete reference: a stochastic layer, a case that must be refused,
                                a large size
     torchscript/test_.../      one export of a case, as model.pt
+    ort/test_.../              one export of a case in ONNX Runtime's format, as model.ort
     data/                      every recorded array once, named by its SHA-256
 
 The keys of ``manifest.json`` are as follows; :mod:`harness.spec.bundle.entries` describes the entry of one case.
@@ -47,7 +48,7 @@ from harness.spec.yaml.strict import StrictModel, file_error, key_path, read_jso
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
-FOLDERS = ("onnx", "unanswered", "torchscript", "data")
+FOLDERS = ("onnx", "unanswered", "torchscript", "ort", "data")
 """The folders that hold packed files."""
 REPORTS_FOLDER = "reports"
 """The folder that a run started in the bundle writes its reports to by default."""
