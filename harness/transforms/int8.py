@@ -137,13 +137,15 @@ def _arguments(source: Path, options: Mapping[str, str]) -> dict[str, Any]:
     """The arguments of the quantizers. Raises :class:`StageError` for an excluded node that ``source`` lacks."""
     import onnx
 
-    if "exclude" in options:
-        require_nodes(onnx.load(str(source), load_external_data=False), names_in(options["exclude"]))
+    # The quantizer makes a MatMul of a Gemm before it looks at the names.
+    excluded = names_in(options.get("exclude"))
+    if excluded:
+        require_nodes(onnx.load(str(source), load_external_data=False), excluded)
     return {
         "per_channel": SWITCH[options.get("per_channel", "off")],
         "reduce_range": SWITCH[options.get("reduce_range", "off")],
         "op_types_to_quantize": list(names_in(options["ops"])) if "ops" in options else None,
-        "nodes_to_exclude": list(names_in(options["exclude"])) if "exclude" in options else None,
+        "nodes_to_exclude": [*excluded, *(f"{name}_MatMul" for name in excluded)] or None,
         # The quantizer asks for it where it cannot infer the dtype: after operators of ONNX Runtime's own.
         "extra_options": {"DefaultTensorType": _FLOAT},
     }
