@@ -35,6 +35,7 @@ FEW_VALUES = 64
 """A ratio measured on fewer values is known less well, as in :mod:`harness.compare.calibrated`."""
 
 RUNS = 4
+_TRANSPOSED = "_Transposed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,8 @@ def _decibels(signal: Array, noise: Array) -> float:
 def _quantized_weights(model: Any, other: Any) -> dict[str, Array]:
     """The float weights of ``model`` that ``other`` does not have any more."""
     kept = {each.name for each in other.graph.initializer}
+    # The weight of a Gemm that stays in float32 is stored transposed, under another name.
+    kept |= {name[: -len(_TRANSPOSED)] for name in kept if name.endswith(_TRANSPOSED)}
     floats = (each for each in model.graph.initializer if each.data_type == TensorProto.FLOAT)
     return {each.name: numpy_helper.to_array(each) for each in floats if each.name not in kept and _is_matrix(each)}
 
