@@ -12,6 +12,7 @@ from harness.check.case_context import CaseContext
 from harness.check.judging.blaming import JudgedAnswers, blamed
 from harness.check.judging.example_values import find_kept_value, kept_value
 from harness.check.judging.judge import Answer, have_same_form, run_twice
+from harness.check.judging.layers import fails_by_layers_alone, with_layers
 from harness.check.judging.lower_precision import reference_precision
 from harness.check.judging.samples import run_samples
 from harness.check.refusal import check_refusal
@@ -142,7 +143,11 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         result = with_pictures(result, judged.verdict.compared)
         if result.symptom == "placement":
             return result
-        if result.status == "failed" and result.blame is None:
+        first = judged.references[judged.verdict.first_failing]
+        with clock.stage("compare"):
+            inside = prepared.reference_inside
+            result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings)
+        if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
             return blamed(result, judged, prepared, target)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)

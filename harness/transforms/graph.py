@@ -75,6 +75,10 @@ class Optimized(Transform):
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[level])
         options.optimized_model_filepath = str(destination)
+        if not entries and _has_external_data(source):
+            # Else the weights would be looked for in the folder of ``source``.
+            external = "session.optimized_model_external_initializers_file_name"
+            options.add_session_config_entry(external, f"{destination.name}.data")
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         for key, value in entries.items():
             options.add_session_config_entry(key, value)
@@ -91,6 +95,13 @@ class Ort(Optimized):
         """See :class:`harness.transforms.Transform`."""
         level = request.options.get("level", "extended")
         self.write(source, destination, level, {"session.save_model_format": "ORT"})
+
+
+def _has_external_data(path: Path) -> bool:
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer)
 
 
 class Opset(Transform):
