@@ -139,7 +139,9 @@ def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
 
 
 def has_random_weights(module: nn.Module, case: Case) -> bool:
-    """True if another seed gives the case's module, which is ``module``, other weights: its callable draws them."""
+    """True if another seed gives the case's ``module`` other weights: its callable draws them, and none are named."""
+    if not isinstance(case.model.model, FactoryModel) or case.model.weights:
+        return False
     other = build_module(case.model, replace(case, seed=case.seed + 1)).state_dict()
     own = module.state_dict()
     return own.keys() != other.keys() or any(not torch.equal(values, other[name]) for name, values in own.items())

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
+from harness.check.judging import lower_precision
 from harness.check.judging.example_values import OtherInputs, other_inputs
 from harness.check.judging.expected import build_expected
 from harness.check.judging.judge import (
@@ -28,12 +29,6 @@ from harness.check.judging.judge import (
     Judge,
     check_expectations,
     check_gradients,
-)
-from harness.check.judging.lower_precision import (
-    calibration_inputs,
-    reference_for,
-    reference_precision,
-    tolerance_in_lower_precision,
 )
 from harness.check.module.eager_findings import compare_eager, eager_rounding, met_in_float64
 from harness.check.module.eager_refusal import eager_refusal
@@ -68,7 +63,7 @@ from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
 from harness.result import Finding, Result
-from harness.spec.language.case import Case, FactoryModel, StoredModel, TensorSpec
+from harness.spec.language.case import Case, StoredModel, TensorSpec
 from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import Target
@@ -164,7 +159,8 @@ class PreparedCase:
 
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
-        return tuple(reference_for(target, each) for each in self.references_in(reference_precision(target)))
+        references = self.references_in(lower_precision.reference_precision(target))
+        return tuple(lower_precision.reference_for(target, each) for each in references)
 
     def references_in(self, precision: str | None) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in ``precision`` if one is named."""
@@ -182,9 +178,6 @@ class PreparedCase:
     @property
     def random_weights(self) -> bool:
         """True if the user's callable draws other weights each time, and the case names none."""
-        weighted = self.case.model
-        if not isinstance(weighted.model, FactoryModel) or weighted.weights:
-            return False
         return self._memo.get("random weights", lambda: has_random_weights(self.subject.module, self.case))
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
@@ -205,8 +198,8 @@ class PreparedCase:
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
         source, transformed = self.artifact(target.untransformed), self.artifact(target.in_onnx)
         references, named = self.references, self.case.tolerance
-        return tolerance_in_lower_precision(
-            target, source, transformed, references, named, calibration_inputs(self.case)
+        return lower_precision.tolerance_in_lower_precision(
+            target, source, transformed, references, named, lower_precision.calibration_inputs(self.case)
         )
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
@@ -335,7 +328,7 @@ class PreparedCase:
     def _export(self, target: Target, subject: Subject) -> Artifact:
         if target.transforms:
             source = self.artifact(target.untransformed, subject)
-            samples = [*(each.inputs for each in self.references), *calibration_inputs(self.case)]
+            samples = [*(each.inputs for each in self.references), *lower_precision.calibration_inputs(self.case)]
             return self._artifacts.get(
                 self.case, target, f".{target.makes}", lambda path: transformed(source, path, target, samples)
             )
