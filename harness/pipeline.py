@@ -289,7 +289,7 @@ class _WithKnownFailures:
         self._maxfail, self._unexpected = maxfail, 0
         self._listener, self._strict = listener, strict
         self._known = [entry for entry in known if entry.applies(versions)]
-        self.begin, self.end = listener.begin, listener.end
+        self.begin, self.end, self.tell = listener.begin, listener.end, getattr(listener, "tell", None)
 
     def advance(self, result: Result | None = None) -> None:
         """Pass one result on."""

@@ -15,6 +15,7 @@ from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
 from harness.report.tables.latency import latency_blocks
 from harness.report.tables.node_times import node_time_blocks
+from harness.report.tables.precision import measure_blocks, precision_blocks, sample_blocks
 from harness.report.wording import (
     bundle_folder,
     comparison_line,
@@ -72,6 +73,8 @@ def blocks(report: Report) -> Iterator[str]:
     )
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarks([result for result in report.results if result.status == "passed"])
+    yield from precision_blocks(report.results)
+    yield from sample_blocks(report.results)
     yield from _layer_tables([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
@@ -161,6 +164,7 @@ def _in_full(result: Result, allow_import: bool, bundle: str | None) -> Iterator
     yield "\n".join(f"- {fact}" for fact in _facts(result, allow_import, bundle))
     if labelled := list(comparisons(result)):
         yield _numbers(labelled)
+        yield from measure_blocks(labelled)
     yield from _layers(result)
     if result.log:
         yield _log(result.log)

@@ -20,6 +20,7 @@ from harness.report.layers import layer_lines
 from harness.report.shell import command_line
 from harness.report.tables import targets
 from harness.report.tables.node_times import node_time_lines
+from harness.report.tables.precision import sample_lines
 from harness.report.tables.terminal_latency import latency_lines
 from harness.report.wording import (
     UNEXPECTED,
@@ -84,6 +85,8 @@ def show(
     if report.results and not quiet:
         console.print(_summary(report.results, console))
     _print_unexpected(report, written, console)
+    for told in () if quiet else _sample_lines(report.results):
+        console.print(_text(told, console))
     _print_layers(report, console)
     if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
@@ -184,6 +187,15 @@ def _parts_of_cause(cause: Cause) -> Iterator[str]:
         yield cause.first.where
 
 
+def _sample_lines(results: Sequence[Result]) -> Iterator[str]:
+    """What came of the samples of the first checks that ran many; the others are in the report."""
+    sampled = [result for result in results if result.samples is not None]
+    for result in sampled[:SHOWN]:
+        yield f"{result.case} on {result.target}: {'; '.join(sample_lines(result.samples or {}))}"
+    if len(sampled) > SHOWN:
+        yield f"... and the samples of {len(sampled) - SHOWN:,} more checks in the report"
+
+
 def _inconclusive_line(results: Sequence[Result], written: Sequence[Path]) -> str:
     """How many passes are inconclusive, and why the first one is."""
     first = results[0]
@@ -266,6 +278,11 @@ class Progress:
         elif not self._verbose and self._is_due():
             self._last_line = self._clock()
             self._console.print(self._line(), markup=False, highlight=False)
+
+    def tell(self, line: str) -> None:
+        """Print a line between the others, such as how many samples of a check are done."""
+        console = self._live.console if self._live is not None else self._console
+        console.print(_text(line, console))
 
     def end(self) -> None:
         """Stop; the live line disappears before the summary is printed."""

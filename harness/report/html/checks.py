@@ -9,6 +9,7 @@ from typing import Any
 from harness.errors import one_line, printable, shortened
 from harness.report.causes import causes
 from harness.report.html.timing import latency_fields
+from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
     CaseName,
     comparison_line,
@@ -73,7 +74,7 @@ def check_fields(
         or None,
         "placement": list(_placement(result.placement)) or None,
         "checker": None if result.checker is None else _cut(result.checker),
-        "notes": list(map(_cut, result.notes)) or None,
+        "notes": list(map(_cut, (*result.notes, *_of_samples(result)))) or None,
         "reason": None if result.reason is None else _cut(result.reason),
         "issues": (result.issue or "").split() or None,
         "where": result.where,
@@ -84,6 +85,10 @@ def check_fields(
         "file": result.artifact_path,
         **{key: attached.get(key) for key in ("log", "script", "pictures", "left_out", "layers")},
     }
+
+
+def _of_samples(result: Result) -> Iterator[str]:
+    return iter(()) if result.samples is None else sample_lines(result.samples)
 
 
 def _line(result: Result) -> str | None:
