@@ -336,9 +336,7 @@ def _describe_run(
 ) -> dict[str, object]:
     """The part ``run`` of the report."""
     return {
-        "paths": list(request.paths),
-        "targets": list(request.targets),
-        "keywords": list(request.keywords),
+        **{name: list(getattr(request, name)) for name in ("paths", "targets", "keywords")},
         "shard": None if request.shard is None else f"{request.shard.index}/{request.shard.count}",
         "allow_import": request.allow_import,
         "files": len(specs.files),

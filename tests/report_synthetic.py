@@ -12,7 +12,8 @@ import numpy as np
 
 from harness.compare.pictures import picture
 from harness.latency.change import Verdict
-from harness.report.diff import Diff, LatencyChange, ParityChange
+from harness.report.diff import Diff, ParityChange
+from harness.report.diff.latency import LatencyChange
 from harness.result import Blame, Distance, Finding, OutputComparison, Report, Result
 
 LAYERS = (

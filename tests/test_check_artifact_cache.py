@@ -20,14 +20,7 @@ import pytest
 
 from harness.check.cache import artifacts
 from harness.check.cache import key as cache_key
-from harness.check.cache.artifacts import (
-    ArtifactCache,
-    CacheEntry,
-    is_cached,
-    is_empty,
-    open_cache,
-    read_entry,
-)
+from harness.check.cache.artifacts import ArtifactCache, is_cached, is_empty, open_cache
 from harness.check.cache.disk_space import (
     AMPLE_BYTES,
     PROBE_BYTES,
@@ -36,6 +29,7 @@ from harness.check.cache.disk_space import (
     is_disk_error,
     raise_if_disk_full,
 )
+from harness.check.cache.entry import ENTRY_FILE, CacheEntry, read_entry
 from harness.check.cache.key import key
 from harness.errors import DiskFull, StageError, Unsupported
 from harness.exporters import Artifact
@@ -233,11 +227,11 @@ def changed(text: str) -> Callable[[Path], object]:
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "another model": changed("other"),
     "no model": lambda entry: next(entry.glob("model.*")).unlink(),
-    "no note": lambda entry: (entry / artifacts.ENTRY_FILE).unlink(),
-    "another note": lambda entry: (entry / artifacts.ENTRY_FILE).write_text(
-        (entry / artifacts.ENTRY_FILE).read_text(encoding="utf-8").replace("digest", "digits"), encoding="utf-8"
+    "no note": lambda entry: (entry / ENTRY_FILE).unlink(),
+    "another note": lambda entry: (entry / ENTRY_FILE).write_text(
+        (entry / ENTRY_FILE).read_text(encoding="utf-8").replace("digest", "digits"), encoding="utf-8"
     ),
-    "a list": lambda entry: (entry / artifacts.ENTRY_FILE).write_text("[]", encoding="utf-8"),
+    "a list": lambda entry: (entry / ENTRY_FILE).write_text("[]", encoding="utf-8"),
 }
 
 

@@ -23,7 +23,8 @@ from harness.explain.explanation import Explanation, Script, ScriptRun
 from harness.explain.shrink import ShrunkCase
 from harness.explain.text import explanation_lines
 from harness.inside.nodes.divergence import Divergence, Node, Walk
-from harness.report.diff import Diff, LatencyChange, ParityChange
+from harness.report.diff import Diff, ParityChange
+from harness.report.diff.latency import LatencyChange
 from harness.report.diff.text import show_diff
 from harness.report.github import ANNOTATIONS, error_commands
 from harness.report.junit import JUnitReport

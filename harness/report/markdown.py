@@ -345,7 +345,6 @@ def _skipped(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _environment(report: Report) -> Iterator[str]:
-    rows = [[plain(name), plain(value)] for name, value in environment_rows(report)]
-    if rows:
+    if rows := [[plain(name), plain(value)] for name, value in environment_rows(report)]:
         yield "## Environment"
         yield table(["name", "value"], rows)

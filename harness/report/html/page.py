@@ -14,7 +14,8 @@ from typing import Any, Literal
 from urllib.parse import urlencode
 
 from harness.errors import one_line, printable
-from harness.report.diff import LATENCY_ORDER, PARITY_LABELS
+from harness.report.diff import PARITY_LABELS
+from harness.report.diff.latency import LATENCY_ORDER
 from harness.report.tables import targets
 from harness.report.wording import (
     export_counts,
