@@ -24,8 +24,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
 from harness.errors import Location, Problem, RequestError, SpecError, escape_path
 from harness.spec.language.case import Case, FileModel, WeightedModel
+from harness.spec.language.inputs.data_keys import DataPath
 from harness.spec.language.inputs.names import CaseName
-from harness.spec.language.schema import DataPath, ToleranceRules
+from harness.spec.language.schema import ToleranceRules
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Close, Scaled
 from harness.spec.yaml import read
 from harness.spec.yaml.strict import StrictModel, invalid_value, validated

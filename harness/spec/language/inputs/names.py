@@ -52,11 +52,6 @@ Label = Annotated[
 TensorLabel = Annotated[
     str, matches_pattern(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")
 ]
-FactoryName = Annotated[
-    str,
-    matches_pattern(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
-    WithJsonSchema(text_schema(FACTORY)),
-]
 OutputPath = Annotated[
     str, matches_pattern(OUTPUT_PATH, "an output", "write its path, such as `present.0.key`, or `output_0`")
 ]
