@@ -134,8 +134,17 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             return result
         first = verdict.first_failing
         with clock.stage("compare"):
-            inside = prepared.reference_inside
-            result = with_layers(result, prepared.case, inside, target, artifact, references[first], session, settings)
+            result = with_layers(
+                result,
+                prepared.case,
+                prepared.reference_inside,
+                target,
+                artifact,
+                references[first],
+                session,
+                settings,
+                sum(clock.seconds.values()),
+            )
         if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
             if verdict.keeps_random:
                 return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
