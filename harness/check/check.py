@@ -145,7 +145,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         first = judged.references[judged.verdict.first_failing]
         with clock.stage("compare"):
             inside = prepared.reference_inside
-            result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings)
+            so_far = sum(clock.seconds.values())
+            result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
         if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
             return blamed(result, judged, prepared, target)
         if settings.latency and result.status == "passed":
