@@ -1,7 +1,7 @@
 """How cases and targets are named: by globs, in which ``[`` and ``]`` are literal characters, and as ``FILE::CASE``.
 
-Matching a glob takes at most the length of the pattern times the length of the text: each piece between two stars is searched
-for once, from where the previous piece ended, and there is no backtracking.
+Matching a glob takes at most the length of the pattern times the length of the text: each piece between two stars is
+searched for once, from where the previous piece ended, and there is no backtracking.
 """
 
 from __future__ import annotations
