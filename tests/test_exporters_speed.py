@@ -177,14 +177,15 @@ def test_a_module_that_cannot_be_captured_is_tried_again_with_the_same_registry(
             Raises.calls += 1
             raise ValueError(f"nothing for {x.shape}")
 
-    original = _registration.onnxscript_apis.get_torchlib_ops
+    apis = vars(_registration)["onnxscript_apis"]
+    original = apis.get_torchlib_ops
     calls: list[None] = []
 
     def counted() -> Any:
         calls.append(None)
         return original()
 
-    monkeypatch.setattr(_registration.onnxscript_apis, "get_torchlib_ops", counted)
+    monkeypatch.setattr(apis, "get_torchlib_ops", counted)
     _dynamo_cache.clear()
     example = Subject(Raises().eval(), {"x": torch.ones(2)}, 1)
     with pytest.raises(torch.onnx.OnnxExporterError):

@@ -195,7 +195,7 @@ def test_an_error_just_outside_is_detected() -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_the_formats_are_those_of_the_dtypes(dtype: str) -> None:
-    info = ml_dtypes.finfo(dtype)
+    info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     stored = storage_format(dtype)
     assert stored == FloatFormat(float(info.eps), float(info.smallest_normal), float(info.smallest_subnormal))
     computed = np.finfo("float64" if dtype == "float64" else "float32")
