@@ -20,7 +20,7 @@ from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
-from harness.check.files.signatures import FileSignature, read_file_signature
+from harness.check.files.signatures import FileSignature, nodes_in_training, read_file_signature
 from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import reference_precision, tolerance_in_lower_precision
@@ -35,6 +35,8 @@ from harness.spec.targets import Target
 from harness.transforms._apply import transformed
 
 Array = NDArray[Any]
+
+EXPORT_AGAIN = "call .eval() and export it again"
 
 
 class ReferenceAnswers(Protocol):
@@ -224,8 +226,11 @@ class TestedFile(ReferenceForModel):
         return tolerance_in_lower_precision(target, plain, lowered, self.references, self.case.tolerance)
 
     @property
-    def training(self) -> None:
-        """None: a file is in no mode."""
+    def training(self) -> str | None:
+        """What to say first, if the file was exported in training mode and the reference is in evaluation mode."""
+        if self.case.mode == "train" or not (operators := nodes_in_training(self.file)):
+            return None
+        return f"{Path(self.file.path).name} was exported in training mode ({', '.join(operators)}): {EXPORT_AGAIN}"
 
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> None:
         """None: the file was exported by somebody else."""
