@@ -44,11 +44,11 @@ def no_graphs_printed() -> Iterator[None]:
     if original is None:
         yield
         return
-    torch._C._jit_onnx_log = lambda *_: None  # type: ignore[attr-defined]  # noqa: SLF001 - see the docstring of the module
+    torch._C._jit_onnx_log = lambda *_: None  # noqa: SLF001 - see the docstring of the module
     try:
         yield
     finally:
-        torch._C._jit_onnx_log = original  # type: ignore[attr-defined]  # noqa: SLF001
+        torch._C._jit_onnx_log = original  # noqa: SLF001
 
 
 def _forget_implementations() -> None:
