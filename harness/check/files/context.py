@@ -21,7 +21,7 @@ from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
-from harness.check.files.signatures import FileSignature, floating_of, read_file_signature
+from harness.check.files.signatures import FileSignature, floating_of, nodes_in_training, read_file_signature
 from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
@@ -42,6 +42,8 @@ from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
+
+EXPORT_AGAIN = "call .eval() and export it again"
 
 
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
@@ -306,8 +308,11 @@ class TestedFile(ReferenceForModel):
         return [self._inputs.applied_to(each) for each in calibration_inputs(self.case)]
 
     @property
-    def training(self) -> None:
-        """None: a file is in no mode."""
+    def training(self) -> str | None:
+        """What to say first, if the file was exported in training mode and the reference is in evaluation mode."""
+        if self.case.mode == "train" or not (operators := nodes_in_training(self.file)):
+            return None
+        return f"{Path(self.file.path).name} was exported in training mode ({', '.join(operators)}): {EXPORT_AGAIN}"
 
     @property
     def unfit_reference(self) -> str | None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import SpecError, UsageError
-from harness.report.diff import LatencyChange, ParityChange, diff
+from harness.report.diff import ParityChange, diff
+from harness.report.diff.latency import LatencyChange
 from harness.report.json_report import read_report
 from harness.report.wording import unexpected
 from harness.result import Report, Result, to_json
