@@ -37,7 +37,11 @@ class Int8(Transform):
         require_onnxruntime_tools(self.name)
         from onnxruntime.quantization import quantize_dynamic
 
-        quantize_dynamic(str(source), str(destination), **_arguments(request.options))
+        arguments = _arguments(request.options)
+        if arguments["nodes_to_exclude"]:
+            # The quantizer first replaces each Gemm by a MatMul of another name, which it then does not exclude.
+            arguments["nodes_to_exclude"] += [f"{name}_MatMul" for name in arguments["nodes_to_exclude"]]
+        quantize_dynamic(str(source), str(destination), **arguments)
         require_precision(request.word, destination, _QUANTISED, "a product with constant weights")
 
 

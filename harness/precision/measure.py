@@ -1,0 +1,140 @@
+"""What a lowered model lost: its outputs on all samples against the float32 model's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.compare.decisions import count_decisions, wilson_interval
+from harness.spec.language.tolerances import Decisions
+
+Array = NDArray[Any]
+Answer = Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionShare:
+    """How many decisions of all samples agree. ``of`` leaves out the ``ties``.
+
+    ``low`` and ``high`` are the 95 % interval of the share (Wilson); ``lowest`` is the share of the worst sample.
+    """
+
+    agree: int
+    of: int
+    ties: int
+    low: float
+    high: float
+    lowest: float
+
+    @property
+    def share(self) -> float:
+        """The share of the decisions that agree; 1 if all are ties."""
+        return self.agree / self.of if self.of else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How far the outputs are from float32.
+
+    ``sqnr`` is the lowest signal-to-noise ratio of any output on any sample in dB, infinite for equal values and minus
+    infinity where a finite value became NaN or an infinity, or the signal is zero. ``output`` and ``sample`` are where.
+    ``mean_sqnr`` is that of the noise of all samples together, ``rms`` the RMS error, both of ``output``.
+    ``nonfinite`` counts the values that became NaN or an infinity. ``decisions`` is None if no output decides.
+    """
+
+    sqnr: float
+    mean_sqnr: float
+    rms: float
+    output: str
+    sample: str
+    nonfinite: int
+    decisions: DecisionShare | None
+
+
+class NothingComparable(ValueError):
+    """No output has floating-point values, so there is no error to measure."""
+
+
+def measure(
+    references: Sequence[Answer],
+    answers: Iterable[Answer],
+    samples: Sequence[str],
+    decisions: tuple[str, Decisions] | None,
+    ties_by: Sequence[Answer | None] = (),
+) -> Measure:
+    """Compare the ``answers`` with the ``references``, one for each of the ``samples``.
+
+    ``decisions`` names the output that decides. ``ties_by`` are answers in float64, which show how far the references
+    themselves may be off: decisions nearer than that are ties. Raises :class:`NothingComparable`, and
+    ``ValueError`` if an answer lacks an output, has another shape, or is missing.
+    """
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    values: dict[str, int] = {}
+    worst: dict[str, tuple[float, str]] = {}
+    nonfinite = 0
+    counts: list[tuple[int, int, int]] = []
+    for index, (name, reference, answer) in enumerate(zip(samples, references, answers, strict=True)):
+        for output, expected in reference.items():
+            if expected.dtype.kind not in "fV" or not expected.size:
+                continue
+            power, error, lost = _powers(output, expected, answer)
+            signal[output], noise[output] = signal.get(output, 0.0) + power, noise.get(output, 0.0) + error
+            values[output] = values.get(output, 0) + expected.size
+            nonfinite += lost
+            worst[output] = min(worst.get(output, (math.inf, name)), (decibels(power, error), name))
+        if decisions is not None and decisions[0] in reference:
+            float64 = ties_by[index] if index < len(ties_by) else None
+            counts.append(_count(decisions, reference, answer, float64))
+    if not worst:
+        raise NothingComparable("no output has floating-point values")
+    output = min(worst, key=lambda each: worst[each][0])
+    return Measure(
+        sqnr=worst[output][0],
+        mean_sqnr=decibels(signal[output], noise[output]),
+        rms=math.sqrt(noise[output] / values[output]),
+        output=output,
+        sample=worst[output][1],
+        nonfinite=nonfinite,
+        decisions=_share(counts) if counts else None,
+    )
+
+
+def decibels(signal: float, noise: float) -> float:
+    """``10 log10(signal / noise)`` of two sums of squares."""
+    if not noise:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
+
+
+def _powers(output: str, expected: Array, answer: Answer) -> tuple[float, float, int]:
+    """The sum of squares of the values, that of the errors, and the number of values that became NaN or infinite."""
+    if output not in answer or answer[output].shape != expected.shape:
+        found = list(answer[output].shape) if output in answer else "missing"
+        raise ValueError(f"{output} is {found}; expected {list(expected.shape)}")
+    before, after = expected.astype(np.float64), answer[output].astype(np.float64)
+    finite = np.isfinite(before)
+    lost = int(np.count_nonzero(finite & ~np.isfinite(after)))
+    with np.errstate(all="ignore"):
+        error = math.inf if lost else float(np.square((after - before)[finite]).sum())
+    return float(np.square(before[finite]).sum()), error, lost
+
+
+def _count(
+    decisions: tuple[str, Decisions], reference: Answer, answer: Answer, float64: Answer | None
+) -> tuple[int, int, int]:
+    name, rule = decisions
+    exact = None if float64 is None else float64.get(name)
+    counted = count_decisions(rule, answer[name], reference[name], exact)
+    return (0, 0, 0) if isinstance(counted, str) else (counted.agree, counted.counted, counted.ties)
+
+
+def _share(counts: Sequence[tuple[int, int, int]]) -> DecisionShare:
+    agree, of, ties = (sum(each[at] for each in counts) for at in range(3))
+    low, high = wilson_interval(agree, of)
+    return DecisionShare(agree, of, ties, low, high, min((a / n for a, n, _ in counts if n), default=1.0))

@@ -1,0 +1,243 @@
+"""The model that is lowered: its file in float32 with a name for every node, its samples, and its float32 answers.
+
+These functions run in the separate process. :func:`prepared_model` prepares a model once for all calls in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.check.cache.artifacts import ArtifactCache
+from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
+from harness.check.files.signatures import read_file_signature
+from harness.errors import StageError, UsageError
+from harness.exporters import Artifact
+from harness.exporters._files import sha256, sibling_files
+from harness.registry import plugins
+from harness.scaffold.comparison import NoComparison, Question, comparison_spec, spec_text
+from harness.spec.language.case import Case, InputSet, StoredModel
+from harness.spec.language.data import SpecFolder
+from harness.spec.language.draws import input_sets
+from harness.spec.language.expand import expand
+from harness.spec.language.fills import array
+from harness.spec.language.tensors import with_layout
+from harness.spec.language.tolerances import Decisions
+from harness.spec.model_files import is_model_file, stored_model
+from harness.spec.targets import parse_target
+from harness.spec.yaml import parse
+
+if TYPE_CHECKING:
+    from harness.check.prepared_case import PreparedCase
+
+Array = NDArray[Any]
+Inputs = Mapping[str, Array]
+
+DRAWS = 8
+"""The number of samples that are drawn where none are given."""
+LARGEST_PROTOBUF = 1 << 30
+"""Bytes of weights from which on they are saved beside the file: a protobuf holds at most 2 GiB."""
+RUNTIME = "ort-cpu"
+"""The runtime that runs the model in float32, and lowered."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelQuestion:
+    """The model as it was named on the command line, relative to ``home``: an ONNX file or a callable.
+
+    ``exporter`` is that of a callable. ``samples`` is the number of samples that are used, None for all.
+    """
+
+    model: str
+    home: Path
+    inputs: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    exporter: str = "onnx-dynamo"
+    samples: int | None = None
+    axis: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One set of inputs: its name, and the inputs as the case describes them."""
+
+    name: str
+    set: InputSet
+    matched: MatchedInputs | None
+
+    def read(self) -> dict[str, Array]:
+        """The inputs by the names of the file."""
+        inputs = {spec.label: with_layout(array(spec), spec.layout) for spec in self.set.inputs}
+        return inputs if self.matched is None else self.matched.applied_to(inputs)
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """The ``artifact`` is the model in float32. ``inputs`` describe each input in words; ``drawn`` if they are random.
+
+    ``notes`` tell how the inputs were matched. ``prepared`` holds the module of a callable.
+    """
+
+    case: Case
+    artifact: Artifact
+    samples: Sequence[Sample]
+    inputs: tuple[str, ...]
+    drawn: bool
+    notes: tuple[str, ...] = ()
+    prepared: PreparedCase | None = None
+    axis: int | None = None
+
+    @cached_property
+    def answers(self) -> list[dict[str, Array]]:
+        """The outputs in float32 for each sample."""
+        return list(run_file(self.artifact, self.samples))
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the file and of all samples."""
+        whole = hashlib.sha256(self.artifact.digest.encode())
+        for sample in self.samples:
+            for name, values in sample.read().items():
+                whole.update(f"{name} {values.dtype} {values.shape}".encode())
+                whole.update(np.ascontiguousarray(values).tobytes())
+        return whole.hexdigest()
+
+    @cached_property
+    def decisions(self) -> tuple[str, Decisions] | None:
+        """The output that decides, and how: the first one with floating values. None if there is none.
+
+        The candidates are along the last axis, and along axis 1 of an output of four axes or more; with one candidate,
+        its sign decides.
+        """
+        for name, values in self.answers[0].items():
+            if values.dtype.kind in "fV" and values.ndim:
+                axis = self.axis if self.axis is not None else 1 if values.ndim > 3 else -1
+                if not -values.ndim <= axis < values.ndim:
+                    raise UsageError(f"--axis {axis}: {name} has {values.ndim} axes; name one of them")
+                return name, Decisions("argmax" if values.shape[axis] > 1 else "sign", axis)
+        return None
+
+
+def run_file(artifact: Artifact, samples: Sequence[Sample], options: Mapping[str, str] | None = None) -> Iterator[Any]:
+    """The outputs of the file on :data:`RUNTIME` for each sample in turn."""
+    session = plugins("runtimes")[RUNTIME].load(artifact, options or {})
+    try:
+        for sample in samples:
+            yield session.run(sample.read())
+    finally:
+        session.close()
+
+
+_PREPARED: dict[Path, PreparedModel] = {}
+
+
+def prepared_model(question: ModelQuestion, folder: Path) -> PreparedModel:
+    """The model of ``question``; its file is ``float32/model.onnx`` in ``folder``.
+
+    Raises :class:`NotPrepared` with every problem of the question.
+    """
+    if folder not in _PREPARED:
+        _PREPARED.clear()
+        _PREPARED[folder] = _prepare(question, folder)
+    return _PREPARED[folder]
+
+
+class NotPrepared(StageError):
+    """The model cannot be prepared; ``problems`` has one sentence each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
+    asked = Question(
+        subject=question.model,
+        reference=question.model,
+        home=question.home,
+        inputs=question.inputs,
+        shapes=question.shapes,
+        arguments=question.arguments,
+        weights=question.weights,
+    )
+    found = comparison_spec(folder, asked, announce=lambda _stage: None)
+    if isinstance(found, NoComparison):
+        raise NotPrepared(tuple(dict.fromkeys(found.problems)))
+    case = _case(dict(found.spec), question)
+    sets = input_sets(case)[: question.samples]
+    drawn = not question.inputs
+    names = [_name(each, question, number) for number, each in enumerate(sets)]
+    matched, notes, prepared = None, found.notes, None
+    if is_model_file(question.model):
+        source = Path(stored_model(Path(question.model)).path)
+        signature = read_file_signature(StoredModel(str(source), "onnx", ""))
+        given = [NamedInput(spec.label, np.dtype(_dtype(spec.dtype)), spec.shape) for spec in sets[0].inputs]
+        matched = match_inputs(given, signature, source.name)
+    else:
+        from harness.check.prepared_case import PreparedCase
+
+        exported = folder / "exported"
+        exported.mkdir(parents=True, exist_ok=True)
+        prepared = PreparedCase(case, ArtifactCache(None, exported))
+        source = prepared.artifact(parse_target(f"{question.exporter}/{RUNTIME}")).path
+    path = folder / "float32" / "model.onnx"
+    path.parent.mkdir(exist_ok=True)
+    _write_with_names(source, path)
+    artifact = Artifact("onnx", path, sha256(path, *sibling_files(path)))
+    samples = [Sample(name, each, matched) for name, each in zip(names, sets, strict=True)]
+    return PreparedModel(case, artifact, samples, found.inputs, drawn, tuple(notes), prepared, question.axis)
+
+
+def _case(spec: dict[str, Any], question: ModelQuestion) -> Case:
+    """The case as it would be read from a spec in the working directory."""
+    (case,) = spec["cases"]
+    case = {key: value for key, value in case.items() if key != "files"}
+    if "samples" in case and question.samples is not None:
+        case["samples"] = case["samples"][: question.samples - 1]
+        case = {key: value for key, value in case.items() if key != "samples" or value}
+    if not question.inputs:
+        case["draws"] = min(DRAWS, question.samples or DRAWS)
+    folder = SpecFolder(question.home, Path(question.home.anchor))
+    text = spec_text({**spec, "cases": [case]})
+    return expand(parse(text, "model"), "model", allow_import=True, folder=folder)[0]
+
+
+def _name(each: InputSet, question: ModelQuestion, number: int) -> str:
+    if not question.inputs:
+        return f"draw {number + 1}"
+    if each.at is not None:
+        return each.at.removeprefix("sample ")
+    from harness.data_files import sample_paths
+
+    return sample_paths(question.home / question.inputs[0])[0].name
+
+
+def _dtype(name: str) -> Any:
+    import ml_dtypes
+
+    return ml_dtypes.bfloat16 if name == "bfloat16" else name
+
+
+def _write_with_names(source: Path, path: Path) -> None:
+    """Write ``source`` to ``path`` with a name for each node that has none, or that shares one with another."""
+    import onnx
+
+    model = onnx.load(str(source))
+    taken: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{index}"
+        taken.add(node.name)
+    for old in path.parent.iterdir():
+        old.unlink()
+    large = sum(len(each.raw_data) for each in model.graph.initializer) > LARGEST_PROTOBUF
+    onnx.save(model, str(path), save_as_external_data=large, location=f"{path.name}.data")

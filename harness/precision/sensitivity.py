@@ -1,0 +1,283 @@
+"""``harness sensitivity``: carry out the steps in a separate process, keep what was measured, and search.
+
+Each choice of layers that was measured is a line of the journal at once. The same command continues from it, as long as
+the model, its samples, the transform and the installed libraries are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.engine.processes.temporary import temporary_folder
+from harness.environment import versions
+from harness.errors import HarnessError, SpecError, UsageError, bounded_line, one_line
+from harness.explain.process import ProcessEnd, SeparateProcess
+from harness.precision import steps
+from harness.precision.hazards import Hazard
+from harness.precision.layers import Layer, Lowering
+from harness.precision.model import ModelQuestion
+from harness.precision.search import Choice, Found, Target, most_runs, points, search
+from harness.precision.steps import Outcome, Problems, Start, Timing
+from harness.result import to_json
+
+T = TypeVar("T")
+
+START_SECONDS = 1800.0
+STEP_FACTOR, STEP_SECONDS = 30.0, 300.0
+"""A step is ended after so many times the time of the first one, and not before so many seconds."""
+JOURNAL = "journal.jsonl"
+TIMED_CHOICES = 12
+MAX_LINE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks: lower ``question`` by ``lowering`` so that ``target`` holds; results to ``folder``."""
+
+    question: ModelQuestion
+    lowering: Lowering
+    target: Target
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """The whole answer. ``timings`` are those of the choices in ``timed``; the first one is the float32 model.
+
+    ``verified`` is the outcome of the files that were written, None if no list reaches the target. ``hazards`` is a
+    text if there are none to see, and says why.
+    """
+
+    model: str
+    lowering: Lowering
+    target: Target
+    start: Start
+    found: Found
+    hazards: tuple[Hazard, ...] | str
+    timed: tuple[Choice | None, ...]
+    timings: tuple[Timing, ...]
+    verified: Outcome | None
+    reused: int
+
+    @property
+    def reached(self) -> bool:
+        """True if the files that were written reach the target."""
+        return self.verified is not None and self.target.reached(self.verified.measure)
+
+
+class Listener(Protocol):
+    """Is told how the search goes on."""
+
+    def tell(self, line: str) -> None:
+        """A line for the user."""
+        ...
+
+    def begin(self, total: int, unit: str = ...) -> None:
+        """At most ``total`` choices are measured."""
+        ...
+
+    def advance(self) -> None:
+        """One more is done."""
+        ...
+
+    def end(self) -> None:
+        """All are done."""
+        ...
+
+
+def run(request: Request, listener: Listener) -> Sensitivity:
+    """Find the layers that cost accuracy, and the shortest list to keep.
+
+    Raises :class:`UsageError` for a model that cannot be lowered or run. After ``KeyboardInterrupt``, the journal in
+    ``request.folder`` has everything that was measured.
+    """
+    _make(request.folder)
+    with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=_torch(), exporting=True)) as process:
+        return _Run(request, listener, process).result()
+
+
+class _Run:
+    def __init__(self, request: Request, listener: Listener, process: SeparateProcess) -> None:
+        self._request, self._listener, self._process = request, listener, process
+        self._seconds = START_SECONDS
+        self._known: dict[frozenset[str], Outcome] = {}
+        self._reused: set[frozenset[str]] = set()
+
+    def result(self) -> Sensitivity:
+        request = self._request
+        start = self._call(steps.start)
+        if isinstance(start, ProcessEnd):
+            raise UsageError(f"{request.question.model}: {start.description} while it was lowered; make sure it loads")
+        if isinstance(start, Problems):
+            raise ModelProblems(start.problems)
+        if start.everything.measure is None:
+            raise UsageError(f"{request.question.model}: {start.everything.failed}")
+        self._journal = _Journal(request.folder / JOURNAL, _key(start, request.lowering))
+        self._seconds = max(STEP_SECONDS, STEP_FACTOR * start.seconds)
+        self._known = {**self._journal.known, frozenset(): start.everything}
+        self._announce(start)
+        nodes = {layer: layer.nodes for layer in start.layers}
+        try:
+            found = search(start.layers, request.target, lambda kept: self._attempt(kept, nodes))
+        finally:
+            self._listener.end()
+        every = [node for layer in start.layers for node in layer.nodes]
+        hazards = self._call(steps.hazards, every)
+        timed = _timed(found)
+        timings = self._time(timed)
+        verified = None
+        if found.shortest is not None:
+            verified = self._outcome(self._call(steps.write_files, _nodes(found.shortest), self._to))
+        return Sensitivity(
+            request.question.model,
+            request.lowering,
+            request.target,
+            start,
+            found,
+            f"not known: {hazards.description}" if isinstance(hazards, ProcessEnd) else hazards,
+            timed,
+            timings,
+            verified,
+            len(self._reused),
+        )
+
+    @property
+    def _to(self) -> Path:
+        return self._request.folder.absolute()
+
+    def _announce(self, start: Start) -> None:
+        layers, samples = len(start.layers), len(start.samples)
+        known = len(self._journal.known)
+        runs = most_runs(layers)
+        already = f", {known} of them known from {self._request.folder / JOURNAL}" if known else ""
+        self._listener.tell(
+            f"{layers} layers x {samples} samples: at most {runs} runs of all samples{already}; "
+            f"{start.seconds:.2g} s each, about {duration(start.seconds * (layers + len(points(layers))))}"
+        )
+        self._listener.begin(runs, "runs")
+
+    def _attempt(self, kept: Sequence[Layer], nodes: dict[Layer, tuple[str, ...]]) -> Outcome:
+        key = frozenset(layer.name for layer in kept)
+        if key not in self._known:
+            names = [name for layer in kept for name in nodes[layer]]
+            self._known[key] = self._outcome(self._call(steps.measure_kept, names))
+            self._journal.add(key, self._known[key])
+        elif key in self._journal.known:
+            self._reused.add(key)
+        self._listener.advance()
+        return self._known[key]
+
+    def _time(self, timed: Sequence[Choice | None]) -> tuple[Timing, ...]:
+        choices = {str(at): None if choice is None else _nodes(choice) for at, choice in enumerate(timed)}
+        timings = self._call(steps.time_choices, choices)
+        if isinstance(timings, ProcessEnd):
+            return tuple(Timing(None) for _ in timed)
+        return tuple(timings[name] for name in choices)
+
+    def _call(self, step: Callable[..., T], *arguments: Any) -> T | ProcessEnd:
+        question, lowering = self._request.question, self._request.lowering
+        return self._process.call(step, question, lowering, *arguments, seconds=self._seconds)
+
+    @staticmethod
+    def _outcome(found: Outcome | ProcessEnd) -> Outcome:
+        return Outcome(None, failed=found.description) if isinstance(found, ProcessEnd) else found
+
+
+class ModelProblems(SpecError):
+    """Everything that is wrong with the model or its inputs, one line each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(())
+        self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in problems),)
+
+
+class _Journal:
+    """The choices that were measured, each a line of JSON. ``known`` are those of an earlier run."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self.known = dict(_read(path, key))
+        self._write("w", {"key": key})
+        for kept, outcome in self.known.items():
+            self.add(kept, outcome)
+
+    def add(self, kept: frozenset[str], outcome: Outcome) -> None:
+        self._write("a", {"kept": sorted(kept), "outcome": to_json(outcome)})
+
+    def _write(self, mode: str, line: dict[str, Any]) -> None:
+        try:
+            with self._path.open(mode, encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise HarnessError(f"{self._path}: {error.strerror}; make room, or name another folder with -o") from error
+
+
+def _read(path: Path, key: str) -> list[tuple[frozenset[str], Outcome]]:
+    """The choices of an earlier run; none if it was about something else. A line that is damaged does not count."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if not lines or json.loads(lines[0]) != {"key": key}:
+            return []
+    except (OSError, ValueError):
+        return []
+    found: list[tuple[frozenset[str], Outcome]] = []
+    adapter = TypeAdapter(Outcome)
+    for line in lines[1:]:
+        try:
+            entry = json.loads(line)
+            outcome = adapter.validate_python(entry["outcome"])
+            if outcome.measure is not None:  # what failed is tried again
+                found.append((frozenset(entry["kept"]), outcome))
+        except (ValueError, KeyError, TypeError, ValidationError):
+            continue
+    return found
+
+
+def _key(start: Start, lowering: Lowering) -> str:
+    """What all choices of a journal share."""
+    packages = dict(versions())
+    names = [layer.name for layer in start.layers]
+    text = json.dumps([start.digest, lowering.word, dict(lowering.options), names, packages], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _timed(found: Found) -> tuple[Choice | None, ...]:
+    """The choices that are timed: float32, the shortest list, and a part of the curve with both of its ends."""
+    curve = [choice for choice in found.curve if choice.outcome.measure is not None and not choice.outcome.unchanged]
+    places = TIMED_CHOICES - 2
+    if len(curve) > places:
+        curve = [curve[round(at * (len(curve) - 1) / (places - 1))] for at in range(places)]
+    shortest = [] if found.shortest is None or found.shortest.outcome.unchanged else [found.shortest]
+    return (None, *shortest, *(choice for choice in curve if choice not in shortest))
+
+
+def _nodes(choice: Choice) -> list[str]:
+    return [name for layer in choice.kept for name in layer.nodes]
+
+
+def _torch() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("torch") is not None
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"-o {folder}: {error.strerror}; name a folder that can be written") from error
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``3 min`` or ``1.5 h``."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
