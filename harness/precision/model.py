@@ -25,17 +25,17 @@ from harness.registry import plugins
 from harness.scaffold.comparison import NoComparison, Question, comparison_spec, spec_text
 from harness.spec.language.case import Case, InputSet, StoredModel
 from harness.spec.language.data import SpecFolder
-from harness.spec.language.draws import input_sets
+from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.expand import expand
-from harness.spec.language.fills import array
-from harness.spec.language.tensors import with_layout
+from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Decisions
 from harness.spec.model_files import is_model_file, stored_model
 from harness.spec.targets import parse_target
 from harness.spec.yaml import parse
 
 if TYPE_CHECKING:
-    from harness.check.prepared_case import PreparedCase
+    from harness.check.module.prepared_case import PreparedCase
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
@@ -183,7 +183,7 @@ def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
         given = [NamedInput(spec.label, np.dtype(_dtype(spec.dtype)), spec.shape) for spec in sets[0].inputs]
         matched = match_inputs(given, signature, source.name)
     else:
-        from harness.check.prepared_case import PreparedCase
+        from harness.check.module.prepared_case import PreparedCase
 
         exported = folder / "exported"
         exported.mkdir(parents=True, exist_ok=True)

@@ -224,7 +224,7 @@ def write_files(
 
 
 def _as_given(sample: Any) -> list[Any]:
-    from harness.spec.language.fills import array
+    from harness.spec.language.inputs.fills import array
 
     return [array(spec) for spec in sample.set.inputs]
 
