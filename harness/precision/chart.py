@@ -1,7 +1,7 @@
 """A chart as SVG text: points over a numeric or logarithmic axis, lines, labels, and a level to reach.
 
-Colours come from the page's text colour and a small palette that can be told apart in print and by colour-blind readers;
-each series also has a shape of its own.
+Text follows the page's colour scheme. Series have colours that colour-blind readers can tell apart (Okabe and Ito), and
+a shape each.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 24, 40, 52
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f")
 SHAPES = ("circle", "square", "triangle", "diamond")
 MOST_LABELS = 40
+_ATTRIBUTES = f'width="{WIDTH}" height="{HEIGHT}" role="img" font-family="system-ui, sans-serif" font-size="12"'
+_STYLE = """<style>
+.ink{fill:#222}.axis{stroke:#888;fill:none}.grid{stroke:#888;stroke-opacity:.25}
+@media (prefers-color-scheme:dark){.ink{fill:#ddd}}
+</style>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,8 @@ def svg(chart: Chart) -> str:
     """The chart as one SVG element, which stands alone as a file too."""
     frame = _frame(chart)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        f'role="img" aria-label="{escape(chart.title)}" font-family="system-ui, sans-serif" font-size="12">',
-        "<style>.ink{fill:#222}.axis{stroke:#888;fill:none}.grid{stroke:#888;stroke-opacity:.25}"
-        "@media (prefers-color-scheme:dark){.ink{fill:#ddd}}</style>",
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" {_ATTRIBUTES}',
+        f'aria-label="{escape(chart.title)}">{_STYLE}',
         f'<text class="ink" x="{LEFT}" y="20" font-weight="600">{escape(chart.title)}</text>',
         *_axes(chart, frame),
         *_levels(chart, frame),
@@ -151,7 +154,8 @@ def _series(series: Series, colour: str, shape: str, frame: _Frame) -> Iterator[
     for mark, (x, y) in zip(series.marks, places, strict=True):
         yield f'<g fill="{colour}"><title>{escape(mark.title)}</title>{_shape(shape, x, y, finite=mark.y)}</g>'
         if mark.label and len(frame.labels) < MOST_LABELS:
-            yield f'<text class="ink" x="{x + 7:.1f}" y="{_free(frame, x, y):.1f}" font-size="10">{escape(mark.label)}</text>'
+            place = f'x="{x + 7:.1f}" y="{_free(frame, x, y):.1f}"'
+            yield f'<text class="ink" {place} font-size="10">{escape(mark.label)}</text>'
 
 
 def _free(frame: _Frame, x: float, y: float) -> float:

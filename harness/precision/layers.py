@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from harness.errors import StageError, Unsupported, UsageError
 from harness.exporters import Artifact
 from harness.exporters._files import sha256, sibling_files
 from harness.registry import plugins
-from harness.spec.targets import parse_target, transform_named
+from harness.spec.targets import parse_target
 from harness.transforms._apply import transformed
 
 Array = NDArray[Any]
@@ -139,10 +140,8 @@ def lowered_nodes(source: Path, lowered: Path, *, by_weights: bool = False) -> s
 def _of_type(model: Any, types: set[int]) -> set[str]:
     import onnx
 
-    try:
+    with suppress(Exception):  # a file beyond 2 GiB, or operators that are not ONNX's: what it declares counts
         model = onnx.shape_inference.infer_shapes(model)
-    except Exception:  # noqa: BLE001 - a file beyond 2 GiB, or operators that are not ONNX's: what it declares counts
-        pass
     graph = model.graph
     values = (*graph.value_info, *graph.output, *graph.input)
     declared = {value.name for value in values if value.type.tensor_type.elem_type in types}

@@ -65,13 +65,13 @@ def measure(
     answers: Iterable[Answer],
     samples: Sequence[str],
     decisions: tuple[str, Decisions] | None,
-    ties_by: Sequence[Answer | None] = (),
+    float64: Sequence[Answer] | None = None,
 ) -> Measure:
     """Compare the ``answers`` with the ``references``, one for each of the ``samples``.
 
-    ``decisions`` names the output that decides. ``ties_by`` are answers in float64, which show how far the references
-    themselves may be off: decisions nearer than that are ties. Raises :class:`NothingComparable`, and
-    ``ValueError`` if an answer lacks an output, has another shape, or is missing.
+    ``decisions`` names the output that decides. With ``float64`` answers, errors are measured against these, and
+    decisions that are nearer to each other than the references' own error are ties. Raises :class:`NothingComparable`,
+    and ``ValueError`` if an answer lacks an output, has another shape, or is missing.
     """
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
@@ -80,8 +80,10 @@ def measure(
     nonfinite = 0
     counts: list[tuple[int, int, int]] = []
     for index, (name, reference, answer) in enumerate(zip(samples, references, answers, strict=True)):
-        for output, expected in reference.items():
-            if expected.dtype.kind not in "fV" or not expected.size:
+        exact = None if float64 is None else float64[index]
+        for output, rounded in reference.items():
+            expected = rounded if exact is None else exact[output]
+            if rounded.dtype.kind not in "fV" or not rounded.size:
                 continue
             power, error, lost = _powers(output, expected, answer)
             signal[output], noise[output] = signal.get(output, 0.0) + power, noise.get(output, 0.0) + error
@@ -89,8 +91,7 @@ def measure(
             nonfinite += lost
             worst[output] = min(worst.get(output, (math.inf, name)), (decibels(power, error), name))
         if decisions is not None and decisions[0] in reference:
-            float64 = ties_by[index] if index < len(ties_by) else None
-            counts.append(_count(decisions, reference, answer, float64))
+            counts.append(_count(decisions, reference, answer, exact))
     if not worst:
         raise NothingComparable("no output has floating-point values")
     output = min(worst, key=lambda each: worst[each][0])
@@ -126,11 +127,10 @@ def _powers(output: str, expected: Array, answer: Answer) -> tuple[float, float,
 
 
 def _count(
-    decisions: tuple[str, Decisions], reference: Answer, answer: Answer, float64: Answer | None
+    decisions: tuple[str, Decisions], reference: Answer, answer: Answer, exact: Answer | None
 ) -> tuple[int, int, int]:
     name, rule = decisions
-    exact = None if float64 is None else float64.get(name)
-    counted = count_decisions(rule, answer[name], reference[name], exact)
+    counted = count_decisions(rule, answer[name], reference[name], None if exact is None else exact[name])
     return (0, 0, 0) if isinstance(counted, str) else (counted.agree, counted.counted, counted.ties)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,8 @@ from harness.registry import plugins
 from harness.scaffold.comparison import NoComparison, Question, comparison_spec, spec_text
 from harness.spec.language.case import Case, InputSet, StoredModel
 from harness.spec.language.data import SpecFolder
-from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.expand import expand
+from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Decisions
@@ -118,13 +118,18 @@ class PreparedModel:
         The candidates are along the last axis, and along axis 1 of an output of four axes or more; with one candidate,
         its sign decides.
         """
-        for name, values in self.answers[0].items():
-            if values.dtype.kind in "fV" and values.ndim:
-                axis = self.axis if self.axis is not None else 1 if values.ndim > 3 else -1
-                if not -values.ndim <= axis < values.ndim:
-                    raise UsageError(f"--axis {axis}: {name} has {values.ndim} axes; name one of them")
-                return name, Decisions("argmax" if values.shape[axis] > 1 else "sign", axis)
-        return None
+        return decisions_of(self.answers[0], self.axis)
+
+
+def decisions_of(answer: Mapping[str, Array], axis: int | None) -> tuple[str, Decisions] | None:
+    """See :attr:`PreparedModel.decisions`. Raises :class:`UsageError` for an ``axis`` that the output lacks."""
+    for name, values in answer.items():
+        if values.dtype.kind in "fV" and values.ndim:
+            along = axis if axis is not None else 1 if values.ndim > 3 else -1
+            if not -values.ndim <= along < values.ndim:
+                raise UsageError(f"--axis {along}: {name} has {values.ndim} axes; name one of them")
+            return name, Decisions("argmax" if values.shape[along] > 1 else "sign", along)
+    return None
 
 
 def run_file(artifact: Artifact, samples: Sequence[Sample], options: Mapping[str, str] | None = None) -> Iterator[Any]:

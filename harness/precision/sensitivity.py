@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,11 +23,12 @@ from harness.errors import HarnessError, SpecError, UsageError, bounded_line, on
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision import steps
 from harness.precision.hazards import Hazard
-from harness.precision.layers import Layer, Lowering
+from harness.precision.layers import Layer, Lowering, keep_option
 from harness.precision.model import ModelQuestion
 from harness.precision.search import Choice, Found, Target, most_runs, points, search
 from harness.precision.steps import Outcome, Problems, Start, Timing
 from harness.result import to_json
+from harness.spec import targets
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ MAX_LINE = 2000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks: lower ``question`` by ``lowering`` so that ``target`` holds; results to ``folder``."""
+    """Lower ``question`` by ``lowering`` so that ``target`` holds, and write the results to ``folder``."""
 
     question: ModelQuestion
     lowering: Lowering
@@ -49,11 +51,26 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedChoice:
+    """A choice of kept layers with its latency; ``choice`` is None for the float32 model, whose ``sqnr`` is infinite.
+
+    ``best`` is True if no other timed choice is both as fast and more accurate.
+    """
+
+    name: str
+    choice: Choice | None
+    timing: Timing
+    sqnr: float
+    bytes: int | None
+    best: bool = False
+
+
+@dataclass(frozen=True)
 class Sensitivity:
-    """The whole answer. ``timings`` are those of the choices in ``timed``; the first one is the float32 model.
+    """The whole answer. ``timed`` has the float32 model first.
 
     ``verified`` is the outcome of the files that were written, None if no list reaches the target. ``hazards`` is a
-    text if there are none to see, and says why.
+    text if there are none to see, and says why. ``reused`` counts the choices that an earlier run had measured.
     """
 
     model: str
@@ -62,8 +79,7 @@ class Sensitivity:
     start: Start
     found: Found
     hazards: tuple[Hazard, ...] | str
-    timed: tuple[Choice | None, ...]
-    timings: tuple[Timing, ...]
+    timed: tuple[TimedChoice, ...]
     verified: Outcome | None
     reused: int
 
@@ -71,6 +87,23 @@ class Sensitivity:
     def reached(self) -> bool:
         """True if the files that were written reach the target."""
         return self.verified is not None and self.target.reached(self.verified.measure)
+
+    @property
+    def kept(self) -> tuple[Layer, ...]:
+        """The layers of the shortest list; none if there is no list."""
+        return () if self.found.shortest is None else self.found.shortest.kept
+
+    @property
+    def kept_nodes(self) -> list[str]:
+        """The nodes of :attr:`kept`."""
+        return [name for layer in self.kept for name in layer.nodes]
+
+    @property
+    def target_word(self) -> str:
+        """The target of a spec that lowers the float32 file again with the same list."""
+        kept = {keep_option(self.lowering.word): ",".join(self.kept_nodes)} if self.kept else {}
+        options = {**self.lowering.options, **kept}
+        return str(targets.Target("file:float32", "ort-cpu", transforms=(self.lowering.word,), export_options=options))
 
 
 class Listener(Protocol):
@@ -131,8 +164,7 @@ class _Run:
             self._listener.end()
         every = [node for layer in start.layers for node in layer.nodes]
         hazards = self._call(steps.hazards, every)
-        timed = _timed(found)
-        timings = self._time(timed)
+        timed = self._time(start, found)
         verified = None
         if found.shortest is not None:
             verified = self._outcome(self._call(steps.write_files, _nodes(found.shortest), self._to))
@@ -144,7 +176,6 @@ class _Run:
             found,
             f"not known: {hazards.description}" if isinstance(hazards, ProcessEnd) else hazards,
             timed,
-            timings,
             verified,
             len(self._reused),
         )
@@ -175,12 +206,22 @@ class _Run:
         self._listener.advance()
         return self._known[key]
 
-    def _time(self, timed: Sequence[Choice | None]) -> tuple[Timing, ...]:
-        choices = {str(at): None if choice is None else _nodes(choice) for at, choice in enumerate(timed)}
-        timings = self._call(steps.time_choices, choices)
+    def _time(self, start: Start, found: Found) -> tuple[TimedChoice, ...]:
+        choices = _to_time(found)
+        asked = {str(at): None if choice is None else _nodes(choice) for at, choice in enumerate(choices)}
+        timings = self._call(steps.time_choices, asked)
         if isinstance(timings, ProcessEnd):
-            return tuple(Timing(None) for _ in timed)
-        return tuple(timings[name] for name in choices)
+            timings = {name: Timing(None) for name in asked}
+        timed = []
+        for timing, choice in zip(timings.values(), choices, strict=True):
+            if choice is None:
+                timed.append(TimedChoice("float32", None, timing, math.inf, start.bytes))
+            else:
+                measured = choice.outcome.measure
+                ratio = -math.inf if measured is None else measured.sqnr
+                name = _name(choice, found, self._request.lowering.word)
+                timed.append(TimedChoice(name, choice, timing, ratio, choice.outcome.bytes))
+        return _with_best(timed)
 
     def _call(self, step: Callable[..., T], *arguments: Any) -> T | ProcessEnd:
         question, lowering = self._request.question, self._request.lowering
@@ -249,7 +290,7 @@ def _key(start: Start, lowering: Lowering) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _timed(found: Found) -> tuple[Choice | None, ...]:
+def _to_time(found: Found) -> tuple[Choice | None, ...]:
     """The choices that are timed: float32, the shortest list, and a part of the curve with both of its ends."""
     curve = [choice for choice in found.curve if choice.outcome.measure is not None and not choice.outcome.unchanged]
     places = TIMED_CHOICES - 2
@@ -257,6 +298,29 @@ def _timed(found: Found) -> tuple[Choice | None, ...]:
         curve = [curve[round(at * (len(curve) - 1) / (places - 1))] for at in range(places)]
     shortest = [] if found.shortest is None or found.shortest.outcome.unchanged else [found.shortest]
     return (None, *shortest, *(choice for choice in curve if choice not in shortest))
+
+
+def _name(choice: Choice, found: Found, word: str) -> str:
+    if not choice.kept:
+        return f"all in {word}"
+    is_shortest = found.shortest is not None and choice.kept == found.shortest.kept
+    return f"{'the list: ' if is_shortest else ''}{len(choice.kept)} kept"
+
+
+def _with_best(timed: Sequence[TimedChoice]) -> tuple[TimedChoice, ...]:
+    """Mark the choices that no other one beats in both latency and accuracy."""
+
+    def beaten(each: TimedChoice) -> bool:
+        return any(
+            other.timing.median_us is not None
+            and each.timing.median_us is not None
+            and (other.timing.median_us, -other.sqnr) != (each.timing.median_us, -each.sqnr)
+            and other.timing.median_us <= each.timing.median_us
+            and other.sqnr >= each.sqnr
+            for other in timed
+        )
+
+    return tuple(replace(each, best=each.timing.median_us is not None and not beaten(each)) for each in timed)
 
 
 def _nodes(choice: Choice) -> list[str]:

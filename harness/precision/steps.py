@@ -19,13 +19,15 @@ from harness.exporters import Artifact
 from harness.latency import SamplingLimits, latency
 from harness.latency import measure as measure_calls
 from harness.latency.conditions import calibration_loop
-from harness.latency.sampling import wall_timer
+from harness.latency.sampling import Call, wall_timer
 from harness.precision.hazards import Hazard, find_hazards
 from harness.precision.layers import Layer, Lowering, layers_of, lower, lowered_nodes
 from harness.precision.measure import Measure, measure
 from harness.precision.model import RUNTIME, ModelQuestion, NotPrepared, PreparedModel, prepared_model, run_file
 from harness.registry import plugins
 from harness.result import Stage
+from harness.runtimes import Session
+from harness.spec.language.tolerances import DecisionKind, Decisions
 from harness.spec.targets import transform_named
 
 Announce = Callable[[Stage], None]
@@ -56,6 +58,28 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """The output that decides, and how: ``argmax`` over ``candidates`` along ``axis``, or its ``sign``."""
+
+    output: str
+    by: DecisionKind
+    axis: int
+    candidates: int
+
+    def __str__(self) -> str:
+        along = f" over {self.candidates:,} candidates along axis {self.axis}" if self.by == "argmax" else ""
+        return f"{self.by} of {self.output}{along}"
+
+
+def decided(decisions: tuple[str, Decisions] | None, answer: Mapping[str, Any]) -> Decided | None:
+    """What the ``decisions`` of a model are, with the number of candidates in its ``answer``."""
+    if decisions is None:
+        return None
+    output, rule = decisions
+    return Decided(output, rule.by, rule.axis, answer[output].shape[rule.axis])
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """What is known before the search: the layers, the samples, and the model with nothing kept.
 
@@ -66,7 +90,7 @@ class Start:
     samples: tuple[str, ...]
     inputs: tuple[str, ...]
     drawn: bool
-    decided_by: str | None
+    decided: Decided | None
     everything: Outcome
     bytes: int
     seconds: float
@@ -99,7 +123,7 @@ def start(scratch: Path, question: ModelQuestion, lowering: Lowering, *, announc
         announce("export")
         before = time.perf_counter()
         path = _lowered_path(scratch, "everything")
-        lower(model.artifact, lowering, (), _calibration(model), path)
+        lower(model.artifact, lowering, (), calibration(model), path)
         nodes = lowered_nodes(model.artifact.path, path)
         layers = layers_of(model.artifact.path, nodes)
         everything = _measured(model, Artifact("onnx", path, ""))
@@ -110,20 +134,14 @@ def start(scratch: Path, question: ModelQuestion, lowering: Lowering, *, announc
         return Problems((f"{question.model}: {error}",))
     except Exception as error:  # noqa: BLE001 - the user's own code, or a library that refuses the model
         return Problems((f"{question.model}: {message_of(error)}",))
-    decisions = model.decisions
-    decided_by = None
-    if decisions is not None:
-        shape = answers[0][decisions[0]].shape
-        along = f" along axis {decisions[1].axis} of {shape[decisions[1].axis]}" if decisions[1].by == "argmax" else ""
-        decided_by = f"{decisions[1].by} of {decisions[0]}{along}"
     return Start(
         layers,
         tuple(sample.name for sample in model.samples),
         model.inputs,
         model.drawn,
-        decided_by,
+        decided(model.decisions, answers[0]),
         everything,
-        _size(model.artifact.path),
+        file_size(model.artifact.path),
         seconds,
         model.digest,
         model.notes,
@@ -168,7 +186,8 @@ def time_choices(
     quiet(scratch)
     model = prepared_model(question, scratch)
     announce("run")
-    calls, sessions = {}, []
+    calls: dict[str, Call] = {}
+    sessions: list[Session] = []
     first = model.samples[0].read()
     for name, kept in choices.items():
         artifact: Artifact | None = model.artifact
@@ -180,16 +199,19 @@ def time_choices(
             session = plugins("runtimes")[RUNTIME].load(artifact, {})
             sessions.append(session)
             calls[name] = session.bind(first)
-    rng = random.Random(0)  # noqa: S311 - an order, no secret
-    measurement = measure_calls(calls, TIMING, rng, wall_timer(), calibration=calibration_loop())
+    timings = timed(calls)
     for session in sessions:
         session.close()
-    timed = {name: latency(name, [measurement]) for name in calls}
+    return {name: timings.get(name, Timing(None)) for name in choices}
+
+
+def timed(calls: Mapping[str, Call]) -> dict[str, Timing]:
+    """The latency of each call, sampled in turns."""
+    rng = random.Random(0)  # noqa: S311 - an order, no secret
+    measurement = measure_calls(calls, TIMING, rng, wall_timer(), calibration=calibration_loop())
+    figures = {name: latency(name, [measurement]) for name in calls}
     return {
-        name: Timing(timed[name].median_us, timed[name].low_us, timed[name].high_us, timed[name].low_confidence)
-        if name in timed
-        else Timing(None)
-        for name in choices
+        name: Timing(each.median_us, each.low_us, each.high_us, each.low_confidence) for name, each in figures.items()
     }
 
 
@@ -209,7 +231,7 @@ def write_files(
     samples.mkdir()
     for number, sample in enumerate(model.samples[:COPIED_SAMPLES]):
         inputs = {spec.label: values for spec, values in zip(sample.set.inputs, _as_given(sample), strict=True)}
-        np.savez(samples / f"{number:04}.npz", **inputs)  # type: ignore[arg-type]
+        np.savez(samples / f"{number:04}.npz", **inputs)
     mixed = folder / "mixed" / "model.onnx"
     for old in mixed.parent.iterdir():
         old.unlink()
@@ -238,10 +260,10 @@ def _lower_and(
 ) -> Outcome:
     """What ``then`` finds of the lowered file, or how it failed."""
     try:
-        return then(lower(model.artifact, lowering, kept, _calibration(model), path))
+        return then(lower(model.artifact, lowering, kept, calibration(model), path))
     except Unsupported as error:
         if "lowers nothing" in str(error):
-            return Outcome(_same(model), _size(model.artifact.path), unchanged=True)
+            return Outcome(_same(model), file_size(model.artifact.path), unchanged=True)
         return Outcome(None, failed=str(error))
     except Exception as error:  # noqa: BLE001 - a library that refuses one choice: it is a row, and the others go on
         return Outcome(None, failed=message_of(error))
@@ -250,7 +272,7 @@ def _lower_and(
 def _measured(model: PreparedModel, artifact: Artifact) -> Outcome:
     names = [sample.name for sample in model.samples]
     answers = run_file(artifact, model.samples)
-    return Outcome(measure(model.answers, answers, names, model.decisions), _size(artifact.path))
+    return Outcome(measure(model.answers, answers, names, model.decisions), file_size(artifact.path))
 
 
 def _same(model: PreparedModel) -> Measure:
@@ -258,7 +280,7 @@ def _same(model: PreparedModel) -> Measure:
     return measure(model.answers, model.answers, [sample.name for sample in model.samples], model.decisions)
 
 
-def _calibration(model: PreparedModel) -> list[Mapping[str, Any]]:
+def calibration(model: PreparedModel) -> list[Mapping[str, Any]]:
     """The samples, as many as fit into :data:`CALIBRATION_BYTES`."""
     samples: list[Mapping[str, Any]] = []
     size = 0
@@ -279,6 +301,6 @@ def _lowered_path(scratch: Path, name: str) -> Path:
     return folder / "model.onnx"
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
     """The bytes of the file and of its data beside it."""
     return sum(each.stat().st_size for each in path.parent.iterdir() if each.name.startswith(path.name))
