@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import AT_LEAST_ONE, FC, FOLDER
+from harness.cli.options import AT_LEAST_ONE, FC, FOLDER, WordList, flat
 from harness.cli.process import echo
 from harness.errors import SpecError, UsageError, bounded_line, one_line
 
@@ -96,6 +96,35 @@ def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None
         echo(line)
     echo(f"Written: {', '.join(map(str, files))}")
     return 0 if found.reached else 1
+
+
+LADDER_EXAMPLES = """
+\b
+Examples:
+  harness ladder model.onnx --inputs samples/                     every precision on every runtime that is here
+  harness ladder net.py:Net --shape x=1,3,224,224                 also PyTorch itself
+  harness ladder model.onnx --targets ort-cpu,+int8/ort-cpu,openvino?precision=default
+"""
+
+
+@click.command(epilog=LADDER_EXAMPLES, short_help="Error, latency and size of every precision.")
+@_model_options("reports/ladder")
+@click.option(
+    "--targets", multiple=True, type=WordList(), metavar="LIST", help="Rungs. [default: all that are available here]"
+)
+def ladder(model: str, targets: Sequence[tuple[str, ...]], **options: Any) -> int:
+    """Run MODEL in each precision on each runtime that is here: error, decisions, latency and size of file.
+
+    MODEL is an .onnx file, or a callable that is exported. A rung is written as RUNTIME[?options], with the transforms
+    before it, such as +fp16/ort-cpu. PyTorch itself runs a callable as eager/torch-cpu and eager+bf16/torch-cpu.
+    """
+    from harness.precision.ladder import climb, lines, write
+
+    found = climb(_question(model, options), flat(targets), _Listener())
+    for line in lines(found):
+        echo(line)
+    echo(f"Written: {', '.join(map(str, write(found, options['output'])))}")
+    return 0
 
 
 class _Listener:
@@ -212,4 +241,4 @@ class Mistakes(SpecError):
         self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in dict.fromkeys(lines)),)
 
 
-COMMANDS = (sensitivity,)
+COMMANDS = (sensitivity, ladder)

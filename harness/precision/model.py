@@ -185,7 +185,7 @@ def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
     if is_model_file(question.model):
         source = Path(stored_model(Path(question.model)).path)
         signature = read_file_signature(StoredModel(str(source), "onnx", ""))
-        given = [NamedInput(spec.label, np.dtype(_dtype(spec.dtype)), spec.shape) for spec in sets[0].inputs]
+        given = [NamedInput(spec.label, np.dtype(numpy_dtype(spec.dtype)), spec.shape) for spec in sets[0].inputs]
         matched = match_inputs(given, signature, source.name)
     else:
         from harness.check.module.prepared_case import PreparedCase
@@ -226,7 +226,8 @@ def _name(each: InputSet, question: ModelQuestion, number: int) -> str:
     return sample_paths(question.home / question.inputs[0])[0].name
 
 
-def _dtype(name: str) -> Any:
+def numpy_dtype(name: str) -> Any:
+    """The dtype that NumPy knows under ``name``, or the one of ml_dtypes."""
     import ml_dtypes
 
     return ml_dtypes.bfloat16 if name == "bfloat16" else name

@@ -132,8 +132,11 @@ def run(request: Request, listener: Listener) -> Sensitivity:
     Raises :class:`UsageError` for a model that cannot be lowered or run. After ``KeyboardInterrupt``, the journal in
     ``request.folder`` has everything that was measured.
     """
-    _make(request.folder)
-    with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=_torch(), exporting=True)) as process:
+    make_folder(request.folder)
+    with (
+        temporary_folder() as scratch,
+        closing(SeparateProcess(scratch, torch=torch_is_here(), exporting=True)) as process,
+    ):
         return _Run(request, listener, process).result()
 
 
@@ -327,13 +330,15 @@ def _nodes(choice: Choice) -> list[str]:
     return [name for layer in choice.kept for name in layer.nodes]
 
 
-def _torch() -> bool:
+def torch_is_here() -> bool:
+    """True if torch is installed. A model file needs none."""
     from importlib.util import find_spec
 
     return find_spec("torch") is not None
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make the folder for results. Raises :class:`UsageError` where that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tabulate import tabulate
 
+from harness.precision.measure import Measure
 from harness.precision.sensitivity import Sensitivity
 from harness.precision.steps import Outcome, Timing
 
@@ -117,8 +118,13 @@ def _measured(outcome: Outcome) -> str:
 
 
 def decided(outcome: Outcome) -> str:
-    """``99.8 % (499 of 500, 98.9 to 100)``, with ties."""
-    found = None if outcome.measure is None else outcome.measure.decisions
+    """The decisions of an outcome as :func:`share_text` writes them."""
+    return "" if outcome.measure is None else share_text(outcome.measure)
+
+
+def share_text(measured: Measure) -> str:
+    """``99.8 % (499 of 500, 98.9 to 100)``, with ties; empty if nothing decides."""
+    found = measured.decisions
     if found is None:
         return ""
     ties = f", {found.ties} ties" if found.ties else ""
