@@ -45,7 +45,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """``levels`` are horizontal lines with a text each. ``log_x`` for a logarithmic x axis."""
+    """``levels`` are horizontal lines with a text each. ``log_x`` is a logarithmic x axis, ``from_zero`` one from 0."""
 
     title: str
     x: str
@@ -53,6 +53,7 @@ class Chart:
     series: Sequence[Series]
     levels: Sequence[tuple[float, str]] = ()
     log_x: bool = False
+    from_zero: bool = False
 
 
 def svg(chart: Chart) -> str:
@@ -94,7 +95,7 @@ def _frame(chart: Chart) -> _Frame:
     marks = [mark for series in chart.series for mark in series.marks]
     xs = [math.log10(mark.x) if chart.log_x else mark.x for mark in marks] or [0.0]
     ys = [mark.y for mark in marks if math.isfinite(mark.y)] + [level for level, _ in chart.levels]
-    low_x, high_x = _widened(min(xs), max(xs))
+    low_x, high_x = (0.0, 1.15 * max(xs)) if chart.from_zero else _widened(min(xs), max(xs))
     low_y, high_y = _widened(min(ys, default=0.0), max(ys, default=1.0))
     return _Frame(low_x, high_x, low_y, high_y, chart.log_x)
 
@@ -154,15 +155,18 @@ def _series(series: Series, colour: str, shape: str, frame: _Frame) -> Iterator[
     for mark, (x, y) in zip(series.marks, places, strict=True):
         yield f'<g fill="{colour}"><title>{escape(mark.title)}</title>{_shape(shape, x, y, finite=mark.y)}</g>'
         if mark.label and len(frame.labels) < MOST_LABELS:
-            place = f'x="{x + 7:.1f}" y="{_free(frame, x, y):.1f}"'
+            to_left = x > WIDTH - RIGHT - 6 * len(mark.label)
+            anchor = "end" if to_left else "start"
+            place = f'x="{x + (-7 if to_left else 7):.1f}" y="{_free(frame, x, y):.1f}" text-anchor="{anchor}"'
             yield f'<text class="ink" {place} font-size="10">{escape(mark.label)}</text>'
 
 
 def _free(frame: _Frame, x: float, y: float) -> float:
     """A height near ``y`` at which no label is yet."""
-    place = y + 4
-    while any(abs(x - other_x) < 110 and abs(place - other_y) < 11 for other_x, other_y in frame.labels):
-        place += 11
+    offsets = [sign * 11.0 * step for step in range(12) for sign in (1, -1)]
+    inside = [y + 4 + offset for offset in offsets if TOP <= y + 4 + offset <= HEIGHT - BOTTOM]
+    taken = [other_y for other_x, other_y in frame.labels if abs(x - other_x) < 110]
+    place = next((each for each in inside if all(abs(each - other) >= 11 for other in taken)), y + 4)
     frame.labels.append((x, place))
     return place
 

@@ -50,6 +50,7 @@ def charts(found: Sensitivity) -> dict[str, Chart]:
                 Series("others", [mark for each, mark in marks if not each.best]),
             ],
             levels,
+            from_zero=True,
         )
     return charts
 
