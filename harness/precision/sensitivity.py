@@ -100,10 +100,11 @@ class Sensitivity:
 
     @property
     def target_word(self) -> str:
-        """The target of a spec that lowers the float32 file again with the same list."""
+        """The target that lowers the float32 file again with the same list, as one word of ``--targets``."""
         kept = {keep_option(self.lowering.word): ",".join(self.kept_nodes)} if self.kept else {}
         options = {**self.lowering.options, **kept}
-        return str(targets.Target("file:float32", "ort-cpu", transforms=(self.lowering.word,), export_options=options))
+        target = targets.Target("file:float32", "ort-cpu", transforms=(self.lowering.word,), export_options=options)
+        return str(target).replace(",", "%2C")
 
 
 class Listener(Protocol):
