@@ -258,7 +258,8 @@ def test_what_fails_ranks_first_and_reaches_nothing() -> None:
 
 
 def test_the_worst_sample_and_output_count_and_a_lost_value_destroys() -> None:
-    exact = {"a": np.ones((1, 4), np.float32), "b": np.full((1, 4), 100.0, np.float32), "n": np.arange(4)}
+    exact: dict[str, Any] = {"a": np.ones((1, 4), np.float32), "n": np.arange(4)}
+    exact["b"] = np.full((1, 4), 100.0, np.float32)
     near = {**exact, "a": exact["a"] + np.float32(0.1)}
     found = measure([exact, exact], [exact, near], ["first", "second"], ("a", Decisions()))
     assert (found.output, found.sample, round(found.sqnr, 3)) == ("a", "second", 20.0)
@@ -281,6 +282,34 @@ def test_decisions_nearer_than_the_reference_is_accurate_are_ties() -> None:
     assert (found.decisions.agree, found.decisions.of, found.decisions.ties) == (0, 1, 1)
 
 
+def test_layers_that_share_weights_are_lowered_alone_where_they_can_be(tmp_path: Path) -> None:
+    """A shared vector is written for each node; a shared matrix makes one layer of its nodes."""
+    weights = even_weights(3)
+    write_chain(tmp_path / "net.onnx", weights)
+    model = onnx.load(str(tmp_path / "net.onnx"))
+    model.graph.node[2].input[1] = "layer0.w"
+    for at, name in enumerate(("first", "second")):
+        scale = onnx.helper.make_node("Mul", [model.graph.node[-1].output[0], "scale"], [f"{name}.y"], f"/{name}/Mul")
+        model.graph.node.append(scale)
+        model.graph.node[-1].output[0] = "y" if at else "first.y"
+    model.graph.node[2].output[0] = model.graph.node[3].input[0] = "chain.y"
+    model.graph.initializer.append(numpy_helper.from_array(np.full(WIDTH, 0.7, np.float32), "scale"))
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    prepared = prepared_model(ModelQuestion(str(tmp_path / "net.onnx"), tmp_path), tmp_path)
+    layers = layers_of(prepared.artifact.path, {node.name for node in model.graph.node})
+    assert [each.nodes for each in layers] == [
+        ("/layer0/MatMul", "/layer2/MatMul"),
+        ("/layer1/MatMul",),
+        ("/first/Mul",),
+        ("/second/Mul",),
+    ]
+    path = tmp_path / "lowered" / "model.onnx"
+    lower(prepared.artifact, Lowering("fp16", {}), [name for each in layers[:3] for name in each.nodes], [], path)
+    assert lowered_nodes(prepared.artifact.path, path) == {"/second/Mul"}
+    half = {each.name for each in onnx.load(str(path)).graph.initializer if each.data_type == onnx.TensorProto.FLOAT16}
+    assert half == {"scale//second/Mul/1"}
+
+
 # Faults that are planted into the lowering
 
 
@@ -295,7 +324,7 @@ def test_an_excluded_layer_that_is_quantized_is_found_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_chain(tmp_path / "net.onnx", even_weights(2))
-    monkeypatch.setitem(plugins("transforms"), "int8", _Deaf())  # type: ignore[index]
+    monkeypatch.setitem(plugins("transforms"), "int8", _Deaf())
     with pytest.raises(StageError, match=r"\+int8 lowers nodes that are to be kept: /layer1/MatMul"):
         lower(
             Artifact("onnx", tmp_path / "net.onnx", ""),

@@ -1,7 +1,8 @@
 """The layers of a model that a transform lowers, and the model with some of them kept in float32.
 
 A layer is what one module of the network became: the nodes of one scope, as the exporters write it. A node without a
-scope is a layer of its own, and so is each node of a scope that holds several weight matrices.
+scope is a layer of its own, and so is each node of a scope that holds several weight matrices. Scopes that share a
+weight matrix are one layer.
 """
 
 from __future__ import annotations
@@ -159,8 +160,8 @@ def layers_of(source: Path, lowered: set[str]) -> tuple[Layer, ...]:
         if node.name in lowered:
             scopes[_scope(node) or f"\0{node.name}"].append(node)
     layers: list[Layer] = []
-    for scope, nodes in scopes.items():
-        with_weights = sum(bool(set(node.input) & matrices) for node in nodes)
+    for scope, nodes in _joined(scopes, matrices):
+        with_weights = len({name for node in nodes for name in node.input} & matrices)
         groups = [nodes] if with_weights < 2 else [[node] for node in nodes]
         for group in groups:
             name = group[0].name if scope.startswith("\0") or len(groups) > 1 else scope
@@ -169,6 +170,20 @@ def layers_of(source: Path, lowered: set[str]) -> tuple[Layer, ...]:
     if not layers:
         raise Unsupported("nothing is lowered: no node of the file has another precision afterwards")
     return tuple(layers)
+
+
+def _joined(scopes: Mapping[str, list[Any]], matrices: set[str]) -> list[tuple[str, list[Any]]]:
+    """The scopes with their nodes; those that share a weight matrix are one, because it is lowered for all or none."""
+    joined: list[tuple[str, list[Any], set[str]]] = []
+    for scope, nodes in scopes.items():
+        read = {name for node in nodes for name in node.input} & matrices
+        sharing = next((each for each in joined if each[2] & read), None)
+        if sharing is None:
+            joined.append((scope, list(nodes), read))
+        else:
+            sharing[1].extend(nodes)
+            sharing[2].update(read)
+    return [(scope, nodes) for scope, nodes, _ in joined]
 
 
 def _scope(node: Any) -> str | None:

@@ -5,7 +5,9 @@ These functions run in the separate process. :func:`prepared_model` prepares a m
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -206,9 +208,11 @@ def _case(spec: dict[str, Any], question: ModelQuestion) -> Case:
     """The case as it would be read from a spec in the working directory."""
     (case,) = spec["cases"]
     case = {key: value for key, value in case.items() if key != "files"}
-    if "samples" in case and question.samples is not None:
-        case["samples"] = case["samples"][: question.samples - 1]
-        case = {key: value for key, value in case.items() if key != "samples" or value}
+    if "samples" in case:
+        # The key takes globs relative to the spec; these are names of files.
+        paths = [glob.escape(os.path.relpath(question.home / text, question.home)) for text in case.pop("samples")]
+        paths = paths[: None if question.samples is None else question.samples - 1]
+        case |= {"samples": paths} if paths else {}
     if not question.inputs:
         case["draws"] = min(DRAWS, question.samples or DRAWS)
     folder = SpecFolder(question.home, Path(question.home.anchor))
@@ -226,6 +230,25 @@ def _name(each: InputSet, question: ModelQuestion, number: int) -> str:
     return sample_paths(question.home / question.inputs[0])[0].name
 
 
+def _write_own_vectors(graph: Any) -> None:
+    """Give each node its own copy of a float vector that it shares with others."""
+    import onnx
+
+    vectors = {
+        each.name: each
+        for each in graph.initializer
+        if len(each.dims) < 2 and each.data_type == onnx.TensorProto.FLOAT and not each.external_data
+    }
+    read: set[str] = set()
+    for node in graph.node:
+        for at, name in enumerate(node.input):
+            if name in vectors and name in read:
+                copied = graph.initializer.add()
+                copied.CopyFrom(vectors[name])
+                copied.name = node.input[at] = f"{name}/{node.name}/{at}"
+            read.add(name)
+
+
 def numpy_dtype(name: str) -> Any:
     """The dtype that NumPy knows under ``name``, or the one of ml_dtypes."""
     import ml_dtypes
@@ -234,7 +257,11 @@ def numpy_dtype(name: str) -> Any:
 
 
 def _write_with_names(source: Path, path: Path) -> None:
-    """Write ``source`` to ``path`` with a name for each node that has none, or that shares one with another."""
+    """Write ``source`` to ``path`` so that each node can be named and lowered by itself.
+
+    A node without a name, or with that of another one, gets one. Vectors that several nodes share, such as equal scales
+    that the exporter merged, are written for each: the converters lower a shared one for all of its nodes.
+    """
     import onnx
 
     model = onnx.load(str(source))
@@ -243,6 +270,7 @@ def _write_with_names(source: Path, path: Path) -> None:
         if not node.name or node.name in taken:
             node.name = f"{node.op_type}_{index}"
         taken.add(node.name)
+    _write_own_vectors(model.graph)
     for old in path.parent.iterdir():
         old.unlink()
     large = sum(len(each.raw_data) for each in model.graph.initializer) > LARGEST_PROTOBUF

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from tabulate import tabulate
 
+from harness.errors import shortened
 from harness.precision.measure import Measure
 from harness.precision.sensitivity import Sensitivity
 from harness.precision.steps import Outcome, Timing
 
 SHOWN_LAYERS, SHOWN_HAZARDS = 12, 8
+MAX_REASON = 60
 
 
 def lines(found: Sensitivity) -> Iterator[str]:
@@ -22,7 +24,7 @@ def lines(found: Sensitivity) -> Iterator[str]:
         (
             "keep" if each.layer in found.kept else "",
             str(each.layer),
-            each.outcome.failed or decibel(sqnr(each.outcome)),
+            shortened(each.outcome.failed, MAX_REASON) if each.outcome.failed else decibel(sqnr(each.outcome)),
             decided(each.outcome),
         )
         for each in found.found.ranking[:SHOWN_LAYERS]
