@@ -24,7 +24,6 @@ from harness.errors import StageError, UsageError
 from harness.exporters import Artifact
 from harness.exporters._files import sha256, sibling_files
 from harness.registry import plugins
-from harness.scaffold.comparison import NoComparison, Question, comparison_spec, spec_text
 from harness.spec.language.case import Case, InputSet, StoredModel
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
@@ -167,6 +166,8 @@ class NotPrepared(StageError):
 
 
 def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
+    from harness.scaffold.comparison import NoComparison, Question, comparison_spec
+
     asked = Question(
         subject=question.model,
         reference=question.model,
@@ -206,6 +207,8 @@ def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
 
 def _case(spec: dict[str, Any], question: ModelQuestion) -> Case:
     """The case as it would be read from a spec in the working directory."""
+    from harness.scaffold.comparison import spec_text
+
     (case,) = spec["cases"]
     case = {key: value for key, value in case.items() if key != "files"}
     if "samples" in case:

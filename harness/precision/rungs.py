@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.files.reference import FileReference
 from harness.check.stages import message_of
 from harness.errors import HarnessError, StageError, Unavailable, UsageError
 from harness.latency.sampling import Call
@@ -291,6 +290,8 @@ def _computed_references(model: PreparedModel, seconds: float) -> _References:
     elif seconds * EVALUATION_FACTOR > EVALUATION_SECONDS:
         return _References(model.answers, None, "the float32 run on ort-cpu (an evaluation in float64 takes too long)")
     else:
+        from harness.check.files.reference import FileReference
+
         references, by = FileReference(model.case).references, "the file evaluated in float64"
     references = references[: len(model.samples)]
     float32 = [each.eager for each in references]
