@@ -74,10 +74,11 @@ def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None
     Exits 1 if no list short of all layers reaches the target.
     """
     from harness.precision.layers import parse_lowering
-    from harness.precision.search import Target
-    from harness.precision.sensitivity import JOURNAL, Request, run
-    from harness.precision.text import lines
-    from harness.precision.written import write
+    from harness.precision.sensitivity import Request, run
+    from harness.precision.sensitivity.journal import JOURNAL
+    from harness.precision.sensitivity.search import Target
+    from harness.precision.sensitivity.text import lines
+    from harness.precision.sensitivity.written import write
 
     question = _question(model, options)
     lowering = parse_lowering(to)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.decisions import count_decisions, wilson_interval
-from harness.spec.language.tolerances import Decisions
+from harness.spec.language.tolerances import DecisionKind, Decisions
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
@@ -138,3 +138,52 @@ def _share(counts: Sequence[tuple[int, int, int]]) -> DecisionShare:
     agree, of, ties = (sum(each[at] for each in counts) for at in range(3))
     low, high = wilson_interval(agree, of)
     return DecisionShare(agree, of, ties, low, high, min((a / n for a, n, _ in counts if n), default=1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The output that decides, and how: ``argmax`` over ``candidates`` along ``axis``, or its ``sign``."""
+
+    output: str
+    by: DecisionKind
+    axis: int
+    candidates: int
+
+    def __str__(self) -> str:
+        along = f" over {self.candidates:,} candidates along axis {self.axis}" if self.by == "argmax" else ""
+        return f"{self.by} of {self.output}{along}"
+
+
+def decided(decisions: tuple[str, Decisions] | None, answer: Mapping[str, Any]) -> Decided | None:
+    """What the ``decisions`` of a model are, with the number of candidates in its ``answer``."""
+    if decisions is None:
+        return None
+    output, rule = decisions
+    return Decided(output, rule.by, rule.axis, answer[output].shape[rule.axis])
+
+
+# In words
+
+
+def decibel(ratio: float) -> str:
+    """``34.2 dB``, ``equal`` or ``destroyed``: a finite value became NaN or an infinity."""
+    if math.isfinite(ratio):
+        return f"{ratio:.1f} dB"
+    return "equal" if ratio > 0 else "destroyed"
+
+
+def share_text(measured: Measure) -> str:
+    """``99.8 % (499 of 500, 98.9 to 100)``, with ties; empty if nothing decides."""
+    found = measured.decisions
+    if found is None:
+        return ""
+    ties = f", {found.ties} ties" if found.ties else ""
+    interval = f"{100 * found.low:.3g} to {100 * found.high:.3g}"
+    return f"{100 * found.share:.4g} % ({found.agree:,} of {found.of:,}, {interval}{ties})"
+
+
+def megabytes(size: int | None) -> str:
+    """The size in MB, or in KB if it is small."""
+    if size is None:
+        return ""
+    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} KB"

@@ -45,6 +45,8 @@ DRAWS = 8
 """The number of samples that are drawn where none are given."""
 LARGEST_PROTOBUF = 1 << 30
 """Bytes of weights from which on they are saved beside the file: a protobuf holds at most 2 GiB."""
+CALIBRATION_BYTES = 1 << 29
+"""Samples of so many bytes calibrate; more are not held in memory."""
 RUNTIME = "ort-cpu"
 """The runtime that runs the model in float32, and lowered."""
 
@@ -103,6 +105,19 @@ class PreparedModel:
         return list(run_file(self.artifact, self.samples))
 
     @cached_property
+    def calibration(self) -> list[Inputs]:
+        """The inputs that calibrate a quantizer: as many samples as fit into :data:`CALIBRATION_BYTES`."""
+        samples: list[Inputs] = []
+        size = 0
+        for sample in self.samples:
+            inputs = sample.read()
+            size += sum(values.nbytes for values in inputs.values())
+            if samples and size > CALIBRATION_BYTES:
+                break
+            samples.append(inputs)
+        return samples
+
+    @cached_property
     def digest(self) -> str:
         """The SHA-256 of the file and of all samples."""
         whole = hashlib.sha256(self.artifact.digest.encode())
@@ -141,6 +156,11 @@ def run_file(artifact: Artifact, samples: Sequence[Sample], options: Mapping[str
             yield session.run(sample.read())
     finally:
         session.close()
+
+
+def file_size(path: Path) -> int:
+    """The bytes of the file and of its data beside it."""
+    return sum(each.stat().st_size for each in path.parent.iterdir() if each.name.startswith(path.name))
 
 
 _PREPARED: dict[Path, PreparedModel] = {}

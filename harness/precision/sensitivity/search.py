@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from harness.precision.layers import Layer
 from harness.precision.measure import Measure
-from harness.precision.steps import Outcome
+from harness.precision.sensitivity.steps import Outcome
 
 ALL_POINTS = 24
 """Up to so many layers, the curve has a point for each number of layers kept."""

@@ -6,38 +6,40 @@ the model, its samples, the transform and the installed libraries are the same.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, TypeVar
 
 from harness.engine.processes.temporary import temporary_folder
-from harness.environment import versions
-from harness.errors import HarnessError, SpecError, UsageError, bounded_line, one_line
+from harness.errors import UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
-from harness.precision import steps
 from harness.precision.hazards import Hazard
+from harness.precision.latency import Timing
 from harness.precision.layers import Layer, Lowering, keep_option
 from harness.precision.model import ModelQuestion
-from harness.precision.search import Choice, Found, Target, most_runs, points, search
-from harness.precision.steps import Outcome, Problems, Start, Timing
-from harness.result import to_json
+from harness.precision.process import (
+    START_SECONDS,
+    STEP_FACTOR,
+    STEP_SECONDS,
+    Listener,
+    ModelProblems,
+    Problems,
+    duration,
+    make_folder,
+    torch_is_here,
+)
+from harness.precision.sensitivity import steps
+from harness.precision.sensitivity.journal import JOURNAL, Journal, journal_key
+from harness.precision.sensitivity.search import Choice, Found, Target, most_runs, points, search
+from harness.precision.sensitivity.steps import Outcome, Start
 from harness.spec import targets
 
 T = TypeVar("T")
 
-START_SECONDS = 1800.0
-STEP_FACTOR, STEP_SECONDS = 30.0, 300.0
-"""A step is ended after so many times the time of the first one, and not before so many seconds."""
-JOURNAL = "journal.jsonl"
 TIMED_CHOICES = 12
-MAX_LINE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +109,6 @@ class Sensitivity:
         return str(target).replace(",", "%2C")
 
 
-class Listener(Protocol):
-    """Is told how the search goes on."""
-
-    def tell(self, line: str) -> None:
-        """A line for the user."""
-        ...
-
-    def begin(self, total: int, unit: str = ...) -> None:
-        """At most ``total`` choices are measured."""
-        ...
-
-    def advance(self) -> None:
-        """One more is done."""
-        ...
-
-    def end(self) -> None:
-        """All are done."""
-        ...
-
-
 def run(request: Request, listener: Listener) -> Sensitivity:
     """Find the layers that cost accuracy, and the shortest list to keep.
 
@@ -157,7 +139,7 @@ class _Run:
             raise ModelProblems(start.problems)
         if start.everything.measure is None:
             raise UsageError(f"{request.question.model}: {start.everything.failed}")
-        self._journal = _Journal(request.folder / JOURNAL, _key(start, request.lowering))
+        self._journal = Journal(request.folder / JOURNAL, journal_key(start, request.lowering))
         self._seconds = max(STEP_SECONDS, STEP_FACTOR * start.seconds)
         self._known = {**self._journal.known, frozenset(): start.everything}
         self._announce(start)
@@ -236,64 +218,6 @@ class _Run:
         return Outcome(None, failed=found.description) if isinstance(found, ProcessEnd) else found
 
 
-class ModelProblems(SpecError):
-    """Everything that is wrong with the model or its inputs, one line each."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__(())
-        self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in problems),)
-
-
-class _Journal:
-    """The choices that were measured, each a line of JSON. ``known`` are those of an earlier run."""
-
-    def __init__(self, path: Path, key: str) -> None:
-        self._path = path
-        self.known = dict(_read(path, key))
-        self._write("w", {"key": key})
-        for kept, outcome in self.known.items():
-            self.add(kept, outcome)
-
-    def add(self, kept: frozenset[str], outcome: Outcome) -> None:
-        self._write("a", {"kept": sorted(kept), "outcome": to_json(outcome)})
-
-    def _write(self, mode: str, line: dict[str, Any]) -> None:
-        try:
-            with self._path.open(mode, encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise HarnessError(f"{self._path}: {error.strerror}; make room, or name another folder with -o") from error
-
-
-def _read(path: Path, key: str) -> list[tuple[frozenset[str], Outcome]]:
-    """The choices of an earlier run; none if it was about something else. A line that is damaged does not count."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        if not lines or json.loads(lines[0]) != {"key": key}:
-            return []
-    except (OSError, ValueError):
-        return []
-    found: list[tuple[frozenset[str], Outcome]] = []
-    adapter = TypeAdapter(Outcome)
-    for line in lines[1:]:
-        try:
-            entry = json.loads(line)
-            outcome = adapter.validate_python(entry["outcome"])
-            if outcome.measure is not None:  # what failed is tried again
-                found.append((frozenset(entry["kept"]), outcome))
-        except (ValueError, KeyError, TypeError, ValidationError):
-            continue
-    return found
-
-
-def _key(start: Start, lowering: Lowering) -> str:
-    """What all choices of a journal share."""
-    packages = dict(versions())
-    names = [layer.name for layer in start.layers]
-    text = json.dumps([start.digest, lowering.word, dict(lowering.options), names, packages], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _to_time(found: Found) -> tuple[Choice | None, ...]:
     """The choices that are timed: float32, the shortest list, and a part of the curve with both of its ends."""
     curve = [choice for choice in found.curve if choice.outcome.measure is not None and not choice.outcome.unchanged]
@@ -329,25 +253,3 @@ def _with_best(timed: Sequence[TimedChoice]) -> tuple[TimedChoice, ...]:
 
 def _nodes(choice: Choice) -> list[str]:
     return [name for layer in choice.kept for name in layer.nodes]
-
-
-def torch_is_here() -> bool:
-    """True if torch is installed. A model file needs none."""
-    from importlib.util import find_spec
-
-    return find_spec("torch") is not None
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder for results. Raises :class:`UsageError` where that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"-o {folder}: {error.strerror}; name a folder that can be written") from error
-
-
-def duration(seconds: float) -> str:
-    """``40 s``, ``3 min`` or ``1.5 h``."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

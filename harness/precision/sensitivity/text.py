@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from tabulate import tabulate
 
 from harness.errors import shortened
-from harness.precision.measure import Measure
+from harness.precision.latency import latency_text
+from harness.precision.measure import decibel, megabytes, share_text
 from harness.precision.sensitivity import Sensitivity
-from harness.precision.steps import Outcome, Timing
+from harness.precision.sensitivity.steps import Outcome
 
 SHOWN_LAYERS, SHOWN_HAZARDS = 12, 8
 MAX_REASON = 60
@@ -124,42 +125,6 @@ def decided(outcome: Outcome) -> str:
     return "" if outcome.measure is None else share_text(outcome.measure)
 
 
-def share_text(measured: Measure) -> str:
-    """``99.8 % (499 of 500, 98.9 to 100)``, with ties; empty if nothing decides."""
-    found = measured.decisions
-    if found is None:
-        return ""
-    ties = f", {found.ties} ties" if found.ties else ""
-    interval = f"{100 * found.low:.3g} to {100 * found.high:.3g}"
-    return f"{100 * found.share:.4g} % ({found.agree:,} of {found.of:,}, {interval}{ties})"
-
-
 def sqnr(outcome: Outcome) -> float:
     """The lowest SQNR, minus infinity where nothing was measured."""
     return -math.inf if outcome.measure is None else outcome.measure.sqnr
-
-
-def decibel(ratio: float) -> str:
-    """``34.2 dB``, ``equal`` or ``destroyed``: a finite value became NaN or an infinity."""
-    if math.isfinite(ratio):
-        return f"{ratio:.1f} dB"
-    return "equal" if ratio > 0 else "destroyed"
-
-
-def latency_text(timing: Timing) -> str:
-    """``1.23 ms (1.2 to 1.3)``, with a remark where it is too noisy to quote."""
-    if timing.median_us is None:
-        return "does not run"
-    interval = (
-        ""
-        if timing.low_us is None or timing.high_us is None
-        else f" ({timing.low_us / 1e3:.3g} to {timing.high_us / 1e3:.3g})"
-    )
-    return f"{timing.median_us / 1e3:.3g} ms{interval}{', low confidence' if timing.low_confidence else ''}"
-
-
-def megabytes(size: int | None) -> str:
-    """The size in MB, or in KB if it is small."""
-    if size is None:
-        return ""
-    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} KB"

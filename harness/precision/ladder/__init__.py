@@ -13,24 +13,26 @@ from typing import Any
 from tabulate import tabulate
 
 from harness.engine.processes.temporary import temporary_folder
-from harness.errors import HarnessError, UsageError
+from harness.errors import UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
-from harness.precision import rungs
 from harness.precision.chart import Chart, Mark, Series, svg
+from harness.precision.ladder import rungs
+from harness.precision.ladder.rungs import LadderStart, Rung, RungOutcome
+from harness.precision.latency import Timing, latency_text
+from harness.precision.measure import decibel, megabytes, share_text
 from harness.precision.model import ModelQuestion
-from harness.precision.rungs import LadderStart, Rung, RungOutcome
-from harness.precision.sensitivity import (
+from harness.precision.process import (
     START_SECONDS,
     STEP_FACTOR,
     STEP_SECONDS,
     Listener,
     ModelProblems,
+    Problems,
     duration,
     make_folder,
     torch_is_here,
+    write_texts,
 )
-from harness.precision.steps import Problems, Timing
-from harness.precision.text import decibel, latency_text, megabytes, share_text
 from harness.result import to_json
 
 SLOWEST_STEP = 100.0
@@ -118,15 +120,7 @@ def write(ladder: Ladder, folder: Path) -> list[Path]:
     """Write the JSON and the picture into ``folder``. Raises :class:`HarnessError` where that is not possible."""
     make_folder(folder)
     files = {"ladder.json": json.dumps(as_json(ladder), indent=1) + "\n", "ladder.svg": svg(chart(ladder))}
-    paths = []
-    for name, text in files.items():
-        path = folder / name
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise HarnessError(f"{path}: {error.strerror}; make room, or name another folder with -o") from error
-        paths.append(path)
-    return paths
+    return write_texts(files, folder)
 
 
 def as_json(ladder: Ladder) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from harness.errors import HarnessError
 from harness.precision.chart import svg
-from harness.precision.page import charts, page
+from harness.precision.process import write_texts
 from harness.precision.sensitivity import Sensitivity, TimedChoice
+from harness.precision.sensitivity.page import charts, page
 from harness.result import to_json
 
 LIST_FILE = "keep.json"
@@ -31,15 +31,7 @@ def write(found: Sensitivity, folder: Path, model_file: str) -> list[Path]:
     if found.found.shortest is not None:
         files[LIST_FILE] = json.dumps(exclusion_list(found), indent=1) + "\n"
         files["mixed.yaml"] = spec(found)
-    paths = []
-    for name, text in files.items():
-        path = folder / name
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise HarnessError(f"{path}: {error.strerror}; make room, or name another folder with -o") from error
-        paths.append(path)
-    return paths
+    return write_texts(files, folder)
 
 
 def exclusion_list(found: Sensitivity) -> dict[str, Any]:

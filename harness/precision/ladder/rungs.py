@@ -21,9 +21,18 @@ from numpy.typing import NDArray
 from harness.check.stages import message_of
 from harness.errors import HarnessError, StageError, Unavailable, UsageError
 from harness.latency.sampling import Call
-from harness.precision.measure import Measure, measure
-from harness.precision.model import ModelQuestion, NotPrepared, PreparedModel, decisions_of, numpy_dtype, prepared_model
-from harness.precision.steps import Announce, Decided, Problems, Timing, calibration, decided, file_size, quiet, timed
+from harness.precision.latency import Timing, timed
+from harness.precision.measure import Decided, Measure, decided, measure
+from harness.precision.model import (
+    ModelQuestion,
+    NotPrepared,
+    PreparedModel,
+    decisions_of,
+    file_size,
+    numpy_dtype,
+    prepared_model,
+)
+from harness.precision.process import Announce, Problems, quiet
 from harness.registry import plugins
 from harness.runtimes import Session
 from harness.spec.targets import parse_target, transform_named
@@ -234,7 +243,7 @@ def _load(model: PreparedModel, rung: Rung, scratch: Path) -> _Loaded:
         if not (folder / "model.onnx").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            transformed(artifact, folder / "model.onnx", target, calibration(model))
+            transformed(artifact, folder / "model.onnx", target, model.calibration)
         artifact = replace(artifact, path=folder / "model.onnx")
     return _Loaded(runtime.load(artifact, target.options), file_size(artifact.path))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,35 +12,28 @@ from typing import Any
 import numpy as np
 
 from harness.check.stages import message_of
-from harness.engine.processes.output_capture import OutputCapture
 from harness.errors import HarnessError, Unsupported
 from harness.exporters import Artifact
-from harness.latency import SamplingLimits, latency
-from harness.latency import measure as measure_calls
-from harness.latency.conditions import calibration_loop
-from harness.latency.sampling import Call, wall_timer
+from harness.latency.sampling import Call
 from harness.precision.hazards import Hazard, find_hazards
+from harness.precision.latency import Timing, timed
 from harness.precision.layers import Layer, Lowering, layers_of, lower, lowered_nodes
-from harness.precision.measure import Measure, measure
-from harness.precision.model import RUNTIME, ModelQuestion, NotPrepared, PreparedModel, prepared_model, run_file
+from harness.precision.measure import Decided, Measure, decided, measure
+from harness.precision.model import (
+    RUNTIME,
+    ModelQuestion,
+    NotPrepared,
+    PreparedModel,
+    file_size,
+    prepared_model,
+    run_file,
+)
+from harness.precision.process import Announce, Problems, quiet
 from harness.registry import plugins
-from harness.result import Stage
 from harness.runtimes import Session
-from harness.spec.language.tolerances import DecisionKind, Decisions
 from harness.spec.targets import transform_named
 
-Announce = Callable[[Stage], None]
-CALIBRATION_BYTES = 1 << 29
-"""Samples of so many bytes calibrate; more are not held in memory."""
 COPIED_SAMPLES = 64
-TIMING = SamplingLimits(budget_s=4.0, min_rounds=10, max_rounds=40, warmup_s=0.2, max_s=20.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Problems:
-    """Why the model cannot be lowered: one sentence each."""
-
-    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +47,6 @@ class Outcome:
     bytes: int | None = None
     failed: str | None = None
     unchanged: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """The output that decides, and how: ``argmax`` over ``candidates`` along ``axis``, or its ``sign``."""
-
-    output: str
-    by: DecisionKind
-    axis: int
-    candidates: int
-
-    def __str__(self) -> str:
-        along = f" over {self.candidates:,} candidates along axis {self.axis}" if self.by == "argmax" else ""
-        return f"{self.by} of {self.output}{along}"
-
-
-def decided(decisions: tuple[str, Decisions] | None, answer: Mapping[str, Any]) -> Decided | None:
-    """What the ``decisions`` of a model are, with the number of candidates in its ``answer``."""
-    if decisions is None:
-        return None
-    output, rule = decisions
-    return Decided(output, rule.by, rule.axis, answer[output].shape[rule.axis])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +68,6 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """The latency of one choice in microseconds with its 95 % interval; None in ``median_us`` where it does not run."""
-
-    median_us: float | None
-    low_us: float | None = None
-    high_us: float | None = None
-    low_confidence: bool = False
-
-
-def quiet(scratch: Path) -> None:
-    """Keep what libraries print off the terminal, for the rest of this process."""
-    OutputCapture(scratch / "printed").redirect()
-
-
 def start(scratch: Path, question: ModelQuestion, lowering: Lowering, *, announce: Announce) -> Start | Problems:
     """Prepare the model, and lower all of it."""
     announce("build")
@@ -123,7 +78,7 @@ def start(scratch: Path, question: ModelQuestion, lowering: Lowering, *, announc
         announce("export")
         before = time.perf_counter()
         path = _lowered_path(scratch, "everything")
-        lower(model.artifact, lowering, (), calibration(model), path)
+        lower(model.artifact, lowering, (), model.calibration, path)
         nodes = lowered_nodes(model.artifact.path, path)
         layers = layers_of(model.artifact.path, nodes)
         everything = _measured(model, Artifact("onnx", path, ""))
@@ -205,16 +160,6 @@ def time_choices(
     return {name: timings.get(name, Timing(None)) for name in choices}
 
 
-def timed(calls: Mapping[str, Call]) -> dict[str, Timing]:
-    """The latency of each call, sampled in turns."""
-    rng = random.Random(0)  # noqa: S311 - an order, no secret
-    measurement = measure_calls(calls, TIMING, rng, wall_timer(), calibration=calibration_loop())
-    figures = {name: latency(name, [measurement]) for name in calls}
-    return {
-        name: Timing(each.median_us, each.low_us, each.high_us, each.low_confidence) for name, each in figures.items()
-    }
-
-
 def write_files(
     scratch: Path, question: ModelQuestion, lowering: Lowering, kept: Sequence[str], folder: Path, *, announce: Announce
 ) -> Outcome:
@@ -260,7 +205,7 @@ def _lower_and(
 ) -> Outcome:
     """What ``then`` finds of the lowered file, or how it failed."""
     try:
-        return then(lower(model.artifact, lowering, kept, calibration(model), path))
+        return then(lower(model.artifact, lowering, kept, model.calibration, path))
     except Unsupported as error:
         if "lowers nothing" in str(error):
             return Outcome(_same(model), file_size(model.artifact.path), unchanged=True)
@@ -280,27 +225,9 @@ def _same(model: PreparedModel) -> Measure:
     return measure(model.answers, model.answers, [sample.name for sample in model.samples], model.decisions)
 
 
-def calibration(model: PreparedModel) -> list[Mapping[str, Any]]:
-    """The samples, as many as fit into :data:`CALIBRATION_BYTES`."""
-    samples: list[Mapping[str, Any]] = []
-    size = 0
-    for sample in model.samples:
-        inputs = sample.read()
-        size += sum(values.nbytes for values in inputs.values())
-        if samples and size > CALIBRATION_BYTES:
-            break
-        samples.append(inputs)
-    return samples
-
-
 def _lowered_path(scratch: Path, name: str) -> Path:
     """The path of a lowered file, in an empty folder."""
     folder = scratch / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder / "model.onnx"
-
-
-def file_size(path: Path) -> int:
-    """The bytes of the file and of its data beside it."""
-    return sum(each.stat().st_size for each in path.parent.iterdir() if each.name.startswith(path.name))
