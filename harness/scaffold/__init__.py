@@ -10,15 +10,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from harness.errors import UsageError
 from harness.result import Stage
-from harness.scaffold.constructor import Constructor
-from harness.scaffold.propose import Proposal
 from harness.spec.language.schema import SCHEMA_FILE
+
+if TYPE_CHECKING:
+    from harness.scaffold.constructor import Constructor
+    from harness.scaffold.propose import Proposal
 
 HEADER = f"""\
 # yaml-language-server: $schema={SCHEMA_FILE}
