@@ -39,7 +39,15 @@ def _model_options(folder: str) -> Callable[[FC], FC]:
         click.option(
             "--axis", type=int, metavar="N", help="Axis of the candidates. [default: -1, or 1 of four axes or more]"
         ),
-        click.option("-o", "--output", type=FOLDER, default=folder, show_default=True, metavar="DIR", help="Results."),
+        click.option(
+            "-o",
+            "--output",
+            type=FOLDER,
+            default=folder,
+            show_default=True,
+            metavar="DIR",
+            help="Folder for the results.",
+        ),
     )
 
     def add(command: FC) -> FC:
@@ -61,7 +69,7 @@ Examples:
 
 @click.command(epilog=SENSITIVITY_EXAMPLES, short_help="Which layers to keep in float32.")
 @_model_options("reports/sensitivity")
-@click.option("--to", required=True, metavar="TRANSFORM", help="fp16, bf16, int8, int8-static or int4, with options.")
+@click.option("--to", required=True, metavar="TRANSFORM", help="Such as fp16, int8, int8-static or int4?block_size=64.")
 @click.option("--sqnr", type=float, metavar="DB", help="Least SQNR of every sample. [default: 35, without --decisions]")
 @click.option("--decisions", type=click.FloatRange(0, 1), metavar="SHARE", help="Least share of equal decisions.")
 def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None, **options: Any) -> int:
