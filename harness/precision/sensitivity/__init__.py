@@ -139,6 +139,8 @@ class _Run:
             raise ModelProblems(start.problems)
         if start.everything.measure is None:
             raise UsageError(f"{request.question.model}: {start.everything.failed}")
+        if request.target.decisions is not None and start.decided is None:
+            raise UsageError(f"--decisions: no output of {request.question.model} decides anything; use --sqnr")
         self._journal = Journal(request.folder / JOURNAL, journal_key(start, request.lowering))
         self._seconds = max(STEP_SECONDS, STEP_FACTOR * start.seconds)
         self._known = {**self._journal.known, frozenset(): start.everything}
