@@ -5,6 +5,8 @@
 Four models are written in :mod:`benchmarks.precision.nets`. Two are files that others ship, ``magika`` (MODEL of
 Google's classifier of file types) and ``ppocr`` (PP-OCRv4's recognition of text): FOLDER has the unpacked wheels of
 ``magika`` and ``rapidocr-onnxruntime``. Without it, they are left out, and the report says so.
+
+With ``--only``, the others are reported as an earlier call left them in the folder of ``--into``.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.precision import samples
-from benchmarks.precision.report import Run, write_report
+from benchmarks.precision.report import Run, saved_runs, write_report
 
 ROOT = Path(__file__).resolve().parents[2]
 NETS = "benchmarks.precision.nets"
@@ -48,8 +50,14 @@ class Model:
 MODELS = (
     Model("mobilenet", f"{NETS}:mobilenet", lambda: samples.image_samples(8), "smooth random images"),
     Model("resnet", f"{NETS}:resnet", lambda: samples.image_samples(8), "smooth random images"),
-    Model("bert", f"{NETS}:bert", lambda: samples.token_samples(8), "token ids, frequent as in text"),
-    Model("whisper", f"{NETS}:whisper", lambda: samples.speech_samples(6), "spectrograms of sweeps, with tokens"),
+    Model("bert", f"{NETS}:bert", lambda: samples.token_samples(8), "token ids, frequent as in text", ("int8", "fp16")),
+    Model(
+        "whisper",
+        f"{NETS}:whisper",
+        lambda: samples.speech_samples(6),
+        "spectrograms of sweeps, with tokens",
+        ("int8", "fp16"),
+    ),
     Model("magika", "**/standard_v3_3/model.onnx", samples.byte_samples, "the bytes of files of this repository"),
     Model(
         "ppocr",
@@ -70,14 +78,14 @@ def main() -> int:
     parser.add_argument("--report", type=Path, default=ROOT / "reports" / "precision.md")
     arguments = parser.parse_args()
     chosen = [model for model in MODELS if not arguments.only or model.name in arguments.only.split(",")]
-    runs: list[Run] = []
     for model in chosen:
         source = _source(model, arguments.files)
         if source is not None:
-            runs += _runs(model, source, arguments.into / model.name)
-    write_report(
-        runs, [model.name for model in chosen if model.name not in {run.model for run in runs}], arguments.report
-    )
+            for run in _runs(model, source, arguments.into / model.name):
+                run.save()
+    runs = [run for model in MODELS for run in saved_runs(arguments.into / model.name)]
+    left_out = [model.name for model in MODELS if model.name not in {run.model for run in runs}]
+    write_report(runs, left_out, arguments.report)
     return int(any(run.code not in {0, 1} for run in runs))
 
 
@@ -88,18 +96,17 @@ def _source(model: Model, files: Path | None) -> str | None:
     return str(found[0].resolve()) if found else None
 
 
-def _runs(model: Model, source: str, folder: Path) -> list[Run]:
+def _runs(model: Model, source: str, folder: Path) -> Iterator[Run]:
     """The sensitivity to each transform, then the ladder."""
     inputs = folder / "inputs"
     inputs.mkdir(parents=True, exist_ok=True)
     for number, sample in enumerate(model.inputs()):
         np.savez(inputs / f"{number:02}.npz", **sample)
-    runs = []
     for word in model.transforms:
         to = f"{word}?per_channel=on" if word == "int8-static" else word
         options = ["--to", to, "--sqnr", str(SQNR[word])]
-        runs.append(_run(model, source, ["sensitivity", source, *options], inputs, folder / word))
-    return [*runs, _run(model, source, ["ladder", source], inputs, folder / "ladder")]
+        yield _run(model, source, ["sensitivity", source, *options], inputs, folder / word)
+    yield _run(model, source, ["ladder", source], inputs, folder / "ladder")
 
 
 def _run(model: Model, source: str, words: list[str], inputs: Path, into: Path) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from tabulate import tabulate
 from harness.environment import describe, installed_version
 
 PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "tract")
+
+RUN_FILE = "run.json"
 
 HEAD = """\
 # What a lower precision costs
@@ -39,6 +41,11 @@ class Run:
     text: str
     folder: Path
 
+    def save(self) -> None:
+        """Keep the run beside its results."""
+        data = {**asdict(self), "folder": str(self.folder)}
+        (self.folder / RUN_FILE).write_text(json.dumps(data), encoding="utf-8")
+
     @property
     def found(self) -> dict[str, Any] | None:
         """The command's JSON; None if it wrote none."""
@@ -47,6 +54,13 @@ class Run:
             return None
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
+
+
+def saved_runs(folder: Path) -> list[Run]:
+    """The runs of a model that were saved, in the order in which they were made."""
+    paths = sorted(folder.glob(f"*/{RUN_FILE}"), key=lambda path: path.stat().st_mtime)
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [Run(**{**each, "folder": Path(each["folder"])}) for each in found]
 
 
 def write_report(runs: Sequence[Run], left_out: Sequence[str], path: Path) -> None:
