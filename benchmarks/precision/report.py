@@ -44,6 +44,7 @@ class Run:
     def save(self) -> None:
         """Keep the run beside its results."""
         data = {**asdict(self), "folder": str(self.folder)}
+        self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / RUN_FILE).write_text(json.dumps(data), encoding="utf-8")
 
     @property
