@@ -21,20 +21,17 @@ Answer = Mapping[str, Array]
 class DecisionShare:
     """How many decisions of all samples agree. ``of`` leaves out the ``ties``.
 
-    ``low`` and ``high`` are the 95 % interval of the share (Wilson); ``lowest`` is the share of the worst sample.
+    ``share`` is 1 if all are ties. ``low`` and ``high`` are its 95 % interval (Wilson); ``lowest`` is that of the worst
+    sample.
     """
 
     agree: int
     of: int
     ties: int
+    share: float
     low: float
     high: float
     lowest: float
-
-    @property
-    def share(self) -> float:
-        """The share of the decisions that agree; 1 if all are ties."""
-        return self.agree / self.of if self.of else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,8 @@ def _count(
 def _share(counts: Sequence[tuple[int, int, int]]) -> DecisionShare:
     agree, of, ties = (sum(each[at] for each in counts) for at in range(3))
     low, high = wilson_interval(agree, of)
-    return DecisionShare(agree, of, ties, low, high, min((a / n for a, n, _ in counts if n), default=1.0))
+    share = agree / of if of else 1.0
+    return DecisionShare(agree, of, ties, share, low, high, min((a / n for a, n, _ in counts if n), default=1.0))
 
 
 @dataclass(frozen=True, slots=True)
