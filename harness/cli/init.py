@@ -49,16 +49,19 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
     """
     from importlib.util import find_spec
 
+    from harness.environment import install_command
     from harness.report.shell import as_argument, command_line
     from harness.spec.language.schema import SCHEMA_FILE, json_schema
 
     if find_spec("torch") is None:
         raise RuntimeMissing(
-            "harness init needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
+            f"harness init needs torch, which is not installed; install with: {install_command('torch')}"
         )
     path = output or Path("specs", f"{module.rpartition(':')[2].lower()}.yaml")
     _refuse_to_overwrite(path)
-    spec = _first_spec(module, dict(map(_argument, arguments)), [_input_shape(text) for text in inputs], timeout)
+    shapes, constants = [_input_shape(text) for text in inputs], dict(map(_argument, arguments))
+    echo(f"Calling {module} in a separate process to see what it takes (at most {timeout:g} s) ...", error=True)
+    spec = _first_spec(module, constants, shapes, timeout)
     files, schema = [path], path.parent / SCHEMA_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
