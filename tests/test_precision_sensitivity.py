@@ -311,6 +311,21 @@ def test_layers_that_share_weights_are_lowered_alone_where_they_can_be(tmp_path:
     assert half == {"scale//second/Mul/1"}
 
 
+def test_weights_that_are_constant_nodes_are_lowered_too(tmp_path: Path) -> None:
+    """The quantizers take initializers only."""
+    write_chain(tmp_path / "net.onnx", even_weights(2))
+    model = onnx.load(str(tmp_path / "net.onnx"))
+    constants = [onnx.helper.make_node("Constant", [], [each.name], value=each) for each in model.graph.initializer]
+    nodes = [*constants, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(tmp_path / "net.onnx"))
+    prepared = prepared_model(ModelQuestion(str(tmp_path / "net.onnx"), tmp_path), tmp_path)
+    path = tmp_path / "lowered" / "model.onnx"
+    lower(prepared.artifact, Lowering("int8", {}), [], [], path)
+    assert lowered_nodes(prepared.artifact.path, path) == {"/layer0/MatMul", "/layer1/MatMul"}
+
+
 # Faults that are planted into the lowering
 
 

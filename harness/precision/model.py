@@ -253,6 +253,21 @@ def _name(each: InputSet, question: ModelQuestion, number: int) -> str:
     return sample_paths(question.home / question.inputs[0])[0].name
 
 
+def _write_initializers(graph: Any) -> None:
+    """Replace the Constant nodes that hold a tensor by initializers."""
+    outputs = {value.name for value in graph.output}
+    left = []
+    for node in graph.node:
+        value = next((each for each in node.attribute if each.name == "value"), None)
+        if node.op_type == "Constant" and value is not None and node.output[0] not in outputs:
+            graph.initializer.add().CopyFrom(value.t)
+            graph.initializer[-1].name = node.output[0]
+        else:
+            left.append(node)
+    del graph.node[:]
+    graph.node.extend(left)
+
+
 def _write_own_vectors(graph: Any) -> None:
     """Give each node its own copy of a float vector that it shares with others."""
     import onnx
@@ -282,8 +297,9 @@ def numpy_dtype(name: str) -> Any:
 def _write_with_names(source: Path, path: Path) -> None:
     """Write ``source`` to ``path`` so that each node can be named and lowered by itself.
 
-    A node without a name, or with that of another one, gets one. Vectors that several nodes share, such as equal scales
-    that the exporter merged, are written for each: the converters lower a shared one for all of its nodes.
+    A node without a name, or with that of another one, gets one. Weights that are Constant nodes become initializers,
+    which the quantizers require. Vectors that several nodes share, such as equal scales that the exporter merged, are
+    written for each: the converters lower a shared one for all of its nodes.
     """
     import onnx
 
@@ -293,6 +309,7 @@ def _write_with_names(source: Path, path: Path) -> None:
         if not node.name or node.name in taken:
             node.name = f"{node.op_type}_{index}"
         taken.add(node.name)
+    _write_initializers(model.graph)
     _write_own_vectors(model.graph)
     for old in path.parent.iterdir():
         old.unlink()
