@@ -114,12 +114,14 @@ def _summary(runs: Sequence[Run]) -> Iterator[str]:
     yield tabulate(rows, heads, "github", disable_numparse=True)
     yield (
         "\nSQNR is that of the worst sample; the share is that of equal decisions. Each list was measured with the "
-        "written file, and each of its layers was tried to be left out."
+        "written file, and each of its layers was tried to be left out (of a list of more than 32, the least sensitive "
+        "32). The names of nodes are cut."
     )
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    cut = ["/".join(name.split("/")[-2:]) for name in names]
+    return ", ".join(f"`{name}`" for name in cut[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _measured(measure: dict[str, Any] | None) -> str:
