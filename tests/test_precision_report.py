@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.precision import nets, samples
-from benchmarks.precision.__main__ import MODELS, Model
-from benchmarks.precision.report import Run, saved_runs, write_report
+from benchmarks.sensitivity import nets, samples
+from benchmarks.sensitivity.__main__ import MODELS, Model
+from benchmarks.sensitivity.report import Run, saved_runs, write_report
 
 REPORT = Path(__file__).parents[1] / "reports" / "precision.md"
 

@@ -20,8 +20,8 @@ RUN_FILE = "run.json"
 HEAD = """\
 # What a lower precision costs
 
-`python -m benchmarks.precision` ran `harness sensitivity` and `harness ladder` on six models: four small networks of
-the kinds that people ship, with random weights (`benchmarks/precision/nets.py`), and two files that others ship, from
+`python -m benchmarks.sensitivity` ran `harness sensitivity` and `harness ladder` on six models: four small networks of
+the kinds that people ship, with random weights (`benchmarks/sensitivity/nets.py`), and two files that others ship, from
 the wheels of `magika` 1.0.3 and `rapidocr-onnxruntime` 1.4.4. Each has inputs of its own kind.
 
 Versions: {versions}. CPU: {cpu}. Latencies are those of one busy machine with two cores; they compare rows and are no

@@ -1,8 +1,8 @@
 """Runs both commands on six models of different kinds, and writes ``reports/precision.md`` with its pictures.
 
-    python -m benchmarks.precision [--files FOLDER] [--only NAME,...] [--into build/precision]
+    python -m benchmarks.sensitivity [--files FOLDER] [--only NAME,...] [--into build/precision]
 
-Four models are written in :mod:`benchmarks.precision.nets`. Two are files that others ship, ``magika`` (MODEL of
+Four models are written in :mod:`benchmarks.sensitivity.nets`. Two are files that others ship, ``magika`` (MODEL of
 Google's classifier of file types) and ``ppocr`` (PP-OCRv4's recognition of text): FOLDER has the unpacked wheels of
 ``magika`` and ``rapidocr-onnxruntime``. Without it, they are left out, and the report says so.
 
@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.precision import samples
-from benchmarks.precision.report import Run, saved_runs, write_report
+from benchmarks.sensitivity import samples
+from benchmarks.sensitivity.report import Run, saved_runs, write_report
 
 ROOT = Path(__file__).resolve().parents[2]
-NETS = "benchmarks.precision.nets"
+NETS = "benchmarks.sensitivity.nets"
 SQNR = {"int8": 35, "int8-static": 25, "fp16": 60}
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as everybody writes it
 
-from benchmarks.precision.samples import images
+from benchmarks.sensitivity.samples import images
 
 WIDTH, HEADS, WORDS = 128, 4, 1000
 
