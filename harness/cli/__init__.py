@@ -21,9 +21,10 @@ from harness.cli.options import CommandGroup
 from harness.cli.process import Signals, Streams, echo, failure_line, require_working_directory
 from harness.errors import SIGNAL_EXIT_BASE, HarnessError, Interrupted, SpecError, interrupting_signal, one_line
 
-WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init", "compare", "record", "history"})
+PRECISION = frozenset({"sensitivity", "ladder"})
+WRITE_FILES = PRECISION | {"run", "bench", "pack", "merge", "init", "compare", "record", "history"}
 """The commands that write files. The output of all others is what they print."""
-START_PROCESSES = frozenset({"run", "bench", "pack", "audit", "explain", "init", "compare", "record"})
+START_PROCESSES = PRECISION | {"run", "bench", "pack", "audit", "explain", "init", "compare", "record"}
 NEED_NO_WORKING_DIRECTORY = frozenset({"schema"})
 HELP = frozenset({"-h", "--help"})
 
