@@ -114,7 +114,7 @@ class Result:
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
     script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
-    ``draws`` is the number of sets of random inputs.
+    ``draws`` is the number of sets of random inputs, and ``count`` how often a model calls the case's layer.
     """
 
     case: str
@@ -144,6 +144,7 @@ class Result:
     about: str | None = None
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
+    count: int | None = None
 
     @property
     def inconclusive(self) -> str | None:

@@ -142,7 +142,7 @@ def test_an_argument_is_varied_together_with_the_one_that_it_needs(harness: Call
 def test_ids_are_integers_and_several_inputs_keep_their_names(harness: Call, net: str) -> None:
     assert harness("init", f"{net}:Tokens", "--input", "int64:2,6").code == 0
     assert read_spec("specs/tokens.yaml")["defaults"]["inputs"] == {
-        "ids": {"shape": [2, 6], "dtype": "int64", "fill": {"integers": [0, 3]}}
+        "ids": {"shape": [2, 6], "dtype": "int64", "fill": {"integers": [0, 9]}}
     }
     assert harness("init", f"{net}:Several", "-o", "specs/two.yaml").code == 0
     assert list(read_spec("specs/two.yaml")["defaults"]["inputs"]) == ["a", "b"]

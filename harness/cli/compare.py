@@ -121,16 +121,10 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
     from harness.spec.model_files import is_model_file, stored_model
 
     problems: list[str] = []
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in options["shapes"]:
-        name, equals, sizes = text.rpartition("=")
-        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
-            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
-        else:
-            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
+    shapes = parsed_shapes(options["shapes"], problems)
     tolerance, arguments = (
-        _yaml("--tolerance", options["tolerance"], problems),
-        _yaml("--args", options["arguments"], problems),
+        parsed_yaml("--tolerance", options["tolerance"], problems),
+        parsed_yaml("--args", options["arguments"], problems),
     )
     if arguments is not None and not isinstance(arguments, dict):
         problems.append(f"--args {options['arguments']}: not a mapping; write '{{name: value}}'")
@@ -146,7 +140,7 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
             form = "name a model file, path/to/file.py:callable or package.module:callable"
             problems.append(f"{name}: neither a model file nor a callable; {form}")
     if problems:
-        raise _Mistakes(problems)
+        raise Mistakes(problems)
     return Question(
         subject=subject,
         reference=reference,
@@ -159,7 +153,20 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
     )
 
 
-def _yaml(option: str, text: str | None, problems: list[str]) -> Any:
+def parsed_shapes(texts: Sequence[str], problems: list[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes by name of ``--shape``; what is no shape is added to ``problems``."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
+            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
+        else:
+            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
+    return shapes
+
+
+def parsed_yaml(option: str, text: str | None, problems: list[str]) -> Any:
+    """The value of an option in YAML; None, with its problem, if it is none."""
     import yaml
 
     try:
@@ -169,7 +176,7 @@ def _yaml(option: str, text: str | None, problems: list[str]) -> Any:
         return None
 
 
-class _Mistakes(SpecError):
+class Mistakes(SpecError):
     """Every mistake of the command line, each on a line of its own."""
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -219,7 +226,7 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
             "make sure that both load in Python"
         )
     if isinstance(asked, NoComparison):
-        raise _Mistakes(asked.problems)
+        raise Mistakes(asked.problems)
     return asked
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from harness.errors import one_line, shortened
 from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
+from harness.report.tables.counted import model_time_blocks
 from harness.report.tables.latency import latency_blocks
 from harness.report.wording import (
     bundle_folder,
@@ -72,6 +73,7 @@ def blocks(report: Report) -> Iterator[str]:
     yield from _remarks([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
+    yield from model_time_blocks(report.results)
     yield from placement_blocks(report.results)
     yield from _skipped([result for result in report.results if result.status == "skipped"])
     yield from _environment(report)

@@ -17,6 +17,7 @@ from rich.text import Text
 from harness.errors import one_line, printable, shortened
 from harness.report.shell import command_line
 from harness.report.tables import targets
+from harness.report.tables.counted import ModelTime, model_times
 from harness.report.wording import (
     UNEXPECTED,
     bundle_folder,
@@ -71,6 +72,8 @@ def show(
     console = console or standard_output()
     if report.results:
         console.print(_summary(report.results, console))
+    for times in model_times(report.results):
+        console.print(_layers(times, console))
     _print_unexpected(report, written, console)
     if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
@@ -97,6 +100,18 @@ def _summary(results: Sequence[Result], console: Console) -> Table:
         of_target = [result.status for result in results if result.target == target]
         cells = (f"{count:,}" if (count := of_target.count(status)) else "." for status in present)
         table.add_row(_text(target, console), *cells)
+    return table
+
+
+def _layers(times: ModelTime, console: Console) -> Table:
+    """The layers of a model by count x latency, beside the time of the model."""
+    table = Table(box=None, pad_edge=False, title_justify="left", title_style="")
+    table.add_column(f"{times.spec}: count x latency in us", overflow="fold")
+    table.add_column("count", justify="right")
+    for target in times.targets:
+        table.add_column(_text(target, console), justify="right", overflow="fold")
+    for name, count, cells in times.rows():
+        table.add_row(_text(name, console), count, *cells)
     return table
 
 

@@ -58,7 +58,8 @@ def first_spec(
     """
     from harness.check.stages import message_of
     from harness.scaffold.constructor import find_constructor
-    from harness.scaffold.propose import InputGuess, propose
+    from harness.scaffold.inputs import InputGuess
+    from harness.scaffold.propose import propose
 
     os.chdir(home)
     announce("build")
@@ -82,8 +83,8 @@ def _lines(constructor: Constructor, proposal: Proposal) -> Iterator[str]:
     yield f"{constructor.kind}: {constructor.name}"
     yield "defaults:"
     if proposal.arguments:
-        yield f"  args: {_flow(proposal.arguments)}"
-    yield f"  inputs: {_flow({label: guess.spec_entry() for label, guess in proposal.inputs.items()})}"
+        yield f"  args: {flow(proposal.arguments)}"
+    yield f"  inputs: {flow({label: guess.spec_entry() for label, guess in proposal.inputs.items()})}"
     yield "cases:"
     yield "  - name: as-it-is"
     yield "    about: All arguments at their defaults."
@@ -92,9 +93,9 @@ def _lines(constructor: Constructor, proposal: Proposal) -> Iterator[str]:
         yield ""
         yield f"  - name: {variation.name.replace('_', '-').strip('-')}"
         if arguments := {**variation.companions, **single}:
-            yield f"    args: {_flow(arguments)}"
+            yield f"    args: {flow(arguments)}"
         if not single:
-            yield f"    matrix: {_flow({f'args.{variation.name}': list(variation.values)})}"
+            yield f"    matrix: {flow({f'args.{variation.name}': list(variation.values)})}"
     if len(proposal.batch_sizes) > 1:
         yield ""
         yield from _any_batch(proposal)
@@ -103,14 +104,14 @@ def _lines(constructor: Constructor, proposal: Proposal) -> Iterator[str]:
 def _any_batch(proposal: Proposal) -> Iterator[str]:
     yield "  - name: any-batch"
     yield "    about: Exported once with a dynamic first axis, and verified at other batch sizes."
-    yield f"    dynamic: {_flow({label: {0: 'N'} for label in proposal.inputs})}"
+    yield f"    dynamic: {flow({label: {0: 'N'} for label in proposal.inputs})}"
     also = [
         {label: [size, *guess.shape[1:]] for label, guess in proposal.inputs.items()} for size in proposal.batch_sizes
     ]
-    yield f"    also: {_flow(also)}"
+    yield f"    also: {flow(also)}"
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """``value`` as YAML on one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=100_000, allow_unicode=True)
     return text.removesuffix("\n...\n").strip()

@@ -234,7 +234,7 @@ class Case:
     ``draws`` is the number of sets of random inputs at each set of shapes. ``samples`` are further sets of inputs from
     files, each with the name of its file. ``structure`` says how ``forward`` takes the inputs, if some are nested or
     null (:mod:`harness.spec.language.structure`); ``inputs`` are the tensors in it.
-    ``files`` are the files under test by name.
+    ``files`` are the files under test by name. ``count`` is how often a model calls the layer that the case is about.
     """
 
     id: str
@@ -255,6 +255,7 @@ class Case:
     samples: tuple[tuple[str, tuple[TensorSpec, ...]], ...] = ()
     files: Mapping[str, StoredModel] = field(default_factory=dict)
     structure: Mapping[str, Any] | None = None
+    count: int | None = None
 
     @property
     def arguments(self) -> list[str]:

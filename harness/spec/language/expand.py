@@ -167,6 +167,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
         samples=samples,
         files={name: stored_model(folder.file(text)) for name, text in case.files.items()},
         structure=structure,
+        count=case.count,
     )
 
 
