@@ -22,8 +22,8 @@ import torch
 
 from harness.check import check as checking
 from harness.check.cache.artifacts import ArtifactCache
-from harness.check.judge import Answer
-from harness.check.prepared_case import PreparedCase
+from harness.check.judging.judge import Answer
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.model.answer import Reference

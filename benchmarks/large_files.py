@@ -22,7 +22,7 @@ from harness.result import Result
 from harness.spec.discovery import known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
 from harness.spec.language.expand import expand
-from harness.spec.target_sets import load_target_sets
+from harness.spec.targets.sets import load_target_sets
 from harness.spec.yaml import parse
 
 X = "inputs: {x: {shape: [2]}}"

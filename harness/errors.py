@@ -315,7 +315,7 @@ def raised_by_signal_handler(error: BaseException) -> bool:
     """True if a signal handler of this process raised ``error``: for Ctrl-C, or for a limit that the caller set.
 
     Always False for an ``Exception``: those pass through the code that they interrupt and are not about this check.
-    Python's own handler of Ctrl-C leaves no trace; see :func:`harness.check.in_memory.check_module`.
+    Python's own handler of Ctrl-C leaves no trace; see :func:`harness.check.module.in_memory.check_module`.
     """
     if issubclass(type(error), Exception):
         return False

@@ -32,7 +32,7 @@ from harness.result import Report, Result
 from harness.spec.discovery import Specs, known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
 from harness.spec.language.description import with_case
-from harness.spec.target_sets import DEFAULT_SET
+from harness.spec.targets.sets import DEFAULT_SET
 
 
 @dataclass(frozen=True, slots=True)

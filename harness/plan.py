@@ -12,11 +12,11 @@ from harness.errors import UsageError
 from harness.registry import plugins
 from harness.spec.glob import matches
 from harness.spec.language.case import Case, FileModel, GraphModel, Model, SequentialModel, StoredModel
-from harness.spec.language.draws import input_set_count
+from harness.spec.language.inputs.draws import input_set_count
 from harness.spec.model_files import MODULE_FORMATS
 from harness.spec.quoting import join_names
 from harness.spec.targets import FILE, FORMATS, Target
-from harness.spec.tested_files import runs_format, targets_of
+from harness.spec.targets.files import runs_format, targets_of
 
 DIGITS = re.compile(r"[0-9]{1,9}")
 ELEMENTS_PER_LAYER = 1e6

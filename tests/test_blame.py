@@ -20,7 +20,7 @@ from harness.blame.evaluator import evaluate
 from harness.blame.other_targets import MAX_CASES, evidence_checks
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
-from harness.check.prepared_case import PreparedCase
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.exporters import Artifact

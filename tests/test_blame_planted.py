@@ -17,10 +17,10 @@ from torch import nn
 from harness.blame import file_evaluation, file_runs
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
-from harness.check import prepared_case
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
-from harness.check.prepared_case import PreparedCase
+from harness.check.module import prepared_case
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.exporters import Artifact

@@ -300,7 +300,7 @@ def test_the_exporting_code_is_that_of_harness_and_of_plugins(monkeypatch: pytes
     files = {
         file for folder in ("exporters", "fixes", "model", "transforms") for file in (package / folder).glob("*.py")
     }
-    files |= {package / "spec/language/fills.py", package / "check/stages.py"}
+    files |= {package / "spec/language/inputs/fills.py", package / "check/stages.py"}
 
     def expected(*more: Path) -> str:
         return hashlib.sha256(b"".join(file.read_bytes() for file in sorted({*files, *more}))).hexdigest()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import harness as api
 from harness.errors import Location
 from harness.spec.language.case import Case, FactoryModel, Fill, TensorSpec, WeightedModel
-from harness.spec.language.draws import features, input_sets
-from harness.spec.language.fills import array
+from harness.spec.language.inputs.draws import features, input_sets
+from harness.spec.language.inputs.fills import array
 from tests.conftest import Call, Ran
 
 Spec = Callable[[str, str], Path]

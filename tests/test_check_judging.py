@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
+from harness.check.cache.memo import CapturedOutput
 from harness.check.check import check
-from harness.check.memo import CapturedOutput
-from harness.check.prepared_case import PreparedCase
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.results import with_cause
 from harness.check.settings import Settings
 from harness.check.stages import Clock

@@ -11,7 +11,7 @@ import pytest
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
-from harness.check.prepared_case import PreparedCase
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.gate import apply_known_failures

@@ -12,7 +12,7 @@ import harness as public
 from harness.check import refusal
 from harness.check.cache.artifacts import ArtifactCache, open_cache
 from harness.check.check import check
-from harness.check.prepared_case import PreparedCase
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.errors import StageError, Unsupported, UsageError

@@ -18,8 +18,8 @@ from harness.model.answer import Reference, Sample, reduced_to_sample
 from harness.model.tensors import to_numpy, to_torch
 from harness.spec.bundle.entries import InputEntry, ToleranceEntry
 from harness.spec.language.case import Fill, FillKind, Layout, TensorSpec
-from harness.spec.language.fills import array, dtype_of
-from harness.spec.language.tensors import with_layout
+from harness.spec.language.inputs.fills import array, dtype_of
+from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Close, Exact, Scaled, Tolerance, Ulp
 
 Array = np.ndarray[Any, np.dtype[Any]]

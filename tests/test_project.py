@@ -24,8 +24,8 @@ from benchmarks.versions.outcome import read_outcomes
 from benchmarks.versions.report import OUTCOMES, REPORT, markdown
 from harness.registry import plugins
 from harness.spec.discovery import load_specs
+from harness.spec.expressions.functions import FUNCTIONS
 from harness.spec.language.case import FillKind, Layout
-from harness.spec.language.functions import FUNCTIONS
 from harness.spec.language.schema import json_schema
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,7 +10,7 @@ from harness.errors import SpecError
 from harness.spec.discovery import Specs, load_specs
 from harness.spec.known_failures import load_known_failures
 from harness.spec.language.case import Case, LayerModel
-from harness.spec.target_sets import load_target_sets
+from harness.spec.targets.sets import load_target_sets
 
 ROOT = Path(__file__).parent.parent
 ROWS = (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import SpecError
 from harness.spec.language.expand import expand
-from harness.spec.language.fills import array
+from harness.spec.language.inputs.fills import array
 from harness.spec.yaml import parse
 from tests.test_spec_expand import CONTRACT, DEFAULTS
 from tests.test_spec_schema import EVERYTHING

@@ -19,10 +19,10 @@ from harness.spec import glob, known_failures, quoting
 from harness.spec.discovery import known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure, entries_by_check
 from harness.spec.language.expand import MAX_VALUES, expand
+from harness.spec.language.inputs.names import MAX_NAME_LENGTH
 from harness.spec.language.matrix import MAX_AXES
-from harness.spec.language.names import MAX_NAME_LENGTH
 from harness.spec.quoting import MAX_LISTED, join_names, limited_comparisons
-from harness.spec.target_sets import load_target_sets
+from harness.spec.targets.sets import load_target_sets
 from harness.spec.yaml import parse, strict
 from tests.conftest import Call
 

@@ -200,7 +200,7 @@ def test_factories_need_allow_import(tmp_path: Path) -> None:
 def test_no_slow_library_is_imported(root: Path) -> None:
     code = (
         "import sys; from harness.spec.discovery import load_specs\n"
-        "from harness.spec.target_sets import load_target_sets\n"
+        "from harness.spec.targets.sets import load_target_sets\n"
         "specs = load_specs([sys.argv[1]]); load_target_sets(specs.root)\n"
         "print(sorted({'torch', 'onnx', 'onnxruntime', 'scipy', 'onnxscript'} & sys.modules.keys()))"
     )

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import RequestError, StageError
-from harness.spec.language.expressions import MAX_LENGTH, MAX_NODES, compile_expression, indexed_size
-from harness.spec.language.functions import MAX_ELEMENTS, kolmogorov_smirnov_p
+from harness.spec.expressions import MAX_LENGTH, MAX_NODES, compile_expression, indexed_size
+from harness.spec.expressions.functions import MAX_ELEMENTS, kolmogorov_smirnov_p
 
 X = np.array([[-1.0, 0.0, 2.0], [3.0, -4.0, 0.5]])
 NAMES: dict[str, Any] = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.spec.language.case import Fill, FillKind, TensorSpec
-from harness.spec.language.fills import array, dtype_of
+from harness.spec.language.inputs.fills import array, dtype_of
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool")
 PARAMETERS: dict[FillKind, tuple[float, ...]] = {

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from harness.errors import Location, SpecError, UsageError
 from harness.registry import plugins
 from harness.spec.glob import matches
-from harness.spec.target_sets import BUILT_IN_SETS, load_target_sets
 from harness.spec.targets import TARGET_SYNTAX, Target, parse_target
+from harness.spec.targets.sets import BUILT_IN_SETS, load_target_sets
 
 TARGETS = [
     ("trace/torch-cpu", Target("trace", "torch-cpu")),

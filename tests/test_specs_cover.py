@@ -15,8 +15,8 @@ import pytest
 from harness.spec.discovery import load_specs
 from harness.spec.known_failures import load_known_failures
 from harness.spec.language.case import Case, Fill, LayerModel, TensorSpec
-from harness.spec.language.fills import array
-from harness.spec.target_sets import load_target_sets
+from harness.spec.language.inputs.fills import array
+from harness.spec.targets.sets import load_target_sets
 
 ROOT = Path(__file__).parent.parent
 SPECS = ROOT / "specs"

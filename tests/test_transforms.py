@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from harness import compare_models, verify
-from harness.check.quantization_noise import MARGIN_DB, QuantizerSettings, expected_ratio, lowest_ratio
+from harness.check.judging.quantization_noise import MARGIN_DB, QuantizerSettings, expected_ratio, lowest_ratio
 from harness.errors import UsageError
 from harness.registry import plugins
 from harness.spec.targets import parse_target

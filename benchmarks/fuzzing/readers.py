@@ -15,10 +15,10 @@ from benchmarks.fuzzing.corrupt import corrupted
 from benchmarks.fuzzing.corrupt_json import corrupted_json
 from benchmarks.fuzzing.models import model, tensor
 from harness.spec.discovery import load_specs
+from harness.spec.expressions import compile_expression
 from harness.spec.known_failures import load_known_failures
-from harness.spec.language.expressions import compile_expression
-from harness.spec.target_sets import load_target_sets
 from harness.spec.targets import parse_target
+from harness.spec.targets.sets import load_target_sets
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECS = ROOT / "specs"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.models.faults import Fault, faults
 from harness.check.cache.artifacts import ArtifactCache
-from harness.check.prepared_case import PreparedCase
+from harness.check.module.prepared_case import PreparedCase
 from harness.compare.verdict import compare_with_reference
 from harness.model.answer import Reference
 from harness.model.build import run_module

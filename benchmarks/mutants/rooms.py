@@ -58,7 +58,12 @@ ROOMS = (
     Room(
         "judge",
         "a verdict",
-        ("harness/check/judge.py", "harness/check/results.py", "harness/check/stages.py", "harness/check/refusal.py"),
+        (
+            "harness/check/judging/judge.py",
+            "harness/check/results.py",
+            "harness/check/stages.py",
+            "harness/check/refusal.py",
+        ),
         (
             "tests/test_check_judging.py",
             "tests/test_check_stages.py",

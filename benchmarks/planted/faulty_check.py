@@ -12,7 +12,7 @@ from unittest.mock import patch
 from benchmarks.planted.outputs import Alter, Outputs, unchanged
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
-from harness.check.prepared_case import PreparedCase
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.exporters import Artifact

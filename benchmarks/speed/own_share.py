@@ -25,10 +25,11 @@ from torch import nn
 from benchmarks.speed.call_times import CallTimes
 from benchmarks.speed.repeated_calls import RepeatedCalls
 from benchmarks.speed.steps import BUILT, COPIES, FILES, RUNTIME_IO
-from harness.check import check, prepared_case
+from harness.check import check
 from harness.check.cache.artifacts import ArtifactCache
-from harness.check.judge import Judge
-from harness.check.prepared_case import PreparedCase
+from harness.check.judging.judge import Judge
+from harness.check.module import prepared_case
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.engine import worker
 from harness.engine.job import Job

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness.check import judge
 from harness.check.cache import artifacts
+from harness.check.judging import judge
 from harness.engine import journal
 from harness.model import build, reference
 

@@ -25,8 +25,8 @@ from harness.pipeline import run as run_pipeline
 from harness.report.wording import comparison_line, explanation, main_comparison, outcome, unexpected, verdict
 from harness.result import OutputComparison, Report, Result
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Exact, Scaled, Tolerance, parse_tolerance
-from harness.spec.target_sets import BUILT_IN_SETS, TargetSets
 from harness.spec.targets import FILE, Target, parse_target
+from harness.spec.targets.sets import BUILT_IN_SETS, TargetSets
 
 Array = NDArray[Any]
 
@@ -214,7 +214,7 @@ def verify(
     strict: bool,
 ) -> Verified:
     """See :func:`harness.api.verify`."""
-    from harness.check.in_memory import check_module
+    from harness.check.module.in_memory import check_module
     from harness.check.refusal import check_opsets
 
     selected = _targets(targets)

@@ -20,8 +20,8 @@ from torch.utils import _pytree as pytree
 
 from harness.audit import Audit, MutantOutcome
 from harness.check.cache.artifacts import ArtifactCache
-from harness.check.judge import check_expectations, check_gradients, have_same_form
-from harness.check.prepared_case import PreparedCase
+from harness.check.judging.judge import check_expectations, check_gradients, have_same_form
+from harness.check.module.prepared_case import PreparedCase
 from harness.compare.verdict import compare_with_reference
 from harness.layers import Array, Call, Mutant, find
 from harness.layers.generic import generic_mutants

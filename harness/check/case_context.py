@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
-from harness.check.judge import Expected, Judge
+from harness.check.judging.judge import Expected, Judge
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.result import Finding, Result
@@ -18,7 +18,7 @@ from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
-    from harness.check.example_values import OtherInputs
+    from harness.check.judging.example_values import OtherInputs
     from harness.check.stages import Clock
     from harness.exporters import Artifact
 

@@ -12,8 +12,8 @@ from harness.blame.disagreement import Disagreement
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.transforms import transform_to_blame
 from harness.check.case_context import CaseContext
-from harness.check.example_values import KeptValue, find_kept_value, kept_value
-from harness.check.judge import Answer, meets_expectations, run_twice
+from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
+from harness.check.judging.judge import Answer, meets_expectations, run_twice
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,

@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
-from harness.check.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict
+from harness.check.judging.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
 from harness.compare.inconclusive import NO_ELEMENTS

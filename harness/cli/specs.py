@@ -60,7 +60,7 @@ def list_(
     """List the cases and the targets of a run."""
     from harness.plan import plan
     from harness.spec.discovery import load_specs
-    from harness.spec.target_sets import DEFAULT_SET
+    from harness.spec.targets.sets import DEFAULT_SET
 
     specs = load_specs(paths, allow_import=allow_import)
     words = flat(targets) or (DEFAULT_SET,)

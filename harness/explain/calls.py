@@ -63,7 +63,7 @@ def _walk_of(case: Case, target: Target) -> Callable[[Path, Case, Target], Walk 
 
 def _walk_export(scratch: Path, case: Case, target: Target) -> Walk | str:
     from harness.check.cache.artifacts import ArtifactCache
-    from harness.check.prepared_case import PreparedCase
+    from harness.check.module.prepared_case import PreparedCase
     from harness.explain.inside.walk import walk
 
     prepared = PreparedCase(case, ArtifactCache(None, scratch))

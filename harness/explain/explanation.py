@@ -29,9 +29,9 @@ from harness.result import Result, Symptom
 from harness.spec.discovery import Specs
 from harness.spec.language.case import Case, Expectation
 from harness.spec.quoting import suggestion
-from harness.spec.target_sets import DEFAULT_SET
 from harness.spec.targets import FILE, FORMATS, Target
-from harness.spec.tested_files import runs_format
+from harness.spec.targets.files import runs_format
+from harness.spec.targets.sets import DEFAULT_SET
 
 if TYPE_CHECKING:
     from typing_extensions import Self

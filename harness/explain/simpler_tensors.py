@@ -17,7 +17,7 @@ import numpy as np
 from harness.explain.simpler_models import all_layers, map_leaves, with_model
 from harness.reproduction.source import layers_of
 from harness.spec.language.case import Case, Expectation, Fill, GraphModel, LayerModel, TensorSpec
-from harness.spec.language.fills import array
+from harness.spec.language.inputs.fills import array
 
 MAX_WRITTEN_ELEMENTS = 64
 """The largest tensor that is written out."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import Unsupported
 from harness.forked import exit_if_forked
-from harness.spec.language.structure import Structure, from_json, to_json
+from harness.spec.language.inputs.structure import Structure, from_json, to_json
 
 if TYPE_CHECKING:
     from harness.model.build import Subject

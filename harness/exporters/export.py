@@ -15,7 +15,7 @@ from harness.exporters import Artifact, Format
 from harness.exporters._files import refusals_as_unsupported, sha256, staged_write, structure_files
 from harness.exporters._options import ExportOptions
 from harness.exporters._torch_state import as_in_a_fresh_process
-from harness.spec.language.structure import arguments
+from harness.spec.language.inputs.structure import arguments
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from harness.errors import UsageError
-from harness.spec.language.structure import Structure, arguments, in_order
+from harness.spec.language.inputs.structure import Structure, arguments, in_order
 
 
 class TakesFlatInputs(nn.Module):

@@ -42,9 +42,9 @@ from harness.spec.language.case import (
     TensorSpec,
     WeightedModel,
 )
-from harness.spec.language.fills import array
+from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.structure import Structure, arguments, null_labels, without_null
 from harness.spec.language.operations import OPERATIONS
-from harness.spec.language.structure import Structure, arguments, null_labels, without_null
 
 DTYPES: Mapping[str, torch.dtype] = {
     name: getattr(torch, name)

@@ -13,7 +13,7 @@ from torch.nn import Module
 
 from harness.errors import UsageError
 from harness.model.tensors import to_torch
-from harness.spec.language.structure import AsTuple, Structure, Tree
+from harness.spec.language.inputs.structure import AsTuple, Structure, Tree
 
 Leaf: TypeAlias = torch.Tensor | NDArray[Any] | None
 # Not one recursive type: a type checker would take a text for a sequence of texts of texts, and accept it.

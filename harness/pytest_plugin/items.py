@@ -41,8 +41,8 @@ from harness.search_path import InstalledFirst
 from harness.spec.discovery import load_specs
 from harness.spec.known_failures import KnownFailure, entries_by_check, load_known_failures
 from harness.spec.language.case import Case
-from harness.spec.target_sets import DEFAULT_SET
 from harness.spec.targets import Target
+from harness.spec.targets.sets import DEFAULT_SET
 
 
 class SpecFile(pytest.File):

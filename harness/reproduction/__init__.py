@@ -18,7 +18,7 @@ from harness.reproduction.source import export_statements, layers_of, load_state
 from harness.reproduction.tensors import generators, output_bounds, tensor_expression
 from harness.result import Result
 from harness.spec.language.case import Case, InputSet, TensorSpec
-from harness.spec.language.draws import input_sets
+from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 

@@ -7,7 +7,7 @@ from math import prod
 from harness.reproduction.source import RUNTIMES, keywords, layers_of
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, LayerModel, RecordedModel, StoredModel
-from harness.spec.language.draws import input_sets
+from harness.spec.language.inputs.draws import input_sets
 from harness.spec.targets import Target
 
 EXPORTER_NAMES = {

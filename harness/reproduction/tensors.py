@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.compare.calibrated import PLAIN_RULES
 from harness.spec.language.case import Fill, TensorSpec
-from harness.spec.language.fills import array
+from harness.spec.language.inputs.fills import array
 from harness.spec.language.tolerances import (
     AllOf,
     Calibrated,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 from harness.runtimes import Array, Placement
-from harness.spec.language.structure import Structure, arguments, in_order
+from harness.spec.language.inputs.structure import Structure, arguments, in_order
 
 if TYPE_CHECKING:
     import torch

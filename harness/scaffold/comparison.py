@@ -22,7 +22,7 @@ from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
 from harness.errors import StageError, UsageError, escape_path
 from harness.result import Stage
 from harness.spec.language.data import SpecFolder
-from harness.spec.language.names import LABEL
+from harness.spec.language.inputs.names import LABEL
 from harness.spec.model_files import is_model_file, stored_model
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, is_recorded_model, recorded_case
-from harness.spec.target_sets import TARGETS_FILE, TargetSets, load_target_sets
 from harness.spec.targets import Target
-from harness.spec.tested_files import targets_of
+from harness.spec.targets.files import targets_of
+from harness.spec.targets.sets import TARGETS_FILE, TargetSets, load_target_sets
 from harness.spec.yaml import read
 
 MODEL_SUFFIX = ".onnx"

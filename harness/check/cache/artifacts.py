@@ -32,7 +32,7 @@ from harness.check.cache.disk_space import (
     raise_if_disk_full,
 )
 from harness.check.cache.key import key, keys
-from harness.check.memo import Capture, NullCapture
+from harness.check.cache.memo import Capture, NullCapture
 from harness.check.stages import chain_text, message_of, symptom_of
 from harness.errors import DiskFull, StageError, Unsupported, cause_chain
 from harness.exporters import Artifact

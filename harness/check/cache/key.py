@@ -11,13 +11,13 @@ from pathlib import Path
 
 from harness.environment import cpu_signature
 from harness.spec.language.case import Case
-from harness.spec.language.draws import input_sets
+from harness.spec.language.inputs.draws import input_sets
 from harness.spec.targets import Target
 
 EXPORT_LIBRARIES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "ml-dtypes")
 TRANSFORM_LIBRARIES = ("onnxruntime", "onnxslim", "onnxsim")
 EXPORTING_FOLDERS = ("exporters", "fixes", "model", "transforms")
-EXPORTING_FILES = ("spec/language/fills.py", "check/stages.py")
+EXPORTING_FILES = ("spec/language/inputs/fills.py", "check/stages.py")
 COMPILING_EXPORTERS = {"aoti"}
 """Exporters whose artifact is machine code for the CPU it was made on. On another CPU it may end the process."""
 

@@ -16,14 +16,14 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
+from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
-from harness.check.example_values import OtherInputs
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
 from harness.check.files.signatures import FileSignature, read_file_signature
-from harness.check.judge import Expected, Judge, for_expressions
-from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
-from harness.check.memo import Capture, Memo, NullCapture
+from harness.check.judging.example_values import OtherInputs
+from harness.check.judging.judge import Expected, Judge, for_expressions
+from harness.check.judging.lower_precision import reference_precision, tolerance_in_lower_precision
 from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.latency.sampling import Call

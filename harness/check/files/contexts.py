@@ -7,16 +7,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from harness.check.cache.artifacts import ArtifactCache
+from harness.check.cache.memo import Capture
 from harness.check.case_context import CaseContext
 from harness.check.files.context import ReferenceAnswers, TestedFile
 from harness.check.files.reference import FileReference
-from harness.check.memo import Capture
 from harness.spec.language.case import Case, StoredModel
 from harness.spec.model_files import MODULE_FORMATS
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
-    from harness.check.prepared_case import PreparedCase
+    from harness.check.module.prepared_case import PreparedCase
 
 
 class CaseContexts:
@@ -49,7 +49,7 @@ class CaseContexts:
     @cached_property
     def prepared(self) -> PreparedCase:
         """The case with its module, which is built or loaded."""
-        from harness.check.prepared_case import PreparedCase
+        from harness.check.module.prepared_case import PreparedCase
 
         return PreparedCase(self._case, self._artifacts, self._strict_ulp, self._capture, self._on_size)
 

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
+from harness.check.cache.memo import Memo, NullCapture
 from harness.check.check import check
 from harness.check.files.context import ReferenceAnswers, ReferenceForModel, TestedFile
 from harness.check.files.drawing import drawn_inputs
 from harness.check.files.matching import InputsDoNotFit, as_label
 from harness.check.files.reference import FileReference
 from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
-from harness.check.judge import Judge, run_twice
-from harness.check.memo import Memo, NullCapture
+from harness.check.judging.judge import Judge, run_twice
 from harness.check.results import with_error, with_pictures, with_verdict
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock, StageStopped
@@ -31,13 +31,13 @@ from harness.result import Result
 from harness.runtimes import Session
 from harness.spec.language.case import Case, FactoryModel, StoredModel, TensorSpec, WeightedModel
 from harness.spec.language.data import SpecFolder
-from harness.spec.language.fills import array
+from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.tensors import tensor_spec
 from harness.spec.language.schema import Input
-from harness.spec.language.tensors import tensor_spec
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.model_files import MODULE_FORMATS, stored_model
 from harness.spec.targets import FORMATS, TESTED_FILE, Target, parse_target
-from harness.spec.tested_files import runs_format, targets_of, tested_target
+from harness.spec.targets.files import runs_format, targets_of, tested_target
 
 if TYPE_CHECKING:
     from torch import nn
@@ -176,7 +176,7 @@ def _reference(case: Case, other: StoredModel | nn.Module, sets: Sequence[Inputs
     if isinstance(other, StoredModel) and other.format not in MODULE_FORMATS:
         names = [f"draw {number}" if number > 1 else None for number in range(1, len(sets) + 1)]
         return FileReference(case, inputs=[(each, name, bool(name)) for each, name in zip(sets, names, strict=True)])
-    from harness.check.in_memory import InMemoryCase
+    from harness.check.module.in_memory import InMemoryCase
     from harness.model.binding import bind_labels
     from harness.model.tensors import copy_module, to_torch
     from harness.model.user_modules import load_stored_module

@@ -18,7 +18,7 @@ from harness.blame.evaluator import evaluate, not_believed_reason
 from harness.blame.file_runs import error_summary
 from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
-from harness.check.judge import Expected
+from harness.check.judging.judge import Expected
 from harness.check.recorded.protobufs import open_model
 from harness.compare.calibrated import LARGEST_ROUNDING
 from harness.compare.numbers import dtype_name, same_bits
@@ -31,12 +31,12 @@ from harness.registry import plugins
 from harness.result import Finding
 from harness.runtimes import Runtime, Session
 from harness.spec.language.case import Case, StoredModel
-from harness.spec.language.draws import input_sets
-from harness.spec.language.fills import array
-from harness.spec.language.tensors import with_layout
+from harness.spec.language.inputs.draws import input_sets
+from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import Target
-from harness.spec.tested_files import DEFAULT_RUNTIMES
+from harness.spec.targets.files import DEFAULT_RUNTIMES
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]

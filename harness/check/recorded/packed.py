@@ -13,11 +13,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.check import check
-from harness.check.example_values import OtherInputs
-from harness.check.judge import Expected, Judge
-from harness.check.memo import Capture, Memo, NullCapture
+from harness.check.judging.example_values import OtherInputs
+from harness.check.judging.judge import Expected, Judge
 from harness.check.recorded.protobufs import external_data_files, read_tensor
 from harness.check.refusal import control_onnx_artifact
 from harness.check.results import initial_result
@@ -30,8 +30,8 @@ from harness.model.answer import Reference, Sample
 from harness.result import Finding, Result, result_from_json
 from harness.spec.bundle.entries import PackedModel, RoundEntry
 from harness.spec.language.case import Case
-from harness.spec.language.fills import array
-from harness.spec.language.tensors import with_layout
+from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 

@@ -20,9 +20,9 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.judge import Expected
-from harness.check.lower_precision import reference_precision
-from harness.check.prepared_case import PreparedCase
+from harness.check.judging.judge import Expected
+from harness.check.judging.lower_precision import reference_precision
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.recorded.content_store import ContentStore
 from harness.check.recorded.protobufs import external_data_files
 from harness.check.refusal import with_refusal

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.recorded import RecordedDisagreement, attribute_recorded
-from harness.check.judge import ComparedAnswer
+from harness.check.judging.judge import ComparedAnswer
 from harness.check.recorded.own_rounding import is_network, own_rounding, reason_against, smallest_tolerance
 from harness.check.recorded.protobufs import DataSet, ModelFile, named_arrays, open_model, read_data_set
 from harness.check.results import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from sysconfig import get_path
 from typing import Any
 
-from harness.check.memo import CapturedOutput
+from harness.check.cache.memo import CapturedOutput
 from harness.forked import exit_if_forked
 
 MAX_LINES, MAX_LINE_LENGTH = 30, 300

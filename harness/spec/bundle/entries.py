@@ -18,9 +18,9 @@ from harness.errors import Location
 from harness.result import Result, to_json, with_current_keys
 from harness.spec.language.case import Case, Fill, FillKind, Layout, RecordedModel, TensorSpec
 from harness.spec.language.description import describe_model
-from harness.spec.language.fills import array
+from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.tensors import size_problems
 from harness.spec.language.schema import DType, Shape
-from harness.spec.language.tensors import size_problems
 from harness.spec.language.tolerances import (
     AllOf,
     Calibrated,
@@ -231,7 +231,7 @@ class RoundEntry(StrictModel):
 
 
 class ExpectEntry(StrictModel):
-    """The expectations of the spec; the fields are those of :class:`harness.check.judge.Expected`.
+    """The expectations of the spec; the fields are those of :class:`harness.check.judging.judge.Expected`.
 
     ``names`` are the arguments that its expressions refer to, ``arrays`` the parameters.
     """

@@ -41,8 +41,8 @@ from harness.spec.bundle.entries import PACK_AGAIN, CaseEntry, Digest, PackedMod
 from harness.spec.known_failures import KNOWN_FAILURES_FILE
 from harness.spec.language.case import Case, Expectation, WeightedModel
 from harness.spec.quoting import join_names, suggestion
-from harness.spec.target_sets import DEFAULT_SET, TargetSets
 from harness.spec.targets import Target, parse_target
+from harness.spec.targets.sets import DEFAULT_SET, TargetSets
 from harness.spec.yaml.strict import StrictModel, file_error, key_path, read_json
 
 MANIFEST_FILE = "manifest.json"

@@ -75,7 +75,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class InputSet:
-    """One set of inputs of a case, as :mod:`harness.spec.language.draws` makes them.
+    """One set of inputs of a case, as :mod:`harness.spec.language.inputs.draws` makes them.
 
     ``at`` names it in messages, None for the first one.
 
@@ -233,7 +233,7 @@ class Case:
     one of them has the id of the original case as ``bench_of``. ``seed`` seeds the weights and stochastic layers.
     ``draws`` is the number of sets of random inputs at each set of shapes. ``samples`` are further sets of inputs from
     files, each with the name of its file. ``structure`` says how ``forward`` takes the inputs, if some are nested or
-    null (:mod:`harness.spec.language.structure`); ``inputs`` are the tensors in it.
+    null (:mod:`harness.spec.language.inputs.structure`); ``inputs`` are the tensors in it.
     ``files`` are the files under test by name. ``count`` is how often a model calls the layer that the case is about.
     """
 

@@ -7,14 +7,15 @@ from itertools import zip_longest
 from math import prod
 
 from harness.errors import Location, Problem, SpecError, collect_problems
-from harness.spec.language import expectations, files, layer_calls, models, schema, tensors
-from harness.spec.language import samples as samples_
+from harness.spec.language import expectations, layer_calls, models, schema
 from harness.spec.language.case import Case, TensorSpec, seed_from_name
 from harness.spec.language.data import SpecFolder
+from harness.spec.language.inputs import files, tensors
+from harness.spec.language.inputs import samples as samples_
+from harness.spec.language.inputs.structure import flattened
+from harness.spec.language.inputs.tensors import size_problems
 from harness.spec.language.matrix import MAX_POINTS, points, with_defaults, without_keys
 from harness.spec.language.schema import UNLABELED
-from harness.spec.language.structure import flattened
-from harness.spec.language.tensors import size_problems
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.model_files import stored_model
 from harness.spec.quoting import format_value, join_names, limited_comparisons, suggestion

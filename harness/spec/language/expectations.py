@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from harness.errors import Problem, RequestError
-from harness.spec.language import layer_calls, models, tensors
+from harness.spec.expressions import compile_expression
+from harness.spec.language import layer_calls, models
 from harness.spec.language.case import Expectation
 from harness.spec.language.data import SpecFolder
-from harness.spec.language.expressions import compile_expression
+from harness.spec.language.inputs import tensors
 from harness.spec.language.schema import UNLABELED, Case, WeightsFile
 from harness.spec.quoting import join_names, suggestion
 from harness.spec.signatures import layer_signatures

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.errors import Location, Problem, SpecError
-from harness.spec.language import tensors
 from harness.spec.language.data import SpecFolder
+from harness.spec.language.inputs import tensors
 from harness.spec.language.schema import Tensor
 from harness.spec.quoting import closest_name, format_value, suggestion
 from harness.spec.signatures import Parameter, layer_signatures, non_layers

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import Problem, UsageError
-from harness.spec.language import files, tensors
 from harness.spec.language.case import (
     FactoryModel,
     GraphModel,
@@ -24,6 +23,7 @@ from harness.spec.language.case import (
     WeightedModel,
 )
 from harness.spec.language.data import SpecFolder, tensors_from_file
+from harness.spec.language.inputs import files, tensors
 from harness.spec.language.layer_calls import as_tensor, input_problems, is_tensor_argument, value_problems
 from harness.spec.language.operations import operation_problems
 from harness.spec.language.schema import Case, OtherModel, Step, Tensor, WeightsFile, WiredOperation, WiredStep

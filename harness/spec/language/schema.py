@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainVali
 from typing_extensions import TypeAliasType
 
 from harness.spec.language.case import Fill, Layout, Mode
-from harness.spec.language.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
-from harness.spec.language.kinds import input_kind, is_one_shape, weights_kind, wired_kind
-from harness.spec.language.names import (
+from harness.spec.language.inputs.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
+from harness.spec.language.inputs.kinds import input_kind, is_one_shape, weights_kind, wired_kind
+from harness.spec.language.inputs.names import (
     CASE_NAME,
     FACTORY,
     LABEL,

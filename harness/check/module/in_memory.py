@@ -19,7 +19,7 @@ from torch import nn
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
-from harness.check.prepared_case import PreparedCase
+from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
@@ -31,7 +31,7 @@ from harness.model.reference import compute_reference
 from harness.model.tensors import copy_module
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
-from harness.spec.language.structure import null_labels
+from harness.spec.language.inputs.structure import null_labels
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.targets import Target
 

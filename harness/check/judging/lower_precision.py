@@ -2,7 +2,7 @@
 
 float16 is judged like the module itself (:mod:`harness.compare.calibrated`), against eager torch's own run in float16.
 Integers have no such run; their signal-to-noise ratio is held against the one that the step sizes of the quantizer
-predict (:mod:`harness.check.quantization_noise`). A tolerance that the spec names comes first.
+predict (:mod:`harness.check.judging.quantization_noise`). A tolerance that the spec names comes first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.spec.targets import Target
 from harness.transforms._apply import precision_of
 
 if TYPE_CHECKING:
-    from harness.check.quantization_noise import QuantizerSettings
+    from harness.check.judging.quantization_noise import QuantizerSettings
 
 QUANTISED_WITHOUT_PREDICTION = Sqnr(20.0, "nothing is known of the quantizer's step sizes")
 
@@ -39,7 +39,7 @@ def tolerance_in_lower_precision(
         return None
     if precision == "float16":
         return Tolerance(Calibrated(precision=precision), named.by_output)
-    from harness.check.quantization_noise import expected_ratio, lowest_ratio
+    from harness.check.judging.quantization_noise import expected_ratio, lowest_ratio
 
     samples = [reference.inputs for reference in references]
     expected = expected_ratio(source.path, transformed.path, samples, _settings(target, precision)) or {}
@@ -52,7 +52,7 @@ def tolerance_in_lower_precision(
 
 
 def _settings(target: Target, precision: str) -> QuantizerSettings:
-    from harness.check.quantization_noise import QuantizerSettings
+    from harness.check.judging.quantization_noise import QuantizerSettings
 
     options = target.export_options
     if precision == "int4":

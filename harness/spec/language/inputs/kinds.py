@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.spec.language.fills import FILLS
+from harness.spec.language.inputs.fills import FILLS
 
 
 def is_one_shape(value: Any) -> bool:

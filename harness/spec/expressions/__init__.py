@@ -1,7 +1,7 @@
 """Formulas and gradients: Python's expression syntax over NumPy arrays, evaluated by an allow-list.
 
 An expression is parsed, checked, and then evaluated node by node. Only the operators and functions of
-:mod:`harness.spec.language.functions` are called: there are no attributes, strings or comprehensions, and nothing is
+:mod:`harness.spec.expressions.functions` are called: there are no attributes, strings or comprehensions, and nothing is
 compiled. Length, nodes, depth, integers and the size of every result are bounded. ``and``, ``or`` and ``not`` work
 element by element, and a chain of comparisons is their conjunction.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import RequestError, StageError, one_line, shortened
-from harness.spec.language.functions import (
+from harness.spec.expressions.functions import (
     BINARY,
     COMPARISONS,
     CONSTANTS,
@@ -170,7 +170,7 @@ def _evaluate(node: ast.expr | None, names: Names) -> Any:
     """The value of ``node``, with the value of each name from ``names``.
 
     Raises whatever arithmetic on the values raises, and ``ValueError`` for a result of more than
-    :data:`harness.spec.language.functions.MAX_ELEMENTS` elements before it is made.
+    :data:`harness.spec.expressions.functions.MAX_ELEMENTS` elements before it is made.
     """
     if node is None:
         return None

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from harness.check.judge import Expected, for_expressions
+from harness.check.judging.judge import Expected, for_expressions
 from harness.model.build import Subject, build_module, constructor_arguments, eager_outputs
 from harness.model.tensors import to_numpy
 from harness.model.weights import plain_name
 from harness.spec.language.case import Case, LayerModel, WeightedModel
-from harness.spec.language.fills import array
+from harness.spec.language.inputs.fills import array
 
 Array = NDArray[Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.errors import Location, Problem, UsageError
-from harness.spec.language import tensors
 from harness.spec.language.data import SpecFolder
+from harness.spec.language.inputs import tensors
 from harness.spec.language.schema import Case, OtherModel
 from harness.spec.model_files import FORMAT_NAMES, stored_model
 from harness.spec.yaml.tree import Node

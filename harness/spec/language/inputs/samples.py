@@ -9,9 +9,9 @@ from pathlib import Path
 from harness.errors import Problem, SpecError, UsageError
 from harness.spec.language.case import TensorSpec
 from harness.spec.language.data import SpecFolder, tensors_from_file
-from harness.spec.language.names import LABEL, TENSOR_LABEL
+from harness.spec.language.inputs.names import LABEL, TENSOR_LABEL
+from harness.spec.language.inputs.tensors import problem_from
 from harness.spec.language.schema import Case
-from harness.spec.language.tensors import problem_from
 from harness.spec.quoting import format_value, join_names
 from harness.spec.yaml.tree import Node
 

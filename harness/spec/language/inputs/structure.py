@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import Problem
-from harness.spec.language.kinds import input_kind
+from harness.spec.language.inputs.kinds import input_kind
 from harness.spec.yaml.tree import Key, Node
 
 Tree = Any

@@ -19,12 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
+from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
-from harness.check.eager_findings import compare_eager, eager_rounding
-from harness.check.eager_refusal import eager_refusal
-from harness.check.example_values import OtherInputs, other_inputs
-from harness.check.expected import build_expected
-from harness.check.judge import (
+from harness.check.judging.example_values import OtherInputs, other_inputs
+from harness.check.judging.expected import build_expected
+from harness.check.judging.judge import (
     MET_IN_FLOAT64,
     Expected,
     Judge,
@@ -32,8 +31,9 @@ from harness.check.judge import (
     check_gradients,
     have_same_form,
 )
-from harness.check.lower_precision import reference_precision, tolerance_in_lower_precision
-from harness.check.memo import Capture, Memo, NullCapture
+from harness.check.judging.lower_precision import reference_precision, tolerance_in_lower_precision
+from harness.check.module.eager_findings import compare_eager, eager_rounding
+from harness.check.module.eager_refusal import eager_refusal
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
 from harness.compare.calibrated import plain_rule
@@ -64,7 +64,7 @@ from harness.model.training_mode import in_evaluation, parts_in_training
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, StoredModel
-from harness.spec.language.draws import input_sets
+from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.tolerances import Calibrated, Exact, Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import transformed

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.spec.language.case import Case, InputSet, TensorSpec, seed_from_name
-from harness.spec.language.fills import array
+from harness.spec.language.inputs.fills import array
 
 Array = NDArray[Any]
 

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.case_context import CaseContext
-from harness.check.judge import Answer
-from harness.check.program_difference import program_differences
+from harness.check.judging.judge import Answer
+from harness.check.judging.program_difference import program_differences
 from harness.check.stages import is_from_code_under_test
 from harness.compare.calibrated import plain_rule
 from harness.compare.verdict import compare, compare_with_reference

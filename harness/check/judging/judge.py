@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.memo import Memo
+from harness.check.cache.memo import Memo
 from harness.compare.calibrated import plain_rule, without_calibration
 from harness.compare.numbers import same_bits
 from harness.compare.verdict import Comparison, compare, compare_with_reference, distances
 from harness.model.answer import Reference, is_second_call
 from harness.result import Distance, Finding
 from harness.runtimes import Differentiable, Session
-from harness.spec.language.expressions import compile_expression
+from harness.spec.expressions import compile_expression
 from harness.spec.language.tolerances import Scaled, Tolerance, Ulp
 
 Array = NDArray[Any]

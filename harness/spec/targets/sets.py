@@ -55,7 +55,7 @@ class LibraryPath(str):  # noqa: SLOT000 - it has one
 class TargetSets:
     """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``.
 
-    ``files`` are the targets of each file under test (:func:`harness.spec.tested_files.targets_of`). The default set
+    ``files`` are the targets of each file under test (:func:`harness.spec.targets.files.targets_of`). The default set
     has the first of each, unless it names targets for the file itself.
     ``root`` is the folder that libraries in options of targets are in. They run code, so ``allow_import`` must be True.
     """

@@ -1,0 +1,1 @@
+"""Cases whose reference is a module: built, run in eager torch, and prepared for every target."""
