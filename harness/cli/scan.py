@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,7 @@ from harness.errors import RuntimeMissing, SpecError, UsageError, shortened
 
 if TYPE_CHECKING:
     from harness.scaffold.comparison import Question
-    from harness.scaffold.scan import Configuration, NotCovered, ScannedModel
+    from harness.scaffold.scanned import Configuration, NotCovered, ScannedModel
 
 EXAMPLES = """
 \b
@@ -104,7 +103,7 @@ def _scanned(question: Question, seconds: float) -> ScannedModel:
     """The model's layers, found in a separate process, which runs its code."""
     from harness.engine.processes.temporary import temporary_folder
     from harness.explain.process import ProcessEnd, SeparateProcess
-    from harness.scaffold.scan import NoScan, scan_model
+    from harness.scaffold.scanned import NoScan, scan_model
 
     with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=True, exporting=False)) as process:
         scanned = process.call(scan_model, question, seconds=seconds)
@@ -145,34 +144,14 @@ def _moved(
     cases: Sequence[tuple[dict[str, Any], Sequence[str]]], home: Path, output: Path
 ) -> list[tuple[dict[str, Any], Sequence[str]]]:
     """The cases with paths relative to the spec. Raises :class:`UsageError` for one that a spec there cannot name."""
+    from harness.scaffold.comparison import moved_spec
     from harness.spec.discovery import spec_folder
 
-    folder = spec_folder(output)
-    assert folder.folder is not None
-    here = folder.folder
-
-    def moved(text: str) -> str:
-        path = os.path.relpath(home / text, here)
-        try:
-            folder.file(path)
-        except UsageError as error:
-            raise UsageError(f"-o {output}: {error}, or write the spec beside it") from None
-        return path
-
-    changed = []
-    for original, paths in cases:
-        case = dict(original)
-        file, _, name = case.get("factory", "").rpartition(":")
-        if file.endswith(".py"):
-            case["factory"] = f"{moved(file)}:{name}"
-        if "weights" in case:
-            case["weights"] = moved(case["weights"])
-        case["inputs"] = {
-            label: {**entry, "file": moved(entry["file"])} if isinstance(entry, dict) and "file" in entry else entry
-            for label, entry in case["inputs"].items()
-        }
-        changed.append((case, paths))
-    return changed
+    try:
+        spec = moved_spec({"cases": [case for case, _ in cases]}, home, spec_folder(output))
+    except UsageError as error:
+        raise UsageError(f"-o {output}: {error}, or write the spec beside it") from None
+    return [(case, paths) for case, (_, paths) in zip(spec["cases"], cases, strict=True)]
 
 
 def _write(

@@ -10,20 +10,30 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from harness.errors import UsageError
 from harness.result import Stage
-from harness.scaffold.constructor import Constructor
-from harness.scaffold.propose import Proposal
 from harness.spec.language.schema import SCHEMA_FILE
+
+if TYPE_CHECKING:
+    from harness.scaffold.constructor import Constructor
+    from harness.scaffold.inputs import StoredInput
+    from harness.scaffold.propose import Proposal
 
 HEADER = f"""\
 # yaml-language-server: $schema={SCHEMA_FILE}
 # A first spec, written by `harness init`. All of its arguments and inputs were tried in eager PyTorch.
 # Add what your model meets: shapes, dtypes, edge cases such as NaN and empty batches, and what must hold (`expect`).
+harness: 1
+"""
+
+FILE_HEADER = f"""\
+# yaml-language-server: $schema={SCHEMA_FILE}
+# A first spec, written by `harness init`. All of its cases were run. The reference is the file itself, without graph
+# optimization. To compare it with the module that it was exported from, write `factory: net.py:Net` in place of `file`.
 harness: 1
 """
 
@@ -49,12 +59,15 @@ def first_spec(
     arguments: Mapping[str, Any],
     inputs: Sequence[tuple[tuple[int, ...], str]],
     home: Path,
+    data: Path | None = None,
+    output: Path | None = None,
     *,
     announce: Callable[[Stage], None],
 ) -> FirstSpec | NoSpec:
     """The first spec of the layer or module ``name``, which is imported from the folder ``home``.
 
-    ``inputs`` are the shapes and the kinds of the inputs, if the user gave them; else they are guessed.
+    ``inputs`` are the shapes and the kinds of the inputs, if the user gave them; ``data`` is a file of inputs, which
+    the spec at ``output`` names. Without either, inputs are guessed.
     """
     from harness.check.stages import message_of
     from harness.scaffold.constructor import find_constructor
@@ -65,12 +78,37 @@ def first_spec(
     announce("build")
     try:
         constructor = find_constructor(name)
-        proposal = propose(constructor, arguments, [InputGuess(*shape_and_kind) for shape_and_kind in inputs])
+        stored = {} if data is None or output is None else _stored_inputs(data, output)
+        guesses = [InputGuess(*shape_and_kind) for shape_and_kind in inputs]
+        proposal = propose(constructor, arguments, guesses, stored)
         return FirstSpec(spec_text(constructor, proposal), constructor.kind == "factory")
     except UsageError as error:
         return NoSpec(str(error))
     except BaseException as error:  # noqa: BLE001 - another guess would not help, for example after exit()
         return NoSpec(f"{name}: {message_of(error)}; make sure that it can be built and called in Python")
+
+
+def _stored_inputs(data: Path, output: Path) -> dict[str, StoredInput]:
+    """The inputs in the file ``data`` by label. Raises :class:`UsageError`."""
+    from harness.data_files import UNNAMED, stored_arrays
+    from harness.model.tensors import to_torch
+    from harness.scaffold.inputs import StoredInput
+    from harness.spec.discovery import spec_folder
+
+    folder = spec_folder(output)
+    assert folder.folder is not None
+    name = os.path.relpath(data, folder.folder)
+    try:
+        folder.file(name)
+    except UsageError as error:
+        raise UsageError(f"-o {output}: {error}, or write the spec beside it") from None
+    return {
+        key or "x": StoredInput(
+            to_torch(array.read()),
+            {"file": name} | ({} if key == UNNAMED else {"key": key}) | {"dtype": array.dtype.name},
+        )
+        for key, array in stored_arrays(data).items()
+    }
 
 
 def spec_text(constructor: Constructor, proposal: Proposal) -> str:
@@ -96,6 +134,13 @@ def _lines(constructor: Constructor, proposal: Proposal) -> Iterator[str]:
             yield f"    args: {flow(arguments)}"
         if not single:
             yield f"    matrix: {flow({f'args.{variation.name}': list(variation.values)})}"
+    for call in proposal.calls:
+        yield ""
+        yield f"  - name: {call.name.replace('_', '-').strip('-')}"
+        if call.inputs:
+            yield f"    inputs: {flow(call.inputs)}"
+        if call.constants:
+            yield f"    forward: {flow(call.constants)}"
     if len(proposal.batch_sizes) > 1:
         yield ""
         yield from _any_batch(proposal)

@@ -132,8 +132,11 @@ def moved_spec(spec: Mapping[str, Any], home: Path, folder: SpecFolder) -> dict[
         folder.file(path)
         return path
 
-    (case,) = spec["cases"]
-    case = dict(case)
+    return {**spec, "cases": [_moved_case(case, moved) for case in spec["cases"]]}
+
+
+def _moved_case(keys: Mapping[str, Any], moved: Callable[[str], str]) -> dict[str, Any]:
+    case = dict(keys)
     for key in ("file", "weights"):
         if key in case:
             case[key] = moved(case[key])
@@ -143,12 +146,13 @@ def moved_spec(spec: Mapping[str, Any], home: Path, folder: SpecFolder) -> dict[
     if "samples" in case:
         texts = [case["samples"]] if isinstance(case["samples"], str) else case["samples"]
         case["samples"] = [moved(text) for text in texts]
-    case["files"] = {name: moved(path) for name, path in case["files"].items()}
+    if "files" in case:
+        case["files"] = {name: moved(path) for name, path in case["files"].items()}
     case["inputs"] = {
-        label: {**entry, "file": moved(entry["file"])} if "file" in entry else entry
+        label: {**entry, "file": moved(entry["file"])} if isinstance(entry, Mapping) and "file" in entry else entry
         for label, entry in case["inputs"].items()
     }
-    return {**spec, "cases": [case]}
+    return case
 
 
 # The two sides

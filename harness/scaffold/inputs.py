@@ -23,6 +23,9 @@ FALLBACK_SHAPES: tuple[tuple[int, ...], ...] = ((2, 8), (2, 4, 8), (2, 4, 8, 8),
 IMAGE_SIZES = (8, 32, 64, 224)
 BATCH_SIZE = 2
 SEQUENCE_LENGTH = 5
+TRANSFORMERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+SEQUENTIAL = (nn.RNNBase, nn.MultiheadAttention)
+"""Layers of sequences, which also take a single one without a batch."""
 KINDS = ("normal", "uniform", "integers")
 MAX_GUESSES_PER_SHAPE = 9
 MAX_GUESSES_OF_GIVEN_SHAPES = 81
@@ -61,6 +64,27 @@ class InputGuess:
                 return entry | {"fill": {"uniform": [0, 1]}}
             case _:
                 return entry
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInput:
+    """An input of the user's: its values, and how a spec names the file that has them."""
+
+    values: torch.Tensor
+    entry: Mapping[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of the values."""
+        return tuple(self.values.shape)
+
+    def tensor(self) -> torch.Tensor:
+        """A copy of the values."""
+        return self.values.clone()
+
+    def spec_entry(self) -> dict[str, Any]:
+        """The input as it is written in a spec."""
+        return dict(self.entry)
 
 
 def any_kind(shape: tuple[int, ...]) -> tuple[InputGuess, ...]:
@@ -178,8 +202,11 @@ def _shapes_by_layers(module: nn.Module) -> Iterator[tuple[int, ...]]:
         if channels := _first_integer(layer, "in_channels", "num_features", "num_channels"):
             for size in IMAGE_SIZES:
                 yield from ((BATCH_SIZE, channels, *[size] * axes) for axes in _spatial_axes(type(layer).__name__))
+        if isinstance(layer, TRANSFORMERS):
+            yield (SEQUENCE_LENGTH, BATCH_SIZE, layer.self_attn.embed_dim)
         if width := _first_integer(layer, "in_features", "input_size", "embed_dim", "d_model"):
-            yield from ((BATCH_SIZE, width), (SEQUENCE_LENGTH, BATCH_SIZE, width))
+            shapes = ((BATCH_SIZE, width), (SEQUENCE_LENGTH, BATCH_SIZE, width))
+            yield from reversed(shapes) if isinstance(layer, SEQUENTIAL) else shapes
         if isinstance(shape := getattr(layer, "normalized_shape", None), tuple):
             yield (BATCH_SIZE, *shape)
 

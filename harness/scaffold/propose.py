@@ -8,15 +8,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from harness.errors import UsageError, class_name
+from harness.model.binding import bind_labels
 from harness.model.build import eager_outputs
 from harness.scaffold.constructor import Constructor
-from harness.scaffold.inputs import InputGuess, accepted_inputs, labels_of, one_line_of
+from harness.scaffold.inputs import InputGuess, StoredInput, accepted_inputs, labels_of, one_line_of
+from harness.scaffold.optional_inputs import CallVariation, call_variations
 
 # Small numbers that fit together: eight features, four channels in groups of two.
 ARGUMENT_GUESSES: Mapping[str, Any] = {
@@ -44,6 +46,9 @@ MAX_VARIED_PARAMETERS = 20_000_000
 """The arguments of a larger module are not varied: each variation builds it again, here and in every run."""
 
 
+Inputs: TypeAlias = Mapping[str, InputGuess | StoredInput]
+
+
 @dataclass(frozen=True, slots=True)
 class ArgumentVariation:
     """An argument with other values that work, and its ``companions``: arguments without which it has no effect."""
@@ -55,16 +60,24 @@ class ArgumentVariation:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What works: the arguments, the inputs by label, variations of single arguments, and other batch sizes."""
+    """What works: arguments, inputs by label, variations of single arguments and of the call, other batch sizes."""
 
     arguments: Mapping[str, Any]
-    inputs: Mapping[str, InputGuess]
+    inputs: Inputs
     variations: tuple[ArgumentVariation, ...]
+    calls: tuple[CallVariation, ...]
     batch_sizes: tuple[int, ...]
 
 
-def propose(constructor: Constructor, arguments: Mapping[str, Any], input_guesses: Sequence[InputGuess]) -> Proposal:
+def propose(
+    constructor: Constructor,
+    arguments: Mapping[str, Any],
+    input_guesses: Sequence[InputGuess],
+    stored: Mapping[str, StoredInput] | None = None,
+) -> Proposal:
     """Try ``constructor`` until its module returns outputs. The user's ``arguments`` and ``input_guesses`` are kept.
+
+    ``stored`` are the inputs of a file of the user's by label, which take the place of guesses.
 
     Raises :class:`UsageError` if nothing works, or if the module is stochastic.
     """
@@ -72,15 +85,33 @@ def propose(constructor: Constructor, arguments: Mapping[str, Any], input_guesse
         warnings.simplefilter("ignore")
         arguments = _complete_arguments(constructor, arguments)
         module = _build(constructor, arguments)
-        labels = labels_of(module, len(input_guesses))
-        given = {label: (guess,) for label, guess in zip(labels, input_guesses, strict=False)}
-        inputs = accepted_inputs(constructor.short_name, module, labels, given, GIVE_SHAPES)
+        inputs: Inputs
+        if stored:
+            inputs = stored
+        else:
+            labels = labels_of(module, len(input_guesses))
+            given = {label: (guess,) for label, guess in zip(labels, input_guesses, strict=False)}
+            inputs = accepted_inputs(constructor.short_name, module, labels, given, GIVE_SHAPES)
+        bound = bind_labels(module, list(inputs))
         tensors = [guess.tensor() for guess in inputs.values()]
-        if not _same(*(eager_outputs(module, tensors, seed) for seed in (0, 1))):
+        if stored:
+            _require_accepted(constructor.short_name, bound, tensors)
+        if not _same(*(eager_outputs(bound, tensors, seed) for seed in (0, 1))):
             reason = "the module is stochastic, so its outputs cannot be compared"
             raise UsageError(f"{constructor.short_name}: {reason}; write its spec by hand and use `expect`")
         variations = () if _is_large(module) else tuple(_variations(constructor, arguments, inputs))
-        return Proposal(arguments, inputs, variations, tuple(_batch_sizes(module, inputs)))
+        calls = () if _is_large(module) else tuple(call_variations(module, dict(zip(inputs, tensors, strict=True))))
+        return Proposal(arguments, inputs, variations, calls, tuple(_batch_sizes(bound, inputs)))
+
+
+def _require_accepted(name: str, module: nn.Module, tensors: Sequence[torch.Tensor]) -> None:
+    """Raises :class:`UsageError` if the module does not accept the user's inputs."""
+    try:
+        reason = None if eager_outputs(module, tensors, 0) else "it returns no tensor"
+    except Exception as error:  # noqa: BLE001 - the module rejects them
+        reason = one_line_of(error)
+    if reason is not None:
+        raise UsageError(f"{name} does not accept these inputs: {reason}; correct the file of --inputs")
 
 
 # Arguments
@@ -113,9 +144,7 @@ def _build(constructor: Constructor, arguments: Mapping[str, Any]) -> nn.Module:
         raise UsageError(f"{call}: {message}; give its arguments with --arg NAME=VALUE") from error
 
 
-def _variations(
-    constructor: Constructor, arguments: Mapping[str, Any], inputs: Mapping[str, InputGuess]
-) -> Iterator[ArgumentVariation]:
+def _variations(constructor: Constructor, arguments: Mapping[str, Any], inputs: Inputs) -> Iterator[ArgumentVariation]:
     """Each argument that is at its default, with the other values that work."""
     for name, default in constructor.defaults.items():
         if name in NOT_VARIED or name in arguments:
@@ -139,10 +168,10 @@ def _other_values(default: Any, choices: tuple[str, ...]) -> Iterator[Any]:
         yield default * 2 or 1
 
 
-def _works(constructor: Constructor, arguments: Mapping[str, Any], inputs: Mapping[str, InputGuess]) -> bool:
+def _works(constructor: Constructor, arguments: Mapping[str, Any], inputs: Inputs) -> bool:
     tensors = [guess.tensor() for guess in inputs.values()]
     try:
-        module = constructor.build(arguments)
+        module = bind_labels(constructor.build(arguments), list(inputs))
         first, second = (eager_outputs(module, tensors, seed) for seed in (0, 1))
     except BaseException:  # noqa: BLE001 - the module rejects the argument
         return False
@@ -156,10 +185,13 @@ def _is_large(module: nn.Module) -> bool:
 # Batch sizes
 
 
-def _batch_sizes(module: nn.Module, inputs: Mapping[str, InputGuess]) -> Iterator[int]:
+def _batch_sizes(module: nn.Module, inputs: Inputs) -> Iterator[int]:
     """Other sizes of the first axis that the outputs have too: then the axis may be exported as dynamic."""
+    guesses = [guess for guess in inputs.values() if isinstance(guess, InputGuess)]
+    if len(guesses) < len(inputs):
+        return
     for size in OTHER_BATCH_SIZES:
-        tensors = [replace(guess, shape=(size, *guess.shape[1:])).tensor() for guess in inputs.values()]
+        tensors = [replace(guess, shape=(size, *guess.shape[1:])).tensor() for guess in guesses]
         try:
             outputs = eager_outputs(module, tensors, 0)
         except BaseException:  # noqa: BLE001 - the module rejects the size

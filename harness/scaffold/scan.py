@@ -1,14 +1,13 @@
-"""``harness scan``: the layers of a model as a spec, with one case for each configuration that occurs.
+"""Find the layers of a model, with a case for each configuration that occurs.
 
-:func:`scan_model` is called in a separate process, because it runs the user's code. Every case is tried: the layer is
-built from the case, given the weights of the model's own layer, and has to answer the same on the same inputs.
+Every case is tried: the layer is built from the case, given the weights of the model's own layer, and has to answer the
+same on the same inputs.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from harness.errors import SpecError, UsageError, escape_path
 from harness.model.build import build_module, eager_outputs
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.weights import load_weights
-from harness.result import Stage
 from harness.scaffold.comparison import Question, built_module, read_samples, spec_text
 from harness.scaffold.inputs import InputGuess, accepted_inputs, any_kind, labels_of
 from harness.scaffold.layer_calls import FunctionCall, observed_run
 from harness.scaffold.layer_case import LayerCase, layer_case
+from harness.scaffold.scanned import Configuration, NoScan, NotCovered, ScannedModel
 from harness.scaffold.spelling import Construction, Keys, NotSpelled, recorded_construction, spelled
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
@@ -37,74 +36,27 @@ CLOSE = 1e-5
 """How far apart, relative to the largest output, a layer and the one built from its case may be: other kernels."""
 
 
-@dataclass(slots=True)
-class Configuration:
-    """A configuration of a layer: the keys of its case, and the paths of the calls."""
+def scanned(question: Question) -> ScannedModel | NoScan:
+    """Build and run the model that ``question.reference`` names, and describe its layers.
 
-    kind: str
-    keys: Mapping[str, Any]
-    paths: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class NotCovered:
-    """Calls without a case: what they are, why, and where they are made."""
-
-    what: str
-    reason: str
-    places: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ScannedModel:
-    """What a model consists of. ``inputs`` describe its inputs in words, ``whole`` are the keys of its own case."""
-
-    configurations: tuple[Configuration, ...]
-    layers: tuple[NotCovered, ...]
-    functions: tuple[NotCovered, ...]
-    inputs: tuple[str, ...]
-    whole: Mapping[str, Any]
-
-    @property
-    def calls(self) -> int:
-        """The calls of layers that have a case."""
-        return sum(len(each.paths) for each in self.configurations)
-
-
-@dataclass(frozen=True, slots=True)
-class NoScan:
-    """Why the model cannot be scanned: one sentence for each problem."""
-
-    problems: tuple[str, ...]
-
-
-def scan_model(_scratch: Path, question: Question, *, announce: Callable[[Stage], None]) -> ScannedModel | NoScan:
-    """Build and run the model that ``question.reference`` names, and describe its layers."""
-    from harness.check.stages import message_of
-
-    os.chdir(question.home)
-    announce("build")
+    Raises :class:`UsageError`, and what the model raises.
+    """
     problems: list[str] = []
     samples = read_samples(question, problems)
     if problems:
         return NoScan(tuple(problems))
-    try:
-        with recorded_construction() as construction:
-            model = built_module(question)
-        if samples:
-            path = samples[0].path
-            inputs = {
-                key or "x": _Input(to_torch(array.read()), f"from {escape_path(path)}", _file_entry(path, key))
-                for key, array in samples[0].arrays.items()
-            }
-        else:
-            inputs = _drawn(model, question)
-        scan = _Scan(construction, question.home)
-        functions = observed_run(model, *_passed(model, inputs), scan.call)
-    except UsageError as error:
-        return NoScan((str(error),))
-    except BaseException as error:  # noqa: BLE001 - the user's own code: it is a line for the user
-        return NoScan((f"{question.reference}: {message_of(error)}; make sure that it can be built and called",))
+    with recorded_construction() as construction:
+        model = built_module(question)
+    if samples:
+        path = samples[0].path
+        inputs = {
+            key or "x": _Input(to_torch(array.read()), f"from {escape_path(path)}", _file_entry(path, key))
+            for key, array in samples[0].arrays.items()
+        }
+    else:
+        inputs = _drawn(model, question)
+    scan = _Scan(construction, question.home)
+    functions = observed_run(model, *_passed(model, inputs), scan.call)
     return ScannedModel(
         tuple(scan.configurations.values()),
         tuple(NotCovered(what, reason, tuple(paths)) for (what, reason), paths in scan.not_covered.items()),
