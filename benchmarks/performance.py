@@ -5,7 +5,7 @@
 Every process is new. The two sides of a ratio alternate, so a machine that slows down affects both. Nothing is deleted
 before all parts are measured: for minutes after many files were deleted, ext4 takes up to ten times as long to create
 new ones. Parts that are not named keep their earlier results in the report. ``polygraphy`` needs
-``pip install 'parity-harness[bench]'``. The exit code is 1 if a figure misses its goal.
+``pip install '.[bench]'`` in a clone. The exit code is 1 if a figure misses its goal.
 """
 
 from __future__ import annotations

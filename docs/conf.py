@@ -13,7 +13,9 @@ author = "The harness authors"
 copyright = "2026, the harness authors"  # noqa: A001 - Sphinx's name for it
 version = release = metadata.version("parity-harness")
 
-DIRECTIVES = [f"docs.extensions.{name}" for name in ("finding", "spec_reference", "tolerance_table")]
+DIRECTIVES = [
+    f"docs.extensions.{name}" for name in ("command_reference", "finding", "spec_reference", "tolerance_table")
+]
 extensions = ["myst_parser", "sphinx.ext.autodoc", *DIRECTIVES]
 exclude_patterns = ["extensions"]
 

@@ -2,13 +2,14 @@
 
 Plugins of other distributions were written with these names. Every use of one issues a ``DeprecationWarning`` with the
 current name. harness itself uses none, and type checkers do not see them. They cost nothing until one is used.
-Methods that plugins define are in :func:`harness.layers.with_current_names`.
+Methods that plugins define are in :func:`harness.layers.with_current_names`. :func:`with_current_keys` does the same
+for reports that an earlier release wrote.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -156,3 +157,48 @@ def _warn(old: str, new: str) -> None:
 
     # The stack: this function, the function here that calls it, the plugin.
     warn(f"{old} is now {new}; the old name works until the next release", DeprecationWarning, stacklevel=3)
+
+
+_OLD_KEYS = {"blind": "inconclusive", "pace_us": "calibration_us", "calm": "undisturbed"}
+
+
+def with_current_keys(raw: Any) -> Any:
+    """``raw``, a result in JSON, with today's keys where an earlier release wrote others.
+
+    What is no result is returned as it is: whoever reads it validates it afterwards.
+    """
+    if not isinstance(raw, Mapping):
+        return raw
+    parts = {"outputs": _each(_renamed), "findings": _each(_current_finding), "latency": _current_figure}
+    return {key: parts[key](value) if key in parts else value for key, value in raw.items()}
+
+
+def _each(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda values: [convert(value) for value in values] if isinstance(values, list) else values
+
+
+def _renamed(raw: Any) -> Any:
+    return {_OLD_KEYS.get(key, key): value for key, value in raw.items()} if isinstance(raw, Mapping) else raw
+
+
+def _current_finding(raw: Any) -> Any:
+    if not isinstance(raw, Mapping):
+        return raw
+    what = "float64_reference" if raw.get("what") == "oracle" else raw.get("what")
+    return {**raw, "what": what, "comparison": _renamed(raw.get("comparison"))}
+
+
+def _current_figure(raw: Any) -> Any:
+    """A latency, with those inside it: of other shapes, variants, the transfer and the device's clock."""
+    if not isinstance(raw, Mapping):
+        return raw
+    figure = _renamed(raw)
+    if "quotable" in figure:
+        quotable = figure.pop("quotable")
+        figure["low_confidence"] = not quotable if isinstance(quotable, bool) else quotable
+    for key in figure.keys() & {"transfer", "by_device"}:
+        figure[key] = _current_figure(figure[key])
+    figure |= {"by_shape": _each(_current_figure)(figure["by_shape"])} if "by_shape" in figure else {}
+    if isinstance(variants := figure.get("variants"), Mapping):
+        figure["variants"] = {name: _current_figure(variant) for name, variant in variants.items()}
+    return figure

@@ -235,6 +235,33 @@ def _dependency_problems(*, torch: bool) -> Iterator[tuple[str, str]]:
                 yield f"{name} {version} is too old for harness", to_install
 
 
+def install_command(*names: str) -> str:
+    """``pip install`` with the distributions ``names``, each with the versions that harness takes where they are known.
+
+    It names no extra of harness: the package is on no index.
+    """
+    from packaging.requirements import Requirement
+
+    specifiers = {each.name: str(each.specifier) for each in map(Requirement, _declared_requirements())}
+    return f"pip install {' '.join(_quoted(name + specifiers.get(name, '')) for name in names)}"
+
+
+def _quoted(requirement: str) -> str:
+    return f"'{requirement}'" if set("<>=~! ") & set(requirement) else requirement
+
+
+def name_clash() -> str | None:
+    """One line if a distribution called ``harness`` is installed too, which is another project; None if there is none.
+
+    Both may hold a module of that name, and then the one that was installed last has overwritten the other's files.
+    """
+    version = installed_version("harness")
+    if version is None:
+        return None
+    fix = f"run pip uninstall harness, then install {DISTRIBUTION} again"
+    return f"harness {version} is installed too: another project of PyPI that may overwrite this one's files; {fix}"
+
+
 def _declared_requirements() -> list[str]:
     """The requirements in harness's own metadata; empty if harness is not installed."""
     from importlib.metadata import PackageNotFoundError, requires

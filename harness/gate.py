@@ -9,7 +9,8 @@ The final status of a check, by its status after the run and by the applicable k
     error      | error            | known                               | error, with the known failure in the message
     skipped    | skipped          | skipped                             | skipped
 
-A check that passed although nothing was compared is an error, whatever the list says. With ``strict``, an inconclusive
+An entry whose reason is still the TODO of ``harness known-failures update --add`` makes no check known. A check that
+passed although nothing was compared is an error, whatever the list says. With ``strict``, an inconclusive
 pass counts as failed, at compare with a mismatch.
 
 The exit code of a run is that of the first line that applies:
@@ -79,7 +80,7 @@ def apply_known_failures(
     return GateOutcome(
         results=final,
         problems=tuple(sorted(set(problems))),
-        complaints=(*map(str, sorted(set(problems))), *missing),
+        complaints=(*map(str, sorted(set(problems))), *missing, *_without_reason(matching)),
         exit_code=exit_code(final, problems, missing),
     )
 
@@ -100,7 +101,7 @@ def final_result(result: Result, entries: Sequence[KnownFailure], *, strict: boo
             result, status="error", stage="compare", symptom="exception", message="passed, but nothing was compared"
         )
     if strict and (reason := result.inconclusive) is not None:
-        message = f"the pass is inconclusive, which --strict does not accept: {reason}"
+        message = f"the pass is inconclusive, which a strict run does not accept: {reason}"
         result = replace(result, status="failed", stage="compare", symptom="mismatch", message=message)
     if not entries or result.status == "skipped":
         return result
@@ -108,6 +109,9 @@ def final_result(result: Result, entries: Sequence[KnownFailure], *, strict: boo
         listed = "; ".join(f"{entry.where} lists it to fail at {_failure(entry)}" for entry in entries)
         return _with_reasons(replace(result, status="fixed", message=f"passes, although {listed}"), entries)
     if agreeing := [entry for entry in entries if (entry.stage, entry.symptom) == (result.stage, result.symptom)]:
+        if not any(entry.has_reason for entry in agreeing):
+            listed = f"{agreeing[0].where} lists it, without a reason"
+            return replace(result, message=f"{listed}: {result.message or 'no message'}")
         return _with_reasons(replace(result, status="known"), agreeing)
     listed = "; ".join(f"{_failure(entry)} at {entry.where} ({entry.reason})" for entry in entries)
     return replace(result, message=f"known to fail differently ({listed}), but now: {result.message or 'no message'}")
@@ -134,6 +138,14 @@ def _contradictions(matching: Sequence[Sequence[KnownFailure]]) -> Iterator[Prob
                     f"{_failure(later)} contradicts {_failure(first)}, which {first.where} lists for the same checks"
                 )
                 yield Problem(later.where, message, "narrow the globs so that each check is listed once")
+
+
+def _without_reason(matching: Sequence[Sequence[KnownFailure]]) -> Iterator[str]:
+    """A line if entries that match a check have no reason yet."""
+    places = sorted({entry.where for entries in matching for entry in entries if not entry.has_reason})
+    if places:
+        entries = "this entry has" if len(places) == 1 else f"this and {len(places) - 1:,} more entries have"
+        yield f"{places[0]}: {entries} no reason yet; replace the TODO by one, and the failure is known"
 
 
 def _missing(results: Sequence[Result], required: Collection[str]) -> Iterator[str]:

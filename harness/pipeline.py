@@ -19,27 +19,33 @@ from harness.blame.other_targets import evidence_checks, with_other_targets
 from harness.check.settings import Settings
 from harness.engine.cluster import Cluster
 from harness.engine.processes.temporary import temporary_folder
-from harness.engine.run_checks import RunState, remove_journal, run_jobs
+from harness.engine.run_checks import CheckKey, RunState, remove_journal, run_jobs
 from harness.environment import describe
 from harness.errors import SIGNAL_EXIT_BASE, Interrupted, RuntimeMissing, UsageError, interrupting_signal
+from harness.exporters._onnx import require_existing_opsets
 from harness.gate import apply_known_failures, final_result
 from harness.plan import Plan, Shard, plan
 from harness.registry import plugins
 from harness.report import write
 from harness.report.diff import MIN_EFFECT, Diff, diff, verdict_of
+from harness.report.diff.start import StartFigure
 from harness.report.json_report import read_report
+from harness.report.wording import UNEXPECTED
 from harness.result import Report, Result
 from harness.spec.discovery import Specs, known_failures_for, load_specs
 from harness.spec.known_failures import KnownFailure
 from harness.spec.language.description import with_case
 from harness.spec.targets.sets import DEFAULT_SET
 
+TRACES = "traces"
+"""The folder in the report's that holds the traces of ``harness bench --layers``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """The options of ``harness run``; each field is the option of the same name.
 
-    With ``bench``, checks are timed thoroughly, as by ``harness bench``.
+    With ``bench``, checks are timed thoroughly, as by ``harness bench``. ``only`` are the checks of ``--lf``.
     """
 
     paths: tuple[str, ...]
@@ -58,7 +64,11 @@ class Request:
     bench: BenchSettings | None = None
     baseline: Path | None = None
     min_effect: float = MIN_EFFECT
+    gate: tuple[StartFigure, ...] = ()
     strict: bool = False
+    maxfail: int | None = None
+    only: frozenset[CheckKey] | None = None
+    keep_journal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,34 @@ class ProgressListener(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a request asks for, read and checked: the specs, the known failures that apply, and the checks to run."""
+
+    specs: Specs
+    known: tuple[KnownFailure, ...]
+    plan: Plan
+
+
+def prepare(request: Request, specs: Specs | None = None) -> Prepared:
+    """Read the specs, unless ``specs`` are given, and plan the checks; nothing runs.
+
+    Raises :class:`harness.errors.RequestError` if the request is wrong.
+    """
+    if specs is None:
+        specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
+    if specs.bundle is not None:
+        from harness.check.recorded.packed import check_external_data
+
+        check_external_data(specs.cases)
+    targets = specs.target_sets.select(request.targets)
+    require_existing_opsets(targets)
+    known = known_failures_for(specs, request.paths, targets, request.known_failures)
+    by_default = request.targets == (DEFAULT_SET,)
+    requested = plan(specs.cases, targets, request.keywords, request.shard, by_default=by_default)
+    return Prepared(specs, known, requested if request.only is None else requested.only(request.only))
+
+
 def run(request: Request, listener: ProgressListener, specs: Specs | None = None) -> Outcome:
     """Verify and time everything that ``request`` names, and write the report.
 
@@ -98,23 +136,17 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
     Raises :class:`harness.errors.RequestError` if the request is wrong, before anything runs.
     """
     began = time.time()
-    if specs is None:
-        specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
-    if specs.bundle is not None:
-        from harness.check.recorded.packed import check_external_data
-
-        check_external_data(specs.cases)
-    targets = specs.target_sets.select(request.targets)
-    known = known_failures_for(specs, request.paths, targets, request.known_failures)
-    by_default = request.targets == (DEFAULT_SET,)
-    requested = plan(specs.cases, targets, request.keywords, request.shard, by_default=by_default)
+    prepared = prepare(request, specs)
+    specs, known, requested = prepared.specs, prepared.known, prepared.plan
     _require(request.require, here=request.cluster is None)
     baseline = None if request.baseline is None else read_report(request.baseline)
     request = _timed_like_baseline(request, baseline)
     planned = requested if request.bench is None else with_shapes(requested)
-    state = _run_checks(request, planned, _WithKnownFailures(listener, known, specs.versions, strict=request.strict))
+    counter = _WithKnownFailures(listener, known, specs.versions, strict=request.strict, maxfail=request.maxfail)
+    state = _run_checks(request, planned, counter)
     results, signal_received = state.results, state.interrupted_by
-    if request.bench is not None and signal_received is None:
+    not_run = planned.checks - len(results) if counter.enough() else 0
+    if request.bench is not None and signal_received is None and not not_run:
         results, signal_received = _with_latency(request, request.bench, requested, results, listener)
 
     def conclude(by: signal.Signals | None) -> Outcome:
@@ -122,18 +154,22 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
             _in_plan_order(results, requested),
             known,
             versions=specs.versions,
-            required=request.require,
+            required=() if not_run else request.require,
             strict=request.strict,
         )
         about = _describe_run(request, specs, began, by, state) | {"complaints": list(judged.complaints)}
+        about |= {"not_run": not_run} if not_run else {}
         further = () if by else _run_other_targets(request, requested, judged.results, listener)
         report = Report(describe(), with_other_targets(judged.results, further), about)
-        changed = None if baseline is None else diff(baseline, report, min_effect=request.min_effect)
+        partial = bool(not_run or request.only) or not _asked_alike(baseline, about)
+        changed = None
+        if baseline is not None:
+            changed = diff(baseline, report, min_effect=request.min_effect, allow_missing=partial, gate=request.gate)
         if changed is not None:
             against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
             report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
         files = write(report, request.report_dir, request.formats)
-        regressed = bool(changed and changed.regressions)
+        regressed = bool(changed and changed.regressed)
         exit_code = SIGNAL_EXIT_BASE + by if by else judged.exit_code or int(regressed)
         return Outcome(report, tuple(files), exit_code, changed)
 
@@ -142,7 +178,7 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
     except KeyboardInterrupt as error:
         # The checks are done, but the report is not written. It will say so, and the journal stays for --resume.
         return conclude(interrupting_signal(error))
-    if signal_received is None:
+    if signal_received is None and not not_run and not request.keep_journal:  # else --resume can continue it
         remove_journal(request.report_dir)
     return outcome
 
@@ -160,6 +196,12 @@ def _require(runtimes: Sequence[str], *, here: bool) -> None:
             raise RuntimeMissing(f"--require {available.unavailable_message(name)}")
 
 
+def _asked_alike(baseline: Report | None, about: Mapping[str, object]) -> bool:
+    """True if the baseline was asked for the same checks, so that one that is missing now was lost."""
+    keys = ("paths", "targets", "keywords", "shard")
+    return baseline is not None and all(baseline.run.get(key) == about[key] for key in keys)
+
+
 def _timed_like_baseline(request: Request, baseline: Report | None) -> Request:
     """``request``, timed as thoroughly as the baseline was; otherwise the latencies could not be compared."""
     bench = request.bench
@@ -170,8 +212,8 @@ def _timed_like_baseline(request: Request, baseline: Report | None) -> Request:
     return replace(request, bench=bench, settings=replace(request.settings, latency=False))
 
 
-def _run_checks(request: Request, planned: Plan, listener: ProgressListener) -> RunState:
-    """Run all checks, to the last one or until a signal stops the run."""
+def _run_checks(request: Request, planned: Plan, listener: _WithKnownFailures) -> RunState:
+    """Run all checks, to the last one, until a signal stops the run, or until enough have failed."""
     listener.begin(planned.checks)
     try:
         return run_jobs(
@@ -182,6 +224,7 @@ def _run_checks(request: Request, planned: Plan, listener: ProgressListener) -> 
             listener,
             resume=request.resume,
             cluster=request.cluster,
+            enough=listener.enough,
         )
     finally:
         listener.end()
@@ -198,7 +241,8 @@ def _with_latency(
 
     try:
         with temporary_folder() as scratch:
-            return time_all(requested, results, bench, request.settings, scratch, begin), None
+            traces = request.report_dir / TRACES if bench.layers else None
+            return time_all(requested, results, bench, request.settings, scratch, begin, traces=traces), None
     except KeyboardInterrupt as error:
         return list(results), interrupting_signal(error)
     finally:
@@ -228,11 +272,21 @@ def _run_other_targets(
 
 
 class _WithKnownFailures:
-    """Passes results on to a listener with their final status, so that known failures are counted as known."""
+    """Passes results on to a listener with their final status, so that known failures are counted as known.
+
+    It also counts those that are not as expected, for ``maxfail``.
+    """
 
     def __init__(
-        self, listener: ProgressListener, known: Sequence[KnownFailure], versions: Mapping[str, str], *, strict: bool
+        self,
+        listener: ProgressListener,
+        known: Sequence[KnownFailure],
+        versions: Mapping[str, str],
+        *,
+        strict: bool,
+        maxfail: int | None,
     ) -> None:
+        self._maxfail, self._unexpected = maxfail, 0
         self._listener, self._strict = listener, strict
         self._known = [entry for entry in known if entry.applies(versions)]
         self.begin, self.end = listener.begin, listener.end
@@ -242,7 +296,12 @@ class _WithKnownFailures:
         if result is not None and (result.status != "passed" or self._strict):
             entries = [entry for entry in self._known if entry.matches(result.case, result.target)]
             result = final_result(result, entries, strict=self._strict)
+        self._unexpected += result is not None and result.status in UNEXPECTED
         self._listener.advance(result)
+
+    def enough(self) -> bool:
+        """True if as many checks were not as expected as the run may have."""
+        return self._maxfail is not None and self._unexpected >= self._maxfail
 
 
 class _WithoutResults:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -49,6 +49,19 @@ class Plan:
     def checks(self) -> int:
         """The number of checks."""
         return sum(len(targets) for _, targets in self.jobs)
+
+    def only(self, checks: Collection[tuple[str, str]]) -> Plan:
+        """The part of the plan whose checks, a case's id and a target each, are among ``checks``.
+
+        Raises :class:`UsageError` if there is none.
+        """
+        kept = (
+            (case, tuple(each for each in targets if (case.id, str(each)) in checks)) for case, targets in self.jobs
+        )
+        jobs = tuple((case, targets) for case, targets in kept if targets)
+        if not jobs:
+            raise UsageError(f"--lf: none of the {len(checks):,} checks that failed is among these; run without --lf")
+        return Plan(jobs)
 
 
 def plan(

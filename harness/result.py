@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from functools import cache
@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic_core import CoreConfig, CoreSchema, SchemaSerializer, core_schema
 
-from harness.deprecated import old_attributes
+from harness.deprecated import old_attributes, with_current_keys
 
 Status = Literal["passed", "failed", "error", "known", "fixed", "skipped"]
 Stage = Literal["build", "export", "load", "run", "compare"]
@@ -105,6 +105,38 @@ class Distance:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """One call of one layer inside a model, beside the same call of the reference.
+
+    ``call`` counts the calls of the layer from 0; ``shape`` is that of its output. ``local``, ``accumulated`` and
+    ``reference`` are RMS errors against float64 as a share of the RMS of the values: of the layer's own part on the
+    reference's inputs, of the value as it came, and of the reference itself. ``sqnr`` (in dB) belongs to
+    ``accumulated``, ``max_ulp`` is the largest distance of ``local`` from the reference. ``times`` is the local error
+    in units of what rounding explains; above 1 the layer is ``wrong``. ``nonfinite`` counts values that are NaN or
+    infinite on one side alone. ``nodes`` are those of the file, ``seconds`` their time. ``matched_by`` says how the
+    value was found. A layer without a value of its own has no numbers: ``judged_with`` names the one it is part of.
+    """
+
+    path: str
+    type: str
+    call: int
+    arguments: str = ""
+    shape: tuple[int, ...] = ()
+    local: float | None = None
+    accumulated: float | None = None
+    reference: float | None = None
+    sqnr: float | None = None
+    max_ulp: int | None = None
+    times: float | None = None
+    wrong: bool = False
+    nonfinite: int = 0
+    nodes: tuple[str, ...] = ()
+    seconds: float | None = None
+    matched_by: str | None = None
+    judged_with: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The result of one check: one case on one target.
 
@@ -114,7 +146,10 @@ class Result:
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
     script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
-    ``draws`` is the number of sets of random inputs, and ``count`` how often a model calls the case's layer.
+    ``draws`` is the number of sets of random inputs, and ``count`` how often a model calls the case's layer. ``layers``
+    is the table of the inside of the model in order of execution, where it was asked for or a whole model fails;
+    ``layers_show`` says in one sentence what it shows, and ``layers_uncovered`` lists the layers and nodes that it does
+    not cover.
     """
 
     case: str
@@ -145,6 +180,9 @@ class Result:
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
     count: int | None = None
+    layers: tuple[Layer, ...] = ()
+    layers_show: str | None = None
+    layers_uncovered: tuple[str, ...] = ()
 
     @property
     def inconclusive(self) -> str | None:
@@ -215,51 +253,6 @@ def _comparison(raw: Mapping[str, Any]) -> OutputComparison:
     )
 
 
-_OLD_KEYS = {"blind": "inconclusive", "pace_us": "calibration_us", "calm": "undisturbed"}
-
-
-def with_current_keys(raw: Any) -> Any:
-    """``raw``, a result in JSON, with today's keys where an earlier release wrote others.
-
-    What is no result is returned as it is: whoever reads it validates it afterwards.
-    """
-    if not isinstance(raw, Mapping):
-        return raw
-    parts = {"outputs": _each(_renamed), "findings": _each(_current_finding), "latency": _current_figure}
-    return {key: parts[key](value) if key in parts else value for key, value in raw.items()}
-
-
-def _each(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda values: [convert(value) for value in values] if isinstance(values, list) else values
-
-
-def _renamed(raw: Any) -> Any:
-    return {_OLD_KEYS.get(key, key): value for key, value in raw.items()} if isinstance(raw, Mapping) else raw
-
-
-def _current_finding(raw: Any) -> Any:
-    if not isinstance(raw, Mapping):
-        return raw
-    what = "float64_reference" if raw.get("what") == "oracle" else raw.get("what")
-    return {**raw, "what": what, "comparison": _renamed(raw.get("comparison"))}
-
-
-def _current_figure(raw: Any) -> Any:
-    """A latency, with those inside it: of other shapes, variants, the transfer and the device's clock."""
-    if not isinstance(raw, Mapping):
-        return raw
-    figure = _renamed(raw)
-    if "quotable" in figure:
-        quotable = figure.pop("quotable")
-        figure["low_confidence"] = not quotable if isinstance(quotable, bool) else quotable
-    for key in figure.keys() & {"transfer", "by_device"}:
-        figure[key] = _current_figure(figure[key])
-    figure |= {"by_shape": _each(_current_figure)(figure["by_shape"])} if "by_shape" in figure else {}
-    if isinstance(variants := figure.get("variants"), Mapping):
-        figure["variants"] = {name: _current_figure(variant) for name, variant in variants.items()}
-    return figure
-
-
 def result_from_json(raw: Mapping[str, Any]) -> Result:
     """The :class:`Result` that :func:`to_json` wrote as ``raw``.
 
@@ -280,9 +273,19 @@ def result_from_json(raw: Mapping[str, Any]) -> Result:
             "outputs": tuple(_comparison(item) for item in raw.get("outputs", ())),
             "findings": findings,
             "distances": distances,
-            **{key: _items(raw.get(key, ())) for key in ("evidence", "notes", "log", "pictures", "inputs")},
+            **{key: _items(raw.get(key, ())) for key in _LISTS},
+            "layers": tuple(_layer(item) for item in raw.get("layers", ())),
         }
     )
+
+
+_LISTS = ("evidence", "notes", "log", "pictures", "inputs", "layers_uncovered")
+_LAYER_FLOATS = ("local", "accumulated", "reference", "sqnr", "times", "seconds")
+
+
+def _layer(raw: Mapping[str, Any]) -> Layer:
+    numbers = {key: _NON_FINITE.get(raw[key], raw[key]) for key in _LAYER_FLOATS if key in raw}
+    return Layer(**{**raw, **numbers, "shape": tuple(raw.get("shape", ())), "nodes": tuple(raw.get("nodes", ()))})
 
 
 def _items(raw: Any) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from harness.cli import main
 from harness.engine.processes.fork_server import start_server
+from tests.running import without_progress
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -28,12 +29,16 @@ settings.load_profile("gate")
 
 @dataclass(frozen=True)
 class Ran:
-    """One call of the command line: its exit code, its output, and its report (empty if it wrote none)."""
+    """One call of the command line: its exit code, its output, and its report (empty if it wrote none).
+
+    ``err`` is standard error without the lines that say how far a run is; ``raw_err`` has them.
+    """
 
     code: int
     out: str
     err: str
     report: dict[str, Any]
+    raw_err: str = ""
 
     @property
     def rows(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -98,7 +103,7 @@ def harness(here: Path, capfd: pytest.CaptureFixture[str]) -> Call:
         path = here / "reports" / "latest" / "report.json"
         assert isinstance(exit_info.value.code, int)
         report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return Ran(exit_info.value.code, printed.out, printed.err, report)
+        return Ran(exit_info.value.code, printed.out, without_progress(printed.err), report, printed.err)
 
     return call
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from typing import Any
 import psutil
 
 PATIENCE = 60.0
+PROGRESS = re.compile(
+    r"^([\d,]+ of [\d,]+ (checks|exports|measurements)\b|Calling [^\n]* in a separate process)[^\n]*\n", re.MULTILINE
+)
 
 
 class Running:
@@ -76,9 +80,14 @@ class Running:
         return started
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for the end; return the exit code, standard output and standard error."""
+        """Wait for the end; return the exit code, standard output, and standard error without progress."""
         out, err = self._process.communicate(timeout=PATIENCE)
-        return self._process.returncode, out, err
+        return self._process.returncode, out, without_progress(err)
+
+
+def without_progress(err: str) -> str:
+    """Standard error without the lines that say how far a run is."""
+    return PROGRESS.sub("", err)
 
 
 def await_(done: Callable[[], object]) -> None:

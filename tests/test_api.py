@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import inspect
+import re
 import subprocess
 import sys
 import warnings
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -18,7 +21,8 @@ from torch import nn
 import harness
 import harness.check.check  # a package named check is loaded, and the function compare is still there
 from harness import api
-from harness.errors import UsageError
+from harness.cli import cli
+from harness.errors import RequestError, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT, ORT = "trace/torch-cpu", "onnx-torchscript@17/ort-cpu"
@@ -231,9 +235,77 @@ def test_a_run_is_judged_as_the_command_line_judges_it(spec: Write) -> None:
 
 def test_a_run_writes_files_only_into_report_dir(spec: Write, here: Path) -> None:
     path = spec("relu.yaml", RELU)
-    harness.run([path], targets=[SCRIPT], report_dir=here / "written", formats=["json"])
+    harness.run([path], targets=[SCRIPT], report_dir=here / "written", format=["json"])
     assert [file.name for file in (here / "written").iterdir()] == ["report.json"]
     assert sorted(file.name for file in here.iterdir()) == ["cache", "specs", "written"]
+
+
+ARGUMENTS_ALONE = {"paths", "old_names"}
+OF_THE_TERMINAL = {
+    "dry_run",
+    "lf",
+    "open",
+    "quiet",
+    "verbose",
+    "watch",
+    "help",
+    "engine",
+    "ray_address",
+    "ray_resource",
+}
+"""Options about one call at a terminal, and about a cluster."""
+
+
+def test_arguments_have_the_names_and_the_defaults_of_options() -> None:
+    options = {
+        next(word for word in option.opts if word.startswith("--")).removeprefix("--").replace("-", "_"): option.default
+        for option in cli.commands["run"].params
+        if isinstance(option, click.Option) and any(word.startswith("--") for word in option.opts)
+    }
+    arguments = {name: each.default for name, each in inspect.signature(harness.run).parameters.items()}
+    assert arguments.keys() - ARGUMENTS_ALONE == options.keys() - OF_THE_TERMINAL
+    as_option = {
+        "format": ",".join(arguments["format"]),
+        "targets": None,
+        "timeout": None,
+        "report_dir": options["report_dir"],
+    }
+    for name in arguments.keys() - ARGUMENTS_ALONE:
+        default = as_option.get(name, arguments[name])
+        given = None if type(options[name]).__name__ == "Sentinel" else options[name]
+        assert (default or None) == (given or None), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keywords": "sigmoid"}, "keywords sigmoid: matches no case"),
+        ({"shard": "3/2"}, "shard 3/2: not a shard"),
+        ({"format": "pdf"}, "format pdf: no such report format"),
+        ({"require": "torch-gpu"}, "require torch-gpu: no such runtime"),
+        ({"targets": ""}, "targets names no target; name one"),
+        ({"baseline": "nowhere.json"}, "nowhere.json"),
+    ],
+)
+def test_an_error_is_about_the_argument(spec: Write, arguments: dict[str, Any], message: str) -> None:
+    path = spec("relu.yaml", RELU)
+    with pytest.raises(RequestError, match=re.escape(message)) as raised:
+        harness.run(path, **{"targets": SCRIPT, **arguments})
+    assert "--" not in str(raised.value)
+
+
+def test_code_is_run_only_with_the_argument_that_allows_it(spec: Write) -> None:
+    path = spec("net.yaml", RELU.replace("layer: ReLU", "factory: net:Net"))
+    with pytest.raises(RequestError, match="pass allow_import=True to allow it"):
+        harness.run(path, targets=SCRIPT)
+
+
+def test_old_names_of_arguments_work_with_a_warning_and_others_do_not(spec: Write) -> None:
+    path = spec("relu.yaml", RELU)
+    with pytest.warns(DeprecationWarning, match=r"harness\.run\(workers=\.\.\.\) is called jobs now"):
+        assert harness.run(path, targets=SCRIPT, keywords="signed", latency=False, workers=1)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'job'"):
+        harness.run(path, job=1)
 
 
 class Nested(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -132,8 +133,79 @@ def test_the_example_for_gitlab_shards_and_keeps_the_file_that_junit_is_written_
     options = parsed(words)
     assert options["shard"] == shard
     assert "junit" in options["formats"]
-    assert job["artifacts"]["reports"]["junit"] == f"{options['report_dir']}/report{JUnitReport.suffix}"
+    assert f"{options['report_dir']}/report{JUnitReport.suffix}" == job["artifacts"]["reports"]["junit"].replace(
+        "*", nodes.get("CI_NODE_INDEX", "1")
+    )
     assert job["artifacts"]["when"] == "always"
+
+
+def test_all_examples_run_the_same_gate(calls_of: CallsOf) -> None:
+    page = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+    workflow = read(".github/workflows/parity.yml")["jobs"]["verify"]["steps"]
+    scripts = {
+        "page": re.findall(r"^harness run .*--report-dir report .*$", page, re.MULTILINE)[0],
+        "workflow": next(step["run"] for step in workflow if step.get("name") == "Verify"),
+        "gitlab": "\n".join(read("examples/gitlab-ci.yml")["parity"]["script"]),
+    }
+    calls = {name: parsed(calls_of(script)[0]) for name, script in scripts.items()}
+    calls["action"] = parsed(calls_of(verifying(), **variables())[0])
+    for name, options in calls.items():
+        assert (options["paths"], options["require"]) == (("specs/",), (("ort-cpu",),)), name
+        assert (options["latency"], options["lf"], options["maxfail"]) == (False, False, None), name
+        assert {"json", "md", "html", "junit"} <= {*options["formats"]}, name
+
+
+RELU = """harness: 1
+layer: ReLU
+cases:
+  - {name: a, inputs: {x: {shape: [2]}}}
+  - {name: b, inputs: {x: {shape: [3]}}}
+"""
+TARGETS = "default: [onnx-torchscript@17/ort-cpu]\n"
+
+
+@pytest.fixture
+def specs(spec: Callable[[str, str], Path]) -> None:
+    spec("relu.yaml", RELU)
+    spec("targets.yaml", TARGETS)
+
+
+def in_turn(harness: Call, calls: list[list[str]]) -> list[int]:
+    return [harness(*filter(None, words)).code for words in calls]
+
+
+@pytest.mark.usefixtures("specs")
+def test_the_parts_of_gitlab_write_apart_and_are_merged(harness: Call, calls_of: CallsOf, here: Path) -> None:
+    jobs = read("examples/gitlab-ci.yml")
+    for index in ("1", "2"):
+        nodes = {"CI_NODE_INDEX": index, "CI_NODE_TOTAL": "2"}
+        assert in_turn(harness, calls_of("\n".join(jobs["parity"]["script"]), **nodes)) == [0]
+    assert jobs["parity-report"]["needs"] == ["parity"]
+    assert in_turn(harness, calls_of("\n".join(jobs["parity-report"]["script"]))) == [0]
+    whole = json.loads((here / "report/all/report.json").read_text(encoding="utf-8"))
+    assert sorted(row["case"] for row in whole["results"]) == ["relu/a", "relu/b"]
+
+
+@pytest.mark.usefixtures("specs")
+def test_the_parts_of_the_action_are_merged(harness: Call, calls_of: CallsOf) -> None:
+    for part in ("1/2", "2/2"):
+        folder = part[0]
+        assert in_turn(harness, calls_of(verifying(), **variables(shard=part, **{"report-dir": folder}))) == [0]
+    assert harness("merge", "1/report.json", "2/report.json").code == 0
+
+
+@pytest.mark.usefixtures("specs")
+def test_the_workflow_fails_when_a_check_does(
+    harness: Call, calls_of: CallsOf, spec: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(here / "summary.md"))
+    steps = read(".github/workflows/parity.yml")["jobs"]["verify"]["steps"]
+    calls = calls_of(next(step["run"] for step in steps if step.get("name") == "Verify"))
+    assert in_turn(harness, calls) == [0]
+    spec("relu.yaml", RELU.replace("{shape: [2]}}}", "{shape: [2]}}, expect: {range: [1, 2]}}"))
+    assert in_turn(harness, calls) == [1]
+    assert "relu/a" in (here / "summary.md").read_text(encoding="utf-8")
 
 
 def test_an_option_that_there_is_not_would_be_seen() -> None:
@@ -147,27 +219,49 @@ def test_an_option_that_there_is_not_would_be_seen() -> None:
 (HOOK,) = read(".pre-commit-hooks.yaml")
 
 
-def hooked() -> list[str]:
-    """Return the shipped specs that pre-commit passes to the hook."""
-    every = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "specs").rglob("*.yaml"))
-    return [path for path in every if re.search(HOOK["files"], path) and not re.search(HOOK["exclude"], path)]
-
-
-def test_the_hook_gets_only_specs() -> None:
-    assert len(hooked()) > 10
-    assert not {"specs/targets.yaml", "specs/known-failures.yaml"} & set(hooked())
-
-
-def test_the_hook_passes_what_is_right_and_refuses_what_is_wrong(
-    harness: Call, here: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_hook_takes_specs_of_any_folder_and_leaves_other_yaml_alone(
+    harness: Call, spec: Callable[[str, str], Path], here: Path
 ) -> None:
     command, *words = shlex.split(HOOK["entry"])
-    assert command == "harness"
-    wrong = here / "specs" / "wrong.yaml"
-    wrong.parent.mkdir()
-    wrong.write_text("harness: 1\nlayer: ReLU\ncases:\n  - {name: a, inputs: {x: {shap: [1]}}}\n")
-    refused = harness(*words, "specs/wrong.yaml")
+    assert (command, HOOK["types"], "files" in HOOK) == ("harness", ["yaml"], False)
+    spec("relu.yaml", RELU)
+    for folder in ("nets", "nets/deep"):
+        spec(f"../{folder}/relu.yaml", RELU)
+        spec(f"../{folder}/targets.yaml", TARGETS)
+    spec("../.github/workflows/ci.yaml", "jobs: {harness: 1}\n")
+    spec("../config.yaml", "a: [\n")
+    spec("../targets.yaml", "of: another tool\n")
+    others = [".github/workflows/ci.yaml", "config.yaml"]
+    assert harness(*words, *others).out == "no specs among these files\n"
+    ran = harness(*words, *others, "specs/relu.yaml", "nets/relu.yaml", "nets/deep/relu.yaml")
+    assert (ran.code, ran.out.count("2 cases in 1 file")) == (2, 0), "targets.yaml at the root is read for specs/"
+    (here / "targets.yaml").unlink()
+    ran = harness(*words, *others, "specs/relu.yaml", "nets/relu.yaml", "nets/deep/relu.yaml")
+    assert (ran.code, ran.out.count("2 cases in 1 file")) == (0, 3), ran.err
+    spec("wrong.yaml", RELU.replace("shape: [2]", "shap: [2]"))
+    spec("../nets/targets.yaml", "default: [trace/none]\n")
+    refused = harness(*words, *others, "specs/wrong.yaml", "nets/targets.yaml")
     assert refused.code == 2
-    assert "specs/wrong.yaml:4:" in refused.err
+    assert [line.partition(" ")[0] for line in refused.err.splitlines()] == [
+        "nets/targets.yaml:1:11:",
+        "specs/wrong.yaml:4:28:",
+    ]
+
+
+def test_the_hook_takes_specs_with_a_factory_if_its_arguments_allow_them(
+    harness: Call, spec: Callable[[str, str], Path]
+) -> None:
+    _, *words = shlex.split(HOOK["entry"])
+    factory = RELU.replace("layer: ReLU", "factory: net:Net")
+    path = str(spec("net.yaml", factory).relative_to(Path.cwd()))
+    refused = harness(*words, path)
+    assert (refused.code, "pass --allow-import to allow it" in refused.err) == (2, True)
+    assert harness(*words, "--allow-import", path).code == 0, "nothing is imported: there is no net.py"
+
+
+def test_the_hook_takes_every_shipped_spec(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, *words = shlex.split(HOOK["entry"])
     monkeypatch.chdir(ROOT)
-    assert harness(*words, *hooked()[:5]).code == 0
+    every = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "specs").rglob("*.yaml"))
+    assert len(every) > 10
+    assert harness(*words, *every[:5], "specs/targets.yaml").code == 0

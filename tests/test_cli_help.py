@@ -87,7 +87,10 @@ def test_a_wrong_example_would_be_seen() -> None:
         ("harness known-failures ", ["update"]),
         ("harness run --form", ["--format"]),
         ("harness run specs --format json,ju", ["json,junit"]),
-        ("harness run specs --format json,md,html,junit,csv,", ["json,md,html,junit,csv,github"]),
+        (
+            "harness run specs --format json,md,html,junit,csv,gi",
+            ["json,md,html,junit,csv,github", "json,md,html,junit,csv,github-action-benchmark"],
+        ),
         ("harness run specs --targets ", ["default", "onnx", "trace/torch-cpu", "onnx-dynamo@23/ort-cpu"]),
         ("harness run specs --targets onnx,tr", ["onnx,trace/torch-cpu"]),
         ("harness run --require tra", ["tract"]),

@@ -21,7 +21,7 @@ ROW = (
     ("arguments", "message"),
     [
         (["rum", "specs/"], "harness: no such command 'rum'"),
-        (["list", "specs/", "--target", "x"], "harness list: no such option '--target'"),
+        (["list", "specs/", "--target", "x"], "harness list: no such option '--target'; did you mean --targets?"),
         (["run", "specs/", "-j", "many"], "harness run: invalid value for '-j' / '--jobs': 'many' is not a valid"),
         (["run"], "harness run: missing argument 'PATH...'. Name a spec, or a folder of specs, such as specs/"),
     ],

@@ -70,7 +70,6 @@ def only(old: dict[str, Any], new: dict[str, Any], **options: Any) -> Any:
         (PASSED, ERROR, "regressed"),
         (KNOWN, FAILED, "regressed"),
         (SKIPPED, FAILED, "regressed"),
-        (None, FAILED, "regressed"),
         (FIXED, FAILED, "regressed"),
         (FAILED, PASSED, "mended"),
         (ERROR, KNOWN, "mended"),
@@ -82,7 +81,7 @@ def only(old: dict[str, Any], new: dict[str, Any], **options: Any) -> Any:
         (PASSED, SKIPPED, "unverified"),
         (SKIPPED, PASSED, "verified"),
         (None, PASSED, "new"),
-        (PASSED, None, "gone"),
+        (None, FIXED, "new"),
     ],
 )
 def test_every_change_of_a_check_has_its_word(before: Result | None, after: Result | None, kind: str) -> None:
@@ -90,6 +89,23 @@ def test_every_change_of_a_check_has_its_word(before: Result | None, after: Resu
     (change,) = diff(old, new).parity
     assert change.kind == kind
     assert change.worse == (kind == "regressed")
+
+
+def test_a_new_check_that_fails_is_new_and_a_regression() -> None:
+    comparison = diff(report(PASSED), report(PASSED, FAILED))
+    (change,) = comparison.parity
+    assert (change.kind, change.worse) == ("new", True)
+    assert verdict_of(comparison) == "Regressed: 1 new and not as expected."
+
+
+def test_a_lost_check_is_a_regression_unless_checks_may_be_missing() -> None:
+    lost, allowed = (diff(report(PASSED, KNOWN), report(KNOWN), allow_missing=allow) for allow in (False, True))
+    assert [(change.kind, change.worse) for each in (lost, allowed) for change in each.parity] == [
+        ("gone", True),
+        ("gone", False),
+    ]
+    assert verdict_of(lost) == "Regressed: 1 lost."
+    assert verdict_of(allowed) == "No regression."
 
 
 @pytest.mark.parametrize("same", [PASSED, FAILED, ERROR, KNOWN, FIXED, SKIPPED])
@@ -333,6 +349,17 @@ def test_the_table_is_cut_with_a_note() -> None:
     assert "and 5 more; --json prints all of them" in printed(diff(report(), report(*results)))
 
 
+def test_a_pipe_gets_every_row_on_a_line_without_blanks_at_its_end(
+    harness: Call, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("old.json", report())
+    write("new.json", report(*(replace(FAILED, case=f"c{at}", message="x" * at) for at in range(SHOWN + 5))))
+    monkeypatch.delenv("COLUMNS")
+    lines = harness("diff", "old.json", "new.json").out.splitlines()
+    assert sum(line.startswith("new ") for line in lines) == SHOWN + 5
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_markup_in_a_case_is_text() -> None:
     changed = replace(FAILED, case="a/[bold]b[/bold]\x1b[31m")
     assert "[bold]b[/bold]\\x1b[31m" in printed(diff(report(), report(changed)))
@@ -362,6 +389,15 @@ def test_the_exit_code_of_diff_depends_on_regressions(harness: Call, write: Writ
     missing = harness("diff", "old.json", "nowhere.json")
     assert missing.code == 2
     assert "nowhere.json" in missing.err
+
+
+def test_a_lost_check_fails_the_command_unless_it_is_allowed(harness: Call, write: Write) -> None:
+    write("old.json", report(PASSED, KNOWN))
+    write("new.json", report(PASSED))
+    lost = harness("diff", "old.json", "new.json")
+    assert (lost.code, lost.out.splitlines()[-1]) == (1, "Regressed: 1 lost.")
+    assert any(line.startswith("lost ") for line in lost.out.splitlines())
+    assert harness("diff", "old.json", "new.json", "--allow-missing").code == 0
 
 
 def test_the_command_prints_json(harness: Call, write: Write) -> None:

@@ -15,6 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 from sphinx.application import Sphinx
 
+from harness.cli import cli
 from tests.conftest import Call
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +108,9 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert site.statuscode == 0
     reference = (tmp_path / "html" / "specs.html").read_text(encoding="utf-8")
     assert "differs_from" in reference
+    commands = (tmp_path / "html" / "commands.html").read_text(encoding="utf-8")
+    assert all(f"<h2>harness {name}<" in commands for name in cli.commands)
+    assert all(text in commands for text in ("--maxfail", "Repeat it for more cases", "harness known-failures update"))
     assert "divisor_override" in (tmp_path / "html" / "gallery" / "index.html").read_text(encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness import environment
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.exporters._dynamo_cache import _SPEED_UPS
 from harness.registry import plugins
@@ -21,7 +22,7 @@ def rows(printed: str) -> dict[str, str]:
 
 
 def test_every_runtime_has_a_row_with_its_state_and_how_to_install_it(harness: Call) -> None:
-    ran = harness("doctor")
+    ran = harness("doctor", "--all")
     lines = rows(ran.out)
     assert ran.code == 0
     assert lines.keys() == plugins("runtimes").keys()
@@ -35,6 +36,33 @@ def test_every_runtime_has_a_row_with_its_state_and_how_to_install_it(harness: C
 def test_the_table_fits_the_terminal(harness: Call, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     assert max(map(len, harness("doctor").out.splitlines())) <= width
+
+
+def test_what_needs_another_system_or_cpu_is_folded_into_a_line(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes: dict[str, Any] = {
+        "here": Fake(Availability(detail="1.0")),
+        "apple": Fake(Availability("not built in", "pip install onnxruntime, on macOS")),
+        "board": Fake(Availability("not built in", "an onnxruntime built with --use_acl, on an Arm CPU")),
+        "any-cpu": Fake(Availability("not built in", "an onnxruntime built with --use_dnnl, on an x86-64 or Arm CPU")),
+        "gpu": Fake(Availability("not built in", "pip install x, on a machine with an NVIDIA GPU")),
+    }
+    monkeypatch.setattr("harness.registry.plugins", lambda _kind: fakes)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    ran = harness("doctor")
+    assert list(rows(ran.out.partition("\nFor other")[0] + "\npackage")) == ["here", "any-cpu", "gpu"]
+    assert "\nFor other machines, listed by --all: apple (macOS), board (Arm CPU)\n" in ran.out
+    assert list(rows(harness("doctor", "--all").out)) == ["here", "any-cpu", "apple", "board", "gpu"]
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert "listed by --all: apple (macOS)\n" in harness("doctor").out
+
+
+def test_another_project_called_harness_is_told(harness: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = environment.installed_version
+    assert "another project" not in harness("doctor").err
+    monkeypatch.setattr(
+        "harness.environment.installed_version", lambda name: "2.0" if name == "harness" else installed(name)
+    )
+    assert "harness 2.0 is installed too: another project of PyPI" in harness("doctor").err
 
 
 class Fake:

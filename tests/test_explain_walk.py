@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from harness.blame.evaluator import evaluate, evaluate_all
-from harness.explain.inside.divergence import Walk
-from harness.explain.inside.matching import module_of, read_model, with_all_values_as_outputs
-from harness.explain.inside.torch_calls import module_calls
-from harness.explain.inside.walk import walk
 from harness.exporters import Artifact
+from harness.inside.nodes.divergence import Walk
+from harness.inside.nodes.matching import module_of, read_model, with_all_values_as_outputs
+from harness.inside.nodes.torch_calls import module_calls
+from harness.inside.nodes.walk import walk
 from harness.model.answer import Reference
 from harness.model.build import Subject
 from harness.model.tensors import to_numpy

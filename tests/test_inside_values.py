@@ -14,14 +14,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
-from harness.explain.inside.divergence import (
+from harness.inside.nodes.divergence import (
     ModuleCall,
     Walk,
     computed_difference,
     elementwise_difference,
     float64_difference,
 )
-from harness.explain.inside.matching import (
+from harness.inside.nodes.matching import (
     MAX_PRINTED_ELEMENTS,
     NAME_SCOPES,
     describe_node,
@@ -32,7 +32,7 @@ from harness.explain.inside.matching import (
     read_model,
     with_all_values_as_outputs,
 )
-from harness.explain.inside.walk import _first_divergent, _Search
+from harness.inside.nodes.walk import _first_divergent, _Search
 
 Array = NDArray[Any]
 LARGEST = 1000.0

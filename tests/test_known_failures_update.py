@@ -214,12 +214,17 @@ def test_the_next_run_uses_the_updated_list(harness: Call, spec: Write, here: Pa
     run = ("run", "specs", "--no-latency")
     assert harness(*run).code == 1
     assert harness("known-failures", "update", "reports/latest/report.json", "--add").code == 1
+    unfinished = harness(*run)
+    assert (unfinished.code, unfinished.report["summary"]["failed"]) == (1, 1), "nobody has said why yet"
+    assert "No verdict: specs/known-failures.yaml:1:3: this entry has no reason yet; replace the" in unfinished.out
+    listed = here / "specs" / "known-failures.yaml"
+    listed.write_text(listed.read_text(encoding="utf-8").replace("TODO say why: ", "Rounds: "), encoding="utf-8")
     after = harness(*run)
     assert after.code == 0
     assert after.report["summary"] == {**after.report["summary"], "passed": 1, "known": 1, "fixed": 0}
     assert harness("known-failures", "update", "reports/latest/report.json").code == 0
     report = json.loads((here / "reports" / "latest" / "report.json").read_text(encoding="utf-8"))
-    assert report["results"][1]["reason"].startswith("TODO say why: ")
+    assert report["results"][1]["reason"].startswith("Rounds: ")
 
 
 def test_a_list_given_by_option_is_updated_instead(harness: Call, listed: Path, here: Path) -> None:

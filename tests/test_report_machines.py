@@ -56,8 +56,12 @@ def test_machines_that_are_called_the_same_are_numbered() -> None:
 
 def test_a_check_done_twice_on_one_machine_is_refused_whatever_its_clock() -> None:
     hotter = HOST | {"cpu": {**HOST["cpu"], "mhz": 2100}}
-    with pytest.raises(SpecError, match=r"is also in 0\.json"):
+    with pytest.raises(SpecError) as caught:
         joined(HOST, hotter)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("1.json: ")
+    assert "checks were done on the same machine in 0.json too, such as " in line
+    assert line.endswith("; to compare two runs: harness diff 0.json 1.json")
 
 
 def test_a_check_on_only_one_machine_keeps_its_target() -> None:

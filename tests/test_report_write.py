@@ -51,7 +51,7 @@ def test_bytes_that_no_encoding_has_are_written_and_read_back(tmp_path: Path) ->
 def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean junit"):
         write(report(*ALL), tmp_path, ["json", "junits"])
-    with pytest.raises(UsageError, match="use one of csv, github"):
+    with pytest.raises(UsageError, match="use one of bencher, csv, github"):
         write(report(*ALL), tmp_path, ["zzz"])
     assert not list(tmp_path.iterdir())
 

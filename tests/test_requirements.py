@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+import harness
 from harness import environment
 from harness.errors import RuntimeMissing
 from tests.recorded_models import relu
@@ -130,3 +135,66 @@ def test_a_run_reports_it_before_anything_runs(tmp_path: Path) -> None:
     assert done.stderr == "pebble 5.0.7 is too old for harness; install with: pip install 'pebble>=5.1'\n"
     assert done.returncode == 3
     assert not (tmp_path / "reports" / "latest" / "report.json").exists()
+
+
+# What to install
+
+
+TEXTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CITATION.cff",
+    "action.yml",
+    ".github",
+    "docs",
+    "examples",
+    "harness",
+    "benchmarks",
+)
+NOT_ON_AN_INDEX = re.compile(
+    r"pip install[^\n`]*(?<!/)\bparity-harness\b(?!\[[a-z]*\] @ git\+)|parity-harness\[[^\]]*\](?! @ git\+)"
+)
+URL = re.compile(r"https://[^\s'\"`)]*/parity-harness\b")
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """The files with text or messages for users."""
+    paths = [
+        path for name in TEXTS for path in ((ROOT / name).rglob("*") if (ROOT / name).is_dir() else (ROOT / name,))
+    ]
+    for path in paths:
+        if path.suffix in {".md", ".py", ".yml", ".yaml", ".cff", ".html", ".js"}:
+            yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
+
+
+def project() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return table
+
+
+def test_nobody_is_told_to_install_a_package_that_is_on_no_index() -> None:
+    assert NOT_ON_AN_INDEX.search("pip install 'parity-harness[cpu]'")
+    assert NOT_ON_AN_INDEX.search("pip install parity-harness")
+    assert not NOT_ON_AN_INDEX.search("pip install 'parity-harness[cpu] @ git+https://a/b' or pip install '.[cpu]'")
+    wrong = [str(path) for path, text in texts() if NOT_ON_AN_INDEX.search(text)]
+    # What was measured with its extra, in tables of environments.
+    assert set(wrong) <= {"benchmarks/versions/report.py"}
+
+
+def test_the_address_of_the_repository_is_the_one_of_the_project() -> None:
+    address = project()["urls"]["Repository"]
+    repeated = {str(path): set(URL.findall(text)) for path, text in texts() if URL.search(text)}
+    assert repeated.keys() >= {"CITATION.cff", "docs/tutorial.md", "examples/gitlab-ci.yml"}
+    assert {url for urls in repeated.values() for url in urls} == {address}
+    assert all(url.startswith(address) for url in project()["urls"].values())
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (harness.__version__, project()["license"])
+    assert citation["authors"] == project()["authors"]
+
+
+def test_a_missing_library_is_named_with_the_versions_that_harness_takes(installed: Install) -> None:
+    installed({})
+    assert environment.install_command("torch", "other") == "pip install 'torch>=2.9' other"

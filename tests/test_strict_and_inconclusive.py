@@ -86,9 +86,9 @@ def test_strict_fails_an_inconclusive_pass_and_says_why(harness: Call, sigmoid: 
     assert ran.code == 1
     row = ran.rows["sigmoid/far-left", ORT[1]]
     assert (row["status"], row["stage"], row["symptom"], row["blame"]) == ("failed", "compare", "mismatch", None)
-    assert row["message"].startswith("the pass is inconclusive, which --strict does not accept: 64 of 64 values")
+    assert row["message"].startswith("the pass is inconclusive, which a strict run does not accept: 64 of 64 values")
     assert ran.rows["sigmoid/near", ORT[1]]["status"] == "passed"
-    assert "the pass is inconclusive, which --strict does not accept" in " ".join(ran.out.split())
+    assert "the pass is inconclusive, which a strict run does not accept" in " ".join(ran.out.split())
 
 
 EMPTY = """\

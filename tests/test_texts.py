@@ -20,9 +20,9 @@ from harness.audit import Audit, MutantOutcome
 from harness.audit import text as audit_text
 from harness.cli import main
 from harness.explain.explanation import Explanation, Script, ScriptRun
-from harness.explain.inside.divergence import Divergence, Node, Walk
 from harness.explain.shrink import ShrunkCase
 from harness.explain.text import explanation_lines
+from harness.inside.nodes.divergence import Divergence, Node, Walk
 from harness.report.diff import Diff, LatencyChange, ParityChange
 from harness.report.diff.text import show_diff
 from harness.report.github import ANNOTATIONS, error_commands
@@ -191,7 +191,7 @@ def test_text_of_doctor(calls: Calls, monkeypatch: pytest.MonkeyPatch, text_file
     runtimes: dict[str, Any] = {
         "ort-cpu": FakeRuntime(Availability(detail="onnxruntime 1.10")),
         "ort-cuda": FakeRuntime(Availability("no CUDA device", "a machine with an NVIDIA GPU", lacks_device=True)),
-        "tract": FakeRuntime(Availability("tract is not installed", "pip install 'parity-harness[tract]'")),
+        "tract": FakeRuntime(Availability("tract is not installed", "pip install 'tract>=0.22'")),
     }
     monkeypatch.setattr("harness.registry.plugins", lambda _kind: runtimes)
     monkeypatch.setattr("harness.environment.versions", lambda: {"harness": "1.0", "torch": "2.10"})

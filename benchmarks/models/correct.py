@@ -70,7 +70,7 @@ def _row(result: Mapping[str, Any]) -> Row:
         rms=_largest((output.get("rms"), output.get("reference_rms")) for output in result["outputs"]),
         worst=_largest((each["target_max_abs"], each["eager_max_abs"]) for each in result["distances"]),
         reason=result["message"],
-        inconclusive=any(output["blind"] for output in result["outputs"]),
+        inconclusive=any(output["inconclusive"] for output in result["outputs"]),
         seconds=sum(result["seconds"].values()),
     )
 

@@ -115,7 +115,7 @@ ROOMS = (
     Room(
         "inside",
         "a blame",
-        ("harness/explain/inside/*.py",),
+        ("harness/inside/nodes/*.py",),
         ("tests/test_inside_values.py", "tests/test_explain_walk.py"),
         36,
         needs_torch=True,

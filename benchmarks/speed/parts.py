@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.speed.large_models import NETS, compared
 from benchmarks.speed.process import Finished, checks, created, harness, report_in, run_python
 from benchmarks.speed.profiles import after_start, portions, stages_of
 from benchmarks.speed.steps import MOSTLY_EXTERNAL
@@ -224,10 +225,30 @@ def answers(size: Size, folder: Path) -> list[Row]:
     return rows
 
 
+def large_models(size: Size, folder: Path) -> list[Row]:
+    """Large models, each once by the plain script and once by harness, in turn; the best of each side."""
+    rows = []
+    for net in NETS if size.again else NETS[:1]:
+        pairs = [compared(net, folder / net.name) for _ in range(size.rounds)]
+        plain, ours = (min(costs, key=lambda cost: cost.seconds) for costs in zip(*pairs, strict=True))
+        how = (
+            f"{ours.seconds:.1f} s and {plain.seconds:.1f} s; best of {len(pairs)} in turn, start and reports included"
+        )
+        title = f"{net.title}, relative to the plain script"
+        rows.append(Row(title, ours.seconds / plain.seconds, net.time, "times its time", False, how))
+        memory = (
+            f"{ours.peak_mb:,.0f} MB and {plain.peak_mb:,.0f} MB at the peak, all processes, without pages of files"
+        )
+        ratio = ours.peak_mb / plain.peak_mb
+        rows.append(Row(title, ratio, net.memory, "times its memory", False, memory))
+    return rows
+
+
 PARTS: dict[str, Callable[[Size, Path], list[Row]]] = {
     "plain-loop": plain_loop,
     "two-workers": two_workers,
     "own-share": own_share,
+    "large-models": large_models,
     "second-run": second_run,
     "polygraphy": polygraphy,
     "many-cases": many_cases,

@@ -84,7 +84,7 @@ def main(figures: Path, started: float, arguments: list[str]) -> None:
     stages.enter(REST)
     for name, stage in (("load_specs", SPECS), ("_run_other_targets", EVIDENCE), ("write", REPORTS)):
         setattr(pipeline, name, stages.during(stage, getattr(pipeline, name)))
-    LocalEngine.run = stages.of_checks(LocalEngine.run)  # type: ignore[method-assign]
+    LocalEngine.run = stages.of_checks(LocalEngine.run)  # type: ignore[method-assign,assignment]
     try:
         harness(arguments)
     finally:

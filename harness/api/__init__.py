@@ -28,22 +28,33 @@ def run(
     *,
     targets: str | Sequence[str] = "default",
     keywords: str | Sequence[str] = (),
-    workers: int = 0,
+    shard: str | None = None,
+    jobs: int | None = None,
     report_dir: str | Path | None = None,
-    formats: Sequence[str] = ("json", "md"),
+    format: str | Sequence[str] = ("json", "md", "html"),  # noqa: A002 - the option's name
     known_failures: str | Path | None = None,
     require: str | Sequence[str] = (),
-    latency: bool = False,
+    baseline: str | Path | None = None,
+    min_effect: float = 0.03,
+    latency: bool = True,
+    layers: bool = False,
     timeout: float | Literal["by size"] | None = "by size",
-    allow_import: bool = False,
+    memory: int | None = None,
     strict: bool = False,
+    strict_ulp: int | None = None,
+    no_cache: bool = False,
+    resume: bool = False,
+    allow_import: bool = False,
+    maxfail: int | None = None,
+    **old_names: Any,
 ) -> Ran:
     """Verify the specs and recorded models under ``paths``, as ``harness run`` does, and return the judged report.
 
-    Each argument is the option of the same name. ``workers`` is the number of processes, 0 for one per core. The
-    report is written, in ``formats``, only if ``report_dir`` is given. ``timeout`` is in seconds per check;
-    ``"by size"`` is 120 and 60 more for each GiB of the model, and None is no limit. Checks run in worker processes:
-    in a script, call this function under ``if __name__ == "__main__":``.
+    Each argument is the option of the same name with the same default, but for the following. The report is written,
+    in ``format``, only if ``report_dir`` is given. ``timeout`` is in seconds per check; ``"by size"``, which is the
+    option's default, is 120 and 60 more for each GiB of the model, and None is no limit. ``memory`` is in bytes. The
+    old names ``workers`` and ``formats`` of ``jobs`` and ``format`` work until the next release. Checks run in worker
+    processes: in a script, call this function under ``if __name__ == "__main__":``.
 
     Raises :class:`harness.errors.RequestError` if the request is wrong, before anything runs, and
     :class:`harness.errors.HarnessError` if it cannot be carried out. A check that fails raises nothing.
@@ -54,19 +65,30 @@ def run(
     (True, 0)
     """
     with InstalledFirst():
+        from harness.api.arguments import with_current_names
         from harness.api.functions import run as run_impl
 
+        renamed = with_current_names(old_names, {"workers": "jobs", "formats": "format"})
         return run_impl(
             paths,
             targets=targets,
             keywords=keywords,
-            workers=workers,
+            shard=shard,
+            jobs=renamed.get("jobs", jobs),
             report_dir=report_dir,
-            formats=formats,
+            formats=renamed.get("format", format),
             known_failures=known_failures,
             require=require,
+            baseline=baseline,
+            min_effect=min_effect,
             latency=latency,
+            layers=layers,
             timeout=timeout,
+            memory=memory,
+            strict_ulp=strict_ulp,
+            no_cache=no_cache,
+            resume=resume,
+            maxfail=maxfail,
             allow_import=allow_import,
             strict=strict,
         )
@@ -81,6 +103,7 @@ def verify(
     dynamic: Mapping[str, Mapping[int, str]] | None = None,
     also: Sequence[Inputs] = (),
     strict: bool = False,
+    layers: bool = False,
 ) -> Verified:
     """Export ``module`` to each of ``targets`` and compare all outputs with eager PyTorch, in this process.
 
@@ -90,6 +113,8 @@ def verify(
     ``--targets``. The default ``tolerance`` is that of :func:`torch.testing.assert_close`. ``dynamic`` opens axes of
     the exported file, as in ``{"x": {0: "N"}}``. ``also`` has further inputs, each like ``inputs``, at which the same
     file is verified. ``strict`` fails a pass that is inconclusive, because no output could have shown an error.
+    ``layers`` compares every layer inside the module as well (``results[0].layers``), and fails a check in which one is
+    wrong by itself although the outputs agree.
     The module is verified in its current mode (call ``.eval()`` first for inference) and on the CPU. Neither the
     module nor the inputs are changed.
 
@@ -110,7 +135,9 @@ def verify(
     with InstalledFirst(keep=True):  # the module may import more of the user's code when it is called
         from harness.api.functions import verify as verify_impl
 
-        return verify_impl(module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also, strict=strict)
+        return verify_impl(
+            module, inputs, targets, tolerance=tolerance, dynamic=dynamic, also=also, strict=strict, layers=layers
+        )
 
 
 def compare_models(
@@ -119,6 +146,8 @@ def compare_models(
     inputs: Any = None,
     targets: str | Sequence[str] | None = None,
     tolerance: ToleranceLike | None = None,
+    *,
+    layers: bool = False,
 ) -> Verified:
     """Compare ``subject`` with ``reference`` in this process: each is an ``nn.Module`` or the path of a model file.
 
@@ -127,7 +156,8 @@ def compare_models(
     sets are drawn in the declared dtypes and shapes, with small sizes for open axes. ``targets`` are the runtimes for a
     file, such as ``"ort-cpu,openvino"``; the default is ``ort-cpu``, or the runtime for the file's format. A module is
     called as it is. By default a subject may be three times as far from float64 as the reference's own run; where there
-    is no float64 run, the tolerance is that of :func:`torch.testing.assert_close`, and a note says so.
+    is no float64 run, the tolerance is that of :func:`torch.testing.assert_close`, and a note says so. ``layers``
+    compares every layer as well, as in :func:`verify`.
 
     The notes of each result tell how inputs and outputs were matched. An exception in a stage is part of the result.
     Raises :class:`harness.errors.UsageError` if a side is neither a module nor a model, or an input is no array.
@@ -141,7 +171,7 @@ def compare_models(
     with InstalledFirst(keep=True):
         from harness.api.functions import compare_models as compare_models_impl
 
-        return compare_models_impl(subject, reference, inputs, targets, tolerance=tolerance)
+        return compare_models_impl(subject, reference, inputs, targets, tolerance=tolerance, layers=layers)
 
 
 def compare(actual: Any, expected: Any, tolerance: ToleranceLike | None = None) -> Compared:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
+from harness.api.arguments import errors_about_arguments
 from harness.check.settings import Settings, cache_folder, with_time_limit
 from harness.compare.calibrated import plain_rule
 from harness.compare.verdict import compare as compare_outputs
@@ -22,6 +23,8 @@ from harness.errors import UsageError
 from harness.gate import final_result
 from harness.pipeline import Outcome, Request
 from harness.pipeline import run as run_pipeline
+from harness.plan import Shard
+from harness.report import chosen_formats
 from harness.report.wording import comparison_line, explanation, main_comparison, outcome, unexpected, verdict
 from harness.result import OutputComparison, Report, Result
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Exact, Scaled, Tolerance, parse_tolerance
@@ -140,30 +143,56 @@ def run(
     *,
     targets: str | Sequence[str],
     keywords: str | Sequence[str],
-    workers: int,
+    shard: str | None,
+    jobs: int | None,
     report_dir: str | Path | None,
-    formats: Sequence[str],
+    formats: str | Sequence[str],
     known_failures: str | Path | None,
     require: str | Sequence[str],
+    baseline: str | Path | None,
+    min_effect: float,
     latency: bool,
+    layers: bool,
     timeout: float | Literal["by size"] | None,
-    allow_import: bool,
+    memory: int | None,
     strict: bool,
+    strict_ulp: int | None,
+    no_cache: bool,
+    resume: bool,
+    allow_import: bool,
+    maxfail: int | None,
 ) -> Ran:
     """See :func:`harness.api.run`. Raises ``KeyboardInterrupt`` if the run was interrupted."""
-    request = Request(
-        paths=_as_tuple(paths),
-        targets=_as_tuple(targets),
-        keywords=_as_tuple(keywords),
-        workers=workers,
-        formats=tuple(formats),
-        known_failures=None if known_failures is None else Path(known_failures),
-        require=_as_tuple(require),
-        allow_import=allow_import,
-        strict=strict,
-        settings=_settings(timeout, latency=latency),
+    settings = Settings(
+        timeout=None,
+        memory=memory,
+        latency=latency,
+        layers=layers,
+        strict_ulp=strict_ulp,
+        cache=None if no_cache else cache_folder(),
     )
-    outcome = _run(request, report_dir)
+    if timeout is not None:
+        settings = with_time_limit(settings, None if timeout == "by size" else timeout)
+    with errors_about_arguments():
+        request = Request(
+            paths=_as_tuple(paths),
+            targets=_as_tuple(targets),
+            keywords=_as_tuple(keywords),
+            shard=None if shard is None else Shard.parse(shard),
+            workers=jobs or 0,
+            formats=_words(formats),
+            known_failures=None if known_failures is None else Path(known_failures),
+            require=_words(require),
+            baseline=None if baseline is None else Path(baseline),
+            min_effect=min_effect,
+            resume=resume,
+            allow_import=allow_import,
+            strict=strict,
+            maxfail=maxfail,
+            settings=settings,
+        )
+        chosen_formats(request.formats)
+        outcome = _run(request, report_dir)
     report = outcome.report
     if report.run["interrupted"]:
         raise KeyboardInterrupt
@@ -190,14 +219,14 @@ class NoProgress:
         """See :class:`harness.pipeline.ProgressListener`."""
 
 
-def _settings(timeout: float | Literal["by size"] | None, *, latency: bool) -> Settings:
-    settings = Settings(timeout=None, latency=latency, cache=cache_folder())
-    return settings if timeout is None else with_time_limit(settings, None if timeout == "by size" else timeout)
-
-
 def _as_tuple(words: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
     """One word or several, as a tuple."""
     return (str(words),) if isinstance(words, str | Path) else tuple(map(str, words))
+
+
+def _words(lists: str | Sequence[str]) -> tuple[str, ...]:
+    """The words of one comma-separated list or several."""
+    return tuple(word.strip() for each in _as_tuple(lists) for word in each.split(","))
 
 
 # harness.verify
@@ -212,14 +241,16 @@ def verify(
     dynamic: Mapping[str, Mapping[int, str]] | None,
     also: Sequence[Any],
     strict: bool,
+    layers: bool,
 ) -> Verified:
     """See :func:`harness.api.verify`."""
     from harness.check.module.in_memory import check_module
     from harness.check.refusal import check_opsets
 
-    selected = _targets(targets)
-    check_opsets(selected)
-    results = check_module(module, [inputs, *also], selected, unscaled(tolerance), dynamic or {})
+    with errors_about_arguments():
+        selected = _targets(targets)
+        check_opsets(selected)
+    results = check_module(module, [inputs, *also], selected, unscaled(tolerance), dynamic or {}, layers=layers)
     return Verified(tuple(final_result(result, (), strict=strict) for result in results))
 
 
@@ -256,14 +287,14 @@ def unscaled(value: Any) -> CaseTolerance:
 
 
 def compare_models(
-    subject: Any, reference: Any, inputs: Any, targets: str | Sequence[str] | None, *, tolerance: Any
+    subject: Any, reference: Any, inputs: Any, targets: str | Sequence[str] | None, *, tolerance: Any, layers: bool
 ) -> Verified:
     """See :func:`harness.api.compare_models`."""
     from harness.check.files.in_memory import compare_in_memory
 
     words = [] if targets is None else [targets] if isinstance(targets, str) else list(targets)
     runtimes = [part.strip() for word in words for part in word.split(",") if part.strip()]
-    results = compare_in_memory(subject, reference, inputs, runtimes, unscaled(tolerance))
+    results = compare_in_memory(subject, reference, inputs, runtimes, unscaled(tolerance), layers=layers)
     return Verified(tuple(final_result(result, ()) for result in results))
 
 

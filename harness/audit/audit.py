@@ -148,7 +148,7 @@ def module_with_mutant(case: Case, subject: Subject, placed: PlacedLayer, mutant
         layer = module.get_submodule(placed.path)
         state = layer.state_dict()
         wrong = mutant.weights(_weights(layer))
-        load_weights(layer, {name: values.astype(to_numpy(state[name]).dtype) for name, values in wrong.items()})
+        load_weights(layer, ((name, values.astype(to_numpy(state[name]).dtype)) for name, values in wrong.items()))
         return module
     wrong_layer = _build_mutant(case, placed, mutant)
     _copy_weights(module.get_submodule(placed.path), wrong_layer)

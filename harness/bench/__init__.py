@@ -28,7 +28,8 @@ class BenchSettings:
     """How much to measure: ``budget_s`` per case and set of shapes, over all ``processes``; ``rounds`` per process.
 
     Without ``rounds``, there are as many as the budget holds. ``threads`` go to every runtime whose target does not set
-    its own, None for the runtime's default. The processes are bound to ``cpus``; empty for all.
+    its own, None for the runtime's default. The processes are bound to ``cpus``; empty for all. With ``layers``, one
+    more process measures how long each node and each layer takes.
     """
 
     budget_s: float = 5.0
@@ -36,6 +37,7 @@ class BenchSettings:
     rounds: int | None = None
     threads: int | None = None
     cpus: tuple[int, ...] = ()
+    layers: bool = False
 
     @classmethod
     def from_report(cls, run: Mapping[str, Any]) -> BenchSettings | None:

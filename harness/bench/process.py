@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.bench import BenchSettings
+from harness.bench.modules import with_modules
+from harness.bench.peak_memory import PeakMemory
 from harness.check.settings import Settings
 from harness.check.stages import message_of
 from harness.exporters import Artifact
@@ -25,13 +29,14 @@ from harness.latency.conditions import calibration_loop, read_machine_thoroughly
 from harness.latency.figure import EAGER
 from harness.latency.sampling import Call, Measurement, measure, wall_timer
 from harness.registry import plugins
-from harness.runtimes import DeviceTimed, Runtime, Session, Transferring
+from harness.runtimes import DeviceTimed, NodeTimes, Profiled, Runtime, Session, Transferring
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
 OTHER_BINDING = {"on": "off", "off": "on"}
 DEVICE_RUNS = 20
+PROFILED_RUNS = 20
 TRANSFER = "transfer"
 """The variant that copies the inputs to the device and the outputs back, without computing."""
 
@@ -45,7 +50,8 @@ def series_name(target: Target | str, variant: str = "") -> str:
 class Task:
     """One case at one set of shapes, on all targets where it verified; ``turn`` numbers the processes from 0.
 
-    ``scratch`` is a folder that the run removes. A factory's module is imported from ``home``.
+    ``scratch`` is a folder that the run removes. A factory's module is imported from ``home``. With ``traces``, the
+    process measures how long each node takes, and nothing else; the libraries' traces go to that folder.
     """
 
     case: Case
@@ -55,31 +61,40 @@ class Task:
     settings: Settings
     scratch: Path
     home: Path
+    traces: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedTarget:
     """The facts of a target's session, and how long it took to load and to run for the first time in this process.
 
-    ``device_us`` are single runs by the device's own clock, where it has one.
+    ``peak_mb`` is the memory that both needed at their peak, None where the system does not tell. ``device_us`` are
+    single runs by the device's own clock, where it has one.
     """
 
     facts: Mapping[str, Any]
     load_s: float
     first_run_s: float
     device_us: tuple[float, ...] | None = None
+    peak_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessMeasurement:
     """What one process measured: series by :func:`series_name`, and what it loaded, by target.
 
-    ``errors`` are the reasons why a target was not timed, by target.
+    ``errors`` are the reasons why a target was not timed, by target. ``nodes`` are the times of the nodes by target,
+    and of eager torch's layers by :data:`harness.latency.figure.EAGER`.
     """
 
     measurement: Measurement
     loaded: Mapping[str, LoadedTarget]
     errors: Mapping[str, str] = field(default_factory=dict)
+    nodes: Mapping[str, Sequence[NodeTimes]] = field(default_factory=dict)
+
+
+ProcessOutcome: TypeAlias = "ProcessMeasurement | str"
+"""What one process measured, or the reason why it measured nothing."""
 
 
 def measure_task(task: Task, on_size: Callable[[int], None] = lambda _size: None) -> ProcessMeasurement:
@@ -91,6 +106,8 @@ def measure_task(task: Task, on_size: Callable[[int], None] = lambda _size: None
     if task.bench.cpus:
         os.sched_setaffinity(0, task.bench.cpus)
     workload = _workload(task, on_size)
+    if task.traces is not None:
+        return _node_times(task, workload, task.traces)
     rng = random.Random(f"{task.case.id} {task.turn}")  # noqa: S311 - an order, no secret
     loaded: dict[str, LoadedTarget] = {}
     errors: dict[str, str] = {}
@@ -108,13 +125,48 @@ def measure_task(task: Task, on_size: Callable[[int], None] = lambda _size: None
     return ProcessMeasurement(measurement, loaded, errors)
 
 
+def _node_times(task: Task, workload: _Workload, traces: Path) -> ProcessMeasurement:
+    nodes: dict[str, Sequence[NodeTimes]] = {}
+    errors: dict[str, str] = {}
+    for target in task.targets:
+        runtime: Runtime = plugins("runtimes")[target.runtime]
+        try:
+            artifact = workload.artifact(target)
+            session = runtime.load(artifact, options_of(target, task))
+            if not isinstance(session, Profiled):
+                errors[str(target)] = f"{target.runtime} does not say how long each node takes"
+                continue
+            trace = traces / trace_name(task.case.id, str(target))
+            with closing(session):
+                found = session.node_times(workload.inputs(target), PROFILED_RUNS, trace)
+            nodes[str(target)] = (
+                with_modules(found, artifact.path, workload.modules) if artifact.format == "onnx" else found
+            )
+        except BaseException as error:  # noqa: BLE001 - as for timing
+            errors[str(target)] = message_of(error)
+    if workload.eager_layers is not None:
+        nodes[EAGER] = workload.eager_layers(PROFILED_RUNS)
+    return ProcessMeasurement(Measurement({}, 0.0, 0, 0.0), {}, errors, nodes)
+
+
+def trace_name(case: str, target: str) -> str:
+    """The name of the file with the trace of a check."""
+    return re.sub(r"[^A-Za-z0-9.@+=-]+", "-", f"{case} on {target}").strip("-") + ".json"
+
+
 @dataclass(frozen=True)
 class _Workload:
-    """The inputs and the artifact of each target, and the call of the reference; None where there is only an answer."""
+    """The inputs and the artifact of each target, and the call of the reference; None where there is only an answer.
+
+    ``eager_layers`` returns the times of the layers of eager torch in so many runs; None without a module, whose parts
+    have the paths ``modules``.
+    """
 
     inputs: Callable[[Target], Mapping[str, Array]]
     artifact: Callable[[Target], Artifact]
     eager: Call | None
+    eager_layers: Callable[[int], Sequence[NodeTimes]] | None = None
+    modules: tuple[str, ...] = ()
 
 
 def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
@@ -158,7 +210,21 @@ def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
 
     if isinstance(contexts.reference, FileReference):
         return _Workload(inputs_of, artifact_of, contexts.reference.eager_call())
-    return _Workload(inputs_of, artifact_of, _eager_call(contexts.prepared.subject, task.bench.threads or 1))
+    subject, threads = contexts.prepared.subject, task.bench.threads or 1
+    layers = partial(_eager_layers, subject, threads)
+    paths = tuple(name for name, _ in subject.module.named_modules())
+    return _Workload(inputs_of, artifact_of, _eager_call(subject, threads), layers, paths)
+
+
+def _eager_layers(subject: Any, threads: int, runs: int) -> Sequence[NodeTimes]:
+    import torch
+
+    from harness.runtimes._torch_profile import layer_times
+
+    torch.set_num_threads(threads)
+    module, inputs = subject.fresh()
+    with torch.no_grad():
+        return layer_times(module, lambda: module(*inputs), runs)
 
 
 def _eager_call(subject: Any, threads: int) -> Call:
@@ -182,6 +248,7 @@ def _load(target: Target, workload: _Workload, task: Task, sessions: ExitStack) 
     """Open a session of ``target`` and run it once; return the calls that time it and its variants."""
     artifact, options = workload.artifact(target), options_of(target, task)
     runtime: Runtime = plugins("runtimes")[target.runtime]
+    peak = PeakMemory()
     start = time.perf_counter()
     session = runtime.load(artifact, options)
     sessions.callback(session.close)
@@ -189,6 +256,7 @@ def _load(target: Target, workload: _Workload, task: Task, sessions: ExitStack) 
     inputs = workload.inputs(target)
     session.run(inputs)
     first_run_end = time.perf_counter()
+    peak_mb = peak.growth_mb()
     calls: dict[str, Call] = {series_name(target): session.bind(inputs)}
     if "iobinding" in runtime.options:
         binding = OTHER_BINDING[options.get("iobinding", "on")]
@@ -198,7 +266,7 @@ def _load(target: Target, workload: _Workload, task: Task, sessions: ExitStack) 
     if isinstance(session, Transferring):
         calls[series_name(target, TRANSFER)] = session.transfer(inputs)
     device_us = _device_us(session, inputs)
-    return LoadedTarget(session.facts(), load_end - start, first_run_end - load_end, device_us), calls
+    return LoadedTarget(session.facts(), load_end - start, first_run_end - load_end, device_us, peak_mb), calls
 
 
 def options_of(target: Target, task: Task) -> dict[str, str]:

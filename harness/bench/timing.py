@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 
 from harness.bench import BenchSettings, bench_cases, shapes_of
-from harness.bench.process import TRANSFER, ProcessMeasurement, Task, series_name
+from harness.bench.node_times import with_node_times
+from harness.bench.process import TRANSFER, LoadedTarget, ProcessMeasurement, ProcessOutcome, Task, series_name
 from harness.check.settings import Settings, extra_seconds
 from harness.check.stages import message_of
 from harness.engine.processes.exits import describe_exit, kill_descendants_of
@@ -29,9 +30,6 @@ from harness.plan import Plan
 from harness.result import Result
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
-
-ProcessOutcome = ProcessMeasurement | str
-"""What one process measured, or the reason why it measured nothing."""
 
 MeasureTask = Callable[[Task], ProcessOutcome]
 Outcomes = Mapping[str, Sequence[ProcessOutcome]]
@@ -53,12 +51,15 @@ def time_all(
     settings: Settings,
     scratch: Path,
     progress: Callable[[int], Callable[[], None]] = lambda _processes: lambda: None,
+    *,
+    traces: Path | None = None,
 ) -> list[Result]:
     """Return the ``results`` of ``plan``'s own checks; those that passed have their latency.
 
     ``results`` hold the checks of :func:`harness.bench.with_shapes`. A check that passed at its own shapes and
     fails at a ``bench`` shape gets the result of that shape and is not timed: the speed of a wrong answer is never
-    reported. ``progress`` is called with the number of processes; what it returns is called after each of them.
+    reported. ``progress`` is called with the number of processes; what it returns is called after each of them. With
+    ``bench.layers``, the traces of the libraries are written to the folder ``traces``.
     """
     by_check = {(result.case, result.target): result for result in results}
     rows = [_with_bench_shapes(case, target, by_check) for case, targets in plan.jobs for target in targets]
@@ -68,9 +69,20 @@ def time_all(
     if not timed:
         return rows
     fresh = FreshProcesses(torch=needs_torch)
-    done = progress(len(timed) * bench.processes)
+    own = {case.id for case, _ in plan.jobs}
+    profiled = [each for each in timed if bench.layers and each.case.id in own]
+    done = progress(len(timed) * bench.processes + len(profiled))
     outcomes = measure_in_turns(timed, bench, settings, scratch, fresh.measure, done)
-    return with_latency(plan, rows, outcomes, bench)
+    rows = with_latency(plan, rows, outcomes, bench)
+    if not profiled or traces is None:
+        return rows
+    traces.mkdir(parents=True, exist_ok=True)
+    found: dict[str, ProcessOutcome] = {}
+    for each in profiled:
+        task = Task(each.case, each.targets, bench.processes, bench, settings, scratch, Path.cwd(), traces)
+        found[each.case.id] = fresh.measure(task)
+        done()
+    return [with_node_times(row, found.get(row.case), traces) for row in rows]
 
 
 def _with_bench_shapes(case: Case, target: Target, by_check: ResultsByCheck) -> Result:
@@ -241,6 +253,7 @@ def _latency_at(case: Case, target: str, outcomes: Outcomes) -> tuple[dict[str, 
         **latency(target, measurements).to_dict(),
         "load_s": _four_digits(median(each.load_s for each in loaded)),
         "first_run_s": _four_digits(median(each.first_run_s for each in loaded)),
+        "start": _start_figures(loaded),
         **({"variants": variants} if variants else {}),
         **loaded[0].facts,
     }
@@ -249,6 +262,24 @@ def _latency_at(case: Case, target: str, outcomes: Outcomes) -> tuple[dict[str, 
     if all(each.device_us is not None for each in loaded):
         figure["by_device"] = _device_latency([each.device_us or () for each in loaded])
     return figure, ""
+
+
+def _start_figures(loaded: Sequence[LoadedTarget]) -> dict[str, Any]:
+    """What it takes until the first answer, over the processes: the median of each figure and its interval."""
+    peaks = [each.peak_mb for each in loaded]
+    figures: dict[str, Sequence[float]] = {
+        "load_s": [each.load_s for each in loaded],
+        "first_run_s": [each.first_run_s for each in loaded],
+        "peak_mb": [peak for peak in peaks if peak is not None] if all(peak is not None for peak in peaks) else [],
+    }
+    return {name: _start_figure(samples) for name, samples in figures.items() if samples}
+
+
+def _start_figure(samples: Sequence[float]) -> dict[str, Any]:
+    summary = summarise(samples)
+    interval = {"low": summary.low, "high": summary.high}
+    rounded = {name: None if value is None else _four_digits(value) for name, value in interval.items()}
+    return {"median": _four_digits(summary.median), **rounded, "samples": [_four_digits(each) for each in samples]}
 
 
 def _short(figure: Mapping[str, Any]) -> dict[str, Any]:

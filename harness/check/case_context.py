@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.check.judging.example_values import OtherInputs
     from harness.check.stages import Clock
     from harness.exporters import Artifact
+    from harness.inside.calls import ReferenceInside, ValueStore
 
 Array = NDArray[Any]
 
@@ -80,6 +81,13 @@ class CaseContext(Protocol):
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``; ``target`` may compute in a lower precision."""
+        ...
+
+    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+        """The inside of what gave ``reference``, on its inputs; run in ``precision`` if that is given.
+
+        Raises :class:`harness.inside.calls.NotVisible` if it cannot be seen.
+        """
         ...
 
     def eager_call(self) -> Call | None:

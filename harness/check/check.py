@@ -14,6 +14,7 @@ from harness.blame.transforms import transform_to_blame
 from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
 from harness.check.judging.judge import Answer, meets_expectations, run_twice
+from harness.check.judging.layers import fails_by_layers_alone, with_layers
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
@@ -131,10 +132,13 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         result = with_pictures(result, verdict.compared)
         if result.symptom == "placement":
             return result
-        if result.status == "failed" and result.blame is None:
+        first = verdict.first_failing
+        with clock.stage("compare"):
+            inside = prepared.reference_inside
+            result = with_layers(result, prepared.case, inside, target, artifact, references[first], session, settings)
+        if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
             if verdict.keeps_random:
                 return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
-            first = verdict.first_failing
             if evidence := transform_to_blame(target, partial(_problem_on, prepared, first)):
                 return replace(result, blame="exporter", evidence=evidence)
             disagreement = _disagreement(prepared, target, artifact, references[first], answers[first])

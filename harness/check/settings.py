@@ -22,6 +22,7 @@ class Settings:
     - ``strict_ulp``: hold every floating output to that many ULP, whatever the spec or the layer allows.
     - ``cache``: folder of the artifact cache; None keeps no artifacts.
     - ``latency``: False times nothing.
+    - ``layers``: compare the inside of the model too, and fail a check in which a layer is wrong by itself.
     - ``concurrent``: number of worker processes that run at the same time.
     - ``pack``: folder of a bundle that is being written. Cases are then exported into it and not checked.
     """
@@ -30,6 +31,7 @@ class Settings:
     timeout_per_gib: float = 0.0
     memory: int | None = None
     latency: bool = True
+    layers: bool = False
     strict_ulp: int | None = None
     cache: Path | None = None
     concurrent: int = 1

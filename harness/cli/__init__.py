@@ -6,6 +6,7 @@ that ``harness --help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -75,6 +76,10 @@ def cli(ctx: click.Context) -> None:
         return
     if ctx.invoked_subcommand not in NEED_NO_WORKING_DIRECTORY:
         require_working_directory()
+        if os.path.exists("pyproject.toml"):  # noqa: PTH110 - pathlib is slower to import
+            from harness.cli._defaults import default_map
+
+            ctx.default_map = default_map(cli.commands)
     if ctx.invoked_subcommand in START_PROCESSES:
         from harness.engine.processes.limits import require_threads
 
@@ -82,7 +87,10 @@ def cli(ctx: click.Context) -> None:
 
 
 for module in iter_modules(__path__):
-    for command in getattr(import_module(f"{__name__}.{module.name}"), "COMMANDS", ()):
+    # A module with an underscore has no commands, and is imported by those that need it.
+    for command in (
+        () if module.name.startswith("_") else getattr(import_module(f"{__name__}.{module.name}"), "COMMANDS", ())
+    ):
         # click remembers a command's help option from its first use, which need not be through the group.
         command.context_settings.setdefault("help_option_names", ["-h", "--help"])
         cli.add_command(command)
@@ -142,5 +150,12 @@ def _call(words: list[str]) -> int:
 def _usage_line(error: click.ClickException) -> str:
     """Click's message about a wrong command line, in one line as all of harness's messages."""
     command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "harness"
-    message = " ".join(error.format_message().split()).removesuffix(".")
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        from harness.spec.quoting import closest_name
+
+        options = [name for param in error.ctx.command.params for name in param.opts if name.startswith("--")]
+        closest = closest_name(error.option_name, options)
+        message = f"no such option {error.option_name!r}" + (f"; did you mean {closest}?" if closest else "")
+    else:
+        message = " ".join(error.format_message().split()).removesuffix(".")
     return f"{command}: {message[:1].lower()}{message[1:]}; see {command} --help"

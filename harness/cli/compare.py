@@ -50,6 +50,7 @@ GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape N
 @click.option("--tolerance", metavar="RULE", help="In YAML, as in a spec: exact, or {rtol: 1e-3, atol: 1e-5}.")
 @click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'.")
 @click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors.")
+@click.option("--layers", is_flag=True, help="Compare every layer inside too; a wrong layer fails its check.")
 @click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write the spec that asks the same.")
 @REPORT_DIR
 @timeout_option("Seconds per check.")
@@ -82,7 +83,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         report_dir=options["report_dir"],
         formats=("json", "md", "html"),
         allow_import=True,
-        settings=with_time_limit(Settings(cache=cache_folder()), options["timeout"]),
+        settings=with_time_limit(Settings(cache=cache_folder(), layers=options["layers"]), options["timeout"]),
     )
     outcome = run_pipeline(request, Progress(), specs)
     advice = (
@@ -187,9 +188,11 @@ class Mistakes(SpecError):
 def _require_torch(question: Question) -> None:
     from importlib.util import find_spec
 
+    from harness.environment import install_command
+
     if _needs_torch(question) and find_spec("torch") is None:
         raise RuntimeMissing(
-            "this comparison needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
+            f"this comparison needs torch, which is not installed; install with: {install_command('torch')}"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +19,7 @@ EXAMPLES = """
 \b
 Examples:
   harness doctor                                            what is available, and how to install the rest
+  harness doctor --all                                      runtimes of other machines as well
 """
 ADVICE = "; run harness doctor"
 STATES = ("present", "no device", "absent")
@@ -24,28 +27,34 @@ SPEED_UP_TIMEOUT_S = 120.0
 
 
 @click.command(epilog=EXAMPLES, short_help="List runtimes and devices, and how to install missing ones.")
-def doctor() -> int:
+@click.option("-a", "--all", "everything", is_flag=True, help="List also the runtimes of other machines.")
+def doctor(*, everything: bool) -> int:
     """List the runtimes of this machine: available, without a device, or missing, with what to install.
 
-    Starts worker processes once to see whether it works. Exits 3 if it does not, if a library is too old, or if there
-    is no runtime at all.
+    Runtimes that need another operating system or another CPU are named in one line. Starts worker processes once to
+    see whether it works. Exits 3 if it does not, if a library is too old, or if there is no runtime at all.
     """
     from tabulate import tabulate
 
-    from harness.environment import dependency_problem, versions
+    from harness.environment import dependency_problem, name_clash, versions
     from harness.registry import plugins
 
-    rows = []
+    rows, elsewhere = [], []
     for name, runtime in plugins("runtimes").items():
         available = runtime.availability()
-        rows.append((name, available.state, available.missing or available.detail, available.install or ""))
+        if not available.present and not everything and (needed := _other_machine(available.install or "")):
+            elsewhere.append(f"{name} ({needed})")
+        else:
+            rows.append((name, available.state, available.missing or available.detail, available.install or ""))
     rows.sort(key=lambda row: (STATES.index(row[1]), row[0]))
     width = _text_column_width(rows)
     headers = ("runtime", "", "details", "install with")
     echo(tabulate(rows, headers=headers, maxcolwidths=[None, None, width, width], disable_numparse=True))
+    if elsewhere:
+        echo("\n" + _wrapped(f"For other machines, listed by --all: {', '.join(elsewhere)}"))
     echo("\n" + tabulate(versions().items(), headers=("package", "version"), disable_numparse=True))
-    if (line := dependency_problem()) is not None:
-        echo(f"\n{line}", error=True)
+    for problem in filter(None, (line := dependency_problem(), name_clash())):
+        echo(f"\n{problem}", error=True)
     can_start, line_on_workers = _workers()
     echo(f"\n{line_on_workers}")
     if can_start is False:
@@ -53,6 +62,25 @@ def doctor() -> int:
     if can_start and "torch" in versions():
         echo("\n" + _speed_ups())
     return 0 if line is None and any(row[1] == "present" for row in rows) else 3
+
+
+def _other_machine(install: str) -> str | None:
+    """What ``install``, the last words of a step, needs that this machine cannot get; None if nothing.
+
+    A device may be put in, and a library installed; the operating system and the CPU are what they are.
+    """
+    is_arm = platform.machine().lower().startswith(("arm", "aarch64"))
+    for needed, is_here in (
+        ("macOS", sys.platform == "darwin"),
+        ("Windows", sys.platform == "win32"),
+        ("Android", hasattr(sys, "getandroidapilevel")),
+        ("an Arm CPU", is_arm),
+        ("a Rockchip board", is_arm),
+        ("a board", is_arm),
+    ):
+        if f"on {needed}" in install and not is_here:
+            return needed.removeprefix("an ").removeprefix("a ")
+    return None
 
 
 def _workers() -> tuple[bool | None, str]:

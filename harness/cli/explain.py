@@ -51,6 +51,7 @@ Examples:
     "--budget", type=SECONDS, default=30.0, show_default=True, metavar="S", help="Seconds for shrinking the case."
 )
 @click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds per check.")
+@click.option("--layers", is_flag=True, help="Compare every layer inside too, also where the outputs agree.")
 @KNOWN_FAILURES
 @ALLOW_IMPORT
 def explain(
@@ -60,6 +61,7 @@ def explain(
     output: Path | None,
     budget: float,
     timeout: float,
+    layers: bool,
     known_failures: Path | None,
     allow_import: bool,
 ) -> int:
@@ -77,7 +79,7 @@ def explain(
     selected_target = choose_target(specs, selected, target)
     path = output or SCRIPTS_FOLDER / f"{UNSAFE_IN_FILE_NAMES.sub('-', selected.id).strip('-')}.py"
     with Explainer(
-        torch=not selected.is_recorded, timeout=timeout, budget=budget, report_step=_print_step
+        torch=not selected.is_recorded, timeout=timeout, budget=budget, report_step=_print_step, layers=layers
     ) as explainer:
         explanation = explainer.explain(selected, selected_target)
     if explanation.script is not None:

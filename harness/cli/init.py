@@ -60,6 +60,7 @@ def init(
     """
     from importlib.util import find_spec
 
+    from harness.environment import install_command
     from harness.report.shell import as_argument, command_line
     from harness.spec.language.schema import SCHEMA_FILE, json_schema
     from harness.spec.model_files import is_model_file
@@ -67,7 +68,7 @@ def init(
     is_file = is_model_file(module)
     if not (is_file and module.endswith((".onnx", ".ort"))) and find_spec("torch") is None:
         raise RuntimeMissing(
-            "harness init needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
+            f"harness init needs torch, which is not installed; install with: {install_command('torch')}"
         )
     name = Path(module).stem if is_file else module.rpartition(":")[2]
     # A spec names only files in its own folder and below.
@@ -78,6 +79,7 @@ def init(
     if is_file and arguments:
         raise UsageError(f"--arg: {module} is a file, which has its own arguments; remove it")
     asked = _Asked(module, dict(map(_argument, arguments)), tuple(map(_input_shape, shapes)), inputs, path)
+    echo(f"Calling {module} in a separate process to see what it takes (at most {timeout:g} s) ...", error=True)
     spec = _first_spec(asked, timeout, is_file=is_file)
     files, schema = [path], path.parent / SCHEMA_FILE
     try:

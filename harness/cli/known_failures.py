@@ -37,7 +37,11 @@ def known_failures() -> None:
 @click.option(
     "--known-failures", "file", type=FOLDER, metavar="FILE", help="List to update. [default: the one beside the specs]"
 )
-@click.option("--add", is_flag=True, help="Append an entry, with reason TODO, for each kind of unlisted failure.")
+@click.option(
+    "--add",
+    is_flag=True,
+    help="Append an entry for each kind of unlisted failure. Its checks fail until its TODO is a reason.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the changes, and write nothing.")
 def update(report: Path, *, file: Path | None, add: bool, dry_run: bool) -> int:
     """Update the list from a report.
@@ -75,9 +79,10 @@ def _write(path: Path, text: str) -> None:
 def _specs_of(report: Report) -> Specs:
     """The specs that were run, and all others of their folder, which the list may match too."""
     from harness.spec.discovery import load_specs
+    from harness.spec.glob import path_and_case
 
     paths = [str(path) for path in report.run.get("paths", ())]
-    if not paths or not all(Path(path).exists() for path in paths):
+    if not paths or not all(path_and_case(path)[0].exists() for path in paths):
         problem = f"{', '.join(paths)} not found" if paths else "the report does not name the specs that were run"
         raise UsageError(f"{problem}; call this in the folder of the run, with a report of harness run")
     specs = load_specs(paths, allow_import=True)

@@ -12,6 +12,7 @@ import click
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
+    from harness.report.diff.start import StartFigure
     from harness.spec.discovery import Specs
 
 
@@ -65,6 +66,13 @@ def runtime_words(_ctx: click.Context) -> Iterable[str]:
     return plugins("runtimes")
 
 
+def format_words(_ctx: click.Context) -> Iterable[str]:
+    """The report formats: harness's own in the order of the help, then those of plugins."""
+    from harness.registry import plugins
+
+    return dict.fromkeys([*FORMATS, *plugins("report")])
+
+
 def _specs(ctx: click.Context) -> Specs:
     """The specs that the command line names so far, or those in the default folder."""
     from harness.spec.discovery import load_specs
@@ -85,7 +93,8 @@ def _words_or_nothing(words: Words, ctx: click.Context) -> Iterable[str]:
 # Types
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
-FORMATS = ("json", "md", "html", "junit", "csv", "github")
+FORMATS = ("json", "md", "html", "junit", "csv", "layers", "github", "bencher", "github-action-benchmark")
+"""harness's own report formats, for the help; plugins add further ones."""
 
 
 class CommandGroup(click.Group):
@@ -98,23 +107,35 @@ class CommandGroup(click.Group):
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that ``args`` begin with. Raises ``UsageError`` with the closest name if there is none."""
+        if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing and args[0][:1] != "-":
+            from harness.spec.quoting import closest_name
+
+            closest = closest_name(args[0], self.list_commands(ctx))
+            ctx.fail(f"no such command {args[0]!r}" + (f"; did you mean {closest}?" if closest else ""))
+        return super().resolve_command(ctx, args)
+
 
 class WordList(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """Comma-separated words."""
 
     name = "words"
 
-    def convert(self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None) -> tuple[str, ...]:
-        """``a,b`` as ``("a", "b")``."""
-        return value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(",") if word.strip())
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """``a,b`` as ``("a", "b")``. A list without a word names nothing, which is never what was meant."""
+        words = value if isinstance(value, tuple) else tuple(word.strip() for word in value.split(",") if word.strip())
+        return words or self.fail("it names nothing; name one, or leave the option out", param, ctx)
 
 
-class SpecPath(click.types.StringParamType):
-    """A spec, a folder of specs, or a recorded model."""
-
-    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
-        """The text after ``Missing argument``; click before 8.2 passes no ``ctx``."""
-        return "Name a spec, or a folder of specs, such as specs/; harness init writes a first one."
+def given_paths(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """The paths of the command line, or those of ``[tool.harness]``. Raises ``MissingParameter`` if there are none."""
+    if not (paths := paths or tuple(ctx.lookup_default("paths") or ())) and not ctx.resilient_parsing:
+        hint = "Name a spec, or a folder of specs, such as specs/; harness init writes a first one."
+        raise click.MissingParameter(hint, ctx, param)
+    return paths
 
 
 def parse_size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
@@ -128,6 +149,16 @@ def parse_size(_ctx: click.Context, _param: click.Parameter, text: str | None) -
     return int(number) * unit
 
 
+def gated_figures(words: Sequence[str] | None) -> tuple[StartFigure, ...]:
+    """What ``--gate`` names. Raises :class:`UsageError` for any other word."""
+    from harness.report.diff.start import START_FIGURES
+
+    figures: dict[str, StartFigure] = {figure: figure for figure in START_FIGURES}
+    if unknown := [word for word in words or () if word not in figures]:
+        raise UsageError(f"--gate {unknown[0]}: no such figure; name any of {', '.join(figures)}")
+    return tuple(figures[word] for word in words or ())
+
+
 def flat(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """The words of an option that can be given several times, each time with several words."""
     return tuple(word for words in lists for word in words)
@@ -135,7 +166,7 @@ def flat(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 # Options
 
-PATHS = click.argument("paths", nargs=-1, required=True, type=SpecPath(), metavar="PATH...")
+PATHS = click.argument("paths", nargs=-1, callback=given_paths, metavar="PATH...")
 ALLOW_IMPORT = click.option(
     "--allow-import", is_flag=True, help="Allow specs with a factory. This runs the code that they name."
 )
@@ -149,15 +180,23 @@ TARGETS = click.option(
 )
 KEYWORDS = click.option(
     "-k",
-    "keywords",
+    "--keywords",
     multiple=True,
     shell_complete=complete_word(case_words),
     metavar="TEXT",
-    help="Only cases whose id contains TEXT, or matches it as a glob.",
+    help="Only cases whose id contains TEXT, or matches it as a glob. Repeat it for more cases.",
 )
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 AT_LEAST_ONE = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0, min_open=True)
 FOLDER = click.Path(path_type=Path)
+GATE = click.option(
+    "--gate",
+    "gate",
+    type=WordList(),
+    metavar="LIST",
+    help="Compare these too, of harness bench: any of load, first, memory (session, first run, peak).",
+)
 EFFECT = click.option(
     "--min-effect",
     type=click.FloatRange(min=0),
@@ -175,6 +214,7 @@ KNOWN_FAILURES = click.option(
 )
 NO_CACHE = click.option("--no-cache", is_flag=True, help="Export everything again; neither read nor write the cache.")
 REPORT_DIR = click.option(
+    "-o",
     "--report-dir",
     type=FOLDER,
     default="reports/latest",
@@ -186,11 +226,11 @@ REPORT_FORMATS = click.option(
     "--format",
     "formats",
     type=WordList(),
-    shell_complete=complete_list(lambda _: FORMATS),
+    shell_complete=complete_list(format_words),
     default="json,md,html",
     show_default=True,
     metavar="LIST",
-    help=f"Report formats: any of {', '.join(FORMATS)}.",
+    help=f"Report formats: any of {', '.join(FORMATS)}, or a plugin's.",
 )
 DEFAULT_TIMEOUT = "120, and 60 more for each GiB of the model"
 
@@ -204,7 +244,20 @@ _RUN_OPTIONS = (
     PATHS,
     TARGETS,
     KEYWORDS,
+    click.option(
+        "--lf", is_flag=True, help="Only checks that were not as expected in the last report of --report-dir."
+    ),
     click.option("--shard", metavar="I/N", help="Run part I of N."),
+    click.option("--dry-run", is_flag=True, help="List the checks, and run none."),
+    click.option("-x", "maxfail", flag_value=1, type=int, help="Stop after the first check that is not as expected."),
+    click.option(
+        "--maxfail",
+        type=AT_LEAST_ONE,
+        metavar="N",
+        help="Stop after N checks that are not as expected. [default: never]",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Print only what is not as expected, and the verdict."),
+    click.option("-v", "--verbose", is_flag=True, help="Print a line for each check as it ends."),
     click.option(
         "--engine",
         type=click.Choice(["local", "ray"]),
@@ -224,6 +277,7 @@ _RUN_OPTIONS = (
     JOBS,
     REPORT_DIR,
     REPORT_FORMATS,
+    click.option("--open", "open_report", is_flag=True, help="Open report.html in the browser at the end."),
     KNOWN_FAILURES,
     click.option(
         "--require",
@@ -240,6 +294,7 @@ _RUN_OPTIONS = (
         help="Compare with this report; exit 1 if a check is worse or slower.",
     ),
     EFFECT,
+    GATE,
     timeout_option("Seconds per check."),
     click.option("--memory", callback=parse_size, metavar="SIZE", help="Memory per check, such as 4G."),
     click.option("--strict", is_flag=True, help="Fail checks whose pass is inconclusive."),

@@ -35,7 +35,9 @@ SHOWN = 10
 @PATHS
 @click.option(
     "-o",
+    "--output",
     "--out",
+    "out",
     required=True,
     type=FOLDER,
     metavar="DIR",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import EFFECT, FOLDER, REPORT_DIR, REPORT_FORMATS
+from harness.cli.options import AS_JSON, EFFECT, FOLDER, GATE, REPORT_DIR, REPORT_FORMATS, gated_figures
 from harness.cli.process import echo
 
 MERGE_EXAMPLES = """
@@ -19,6 +19,7 @@ DIFF_EXAMPLES = """
 Examples:
   harness diff reports/main/report.json reports/latest/report.json
   harness diff old.json new.json --min-effect 0.1           ignore latency changes below 10 %
+  harness diff old.json new.json --allow-missing            a part of the checks against all of them
 """
 
 
@@ -29,11 +30,12 @@ Examples:
 def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...]) -> int:
     """Join the reports of the shards of a run, or of several machines, into one. Exits as the whole run would."""
     from harness.gate import exit_code
-    from harness.report import write
+    from harness.report import chosen_formats, write
     from harness.report.json_report import read_report
     from harness.report.machines import merge as merge_reports
     from harness.report.terminal import show
 
+    chosen_formats(formats)
     whole = merge_reports([(path, read_report(path)) for path in reports])
     show(whole, write(whole, report_dir, formats))
     return exit_code(whole.results)
@@ -43,22 +45,44 @@ def merge(reports: tuple[Path, ...], report_dir: Path, formats: tuple[str, ...])
 @click.argument("old", type=FOLDER, metavar="OLD.json")
 @click.argument("new", type=FOLDER, metavar="NEW.json")
 @EFFECT
+@GATE
 @click.option("--across-hardware", is_flag=True, help="Compare latencies even if the machines differ.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def diff(old: Path, new: Path, *, min_effect: float, across_hardware: bool, as_json: bool) -> int:
-    """Show what changed in parity and latency from one report to another. Exits 1 on a regression."""
+@click.option("--allow-missing", is_flag=True, help="Accept that checks of OLD.json are not in NEW.json.")
+@AS_JSON
+def diff(
+    old: Path,
+    new: Path,
+    *,
+    min_effect: float,
+    gate: tuple[str, ...] | None,
+    across_hardware: bool,
+    allow_missing: bool,
+    as_json: bool,
+) -> int:
+    """Show what changed in parity and latency from one report to another.
+
+    Exits 1 on a regression: a check that is no longer as expected, a new one that is not, one that is lost, and a
+    latency that became slower.
+    """
     import json
 
     from harness.report.diff import diff as compare_reports
     from harness.report.diff.text import show_diff
     from harness.report.json_report import read_report
 
-    result = compare_reports(read_report(old), read_report(new), min_effect=min_effect, across_hardware=across_hardware)
+    result = compare_reports(
+        read_report(old),
+        read_report(new),
+        min_effect=min_effect,
+        across_hardware=across_hardware,
+        allow_missing=allow_missing,
+        gate=gated_figures(gate),
+    )
     if as_json:
         echo(json.dumps(result.to_dict(), indent=1))
     else:
         show_diff(result)
-    return int(bool(result.regressions))
+    return int(result.regressed)
 
 
 COMMANDS = (merge, diff)

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from harness.cli.options import AT_LEAST_ONE, FORMATS, SECONDS, flat, run_options
+from harness.cli.options import AT_LEAST_ONE, SECONDS, flat, gated_figures, run_options
 from harness.cli.process import echo
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.bench import BenchSettings
     from harness.engine.cluster import Cluster
+    from harness.pipeline import Outcome, Request
+    from harness.report.diff.start import StartFigure
 
 RUN_EXAMPLES = """
 \b
@@ -24,21 +27,34 @@ Examples:
   harness run specs/ --require ort-cpu --no-latency         as a gate in CI
   harness run specs/ --baseline reports/main/report.json    compare with an earlier report
   harness run specs/ --resume                               continue an interrupted run
+  harness run specs/relu.yaml::signed -x                    one case, up to the first failure
+  harness run specs/ --lf --open                            what failed last time, then the page
+  harness run specs/ --watch                                again after each save, within half a second
 """
 BENCH_EXAMPLES = """
 \b
 Examples:
   harness bench specs/ -k linear                            one family of cases
   harness bench specs/ --threads 4 --cpus 0-3               on these CPUs only
+  harness bench model.yaml --layers                         where the time goes, by node and layer
   harness bench specs/ --baseline reports/main/report.json  show what became slower
 """
 
 
 @click.command(epilog=RUN_EXAMPLES, short_help="Verify and time every case on every target.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time each check that passes.")
+@click.option(
+    "--layers", is_flag=True, help="Compare every layer inside the models too; a wrong layer fails its check."
+)
+@click.option(
+    "--watch", is_flag=True, help="Stay, and run what changed whenever a file is saved. Implies --no-latency."
+)
 @run_options
-def run(paths: tuple[str, ...], **options: Any) -> int:
+@click.pass_context
+def run(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> int:
     """Verify and time every case on every target, and write the report."""
+    if options["watch"] and ctx.get_parameter_source("latency") is not ParameterSource.COMMANDLINE:
+        options["latency"] = False
     return _run(paths, options)
 
 
@@ -57,6 +73,7 @@ def run(paths: tuple[str, ...], **options: Any) -> int:
     help="Threads of eager torch and of targets without ?threads. [default: 1]",
 )
 @click.option("--cpus", metavar="LIST", help="CPUs to measure on, such as 0,2-3. [default: all]")
+@click.option("--layers", "layer_times", is_flag=True, help="Time each node and layer too, and keep the traces.")
 @run_options
 def bench(paths: tuple[str, ...], **options: Any) -> int:
     """Verify every case on every target, time those that pass thoroughly, and write the report."""
@@ -69,35 +86,45 @@ def bench(paths: tuple[str, ...], **options: Any) -> int:
         rounds=options["rounds"],
         threads=options["threads"],
         cpus=() if options["cpus"] is None else parse_cpus(options["cpus"]),
+        layers=options["layer_times"],
     )
-    return _run(paths, {**options, "latency": True}, settings)
+    return _run(paths, {**options, "latency": True, "watch": False}, settings)
 
 
 def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSettings | None = None) -> int:
     """Carry out ``run`` or ``bench``, and print the results."""
-    from harness.check.settings import Settings, cache_folder, with_time_limit
+    from harness.check.settings import cache_folder
 
     cache = None if options["no_cache"] else cache_folder()
-    if options["engine"] == "local":
+    if options["engine"] == "local" and not options["dry_run"]:
         _start_loading(paths, cache)
-    from harness.pipeline import Request
-    from harness.pipeline import run as run_pipeline
-    from harness.plan import Shard
-    from harness.report.diff.text import show_diff
-    from harness.report.github import publish
-    from harness.report.shell import resume_words
-    from harness.report.terminal import Progress, show
+    from harness.report import chosen_formats
 
-    unknown = [name for name in options["formats"] if name not in FORMATS]
-    if unknown:
-        raise UsageError(f"--format {unknown[0]}: no such format; use any of {', '.join(FORMATS)}")
+    if options["open_report"] and "html" not in options["formats"]:
+        raise UsageError("--open needs the page; add html to --format")
+    chosen_formats(options["formats"])  # before anything runs
+    request = _request(paths, options, cache, bench)
+    if options["dry_run"]:
+        return _dry_run(request)
+    return _watch(request, options) if options["watch"] else _run_and_show(request, options)
+
+
+def _request(
+    paths: tuple[str, ...], options: Mapping[str, Any], cache: Path | None, bench: BenchSettings | None
+) -> Request:
+    """What the options ask for."""
+    from harness.check.settings import Settings, with_time_limit
+    from harness.pipeline import Request
+    from harness.plan import Shard
+
     settings = Settings(
         memory=options["memory"],
         latency=options["latency"],
+        layers=options.get("layers", False),
         strict_ulp=options["strict_ulp"],
         cache=cache,
     )
-    request = Request(
+    return Request(
         paths=paths,
         targets=flat(options["targets"]) or ("default",),
         keywords=options["keywords"],
@@ -105,7 +132,7 @@ def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSetting
         workers=options["jobs"] or 0,
         cluster=_cluster(options),
         report_dir=options["report_dir"],
-        formats=options["formats"],
+        formats=_formats(options),
         known_failures=options["known_failures"],
         require=flat(options["require"]),
         resume=options["resume"],
@@ -114,14 +141,95 @@ def _run(paths: tuple[str, ...], options: Mapping[str, Any], bench: BenchSetting
         bench=bench,
         baseline=options["baseline"],
         min_effect=options["min_effect"],
+        gate=_gate(options),
         strict=options["strict"],
+        maxfail=options["maxfail"],
+        only=_last_failed(options["report_dir"]) if options["lf"] else None,
     )
-    outcome = run_pipeline(request, Progress())
+
+
+def _last_failed(report_dir: Path) -> frozenset[tuple[str, str]] | None:
+    """The checks of the report in ``report_dir`` that were not as expected; None, for all checks, if there are none."""
+    from harness.report.json_report import read_report
+    from harness.report.wording import unexpected
+
+    path = report_dir / "report.json"
+    if not path.is_file():
+        raise UsageError(f"--lf: {path}: no such file; run once without --lf, with json among the formats")
+    checks = frozenset((result.case, result.target) for result in unexpected(read_report(path).results))
+    if not checks:
+        echo(f"--lf: nothing failed in {path}; running all checks", error=True)
+    return checks or None
+
+
+def _dry_run(request: Request) -> int:
+    """Print the checks that a run would do."""
+    from harness.pipeline import prepare
+
+    planned = prepare(request).plan
+    for case, targets in planned.jobs:
+        for target in targets:
+            echo(f"{case.id} on {target}")
+    echo(f"{planned.checks:,} {'check' if planned.checks == 1 else 'checks'}, none run (--dry-run)")
+    return 0
+
+
+def _watch(request: Request, options: Mapping[str, Any]) -> int:
+    """Run the checks again and again."""
+    if request.cluster is not None:
+        raise UsageError("--watch runs on this machine; leave --engine ray out")
+    from harness.cli._watch import watch
+
+    once = dict(options)
+
+    def show(outcome: Outcome) -> None:
+        _show(outcome, request, once)
+        once["open_report"] = False
+
+    return watch(request, show)
+
+
+def _run_and_show(request: Request, options: Mapping[str, Any]) -> int:
+    """Run the checks and print the results."""
+    from harness.pipeline import run as run_pipeline
+    from harness.report.terminal import Progress
+
+    outcome = run_pipeline(request, Progress(quiet=options["quiet"], verbose=options["verbose"]))
+    _show(outcome, request, options)
+    return outcome.exit_code
+
+
+def _show(outcome: Outcome, request: Request, options: Mapping[str, Any]) -> None:
+    """Print the results, and open the page if that was asked for."""
+    import webbrowser
+
+    from harness.report.diff.text import show_diff
+    from harness.report.github import publish
+    from harness.report.shell import resume_words
+    from harness.report.terminal import show
+
     echo(publish(outcome.report, request.formats), end="")
-    show(outcome.report, outcome.files, resume=resume_words(click.get_current_context().find_root().obj))
+    resume = resume_words(click.get_current_context().find_root().obj)
+    show(outcome.report, outcome.files, resume=resume, quiet=options["quiet"])
     if outcome.diff is not None:
         show_diff(outcome.diff)
-    return outcome.exit_code
+    if options["open_report"]:
+        page = next(path for path in outcome.files if path.suffix == ".html")
+        if not webbrowser.open(page.absolute().as_uri()):
+            echo(f"--open: no browser starts here; the page is {page}", error=True)
+
+
+def _gate(options: Mapping[str, Any]) -> tuple[StartFigure, ...]:
+    gate = gated_figures(options["gate"])
+    if gate and options["baseline"] is None:
+        raise UsageError(f"--gate {','.join(gate)}: there is nothing to compare with; give --baseline REPORT.json")
+    return gate
+
+
+def _formats(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The formats that are asked for; with the layers, a CSV comes with one for them."""
+    formats = tuple(options["formats"])
+    return (*formats, "layers") if options.get("layers") and "csv" in formats else formats
 
 
 def _start_loading(paths: tuple[str, ...], cache: Path | None) -> None:

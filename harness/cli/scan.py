@@ -52,11 +52,12 @@ def scan(model: str, output: Path, timeout: float, **options: Any) -> int:
     """
     from importlib.util import find_spec
 
+    from harness.environment import install_command
     from harness.report.shell import as_argument, command_line
 
     if find_spec("torch") is None:
         raise RuntimeMissing(
-            "harness scan needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
+            f"harness scan needs torch, which is not installed; install with: {install_command('torch')}"
         )
     if output.exists():
         raise UsageError(f"-o {output}: already exists; name another file")

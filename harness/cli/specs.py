@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+import os
+from collections.abc import Sequence, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.options import ALLOW_IMPORT, KEYWORDS, PATHS, TARGETS, flat
+from harness.cli.options import ALLOW_IMPORT, AS_JSON, KEYWORDS, PATHS, TARGETS, flat
 from harness.cli.process import echo
+
+if TYPE_CHECKING:
+    from harness.errors import Problem
+    from harness.spec.language.case import Case
+    from harness.spec.targets import Target
 
 CHECK_EXAMPLES = """
 \b
 Examples:
   harness check specs/                                      a folder, with its targets and known failures
   harness check specs/avgpool2d.yaml specs/relu.yaml        single files
+  harness check --any-yaml config.yaml nets/relu.yaml       the files of a commit
 """
 LIST_EXAMPLES = """
 \b
 Examples:
   harness list specs/                                       every case, and the default targets
   harness list specs/ -k divisor --targets 'onnx-*'         what a run with these options would do
+  harness list specs/relu.yaml::signed --json               one case, for a program
 """
 SCHEMA_EXAMPLES = """
 \b
@@ -31,17 +41,54 @@ Examples:
 
 @click.command(epilog=CHECK_EXAMPLES, short_help="Validate specs, targets and known failures.")
 @PATHS
+@click.option(
+    "--any-yaml",
+    is_flag=True,
+    help="PATHs are any YAML files, such as those of a commit: check the specs among them, each folder by itself.",
+)
 @ALLOW_IMPORT
-def check(paths: tuple[str, ...], allow_import: bool) -> int:
+def check(paths: tuple[str, ...], *, any_yaml: bool, allow_import: bool) -> int:
     """Validate specs, targets and known failures. Answers at once, without torch."""
+    from harness.errors import SpecError
     from harness.spec.discovery import known_failures_for, load_specs
 
-    specs = load_specs(paths, allow_import=allow_import)
-    known = known_failures_for(specs, paths)
-    cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
-    counted = f"{cases} in {files}, {_count(specs.target_sets.all, 'target')}"
-    echo(f"{counted}, {_count(known, 'known failure')}: all valid")
+    problems: list[Problem] = []
+    lines = []
+    for group in _groups(paths) if any_yaml else [paths]:
+        try:
+            specs = load_specs(group, allow_import=allow_import)
+            known = known_failures_for(specs, group)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        cases, files = _count(specs.cases, "case"), _count(specs.files, "file")
+        counted = f"{cases} in {files}, {_count(specs.target_sets.all, 'target')}"
+        lines.append(f"{counted}, {_count(known, 'known failure')}: all valid")
+    if problems:
+        raise SpecError(problems)
+    echo("\n".join(lines) or "no specs among these files")
     return 0
+
+
+def _groups(paths: Sequence[str]) -> list[tuple[str, ...]]:
+    """The specs among ``paths`` by the folder of their targets; the whole folder for a list that belongs to it."""
+    from harness.spec import is_spec_file
+    from harness.spec.discovery import spec_folder
+    from harness.spec.known_failures import KNOWN_FAILURES_FILE
+    from harness.spec.targets.sets import TARGETS_FILE
+
+    lists = {TARGETS_FILE, KNOWN_FAILURES_FILE}
+    groups: dict[str, list[str]] = {}
+    for path in map(Path, paths):
+        if path.name in lists:
+            below = [file for file in path.parent.rglob("*.yaml") if file.name not in lists]
+            specs = [str(file) for file in below if is_spec_file(file)]
+            if specs:  # stale entries are found in a whole folder alone
+                whole = [str(path.parent)] if len(specs) == len(below) else specs
+                groups.setdefault(os.path.realpath(path.parent), []).extend(whole)
+        elif is_spec_file(path):
+            groups.setdefault(os.path.realpath(spec_folder(path).root or ""), []).append(str(path))
+    return [tuple(group) for group in groups.values()]
 
 
 def _count(items: Sized | int, noun: str) -> str:
@@ -53,11 +100,20 @@ def _count(items: Sized | int, noun: str) -> str:
 @PATHS
 @TARGETS
 @KEYWORDS
+@AS_JSON
 @ALLOW_IMPORT
 def list_(
-    paths: tuple[str, ...], targets: tuple[tuple[str, ...], ...], keywords: tuple[str, ...], allow_import: bool
+    paths: tuple[str, ...],
+    *,
+    targets: tuple[tuple[str, ...], ...],
+    keywords: tuple[str, ...],
+    as_json: bool,
+    allow_import: bool,
 ) -> int:
     """List the cases and the targets of a run."""
+    import json
+
+    from harness.exporters._onnx import require_existing_opsets
     from harness.plan import plan
     from harness.spec.discovery import load_specs
     from harness.spec.targets.sets import DEFAULT_SET
@@ -65,7 +121,15 @@ def list_(
     specs = load_specs(paths, allow_import=allow_import)
     words = flat(targets) or (DEFAULT_SET,)
     selected = specs.target_sets.select(words)
+    require_existing_opsets(selected)
     planned = plan(specs.cases, selected, keywords, None, by_default=words == (DEFAULT_SET,))
+    if as_json:
+        echo(
+            json.dumps(
+                {"cases": [_entry(case, targets) for case, targets in planned.jobs], "checks": planned.checks}, indent=1
+            )
+        )
+        return 0
     for case, _ in planned.jobs:
         samples = f"({_count(case.samples, 'further sample')})" if case.samples else ""
         echo("  ".join(filter(None, (case.id, case.about, samples))))
@@ -73,6 +137,18 @@ def list_(
     cases, columns = _count(planned.jobs, "case"), _count(selected, "target")
     echo(f"\n{cases} x {columns} = {_count(planned.checks, 'check')}")
     return 0
+
+
+def _entry(case: Case, targets: Sequence[Target]) -> dict[str, object]:
+    """A case and the targets that it would run on, in types that JSON has."""
+    names = [str(target) for target in targets]
+    return {
+        "id": case.id,
+        "about": case.about or None,
+        "where": str(case.where),
+        "samples": len(case.samples),
+        "targets": names,
+    }
 
 
 @click.command(epilog=SCHEMA_EXAMPLES)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ def stored_arrays(path: Path) -> Mapping[str, StoredArray]:
                 raise UsageError(
                     f"{path}: {'not a regular file' if path.exists() else 'no such file'}; name a data file"
                 )
-            arrays = reader(path)
+            stat = path.stat()
+            arrays = _read_once(reader, path, stat.st_size, stat.st_mtime_ns)
         except OSError as error:
             raise UsageError(
                 f"{path}: cannot be read ({error.strerror or error}); name a readable data file"
@@ -94,6 +96,14 @@ def stored_arrays(path: Path) -> Mapping[str, StoredArray]:
     if not arrays:
         raise UsageError(f"{path}: holds no arrays; save at least one")
     return arrays
+
+
+@lru_cache(maxsize=16)
+def _read_once(
+    reader: Callable[[Path], Mapping[str, StoredArray]], path: Path, _size: int, _modified_ns: int
+) -> Mapping[str, StoredArray]:
+    """What ``reader`` returns, cached while the file stays as it is: each weight of a model asks for its file."""
+    return reader(path)
 
 
 def pick(arrays: Mapping[str, StoredArray], key: str | None, path: Path) -> StoredArray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import queue
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.engine.processes.exits import SERVER_LOST, describe_exit, killed_no
 from harness.engine.processes.fork_server import SERVER, cannot_start_error, start_server
 from harness.engine.worker_slot import WorkerSlot
 from harness.engine.worker_status import RETIRED, WorkerExit
+from harness.environment import install_command
 from harness.errors import HarnessError, RuntimeMissing
 from harness.result import Symptom
 
@@ -47,7 +48,7 @@ class LocalEngine:
         self._attempts: Counter[str] = Counter()
         self._done_slots: queue.SimpleQueue[WorkerSlot] = queue.SimpleQueue()
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Entry]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Entry, None, None]:
         """Yield the entries of all checks, in the order in which they finish.
 
         Raises :class:`RuntimeMissing` for a case of a spec where torch is not installed, and :class:`HarnessError`
@@ -62,7 +63,7 @@ class LocalEngine:
         """As :meth:`run`, but the workers stay for further jobs. Call :meth:`close` if it is left before its end."""
         needs_torch = not all(job.is_recorded for job in jobs)
         if needs_torch and find_spec("torch") is None:
-            fix = "pip install 'parity-harness[cpu]', or name recorded models alone"
+            fix = f"install with: {install_command('torch', 'onnxscript')}; or name recorded models alone"
             raise RuntimeMissing(f"specs are verified against torch, which is not installed; {fix}")
         self._waiting.extend(jobs)
         self._requested.update((job.case.id, set(map(str, job.targets))) for job in jobs)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -61,8 +61,8 @@ class RunState:
 class Engine(Protocol):
     """Runs checks."""
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Entry]:
-        """Yield the entries of all checks of ``jobs``, each as soon as it is in the journal."""
+    def run(self, jobs: Sequence[Job]) -> Generator[Entry, None, None]:
+        """Yield the entries of all checks of ``jobs``, each as soon as it is in the journal. Closing it ends them."""
         ...
 
 
@@ -75,13 +75,15 @@ def run_jobs(
     *,
     resume: bool,
     cluster: Cluster | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> RunState:
     """Run all checks of ``cases`` and write each result into a journal in ``folder``, line by line.
 
     They run on ``workers`` processes of this machine, or on the machines of ``cluster``.
 
-    With ``resume``, the checks in an earlier journal are not run again. Raises :class:`UsageError` before anything runs
-    where the folder or the cache cannot be written to, or another run uses the folder.
+    After each check, ``enough`` may end the run early. With ``resume``, the checks in an earlier journal are not run
+    again. Raises :class:`UsageError` before anything runs where the folder or the cache cannot be written to, or
+    another run uses the folder.
     """
     state = RunState()
     jobs: list[Job] = []
@@ -100,9 +102,12 @@ def run_jobs(
             engine: Engine = LocalEngine(min(workers, max(1, len(jobs))), journal, scratch)
             if cluster is not None:
                 engine = ClusterEngine(cluster, journal)
-            for entry in engine.run(jobs):
-                state.add(entry)
-                listener.advance(entry.result)
+            with closing(engine.run(jobs)) as entries:
+                for entry in () if enough() else entries:
+                    state.add(entry)
+                    listener.advance(entry.result)
+                    if enough():
+                        break
     except KeyboardInterrupt as error:
         if journal is None:  # the folder may be another run's
             raise

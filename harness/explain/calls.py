@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.check.settings import Settings
-from harness.explain.inside.divergence import Walk
+from harness.inside.nodes.divergence import Walk
 from harness.result import Result, Stage
 from harness.spec.bundle.entries import PackedModel
 from harness.spec.language.case import Case, FileModel
@@ -19,12 +19,14 @@ from harness.spec.targets import Target
 Announce = Callable[[Stage], None]
 
 
-def run_check(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Result:
+def run_check(
+    scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce, layers: bool = False
+) -> Result:
     """The result of the check of ``case`` on ``target``, without timing and without the artifact cache."""
     from harness.check.stages import Clock
 
     os.chdir(home)
-    clock, settings = Clock(announce, scratch), Settings(latency=False)
+    clock, settings = Clock(announce, scratch), Settings(latency=False, layers=layers)
     if isinstance(case.model.model, FileModel):
         from harness.check.recorded.recording import RecordedCase, check_recorded
 
@@ -64,7 +66,7 @@ def _walk_of(case: Case, target: Target) -> Callable[[Path, Case, Target], Walk 
 def _walk_export(scratch: Path, case: Case, target: Target) -> Walk | str:
     from harness.check.cache.artifacts import ArtifactCache
     from harness.check.module.prepared_case import PreparedCase
-    from harness.explain.inside.walk import walk
+    from harness.inside.nodes.walk import walk
 
     prepared = PreparedCase(case, ArtifactCache(None, scratch))
     if any(reference.stochastic for reference in prepared.references):
@@ -75,7 +77,7 @@ def _walk_export(scratch: Path, case: Case, target: Target) -> Walk | str:
 def _walk_tested_file(scratch: Path, case: Case, target: Target) -> Walk | str:
     from harness.check.cache.artifacts import ArtifactCache
     from harness.check.files.contexts import CaseContexts
-    from harness.explain.inside.walk import walk_file
+    from harness.inside.nodes.walk import walk_file
 
     context = CaseContexts(case, ArtifactCache(None, scratch)).of(target)
     inputs = [reference.inputs for reference in context.references]
@@ -86,7 +88,7 @@ def _walk_recorded_file(scratch: Path, case: Case, target: Target) -> Walk | str
     import numpy as np
 
     from harness.check.recorded.recording import RecordedCase
-    from harness.explain.inside.walk import walk_file
+    from harness.inside.nodes.walk import walk_file
 
     recording = RecordedCase(case)
     inputs = [
@@ -100,7 +102,7 @@ def _walk_recorded_file(scratch: Path, case: Case, target: Target) -> Walk | str
 
 def _walk_packed_file(scratch: Path, case: Case, target: Target) -> Walk | str:
     from harness.check.recorded.packed import PackedCase
-    from harness.explain.inside.walk import walk_file
+    from harness.inside.nodes.walk import walk_file
 
     prepared = PackedCase(case)
     inputs = [reference.inputs for reference in prepared.references]

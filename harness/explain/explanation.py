@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,9 @@ from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.calls import run_check, walk_graph, write_script
-from harness.explain.inside.divergence import Walk
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.explain.shrink import ShrunkCase, same_failure, shrink
+from harness.inside.nodes.divergence import Walk
 from harness.plan import plan
 from harness.registry import plugins
 from harness.reproduction import REPRODUCED, why_no_script
@@ -93,8 +94,20 @@ class Explanation:
 class Explainer:
     """Explains checks, in a context manager. Calls ``report_step`` with each step as it begins."""
 
-    def __init__(self, *, torch: bool, timeout: float, budget: float, report_step: Callable[[str], None]) -> None:
-        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds."""
+    def __init__(
+        self,
+        *,
+        torch: bool,
+        timeout: float,
+        budget: float,
+        report_step: Callable[[str], None],
+        layers: bool = False,
+    ) -> None:
+        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds.
+
+        With ``layers``, a layer that is wrong by itself is a failure too.
+        """
+        self._layers = layers
         self._timeout, self._budget, self._report_step = timeout, budget, report_step
         self._exit_stack = ExitStack()
         self._scratch = self._exit_stack.enter_context(temporary_folder())
@@ -111,9 +124,12 @@ class Explainer:
     def explain(self, case: Case, target: Target) -> Explanation:
         """Explain ``case`` on ``target``. If the check passes or is skipped, the explanation is the result alone."""
         self._report_step(f"checking {case.id} on {target}")
-        result = self.check(case, target)
+        result = self.check(case, target, layers=self._layers)
         if result.status not in FAILING:
             return Explanation(case, target, result)
+        if result.layers and all(output.passed for output in result.outputs) and self._layers:
+            # Smaller cases and a script would have to show a difference in the outputs.
+            return Explanation(case, target, result, no_script="the outputs agree; only a layer is wrong")
         self._report_step("checking other targets")
         other_results = self._other_results(case, target, result)
         walk = self._walk(case, target, result)
@@ -121,9 +137,10 @@ class Explainer:
         script, no_script = self._script(case, target, result, shrunk)
         return Explanation(case, target, result, other_results, walk, shrunk, script, no_script)
 
-    def check(self, case: Case, target: Target, seconds: float | None = None) -> Result:
+    def check(self, case: Case, target: Target, seconds: float | None = None, *, layers: bool = False) -> Result:
         """The result of ``case`` on ``target``, also if the process crashes or does not end."""
-        result = self._process.call(run_check, case, target, self._home, seconds=seconds or self._timeout)
+        call = partial(run_check, layers=layers)
+        result = self._process.call(call, case, target, self._home, seconds=seconds or self._timeout)
         if not isinstance(result, ProcessEnd):
             if target.exporter == "script" and result.status == "error":
                 self._process.close()  # a script that failed leaves state behind that changes the next error

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from harness.errors import one_line
 from harness.explain.explanation import Explanation, Script
-from harness.explain.inside.divergence import Divergence, Walk
 from harness.explain.shrink import ShrunkCase
+from harness.inside.nodes.divergence import Divergence, Walk
+from harness.report.layers import layer_lines
 from harness.report.wording import expectation_name
 from harness.reproduction.source import keywords, module_source
 from harness.reproduction.tensors import tensor_expression
@@ -25,9 +26,11 @@ def explanation_lines(explanation: Explanation, result: Result, script_path: Pat
     yield f"{result.case} on {result.target}: {outcome_line(result)}"
     yield from (f"  {line}" for line in _result_lines(result))
     if result.status in {"passed", "fixed", "skipped"}:
+        yield from _section("Layers", list(layer_lines(result)))
         return
     if result.blame or result.evidence:
         yield from _section(f"Blame: {result.blame or 'undetermined'}", result.evidence or ("there is no evidence",))
+    yield from _section("Layers", list(layer_lines(result)))
     yield from _section("Other targets", [_other_result_line(other) for other in explanation.other_results])
     if explanation.walk is not None:
         yield from _section("First node that differs", list(_walk_lines(explanation.walk, result)))

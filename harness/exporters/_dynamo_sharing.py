@@ -45,7 +45,7 @@ def shared_programs(subject: Subject) -> Iterator[ModuleAndInputs]:
     """
     programs = _PROGRAMS.setdefault(subject, _Programs())
     with _speed_ups.applied(programs.speed_ups) as shared:
-        yield programs.copies_of(subject) if shared else subject.fresh()
+        yield programs.copies_of(subject) if shared else subject.fresh(aliased=True)
 
 
 def captured_program(subject: Subject) -> Any:
@@ -92,7 +92,7 @@ class _Programs:
     def copies_of(self, subject: Subject) -> ModuleAndInputs:
         """Copies of the subject's module and inputs: those of the captured program, or fresh ones if there is none."""
         if self.copies is None or not self.shared:
-            self.copies = subject.fresh()
+            self.copies = subject.fresh(aliased=True)
         return self.copies
 
     def capture_once(self, original: Any) -> Any:

@@ -6,11 +6,12 @@ This is the only module that reads torch's own opset bounds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import StageError, Unsupported
+from harness.environment import versions
+from harness.errors import StageError, Unsupported, UsageError
 from harness.exporters import Artifact
 from harness.exporters._files import sha256, sibling_files, staged_write
 
@@ -18,10 +19,15 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.model.build import Subject
+    from harness.spec.targets import Target
+
+LARGE_FILE_BYTES = 64 << 20
+"""Above this size, a file is not searched for what differs from process to process: that would copy it."""
 
 # torch numbers the code that it generates in a process; a node's stack trace, which no runtime reads, holds the number.
 _TRACED_CODE = re.compile(rb"(?<=<eval_with_key>)\.\d+")
 # The bounds of torch 2.9 to 2.14, for a release that keeps them elsewhere.
+_OPSET_OF_OLDEST_ONNX = 23  # onnx 1.18
 _LOWEST_OPSET, _HIGHEST_TORCHSCRIPT_OPSET, _DEFAULT_OPSET = 7, 20, 18
 
 
@@ -40,6 +46,20 @@ def dynamo_opsets() -> range:
     from onnx.defs import onnx_opset_version
 
     return range(torchscript_opsets().start, onnx_opset_version() + 1)
+
+
+def require_existing_opsets(targets: Iterable[Target]) -> None:
+    """Raise :class:`UsageError` for the first of ``targets`` at an opset that the installed onnx does not know.
+
+    onnx is imported only for an opset that the oldest release of it that harness takes does not know, and torch never.
+    """
+    for target in targets:
+        if target.opset is not None and target.opset > _OPSET_OF_OLDEST_ONNX:
+            from onnx.defs import onnx_opset_version
+
+            if target.opset > (newest := onnx_opset_version()):
+                problem = f"onnx {versions()['onnx']} knows opsets up to {newest}, not {target.opset}"
+                raise UsageError(f"{target}: {problem}; write {target.exporter}@{newest}")
 
 
 def default_opset() -> int:
@@ -64,8 +84,10 @@ def write_artifact(
     with staged_write(path) as staging_path:
         write(staging_path)
         content = staging_path.read_bytes()
-        digest = sha256(_TRACED_CODE.sub(b"", content), *sibling_files(staging_path))
         model = onnx.load_model_from_string(content)
+        # The numbers are in stack traces of onnx-dynamo, which keeps large weights out of this file.
+        content = content if len(content) > LARGE_FILE_BYTES else _TRACED_CODE.sub(b"", content)
+        digest = sha256(content, *sibling_files(staging_path))
         del content
         written_opset = opset_of(model)
         if opset is not None and written_opset != opset:

@@ -96,7 +96,7 @@ def exported_program(subject: Subject, *, fixes: bool, **options: Any) -> Export
 
     from harness.fixes import corrected
 
-    module, inputs = subject.fresh()
+    module, inputs = subject.fresh(aliased=True)
     axes = dynamic_shapes(module, subject, torch.export.Dim.DYNAMIC)
     with refusals_as_unsupported(), as_in_a_fresh_process():
         return torch.export.export(corrected(module) if fixes else module, inputs, dynamic_shapes=axes, **options)

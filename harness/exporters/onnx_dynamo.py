@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 
+EXTERNAL_DATA_BYTES = 64 << 20
+"""From this size of all weights on, they are written to a file of their own."""
+
 
 class OnnxDynamo(ExportOptions):
     """``torch.onnx.export(module, inputs, path, dynamo=True)``.
 
     The exporter writes opset 18 or above and converts to the requested opset. Weights stay inside the file up to
-    1.5 GiB; above, the exporter writes them to ``<name>.data`` in the same folder.
+    64 MiB; above, they go to ``<name>.data`` in the same folder, which is written and read without copies in memory.
     """
 
     name = "onnx-dynamo"
@@ -42,7 +45,7 @@ class OnnxDynamo(ExportOptions):
     switches: Mapping[str, str] = {
         "optimize": "onnxscript's optimizer (torch's default: on)",
         "keep_initializers_as_inputs": "list the weights among the inputs too (torch's default: off)",
-        "external_data": "write the weights to a file of their own (harness's default: off)",
+        "external_data": "write the weights to a file of their own (harness's default: from 64 MiB on)",
         "verify": "torch's own comparison with ONNX Runtime (torch's default: off)",
     }
 
@@ -55,8 +58,10 @@ class OnnxDynamo(ExportOptions):
         import torch
 
         from harness.fixes import translation_table
+        from harness.model.build import size_in_bytes
 
-        arguments = {"external_data": False} | self.arguments(options)
+        is_large = size_in_bytes(subject.module) >= EXTERNAL_DATA_BYTES
+        arguments = {"external_data": is_large} | self.arguments(options)
 
         def write(staging_path: Path) -> None:
             recording = RecordingTable(translation_table() if fixes else {})

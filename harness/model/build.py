@@ -79,12 +79,13 @@ class Subject:
         """The names of the outputs in every artifact: ``output_0``, ``output_1``, ..."""
         return [f"output_{index}" for index in range(self.outputs)]
 
-    def fresh(self) -> tuple[nn.Module, tuple[Any, ...]]:
+    def fresh(self, *, aliased: bool = False) -> tuple[nn.Module, tuple[Any, ...]]:
         """Copies of the module and of the arguments of its forward: exporters and in-place layers change them.
 
-        Nested inputs are as the user's own module takes them.
+        Nested inputs are as the user's own module takes them. ``aliased`` is for exporters that call the module with
+        tensors without values only, and so change no weight: :func:`copy_module`.
         """
-        module = copy_module(self.module)
+        module = copy_module(self.module, aliased=aliased)
         inputs = {
             label: tensor.detach().clone(memory_format=torch.preserve_format) for label, tensor in self.inputs.items()
         }
@@ -130,8 +131,8 @@ def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
     if case.dtype != "float32" and DTYPES[case.dtype].is_floating_point:
         module = module.to(DTYPES[case.dtype])
     if weighted.weights_file:
-        require_all_weights(module, weighted)
-    load_weights(module, {name: array(spec, _weight_shape(module, name)) for name, spec in weighted.weights.items()})
+        require_all_weights(module, weighted.weights, weighted.weights_file)
+    load_weights(module, ((name, array(spec, _weight_shape(module, name))) for name, spec in weighted.weights.items()))
     if isinstance(weighted.model, StoredModel):  # a program and a frozen module have no mode to set
         return module
     return module.train(case.mode == "train")

@@ -10,6 +10,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch.utils import _pytree as pytree
 from harness.errors import bounded_text
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch
+from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch, size_in_bytes
 from harness.model.tensors import copy_module, copy_tensor, to_numpy
 from harness.model.weights import plain_name
 from harness.spec.language.case import (
@@ -219,8 +220,12 @@ def _have_same_values(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _eager_in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
-    double = copy_module(module).double()
     wide = [tensor.to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True) for tensor in inputs]
+    if not isinstance(case.model.model, LayerModel) and size_in_bytes(module) >= LARGE_MODULE_BYTES:
+        outputs = run_in_float64_by_layer(copy_module(module), wide, case.seed)
+        if outputs is not None:
+            return Answer(tuple(map(to_numpy, outputs)))
+    double = copy_module(module).double()
     try:
         outputs = run_module(double, wide, case.seed)
     except (RuntimeError, NotImplementedError):
@@ -230,6 +235,39 @@ def _eager_in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
         warnings.warn(f"the module does not run in float64: {bounded_text(error)}", stacklevel=1)
         return None
     return Answer(tuple(map(to_numpy, outputs)), magnitudes=_magnitudes(case, double, wide))
+
+
+LARGE_MODULE_BYTES = 256 << 20
+"""From this size on, a module runs in float64 layer by layer: a copy in float64 takes twice its memory."""
+
+
+def run_in_float64_by_layer(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor] | None:
+    """The outputs of ``module`` on ``inputs`` in float64, with the parameters of one layer at a time in float64.
+
+    None if the module does not run so: a layer may use the parameters of another. ``module`` is changed.
+    """
+    inputs = [copy_tensor(tensor) for tensor in inputs]
+    for layer in module.modules():
+        for name, value in layer.named_buffers(recurse=False):
+            if value.is_floating_point():
+                layer._buffers[name] = value.double()  # noqa: SLF001 - as nn.Module.to sets them
+        own = {name: value for name, value in layer.named_parameters(recurse=False) if value.is_floating_point()}
+        if own:
+            layer.register_forward_pre_hook(partial(_widen, own))
+            layer.register_forward_hook(partial(_restore, own))
+    try:
+        return run_module(module, inputs, seed)
+    except Exception:  # noqa: BLE001 - the caller tries the whole module in float64, and reports what that raises
+        return None
+
+
+def _widen(parameters: Mapping[str, nn.Parameter], layer: nn.Module, _inputs: object) -> None:
+    for name, value in parameters.items():
+        layer._parameters[name] = nn.Parameter(value.detach().double(), requires_grad=False)  # noqa: SLF001
+
+
+def _restore(parameters: Mapping[str, nn.Parameter], layer: nn.Module, _inputs: object, _outputs: object) -> None:
+    layer._parameters.update(parameters)  # noqa: SLF001
 
 
 def _magnitudes(case: Case, double: nn.Module, wide: Sequence[torch.Tensor]) -> tuple[Array | None, ...]:

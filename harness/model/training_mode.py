@@ -5,12 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from harness.model.tensors import copy_module
+
+MAX_PARTS = 3
+"""The number of parts in training mode that a message names."""
+
+
+def parts_in_words(parts: Sequence[str]) -> str:
+    """What a message says about ``parts`` in training mode."""
+    names = ", ".join(name.removeprefix("layer.") or "the module itself" for name in parts[:MAX_PARTS])
+    more = f" and {len(parts) - MAX_PARTS} more" if len(parts) > MAX_PARTS else ""
+    return f"parts of the module are in training mode, which .eval() does not reach ({names}{more})"
 
 
 def parts_in_training(module: nn.Module) -> list[str]:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import parameter
 
 from harness.errors import UsageError
-from harness.model.tensors import to_torch
-from harness.spec.language.case import WeightedModel
+from harness.model.tensors import as_tensor
+
+Array = NDArray[Any]
 
 WRAPPERS = ("layer.", "nested.", "nested.layer.")
 """What harness may put before the names of a module's parameters."""
 
 
-def require_all_weights(module: nn.Module, weighted: WeightedModel) -> None:
-    """Check that the file of ``weighted`` holds every parameter and buffer of ``module`` in its shape, and no others.
+class HasShape(Protocol):
+    """A tensor whose values need not be read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+
+def require_all_weights(module: nn.Module, weights: Mapping[str, HasShape], file: str) -> None:
+    """Check that ``weights``, of ``file``, are every parameter and buffer of ``module`` in its shape, and no others.
 
     Raises :class:`UsageError` in one line that lists all differences.
     """
-    state, weights = module.state_dict(), weighted.weights
+    state = module.state_dict()
     expected = {_spec_name(name, weights): tensor for name, tensor in state.items()}
     missing = [name for name in expected if name not in weights]
     extra = [name for name in weights if name not in expected]
@@ -34,9 +44,7 @@ def require_all_weights(module: nn.Module, weighted: WeightedModel) -> None:
     parts = (("missing", missing), ("unknown to the model", extra), ("of another shape", wrong))
     differences = [f"{what}: {', '.join(names)}" for what, names in parts if names]
     if differences:
-        raise UsageError(
-            f"weights: {weighted.weights_file} does not fit the model; {'; '.join(differences)}; save its state_dict()"
-        )
+        raise UsageError(f"weights: {file} does not fit the model; {'; '.join(differences)}; save its state_dict()")
 
 
 def _spec_name(name: str, weights: Mapping[str, Any]) -> str:
@@ -49,12 +57,12 @@ def plain_name(name: str) -> str:
     return name.removeprefix("nested.").removeprefix("layer.")
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Set parameters and buffers by name, in place.
+def load_weights(module: nn.Module, weights: Iterable[tuple[str, Array]]) -> None:
+    """Set parameters and buffers by name, in place, one after another.
 
     Raises :class:`UsageError` if the module has no parameter or buffer of that name, or it has another shape.
     """
-    for name, values in weights.items():
+    for name, values in weights:
         tensor = find_parameter(module, name)
         if tensor is None:
             names = ", ".join(name for name, _ in module.named_parameters()) or "none"
@@ -64,7 +72,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
                 f"weights: {name} has shape {tuple(tensor.shape)}, but its values have shape {values.shape}"
             )
         with torch.no_grad():
-            tensor.copy_(to_torch(values, "contiguous"))
+            tensor.copy_(as_tensor(values))
 
 
 def find_parameter(module: nn.Module, name: str) -> torch.Tensor | None:

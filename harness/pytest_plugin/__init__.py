@@ -7,7 +7,6 @@ even those if pytest's configuration has ``harness_collect = false``, or with ``
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,7 @@ from harness.search_path import InstalledFirst
 if TYPE_CHECKING:
     from harness.pytest_plugin.items import SpecFile
 
-# The version of the format, as a top-level key: an indented one belongs to something else.
-_VERSION_KEY = re.compile(rb"^[\"']?harness[\"']?[ \t]*:[ \t]*\d+[ \t]*(#.*)?\r?$", re.MULTILINE)
 _NOT_SPECS = {"targets.yaml", "known-failures.yaml"}
-_SEARCHED_BYTES = 65_536
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,20 +51,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile |
     """Collect the checks of a spec; None for every other file."""
     if file_path.suffix != ".yaml" or file_path.name in _NOT_SPECS or not parent.config.getini("harness_collect"):
         return None
-    if not _is_spec(file_path):
-        return None
     with InstalledFirst():
+        from harness.spec import is_spec_file
+
+        if not is_spec_file(file_path):
+            return None
         from harness.pytest_plugin.items import SpecFile
 
     collected: SpecFile = SpecFile.from_parent(parent, path=file_path)
     return collected
-
-
-def _is_spec(path: Path) -> bool:
-    try:
-        if not path.is_file():  # opening a pipe would block until somebody writes to it
-            return False
-        with path.open("rb") as file:
-            return _VERSION_KEY.search(file.read(_SEARCHED_BYTES)) is not None
-    except OSError:
-        return False  # not an error here: the file may not be a spec at all

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from uuid import uuid4
@@ -13,6 +12,7 @@ from uuid import uuid4
 from harness.errors import HarnessError, UsageError
 from harness.registry import plugins
 from harness.result import Report
+from harness.spec.quoting import join_names, suggestion
 
 
 class ReportFormat(Protocol):
@@ -47,7 +47,7 @@ def write(report: Report, directory: Path, formats: Iterable[str]) -> tuple[Path
 
     Raises :class:`UsageError` for an unknown format, and :class:`HarnessError` if the folder cannot be written.
     """
-    chosen = [_format(name) for name in dict.fromkeys(formats)]
+    chosen = chosen_formats(formats)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,13 +62,17 @@ def write(report: Report, directory: Path, formats: Iterable[str]) -> tuple[Path
     return paths
 
 
-def _format(name: str) -> ReportFormat:
+def chosen_formats(names: Iterable[str]) -> list[ReportFormat]:
+    """The formats that ``names`` name, each once, those of plugins included.
+
+    Raises :class:`UsageError` for an unknown format.
+    """
     formats: dict[str, ReportFormat] = plugins("report")
-    if name in formats:
-        return formats[name]
-    near = get_close_matches(name, formats, n=1)
-    right = f"did you mean {near[0]}?" if near else f"use one of {', '.join(formats)}"
-    raise UsageError(f"--format {name}: no such report format; {right}")
+    for name in names:
+        if name not in formats:
+            remedy = suggestion(name, formats, f"use one of {join_names(formats)}")
+            raise UsageError(f"--format {name}: no such report format; {remedy}")
+    return [formats[name] for name in dict.fromkeys(names)]
 
 
 def _parts(one: ReportFormat, report: Report) -> Iterable[str]:

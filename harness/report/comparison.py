@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from harness.errors import one_line, shortened
+from harness.report.layers import layer_lines
 from harness.report.wording import (
     comparisons,
     explanation,
@@ -42,6 +43,7 @@ def comparison_lines(
         yield from _entry(
             "evidence", [shortened(one_line(line), MAX_LENGTH) for line in result.evidence[:MAX_EVIDENCE]]
         )
+        yield from _entry("layers", list(layer_lines(result)))
         yield from _entry("latency", _latency(result))
         yield from _entry("note", [shortened(one_line(note), MAX_LENGTH) for note in result.notes])
         if reason := inconclusive_reason(result):

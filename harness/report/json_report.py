@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from harness.deprecated import with_current_keys
 from harness.errors import Location, Problem, SpecError
 from harness.latency.change import Verdict
-from harness.result import Report, Result, to_json, with_current_keys
+from harness.result import Report, Result, to_json
 from harness.spec.yaml.strict import file_error, read_json
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Run(Open):
     began: str = ""
     interrupted: bool = False
     interrupted_by: str | None = None
+    not_run: Count = 0
     bench: Bench | None = None
     exports: Exports | None = None
     complaints: list[str] = []

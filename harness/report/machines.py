@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.deprecated import accept_old_names
 from harness.errors import Location, Problem, SpecError
+from harness.report.shell import command_line
 from harness.result import Report, Result
 
 ON = " on "
@@ -61,22 +62,21 @@ def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
     """One report with every result once, in the order of ``reports``.
 
     If several machines did the same check, such as a host and a board, each target gets the name of its machine.
-    Raises :class:`SpecError` for a check that two reports of one machine hold: which of them is right is unknown.
+    Raises :class:`SpecError` if two reports of one machine hold a check: which of them is right is unknown.
     """
     names, renamed = with_machine_names([report for _, report in reports])
     first: dict[tuple[str, str], Path] = {}
-    problems: list[Problem] = []
     merged: list[Result] = []
     for (path, _), results in zip(reports, renamed, strict=True):
-        for result in results:
-            check = (result.case, result.target)
-            if check in first:
-                wrong = f"{result.case} on {result.target} is also in {first[check]}"
-                problems.append(Problem(Location(str(path)), wrong, "merge each check once"))
-            first.setdefault(check, path)
-            merged.append(result)
-    if problems:
-        raise SpecError(problems)
+        if repeated := [result for result in results if (result.case, result.target) in first]:
+            example = repeated[0]
+            earlier = first[example.case, example.target]
+            count = f"{len(repeated):,} of its {len(results):,} checks were done on the same machine in {earlier} too"
+            compare = command_line(["harness", "diff", str(earlier), str(path)])
+            message = f"{count}, such as {example.case} on {without_machine(example.target)}"
+            raise SpecError([Problem(Location(str(path), 0), message, f"to compare two runs: {compare}")])
+        first |= {(result.case, result.target): path for result in results}
+        merged += results
     return Report(_environment(reports), tuple(merged), _run(reports) | ({"machines": list(names)} if names else {}))
 
 
@@ -140,8 +140,10 @@ def _environment(reports: Sequence[tuple[Path, Report]]) -> Mapping[str, Any]:
 
 def _run(reports: Sequence[tuple[Path, Report]]) -> dict[str, Any]:
     runs = [report.run for _, report in reports]
+    not_run = sum(run.get("not_run", 0) for run in runs)
     return {
         **{key: value for key, value in runs[0].items() if key not in _KEYS_OF_ONE_PART},
+        **({"not_run": not_run} if not_run else {}),
         "shard": None,
         "merged": [str(path) for path, _ in reports],
         "seconds": round(sum(float(run.get("seconds", 0.0)) for run in runs), 2),

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.errors import one_line, shortened
+from harness.report.layers import HEADERS, ROWS_IN_MARKDOWN, layer_cells, uncovered_line, worst_layers
 from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
 from harness.report.tables.counted import model_time_blocks
 from harness.report.tables.latency import latency_blocks
+from harness.report.tables.node_times import node_time_blocks
 from harness.report.wording import (
     bundle_folder,
     comparison_line,
@@ -71,9 +73,11 @@ def blocks(report: Report) -> Iterator[str]:
     )
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarks([result for result in report.results if result.status == "passed"])
+    yield from _layer_tables([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
     yield from model_time_blocks(report.results)
+    yield from node_time_blocks(report.results)
     yield from placement_blocks(report.results)
     yield from _skipped([result for result in report.results if result.status == "skipped"])
     yield from _environment(report)
@@ -118,6 +122,7 @@ def details(result: Result, *, allow_import: bool = False, bundle: str | None = 
     yield "\n".join(f"- {fact}" for fact in _facts(result, allow_import, bundle))
     if labelled := list(comparisons(result)):
         yield _numbers(labelled)
+    yield from _layers(result)
     if result.log:
         yield _log(result.log)
 
@@ -156,6 +161,27 @@ def _numbers(labelled: Sequence[tuple[str, OutputComparison]]) -> str:
         ],
         [_number_row(label, comparison) for label, comparison in labelled],
     )  # fmt: skip
+
+
+def _layers(result: Result) -> Iterator[str]:
+    """What the layers show, and the ten worst."""
+    if result.layers_show is None:
+        return
+    not_covered = uncovered_line(result)
+    yield f"Layers: {plain(result.layers_show)}." + (f" {plain(not_covered)}." if not_covered else "")
+    if rows := worst_layers(result.layers, ROWS_IN_MARKDOWN):
+        yield table(list(HEADERS), [list(map(plain, layer_cells(layer))) for layer in rows])
+
+
+def _layer_tables(results: Sequence[Result]) -> Iterator[str]:
+    """The layers of checks that passed."""
+    shown = [result for result in results if result.layers_show is not None][:_MAX_IN_FULL]
+    if not shown:
+        return
+    yield "## Layers of checks that passed"
+    for result in shown:
+        yield f"### {code(result.case)} on {code(result.target)}"
+        yield from _layers(result)
 
 
 def _number_row(label: str, comparison: OutputComparison) -> list[str]:

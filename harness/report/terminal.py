@@ -15,9 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import one_line, printable, shortened
+from harness.report.layers import layer_lines
 from harness.report.shell import command_line
 from harness.report.tables import targets
 from harness.report.tables.counted import ModelTime, model_times
+from harness.report.tables.node_times import node_time_lines
+from harness.report.tables.terminal_latency import latency_lines
 from harness.report.wording import (
     UNEXPECTED,
     bundle_folder,
@@ -61,25 +64,34 @@ def standard_output() -> Console:
 
 
 def show(
-    report: Report, written: Sequence[Path] = (), console: Console | None = None, *, resume: Sequence[str] = ()
+    report: Report,
+    written: Sequence[Path] = (),
+    console: Console | None = None,
+    *,
+    resume: Sequence[str] = (),
+    quiet: bool = False,
 ) -> None:
     """Print the summary table, the unexpected checks, the paths of the reports, and the verdict as the last line.
 
     Words carry every status; colour, if the terminal has it, only helps to find them. ``written`` are the paths of the
     reports. ``console`` is standard output by default. ``resume`` are the words of the command that continues an
-    interrupted run.
+    interrupted run. With ``quiet``, only what is not as expected and the verdict are printed.
     """
     console = console or standard_output()
-    if report.results:
+    if report.results and not quiet:
         console.print(_summary(report.results, console))
-    for times in model_times(report.results):
-        console.print(_layers(times, console))
     _print_unexpected(report, written, console)
+    _print_layers(report, console)
     if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
-    if line := export_counts(report):
+    if not quiet:
+        for row in (*latency_lines(report.results), *node_time_lines(report.results)):
+            console.print(_text(row, console, keep_spaces=True))
+        for times in model_times(report.results):
+            console.print(_counted_layers(times, console))
+    if not quiet and (line := export_counts(report)):
         console.print(_text(f"{line}.", console))
-    if written:
+    if written and not quiet:
         console.print(_text(f"Written: {', '.join(map(str, written))}", console))
     for complaint in report.run.get("complaints", ())[1:]:
         console.print(_text(str(complaint), console, "bold red"))
@@ -103,7 +115,7 @@ def _summary(results: Sequence[Result], console: Console) -> Table:
     return table
 
 
-def _layers(times: ModelTime, console: Console) -> Table:
+def _counted_layers(times: ModelTime, console: Console) -> Table:
     """The layers of a model by count x latency, beside the time of the model."""
     table = Table(box=None, pad_edge=False, title_justify="left", title_style="")
     table.add_column(f"{times.spec}: count x latency in us", overflow="fold")
@@ -121,6 +133,8 @@ def _print_unexpected(report: Report, written: Sequence[Path], console: Console)
     groups = _same_error(results)
     for result, *others in groups[:SHOWN]:
         console.print(_entry(result, len(others), console))
+        for line in layer_lines(result):
+            console.print(_text(f"{'':8}{line}", console, keep_spaces=True))
         step = next_step(result, allow_import=bool(report.run.get("allow_import")), bundle=bundle_folder(report.run))
         if step and step.words:
             _print_command(" " * 8, step.words, console)
@@ -128,6 +142,17 @@ def _print_unexpected(report: Report, written: Sequence[Path], console: Console)
         console.print(_text(f"... and {rest:,} more{_in_file(written)}", console))
     if results:
         console.print()
+
+
+def _print_layers(report: Report, console: Console) -> None:
+    """Print what the layers of the other checks show."""
+    results = [result for result in report.results if result.layers_show and result.status == "passed"]
+    for result in results[:SHOWN]:
+        console.print(_text(f"Layers of {result.case} on {result.target}:", console))
+        for line in layer_lines(result):
+            console.print(_text(f"  {line}", console, keep_spaces=True))
+    if rest := results[SHOWN:]:
+        console.print(_text(f"... and the layers of {len(rest):,} more checks", console))
 
 
 def _same_error(results: Sequence[Result]) -> list[list[Result]]:
@@ -192,9 +217,9 @@ def _is_alarming(report: Report) -> bool:
     return bool(nothing_done or unreliable or unexpected(report.results))
 
 
-def _text(text: str, console: Console, style: str = "") -> Text:
+def _text(text: str, console: Console, style: str = "", *, keep_spaces: bool = False) -> Text:
     """Literal text, without markup, control sequences, or characters that the terminal's encoding lacks."""
-    line = printable(one_line(text))
+    line = printable(text if keep_spaces else one_line(text))
     return Text(line.encode(console.encoding, "backslashreplace").decode(console.encoding), style=style)
 
 
@@ -208,12 +233,20 @@ class Progress:
     """Shows the progress of a run: a live line on a terminal, an occasional plain line in a log.
 
     The caller marks known failures as such, so that they do not count as failing. In a log, a line appears with every
-    tenth of the checks, and after half a minute without one.
+    tenth of the checks, and after half a minute without one. With ``verbose``, each check has a line; with ``quiet``,
+    nothing is shown. ``console`` is standard error by default, so that standard output holds the results alone.
     """
 
-    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console()
-        self._clock = clock
+    def __init__(
+        self,
+        console: Console | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        quiet: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self._console = console or Console(stderr=True, quiet=quiet)
+        self._clock, self._verbose = clock, verbose
         self._total = self._done = self._failing = 0
         self._unit = "checks"
         self._began = self._last_line = 0.0
@@ -223,7 +256,7 @@ class Progress:
         """Start to count to ``total``; on a terminal, the live line appears."""
         self._total, self._done, self._failing, self._unit = total, 0, 0, unit
         self._began = self._last_line = self._clock()
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.quiet:
             self._live = _live(self._console)
             self._live.add_task(unit, total=total, failing="")
             self._live.start()
@@ -232,9 +265,12 @@ class Progress:
         """Count one more; ``result`` is its result if it is a check."""
         self._done += 1
         self._failing += result is not None and result.status in UNEXPECTED
+        if self._verbose and result is not None:
+            line = f"{result.status} {result.case} on {result.target} ({sum(result.seconds.values()):.2f} s)"
+            self._console.print(_text(line, self._console), style=_STYLES[result.status])
         if self._live is not None:
             self._live.update(self._live.task_ids[0], advance=1, failing=self._failing_so_far())
-        elif self._is_due():
+        elif not self._verbose and self._is_due():
             self._last_line = self._clock()
             self._console.print(self._line(), markup=False, highlight=False)
 

@@ -90,7 +90,12 @@ def verdict(report: Report) -> str:
     if counts["skipped"] == counts["checks"]:
         return f"No verdict: nothing was compared, {checks} skipped."
     if bad := sum(counts[status] for status in UNEXPECTED):
-        return f"Not as expected: {bad:,} of {checks} ({tally})."
+        left = (
+            f" Stopped by --maxfail: {_count(not_run, 'check')} not run."
+            if (not_run := report.run.get("not_run"))
+            else ""
+        )
+        return f"Not as expected: {bad:,} of {checks} ({tally}).{left}"
     return f"All as expected: {checks} ({tally})."
 
 

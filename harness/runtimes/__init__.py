@@ -16,6 +16,8 @@ from harness.deprecated import accept_old_names, old_attributes
 from harness.errors import Unavailable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.exporters import Artifact, Format
 
 Array = NDArray[Any]
@@ -70,6 +72,20 @@ class Placement:
     asked: str
     nodes: Mapping[str, Mapping[str, int]]
     stray: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTimes:
+    """A node or an operation of a loaded model, and how long it took in each run, in microseconds.
+
+    ``operator`` is its type. ``module`` is the path of the torch module that it belongs to, empty if it is not known.
+    """
+
+    node: str
+    operator: str
+    provider: str = ""
+    module: str = ""
+    us: tuple[float, ...] = ()
 
 
 class Session(Protocol):
@@ -157,6 +173,19 @@ class DeviceTimed(Protocol):
 
     def device_us(self, inputs: Mapping[str, Array], runs: int) -> list[float]:
         """The duration of each of ``runs`` runs in microseconds by the device's clock, without transfers."""
+        ...
+
+
+@runtime_checkable
+class Profiled(Protocol):
+    """A session that can say how long each of its nodes takes."""
+
+    def node_times(self, inputs: Mapping[str, Array], runs: int, trace: Path) -> Sequence[NodeTimes]:
+        """The nodes in the order of execution, each with its time in ``runs`` runs after a warm-up.
+
+        The session that is timed is not slowed down by it. The library's own trace is written to ``trace``, in Chrome's
+        format.
+        """
         ...
 
 

@@ -10,10 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
-from harness.runtimes import Array, Placement
+from harness.runtimes import Array, NodeTimes, Placement
+from harness.runtimes._torch_profile import profiled_times
 from harness.spec.language.inputs.structure import Structure, arguments, in_order
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 
@@ -71,6 +74,15 @@ class TorchSession:
             return call()
 
         return call_with_threads
+
+    def node_times(self, inputs: Mapping[str, Array], runs: int, trace: Path) -> Sequence[NodeTimes]:
+        """The times of the operations by torch's profiler. Raises :class:`Unsupported` on another device than the CPU.
+
+        A device computes after the operation has returned.
+        """
+        if self._device.type != "cpu":
+            raise Unsupported(f"times per operation are measured on the CPU only, not on {self._device}")
+        return profiled_times(self.bind(inputs), runs, trace)
 
     def placement(self) -> Placement | None:
         """None: a module has one device."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from harness.errors import StageError, Unsupported, UsageError
 from harness.onnx_arrays import dtype_from_onnx
 from harness.runtimes import Value
+from harness.spec.quoting import closest_name
 
 if TYPE_CHECKING:
     import onnx
@@ -81,8 +81,8 @@ def describe_options(options: Mapping[str, Option]) -> dict[str, str]:
 
 
 def _suggestion(word: str, allowed: Mapping[str, Option] | tuple[str, ...]) -> str:
-    matches = get_close_matches(word, allowed, 1)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    closest = closest_name(word, tuple(allowed))
+    return f"; did you mean {closest}?" if closest else ""
 
 
 @dataclass(frozen=True, slots=True)

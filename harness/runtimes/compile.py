@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from harness.environment import installed_version
+from harness.environment import install_command, installed_version
 from harness.exporters._files import STRUCTURE_FILE, read_structure
 from harness.runtimes import Availability
 from harness.runtimes._torch_session import TorchSession
@@ -67,7 +67,7 @@ def inductor_availability() -> Availability:
     """Whether torch's inductor can compile for the CPU: with ``CXX`` if it is set, otherwise with g++."""
     version = installed_version("torch")
     if version is None:
-        return Availability("torch is not installed", "pip install 'parity-harness[cpu]'")
+        return Availability("torch is not installed", install_command("torch", "onnxscript"))
     compiler = os.environ.get("CXX", "g++")
     path = shutil.which(compiler)
     if path is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.environment import installed_version
+from harness.environment import install_command, installed_version
 from harness.runtimes import Availability
 from harness.runtimes._torch_session import TorchSession
 from harness.runtimes._validation import THREADS, describe_options, resolve_options
@@ -37,7 +37,7 @@ class Export:
         """Whether torch is installed."""
         version = installed_version("torch")
         if version is None:
-            return Availability("torch is not installed", "pip install 'parity-harness[cpu]'")
+            return Availability("torch is not installed", install_command("torch", "onnxscript"))
         return Availability(detail=f"torch {version}")
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TorchSession:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.environment import installed_version
+from harness.environment import install_command, installed_version
 from harness.errors import Unsupported
 from harness.runtimes import Array, Availability, Placement, contiguous_copies
 from harness.runtimes._messages import unconverted_operators
@@ -147,7 +147,7 @@ def _refusals_as_unsupported() -> Iterator[None]:
 
 @cache
 def _availability() -> Availability:
-    install = "pip install 'parity-harness[openvino]', on an x86-64 or Arm CPU"
+    install = f"{install_command('openvino')}, on an x86-64 or Arm CPU"
     version = installed_version("openvino")
     if version is None:
         return Availability("openvino is not installed", install)

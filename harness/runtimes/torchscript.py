@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.environment import installed_version
+from harness.environment import install_command, installed_version
 from harness.errors import Unsupported
 from harness.exporters._files import STRUCTURE_FILE, read_structure
 from harness.runtimes import Availability
@@ -46,7 +46,7 @@ class TorchScript:
 
     def availability(self) -> Availability:
         """Whether torch is installed and, for CUDA, finds a device."""
-        install = f"pip install 'parity-harness[{self.device}]'"
+        install = install_command("torch", "onnxscript")
         version = installed_version("torch")
         if version is None:
             return Availability("torch is not installed", install)

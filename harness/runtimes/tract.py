@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.environment import installed_version
+from harness.environment import install_command, installed_version
 from harness.errors import Unsupported
 from harness.runtimes import Array, Availability, Placement, contiguous_copies
 from harness.runtimes._messages import informative_part
@@ -43,7 +43,7 @@ class Tract:
         """Whether tract is installed."""
         version = installed_version("tract")
         if version is None:
-            return Availability("tract is not installed", "pip install 'parity-harness[tract]'")
+            return Availability("tract is not installed", install_command("tract"))
         return Availability(detail=f"tract {version}")
 
     def load(self, artifact: Artifact, options: Mapping[str, str]) -> TractSession:

@@ -177,14 +177,14 @@ def _signature(name: str, question: Question, problems: list[str]) -> FileSignat
 
 
 def built_module(question: Question) -> nn.Module:
-    """The module of the callable, with its weights, in evaluation mode."""
+    """The module of the callable in evaluation mode. Its weights are not read; they are checked to fit."""
     import inspect
 
     from harness.errors import Location
     from harness.model.build import build_module
     from harness.model.user_modules import find_factory
+    from harness.model.weights import require_all_weights
     from harness.spec.language.case import Case, FactoryModel, WeightedModel
-    from harness.spec.language.data import tensors_from_file
 
     name = _absolute(question.reference, question.home)
     function = find_factory(FactoryModel(name))
@@ -194,10 +194,12 @@ def built_module(question: Question) -> nn.Module:
             f"{question.reference}: needs {', '.join(missing)}{inspect.signature(function)}; give them with "
             f"--args '{{{missing[0]}: ...}}'"
         )
-    weights = {} if question.weights is None else tensors_from_file(Path(question.weights), "float32")
-    model = WeightedModel(FactoryModel(name, question.arguments), weights, question.weights or "")
+    model = WeightedModel(FactoryModel(name, question.arguments), {})
     case = Case(question.reference, "", model, (), Location(question.reference), seed=SEED)
-    return build_module(model, case)
+    module = build_module(model, case)
+    if question.weights is not None:
+        require_all_weights(module, stored_arrays(Path(question.weights)), question.weights)
+    return module
 
 
 def _missing_arguments(function: Any, arguments: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from harness.data_files import UNNAMED
+from harness.data_files import UNNAMED, stored_arrays
 from harness.errors import SpecError, UsageError, escape_path
 from harness.model.build import build_module, eager_outputs
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
@@ -47,6 +47,8 @@ def scanned(question: Question) -> ScannedModel | NoScan:
         return NoScan(tuple(problems))
     with recorded_construction() as construction:
         model = built_module(question)
+    if question.weights is not None:
+        load_weights(model, ((name, array.read()) for name, array in stored_arrays(Path(question.weights)).items()))
     if samples:
         path = samples[0].path
         inputs = {
@@ -207,7 +209,7 @@ class _Scan:
         (resolved,) = expand(parse(text, "scan"), "scan", allow_import=True, folder=folder)
         built = build_module(resolved.model, resolved)
         prefix = "y." if "graph" in case.keys else ""
-        load_weights(built, {f"{prefix}{name}": to_numpy(tensor) for name, tensor in layer.state_dict().items()})
+        load_weights(built, ((f"{prefix}{name}", to_numpy(tensor)) for name, tensor in layer.state_dict().items()))
         return eager_outputs(built, [case.tensors[spec.label] for spec in resolved.inputs], 0)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from harness.environment import versions
 from harness.errors import Location, Problem, RequestError, SpecError, UsageError, collect_problems, escape_path
 from harness.spec.bundle.reader import MANIFEST_FILE, Bundle, is_bundle, load_bundle
-from harness.spec.glob import NameIndex
+from harness.spec.glob import NameIndex, named_cases, path_and_case
 from harness.spec.known_failures import KNOWN_FAILURES_FILE, KnownFailure, load_known_failures
 from harness.spec.language.case import Case, FileModel
 from harness.spec.language.data import SpecFolder
@@ -105,9 +105,11 @@ def load_specs(paths: Sequence[Path | str], *, allow_import: bool = False, known
         return _load_bundle(paths, allow_import=allow_import)
     files: dict[Path, _SpecFile] = {}
     problems: list[Problem] = []
-    for path in map(Path, paths):
+    for path, name in map(path_and_case, paths):
         for file in _find(path, problems):
-            files.setdefault(file.identity, file)
+            earlier = files.setdefault(file.identity, replace(file, names=(name,) if name else ()))
+            names = dict.fromkeys((*earlier.names, name)) if name and earlier.names else ()
+            files[file.identity] = replace(earlier, names=tuple(names))
     if not files and problems:
         raise SpecError(problems)
     if not files:
@@ -145,7 +147,8 @@ def spec_folder(file: Path) -> SpecFolder:
 
 def has_specs(paths: Iterable[Path | str]) -> bool:
     """True if there is any spec under ``paths``. Only looks at names; nothing is read."""
-    return any(_is_spec(Path(path).name) or any(map(_is_spec, _names_below(path))) for path in paths)
+    files = [path_and_case(path)[0] for path in paths]
+    return any(_is_spec(file.name) or any(map(_is_spec, _names_below(file))) for file in files)
 
 
 @limited_comparisons()
@@ -183,10 +186,11 @@ def _stale_entries(entries: Sequence[KnownFailure], cases: NameIndex, targets: N
 
 @dataclass(frozen=True, slots=True)
 class _SpecFile:
-    """A spec, or the file of a recorded model, and the root that its ids are relative to."""
+    """A spec, or the file of a recorded model, and the root that its ids are relative to; ``names`` selects cases."""
 
     file: Path
     root: Path
+    names: tuple[str, ...] = ()
 
     @property
     def identity(self) -> Path:
@@ -202,6 +206,10 @@ class _SpecFile:
 
     def cases(self, *, allow_import: bool) -> tuple[Case, ...]:
         """The cases of the spec, or the one case of the recorded model. Raises :class:`SpecError` with its problems."""
+        cases = self._all_cases(allow_import=allow_import)
+        return named_cases(cases, self.names, self.file, self.stem) if self.names else cases
+
+    def _all_cases(self, *, allow_import: bool) -> tuple[Case, ...]:
         if self.file.name != MODEL_FILE:
             repeated: list[Problem] = []
             beside = SpecFolder(self.file.parent, self.root)

@@ -1,16 +1,25 @@
-"""Globs over case ids and targets, in which ``[`` and ``]`` are literal characters.
+"""How cases and targets are named: by globs, in which ``[`` and ``]`` are literal characters, and as ``FILE::CASE``.
 
-Matching takes at most the length of the pattern times the length of the text: each piece between two stars is searched
-for once, from where the previous piece ended, and there is no backtracking.
+Matching a glob takes at most the length of the pattern times the length of the text: each piece between two stars is
+searched for once, from where the previous piece ended, and there is no backtracking.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import RequestError
+from harness.spec.quoting import join_names, suggestion
+
+if TYPE_CHECKING:
+    from harness.spec.language.case import Case
 
 
 def matches(pattern: str, text: str) -> bool:
@@ -93,3 +102,35 @@ class NameIndex:
         if pattern not in self._has_match:
             self._has_match[pattern] = next(self.matching(pattern), None) is not None
         return self._has_match[pattern]
+
+
+# One case of a file, as pytest names a test; its name stands for all points of its matrix
+
+
+def path_and_case(text: Path | str) -> tuple[Path, str]:
+    """The parts of ``FILE::CASE``; the case is empty for a path alone, and for a file that has this very name.
+
+    Raises :class:`RequestError` if a folder or nothing stands before the colons.
+    """
+    path, _, case = str(text).partition("::")
+    if not case or os.path.lexists(text):
+        return Path(text), ""
+    if not path or Path(path).is_dir():
+        raise RequestError(
+            f"{text}: a case is one of a file; write {Path(path) / 'FILE.yaml'}::{case}, or use -k {case}"
+        )
+    return Path(path), case
+
+
+def named_cases(cases: Sequence[Case], names: Sequence[str], file: Path, stem: str) -> tuple[Case, ...]:
+    """The cases of ``file`` that ``names`` name: a case with all points of its matrix, or one point.
+
+    ``stem`` is the beginning of the file's ids. Raises :class:`RequestError` for a name without a case.
+    """
+    points = {case.id.removeprefix(f"{stem}/"): case for case in cases}
+    known = dict.fromkeys(point.partition("[")[0] for point in points)
+    for name in names:
+        if name not in known and name not in points:
+            remedy = suggestion(name, known, f"its cases are {join_names(known)}")
+            raise RequestError(f"{file}::{name}: no such case; {remedy}")
+    return tuple(case for point, case in points.items() if {point, point.partition("[")[0]} & {*names})

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from hashlib import blake2b
 from heapq import nlargest
 from itertools import islice
@@ -27,6 +27,8 @@ MAX_COMPARISONS = 100_000
 """Comparisons with wrong names while one set of files is read; after that, no more suggestions are made."""
 MAX_CANDIDATES = 100
 """Names that :mod:`difflib` compares with one wrong name."""
+NEAR = 0.75
+"""The share of common characters from which a name is suggested for a wrong one."""
 MAX_CACHED_NAMES = 400
 """Suggestions are cached for lists of at most this many names."""
 
@@ -125,7 +127,25 @@ def _close_names(word: str, names: Collection[str]) -> list[str]:
         similarity = {name: len(pairs & _pairs(name.lower())) / (len(word) + len(name) + 1) for name in names}
         names = nlargest(MAX_CANDIDATES, similarity, key=similarity.__getitem__)
     by_lower = {name.lower(): name for name in sorted(names, reverse=True)}
-    return [by_lower[match] for match in get_close_matches(word, list(by_lower), n=1)]
+    if "/" not in word:  # the last part of an id may stand for all of it
+        by_lower = {name.rpartition("/")[2]: by_lower[name] for name in by_lower} | by_lower
+    matches = get_close_matches(word, list(by_lower), n=3)
+    return [by_lower[match] for match in matches if _is_near(word, match)]
+
+
+def _is_near(word: str, name: str) -> bool:
+    """True if ``word`` may be ``name`` mistyped: three quarters are common, or a single key was struck wrongly.
+
+    :mod:`difflib` also returns names with little in common: half of the letters of a short word, or another version.
+    """
+    if SequenceMatcher(None, word, name).ratio() >= NEAR:
+        return True
+    at = next((at for at, (one, other) in enumerate(zip(word, name, strict=False)) if one != other), len(word))
+    rest, right = word[at:], name[at:]
+    return len(word) > 1 and (
+        right in {rest[1:], rest[1:2] + rest[:1] + rest[2:]}
+        or right[1:] in {rest, rest[1:]}  # too many, swapped; too few, wrong
+    )
 
 
 def _pairs(word: str) -> set[tuple[str, str]]:

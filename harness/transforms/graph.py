@@ -68,8 +68,19 @@ class Optimized(Transform):
             onnxruntime.GraphOptimizationLevel, _LEVELS[request.options.get("level", "extended")]
         )
         options.optimized_model_filepath = str(destination)
+        if _has_external_data(source):
+            # Else the weights would be looked for in the folder of ``source``.
+            external = "session.optimized_model_external_initializers_file_name"
+            options.add_session_config_entry(external, f"{destination.name}.data")
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+def _has_external_data(path: Path) -> bool:
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer)
 
 
 class Opset(Transform):

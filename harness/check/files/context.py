@@ -26,6 +26,7 @@ from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import reference_precision, tolerance_in_lower_precision
 from harness.check.stages import Clock
 from harness.exporters import Artifact
+from harness.inside.calls import ReferenceInside, ValueStore
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.result import Finding, Result
@@ -66,6 +67,10 @@ class ReferenceAnswers(Protocol):
 
     def tolerance(self, opset: int | None) -> Tolerance:
         """The tolerance of the reference's outputs."""
+        ...
+
+    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+        """The inside of what gave ``reference``, on its inputs."""
         ...
 
     def eager_call(self) -> Call | None:
@@ -129,6 +134,15 @@ class ReferenceForModel:
         reference = list(self._reference.references[0].eager)
         declared = self._signature().outputs
         return match_outputs(None if declared is None else [each.name for each in declared], reference, self._model)
+
+    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+        """The inside of the reference, with its own names."""
+        own = next(
+            whole
+            for renamed, whole in zip(self.references, self._reference.references, strict=True)
+            if renamed.at == reference.at or renamed.inputs is reference.inputs
+        )
+        return self._reference.reference_inside(own, store, precision)
 
     def _renamed(self, whole: Reference) -> Reference:
         outputs = self._outputs

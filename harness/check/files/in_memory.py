@@ -22,10 +22,12 @@ from harness.check.files.matching import InputsDoNotFit, as_label
 from harness.check.files.reference import FileReference
 from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
+from harness.check.judging.layers import with_layers
 from harness.check.results import with_error, with_pictures, with_verdict
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock, StageStopped
 from harness.errors import Location, UsageError, bounded_text
+from harness.exporters import Artifact
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes import Session
@@ -36,7 +38,7 @@ from harness.spec.language.inputs.tensors import tensor_spec
 from harness.spec.language.schema import Input
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.model_files import MODULE_FORMATS, stored_model
-from harness.spec.targets import FORMATS, TESTED_FILE, Target, parse_target
+from harness.spec.targets import FILE, FORMATS, TESTED_FILE, Target, parse_target
 from harness.spec.targets.files import runs_format, targets_of, tested_target
 
 if TYPE_CHECKING:
@@ -55,7 +57,13 @@ SETTINGS = Settings(timeout=None, latency=False)
 
 
 def compare_in_memory(
-    subject: Any, reference: Any, inputs: Any, targets: Sequence[str], tolerance: CaseTolerance
+    subject: Any,
+    reference: Any,
+    inputs: Any,
+    targets: Sequence[str],
+    tolerance: CaseTolerance,
+    *,
+    layers: bool = False,
 ) -> tuple[Result, ...]:
     """The result of ``subject`` on each target, or on the default one, compared with ``reference``.
 
@@ -67,14 +75,14 @@ def compare_in_memory(
     selected = _targets(own, targets)
     signatures = [_signature(side) for side in (own, other)]
     sets = _drawn(*signatures) if inputs is None else [_arrays(inputs, signatures[0])]
-    case = _case(own, other, sets[0], tolerance)
+    case, settings = _case(own, other, sets[0], tolerance), replace(SETTINGS, layers=layers)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder, _log() as log:
         answers = _reference(case, other, sets, Path(folder))
         if not isinstance(own, StoredModel):
-            results: list[Result] = [_check_module(case, own, answers)]
+            results: list[Result] = [_check_module(case, own, answers, settings)]
         else:
             tested = TestedFile(case, SUBJECT, answers, ArtifactCache(None, Path(folder)))
-            results = [check(tested, target, SETTINGS, Clock(folder=Path(folder))) for target in selected]
+            results = [check(tested, target, settings, Clock(folder=Path(folder))) for target in selected]
     return tuple(replace(result, log=tuple(log), where=None) for result in results)
 
 
@@ -186,7 +194,7 @@ def _reference(case: Case, other: StoredModel | nn.Module, sets: Sequence[Inputs
     return InMemoryCase(case, ArtifactCache(None, scratch), bind_labels(module, list(sets[0])), tensors)
 
 
-def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers) -> Result:
+def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, settings: Settings) -> Result:
     """The result of a module that is called as it is. Nobody is blamed: there is no export and no runtime."""
     from harness.model.tensors import copy_module
     from harness.runtimes._torch_session import TorchSession
@@ -211,7 +219,10 @@ def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers) ->
     except StageStopped as stop:
         return with_error(result, stop)
     result = replace(result, notes=view.notes)
-    return with_pictures(with_verdict(result, verdict, findings), verdict.compared)
+    result = with_pictures(with_verdict(result, verdict, findings), verdict.compared)
+    program, first = Artifact("program", Path(), ""), called[verdict.first_failing]
+    target = Target(FILE, "torch-cpu")
+    return with_layers(result, case, view.reference_inside, target, program, first, open_session(), settings)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from harness.compare.numbers import dtype_name, same_bits
 from harness.compare.rules import strict_ulp
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
+from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.registry import plugins
@@ -35,7 +36,7 @@ from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Calibrated, Tolerance
-from harness.spec.targets import Target
+from harness.spec.targets import FILE, Target
 from harness.spec.targets.files import DEFAULT_RUNTIMES
 
 Array = NDArray[Any]
@@ -116,6 +117,20 @@ class FileReference:
         requested = self.case.tolerance
         tolerance = Tolerance(requested.rule or Calibrated(), requested.by_output)
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
+
+    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+        """The nodes of the file, run without graph optimization."""
+        del precision
+        if self.file.format != "onnx":
+            raise NotVisible("the reference is in ONNX Runtime's format, whose nodes cannot be seen")
+        from harness.inside.graph import Graph
+        from harness.inside.graph_reference import GraphReference
+
+        runtime = DEFAULT_RUNTIMES[self.file.format]
+        options = UNOPTIMIZED if "optimization" in self._runtime.options else {}
+        inputs = self._matched.applied_to(reference.inputs)
+        graph = Graph(self.artifact, Target(FILE, runtime, options=options), inputs, store)
+        return GraphReference(graph, self.artifact.path, store)
 
     def eager_call(self) -> Call:
         """A call of the file as it would be deployed, with all optimizations, on the first inputs; for timing."""

@@ -33,7 +33,7 @@ def build_expected(case: Case, subject: Subject) -> Expected:
         gradient_range=expect.gradient_range,
         equals=None if expect.equals is None else _answer_of(expect.equals, case, subject),
         differs_from=None if expect.differs_from is None else _answer_of(expect.differs_from, case, subject),
-        names=_expression_names(case, subject),
+        names=_expression_names(case, subject) if expect.formula or expect.gradient else {},
     )
 
 

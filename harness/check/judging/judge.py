@@ -36,7 +36,8 @@ class Expected:
     """The spec's ``expect`` (:class:`harness.spec.language.case.Expectation`) with every tensor as an array.
 
     ``outputs`` are what the answer must equal; ``equals`` and ``differs_from`` are the answers of the other models.
-    ``names`` are the arguments and parameters that an expression may use; ``first`` is the label of the first input.
+    ``names`` are the arguments and parameters that an expression may use, none if there is no expression. ``first`` is
+    the label of the first input.
     """
 
     first: str | None = None

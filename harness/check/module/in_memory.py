@@ -46,6 +46,8 @@ def check_module(
     targets: Sequence[Target],
     tolerance: CaseTolerance,
     dynamic: Mapping[str, Mapping[int, str]],
+    *,
+    layers: bool = False,
 ) -> tuple[Result, ...]:
     """The result of ``module`` on each of ``targets``, at all of ``inputs``. The module and the inputs do not change.
 
@@ -61,7 +63,8 @@ def check_module(
     with tempfile.TemporaryDirectory(prefix="harness-") as scratch, torch.random.fork_rng(devices=()):
         prepared = InMemoryCase(case, ArtifactCache(None, Path(scratch)), module, all_inputs)
         with _python_ctrl_c_handler():
-            return tuple(_check(prepared, target, Path(scratch)) for target in targets)
+            settings = replace(SETTINGS, layers=layers)
+            return tuple(_check(prepared, target, Path(scratch), settings) for target in targets)
 
 
 class InMemoryCase(PreparedCase):
@@ -94,11 +97,11 @@ class InMemoryCase(PreparedCase):
         return super().training
 
 
-def _check(prepared: InMemoryCase, target: Target, scratch: Path) -> Result:
+def _check(prepared: InMemoryCase, target: Target, scratch: Path, settings: Settings) -> Result:
     """The result of one check. The libraries' warnings are its log, whatever filters this process has."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = check(prepared, target, SETTINGS, Clock(folder=scratch))
+        result = check(prepared, target, settings, Clock(folder=scratch))
     log = (f"{warning.category.__name__}: {bounded_text(warning.message)}" for warning in caught)
     return replace(result, log=tuple(line[:MAX_MESSAGE_LENGTH] for line in log), where=None)
 

@@ -41,6 +41,8 @@ from harness.compare.rules import strict_ulp
 from harness.compare.verdict import compare
 from harness.errors import Unsupported
 from harness.exporters import Artifact
+from harness.inside.calls import ReferenceInside, ValueStore
+from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.model.build import (
@@ -60,7 +62,7 @@ from harness.model.reference import (
     tolerance_of,
 )
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
-from harness.model.training_mode import in_evaluation, parts_in_training
+from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, StoredModel
@@ -73,9 +75,6 @@ Array = NDArray[Any]
 T = TypeVar("T")
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}  # of an artifact, by its format
-MAX_PARTS = 3
-"""The number of parts in training mode that a message names."""
-
 
 SCRIPT_WARM_UP = 3
 """Calls after which TorchScript has optimized a module that was loaded: it profiles the first ones."""
@@ -141,11 +140,7 @@ class PreparedCase:
         if self.case.mode == "train" or not self.case.runs_user_code:
             return None
         parts = parts_in_training(self.subject.module)
-        if not parts or not self.training_matters:
-            return None
-        names = ", ".join(name.removeprefix("layer.") or "the module itself" for name in parts[:MAX_PARTS])
-        more = f" and {len(parts) - MAX_PARTS} more" if len(parts) > MAX_PARTS else ""
-        return f"parts of the module are in training mode, which .eval() does not reach ({names}{more})"
+        return parts_in_words(parts) if parts and self.training_matters else None
 
     @property
     def training_matters(self) -> bool:
@@ -188,6 +183,11 @@ class PreparedCase:
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
         source, transformed = self.artifact(target.untransformed), self.artifact(target)
         return tolerance_in_lower_precision(target, source, transformed, self.references, self.case.tolerance)
+
+    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+        """The calls of the module's layers."""
+        tensors = list(_tensors(reference.inputs).values())
+        return TorchReference(self.subject.module, tensors, self.case.seed, store, precision)
 
     def eager_call(self) -> Call:
         """A call of eager torch on the case's own inputs, for timing."""

@@ -26,6 +26,7 @@ from harness.check.stages import Clock
 from harness.compare.rules import strict_ulp
 from harness.errors import Location, Problem, SpecError, StageError
 from harness.exporters import Artifact
+from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
 from harness.model.answer import Reference, Sample
 from harness.result import Finding, Result, result_from_json
 from harness.spec.bundle.entries import PackedModel, RoundEntry
@@ -120,6 +121,10 @@ class PackedCase:
         entry = entry or next(each for each in exports.values() if each.opset == opset)
         tolerance = entry.tolerance.tolerance()
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
+
+    def reference_inside(self, _reference: Reference, _store: ValueStore, _precision: str | None) -> ReferenceInside:
+        """Not visible: a bundle holds the outputs of the reference alone."""
+        raise NotVisible("a bundle holds the outputs of the reference, not those of its layers")
 
     def eager_call(self) -> None:
         """None: there is no torch to time."""

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from harness.engine.cluster.node import USER_CODE, NodeResult, files_of, run_on_
 from harness.engine.job import Job, fingerprint, lost_check_result
 from harness.engine.journal import Entry, JournalWriter
 from harness.engine.processes.limits import RUN_SIGNALS
-from harness.environment import versions
+from harness.environment import install_command, versions
 from harness.errors import HarnessError, RuntimeMissing, UsageError
 from harness.spec.glob import matches
 from harness.spec.targets import Target
@@ -105,7 +105,7 @@ class ClusterEngine:
         self._sent: dict[Any, _SentPart] = {}
         self._attempts: Counter[tuple[str, Demand]] = Counter()
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Entry]:
+    def run(self, jobs: Sequence[Job]) -> Generator[Entry, None, None]:
         """Yield the entries of all checks, in the order in which they finish.
 
         Raises :class:`RuntimeMissing` where Ray is not installed, :class:`UsageError` where there is no such cluster or
@@ -197,7 +197,7 @@ def _connect(cluster: Cluster, jobs: Sequence[Job]) -> Any:
     So it is given a folder that holds nothing but a link to the user's folder, where that is to be sent.
     """
     if find_spec("ray") is None:
-        raise RuntimeMissing("--engine ray: Ray is not installed; pip install 'parity-harness[ray]'")
+        raise RuntimeMissing(f"--engine ray: Ray is not installed; install with: {install_command('ray')}")
     import ray
 
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -9,6 +9,7 @@ and not always the same, so that these values repeat from day to day several tim
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -16,9 +17,15 @@ from typing import Any, Literal
 
 from harness.latency.change import Side, Verdict, change
 from harness.latency.conditions import Samples, counted_rounds, undisturbed_time
+from harness.report.diff.start import NodeChange, StartChange, StartFigure, node_changes, start_changes
 from harness.report.wording import UNEXPECTED, comparison_line, explanation, main_comparison, outcome
 from harness.result import Report, Result, to_json
 
+GATED: Mapping[StartFigure, str] = {
+    "load": "slower to load",
+    "first": "slower in the first run",
+    "memory": "in need of more memory",
+}
 MIN_EFFECT = 0.03
 """The default of the smallest relative change of a latency that counts."""
 
@@ -33,7 +40,7 @@ PARITY_LABELS: Mapping[str, str] = {
     "unverified": "unverified",
     "verified": "verified",
     "new": "new",
-    "gone": "removed",
+    "gone": "lost",
     "numbers": "error size",
 }
 """The kinds of changes as people read them, the most urgent first. report.json has the keys."""
@@ -45,10 +52,12 @@ LATENCY_ORDER = ("slower", "faster", "inconclusive", "not comparable", "no chang
 class ParityChange:
     """One check. ``before`` and ``after`` are its outcomes, empty where a report does not have the check.
 
-    ``regressed``: it was as expected and is not now, or is new and not as expected. ``mended``: the opposite.
-    ``otherwise``: it ends with another status, stage or symptom, and neither is worse. ``numbers``: it ends as before,
-    with other errors. ``new``, ``gone``: only one report has it. ``unverified``: it is skipped now. ``verified``: it
-    was skipped before.
+    ``regressed``: it was as expected and is not now. ``mended``: the opposite. ``otherwise``: it ends with another
+    status, stage or symptom, and neither is worse. ``numbers``: it ends as before, with other errors. ``new``,
+    ``gone``: only one report has it. ``unverified``: it is skipped now. ``verified``: it was skipped before.
+
+    ``worse`` marks a regression: a check that regressed, a new one that is not as expected, and a lost one unless
+    checks may be missing.
     """
 
     case: str
@@ -57,11 +66,7 @@ class ParityChange:
     before: str
     after: str
     detail: str = ""
-
-    @property
-    def worse(self) -> bool:
-        """True for a regression."""
-        return self.kind == "regressed"
+    worse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,8 @@ class Diff:
     """Everything that changed.
 
     ``versions`` are the packages that changed, as ``(before, after)``; ``hardware`` likewise. ``latency`` is None if
-    latencies are not compared, because the reports come from different hardware.
+    latencies are not compared, because the reports come from different hardware; ``start`` and ``nodes`` are empty
+    then. Of ``start``, the figures in ``gate`` count as regressions.
     """
 
     versions: Mapping[str, tuple[str, str]]
@@ -101,23 +107,48 @@ class Diff:
     parity: tuple[ParityChange, ...]
     latency: tuple[LatencyChange, ...] | None
     min_effect: float
+    start: tuple[StartChange, ...] = ()
+    nodes: tuple[NodeChange, ...] = ()
+    gate: tuple[StartFigure, ...] = ()
 
     @property
-    def regressions(self) -> tuple[ParityChange | LatencyChange, ...]:
+    def regressions(self) -> tuple[ParityChange | LatencyChange | StartChange, ...]:
         """What became worse: the reason for exit code 1."""
         return (
             *(change for change in self.parity if change.worse),
             *(change for change in self.latency or () if change.verdict == "slower"),
+            *(change for change in self.start if change.verdict == "slower" and change.figure in self.gate),
         )
+
+    @property
+    def ungated(self) -> tuple[StartFigure, ...]:
+        """The figures in ``gate`` that no check has in both reports: a gate that compared nothing fails."""
+        return tuple(figure for figure in self.gate if all(change.figure != figure for change in self.start))
+
+    @property
+    def regressed(self) -> bool:
+        """True if anything became worse, or a gate compared nothing."""
+        return bool(self.regressions or self.ungated)
 
     def to_dict(self) -> dict[str, Any]:
         """The diff in types that JSON has."""
         fields: dict[str, Any] = to_json(self)
-        return {"regressed": bool(self.regressions), **fields}
+        return {"regressed": self.regressed, **fields}
 
 
-def diff(old: Report, new: Report, *, min_effect: float = MIN_EFFECT, across_hardware: bool = False) -> Diff:
-    """Compare ``new`` with ``old``, check by check."""
+def diff(
+    old: Report,
+    new: Report,
+    *,
+    min_effect: float = MIN_EFFECT,
+    across_hardware: bool = False,
+    allow_missing: bool = False,
+    gate: Sequence[StartFigure] = (),
+) -> Diff:
+    """Compare ``new`` with ``old``, check by check. A check that only ``old`` has counts unless ``allow_missing``.
+
+    The figures in ``gate`` count as the latency does.
+    """
     hardware = dict(_different(_hardware(old), _hardware(new)))
     before, after = ({(one.case, one.target): one for one in report.results} for report in (old, new))
     latency = None
@@ -127,36 +158,44 @@ def diff(old: Report, new: Report, *, min_effect: float = MIN_EFFECT, across_har
     return Diff(
         versions=dict(_different(old.environment.get("packages", {}), new.environment.get("packages", {}))),
         hardware=hardware,
-        parity=tuple(parity_changes(before, after)),
+        parity=tuple(parity_changes(before, after, allow_missing=allow_missing)),
         latency=latency,
         min_effect=min_effect,
+        start=() if latency is None else tuple(start_changes(before, after, min_effect)),
+        nodes=() if latency is None else tuple(node_changes(before, after, min_effect)),
+        gate=tuple(gate),
     )
 
 
 def verdict_of(diff: Diff) -> str:
     """The whole comparison in one sentence."""
-    if not diff.regressions:
+    if not diff.regressed:
         return "No regression."
-    worse = sum(change.worse for change in diff.parity)
-    slower = len(diff.regressions) - worse
-    counts = [f"{count} {noun}" for count, noun in ((worse, "no longer as expected"), (slower, "slower")) if count]
+    worse = Counter(change.kind for change in diff.parity if change.worse)
+    gated = Counter(change.figure for change in diff.regressions if isinstance(change, StartChange))
+    slower = len(diff.regressions) - worse.total() - gated.total()
+    nouns = ((worse["regressed"], "no longer as expected"), (worse["new"], "new and not as expected"))
+    counts = [f"{count} {noun}" for count, noun in (*nouns, (worse["gone"], "lost"), (slower, "slower")) if count]
+    counts += [f"{count} {GATED[figure]}" for figure, count in gated.items()]
+    counts += [f"{figure} is gated and not in both reports; measure both with harness bench" for figure in diff.ungated]
     return f"Regressed: {', '.join(counts)}."
 
 
 # Parity
 
 
-def parity_changes(old: Checks, new: Checks) -> Iterator[ParityChange]:
+def parity_changes(old: Checks, new: Checks, *, allow_missing: bool) -> Iterator[ParityChange]:
     """Every check that changed, in the order of ``new``, then those that only ``old`` has."""
     for check, after in new.items():
         before = old.get(check)
         kind = _kind(before, after)
         if kind is not None:
             was = "" if before is None else _summary(before, kind)
-            yield ParityChange(*check, kind, was, _summary(after, kind), explanation(after))
+            worse = kind == "regressed" or (kind == "new" and _is_broken(after))
+            yield ParityChange(*check, kind, was, _summary(after, kind), explanation(after), worse)
     for check, before in old.items():
         if check not in new:
-            yield ParityChange(*check, "gone", outcome(before), "")
+            yield ParityChange(*check, "gone", outcome(before), "", worse=not allow_missing)
 
 
 def _kind(before: Result | None, after: Result) -> Kind | None:
@@ -164,11 +203,11 @@ def _kind(before: Result | None, after: Result) -> Kind | None:
 
     ``fixed`` is not as expected, but is no regression: the check passes, and the list of known failures is wrong.
     """
-    was_broken, is_broken = before is not None and _is_broken(before), _is_broken(after)
-    if is_broken and not was_broken:
-        return "regressed"
     if before is None:
         return "new"
+    was_broken, is_broken = _is_broken(before), _is_broken(after)
+    if is_broken and not was_broken:
+        return "regressed"
     if after.status == "skipped" or before.status == "skipped":
         return None if after.status == before.status else "unverified" if after.status == "skipped" else "verified"
     if was_broken and not is_broken:

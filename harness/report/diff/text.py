@@ -11,10 +11,11 @@ from rich.text import Text
 
 from harness.errors import one_line, printable
 from harness.report.diff import LATENCY_ORDER, PARITY_LABELS, Diff, LatencyChange, ParityChange, verdict_of
-from harness.report.terminal import standard_output
+from harness.report.diff.start import UNITS, NodeChange, StartChange
+from harness.report.terminal import UNFOLDED_WIDTH, standard_output
 
 SHOWN = 30
-"""Rows of each table; ``--json`` prints all of them."""
+"""Rows of each table on a terminal; a pipe and ``--json`` get all of them."""
 
 
 def show_diff(diff: Diff, console: Console | None = None) -> None:
@@ -24,12 +25,18 @@ def show_diff(diff: Diff, console: Console | None = None) -> None:
         console.print(_text(f"{name}: {before} -> {after}"))
     if diff.parity:
         order = list(PARITY_LABELS)
-        console.print(_parity(sorted(diff.parity, key=lambda change: order.index(change.kind))))
+        parity = sorted(diff.parity, key=lambda change: (not change.worse, order.index(change.kind)))
+        _print(_parity(parity, _shown(console)), console)
     if changed := [change for change in diff.latency or () if change.verdict != "no change"]:
-        console.print(_latency(sorted(changed, key=lambda change: LATENCY_ORDER.index(change.verdict))))
+        latency = sorted(changed, key=lambda change: LATENCY_ORDER.index(change.verdict))
+        _print(_latency(latency, _shown(console)), console)
+    if started := [change for change in diff.start if change.verdict in {"slower", "faster"}]:
+        _print(_start(started, diff.gate, _shown(console)), console)
+    if diff.nodes:
+        _print(_nodes(diff.nodes, _shown(console)), console)
     for line in _counts(diff):
         console.print(_text(line))
-    console.print(_text(verdict_of(diff), "bold red" if diff.regressions else "bold green"))
+    console.print(_text(verdict_of(diff), "bold red" if diff.regressed else "bold green"))
 
 
 def _counts(diff: Diff) -> Iterator[str]:
@@ -43,26 +50,66 @@ def _counts(diff: Diff) -> Iterator[str]:
     yield f"Latency: {line or 'no figure in both reports'} (changes below {100 * diff.min_effect:g} % are ignored)."
 
 
-def _parity(changes: Sequence[ParityChange]) -> Table:
+def _shown(console: Console) -> int | None:
+    """The number of rows; None, for all of them, in a pipe, whose reader may look for any of them."""
+    return None if _is_pipe(console) else SHOWN
+
+
+def _is_pipe(console: Console) -> bool:
+    return console.width >= UNFOLDED_WIDTH
+
+
+def _print(table: Table, console: Console) -> None:
+    """Print the table; in a pipe without the blanks that fill the last column."""
+    if not _is_pipe(console):
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+def _parity(changes: Sequence[ParityChange], shown: int | None) -> Table:
     table = _table("parity", "case", "target", "before", "after")
-    for change in changes[:SHOWN]:
+    for change in changes[:shown]:
         style = "bold red" if change.worse else "green" if change.kind == "mended" else ""
         after = ": ".join(part for part in (change.after, change.detail) if part)
         cells = (change.case, change.target, change.before, after)
         table.add_row(Text(PARITY_LABELS[change.kind], style=style), *map(_text, cells))
-    return _with_rest(table, len(changes))
+    return _with_rest(table, len(changes), shown)
 
 
-def _latency(changes: Sequence[LatencyChange]) -> Table:
+def _latency(changes: Sequence[LatencyChange], shown: int | None) -> Table:
     table = _table("latency", "case", "target", "at", "before us", "after us", "ratio", "why")
-    for change in changes[:SHOWN]:
+    for change in changes[:shown]:
         style = "bold red" if change.verdict == "slower" else "green" if change.verdict == "faster" else ""
         cells = (change.case, change.target, change.shapes, f"{change.before_us:.4g}", f"{change.after_us:.4g}")
         table.add_row(Text(change.verdict, style=style), *map(_text, (*cells, _ratio(change), _why(change))))
-    return _with_rest(table, len(changes))
+    return _with_rest(table, len(changes), shown)
 
 
-def _ratio(change: LatencyChange) -> str:
+def _start(changes: Sequence[StartChange], gate: Sequence[str], shown: int | None) -> Table:
+    table = _table("start", "case", "target", "before", "after", "ratio", "")
+    for change in changes[:shown]:
+        worse, unit = change.verdict == "slower", UNITS[change.figure]
+        gated = "gated" if change.figure in gate else f"not gated; --gate {change.figure} gates it"
+        cells = (change.case, change.target, f"{change.before:.4g} {unit}", f"{change.after:.4g} {unit}")
+        style = "bold red" if worse and change.figure in gate else ""
+        table.add_row(Text(change.figure, style=style), *map(_text, (*cells, _ratio(change), gated if worse else "")))
+    return _with_rest(table, len(changes), shown)
+
+
+def _nodes(changes: Sequence[NodeChange], shown: int | None) -> Table:
+    table = _table("node", "operator", "layer", "case", "target", "before us", "after us", "difference us")
+    for change in changes[:shown]:
+        times = f"{change.before_us:.4g}", f"{change.after_us:.4g}", f"{change.difference_us:+.4g}"
+        cells = (change.node, change.operator, change.module, change.case, change.target, *times)
+        table.add_row(*map(_text, cells))
+    return _with_rest(table, len(changes), shown)
+
+
+def _ratio(change: LatencyChange | StartChange) -> str:
     interval = "" if change.low is None or change.high is None else f" [{change.low:.3f}, {change.high:.3f}]"
     return f"{change.ratio:.3f}{interval}"
 
@@ -79,9 +126,9 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _with_rest(table: Table, count: int) -> Table:
-    if count > SHOWN:
-        table.add_row("...", f"and {count - SHOWN:,} more; --json prints all of them")
+def _with_rest(table: Table, count: int, shown: int | None) -> Table:
+    if shown is not None and count > shown:
+        table.add_row("...", f"and {count - shown:,} more; --json prints all of them")
     return table
 
 

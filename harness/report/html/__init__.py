@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from harness.errors import printable, shortened
 from harness.report.html.page import NUMBERS, check_fields, comparison_fields, headline
+from harness.report.layers import LAYER_FIELDS, layers_as_json
 from harness.report.machines import environment_rows
 from harness.report.tables import targets
 from harness.report.wording import UNEXPECTED, bundle_folder
@@ -108,6 +109,7 @@ def page_data(report: Report) -> dict[str, Any]:
         "targets": targets(report.results),
         "machines": list(report.run.get("machines", ())),
         "numbers": NUMBERS,
+        "layer_fields": LAYER_FIELDS,
         "comparison": to_json(comparison_fields(report.run.get("comparison"))),
         "fields": names,
         "checks": checks,
@@ -172,6 +174,8 @@ def _attachments_of(result: Result) -> Iterator[tuple[str, Any]]:
         yield "script", result.reproduction
     if result.pictures:
         yield "pictures", to_json(result.pictures)
+    if layers := layers_as_json(result):
+        yield "layers", layers
 
 
 def _last_lines(lines: Sequence[str]) -> Iterator[str]:

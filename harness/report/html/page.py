@@ -202,7 +202,7 @@ def check_fields(
         "latency": to_json(latency_fields(result.latency)),
         "seconds": {stage: to_json(float(f"{seconds:.3g}")) for stage, seconds in result.seconds.items()} or None,
         "artifact": result.artifact,
-        **{key: attached.get(key) for key in ("log", "script", "pictures", "left_out")},
+        **{key: attached.get(key) for key in ("log", "script", "pictures", "left_out", "layers")},
     }
 
 

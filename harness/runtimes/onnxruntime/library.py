@@ -68,7 +68,7 @@ PROVIDERS = (
     Provider(
         "cuda",
         "CUDAExecutionProvider",
-        "in a fresh environment, pip install 'parity-harness[cuda]', on a machine with an NVIDIA GPU",
+        _wheel("onnxruntime-gpu", "on a machine with an NVIDIA GPU"),
         memory="cuda",
         has_tf32=True,
     ),

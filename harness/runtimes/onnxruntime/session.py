@@ -7,8 +7,9 @@ not accept as NumPy arrays; and the translation of onnxruntime's refusals.
 from __future__ import annotations
 
 import ctypes
+import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,9 +20,10 @@ import ml_dtypes
 import numpy as np
 
 from harness.errors import Unsupported
-from harness.runtimes import Array, Placement, Value, contiguous_copies, copied
+from harness.runtimes import Array, NodeTimes, Placement, Value, contiguous_copies, copied
 from harness.runtimes.onnxruntime.library import CPU, Provider, load_onnxruntime
 from harness.runtimes.onnxruntime.placement import PlacedNode, count_nodes, profiled_nodes, recorded_nodes, shape_nodes
+from harness.runtimes.onnxruntime.profile import PROFILE_WARMUP, profiled_times
 
 
 class CreateSession(Protocol):
@@ -110,6 +112,18 @@ class OrtSession:
         nodes = recorded_nodes(self._session) if self._records_placement else self._nodes_of_profiled_run()
         some_on_cpu = any(node.ep == CPU for node in nodes) and self._provider.ep != CPU
         return count_nodes(self._provider.ep, nodes, self._allowed, self._shape_nodes if some_on_cpu else ())
+
+    def node_times(self, inputs: Mapping[str, Array], runs: int, trace: Path) -> Sequence[NodeTimes]:
+        """The times of the kernels by onnxruntime's own profile, in a session of its own."""
+        _require_tensors(self._types)
+        with tempfile.TemporaryDirectory() as folder:
+            session = self._create_session(profile=str(Path(folder) / "profile"))
+            binding = self._binding(inputs, self._provider.memory, session)
+            for _ in range(PROFILE_WARMUP + runs):
+                session.run_with_iobinding(binding)
+            self._bound_memory.pop()
+            shutil.move(session.end_profiling(), trace)
+        return profiled_times(trace, runs)
 
     def facts(self) -> Mapping[str, Any]:
         """What latencies depend on, with the provider options that the session reports."""

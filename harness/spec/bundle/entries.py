@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, AliasChoices, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
+from harness.deprecated import with_current_keys
 from harness.errors import Location
-from harness.result import Result, to_json, with_current_keys
+from harness.result import Result, to_json
 from harness.spec.language.case import Case, Fill, FillKind, Layout, RecordedModel, TensorSpec
 from harness.spec.language.description import describe_model
 from harness.spec.language.inputs.fills import array

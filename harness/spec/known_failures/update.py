@@ -19,9 +19,15 @@ import yaml
 from harness.errors import SpecError, UsageError
 from harness.result import Report, Result, Status
 from harness.spec.glob import NameIndex
-from harness.spec.known_failures import KNOWN_FAILURES_FILE, KnownFailure, entries_by_check, load_known_failures
+from harness.spec.known_failures import (
+    KNOWN_FAILURES_FILE,
+    NO_REASON,
+    KnownFailure,
+    entries_by_check,
+    load_known_failures,
+)
 
-REASON_PREFIX = "TODO say why"
+REASON_PREFIX = f"{NO_REASON} say why"
 """How the reason of a proposed entry begins."""
 
 PASSING: frozenset[Status] = frozenset({"passed", "fixed"})

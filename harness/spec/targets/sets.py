@@ -82,13 +82,13 @@ class TargetSets:
         A word, or each part of a comma-separated list, is the name of a set, a target, or with ``*`` a glob over the
         targets of all sets: over the whole target if it has a ``/``, else over the runtime. For recorded models it may
         also be a runtime, with or without options, and a glob matches all runtimes.
-        Raises :class:`UsageError` for a word that names nothing, and for a library that may not be loaded.
+        Raises :class:`UsageError` for words that name nothing, and for a library that may not be loaded.
         """
-        parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
-        targets = _unique(
-            self._with_libraries(target) for part in parts or [DEFAULT_SET] for target in self._targets_of(part)
-        )
-        if DEFAULT_SET not in (parts or [DEFAULT_SET]):
+        parts = [part.strip() for word in words or (DEFAULT_SET,) for part in word.split(",") if part.strip()]
+        if not parts:
+            raise UsageError("--targets names no target; name one, or leave it out for the set named default")
+        targets = _unique(self._with_libraries(target) for part in parts for target in self._targets_of(part))
+        if DEFAULT_SET not in parts:
             return targets
         named = {target.tested_file for target in targets}
         return (*targets, *_unique(file[0] for file in self.files if file[0].tested_file not in named))
@@ -142,8 +142,22 @@ class TargetSets:
             names = [*self.sets, *map(str, self._in_sets)]
             containing = [name for name in names if word in name.split("/")]
             otherwise = f"one of the sets {join_names(self.sets)}, or a target {TARGET_SYNTAX}"
-            remedy = f"did you mean {join_names(containing)}?" if containing else suggestion(word, names, otherwise)
+            if containing:
+                remedy = f"did you mean {join_names(containing)}?"
+            elif runtime := _runtime_after(word):
+                remedy = f"a target has a runtime, such as {word}/{runtime}"
+            else:
+                remedy = suggestion(word, names, otherwise)
             raise UsageError(f"no target set named {word!r}; {remedy}")
+
+
+def _runtime_after(word: str) -> str | None:
+    """A runtime for what ``word`` exports, if it is an exporter with or without more; None if it is not."""
+    exporter = plugins("exporters").get(re.split(r"[@+?]", word)[0])
+    runtimes = (
+        [] if exporter is None else [name for name, each in plugins("runtimes").items() if each.takes == exporter.makes]
+    )
+    return min(runtimes, key=lambda name: (name not in {"ort-cpu", "torch-cpu"}, name), default=None)
 
 
 @limited_comparisons()

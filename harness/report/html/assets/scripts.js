@@ -22,4 +22,5 @@
 {% include "scripts/growth.js" %}
 {% include "scripts/latency.js" %}
 {% include "scripts/comparison.js" %}
+{% include "scripts/layers.js" %}
 {% include "scripts/main.js" %}

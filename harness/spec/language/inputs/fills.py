@@ -67,7 +67,7 @@ def array(spec: TensorSpec, shape: Sequence[int] | None = None) -> Array:
     if spec.source is not None:
         with np.errstate(over="ignore", invalid="ignore"):  # as torch converts
             path = Path(spec.source.path)
-            return pick(stored_arrays(path), spec.source.key, path).read().astype(dtype)
+            return pick(stored_arrays(path), spec.source.key, path).read().astype(dtype, copy=False)
     if spec.values is not None:
         return _literal(spec.values, dtype).reshape(spec.shape)
     fill = spec.fill or Fill("normal")

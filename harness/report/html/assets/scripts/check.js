@@ -3,6 +3,7 @@ function bodyOf(check) {
   return h("div", { class: "body" }, [
     ...aboutFailure(check),
     block("Where it differs", check.pictures?.map(pictureOf)),
+    block("Layers", check.layers && layersOf(check)),
     block("Next step", check.next && nextOf(check.next)),
     block("Script that reproduces it", check.script && scriptOf(check)),
     block("Numbers", check.numbers && numbersOf(check.numbers)),

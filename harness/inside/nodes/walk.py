@@ -21,7 +21,8 @@ from onnx import GraphProto, NodeProto
 
 from harness.blame.evaluator import evaluate_all, not_believed_reason
 from harness.blame.file_runs import error_summary
-from harness.explain.inside.divergence import (
+from harness.exporters import Artifact
+from harness.inside.nodes.divergence import (
     EXACT_SHARE,
     FOLDING_SHARE,
     Divergence,
@@ -32,7 +33,7 @@ from harness.explain.inside.divergence import (
     elementwise_difference,
     float64_difference,
 )
-from harness.explain.inside.matching import (
+from harness.inside.nodes.matching import (
     CONSTANT_OPERATORS,
     Match,
     describe_node,
@@ -42,13 +43,12 @@ from harness.explain.inside.matching import (
     read_model,
     with_all_values_as_outputs,
 )
-from harness.exporters import Artifact
 from harness.onnx_arrays import to_array
 from harness.registry import plugins
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
-    from harness.explain.inside.torch_calls import TorchCalls
+    from harness.inside.nodes.torch_calls import TorchCalls
     from harness.model.answer import Reference
     from harness.model.build import Subject
 
@@ -58,7 +58,7 @@ DifferenceTest = Callable[[str, Array, Array], ValueDifference | None]
 
 def walk(subject: Subject, artifact: Artifact, target: Target, references: Sequence[Reference], scratch: Path) -> Walk:
     """The walk at the first of ``references`` at which the target diverges; at the case's own shapes if none does."""
-    from harness.explain.inside.torch_calls import TorchCalls
+    from harness.inside.nodes.torch_calls import TorchCalls
 
     input_sets = [reference.inputs for reference in references]
     return _first_divergent(

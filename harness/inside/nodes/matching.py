@@ -26,7 +26,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper, inliner, shape_inference
 
-from harness.explain.inside.divergence import ModuleCall, Node
+from harness.inside.nodes.divergence import ModuleCall, Node
 from harness.onnx_arrays import to_array
 
 Array = NDArray[Any]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from harness.explain.inside.divergence import ModuleCall
+from harness.inside.nodes.divergence import ModuleCall
 from harness.model.build import Subject
 from harness.model.tensors import copy_module, to_numpy, to_torch
 

@@ -1,0 +1,16 @@
+"""Shows that the layer table names the layer that is wrong: planted faults in a net of 50 layers, one at a time.
+
+    python -m benchmarks.layer_faults [--only WORD] [--write]
+
+The net is exported by both ONNX exporters, in float32, as a file without any names, and in float16. In each file each
+node that a fault fits gets one: a weight that is 1 % off (in float16 10 %), a bias, an epsilon ten times as large,
+another activation, another pooling, a softmax over another axis, a difference for a sum. A fault that changes what its
+node computes by less than 16 eps (an axis that is the same axis, a term that is too small to count) is not counted.
+
+Right means: the first layer that is called wrong is the one whose code the exporter wrote the node for, or the layer
+that is folded into it, and the sentence says "one step". The files without a fault must have no wrong layer, and the
+sentence must say "no step", also where the outputs are held to be equal to the last bit and so fail.
+
+Writes reports/layer-faults.md. Exit code 1 if fewer than 95 of 100 faults are right, or if a right file has a wrong
+layer.
+"""

@@ -1,0 +1,45 @@
+"""The names of arguments: what Python calls the options of the command line, in errors and in old code."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from harness.errors import RequestError, RuntimeMissing, SpecError
+
+SHORT = {"k": "keywords", "j": "jobs"}
+
+
+def with_current_names(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments ``given`` under old ``names``, by their current ones.
+
+    Raises ``TypeError`` for any other name, as Python itself does.
+    """
+    for old in given:
+        if old not in names:
+            raise TypeError(f"run() got an unexpected keyword argument {old!r}")
+        warnings.warn(f"harness.run({old}=...) is called {names[old]} now", DeprecationWarning, stacklevel=3)
+    return {names[old]: value for old, value in given.items()}
+
+
+@contextmanager
+def errors_about_arguments() -> Iterator[None]:
+    """In this context, an error about an option of the command line is one about the argument of that name."""
+    try:
+        yield
+    except SpecError as error:
+        about = (replace(each, remedy=_with_arguments(each.remedy)) for each in error.problems)
+        raise SpecError(about) from None
+    except (RequestError, RuntimeMissing) as error:
+        raise type(error)(_with_arguments(str(error))) from None
+
+
+def _with_arguments(text: str) -> str:
+    """``text`` with the names of arguments in the place of those of options."""
+    text = text.replace("pass --allow-import", "pass allow_import=True")
+    text = re.sub(r"(?<!\S)-([kj])\b", lambda match: SHORT[match[1]], text)
+    return re.sub(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)", lambda match: match[1].replace("-", "_"), text)

@@ -1,0 +1,127 @@
+"""The layer table of a check: by itself for a whole model whose outputs differ, and for any check with ``--layers``.
+
+Whatever goes wrong while the table is made is a note of the result. The verdict on the outputs does not depend on it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from harness.check.settings import Settings
+from harness.check.stages import is_from_code_under_test, message_of
+from harness.exporters import Artifact
+from harness.inside.calls import NotVisible, ReferenceInside, SubjectInside, ValueStore
+from harness.inside.table import LayerTable, layer_table
+from harness.model.answer import Reference
+from harness.result import Result
+from harness.runtimes import Session
+from harness.spec.language.case import Case, FactoryModel, GraphModel, SequentialModel, StoredModel
+from harness.spec.targets import Target
+from harness.transforms._apply import precision_of
+
+Array = NDArray[Any]
+LookInside = Callable[[Reference, ValueStore, str | None], ReferenceInside]
+"""As :meth:`harness.check.case_context.CaseContext.reference_inside`."""
+
+OUTPUTS_HIDE_IT = "the outputs agree, but a layer is wrong by itself"
+NARROW = ("float16", "bfloat16")
+
+
+def with_layers(
+    result: Result,
+    case: Case,
+    look_inside: LookInside,
+    target: Target,
+    artifact: Artifact,
+    reference: Reference,
+    session: Session,
+    settings: Settings,
+) -> Result:
+    """``result`` with its layers, if they are asked for, or if it is the failure of a whole model.
+
+    A layer that is wrong by itself fails the check where layers are asked for. ``look_inside`` shows the inside of the
+    case's reference, and ``session`` runs the artifact.
+    """
+    if not settings.layers and not (result.status == "failed" and is_whole_model(case)):
+        return result
+    try:
+        table = _table(look_inside, target, artifact, reference, session, passed=result.status == "passed")
+    except NotVisible as reason:
+        return _with_note(result, f"no layers: {reason}") if settings.layers else result
+    except BaseException as error:
+        if not is_from_code_under_test(error):
+            raise
+        return _with_note(result, f"no layers: {message_of(error)}")
+    return with_table(result, table, fails=settings.layers)
+
+
+def with_table(result: Result, table: LayerTable, *, fails: bool) -> Result:
+    """``result`` with ``table``. ``fails``: a pass becomes a failure if a layer is wrong by itself."""
+    uncovered = table.uncovered
+    result = replace(result, layers=table.layers, layers_show=table.sentence, layers_uncovered=uncovered)
+    result = replace(result, notes=tuple(dict.fromkeys((*result.notes, *table.notes))))
+    if not (fails and table.wrong and result.status == "passed"):
+        return result
+    message = f"{OUTPUTS_HIDE_IT}: {table.sentence}"
+    return replace(
+        result,
+        status="failed",
+        stage="compare",
+        symptom="mismatch",
+        message=message,
+        blame=table.blame,
+        evidence=table.evidence,
+    )
+
+
+def fails_by_layers_alone(result: Result) -> bool:
+    """True if the outputs agree and only a layer is wrong."""
+    return result.status == "failed" and (result.message or "").startswith(OUTPUTS_HIDE_IT)
+
+
+def is_whole_model(case: Case) -> bool:
+    """True for a model of several layers: a factory, a ``sequential``, a ``graph``, a model file."""
+    return isinstance(case.model.model, FactoryModel | SequentialModel | GraphModel | StoredModel)
+
+
+def _with_note(result: Result, note: str) -> Result:
+    return replace(result, notes=(*result.notes, note))
+
+
+def _table(
+    look_inside: LookInside, target: Target, artifact: Artifact, reference: Reference, session: Session, *, passed: bool
+) -> LayerTable:
+    if reference.stochastic:
+        raise NotVisible("the model is stochastic, so the values of its layers cannot be compared")
+    precision = precision_of(target)
+    with tempfile.TemporaryDirectory(prefix="harness-layers-") as folder:
+        store = ValueStore(Path(folder))
+        if artifact.format == "onnx":
+            from harness.inside.graph import Graph
+            from harness.inside.pairing import GraphSubject
+
+            graph = Graph(artifact, target, reference.inputs, store)
+            narrow = precision if precision in NARROW else graph.narrow_dtype
+            inside = look_inside(reference, store, narrow)
+            subject: SubjectInside = GraphSubject(graph, store, exported=target.exports)
+            judged = not graph.quantizes
+        else:
+            inside = look_inside(reference, store, None)
+            subject, judged = _program(artifact, inside, session, reference.inputs, store), True
+        return layer_table(inside, subject, passed=passed, judged=judged)
+
+
+def _program(
+    artifact: Artifact, inside: ReferenceInside, session: Session, inputs: Mapping[str, Array], store: ValueStore
+) -> SubjectInside:
+    if artifact.format not in {"torchscript", "program"}:
+        raise NotVisible(f"the inside of a file of the format {artifact.format} cannot be seen")
+    from harness.inside.program import ProgramSubject
+
+    return ProgramSubject(lambda: session.run(inputs), getattr(inside, "run_once", None), store)

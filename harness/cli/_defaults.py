@@ -1,0 +1,148 @@
+"""Defaults of options in the ``pyproject.toml`` of the working directory.
+
+.. code-block:: toml
+
+    [tool.harness]
+    targets = ["trace/torch-cpu", "onnx-dynamo@23/ort-cpu"]
+    report-dir = "build/parity"
+
+    [tool.harness.run]
+    paths = ["specs/"]
+    latency = false
+
+A key is the long name of an option, or ``paths``. ``[tool.harness]`` holds for every command that takes PATH and has
+the option, and the table of a command for that command alone. The command line overrides both. Consent to run code, and
+what is about one call, are not taken from a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.errors import Location, Problem, SpecError, UsageError
+from harness.spec.quoting import suggestion
+
+FILE = "pyproject.toml"
+TABLE = re.compile(r"^\s*\[\s*tool\s*\.\s*harness\b", re.MULTILINE)
+ONE_CALL = "it is about one call; use the command line"
+ONLY_ON_THE_COMMAND_LINE = {
+    "allow-import": "it is consent to run code; use the command line",
+    **dict.fromkeys(("add", "dry-run", "help", "lf", "open", "resume", "watch"), ONE_CALL),
+}
+
+
+def default_map(commands: Mapping[str, click.Command]) -> dict[str, dict[str, Any]]:
+    """The defaults of each of ``commands`` by the names of its parameters, as click takes them.
+
+    Empty if the working directory has no ``pyproject.toml``, or that no table ``[tool.harness]``. Raises
+    :class:`SpecError` with every key and every value that is wrong.
+    """
+    try:
+        text = Path(FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # there is no project, or its file is somebody else's concern
+        return {}
+    if not TABLE.search(text):
+        return {}
+    table = _table(text)
+    own = {name: values for name, values in table.items() if isinstance(values, Mapping)}
+    shared = {key: value for key, value in table.items() if key not in own}
+    options = {name: _options(command) for name, command in commands.items()}
+    wrong = dict(_wrong_keys(shared, own, options))
+    defaults: dict[str, dict[str, Any]] = {name: {} for name in commands}
+    for name, by_key in options.items():
+        for key, value in {**(shared if "paths" in by_key else {}), **own.get(name, {})}.items():
+            if key in by_key and key not in wrong:
+                try:
+                    defaults[name][str(by_key[key].name)] = _checked(by_key[key], value)
+                except (click.BadParameter, UsageError) as error:
+                    wrong[key] = (_message(error), f"see harness {name} --help")
+    if wrong:
+        raise SpecError(Problem(_place(text, key), f"{key}: {what}", remedy) for key, (what, remedy) in wrong.items())
+    return defaults
+
+
+def _wrong_keys(
+    shared: Mapping[str, Any],
+    own: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Mapping[str, click.Parameter]],
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Each key that names no option or no command, or may not be set in a file, with what is wrong and what to do."""
+    everywhere = {key: param for each in options.values() if "paths" in each for key, param in each.items()}
+    for name in own:
+        if name not in options:
+            yield name, ("no such command", suggestion(name, options, "see harness --help"))
+    for command, keys in (("", shared), *((name, own[name]) for name in own if name in options)):
+        known = options[command] if command else everywhere
+        for key in keys:
+            if key not in known:
+                of = f"harness {command} has" if command else "there is"
+                yield key, (f"{of} no such option", suggestion(key, known, f"see harness {command} --help"))
+            elif key in ONLY_ON_THE_COMMAND_LINE:
+                yield key, ("not taken from a file", ONLY_ON_THE_COMMAND_LINE[key])
+
+
+def _table(text: str) -> Mapping[str, Any]:
+    """The table ``[tool.harness]``. Python 3.10 has no reader of TOML; tomli, which many tools bring, is one."""
+    for name in ("tomllib", "tomli"):
+        try:
+            reader = import_module(name)
+        except ModuleNotFoundError:
+            continue
+        try:
+            table = reader.loads(text)["tool"]["harness"]
+        except ValueError as error:
+            raise SpecError([Problem(Location(FILE, 0), f"not TOML: {error}", "correct it")]) from error
+        return table if isinstance(table, Mapping) else {}
+    message = "[tool.harness] cannot be read by Python 3.10 alone"
+    raise SpecError([Problem(Location(FILE, 0), message, "install with: pip install tomli")])
+
+
+def _options(command: click.Command) -> dict[str, click.Parameter]:
+    """The parameters of a command by the key that sets them."""
+    return dict(_keys(command))
+
+
+def _keys(command: click.Command) -> Iterator[tuple[str, click.Parameter]]:
+    for param in command.params:
+        if isinstance(param, click.Argument):
+            yield from (("paths", param),) if param.name == "paths" else ()
+        else:
+            yield from ((option.removeprefix("--"), param) for option in param.opts if option.startswith("--"))
+
+
+def _checked(param: click.Parameter, value: Any) -> Any:
+    """``value`` as click takes it for ``param``; raises what click or the option's own check raises for a wrong one."""
+    if isinstance(param, click.Option) and param.is_flag:
+        if not isinstance(value, bool):
+            raise click.BadParameter("true or false is expected")
+        return value
+    values = value if isinstance(value, list) else [value]
+    if not all(type(each) in {str, int, float} for each in values):
+        raise click.BadParameter("a text, a number, or a list of them is expected")
+    texts = [str(each) for each in values]
+    is_list = param.multiple or param.nargs == -1
+    if not is_list and len(texts) != 1:
+        texts = [",".join(texts)]  # such as the formats, which are a list within one option
+    for text in texts:
+        param.type.convert(text, param, None)
+        if param.callback is not None and not is_list:
+            param.callback(click.Context(click.Command("harness")), param, text)
+    return texts if is_list else texts[0]
+
+
+def _message(error: click.BadParameter | UsageError) -> str:
+    text = error.message if isinstance(error, click.BadParameter) else str(error)
+    return text.rstrip(".")
+
+
+def _place(text: str, key: str) -> Location:
+    """The line of ``key``, which TOML's readers do not tell: as a key, or in the name of a table."""
+    pattern = rf"^\s*\"?{re.escape(key)}\"?\s*=|^\s*\[\s*tool\s*\.\s*harness\s*\.\s*\"?{re.escape(key)}\b"
+    match = re.search(pattern, text, re.MULTILINE)
+    return Location(FILE, 0) if match is None else Location(FILE, text.count("\n", 0, match.end()) + 1)

@@ -1,0 +1,90 @@
+"""An ONNX graph under test: its values that belong to the tensors of the reference, as they came and by themselves.
+
+:class:`harness.inside.search.Search` finds them. All found values are forced to the reference's tensors, and what is
+left is searched again among what the graph computes then, until nothing more is found.
+"""
+
+from __future__ import annotations
+
+from onnx import NodeProto
+
+from harness.blame.evaluator import evaluate_model, not_believed_reason
+from harness.inside.calls import Array, Pairing, Recording, ValueStore
+from harness.inside.graph import Graph
+from harness.inside.search import Search
+
+MAX_ROUNDS = 6
+MAX_TRIALS = 40
+"""Runs of small parts of the graph in search of a place."""
+
+
+class GraphSubject:
+    """An ONNX graph under test. ``exported`` is True if an exporter made it here, so that its outputs are in order."""
+
+    def __init__(self, graph: Graph, store: ValueStore, *, exported: bool) -> None:
+        self._graph, self._store, self._exported = graph, store, exported
+        self._names: dict[int, str] = {}
+        self._forced: dict[str, str] = {}
+
+    is_program = False
+
+    def evaluated(self, number: int) -> Array | None:
+        """See :class:`harness.inside.calls.SubjectInside`."""
+        name = self._names[number]
+        if not_believed_reason(self._graph.path) is not None:
+            return None
+        forced = {other: key for other, key in self._forced.items() if other != name}
+        try:
+            found = self._graph.run([name], forced, evaluate_model)
+        except Exception:  # noqa: BLE001 - what cannot be evaluated is no evidence
+            return None
+        return self._store[found[name]]
+
+    def paired(self, recording: Recording) -> Pairing:
+        """See :class:`harness.inside.calls.SubjectInside`."""
+        graph = self._graph
+        accumulated = graph.run(graph.visible, {})
+        search = Search(recording, graph, self._store, accumulated, exported=self._exported)
+        search.by_scope()
+        search.by_name()
+        search.by_result()
+        search.by_value(accumulated)
+        local = self._forced_values(search)
+        trials = MAX_TRIALS
+        for _ in range(MAX_ROUNDS):
+            before = len(search.names)
+            search.by_value(local)
+            if len(search.names) == before:
+                trials -= search.by_place(trials)
+            if len(search.names) == before:
+                break
+            local = self._forced_values(search)
+        names = {number: name for number, name in search.names.items() if name in local}
+        self._names, self._forced = names, search.forced
+        forced = set(search.names.values())
+        nodes = {
+            number: [
+                node
+                for node in graph.nodes_behind([name], dict.fromkeys(forced - {name}))
+                if not graph.is_constant(node)
+            ]
+            for number, name in names.items()
+        }
+        behind = {id(node) for group in nodes.values() for node in group}
+        left = [node for node in graph.nodes if id(node) not in behind and not graph.is_constant(node)]
+        return Pairing(
+            accumulated={number: accumulated[name] for number, name in names.items()},
+            local={number: local[name] for number, name in names.items()},
+            how={number: search.how[number] for number in names},
+            nodes={number: tuple(map(node_name, group)) for number, group in nodes.items() if group},
+            uncovered=tuple(f"{node.op_type} {node_name(node)}" for node in left),
+        )
+
+    def _forced_values(self, search: Search) -> dict[str, str]:
+        wanted = self._graph.visible if search.has_unmatched else list(search.forced)
+        return self._graph.run(wanted, search.forced)
+
+
+def node_name(node: NodeProto) -> str:
+    """The name of a node, else that of its first output."""
+    return node.name or next((name for name in node.output if name), node.op_type)

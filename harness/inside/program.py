@@ -1,0 +1,230 @@
+"""A program that torch runs as a model under test that shows its inside: TorchScript, ``.pt2``, or a module.
+
+Such a program shows no layers. But everything that torch computes goes through its dispatcher, also inside TorchScript,
+so a mode (:class:`torch.utils._python_dispatch.TorchDispatchMode`) sees each operation with its outputs. The reference
+is run in the same way, and the two sequences of operations and shapes are aligned. An output that the reference's layer
+returned then has its counterpart in the program, which is recorded, and can be replaced by the reference's own tensor.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from harness.inside.calls import CLOSE, Array, Pairing, Recording, ValueStore
+from harness.model.tensors import to_numpy, to_torch
+
+BY_OPERATION, BY_VALUE = "operation", "value"
+
+SAME_OPERATION = {"_convolution": "conv", "conv1d": "conv", "conv2d": "conv", "conv3d": "conv", "convolution": "conv"}
+"""Operations that a tracer or a program writes in another way."""
+
+_OVERLOAD = re.compile(r"^\w+::|\..*$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """One operation that returned tensors: its name, their shapes, and its time in seconds."""
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    seconds: float
+
+    @property
+    def key(self) -> tuple[str, tuple[tuple[int, ...], ...]]:
+        """What is equal for the same operation in two programs."""
+        name = _OVERLOAD.sub("", self.name)
+        return SAME_OPERATION.get(name, name.strip("_")), self.shapes
+
+
+Change = Callable[[int, int, torch.Tensor], torch.Tensor]
+"""What to return in place of an output: called with the number of the operation and of its output."""
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records each operation that returns tensors, and passes its outputs through ``change``."""
+
+    def __init__(self, change: Change) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[_Operation] = []
+        self._change = change
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing here is compiled; True would import the compiler, which takes seconds.
+        return False
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        began = time.perf_counter()
+        outputs = func(*_as_declared(func, args), **(kwargs or {}))
+        seconds = time.perf_counter() - began
+        leaves, spec = pytree.tree_flatten(outputs)
+        tensors = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+        if not tensors:
+            return outputs
+        at = len(self.seen)
+        self.seen.append(_Operation(func.name(), tuple(tuple(leaves[index].shape) for index in tensors), seconds))
+        changed = False
+        for position, index in enumerate(tensors):
+            tensor = self._change(at, position, leaves[index])
+            if tensor is not leaves[index]:
+                if func._schema.is_mutable:  # noqa: SLF001 - the only place where an operation says that it works in place
+                    leaves[index].copy_(tensor)
+                else:
+                    leaves[index], changed = tensor, True
+        return pytree.tree_unflatten(leaves, spec) if changed else outputs
+
+
+@dataclass
+class _Traced:
+    """A run: its operations, and where each tensor of the reference was computed."""
+
+    operations: list[_Operation]
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+class ProgramSubject:
+    """``run`` runs the program under test once, ``run_reference`` the reference's own module; both in torch.
+
+    Without ``run_reference``, everything is matched by value.
+    """
+
+    def __init__(
+        self, run: Callable[[], object], run_reference: Callable[[], object] | None, store: ValueStore
+    ) -> None:
+        self._run, self._run_reference, self._store = run, run_reference, store
+
+    is_program = True
+
+    def evaluated(self, _number: int) -> None:
+        """None: a program is not evaluated by anything but torch."""
+
+    def paired(self, recording: Recording) -> Pairing:
+        """See :class:`harness.inside.calls.SubjectInside`."""
+        reference = self._reference(recording)
+        plain = _Operations(lambda _at, _position, tensor: tensor)
+        with plain:
+            self._run()
+        aligned = dict(_aligned(reference.operations, plain.seen))
+        places = {
+            (aligned[at], position): number for number, (at, position) in reference.places.items() if at in aligned
+        }
+        how = dict.fromkeys(places.values(), BY_OPERATION)
+        for place, number in self._found_by_value(recording, places).items():
+            places[place], how[number] = number, BY_VALUE
+        pairing = Pairing()
+        with _Operations(self._keeping(places, pairing.accumulated)):
+            self._run()
+        with _Operations(self._keeping(places, pairing.local, recording)):
+            self._run()
+        pairing.how = {number: how[number] for number in pairing.local}
+        _describe(pairing, places, plain.seen)
+        return pairing
+
+    def _found_by_value(
+        self, recording: Recording, places: Mapping[tuple[int, int], int]
+    ) -> dict[tuple[int, int], int]:
+        """The first output that is close to each tensor without a place, where all others have the reference's."""
+        placed = set(places.values())
+        waiting = [number for call in recording.calls for number in call.new_outputs if number not in placed]
+        found: dict[tuple[int, int], int] = {}
+        if not waiting:
+            return found
+        forced = self._keeping(places, {}, recording)
+
+        def look(at: int, position: int, tensor: torch.Tensor) -> torch.Tensor:
+            number = None
+            if (at, position) not in places:
+                shape = tuple(tensor.shape)
+                fitting = (each for each in waiting if recording.values(each).shape == shape)
+                number = next((each for each in fitting if _is_close(tensor, recording.values(each))), None)
+            if number is None:
+                return forced(at, position, tensor)
+            waiting.remove(number)
+            found[at, position] = number
+            return to_torch(recording.values(number)).to(tensor.dtype)
+
+        with _Operations(look):
+            self._run()
+        return found
+
+    def _reference(self, recording: Recording) -> _Traced:
+        """The operations of the reference, and the first output with the values of each tensor, in order."""
+        waiting = [number for call in recording.calls for number in call.new_outputs]
+        numbers: dict[str, list[int]] = {}
+        for number in waiting:
+            numbers.setdefault(recording.keys[number], []).append(number)
+        places: dict[int, tuple[int, int]] = {}
+
+        def place(at: int, position: int, tensor: torch.Tensor) -> torch.Tensor:
+            if open_ := numbers.get(self._store.key_of(to_numpy(tensor))):
+                places[open_.pop(0)] = (at, position)
+            return tensor
+
+        mode = _Operations(place)
+        if self._run_reference is not None:
+            with mode:
+                self._run_reference()
+        return _Traced(mode.seen, places)
+
+    def _keeping(
+        self, places: Mapping[tuple[int, int], int], keys: dict[int, str], recording: Recording | None = None
+    ) -> Change:
+        """Keep each output that has a place; with ``recording``, go on with the reference's tensor."""
+
+        def keep(at: int, position: int, tensor: torch.Tensor) -> torch.Tensor:
+            number = places.get((at, position))
+            if number is None:
+                return tensor
+            keys[number] = self._store.put(to_numpy(tensor))
+            if recording is None:
+                return tensor
+            return to_torch(recording.values(number)).to(tensor.dtype)
+
+        return keep
+
+
+def _as_declared(func: Any, args: Sequence[Any]) -> list[Any]:
+    """``args`` with tensors where TorchScript computes with numbers as tensors: the mode gets them as plain numbers."""
+    declared = func._schema.arguments  # noqa: SLF001 - the only place where an operation says what it takes
+    return [
+        torch.tensor(value) if type(value) in {int, float, bool} and str(argument.type) == "Tensor" else value
+        for argument, value in zip(declared, args, strict=False)
+    ]
+
+
+def _is_close(tensor: torch.Tensor, values: Array) -> bool:
+    """True if floating values differ by no more than rounding."""
+    if not tensor.is_floating_point() or values.dtype.kind not in "fV" or tensor.numel() < 2:
+        return False
+    actual, expected = tensor.detach().double(), to_torch(values).double()
+    scale = float(expected.square().mean().sqrt())
+    error = float((actual - expected).square().mean().sqrt())
+    return scale > 0 and error <= CLOSE.get(min(tensor.element_size(), values.dtype.itemsize), 2e-4) * scale
+
+
+def _aligned(reference: Sequence[_Operation], program: Sequence[_Operation]) -> Iterator[tuple[int, int]]:
+    """The operations of the reference with their counterparts in the program."""
+    keys = [each.key for each in reference], [each.key for each in program]
+    for block in SequenceMatcher(None, *keys, autojunk=False).get_matching_blocks():
+        yield from ((block.a + offset, block.b + offset) for offset in range(block.size))
+
+
+def _describe(pairing: Pairing, places: Mapping[tuple[int, int], int], operations: Sequence[_Operation]) -> None:
+    """Give each tensor the operations since the one before it, and their time."""
+    last = -1
+    for (at, _), number in sorted(places.items()):
+        if number not in pairing.local:
+            continue
+        own = operations[last + 1 : at + 1] if at > last else ()
+        pairing.nodes[number] = tuple(each.name for each in own)
+        pairing.seconds[number] = sum(each.seconds for each in own)
+        last = max(last, at)

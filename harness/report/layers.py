@@ -1,0 +1,142 @@
+"""The layers of a check in words and rows, and ``report.layers.csv``: every layer of every check, one row each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from harness.errors import one_line, printable, shortened
+from harness.report.wording import format_number
+from harness.result import Layer, Report, Result, to_json
+
+ROWS_ON_TERMINAL = 5
+ROWS_IN_MARKDOWN = 10
+MAX_ARGUMENTS = 40
+MAX_UNCOVERED = 5
+
+HEADERS = ("layer", "type", "local", "accumulated", "reference", "SQNR", "times", "nodes")
+
+_FIELDS = (
+    "path", "type", "call", "arguments", "shape", "local", "accumulated", "reference", "sqnr", "max_ulp", "times",
+    "wrong", "nonfinite", "seconds", "matched_by", "judged_with",
+)  # fmt: skip
+
+
+class LayersReport:
+    """RFC 4180, as ``report.csv``. Numbers have all their digits."""
+
+    name = "layers"
+    suffix = ".layers.csv"
+
+    def render(self, report: Report) -> str:
+        """The whole report as text."""
+        written = io.StringIO()
+        rows = csv.writer(written)
+        rows.writerow(["case", "target", "number", *_FIELDS, "nodes"])
+        for result in report.results:
+            for number, layer in enumerate(result.layers):
+                rows.writerow(
+                    [
+                        _safe(result.case),
+                        _safe(result.target),
+                        number,
+                        *(_value(getattr(layer, key)) for key in _FIELDS),
+                        _safe(" ".join(layer.nodes)),
+                    ]
+                )
+        return written.getvalue()
+
+
+PROVIDES = (LayersReport(),)
+
+
+def _value(value: object) -> object:
+    if value is None:
+        return ""
+    return _safe(value) if isinstance(value, str) else list(value) if isinstance(value, tuple) else to_json(value)
+
+
+def _safe(text: str) -> str:
+    """``text`` in a form that a spreadsheet does not evaluate as a formula."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def worst_layers(layers: Sequence[Layer], count: int) -> list[Layer]:
+    """The ``count`` layers that are furthest from what rounding explains, in order of execution."""
+    compared = [layer for layer in layers if layer.local is not None]
+    worst = sorted(compared, key=lambda layer: (layer.times or 0.0, layer.accumulated or 0.0), reverse=True)[:count]
+    chosen = {id(layer) for layer in worst}
+    return [layer for layer in compared if id(layer) in chosen]
+
+
+def layer_cells(layer: Layer) -> tuple[str, ...]:
+    """A layer's cells under :data:`HEADERS`."""
+    call = f" (call {layer.call + 1})" if layer.call else ""
+    arguments = f"({shortened(layer.arguments, MAX_ARGUMENTS)})" if layer.arguments else ""
+    nodes = ", ".join(layer.nodes[:2]) + (f" and {len(layer.nodes) - 2} more" if len(layer.nodes) > 2 else "")
+    return (
+        f"{layer.path or '-'}{call}",
+        f"{layer.type}{arguments}",
+        format_number(layer.local),
+        format_number(layer.accumulated),
+        format_number(layer.reference),
+        f"{layer.sqnr:.3g} dB" if layer.sqnr is not None else "-",
+        ("WRONG " if layer.wrong else "") + format_number(layer.times),
+        nodes or "-",
+    )
+
+
+def layer_lines(result: Result, count: int = ROWS_ON_TERMINAL) -> Iterator[str]:
+    """What the layers show in a sentence, the worst rows below each other, and what is not covered."""
+    if result.layers_show is None:
+        return
+    yield one_line(result.layers_show)
+    rows = [layer_cells(layer)[:-1] for layer in worst_layers(result.layers, count)]
+    if rows:
+        widths = [max(map(len, column)) for column in zip(HEADERS[:-1], *rows, strict=True)]
+        for row in (HEADERS[:-1], *rows):
+            yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    if line := uncovered_line(result):
+        yield line
+
+
+LAYER_FIELDS = (
+    "path", "type", "arguments", "shape", "local", "accumulated", "reference", "sqnr", "times", "wrong", "nodes",
+    "judged_with",
+)  # fmt: skip
+"""The fields of a row of :func:`layers_as_json`."""
+
+
+def layers_as_json(result: Result) -> dict[str, Any] | None:
+    """The layers for ``report.html``, with four digits; None without layers."""
+    if result.layers_show is None:
+        return None
+    return {
+        "show": result.layers_show,
+        "uncovered": list(result.layers_uncovered),
+        "rows": [[_compact(layer, name) for name in LAYER_FIELDS] for layer in result.layers],
+    }
+
+
+def _compact(layer: Layer, name: str) -> Any:
+    value = getattr(layer, name)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.4g}")
+    if name == "nodes":
+        return ", ".join(layer.nodes[:4]) + (f" and {len(layer.nodes) - 4} more" if len(layer.nodes) > 4 else "")
+    if name == "path" and layer.call:
+        return f"{layer.path} (call {layer.call + 1})"
+    return to_json(value)
+
+
+def uncovered_line(result: Result) -> str | None:
+    """What the table does not cover, counted; None if it covers everything."""
+    names = result.layers_uncovered
+    if not names:
+        return None
+    shown = ", ".join(names[:MAX_UNCOVERED]) + (", ..." if len(names) > MAX_UNCOVERED else "")
+    return f"not covered: {len(names)} ({one_line(shown)})"

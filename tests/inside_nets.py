@@ -1,0 +1,110 @@
+"""A net with layers of each kind for tests of the layer table, and files of it with a fault."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+
+class Block(nn.Module):
+    """A convolution whose batch normalization exporters fold into it, and a residual sum."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added: torch.Tensor = self.act(self.bn(self.conv(x))) + x
+        return added
+
+
+class Net(nn.Module):
+    """Layers of each kind. ``gate`` times the pooling is added, so that a small gate hides what the pooling does."""
+
+    def __init__(self, gate: float = 1.0, divisor: int | None = None) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.body = nn.Sequential(Block(8), Block(8))
+        self.pool = nn.AvgPool2d(3, 1, 1, divisor_override=divisor)
+        self.gate = gate
+        self.norm = nn.LayerNorm(16)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.gelu = nn.GELU()
+        self.drop = nn.Dropout()
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(self.stem(x))
+        x = (x + self.gate * self.pool(x)).flatten(2)
+        x = self.norm(x)
+        attended, _ = self.attention(x, x, x)
+        answer: torch.Tensor = self.head(self.gelu(self.drop(x + attended))).softmax(-1)
+        return answer
+
+
+def net(gate: float = 1.0, divisor: int | None = None) -> Net:
+    """A seeded net in evaluation mode."""
+    torch.manual_seed(0)
+    made = Net(gate, divisor)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return made.eval()
+
+
+def inputs() -> torch.Tensor:
+    """One seeded batch."""
+    return torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+def onnx_file(module: nn.Module, path: Path) -> Path:
+    """``module`` exported to ONNX."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (inputs(),), str(path), dynamo=False, opset_version=17, input_names=["x"])
+    return path
+
+
+def changed(source: Path, path: Path, change: Callable[[onnx.GraphProto], None]) -> Path:
+    """A copy of a file with its graph changed."""
+    model = onnx.load(str(source))
+    change(model.graph)
+    onnx.save(model, str(path))
+    return path
+
+
+def scaled(graph: onnx.GraphProto, node_name: str, factor: float, index: int = 1) -> None:
+    """Scale the first row of the weight that a node reads."""
+    (node,) = (node for node in graph.node if node.name == node_name)
+    (weight,) = (tensor for tensor in graph.initializer if tensor.name == node.input[index])
+    values = np.array(numpy_helper.to_array(weight))
+    values[0] *= factor
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+
+
+def without_names(graph: onnx.GraphProto) -> None:
+    """Take every name from the nodes, and give every value that is no input or output a number."""
+    kept = {value.name for value in (*graph.input, *graph.output)} | {""}
+    numbers: dict[str, str] = {}
+    for node in graph.node:
+        node.name = ""
+        del node.metadata_props[:]
+        for names in (node.input, node.output):
+            for at, name in enumerate(names):
+                if name not in kept:
+                    names[at] = numbers.setdefault(name, f"v{len(numbers)}")
+    for tensor in graph.initializer:
+        tensor.name = numbers.get(tensor.name, tensor.name)
+    del graph.value_info[:]

@@ -1,0 +1,267 @@
+"""The layer table: every layer beside its part of an export, and which of them is wrong by itself."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import harness
+from harness.inside.calls import ValueStore
+from harness.inside.judging import measure
+from harness.report.json_report import JsonReport, read_report
+from harness.report.layers import LayersReport, layer_lines
+from harness.result import Layer, Report, Result
+from tests.inside_nets import changed, inputs, net, onnx_file, scaled, without_names
+
+LEGACY = "onnx-torchscript@17/ort-cpu"
+LAYERS = [
+    *("stem", "body.0.conv", "body.0.bn", "body.0.act", "body.1.conv", "body.1.bn", "body.1.act", "pool"),
+    *("norm", "attention", "drop", "gelu", "head"),
+]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The net as ONNX."""
+    return onnx_file(net(), tmp_path_factory.mktemp("nets") / "net.onnx")
+
+
+def compared(subject: Path, reference: Any = None) -> Result:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        verdict = harness.compare_models(subject, net() if reference is None else reference, inputs(), layers=True)
+    (result,) = verdict.results
+    return result
+
+
+def wrong(result: Result) -> list[str]:
+    return [layer.path for layer in result.layers if layer.wrong]
+
+
+def by_path(result: Result) -> dict[str, Layer]:
+    return {layer.path: layer for layer in result.layers if layer.type != "functional"}
+
+
+@pytest.mark.parametrize("target", [LEGACY, "onnx-dynamo@18/ort-cpu", "trace/torch-cpu", "export/export-cpu"])
+def test_every_layer_of_a_right_export_is_compared_and_none_is_wrong(target: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (result,) = harness.verify(net(), inputs(), targets=target, layers=True).results
+    assert result.status == "passed", result.message
+    assert [layer.path for layer in result.layers if layer.type != "functional"] == LAYERS
+    assert not wrong(result)
+    assert result.layers_uncovered == ()
+    assert (result.layers_show or "").startswith("no step: no error of")
+    for layer in result.layers:
+        if layer.judged_with is None:
+            assert layer.local is not None
+            assert layer.local < 1e-5
+            assert layer.accumulated is not None
+            assert layer.accumulated < 1e-5
+            assert layer.reference is not None
+            assert layer.nodes
+    layers = by_path(result)
+    assert (layers["stem"].type, layers["stem"].call) == ("Conv2d", 0)
+    assert layers["stem"].shape == (2, 8, 4, 4)
+    assert "kernel_size=(3, 3)" in layers["stem"].arguments
+    assert layers["drop"].judged_with == "nothing: it returns its input"
+
+
+def test_a_layer_that_the_output_hides_fails_the_check_where_layers_are_asked_for() -> None:
+    module = net(gate=1e-8, divisor=5)  # exporters drop the divisor, and the gate hides it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (plain,) = harness.verify(module, inputs(), targets=LEGACY).results
+        (result,) = harness.verify(module, inputs(), targets=LEGACY, layers=True).results
+    assert plain.status == "passed"
+    assert not plain.layers
+    assert result.status == "failed"
+    assert (result.stage, result.symptom, result.blame) == ("compare", "mismatch", "exporter")
+    assert (result.message or "").startswith("the outputs agree, but a layer is wrong by itself: one step at pool, ")
+    assert wrong(result) == ["pool"]
+    assert "divisor_override=5" in by_path(result)["pool"].arguments
+
+
+def test_a_fault_is_a_step_at_the_layer_that_has_it(exported: Path, tmp_path: Path) -> None:
+    faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/head/MatMul", 1.01))
+    result = compared(faulty)
+    assert result.status == "failed"
+    assert wrong(result) == ["head"]
+    assert (result.layers_show or "").startswith("one step at head, ")
+    assert "/head/MatMul" in by_path(result)["head"].nodes
+    layers = by_path(result)
+    assert (layers["gelu"].accumulated or 0) < 1e-5 < (layers["head"].accumulated or 0)
+
+
+def test_a_fault_before_other_layers_is_in_their_accumulated_error_only(exported: Path, tmp_path: Path) -> None:
+    faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/stem/Conv", 1.01))
+    result = compared(faulty)
+    assert wrong(result) == ["stem"]
+    for path in ("body.1.bn", "norm", "attention", "gelu", "head"):
+        layer = by_path(result)[path]
+        assert (layer.local or 0) < 1e-5 < (layer.accumulated or 0), path
+
+
+def test_a_convolution_and_the_normalization_folded_into_it_are_one_group(exported: Path, tmp_path: Path) -> None:
+    faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/body/body.1/conv/Conv", 1.01))
+    result = compared(faulty)
+    assert wrong(result) == ["body.1.bn"]
+    assert by_path(result)["body.1.conv"].judged_with == "body.1.bn"
+    assert (result.layers_show or "").startswith("one step at body.1.bn with body.1.conv, ")
+
+
+@pytest.mark.parametrize(
+    ("node", "layer"), [("/stem/Conv", "stem"), ("/body/body.0/conv/Conv", "body.0.bn"), ("/head/MatMul", "head")]
+)
+def test_a_file_without_names_is_matched_by_values_and_by_what_follows(
+    exported: Path, tmp_path: Path, node: str, layer: str
+) -> None:
+    def change(graph: onnx.GraphProto) -> None:
+        scaled(graph, node, 1.5)
+        without_names(graph)
+
+    result = compared(changed(exported, tmp_path / "nameless.onnx", change))
+    assert wrong(result) == [layer]
+    assert result.layers_uncovered == ()
+    assert (by_path(result)[layer].matched_by or "").startswith(("place", "value", "output"))
+
+
+def test_a_right_file_without_names_has_no_wrong_layer(exported: Path, tmp_path: Path) -> None:
+    result = compared(changed(exported, tmp_path / "nameless.onnx", without_names))
+    assert result.status == "passed", result.message
+    assert by_path(result)["attention"].matched_by == "value"
+
+
+def test_fresh_statistics_make_a_normalization_no_other_layer(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)).eval()
+    path = onnx_file(module, tmp_path / "net.onnx")
+    for file in (path, changed(path, tmp_path / "nameless.onnx", without_names)):
+        result = compared(file, module)
+        assert result.status == "passed", result.message
+        assert by_path(result)["0"].judged_with == "1"
+
+
+def test_a_file_is_compared_with_another_file_node_by_node(exported: Path, tmp_path: Path) -> None:
+    faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/head/MatMul", 1.01))
+    result = compared(faulty, exported)
+    assert wrong(result) == ["/head/MatMul"]
+    assert by_path(result)["/head/MatMul"].type == "MatMul"
+    assert not wrong(compared(exported, exported))
+
+
+def test_a_fault_in_torchscript_is_found_by_the_operations_that_torch_runs(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced: Any = torch.jit.trace(net(), inputs(), check_trace=False)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            getattr(traced.body, "1").conv.weight[0] *= 1.01
+        traced.save(str(tmp_path / "net.pt"))
+    result = compared(tmp_path / "net.pt")
+    assert wrong(result) == ["body.1.conv"]
+    assert by_path(result)["body.1.conv"].seconds is not None
+
+
+def test_an_output_that_differs_by_rounding_alone_is_no_step() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        verdict = harness.verify(net(), inputs(), targets=LEGACY, tolerance="exact", layers=True)
+    (result,) = verdict.results
+    assert result.status == "failed"
+    assert not wrong(result)
+    assert (result.layers_show or "").startswith("no step: ")
+
+
+def test_the_first_nan_is_named(exported: Path, tmp_path: Path) -> None:
+    faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/stem/Conv", math.nan))
+    result = compared(faulty)
+    assert (result.layers_show or "").endswith("; NaN or infinity first at stem")
+    assert by_path(result)["stem"].nonfinite > 0
+
+
+def test_each_call_of_a_layer_is_a_row() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.act = nn.Linear(4, 4), nn.Tanh()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            once = self.act(self.linear(x))
+            answer: torch.Tensor = self.act(self.linear(once))
+            return answer
+
+    for target in (LEGACY, "trace/torch-cpu"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (result,) = harness.verify(Twice(), torch.randn(3, 4), targets=target, layers=True).results
+        assert [(layer.path, layer.call) for layer in result.layers] == [
+            ("linear", 0),
+            ("act", 0),
+            ("linear", 1),
+            ("act", 1),
+        ]
+        assert all(layer.local is not None for layer in result.layers)
+
+
+def test_a_random_model_has_no_layers_and_a_note() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Dropout())
+    (result,) = harness.verify(module, torch.randn(2, 4), targets="trace/torch-cpu", layers=True).results
+    assert result.layers == ()
+    assert any("stochastic" in note for note in result.notes)
+
+
+def test_values_beyond_the_bound_are_on_disk_and_the_same(tmp_path: Path) -> None:
+    store = ValueStore(tmp_path, max_bytes=100)
+    arrays = [np.full((10,), value, np.float32) for value in range(5)]
+    keys = [store.put(each) for each in arrays]
+    assert [store[key].tolist() for key in keys] == [each.tolist() for each in arrays]
+    assert len(list(tmp_path.iterdir())) == 3
+    assert store.put(arrays[4].copy()) == keys[4]
+
+
+def test_a_graph_that_is_run_in_parts_gives_the_same_table(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/stem/Conv", 1.01))
+    whole = compared(faulty)
+    monkeypatch.setattr(ValueStore.__init__, "__defaults__", (2000,))
+    parts = compared(faulty)
+    assert wrong(parts) == wrong(whole) == ["stem"]
+    assert [layer.path for layer in parts.layers] == [layer.path for layer in whole.layers]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_rounding_is_no_fault_and_a_hundredth_is(dtype: str) -> None:
+    exact = np.random.default_rng(0).normal(size=1000)
+    rounded = exact.astype(dtype)
+    assert (measure(rounded, rounded, exact).times or 0) < 0.5
+    assert (measure((exact * 1.05).astype(dtype), rounded, exact).times or 0) > 1
+
+
+def test_a_value_that_is_nan_on_one_side_is_a_fault() -> None:
+    exact = np.ones(8)
+    actual = exact.astype(np.float32)
+    actual[3] = np.nan
+    found = measure(actual, exact.astype(np.float32), exact)
+    assert (found.times, found.nonfinite) == (math.inf, 1)
+
+
+def test_reports_have_the_layers(exported: Path, tmp_path: Path) -> None:
+    faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/stem/Conv", math.nan))
+    result = compared(faulty)
+    report = Report({}, (result,))
+    path = tmp_path / "report.json"
+    path.write_text(JsonReport().render(report), encoding="utf-8")
+    assert read_report(path).results[0].layers == result.layers
+    rows = LayersReport().render(report).splitlines()
+    assert len(rows) == 1 + len(result.layers)
+    lines = list(layer_lines(result))
+    assert lines[0] == result.layers_show
+    assert len(lines) == 1 + 1 + 5
