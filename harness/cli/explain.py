@@ -64,6 +64,7 @@ Examples:
 )
 @click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds per check.")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too, also where the outputs agree.")
+@click.option("--private", is_flag=True, help="Show the failing nodes alone, and nothing else of the model.")
 @KNOWN_FAILURES
 @ALLOW_IMPORT
 def explain(
@@ -76,6 +77,7 @@ def explain(
     budget: float,
     timeout: float,
     layers: bool,
+    private: bool,
     known_failures: Path | None,
     allow_import: bool,
 ) -> int:
@@ -86,7 +88,7 @@ def explain(
     (it passes, or its failure is known), else 1; 3 if the runtime is not available on this machine.
     """
     from harness.explain.explanation import Explainer, choose_case, choose_target
-    from harness.explain.text import explanation_lines
+    from harness.explain.text import explanation_lines, private_lines
     from harness.spec.discovery import load_specs
 
     if last or (case is not None and case.isdecimal() and not paths):
@@ -101,11 +103,13 @@ def explain(
     with Explainer(
         torch=not selected.is_recorded, timeout=timeout, budget=budget, report_step=_print_step, layers=layers
     ) as explainer:
-        explanation = explainer.explain(selected, selected_target)
+        explanation = explainer.explain(
+            selected, selected_target, path.with_name(f"{path.stem}-nodes"), private=private
+        )
     if explanation.script is not None:
         _write(path, explanation.script.text)
     result = _judge(explanation.result, specs, known_failures)
-    for line in explanation_lines(explanation, result, path):
+    for line in private_lines(explanation) if private else explanation_lines(explanation, result, path):
         echo(line)
     if result.status == "skipped":
         raise RuntimeMissing(result.message or f"{selected_target.runtime} is not available; see harness doctor")
