@@ -56,7 +56,7 @@ def test_the_layer_of_a_private_model_that_fails_alone_becomes_a_case_and_a_publ
     name = f"net_{here.name}"
     (here / f"{name}.py").write_text(NET, encoding="utf-8")
     spec("net.yaml", SPEC.replace("NET", name))
-    words = ("--allow-import", "--target", "onnx-torchscript@17/ort-cpu", "--budget", "20")
+    words = ("--allow-import", "--target", "onnx-torchscript@17/ort-cpu", "--budget", "3")
     ran = harness("explain", "private", *words)
     assert ran.code == 1, ran.err
     lines = ran.out.splitlines()

@@ -119,7 +119,7 @@ def accepted_inputs(
     ``given`` are the guesses for inputs that the user described, by label. ``name`` and ``advice`` are for messages.
     Raises :class:`UsageError` if the module accepts none.
     """
-    last_error: Exception | None = None
+    first_error: Exception | None = None  # of the most likely guess
     for guesses in _guesses(module, labels, given):
         tensors = [guess.tensor() for guess in guesses]
         try:
@@ -127,7 +127,7 @@ def accepted_inputs(
                 continue
             limits = _table_sizes(module, tensors)
         except Exception as error:  # noqa: BLE001 - the module rejects the guess
-            last_error = error
+            first_error = first_error or error
             continue
         limited = (
             guess if limit is None else replace(guess, limit=limit)
@@ -135,7 +135,7 @@ def accepted_inputs(
         )
         return dict(zip(labels, limited, strict=True))
     tried = "this input" if len(given) == len(labels) else f"any of the guessed inputs for {', '.join(labels)}"
-    reason = one_line_of(last_error) if last_error else "it returns no tensor"
+    reason = one_line_of(first_error) if first_error else "it returns no tensor"
     raise UsageError(f"{name} does not accept {tried}: {reason}; {advice}")
 
 

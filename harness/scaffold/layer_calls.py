@@ -116,6 +116,8 @@ def _place() -> str:
     """The file and line of the innermost code that is not torch's own, in short."""
     frame = sys._getframe(2)  # noqa: SLF001 - traceback.extract_stack reads the source of every frame
     while frame.f_back is not None and TORCH_FOLDER in Path(frame.f_code.co_filename).parents:
+        if frame.f_back.f_code.co_filename == nn.modules.module.__file__:
+            break  # a forward of torch's own, such as that of a layer with parametrizations
         frame = frame.f_back
     path = Path(frame.f_code.co_filename)
     parts = path.parts

@@ -97,6 +97,8 @@ def spelled(module: nn.Module, construction: Construction, home: Path) -> Keys:
     if is_torch_layer(module):
         name, arguments = type(module).__name__, layer_arguments(module)
         return {"layer": name, **({"args": arguments} if arguments else {})}
+    if isinstance(module, torch.jit.ScriptModule):
+        raise NotSpelled("it is TorchScript, whose class and arguments are not kept")
     arguments = _constructor_arguments(module, construction)
     return {"factory": factory_of(type(module), home), **({"args": arguments} if arguments else {})}
 
