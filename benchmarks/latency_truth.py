@@ -31,7 +31,8 @@ from benchmarks.latency.chain import LAYERS, PLANTED
 from benchmarks.latency.taken import BENCH, TARGET, Series, make_reports, read
 from harness.environment import describe
 from harness.latency.change import Side, change
-from harness.report.diff import LatencyChange, diff
+from harness.report.diff import diff
+from harness.report.diff.latency import LatencyChange
 from harness.result import Report
 
 FALSE_ALARMS, FOUND, AGREE = 0.01, 0.9, 0.05

@@ -37,7 +37,7 @@ from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMES = frozenset({"seconds", "latency"})
+NOT_COMPARED = frozenset({"seconds", "latency", "artifact_path"})
 MOST_SHOWN = 20
 SHOWN = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
@@ -51,7 +51,8 @@ Measured with {about}.
 
 {runs} runs took a random share of the {checks:,} checks of {paths}, in random order, each case on a random part of the
 targets, and {alone} checks ran quite alone. Before them, all of these checks ran once, in the order of the specs and on
-one worker. {compared:,} rows were compared with those of that run, in everything but times: **{differing} differ**.
+one worker. {compared:,} rows were compared with those of that run, in everything but times and the place of
+the exported file: **{differing} differ**.
 
 {table}
 
@@ -103,7 +104,7 @@ def rows(jobs: Jobs, workers: int, cache: Path | None) -> Rows:
 
 
 def _row(result: Result) -> Row:
-    return {name: value for name, value in dataclasses.asdict(result).items() if name not in TIMES}
+    return {name: value for name, value in dataclasses.asdict(result).items() if name not in NOT_COMPARED}
 
 
 def random_jobs(jobs: Jobs, share: float, generator: random.Random) -> Jobs:

@@ -40,6 +40,7 @@ from harness.result import Result
 
 if TYPE_CHECKING:
     from harness.spec.known_failures import KnownFailure
+from harness.spec.targets import split_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def _is_harness_failure(result: Result) -> bool:
 
 
 def _runtime(target: str) -> str:
-    return target.partition("/")[2].partition("?")[0]
+    return split_target(target)[1].partition("?")[0]
 
 
 def exit_code(results: Sequence[Result], problems: Sequence[Problem] = (), missing: Sequence[str] = ()) -> int:

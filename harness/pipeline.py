@@ -289,7 +289,7 @@ class _WithKnownFailures:
         self._maxfail, self._unexpected = maxfail, 0
         self._listener, self._strict = listener, strict
         self._known = [entry for entry in known if entry.applies(versions)]
-        self.begin, self.end = listener.begin, listener.end
+        self.begin, self.end, self.tell = listener.begin, listener.end, getattr(listener, "tell", None)
 
     def advance(self, result: Result | None = None) -> None:
         """Pass one result on."""
@@ -336,9 +336,7 @@ def _describe_run(
 ) -> dict[str, object]:
     """The part ``run`` of the report."""
     return {
-        "paths": list(request.paths),
-        "targets": list(request.targets),
-        "keywords": list(request.keywords),
+        **{name: list(getattr(request, name)) for name in ("paths", "targets", "keywords")},
         "shard": None if request.shard is None else f"{request.shard.index}/{request.shard.count}",
         "allow_import": request.allow_import,
         "files": len(specs.files),

@@ -15,8 +15,8 @@ from harness.spec.language.case import Case, FileModel, GraphModel, Model, Seque
 from harness.spec.language.inputs.draws import input_set_count
 from harness.spec.model_files import MODULE_FORMATS
 from harness.spec.quoting import join_names
-from harness.spec.targets import FILE, FORMATS, Target
-from harness.spec.targets.files import runs_format, targets_of
+from harness.spec.targets import FILE, FORMATS, Target, runs_format
+from harness.spec.targets.files import targets_of
 
 DIGITS = re.compile(r"[0-9]{1,9}")
 ELEMENTS_PER_LAYER = 1e6

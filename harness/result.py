@@ -114,7 +114,8 @@ class Layer:
     ``accumulated``, ``max_ulp`` is the largest distance of ``local`` from the reference. ``times`` is the local error
     in units of what rounding explains; above 1 the layer is ``wrong``. ``nonfinite`` counts values that are NaN or
     infinite on one side alone. ``nodes`` are those of the file, ``seconds`` their time. ``matched_by`` says how the
-    value was found. A layer without a value of its own has no numbers: ``judged_with`` names the one it is part of.
+    ``value`` was found; that is its name in an ONNX file. A layer without a value of its own has no numbers:
+    ``judged_with`` names the one it is part of.
     """
 
     path: str
@@ -132,6 +133,7 @@ class Layer:
     nonfinite: int = 0
     nodes: tuple[str, ...] = ()
     seconds: float | None = None
+    value: str | None = None
     matched_by: str | None = None
     judged_with: str | None = None
 
@@ -146,10 +148,13 @@ class Result:
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
     script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
-    ``draws`` is the number of sets of random inputs, and ``count`` how often a model calls the case's layer. ``layers``
-    is the table of the inside of the model in order of execution, where it was asked for or a whole model fails;
-    ``layers_show`` says in one sentence what it shows, and ``layers_uncovered`` lists the layers and nodes that it does
-    not cover.
+    ``draws`` is the number of sets of random inputs, and ``count`` how often a model calls the case's layer.
+    ``artifact`` is the digest of the exported file, and ``artifact_path`` its place in the cache on the machine of the
+    run; None if it was not kept. ``samples`` is what
+    came of the case's samples, where these are judged as a whole (:mod:`harness.check.judging.sample_summary`).
+    ``layers`` is the table of the inside of the model in order of execution, where it was asked for or a whole model
+    fails; ``layers_show`` says in one sentence what it shows, and ``layers_uncovered`` lists the layers and nodes that
+    it does not cover.
     """
 
     case: str
@@ -180,6 +185,8 @@ class Result:
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
     count: int | None = None
+    artifact_path: str | None = None
+    samples: Mapping[str, Any] | None = None
     layers: tuple[Layer, ...] = ()
     layers_show: str | None = None
     layers_uncovered: tuple[str, ...] = ()

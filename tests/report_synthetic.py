@@ -12,7 +12,8 @@ import numpy as np
 
 from harness.compare.pictures import picture
 from harness.latency.change import Verdict
-from harness.report.diff import Diff, LatencyChange, ParityChange
+from harness.report.diff import Diff, ParityChange
+from harness.report.diff.latency import LatencyChange
 from harness.result import Blame, Distance, Finding, OutputComparison, Report, Result
 
 LAYERS = (
@@ -93,7 +94,12 @@ def _result(draw: random.Random, number: int, case: str, target: str, wrong: flo
         latency=_latency(draw, number, target),
         seconds={stage: draw.random() / 100 for stage in ("build", "export", "load", "run", "compare")},
         where=f"specs/{case.partition('/')[0]}.yaml:{number % 90 + 1}:5",
-        artifact=f"{draw.getrandbits(256):064x}",
+        artifact=(digest := f"{draw.getrandbits(256):064x}"),
+        artifact_path=f"~/.cache/harness/artifacts/{digest[:2]}/{digest}/model.onnx",
+        case_model=_model_of(case),
+        about="Every window, stride and padding, with values that tell a wrong window from the right one.",
+        inputs=({"label": "x", "dtype": "float32", "shape": [2, 3, 8, 6]},),
+        draws=2,
     )
     if target.endswith("ort-cuda"):
         return Result(case, target, "skipped", "load", "unavailable", "no CUDA device; install onnxruntime-gpu")
@@ -106,6 +112,11 @@ def _result(draw: random.Random, number: int, case: str, target: str, wrong: flo
     if draw.random() < 0.02:
         return replace(result, notes=("y: the sign of zero differs in 2 of 4 values, which counts as equal",))
     return result
+
+
+def _model_of(case: str) -> str:
+    layer = case.partition("[")[0].rpartition("/")[0].rpartition("/")[2].capitalize()
+    return f"{layer}({case.partition('[')[2].partition(',')[0].removeprefix('args.')})"
 
 
 def _agreeing(ulp: int) -> OutputComparison:

@@ -110,8 +110,8 @@ def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 
 def rows_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of a report without their times."""
-    ignored_keys = {"seconds", "latency"}
+    """Return the rows of a report without their times and the places of exported files."""
+    ignored_keys = {"seconds", "latency", "artifact_path"}
     return [{key: row[key] for key in row if key not in ignored_keys} for row in report["results"]]
 
 

@@ -20,14 +20,7 @@ import pytest
 
 from harness.check.cache import artifacts
 from harness.check.cache import key as cache_key
-from harness.check.cache.artifacts import (
-    ArtifactCache,
-    CacheEntry,
-    is_cached,
-    is_empty,
-    open_cache,
-    read_entry,
-)
+from harness.check.cache.artifacts import ArtifactCache, is_cached, is_empty, open_cache
 from harness.check.cache.disk_space import (
     AMPLE_BYTES,
     PROBE_BYTES,
@@ -36,6 +29,7 @@ from harness.check.cache.disk_space import (
     is_disk_error,
     raise_if_disk_full,
 )
+from harness.check.cache.entry import ENTRY_FILE, CacheEntry, read_entry
 from harness.check.cache.key import key
 from harness.errors import DiskFull, StageError, Unsupported
 from harness.exporters import Artifact
@@ -111,6 +105,21 @@ def test_an_artifact_is_exported_once_and_comes_back_as_it_was(
     assert first.path.name == "model.pt"
     assert first.path.is_relative_to(folder)
     assert not list((folder / artifacts.DRAFTS).iterdir())
+
+
+def test_the_place_of_a_kept_artifact_is_known_and_begins_with_the_home_folder(
+    cases: tuple[Case, ...], folder: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ArtifactCache(folder, scratch)
+    artifact = cache.get(cases[0], TRACE, ".pt", writing())
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert cache.path_of(artifact.digest) == f"~/{artifact.path.relative_to(folder.parent)}"
+    monkeypatch.setenv("HOME", str(folder / "elsewhere"))
+    assert cache.path_of(artifact.digest) == str(artifact.path)
+    assert cache.path_of("of another file") is None
+    assert cache.path_of(None) is None
+    ends = ArtifactCache(None, scratch)
+    assert ends.path_of(ends.get(cases[0], TRACE, ".pt", writing()).digest) is None
 
 
 def test_each_case_and_each_export_has_an_entry_of_its_own(
@@ -218,11 +227,11 @@ def changed(text: str) -> Callable[[Path], object]:
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "another model": changed("other"),
     "no model": lambda entry: next(entry.glob("model.*")).unlink(),
-    "no note": lambda entry: (entry / artifacts.ENTRY_FILE).unlink(),
-    "another note": lambda entry: (entry / artifacts.ENTRY_FILE).write_text(
-        (entry / artifacts.ENTRY_FILE).read_text(encoding="utf-8").replace("digest", "digits"), encoding="utf-8"
+    "no note": lambda entry: (entry / ENTRY_FILE).unlink(),
+    "another note": lambda entry: (entry / ENTRY_FILE).write_text(
+        (entry / ENTRY_FILE).read_text(encoding="utf-8").replace("digest", "digits"), encoding="utf-8"
     ),
-    "a list": lambda entry: (entry / artifacts.ENTRY_FILE).write_text("[]", encoding="utf-8"),
+    "a list": lambda entry: (entry / ENTRY_FILE).write_text("[]", encoding="utf-8"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.inside.calls import ValueStore
 from harness.inside.judging import measure
 from harness.report.json_report import JsonReport, read_report
 from harness.report.layers import LayersReport, layer_lines
+from harness.report.model_explorer import ModelExplorerReport
 from harness.result import Layer, Report, Result
 from tests.inside_nets import changed, inputs, net, onnx_file, scaled, without_names
 
@@ -50,7 +52,7 @@ def by_path(result: Result) -> dict[str, Layer]:
     return {layer.path: layer for layer in result.layers if layer.type != "functional"}
 
 
-@pytest.mark.parametrize("target", [LEGACY, "onnx-dynamo@18/ort-cpu", "trace/torch-cpu", "export/export-cpu"])
+@pytest.mark.parametrize("target", [LEGACY, "onnx-dynamo@18/ort-cpu", "trace/torch-cpu"])
 def test_every_layer_of_a_right_export_is_compared_and_none_is_wrong(target: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -68,9 +70,11 @@ def test_every_layer_of_a_right_export_is_compared_and_none_is_wrong(target: str
             assert layer.accumulated < 1e-5
             assert layer.reference is not None
             assert layer.nodes
+            assert layer.seconds is None or layer.seconds >= 0
     layers = by_path(result)
     assert (layers["stem"].type, layers["stem"].call) == ("Conv2d", 0)
     assert layers["stem"].shape == (2, 8, 4, 4)
+    assert layers["stem"].seconds is not None
     assert "kernel_size=(3, 3)" in layers["stem"].arguments
     assert layers["drop"].judged_with == "nothing: it returns its input"
 
@@ -262,6 +266,34 @@ def test_reports_have_the_layers(exported: Path, tmp_path: Path) -> None:
     assert read_report(path).results[0].layers == result.layers
     rows = LayersReport().render(report).splitlines()
     assert len(rows) == 1 + len(result.layers)
+    nodes = json.loads(ModelExplorerReport().render(report))["results"]
+    assert nodes[by_path(result)["stem"].value]["value"] == 1e9
+    assert nodes[by_path(result)["head"].value]["value"] < 1
     lines = list(layer_lines(result))
     assert lines[0] == result.layers_show
     assert len(lines) == 1 + 1 + 5
+
+
+def test_the_command_line_compares_layers(harness: Any, exported: Path, here: Path) -> None:
+    faulty = changed(exported, here / "faulty.onnx", lambda graph: scaled(graph, "/head/MatMul", 1 + 1e-4))
+    changed(exported, here / "right.onnx", lambda _graph: None)
+    words = ("compare", faulty.name, "right.onnx", "--tolerance", "{atol: 0.1}")
+    plain = harness(*words)
+    assert (plain.code, plain.only["layers"]) == (0, [])
+    ran = harness(*words, "--layers", "--save-spec", "asked.yaml")
+    assert ran.code == 1, ran.err
+    assert "layers     one step at /head/MatMul, " in ran.out
+    (layer,) = (layer for layer in ran.only["layers"] if layer["wrong"])
+    expected = {"path", "type", "call", "local", "accumulated", "reference", "sqnr", "nodes", "seconds"}
+    assert expected <= layer.keys()
+    assert (layer["path"], layer["type"], layer["nodes"]) == ("/head/MatMul", "MatMul", ["/head/MatMul"])
+    explained = harness("explain", "faulty", "asked.yaml", "--layers")
+    assert explained.code == 1, explained.err
+    assert "Layers\n  one step at /head/MatMul, " in explained.out
+    ran = harness("run", "asked.yaml", "--layers", "--no-latency", "--format", "json,md,csv")
+    assert ran.code == 1, ran.err
+    assert ran.only["message"].startswith("the outputs agree, but a layer is wrong by itself: one step at /head/MatMul")
+    assert "one step at /head/MatMul, " in ran.out
+    assert "| /head/MatMul" in (here / "reports/latest/report.md").read_text(encoding="utf-8")
+    rows = (here / "reports/latest/report.layers.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + len(ran.only["layers"])

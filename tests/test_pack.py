@@ -62,7 +62,7 @@ def test_the_board_has_the_same_results_as_the_host(context: Path, board: Path) 
     """The checks have the same names and are equal in every field that does not depend on machine or time."""
     host, on_board = rows(context / "host"), rows(board / "board")
     assert host.keys() == on_board.keys()
-    of_the_machine = {"latency", "seconds", "log", "notes", "reproduction"}
+    of_the_machine = {"latency", "seconds", "log", "notes", "reproduction", "artifact_path"}
     for check, row in host.items():
         keys = row.keys() - of_the_machine
         assert {key: on_board[check][key] for key in keys} == {key: row[key] for key in keys}

@@ -34,7 +34,7 @@ PACKAGE = ROOT / "harness"
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "openvino", "tract", "scipy"}
 """Packages that are slow to import or optional."""
 
-HEAVY_PACKAGES = ("audit", "blame", "check", "engine", "explain/inside", "fixes", "latency", "model", "scaffold")
+HEAVY_PACKAGES = ("audit", "blame", "check", "engine", "fixes", "inside", "latency", "model", "scaffold")
 """Packages that only worker processes import.
 
 All other modules must import quickly: the command line and the parent process of a run import them.

@@ -15,11 +15,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.report.causes import causes
 from harness.report.html import ATTACHMENTS_SIZE, LEFT_OUT, HtmlReport, ValueTable
 from harness.report.html.page import SHOWN, comparison_fields
+from harness.report.html.timing import FIGURE, TIMED
 from harness.report.json_report import JsonReport, read_report
-from harness.result import Report, Result, Status
-from tests.report_samples import ALL, DIFFERS, ERROR, FAILED, KNOWN, LATENCY, PASSED, every_way_to_end_badly, report
+from harness.result import Finding, Report, Result, Status
+from tests.report_samples import (
+    AGREES,
+    ALL,
+    DIFFERS,
+    ERROR,
+    FAILED,
+    KNOWN,
+    LATENCY,
+    PASSED,
+    every_way_to_end_badly,
+    report,
+)
 from tests.report_synthetic import synthetic
 
 
@@ -94,7 +107,7 @@ def test_the_summary_is_in_the_head_of_the_page_without_any_script(made: tuple[R
 
 def test_counts_by_target_and_the_environment_stand_there_without_any_script() -> None:
     read = page(report(*ALL))
-    for text in ("onnx-dynamo@18/ort-cuda", "torch.version", "2.13.0", "gpus.0.name"):
+    for text in ("onnx-dynamo@18/ort-cuda", "torch version", "2.13.0", "GPU 1 name"):
         assert text in read.text
     assert "#status=failed&target=onnx-dynamo%4018%2Fort-cpu" in read.attribute("a", "href")
 
@@ -134,14 +147,71 @@ def test_figures_that_are_not_finite_stay_what_they_are() -> None:
     assert check["apart"] == [None, "inf", 0.25]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"outputs": (replace(DIFFERS, max_abs=0.0, max_rel=0.0, max_ulp=1, least_atol=math.inf),)},
+        {"outputs": (replace(DIFFERS, max_abs=None, max_rel=None, max_ulp=None, least_atol=None),)},
+        {"outputs": (AGREES,), "findings": (Finding("shape", False, "shape [3], expected [4]"),)},
+    ],
+    ids=["a lost NaN", "another shape", "an expectation"],
+)
+def test_what_no_tolerance_would_pass_is_no_small_error(change: dict[str, Any]) -> None:
+    (check,) = page(report(replace(FAILED, **change))).checks()
+    assert check["apart"] == ["inf", "inf", "inf"]
+
+
+def test_a_failed_expectation_has_its_own_error() -> None:
+    failed = replace(FAILED, outputs=(AGREES,), findings=(Finding("formula", False, "off", DIFFERS),))
+    (check,) = page(report(failed)).checks()
+    assert check["apart"] == [4194304, pytest.approx(0.33333331), 0.25]
+
+
+def test_a_check_says_what_it_is_about_and_where_its_file_is() -> None:
+    told = replace(
+        FAILED, about="Four ones.", case_model="AvgPool2d(kernel_size=2)", draws=2,
+        inputs=({"label": "x", "dtype": "float32", "shape": [1, 4]},), artifact_path="~/cache/ab/abc/model.onnx",
+    )  # fmt: skip
+    read = page(report(told, replace(told, case="a/b", artifact_path="~/cache/cd/cde/model.onnx")))
+    (check, _) = read.checks()
+    assert (check["about"], check["model"], check["draws"]) == ("Four ones.", "AvgPool2d(kernel_size=2)", 2)
+    assert check["inputs"] == ["x: float32 [1, 4]"]
+    assert read.data["kept_in"] + check["file"] == told.artifact_path
+    elsewhere = page(report(told, replace(told, case="a/b", artifact_path="/tmp/other/cd/cde/model.onnx")))
+    assert [check["file"] for check in elsewhere.checks()] == [told.artifact_path, "/tmp/other/cd/cde/model.onnx"]
+
+
+def test_all_digits_of_a_worst_element_are_there_once() -> None:
+    exact = replace(DIFFERS, actual_at_worst=1.0, expected_at_worst=1.3333333730697632)
+    outputs = (exact, replace(exact, index=1, name="z", worst=(0, 0, 0, 1)))
+    (check,) = page(
+        report(replace(FAILED, outputs=outputs, findings=(Finding("outputs", False, "no", exact),)))
+    ).checks()
+    assert check["exact"] == [
+        "0 y at [0, 0, 1, 1]: actual 1, expected 1.3333333730697632",
+        "1 z at [0, 0, 0, 1]: actual 1, expected 1.3333333730697632",
+    ]
+
+
+def test_the_causes_are_those_of_every_format_and_name_their_checks() -> None:
+    alike = [replace(FAILED, case=f"pool/avg/c{number}") for number in range(3)]
+    made = report(PASSED, ERROR, *alike)
+    found = page(made).data["causes"]
+    assert [(cause["status"], cause["checks"]) for cause in found] == [("failed", [2, 3, 4]), ("error", [1])]
+    assert found[0]["title"] == causes(made.results)[0].title
+    assert found[0]["line"].startswith("3 of 4 values differ by more than the tolerance; worst at [0, 0, 1, 1]: 1,")
+
+
 def test_latency_comes_without_its_raw_samples_and_with_its_interval() -> None:
     shapes = [LATENCY | {"shapes": f"x=[{n}]", "elements": n, "samples_us": [[1.0] * 99]} for n in (1, 2)]
     timed = LATENCY | {"samples_us": [[1.0] * 99], "by_shape": shapes, "variants": {"iobinding=off": LATENCY}}
     (check,) = page(report(replace(PASSED, latency=timed))).checks()
-    assert (check["latency"]["low_us"], check["latency"]["high_us"]) == (12.0, 12.6)
-    assert [one["elements"] for one in check["latency"]["by_shape"]] == [1, 2]
-    assert check["latency"]["beside"]["iobinding=off"]["median_us"] == 12.34
-    assert "samples_us" not in json.dumps(check)
+    latency = dict(zip(TIMED, check["latency"], strict=False))
+    assert (latency["low_us"], latency["high_us"]) == (12.0, 12.6)
+    assert [one[FIGURE.index("elements")] for one in latency["by_shape"]] == [1, 2]
+    assert latency["beside"]["iobinding=off"][FIGURE.index("median_us")] == 12.34
+    assert latency["conditions"]["threads"] == 1
+    assert 99 * [1.0] not in check["latency"]
 
 
 def test_the_page_is_made_of_the_report_alone(tmp_path_factory: pytest.TempPathFactory) -> None:

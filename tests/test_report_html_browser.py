@@ -39,7 +39,7 @@ def test_all_checks_are_counted_and_collapsed_by_layer_at_first(page: Page) -> N
     shows(page, len(MADE.results))
     assert page.locator(".matrix .group").count() == len({one.case.rpartition("/")[0] for one in MADE.results})
     assert page.locator(".matrix .case").count() == 0
-    totals = page.locator(".matrix .group .tally .failed").all_inner_texts()
+    totals = page.locator(".matrix .group td .tally .failed").all_inner_texts()
     assert sum(int(text.split()[0]) for text in totals) == len(having("failed"))
 
 
@@ -56,6 +56,28 @@ def test_each_status_can_be_chosen_alone_and_together_with_others(page: Page) ->
     page.get_by_role("button", name="Show all").click()
     shows(page, len(MADE.results))
     expect(page.get_by_role("button", name="Show all")).to_be_hidden()
+
+
+def test_the_filters_count_what_they_would_show(page: Page) -> None:
+    counts = page.locator(".toggle[data-status=failed] .count, .toggle[data-status=passed] .count")
+    assert counts.all_inner_texts() == [f"{len(having(status)):,}" for status in ("passed", "failed")]
+    page.get_by_label("Target", exact=True).select_option(TARGETS[3])
+    page.get_by_role("button", name=re.compile("^failed")).click()
+    assert counts.all_inner_texts() == [f"{len(having(status, TARGETS[3])):,}" for status in ("passed", "failed")]
+    page.get_by_role("searchbox").fill("no such thing")
+    assert counts.all_inner_texts() == ["0", "0"]
+
+
+def test_columns_keep_their_width_whatever_is_chosen(page: Page) -> None:
+    def widths() -> list[float]:
+        heads = page.locator(".matrix thead th").all()
+        return [box["width"] for head in heads if (box := head.bounding_box())]
+
+    first = widths()
+    page.get_by_role("searchbox").fill("linear")
+    assert widths() == first
+    page.get_by_label("Target", exact=True).select_option(TARGETS[0])
+    assert widths() == first[:2]
 
 
 def test_a_target_and_whom_to_blame_can_be_chosen(page: Page) -> None:
@@ -104,6 +126,7 @@ def test_the_numbers_of_a_cell_are_one_click_away_and_back_closes_them(page: Pag
     page.get_by_role("button", name=re.compile("^failed")).click()
     page.locator(".matrix .cell.failed").first.click()
     drawer = page.get_by_role("dialog")
+    drawer.get_by_text("Details", exact=True).click()
     expect(drawer.get_by_role("heading", name="Numbers")).to_be_visible()
     expect(drawer.get_by_role("row", name=re.compile("max ulp"))).to_contain_text("2,796,203")
     assert page.evaluate("document.activeElement.closest('dialog') !== null")
@@ -113,7 +136,8 @@ def test_the_numbers_of_a_cell_are_one_click_away_and_back_closes_them(page: Pag
 
 
 def test_the_address_of_a_check_opens_it(browser: Browser, address: str, page: Page) -> None:
-    page.locator("#wrong details a", has_text="Link to this check").first.click()
+    page.locator("#wrong .card summary").first.click()
+    page.locator("#wrong a[href^='#check']").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
     page.wait_for_url(re.compile("check="))
     with opened(browser, page.url) as again:
@@ -202,8 +226,10 @@ def test_the_cells_of_a_picture_are_read_by_arrow_keys(
     }  # fmt: skip
     made = written(report(replace(FAILED, pictures=(picture,))), tmp_path_factory.mktemp("picture"))
     with opened(browser, made) as page:
+        page.locator("#wrong summary").click()
+        expect(page.locator("#wrong .scale").last).to_contain_text("colour: log scale")
         panes = page.locator("#wrong .panes")
-        assert panes.locator("h4").all_inner_texts() == ["expected", "actual", "error, in decades"]
+        assert panes.locator("h4").all_inner_texts() == ["expected", "actual", "absolute error"]
         assert "2 of 4 cells differ, 1 of them because only one side is finite" in (
             panes.get_attribute("aria-label") or ""
         )

@@ -20,7 +20,7 @@ from tests.browser import opened, written
 from tests.report_samples import DIFFERS, FAILED, LATENCY, PASSED
 from tests.report_synthetic import synthetic
 
-# --- errors of the outputs --------------------------------------------------------------------------------------------
+# --- accuracy of the outputs ------------------------------------------------------------------------------------------
 
 LARGE = replace(FAILED, case="large/a", outputs=(replace(DIFFERS, max_abs=math.inf, max_rel=math.nan, max_ulp=None),))
 MANY = synthetic(900, wrong=0.1)
@@ -36,6 +36,8 @@ MEASURES = {
 @pytest.fixture(scope="module")
 def spread(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with opened(browser, written(SPREAD, tmp_path_factory.mktemp("spread"))) as page:
+        page.locator("#accuracy").scroll_into_view_if_needed()  # what is out of sight is not laid out
+        page.wait_for_function("document.querySelector('.spread thead th').innerText")
         yield page
 
 
@@ -45,11 +47,11 @@ def largest(result: Result, field: str) -> float | None:
 
 
 def bar_of(error: float, base: int, third: float, bars: int) -> int:
-    """The bar that counts ``error``: bar 0 is exact, bar 1 is below ``third``, the last bar is the rest."""
+    """The bar that counts ``error``: the first is exact, the last what no tolerance would pass."""
     if error == 0:
         return 0
     if not math.isfinite(error):
-        return bars - 1
+        return bars
     return 1 + sum(error >= third * float(base) ** more * (1 - 1e-6) for more in range(bars - 2))
 
 
@@ -107,8 +109,9 @@ def test_a_bar_is_as_high_as_the_root_of_its_count_and_is_labelled_with_its_rang
     )
     counts = [int(title.rpartition(": ")[2].split()[0]) for _, title in bars]
     assert len(bars) > 3
+    least = [12 if "different" in title else 3 for _, title in bars]
     assert [height for height, _ in bars] == pytest.approx(
-        [max(3, 31 * math.sqrt(count / max(counts))) for count in counts]
+        [max(low, 31 * math.sqrt(count / max(counts))) for low, count in zip(least, counts, strict=True)]
     )
     assert [title.partition(":")[0] for _, title in bars][:4] == [
         "exact",
@@ -116,6 +119,30 @@ def test_a_bar_is_as_high_as_the_root_of_its_count_and_is_labelled_with_its_rang
         "4 ulp to 16 ulp",
         "16 ulp to 64 ulp",
     ]
+
+
+def test_a_failure_stands_out_among_many_passes(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    passes = [replace(PASSED, case=f"pool/avg/c{number}") for number in range(900)]
+    lost = replace(DIFFERS, max_abs=0.0, max_rel=0.0, max_ulp=1, least_atol=math.inf)
+    failed = replace(FAILED, target=PASSED.target, outputs=(lost,), findings=())
+    made = Report({}, (*passes, failed), {})
+    with opened(browser, written(made, tmp_path_factory.mktemp("lost"))) as page:
+        bars = page.locator(".spread g")
+        titles = [bar.text_content() for bar in bars.locator("title").all()]
+        assert titles == ["exact: 900 checks", "no tolerance would pass: 1 check, 1 different from the reference"]
+        assert float(bars.last.locator(".outside").get_attribute("height") or 0) >= 12
+        expect(page.locator(".told")).to_have_text("1 without any tolerance of 901")
+
+
+def test_specs_that_are_exact_throughout_are_one_row(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    exact = [replace(PASSED, case=f"{spec}/a") for spec in ("relu", "tanh", "sigmoid")]
+    with opened(browser, written(Report({}, (*exact, FAILED), {}), tmp_path_factory.mktemp("exact"))) as page:
+        heads = page.locator(".spread tbody th")
+        assert heads.all_inner_texts() == ["pool/avg", "3 specs: 3 checks, all exact"]
+        page.get_by_role("button", name="3 specs: 3 checks, all exact").press("Enter")
+        assert heads.all_inner_texts()[2:] == ["relu", "tanh", "sigmoid"]
 
 
 # --- latency ----------------------------------------------------------------------------------------------------------
@@ -178,14 +205,48 @@ def test_a_target_looks_alike_on_every_machine_and_is_named_once(latency: Page) 
     assert latency.locator(".legend:above(.grown) li").first.inner_text() == PASSED.target
 
 
-def test_few_ratios_are_drawn_with_their_intervals(latency: Page) -> None:
-    chart = latency.locator("svg[aria-label='Ratio to Ryzen 7']")
-    path = chart.locator("a .whisker").get_attribute("d") or ""
-    ends = [float(value) for value in re.match(r"M([\d.]+) [\d.]+H([\d.]+)", path).groups()]  # type: ignore[union-attr]
-    one = float(chart.locator(".one").get_attribute("x1") or "nan")
-    dot, _ = middle_of(chart.locator("a .mark"))
+LOW = {"width": 1280, "height": 300}
+
+
+def lane(row: Locator) -> tuple[float, tuple[float, float]]:
+    """The place of a row's mark and the ends of its interval, in percent."""
+    mark = row.locator("td.lane svg svg:has(polygon)").get_attribute("x") or ""
+    line = row.locator("td.lane line.whisker:not(.eager)")
+    low, high = (float((line.get_attribute(name) or "").rstrip("%")) for name in ("x1", "x2"))
+    return float(mark.rstrip("%")), (low, high)
+
+
+def test_a_ratio_is_drawn_with_its_interval_in_the_row_of_its_target(latency: Page) -> None:
+    row = latency.locator("table[aria-label='Ratio to Ryzen 7'] tbody tr")
+    assert row.locator("th").inner_text().replace("\u200b", "") == f"{PASSED.target} on Raspberry Pi 5"
+    dot, ends = lane(row)
+    one = float((row.locator(".one").get_attribute("x1") or "nan").rstrip("%"))
     scale = math.log(4.0) / (dot - one)
     assert [math.exp((end - one) * scale) for end in ends] == pytest.approx([4 * 0.9 / 1.2, 4 * 1.2 / 0.9], rel=0.01)
+
+
+def test_the_slowest_case_is_first_and_each_target_has_a_row_with_its_interval(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def at(case: str, median: float, target: str = PASSED.target) -> Result:
+        return replace(PASSED, case=case, target=target, latency=LATENCY | figures(median))
+
+    made = [at(f"a/fast{number}", 1.0) for number in range(12)]
+    made += [at("a/layer", 50.0), at("b/whole", 900.0), at("b/whole", 3.0, "script/torch-cpu")]
+    with opened(browser, written(Report({}, tuple(made), {}), tmp_path_factory.mktemp("slow")), viewport=LOW) as page:
+        table = page.locator(".slowest table").first
+        assert table.locator(".of-case").all_inner_texts()[:3] == ["b/whole", "a/layer", "a/fast0"]
+        assert table.locator(".of-case").count() == 10
+        rows = table.locator("tbody").first.locator("tr:not(.of-case)")
+        assert [row.inner_text().split("\t")[0] for row in rows.all()] == [PASSED.target, "script/torch-cpu"]
+        places = [(*lane(row)[1], lane(row)[0]) for row in rows.all()]
+        values = np.log([[810.0, 1080.0, 900.0], [2.7, 3.6, 3.0]]).ravel()
+        slope, start = np.polyfit(values, np.ravel(places), 1)
+        np.testing.assert_allclose(np.ravel(places), slope * values + start, atol=0.05)
+        last = table.locator("tr").last
+        last.evaluate("row => row.scrollIntoView({block: 'end'})")
+        expect(last).to_be_in_viewport()
+        expect(table.locator("thead th.lane")).to_be_in_viewport()
 
 
 def test_the_page_gives_the_confidence_of_the_interval_between_machines(latency: Page) -> None:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from harness.report.html import HtmlReport
 from harness.result import Report, Result
 from tests.browser import PHONE, opened, shows, written
-from tests.report_samples import ALL, FAILED, KNOWN, PASSED, SKIPPED, report
+from tests.report_samples import ALL, ERROR, FAILED, KNOWN, PASSED, SKIPPED, report
 from tests.report_synthetic import FAMILIES, TARGETS, synthetic
 
 MADE = synthetic(400, wrong=0.1)
@@ -65,7 +65,7 @@ def test_no_information_is_given_by_colour_alone(browser: Browser, address: str)
             assert cell.inner_text().strip()
         icons = page.evaluate("[...document.querySelectorAll('symbol')].map((symbol) => symbol.innerHTML)")
         assert len(set(icons)) == len(icons) >= 6
-        legend = page.locator("#latency .inside .legend").first
+        legend = page.locator("#latency .legend").first
         shapes = [mark.get_attribute("points") for mark in legend.locator("polygon").all()]
         assert len(set(shapes)) == len(shapes) > 4
 
@@ -77,38 +77,142 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, address: str) -> None:
         page.get_by_role("button", name=re.compile("^failed")).click()
         page.locator(".matrix .cell.failed").first.tap()
         drawer = page.get_by_role("dialog")
+        drawer.get_by_text("Details", exact=True).tap()
         expect(drawer.get_by_role("heading", name="Numbers")).to_be_visible()
         assert drawer.evaluate("(dialog) => dialog.scrollWidth") <= PHONE["width"]
 
 
-def test_a_printed_page_has_one_divergence_of_each_kind_in_full_and_no_controls(browser: Browser, address: str) -> None:
-    with opened(browser, address) as page:
+def pages_of(pdf: bytes) -> int:
+    return len(re.findall(rb"/Type\s*/Page[^s]", pdf))
+
+
+def test_a_printed_page_is_the_summary_and_the_causes_on_at_most_four_pages(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = "a-case-with-a-long-name" * 5
+    many = [replace(result, case=f"spec{number}/{name}") for number, result in enumerate([*ALL, FAILED] * 60)]
+    with opened(browser, written(report(*many), tmp_path_factory.mktemp("print"))) as page:
+        page.locator("#wrong summary").first.click()
         page.emulate_media(media="print")
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        kinds = page.locator("#wrong .card:not(.card .card)")
-        assert kinds.count() > 3
-        for kind in kinds.all():
-            assert kind.locator(".body").count() == 1
-            expect(kind.locator(".body")).to_be_visible()
-        for unused in ("nav", ".filters", "button.button", ".script"):
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        for shown in page.locator("#wrong .card > summary").all():
+            expect(shown).to_be_visible()
+        expect(page.locator("#wrong .card").first).to_contain_text("harness explain")
+        for unused in ("nav", ".filters", "button.button", ".script", ".body", "#checks", "#latency", "#environment"):
             assert page.locator(unused).locator("visible=true").count() == 0
-        assert page.pdf().startswith(b"%PDF")
+        assert 1 < pages_of(page.pdf(format="A4")) <= 4
+        page.evaluate("document.body.classList.add('whole')")
+        expect(page.locator("#checks")).to_be_visible()
+        expect(page.locator("#environment")).to_be_visible()
 
 
-def test_checks_of_a_family_that_went_wrong_alike_stand_together(
+def test_all_sections_are_printed_on_request(browser: Browser, address: str) -> None:
+    with opened(browser, address) as page:
+        page.evaluate("window.print = () => { window.printed = document.body.className; }")
+        page.get_by_role("button", name="Print all sections").click()
+        assert page.evaluate("printed") == "whole"
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.evaluate("document.body.className") == ""
+
+
+def test_a_cause_is_one_closed_card_with_its_message_and_leads_to_each_of_its_checks(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     alike = [
         replace(FAILED, case=f"pool/avg/windows[n={number}]", target=target) for number in range(3) for target in "ab"
     ]
     other = replace(FAILED, case="pool/avg/windows[n=9]", blame="kernel")
-    with opened(browser, written(report(*alike, other), tmp_path_factory.mktemp("alike"))) as page:
-        kinds = page.locator("#wrong .card:not(.card .card) > summary .which")
-        titles = kinds.all_inner_texts()
-        assert titles == ["pool/avg/windows[...]: 6 checks of 3 cases", f"pool/avg/windows[n=9] on {FAILED.target}"]
-        assert page.locator("#wrong .alike .card").count() == 6
-        assert page.locator("#wrong .body").count() == 1
+    loud = replace(ERROR, case="pool/avg/a")
+    with opened(browser, written(report(loud, *alike, other), tmp_path_factory.mktemp("alike"))) as page:
+        cards = page.locator("#wrong .card")
+        assert cards.locator(".which").all_inner_texts() == [
+            "pool/avg: values differ by more than the tolerance",
+            f"pool/avg/windows[n=9] on {FAILED.target}",
+            f"pool/avg/a on {ERROR.target}",
+        ]
+        assert page.locator("#wrong details[open]").count() == 0
+        for text in ("6 checks, 3 cases, 2 targets, 2 exporters", "worst at [0, 0, 1, 1]: 1, expected 1.333"):
+            expect(cards.first).to_contain_text(text)
+        cards.first.locator("summary").click()
+        expect(cards.first.locator(".members li")).to_have_count(3)
+        cards.first.get_by_role("link", name="pool/avg/windows[n=2] on b").click()
+        drawer = page.get_by_role("dialog")
+        expect(drawer.get_by_role("heading", level=2)).to_have_text("windows[n=2]")
+        expect(drawer.locator(".blamed")).to_have_text("exporter")
 
+
+def test_the_drawer_leads_from_the_model_to_the_command_and_the_file(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    told = replace(
+        FAILED, about="Four ones.", case_model="AvgPool2d(kernel_size=2)", draws=2, seconds={"export": 0.0125},
+        inputs=({"label": "x", "dtype": "float32", "shape": [1, 4]},), artifact_path="~/cache/ab/abc/model.onnx",
+    )  # fmt: skip
+    with opened(browser, written(report(told), tmp_path_factory.mktemp("drawer")), bypass_csp=True) as page:
+        page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+        page.locator(".matrix .group .head").click()
+        page.locator(".matrix .cell.failed").click()
+        drawer = page.get_by_role("dialog")
+        text = drawer.inner_text()
+        order = [
+            "FAILED", "divisor", "Four ones.", "AvgPool2d(kernel_size=2)", "x: float32 [1, 4]; 2 draws",
+            "3 of 4 values differ by more than the tolerance; worst at [0, 0, 1, 1]: 1, expected 1.333",
+            "Blame: exporter", "the other exporter agrees with eager", "Next step", "12.5 ms: export 12.5 ms",
+            "~/cache/ab/abc/model.onnx", "Details",
+        ]  # fmt: skip
+        places = [text.index(part) for part in order]
+        assert places == sorted(places)
+        assert text.count("worst at") == 1
+        drawer.get_by_role("button", name="Copy the command").click()
+        assert page.evaluate("copied") == "harness explain pool/avg/divisor --target onnx-dynamo@18/ort-cpu"
+        drawer.get_by_role("button", name="Copy the path").click()
+        assert page.evaluate("copied") == "~/cache/ab/abc/model.onnx"
+
+
+def test_a_table_that_is_wider_than_its_place_says_so(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    wide = [replace(PASSED, target=f"onnx-dynamo@{opset}/ort-cpu") for opset in range(20)]
+    hint = "There is more to the right: scroll sideways."
+    with opened(browser, written(report(*wide), tmp_path_factory.mktemp("wide"))) as page:
+        expect(page.locator("#checks .sideways")).to_have_text(hint)
+        expect(page.locator("#checks .sideways")).to_be_visible()
+        expect(page.locator("#targets .sideways")).to_be_hidden()
+        page.get_by_label("Target", exact=True).select_option(wide[0].target)
+        expect(page.locator("#checks .sideways")).to_be_hidden()
+
+
+def test_on_a_phone_each_case_lists_its_targets_and_no_word_is_broken(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = [replace(PASSED, target=target) for target in TARGETS]
+    with opened(browser, written(report(*made), tmp_path_factory.mktemp("phone")), viewport=PHONE) as page:
+        page.locator(".matrix .group .head").click()
+        cells = page.locator(".matrix .case td")
+        labels = cells.evaluate_all("cells => cells.map((cell) => getComputedStyle(cell, '::before').content)")
+        assert labels == [f'"{target}"' for target in TARGETS]
+        tops = [box["y"] for cell in cells.all() if (box := cell.bounding_box())]
+        assert tops == sorted(set(tops)), "one target under the other"
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        broken = page.evaluate("""() => [...document.querySelectorAll('main *')]
+            .filter((node) => ['anywhere'].includes(getComputedStyle(node).overflowWrap)
+                || getComputedStyle(node).wordBreak === 'break-all').map((node) => node.tagName)""")
+        assert set(broken) <= {"PRE"}, "only code to be copied breaks anywhere"
+
+
+def test_the_ground_of_a_failure_fills_its_cell(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    high = replace(FAILED, case="pool/avg/" + "a-long-name-" * 20)
+    with opened(
+        browser, written(report(high, replace(PASSED, case=high.case)), tmp_path_factory.mktemp("high"))
+    ) as page:
+        page.locator(".matrix .group .head").click()
+        ground = "node => getComputedStyle(node).backgroundColor"
+        row = page.locator(".matrix .case")
+        assert (row.bounding_box() or {"height": 0})["height"] > 60
+        assert row.locator("td.failed").evaluate(ground) != row.locator("td.passed").evaluate(ground)
+
+
+EIGHT_MB = 8_000_000
 
 # --- large, hostile, or empty ---------------------------------------------------------------------------------------
 
@@ -116,8 +220,10 @@ def test_checks_of_a_family_that_went_wrong_alike_stand_together(
 def test_ten_thousand_checks_are_searched_with_few_of_them_in_the_page(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    made = synthetic(10_000, wrong=0.05)
-    with opened(browser, written(made, tmp_path_factory.mktemp("large"))) as page:
+    made, folder = synthetic(10_000, wrong=0.05), tmp_path_factory.mktemp("large")
+    address = written(made, folder)
+    assert (folder / "report.html").stat().st_size < EIGHT_MB
+    with opened(browser, address) as page:
         shows(page, 10_000)
         size = "document.querySelectorAll('*').length"
         assert page.evaluate(size) < 20_000
@@ -154,8 +260,7 @@ def test_hostile_text_is_shown_literally(browser: Browser, tmp_path_factory: pyt
     )  # fmt: skip
     known = replace(made, status="known", case="a/known")
     with opened(browser, written(Report({}, (made, known), {}), tmp_path_factory.mktemp("hostile"))) as page:
-        for fold in page.locator("details").all():
-            fold.evaluate("fold => fold.open = true")
+        page.locator("main details").evaluate_all("folds => folds.forEach((fold) => { fold.open = true; })")
         page.locator(".reason a").first.click()
         expect(page.get_by_role("dialog")).to_contain_text("onerror=alert(1)")
         assert page.locator("img, b, a[href^='javascript']").count() == 0

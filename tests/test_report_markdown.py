@@ -112,8 +112,8 @@ def test_skipped_checks_say_what_to_install() -> None:
 
 def test_the_environment_is_all_there() -> None:
     text = render(PASSED)
-    assert re.search(r"torch\.version *\| 2\.13\.0", text)
-    assert re.search(r"gpus\.0\.name *\| A ", text)
+    assert re.search(r"torch version *\| 2\.13\.0", text)
+    assert re.search(r"GPU 1 name *\| A ", text)
     assert "cuda" not in text
 
 
@@ -135,11 +135,21 @@ def test_no_latency_table_where_nothing_was_timed() -> None:
     assert re.search(r"` *\| 12\.3 *\|", without_eager)
 
 
-def test_beyond_a_hundred_each_wrong_check_still_has_a_row() -> None:
-    text = render(*(replace(FAILED, case=f"a/case{number:03}") for number in range(150)))
+def test_checks_with_one_cause_are_shown_once_with_a_row_for_each_case() -> None:
+    alike = [replace(FAILED, case=f"a/case{number}", target=target) for number in range(3) for target in ("x/r", "y/r")]
+    text = render(ERROR, *alike)
+    assert text.index("### FAILED: a: values differ by more than the tolerance") < text.index("### ERROR")
+    assert "6 checks, 3 cases, 2 targets, 2 exporters. The first is `a/case0` on `x/r`:" in text
+    assert text.count("**Next**: The exported file is wrong") == 1
+    assert re.search(r"\| `a/case2` *\| `x/r`, `y/r` *\| 3 of 4 values differ", text)
+    assert re.search(r"\| FAILED \| a: values differ by more than the tolerance *\| 6 *\| 3 *\| `x/r`, `y/r`", text)
+
+
+def test_beyond_a_hundred_causes_each_wrong_check_still_has_a_row() -> None:
+    text = render(*(replace(FAILED, case=f"a{number:03}/case") for number in range(150)))
     assert text.count("### FAILED") == 100
-    assert "And 50 more" in text
-    assert "| `a/case149`" in text
+    assert "And 50 more causes" in text
+    assert "| `a149/case`" in text
 
 
 @pytest.mark.parametrize(

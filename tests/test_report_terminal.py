@@ -81,19 +81,23 @@ def test_colour_can_be_turned_off_and_carries_no_information(monkeypatch: pytest
     assert "FAILED" in plain
 
 
-def test_many_wrong_checks_are_cut_and_counted() -> None:
-    text = printed(report(*(replace(FAILED, case=f"a/c{number}") for number in range(SHOWN + 7))), width=200)
+def test_many_causes_are_cut_and_counted() -> None:
+    text = printed(report(*(replace(FAILED, case=f"a{number}/c") for number in range(SHOWN + 7))), width=200)
     assert text.count("FAILED") == SHOWN
     assert "... and 7 more in reports/latest/report.md" in text
+    twice = [replace(FAILED, case=f"a{number}/{case}") for number in range(SHOWN + 7) for case in "cd"]
+    assert "... and 7 more in 14 checks in reports/latest/report.md" in printed(report(*twice), width=200)
 
 
-def test_checks_of_a_target_with_the_same_error_are_one_entry() -> None:
-    text = printed(report(*(replace(ERROR, case=f"a/c{number}") for number in range(SHOWN + 7))), width=300)
-    (line,) = [line for line in text.splitlines() if line.startswith("ERROR")]
-    assert line.rstrip().endswith(f"and {SHOWN + 6} more on this target, for the same reason")
+def test_checks_with_one_cause_are_one_entry_with_their_number_and_the_command_for_the_first() -> None:
+    alike = [replace(FAILED, case=f"a/c{number}", target=target) for number in range(9) for target in ("x@7/r", "y/r")]
+    text = printed(report(ERROR, *alike), width=500)
+    lines = [line.rstrip() for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    assert [line.split()[0] for line in lines] == ["FAILED", "ERROR"], "wrong answers come before errors"
+    assert "a: values differ by more than the tolerance: 18 checks, 9 cases, 2 targets, 2 exporters" in lines[0]
+    assert "compare: mismatch (blame: exporter) | first: a/c0 on x@7/r | 3 of 4 values differ" in lines[0]
+    assert text.count("harness explain") == 1
     assert "more in reports" not in text
-    apart = (replace(ERROR, target="b/r"), replace(ERROR, message="other"), FAILED, replace(FAILED, case="a/b"))
-    assert "for the same reason" not in printed(report(ERROR, *apart), width=300)
 
 
 def test_a_run_that_verified_nothing_has_no_verdict() -> None:

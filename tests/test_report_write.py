@@ -112,15 +112,18 @@ def test_an_annotation_names_the_place_and_escapes_the_syntax_of_the_command() -
     assert message.endswith("100%25 ::error::fake")
 
 
-def test_checks_of_one_place_share_an_annotation() -> None:
-    other = replace(FAILED, target="onnx-torchscript@17/ort-cpu")
-    (command,) = error_commands(report(FAILED, other)).splitlines()
-    assert command.count("%0A") == 1
-    assert DIFFERENCE.replace("%", "%25") in command
+def test_checks_with_one_cause_share_an_annotation_at_the_place_of_the_first() -> None:
+    alike = [replace(FAILED, case=f"a/b{number}", where=f"specs/a.yaml:{number}:1") for number in range(12)]
+    loud, silent = error_commands(report(ERROR, *alike)).splitlines()[::-1]
+    assert "unsupported" in loud
+    assert silent.startswith("::error file=specs/a.yaml,line=0,col=1,title=failed%3A a%3A values differ")
+    assert silent.count("%0A") == 11
+    assert silent.endswith("%0Aand 2 more checks; see the summary")
+    assert DIFFERENCE.replace("%", "%25") in silent
 
 
 def test_annotations_beyond_the_limit_are_counted() -> None:
-    many = [replace(FAILED, where=f"specs/a.yaml:{line}:1") for line in range(1, 31)]
+    many = [replace(FAILED, case=f"a{number}/b") for number in range(30)]
     commands = error_commands(report(*many)).splitlines()
     assert len(commands) == ANNOTATIONS
     assert "and 21 more checks" in commands[-1]

@@ -85,10 +85,10 @@ def write(spec: Spec, *names: str) -> None:
 
 
 def run(harness: Call, targets: tuple[str, ...], *options: str) -> Rows:
-    """The rows without what may differ: times, the case's place, and what the report says of other targets."""
+    """The rows without what may differ: times, places of the case and the file, and what is said of other targets."""
     rows = harness("run", "specs", *ON, "--targets", ",".join(targets), *options).rows
     for row in rows.values():
-        for name in ("seconds", "latency", "where"):
+        for name in ("seconds", "latency", "where", "artifact_path"):
             del row[name]
         row["evidence"] = [line for line in row["evidence"] if not line.startswith("the same case ")]
     return rows

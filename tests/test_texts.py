@@ -23,7 +23,8 @@ from harness.explain.explanation import Explanation, Script, ScriptRun
 from harness.explain.shrink import ShrunkCase
 from harness.explain.text import explanation_lines
 from harness.inside.nodes.divergence import Divergence, Node, Walk
-from harness.report.diff import Diff, LatencyChange, ParityChange
+from harness.report.diff import Diff, ParityChange
+from harness.report.diff.latency import LatencyChange
 from harness.report.diff.text import show_diff
 from harness.report.github import ANNOTATIONS, error_commands
 from harness.report.junit import JUnitReport
@@ -237,7 +238,10 @@ def test_terminal_endings(text_file: SnapshotAssertion) -> None:
             resume=("harness", "run", "specs/", "--resume"),
         ),
         many_errors_for_one_reason=summary(report(*(replace(ERROR, case=f"a/c{number}") for number in range(30)))),
-        more_than_are_shown=summary(report(*(replace(FIXED, case=f"a/c{number}") for number in range(SHOWN + 2)))),
+        one_cause_in_two_cases=summary(report(*(replace(FAILED, case=f"pool/avg/{name}") for name in "ab"))),
+        more_than_are_shown=summary(
+            report(*(replace(ERROR, case=f"a{n}/c", message="why " + n * "a") for n in range(2, SHOWN + 4)))
+        ),
     )
     assert texts == text_file
 
@@ -310,8 +314,13 @@ def test_junit(text_file: SnapshotAssertion) -> None:
 
 
 def test_github_annotations(text_file: SnapshotAssertion) -> None:
-    many = [replace(FIXED, where=f"specs/pool/avg.yaml:{line}:5") for line in range(1, ANNOTATIONS + 3)]
-    texts = sections(one_of_each_kind=error_commands(report(*ALL)), many=error_commands(report(*many)))
+    many = [replace(FIXED, message=f"passes, although k.yaml:{line}:1 lists it") for line in range(1, ANNOTATIONS + 3)]
+    alike = [replace(FAILED, case=f"pool/avg/{name}") for name in ("divisor", "padding")]
+    texts = sections(
+        one_of_each_kind=error_commands(report(*ALL)),
+        many=error_commands(report(*many)),
+        one_cause=error_commands(report(*alike)),
+    )
     assert texts == text_file
 
 

@@ -123,7 +123,7 @@ def _request(samples: Any) -> Any:
     return TransformRequest("int8", {}, samples)
 
 
-def _product(path: Path, weights: Any) -> None:
+def _product(path: Path, weights: Any, opset: int = 17) -> None:
     from onnx import TensorProto, helper
 
     graph = helper.make_graph(
@@ -133,7 +133,7 @@ def _product(path: Path, weights: Any) -> None:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, weights.shape[1]])],
         [numpy_helper.from_array(weights, "w")],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), str(path))
 
 
 def test_a_transform_that_lowers_nothing_is_an_error(run: Any) -> None:
@@ -143,9 +143,80 @@ def test_a_transform_that_lowers_nothing_is_an_error(run: Any) -> None:
 
 
 def test_a_transform_that_fails_is_named_at_the_export_stage(run: Any) -> None:
-    (row,) = run(f"{EXPORTER}+opset99/ort-cpu", code=1).values()
-    assert (row["status"], row["stage"]) == ("error", "export")
-    assert row["message"].startswith("+opset99: ")
+    (row,) = run(f"{EXPORTER}+opset5/ort-cpu", code=1).values()
+    assert (row["status"], row["stage"], row["symptom"]) == ("error", "export", "unsupported")
+    assert row["message"] == "+opset5: onnx cannot convert Relu to opset 5: it has no adapter at opset 14"
+
+
+def test_an_opset_that_onnx_does_not_have_ends_the_run_before_it_starts(harness: Call, spec: Any) -> None:
+    spec("mlp.yaml", SPEC)
+    ran = harness("run", "specs", "--targets", f"{EXPORTER}+opset99/ort-cpu")
+    assert ran.code == 2
+    assert "+opset99/ort-cpu: onnx " in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_onnx_runtimes_format_runs_and_a_lower_precision_before_it_is_judged_as_such(run: Any) -> None:
+    rows = run(
+        *(f"{EXPORTER}+{word}/ort-cpu" for word in ("ort", "int8+ort")), f"{EXPORTER}+fp16+ort?keep_io=off/ort-cpu"
+    )
+    assert {row["status"] for row in rows.values()} == {"passed"}
+    plain, quantized, half = (row["outputs"][0]["tolerance"] for row in rows.values())
+    assert plain == "3 x the reference's own error against float64"
+    assert "step sizes" in quantized
+    assert "in float16" in half
+
+
+@pytest.mark.parametrize("runtime", ["reference", "openvino"])
+def test_bfloat16_is_held_to_eager_torch_in_bfloat16(run: Any, runtime: str) -> None:
+    (row,) = run(f"{EXPORTER}+bf16/{runtime}").values()
+    assert row["outputs"][0]["tolerance"] == "3 x the reference's own error in bfloat16 against float64"
+    assert 35 < row["outputs"][0]["sqnr"] < 60
+
+
+def test_missing_kernels_in_bfloat16_are_the_runtimes_limit_and_nobodys_fault(run: Any) -> None:
+    (row,) = run(f"{EXPORTER}+bf16/ort-cpu", code=1).values()
+    assert (row["stage"], row["symptom"], row["blame"]) == ("load", "unsupported", None)
+    assert row["message"].endswith("; ort-cpu loads the file in float32, so it has no kernel for it in bfloat16")
+
+
+def test_bfloat16_values_are_rounded_once_from_float32(tmp_path: Path) -> None:
+    import ml_dtypes
+
+    from harness.transforms.bf16 import Bf16
+
+    weights = np.array([[1e-30, 70000.0, 1.00390625 + 1e-6]], np.float32).T  # below, above and between float16's
+    source, destination = tmp_path / "float.onnx", tmp_path / "bf16.onnx"
+    _product(source, weights)
+    Bf16().apply(source, destination, _request([]))
+    (stored,) = onnx.load(str(destination)).graph.initializer
+    assert stored.data_type == onnx.TensorProto.BFLOAT16
+    assert np.array_equal(numpy_helper.to_array(stored), weights.astype(ml_dtypes.bfloat16))
+    onnx.checker.check_model(str(destination), full_check=True)
+
+
+def test_an_opset_without_bfloat16_lowers_nothing(tmp_path: Path) -> None:
+    from harness.errors import Unsupported
+    from harness.transforms.bf16 import Bf16
+
+    source = tmp_path / "float.onnx"
+    _product(source, np.ones((3, 2), np.float32), opset=12)
+    with pytest.raises(Unsupported, match="opset 12 has no bfloat16 for the operators of the file"):
+        Bf16().apply(source, tmp_path / "bf16.onnx", _request([]))
+
+
+def test_a_float16_file_takes_and_gives_float16_and_is_compared_in_float32(run: Any) -> None:
+    rows = run(f"{EXPORTER}+fp16?keep_io=off/ort-cpu", f"{EXPORTER}+fp16/ort-cpu")
+    off, on = (row["outputs"][0] for row in rows.values())
+    assert off["dtype"] == on["dtype"] == "float32"
+    assert off["tolerance"] == on["tolerance"]
+    assert off["sqnr"] < on["sqnr"] + 6
+
+
+def test_a_node_that_the_file_lacks_is_an_error(run: Any) -> None:
+    rows = run(*(f"{EXPORTER}+{word}=Gem/ort-cpu" for word in ("fp16?keep_nodes", "int8?exclude")), code=1)
+    assert {row["stage"] for row in rows.values()} == {"export"}
+    assert all("the file has no node Gem; " in row["message"] for row in rows.values())
 
 
 def test_a_missing_library_is_named_with_how_to_install_it(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,12 +248,24 @@ def test_training_keeps_what_the_default_drops(run: Any) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("onnx-dynamo@18+fp8/ort-cpu", "no transform +fp8; one of fp16, int4, int8,"),
+        ("onnx-dynamo@18+fp8/ort-cpu", "no transform +fp8; one of bf16, fp16, int4, int8,"),
         ("onnx-dynamo@18+fp16+fixes/ort-cpu", "+fixes belongs to the exporter; write it before the transforms, once"),
         ("trace+fp16/torch-cpu", "trace makes TorchScript, and transforms change ONNX files; remove +fp16"),
         ("onnx-dynamo@18+int8?per_channel=maybe/ort-cpu", "per_channel=maybe is unknown; write on or off"),
         ("onnx-dynamo@18?folding=on/ort-cpu", "onnx-dynamo has no option folding"),
         ("onnx-torchscript@17?training=never/ort-cpu", "training=never is unknown; write eval, preserve, training"),
+        ("onnx-dynamo@18+fp16?keep_io=no/ort-cpu", "keep_io=no is unknown; write on or off"),
+        ("onnx-dynamo@18+bf16?keep_io=off/ort-cpu", "onnx-dynamo and +bf16 has no option keep_io"),
+        ("onnx-dynamo@18+int8?ops=a,,b/ort-cpu", "ops=a,,b has an empty name; write names separated by ; or ,"),
+        ("onnx-dynamo@18+int4?symmetric=no/ort-cpu", "symmetric=no is unknown; write on or off"),
+        (
+            "onnx-dynamo@18+ort+fp16/ort-cpu",
+            "+ort makes ONNX Runtime's own format, which no transform changes; write it last",
+        ),
+        (
+            "onnx-dynamo@18+ort/openvino",
+            "ONNX Runtime's own format, openvino runs ONNX; with +ort use",
+        ),
         ("onnx-dynamo@18+int4?block_size=7/ort-cpu", "block_size=7 is unknown; write 16, 32, 64, 128 or 256"),
     ],
 )
@@ -198,6 +281,8 @@ def test_a_target_that_makes_no_sense_is_refused(target: str, message: str) -> N
         "onnx-dynamo@18+fixes+optimized+int8?per_channel=on&optimize=off/ort-cpu?threads=2",
         "onnx-torchscript@17+opset18/reference",
         "trace?strict=off/torch-cpu",
+        "onnx-dynamo@18+fp16+ort?keep_io=off/ort-cpu",
+        "onnx-torchscript@17+int8?exclude=/0/Gemm;/2/Gemm/ort-cpu?custom_ops=a/b.so",
     ],
 )
 def test_a_target_is_written_as_it_is_read(text: str) -> None:
@@ -213,12 +298,19 @@ def test_options_go_with_the_part_that_accepts_them() -> None:
 def test_a_file_under_test_is_transformed_too(mlp: Any, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     torch.onnx.export(mlp, (torch.randn(8, 32),), path, dynamo=False, input_names=["x"], output_names=["y"])
-    targets = ["+fp16/ort-cpu", "+int8/ort-cpu", "ort-cpu"]
+    targets = [
+        "+fp16/ort-cpu",
+        "+int8/ort-cpu",
+        "ort-cpu",
+        "+ort/ort-cpu",
+        "+fp16+ort?keep_io=off/ort-cpu",
+        "+bf16/openvino",
+    ]
     rows = compare_models(path, mlp, torch.randn(8, 32), targets=targets).results
-    assert [row.status for row in rows] == ["passed"] * 3
+    assert [row.status for row in rows] == ["passed"] * 6
     assert "in float16" in rows[0].outputs[0].tolerance
     assert "step sizes" in rows[1].outputs[0].tolerance
-    assert len({row.artifact for row in rows}) == 3
+    assert len({row.artifact for row in rows}) == 6
 
 
 def test_a_fault_that_a_transform_plants_in_a_file_is_named(
@@ -230,3 +322,46 @@ def test_a_fault_that_a_transform_plants_in_a_file_is_named(
     (row,) = compare_models(path, mlp, torch.randn(8, 32), targets=["+int8/ort-cpu"]).results
     assert (row.status, row.blame) == ("failed", "exporter")
     assert "before +int8, and not after it" in row.evidence[0]
+
+
+def test_a_bundle_holds_transformed_files_and_they_pass_there(harness: Call, spec: Any) -> None:
+    spec("mlp.yaml", SPEC)
+    exports = [f"{EXPORTER}+{word}" for word in ("fp16+ort?keep_io=off", "int8+ort", "fp16?keep_io=off")]
+    packed = harness("pack", "specs", "--targets", ",".join(f"{each}/ort-cpu" for each in exports), "-o", "bundle")
+    assert packed.code == 0, packed.out + packed.err
+    ran = harness("run", "bundle")
+    assert ran.code == 0, ran.out + ran.err
+    assert [row["target"] for row in ran.report["results"]] == [f"{each}/ort-cpu" for each in exports]
+    assert all(row["latency"]["median_us"] > 0 for row in ran.report["results"])
+
+
+def test_a_fault_before_onnx_runtimes_format_is_named(mlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plugins("transforms"), "int8", _Coarse())
+    (row,) = verify(mlp, torch.randn(8, 32), targets=[f"{EXPORTER}+int8+ort/ort-cpu"]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert "before +int8, and not after it" in row.evidence[0]
+
+
+class _Deaf(Int8):
+    """int8 that quantizes excluded nodes too."""
+
+    def apply(self, source: Path, destination: Path, request: Any) -> None:
+        from dataclasses import replace
+
+        super().apply(source, destination, replace(request, options={}))
+
+
+@pytest.mark.parametrize("transform", [Int8(), _Deaf()])
+def test_an_excluded_node_that_is_quantized_is_found(mlp: Any, monkeypatch: pytest.MonkeyPatch, transform: Any) -> None:
+    monkeypatch.setitem(plugins("transforms"), "int8", transform)
+    (row,) = verify(mlp, torch.randn(8, 32), targets=[f"{EXPORTER}+int8?exclude=/0/Gemm/ort-cpu"]).results
+    if isinstance(transform, _Deaf):
+        assert (row.status, row.stage) == ("error", "export")
+        assert row.message == "+int8 lowered the node /0/Gemm, which was to stay in float32"
+    else:
+        assert row.status == "passed"
+
+
+def test_the_expected_ratio_is_known_at_the_newest_opset(run: Any) -> None:
+    (row,) = run("onnx-dynamo@23+int8/ort-cpu").values()
+    assert "step sizes predict" in row["outputs"][0]["tolerance"]

@@ -1,4 +1,4 @@
-"""Shows that the layer table names the layer that is wrong: planted faults in a net of 50 layers, one at a time.
+"""Shows that the layer table names the layer that is wrong: planted faults in a net of 49 layers, one at a time.
 
     python -m benchmarks.layer_faults [--only WORD] [--write]
 

@@ -1,4 +1,4 @@
-"""A net of 50 layers: convolutions, normalizations, activations, poolings, attention and linear layers."""
+"""A net of 49 layers: convolutions, normalizations, activations, poolings, attention and linear layers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TransformerBlock(nn.Module):
         return added
 
 
-class FiftyLayers(nn.Module):
+class ManyLayers(nn.Module):
     """The net. It takes images of 3 by 16 by 16."""
 
     def __init__(self) -> None:
@@ -78,10 +78,10 @@ class FiftyLayers(nn.Module):
         return answer
 
 
-def net() -> FiftyLayers:
+def net() -> ManyLayers:
     """The seeded net in evaluation mode, with statistics that are no identity."""
     torch.manual_seed(0)
-    made = FiftyLayers()
+    made = ManyLayers()
     for module in made.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None

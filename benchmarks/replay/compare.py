@@ -27,8 +27,8 @@ WORDING = frozenset({"message", "log", "notes", "hint"})
 TEXT_OF_OUTPUT = frozenset({"problem", "inconclusive"})
 RENAMED = {"blind": "inconclusive"}
 """Fields of an output that an older revision writes under another name."""
-OPAQUE = frozenset({"artifact", "where"})
-"""Digests and positions: they change with the exporting code and with the spec's lines, and are not results."""
+OPAQUE = frozenset({"artifact", "artifact_path", "where"})
+"""Digests, paths and positions: they change with the exporting code and with the spec's lines, and are not results."""
 NOT_COMPARED = frozenset({"case", "target", "seconds", "latency"})
 
 ABSENT = "(absent)"

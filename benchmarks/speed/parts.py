@@ -225,6 +225,22 @@ def answers(size: Size, folder: Path) -> list[Row]:
     return rows
 
 
+def page(_size: Size, folder: Path) -> list[Row]:
+    """The HTML report of ten thousand checks, in Chromium."""
+    from benchmarks.speed.page import CHECKS, OPENED, WRONG, measure
+
+    figures = measure(folder)
+    slowest = max(figures.filters, key=lambda name: figures.filters[name])
+    of = f"report.html of {CHECKS:,} checks, {CHECKS * WRONG:,.0f} of them not as expected"
+    each = "; ".join(f"{name} {seconds:.2f} s" for name, seconds in figures.filters.items())
+    paint, size_mb = figures.first_paint, figures.size / 1e6
+    return [
+        Row("first paint of the page of 10,000 checks", paint, 1.0, "s", False, f"{of}; median of {OPENED}"),
+        Row("its slowest filter", figures.filters[slowest], 0.2, "s", False, f"until the next frame: {each}"),
+        Row("its size", size_mb, 8.0, "MB", False, of),
+    ]
+
+
 def large_models(size: Size, folder: Path) -> list[Row]:
     """Large models, each once by the plain script and once by harness, in turn; the best of each side."""
     rows = []
@@ -253,4 +269,5 @@ PARTS: dict[str, Callable[[Size, Path], list[Row]]] = {
     "polygraphy": polygraphy,
     "many-cases": many_cases,
     "answers": answers,
+    "page": page,
 }

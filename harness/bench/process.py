@@ -180,7 +180,7 @@ def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
         from harness.check.recorded.packed import PackedCase
 
         packed = PackedCase(task.case, on_size=on_size)
-        return _Workload(lambda _target: packed.references[0].inputs, packed.artifact, eager=None)
+        return _Workload(lambda target: packed.references_for(target)[0].inputs, packed.artifact, eager=None)
     if isinstance(task.case.model.model, FileModel):
         serving.load_for_recorded_models()
         from harness.check.recorded.recording import RecordedCase
@@ -196,13 +196,15 @@ def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
     from harness.check.files.context import TestedFile
     from harness.check.files.contexts import CaseContexts
     from harness.check.files.reference import FileReference
+    from harness.check.judging.lower_precision import inputs_for
 
     cache = task.settings.cache or task.scratch / "artifacts"
     contexts = CaseContexts(task.case, ArtifactCache(cache, task.scratch), on_size=on_size)
 
     def inputs_of(target: Target) -> Mapping[str, Array]:
         context = contexts.of(target)
-        return context.example_inputs if isinstance(context, TestedFile) else contexts.prepared.example_inputs
+        plain = context.example_inputs if isinstance(context, TestedFile) else contexts.prepared.example_inputs
+        return inputs_for(target, plain)
 
     def artifact_of(target: Target) -> Artifact:
         context = contexts.of(target)

@@ -34,10 +34,7 @@ def attribute(disagreement: Disagreement) -> tuple[Blame | None, tuple[str, ...]
         return None, (STOCHASTIC,)
     evidence: list[str] = []
     if disagreement.artifact.format != "onnx":
-        if _as_accurate_as_eager(disagreement, evidence):
-            return "rounding", tuple(evidence)
-        evidence.append(f"torch runs the program that {disagreement.target.export} made, and gets a different answer")
-        return "exporter", tuple(evidence)
+        return _of_other_formats(disagreement, evidence), tuple(evidence)
     eager = disagreement.reference.eager
     if declared := declared_difference(disagreement.artifact.path, disagreement.answer, eager, "eager torch's answer"):
         evidence.append(declared)
@@ -55,6 +52,16 @@ def attribute(disagreement: Disagreement) -> tuple[Blame | None, tuple[str, ...]
     if right_without_optimizer:
         return "optimizer", tuple(evidence)
     return "kernel" if file_right else None, tuple(evidence)
+
+
+def _of_other_formats(disagreement: Disagreement, evidence: list[str]) -> Blame | None:
+    if _as_accurate_as_eager(disagreement, evidence):
+        return "rounding"
+    if disagreement.artifact.format == "ort":
+        evidence.append("a file in ONNX Runtime's own format cannot be evaluated by anything else")
+        return None
+    evidence.append(f"torch runs the program that {disagreement.target.export} made, and gets a different answer")
+    return "exporter"
 
 
 def _right_only_without_optimizer(disagreement: Disagreement, evidence: list[str]) -> bool:

@@ -83,6 +83,7 @@ class Disagreement:
 
     def problem(self, answer: Answer) -> str | None:
         """What is wrong with ``answer``; None if it is right."""
+        answer = self._comparable(answer)
         comparison = self._judge(answer)
         if not comparison.passed:
             return comparison.message
@@ -102,7 +103,12 @@ class Disagreement:
         tolerance = with_one_more_rounding(self.tolerance)
         return self._compare(actual, expected, tolerance)
 
+    def _comparable(self, answer: Answer) -> Answer:
+        """``answer`` in the dtypes of the reference, where the file gives 16-bit ones."""
+        return self.reference.comparable_part(answer) if self.reference.narrow else answer
+
     def _compare(self, actual: Answer, expected: Answer, tolerance: Tolerance) -> Comparison:
+        actual, expected = self._comparable(actual), self._comparable(expected)
         magnitudes, undefined = self.reference.magnitudes, self.reference.undefined
         shapes = _shapes(self.reference.eager)
         if not magnitudes or not shapes == _shapes(actual) == _shapes(expected):

@@ -13,7 +13,7 @@ from harness.check.judging.judge import Expected, Judge
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.result import Finding, Result
-from harness.spec.language.case import Case
+from harness.spec.language.case import Case, TensorSpec
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
@@ -61,6 +61,15 @@ class CaseContext(Protocol):
     @property
     def training(self) -> str | None:
         """What to say first, if a forgotten ``.eval()`` changes the answers; None without the module."""
+        ...
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """The reference at one of the case's samples, which ``at`` names; with a run in ``precision``, if it is one."""
+        ...
+
+    @property
+    def unfit_reference(self) -> str | None:
+        """Why a difference from the reference says nothing about the target, and what to do; None if it does."""
         ...
 
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact | None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from harness.blame.attribute import attribute
-from harness.blame.disagreement import Disagreement
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
-from harness.blame.transforms import transform_to_blame
 from harness.check.case_context import CaseContext
-from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
-from harness.check.judging.judge import Answer, meets_expectations, run_twice
+from harness.check.judging.blaming import JudgedAnswers, blamed
+from harness.check.judging.example_values import find_kept_value, kept_value
+from harness.check.judging.judge import Answer, have_same_form, run_twice
 from harness.check.judging.layers import fails_by_layers_alone, with_layers
+from harness.check.judging.lower_precision import reference_precision
+from harness.check.judging.samples import run_samples
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
@@ -24,11 +24,13 @@ from harness.check.results import (
     with_error,
     with_latency,
     with_pictures,
+    with_samples,
     with_training_mode,
     with_verdict,
 )
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped
+from harness.compare.decisions import require_axes
 from harness.compare.verdict import compare_with_reference
 from harness.exporters import Artifact
 from harness.model.answer import Reference
@@ -36,12 +38,8 @@ from harness.registry import plugins
 from harness.reproduction import reproduction
 from harness.result import Result
 from harness.runtimes import Session
+from harness.spec.language.tolerances import pooled
 from harness.spec.targets import Target
-
-SAMPLE_EVIDENCE = "the bundle holds only a sample of these outputs: enough to find an error, too little to attribute it"
-RANDOM_EVIDENCE = (
-    "two calls with the same inputs gave the same answer to the last bit; two calls of eager torch did not"
-)
 
 
 def check_with_script(prepared: CaseContext, target: Target, settings: Settings, clock: Clock) -> Result:
@@ -74,14 +72,29 @@ def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target
     if stop.stage not in STAGES_OF_THE_RUNTIME:
         return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
     artifact = prepared.artifact(target)
+    if stop.symptom == "unsupported" and (reason := _missing_precision(prepared, target)) is not None:
+        return with_error(result, replace(stop, message=f"{stop.message}; {reason}"))
 
     def gives_expected(session: Session) -> bool:
         tolerance = prepared.tolerance(artifact.opset, target)
-        answers = [(each, each.comparable_part(session.run(each.inputs))) for each in prepared.references]
+        references = prepared.references_for(target)
+        answers = [(each, each.comparable_part(session.run(each.inputs))) for each in references]
         return all(compare_with_reference(answer, each, tolerance).passed for each, answer in answers)
 
     blame, evidence = attribute_stopped(target, artifact, stop.symptom, gives_expected)
     return replace(with_error(result, stop, blame=blame), evidence=evidence)
+
+
+def _missing_precision(prepared: CaseContext, target: Target) -> str | None:
+    """That the runtime lacks kernels in a lower precision, if it loads the file before the transforms; else None."""
+    precision = reference_precision(target)
+    if precision is None:
+        return None
+    try:
+        plugins("runtimes")[target.runtime].load(prepared.artifact(target.untransformed), target.options).close()
+    except Exception:  # noqa: BLE001 - it does not run the model at all, so the precision is not the cause
+        return None
+    return f"{target.runtime} loads the file in float32, so it has no kernel for it in {precision}"
 
 
 class _Progress:
@@ -98,6 +111,7 @@ class _Progress:
 def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: _Progress, clock: Clock) -> Result:
     with clock.stage("build"):
         references, eager_findings = prepared.references_for(target), prepared.eager_findings
+        require_axes(prepared.case.tolerance, references[0].eager)
     with clock.stage("export"):
         artifact = prepared.artifact(target)
     progress.add(checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
@@ -114,35 +128,27 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             with clock.stage("run"):
                 progress.add(**placement_fields(session.placement(), passed=True))
         with clock.stage("compare"):
-            tolerance = prepared.tolerance(artifact.opset, target)
-            verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
-            # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
-            evaluates = prepared.case.mode == "eval" and not prepared.case.is_recorded
-            verdict = replace(verdict, keeps_random=evaluates and references[0].stochastic and not varies)
-            kept = None
-            if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
-                references, answers, kept = [*references, failed.reference], [*answers, failed.answer], failed.kept
-                verdict = verdict.with_further(failed.reference, failed.answer, tolerance)
-            elif verdict.fails_after_first_call:
-                kept = kept_value(prepared, target, artifact, references[verdict.first_failing])
-        cause = None if kept is None else kept.cause
-        if kept is None and references[0].second_call is not None:
+            judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
+        if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
+            samples = run_samples(prepared, target, session, judged.tolerance, artifact.digest, settings, clock)
+            progress.add(samples=samples.summary)
+            with clock.stage("compare"):
+                judged = judged.with_samples(samples, prepared, target, session)
+        cause = None if judged.kept is None else judged.kept.cause
+        if judged.kept is None and references[0].second_call is not None:
             cause = LOST_STATE
-        result = with_verdict(progress.result, verdict, eager_findings, cause)
-        result = with_pictures(result, verdict.compared)
+        result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
+        if judged.samples is not None:
+            result = with_samples(result, judged.samples)
+        result = with_pictures(result, judged.verdict.compared)
         if result.symptom == "placement":
             return result
-        first = verdict.first_failing
+        first = judged.references[judged.verdict.first_failing]
         with clock.stage("compare"):
             inside = prepared.reference_inside
-            result = with_layers(result, prepared.case, inside, target, artifact, references[first], session, settings)
+            result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings)
         if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
-            if verdict.keeps_random:
-                return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
-            if evidence := transform_to_blame(target, partial(_problem_on, prepared, first)):
-                return replace(result, blame="exporter", evidence=evidence)
-            disagreement = _disagreement(prepared, target, artifact, references[first], answers[first])
-            return _with_blame(result, disagreement, kept)
+            return blamed(result, judged, prepared, target)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
         return result
@@ -150,32 +156,27 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         session.close()
 
 
-def _problem_on(prepared: CaseContext, number: int, target: Target) -> str | None:
-    """What is wrong with the answer of ``target`` to a set of inputs; None if nothing is."""
-    reference, artifact = prepared.references_for(target)[number], prepared.artifact(target)
-    session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
-    try:
-        answer = reference.comparable_part(session.run(reference.inputs))
-    finally:
-        session.close()
-    comparison = compare_with_reference(answer, reference, prepared.tolerance(artifact.opset, target))
-    return None if comparison.passed else comparison.message
-
-
-def _disagreement(
-    prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference, answer: Answer
-) -> Disagreement:
+def _judged(
+    prepared: CaseContext,
+    target: Target,
+    artifact: Artifact,
+    session: Session,
+    references: Sequence[Reference],
+    answers: Sequence[Answer],
+    *,
+    varies: bool,
+) -> JudgedAnswers:
+    """The answers to the case's own inputs, and to others that a model may treat in another way."""
     tolerance = prepared.tolerance(artifact.opset, target)
-    is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
-    return Disagreement(target, artifact, reference, answer, tolerance, is_expected)
-
-
-def _with_blame(result: Result, disagreement: Disagreement, kept: KeptValue | None) -> Result:
-    if disagreement.reference.sample is not None:
-        return replace(result, evidence=(SAMPLE_EVIDENCE,))
-    if kept is not None and kept.proven:
-        return replace(result, blame="exporter", evidence=kept.evidence)
-    if disagreement.reference.undecidable is not None:
-        return replace(result, evidence=(disagreement.reference.undecidable,))
-    blame, evidence = attribute(disagreement)
-    return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
+    if prepared.case.data is not None:
+        tolerance = tolerance.map(pooled)
+    verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
+    # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
+    evaluates = prepared.case.mode == "eval" and not prepared.case.is_recorded
+    verdict = replace(verdict, keeps_random=evaluates and references[0].stochastic and not varies)
+    judged = JudgedAnswers(tolerance, references, answers, verdict)
+    if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
+        return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)
+    if verdict.fails_after_first_call:
+        return replace(judged, kept=kept_value(prepared, target, artifact, references[verdict.first_failing]))
+    return judged

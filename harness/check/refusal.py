@@ -8,6 +8,7 @@ given a control: a model that no target has a reason to refuse. If it refuses th
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -144,11 +145,13 @@ def control_onnx_artifact(opset: int | None) -> Artifact:
 
 
 def check_opsets(targets: Iterable[Target]) -> None:
-    """Raise :class:`UsageError` for the first of ``targets`` at an opset that its exporter does not support here.
+    """Raise :class:`UsageError` for the first of ``targets`` at an opset that is not supported here.
 
-    Loads the exporters, and torch with them.
+    Either its exporter does not support it, or onnx does not know the opset of a transform. Loads the exporters, and
+    torch with them.
     """
     for target in targets:
+        _check_converted_opset(target)
         if target.opset is None or target.exporter == FILE:
             continue
         opsets: range = plugins("exporters")[target.exporter].opsets()
@@ -158,3 +161,16 @@ def check_opsets(targets: Iterable[Target]) -> None:
             installed = " and ".join(f"{name} {versions()[name]}" for name in ("torch", "onnx") if name in versions())
             problem = f"{target.exporter} takes opsets {lowest} to {highest} here ({installed}), not {target.opset}"
             raise UsageError(f"{target}: {problem}; write {target.exporter}@{nearest}")
+
+
+def _check_converted_opset(target: Target) -> None:
+    """Raise :class:`UsageError` if a transform of ``target`` converts to an opset that onnx does not know."""
+    for word in target.transforms:
+        if re.fullmatch(r"opset[0-9]+", word) is None:
+            continue
+        import onnx
+
+        highest = onnx.defs.onnx_opset_version()
+        if int(word.removeprefix("opset")) > highest:
+            problem = f"onnx {onnx.__version__} has opsets 1 to {highest}, not {word.removeprefix('opset')}"
+            raise UsageError(f"{target}: {problem}; write +opset{highest} or below")

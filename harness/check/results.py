@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
 from harness.check.judging.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict
+from harness.check.judging.samples import SampleOutcome
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
 from harness.compare.inconclusive import NO_ELEMENTS
@@ -122,6 +123,18 @@ def with_verdict(
     if verdict.compared and is_second_call(verdict.comparisons[verdict.first_failing].at):
         cause = LOST_STATE
     return failed if cause is None else with_cause(failed, cause)
+
+
+def with_samples(result: Result, samples: SampleOutcome) -> Result:
+    """``result`` with what is wrong with all samples together, and with the reason why a pass says little."""
+    if samples.problems:
+        blame, evidence = result.blame, result.evidence
+        problems = [*samples.problems, *([result.message] if result.message else [])]
+        return replace(with_mismatch(result, problems, blame=blame), evidence=evidence)
+    if samples.inconclusive is None or not result.outputs:
+        return result
+    first, *others = result.outputs
+    return replace(result, outputs=(replace(first, inconclusive=samples.inconclusive), *others))
 
 
 def with_cause(result: Result, cause: str) -> Result:

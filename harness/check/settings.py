@@ -13,6 +13,9 @@ TIMEOUT_PER_GIB = 60.0
 """Default extra seconds per GiB of the model. The slowest default target took 7 s per GiB (building and tracing a
 Linear of 2.25 GiB on two cores of a server). Another machine may be eight times as slow."""
 
+SAMPLES_PER_LIMIT = 100
+"""So many samples may take as long as a whole check, in which a model is exported and run about ten times."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -24,6 +27,7 @@ class Settings:
     - ``latency``: False times nothing.
     - ``layers``: compare the inside of the model too, and fail a check in which a layer is wrong by itself.
     - ``concurrent``: number of worker processes that run at the same time.
+    - ``samples``: folder of the rows of samples, from which an interrupted run goes on; None keeps none.
     - ``pack``: folder of a bundle that is being written. Cases are then exported into it and not checked.
     """
 
@@ -35,6 +39,7 @@ class Settings:
     strict_ulp: int | None = None
     cache: Path | None = None
     concurrent: int = 1
+    samples: Path | None = None
     pack: Path | None = None
 
 
@@ -43,6 +48,13 @@ def with_time_limit(settings: Settings, seconds: float | None) -> Settings:
     if seconds is None:
         return replace(settings, timeout=TIMEOUT, timeout_per_gib=TIMEOUT_PER_GIB)
     return replace(settings, timeout=seconds, timeout_per_gib=0.0)
+
+
+def allow_for_samples(settings: Settings, samples: int) -> Settings:
+    """``settings`` with one more time limit for each :data:`SAMPLES_PER_LIMIT` samples that a check runs one by one."""
+    if settings.timeout is None:
+        return settings
+    return replace(settings, timeout=settings.timeout * (1 + samples / SAMPLES_PER_LIMIT))
 
 
 def extra_seconds(size: int, settings: Settings) -> int:

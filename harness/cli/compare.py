@@ -17,6 +17,7 @@ from harness.errors import Location, RuntimeMissing, SpecError, UsageError, boun
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.result import Result
     from harness.scaffold.comparison import ComparisonSpec, Question
     from harness.spec.discovery import Specs
     from harness.spec.language.case import StoredModel
@@ -32,6 +33,8 @@ Examples:
 INSPECT_SECONDS = 300.0
 MAX_LINE = 2000
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
+
+GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 
 
 @click.command(epilog=EXAMPLES, short_help="Is a model file still another model?")
@@ -87,7 +90,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     )
     outcome = run_pipeline(request, Progress(), specs)
     advice = (
-        [GIVE_INPUTS]
+        [_what_to_give(outcome.report.results)]
         if nothing_compared(outcome.report)
         else _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
     )
@@ -97,13 +100,22 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     return UsageError.exit_code if nothing_compared(outcome.report) else outcome.exit_code
 
 
+def _what_to_give(results: Sequence[Result]) -> str:
+    """The advice where nothing was compared."""
+    from harness.report.comparison import has_no_number
+
+    if any(result.stage == "build" and (result.message or "").startswith("tolerance:") for result in results):
+        return "correct --tolerance"
+    return GIVE_FINITE if any(map(has_no_number, results)) else GIVE_INPUTS
+
+
 def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...]:
     """The targets of the subject on ``runtimes``. Raises :class:`UsageError` for one that does not run its format."""
     from harness.registry import plugins
     from harness.spec.model_files import FORMAT_NAMES, stored_model
     from harness.spec.quoting import join_names
-    from harness.spec.targets import parse_target
-    from harness.spec.targets.files import runs_format, targets_of, tested_target
+    from harness.spec.targets import parse_target, runs_format
+    from harness.spec.targets.files import targets_of, tested_target
 
     file = stored_model(Path(subject))
     words = tuple(tested_target(name, runtime) for runtime in runtimes)

@@ -93,7 +93,10 @@ def _words_or_nothing(words: Words, ctx: click.Context) -> Iterable[str]:
 # Types
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
-FORMATS = ("json", "md", "html", "junit", "csv", "layers", "github", "bencher", "github-action-benchmark")
+FORMATS = (
+    *("json", "md", "html", "junit", "csv", "layers", "model-explorer", "github"),
+    *("bencher", "github-action-benchmark"),
+)
 """harness's own report formats, for the help; plugins add further ones."""
 
 

@@ -7,13 +7,15 @@ are no farther apart than the reference's own largest error. Ties are counted ap
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.spec.language.tolerances import Decisions
+from harness.errors import UsageError
+from harness.spec.language.tolerances import CaseTolerance, Decisions, rules_of
 
 Array = NDArray[Any]
 
@@ -64,19 +66,35 @@ class DecisionCounts:
         }
 
 
-def count_decisions(rule: Decisions, actual: Array, expected: Array, float64: Array | None) -> DecisionCounts | str:
+def require_axes(tolerance: CaseTolerance, outputs: Mapping[str, Array]) -> None:
+    """Raise :class:`UsageError` for a rule about decisions along an axis that its output does not have."""
+    for index, (name, values) in enumerate(outputs.items()):
+        for rule in rules_of(tolerance.by_output.get(index, tolerance.rule)):
+            if isinstance(rule, Decisions) and not _has_axis(rule, values):
+                shape = f"{name} has shape {list(values.shape)}"
+                remedy = f"write an axis from {-values.ndim} to {values.ndim - 1}" if values.ndim else "use `by: sign`"
+                raise UsageError(f"tolerance: decisions: there is no axis {rule.axis}: {shape}; {remedy}")
+
+
+def _has_axis(rule: Decisions, values: Array) -> bool:
+    return rule.by not in {"argmax", "argmin"} or -values.ndim <= rule.axis < values.ndim
+
+
+def count_decisions(
+    rule: Decisions, actual: Array, expected: Array, float64: Array | None, own_error: float = 0.0
+) -> DecisionCounts | str:
     """Count the decisions of two outputs of one shape; a string says why they have none.
 
-    ``float64`` is the float64 reference of the same shape. Without it, only a tie that is exact in the reference counts
-    as one.
+    ``float64`` is the float64 reference of the same shape. Without it, a tie is within ``own_error``, the reference's
+    largest error at other inputs: by default only a tie that is exact in the reference counts as one.
     """
     if not expected.size:
         return "the output has no elements"
-    if rule.by in {"argmax", "argmin"} and not -expected.ndim <= rule.axis < expected.ndim:
+    if not _has_axis(rule, expected):
         return f"there is no axis {rule.axis}: the output has shape {expected.shape}"
     exact = expected.astype(np.float64) if float64 is None else float64
-    own_error = 0.0 if float64 is None else _largest(np.abs(expected.astype(np.float64) - float64))
-    chosen, other = _decide(rule, expected), _decide(rule, actual)
+    own_error = own_error if float64 is None else _largest(np.abs(expected.astype(np.float64) - float64))
+    chosen, other = decide(rule, expected), decide(rule, actual)
     gap, margin = _gap(rule, exact, chosen, other), _margin(rule, exact)
     differs = chosen != other
     ties = differs & (gap <= own_error) & (rule.by != "value")
@@ -99,7 +117,8 @@ def wilson_interval(successes: int, of: int) -> tuple[float, float]:
     return (max(0.0, middle - half) if successes else 0.0), (min(1.0, middle + half) if successes < of else 1.0)
 
 
-def _decide(rule: Decisions, values: Array) -> Array:
+def decide(rule: Decisions, values: Array) -> Array:
+    """The decisions that an output stands for: indices along the axis, signs, or its values."""
     match rule.by:
         case "argmax":
             return np.asarray(_comparable(values).argmax(axis=rule.axis))

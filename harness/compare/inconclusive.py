@@ -42,6 +42,7 @@ RUN_LENGTH = 8
 BLOCK_SIDE = 3
 
 NO_ELEMENTS = "the output has no elements, so no value was compared"
+NO_FINITE_VALUE = "no value is finite, so no number was compared"
 
 
 def inconclusive_reason(rule: Rule, compared: ComparedValues, magnitudes: Array | None) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.calibrated import Calibration, calibrate, inconclusive, plain_rule
-from harness.compare.inconclusive import NO_ELEMENTS, inconclusive_reason
+from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE, inconclusive_reason
 from harness.compare.metrics import ComparedValues, Scores
 from harness.compare.nonfinite import NO_POSITIONS, split_nonfinite, values_are
 from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
@@ -25,6 +25,7 @@ from harness.result import OutputComparison
 from harness.spec.language.tolerances import (
     AllOf,
     Calibrated,
+    Close,
     Cosine,
     Decisions,
     Exact,
@@ -169,6 +170,9 @@ class _JudgedRule:
         """Why a pass under this rule alone is inconclusive; None if it is not."""
         if 0 in compared.shape:
             return NO_ELEMENTS
+        # A rule of a layer is about NaN and infinities too: their positions are the whole answer of many cases.
+        if isinstance(self.rule, Calibrated | Close | Sqnr | Cosine) and not compared.pair.actual.size:
+            return NO_FINITE_VALUE
         if self.whole is not None:
             return self.whole.inconclusive
         if self.calibration is not None:

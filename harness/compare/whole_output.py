@@ -37,6 +37,8 @@ def judge_whole_output(
 ) -> WholeOutputJudgement:
     """Judge one output. ``pair`` holds its finite values; ``float64`` has the shape of the outputs, or is None."""
     match rule:
+        case Sqnr(pooled=True):
+            return WholeOutputJudgement()
         case Sqnr(least):
             measured = sqnr(pair)
             problem = _too_low(measured, least, "SQNR", " dB")
@@ -49,7 +51,9 @@ def judge_whole_output(
             return WholeOutputJudgement(problem, _constant_passes(pair, least, cosine))
         case Decisions():
             counts = count_decisions(rule, actual, expected, float64)
-            return WholeOutputJudgement(counts) if isinstance(counts, str) else _judge_decisions(rule, counts)
+            if isinstance(counts, str):
+                return WholeOutputJudgement(counts)
+            return WholeOutputJudgement(decisions=counts.to_json()) if rule.pooled else _judge_decisions(rule, counts)
 
 
 def _too_low(measured: float | None, least: float, name: str, unit: str) -> str | None:
@@ -66,10 +70,8 @@ def _digits(measured: float) -> str:
 
 def _constant_passes(pair: Pair, least: float, measure: Callable[[Pair], float | None]) -> str | None:
     """Why a pass says little: zeros or the mean everywhere would reach the bound too."""
-    if not pair.actual.size:
-        return "no value is finite"
     expected = pair.expected.astype(np.float64)
-    mean = float(expected.mean())
+    mean = float(expected.mean()) if expected.size else 0.0
     for constant, name in ((0.0, "an all-zero output"), (mean, f"an output of {mean:.4g} everywhere (the mean)")):
         output = Pair(np.full_like(expected, constant), expected, _FLOAT64)
         value = measure(output)

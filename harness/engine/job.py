@@ -74,7 +74,14 @@ def fingerprint(case: Case, target: Target, settings: Settings) -> str:
 
 def fingerprint_function(case: Case, settings: Settings) -> Callable[[Target], str]:
     """Return :func:`fingerprint` as a function of the target; the case is written out only once."""
-    used = (settings.latency, settings.strict_ulp, settings.timeout, settings.timeout_per_gib, settings.memory)
+    used = (
+        settings.latency,
+        settings.layers,
+        settings.strict_ulp,
+        settings.timeout,
+        settings.timeout_per_gib,
+        settings.memory,
+    )
     common = hashlib.sha256(f"{used} {case!r} {installed_versions()}".encode())
 
     def with_target(target: Target) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +15,7 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from harness.check.cache.artifacts import open_cache
+from harness.check.judging.sample_log import progress_of_samples
 from harness.check.settings import Settings
 from harness.engine.cluster import Cluster, ClusterEngine
 from harness.engine.job import Job, fingerprint
@@ -26,6 +29,10 @@ from harness.spec.language.case import Case
 from harness.spec.targets import Target
 
 JOURNAL = "journal.jsonl"
+SAMPLES = "samples"
+"""The folder of the rows of samples, beside the journal."""
+TELL_SECONDS = 10.0
+"""How often a run tells how many samples of its checks are done."""
 CheckKey = tuple[str, str]
 """The case's id and the target."""
 CasesWithTargets = Sequence[tuple[Case, tuple[Target, ...]]]
@@ -95,14 +102,18 @@ def run_jobs(
     try:
         with _journal(folder) as journal, temporary_folder() as scratch:
             earlier = _earlier_entries(journal, resume=resume)
-            jobs, resumed = _jobs(cases, replace(settings, concurrent=workers), journal, scratch, earlier)
+            samples = journal.parent / SAMPLES
+            if not resume:
+                shutil.rmtree(samples, ignore_errors=True)
+            of_run = replace(settings, concurrent=workers, samples=samples if cluster is None else None)
+            jobs, resumed = _jobs(cases, of_run, journal, scratch, earlier)
             for result in resumed:
                 state.results.append(result)
                 listener.advance(result)
             engine: Engine = LocalEngine(min(workers, max(1, len(jobs))), journal, scratch)
             if cluster is not None:
                 engine = ClusterEngine(cluster, journal)
-            with closing(engine.run(jobs)) as entries:
+            with _telling_samples(listener, samples, jobs), closing(engine.run(jobs)) as entries:
                 for entry in () if enough() else entries:
                     state.add(entry)
                     listener.advance(entry.result)
@@ -129,6 +140,30 @@ def _unread_entries(results: Sequence[Result], jobs: Sequence[Job], journal: Map
 def remove_journal(folder: Path) -> None:
     """Remove the journal once the report is written: there is nothing left to resume."""
     (folder / JOURNAL).unlink(missing_ok=True)
+    shutil.rmtree(folder / SAMPLES, ignore_errors=True)
+
+
+@contextmanager
+def _telling_samples(listener: ProgressListener, folder: Path, jobs: Sequence[Job]) -> Iterator[None]:
+    """Tell the listener now and then how many samples are done, where a check has many and the listener wants it."""
+    tell = getattr(listener, "tell", None)
+    if tell is None or not any(job.case.data is not None for job in jobs):
+        yield
+        return
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.wait(TELL_SECONDS):
+            for line in progress_of_samples(folder):
+                tell(line)
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _open_cache(cache: Path | None) -> None:

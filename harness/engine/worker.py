@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness.check.cache.artifacts import ArtifactCache, ExportHistory
 from harness.check.refusal import check_opsets
-from harness.check.settings import Settings, extra_seconds
+from harness.check.settings import Settings, allow_for_samples, extra_seconds
 from harness.check.stages import Clock, message_of
 from harness.engine.job import Job, fingerprint_function
 from harness.engine.journal import Entry, JournalWriter
@@ -146,7 +146,7 @@ def run_job(job: Job) -> Entry | HarnessError | None:
     needs a restart.
     """
     (context,) = _contexts
-    context.begin_job(job.settings)
+    context.begin_job(_limits(job))
     try:
         with closing(JournalWriter(job.journal)) as journal:
             run_checks(job, context, partial(_write, journal))
@@ -167,6 +167,11 @@ def run_job(job: Job) -> Entry | HarnessError | None:
         os._exit(RETIRED)
     context.status.set_idle()
     return None
+
+
+def _limits(job: Job) -> Settings:
+    """The settings with the time limit of each check of the job."""
+    return job.settings if job.case.data is None else allow_for_samples(job.settings, len(job.case.samples))
 
 
 class _NotWrittenError(Exception):
@@ -207,11 +212,10 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
         def on_size(size: int) -> None:
             constructed_state.remember()
             artifacts.model_size = size
-            context.allow_for_size(size, job.settings)
+            context.allow_for_size(size, _limits(job))
 
         verify = _verifier(job, artifacts, context.capture, on_size)
-        if not job.is_recorded:
-            check_opsets(job.targets)
+        check_opsets(job.targets)
         process_state = _process_state(torch=not job.is_recorded)
 
         def enter_stage(target: int, stage: Stage) -> None:
@@ -234,6 +238,7 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
             # Processes started by other code belong to the libraries, and may serve them for longer than one check.
             killed = kill_children() if job.runs_user_code and has_children() else 0
             result = _with_capture(result, context.capture.drain(), killed)
+            result = replace(result, artifact_path=artifacts.path_of(result.artifact))
             if history.failed_after_checks or (history.ran_checks and _failed_to_build(result) and not job.is_recorded):
                 context.end_check()
                 os._exit(RETIRED)

@@ -71,7 +71,7 @@ def _walk_export(scratch: Path, case: Case, target: Target) -> Walk | str:
     prepared = PreparedCase(case, ArtifactCache(None, scratch))
     if any(reference.stochastic for reference in prepared.references):
         return "the model is stochastic, so the values of nodes cannot be compared"
-    return walk(prepared.subject, prepared.artifact(target), target, prepared.references, scratch)
+    return walk(prepared.subject, prepared.artifact(target), target, prepared.references_for(target), scratch)
 
 
 def _walk_tested_file(scratch: Path, case: Case, target: Target) -> Walk | str:
@@ -80,7 +80,7 @@ def _walk_tested_file(scratch: Path, case: Case, target: Target) -> Walk | str:
     from harness.inside.nodes.walk import walk_file
 
     context = CaseContexts(case, ArtifactCache(None, scratch)).of(target)
-    inputs = [reference.inputs for reference in context.references]
+    inputs = [reference.inputs for reference in context.references_for(target)]
     return walk_file(context.artifact(target), target, inputs, scratch)
 
 
@@ -105,7 +105,7 @@ def _walk_packed_file(scratch: Path, case: Case, target: Target) -> Walk | str:
     from harness.inside.nodes.walk import walk_file
 
     prepared = PackedCase(case)
-    inputs = [reference.inputs for reference in prepared.references]
+    inputs = [reference.inputs for reference in prepared.references_for(target)]
     return walk_file(prepared.artifact(target), target, inputs, scratch)
 
 

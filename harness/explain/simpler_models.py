@@ -34,7 +34,7 @@ def fewer_requirements(case: Case) -> Iterator[Case]:
         yield replace(case, expect=Expectation())
     yield replace(case, also=(), dynamic={}, bench=())
     if case.samples:
-        yield replace(case, samples=())
+        yield replace(case, samples=(), data=None)
     if case.draws > 1:
         yield replace(case, draws=1)
     yield replace(case, also=(), bench=())

@@ -8,8 +8,7 @@ from dataclasses import replace
 from harness.blame.other_targets import EVIDENCE_OPSETS
 from harness.registry import plugins
 from harness.spec.language.case import Case
-from harness.spec.targets import FILE, Target
-from harness.spec.targets.files import runs_format
+from harness.spec.targets import FILE, Target, runs_format
 
 
 def other_targets(target: Target, format_: str | None = None) -> tuple[Target, ...]:

@@ -124,6 +124,14 @@ def _ulps(actual: Array, reference: Array, finite: Array) -> int:
 
 def sentence(layers: Sequence[Layer], *, passed: bool) -> str:
     """What the table shows: steps, a slope, or a jump where no layer's value is visible. ``passed``: the outputs do."""
+    text = _sentence(layers, passed=passed)
+    missing = sum(layer.local is None and layer.judged_with is None for layer in layers)
+    if missing and text.startswith("no "):
+        text += f"; {missing} of {len(layers)} rows {'has' if missing == 1 else 'have'} no value in the file"
+    return text
+
+
+def _sentence(layers: Sequence[Layer], *, passed: bool) -> str:
     wrong = [layer for layer in layers if layer.wrong]
     nonfinite = next((layer for layer in layers if layer.nonfinite), None)
     ending = f"; NaN or infinity first at {layer_name(nonfinite)}" if nonfinite is not None else ""

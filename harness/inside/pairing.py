@@ -75,6 +75,7 @@ class GraphSubject:
         return Pairing(
             accumulated={number: accumulated[name] for number, name in names.items()},
             local={number: local[name] for number, name in names.items()},
+            names=names,
             how={number: search.how[number] for number in names},
             nodes={number: tuple(map(node_name, group)) for number, group in nodes.items() if group},
             uncovered=tuple(f"{node.op_type} {node_name(node)}" for node in left),

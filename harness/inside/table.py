@@ -167,6 +167,7 @@ def _layer(
         nonfinite=whole.nonfinite,
         nodes=tuple(nodes),
         seconds=sum(seconds) if seconds else None,
+        value=pairing.names.get(worst),
         matched_by=pairing.how.get(worst),
     )
 

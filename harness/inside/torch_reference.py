@@ -22,7 +22,8 @@ from torch.utils import _pytree as pytree
 
 from harness.inside.calls import FUNCTIONAL, Call, NotVisible, Recording, ValueStore, Visit
 from harness.model.binding import TakesFlatInputs
-from harness.model.build import run_module
+from harness.model.build import run_module, size_in_bytes
+from harness.model.reference import LARGE_MODULE_BYTES, run_in_float64_by_layer
 from harness.model.tensors import copy_module, copy_tensor, to_numpy, to_torch
 
 Array = NDArray[Any]
@@ -59,18 +60,24 @@ class TorchReference:
 
         Without cuts, the weights are those of the original module; else those of the precision that was asked for.
         """
-        module = copy_module(self._module if cuts else self._original).double()
+        module = self._module if cuts else self._original
         inputs = [each.double() if each.is_floating_point() else copy_tensor(each) for each in self._inputs]
         if cuts and self._precision is not None:
             inputs = [each.to(self._precision).double() if each.is_floating_point() else each for each in inputs]
-        run = _Float64Run(self.recording, self._layer_paths, iter(self._returns), cuts, visit)
-        _hook(module, run.before, run.after)
-        try:
-            outputs = run_module(module, inputs, self._seed)
-        except NotVisible:
-            raise
-        except Exception as error:
-            raise NotVisible(f"the reference does not run in float64: {type(error).__name__}: {error}") from error
+        for by_layer in (True, False) if size_in_bytes(module) >= LARGE_MODULE_BYTES else (False,):
+            run = _Float64Run(self.recording, self._layer_paths, iter(self._returns), cuts, visit)
+            hooked = copy_module(module) if by_layer else copy_module(module).double()
+            _hook(hooked, run.before, run.after)
+            try:
+                run_in = run_in_float64_by_layer if by_layer else run_module
+                outputs = run_in(hooked, inputs, self._seed)
+            except NotVisible:
+                raise
+            except Exception as error:
+                raise NotVisible(f"the reference does not run in float64: {type(error).__name__}: {error}") from error
+            if outputs is not None:
+                break
+        assert outputs is not None
         run.end(outputs)
 
     def run_once(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class Reference:
     differ from the first: the module keeps state. ``repeats_shapes`` is True if an earlier set has the same shapes.
     ``paths`` say where each output is in what the module returns; empty if it returns a tensor or a sequence.
     ``lower`` holds eager torch's outputs of a run in the lower precision of a target, in float64; None if none asks.
+    ``narrow`` are the outputs that the target gives in a 16-bit dtype, by name with that dtype; they are compared in
+    the reference's dtype.
     ``undecidable`` is the reason why nobody can be blamed for a difference from it; None if there is none.
     """
 
@@ -68,6 +70,7 @@ class Reference:
     lower: Mapping[str, Array] | None = None
     paths: Sequence[str] = ()
     undecidable: str | None = None
+    narrow: Mapping[str, str] = field(default_factory=dict)
 
     def at_second_call(self) -> Reference:
         """The reference of a second call in a row with the same inputs."""
@@ -79,8 +82,18 @@ class Reference:
         )
 
     def comparable_part(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The elements of a target's ``outputs`` that this reference holds: all of them, or those of the sample."""
+        """The elements of a target's ``outputs`` that this reference holds: all of them, or those of the sample.
+
+        Those of :attr:`narrow` are widened to the reference's dtype.
+        """
+        if self.narrow:
+            outputs = {name: self._widened(name, values) for name, values in outputs.items()}
         return outputs if self.sample is None else self.sample.elements_of_all(outputs)
+
+    def _widened(self, name: str, values: Array) -> Array:
+        if name not in self.eager or values.dtype.name != self.narrow.get(name):
+            return values
+        return values.astype(self.eager[name].dtype)
 
 
 def reduced_to_sample(whole: Reference, sample: Sample) -> Reference:

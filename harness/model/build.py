@@ -11,7 +11,7 @@ import inspect
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -136,6 +136,15 @@ def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
     if isinstance(weighted.model, StoredModel):  # a program and a frozen module have no mode to set
         return module
     return module.train(case.mode == "train")
+
+
+def has_random_weights(module: nn.Module, case: Case) -> bool:
+    """True if another seed gives the case's ``module`` other weights: its callable draws them, and none are named."""
+    if not isinstance(case.model.model, FactoryModel) or case.model.weights:
+        return False
+    other = build_module(case.model, replace(case, seed=case.seed + 1)).state_dict()
+    own = module.state_dict()
+    return own.keys() != other.keys() or any(not torch.equal(values, other[name]) for name, values in own.items())
 
 
 def draw_statistics(module: nn.Module) -> None:

@@ -68,6 +68,30 @@ def compute_reference(
     )
 
 
+def sample_reference(
+    case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str, precision: str | None
+) -> Reference:
+    """The reference at one of many samples: eager torch, the float64 reference, and a run in ``precision``.
+
+    That the module is neither stochastic nor keeps state is known from the case's own inputs.
+    """
+    eager = eager_outputs(subject.module, list(inputs.values()), case.seed)
+    float64 = float64_reference(case, subject.module, list(inputs.values()))
+    if float64 is not None and len(float64.outputs) != len(eager):
+        float64 = None
+    reference = Reference(
+        inputs={label: to_numpy(tensor) for label, tensor in inputs.items()},
+        eager=_by_name(map(to_numpy, eager)),
+        float64=None if float64 is None else _by_name(float64.outputs),
+        magnitudes=() if float64 is None else float64.magnitudes,
+        undefined=() if float64 is None else float64.undefined,
+        stochastic=False,
+        at=at,
+        paths=subject.output_paths,
+    )
+    return reference if precision is None else in_lower_precision(case, subject, reference, precision)
+
+
 def _by_name(outputs: Iterable[Array]) -> dict[str, Array]:
     return {f"output_{index}": values for index, values in enumerate(outputs)}
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
+from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE
 from harness.errors import one_line, shortened
 from harness.report.layers import layer_lines
+from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
     comparisons,
     explanation,
+    format_decisions,
     format_index,
     format_number,
     format_pair,
@@ -17,7 +21,7 @@ from harness.report.wording import (
     main_comparison,
 )
 from harness.result import OutputComparison, Report, Result
-from harness.spec.targets import TESTED_FILE
+from harness.spec.targets import split_target
 
 INDENT = 11
 MAX_EVIDENCE = 6
@@ -31,13 +35,15 @@ def comparison_lines(
 ) -> Iterator[str]:
     """The screen, line by line. ``inputs`` describe the inputs in words, ``advice`` are the commands to go on with."""
     for result in report.results:
-        runtime = result.target.removeprefix(TESTED_FILE).partition("/")[2]
+        runtime = split_target(result.target)[1]
         yield f"{_headline(result, subject, reference)} (on {runtime})"
         yield from _entry("inputs", inputs)
         if result.status in {"error", "skipped"}:
             yield from _entry(f"{result.stage}", [shortened(explanation(result), MAX_LENGTH)])
         else:
             yield from _entry("outputs", _outputs(result))
+        if result.samples is not None:
+            yield from _entry("samples", sample_lines(result.samples))
         if result.stage != "build" and (result.blame is not None or result.evidence):
             yield from _entry("blame", [result.blame or "nobody: the evidence does not decide"])
         yield from _entry(
@@ -53,7 +59,7 @@ def comparison_lines(
 
 def nothing_compared(report: Report) -> bool:
     """True if no runtime came to an answer, or to any value: the reference does not answer these inputs."""
-    return all(result.stage == "build" or _is_empty(result) for result in report.results)
+    return all(result.stage == "build" or _is_empty(result) or has_no_number(result) for result in report.results)
 
 
 def _is_empty(result: Result) -> bool:
@@ -61,16 +67,24 @@ def _is_empty(result: Result) -> bool:
     return result.status == "passed" and bool(result.outputs) and all(0 in each.shape for each in result.outputs)
 
 
+def has_no_number(result: Result) -> bool:
+    """True for a pass on outputs without a single finite value: NaN agrees with NaN, whatever was computed."""
+    reasons = {each.inconclusive for each in result.outputs}
+    return result.status == "passed" and NO_FINITE_VALUE in reasons and reasons <= {NO_FINITE_VALUE, NO_ELEMENTS}
+
+
 def _headline(result: Result, *names: str) -> str:
     subject, reference = (name if len(name) <= MAX_NAME else PurePath(name).name for name in names)
     if result.status == "passed" and not _is_empty(result):
+        if inconclusive_reason(result):
+            return f"INCONCLUSIVE: {subject} and {reference} agree, but a wrong file would too"
         return f"SAME: {subject} is still {reference}"
     if result.status == "failed":
         return f"DIFFERENT: {subject} is not {reference}"
     return f"NOT COMPARED: {subject} with {reference}"
 
 
-def _entry(name: str, lines: Sequence[str]) -> Iterator[str]:
+def _entry(name: str, lines: Iterable[str]) -> Iterator[str]:
     for at, line in enumerate(lines):
         yield f"  {name if at == 0 else '':<{INDENT}}{line}"
 
@@ -98,6 +112,10 @@ def _output(label: str, output: OutputComparison) -> Iterator[str]:
             f"RMS error {format_number(output.rms)} against float64, the reference's own "
             f"{format_number(output.reference_rms)}; {error}"
         )
+    if output.sqnr is not None and math.isfinite(output.sqnr):
+        error += f"; SQNR {output.sqnr:.3g} dB"
+    if output.decisions is not None:
+        error += f"; decisions: {format_decisions(output.decisions)}"
     yield f"{label}: {error}; allowed: {output.tolerance}"
 
 

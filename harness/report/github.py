@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from harness.errors import HarnessError, one_line, printable
+from harness.report.causes import Cause, causes
 from harness.report.markdown import blocks
 from harness.report.wording import (
     CaseName,
@@ -14,7 +15,6 @@ from harness.report.wording import (
     explanation,
     main_comparison,
     outcome,
-    unexpected,
 )
 from harness.result import Report, Result
 
@@ -23,6 +23,10 @@ SUMMARY_BYTES = 1024 * 1024 - 1024
 
 ANNOTATIONS = 10
 """GitHub shows ten error annotations per step, and drops the others without a message."""
+
+
+CHECKS = 10
+"""Checks of one cause that its annotation names."""
 
 
 class GitHubReport:
@@ -70,26 +74,35 @@ def _append(summary: Path, text: str) -> None:
 
 
 def error_commands(report: Report) -> str:
-    """``::error`` workflow commands, one per place in a spec with checks that are not as expected.
+    """``::error`` workflow commands, one per cause of checks that are not as expected, the silent failures first.
 
-    Empty if all checks are as expected. The last command counts what is beyond GitHub's limit.
+    Each stands at the place of its first check. Empty if all checks are as expected. The last command counts what is
+    beyond GitHub's limit.
     """
-    by_place: dict[str, list[Result]] = {}
-    for result in unexpected(report.results):
-        by_place.setdefault(result.where or "", []).append(result)
-    places = list(by_place.items())
-    shown = places if len(places) <= ANNOTATIONS else places[: ANNOTATIONS - 1]
-    commands = [_command(place, results) for place, results in shown]
-    if rest := places[len(shown) :]:
-        more = sum(len(results) for _, results in rest)
+    found = causes(report.results)
+    shown = found if len(found) <= ANNOTATIONS else found[: ANNOTATIONS - 1]
+    commands = [_command(cause) for cause in shown]
+    if rest := found[len(shown) :]:
+        more = sum(len(cause.results) for cause in rest)
         commands.append(f"::error title=harness::{_data(f'and {more:,} more checks not as expected; see the summary')}")
     return "".join(f"{command}\n" for command in commands)
 
 
-def _command(place: str, results: Sequence[Result]) -> str:
-    title = f"{CaseName.parse(results[0].case).family}: {results[0].status}"
-    properties = ",".join([*_position(place), f"title={_property(title)}"])
-    return f"::error {properties}::{_data(chr(10).join(map(_line, results)))}"
+def _command(cause: Cause) -> str:
+    first = cause.first
+    alone = len(cause.results) == 1
+    title = f"{CaseName.parse(first.case).family}: {first.status}" if alone else f"{cause.status}: {cause.title}"
+    properties = ",".join([*_position(first.where or ""), f"title={_property(printable(one_line(title)))}"])
+    return f"::error {properties}::{_data(chr(10).join(_lines(cause)))}"
+
+
+def _lines(cause: Cause) -> Iterator[str]:
+    """The extent of a cause of several checks, then its checks."""
+    if len(cause.results) > 1:
+        yield printable(one_line("; ".join(filter(None, [cause.extent, cause.contrast]))))
+    yield from map(_line, cause.results[:CHECKS])
+    if more := cause.results[CHECKS:]:
+        yield f"and {len(more):,} more checks; see the summary"
 
 
 def _position(place: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ HEADERS = ("layer", "type", "local", "accumulated", "reference", "SQNR", "times"
 
 _FIELDS = (
     "path", "type", "call", "arguments", "shape", "local", "accumulated", "reference", "sqnr", "max_ulp", "times",
-    "wrong", "nonfinite", "seconds", "matched_by", "judged_with",
+    "wrong", "nonfinite", "seconds", "value", "matched_by", "judged_with",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,10 +33,62 @@ _KEYS_OF_ONE_PART = ("baseline", "comparison")
 
 
 def environment_rows(report: Report) -> Iterator[tuple[str, str]]:
-    """The machine, the versions and the run as names and values, without the complaints and the comparison."""
-    yield from flatten(report.environment)
-    run = flatten(report.run, "run.")
-    yield from ((name, value) for name, value in run if not name.startswith(_SHOWN_ELSEWHERE))
+    """The machine, the versions and the run as names and values in words, without the complaints and the comparison.
+
+    The names and values of ``report.json`` are in :func:`flatten`.
+    """
+    rows = {**dict(flatten(report.environment)), **dict(flatten(report.run, "run."))}
+    for name, value in rows.items():
+        if not name.startswith(_SHOWN_ELSEWHERE) and name not in _TOLD_TWICE:
+            unit = _UNITS.get(name.rpartition(".")[2], "")
+            yield _label(name), _YES_NO.get(value, value) + (f" {unit}" if unit else "")
+
+
+_TOLD_TWICE = frozenset({"packages.harness", "packages.python"})
+_YES_NO = {"True": "yes", "False": "no"}
+_UNITS = {"memory_gib": "GiB", "mhz": "MHz", "max_mhz": "MHz", "seconds": "s"}
+_LABELS = {
+    "os": "operating system",
+    "machine": "architecture",
+    "memory_gib": "memory",
+    "onnxruntime_builds": "ONNX Runtime build",
+    "python": "Python",
+    "cpu.model": "CPU",
+    "cpu.cores": "CPU cores",
+    "cpu.threads": "CPU threads",
+    "cpu.usable": "usable CPUs",
+    "cpu.features": "CPU instruction sets",
+    "cpu.governor": "CPU frequency governor",
+    "cpu.mhz": "CPU frequency",
+    "cpu.max_mhz": "highest CPU frequency",
+    "run.paths": "specs",
+    "run.targets": "targets",
+    "run.keywords": "only (-k)",
+    "run.allow_import": "code of specs allowed",
+    "run.files": "spec files",
+    "run.seconds": "duration",
+    "run.began": "started",
+    "run.interrupted_by": "interrupted by",
+    "run.exports.made": "exports made",
+    "run.exports.from_cache": "exports from the cache",
+    "run.merged": "merged reports",
+    "run.machines": "machines",
+}
+_WHOSE = (
+    (re.compile(r"also\.(\d+)\."), "machine {}: ", 2),
+    (re.compile(r"gpus\.(\d+)\."), "GPU {} ", 1),
+    (re.compile(r"packages\.()|run\.()"), "", 0),
+)
+
+
+def _label(name: str) -> str:
+    """A dotted name in words: ``cpu.model`` is the CPU, ``gpus.0.name`` the name of GPU 1."""
+    if name in _LABELS:
+        return _LABELS[name]
+    for pattern, words, first in _WHOSE:
+        if found := pattern.match(name):
+            return words.format(int(found[1] or 0) + first) + _label(name[found.end() :])
+    return name.removeprefix("threads.") if name.startswith("threads.") else re.sub(r"[._]", " ", name)
 
 
 def flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

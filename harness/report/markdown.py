@@ -1,4 +1,4 @@
-"""``report.md``: verdict and counts, each unexpected check in full, the matrix, latency, and the environment.
+"""``report.md``: verdict and counts, the unexpected checks by cause, the matrix, latency, and the environment.
 
 The report is a sequence of blocks. Each is complete by itself, so that a place with a size limit
 (:mod:`harness.report.github`) can take as many as fit.
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.errors import one_line, shortened
+from harness.report.causes import Cause, causes
 from harness.report.layers import HEADERS, ROWS_IN_MARKDOWN, layer_cells, uncovered_line, worst_layers
 from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
 from harness.report.tables.counted import model_time_blocks
 from harness.report.tables.latency import latency_blocks
 from harness.report.tables.node_times import node_time_blocks
+from harness.report.tables.precision import measure_blocks, precision_blocks, sample_blocks
 from harness.report.wording import (
     bundle_folder,
     comparison_line,
@@ -29,13 +31,12 @@ from harness.report.wording import (
     next_step,
     outcome,
     stage_and_symptom,
-    unexpected,
     verdict,
 )
 from harness.result import STATUSES, OutputComparison, Report, Result
 
 _MAX_IN_FULL = 100
-"""Unexpected checks that are shown in full. Each further one has a row; report.json holds all of them."""
+"""Causes that are shown in full. Each further check has a row; report.json holds all of them."""
 
 _MAX_CELL = 160
 """Characters of text in a table cell."""
@@ -67,12 +68,14 @@ def blocks(report: Report) -> Iterator[str]:
     if line := export_counts(report):
         yield f"{line}."
     yield from _unexpected(
-        unexpected(report.results),
+        causes(report.results),
         allow_import=bool(report.run.get("allow_import")),
         bundle=bundle_folder(report.run),
     )
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarks([result for result in report.results if result.status == "passed"])
+    yield from precision_blocks(report.results)
+    yield from sample_blocks(report.results)
     yield from _layer_tables([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
@@ -98,15 +101,52 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "."
 
 
-def _unexpected(results: Sequence[Result], *, allow_import: bool, bundle: str | None) -> Iterator[str]:
-    if not results:
+def _unexpected(found: Sequence[Cause], *, allow_import: bool, bundle: str | None) -> Iterator[str]:
+    if not found:
         return
     yield "## Not as expected"
-    for result in results[:_MAX_IN_FULL]:
-        yield from details(result, allow_import=allow_import, bundle=bundle)
-    if rest := results[_MAX_IN_FULL:]:
-        yield f"And {len(rest):,} more; `report.json` has them in full:"
-        yield _rows(rest)
+    if len(found) > 1:
+        yield _causes(found)
+    for cause in found[:_MAX_IN_FULL]:
+        yield from _cause(cause, allow_import=allow_import, bundle=bundle)
+    if rest := found[_MAX_IN_FULL:]:
+        yield f"And {len(rest):,} more causes; `report.json` has their checks in full:"
+        yield _rows([result for cause in rest for result in cause.results])
+
+
+def _causes(found: Sequence[Cause]) -> str:
+    """A row for each cause."""
+    return table(
+        ["", "cause", "checks", "cases", "targets", "blame"],
+        [
+            [
+                cause.status.upper(),
+                plain(cause.title),
+                f"{len(cause.results):,}",
+                f"{len(cause.cases):,}",
+                ", ".join(map(code, cause.targets)),
+                cause.blame or "-",
+            ]
+            for cause in found
+        ],
+    )
+
+
+def _cause(cause: Cause, *, allow_import: bool, bundle: str | None) -> Iterator[str]:
+    """A cause: its first check in full, and a row for each of its cases. A cause of one check is that check."""
+    first = cause.first
+    if len(cause.results) == 1:
+        yield from details(first, allow_import=allow_import, bundle=bundle)
+        return
+    yield f"### {cause.status.upper()}: {plain(cause.title)}"
+    contrast = f" {plain(cause.contrast)}." if cause.contrast else ""
+    yield f"{cause.extent}.{contrast} The first is {code(first.case)} on {code(first.target)}:"
+    yield from _in_full(first, allow_import, bundle)
+    rows = []
+    for case in cause.cases:
+        of_case = [result for result in cause.results if result.case == case]
+        rows.append([code(case), ", ".join(code(result.target) for result in of_case), _numbers_or_message(of_case[0])])
+    yield table(["case", "targets", "numbers"], rows)
 
 
 # One check in full
@@ -119,9 +159,14 @@ def details(result: Result, *, allow_import: bool = False, bundle: str | None = 
     if it was one.
     """
     yield f"### {result.status.upper()}: {code(result.case)} on {code(result.target)}"
+    yield from _in_full(result, allow_import, bundle)
+
+
+def _in_full(result: Result, allow_import: bool, bundle: str | None) -> Iterator[str]:
     yield "\n".join(f"- {fact}" for fact in _facts(result, allow_import, bundle))
     if labelled := list(comparisons(result)):
         yield _numbers(labelled)
+        yield from measure_blocks(labelled)
     yield from _layers(result)
     if result.log:
         yield _log(result.log)
@@ -221,7 +266,7 @@ def _rows(results: Sequence[Result]) -> str:
                 code(result.case),
                 code(result.target),
                 outcome(result),
-                _cause(result),
+                _numbers_or_message(result),
                 result.blame or "-",
                 code(result.where) if result.where else "-",
             ]
@@ -230,7 +275,7 @@ def _rows(results: Sequence[Result]) -> str:
     )
 
 
-def _cause(result: Result) -> str:
+def _numbers_or_message(result: Result) -> str:
     comparison = main_comparison(result)
     if comparison is not None and not comparison.passed:
         return plain(comparison_line(comparison))
@@ -302,7 +347,6 @@ def _skipped(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _environment(report: Report) -> Iterator[str]:
-    rows = [[plain(name), plain(value)] for name, value in environment_rows(report)]
-    if rows:
+    if rows := [[plain(name), plain(value)] for name, value in environment_rows(report)]:
         yield "## Environment"
         yield table(["name", "value"], rows)

@@ -1,4 +1,4 @@
-"""What a run prints on the terminal: progress while it runs, then a summary with the unexpected checks last."""
+"""What a run prints on the terminal: progress while it runs, then a summary with what is wrong, by cause, last."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import one_line, printable, shortened
+from harness.report.causes import Cause, causes
 from harness.report.layers import layer_lines
 from harness.report.shell import command_line
 from harness.report.tables import targets
 from harness.report.tables.counted import ModelTime, model_times
 from harness.report.tables.node_times import node_time_lines
+from harness.report.tables.precision import sample_lines
 from harness.report.tables.terminal_latency import latency_lines
 from harness.report.wording import (
     UNEXPECTED,
@@ -39,7 +41,10 @@ from harness.result import STATUSES, Report, Result, Status
 __all__ = ["SHOWN", "Progress", "show", "standard_output"]
 
 SHOWN = 20
-"""Unexpected checks that are listed; the others are in the report."""
+"""Causes of unexpected checks that are listed; the others are in the report."""
+
+SHOWN_WITH_LAYERS = 3
+"""Passed checks whose worst layers are shown."""
 
 UNFOLDED_WIDTH = 100_000
 _MAX_REASON = 240
@@ -71,7 +76,7 @@ def show(
     resume: Sequence[str] = (),
     quiet: bool = False,
 ) -> None:
-    """Print the summary table, the unexpected checks, the paths of the reports, and the verdict as the last line.
+    """Print the summary table, the causes of unexpected checks, the reports, and the verdict as the last line.
 
     Words carry every status; colour, if the terminal has it, only helps to find them. ``written`` are the paths of the
     reports. ``console`` is standard output by default. ``resume`` are the words of the command that continues an
@@ -81,14 +86,13 @@ def show(
     if report.results and not quiet:
         console.print(_summary(report.results, console))
     _print_unexpected(report, written, console)
+    for told in () if quiet else _sample_lines(report.results):
+        console.print(_text(told, console))
     _print_layers(report, console)
     if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
     if not quiet:
-        for row in (*latency_lines(report.results), *node_time_lines(report.results)):
-            console.print(_text(row, console, keep_spaces=True))
-        for times in model_times(report.results):
-            console.print(_counted_layers(times, console))
+        _print_latency(report.results, console)
     if not quiet and (line := export_counts(report)):
         console.print(_text(f"{line}.", console))
     if written and not quiet:
@@ -115,6 +119,13 @@ def _summary(results: Sequence[Result], console: Console) -> Table:
     return table
 
 
+def _print_latency(results: Sequence[Result], console: Console) -> None:
+    for row in (*latency_lines(results), *node_time_lines(results)):
+        console.print(_text(row, console, keep_spaces=True))
+    for times in model_times(results):
+        console.print(_counted_layers(times, console))
+
+
 def _counted_layers(times: ModelTime, console: Console) -> Table:
     """The layers of a model by count x latency, beside the time of the model."""
     table = Table(box=None, pad_edge=False, title_justify="left", title_style="")
@@ -128,55 +139,47 @@ def _counted_layers(times: ModelTime, console: Console) -> Table:
 
 
 def _print_unexpected(report: Report, written: Sequence[Path], console: Console) -> None:
-    """Print each unexpected check with its next step."""
-    results = unexpected(report.results)
-    groups = _same_error(results)
-    for result, *others in groups[:SHOWN]:
-        console.print(_entry(result, len(others), console))
-        for line in layer_lines(result):
+    """Print each cause of unexpected checks with the next step for its first check."""
+    found = causes(report.results)
+    allow_import, bundle = bool(report.run.get("allow_import")), bundle_folder(report.run)
+    for cause in found[:SHOWN]:
+        console.print(_entry(cause, console))
+        for line in layer_lines(cause.first):
             console.print(_text(f"{'':8}{line}", console, keep_spaces=True))
-        step = next_step(result, allow_import=bool(report.run.get("allow_import")), bundle=bundle_folder(report.run))
+        step = next_step(cause.first, allow_import=allow_import, bundle=bundle)
         if step and step.words:
             _print_command(" " * 8, step.words, console)
-    if rest := sum(map(len, groups[SHOWN:])):
-        console.print(_text(f"... and {rest:,} more{_in_file(written)}", console))
-    if results:
+    if rest := found[SHOWN:]:
+        checks = sum(len(cause.results) for cause in rest)
+        of = f" in {checks:,} checks" if checks > len(rest) else ""
+        console.print(_text(f"... and {len(rest):,} more{of}{_in_file(written)}", console))
+    if found:
         console.print()
 
 
 def _print_layers(report: Report, console: Console) -> None:
-    """Print what the layers of the other checks show."""
+    """Print what the layers of the checks that passed show: rows if there are few such checks, else a line each."""
     results = [result for result in report.results if result.layers_show and result.status == "passed"]
     for result in results[:SHOWN]:
-        console.print(_text(f"Layers of {result.case} on {result.target}:", console))
-        for line in layer_lines(result):
-            console.print(_text(f"  {line}", console, keep_spaces=True))
+        sentence, *rows = layer_lines(result)
+        console.print(_text(f"Layers of {result.case} on {result.target}: {sentence}", console))
+        for row in rows if len(results) <= SHOWN_WITH_LAYERS else ():
+            console.print(_text(f"  {row}", console, keep_spaces=True))
     if rest := results[SHOWN:]:
         console.print(_text(f"... and the layers of {len(rest):,} more checks", console))
 
 
-def _same_error(results: Sequence[Result]) -> list[list[Result]]:
-    """``results`` in groups: errors on one target with the same message are one group, every other check is its own."""
-    groups: dict[object, list[Result]] = {}
-    for result in results:
-        alone = result.status != "error" or not result.message
-        key = id(result) if alone else (result.target, result.stage, result.symptom, result.message)
-        groups.setdefault(key, []).append(result)
-    return list(groups.values())
-
-
-def _entry(result: Result, others: int, console: Console) -> Table:
-    """One unexpected check: one line on a wide terminal, folded beside its status on a narrow one."""
+def _entry(cause: Cause, console: Console) -> Table:
+    """One cause: one line on a wide terminal, folded beside its status on a narrow one."""
     entry = Table.grid(padding=(0, 1))
     entry.add_column(width=max(map(len, STATUSES)))
     entry.add_column(overflow="fold")
-    entry.add_row(
-        Text(result.status.upper(), style=_STYLES[result.status]), _text(" | ".join(_parts(result, others)), console)
-    )
+    parts = _parts(cause.first) if len(cause.results) == 1 else _parts_of_cause(cause)
+    entry.add_row(Text(cause.status.upper(), style=_STYLES[cause.status]), _text(" | ".join(parts), console))
     return entry
 
 
-def _parts(result: Result, others: int) -> Iterator[str]:
+def _parts(result: Result) -> Iterator[str]:
     yield f"{result.case} on {result.target}"
     if failure := stage_and_symptom(result):
         yield failure + (f" (blame: {result.blame})" if result.blame else "")
@@ -187,8 +190,29 @@ def _parts(result: Result, others: int) -> Iterator[str]:
         yield shortened(reason, _MAX_REASON)
     if result.where:
         yield result.where
-    if others:
-        yield f"and {others:,} more on this target, for the same reason"
+
+
+def _parts_of_cause(cause: Cause) -> Iterator[str]:
+    """The title and the extent of a cause, what tells its cases apart, and its first check."""
+    yield f"{cause.title}: {cause.extent}"
+    if failure := stage_and_symptom(cause.first):
+        yield failure + (f" (blame: {cause.blame})" if cause.blame else "")
+    if cause.contrast:
+        yield cause.contrast
+    yield f"first: {cause.first.case} on {cause.first.target}"
+    if not cause.line.endswith(cause.kind):
+        yield shortened(cause.line, _MAX_REASON)
+    if cause.first.where:
+        yield cause.first.where
+
+
+def _sample_lines(results: Sequence[Result]) -> Iterator[str]:
+    """What came of the samples of the first checks that ran many; the others are in the report."""
+    sampled = [result for result in results if result.samples is not None]
+    for result in sampled[:SHOWN]:
+        yield f"{result.case} on {result.target}: {'; '.join(sample_lines(result.samples or {}))}"
+    if len(sampled) > SHOWN:
+        yield f"... and the samples of {len(sampled) - SHOWN:,} more checks in the report"
 
 
 def _inconclusive_line(results: Sequence[Result], written: Sequence[Path]) -> str:
@@ -273,6 +297,11 @@ class Progress:
         elif not self._verbose and self._is_due():
             self._last_line = self._clock()
             self._console.print(self._line(), markup=False, highlight=False)
+
+    def tell(self, line: str) -> None:
+        """Print a line between the others, such as how many samples of a check are done."""
+        console = self._live.console if self._live is not None else self._console
+        console.print(_text(line, console))
 
     def end(self) -> None:
         """Stop; the live line disappears before the summary is printed."""

@@ -42,7 +42,7 @@ class CaseName:
         """Split a case's id. ``spec`` is empty if the id has no folder."""
         path, bracket, point = case.partition("[")
         spec, _, family = path.rpartition("/")
-        return cls(spec, family, _split_settings(point.removesuffix("]")) if bracket else ())
+        return cls(spec, family, split_settings(point.removesuffix("]")) if bracket else ())
 
     @property
     def short(self) -> str:
@@ -50,8 +50,8 @@ class CaseName:
         return self.family + (f"[{','.join(self.point)}]" if self.point else "")
 
 
-def _split_settings(point: str) -> tuple[str, ...]:
-    """Split ``a=1,b=[2, 3]`` at its outer commas; a value may contain commas inside brackets."""
+def split_settings(point: str) -> tuple[str, ...]:
+    """The settings of ``a=1,b=[2, 3]``: split at its outer commas, because a value may contain commas in brackets."""
     settings, depth = [""], 0
     for char in point:
         depth += (char in "[{(") - (char in "]})")

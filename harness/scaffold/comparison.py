@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from harness.check.files.drawing import CASE_DTYPES, drawn_inputs
+from harness.check.files.drawing import CASE_DTYPES, drawn_inputs, in_dtype_of
 from harness.check.files.matching import InputsDoNotFit, NamedInput, as_label, match_inputs
 from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
 from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
@@ -23,6 +23,7 @@ from harness.errors import StageError, UsageError, escape_path
 from harness.result import Stage
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.inputs.names import LABEL
+from harness.spec.language.inputs.samples import WHOLE_SAMPLES
 from harness.spec.model_files import is_model_file, stored_model
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def comparison_spec(
     if problems or subject is None or reference is None:
         return NoComparison(tuple(problems))
     try:
-        inputs = _given_inputs(samples, subject) if samples else _drawn(question, subject, reference)
+        inputs = _given_inputs(samples, subject, reference) if samples else _drawn(question, subject, reference)
     except InputsDoNotFit as error:
         return NoComparison(error.problems)
     notes: list[str] = []
@@ -251,7 +252,7 @@ def read_samples(question: Question, problems: list[str]) -> list[Sample]:
     return samples
 
 
-def _given_inputs(samples: Sequence[Sample], subject: FileSignature) -> list[_Input]:
+def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: FileSignature) -> list[_Input]:
     """The inputs of the first sample; the others have to hold the same."""
     first = samples[0]
     labels = _labels(list(first.arrays), subject)
@@ -260,8 +261,9 @@ def _given_inputs(samples: Sequence[Sample], subject: FileSignature) -> list[_In
         if stored.dtype.name not in CASE_DTYPES:
             raise InputsDoNotFit([f"{first.path}: {key} is {stored.dtype.name}, which no input can be"])
         entry: dict[str, Any] = {"file": str(first.path)} | ({"key": key} if len(first.arrays) > 1 else {})
-        entry["dtype"] = stored.dtype.name
-        given = NamedInput(labels[key], stored.dtype, tuple(stored.shape))
+        dtype = in_dtype_of(reference, stored.dtype)
+        entry["dtype"] = dtype.name
+        given = NamedInput(labels[key], dtype, tuple(stored.shape))
         inputs.append(_Input(given, entry, f"from {escape_path(first.path)}"))
     if problems := list(_different_samples(samples)):
         raise InputsDoNotFit(problems)
@@ -305,7 +307,9 @@ def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[Sample
     if question.weights is not None:
         case["weights"] = question.weights
     case["inputs"] = {each.given.label: dict(each.entry) for each in inputs}
-    if len(samples) > 1:
+    if len(samples) > WHOLE_SAMPLES:  # judged as a whole, the first among them
+        case["samples"] = [str(sample.path) for sample in samples]
+    elif len(samples) > 1:
         case["samples"] = [str(sample.path) for sample in samples[1:]]
     case["files"] = {SUBJECT: question.subject}
     if question.tolerance is not None:

@@ -7,20 +7,29 @@ applied, and the check is an error of the export stage with the symptom ``unavai
 
 from __future__ import annotations
 
+import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
-from harness.errors import Unavailable, Unsupported
+from harness.errors import StageError, Unavailable, Unsupported, UsageError
 
-Precision = Literal["float16", "int8", "int4"]
+if TYPE_CHECKING:
+    from harness.exporters import Format
+
+Precision = Literal["float16", "bfloat16", "int8", "int4"]
+SWITCH: Mapping[str, bool] = MappingProxyType({"on": True, "off": False})
+MAX_NODES = 8
+"""The number of a file's nodes that a message lists."""
+KEEP_IO = "keep_io"
+"""The option under which a transform to float16 leaves inputs and outputs in float32, or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +49,14 @@ class Transform(ABC):
     """Writes a changed copy of an ONNX file. Its module imports libraries only inside functions.
 
     ``name`` is the word in a target; a name that ends in ``N`` stands for any number there (``opsetN``: ``opset18``).
-    ``precision`` is what the file computes in afterwards, None if the transform is to change no result. ``options`` are
-    those that a target may set, each with one line on its meaning and its values.
+    ``precision`` is what the file computes in afterwards, None if the transform is to change no result. ``makes`` is
+    the format of the written file; one that is not ONNX must be the last of a target. ``options`` are those that a
+    target may set, each with one line on its meaning and its values.
     """
 
     name: str
     precision: Precision | None = None
+    makes: Format = "onnx"
     options: Mapping[str, str] = MappingProxyType({})
 
     def check(self, options: Mapping[str, str]) -> None:  # noqa: B027 - most have nothing to check
@@ -68,6 +79,63 @@ def require_precision(word: str, destination: Path, operators: Sequence[str], ne
     if not any(name in present for name in operators):
         named = ", ".join(sorted(present)) or "none"
         raise Unsupported(f"+{word} lowers nothing: it needs {needs}, and the operators of the file are {named}")
+
+
+def sort_nodes(graph: Any) -> None:
+    """Sort the nodes of ``graph`` so that each comes after those whose outputs it reads, as ONNX requires.
+
+    ONNX Runtime's converter to float16 adds its casts at the end. Nodes keep their order as far as they can.
+    """
+    made = {name for node in graph.node for name in node.output}
+    known: set[str] = set()
+    waiting, following = list(graph.node), []
+    while waiting:
+        for node in waiting:
+            if _read_by(node) & made <= known:
+                known.update(node.output)
+                following.append(node)
+        left = [node for node in waiting if not known.issuperset(node.output)]
+        if len(left) == len(waiting):
+            raise StageError("the nodes of the written file read each other's outputs in a circle")
+        waiting = left
+    nodes = [type(node).FromString(node.SerializeToString()) for node in following]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _read_by(node: Any) -> set[str]:
+    """The names that a node reads, and those that the graphs inside it read."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            names |= {name for each in inner.node for name in _read_by(each)} | {each.name for each in inner.output}
+    return names - {""}
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """The names in the value of an option, separated by ``,`` or ``;``; none for None.
+
+    A list of targets on the command line is cut at commas.
+    """
+    return () if text is None else tuple(name.strip() for name in re.split("[,;]", text))
+
+
+def require_names(options: Mapping[str, str], keys: Iterable[str]) -> None:
+    """Raise :class:`harness.errors.UsageError` for an option among ``keys`` with an empty name in its list."""
+    for key in keys:
+        if key in options and not all(names_in(options[key])):
+            raise UsageError(f"{key}={options[key]} has an empty name; write names separated by ; or ,")
+
+
+def require_nodes(model: Any, names: Iterable[str]) -> None:
+    """Raise :class:`StageError` for a name that no node of ``model`` has, with the most similar ones."""
+    from harness.spec.quoting import suggestion
+
+    present = list(dict.fromkeys(node.name for node in model.graph.node if node.name))
+    for name in names:
+        if name not in present:
+            shown = f"its nodes are {', '.join(present[:MAX_NODES])}{', ...' if len(present) > MAX_NODES else ''}"
+            raise StageError(f"the file has no node {name}; {suggestion(name, present, shown)}")
 
 
 def require_library(transform: str, module: str, requirement: str) -> None:

@@ -6,16 +6,19 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
 from harness.errors import StageError, Unsupported, describe_error
-from harness.exporters import Artifact
+from harness.exporters import Artifact, Format
 from harness.exporters._files import sha256, sibling_files, staged_write
 from harness.exporters._onnx import checker_error, opset_of
 from harness.spec.targets import Target, transform_named
-from harness.transforms import Precision, TransformRequest
+from harness.transforms import Precision, TransformRequest, names_in
+
+KEEPING = ("exclude", "keep_nodes")
+"""The options that name nodes which a transform leaves as they are."""
 
 
 def transformed(
@@ -35,11 +38,21 @@ def transformed(
             following = staging_path if last else Path(folder, f"{number}.onnx")
             _apply(word, current, following, target, samples)
             current = following
-        model = onnx.load(str(staging_path), load_external_data=False)
-        _require_same_signature(target, onnx.load(str(source.path), load_external_data=False), model)
         digest = sha256(staging_path, *sibling_files(staging_path))
-        checker = checker_error(staging_path)
-    return replace(source, path=path, digest=digest, opset=opset_of(model), checker=checker)
+        before, opset, checker = onnx.load(str(source.path), load_external_data=False), source.opset, None
+        if target.makes == "onnx":
+            model = onnx.load(str(staging_path), load_external_data=False)
+            _require_same_signature(target, before, _names(model))
+            opset, checker = opset_of(model), checker_error(staging_path)
+        else:
+            _require_same_signature(target, before, _names_in_ort_format(staging_path))
+    made = cast("Format", target.makes)
+    return replace(source, format=made, path=path, digest=digest, opset=opset, checker=checker)
+
+
+def filename_of(target: Target) -> str:
+    """The name of the transformed file: ONNX Runtime knows its own format by the suffix."""
+    return f"model.{target.makes}"
 
 
 def precision_of(target: Target) -> Precision | None:
@@ -67,11 +80,49 @@ def _apply(
         raise StageError(f"+{word}: {describe_error(error)}", from_library=True) from error
     if not destination.exists():
         raise StageError(f"+{word} wrote no file")
+    kept = [name for key in KEEPING for name in names_in(options.get(key))]
+    if kept and transform.makes == "onnx":
+        _require_kept(word, source, destination, kept)
 
 
-def _require_same_signature(target: Target, before: Any, after: Any) -> None:
-    for kind in ("input", "output"):
-        expected, actual = ([value.name for value in getattr(model.graph, kind)] for model in (before, after))
+def _require_kept(word: str, source: Path, destination: Path, names: Sequence[str]) -> None:
+    """Raise :class:`StageError` for a node that was to stay in float32, and whose weights were lowered.
+
+    A weight that another node reads as well may be lowered for that one.
+    """
+    import onnx
+
+    before, after = (onnx.load(str(path), load_external_data=False).graph for path in (source, destination))
+    dtypes, written = ({each.name: each.data_type for each in graph.initializer} for graph in (before, after))
+    quantized = tuple(name for name in written if name.endswith("_quantized"))
+    elsewhere = {name for node in before.node if node.name not in names for name in node.input}
+    for node in before.node:
+        if node.name not in names:
+            continue
+        for weight in {*node.input} & dtypes.keys() - elsewhere:
+            lowered = written.get(weight, dtypes[weight]) != dtypes[weight]
+            if lowered or any(name.startswith(f"{weight}_") for name in quantized):
+                raise StageError(f"+{word} lowered the node {node.name}, which was to stay in float32")
+
+
+def _names(model: Any) -> dict[str, list[str]]:
+    """The names of inputs and outputs. An initializer may also be an input; a transform may drop it there."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value.name for value in model.graph.input if value.name not in stored]
+    return {"input": inputs, "output": [value.name for value in model.graph.output]}
+
+
+def _names_in_ort_format(path: Path) -> dict[str, list[str]]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = {"input": session.get_inputs(), "output": session.get_outputs()}
+    return {kind: [value.name for value in values] for kind, values in names.items()}
+
+
+def _require_same_signature(target: Target, source: Any, after: Mapping[str, list[str]]) -> None:
+    for kind, expected in _names(source).items():
+        actual = after[kind]
         if actual != expected:
             suffix = "".join(f"+{word}" for word in target.transforms)
             raise StageError(

@@ -1,4 +1,4 @@
-"""``+fp16``: computes in float16. ONNX Runtime's own converter; inputs and outputs keep their dtypes."""
+"""``+fp16``: computes in float16. ONNX Runtime's own converter; inputs and outputs keep their dtypes by default."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.transforms import Precision, Transform, TransformRequest, require_onnxruntime_tools, require_precision
+from harness.transforms import (
+    KEEP_IO,
+    SWITCH,
+    Precision,
+    Transform,
+    TransformRequest,
+    names_in,
+    require_names,
+    require_nodes,
+    require_onnxruntime_tools,
+    require_precision,
+    sort_nodes,
+)
 
 
 class Fp16(Transform):
@@ -19,15 +31,16 @@ class Fp16(Transform):
     precision: Precision | None = "float16"
 
     options: Mapping[str, str] = {
-        "block": "operators that stay in float32, separated by commas (default: the converter's own list)",
-        "keep_nodes": "names of nodes that stay in float32, separated by commas",
+        "block": "operators that stay in float32, separated by ; (default: the converter's own list)",
+        "keep_nodes": "names of nodes that stay in float32, separated by ;",
+        KEEP_IO: "inputs and outputs stay in float32: on or off (default: on)",
     }
 
     def check(self, options: Mapping[str, str]) -> None:
         """See :class:`harness.transforms.Transform`."""
-        for name in self.options.keys() & options.keys():
-            if not all(part.strip() for part in options[name].split(",")):
-                raise UsageError(f"{name}={options[name]} has an empty name; write names separated by commas")
+        require_names(options, ("block", "keep_nodes"))
+        if options.get(KEEP_IO, "on") not in SWITCH:
+            raise UsageError(f"{KEEP_IO}={options[KEEP_IO]} is unknown; write on or off")
 
     def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
         """See :class:`harness.transforms.Transform`."""
@@ -35,15 +48,18 @@ class Fp16(Transform):
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        block, keep = request.options.get("block"), request.options.get("keep_nodes")
+        options, model = request.options, onnx.load(str(source))
+        require_nodes(model, names_in(options.get("keep_nodes")))
         converted = convert_float_to_float16(
-            onnx.load(str(source)),
-            keep_io_types=True,
-            op_block_list=None if block is None else block.split(","),
-            node_block_list=None if keep is None else keep.split(","),
+            model,
+            keep_io_types=SWITCH[options.get(KEEP_IO, "on")],
+            op_block_list=list(names_in(options["block"])) if "block" in options else None,
+            node_block_list=list(names_in(options.get("keep_nodes"))),
         )
+        sort_nodes(converted.graph)
         onnx.save(converted, str(destination))
-        require_precision(request.word, destination, ("Cast",), "floating-point values")
+        if SWITCH[options.get(KEEP_IO, "on")]:
+            require_precision(request.word, destination, ("Cast",), "floating-point values")
 
 
 PROVIDES: tuple[Transform, ...] = (Fp16(),)

@@ -1,12 +1,17 @@
-"""Transforms that are to change no result: ``+slim``, ``+simplify``, ``+optimized``, ``+opsetN``."""
+"""Transforms that are to change no result: ``+slim``, ``+simplify``, ``+optimized``, ``+opsetN``, ``+ort``."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import StageError, Unsupported, UsageError
 from harness.transforms import Transform, TransformRequest, require_library
+
+if TYPE_CHECKING:
+    from harness.exporters import Format
 
 _LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
 
@@ -60,20 +65,36 @@ class Optimized(Transform):
 
     def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
         """See :class:`harness.transforms.Transform`."""
+        self.write(source, destination, request.options.get("level", "extended"), {})
+
+    def write(self, source: Path, destination: Path, level: str, entries: Mapping[str, str]) -> None:
+        """Write the graph of a session. ``entries`` are further settings of the session."""
         require_library(self.name, "onnxruntime", "onnxruntime")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = getattr(
-            onnxruntime.GraphOptimizationLevel, _LEVELS[request.options.get("level", "extended")]
-        )
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[level])
         options.optimized_model_filepath = str(destination)
-        if _has_external_data(source):
+        if not entries and _has_external_data(source):
             # Else the weights would be looked for in the folder of ``source``.
             external = "session.optimized_model_external_initializers_file_name"
             options.add_session_config_entry(external, f"{destination.name}.data")
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
         onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+class Ort(Optimized):
+    """ONNX Runtime's own format, as ``onnxruntime.tools.convert_onnx_models_to_ort`` writes it. It is the last one."""
+
+    name = "ort"
+    makes: Format = "ort"
+
+    def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        level = request.options.get("level", "extended")
+        self.write(source, destination, level, {"session.save_model_format": "ORT"})
 
 
 def _has_external_data(path: Path) -> bool:
@@ -93,12 +114,25 @@ class Opset(Transform):
         import onnx
         from onnx import version_converter
 
-        opset = int(request.word.removeprefix("opset"))
+        model, opset = onnx.load(str(source)), int(request.word.removeprefix("opset"))
+        highest = onnx.defs.onnx_opset_version()
+        if opset > highest:
+            raise Unsupported(f"onnx {onnx.__version__} has opsets 1 to {highest}")
         try:
-            converted = version_converter.convert_version(onnx.load(str(source)), opset)
+            converted = version_converter.convert_version(model, opset)
         except (RuntimeError, version_converter.ConvertError) as error:
-            raise Unsupported(str(error).strip().splitlines()[-1], from_library=True) from error
+            raise Unsupported(_refusal(str(error), opset), from_library=True) from error
         onnx.save(converted, str(destination))
 
 
-PROVIDES: tuple[Transform, ...] = (Slim(), Simplify(), Optimized(), Opset())
+def _refusal(text: str, opset: int) -> str:
+    """What the converter of onnx refuses, without the place in its source."""
+    line = text.strip().splitlines()[-1]
+    adapter = re.search(r"No Adapter (?:From|To) Version \$(\d+) for (\w+)", line)
+    if adapter is not None:
+        version, operator = adapter.groups()
+        return f"onnx cannot convert {operator} to opset {opset}: it has no adapter at opset {version}"
+    return f"onnx cannot convert the file to opset {opset}: {line.rpartition('failed: ')[2]}"
+
+
+PROVIDES: tuple[Transform, ...] = (Slim(), Simplify(), Optimized(), Ort(), Opset())

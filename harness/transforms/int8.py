@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-from harness.transforms import Precision, Transform, TransformRequest, require_onnxruntime_tools, require_precision
+from harness.transforms import (
+    SWITCH,
+    Precision,
+    Transform,
+    TransformRequest,
+    names_in,
+    require_names,
+    require_nodes,
+    require_onnxruntime_tools,
+    require_precision,
+)
 
 _QUANTISED = ("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLSTM")
 _FLOAT = 1  # onnx.TensorProto.FLOAT
-_SWITCH = {"on": True, "off": False}
 _OPTIONS = {
     "per_channel": "one scale for each output channel of the weights: on or off (default: off)",
     "reduce_range": "7-bit weights, for CPUs without VNNI: on or off (default: off)",
-    "ops": "operators to quantize, separated by commas (default: the quantizer's own list)",
-    "exclude": "names of nodes that stay in float32, separated by commas",
+    "ops": "operators to quantize, separated by ; (default: the quantizer's own list)",
+    "exclude": "names of nodes that stay in float32, separated by ;",
 }
 
 
@@ -37,7 +46,7 @@ class Int8(Transform):
         require_onnxruntime_tools(self.name)
         from onnxruntime.quantization import quantize_dynamic
 
-        quantize_dynamic(str(source), str(destination), **_arguments(request.options))
+        quantize_dynamic(str(source), str(destination), **_arguments(source, request.options))
         require_precision(request.word, destination, _QUANTISED, "a product with constant weights")
 
 
@@ -68,7 +77,7 @@ class Int8Static(Transform):
                 """The next set of inputs; None after the last."""
                 return dict(sample) if (sample := next(self._samples, None)) is not None else None
 
-        quantize_static(str(source), str(destination), Samples(), **_arguments(request.options))
+        quantize_static(str(source), str(destination), Samples(), **_arguments(source, request.options))
         require_precision(request.word, destination, _QUANTISED, "an operator that can be quantized")
 
 
@@ -80,13 +89,16 @@ class Int4(Transform):
 
     options: Mapping[str, str] = {
         "block_size": "values that share a scale: 16, 32 (default), 64, 128 or 256",
-        "exclude": "names of nodes that stay in float32, separated by commas",
+        "symmetric": "no zero point: on or off (default: on)",
+        "exclude": "names of nodes that stay in float32, separated by ;",
     }
 
     def check(self, options: Mapping[str, str]) -> None:
         """See :class:`harness.transforms.Transform`."""
+        _require_switches(options, ("symmetric",))
         if options.get("block_size", "32") not in {"16", "32", "64", "128", "256"}:
             raise UsageError(f"block_size={options['block_size']} is unknown; write 16, 32, 64, 128 or 256")
+        require_names(options, ("exclude",))
 
     def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
         """See :class:`harness.transforms.Transform`."""
@@ -94,12 +106,14 @@ class Int4(Transform):
         import onnx
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-        exclude = request.options.get("exclude")
+        exclude = names_in(request.options.get("exclude"))
+        model = onnx.load(str(source))
+        require_nodes(model, exclude)
         quantizer = MatMulNBitsQuantizer(
-            onnx.load(str(source)),
+            model,
             block_size=int(request.options.get("block_size", "32")),
-            is_symmetric=True,
-            nodes_to_exclude=None if exclude is None else exclude.split(","),
+            is_symmetric=SWITCH[request.options.get("symmetric", "on")],
+            nodes_to_exclude=list(exclude) or None,
         )
         quantizer.process()
         quantizer.model.save_model_to_file(str(destination))
@@ -109,17 +123,29 @@ class Int4(Transform):
 
 
 def _check(options: Mapping[str, str]) -> None:
-    for name in ("per_channel", "reduce_range"):
-        if options.get(name, "off") not in _SWITCH:
+    _require_switches(options, ("per_channel", "reduce_range"))
+    require_names(options, ("ops", "exclude"))
+
+
+def _require_switches(options: Mapping[str, str], names: Sequence[str]) -> None:
+    for name in names:
+        if options.get(name, "on") not in SWITCH:
             raise UsageError(f"{name}={options[name]} is unknown; write on or off")
 
 
-def _arguments(options: Mapping[str, str]) -> dict[str, Any]:
+def _arguments(source: Path, options: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of the quantizers. Raises :class:`StageError` for an excluded node that ``source`` lacks."""
+    import onnx
+
+    # The quantizer makes a MatMul of a Gemm before it looks at the names.
+    excluded = names_in(options.get("exclude"))
+    if excluded:
+        require_nodes(onnx.load(str(source), load_external_data=False), excluded)
     return {
-        "per_channel": _SWITCH[options.get("per_channel", "off")],
-        "reduce_range": _SWITCH[options.get("reduce_range", "off")],
-        "op_types_to_quantize": options["ops"].split(",") if "ops" in options else None,
-        "nodes_to_exclude": options["exclude"].split(",") if "exclude" in options else None,
+        "per_channel": SWITCH[options.get("per_channel", "off")],
+        "reduce_range": SWITCH[options.get("reduce_range", "off")],
+        "op_types_to_quantize": list(names_in(options["ops"])) if "ops" in options else None,
+        "nodes_to_exclude": [*excluded, *(f"{name}_MatMul" for name in excluded)] or None,
         # The quantizer asks for it where it cannot infer the dtype: after operators of ONNX Runtime's own.
         "extra_options": {"DefaultTensorType": _FLOAT},
     }

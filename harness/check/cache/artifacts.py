@@ -10,18 +10,15 @@ differ next time (out of memory, a full disk) is not stored.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 from harness.check.cache.disk_space import (
     PROBE_BYTES,
@@ -31,19 +28,18 @@ from harness.check.cache.disk_space import (
     is_disk_error,
     raise_if_disk_full,
 )
+from harness.check.cache.entry import ENTRY_FILE, CacheEntry, read_entry, write_entry
 from harness.check.cache.key import key, keys
 from harness.check.cache.memo import Capture, NullCapture
 from harness.check.stages import chain_text, message_of, symptom_of
-from harness.errors import DiskFull, StageError, Unsupported, cause_chain
+from harness.errors import DiskFull, StageError, cause_chain
 from harness.exporters import Artifact
-from harness.exporters._files import is_refusal, sha256
+from harness.exporters._files import is_refusal
 from harness.exporters._speed_ups import fallback_note
 from harness.forked import exit_if_forked
-from harness.result import to_json_line
 from harness.spec.language.case import Case, FactoryModel
 from harness.spec.targets import Target
 
-ENTRY_FILE = "entry.json"
 DRAFTS = "drafts"
 DRAFT_LIFETIME_S = 86400.0
 STATEFUL_EXPORTERS = {"script"}
@@ -99,6 +95,7 @@ class ArtifactCache:
         self._exported = self._reused = 0
         self._process = os.getpid()
         self._keys: tuple[Case, Callable[[Target], str]] | None = None
+        self._kept: dict[str, Path] = {}
         self.model_size = 0
         self.history = history or ExportHistory()
 
@@ -134,7 +131,18 @@ class ArtifactCache:
         else:
             self._reused += 1
         self._capture.write(entry.output)
-        return entry.artifact_or_raise()
+        artifact = entry.artifact_or_raise()
+        self._kept[artifact.digest] = artifact.path
+        return artifact
+
+    def path_of(self, digest: str | None) -> str | None:
+        """Where the artifact with ``digest`` is kept, with ``~`` for the home folder; None if it ends with the run."""
+        path = None if digest is None else self._kept.get(digest)
+        if path is None:
+            return None
+        with suppress(ValueError, RuntimeError):  # outside the home folder, or there is none
+            return f"~/{path.relative_to(Path.home()).as_posix()}"
+        return str(path)
 
     def without_counting(self) -> ArtifactCache:
         """The same cache, for exports that do not count as exports of this run."""
@@ -178,63 +186,6 @@ class ArtifactCache:
                 return _move_into_place(entry, draft, place)
 
 
-@dataclass(frozen=True, slots=True)
-class CacheEntry:
-    """The outcome of an export: an artifact, or ``refused``, the message of a refusal.
-
-    ``output`` is what the libraries printed. ``from_library`` is False if harness itself refused, as in
-    :class:`StageError`.
-    """
-
-    artifact: Artifact | None
-    refused: str | None
-    unsupported: bool
-    output: tuple[str, ...]
-    from_library: bool = True
-
-    def artifact_or_raise(self) -> Artifact:
-        """The artifact. For a refusal, raises an error that makes the same result as the exporter's own did."""
-        if self.artifact is not None:
-            return self.artifact
-        assert self.refused is not None
-        raise (Unsupported if self.unsupported else StageError)(self.refused, from_library=self.from_library)
-
-
-def read_entry(folder: Path) -> CacheEntry | None:
-    """The entry in ``folder``; None if there is none or it is damaged."""
-    if not (folder / ENTRY_FILE).is_file():  # the most frequent case in a first run; reading a non-file may block
-        return None
-    try:
-        sealed = json.loads((folder / ENTRY_FILE).read_bytes())
-        if sealed["seal"] != _seal(sealed["note"]):
-            return None
-        note = json.loads(sealed["note"])
-        files = note.pop("files")
-        if not all((folder / name).is_file() for name in files) or note.pop("sum") != _digest(folder, files):
-            return None
-        artifact = None if note["artifact"] is None else _artifact_from_json(note["artifact"], folder)
-        return CacheEntry(**note | {"artifact": artifact, "output": tuple(note["output"])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def write_entry(entry: CacheEntry, folder: Path) -> None:
-    """Write the note of ``entry`` to ``folder``, which already holds the exported file."""
-    with os.scandir(folder) as contents:
-        files = sorted(file.name for file in contents)
-    note = {
-        "artifact": None if entry.artifact is None else _artifact_to_json(entry.artifact),
-        "refused": entry.refused,
-        "unsupported": entry.unsupported,
-        "output": entry.output,
-        "from_library": entry.from_library,
-        "files": files,
-        "sum": _digest(folder, files),
-    }
-    text = to_json_line(note).decode()
-    (folder / ENTRY_FILE).write_bytes(to_json_line({"seal": _seal(text), "note": text}))
-
-
 def is_cached(folder: Path | None, case: Case, target: Target) -> bool:
     """True if the cache in ``folder`` has an entry for the export of ``case`` for ``target``, valid or not."""
     return folder is not None and (_entry_folder(folder, key(case, target)) / ENTRY_FILE).exists()
@@ -257,23 +208,6 @@ def open_cache(folder: Path) -> None:
     for draft in drafts.iterdir():
         if draft.stat().st_mtime < time.time() - DRAFT_LIFETIME_S:
             shutil.rmtree(draft, ignore_errors=True)
-
-
-def _artifact_to_json(artifact: Artifact) -> dict[str, Any]:
-    return {field.name: getattr(artifact, field.name) for field in fields(artifact)} | {"path": artifact.path.name}
-
-
-def _artifact_from_json(note: dict[str, Any], folder: Path) -> Artifact:
-    lists = {key: tuple(note[key]) for key in ("notes", "tracer_warnings")}
-    return Artifact(**note | lists | {"path": folder / note["path"]})
-
-
-def _digest(folder: Path, files: Iterable[str]) -> str:
-    return sha256(*(folder / name for name in files))
-
-
-def _seal(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _entry_folder(folder: Path, name: str) -> Path:

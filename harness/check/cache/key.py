@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.check.judging.lower_precision import CALIBRATION_SAMPLES
 from harness.environment import cpu_signature
 from harness.spec.language.case import Case
 from harness.spec.language.inputs.draws import input_sets
@@ -41,7 +42,8 @@ def keys(case: Case) -> Callable[[Target], str]:
         digest.update(f"{target.export}\n{cpu}".encode())
         if target.transforms:  # they may read every set of inputs
             libraries = " ".join(f"{name}={_version(name)}" for name in TRANSFORM_LIBRARIES)
-            digest.update(f"\n{input_sets(case)!r}\n{libraries}".encode())
+            samples = () if case.data is None else case.samples[:CALIBRATION_SAMPLES]
+            digest.update(f"\n{input_sets(case)!r}{samples!r}\n{libraries}".encode())
         return digest.hexdigest()
 
     return key_of

@@ -18,24 +18,33 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
+from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
-from harness.check.files.signatures import FileSignature, read_file_signature
+from harness.check.files.signatures import FileSignature, floating_of, read_file_signature
 from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected, Judge, for_expressions
-from harness.check.judging.lower_precision import reference_precision, tolerance_in_lower_precision
+from harness.check.judging.lower_precision import (
+    calibration_inputs,
+    reference_for,
+    reference_precision,
+    tolerance_in_lower_precision,
+)
 from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.inside.calls import ReferenceInside, ValueStore
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.result import Finding, Result
-from harness.spec.language.case import Case
-from harness.spec.language.tolerances import Tolerance
+from harness.spec.language.case import Case, TensorSpec
+from harness.spec.language.tolerances import Calibrated, CaseTolerance, Rule, Tolerance
 from harness.spec.targets import Target
-from harness.transforms._apply import transformed
+from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
+
+
+RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
 
 
 class ReferenceAnswers(Protocol):
@@ -51,8 +60,12 @@ class ReferenceAnswers(Protocol):
         """The reference answers to each set of inputs."""
         ...
 
-    def references_for(self, target: Target) -> Sequence[Reference]:
-        """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
+    def references_in(self, precision: str | None) -> Sequence[Reference]:
+        """The reference answers, with those of a run in ``precision`` if one is named."""
+        ...
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """The reference at one of the case's samples; with a run in ``precision``, if it is one."""
         ...
 
     @property
@@ -81,9 +94,19 @@ class ReferenceAnswers(Protocol):
 class ReferenceForModel:
     """The reference's answers as a model under test would give them: with its names, dtypes and layouts."""
 
-    def __init__(self, model: str, signature: Callable[[], FileSignature], reference: ReferenceAnswers) -> None:
-        """``model`` is what messages call the model under test, which has the ``signature``."""
+    def __init__(
+        self,
+        model: str,
+        signature: Callable[[], FileSignature],
+        reference: ReferenceAnswers,
+        tolerance: CaseTolerance,
+    ) -> None:
+        """``model`` is what messages call the model under test, which has the ``signature``.
+
+        ``tolerance`` is what the spec names.
+        """
         self._model, self._signature, self._reference = model, signature, reference
+        self._named_tolerance = tolerance
 
     @property
     def example_inputs(self) -> Mapping[str, Array]:
@@ -92,8 +115,31 @@ class ReferenceForModel:
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
-        """The reference's answers with the model's inputs, and outputs under the model's names."""
-        return tuple(self._renamed(each) for each in self._reference.references)
+        """The reference's answers with the model's inputs, and outputs under the model's names.
+
+        They hold a run in 16 bits where the model computes in them and the reference does not.
+        """
+        return self.references_in(None if self.mixed.wide else self.mixed.precision)
+
+    def references_in(self, precision: str | None) -> tuple[Reference, ...]:
+        """:attr:`references` with a run of the reference in ``precision``."""
+        return tuple(self.mixed.adapted(self._renamed(each)) for each in self._reference.references_in(precision))
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """See :class:`harness.check.case_context.CaseContext`."""
+        precision = precision or (None if self.mixed.wide else self.mixed.precision)
+        return self.mixed.adapted(self._renamed(self._reference.sample_reference(inputs, at, precision)))
+
+    @cached_property
+    def mixed(self) -> MixedPrecision:
+        """Where the model and the reference compute in different floating dtypes."""
+        reference = self._reference
+        floating = getattr(reference, "signature", None) or getattr(reference, "subject", None)
+        if floating is not None:
+            floating = floating.floating if isinstance(floating, FileSignature) else floating_of(floating.module)
+        of_reference = None if floating is None else floating.name
+        answer = reference.references[0].eager
+        return mixed_precision(self._signature(), self._outputs, answer, of_reference, self._model)
 
     @cached_property
     def expected(self) -> Expected:
@@ -111,17 +157,23 @@ class ReferenceForModel:
     @property
     def notes(self) -> tuple[str, ...]:
         """How inputs and outputs were matched, and what the reference has to tell."""
-        notes = (*getattr(self._reference, "notes", ()), *self._inputs.notes, *self._outputs.notes)
+        notes = (*getattr(self._reference, "notes", ()), *self._inputs.notes, *self._outputs.notes, *self.mixed.notes)
         return tuple(dict.fromkeys(notes))
 
     def tolerance(self, opset: int | None) -> Tolerance:
         """The tolerance of the outputs, in the model's order."""
         tolerance = self._reference.tolerance(opset)
-        if not tolerance.by_output:
-            return tolerance
-        order = self._outputs.order(list(self._reference.references[0].eager))
-        by_output = {at: tolerance.by_output[own] for at, own in enumerate(order) if own in tolerance.by_output}
-        return Tolerance(tolerance.rule, by_output)
+        if tolerance.by_output:
+            order = self._outputs.order(list(self._reference.references[0].eager))
+            by_output = {at: tolerance.by_output[own] for at, own in enumerate(order) if own in tolerance.by_output}
+            tolerance = Tolerance(tolerance.rule, by_output)
+        if self.mixed.precision is not None and self._named_tolerance.rule is None:
+            tolerance = Tolerance(Calibrated(), self._named_by_output(tolerance))
+        return self.mixed.tolerance(tolerance)
+
+    def _named_by_output(self, tolerance: Tolerance) -> Mapping[int, Rule]:
+        """The rules that the spec names for single outputs; a layer's own do not hold in a lower precision."""
+        return tolerance.by_output if self._named_tolerance.by_output else {}
 
     @cached_property
     def _inputs(self) -> MatchedInputs:
@@ -178,7 +230,7 @@ class TestedFile(ReferenceForModel):
         Transformed files are written to the folder of ``artifacts`` for what is not cached.
         """
         self.case, self.file = case, case.files[name]
-        super().__init__(Path(self.file.path).name, lambda: self.signature, reference)
+        super().__init__(Path(self.file.path).name, lambda: self.signature, reference, case.tolerance)
         self._on_size, self._artifacts = on_size, artifacts
         self._memo = Memo(capture or NullCapture())
         self.judge = Judge(self._memo)
@@ -204,10 +256,10 @@ class TestedFile(ReferenceForModel):
         return self._memo.get(target.export, lambda: self._transformed(target))
 
     def _transformed(self, target: Target) -> Artifact:
-        samples = [each.inputs for each in self.references]
+        samples = [*(each.inputs for each in self.references), *self._samples]
         name = hashlib.sha256(f"{self.plain_artifact.digest} {target.export}".encode()).hexdigest()
         return self._artifacts.write_uncached(
-            name, "model.onnx", lambda path: transformed(self.plain_artifact, path, target, samples)
+            name, filename_of(target), lambda path: transformed(self.plain_artifact, path, target, samples)
         )
 
     @cached_property
@@ -218,12 +270,11 @@ class TestedFile(ReferenceForModel):
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The reference's answers, with those of a run in the precision of the target's transforms if that is lower."""
-        if reference_precision(target) is None:
-            return self.references
-        return self._memo.get(
-            f"references for {target.export}",
-            lambda: tuple(self._renamed(each) for each in self._reference.references_for(target)),
-        )
+        references: Sequence[Reference] = self.references
+        precision = reference_precision(target)
+        if precision is not None and precision != self.mixed.precision:
+            references = self._memo.get(f"references in {precision}", lambda: self.references_in(precision))
+        return [reference_for(target, each) for each in references]
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs, in the file's order; of a transformed file, what its precision allows."""
@@ -234,12 +285,23 @@ class TestedFile(ReferenceForModel):
         return super().tolerance(opset)
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
-        plain, lowered = self.plain_artifact, self.plain_artifact_for(target)
-        return tolerance_in_lower_precision(target, plain, lowered, self.references, self.case.tolerance)
+        plain, lowered = self.plain_artifact, self.plain_artifact_for(target.in_onnx)
+        references, named = self.references, self.case.tolerance
+        return tolerance_in_lower_precision(target, plain, lowered, references, named, self._samples)
+
+    @property
+    def _samples(self) -> list[Mapping[str, Array]]:
+        """Inputs for a quantizer, as the file takes them."""
+        return [self._inputs.applied_to(each) for each in calibration_inputs(self.case)]
 
     @property
     def training(self) -> None:
         """None: a file is in no mode."""
+
+    @property
+    def unfit_reference(self) -> str | None:
+        """Why the reference cannot be the model that the file was made of: its weights are drawn anew each time."""
+        return RANDOM_WEIGHTS if getattr(self._reference, "random_weights", False) else None
 
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> None:
         """None: the file was exported by somebody else."""

@@ -60,7 +60,7 @@ def drawn_inputs(
         if label not in given and each.shape is None:
             problems.append(f"{each.name}: no shape is declared; {advice.format(name=each.name)}")
             continue
-        dtype = each.dtype or np.dtype(np.float32)
+        dtype = in_dtype_of(reference, each.dtype or np.dtype(np.float32))
         if dtype.name not in CASE_DTYPES:
             problems.append(f"{each.name}: {dtype.name} cannot be drawn; give inputs")
             continue
@@ -80,6 +80,15 @@ def drawn_inputs(
     if problems:
         raise InputsDoNotFit(problems)
     return inputs
+
+
+def in_dtype_of(reference: FileSignature, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """``dtype``, or that of the reference's weights: a module takes no other floating inputs, a file is converted for.
+
+    A reference that declares its inputs has what it declares.
+    """
+    floating, is_declared = reference.floating, any(each.dtype is not None for each in reference.inputs)
+    return dtype if floating is None or is_declared or dtype.name not in FLOATING else floating
 
 
 def _is_declared(signature: FileSignature) -> bool:

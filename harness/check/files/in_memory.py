@@ -17,7 +17,7 @@ from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Memo, NullCapture
 from harness.check.check import check
 from harness.check.files.context import ReferenceAnswers, ReferenceForModel, TestedFile
-from harness.check.files.drawing import drawn_inputs
+from harness.check.files.drawing import drawn_inputs, in_dtype_of
 from harness.check.files.matching import InputsDoNotFit, as_label
 from harness.check.files.reference import FileReference
 from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
@@ -38,8 +38,8 @@ from harness.spec.language.inputs.tensors import tensor_spec
 from harness.spec.language.schema import Input
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.model_files import MODULE_FORMATS, stored_model
-from harness.spec.targets import FILE, FORMATS, TESTED_FILE, Target, parse_target
-from harness.spec.targets.files import runs_format, targets_of, tested_target
+from harness.spec.targets import FILE, FORMATS, TESTED_FILE, Target, parse_target, runs_format
+from harness.spec.targets.files import targets_of, tested_target
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +74,7 @@ def compare_in_memory(
     own, other = sides.values()
     selected = _targets(own, targets)
     signatures = [_signature(side) for side in (own, other)]
-    sets = _drawn(*signatures) if inputs is None else [_arrays(inputs, signatures[0])]
+    sets = _drawn(*signatures) if inputs is None else [_arrays(inputs, *signatures)]
     case, settings = _case(own, other, sets[0], tolerance), replace(SETTINGS, layers=layers)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder, _log() as log:
         answers = _reference(case, other, sets, Path(folder))
@@ -138,15 +138,20 @@ def _drawn(subject: FileSignature, reference: FileSignature) -> list[Inputs]:
     ]
 
 
-def _arrays(inputs: Any, subject: FileSignature) -> Inputs:
-    """``inputs`` by label: their own names, else the subject's in order."""
+def _arrays(inputs: Any, subject: FileSignature, reference: FileSignature) -> Inputs:
+    """``inputs`` by label: their own names, else the subject's in order; floating ones as a module takes them."""
+    arrays = {label: _array(label, value) for label, value in _by_label(inputs, subject).items()}
+    return {label: each.astype(in_dtype_of(reference, each.dtype), copy=False) for label, each in arrays.items()}
+
+
+def _by_label(inputs: Any, subject: FileSignature) -> dict[str, Any]:
     if isinstance(inputs, Mapping):
-        return {str(label): _array(str(label), value) for label, value in inputs.items()}
+        return {str(label): value for label, value in inputs.items()}
     values = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     names = [as_label(each.name) for each in subject.inputs]
     if len(names) != len(values):
         names = ["x"] if len(values) == 1 else [f"x{index}" for index in range(len(values))]
-    return {name: _array(name, value) for name, value in zip(names, values, strict=True)}
+    return dict(zip(names, values, strict=True))
 
 
 def _array(label: str, value: Any) -> Array:
@@ -201,7 +206,7 @@ def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, se
 
     clock = Clock()
     result = Result(case.id, EAGER_TARGET, "passed", seconds=clock.seconds)
-    view = ReferenceForModel(type(module).__name__, lambda: module_signature(module), reference)
+    view = ReferenceForModel(type(module).__name__, lambda: module_signature(module), reference, case.tolerance)
     try:
         with clock.stage("build"):
             references, findings = view.references, reference.eager_findings

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,8 @@ def match_inputs(
     problems = [*_unmatched(matching, given, signature, file)]
     bindings: dict[str, Binding] = {}
     for each, other in matching.pairs:
+        if other.dtype is None and signature.floating is not None and each.dtype.name in FLOATING:
+            other = replace(other, dtype=signature.floating)  # noqa: PLW2901 - a module takes the dtype of its weights
         binding, problem, note = _bind(each, other, file)
         bindings[other.name] = binding
         problems += [problem] if problem else []

@@ -6,7 +6,9 @@ what is expected. A file that runs only optimized is run so, and a note tells it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,13 +33,14 @@ from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Finding
 from harness.runtimes import Runtime, Session
-from harness.spec.language.case import Case, StoredModel
+from harness.spec.language.case import Case, StoredModel, TensorSpec
 from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
-from harness.spec.language.inputs.tensors import with_layout
+from harness.spec.language.inputs.tensors import arrays_of
 from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import FILE, Target
 from harness.spec.targets.files import DEFAULT_RUNTIMES
+from harness.transforms import TransformRequest
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
@@ -60,6 +63,7 @@ class FileReference:
         self.case, self.file = case, case.model.model
         self._strict_ulp, self._on_size, self._given = strict_ulp, on_size, inputs
         self._further_notes: list[str] = []
+        self._sample_sessions: dict[str | None, Session] = {}
 
     @cached_property
     def artifact(self) -> Artifact:
@@ -91,10 +95,54 @@ class FileReference:
         finally:
             session.close()
 
-    def references_for(self, target: Target) -> tuple[Reference, ...]:
-        """The answers: a file is not run in another precision than its own."""
-        del target
-        return self.references
+    def references_in(self, precision: str | None) -> tuple[Reference, ...]:
+        """The answers, with those of the file converted to ``precision`` by the transform to it; a note if it fails."""
+        if precision is None:
+            return self.references
+        try:
+            return tuple(self._in_precision(precision))
+        except Exception as error:  # noqa: BLE001 - a run that is missing; the rule without it is named in the row
+            self._note(f"the reference does not run in {precision}: {error_summary(error)}")
+            return self.references
+
+    def _in_precision(self, precision: str) -> Iterator[Reference]:
+        session = self._lowered(precision)
+        try:
+            for each in self.references:
+                yield self._with_lower(session, each)
+        finally:
+            session.close()
+
+    def _lowered(self, precision: str) -> Session:
+        """A session of the converted file on ONNX Runtime, or on onnx.reference, which alone has bfloat16."""
+        transform = next(each for each in plugins("transforms").values() if each.precision == precision)
+        runtime: Runtime = plugins("runtimes")["ort-cpu" if precision == "float16" else "reference"]
+        options = UNOPTIMIZED if "optimization" in runtime.options else {}
+        with tempfile.TemporaryDirectory(prefix="harness-reference-") as folder:
+            path = Path(folder, "model.onnx")
+            transform.apply(Path(self.file.path), path, TransformRequest(transform.name, {}, ()))
+            return runtime.load(replace(self.artifact, path=path), options)
+
+    def _with_lower(self, lowered: Session, reference: Reference) -> Reference:
+        outputs = lowered.run(self._matched.applied_to(reference.inputs))
+        return replace(reference, lower={name: values.astype(np.float64) for name, values in outputs.items()})
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """See :class:`harness.check.files.context.ReferenceAnswers`. The sessions stay open for the next sample."""
+        sessions = self._sample_sessions
+        if None not in sessions:
+            sessions[None] = self._open_session()
+        values = arrays_of(inputs)
+        own = self._matched.applied_to(values)
+        # An evaluation in float64 takes far longer than a run, and only some rules need it.
+        needs_float64 = self.tolerance(None).has(Calibrated)
+        float64 = self._float64(own) if needs_float64 else None
+        reference = Reference(values, sessions[None].run(own), float64, (), (), stochastic=False, at=at)
+        if precision is None:
+            return reference
+        if precision not in sessions:
+            sessions[precision] = self._lowered(precision)
+        return self._with_lower(sessions[precision], reference)
 
     @cached_property
     def expected(self) -> Expected:
@@ -141,10 +189,7 @@ class FileReference:
     def _inputs(self) -> Sequence[tuple[Inputs, str | None, bool]]:
         if self._given is not None:
             return self._given
-        return [
-            ({spec.label: with_layout(array(spec), spec.layout) for spec in each.inputs}, each.at, each.draw > 1)
-            for each in input_sets(self.case)
-        ]
+        return [(arrays_of(each.inputs), each.at, each.draw > 1) for each in input_sets(self.case)]
 
     @cached_property
     def _matched(self) -> MatchedInputs:

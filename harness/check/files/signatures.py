@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 Size = int | str | None
 """A size of a declared shape: a number, the name of an open axis, or None for an open axis without a name."""
 
+_ONNX_FLOATING: Mapping[int, str] = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+"""The values of ``onnx.TensorProto.DataType``."""
 _ORT_DTYPES: Mapping[str, Any] = {
     "float": np.float32,
     "double": np.float64,
@@ -57,12 +60,14 @@ class FileSignature:
     """The declared inputs and outputs in the model's order.
 
     ``outputs`` is None if the file does not name them: they are called ``output_0``, ``output_1``, ...
-    ``has_names`` is False if the inputs are unknown; they are then bound by order.
+    ``has_names`` is False if the inputs are unknown; they are then bound by order. ``floating`` is the dtype of most of
+    the floating weights, None if there are none or they are not known.
     """
 
     inputs: tuple[Declared, ...]
     outputs: tuple[Declared, ...] | None = None
     has_names: bool = True
+    floating: np.dtype[Any] | None = None
 
     def __str__(self) -> str:
         return f"({', '.join(map(str, self.inputs))})" if self.has_names else "(...)"
@@ -86,8 +91,27 @@ def module_signature(module: nn.Module) -> FileSignature:
     positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
     named = [each for each in parameters if each.kind in positional]
     if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
-        return FileSignature((), has_names=False)
-    return FileSignature(tuple(Declared(each.name) for each in named if each.default is each.empty))
+        return FileSignature((), has_names=False, floating=floating_of(module))
+    inputs = tuple(Declared(each.name) for each in named if each.default is each.empty)
+    return FileSignature(inputs, floating=floating_of(module))
+
+
+def floating_of(module: nn.Module) -> np.dtype[Any] | None:
+    """The dtype of most of the floating parameters and buffers of ``module``; None if there are none."""
+    weights: dict[str, int] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            name = str(tensor.dtype).removeprefix("torch.")
+            weights[name] = weights.get(name, 0) + tensor.numel()
+    return _most_frequent(weights)
+
+
+def _most_frequent(weights: Mapping[str, int]) -> np.dtype[Any] | None:
+    """The dtype with most elements; None if it is none of the floating dtypes that harness compares."""
+    name = max(weights, key=lambda each: weights[each], default="")
+    if name not in {"float16", "bfloat16", "float32", "float64"}:
+        return None
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
 
 
 def _onnx_signature(path: Path) -> FileSignature:
@@ -103,7 +127,13 @@ def _onnx_signature(path: Path) -> FileSignature:
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     limits = _index_limits(graph, initializers)
     inputs = (_from_value_info(value, limits) for value in graph.input if value.name not in initializers)
-    return FileSignature(tuple(inputs), tuple(_from_value_info(value, {}) for value in graph.output))
+    outputs = tuple(_from_value_info(value, {}) for value in graph.output)
+    weights: dict[str, int] = {}
+    for tensor in graph.initializer:
+        name = _ONNX_FLOATING.get(tensor.data_type)
+        if name is not None:
+            weights[name] = weights.get(name, 0) + prod(tensor.dims)
+    return FileSignature(tuple(inputs), outputs, floating=_most_frequent(weights))
 
 
 def _from_value_info(value: Any, limits: Mapping[str, int]) -> Declared:
@@ -166,7 +196,8 @@ def _torchscript_signature(path: Path) -> FileSignature:
 
 def _script_signature(module: Any) -> FileSignature:
     arguments: Sequence[Any] = module.forward.schema.arguments[1:]  # the first is the module itself
-    return FileSignature(tuple(Declared(each.name) for each in arguments if not each.has_default_value()))
+    inputs = tuple(Declared(each.name) for each in arguments if not each.has_default_value())
+    return FileSignature(inputs, floating=floating_of(module))
 
 
 def _program_signature(path: Path) -> FileSignature:

@@ -5,6 +5,8 @@ Whatever goes wrong while the table is made is a note of the result. The verdict
 
 from __future__ import annotations
 
+import re
+import statistics
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,8 +21,8 @@ from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, SubjectInside, ValueStore
 from harness.inside.table import LayerTable, layer_table
 from harness.model.answer import Reference
-from harness.result import Result
-from harness.runtimes import Session
+from harness.result import Layer, Result
+from harness.runtimes import Profiled, Session
 from harness.spec.language.case import Case, FactoryModel, GraphModel, SequentialModel, StoredModel
 from harness.spec.targets import Target
 from harness.transforms._apply import precision_of
@@ -31,6 +33,8 @@ LookInside = Callable[[Reference, ValueStore, str | None], ReferenceInside]
 
 OUTPUTS_HIDE_IT = "the outputs agree, but a layer is wrong by itself"
 NARROW = ("float16", "bfloat16")
+PROFILED_RUNS = 3
+_FUSED = re.compile(r"/[^/]*Fusion.*$")
 
 
 def with_layers(
@@ -114,7 +118,29 @@ def _table(
         else:
             inside = look_inside(reference, store, None)
             subject, judged = _program(artifact, inside, session, reference.inputs, store), True
-        return layer_table(inside, subject, passed=passed, judged=judged)
+        table = layer_table(inside, subject, passed=passed, judged=judged)
+        if artifact.format == "onnx" and isinstance(session, Profiled):
+            return _with_seconds(table, session, reference.inputs, Path(folder))
+        return table
+
+
+def _with_seconds(table: LayerTable, session: Profiled, inputs: Mapping[str, Array], folder: Path) -> LayerTable:
+    """``table`` with the median time of each layer's nodes, as the runtime runs the whole file."""
+    seconds: dict[str, float] = {}
+    for node in session.node_times(inputs, PROFILED_RUNS, folder / "trace.json"):
+        name = _original(node.node)
+        seconds[name] = seconds.get(name, 0.0) + statistics.median(node.us) / 1e6
+    return replace(table, layers=tuple(_timed(layer, seconds) for layer in table.layers))
+
+
+def _original(name: str) -> str:
+    """The name of a node, or of a value of it, before ONNX Runtime fused the node or changed its layout."""
+    return _FUSED.sub("", name).removesuffix("_nchwc")
+
+
+def _timed(layer: Layer, seconds: Mapping[str, float]) -> Layer:
+    own = [seconds[name] for name in {*layer.nodes, layer.value or ""} if name in seconds]
+    return replace(layer, seconds=sum(own)) if own else layer
 
 
 def _program(

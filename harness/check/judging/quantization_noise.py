@@ -35,6 +35,7 @@ FEW_VALUES = 64
 """A ratio measured on fewer values is known less well, as in :mod:`harness.compare.calibrated`."""
 
 RUNS = 4
+_TRANSPOSED = "_Transposed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,13 @@ def expected_ratio(
     weights, activations = _quantized_weights(model, other), _quantized_activations(model, other)
     if not weights and not activations:
         return None
-    ranges = _ranges(model, activations, samples) if _is_static(other) else None
-    noisy = [_with_noise(model, weights, activations, ranges, settings, seed) for seed in range(2)]
-    exact, runs = _outputs(model, samples), [_outputs(each, samples, RUNS // 2) for each in noisy]
+    watched = _watched(model, activations, samples)
+    ranges = watched.steps if _is_static(other) else None
+    exact, runs = _outputs(model, samples), []
+    for seed in range(2):
+        noisy = _with_noise(model, weights, activations, ranges, settings, seed)
+        feeds = [_with_uniform(sample, shapes, seed, run) for run, sample, shapes in _feeds(samples, watched.shapes)]
+        runs.append(_outputs(noisy, feeds))
     ratios: dict[str, float] = {}
     for index, outputs in enumerate(exact):
         for name, values in outputs.items():
@@ -97,6 +102,8 @@ def _decibels(signal: Array, noise: Array) -> float:
 def _quantized_weights(model: Any, other: Any) -> dict[str, Array]:
     """The float weights of ``model`` that ``other`` does not have any more."""
     kept = {each.name for each in other.graph.initializer}
+    # The weight of a Gemm that stays in float32 is stored transposed, under another name.
+    kept |= {name[: -len(_TRANSPOSED)] for name in kept if name.endswith(_TRANSPOSED)}
     floats = (each for each in model.graph.initializer if each.data_type == TensorProto.FLOAT)
     return {each.name: numpy_helper.to_array(each) for each in floats if each.name not in kept and _is_matrix(each)}
 
@@ -130,8 +137,18 @@ def _steps(values: Array, settings: QuantizerSettings, axis: int) -> Array:
     return np.full(values.shape, 2 * float(magnitude.max(initial=0.0)) / settings.levels)
 
 
-def _ranges(model: Any, activations: set[str], samples: Sequence[Mapping[str, Array]]) -> dict[str, float]:
-    """The step of each activation under static calibration: its range over all samples, zero included, over 255."""
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What a run shows of the activations: their shapes in each sample, and the step of each under static calibration.
+
+    The step is the range over all samples, zero included, over 255.
+    """
+
+    shapes: Sequence[Mapping[str, tuple[int, ...]]]
+    steps: Mapping[str, float]
+
+
+def _watched(model: Any, activations: set[str], samples: Sequence[Mapping[str, Array]]) -> _Watched:
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     present = {each.name for each in (*model.graph.output, *model.graph.input)}
@@ -139,12 +156,33 @@ def _ranges(model: Any, activations: set[str], samples: Sequence[Mapping[str, Ar
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(activations - present)
     )
     steps: dict[str, float] = {}
+    shapes: list[dict[str, tuple[int, ...]]] = []
     for sample, outputs in zip(samples, _outputs(watched, samples), strict=True):
-        for name in activations:
-            values = outputs[name] if name in outputs else np.asarray(sample[name])
+        found = {name: outputs[name] if name in outputs else np.asarray(sample[name]) for name in activations}
+        shapes.append({name: values.shape for name, values in found.items()})
+        for name, values in found.items():
             low, high = min(0.0, float(values.min(initial=0.0))), max(0.0, float(values.max(initial=0.0)))
             steps[name] = max(steps.get(name, 0.0), (high - low) / 255)
-    return steps
+    return _Watched(shapes, steps)
+
+
+def _feeds(samples: Sequence[Any], shapes: Sequence[Any]) -> Iterator[tuple[int, Any, Any]]:
+    """Each sample with the shapes of its activations, once for each run of a file."""
+    for run in range(RUNS // 2):
+        for sample, of_sample in zip(samples, shapes, strict=True):
+            yield run, sample, of_sample
+
+
+def _with_uniform(
+    sample: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], seed: int, run: int
+) -> dict[str, Array]:
+    """``sample`` with values between -1/2 and 1/2 for each activation, which :func:`_noise` scales to its step.
+
+    They are drawn here: from opset 22 on, ONNX Runtime has no kernel of RandomUniformLike.
+    """
+    generator = np.random.default_rng([seed, run])
+    drawn = {name: generator.uniform(-0.5, 0.5, shapes[name]).astype(np.float32) for name in sorted(shapes)}
+    return {**sample, **{f"{name}/uniform": values for name, values in drawn.items()}}
 
 
 def _with_noise(
@@ -167,7 +205,10 @@ def _with_noise(
             changed = (values + generator.uniform(-0.5, 0.5, values.shape) * steps).astype(np.float32)
             initializer.CopyFrom(numpy_helper.from_array(changed, initializer.name))
     inputs = {each.name for each in noisy.graph.input}
-    nodes = [node for name in sorted(activations & inputs) for node in _noise(name, ranges, seed)]
+    noisy.graph.input.extend(
+        helper.make_tensor_value_info(f"{name}/uniform", TensorProto.FLOAT, None) for name in sorted(activations)
+    )
+    nodes = [node for name in sorted(activations & inputs) for node in _noise(name, ranges)]
     for node in noisy.graph.node:
         reads_rounded = ranges is not None or any(name in weights for name in node.input)
         if reads_rounded:
@@ -175,14 +216,14 @@ def _with_noise(
         nodes.append(node)
         for name in node.output:
             if name in activations:
-                nodes.extend(_noise(name, ranges, seed))
+                nodes.extend(_noise(name, ranges))
     del noisy.graph.node[:]
     noisy.graph.node.extend(nodes)
     return noisy
 
 
-def _noise(name: str, ranges: Mapping[str, float] | None, seed: int) -> Iterator[Any]:
-    """Nodes that give ``name/rounded``: the tensor with a rounding error added."""
+def _noise(name: str, ranges: Mapping[str, float] | None) -> Iterator[Any]:
+    """Nodes that give ``name/rounded``: the tensor with a rounding error added, ``name/uniform`` times the step."""
     if ranges is None:
         yield helper.make_node("Constant", [], [f"{name}/zero"], value_float=0.0)
         yield helper.make_node("Constant", [], [f"{name}/levels"], value_float=255.0)
@@ -194,10 +235,6 @@ def _noise(name: str, ranges: Mapping[str, float] | None, seed: int) -> Iterator
         yield helper.make_node("Div", [f"{name}/range", f"{name}/levels"], [f"{name}/step"])
     else:
         yield helper.make_node("Constant", [], [f"{name}/step"], value_float=ranges[name])
-    position = float(sum(name.encode()) + 1000 * seed)
-    yield helper.make_node(
-        "RandomUniformLike", [name], [f"{name}/uniform"], low=-0.5, high=0.5, seed=position, dtype=TensorProto.FLOAT
-    )
     yield helper.make_node("Mul", [f"{name}/uniform", f"{name}/step"], [f"{name}/error"])
     yield helper.make_node("Add", [name, f"{name}/error"], [f"{name}/rounded"])
 
@@ -212,13 +249,11 @@ def _channel_axes(model: Any) -> dict[str, int]:
     return axes
 
 
-def _outputs(model: Any, samples: Sequence[Mapping[str, Array]], repeats: int = 1) -> list[dict[str, Array]]:
-    """The outputs of ``model`` for each sample in turn, ``repeats`` times."""
+def _outputs(model: Any, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    """The outputs of ``model`` for each sample in turn."""
     onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_outputs()]
-    return [
-        dict(zip(names, session.run(names, dict(sample)), strict=True)) for _ in range(repeats) for sample in samples
-    ]
+    return [dict(zip(names, session.run(names, dict(sample)), strict=True)) for sample in samples]

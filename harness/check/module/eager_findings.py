@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from harness.check.judging.judge import MET_IN_FLOAT64, Expected, check_expectations, have_same_form
+from harness.compare.calibrated import plain_rule
 from harness.compare.verdict import compare, distances
 from harness.model.answer import Reference
 from harness.result import Finding
@@ -40,3 +43,27 @@ def compare_eager(reference: Reference, expected: Mapping[str, Array], tolerance
 def _with_rounding(rule: Rule) -> Rule:
     """``rule`` for eager torch: it rounds at each step, the float64 reference only once. So exact means two ULP."""
     return Ulp(2) if isinstance(rule, Exact) else Ulp(rule.n + 2) if isinstance(rule, Ulp) else rule
+
+
+def met_in_float64(
+    expected: Expected, reference: Reference, tolerance: Tolerance, unmet: Sequence[str]
+) -> list[Finding]:
+    """A finding for each ``unmet`` key of ``expect`` that the float64 reference meets: the expectation is right.
+
+    None of them if eager torch is as close to the float64 reference as two correct implementations are: then the
+    expectation only allows too little.
+    """
+    if reference.float64 is None or not unmet:
+        return []
+    eager = reference.eager
+    with np.errstate(over="ignore"):
+        float64 = {name: values.astype(eager[name].dtype) for name, values in reference.float64.items()}
+    plain = {index: plain_rule(values.dtype.name) for index, values in enumerate(eager.values())}
+    if not have_same_form(float64, eager) or compare(eager, float64, Tolerance(Exact(), plain)).passed:
+        return []
+    findings = check_expectations(expected, reference, float64, tolerance)
+    return [
+        Finding(MET_IN_FLOAT64 + finding.what, True, f"the float64 reference meets expect.{finding.what}")
+        for finding in findings
+        if finding.passed and finding.what in unmet
+    ]

@@ -90,6 +90,11 @@ class InMemoryCase(PreparedCase):
         return (compute_reference(self.case, self.subject, first), *references)
 
     @property
+    def random_weights(self) -> bool:
+        """False: the module in memory is the one to compare with."""
+        return False
+
+    @property
     def training(self) -> str | None:
         """What to say first, if the module is in training mode and that matters."""
         if self.case.mode == "train":

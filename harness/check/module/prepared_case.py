@@ -7,7 +7,7 @@ exporters make the artifacts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,24 +21,20 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
+from harness.check.judging import lower_precision
 from harness.check.judging.example_values import OtherInputs, other_inputs
 from harness.check.judging.expected import build_expected
 from harness.check.judging.judge import (
-    MET_IN_FLOAT64,
     Expected,
     Judge,
     check_expectations,
     check_gradients,
-    have_same_form,
 )
-from harness.check.judging.lower_precision import reference_precision, tolerance_in_lower_precision
-from harness.check.module.eager_findings import compare_eager, eager_rounding
+from harness.check.module.eager_findings import compare_eager, eager_rounding, met_in_float64
 from harness.check.module.eager_refusal import eager_refusal
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
-from harness.compare.calibrated import plain_rule
 from harness.compare.rules import strict_ulp
-from harness.compare.verdict import compare
 from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.inside.calls import ReferenceInside, ValueStore
@@ -50,6 +46,7 @@ from harness.model.build import (
     build,
     build_tensors,
     eager_outputs,
+    has_random_weights,
     run_module,
 )
 from harness.model.reference import (
@@ -59,15 +56,16 @@ from harness.model.reference import (
     have_same_values,
     in_lower_precision,
     repeatable_call,
+    sample_reference,
     tolerance_of,
 )
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
 from harness.result import Finding, Result
-from harness.spec.language.case import Case, StoredModel
+from harness.spec.language.case import Case, StoredModel, TensorSpec
 from harness.spec.language.inputs.draws import input_sets
-from harness.spec.language.tolerances import Calibrated, Exact, Tolerance
+from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import transformed
 
@@ -143,6 +141,10 @@ class PreparedCase:
         return parts_in_words(parts) if parts and self.training_matters else None
 
     @property
+    def unfit_reference(self) -> None:
+        """None: the exported file comes from the very module that it is compared with."""
+
+    @property
     def training_matters(self) -> bool:
         """Whether eager torch answers differently with every part in evaluation mode, or not at all."""
         return self._memo.get("training matters", self._compare_modes)
@@ -157,13 +159,26 @@ class PreparedCase:
 
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
-        precision = reference_precision(target)
+        references = self.references_in(lower_precision.reference_precision(target))
+        return tuple(lower_precision.reference_for(target, each) for each in references)
+
+    def references_in(self, precision: str | None) -> tuple[Reference, ...]:
+        """The reference answers, with those of a run in ``precision`` if one is named."""
         if precision is None:
             return self.references
         return self._memo.get(
             f"references in {precision}",
             lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
         )
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """See :class:`harness.check.case_context.CaseContext`."""
+        return sample_reference(self.case, self.subject, build_tensors(inputs), at, precision)
+
+    @property
+    def random_weights(self) -> bool:
+        """True if the user's callable draws other weights each time, and the case names none."""
+        return self._memo.get("random weights", lambda: has_random_weights(self.subject.module, self.case))
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``; with ``strict_ulp`` at most that many ULP.
@@ -181,8 +196,11 @@ class PreparedCase:
         return self._tolerances[opset]
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
-        source, transformed = self.artifact(target.untransformed), self.artifact(target)
-        return tolerance_in_lower_precision(target, source, transformed, self.references, self.case.tolerance)
+        source, transformed = self.artifact(target.untransformed), self.artifact(target.in_onnx)
+        references, named = self.references, self.case.tolerance
+        return lower_precision.tolerance_in_lower_precision(
+            target, source, transformed, references, named, lower_precision.calibration_inputs(self.case)
+        )
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
         """The calls of the module's layers."""
@@ -282,7 +300,8 @@ class PreparedCase:
     def _check_eager(self) -> tuple[Finding, ...]:
         reference = self.references[0]
         findings = list(check_expectations(self.expected, reference, reference.eager, self.tolerance(None)))
-        findings += self._met_in_float64(reference, [finding.what for finding in findings if not finding.passed])
+        unmet = [finding.what for finding in findings if not finding.passed]
+        findings += met_in_float64(self.expected, reference, self.tolerance(None), unmet)
         if self.case.expect.gradient or self.case.expect.gradient_range:
             findings += check_gradients(self.expected, reference, reference.eager, self.gradients)
         for each in self.references:
@@ -290,27 +309,6 @@ class PreparedCase:
             if finding is not None and not (finding.passed and each.repeats_shapes):
                 findings.append(finding)
         return tuple(findings)
-
-    def _met_in_float64(self, reference: Reference, unmet: Sequence[str]) -> list[Finding]:
-        """A finding for each ``unmet`` key of ``expect`` that the float64 reference meets: the expectation is right.
-
-        None of them if eager torch is as close to the float64 reference as two correct implementations are: then the
-        expectation only allows too little.
-        """
-        if reference.float64 is None or not unmet:
-            return []
-        eager = reference.eager
-        with np.errstate(over="ignore"):
-            float64 = {name: values.astype(eager[name].dtype) for name, values in reference.float64.items()}
-        plain = {index: plain_rule(values.dtype.name) for index, values in enumerate(eager.values())}
-        if not have_same_form(float64, eager) or compare(eager, float64, Tolerance(Exact(), plain)).passed:
-            return []
-        findings = check_expectations(self.expected, reference, float64, self.tolerance(None))
-        return [
-            Finding(MET_IN_FLOAT64 + finding.what, True, f"the float64 reference meets expect.{finding.what}")
-            for finding in findings
-            if finding.passed and finding.what in unmet
-        ]
 
     def _check_against_float64(self, reference: Reference) -> Finding | None:
         """Eager torch compared with the float64 reference; None without one.
@@ -329,9 +327,10 @@ class PreparedCase:
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
         if target.transforms:
-            source, samples = self.artifact(target.untransformed, subject), [each.inputs for each in self.references]
+            source = self.artifact(target.untransformed, subject)
+            samples = [*(each.inputs for each in self.references), *lower_precision.calibration_inputs(self.case)]
             return self._artifacts.get(
-                self.case, target, ".onnx", lambda path: transformed(source, path, target, samples)
+                self.case, target, f".{target.makes}", lambda path: transformed(source, path, target, samples)
             )
         exporter = plugins("exporters")[target.exporter]
         opsets = exporter.opsets()

@@ -18,6 +18,7 @@ from harness.check.case_context import Refusal
 from harness.check.check import check
 from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected, Judge
+from harness.check.judging.lower_precision import reference_for
 from harness.check.recorded.protobufs import external_data_files, read_tensor
 from harness.check.refusal import control_onnx_artifact
 from harness.check.results import initial_result
@@ -30,7 +31,7 @@ from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
 from harness.model.answer import Reference, Sample
 from harness.result import Finding, Result, result_from_json
 from harness.spec.bundle.entries import PackedModel, RoundEntry
-from harness.spec.language.case import Case
+from harness.spec.language.case import Case, TensorSpec
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Tolerance
@@ -99,6 +100,14 @@ class PackedCase:
     def training(self) -> None:
         """None: a bundle holds no module."""
 
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """Never called: a bundle holds no samples that are run one by one."""
+        raise NotImplementedError
+
+    @property
+    def unfit_reference(self) -> None:
+        """None: the answers are those of the module that was exported."""
+
     def exported_from(self, _target: Target, _inputs: Mapping[str, Array], _folder: Path) -> None:
         """None: a bundle holds no module."""
 
@@ -111,8 +120,7 @@ class PackedCase:
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The packed answers; what a lower precision allows was computed when the case was packed."""
-        del target
-        return self.references
+        return [reference_for(target, each) for each in self.references]
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs of the export for ``target``, or of one at ``opset``."""

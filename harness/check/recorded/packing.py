@@ -75,7 +75,7 @@ def pack_export(prepared: PreparedCase, target: Target, folder: Path, clock: Clo
     rounds = [_round_entry(store, reference, sample) for reference in references]
     _put_case(store, prepared.case, rounds, _expect_entry(store, expected), replace(result, findings=tuple(findings)))
     has_answer = sample is None and not any(reference.stochastic for reference in references)
-    _put_export(store, prepared, target, artifact, references if has_answer else ())
+    _put_export(store, prepared, target, artifact, prepared.references_for(target) if has_answer else ())
     return result
 
 
@@ -134,9 +134,9 @@ def _put_export(
     store: ContentStore, prepared: PreparedCase, target: Target, artifact: Artifact, references: Sequence[Reference]
 ) -> None:
     """Store the exported file and its entry. ``references`` are empty if the answer cannot be recorded."""
-    assert artifact.format in {"torchscript", "onnx"}
+    assert artifact.format in {"torchscript", "onnx", "ort"}
     tolerance = _tolerance_of(prepared, target, artifact)
-    kind = "torchscript" if artifact.format == "torchscript" else "onnx" if references else "unanswered"
+    kind = artifact.format if artifact.format != "onnx" or references else "unanswered"
     folder = f"{kind}/{folder_name(prepared.case.id, target.export)}"
     path = store.put_model(artifact.path, folder)
     for file in external_data_files(artifact.path) if artifact.format == "onnx" else ():
@@ -167,9 +167,14 @@ def folder_name(case_id: str, export: str) -> str:
 def write_data_sets(store: ContentStore, folder: str, references: Sequence[Reference]) -> None:
     """Write ``test_data_set_N`` to ``folder`` for each set of shapes: the inputs, and eager torch's answers."""
     for number, reference in enumerate(references):
-        for side, arrays in (("input", reference.inputs), ("output", reference.eager)):
+        outputs = {name: _in_dtype(values, reference.narrow.get(name)) for name, values in reference.eager.items()}
+        for side, arrays in (("input", reference.inputs), ("output", outputs)):
             for index, values in enumerate(arrays.values()):
                 store.put_array_at(values, f"{folder}/test_data_set_{number}/{side}_{index}.pb")
+
+
+def _in_dtype(values: Array, dtype: str | None) -> Array:
+    return values if dtype is None else values.astype(getattr(ml_dtypes, dtype, dtype))
 
 
 def backend_tolerance(tolerance: Tolerance, references: Sequence[Reference]) -> Close:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import one_line, printable
-from harness.report.diff import LATENCY_ORDER, PARITY_LABELS, Diff, LatencyChange, ParityChange, verdict_of
+from harness.report.diff import PARITY_LABELS, Diff, ParityChange, verdict_of
+from harness.report.diff.latency import LATENCY_ORDER, LatencyChange
 from harness.report.diff.start import UNITS, NodeChange, StartChange
 from harness.report.terminal import UNFOLDED_WIDTH, standard_output
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -20,7 +20,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from harness.errors import printable, shortened
-from harness.report.html.page import NUMBERS, check_fields, comparison_fields, headline
+from harness.report.html.checks import NUMBERS, cause_fields, check_fields
+from harness.report.html.page import comparison_fields, headline
+from harness.report.html.timing import FIGURE, TIMED
 from harness.report.layers import LAYER_FIELDS, layers_as_json
 from harness.report.machines import environment_rows
 from harness.report.tables import targets
@@ -31,6 +33,9 @@ ATTACHMENTS_SIZE = 2_000_000
 """Characters of the page for logs, scripts and pictures, so that the page stays small enough to send."""
 
 LEFT_OUT = "left out to keep this page small; see report.json"
+
+_LEVELS = 3
+"""The levels of a file in the artifact cache: a folder, the folder of its entry, and the file."""
 
 _LOG_LINES = 15
 _MAX_LOG_LINE = 300
@@ -97,24 +102,37 @@ def page_data(report: Report) -> dict[str, Any]:
     ``checks`` are in the report's order. Each is a list of positions in ``values``, one for each of ``fields``.
     """
     table = ValueTable()
+    kept_in = _cache_folder(result.artifact_path for result in report.results)
     attached = attachments(report.results)
     allow_import, bundle = bool(report.run.get("allow_import")), bundle_folder(report.run)
     names: list[str] = []
     checks = []
     for number, result in enumerate(report.results):
         fields = check_fields(result, attached.get(number, {}), allow_import=allow_import, bundle=bundle)
+        if kept_in and fields["file"]:
+            fields["file"] = fields["file"].removeprefix(kept_in)
         names = names or list(fields)
         checks.append(table.record(fields))
     return {
         "targets": targets(report.results),
         "machines": list(report.run.get("machines", ())),
+        "kept_in": kept_in,
+        "causes": cause_fields(report.results),
         "numbers": NUMBERS,
+        "figure": FIGURE,
+        "timed": TIMED,
         "layer_fields": LAYER_FIELDS,
         "comparison": to_json(comparison_fields(report.run.get("comparison"))),
         "fields": names,
         "checks": checks,
         "values": table.values,
     }
+
+
+def _cache_folder(paths: Iterable[str | None]) -> str:
+    """The cache's folder if all ``paths`` are in one, so that it is not written ten thousand times; else empty."""
+    folders = {"/".join([*path.split("/")[:-_LEVELS], ""]) for path in paths if path}
+    return folders.pop() if len(folders) == 1 else ""
 
 
 class ValueTable:

@@ -1,39 +1,27 @@
-"""The contents of ``report.html``, in types that JSON or the template takes.
+"""The top of ``report.html`` and what changed since another report, in types that JSON or the template takes.
 
 - :func:`headline`: the top of the page, which needs no script.
-- :func:`check_fields`: one check, with the words and numbers of every other format.
-- :func:`latency_fields`: its latency, without the raw samples, which ``report.json`` keeps.
 - :func:`comparison_fields`: what changed since another report; the most urgent changes, and no more than one can read.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from harness.errors import one_line, printable, shortened
-from harness.report.diff import CONDITIONS, LATENCY_ORDER, PARITY_LABELS
+from harness.errors import one_line, printable
+from harness.report.diff import PARITY_LABELS
+from harness.report.diff.latency import LATENCY_ORDER
 from harness.report.tables import targets
 from harness.report.wording import (
-    CaseName,
-    comparison_line,
-    comparisons,
-    expectation_name,
-    explanation,
     export_counts,
-    format_decisions,
-    format_index,
-    format_number,
-    format_pair,
-    main_comparison,
-    next_step,
-    stage_and_symptom,
     verdict,
 )
-from harness.result import STATUSES, OutputComparison, Report, Result, Status, to_json
+from harness.result import STATUSES, Report, Status
 
 # The top of the page
 
@@ -149,160 +137,6 @@ def _duration(seconds: Any) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.3g} s"
 
 
-# One check
-
-_MAX_LINE = 200
-_MAX_TEXT = 1_200
-
-NUMBERS = (
-    "output", "shape", "dtype", "tolerance", "mismatched", "max abs", "max rel", "max ulp", "worst at", "actual",
-    "expected", "least rtol", "least atol", "RMS", "reference's RMS", "SQNR (dB)", "cosine", "decisions",
-    "further metrics", "problem", "inconclusive",
-)  # fmt: skip
-"""The names of the rows of a check's numbers."""
-
-Fields = dict[str, Any]
-
-
-def check_fields(
-    result: Result, attached: Mapping[str, Any], *, allow_import: bool = False, bundle: str | None = None
-) -> Fields:
-    """The fields of ``result`` in types that JSON has, in the same order for all checks; empty ones are None."""
-    name = CaseName.parse(result.case)
-    step = next_step(result, allow_import=allow_import, bundle=bundle)
-    return {
-        "case": result.case,
-        "spec": name.spec,
-        "family": name.family,
-        "short": name.short,
-        "target": result.target,
-        "status": result.status,
-        "stage": result.stage,
-        "symptom": result.symptom,
-        "happened": stage_and_symptom(result) or None,
-        "line": _line(result),
-        "message": None if result.message is None else _cut(result.message),
-        "blame": result.blame,
-        "evidence": list(map(_cut, result.evidence)) or None,
-        "numbers": [_numbers(label, comparison) for label, comparison in comparisons(result)] or None,
-        "findings": [[expectation_name(one), one.passed, _cut(one.message)] for one in result.findings] or None,
-        "distances": [
-            [str(one.index), format_number(one.eager_max_abs), format_number(one.target_max_abs), one.nearer]
-            for one in result.distances
-        ]
-        or None,
-        "placement": list(_placement(result.placement)) or None,
-        "checker": None if result.checker is None else _cut(result.checker),
-        "notes": list(map(_cut, result.notes)) or None,
-        "reason": None if result.reason is None else _cut(result.reason),
-        "issues": (result.issue or "").split() or None,
-        "where": result.where,
-        "next": None if step is None else [step.sentence, step.command],
-        "apart": to_json(_largest_errors(result)),
-        "latency": to_json(latency_fields(result.latency)),
-        "seconds": {stage: to_json(float(f"{seconds:.3g}")) for stage, seconds in result.seconds.items()} or None,
-        "artifact": result.artifact,
-        **{key: attached.get(key) for key in ("log", "script", "pictures", "left_out", "layers")},
-    }
-
-
-def _line(result: Result) -> str | None:
-    """Why it is not a plain pass, on one line."""
-    comparison = main_comparison(result)
-    if result.status == "passed":
-        return None
-    if comparison is not None and not comparison.passed:
-        return shortened(comparison_line(comparison), _MAX_LINE)
-    return shortened(explanation(result), _MAX_LINE) or None
-
-
-def _numbers(label: str, comparison: OutputComparison) -> list[str | None]:
-    """The numbers of one output, in the order of :data:`NUMBERS`."""
-    return [
-        label,
-        str(list(comparison.shape)),
-        comparison.dtype,
-        comparison.tolerance,
-        f"{comparison.mismatched:,} of {comparison.of:,}",
-        format_number(comparison.max_abs),
-        format_number(comparison.max_rel),
-        format_number(comparison.max_ulp),
-        format_index(comparison.worst),
-        *format_pair(comparison.actual_at_worst, comparison.expected_at_worst),
-        format_number(comparison.least_rtol),
-        format_number(comparison.least_atol),
-        format_number(comparison.rms),
-        format_number(comparison.reference_rms),
-        format_number(comparison.sqnr),
-        format_number(comparison.cosine),
-        format_decisions(comparison.decisions),
-        ", ".join(f"{name} {format_number(value)}" for name, value in comparison.extra.items()) or None,
-        None if comparison.problem is None else one_line(_cut(comparison.problem)),
-        comparison.inconclusive,
-    ]
-
-
-def _placement(placement: Mapping[str, Any] | None) -> Iterator[str]:
-    """The number of nodes of each operator by provider."""
-    if placement is None:
-        return
-    if requested := placement.get("asked"):
-        yield f"requested: {requested}"
-    for provider, operators in (placement.get("nodes") or {}).items():
-        yield f"{provider}: {', '.join(f'{name} {count}' for name, count in operators.items())}"
-    if stray := placement.get("stray"):
-        yield f"ran outside the requested provider: {', '.join(map(str, stray))}"
-
-
-def _largest_errors(result: Result) -> list[float | None] | None:
-    """The largest ULP, absolute and relative error over the outputs; None if no numbers were compared."""
-    errors = [[output.max_ulp, output.max_abs, output.max_rel] for output in result.outputs]
-    if not errors:
-        return None
-    columns = zip(*errors, strict=True)
-    return [max((value for value in column if value is not None), default=None) for column in columns]
-
-
-def _cut(text: str) -> str:
-    """``text`` with its lines, cut if it is very long; report.json has all of it."""
-    safe = printable(text.strip())
-    return safe if len(safe) <= _MAX_TEXT else f"{safe[:_MAX_TEXT]} ..."
-
-
-# Latency
-
-_FIGURE = (
-    *("median_us", "low_us", "high_us", "p90_us", "p99_us", "eager_us", "ratio", "ratio_low", "ratio_high"),
-    *("low_confidence", "notes", "samples", "processes", "batch", "shapes", "elements"),
-)
-_FIRST_CALLS = ("first_call_us", "load_s", "first_run_s")
-
-
-def latency_fields(latency: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The figures of :class:`harness.latency.figure.Latency` and ``harness bench``; None if nothing was timed."""
-    if latency is None or "median_us" not in latency:
-        return None
-    return {
-        **_select(latency, (*_FIGURE, *_FIRST_CALLS)),
-        "conditions": _select(latency, (*CONDITIONS, "version")),
-        "by_shape": [_select(figure, _FIGURE) for figure in latency.get("by_shape", ()) if "median_us" in figure],
-        "beside": dict(_further_figures(latency)),
-    }
-
-
-def _further_figures(latency: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Further figures of the same call, by name: variants, the transfer alone, the device's own clock."""
-    for name, figure in latency.get("variants", {}).items():
-        yield name, _select(figure, _FIGURE)
-    for key, name in (("transfer", "transfer alone"), ("by_device", "by the device's clock")):
-        if key in latency:
-            yield name, _select(latency[key], _FIGURE)
-
-
-def _select(figure: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: figure[key] for key in keys if figure.get(key) is not None}
-
-
 # What changed
 
 SHOWN = 1_000
@@ -326,7 +160,13 @@ def comparison_fields(diff: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _most_urgent(changes: Sequence[Mapping[str, Any]], key: str, order: Sequence[str]) -> list[Mapping[str, Any]]:
-    return sorted(changes, key=lambda change: order.index(change[key]))[:SHOWN]
+    """The first changes in ``order``, of one kind the largest first."""
+    return sorted(changes, key=lambda change: (order.index(change[key]), -_size(change)))[:SHOWN]
+
+
+def _size(change: Mapping[str, Any]) -> float:
+    ratio = change.get("ratio")
+    return abs(math.log(ratio)) if isinstance(ratio, int | float) and 0 < ratio < math.inf else 0.0
 
 
 def _counts(changes: Sequence[Mapping[str, Any]], key: str, order: Sequence[str]) -> dict[str, int]:

@@ -257,7 +257,7 @@ class ExpectEntry(StrictModel):
 class ExportEntry(StrictModel):
     """One exported file and its tolerance; the other fields are those of :class:`harness.exporters.Artifact`."""
 
-    format: Literal["torchscript", "onnx"]
+    format: Literal["torchscript", "onnx", "ort"]
     path: RelativePath
     digest: Digest
     opset: int | None = None

@@ -6,6 +6,7 @@
     unanswered/test_.../       an export without a complete reference: a stochastic layer, a case that must be refused,
                                a large size
     torchscript/test_.../      one export of a case, as model.pt
+    ort/test_.../              one export of a case in ONNX Runtime's format, as model.ort
     data/                      every recorded array once, named by its SHA-256
 
 The keys of ``manifest.json`` are as follows; :mod:`harness.spec.bundle.entries` describes the entry of one case.
@@ -41,13 +42,13 @@ from harness.spec.bundle.entries import PACK_AGAIN, CaseEntry, Digest, PackedMod
 from harness.spec.known_failures import KNOWN_FAILURES_FILE
 from harness.spec.language.case import Case, Expectation, WeightedModel
 from harness.spec.quoting import join_names, suggestion
-from harness.spec.targets import Target, parse_target
+from harness.spec.targets import Target, parse_target, runs_format, split_target
 from harness.spec.targets.sets import DEFAULT_SET, TargetSets
 from harness.spec.yaml.strict import StrictModel, file_error, key_path, read_json
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
-FOLDERS = ("onnx", "unanswered", "torchscript", "data")
+FOLDERS = ("onnx", "unanswered", "torchscript", "ort", "data")
 """The folders that hold packed files."""
 REPORTS_FOLDER = "reports"
 """The folder that a run started in the bundle writes its reports to by default."""
@@ -135,7 +136,7 @@ class BundleTargets(TargetSets):
     def of(cls, packed_for: Sequence[str], where: Location) -> BundleTargets:
         """The targets of a bundle that was packed for ``packed_for``. Raises :class:`SpecError` for an invalid one."""
         targets = tuple(parse_target(text, where) for text in packed_for)
-        formats = {target.export: plugins("exporters")[target.exporter].makes for target in targets}
+        formats = {target.export: target.makes for target in targets}
         return cls({DEFAULT_SET: targets, ALL_SET: all_targets(formats, where)}, exports=tuple(formats))
 
     def _exported_targets(self, word: str) -> Iterator[Target]:
@@ -165,7 +166,7 @@ def all_targets(formats: Mapping[str, str], where: Location | None = None) -> tu
         parse_target(f"{export}/{name}", where)
         for export, format_ in formats.items()
         for name, runtime in plugins("runtimes").items()
-        if runtime.takes == format_
+        if runs_format(runtime, format_)
     )
 
 
@@ -187,7 +188,7 @@ class Manifest(StrictModel):
     @property
     def exports(self) -> tuple[str, ...]:
         """The part before the slash of each target that the bundle was packed for."""
-        return tuple(dict.fromkeys(target.partition("/")[0] for target in self.targets))
+        return tuple(dict.fromkeys(split_target(target)[0] for target in self.targets))
 
 
 def manifest_seal(content: dict[str, Any]) -> str:

@@ -225,6 +225,27 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
+class DataSettings:
+    """How the samples of a case are judged as a whole: they are run one by one and none is kept.
+
+    ``labels`` is a file with one for each sample, or ``label_key`` names an array in the file of each. ``metric`` is
+    the user's callable. ``allowed_drop`` is how much worse than the reference's the metric may be, or the accuracy
+    without one; None if it is only reported.
+    """
+
+    labels: FileSource | None = None
+    label_key: str | None = None
+    metric: str | None = None
+    better: Literal["higher", "lower"] = "higher"
+    allowed_drop: float | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """True if each sample has a label."""
+        return self.labels is not None or self.label_key is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One fully resolved configuration.
 
@@ -232,8 +253,9 @@ class Case:
     which the same artifact is verified. ``bench`` holds further shapes by label at which latency is measured; a case at
     one of them has the id of the original case as ``bench_of``. ``seed`` seeds the weights and stochastic layers.
     ``draws`` is the number of sets of random inputs at each set of shapes. ``samples`` are further sets of inputs from
-    files, each with the name of its file. ``structure`` says how ``forward`` takes the inputs, if some are nested or
-    null (:mod:`harness.spec.language.inputs.structure`); ``inputs`` are the tensors in it.
+    files, each with the name of its file; with ``data``, they are judged as a whole. ``structure`` says how
+    ``forward`` takes the inputs, if some are nested or null (:mod:`harness.spec.language.inputs.structure`); ``inputs``
+    are the tensors in it.
     ``files`` are the files under test by name. ``count`` is how often a model calls the layer that the case is about.
     """
 
@@ -253,6 +275,7 @@ class Case:
     bench_of: str | None = None
     draws: int = 2
     samples: tuple[tuple[str, tuple[TensorSpec, ...]], ...] = ()
+    data: DataSettings | None = None
     files: Mapping[str, StoredModel] = field(default_factory=dict)
     structure: Mapping[str, Any] | None = None
     count: int | None = None
@@ -273,6 +296,8 @@ class Case:
     @property
     def runs_user_code(self) -> bool:
         """True if code of the user is involved, which may change any state of its process."""
+        if self.data is not None and self.data.metric is not None:
+            return True
         weighted = (self.model, self.expect.equals, self.expect.differs_from)
         models = [*(each.model for each in weighted if each is not None), *self.files.values()]
         return any(

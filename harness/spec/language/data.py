@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
-from harness.data_files import StoredArray, natural_order, pick, stored_arrays
+from harness.data_files import StoredArray, natural_order, pick, sample_paths, stored_arrays
 from harness.errors import UsageError, escape_path
 from harness.spec.language.case import FileSource, Layout, TensorSpec
 from harness.spec.language.schema import DType
@@ -40,14 +40,16 @@ class SpecFolder:
         return path
 
     def samples(self, pattern: str) -> tuple[Path, ...]:
-        """The data files that match the glob ``pattern``, sorted, numbers in names by size.
+        """The data files that match the glob ``pattern``, or are in a folder that does, sorted, numbers by size.
 
         Raises :class:`UsageError` if there is none, or one is outside the root.
         """
         if self.folder is None:
             raise UsageError(f"{pattern}: this spec has no folder; put the spec into a file")
         try:
-            found = sorted(self.folder.glob(pattern), key=natural_order)
+            found = [
+                each for path in sorted(self.folder.glob(pattern), key=natural_order) for each in sample_paths(path)
+            ]
         except (ValueError, NotImplementedError) as error:
             raise UsageError(f"{pattern}: not a glob; write one relative to the spec, such as data/*.npz") from error
         for path in found:

@@ -131,13 +131,14 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
     problems += [*layer_calls.call_problems(node), *_input_problems(node, case, folder)]
     inputs: Inputs = {}
     samples: tuple[samples_.Sample, ...] = ()
+    data = None
     if not problems:
         inputs = {
             label: tensors.tensor_spec(label, each, case.dtype, seed_name, folder)
             for label, each in case.tensors.items()
         }
         with collect_problems(problems):
-            inputs, samples = samples_.with_samples(node, case, inputs, folder)
+            inputs, samples, data = samples_.with_samples(node, case, inputs, folder, allow_import=allow_import)
     # How a layer takes nested inputs is left to torch.
     labels = [] if structure is not None else list(inputs or case.inputs)
     if structure is not None and case.layer is None and case.factory is None:
@@ -166,6 +167,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
         bench=tuple(_by_label(shapes, inputs) for shapes in case.bench),
         draws=case.draws,
         samples=samples,
+        data=data,
         files={name: stored_model(folder.file(text)) for name, text in case.files.items()},
         structure=structure,
         count=case.count,

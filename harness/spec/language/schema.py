@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, JsonValue, PlainValidator, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
 from typing_extensions import TypeAliasType
 
 from harness.spec.language.case import Fill, Layout, Mode
+from harness.spec.language.inputs.data_keys import DataKeys, DataPath, FactoryName
 from harness.spec.language.inputs.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
 from harness.spec.language.inputs.kinds import input_kind, is_one_shape, weights_kind, wired_kind
 from harness.spec.language.inputs.names import (
     CASE_NAME,
-    FACTORY,
     LABEL,
     TENSOR_LABEL,
     matches_pattern,
@@ -41,7 +41,6 @@ def _one_or_many(is_one: Callable[[Any], bool], wrap: Callable[[Any], Any]) -> B
 
 
 LABEL_SCHEMA = text_schema(LABEL)
-_PATH_SCHEMA: dict[str, JsonValue] = {"type": "string", "minLength": 1, "maxLength": 4096}
 _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": 16}
 
 DType = Literal["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]
@@ -59,11 +58,6 @@ Label = Annotated[
 ]
 TensorLabel = Annotated[
     str, matches_pattern(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")
-]
-FactoryName = Annotated[
-    str,
-    matches_pattern(FACTORY, "a factory", "write package.module:callable, or path/to/file.py:callable"),
-    WithJsonSchema(text_schema(FACTORY)),
 ]
 Labels = Annotated[
     list[Label],
@@ -93,13 +87,6 @@ Values = Annotated[Any, WithJsonSchema({"type": ["number", "boolean", "array"]})
 Arguments = Annotated[
     dict[str, Any],
     Field(description="Constructor arguments by name. A tensor is written as an input: `weight: {values: [...]}`."),
-]
-DataPath = Annotated[str, Field(min_length=1, max_length=4096)]
-DataPaths = Annotated[
-    list[DataPath],
-    Field(min_length=1),
-    _one_or_many(lambda value: isinstance(value, str), lambda word: [word]),
-    WithJsonSchema({"anyOf": [_PATH_SCHEMA, {"type": "array", "items": _PATH_SCHEMA, "minItems": 1}]}),
 ]
 Forward = Annotated[dict[str, Any], Field(description="Constant keyword arguments of forward.")]
 Expression = Annotated[str, Field(min_length=1)]
@@ -261,7 +248,7 @@ class Expect(StrictModel):
     raises: str | None = Field(default=None, min_length=1, description="Text that eager torch's error must contain.")
 
 
-class Defaults(ModelArguments):
+class Defaults(ModelArguments, DataKeys):
     """The keys that are merged under every case of the file."""
 
     remedies = dict.fromkeys(ModelKeys.model_fields, "put the model beside `defaults:`, or in a case")
@@ -289,11 +276,6 @@ class Defaults(ModelArguments):
     bench: list[ShapesByLabel] = Field(default_factory=list, description="Further shapes at which latency is measured.")
     draws: int = Field(
         default=2, ge=1, le=100, description="Sets of random inputs at each shape, which share no values."
-    )
-    samples: DataPaths | None = Field(
-        default=None,
-        examples=["data/*.npz"],
-        description="Data files, each a further set of inputs by label. Without `inputs`, the first is the case's own.",
     )
     files: dict[CaseName, DataPath] = Field(
         default_factory=dict,

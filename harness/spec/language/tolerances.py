@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.spec.quoting import format_value
@@ -75,15 +75,17 @@ class Calibrated:
 class Sqnr:
     """At least ``decibels`` of signal to quantization noise: ``10 log10(sum of squares / sum of squared errors)``.
 
-    ``because`` says where a bound comes from that the spec does not name.
+    ``because`` says where a bound comes from that the spec does not name. If ``pooled``, the rule is about all samples
+    of a case together, and no single one passes or fails under it.
     """
 
     decibels: float
     because: str = ""
+    pooled: bool = False
 
     def __str__(self) -> str:
         because = f" ({self.because})" if self.because else ""
-        return f"SQNR of at least {self.decibels:.4g} dB{because}"
+        return f"SQNR of at least {self.decibels:.4g} dB{_over(self)}{because}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,27 @@ class Decisions:
     """At least a share ``at_least`` of the decisions that an output stands for are the reference's.
 
     ``argmax`` and ``argmin`` decide along ``axis``; ``sign`` decides at each value whether it is above zero; ``value``
-    takes each value as a decision, such as a label. :mod:`harness.compare.decisions` counts them.
+    takes each value as a decision, such as a label. :mod:`harness.compare.decisions` counts them. If ``pooled``, the
+    share is that of all samples of a case.
     """
 
     by: DecisionKind = "argmax"
     axis: int = -1
     at_least: float = 1.0
+    pooled: bool = False
 
     def __str__(self) -> str:
         along = f" along axis {self.axis}" if self.by in {"argmax", "argmin"} else ""
-        return f"at least {100 * self.at_least:g} % of the decisions by {self.by}{along}"
+        return f"at least {100 * self.at_least:g} % of the decisions by {self.by}{along}{_over(self)}"
+
+
+def _over(rule: Sqnr | Decisions) -> str:
+    return " over all samples" if rule.pooled else ""
+
+
+def pooled(rule: OneRule) -> OneRule:
+    """``rule`` over all samples of a case together, if it is one that adds up."""
+    return replace(rule, pooled=True) if isinstance(rule, Sqnr | Decisions) else rule
 
 
 OneRule = Exact | Ulp | Close | Scaled | Calibrated | Sqnr | Cosine | Decisions

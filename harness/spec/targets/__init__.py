@@ -67,6 +67,18 @@ class Target:
         return self.exporter.removeprefix(TESTED_FILE) if self.exporter.startswith(TESTED_FILE) else None
 
     @property
+    def in_onnx(self) -> Target:
+        """The target without a last transform to another format: its file computes the same, and can be read."""
+        return self if self.makes == "onnx" or not self.transforms else self.with_first_transforms(-1)
+
+    @property
+    def makes(self) -> str:
+        """The format of the exported file after the transforms. The file of a target that exports nothing is ONNX."""
+        if self.transforms:
+            return str(transform_named(self.transforms[-1]).makes)
+        return str(plugins("exporters")[self.exporter].makes) if self.exports else "onnx"
+
+    @property
     def exports(self) -> bool:
         """True if the target's file is exported, False if it exists already."""
         return self.exporter != FILE and self.tested_file is None
@@ -83,8 +95,8 @@ def exporter_options(exporter: Any) -> Mapping[str, str]:
 
 TARGET_SYNTAX = "EXPORTER[@OPSET][+fixes][+TRANSFORM]...[?option=value&...]/RUNTIME[?option=value&...]"
 TARGET = re.compile(
-    r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<suffixes>(\+[^/@+?]*)*)(\?(?P<export_options>[^/]*))?"
-    r"/(?P<runtime>[^/?]+)(\?(?P<options>.*))?"
+    r"(?P<exporter>[^/@+?]+)(@(?P<opset>[^/@+?]*))?(?P<suffixes>(\+[^/@+?]*)*)(\?(?P<export_options>.*?))?"
+    r"/(?P<runtime>[^/?&=]+)(\?(?P<options>.*))?"
 )
 TESTED_FILE_NAME = re.compile(rf"{TESTED_FILE}[A-Za-z0-9._-]+")
 FORMATS = {
@@ -130,11 +142,10 @@ def _target(text: str) -> Target:
         if name not in names and not (is_tested_file and kind == "exporter"):
             raise UsageError(f"{text}: no {kind} {name}; {suggestion(name, names, f'one of {join_names(names)}')}")
     is_file = exporter == FILE or is_tested_file
-    makes, takes = "onnx" if is_file else exporters[exporter].makes, runtimes[runtime].takes
-    if makes != takes and not is_tested_file:  # the format of a file under test is known from the spec alone
-        fitting = join_names(name for name, each in runtimes.items() if each.takes == makes)
-        message = f"{exporter} makes {FORMATS[makes]}, {runtime} runs {FORMATS[takes]}"
-        raise UsageError(f"{text}: {message}; with {exporter} use one of {fitting}")
+    makes = "onnx" if is_file else exporters[exporter].makes
+    # The format of a file under test is known from the spec alone.
+    if not is_tested_file and not runs_format(runtimes[runtime], makes):
+        raise _wrong_runtime(text, exporter, makes, runtime)
     suffixes = parts["suffixes"].split("+")[1:]
     fixes = suffixes[:1] == ["fixes"]
     of_export = parts["opset"] is not None or fixes
@@ -146,6 +157,14 @@ def _target(text: str) -> Target:
         raise UsageError(
             f"{text}: {exporter} makes {FORMATS[makes]}, and transforms change ONNX files; remove +{transforms[0]}"
         )
+    for at, word in enumerate(transforms):
+        transform = known[word]
+        if transform.makes != "onnx" and at != len(transforms) - 1:
+            raise UsageError(
+                f"{text}: +{word} makes {FORMATS[transform.makes]}, which no transform changes; write it last"
+            )
+        if not runs_format(runtimes[runtime], transform.makes):
+            raise _wrong_runtime(text, f"+{word}", transform.makes, runtime)
     return Target(
         exporter=exporter,
         runtime=runtime,
@@ -155,6 +174,27 @@ def _target(text: str) -> Target:
         transforms=transforms,
         export_options=_export_options(text, exporters.get(exporter), known, parts["export_options"]),
     )
+
+
+def split_target(text: str) -> tuple[str, str]:
+    """The export and the runtime of a target, each with its options; an option of the export may hold a slash."""
+    parts = TARGET.fullmatch(text)
+    if parts is None:
+        export, _, runtime = text.partition("/")
+        return export, runtime
+    return text[: parts.start("runtime") - 1], text[parts.start("runtime") :]
+
+
+def runs_format(runtime: Any, format_: str) -> bool:
+    """True if ``runtime`` loads files of this format. ONNX Runtime loads its own format on every provider."""
+    return format_ == runtime.takes or format_ in getattr(runtime, "also_takes", ())
+
+
+def _wrong_runtime(text: str, maker: str, makes: str, runtime: str) -> UsageError:
+    runtimes = plugins("runtimes")
+    fitting = join_names(name for name, each in runtimes.items() if runs_format(each, makes))
+    message = f"{maker} makes {FORMATS[makes]}, {runtime} runs {FORMATS[runtimes[runtime].takes]}"
+    return UsageError(f"{text}: {message}; with {maker} use one of {fitting}")
 
 
 def transform_named(word: str) -> Any:

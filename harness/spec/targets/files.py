@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from harness.registry import plugins
 from harness.spec.language.case import ModelFormat, StoredModel
-from harness.spec.targets import TESTED_FILE, Target
+from harness.spec.targets import TESTED_FILE, Target, runs_format
 
 DEFAULT_RUNTIMES: Mapping[ModelFormat, str] = {
     "onnx": "ort-cpu",
@@ -29,8 +28,3 @@ def targets_of(name: str, file: StoredModel) -> tuple[Target, ...]:
 def tested_target(name: str, word: str) -> str:
     """The target of the file ``name`` on ``word``: a runtime, or transforms and a runtime (``+fp16/ort-cpu``)."""
     return f"{TESTED_FILE}{name}{word if word.startswith('+') else f'/{word}'}"
-
-
-def runs_format(runtime: Any, format_: str) -> bool:
-    """True if ``runtime`` loads files of this format. ONNX Runtime loads its own format on every provider."""
-    return format_ == runtime.takes or format_ in getattr(runtime, "also_takes", ())

@@ -86,6 +86,8 @@ def _plain_sets(case: Case) -> list[InputSet]:
             name = ", ".join(filter(None, [at, f"draw {draw}" if draw > 1 else ""]))
             seeded = tuple(replace(spec, seed=_seed_of(spec, name)) if name else spec for spec in inputs)
             sets.append(InputSet(seeded, name or None, draw, chosen_by_harness=bool(shapes) and not case.also))
+    if case.data is not None:  # these are run one by one, after the sets
+        return sets
     return sets + [InputSet(inputs, f"sample {name}") for name, inputs in case.samples]
 
 

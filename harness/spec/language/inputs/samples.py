@@ -1,65 +1,127 @@
-"""The ``samples`` of a case: data files, each a further set of inputs whose labels are its keys."""
+"""The ``samples`` of a case: data files, each a further set of inputs by label, and what is known of them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
+from harness.data_files import UNNAMED, pick, stored_arrays
 from harness.errors import Problem, SpecError, UsageError
-from harness.spec.language.case import TensorSpec
-from harness.spec.language.data import SpecFolder, tensors_from_file
+from harness.spec.language.case import DataSettings, FileSource, TensorSpec
+from harness.spec.language.data import SpecFolder, file_digest, tensors_from_file
+from harness.spec.language.inputs.files import factory_name
 from harness.spec.language.inputs.names import LABEL, TENSOR_LABEL
 from harness.spec.language.inputs.tensors import problem_from
 from harness.spec.language.schema import Case
+from harness.spec.language.tolerances import Decisions
 from harness.spec.quoting import format_value, join_names
 from harness.spec.yaml.tree import Node
 
 Inputs = Mapping[str, TensorSpec]
 Sample = tuple[str, tuple[TensorSpec, ...]]
 
-MAX_SAMPLES = 1000
+MAX_SAMPLES = 100_000
+WHOLE_SAMPLES = 32
+"""Of more samples than this, none is kept: they are run one by one and judged as a whole."""
+FEWER = f"at most {MAX_SAMPLES:,}; name fewer, or make a spec for each part"
 
 
-def with_samples(node: Node, case: Case, inputs: Inputs, folder: SpecFolder) -> tuple[Inputs, tuple[Sample, ...]]:
-    """The inputs of the case at ``node``, and its samples by the names of their files.
+def with_samples(
+    node: Node, case: Case, inputs: Inputs, folder: SpecFolder, *, allow_import: bool = False
+) -> tuple[Inputs, tuple[Sample, ...], DataSettings | None]:
+    """The inputs of the case at ``node``, its samples by the names of their files, and how these are judged.
 
     Without ``inputs`` the first sample is the case's own inputs. Each sample has a tensor for every input and no other.
     Its dtypes and layouts are those of the inputs, and so are its sizes, but for dynamic axes. Raises
     :class:`SpecError` with every sample that does not fit.
     """
+    if problems := list(_key_problems(node, case, folder, allow_import=allow_import)):
+        raise SpecError(problems)
     if case.samples is None:
-        return inputs, ()
+        return inputs, (), None
     where = node.location(["samples"])
     try:
         paths = tuple(dict.fromkeys(path for pattern in case.samples for path in folder.samples(pattern)))
     except UsageError as error:
         raise SpecError([problem_from(error, where)]) from None
     if len(paths) > MAX_SAMPLES:
-        message = f"samples: {len(paths)} files match"
-        raise SpecError([Problem(where, message, f"at most {MAX_SAMPLES}; name fewer, or make a spec for each part")])
-    problems: list[Problem] = []
+        raise SpecError([Problem(where, f"samples: {len(paths)} files match", FEWER)])
     samples: list[Sample] = []
+    counts = Counter(path.name for path in paths)
     for path in paths:
         try:
-            found = tensors_from_file(path, case.dtype)
+            found = _labelled(tensors_from_file(path, case.dtype), inputs)
         except UsageError as error:
             problems.append(problem_from(error, where))
+            continue
+        if case.labels is not None and case.labels.file is None and found.pop(case.labels.key or "", None) is None:
+            message = f"samples: {path.name}: no array {case.labels.key!r} with the label"
+            problems.append(Problem(where, message, f"it holds {join_names(found)}"))
             continue
         inputs = inputs or found
         wrong = list(_mismatches(found, inputs, case))
         problems += (Problem(where, f"samples: {path.name}: {message}", remedy) for message, remedy in wrong)
         if not wrong:
-            samples.append((_name(path, paths), tuple(_as(found[label], spec) for label, spec in inputs.items())))
+            name = path.name if counts[path.name] == 1 else "/".join(path.parts[-2:])
+            samples.append((name, tuple(_as(found[label], spec) for label, spec in inputs.items())))
     if problems:
         raise SpecError(problems)
-    return (inputs, tuple(samples)) if case.inputs else (inputs, tuple(samples[1:]))
+    data = _data_settings(node, case, folder, len(samples))
+    return inputs, tuple(samples if case.inputs or data is not None else samples[1:]), data
 
 
-def _name(path: Path, paths: tuple[Path, ...]) -> str:
-    """The file's name; with its folder if another sample has the same name."""
-    is_unique = sum(other.name == path.name for other in paths) == 1
-    return path.name if is_unique else "/".join(path.parts[-2:])
+def _key_problems(node: Node, case: Case, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:
+    """What is wrong with the keys that go with ``samples``."""
+    for key in ("labels", "metric", "allowed_drop"):
+        if getattr(case, key) is not None and case.samples is None:
+            yield Problem(node.location([key], of_key=True), f"{key}: the case has no samples", "add `samples: data/`")
+    if case.allowed_drop is not None and case.labels is None and case.metric is None:
+        where = node.location(["allowed_drop"], of_key=True)
+        yield Problem(where, "allowed_drop: nothing is measured that could drop", "add `labels:` or `metric:`")
+    if case.metric is None:
+        return
+    if not allow_import:
+        message = f"metric: {case.metric} would run code"
+        yield Problem(node.location(["metric"]), message, "pass --allow-import to allow it")
+        return
+    try:
+        factory_name(case.metric, folder)
+    except UsageError as error:
+        yield problem_from(error, node.location(["metric"]))
+
+
+def _data_settings(node: Node, case: Case, folder: SpecFolder, count: int) -> DataSettings | None:
+    """How so many samples are judged as a whole; None if each is judged by itself.
+
+    Raises :class:`SpecError` for labels that cannot be read or are not one for each sample.
+    """
+    decides = case.tolerance is not None and case.tolerance.has(Decisions)
+    if not (decides or case.labels or case.metric or count > WHOLE_SAMPLES):
+        return None
+    source = None
+    if case.labels is not None and case.labels.file is not None:
+        where = node.location(["labels"])
+        try:
+            path = folder.file(case.labels.file)
+            stored = pick(stored_arrays(path), case.labels.key, path)
+            source = FileSource(file_digest(path), case.labels.key, str(path.absolute()))
+        except UsageError as error:
+            raise SpecError([problem_from(error, where)]) from None
+        if len(stored.shape) < 1 or stored.shape[0] != count:
+            message = f"labels: {path.name} has shape {format_value(list(stored.shape))}, and there are {count} samples"
+            raise SpecError([Problem(where, message, "give one label for each sample, in the order of their names")])
+    key = case.labels.key if case.labels is not None and source is None else None
+    metric = None if case.metric is None else factory_name(case.metric, folder)
+    return DataSettings(source, key, metric, case.better, case.allowed_drop)
+
+
+def _labelled(found: dict[str, TensorSpec], inputs: Inputs) -> dict[str, TensorSpec]:
+    """``found`` with the label of the only input for an array without a name, as in a ``.npy`` file."""
+    if found.keys() != {UNNAMED} or len(inputs) > 1:
+        return found
+    label = next(iter(inputs), "x")
+    return {label: replace(found[UNNAMED], label=label)}
 
 
 def _as(found: TensorSpec, spec: TensorSpec) -> TensorSpec:

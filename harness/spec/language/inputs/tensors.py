@@ -7,7 +7,7 @@ Everything here works without torch. :func:`with_layout` gives a NumPy array the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from harness.errors import Location, Problem, UsageError
 from harness.spec.language.case import Fill, Layout, TensorSpec, seed_from_name
 from harness.spec.language.data import SpecFolder, tensor_from_file
+from harness.spec.language.inputs.fills import array
 from harness.spec.language.schema import Input, Tensor
 from harness.spec.quoting import format_value
 from harness.spec.yaml.tree import Node
@@ -137,6 +138,11 @@ def as_tuples(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: as_tuples(item) for key, item in value.items()}
     return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def arrays_of(specs: Iterable[TensorSpec]) -> dict[str, Array]:
+    """The values of the tensors by label, in their layouts. Raises :class:`UsageError` for a file that is gone."""
+    return {spec.label: with_layout(array(spec), spec.layout) for spec in specs}
 
 
 def with_layout(values: Array, layout: Layout) -> Array:

@@ -40,10 +40,6 @@ function mark(target, x, y, radius, more = "") {
   return s("polygon", { class: `mark ${seriesClass(target)} ${more}`, points: points.join(" ") });
 }
 
-function whisker(target, from, to, y, more = "") {
-  return s("path", { class: `whisker ${seriesClass(target)} ${more}`, d: `M${from.toFixed(1)} ${y}H${to.toFixed(1)}M${from.toFixed(1)} ${y - 2.5}v5M${to.toFixed(1)} ${y - 2.5}v5` });
-}
-
 // A mark that links to its check. `text` is its tooltip and its name for screen readers.
 const linked = (check, text, ...content) => s("a", { href: addressOf(check), "aria-label": text }, s("title", {}, text), content);
 

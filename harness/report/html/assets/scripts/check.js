@@ -1,21 +1,18 @@
-// One check in full, from what went wrong to how to repeat it.
+// One check: what went wrong, who is to blame and what to do next; then where and how fast it ran; details are folded.
 function bodyOf(check) {
   return h("div", { class: "body" }, [
     ...aboutFailure(check),
-    block("Where it differs", check.pictures?.map(pictureOf)),
+    whyBlamed(check),
+    block("Where it differs", check.pictures?.slice(0, 1).map(pictureOf)),
     block("Layers", check.layers && layersOf(check)),
     block("Next step", check.next && nextOf(check.next)),
-    block("Script that reproduces it", check.script && scriptOf(check)),
-    block("Numbers", check.numbers && numbersOf(check.numbers)),
-    block("Expectations", check.findings && findingsOf(check.findings)),
-    block("Distance from the float64 reference", check.distances && distancesOf(check.distances)),
+    block("Remarks", (check.notes || check.checker || check.left_out) && list([...(check.notes ?? []), check.checker && `onnx.checker: ${check.checker}`, check.left_out].filter(Boolean))),
     block("Latency", timingOf(check)),
-    block("Where the nodes ran", check.placement && list(check.placement)),
-    block("onnx.checker reports", check.checker && h("pre", {}, check.checker)),
-    block("Notes", (check.notes || check.left_out) && list([...(check.notes ?? []), check.left_out].filter(Boolean))),
-    block("Seconds by stage", check.seconds && Object.entries(check.seconds).map(([stage, seconds]) => `${stage} ${figure(real(seconds))}`).join(", ")),
-    block("Source", origin(check)),
-    check.log ? h("details", {}, h("summary", {}, `Output of the libraries: ${count(check.log.length, "line")}`), h("pre", {}, check.log.join("\n"))) : null,
+    block("Time", check.seconds && [stagesOf(check.seconds)]),
+    block("Exported file", fileOf(check)),
+    block("Script that reproduces it", check.script && scriptOf(check)),
+    detailsOf(check),
+    h("p", { class: "small" }, check.where ? ["Spec: ", h("code", {}, breakable(check.where)), ". "] : null, h("a", { href: addressOf(check) }, "Link to this check")),
   ]);
 }
 
@@ -24,19 +21,40 @@ const block = (title, content) => (content && (!Array.isArray(content) || conten
 
 const list = (lines) => h("ul", { class: "evidence" }, lines.map((line) => h("li", {}, sentence(line))));
 
+// The model, its inputs and the spec's own words.
+function modelOf(check) {
+  const inputs = [...(check.inputs ?? []), check.draws > 1 ? `${check.draws} draws` : null].filter(Boolean);
+  return [
+    check.about ? h("p", { class: "about" }, check.about) : null,
+    check.model ? h("p", { class: "model" }, h("code", {}, breakable(check.model))) : null,
+    inputs.length ? h("p", { class: "small muted" }, inputs.join("; ")) : null,
+  ];
+}
+
 function aboutFailure(check) {
-  const why = check.message ?? (check.status === "passed" ? null : check.line);
+  const why = check.status === "passed" ? check.message : check.line ?? check.message;
   return [
     why ? h("p", { class: "said" }, check.happened ? h("strong", {}, `${check.happened}. `) : null, why) : null,
     check.reason ? h("p", {}, "Known failure: ", sentence(check.reason), (check.issues ?? []).flatMap((issue) => [" ", link(issue)])) : null,
-    block("Blame", check.blame && [h("p", {}, h("span", { class: "blamed" }, check.blame)), check.evidence ? list(check.evidence) : null]),
-    check.blame ? null : block("Evidence", check.evidence && list(check.evidence)),
   ];
+}
+
+function whyBlamed(check) {
+  const evidence = check.evidence ? list(check.evidence) : null;
+  if (check.blame) return [h("h3", {}, "Blame: ", h("span", { class: "blamed" }, check.blame)), evidence];
+  return block("Evidence", evidence);
 }
 
 function nextOf([text, command]) {
   const advice = h("p", {}, sentence(text), ".");
-  return command ? [advice, h("div", { class: "command" }, h("pre", {}, command), copyButton(command))] : [advice];
+  return command ? [advice, h("div", { class: "command" }, h("pre", {}, breakable(command)), copyButton(command, "Copy the command"))] : [advice];
+}
+
+// A path that Netron opens.
+function fileOf(check) {
+  if (!check.file) return null;
+  const path = check.file.startsWith("/") || check.file.startsWith("~") ? check.file : packed.kept_in + check.file;
+  return [h("div", { class: "command" }, h("pre", {}, breakable(path)), copyButton(path, "Copy the path"))];
 }
 
 function scriptOf(check) {
@@ -44,35 +62,14 @@ function scriptOf(check) {
   return [
     h("p", { class: "on-paper" }, "Not printed: report.html and report.json have it."),
     h("pre", { class: "script", tabindex: "0" }, check.script),
-    h("div", { class: "tools" }, copyButton(check.script), h("a", { class: "button", href: file, download: "reproduce.py" }, "Save as reproduce.py")),
+    h("div", { class: "tools" }, copyButton(check.script, "Copy the script"), h("a", { class: "button", href: file, download: "reproduce.py" }, "Save as reproduce.py")),
   ];
 }
 
-// A row per number and a column per output, so that the table fits a narrow page.
-function numbersOf(outputs) {
-  const rows = packed.numbers.map((name, at) => [name, outputs.map((output) => output[at])]).filter(([, values]) => values.some((value) => value !== null && value !== "-"));
-  const [head, ...body] = rows.map(([name, values]) => [name, values.map((value) => value ?? "-")]);
-  return [h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Numbers by output" }, h("table", { class: "plain small" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, head[0]), head[1].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, body.map(([name, values]) => h("tr", {}, h("th", { scope: "row" }, name), values.map((value) => h("td", {}, value))))))) ];
+function stagesOf(seconds) {
+  const stages = Object.entries(seconds).map(([stage, time]) => [stage, real(time)]);
+  const whole = stages.reduce((sum, [, time]) => sum + time, 0);
+  return h("p", {}, `${milliseconds(whole)}: `, stages.map(([stage, time]) => `${stage} ${milliseconds(time)}`).join(", "));
 }
 
-function findingsOf(findings) {
-  return [h("ul", { class: "outcomes" }, findings.map(([what, passed, message]) => {
-    const status = passed ? "passed" : "failed";
-    return h("li", { class: status }, icon(status), h("span", {}, hidden(passed ? "passed: " : "failed: "), h("code", {}, what), ` ${message}`));
-  }))];
-}
-
-function distancesOf(distances) {
-  return [h("table", { class: "plain small" },
-    h("thead", {}, h("tr", {}, ["output", "eager", "target", "nearer"].map((name) => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, distances.map((row) => h("tr", {}, row.map((text) => h("td", {}, text))))))];
-}
-
-function origin(check) {
-  return [h("p", { class: "small" },
-    check.where ? ["spec ", h("code", {}, check.where), h("br")] : null,
-    check.artifact ? ["exported file ", h("code", {}, check.artifact), h("br")] : null,
-    h("a", { href: addressOf(check) }, "Link to this check"))];
-}
+const milliseconds = (seconds) => `${figure(1000 * seconds)} ms`;

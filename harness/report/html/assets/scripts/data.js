@@ -2,11 +2,23 @@
 const packed = JSON.parse(document.getElementById("data").textContent);
 
 const targets = packed.targets;
+const named = (names, values) => Object.fromEntries(values.map((value, at) => [names[at], value ?? undefined]));
+
+function timedOf(values) {
+  const timed = named(packed.timed, values);
+  const figures = (packedFigures) => packedFigures.map((one) => named(packed.figure, one));
+  timed.conditions ??= {};
+  timed.by_shape = figures(timed.by_shape ?? []);
+  timed.beside = Object.fromEntries(Object.entries(timed.beside ?? {}).map(([name, one]) => [name, named(packed.figure, one)]));
+  return timed;
+}
+
 const checks = packed.checks.map((positions, number) => {
   const check = { number };
   packed.fields.forEach((field, at) => {
     check[field] = packed.values[positions[at]];
   });
+  if (check.latency) check.latency = timedOf(check.latency);
   return check;
 });
 
@@ -27,4 +39,5 @@ function grouped(items, key) {
   return groups;
 }
 
-const find = (name, target) => checks.find((check) => check.case === name && check.target === target);
+const placeOf = new Map(checks.map((check) => [`${check.case}\n${check.target}`, check]));
+const find = (name, target) => placeOf.get(`${name}\n${target}`);

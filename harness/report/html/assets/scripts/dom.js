@@ -21,8 +21,8 @@ const hidden = (text) => h("span", { class: "hidden" }, text);
 // A sentence whose parts between backticks are code.
 const sentence = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 
-// A long name that may break after the separators of its parts.
-const breakable = (name) => name.split(/(?<=[/@+?&,])/).flatMap((part) => [part, h("wbr")]);
+// A long name that may break after the separators of its parts, and nowhere within a word.
+const breakable = (name) => name.split(/(?<=[/@+?&,_.=([-])(?=.)/).flatMap((part, at) => (at ? [h("wbr"), part] : [part]));
 
 // Show a section of the page, and the link to it.
 function reveal(id, count) {
@@ -34,7 +34,7 @@ function reveal(id, count) {
   return section;
 }
 
-// A fold whose content is built when it is first opened; `unfold` opens it.
+// A fold whose content is built when it is first opened.
 function fold(attributes, summary, content) {
   const details = h("details", attributes, h("summary", {}, summary));
   details.fill = () => {
@@ -44,13 +44,8 @@ function fold(attributes, summary, content) {
   return details;
 }
 
-function unfold(details) {
-  details.open = true;
-  details.fill();
-}
-
-function copyButton(text) {
-  const button = h("button", { class: "button", type: "button" }, "Copy");
+function copyButton(text, label) {
+  const button = h("button", { class: "button", type: "button" }, label);
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(text);
@@ -60,6 +55,19 @@ function copyButton(text) {
     }
   });
   return button;
+}
+
+// A box that scrolls sideways and says so while a part of its content is out of sight.
+function scrolled(label, content) {
+  const box = h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, content);
+  return h("div", {}, box, sideways(box));
+}
+
+function sideways(box) {
+  const hint = h("p", { class: "sideways small muted", hidden: true }, "There is more to the right: scroll sideways.");
+  const look = () => { hint.hidden = box.scrollWidth - box.clientWidth < 2; };
+  new ResizeObserver(() => requestAnimationFrame(look)).observe(box);
+  return hint;
 }
 
 // A long list in pages: `render` makes a page of some items, and a button shows the next page.

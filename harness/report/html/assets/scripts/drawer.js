@@ -16,8 +16,9 @@ function show(check) {
       button("Close", "close", () => drawer.close())),
     h("div", { class: "sheet" },
       h("div", {}, tag(check), " ", h("span", { class: "muted" }, detailOf(check))),
-      h("h2", { id: "check-title", tabindex: "-1" }, check.short),
-      h("p", { class: "muted" }, check.spec ? ["in ", h("code", {}, check.spec), ", "] : null, "on ", h("code", {}, check.target)),
+      h("h2", { id: "check-title", tabindex: "-1" }, breakable(check.short)),
+      h("p", { class: "muted" }, check.spec ? ["in ", h("code", {}, breakable(check.spec)), ", "] : null, "on ", h("code", {}, breakable(check.target))),
+      modelOf(check),
       bodyOf(check)));
   if (!drawer.open) drawer.showModal();
   drawer.scrollTop = 0;

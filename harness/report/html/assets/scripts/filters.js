@@ -4,9 +4,7 @@ function filters() {
   search.addEventListener("input", () => choose({ q: search.value }));
 
   const toggles = STATUSES.filter((status) => checks.some((check) => check.status === status)).map((status) => {
-    const total = checks.filter((check) => check.status === status).length;
-    const button = h("button", { type: "button", class: `toggle ${status}`, "data-status": status },
-      icon(status), status, h("span", { class: "count" }, total.toLocaleString("en")));
+    const button = h("button", { type: "button", class: `toggle ${status}`, "data-status": status }, icon(status), status, h("span", { class: "count" }));
     button.addEventListener("click", () => {
       const statuses = new Set(choice.status);
       if (!statuses.delete(status)) statuses.add(status);
@@ -21,7 +19,10 @@ function filters() {
 
   listeners.push(() => {
     if (search.value !== choice.q) search.value = choice.q;
-    for (const button of toggles) button.setAttribute("aria-pressed", String(choice.status.has(button.dataset.status)));
+    for (const button of toggles) {
+      button.setAttribute("aria-pressed", String(choice.status.has(button.dataset.status)));
+      button.querySelector(".count").textContent = selection().counts[button.dataset.status].toLocaleString("en");
+    }
     target.value = choice.target;
     blame.value = choice.blame;
     reset.hidden = !isChosen();

@@ -1,21 +1,20 @@
-// The latency section: compared with eager torch, machines compared with each other, by input size, then case by case.
+// The latency section: compared with eager torch, machines compared with each other, by input size, then the slowest.
 function latency() {
   const timed = checks.filter((check) => check.latency);
   if (!timed.length) return;
   const section = reveal("latency");
   section.append(h("p", { class: "note" }, "Medians with 95 % interval. Eager torch was timed on the same inputs in the same rounds. ",
     "Hollow mark: low confidence, see the check."));
-  ratios(section, "Ratio to eager torch", againstEagerTorch(timed), "faster than eager");
-  if (firstMachine) ratios(section, `Ratio to ${firstMachine}`, acrossMachines(timed), "faster",
+  ratios(section, "Ratio to eager torch", againstEagerTorch(timed), "Below 1x is faster than eager.");
+  if (firstMachine) ratios(section, `Ratio to ${firstMachine}`, acrossMachines(timed),
     "Each interval is built from two 95 % intervals, so that its confidence is at least 90 %.");
   const growth = growthCharts(timed);
   if (growth) section.append(h("h3", {}, "By input size"), growth);
-  section.append(h("h3", {}, "Case by case"), ...[...grouped(timed, (check) => check.spec)].map(([spec, ofSpec]) =>
-    fold({ class: "fold" }, [h("code", {}, spec || "cases"), " ", h("span", { class: "muted" }, count(new Set(ofSpec.map((check) => check.case)).size, "case"))], () => intervals(ofSpec))));
+  section.append(h("h3", {}, "The slowest cases first"), ...slowest(timed));
 }
 
-function ratios(section, title, rows, faster, note) {
-  if (rows.length) section.append(h("h3", {}, title), ...(note ? [h("p", { class: "note" }, note)] : []), ratioChart(title, rows, faster), ratioTable(rows));
+function ratios(section, title, rows, note) {
+  if (rows.length) section.append(h("h3", {}, title), ...(note ? [h("p", { class: "note" }, note)] : []), ratioChart(title, rows));
 }
 
 function againstEagerTorch(timed) {

@@ -82,7 +82,7 @@ function layerWords(layer) {
   const parts = [
     `${layer.path || "the model"}: ${layer.type}${layer.arguments ? `(${layer.arguments})` : ""}`,
     `local ${figure(real(layer.local))}`, `accumulated ${figure(real(layer.accumulated))}`, `the reference's own ${figure(real(layer.reference))}`,
-    layer.times === null ? null : `${figure(real(layer.times), 2)} of what rounding explains${layer.wrong ? ": WRONG" : ""}`,
+    layer.times === null ? null : `${figure(real(layer.times), 2)} times what rounding explains${layer.wrong ? ": WRONG" : ""}`,
     layer.sqnr === null ? null : `SQNR ${figure(real(layer.sqnr))} dB`,
     `output ${JSON.stringify(layer.shape)}`, layer.nodes ? `nodes ${layer.nodes}` : null,
   ];
@@ -95,7 +95,7 @@ function layerTable(layers) {
     layer.type + (layer.arguments ? `(${layer.arguments})` : ""), ...[layer.local, layer.accumulated, layer.reference, layer.sqnr].map((value) => figure(real(value))),
     (layer.wrong ? "WRONG " : "") + figure(real(layer.times), 2), layer.judged_with ? `judged with ${layer.judged_with}` : layer.nodes || "-",
   ];
-  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "All layers" }, h("table", { class: "plain small" },
+  return scrolled("All layers", h("table", { class: "plain small" },
     h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, layers.map((layer) => h("tr", {}, h("th", { scope: "row" }, breakable(layer.path || "-")), cells(layer).map((text) => h("td", {}, text)))))));
 }

@@ -1,14 +1,17 @@
 // The sections, the most urgent first; then what the address names.
-wrongCards();
+causeCards();
 knownFolds();
 remarkFolds();
 skippedFolds();
-if (checks.length) document.getElementById("checks").append(filters(), ...matrix(), h("p", { class: "note keys" },
+if (checks.length) reveal("checks").append(filters(), ...matrix(), h("p", { class: "note keys" },
   "Keys: ", h("kbd", {}, "/"), " searches, arrow keys move between cells, ", h("kbd", {}, "Enter"), " opens a check, ", h("kbd", {}, "Esc"), " closes it."));
-spread();
+accuracy();
 latency();
 comparison();
 for (const update of listeners) update();
+
+for (const box of document.querySelectorAll("#targets .scroll")) box.after(sideways(box));
+printing();
 
 addEventListener("hashchange", follow);
 addEventListener("keydown", (event) => {

@@ -1,5 +1,6 @@
 // Cases by targets. Only open rows are in the page, so that ten thousand checks are as fast as ten.
 const AT_ONCE = 200;
+const OPENED_AT_ONCE = 40;
 
 function matrix() {
   const open = new Set();
@@ -7,30 +8,30 @@ function matrix() {
   const shownLine = h("p", { class: "shown", role: "status" });
   const table = h("table", {}, h("caption", { class: "hidden" }, "Cases by targets"));
   let bodies = [];
-  let shown = new Set();
   let columns = targets;
 
   function draw() {
-    shown = new Set(chosen().map((check) => check.number));
+    markSelected(chosen());
     columns = choice.target ? [choice.target] : targets;
-    const groups = specs.map((spec) => ({ spec, cases: spec.families.flatMap((family) => visible(family, shown)) })).filter(({ cases }) => cases.length);
-    const rows = groups.reduce((sum, { cases }) => sum + cases.length, 0);
-    const all = isChosen() && rows <= AT_ONCE;
+    const groups = specs.filter((spec) => spec.visible.length);
+    const rows = groups.reduce((sum, spec) => sum + spec.visible.length, 0);
+    const all = isChosen() && rows <= OPENED_AT_ONCE;
     const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "case"), columns.map((target) => h("th", { scope: "col" }, breakable(target)))));
-    bodies = groups.map(({ spec }) => {
+    bodies = groups.map((spec) => {
       const body = h("tbody");
       body.redraw = () => body.replaceChildren(...specRows(spec, all, body.redraw));
       body.redraw();
       return body;
     });
-    table.replaceChildren(table.caption, head, ...bodies);
+    table.style.setProperty("--columns", columns.length);
+    table.replaceChildren(table.caption, h("colgroup", {}, h("col", { class: "names" }), columns.map(() => h("col"))), head, ...bodies);
     shownLine.textContent = rows
-      ? `${isChosen() ? "Selected" : "All"}: ${count(shown.size, "check")} of ${count(rows, "case")}.`
+      ? `${isChosen() ? "Selected" : "All"}: ${count(chosen().length, "check")} of ${count(rows, "case")}.`
       : "No check matches. Remove a word or a filter.";
   }
 
   function specRows(spec, all, redraw) {
-    const cases = spec.families.flatMap((family) => visible(family, shown));
+    const cases = spec.visible;
     const isOpen = open.has(spec.spec) !== all;
     const rows = [groupRow("group", spec.spec, spec.spec || "cases", cases, isOpen, redraw)];
     if (isOpen) rows.push(...spec.families.flatMap((family) => familyRows(spec, family, all, redraw)));
@@ -38,7 +39,7 @@ function matrix() {
   }
 
   function familyRows(spec, family, all, redraw) {
-    const cases = visible(family, shown);
+    const cases = family.visible;
     if (cases.length < 2) return cases.map((one) => caseRow(one, "case"));
     const key = `${spec.spec}/${family.family}[]`;
     const isOpen = open.has(key) !== all;
@@ -62,22 +63,26 @@ function matrix() {
     };
     const button = h("button", { class: "head", type: "button", "aria-expanded": String(isOpen), "data-key": key, onclick: toggle },
       icon("open"), h("code", {}, breakable(label)), h("span", { class: "many" }, count(cases.length, "case")));
-    return h("tr", { class: kind }, h("th", { scope: "row" }, button), columns.map((target) => tallied(cases, target, shown)));
+    return h("tr", { class: kind }, h("th", { scope: "row" }, button, h("div", { class: "of-all" }, tallyOf(cases, columns))), columns.map((target) => tallied(cases, target)));
   }
 
   function caseRow(one, kind, label = one.short) {
     return h("tr", { class: kind }, h("th", { scope: "row" }, h("code", {}, breakable(label))),
-      columns.map((target) => h("td", {}, cell(one.row.get(target)))));
+      columns.map((target) => {
+        const check = one.row.get(target);
+        return h("td", { class: check ? check.status : "none", "data-target": target }, cell(check));
+      }));
   }
 
   function cell(check) {
     if (!check) return h("span", { class: "absent", title: "not run" }, "-", hidden(" not run"));
-    const other = shown.has(check.number) ? "" : " other";
+    const other = check.shown ? "" : " other";
     return h("a", { class: `cell ${check.status}${other}`, href: addressOf(check) }, icon(check.status),
       h("span", {}, h("span", { class: "word" }, STATUS_WORD[check.status]), detailOf(check) ? h("small", {}, detailOf(check)) : null));
   }
 
   listeners.push(draw);
   table.addEventListener("keydown", moveByArrows);
-  return [shownLine, h("div", { class: "matrix", role: "group", "aria-label": "Cases by targets", tabindex: "-1" }, table)];
+  const box = h("div", { class: "matrix", role: "group", "aria-label": "Cases by targets", tabindex: "-1" }, table);
+  return [shownLine, box, sideways(box)];
 }

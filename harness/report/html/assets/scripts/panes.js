@@ -66,12 +66,12 @@ function pane(name, cells, scale, picture, size) {
     s("rect", { class: "edge", x: 0.5, y: 0.5, width: columns * size - 1, height: rows * size - 1 }),
     picture.worst ? [s("rect", { class: "worst-halo", ...frame }), s("rect", { class: "worst", ...frame })] : [],
     cursor);
-  return { node: h("div", { class: "pane" }, h("h4", {}, isError ? "error, in decades" : name), svg, scaleOf(scale)), cursor };
+  return { node: h("div", { class: "pane" }, h("h4", {}, isError ? "absolute error" : name), svg, scaleOf(scale, isError ? "colour: log scale" : "")), cursor };
 }
 
 // A strip of colours from the smallest to the largest value.
-function scaleOf(scale) {
+function scaleOf(scale, note) {
   if (scale.empty) return h("div", { class: "scale" }, "no finite number");
   const strip = Array.from({ length: 24 }, (_, at) => s("rect", { x: at * 3, width: 3, height: 10, fill: rgb(mixed(scale.stops, at / 23)) }));
-  return h("div", { class: "scale" }, figure(scale.low), s("svg", { width: 72, height: 10, viewBox: "0 0 72 10", preserveAspectRatio: "none", "aria-hidden": "true" }, strip), figure(scale.high));
+  return h("div", { class: "scale" }, figure(scale.low), s("svg", { width: 72, height: 10, viewBox: "0 0 72 10", preserveAspectRatio: "none", "aria-hidden": "true" }, strip), figure(scale.high), note ? h("span", {}, note) : null);
 }

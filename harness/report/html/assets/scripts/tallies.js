@@ -6,29 +6,35 @@ const specs = [...grouped(checks, (check) => check.spec)].map(([spec, ofSpec]) =
     cases: [...grouped(alike, (check) => check.case)].map(([name, row]) => ({
       name,
       short: row[0].short,
+      checks: row,
       row: new Map(row.map((check) => [check.target, check])),
     })),
   })),
 }));
 
-// The cases with a selected check; `shown` are the numbers of the selected checks.
-function visible(family, shown) {
-  return family.cases.filter((one) => [...one.row.values()].some((check) => shown.has(check.number)));
+// Mark the selected checks, and the cases that have one. Everything below reads the marks.
+function markSelected(selected) {
+  for (const check of checks) check.shown = false;
+  for (const check of selected) check.shown = true;
+  for (const spec of specs) {
+    for (const family of spec.families) family.visible = family.cases.filter((one) => one.checks.some((check) => check.shown));
+    spec.visible = spec.families.flatMap((family) => family.visible);
+  }
 }
 
-// The number of selected checks on one target by status.
-function tally(cases, target, shown) {
+// The number of selected checks on some targets by status.
+function tallyOf(cases, columns) {
   const counts = Object.fromEntries(STATUSES.map((status) => [status, 0]));
   for (const one of cases) {
-    const check = one.row.get(target);
-    if (check && shown.has(check.number)) counts[check.status] += 1;
+    for (const target of columns) {
+      const check = one.row.get(target);
+      if (check?.shown) counts[check.status] += 1;
+    }
   }
-  return counts;
+  const present = Object.entries(counts).filter(([, many]) => many);
+  if (!present.length) return null;
+  return h("div", { class: "tally" }, present.map(([status, many]) =>
+    h("span", { class: status, title: `${many} ${status}` }, icon(status), many.toLocaleString("en"), hidden(` ${status}`))));
 }
 
-function tallied(cases, target, shown) {
-  const counts = Object.entries(tally(cases, target, shown)).filter(([, many]) => many);
-  if (!counts.length) return h("td", {}, h("span", { class: "absent" }, "-"));
-  return h("td", {}, h("div", { class: "tally" }, counts.map(([status, many]) =>
-    h("span", { class: status, title: `${many} ${status}` }, icon(status), many.toLocaleString("en"), hidden(` ${status}`)))));
-}
+const tallied = (cases, target) => h("td", {}, tallyOf(cases, [target]) ?? h("span", { class: "absent" }, "-"));

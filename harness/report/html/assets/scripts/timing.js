@@ -32,7 +32,7 @@ function timingOf(check) {
 }
 
 function timingTable(what, rows) {
-  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Latency figures" }, h("table", { class: "plain small" },
+  return scrolled("Latency figures", h("table", { class: "plain small" },
     h("thead", {}, h("tr", {}, [what, "median, 95 % interval", "ratio to eager", "remark"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, rows.map(([name, one]) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, name)), [median(one), againstEager(one), lowConfidence(one)].map((text) => h("td", {}, text)))))));
 }

@@ -1,47 +1,47 @@
-// The unexpected checks, first and in full: one card per check, whose content is built when it is opened. Checks of one
-// family that fail the same way share a card, so that one fault in a hundred matrix points is one card.
-const KINDS_AT_ONCE = 30;
-const CARDS_AT_ONCE = 20;
+// What is wrong, each cause once: silent failures first. A card is closed; its content is built when it is opened.
+// As many as fit on four printed pages.
+const CAUSES_AT_ONCE = 18;
+const CASES_AT_ONCE = 20;
 
-function wrongCards() {
-  const wrong = checks.filter((check) => WRONG.has(check.status));
-  if (!wrong.length) return;
-  const kinds = [...grouped(wrong, kindOf).values()];
-  const cards = paged(kinds, KINDS_AT_ONCE, (page) => h("div", {}, page.map((alike) => (alike.length > 1 ? kindCard(alike) : card(alike[0])))));
-  reveal("wrong", wrong.length).append(cards);
-  unfoldFirst(cards.querySelector(".card"));
-  // On paper, one check of each kind is in full.
-  addEventListener("beforeprint", () => cards.querySelectorAll(".card:not(.card .card)").forEach(unfoldFirst));
+function causeCards() {
+  if (!packed.causes.length) return;
+  const wrong = packed.causes.reduce((sum, cause) => sum + cause.checks.length, 0);
+  const note = `${count(packed.causes.length, "cause")} in ${count(wrong, "check")}. ${HOW_BAD}`;
+  reveal("wrong", packed.causes.length).append(
+    h("p", { class: "note" }, note),
+    paged(packed.causes, CAUSES_AT_ONCE, (page) => h("div", {}, page.map(causeCard))));
 }
 
-const kindOf = (check) => JSON.stringify([check.spec, check.family, check.status, check.happened, check.blame]);
+const HOW_BAD = "FAILED outputs are wrong silently; an ERROR stops by itself.";
 
-function unfoldFirst(shown) {
-  unfold(shown);
-  const within = shown.querySelector(".card");
-  if (within) unfold(within);
+function causeCard(cause) {
+  const members = cause.checks.map((number) => checks[number]);
+  const [first] = members;
+  const alone = members.length === 1;
+  const title = alone ? [h("code", {}, breakable(first.case)), " on ", h("code", {}, breakable(first.target))] : breakable(cause.title);
+  const what = alone ? [first.happened, first.line].filter(Boolean).join(". ") : cause.line;
+  const extent = alone ? "" : [cause.extent, cause.contrast].filter(Boolean).join("; ");
+  return fold({ class: `card ${cause.status}` }, [
+    tag(first),
+    h("span", { class: "which" }, h("strong", {}, title)),
+    cause.blame ? h("span", { class: "whom" }, "blame: ", h("strong", {}, cause.blame)) : h("span"),
+    extent ? h("span", { class: "line extent" }, extent) : null,
+    what ? h("span", { class: "line" }, what) : null,
+    first.next?.[1] ? h("code", { class: "line on-paper" }, first.next[1]) : null,
+  ], () => (alone ? bodyOf(first) : membersOf(members)));
 }
 
-function kindCard(alike) {
-  const [one] = alike;
-  const on = [...new Set(alike.map((check) => check.target))];
-  const cases = new Set(alike.map((check) => check.case)).size;
-  const name = cases > 1 ? `${one.spec}/${one.family}[...]` : one.case;
-  return fold({ class: `card kind ${one.status}` }, cardHead(one, [
-    h("strong", {}, h("code", {}, breakable(name))), `: ${count(alike.length, "check")}${cases > 1 ? ` of ${count(cases, "case")}` : ""}`,
-  ], [one.happened ? `${one.happened}; on ` : "on ", on.map((target, at) => [at ? ", " : "", h("code", {}, breakable(target))])]),
-  () => h("div", { class: "alike" }, paged(alike, CARDS_AT_ONCE, (page) => h("div", {}, page.map(card)))));
+// The evidence and the next step of the first check, then the cases with their targets; each leads to its check.
+function membersOf(members) {
+  const [first] = members;
+  const cases = [...grouped(members, (check) => check.case)];
+  return h("div", { class: "body" },
+    whyBlamed(first),
+    first.pictures ? block("Where the first differs", first.pictures.slice(0, 1).map(pictureOf)) : null,
+    block("Next step for the first", first.next && nextOf(first.next)),
+    h("h3", {}, `${count(cases.length, "case")}`),
+    paged(cases, CASES_AT_ONCE, (page) => h("ul", { class: "members" }, page.map(memberOf))));
 }
 
-function card(check) {
-  const which = [h("strong", {}, h("code", {}, breakable(check.case))), " on ", h("code", {}, breakable(check.target))];
-  const line = [check.happened, check.line].filter(Boolean).join(". ");
-  return fold({ class: `card ${check.status}` }, cardHead(check, which, line), () => bodyOf(check));
-}
-
-const cardHead = (check, which, line) => [
-  tag(check),
-  h("span", { class: "which" }, which),
-  check.blame ? h("span", {}, hidden("blame: "), h("span", { class: "blamed" }, check.blame)) : h("span"),
-  h("span", { class: "line" }, line),
-];
+const memberOf = ([name, ofCase]) => h("li", {}, h("code", {}, breakable(name)),
+  h("span", { class: "links" }, ofCase.map((check) => h("a", { href: addressOf(check), "aria-label": `${name} on ${check.target}` }, h("code", {}, breakable(check.target))))));

@@ -1,0 +1,93 @@
+"""A file in float16 or bfloat16 against a reference in float32, or the other way round: told, and judged as such.
+
+The outputs of the 16-bit side are widened, which changes no value, and compared in float32. The file is then held to
+what the precision allows: so many times the error that the reference itself has in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.check.files.matching import MatchedOutputs
+from harness.check.files.signatures import FileSignature
+from harness.check.judging.lower_precision import HALF_PRECISION
+from harness.model.answer import Reference
+from harness.spec.language.tolerances import Calibrated, OneRule, Tolerance
+
+Answer = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class MixedPrecision:
+    """Where the file and the reference compute in different floating dtypes, one of them of 16 bits.
+
+    ``precision`` is that dtype, None if both are alike. ``narrow`` are the outputs that the file gives in it, ``wide``
+    those that only the reference does, by the file's names. ``notes`` tell it.
+    """
+
+    precision: str | None = None
+    narrow: Mapping[str, str] = field(default_factory=dict)
+    wide: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def adapted(self, reference: Reference) -> Reference:
+        """``reference``, under the file's names, with 16-bit outputs widened where the file gives float32.
+
+        What a reference computes in its own dtype is its run in lower precision.
+        """
+        if not self.wide:
+            return replace(reference, narrow=self.narrow) if self.narrow else reference
+        lower = {name: values.astype(np.float64) for name, values in reference.eager.items()}
+        return replace(reference, eager=self._widened(reference.eager), lower=lower, narrow=self.narrow)
+
+    def tolerance(self, tolerance: Tolerance) -> Tolerance:
+        """``tolerance`` with calibrated rules in the lower precision."""
+        return tolerance if self.precision is None else tolerance.map(self._in_precision)
+
+    def _in_precision(self, rule: OneRule) -> OneRule:
+        return replace(rule, precision=self.precision) if isinstance(rule, Calibrated) else rule
+
+    def _widened(self, answer: Answer) -> dict[str, NDArray[Any]]:
+        return {name: each.astype(np.float32) if name in self.wide else each for name, each in answer.items()}
+
+
+def mixed_precision(
+    signature: FileSignature, outputs: MatchedOutputs, answer: Answer, reference_floating: str | None, file: str
+) -> MixedPrecision:
+    """How the file's floating dtypes differ from those of the reference's ``answer``, which is under its own names.
+
+    ``reference_floating`` is the dtype of the reference's weights, None if it is not known.
+    """
+    declared = {each.name: each.dtype for each in signature.outputs or ()}
+    narrow: dict[str, str] = {}
+    wide: set[str] = set()
+    notes: list[str] = []
+    for name, own in outputs.reference.items():
+        dtype = declared.get(name) or signature.floating
+        if own is None or own not in answer or dtype is None:
+            continue
+        of_file, of_reference = dtype.name, answer[own].dtype.name
+        if of_file in HALF_PRECISION and of_reference == "float32":
+            narrow[name] = of_file
+        elif of_reference in HALF_PRECISION and of_file == "float32" and name in declared:
+            wide.add(name)
+        else:
+            continue
+        half = of_file if name in narrow else of_reference
+        notes.append(
+            f"{name} is {of_file} in {file} and {of_reference} in the reference; it is compared in float32 and judged "
+            f"as {half}"
+        )
+    precision = next(iter(narrow.values()), None)
+    if wide:
+        precision = next(values.dtype.name for values in answer.values() if values.dtype.name in HALF_PRECISION)
+    inside = None if signature.floating is None else signature.floating.name
+    if precision is None and inside in HALF_PRECISION and reference_floating not in HALF_PRECISION:
+        precision = inside
+        notes.append(f"{file} computes in {inside}, and the reference does not; it is judged as {inside}")
+    return MixedPrecision(precision, narrow, frozenset(wide), tuple(notes))

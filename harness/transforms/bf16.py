@@ -1,0 +1,157 @@
+"""``+bf16``: computes in bfloat16 wherever the opset of the file has the operator in bfloat16.
+
+No library writes bfloat16 files. ONNX Runtime's converter to float16 does the work on the graph: it places the casts
+around the operators that stay in float32. Its float16 tensors are then written in bfloat16, from the float32 values.
+Which operators stay in float32 is read from ONNX's own schemas: opset 21 has no Conv in bfloat16, opset 22 has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Unsupported
+from harness.transforms import (
+    Precision,
+    Transform,
+    TransformRequest,
+    names_in,
+    require_names,
+    require_nodes,
+    require_onnxruntime_tools,
+    sort_nodes,
+)
+
+_FLOAT, _FLOAT16, _BFLOAT16 = 1, 10, 16  # onnx.TensorProto
+_TAKES_FLOAT_INPUT = frozenset({"Resize", "GroupNormalization"})
+"""Operators with an input that is always float32, such as the scales of Resize; the converter knows them."""
+
+
+class Bf16(Transform):
+    """``onnxruntime.transformers.float16.convert_float_to_float16``, with bfloat16 in the place of float16.
+
+    Inputs and outputs keep their dtypes. ``block`` adds operators to those that ONNX does not have in bfloat16.
+    """
+
+    name = "bf16"
+    precision: Precision | None = "bfloat16"
+
+    options: Mapping[str, str] = {
+        "block": "operators that stay in float32, separated by ;",
+        "keep_nodes": "names of nodes that stay in float32, separated by ;",
+    }
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """See :class:`harness.transforms.Transform`."""
+        require_names(options, self.options)
+
+    def apply(self, source: Path, destination: Path, request: TransformRequest) -> None:
+        """See :class:`harness.transforms.Transform`; :class:`Unsupported` for a file with float16 or without bfloat16.
+
+        The opset of the file decides what can be lowered.
+        """
+        require_onnxruntime_tools(self.name)
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        model = onnx.load(str(source))
+        if any(tensor.data_type == _FLOAT16 for tensor in _tensors(model.graph)):
+            raise Unsupported("the file has float16 values already; apply +bf16 to the float32 file")
+        require_nodes(model, names_in(request.options.get("keep_nodes")))
+        nodes = list(_nodes(model.graph))
+        opsets = {each.domain or "ai.onnx": each.version for each in model.opset_import}
+        blocked = {node.op_type for node in nodes if not _has_bfloat16(node, opsets)}
+        lowered = {node.op_type for node in nodes} - blocked - {*names_in(request.options.get("block"))} - _MOVES_VALUES
+        if not lowered:
+            named = ", ".join(sorted(blocked)) or "none"
+            raise Unsupported(
+                f"+{request.word} lowers nothing: opset {opsets.get('ai.onnx', 1)} has no bfloat16 for the operators "
+                f"of the file ({named}); export at opset 22 or above"
+            )
+        converted = convert_float_to_float16(
+            model,
+            keep_io_types=True,
+            op_block_list=sorted(blocked | {*names_in(request.options.get("block"))}),
+            node_block_list=list(names_in(request.options.get("keep_nodes"))),
+        )
+        _write_bfloat16(onnx.load(str(source)).graph, converted.graph)
+        sort_nodes(converted.graph)
+        onnx.save(converted, str(destination))
+
+
+_MOVES_VALUES = frozenset({"Cast", "Constant", "Identity", "Reshape", "Transpose", "Flatten", "Shape", "Unsqueeze"})
+
+
+def _has_bfloat16(node: Any, opsets: Mapping[str, int]) -> bool:
+    """True if the operator takes and gives bfloat16 wherever it takes and gives float32."""
+    from onnx import defs
+
+    domain = node.domain or "ai.onnx"
+    try:
+        schema = defs.get_schema(node.op_type, opsets.get(domain, 1), "" if domain == "ai.onnx" else domain)
+    except defs.SchemaError:
+        return False  # an operator of a runtime's own
+    allowed = {each.type_param_str: set(each.allowed_type_strs) for each in schema.type_constraints}
+    for types in allowed.values():
+        if "tensor(float)" in types and "tensor(bfloat16)" not in types:
+            return False
+    formal = (*schema.inputs, *schema.outputs)
+    return node.op_type in _TAKES_FLOAT_INPUT or all(each.type_str != "tensor(float)" for each in formal)
+
+
+def _write_bfloat16(source: Any, converted: Any) -> None:
+    """Write the float16 of ``converted`` in bfloat16, from the float32 values of ``source``, the same graph before.
+
+    The converter keeps the order of the nodes and adds its own at the end.
+    """
+    floats = {tensor.name: tensor for tensor in source.initializer}
+    for tensor in converted.initializer:
+        _narrow(floats.get(tensor.name), tensor)
+    for value in (*converted.input, *converted.output, *converted.value_info):
+        for kind in (value.type.tensor_type, value.type.sequence_type.elem_type.tensor_type):
+            if kind.elem_type == _FLOAT16:
+                kind.elem_type = _BFLOAT16
+    before = list(source.node)
+    for at, node in enumerate(converted.node):
+        originals = {each.name: each for each in before[at].attribute} if at < len(before) else {}
+        for attribute in node.attribute:
+            original = originals.get(attribute.name)
+            if attribute.name in {"to", "dtype"} and attribute.i == _FLOAT16:
+                attribute.i = _BFLOAT16
+            if attribute.HasField("t"):
+                _narrow(None if original is None else original.t, attribute.t)
+            graphs = [attribute.g] if attribute.HasField("g") else []
+            others = [] if original is None else [original.g, *original.graphs]
+            for graph, other in zip((*graphs, *attribute.graphs), others, strict=False):
+                _write_bfloat16(other, graph)
+
+
+def _narrow(original: Any, tensor: Any) -> None:
+    """Make a float16 tensor bfloat16, with the values of its ``original`` if there is one."""
+    import ml_dtypes
+    from onnx import numpy_helper
+
+    if tensor.data_type != _FLOAT16:
+        return
+    values = numpy_helper.to_array(tensor if original is None else original)
+    tensor.CopyFrom(numpy_helper.from_array(values.astype(ml_dtypes.bfloat16), tensor.name))
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """The nodes of the graph and of the graphs inside them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """The tensors that are stored in the graph: initializers and attributes of its nodes."""
+    yield from graph.initializer
+    for node in _nodes(graph):
+        yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
+
+
+PROVIDES: tuple[Transform, ...] = (Bf16(),)
