@@ -13,7 +13,6 @@ from harness.report.causes import Cause, causes
 from harness.report.layers import HEADERS, ROWS_IN_MARKDOWN, layer_cells, uncovered_line, worst_layers
 from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
-from harness.report.tables.counted import model_time_blocks
 from harness.report.tables.latency import latency_blocks
 from harness.report.tables.node_times import node_time_blocks
 from harness.report.tables.precision import measure_blocks, precision_blocks, sample_blocks
@@ -79,7 +78,6 @@ def blocks(report: Report) -> Iterator[str]:
     yield from _layer_tables([result for result in report.results if result.status == "passed"])
     yield from _matrix(report.results)
     yield from latency_blocks(report.results)
-    yield from model_time_blocks(report.results)
     yield from node_time_blocks(report.results)
     yield from placement_blocks(report.results)
     yield from _skipped([result for result in report.results if result.status == "skipped"])
