@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from harness.scaffold.spelling import layer_arguments
+from harness.scaffold.scan.spelling import layer_arguments
 from tests.conftest import Call
 from tests.scanned_nets import NETS
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import Mistakes, parsed_shapes, parsed_yaml
+from harness.cli.compare import Mistakes, is_callable_name, read_arguments, read_shapes
 from harness.cli.options import FOLDER, SECONDS
 from harness.cli.process import echo
 from harness.errors import RuntimeMissing, SpecError, UsageError, shortened
 
 if TYPE_CHECKING:
     from harness.scaffold.comparison import Question
-    from harness.scaffold.scanned import Configuration, NotCovered, ScannedModel
+    from harness.scaffold.scan import Configuration, NotCovered, ScannedModel
 
 EXAMPLES = """
 \b
@@ -77,34 +77,29 @@ def scan(model: str, output: Path, timeout: float, **options: Any) -> int:
 
 def _question(model: str, options: Mapping[str, Any]) -> Question:
     """The request. Raises :class:`SpecError` with every mistake of the command line."""
-    import re
-
     from harness.scaffold.comparison import Question
     from harness.spec.model_files import is_model_file
 
     problems: list[str] = []
-    shapes = parsed_shapes(options["shapes"], problems)
-    arguments = parsed_yaml("--args", options["arguments"], problems)
-    if arguments is not None and not isinstance(arguments, dict):
-        problems.append(f"--args {options['arguments']}: not a mapping; write '{{name: value}}'")
+    shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
     form = "name path/to/file.py:callable or package.module:callable"
     if is_model_file(model):
         problems.append(f"{model}: a file does not say of which layers it was made; {form}")
-    elif not re.fullmatch(r".+:[A-Za-z_]\w*", model):
+    elif not is_callable_name(model):
         problems.append(f"{model}: not a callable; {form}")
     if options["inputs"] and shapes:
         problems.append("--shape: the inputs come from --inputs; give one of them")
     if problems:
         raise Mistakes(problems)
     inputs = (options["inputs"],) if options["inputs"] else ()
-    return Question("", model, Path.cwd(), inputs, shapes, arguments or {}, options["weights"])
+    return Question("", model, Path.cwd(), inputs, shapes, arguments, options["weights"])
 
 
 def _scanned(question: Question, seconds: float) -> ScannedModel:
     """The model's layers, found in a separate process, which runs its code."""
     from harness.engine.processes.temporary import temporary_folder
     from harness.explain.process import ProcessEnd, SeparateProcess
-    from harness.scaffold.scanned import NoScan, scan_model
+    from harness.scaffold.scan import NoScan, scan_model
 
     with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=True, exporting=False)) as process:
         scanned = process.call(scan_model, question, seconds=seconds)

@@ -88,9 +88,9 @@ def cut_layers(
 def _layers(case: Case, home: Path) -> Sequence[CutLayer]:
     from harness.model.build import build_module, build_tensors
     from harness.model.weights import plain_name
-    from harness.scaffold.layer_calls import observed_run
-    from harness.scaffold.layer_case import layer_case
-    from harness.scaffold.spelling import NotSpelled, recorded_construction, spelled
+    from harness.scaffold.scan.calls import observed_run
+    from harness.scaffold.scan.case import layer_case
+    from harness.scaffold.scan.spelling import NotSpelled, recorded_construction, spelled
 
     with recorded_construction() as construction:
         module = build_module(case.model, case)

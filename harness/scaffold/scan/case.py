@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from harness.errors import class_name
 from harness.model.build import DTYPES
-from harness.scaffold.spelling import Keys, NotSpelled, as_spec_value, is_plain
+from harness.scaffold.scan.spelling import Keys, NotSpelled, as_spec_value, is_plain
 
 MAX_LITERAL = 256
 FLOATING = ("float32", "float64", "float16", "bfloat16")

@@ -17,7 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils import _pytree as pytree
 
-from harness.scaffold.spelling import is_torch_layer
+from harness.scaffold.scan.spelling import is_torch_layer
 
 TORCH_FOLDER = Path(torch.__file__).parent
 Call: TypeAlias = Callable[[], Any]

@@ -57,7 +57,7 @@ class NoScan:
 def scan_model(_scratch: Path, question: Question, *, announce: Callable[[Stage], None]) -> ScannedModel | NoScan:
     """Build and run the model that ``question.reference`` names, and describe its layers."""
     from harness.check.stages import message_of
-    from harness.scaffold.scan import scanned
+    from harness.scaffold.scan.observed import scanned
 
     os.chdir(question.home)
     announce("build")

@@ -22,10 +22,10 @@ from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.weights import load_weights
 from harness.scaffold.comparison import Question, built_module, read_samples, spec_text
 from harness.scaffold.inputs import InputGuess, accepted_inputs, any_kind, labels_of
-from harness.scaffold.layer_calls import FunctionCall, observed_run
-from harness.scaffold.layer_case import LayerCase, layer_case
-from harness.scaffold.scanned import Configuration, NoScan, NotCovered, ScannedModel
-from harness.scaffold.spelling import Construction, Keys, NotSpelled, recorded_construction, spelled
+from harness.scaffold.scan import Configuration, NoScan, NotCovered, ScannedModel
+from harness.scaffold.scan.calls import FunctionCall, observed_run
+from harness.scaffold.scan.case import LayerCase, layer_case
+from harness.scaffold.scan.spelling import Construction, Keys, NotSpelled, recorded_construction, spelled
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.yaml import parse
