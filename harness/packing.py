@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import yaml
 from harness.bench import bench_cases, with_shapes
 from harness.check.recorded.content_store import ENTRIES, ContentStore
 from harness.check.settings import Settings
-from harness.engine.processes.temporary import temporary_folder
+from harness.engine.processes.temporary import folder_becoming, temporary_folder
 from harness.engine.run_checks import run_jobs
 from harness.environment import versions
 from harness.errors import Interrupted, Location, RequestError, UsageError
@@ -90,7 +88,7 @@ def pack(request: PackRequest, watcher: ProgressListener) -> PackSummary:
     export_plan = plan(specs.cases, one_per_export, request.keywords, None)
     cases = [case for case, _ in export_plan.jobs]
     known_failures = load_known_failures(request.known_failures or specs.known_failures)
-    with _folder_becoming(request.out) as folder:
+    with folder_becoming(request.out) as folder:
         results = _export(request, with_shapes(export_plan) if request.bench else export_plan, folder, watcher)
         entries, not_packed = _entries(folder, cases, one_per_export, results)
         (folder / KNOWN_FAILURES_FILE).write_text(_matching_list(known_failures, cases, targets), encoding="utf-8")
@@ -99,24 +97,6 @@ def pack(request: PackRequest, watcher: ProgressListener) -> PackSummary:
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         exports = sum(len(each["exports"]) for entry in entries for each in (entry, *entry["bench"]))
         return PackSummary(len(cases), exports, *_sizes(folder), not_packed)
-
-
-@contextmanager
-def _folder_becoming(out: Path) -> Iterator[Path]:
-    """A temporary folder beside ``out``: renamed to ``out`` at the end of the block, removed if the block raises."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"-o {out}: already exists; name a new folder or an empty one")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise UsageError(f"-o {out}: {error.strerror}; name a folder that can be written") from error
-    try:
-        yield folder
-        folder.chmod(0o755)
-        folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _export(request: PackRequest, export_plan: Plan, folder: Path, watcher: ProgressListener) -> list[Result]:

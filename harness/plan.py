@@ -124,7 +124,8 @@ def _fitting_targets(case: Case, targets: Sequence[Target], *, by_default: bool)
             raise UsageError(f"{message}; use one of {runtimes}")
     model = case.model.model
     if isinstance(model, FileModel):
-        kind, example = "a model file", f"{FILE}/ort-cpu"
+        kind = "a model file" if model.format == "onnx" else f"a model file in {FORMATS[model.format]}"
+        example = f"{FILE}/ort-cpu"
     elif case.files:
         kind, example = "about files", str(targets_of(*next(iter(case.files.items())))[0])
     elif isinstance(model, StoredModel):
@@ -143,7 +144,9 @@ def fits(case: Case, target: Target) -> bool:
     """
     model = case.model.model
     if target.exporter == FILE or isinstance(model, FileModel):
-        return target.exporter == FILE and isinstance(model, FileModel)
+        if target.exporter != FILE or not isinstance(model, FileModel):
+            return False
+        return runs_format(plugins("runtimes")[target.runtime], model.format)
     if target.tested_file is not None:
         file = case.files.get(target.tested_file)
         if file is None or (target.transforms and file.format != "onnx"):

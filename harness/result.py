@@ -153,7 +153,8 @@ class Result:
     came of the case's samples, where these are judged as a whole (:mod:`harness.check.judging.sample_summary`).
     ``layers`` is the table of the inside of the model in order of execution, where it was asked for or a whole model
     fails; ``layers_show`` says in one sentence what it shows, and ``layers_uncovered`` lists the layers and nodes that
-    it does not cover.
+    it does not cover. ``steps`` has a row for each step of a loop that was compared: ``step``, ``state``
+    (``reference`` or ``own``), ``at``, ``passed``, ``max_abs``, ``max_ulp`` and ``shapes``.
     """
 
     case: str
@@ -183,6 +184,7 @@ class Result:
     about: str | None = None
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
+    steps: tuple[Mapping[str, Any], ...] = ()
     artifact_path: str | None = None
     samples: Mapping[str, Any] | None = None
     layers: tuple[Layer, ...] = ()
@@ -284,7 +286,7 @@ def result_from_json(raw: Mapping[str, Any]) -> Result:
     )
 
 
-_LISTS = ("evidence", "notes", "log", "pictures", "inputs", "layers_uncovered")
+_LISTS = ("evidence", "notes", "log", "pictures", "inputs", "steps", "layers_uncovered")
 _LAYER_FLOATS = ("local", "accumulated", "reference", "sqnr", "times", "seconds")
 
 

@@ -355,6 +355,27 @@ def test_type_checkers_and_the_call_itself_reject_what_is_no_input() -> None:
         harness.verify(Nested(), {"state": (torch.ones(1),), "y": torch.ones(1)}, "trace/torch-cpu")
 
 
+def test_a_misspelt_label_is_not_bound_to_another_parameter() -> None:
+    class Masked(torch.nn.Module):
+        def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+            return x if mask is None else x * mask
+
+    inputs = {"x": torch.randn(2, 3), "msk": torch.randn(2, 3)}
+    with pytest.raises(UsageError, match=r"no parameters of forward\(x.*mask.*label every input with its parameter"):
+        harness.verify(Masked().eval(), inputs, targets="trace/torch-cpu")
+
+
+def test_a_refused_module_prints_no_graph(capfd: pytest.CaptureFixture[str]) -> None:
+    class Bessel(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = torch.special.bessel_j0(x)
+            return y
+
+    result = harness.verify(Bessel().eval(), torch.randn(2), targets="onnx-torchscript@17/ort-cpu")
+    assert "special_bessel_j0" in str(result)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_wrong_output_of_a_dict_fails_with_its_path() -> None:
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:

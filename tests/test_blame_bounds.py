@@ -48,6 +48,7 @@ def test_an_error_is_a_distance_and_infinite_where_classes_differ() -> None:
     [
         ("onnx-dynamo@23/ort-cpu", ["onnx-torchscript@20/ort-cpu", "onnx-dynamo@20/ort-cpu"]),
         ("onnx-dynamo@20/ort-cpu", ["onnx-torchscript@20/ort-cpu", "onnx-dynamo@23/ort-cpu"]),
+        ("onnx-dynamo@16/ort-cpu", ["onnx-torchscript@13/ort-cpu", "onnx-dynamo@23/ort-cpu"]),
         ("onnx-dynamo@18/ort-cpu", ["onnx-torchscript@17/ort-cpu", "onnx-dynamo@23/ort-cpu"]),
         ("onnx-torchscript@13/ort-cpu", ["onnx-dynamo@18/ort-cpu", "onnx-torchscript@20/ort-cpu"]),
         ("onnx-torchscript@17+fixes/openvino", ["onnx-dynamo@18/openvino", "onnx-torchscript@20/openvino"]),

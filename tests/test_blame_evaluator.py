@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.blame.evaluator import evaluate, evaluate_all
+from harness.blame.evaluated_model import with_float64
+from harness.blame.evaluator import EvaluationTooLarge, evaluate, evaluate_all, limited_work
 from tests.operator_models import values
 from tests.recorded_models import graph, tensor
 
@@ -59,6 +60,51 @@ def test_an_output_without_a_name_is_not_the_value_of_an_omitted_input(tmp_path:
     path = saved(tmp_path, graph(nodes, {"x": tensor()}, {"y": tensor()}, initializers=initializers))
     x = values(2, -2).reshape(2, 1, 1)
     assert np.isclose(evaluate(path, {"x": x})["y"].item(), tanh(-2 + tanh(2)), rtol=1e-15)
+
+
+def test_only_the_last_outputs_without_a_name_are_left_out(tmp_path: Path) -> None:
+    weights = {"w": np.zeros((1, 4, 1), np.float32)}
+    node = helper.make_node("LSTM", ["x", "w", "w"], ["all", "h", ""], hidden_size=1)
+    initializers = [onnx.numpy_helper.from_array(weight, name) for name, weight in weights.items()]
+    path = saved(tmp_path, graph([node], {"x": tensor()}, {"h": tensor()}, initializers=initializers))
+    assert evaluate(path, {"x": values(2, -2).reshape(2, 1, 1)})["h"].shape == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("operator", "x", "weight", "work"),
+    [
+        ("Gemm", (2, 3), (3, 4), 2 * 3 * 4),
+        ("MatMul", (2, 3), (3, 4), 2 * 3 * 4),
+        ("Conv", (1, 2, 4), (3, 2, 2), (3 * 3) * (2 * 2)),
+        ("ConvTranspose", (1, 2, 4), (2, 3, 2), (2 * 4) * (3 * 2)),
+        ("Add", (2, 3), (2, 3), 2 * 3),
+    ],
+)
+def test_an_evaluation_may_do_as_much_as_is_allowed_and_no_more(
+    operator: str, x: tuple[int, ...], weight: tuple[int, ...], work: int, tmp_path: Path
+) -> None:
+    weights = [onnx.numpy_helper.from_array(np.ones(weight, np.float32), "w")]
+    nodes = [helper.make_node(operator, ["x", "w"], ["y"])]
+    path = saved(tmp_path, graph(nodes, {"x": tensor()}, {"y": tensor()}, initializers=weights))
+    inputs = {"x": np.ones(x, np.float32)}
+    with limited_work(work, 10**6):
+        output = evaluate(path, inputs)["y"]
+    with limited_work(work - 1, 10**6), pytest.raises(EvaluationTooLarge, match=f"more than {work - 1} multipl"):
+        evaluate(path, inputs)
+    with limited_work(work, output.nbytes):
+        evaluate(path, inputs)
+    with limited_work(work, output.nbytes - 1), pytest.raises(EvaluationTooLarge, match="bytes"):
+        evaluate(path, inputs)
+
+
+def test_the_signature_is_widened_as_far_as_it_is_of_narrow_floats() -> None:
+    kinds = {"f": TensorProto.FLOAT16, "i": TensorProto.INT64, "b": TensorProto.BOOL}
+    model = graph([helper.make_node("Neg", ["f"], ["y"])], {name: tensor(kind) for name, kind in kinds.items()}, {})
+    model.graph.input.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None))
+    widened = {each.name: each.type for each in with_float64(model).graph.input}
+    assert {name: widened[name].tensor_type.elem_type for name in kinds} == {**kinds, "f": TensorProto.DOUBLE}
+    assert widened["s"].sequence_type.elem_type.tensor_type.elem_type == TensorProto.DOUBLE
+    assert not widened["s"].HasField("tensor_type")
 
 
 def test_float32_that_no_attribute_names_is_widened(tmp_path: Path) -> None:

@@ -381,6 +381,7 @@ SPEC = """
 harness: 1
 cases:
   - {name: dropout, layer: Dropout, mode: train, inputs: {x: {shape: [2, 40]}}, expect: {range: [5, 6]}}
+  - {name: statistics, layer: BatchNorm1d, mode: train, args: {num_features: 3}, inputs: {x: {shape: [4, 3]}}}
   - {name: relu, layer: ReLU, inputs: {x: {values: [1.0, -1.0]}}}
   - {name: softplus, layer: Softplus, inputs: {x: {shape: [60]}}}
   - {name: closed-form, layer: Softplus, inputs: {x: {shape: [60]}}, expect: {formula: log(1 + exp(x))}}
@@ -433,6 +434,14 @@ def test_nobody_is_blamed_for_a_stochastic_module(
     wrong = row("dropout")
     assert (wrong.status, wrong.symptom, wrong.blame) == ("failed", "mismatch", None)
     assert "stochastic" in wrong.evidence[0]
+
+
+def test_nobody_is_blamed_for_a_module_in_training_mode(row: Callable[[str], Result]) -> None:
+    """The exporter writes the evaluation form, and says so."""
+    wrong = row("statistics")
+    assert (wrong.status, wrong.symptom, wrong.blame) == ("failed", "mismatch", None)
+    assert "training mode" in wrong.evidence[0]
+    assert any("exports it in evaluation mode" in note for note in wrong.notes)
 
 
 def test_nobody_is_blamed_if_harness_cannot_prepare_the_module(

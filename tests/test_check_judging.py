@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import CapturedOutput
 from harness.check.check import check
+from harness.check.judging.judge import Expected, check_expectations, run_twice
 from harness.check.module.prepared_case import PreparedCase
-from harness.check.results import with_cause
+from harness.check.results import with_cause, with_latency
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.compare.metrics import ComparedValues
+from harness.errors import DiskFull
+from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes import Availability
 from harness.spec.discovery import load_specs
-from harness.spec.language.tolerances import Exact, Tolerance, Ulp
+from harness.spec.language.tolerances import Exact, Scaled, Tolerance, Ulp
 from harness.spec.targets import Target
 from tests.report_samples import AGREES, DIFFERS
 
@@ -61,6 +64,72 @@ class FixedAnswer:
 
     def close(self) -> None:
         pass
+
+
+def reference(values: NDArray[Any], second_call: NDArray[Any] | None = None) -> Reference:
+    second = None if second_call is None else {"y": second_call}
+    return Reference({}, {"y": values}, None, (), (), stochastic=False, second_call=second)
+
+
+@dataclass
+class Counter:
+    """A session that counts its calls: a module with state."""
+
+    calls: int = 0
+    closed: bool = False
+
+    def run(self, _: object) -> dict[str, NDArray[Any]]:
+        self.calls += 1
+        return {"y": np.array([self.calls])}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_each_further_set_of_inputs_of_a_module_with_state_gets_a_session_of_its_own() -> None:
+    opened: list[Counter] = []
+
+    def open_session() -> Any:
+        opened.append(Counter())
+        return opened[-1]
+
+    first: Any = Counter()
+    one, two = np.array([1]), np.array([2])
+    references, answers, varies = run_twice([reference(one, two)] * 2, first, open_session)
+    assert [answer["y"].item() for answer in answers] == [1, 2, 1, 2]
+    assert [each.eager["y"].item() for each in references] == [1, 2, 1, 2]
+    assert (first.calls, first.closed, varies) == (2, False, True)
+    assert [(each.calls, each.closed) for each in opened] == [(2, True)]
+
+
+def test_expected_outputs_have_no_terms_to_scale_by() -> None:
+    """The scaled rule of an output needs the magnitudes of its terms. Without them it allows nothing."""
+    answer, right = np.array([1.0], np.float32), np.nextafter(np.array([1.0], np.float32), np.float32(2))
+    for tolerance in (Tolerance(Scaled(9.0)), Tolerance(Exact(), {0: Scaled(9.0)})):
+        for outputs, passed in ((answer, True), (right, False)):
+            expected = Expected(outputs={"y": outputs})
+            (finding,) = check_expectations(expected, reference(answer), {"y": answer}, tolerance)
+            assert finding.passed == passed
+
+
+class Untimeable:
+    """A session that cannot be timed."""
+
+    error: BaseException = RuntimeError("no bindings")
+
+    def bind(self, _: object) -> None:
+        raise self.error
+
+
+def test_a_session_that_cannot_be_timed_passes_with_a_note_and_a_full_disk_ends_the_run() -> None:
+    passed = Result("c", "t", "passed")
+    session: Any = Untimeable()
+    arguments: Any = ({}, lambda: None, Clock(), Settings(timeout=None))
+    timed = with_latency(passed, session, *arguments)
+    assert (timed.status, timed.notes) == ("passed", ("not timed: RuntimeError: no bindings",))
+    session.error = DiskFull("the disk is full")
+    with pytest.raises(DiskFull):
+        with_latency(passed, session, *arguments)
 
 
 class PrintCapture:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 import harness as public
@@ -152,6 +153,18 @@ def test_the_python_api_rejects_the_opset_before_it_exports() -> None:
 
     with pytest.raises(UsageError, match=r"onnx-dynamo@99/ort-cpu: onnx-dynamo takes opsets \d+ to \d+ here"):
         public.verify(torch.nn.ReLU(), torch.zeros(1), targets="onnx-dynamo@99/ort-cpu")
+
+
+def test_the_control_of_a_machine_without_an_exporter_is_a_relu_of_six_numbers() -> None:
+    model = onnx.load(str(refusal.control_onnx_artifact(17).path))
+    onnx.checker.check_model(model, full_check=True)
+    shapes = [
+        (value.name, [axis.dim_value for axis in value.type.tensor_type.shape.dim])
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+    assert shapes == [("x", [2, 3]), ("output_0", [2, 3])]
+    assert [(node.op_type, *node.input, *node.output) for node in model.graph.node] == [("Relu", "x", "output_0")]
+    assert model.opset_import[0].version == 17
 
 
 def test_an_opset_out_of_range_is_answered_with_the_nearest_one() -> None:

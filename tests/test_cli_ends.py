@@ -24,7 +24,7 @@ from harness.report.json_report import JsonReport
 from harness.result import Report
 from tests.conftest import Call
 from tests.recorded_models import X, relu
-from tests.running import Running, alive, await_, report_in
+from tests.running import Running, alive, await_, report_in, without_progress
 from tests.test_engine_interrupted import ON, OTHERS, WAITING, specs, temporary
 
 __all__ = ["specs", "temporary"]  # fixtures
@@ -44,7 +44,7 @@ def started(folder: Path, *command: str, **options: Any) -> subprocess.Popen[str
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=LONG_TIMEOUT)
-    return process.returncode, out or "", err or ""
+    return process.returncode, out or "", without_progress(err or "")
 
 
 # --- signals --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,16 @@ def test_two_files_on_your_own_data_and_several_runtimes(harness: Call, nets: Pa
 
 @pytest.mark.usefixtures("nets")
 def test_shapes_arguments_and_a_tolerance_are_given_on_the_command_line(harness: Call) -> None:
-    options = ("--args", "{channels: 3}", "--weights", "weights.pt", "--shape", "x=1,3,9,9", "--tolerance", "{atol: 1}")
+    options = (
+        "--args",
+        "{channels: 3}",
+        "--weights",
+        "weights.pt",
+        "--shape",
+        "x=1,3,9,9",
+        "--tolerance",
+        "{atol: 1e-0}",
+    )
     ran = harness("compare", "net.jit", "net.py:Net", *options)
     assert ran.code == 0, ran.err
     assert "x float32[1, 3, 9, 9], drawn" in ran.out
@@ -97,6 +107,12 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
     torch.save({"conv.weight": torch.ones(4, 3, 3, 3), "extra": torch.ones(1)}, nets / "other.pt")
     (nets / "broken.onnx").write_bytes((nets / "net.onnx").read_bytes()[:300])
     np.savez(nets / "rank.npz", a=np.ones((2, 4, 1), "float32"), b=np.ones((3, 4), "int64"))
+    np.savez(nets / "both.npz", a=np.ones((2, 5), "int32"), b=np.ones(3, "float32"))
+    np.savez(nets / "names.npz", p=np.ones((2, 4), "float32"), q=np.ones((2, 4), "float32"))
+    for suffix in ("onnx", "ort", "pt"):
+        (nets / f"text.{suffix}").write_text("no model\n")
+    with zipfile.ZipFile(nets / "zip.pt2", "w") as archive:
+        archive.writestr("a", "b")
     mistakes = {
         ("net.onnx", "net.py:absent"): ["has no attribute 'absent'"],
         ("net.onnx", "net.py:three"): ["is no callable but int"],
@@ -106,7 +122,10 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         ],
         ("net.onnx", "net.py"): ["neither a model file nor a callable"],
         ("net.py", "net.onnx"): ["net.py: not a model file"],
-        ("absent.onnx", "pickled.pt"): ["absent.onnx: no such file", "pickled.pt: a pickle that runs code"],
+        ("absent.onnx", "pickled.pt"): [
+            "absent.onnx: no such file",
+            "pickled.pt: a pickle that runs code when it is loaded (it needs torch.nn.modules.activation.ReLU); save",
+        ],
         ("broken.onnx", "net.py:absent", "--inputs", "pickled.npz"): [
             "broken.onnx is not an ONNX model, or is truncated",
             "has no attribute 'absent'",
@@ -118,6 +137,20 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
             "a has shape [2, 4, 1], and two.onnx takes a float32[N, 4]",
             "b is int64, and two.onnx takes b float32[N, 4]",
         ],
+        ("two.onnx", "two.onnx", "--inputs", "both.npz"): [
+            "a is int32[2, 5], and two.onnx takes a float32[N, 4]",
+            "b has shape [3], and two.onnx takes b float32[N, 4]",
+        ],
+        ("two.onnx", "two.onnx", "--inputs", "names.npz"): [
+            "the inputs are (p float32[2, 4], q float32[2, 4]), two.onnx takes (a float32[N, 4], b float32[N, 4])",
+        ],
+        ("two.onnx", "two.onnx", "--shape", "a=2,4", "--shape", "b=3,4"): [
+            "axis N of two.onnx is 2 in a and 3 in b; give both the same size"
+        ],
+        ("text.ort", "net.onnx"): ["text.ort: not a model in ONNX Runtime's format"],
+        ("text.onnx", "net.onnx"): ["text.onnx is not an ONNX model, or is truncated; export it again"],
+        ("text.pt", "zip.pt2"): ["text.pt: not a model that torch wrote", "zip.pt2: not a model that torch wrote"],
+        ("net.onnx", "net.py:Net", "--weights", "pickled.pt"): ["pickled.pt: a pickle that runs code", "state_dict()"],
         ("net.onnx", "fixed.onnx", "--shape", "z=1,3"): ["--shape z: no input has this name; the inputs are x"],
         ("net.onnx", "fixed.onnx", "--shape", "x", "--args", "3"): [
             "--shape x: not a shape",
@@ -128,7 +161,7 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
     for words, messages in mistakes.items():
         ran = harness("compare", *words)
         assert (ran.code, ran.out) == (2, ""), (words, ran)
-        assert len(ran.err.splitlines()) >= len(messages) - ("conv.bias" in messages), ran.err
+        assert 0 < len(ran.err.splitlines()) <= len(messages), ran.err
         for message in messages:
             assert message in ran.err, (words, ran.err)
 
@@ -141,6 +174,14 @@ cases:
     inputs: {{x: {{shape: [2, 3, 8, 8]}}}}
     files: {{deployed: {file}}}
 """
+
+
+def test_a_factory_that_needs_arguments_says_which(harness: Call, nets: Path) -> None:
+    text = SPEC.format(reference="net.onnx", file="net.onnx").replace("file: net.onnx", "factory: net.py:needs")
+    (nets / "s.yaml").write_text(text, encoding="utf-8")
+    row = harness("run", "s.yaml", "--no-latency", "--allow-import").only
+    assert (row["status"], row["stage"], row["blame"]) == ("error", "build", "spec")
+    assert "needs channels, width(channels, width); give them under `args`" in row["message"]
 
 
 def test_a_spec_names_files_inside_its_folder_and_torchscript_needs_consent(harness: Call, nets: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,32 @@ def test_a_changed_weight_is_found_and_blamed_on_the_file(nets: Path, net: nn.Mo
         assert (result.status, result.blame) == ("failed", "exporter")
         assert result.outputs[0].worst is not None
         assert any("the exported file itself is wrong" in line for line in result.evidence)
+
+
+@pytest.mark.parametrize("operator", ["Dropout", "BatchNormalization"])
+def test_a_file_that_was_exported_in_training_mode_says_so_first_and_nobody_is_blamed(
+    tmp_path: Path, operator: str
+) -> None:
+    layer: nn.Module = nn.Dropout() if operator == "Dropout" else nn.BatchNorm1d(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for mode in (torch.onnx.TrainingMode.TRAINING, torch.onnx.TrainingMode.EVAL):
+            torch.onnx.export(
+                layer,
+                (torch.randn(3, 4),),
+                tmp_path / f"{mode.name}.onnx",
+                dynamo=False,
+                training=mode,
+                do_constant_folding=False,
+                input_names=["x"],
+                output_names=["y"],
+            )
+    inputs = torch.randn(3, 4)
+    (result,) = harness.compare_models(tmp_path / "TRAINING.onnx", layer.eval(), inputs).results
+    assert (result.status, result.blame, result.evidence) == ("failed", None, ())
+    assert result.message is not None
+    assert result.message.startswith(f"TRAINING.onnx was exported in training mode ({operator}): call .eval()")
+    harness.compare_models(tmp_path / "EVAL.onnx", layer.eval(), inputs).assert_passed()
 
 
 def test_a_changed_weight_is_found_in_formats_of_torch(nets: Path, net: nn.Module) -> None:

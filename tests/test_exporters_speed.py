@@ -166,6 +166,38 @@ def test_an_export_that_fails_without_speed_ups_too_leaves_them_on(state: _speed
     assert all(_dynamo_cache.enabled().values())
 
 
+def test_a_module_that_cannot_be_captured_is_tried_again_with_the_same_registry(
+    state: _speed_ups._State, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The registry is read after the capture, and making it again takes ten times as long as the rest.
+    class Raises(nn.Module):
+        calls = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            Raises.calls += 1
+            raise ValueError(f"nothing for {x.shape}")
+
+    apis = vars(_registration)["onnxscript_apis"]
+    original = apis.get_torchlib_ops
+    calls: list[None] = []
+
+    def counted() -> Any:
+        calls.append(None)
+        return original()
+
+    monkeypatch.setattr(apis, "get_torchlib_ops", counted)
+    _dynamo_cache.clear()
+    example = Subject(Raises().eval(), {"x": torch.ones(2)}, 1)
+    with pytest.raises(torch.onnx.OnnxExporterError):
+        export(example, "onnx-dynamo", tmp_path / "m.onnx", 18)
+    captures = Raises.calls
+    monkeypatch.setattr(state, "failure", "off")
+    with pytest.raises(torch.onnx.OnnxExporterError):
+        export(example, "onnx-dynamo", tmp_path / "m.onnx", 18)
+    assert captures == 2 * (Raises.calls - captures)
+    assert len(calls) == 2, "once with speed-ups, for both attempts, and once without"
+
+
 def test_warm_up_ignores_a_broken_exporter(state: _speed_ups._State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.onnx, "export", raising)
     _dynamo_cache.warm_up([18])

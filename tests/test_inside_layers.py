@@ -16,7 +16,7 @@ from torch import nn
 
 import harness
 from harness.inside.calls import ValueStore
-from harness.inside.judging import measure
+from harness.inside.judging import measure, sentence
 from harness.report.json_report import JsonReport, read_report
 from harness.report.layers import LayersReport, layer_lines
 from harness.report.model_explorer import ModelExplorerReport
@@ -257,6 +257,34 @@ def test_a_value_that_is_nan_on_one_side_is_a_fault() -> None:
     assert (found.times, found.nonfinite) == (math.inf, 1)
 
 
+def rows(errors: list[float], wrong: dict[int, float] | None = None) -> list[Layer]:
+    """A row for each accumulated error; ``wrong`` has the local error of those that are wrong, in times."""
+    steps = wrong or {}
+    return [
+        Layer(
+            f"layer{at}", "Linear", 0, local=1e-7, accumulated=error, reference=1e-7,
+            times=steps.get(at, 0.2), wrong=at in steps,
+        )
+        for at, error in enumerate(errors)
+    ]  # fmt: skip
+
+
+def test_one_sentence_tells_a_step_from_a_slope_and_from_a_jump() -> None:
+    slope = [1e-6 * 2**at for at in range(12)]
+    assert sentence(rows(slope), passed=False) == "no step: error grows evenly over 12 layers"
+    jump = [1e-7] * 6 + [0.1] * 6
+    assert "the error jumps between layer5 and layer6" in sentence(rows(jump), passed=False)
+    assert sentence(rows(jump, {6: 2917.0}), passed=False) == ("one step at layer6, 2,900 times what rounding explains")
+    steps = sentence(rows(jump, {3: 2.0, 6: 2917.0}), passed=False)
+    assert steps.startswith(
+        "2 steps, the first at layer3, 2 times what rounding explains; the largest at layer6, 2,900"
+    )
+    assert sentence(rows([1e-7] * 3), passed=True) == "no step: no error of 3 layers is larger than rounding explains"
+    without = [*rows([1e-7] * 3), Layer("lost", "Linear", 0)]
+    assert sentence(without, passed=True).endswith("; 1 of 4 rows has no value in the file")
+    assert sentence([Layer("lost", "Linear", 0)], passed=True).startswith("no layer could be compared")
+
+
 def test_reports_have_the_layers(exported: Path, tmp_path: Path) -> None:
     faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/stem/Conv", math.nan))
     result = compared(faulty)
@@ -278,8 +306,6 @@ def test_the_command_line_compares_layers(harness: Any, exported: Path, here: Pa
     faulty = changed(exported, here / "faulty.onnx", lambda graph: scaled(graph, "/head/MatMul", 1 + 1e-4))
     changed(exported, here / "right.onnx", lambda _graph: None)
     words = ("compare", faulty.name, "right.onnx", "--tolerance", "{atol: 0.1}")
-    plain = harness(*words)
-    assert (plain.code, plain.only["layers"]) == (0, [])
     ran = harness(*words, "--layers", "--save-spec", "asked.yaml")
     assert ran.code == 1, ran.err
     assert "layers     one step at /head/MatMul, " in ran.out

@@ -112,6 +112,17 @@ def test_passing_entries_are_removed_and_the_rest_is_unchanged(harness: Call, li
     assert "--add" in ran.out
 
 
+def test_of_several_checks_that_fail_differently_the_first_is_named_and_a_failure_of_harness_is_not_listed(
+    harness: Call, listed: Path
+) -> None:
+    half = tuple(result(f"half[seed={seed}]", "failed", "compare", "mismatch") for seed in (1, 2))
+    own = Result("pool/new[seed=1]", TARGET, "error", message="harness itself failed")
+    write_report((*(each for each in RESULTS if "half" not in each.case and "new" not in each.case), *half, own))
+    ran = harness(*CALL)
+    assert "2 of its checks fail differently, such as pool/half[seed=1]" in ran.out
+    assert "pool/new[seed=1]" not in ran.out
+
+
 def test_entries_are_added_only_on_request_and_need_a_reason(harness: Call, listed: Path) -> None:
     ran = harness(*CALL, "--add")
     assert ran.code == 1

@@ -163,7 +163,7 @@ def test_an_element_written_twice_is_undefined_unless_the_values_are_equal() -> 
 @pytest.mark.parametrize(
     ("indices", "forward", "message"),
     [
-        ([[[0, 8]]], {}, "index 8 is outside its plane"),
+        ([[[0, 8]]], {}, "index 8 is outside its plane; expected 0 to 7"),
         ([[[0, -1]]], {}, "index -1 is outside its plane"),
         ([[[0]]], {}, "indices have shape"),
         ([[[0, 1]]], {"output_size": (4, 4)}, "output_size 4; expected 1 to 3"),
@@ -181,6 +181,13 @@ def test_an_unpool_that_torch_refuses_is_refused(indices: Any, forward: dict[str
 def test_a_number_of_slopes_that_is_not_the_number_of_channels_is_refused() -> None:
     with pytest.raises(ValueError, match="3 slopes for 2 channels; expected 1 or 2"):
         layer("PReLU").float64_reference(Call({}, {"weight": np.ones(3)}, [np.ones((1, 2))]))
+
+
+def test_a_leaky_relu_without_arguments_has_the_slope_of_torch() -> None:
+    call = Call({}, {}, [np.array([-3.0, 2.0])])
+    answer = layer("LeakyReLU").float64_reference(call)
+    assert answer is not None
+    assert answer.outputs[0] == pytest.approx(eager("LeakyReLU", {}, call)[0])
 
 
 @pytest.mark.parametrize(("name", "args"), [("LeakyReLU", {"negative_slope": 0.01}), ("RReLU", {})])

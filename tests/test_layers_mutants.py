@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.layers import Array, Call, Mutant
+from harness.layers.generic import generic_mutants
 from tests.layers_strategies import ALL, calls, eager, layer, same
 
 
@@ -115,11 +116,50 @@ def test_equivalent_mutants_have_a_reason() -> None:
     assert {"ceil_mode=True", "count_include_pad=False"} <= equivalent
     unit = Call({"kernel_size": 1, "dilation": 1}, {}, [random(1, 4, 4)])
     assert all(reasons("MaxPool2d", unit)[name] for name in ("dilation=(2, 1)", "Identity()"))
+    assert reasons("MaxPool2d", unit)["AvgPool2d over the same windows"] == "every window is one element"
+    assert reasons("AvgPool2d", Call({"kernel_size": 1}, {}, [random(1, 4, 4)]))["Identity()"]
     plane = Call({"kernel_size": 2, "return_indices": True}, {}, [random(1, 4, 4)])
     assert reasons("MaxPool2d", plane)["indices off by a plane"] == "there is one plane only"
     symmetric = Call({"in_features": 2, "out_features": 2}, {"weight": np.ones((2, 2))}, [random(1, 2)])
     assert reasons("Linear", symmetric)["weight transposed"] == "the changed weights are the same numbers"
     assert reasons("ReLU", Call({}, {}, [np.array([1], np.uint8)]))["Identity()"]
+
+
+def test_a_mutant_of_several_slopes_or_axes_is_made_where_there_are_several() -> None:
+    assert {"weight shuffled", "weight the first for all"} <= set(reasons(*CALLS[11]))
+    one_slope = Call({"num_parameters": 1}, {"weight": np.array([0.1])}, [random(2, 3, 4)])
+    assert not {"weight shuffled", "weight the first for all"} & set(reasons("PReLU", one_slope))
+    assert "indices transposed" in reasons(*CALLS[0])
+    assert "indices transposed" not in reasons(*CALLS[2])
+
+
+@pytest.mark.parametrize(("bounds", "made"), [((-0.25, 0.25), False), ((0.1, 0.3), True)])
+def test_a_relu_is_a_wrong_rrelu_unless_its_slope_is_0(bounds: tuple[float, float], made: bool) -> None:
+    call = Call(dict(zip(("lower", "upper"), bounds, strict=True)), {}, [random(40)])
+    assert ("ReLU()" in reasons("RReLU", call)) == made
+
+
+def test_a_wrong_relu_gives_the_absolute_value() -> None:
+    name, call = CALLS[9]
+    (mutant,) = (mutant for mutant in layer(name).mutants(call) if mutant.name == "absolute value")
+    assert same(outputs_of(mutant, name, call)[0], np.abs(call.inputs[0]))
+
+
+def test_a_layer_without_a_file_says_which_weights_and_layers_change_nothing() -> None:
+    x = random(4, 3)
+
+    def reasons_of(name: str, call: Call) -> dict[str, str | None]:
+        return {mutant.name: mutant.why_equivalent for mutant in generic_mutants(name, call, (x,))}
+
+    weights = {"weight_ih": random(12, 3), "weight_hh": random(12, 3)}
+    cell = reasons_of("LSTMCell", Call({}, weights, [x]))
+    assert cell["weight_hh negated"] is not None
+    assert cell["weight_ih negated"] is None
+    assert reasons_of("LSTMCell", Call({}, weights, [x, x]))["weight_hh negated"] is None
+    assert reasons_of("GRUCell", Call({}, weights, [x]))["weight_hh negated"] is None
+    assert reasons_of("Dropout", Call({}, {}, [x]))["Identity()"] is not None
+    assert reasons_of("Dropout", Call({}, {}, [x], mode="train"))["Identity()"] is None
+    assert reasons_of("Hardtanh", Call({}, {}, [x]))["Identity()"] is None
 
 
 def test_a_divisor_is_dropped_and_changed_by_one() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
 
 from harness.compare.calibrated import PLAIN_RULES
 from harness.layers import SUMS_OF_PRODUCTS, Array, Call, composite_tolerance, default_tolerance, find
+from harness.layers._tolerances import FloatFormat, compute_format, storage_format
 from harness.spec.language.tolerances import Calibrated, Close, Exact, Scaled, Tolerance, Ulp
 from tests.layers_strategies import layer
 
@@ -189,6 +191,16 @@ def test_an_error_just_outside_is_detected() -> None:
     assert outside(rule("Sigmoid", "float32", 17), np.zeros(3), torch_kernel("Sigmoid", tail)).all()
     # Tanh's rule is relative down to the least normal number: a tiny value flushed to zero is detected.
     assert outside(rule("Tanh", "float32", 17), np.zeros(1), np.array([1e-37])).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_the_formats_are_those_of_the_dtypes(dtype: str) -> None:
+    info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    stored = storage_format(dtype)
+    assert stored == FloatFormat(float(info.eps), float(info.smallest_normal), float(info.smallest_subnormal))
+    computed = np.finfo("float64" if dtype == "float64" else "float32")
+    assert compute_format(dtype).epsilon == float(computed.eps)
+    assert storage_format("int64") == storage_format("float32")
 
 
 def test_a_layer_without_a_file_is_calibrated() -> None:

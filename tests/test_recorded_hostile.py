@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from harness.check.recorded.protobufs import open_model, read_data_set
 from harness.errors import StageError
-from harness.spec.recorded import recorded_case
+from harness.spec.recorded import recorded_cases
 from tests.conftest import Call
 from tests.recorded_models import FLOAT, X, graph, one_node, record, relu, stored_outside, tensor
 
@@ -265,7 +265,7 @@ def test_a_damaged_file_never_breaks_the_reader(tmp_path: Path, data: st.DataObj
 def test_a_changed_file_is_another_case(tmp_path: Path) -> None:
     """An interrupted run does not reuse results of a file that has changed since."""
     net = relu(tmp_path / "net")
-    before = recorded_case(net, "net")
+    before = recorded_cases(net, "net")[0]
     output = net / "test_data_set_0" / "output_0.pb"
     os.utime(output, ns=(0, 0))
-    assert recorded_case(net, "net") != before
+    assert recorded_cases(net, "net")[0] != before

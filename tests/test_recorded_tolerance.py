@@ -20,7 +20,7 @@ from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.onnx_arrays import from_array
 from harness.result import Result
-from harness.spec.recorded import recorded_case
+from harness.spec.recorded import recorded_cases
 from harness.spec.targets import parse_target
 from tests.recorded_models import FLOAT, graph, record, tensor
 
@@ -69,7 +69,7 @@ def verdict(tmp_path: Path) -> Verdict:
         folder = record(tmp_path / f"net-{next(numbers)}", model, [X], [recorded])
         if manifest is not None:
             (folder / "data.json").write_text(json.dumps(manifest))
-        case = RecordedCase(recorded_case(folder, "net"))
+        case = RecordedCase(recorded_cases(folder, "net")[0])
         return check_recorded(case, parse_target("file/ort-cpu"), Settings(latency=False), Clock())
 
     return verdict

@@ -304,6 +304,10 @@ CASES = [
     (POOL + "dynamic: {x: {4: N}}, " + X, "f:4:51: dynamic: x has no axis 4; its axes are 0 to 3"),
     (POOL + "also: [[1, 1, 5, 5]], " + X, "f:4:37: also: the case has no dynamic axis; add `dynamic: {x: {0: N}}`"),
     (
+        POOL + "dynamic: {x: {0: N, 2: N}}, " + X,
+        "f:4:57: dynamic: axis N is 1 in x and 4 in x; give each size its own name",
+    ),
+    (
         POOL + "dynamic: {x: {0: N}}, also: [[1, 1, 5]], " + X,
         "f:4:66: also: [1,1,5] has 3 axes, and x has 4; write 4 sizes, as in inputs",
     ),

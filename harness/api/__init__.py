@@ -108,11 +108,12 @@ def verify(
     """Export ``module`` to each of ``targets`` and compare all outputs with eager PyTorch, in this process.
 
     ``inputs`` are for ``forward``: one tensor or NumPy array, a sequence by position, or a mapping by label. Labels
-    that are all parameters of ``forward`` bind by name, others by position. An input may be None, or a list, tuple or
-    dict of inputs; the tensors in it are called ``boxes.0`` and ``cache.k``. ``targets`` are written as after
-    ``--targets``. The default ``tolerance`` is that of :func:`torch.testing.assert_close`. ``dynamic`` opens axes of
-    the exported file, as in ``{"x": {0: "N"}}``. ``also`` has further inputs, each like ``inputs``, at which the same
-    file is verified. ``strict`` fails a pass that is inconclusive, because no output could have shown an error.
+    that are all parameters of ``forward`` bind by name, others by position; a mixture of both is an error. An input may
+    be None, or a list, tuple or dict of inputs; the tensors in it are called ``boxes.0`` and ``cache.k``. ``targets``
+    are written as after ``--targets``. The default ``tolerance`` is that of :func:`torch.testing.assert_close`.
+    ``dynamic`` opens axes of the exported file, as in ``{"x": {0: "N"}}``. ``also`` has further inputs, each like
+    ``inputs``, at which the same file is verified. ``strict`` fails a pass that is inconclusive, because no output
+    could have shown an error.
     ``layers`` compares every layer inside the module as well (``results[0].layers``), and fails a check in which one is
     wrong by itself although the outputs agree.
     The module is verified in its current mode (call ``.eval()`` first for inference) and on the CPU. Neither the

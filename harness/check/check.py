@@ -15,6 +15,7 @@ from harness.check.judging.judge import Answer, have_same_form, run_twice
 from harness.check.judging.layers import fails_by_layers_alone, with_layers
 from harness.check.judging.lower_precision import reference_precision
 from harness.check.judging.samples import run_samples
+from harness.check.judging.steps import departure, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
@@ -123,7 +124,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
     try:
         try:
             with clock.stage("run"):
-                references, answers, varies = run_twice(references, session, open_session)
+                references, answers, varies = _run(references, session, open_session)
         finally:
             with clock.stage("run"):
                 progress.add(**placement_fields(session.placement(), passed=True))
@@ -134,9 +135,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, prepared, target, session)
-        cause = None if judged.kept is None else judged.kept.cause
-        if judged.kept is None and references[0].second_call is not None:
-            cause = LOST_STATE
+        cause = _cause(judged, keeps_state=references[0].second_call is not None)
         result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
@@ -146,7 +145,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         first = judged.references[judged.verdict.first_failing]
         with clock.stage("compare"):
             inside = prepared.reference_inside
-            result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings)
+            so_far = sum(clock.seconds.values())
+            result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
         if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
             return blamed(result, judged, prepared, target)
         if settings.latency and result.status == "passed":
@@ -154,6 +154,25 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         return result
     finally:
         session.close()
+
+
+def _run(
+    references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
+) -> tuple[list[Reference], list[Answer], bool]:
+    """The references with the target's answers: to the inputs of each, then to those with the target's own state."""
+    called, answers, varies = run_twice(references, session, open_session)
+    on_own_state, own_answers = run_on_own_state(references, session.run)
+    return [*called, *on_own_state], [*answers, *own_answers], varies
+
+
+def _cause(judged: JudgedAnswers, *, keeps_state: bool) -> str | None:
+    """Why a target fails that agrees at the first inputs, as far as it is known."""
+    departed, kept = departure(judged.verdict.comparisons), judged.kept
+    if departed is not None:
+        return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
+    if kept is not None:
+        return kept.cause
+    return LOST_STATE if keeps_state else None
 
 
 def _judged(
@@ -177,6 +196,6 @@ def _judged(
     judged = JudgedAnswers(tolerance, references, answers, verdict)
     if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
         return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)
-    if verdict.fails_after_first_call:
+    if verdict.fails_after_first_call and not references[verdict.first_failing].is_on_own_state:
         return replace(judged, kept=kept_value(prepared, target, artifact, references[verdict.first_failing]))
     return judged

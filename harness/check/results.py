@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
 from harness.check.judging.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict
 from harness.check.judging.samples import SampleOutcome
+from harness.check.judging.steps import agreement, first_departures, step_rows
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
 from harness.compare.inconclusive import NO_ELEMENTS
@@ -110,7 +111,10 @@ def with_verdict(
         )
         failed = with_mismatch(result, eager_problems, blame="torch" if of_torch else "spec")
         return replace(failed, evidence=_eager_evidence(eager_findings))
-    problems = failures(verdict.comparisons)
+    result = replace(result, steps=step_rows(verdict.comparisons))
+    if (note := agreement(verdict.comparisons)) is not None:
+        result = replace(result, notes=(*result.notes, note))
+    problems = failures(first_departures(verdict.comparisons))
     problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
     if verdict.keeps_random:
         problems.insert(0, KEEPS_RANDOM)
@@ -172,9 +176,9 @@ def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:
 def _kept(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
     """The comparisons whose numbers are part of a result.
 
-    A further draw at the same shapes, or a second call, says nothing new if it passes.
+    A further draw at the same shapes, a second call or a further step says nothing new if it passes.
     """
-    for comparison in comparisons:
+    for comparison in first_departures(comparisons):
         if not comparison.passed or not comparison.repeats_shapes:
             yield comparison
 

@@ -21,9 +21,9 @@ from harness.cli.options import CommandGroup
 from harness.cli.process import Signals, Streams, echo, failure_line, require_working_directory
 from harness.errors import SIGNAL_EXIT_BASE, HarnessError, Interrupted, SpecError, interrupting_signal, one_line
 
-WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init", "compare"})
+WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init", "compare", "record", "history"})
 """The commands that write files. The output of all others is what they print."""
-START_PROCESSES = frozenset({"run", "bench", "pack", "audit", "explain", "init", "compare"})
+START_PROCESSES = frozenset({"run", "bench", "pack", "audit", "explain", "init", "compare", "record"})
 NEED_NO_WORKING_DIRECTORY = frozenset({"schema"})
 HELP = frozenset({"-h", "--help"})
 

@@ -32,6 +32,7 @@ Examples:
 """
 INSPECT_SECONDS = 300.0
 MAX_LINE = 2000
+NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 
 GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
@@ -53,6 +54,8 @@ GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 @click.option("--tolerance", metavar="RULE", help="In YAML, as in a spec: exact, or {rtol: 1e-3, atol: 1e-5}.")
 @click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'.")
 @click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors.")
+@click.option("--loop", multiple=True, metavar="OUT=IN", help="Output that feeds an input of the next step: a state.")
+@click.option("--steps", type=click.IntRange(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too; a wrong layer fails its check.")
 @click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write the spec that asks the same.")
 @REPORT_DIR
@@ -134,19 +137,9 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
     from harness.spec.model_files import is_model_file, stored_model
 
     problems: list[str] = []
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in options["shapes"]:
-        name, equals, sizes = text.rpartition("=")
-        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
-            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
-        else:
-            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
-    tolerance, arguments = (
-        _yaml("--tolerance", options["tolerance"], problems),
-        _yaml("--args", options["arguments"], problems),
-    )
-    if arguments is not None and not isinstance(arguments, dict):
-        problems.append(f"--args {options['arguments']}: not a mapping; write '{{name: value}}'")
+    shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
+    tolerance = read_yaml("--tolerance", options["tolerance"], problems)
+    loop = _loop(options["loop"], options["steps"], problems)
     if not is_model_file(subject):
         problems.append(f"{subject}: not a model file; SUBJECT is .onnx, .ort, .pt, .pth, .jit, .ts or .pt2")
     for name in (subject, reference):
@@ -155,34 +148,75 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
                 stored_model(Path(name))
             except UsageError as error:
                 problems.append(str(error))
-        elif name == reference and not re.fullmatch(r".+:[A-Za-z_]\w*", name):
-            form = "name a model file, path/to/file.py:callable or package.module:callable"
-            problems.append(f"{name}: neither a model file nor a callable; {form}")
+        elif name == reference and not is_callable_name(name):
+            problems.append(f"{name}: {NEITHER}")
     if problems:
-        raise _Mistakes(problems)
+        raise Mistakes(problems)
     return Question(
         subject=subject,
         reference=reference,
         home=Path.cwd(),
         inputs=options["inputs"],
         shapes=shapes,
-        arguments=arguments or {},
+        arguments=arguments,
         weights=options["weights"],
         tolerance=tolerance,
+        loop=loop,
+        steps=options["steps"],
     )
 
 
-def _yaml(option: str, text: str | None, problems: list[str]) -> Any:
-    import yaml
+def _loop(texts: Sequence[str], steps: int | None, problems: list[str]) -> dict[str, str]:
+    """The inputs of ``--loop`` by output. Texts that are none are added to ``problems``."""
+    loop: dict[str, str] = {}
+    for text in texts:
+        output, equals, label = text.partition("=")
+        if not (output and equals and label):
+            problems.append(f"--loop {text}: no output and input; write OUTPUT=INPUT, such as state_out=state")
+        loop[output] = label
+    if steps is not None and not loop:
+        problems.append("--steps: no output feeds an input; add --loop OUTPUT=INPUT")
+    return loop
+
+
+def read_shapes(texts: Sequence[str], problems: list[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes of ``--shape`` by name. Texts that are none are added to ``problems``."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
+            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
+        else:
+            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
+    return shapes
+
+
+def read_arguments(text: str | None, problems: list[str]) -> dict[str, Any]:
+    """The mapping of ``--args``. A text that is none is added to ``problems``."""
+    arguments = read_yaml("--args", text, problems)
+    if arguments is not None and not isinstance(arguments, dict):
+        problems.append(f"--args {text}: not a mapping; write '{{name: value}}'")
+        return {}
+    return arguments or {}
+
+
+def is_callable_name(text: str) -> bool:
+    """True if ``text`` has the form of the name of a callable."""
+    return re.fullmatch(r".+:[A-Za-z_]\w*", text) is not None
+
+
+def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
+    """The value of ``option`` in a spec's YAML, None if it is not given. What is none is added to ``problems``."""
+    from harness.spec.yaml import parse
 
     try:
-        return None if text is None else yaml.safe_load(text)
-    except yaml.YAMLError:
+        return None if text is None else parse(text, option).plain()
+    except SpecError:
         problems.append(f"{option} {text}: not YAML; write it as in a spec")
         return None
 
 
-class _Mistakes(SpecError):
+class Mistakes(SpecError):
     """Every mistake of the command line, each on a line of its own."""
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -234,7 +268,7 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
             "make sure that both load in Python"
         )
     if isinstance(asked, NoComparison):
-        raise _Mistakes(asked.problems)
+        raise Mistakes(asked.problems)
     return asked
 
 

@@ -1,4 +1,4 @@
-"""``harness merge`` and ``harness diff``: join reports into one, and compare two reports."""
+"""``harness merge``, ``diff`` and ``history``: join reports into one, compare two, and draw many over time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from harness.cli.options import AS_JSON, EFFECT, FOLDER, GATE, REPORT_DIR, REPORT_FORMATS, gated_figures
 from harness.cli.process import echo
+from harness.errors import UsageError
 
 MERGE_EXAMPLES = """
 \b
@@ -20,6 +21,13 @@ Examples:
   harness diff reports/main/report.json reports/latest/report.json
   harness diff old.json new.json --min-effect 0.1           ignore latency changes below 10 %
   harness diff old.json new.json --allow-missing            a part of the checks against all of them
+"""
+
+HISTORY_EXAMPLES = """
+\b
+Examples:
+  harness history reports/                                  every report.json below the folder
+  harness history reports/ --min-effect 0.1 -o history.svg  ignore latency changes below 10 %
 """
 
 
@@ -85,4 +93,35 @@ def diff(
     return int(result.regressed)
 
 
-COMMANDS = (merge, diff)
+@click.command(epilog=HISTORY_EXAMPLES, short_help="Draw parity and latency over kept reports.")
+@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.option("-o", "--output", type=FOLDER, metavar="FILE", help="File for the picture. [default: DIR/history.svg]")
+@EFFECT
+@AS_JSON
+def history(folder: Path, *, output: Path | None, min_effect: float, as_json: bool) -> int:
+    """Show the runs whose reports are kept below DIR, with what changed from one to the next, and draw them as SVG.
+
+    A check is compared with the run before, a latency with its last change point, both by the rule of harness diff.
+    """
+    import json
+
+    from harness.report.history import history as history_of
+    from harness.report.history import history_lines, read_reports
+    from harness.report.history.picture import picture
+
+    runs = history_of(read_reports(folder), min_effect)
+    if as_json:
+        echo(json.dumps([run.to_dict() for run in runs], indent=1))
+        return 0
+    for line in history_lines(runs):
+        echo(line)
+    path = output or folder / "history.svg"
+    try:
+        path.write_text(picture(runs), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"-o {path}: {error.strerror}; choose a file that can be written") from error
+    echo(f"Written: {path}")
+    return 0
+
+
+COMMANDS = (merge, diff, history)

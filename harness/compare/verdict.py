@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.compare.numbers import same_bits
 from harness.compare.output import ComparedOutput, OutputRequest, compare_output
-from harness.model.answer import Reference
+from harness.model.answer import Reference, Step
 from harness.result import Distance, OutputComparison
 from harness.spec.language.tolerances import Tolerance
 
@@ -29,7 +29,8 @@ class Comparison:
 
     ``outputs`` are those that both sides have, in the reference's order. ``problems`` are about the answer as a whole,
     one sentence each. ``notes`` are remarks for the reader that do not fail the answer. ``at`` names the set of inputs,
-    where an artifact is verified at several; ``repeats_shapes`` is True if another set has the same shapes.
+    where an artifact is verified at several; ``repeats_shapes`` is True if another set has the same shapes. ``step`` is
+    that of a loop.
     """
 
     outputs: tuple[OutputComparison, ...]
@@ -37,6 +38,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     at: str | None = None
     repeats_shapes: bool = False
+    step: Step | None = None
 
     @property
     def passed(self) -> bool:
@@ -130,7 +132,7 @@ def compare_with_reference(answer: Mapping[str, Array], reference: Reference, to
         else output
         for output in comparison.outputs
     )
-    return replace(comparison, outputs=outputs, repeats_shapes=reference.repeats_shapes)
+    return replace(comparison, outputs=outputs, repeats_shapes=reference.repeats_shapes, step=reference.step)
 
 
 def _output_set_problems(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> tuple[str, ...]:

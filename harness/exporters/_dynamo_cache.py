@@ -79,6 +79,12 @@ def trial_export(opset: int = 18) -> None:
     _speed_ups.with_fallback(export)
 
 
+def unrelated_to(error: Exception) -> frozenset[str]:
+    """The speed-ups that cannot have caused ``error``: the registry is read only once the module is captured."""
+    failed_to_capture = _speed_ups.is_instance(error, f"{_EXPORTER}._errors", "TorchExportError")
+    return frozenset({"registry", "torchlib"}) if failed_to_capture else frozenset()
+
+
 def clear() -> None:
     """Empty the cache; for measurements and tests."""
     vars(_CACHE).update(vars(_Cache()))

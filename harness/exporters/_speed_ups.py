@@ -39,12 +39,12 @@ class _State:
     """The state of all speed-ups of this process.
 
     ``failure`` is why they are off, None while they are on. ``used`` is True once a speed-up was applied in the current
-    export. ``suspended`` keeps them from being applied.
+    export. ``only`` are the names of those that may be applied; None for all.
     """
 
     failure: str | None = None
     used: bool = False
-    suspended: bool = False
+    only: frozenset[str] | None = None
 
 
 _STATE = _State()
@@ -74,8 +74,8 @@ def disabled_reasons(speed_ups: Iterable[SpeedUp]) -> dict[str, str | None]:
 @contextmanager
 def applied(speed_ups: Iterable[SpeedUp]) -> Iterator[bool]:
     """Apply the speed-ups inside the block; afterwards torch is as it was. Yields False if none of them is on."""
-    speed_ups = tuple(speed_ups)
-    targets = {} if _STATE.suspended or _STATE.failure is not None else _targets(speed_ups)
+    speed_ups = tuple(each for each in speed_ups if _STATE.only is None or each.name in _STATE.only)
+    targets = {} if _STATE.failure is not None else _targets(speed_ups)
     _STATE.used |= bool(targets)
     originals: list[tuple[Any, str, Any]] = []
     try:
@@ -94,11 +94,17 @@ def applied(speed_ups: Iterable[SpeedUp]) -> Iterator[bool]:
                 setattr(owner, name, original)
 
 
-def with_fallback(export: Callable[[], T], *, is_final: Callable[[Exception], bool] = lambda _error: False) -> T:
+def with_fallback(
+    export: Callable[[], T],
+    *,
+    is_final: Callable[[Exception], bool] = lambda _error: False,
+    unrelated: Callable[[Exception], frozenset[str]] = lambda _error: frozenset(),
+) -> T:
     """The result of ``export()`` with speed-ups; if it fails with them, the result without them.
 
     If the second attempt succeeds, the speed-ups caused the failure and stay off in this process. An exception for
-    which ``is_final`` returns True is raised without a second attempt.
+    which ``is_final`` returns True is raised without a second attempt. ``unrelated`` are the names of the speed-ups
+    that cannot have caused it; they stay on in the second attempt, which takes several times as long without them.
     """
     _STATE.used = False
     try:
@@ -108,13 +114,19 @@ def with_fallback(export: Callable[[], T], *, is_final: Callable[[Exception], bo
             raise
         first_error = error
     try:
-        _STATE.suspended = True
+        _STATE.only = unrelated(first_error)
         result = export()
     finally:
-        _STATE.suspended = False
+        _STATE.only = None
     message = (str(first_error).strip() or "no message").splitlines()[0]
     _STATE.failure = f"an export failed with speed-ups and not without: {type(first_error).__name__}: {message}"
     return result
+
+
+def is_instance(error: Exception, module: str, path: str) -> bool:
+    """Whether ``error`` is of the class with this private name; False where this release of torch has no such class."""
+    kind = _owner(module, path)
+    return isinstance(kind, type) and isinstance(error, kind)
 
 
 def fallback_note() -> str | None:

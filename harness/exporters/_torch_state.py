@@ -7,7 +7,9 @@ Without this, the second export of a recurrent layer fails where its axes are op
   take each time step by itself. The next capture calls these: a replacement does not reach an operator that remembers.
 - Preparing a program removes rules for fake tensors that were there before.
 
-Both names are private to torch. Where a release does not have them, an export that fails is still tried again in a
+:func:`no_graphs_printed` is for exports in the user's own process, whose output belongs to the user.
+
+All names are private to torch. Where a release does not have them, an export that fails is still tried again in a
 fresh process by :mod:`harness.engine`.
 """
 
@@ -30,6 +32,23 @@ def as_in_a_fresh_process() -> Iterator[None]:
     finally:
         for operator, rule in rules_before.items():
             rules.setdefault(operator, rule)
+
+
+@contextmanager
+def no_graphs_printed() -> Iterator[None]:
+    """Keep the exporter on TorchScript from printing the whole graph of a model that it refuses."""
+    import torch
+
+    # torch's switch for this log is turned on again by each export.
+    original = _attribute("torch._C", "_jit_onnx_log", None)
+    if original is None:
+        yield
+        return
+    torch._C._jit_onnx_log = lambda *_: None  # noqa: SLF001 - see the docstring of the module
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = original  # noqa: SLF001
 
 
 def _forget_implementations() -> None:

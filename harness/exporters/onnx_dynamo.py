@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 from harness.exporters import Artifact, Format
-from harness.exporters._dynamo_cache import cached_tables
+from harness.exporters._dynamo_cache import cached_tables, unrelated_to
 from harness.exporters._dynamo_sharing import captured_program, shared_programs
 from harness.exporters._files import is_refusal, refusals_as_unsupported
 from harness.exporters._onnx import dynamo_opsets, positional, write_artifact
@@ -89,7 +89,7 @@ class OnnxDynamo(ExportOptions):
 
         def write_with_fallback(staging_path: Path) -> None:
             # A refusal of the exporter would be the same without the speed-ups.
-            with_fallback(lambda: write(staging_path), is_final=is_refusal)
+            with_fallback(lambda: write(staging_path), is_final=is_refusal, unrelated=unrelated_to)
 
         artifact = write_artifact(self.name, subject, path, opset, write_with_fallback)
         note = fallback_note()

@@ -40,6 +40,23 @@ class Sample:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One of ``of`` calls in a row, counted from 1, in which outputs feed inputs.
+
+    ``loop`` has the input that each output feeds at the next step. ``float64`` holds the outputs of the float64
+    reference, and ``lower`` those of a run in the lower precision of a target, that have followed their own state since
+    the first step. ``own_state`` is True if the target's own state was fed in, not the reference's.
+    """
+
+    number: int
+    of: int
+    loop: Mapping[str, str]
+    float64: Mapping[str, Array] | None = None
+    lower: Mapping[str, Array] | None = None
+    own_state: bool = False
+
+
 @dataclass(frozen=True)
 class Reference:
     """The reference outputs at one set of input shapes.
@@ -55,6 +72,7 @@ class Reference:
     ``narrow`` are the outputs that the target gives in a 16-bit dtype, by name with that dtype; they are compared in
     the reference's dtype.
     ``undecidable`` is the reason why nobody can be blamed for a difference from it; None if there is none.
+    ``step`` is the step of a loop; None without one.
     """
 
     inputs: Mapping[str, Array]
@@ -71,6 +89,25 @@ class Reference:
     paths: Sequence[str] = ()
     undecidable: str | None = None
     narrow: Mapping[str, str] = field(default_factory=dict)
+    step: Step | None = None
+
+    @property
+    def is_on_own_state(self) -> bool:
+        """True for a step with the target's own state fed in."""
+        return self.step is not None and self.step.own_state
+
+    def on_own_state(self) -> Reference:
+        """The reference of the same step with the target's own state: the drift of the reference itself is known."""
+        assert self.step is not None
+        return replace(
+            self,
+            at=f"{self.at} on the target's own state",
+            float64=self.step.float64,
+            lower=self.step.lower,
+            second_call=None,
+            repeats_shapes=True,
+            step=replace(self.step, own_state=True),
+        )
 
     def at_second_call(self) -> Reference:
         """The reference of a second call in a row with the same inputs."""

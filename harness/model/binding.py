@@ -32,13 +32,16 @@ def bind_labels(
     labels: Sequence[str],
     constants: Mapping[str, Any] | None = None,
     nulls: Collection[str] = (),
+    *,
+    strict: bool = False,
 ) -> nn.Module:
     """``module``, taking its inputs in the order of ``labels``, with ``constants`` as keyword arguments of ``forward``.
 
     The arguments ``nulls`` are None and no inputs.
 
     If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. Labels that
-    are parameters at their own position change nothing.
+    are parameters at their own position change nothing. With ``strict``, no other label may stand beside them: it may
+    be a misspelt parameter.
 
     Raises :class:`UsageError`, which shows the signature, if only some labels are parameters and one of these is at
     another position than its parameter, and for a constant that ``forward`` does not take or an input is bound to.
@@ -51,7 +54,9 @@ def bind_labels(
     named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
     keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
     in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
-    if in_place and keyword_only.isdisjoint(labels):
+    variadic = any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values())
+    of_one_kind = variadic or set(labels).isdisjoint(named) or set(labels) <= set(named)
+    if in_place and (of_one_kind or not strict) and keyword_only.isdisjoint(labels):
         return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
     if not set(labels) <= set(named):
         known = ", ".join(label for label in labels if label in named)

@@ -24,6 +24,7 @@ from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, 
 from harness.model.answer import Reference
 from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch, size_in_bytes
 from harness.model.tensors import copy_module, copy_tensor, to_numpy
+from harness.model.training_mode import in_evaluation
 from harness.model.weights import plain_name
 from harness.spec.language.case import (
     Case,
@@ -39,6 +40,8 @@ from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import Tolerance
 
 Array = NDArray[Any]
+
+TRAINING = "the module is in training mode, and answers otherwise in evaluation mode, which is what ships"
 
 
 def compute_reference(
@@ -65,6 +68,7 @@ def compute_reference(
         at=at,
         second_call=None if second_call is None else _by_name(map(to_numpy, second_call)),
         paths=subject.output_paths,
+        undecidable=None if stochastic else _why_training(case, module, tensors, eager),
     )
 
 
@@ -90,6 +94,19 @@ def sample_reference(
         paths=subject.output_paths,
     )
     return reference if precision is None else in_lower_precision(case, subject, reference, precision)
+
+
+def _why_training(
+    case: Case, module: nn.Module, inputs: Sequence[torch.Tensor], trained: Sequence[torch.Tensor]
+) -> str | None:
+    """Why nobody is blamed for a difference from a module that is in training mode on purpose; None if it is not."""
+    if case.mode != "train":
+        return None
+    try:
+        evaluated = run_module(in_evaluation(module), [copy_tensor(tensor) for tensor in inputs], case.seed)
+    except Exception:  # noqa: BLE001 - a module that runs in training mode only
+        return TRAINING
+    return None if have_same_values(evaluated, trained) else TRAINING
 
 
 def _by_name(outputs: Iterable[Array]) -> dict[str, Array]:
@@ -130,6 +147,12 @@ def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
     return _eager_in_float64(case, module, inputs)
 
 
+def float64_outputs(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor]) -> dict[str, Array] | None:
+    """The float64 reference's outputs by name; None if there is none, or if it has others than the subject."""
+    answer = float64_reference(case, subject.module, list(inputs.values()))
+    return None if answer is None or len(answer.outputs) != subject.outputs else _by_name(answer.outputs)
+
+
 def in_lower_precision(case: Case, subject: Subject, reference: Reference, precision: str) -> Reference:
     """``reference`` with eager torch's outputs of a run in ``precision``; without them where torch cannot run so."""
     if reference.stochastic:
@@ -148,7 +171,8 @@ def in_lower_precision(case: Case, subject: Subject, reference: Reference, preci
 
 def tolerance_of(case: Case, opset: int | None) -> Tolerance:
     """How far a target's outputs may be from eager's: the spec's tolerance, else the layers' default."""
-    default = default_tolerance_of(case, opset)
+    # Over several steps the errors of a layer add up as those of a network do.
+    default = default_tolerance(None, {}, case.dtype, opset) if case.loop else default_tolerance_of(case, opset)
     if case.tolerance.rule is not None:
         return Tolerance(case.tolerance.rule, case.tolerance.by_output)
     return Tolerance(default.rule, {**default.by_output, **case.tolerance.by_output})

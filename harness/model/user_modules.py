@@ -5,10 +5,11 @@ Installed modules are found first, the user's folders are searched last.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import packages_distributions
@@ -32,14 +33,30 @@ FACTORY_FORM = "write it as package.module:callable"
 def call_factory(factory: FactoryModel) -> nn.Module:
     """The module that the user's callable returns; a callable that is a module itself stands for itself.
 
-    Raises :class:`UsageError` if there is no such callable (:func:`find_factory`), or if it does not return an
-    ``nn.Module``.
+    Raises :class:`UsageError` if there is no such callable (:func:`find_factory`), if it needs further arguments, or if
+    it does not return an ``nn.Module``.
     """
     function = find_factory(factory)
+    if missing := missing_arguments(function, factory.args):
+        needed = f"{', '.join(missing)}{inspect.signature(function)}"
+        raise UsageError(f"factory {factory.factory!r} needs {needed}; give them under `args`")
     module = function if isinstance(function, nn.Module) else function(**factory.args)
     if not isinstance(module, nn.Module):
         raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
     return module
+
+
+def missing_arguments(function: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """The arguments that ``function`` needs and ``arguments`` lack; none if it has no signature, or is a module."""
+    if isinstance(function, nn.Module):
+        return []
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    required = [each.name for each in parameters if each.default is each.empty and each.kind not in variadic]
+    return [name for name in required if name not in arguments]
 
 
 def find_factory(factory: FactoryModel) -> Any:

@@ -42,6 +42,8 @@ def why_no_script(case: Case, target: Target, result: Result | None = None) -> s
             return "the model is a file, which a script cannot contain"
     if case.structure is not None:
         return "its inputs are nested, and a script takes tensors only; harness pack makes a bundle"
+    if case.loop:
+        return "its outputs feed its inputs step by step, which a script does not do"
     from_files = [*case.model.weights.values(), *(spec for each in input_sets(case) for spec in each.inputs)]
     elements = sum(prod(spec.shape) for spec in from_files if spec.source is not None)
     if elements > MAX_ELEMENTS_FROM_FILES:

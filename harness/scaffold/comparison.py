@@ -42,6 +42,7 @@ class Question:
 
     ``reference`` is a model file or a callable, ``file.py:callable`` or ``package.module:callable``. ``inputs`` are
     data files or folders of them; without any, inputs are drawn in the declared shapes, or in ``shapes`` by name.
+    ``loop`` has the inputs that outputs feed at the next of ``steps`` calls.
     """
 
     subject: str
@@ -52,6 +53,8 @@ class Question:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: str | None = None
     tolerance: Any = None
+    loop: Mapping[str, str] = field(default_factory=dict)
+    steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,10 @@ def comparison_spec(
     os.chdir(question.home)
     announce("build")
     problems: list[str] = []
-    sides = [
-        _signature(question.subject, question, problems),
-        _signature(question.reference, question, problems),
-    ]
+    names = dict.fromkeys((question.subject, question.reference))
+    signatures = {name: _signature(name, question, problems) for name in names}
     samples = _samples(question, problems)
-    subject, reference = sides
+    subject, reference = signatures[question.subject], signatures[question.reference]
     if problems or subject is None or reference is None:
         return NoComparison(tuple(problems))
     try:
@@ -179,13 +180,13 @@ def _built(question: Question) -> nn.Module:
 
     from harness.errors import Location
     from harness.model.build import build_module
-    from harness.model.user_modules import find_factory
+    from harness.model.user_modules import find_factory, missing_arguments
     from harness.model.weights import require_all_weights
     from harness.spec.language.case import Case, FactoryModel, WeightedModel
 
     name = _absolute(question.reference, question.home)
     function = find_factory(FactoryModel(name))
-    missing = _missing_arguments(function, question.arguments)
+    missing = missing_arguments(function, question.arguments)
     if missing:
         raise UsageError(
             f"{question.reference}: needs {', '.join(missing)}{inspect.signature(function)}; give them with "
@@ -197,22 +198,6 @@ def _built(question: Question) -> nn.Module:
     if question.weights is not None:
         require_all_weights(module, stored_arrays(Path(question.weights)), question.weights)
     return module
-
-
-def _missing_arguments(function: Any, arguments: Mapping[str, Any]) -> list[str]:
-    import inspect
-
-    from torch import nn
-
-    if isinstance(function, nn.Module):
-        return []
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-    required = [each.name for each in parameters if each.default is each.empty and each.kind not in variadic]
-    return [name for name in required if name not in arguments]
 
 
 def _absolute(factory: str, home: Path) -> str:
@@ -305,6 +290,10 @@ def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[_Sampl
     elif len(samples) > 1:
         case["samples"] = [str(sample.path) for sample in samples[1:]]
     case["files"] = {SUBJECT: question.subject}
+    if question.loop:
+        case["loop"] = {output: as_label(label) for output, label in question.loop.items()}
+    if question.steps is not None:
+        case["steps"] = question.steps
     if question.tolerance is not None:
         case["tolerance"] = question.tolerance
     case["seed"] = SEED

@@ -31,13 +31,13 @@ from harness.spec.language.case import Case, FileModel
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
-from harness.spec.recorded import MODEL_FILE, is_recorded_model, recorded_case
+from harness.spec.recorded import MODEL_FILE, MODEL_FILES, is_recorded_model, model_file, recorded_cases
 from harness.spec.targets import Target
 from harness.spec.targets.files import targets_of
 from harness.spec.targets.sets import TARGETS_FILE, TargetSets, load_target_sets
 from harness.spec.yaml import read
 
-MODEL_SUFFIX = ".onnx"
+MODEL_SUFFIXES = (".onnx", ".ort")
 MAX_NAMES_SCANNED = 10_000
 
 
@@ -195,9 +195,10 @@ class _SpecFile:
     @property
     def identity(self) -> Path:
         """The same for two paths of one spec. For a model it includes the folder, which holds the recorded data."""
-        is_model = self.file.name == MODEL_FILE
+        is_model = self.file.name in MODEL_FILES
         # Not Path.resolve, which raises where a link leads to itself; reading the file reports that with its place.
-        return Path(os.path.realpath(self.file.parent), MODEL_FILE) if is_model else Path(os.path.realpath(self.file))
+        own_name = Path(os.path.realpath(self.file))
+        return Path(os.path.realpath(self.file.parent), MODEL_FILE) if is_model else own_name
 
     @property
     def stem(self) -> str:
@@ -205,19 +206,19 @@ class _SpecFile:
         return escape_path(Path(os.path.relpath(self.file, self.root)).with_suffix("").as_posix())
 
     def cases(self, *, allow_import: bool) -> tuple[Case, ...]:
-        """The cases of the spec, or the one case of the recorded model. Raises :class:`SpecError` with its problems."""
+        """The cases of the spec, or those of the recorded model. Raises :class:`SpecError` with its problems."""
         cases = self._all_cases(allow_import=allow_import)
         return named_cases(cases, self.names, self.file, self.stem) if self.names else cases
 
     def _all_cases(self, *, allow_import: bool) -> tuple[Case, ...]:
-        if self.file.name != MODEL_FILE:
+        if self.file.name not in MODEL_FILES:
             repeated: list[Problem] = []
             beside = SpecFolder(self.file.parent, self.root)
             tree = read(self.file, repeated)
             return expand(tree, self.stem, allow_import=allow_import, repeated_keys=repeated, folder=beside)
         folder = Path(os.path.relpath(self.file.parent, self.root)).as_posix()
         case_id = escape_path(self.file.parent.resolve().name if folder == "." else folder)
-        return (recorded_case(self.file.parent, case_id),)
+        return recorded_cases(self.file.parent, case_id)
 
 
 def _load_cases(files: Iterable[_SpecFile], *, allow_import: bool) -> tuple[Case, ...]:
@@ -254,7 +255,7 @@ def _find(path: Path, problems: list[Problem]) -> Iterator[_SpecFile]:
         raise RequestError(f"{path}: no such file or directory; name a spec, or a folder of specs")
     elif not is_file:
         raise RequestError(f"{path}: not a file; name a spec, or a folder of specs")
-    elif path.suffix == MODEL_SUFFIX:
+    elif path.suffix in MODEL_SUFFIXES:
         yield _SpecFile(_with_test_data(path), path.parent)
     elif path.suffix == ".py":
         command = f"harness init {shlex.quote(f'{path}:NAME')}"
@@ -268,7 +269,7 @@ def _find(path: Path, problems: list[Problem]) -> Iterator[_SpecFile]:
 def _with_test_data(model: Path) -> Path:
     """``model``, a file that was given itself. Raises :class:`RequestError` if there is no test data beside it."""
     folders = [entry.name for entry in model.parent.iterdir() if entry.is_dir()]
-    if model.name != MODEL_FILE or not is_recorded_model(model.parent, folders, [MODEL_FILE]):
+    if model.name not in MODEL_FILES or not is_recorded_model(model.parent, folders, [model.name]):
         hint = f"put it in a folder as {MODEL_FILE}, with test_data_set_0 beside it, and name the folder"
         raise RequestError(f"{model}: a model alone has nothing to be compared with; {hint}")
     return model
@@ -288,11 +289,11 @@ def _search(folder: Path, problems: list[Problem]) -> Iterator[Path]:
     files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
         specs = [name for name in names if _is_spec(name)]
-        models = [MODEL_FILE] if is_recorded_model(Path(parent), folders, names) else []
+        models = [model_file(names) or MODEL_FILE] if is_recorded_model(Path(parent), folders, names) else []
         files += [Path(parent) / name for name in (*specs, *models)]
         links = (Path(parent) / name for name in folders)
         problems += (_link_problem(link) for link in links if _links_to_outside_specs(link, folder))
-    outside = {file for file in files if file.name != MODEL_FILE and _points_outside(file, folder)}
+    outside = {file for file in files if file.name not in MODEL_FILES and _points_outside(file, folder)}
     problems += map(_link_problem, outside)
     yield from sorted({*files} - outside)
 

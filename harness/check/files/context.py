@@ -21,7 +21,7 @@ from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
-from harness.check.files.signatures import FileSignature, floating_of, read_file_signature
+from harness.check.files.signatures import FileSignature, floating_of, nodes_in_training, read_file_signature
 from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
@@ -34,7 +34,7 @@ from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.inside.calls import ReferenceInside, ValueStore
 from harness.latency.sampling import Call
-from harness.model.answer import Reference
+from harness.model.answer import Reference, Step
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, TensorSpec
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Rule, Tolerance
@@ -42,6 +42,8 @@ from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
+
+EXPORT_AGAIN = "call .eval() and export it again"
 
 
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
@@ -208,6 +210,17 @@ class ReferenceForModel:
             lower=None if whole.lower is None else outputs.renamed(whole.lower),
             magnitudes=_reordered(whole.magnitudes, order),
             undefined=_reordered(whole.undefined, order),
+            step=None if whole.step is None else self._renamed_step(whole.step),
+        )
+
+    def _renamed_step(self, step: Step) -> Step:
+        outputs = {own: name for name, own in self._outputs.reference.items()}
+        inputs = {each.label: each.name for each in self._inputs.bindings}
+        return replace(
+            step,
+            loop={outputs[own]: inputs[label] for own, label in step.loop.items() if own in outputs},
+            float64=None if step.float64 is None else self._outputs.renamed(step.float64),
+            lower=None if step.lower is None else self._outputs.renamed(step.lower),
         )
 
 
@@ -295,8 +308,11 @@ class TestedFile(ReferenceForModel):
         return [self._inputs.applied_to(each) for each in calibration_inputs(self.case)]
 
     @property
-    def training(self) -> None:
-        """None: a file is in no mode."""
+    def training(self) -> str | None:
+        """What to say first, if the file was exported in training mode and the reference is in evaluation mode."""
+        if self.case.mode == "train" or not (operators := nodes_in_training(self.file)):
+            return None
+        return f"{Path(self.file.path).name} was exported in training mode ({', '.join(operators)}): {EXPORT_AGAIN}"
 
     @property
     def unfit_reference(self) -> str | None:

@@ -204,7 +204,8 @@ def _bind(given: NamedInput, declared: Declared, file: str) -> tuple[Binding, st
     if declared.shape is not None and not _fits(given.shape, declared.shape):
         permutation = _layout_change(given.shape, declared.shape)
         if permutation is None:
-            problem = f"{given.label} has shape {list(given.shape)}, and {file} takes {declared}"
+            wrong = f"has shape {list(given.shape)}" if problem is None else f"is {given.dtype.name}{list(given.shape)}"
+            problem = f"{given.label} {wrong}, and {file} takes {declared}"
         else:
             layouts = ("NCHW", "NHWC") if permutation == TO_CHANNELS_LAST.get(len(given.shape)) else ("NHWC", "NCHW")
             notes.append(
@@ -245,7 +246,8 @@ def _contradicting_axes(
                 continue
             size, label = sizes.setdefault(name, (given.shape[axis], given.label))
             if size != given.shape[axis]:
-                yield f"axis {name} of {file} is {size} in {label} and {given.shape[axis]} in {given.label}"
+                sizes_given = f"{size} in {label} and {given.shape[axis]} in {given.label}"
+                yield f"axis {name} of {file} is {sizes_given}; give both the same size"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ what is expected. A file that runs only optimized is run so, and a note tells it
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from harness.blame.file_runs import error_summary
 from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judging.judge import Expected
+from harness.check.judging.steps import with_lower_steps, with_steps
 from harness.check.recorded.protobufs import open_model
 from harness.compare.calibrated import LARGEST_ROUNDING
 from harness.compare.numbers import dtype_name, same_bits
@@ -91,25 +92,37 @@ class FileReference:
         """The answers to each set of inputs of the case."""
         session = self._open_session()
         try:
-            return tuple(self._reference(session, *each) for each in self._inputs)
+            return tuple(reference for number in range(len(self._inputs)) for reference in self._steps(session, number))
         finally:
             session.close()
+
+    def _steps(self, session: Session, number: int) -> Sequence[Reference]:
+        """The answers to one set of inputs: one, or one for each step."""
+        first = self._reference(session, *self._inputs[number])
+        if not self.case.loop:
+            return (first,)
+        return with_steps(
+            self.case,
+            input_sets(self.case)[number].inputs,
+            first,
+            lambda inputs, at: self._reference(session, inputs, at, True),
+            lambda inputs: None if first.undecidable else self._float64(self._matched.applied_to(inputs)),
+        )
 
     def references_in(self, precision: str | None) -> tuple[Reference, ...]:
         """The answers, with those of the file converted to ``precision`` by the transform to it; a note if it fails."""
         if precision is None:
             return self.references
         try:
-            return tuple(self._in_precision(precision))
+            return self._in_precision(precision)
         except Exception as error:  # noqa: BLE001 - a run that is missing; the rule without it is named in the row
             self._note(f"the reference does not run in {precision}: {error_summary(error)}")
             return self.references
 
-    def _in_precision(self, precision: str) -> Iterator[Reference]:
+    def _in_precision(self, precision: str) -> tuple[Reference, ...]:
         session = self._lowered(precision)
         try:
-            for each in self.references:
-                yield self._with_lower(session, each)
+            return with_lower_steps(self.references, partial(self._with_lower, session))
         finally:
             session.close()
 

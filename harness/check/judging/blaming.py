@@ -13,6 +13,7 @@ from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue
 from harness.check.judging.judge import Answer, Verdict, meets_expectations
 from harness.check.judging.samples import SampleOutcome
+from harness.check.judging.steps import ERRORS_ADD_UP
 from harness.check.results import with_cause
 from harness.compare.verdict import compare_with_reference
 from harness.model.answer import Reference
@@ -74,6 +75,8 @@ def blamed(result: Result, judged: JudgedAnswers, prepared: CaseContext, target:
     if verdict.passed:  # only the sum of all samples is wrong, and no answer shows why
         return result
     reference, answer = judged.references[verdict.first_failing], judged.answers[verdict.first_failing]
+    if reference.is_on_own_state:
+        return replace(result, evidence=(ERRORS_ADD_UP,))
     if evidence := transform_to_blame(target, partial(_problem_on, prepared, judged.samples, reference.at)):
         return replace(result, blame="exporter", evidence=evidence)
     disagreement = _disagreement(prepared, target, reference, answer)

@@ -63,6 +63,11 @@ class KeptValue:
     proven: bool
 
     @property
+    def is_known(self) -> bool:
+        """True if a place or a difference is known."""
+        return bool(self.places or self.differences)
+
+    @property
     def cause(self) -> str:
         """The first words of the message."""
         known = self.places or self.differences

@@ -34,6 +34,9 @@ LookInside = Callable[[Reference, ValueStore, str | None], ReferenceInside]
 OUTPUTS_HIDE_IT = "the outputs agree, but a layer is wrong by itself"
 NARROW = ("float16", "bfloat16")
 PROFILED_RUNS = 3
+TIME_SHARE = 0.25
+"""The share of the time limit within which a check must have come to its verdict to get its layers unasked. The layers
+take about twice as long as the rest."""
 _FUSED = re.compile(r"/[^/]*Fusion.*$")
 
 
@@ -46,14 +49,18 @@ def with_layers(
     reference: Reference,
     session: Session,
     settings: Settings,
+    seconds: float = 0.0,
 ) -> Result:
     """``result`` with its layers, if they are asked for, or if it is the failure of a whole model.
 
     A layer that is wrong by itself fails the check where layers are asked for. ``look_inside`` shows the inside of the
-    case's reference, and ``session`` runs the artifact.
+    case's reference, and ``session`` runs the artifact. ``seconds`` is the time that the check has taken: a failure
+    that nobody asked the layers of must not become a timeout for them.
     """
     if not settings.layers and not (result.status == "failed" and is_whole_model(case)):
         return result
+    if not settings.layers and settings.timeout is not None and seconds > settings.timeout * TIME_SHARE:
+        return _with_note(result, "no layers: they may take longer than the time limit; use --layers and --timeout")
     try:
         table = _table(look_inside, target, artifact, reference, session, passed=result.status == "passed")
     except NotVisible as reason:

@@ -23,6 +23,7 @@ from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
+from harness.exporters._torch_state import no_graphs_printed
 from harness.model.answer import Reference
 from harness.model.binding import TakesFlatInputs, bind_labels, with_nulls
 from harness.model.build import Subject, outputs_with_paths
@@ -104,7 +105,7 @@ class InMemoryCase(PreparedCase):
 
 def _check(prepared: InMemoryCase, target: Target, scratch: Path, settings: Settings) -> Result:
     """The result of one check. The libraries' warnings are its log, whatever filters this process has."""
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, no_graphs_printed():
         warnings.simplefilter("always")
         result = check(prepared, target, settings, Clock(folder=scratch))
     log = (f"{warning.category.__name__}: {bounded_text(warning.message)}" for warning in caught)
@@ -132,9 +133,10 @@ def _python_ctrl_c_handler() -> Iterator[None]:
 
 def _wrapped(module: nn.Module, inputs: NestedTensors) -> nn.Module:
     """``module``, taking the flat tensors of ``inputs`` by position. Raises :class:`UsageError` for wrong labels."""
-    bound = bind_labels(module, list(inputs.structure), None, null_labels(inputs.structure)) if inputs.named else module
+    labels, nulls = list(inputs.structure), null_labels(inputs.structure)
+    bound = bind_labels(module, labels, None, nulls, strict=True) if inputs.named else module
     if not inputs.named and None in inputs.structure.values():
-        bound = with_nulls(module, list(inputs.structure), null_labels(inputs.structure))
+        bound = with_nulls(module, labels, nulls)
     nested = inputs.nested
     wrapped = bound if nested is None else TakesFlatInputs(bound, nested)
     for each in (bound, wrapped):

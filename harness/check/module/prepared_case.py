@@ -7,7 +7,7 @@ exporters make the artifacts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -30,6 +30,7 @@ from harness.check.judging.judge import (
     check_expectations,
     check_gradients,
 )
+from harness.check.judging.steps import with_lower_steps, with_steps
 from harness.check.module.eager_findings import compare_eager, eager_rounding, met_in_float64
 from harness.check.module.eager_refusal import eager_refusal
 from harness.check.refusal import CONTROL_CASE
@@ -41,17 +42,11 @@ from harness.inside.calls import ReferenceInside, ValueStore
 from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
-from harness.model.build import (
-    Subject,
-    build,
-    build_tensors,
-    eager_outputs,
-    has_random_weights,
-    run_module,
-)
+from harness.model.build import Subject, build, build_tensors, eager_outputs, has_random_weights, run_module
 from harness.model.reference import (
     compute_reference,
     default_tolerance_of,
+    float64_outputs,
     gradients,
     have_same_values,
     in_lower_precision,
@@ -73,7 +68,6 @@ Array = NDArray[Any]
 T = TypeVar("T")
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2", "aoti": ".pt2"}  # of an artifact, by its format
-
 SCRIPT_WARM_UP = 3
 """Calls after which TorchScript has optimized a module that was loaded: it profiles the first ones."""
 
@@ -166,10 +160,8 @@ class PreparedCase:
         """The reference answers, with those of a run in ``precision`` if one is named."""
         if precision is None:
             return self.references
-        return self._memo.get(
-            f"references in {precision}",
-            lambda: tuple(in_lower_precision(self.case, self.subject, each, precision) for each in self.references),
-        )
+        lowered = partial(in_lower_precision, self.case, self.subject, precision=precision)
+        return self._memo.get(f"references in {precision}", lambda: with_lower_steps(self.references, lowered))
 
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
         """See :class:`harness.check.case_context.CaseContext`."""
@@ -191,8 +183,7 @@ class PreparedCase:
                 return lower if self._strict_ulp is None else strict_ulp(lower, self._strict_ulp)
         if opset not in self._tolerances:
             tolerance = tolerance_of(self.case, opset)
-            strict = tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
-            self._tolerances[opset] = strict
+            self._tolerances[opset] = tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
         return self._tolerances[opset]
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
@@ -281,10 +272,12 @@ class PreparedCase:
             return PreparedCase(CONTROL_CASE, self._artifacts.without_counting()).artifact(target)
 
     def _compute_references(self) -> tuple[Reference, ...]:
-        references = [compute_reference(self.case, self.subject, self.subject.inputs)]
+        first = compute_reference(self.case, self.subject, self.subject.inputs)
+        references = [*self._with_steps(self.case.inputs, first)]
         for each in input_sets(self.case)[1:]:
             try:
                 reference = compute_reference(self.case, self.subject, build_tensors(each.inputs), at=each.at)
+                further = self._with_steps(each.inputs, replace(reference, repeats_shapes=each.draw > 1))
             except Exception as error:
                 if not each.chosen_by_harness:
                     raise
@@ -294,8 +287,18 @@ class PreparedCase:
                     stacklevel=1,
                 )
                 break
-            references.append(replace(reference, repeats_shapes=each.draw > 1))
+            references += further
         return tuple(references)
+
+    def _with_steps(self, specs: Sequence[TensorSpec], first: Reference) -> tuple[Reference, ...]:
+        case, subject = self.case, self.subject
+        return with_steps(
+            case,
+            specs,
+            first,
+            lambda inputs, at: compute_reference(case, subject, _tensors(inputs), at),
+            lambda inputs: float64_outputs(case, subject, _tensors(inputs)),
+        )
 
     def _check_eager(self) -> tuple[Finding, ...]:
         reference = self.references[0]
@@ -336,13 +339,9 @@ class PreparedCase:
         opsets = exporter.opsets()
         if target.opset is not None and target.opset not in opsets:
             raise Unsupported(f"{target.exporter} takes opsets {opsets.start} to {opsets.stop - 1}, not {target.opset}")
-        export: Callable[..., Artifact] = exporter.export
-        return self._artifacts.get(
-            self.case,
-            target,
-            SUFFIXES[exporter.makes],
-            lambda path: export(subject, path, opset=target.opset, fixes=target.fixes, **target.export_options),
-        )
+        options = {"opset": target.opset, "fixes": target.fixes, **target.export_options}
+        write: Callable[[Path], Artifact] = partial(exporter.export, subject, **options)
+        return self._artifacts.get(self.case, target, SUFFIXES[exporter.makes], write)
 
 
 def _tensors(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:

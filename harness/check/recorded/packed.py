@@ -28,9 +28,9 @@ from harness.compare.rules import strict_ulp
 from harness.errors import Location, Problem, SpecError, StageError
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
-from harness.model.answer import Reference, Sample
+from harness.model.answer import Reference, Sample, Step
 from harness.result import Finding, Result, result_from_json
-from harness.spec.bundle.entries import PackedModel, RoundEntry
+from harness.spec.bundle.entries import PackedModel, RoundEntry, StepEntry
 from harness.spec.language.case import Case, TensorSpec
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import with_layout
@@ -161,7 +161,11 @@ class PackedCase:
             second_call=self._arrays(entry.second_call),
             paths=entry.paths,
             sample=None if sample is None else Sample(sample.every, tuple(map(tuple, sample.shapes))),
+            step=None if entry.step is None else self._step(entry.step),
         )
+
+    def _step(self, entry: StepEntry) -> Step:
+        return Step(entry.number, entry.of, entry.loop, self._arrays(entry.float64))
 
     def _inputs(self, entry: RoundEntry) -> dict[str, Array]:
         """Eager torch's inputs in their memory layouts. Inputs that are not recorded are drawn again."""

@@ -30,9 +30,17 @@ from harness.check.results import blame_for_build, with_error
 from harness.check.stages import Clock, StageStopped
 from harness.compare.calibrated import plain_rule, without_calibration
 from harness.exporters import Artifact
-from harness.model.answer import Reference, Sample, reduced_to_sample
+from harness.model.answer import Reference, Sample, Step, reduced_to_sample
 from harness.result import Result, to_json
-from harness.spec.bundle.entries import CaseEntry, ExpectEntry, ExportEntry, RoundEntry, SampleEntry, ToleranceEntry
+from harness.spec.bundle.entries import (
+    CaseEntry,
+    ExpectEntry,
+    ExportEntry,
+    RoundEntry,
+    SampleEntry,
+    StepEntry,
+    ToleranceEntry,
+)
 from harness.spec.language.case import Case
 from harness.spec.language.tolerances import (
     AllOf,
@@ -241,8 +249,13 @@ def _round_entry(store: ContentStore, whole: Reference, sample: Sample | None) -
         repeats_shapes=reference.repeats_shapes,
         second_call=None if reference.second_call is None else store.put_arrays(reference.second_call),
         paths=list(reference.paths),
+        step=None if reference.step is None or sample is not None else _step_entry(store, reference.step),
         sample=None if sample is None else SampleEntry(every=sample.every, shapes=list(map(list, sample.shapes))),
     )
+
+
+def _step_entry(store: ContentStore, step: Step) -> StepEntry:
+    return StepEntry(number=step.number, of=step.of, loop=dict(step.loop), float64=_put_optional(store, step.float64))
 
 
 def _expect_entry(store: ContentStore, expected: Expected) -> ExpectEntry:

@@ -27,12 +27,14 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
+from harness.check.files.signatures import Declared, FileSignature, read_file_signature
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
 from harness.exporters._onnx import checker_error, opset_of
-from harness.onnx_arrays import to_array
+from harness.onnx_arrays import from_array, to_array
 from harness.runtimes import Value
+from harness.spec.language.case import FileModel, StoredModel
 
 Array = NDArray[Any]
 
@@ -71,6 +73,25 @@ def open_model(path: Path) -> ModelFile:
     artifact = Artifact("onnx", path, digest, opset=opset_of(model), checker=checker_error(path))
     size = sum(file.stat().st_size for file in (path, *data_files))
     return ModelFile(artifact, inputs, tuple(model.graph.output), size)
+
+
+def open_recorded(model: FileModel) -> ModelFile:
+    """The file of a recorded model, in either format. Raises :class:`StageError` as :func:`open_model` does."""
+    path = Path(model.path)
+    return open_ort_model(path) if model.format == "ort" else open_model(path)
+
+
+def open_ort_model(path: Path) -> ModelFile:
+    """The model at ``path`` in ONNX Runtime's own format, which it has to load."""
+    signature = read_file_signature(StoredModel(str(path), "ort"))
+    inputs, outputs = (tuple(map(_value_info, values)) for values in (signature.inputs, signature.outputs or ()))
+    return ModelFile(Artifact("ort", path, sha256(path)), inputs, outputs, path.stat().st_size)
+
+
+def signature_of(model: ModelFile) -> FileSignature:
+    """The inputs and outputs of ``model``, as files under test declare theirs."""
+    stored = StoredModel(str(model.artifact.path), "ort" if model.artifact.format == "ort" else "onnx")
+    return read_file_signature(stored)
 
 
 def external_data_files(path: Path) -> list[Path]:
@@ -119,6 +140,12 @@ def named_arrays(name: str, value: Value, *, optional: bool = False) -> dict[str
     for index, item in enumerate(value):
         items |= named_arrays(f"{name}[{index}]", item)
     return items
+
+
+def _value_info(value: Declared) -> ValueInfoProto:
+    dtype = TensorProto.UNDEFINED if value.dtype is None else from_array(np.empty(0, value.dtype)).data_type
+    info: ValueInfoProto = onnx.helper.make_tensor_value_info(value.name, dtype, value.shape)
+    return info
 
 
 def _parse_model(path: Path) -> tuple[ModelProto, list[Path]]:

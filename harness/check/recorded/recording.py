@@ -14,9 +14,17 @@ from numpy.typing import NDArray
 
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.recorded import RecordedDisagreement, attribute_recorded
+from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
 from harness.check.judging.judge import ComparedAnswer
 from harness.check.recorded.own_rounding import is_network, own_rounding, reason_against, smallest_tolerance
-from harness.check.recorded.protobufs import DataSet, ModelFile, named_arrays, open_model, read_data_set
+from harness.check.recorded.protobufs import (
+    DataSet,
+    ModelFile,
+    named_arrays,
+    open_recorded,
+    read_data_set,
+    signature_of,
+)
 from harness.check.results import (
     failures,
     initial_result,
@@ -45,6 +53,9 @@ Array = NDArray[Any]
 # onnx.backend.test.runner allows bfloat16 two units in the last place.
 BFLOAT16_RULE = Close(rtol=2**-6, atol=BACKEND_TOLERANCE.atol)
 
+NOT_EVALUATED = "a file in ONNX Runtime's own format cannot be evaluated, so nobody is blamed"
+OTHER_MODEL = "the variant computes something else than the model that the data was recorded with"
+
 
 class RecordedCase:
     """A recorded model in a worker. What its checks share is read once.
@@ -67,14 +78,43 @@ class RecordedCase:
     @cached_property
     def model(self) -> ModelFile:
         """The model. Its external data is in its own folder."""
-        model = open_model(Path(self._files.path))
+        model = open_recorded(self._files)
         self._on_size(model.size)
         return model
 
     @cached_property
+    def recorded_model(self) -> ModelFile:
+        """The model that the data was recorded with: this one, unless it is a variant."""
+        return open_recorded(replace(self._files, path=self._files.recorded_with)) if self.is_variant else self.model
+
+    @property
+    def is_variant(self) -> bool:
+        """True if the data was recorded with another file."""
+        return bool(self._files.recorded_with)
+
+    @cached_property
     def data_sets(self) -> tuple[DataSet, ...]:
-        """The recorded inputs and outputs."""
-        return tuple(read_data_set(Path(folder), self.model) for folder in self._files.data_sets)
+        """The recorded inputs and outputs, under the names and in the dtypes of this model."""
+        sets = [read_data_set(Path(folder), self.recorded_model) for folder in self._files.data_sets]
+        return tuple(self._for_variant(each) for each in sets) if self.is_variant else tuple(sets)
+
+    def _for_variant(self, data_set: DataSet) -> DataSet:
+        """``data_set`` as the variant takes it. Raises :class:`StageError` where that cannot be told."""
+        values = {**data_set.inputs, **data_set.outputs}
+        if others := [name for name, value in values.items() if not isinstance(value, np.ndarray)]:
+            raise Unsupported(f"a variant is compared on tensors only; not tensors: {', '.join(others)}")
+        inputs, outputs = self._matched(data_set)
+        given, expected = _tensors(data_set.inputs), _tensors(data_set.outputs)
+        return DataSet(data_set.name, inputs.applied_to(given), outputs.renamed(expected))
+
+    def _matched(self, data_set: DataSet) -> tuple[MatchedInputs, MatchedOutputs]:
+        """How the recorded values are the variant's inputs and outputs; what is not by name is a note."""
+        signature, file = signature_of(self.model), Path(self._files.path).name
+        given = [NamedInput(name, each.dtype, each.shape) for name, each in _tensors(data_set.inputs).items()]
+        inputs = match_inputs(given, signature, file)
+        outputs = match_outputs([each.name for each in signature.outputs or ()], list(data_set.outputs), file)
+        self.notes |= dict.fromkeys((*inputs.notes, *outputs.notes))
+        return inputs, outputs
 
     def as_arrays(self, answer: Mapping[str, Value]) -> dict[str, Array]:
         """The tensors, sequences, maps and optionals of ``answer`` as named arrays, in the answer's order."""
@@ -109,13 +149,23 @@ class RecordedCase:
 
         :attr:`notes` says why, if the rounding of a network says nothing.
         """
-        path = self.model.artifact.path
-        if self.case.tolerance.rule is not None or not is_network(path):
+        if self.case.tolerance.rule is not None:
+            return False
+        if (path := self._evaluated_file) is None:
+            self._add_note("a file in ONNX Runtime's own format is not evaluated")
+            return False
+        if not is_network(path):
             return False
         reason = reason_against(path)
         if reason is not None:
             self._add_note(reason)
         return reason is None
+
+    @property
+    def _evaluated_file(self) -> Path | None:
+        """The ONNX file whose rounding counts: this one, else the one that it is a variant of."""
+        files = (each.artifact for each in (self.model, self.recorded_model))
+        return next((artifact.path for artifact in files if artifact.format == "onnx"), None)
 
     def derived(self, data_set: DataSet) -> Mapping[str, Close]:
         """What the file's own rounding allows each output of ``data_set``, computed once."""
@@ -124,15 +174,33 @@ class RecordedCase:
         return self._derived[data_set.name]
 
     def _derive(self, data_set: DataSet) -> Mapping[str, Close]:
-        inputs = {name: value for name, value in data_set.inputs.items() if isinstance(value, np.ndarray)}
-        derived = own_rounding(self.model.artifact.path, inputs)
+        path, inputs = self._evaluated_file, _tensors(data_set.inputs)
+        assert path is not None, "asked only where a tolerance is derived"
+        if path == self.model.artifact.path:
+            derived = own_rounding(path, inputs)
+        else:
+            derived = self._derived_from_recorded(path, data_set)
         if isinstance(derived, str):
             self._add_note(derived)
             return {}
         return derived
 
+    def _derived_from_recorded(self, path: Path, data_set: DataSet) -> Mapping[str, Close] | str:
+        """The rounding of the model that the data was recorded with, under the variant's names."""
+        folder = next(folder for folder in self._files.data_sets if Path(folder).name == data_set.name)
+        recorded = read_data_set(Path(folder), self.recorded_model)
+        derived = own_rounding(path, _tensors(recorded.inputs))
+        if isinstance(derived, str):
+            return derived
+        pairs = self._matched(recorded)[1].reference
+        return {name: derived[own] for name, own in pairs.items() if own is not None and own in derived}
+
     def _add_note(self, reason: str) -> None:
         self.notes[f"compared by {BACKEND_TOLERANCE}, as ONNX's backend tests are: {reason}"] = None
+
+
+def _tensors(values: Mapping[str, Value]) -> dict[str, Array]:
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
 def check_recorded(recorded: RecordedCase, target: Target, settings: Settings, clock: Clock) -> Result:
@@ -232,6 +300,10 @@ def _with_blame(result: Result, failing: _ComparedDataSet, target: Target) -> Re
         return result
     inputs, expected, answer = ({name: np.asarray(value) for name, value in side.items()} for side in sides)
     artifact = failing.recorded.model.artifact
+    if artifact.format != "onnx":
+        return replace(result, evidence=(NOT_EVALUATED,))
     disagreement = RecordedDisagreement(target, artifact, inputs, expected, answer, failing.tolerance)
     blame, evidence = attribute_recorded(disagreement)
+    if blame == "spec" and failing.recorded.is_variant:
+        return replace(result, blame="exporter", evidence=(*evidence[:-1], OTHER_MODEL))
     return replace(result, blame=blame, evidence=evidence)

@@ -77,7 +77,7 @@ def _with_machine(result: Result, machine: str) -> Result:
 def files_of(job: Job, cache: Path | None) -> JobFiles:
     """Read the files of this machine that the job needs."""
     model = job.case.model.model
-    recorded = _read_folder(Path(model.path).parent) if isinstance(model, FileModel) else {}
+    recorded = _read_folder(model.folder) if isinstance(model, FileModel) else {}
     return JobFiles(read_cache_entries(_cache_keys(job), cache), recorded)
 
 
@@ -126,11 +126,15 @@ def _with_recorded_files(job: Job, recorded: Files, folder: Path) -> Job:
     if not isinstance(model, FileModel):
         return job
     _write_folder(recorded, folder)
-    original = Path(model.path).parent
+
+    def moved_path(path: str) -> str:
+        return str(folder / Path(path).relative_to(model.folder))
+
     moved = replace(
         model,
-        path=str(folder / Path(model.path).name),
-        data_sets=tuple(str(folder / Path(each).relative_to(original)) for each in model.data_sets),
+        path=moved_path(model.path),
+        data_sets=tuple(map(moved_path, model.data_sets)),
+        recorded_with=moved_path(model.recorded_with) if model.recorded_with else "",
     )
     return replace(job, case=replace(job.case, model=replace(job.case.model, model=moved)))
 

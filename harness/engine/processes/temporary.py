@@ -10,13 +10,13 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 
 
 def temporary_root() -> Path:
@@ -48,6 +48,39 @@ def temporary_folder() -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def folder_becoming(out: Path, replaced: Callable[[Path], bool] = lambda _out: False) -> Iterator[Path]:
+    """A temporary folder beside ``out``: renamed to ``out`` at the end of the block, removed if the block raises.
+
+    An existing folder that is not empty is replaced if ``replaced`` says so. Raises :class:`UsageError` if it does not,
+    and where none can be made.
+    """
+    occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if occupied and not replaced(out):
+        raise UsageError(f"-o {out}: already exists; name a new folder or an empty one")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise UsageError(f"-o {out}: {error.strerror}; name a folder that can be written") from error
+    earlier = folder.with_name(f"{folder.name}-earlier")
+    try:
+        yield folder
+        folder.chmod(0o755)
+        if occupied:
+            out.rename(earlier)
+        try:
+            folder.rename(out)
+        except OSError:
+            if occupied:
+                earlier.rename(out)
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if out.exists():
+            shutil.rmtree(earlier, ignore_errors=True)
 
 
 def remove_folders_of(pid: int) -> None:

@@ -46,10 +46,8 @@ class ParityChange:
 
     ``regressed``: it was as expected and is not now. ``mended``: the opposite. ``otherwise``: it ends with another
     status, stage or symptom, and neither is worse. ``numbers``: it ends as before, with other errors. ``new``,
-    ``gone``: only one report has it. ``unverified``: it is skipped now. ``verified``: it was skipped before.
-
-    ``worse`` marks a regression: a check that regressed, a new one that is not as expected, and a lost one unless
-    checks may be missing.
+    ``gone``: only one report has it. ``unverified``: it is skipped now. ``verified``: it was skipped before. ``worse``
+    is a regression: one that regressed, a new one that is not as expected, or a lost one, unless checks may be missing.
     """
 
     case: str

@@ -22,20 +22,7 @@ from harness.spec.language.description import describe_model
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import size_problems
 from harness.spec.language.schema import DType, Shape
-from harness.spec.language.tolerances import (
-    AllOf,
-    Calibrated,
-    Close,
-    Cosine,
-    Decisions,
-    Exact,
-    Rule,
-    Scaled,
-    Sqnr,
-    Tolerance,
-    Ulp,
-    parse_tolerance,
-)
+from harness.spec.language.tolerances import Rule, Tolerance, parse_tolerance, written_rule
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import StrictModel, invalid_value, key_path
 
@@ -110,8 +97,8 @@ class ToleranceEntry(StrictModel):
     @classmethod
     def of(cls, tolerance: Tolerance) -> ToleranceEntry:
         """The entry for ``tolerance``."""
-        by_output = {str(at): _written(rule) for at, rule in tolerance.by_output.items()}
-        return cls(rule=_written(tolerance.rule), by_output=by_output)
+        by_output = {str(at): written_rule(rule) for at, rule in tolerance.by_output.items()}
+        return cls(rule=written_rule(tolerance.rule), by_output=by_output)
 
     def tolerance(self) -> Tolerance:
         """The tolerance that outputs are compared by."""
@@ -122,29 +109,6 @@ def _rule(written: Any) -> Rule:
     rule = parse_tolerance(written).rule
     assert rule is not None
     return rule
-
-
-def _written(rule: Rule) -> Any:
-    """``rule`` in the syntax of a spec."""
-    match rule:
-        case AllOf(rules):
-            return [_written(each) for each in rules]
-        case Sqnr(decibels, _):
-            return {"sqnr": decibels}
-        case Cosine(least):
-            return {"cosine": least}
-        case Decisions(by, axis, at_least):
-            return {"decisions": {"by": by, "axis": axis, "at_least": at_least}}
-        case Exact():
-            return "exact"
-        case Ulp(n):
-            return {"ulp": n}
-        case Scaled(n):
-            return {"scaled": n}
-        case Calibrated(m, _):
-            return {"calibrated": m}
-        case Close(rtol, atol):
-            return {"rtol": rtol, "atol": atol}
 
 
 class FillEntry(StrictModel):
@@ -203,6 +167,15 @@ class SampleEntry(StrictModel):
     shapes: list[OutputShape]
 
 
+class StepEntry(StrictModel):
+    """The step of a loop that a round is; the fields are those of :class:`harness.model.answer.Step`."""
+
+    number: PositiveInt
+    of: PositiveInt
+    loop: dict[str, str]
+    float64: Arrays | None = None
+
+
 class RoundEntry(StrictModel):
     """The arrays recorded at one set of shapes; the fields are those of :class:`harness.model.answer.Reference`.
 
@@ -223,11 +196,14 @@ class RoundEntry(StrictModel):
     second_call: Arrays | None = None
     repeats_shapes: bool = False
     paths: list[str] = Field(default_factory=list)
+    step: StepEntry | None = None
 
     def files(self) -> Iterator[str]:
         """Every file that the round refers to."""
         yield from (*self.inputs.values(), *self.eager.values(), *(self.float64_reference or {}).values())
         yield from (self.second_call or {}).values()
+        if self.step is not None:
+            yield from (self.step.float64 or {}).values()
         yield from (path for path in (*self.magnitudes, *self.undefined) if path is not None)
 
 

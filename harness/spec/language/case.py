@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import Location
@@ -158,11 +159,23 @@ class RecordedModel:
 class FileModel(RecordedModel):
     """The model file at ``path``, with folders of recorded inputs and outputs.
 
-    ``stamp`` changes when one of the files does.
+    ``stamp`` changes when one of the files does. ``recorded_with`` is the model file that the data is about, if this
+    one is a variant of it; else empty.
     """
 
     data_sets: tuple[str, ...]
     stamp: str = ""
+    recorded_with: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the recording."""
+        return Path(self.recorded_with or self.path).parent
+
+    @property
+    def format(self) -> ModelFormat:
+        """The format of the file, by its name."""
+        return "ort" if self.path.endswith(".ort") else "onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +269,8 @@ class Case:
     files, each with the name of its file; with ``data``, they are judged as a whole. ``structure`` says how
     ``forward`` takes the inputs, if some are nested or null (:mod:`harness.spec.language.inputs.structure`); ``inputs``
     are the tensors in it.
-    ``files`` are the files under test by name.
+    ``files`` are the files under test by name. ``loop`` has the input that each output feeds at the next of ``steps``
+    calls, with outputs as :attr:`harness.model.answer.Reference.paths` names them.
     """
 
     id: str
@@ -278,6 +292,8 @@ class Case:
     data: DataSettings | None = None
     files: Mapping[str, StoredModel] = field(default_factory=dict)
     structure: Mapping[str, Any] | None = None
+    loop: Mapping[str, str] = field(default_factory=dict)
+    steps: int = 1
 
     @property
     def arguments(self) -> list[str]:

@@ -149,7 +149,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
     problems += expectations.problems(node, case, folder, labels, allow_import=allow_import)
     if problems:
         raise SpecError(problems)
-    if problems := list(_further_shape_problems(node, case, inputs)):
+    if problems := [*_further_shape_problems(node, case, inputs), *_loop_problems(node, case, inputs)]:
         raise SpecError(problems)
     return Case(
         id=case_id,
@@ -170,7 +170,33 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
         data=data,
         files={name: stored_model(folder.file(text)) for name, text in case.files.items()},
         structure=structure,
+        loop=case.loop,
+        steps=(case.steps or schema.DEFAULT_STEPS) if case.loop else 1,
     )
+
+
+def _loop_problems(node: Node, case: schema.Case, inputs: Inputs) -> Iterator[Problem]:
+    """The problems of ``loop`` and ``steps``. The outputs of most models are known only when they are run."""
+    if case.steps is not None and not case.loop:
+        where = node.location(["steps"], of_key=True)
+        yield Problem(where, "steps: no output feeds an input", "add `loop: {OUTPUT: INPUT}`")
+    if case.loop and case.expect.raises is not None:
+        where = node.location(["loop"], of_key=True)
+        yield Problem(where, "loop: not allowed with `expect.raises`", "write a case without it")
+    known = [*(case.returns or ()), *(f"output_{index}" for index in range(len(case.returns or ())))]
+    fed: set[str] = set()
+    for output, label in case.loop.items():
+        where = node.location(["loop", output])
+        if label not in inputs and not any(each.startswith(f"{label}.") for each in inputs):
+            remedy = suggestion(label, inputs, f"its inputs are {join_names(inputs)}")
+            yield Problem(where, f"loop: no input {label}", remedy)
+        elif label in fed:
+            yield Problem(where, f"loop: two outputs feed {label}", "name each input once")
+        fed.add(label)
+        if known and output not in known:
+            remedy = suggestion(output, known, f"its outputs are {join_names(case.returns or ())}")
+            where = node.location(["loop", output], of_key=True)
+            yield Problem(where, f"loop: no output {output}", remedy)
 
 
 def _by_label(shapes: Mapping[str, list[int]], inputs: Inputs) -> dict[str, tuple[int, ...]]:
@@ -199,6 +225,7 @@ def _further_shape_problems(node: Node, case: schema.Case, inputs: Inputs) -> It
                 message = f"dynamic: {label} has no axis {axis}"
                 remedy = f"its axes are 0 to {rank - 1}" if rank else "it has no axes"
                 yield Problem(node.location(["dynamic", label, axis], of_key=True), message, remedy)
+    yield from _contradicting_axes(node, case, inputs)
     if case.also and not case.dynamic:
         message = "also: the case has no dynamic axis"
         yield Problem(node.location(["also"], of_key=True), message, "add `dynamic: {x: {0: N}}`")
@@ -208,6 +235,19 @@ def _further_shape_problems(node: Node, case: schema.Case, inputs: Inputs) -> It
     if case.dynamic:
         for index, shapes in enumerate(case.also):
             yield from _axis_problems(node, case, inputs, index, shapes)
+
+
+def _contradicting_axes(node: Node, case: schema.Case, inputs: Inputs) -> Iterator[Problem]:
+    """Dynamic axes of one name that have several sizes in the case's own inputs."""
+    first: dict[str, tuple[int, str]] = {}
+    for label, axes in case.dynamic.items():
+        shape = inputs[label].shape if label in inputs else ()
+        for axis, name in axes.items():
+            if axis < len(shape):
+                size, other = first.setdefault(name, (shape[axis], label))
+                if size != shape[axis]:
+                    message = f"dynamic: axis {name} is {size} in {other} and {shape[axis]} in {label}"
+                    yield Problem(node.location(["dynamic", label, axis]), message, "give each size its own name")
 
 
 def _shape_problems(

@@ -19,8 +19,11 @@ from harness.spec.language.inputs.kinds import input_kind, is_one_shape, weights
 from harness.spec.language.inputs.names import (
     CASE_NAME,
     LABEL,
-    TENSOR_LABEL,
-    matches_pattern,
+    OUTPUT_PATH,
+    CaseName,
+    Label,
+    OutputPath,
+    TensorLabel,
     text_schema,
 )
 from harness.spec.language.operations import OPERATIONS
@@ -31,6 +34,8 @@ FORMAT = 1
 SCHEMA_FILE = "harness.schema.json"
 """The file name of the schema beside specs, which name it in their first line."""
 
+DEFAULT_STEPS = 4
+"""The steps of a case with a `loop` that does not say how many."""
 UNLABELED = ""
 """The label of a shape or gradient that is written without one."""
 
@@ -46,19 +51,6 @@ _SHAPE_SCHEMA = {"type": "array", "items": {"type": "integer", "minimum": 0}, "m
 DType = Literal["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool"]
 FloatingDType = Literal["float32", "float64", "float16", "bfloat16"]
 
-CaseName = Annotated[
-    str,
-    matches_pattern(CASE_NAME, "a name", "use letters, digits, `.`, `_` and `-` only"),
-    WithJsonSchema(text_schema(CASE_NAME)),
-]
-Label = Annotated[
-    str,
-    matches_pattern(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
-    WithJsonSchema(LABEL_SCHEMA),
-]
-TensorLabel = Annotated[
-    str, matches_pattern(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")
-]
 Labels = Annotated[
     list[Label],
     Field(min_length=1),
@@ -276,6 +268,15 @@ class Defaults(ModelArguments, DataKeys):
     bench: list[ShapesByLabel] = Field(default_factory=list, description="Further shapes at which latency is measured.")
     draws: int = Field(
         default=2, ge=1, le=100, description="Sets of random inputs at each shape, which share no values."
+    )
+    loop: dict[OutputPath, TensorLabel] = Field(
+        default_factory=dict,
+        examples=["{present.0.key: past.0.key}"],
+        json_schema_extra={"propertyNames": text_schema(OUTPUT_PATH)},
+        description="Outputs that are inputs of the next step: a state, or a cache. All steps are compared.",
+    )
+    steps: int | None = Field(
+        default=None, ge=2, le=1000, description=f"Calls in a row of a model with a `loop`. Default: {DEFAULT_STEPS}."
     )
     files: dict[CaseName, DataPath] = Field(
         default_factory=dict,

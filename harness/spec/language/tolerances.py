@@ -247,6 +247,29 @@ def parse_tolerance(value: Any) -> CaseTolerance:
     return CaseTolerance(_parse_rule(rest) if rest else None, by_index)
 
 
+def written_rule(rule: Rule) -> Any:
+    """``rule`` in the syntax of a spec."""
+    match rule:
+        case AllOf(rules):
+            return [written_rule(each) for each in rules]
+        case Sqnr(decibels, _):
+            return {"sqnr": decibels}
+        case Cosine(least):
+            return {"cosine": least}
+        case Decisions(by, axis, at_least):
+            return {"decisions": {"by": by, "axis": axis, "at_least": at_least}}
+        case Exact():
+            return "exact"
+        case Ulp(n):
+            return {"ulp": n}
+        case Scaled(n):
+            return {"scaled": n}
+        case Calibrated(m, _):
+            return {"calibrated": m}
+        case Close(rtol, atol):
+            return {"rtol": rtol, "atol": atol}
+
+
 def _parse_rule(value: Any) -> Rule:
     if isinstance(value, Sequence) and not isinstance(value, str):
         if not value:

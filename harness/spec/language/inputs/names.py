@@ -1,11 +1,11 @@
-"""The names in a spec: of cases, of inputs, of factories."""
+"""The names in a spec: of cases, of inputs and outputs, of factories."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, JsonValue
+from pydantic import BeforeValidator, JsonValue, WithJsonSchema
 
 from harness.spec.quoting import format_value
 from harness.spec.yaml.strict import invalid_value
@@ -14,6 +14,8 @@ CASE_NAME = re.compile(r"[A-Za-z0-9._-]+")
 LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 TENSOR_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 """The label of an input, also of a tensor in a nested one: ``boxes.0``."""
+OUTPUT_PATH = re.compile(r"[^\s:{}\[\],]+")
+"""The name of an output: a path in what a module returns, such as ``past.0.key``, or what a file calls it."""
 FACTORY = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*|[^:]+\.py):[A-Za-z_]\w*")
 MAX_NAME_LENGTH = 200
 """For a case, a label or a factory: the name is part of every id and of every line of a report."""
@@ -35,3 +37,21 @@ def matches_pattern(pattern: re.Pattern[str], noun: str, remedy: str) -> BeforeV
 def text_schema(pattern: re.Pattern[str]) -> dict[str, JsonValue]:
     """The JSON Schema of text that matches ``pattern``."""
     return {"type": "string", "pattern": f"^{pattern.pattern}$", "maxLength": MAX_NAME_LENGTH}
+
+
+CaseName = Annotated[
+    str,
+    matches_pattern(CASE_NAME, "a name", "use letters, digits, `.`, `_` and `-` only"),
+    WithJsonSchema(text_schema(CASE_NAME)),
+]
+Label = Annotated[
+    str,
+    matches_pattern(LABEL, "a label", "write a letter or `_`, then letters, digits and `_`"),
+    WithJsonSchema(text_schema(LABEL)),
+]
+TensorLabel = Annotated[
+    str, matches_pattern(TENSOR_LABEL, "a label", "write a letter or `_`, then letters, digits and `_`")
+]
+OutputPath = Annotated[
+    str, matches_pattern(OUTPUT_PATH, "an output", "write its path, such as `present.0.key`, or `output_0`")
+]
