@@ -253,5 +253,15 @@ def test_one_hot_takes_a_vector_of_one_for_the_depth(one: OneOperator, opset: in
         assert one.in_float64("OneHot", negative, opset, constants=[1])[0].tolist() == [[0.5, 2.5]]
 
 
+@pytest.mark.parametrize("opset", [11, 13])
+def test_gather_elements_takes_long_axes_and_fewer_places_along_the_others(one: OneOperator, opset: int) -> None:
+    data = np.arange(400, dtype=np.float32).reshape(100, 4)
+    across = one.in_float64("GatherElements", [data.T.copy(), np.array([[99, -1, 0]])], opset, axis=1)[0]
+    assert across.tolist() == [[396, 396, 0]]
+    down = one.in_float64("GatherElements", [data, np.array([[70, 1], [99, -100]])], opset, axis=0)[0]
+    assert down.tolist() == [[280, 5], [396, 1]]
+    assert one.in_float64("GatherElements", [data, np.array([[70], [99]])], opset)[0].tolist() == [[280], [396]]
+
+
 def test_cast_like(one: OneOperator) -> None:
     assert one.in_float64("CastLike", [values(-1.7, 2.2), np.zeros(1, np.int32)], 15)[0].tolist() == [-1, 2]
