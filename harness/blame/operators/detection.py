@@ -1,6 +1,6 @@
 """NonMaxSuppression, in time that grows with the boxes that are kept.
 
-``onnx.reference`` compares each pair of boxes in Python: 27,000 candidates of a detector take it many minutes.
+``onnx.reference`` compares each pair of boxes in Python: the candidates of an SSD take it minutes.
 """
 
 from __future__ import annotations
