@@ -179,6 +179,9 @@ def _measure(module: nn.Module, images: Tensor) -> None:
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None
             layer.reset_running_stats()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # their sums depend on it: the file and the model would be made of other statistics
     module.train()
     with torch.no_grad():
         module(images)
+    torch.set_num_threads(threads)
