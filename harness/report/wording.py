@@ -332,10 +332,22 @@ def _specs_folder(result: Result) -> str | None:
     if result.where is None:
         return None
     file = PurePath(_POSITION.sub("", result.where))
-    named = file.parent if result.target.startswith(f"{FILE}/") else file.with_suffix("")
+    if result.target.startswith(f"{FILE}/"):
+        return _recordings_folder(result.case, file)
+    named = file.with_suffix("")
     for folder in reversed(named.parents):
         if f"{result.case}/".startswith(f"{named.relative_to(folder).as_posix()}/"):
             return unescape_path(str(folder))
+    return None
+
+
+def _recordings_folder(case: str, file: PurePath) -> str | None:
+    """The folder of the recorded models. A model in the working directory is named itself, without all else there."""
+    for named in file.parents:  # the file of a variant lies deeper
+        for folder in reversed(named.parents):
+            name = named.relative_to(folder).as_posix()
+            if case == name or case.startswith(f"{name}[model="):
+                return unescape_path(str(named if folder == PurePath() and named.name == name else folder))
     return None
 
 
