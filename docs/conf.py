@@ -16,7 +16,7 @@ version = release = metadata.version("parity-harness")
 DIRECTIVES = [
     f"docs.extensions.{name}" for name in ("command_reference", "finding", "spec_reference", "tolerance_table")
 ]
-extensions = ["myst_parser", "sphinx.ext.autodoc", *DIRECTIVES]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", *DIRECTIVES]
 exclude_patterns = ["extensions"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

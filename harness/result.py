@@ -148,9 +148,10 @@ class Result:
     ``onnx.checker``. ``pictures`` show where outputs differ (:mod:`harness.compare.pictures`). ``reproduction`` is a
     script that shows the failure without harness; ``harness explain`` runs it. ``case_model`` is the model and its
     arguments in one line, ``about`` the spec's own words, ``inputs`` have a label, a dtype and a shape each, and
-    ``draws`` is the number of sets of random inputs. ``artifact`` is the digest of the exported file, and
-    ``artifact_path`` its place in the cache on the machine of the run; None if it was not kept. ``samples`` is what
-    came of the case's samples, where these are judged as a whole (:mod:`harness.check.judging.sample_summary`).
+    ``draws`` is the number of sets of random inputs, and ``count`` how often a model calls the case's layer.
+    ``artifact`` is the digest of the exported file, and ``artifact_path`` its place in the cache on the machine of the
+    run; None if it was not kept. ``samples`` is what
+    came of the case's samples, where these are judged as a whole (:mod:`harness.check.samples.sample_summary`).
     ``layers`` is the table of the inside of the model in order of execution, where it was asked for or a whole model
     fails; ``layers_show`` says in one sentence what it shows, and ``layers_uncovered`` lists the layers and nodes that
     it does not cover. ``steps`` has a row for each step of a loop that was compared: ``step``, ``state``
@@ -184,6 +185,7 @@ class Result:
     about: str | None = None
     inputs: tuple[Mapping[str, Any], ...] = ()
     draws: int | None = None
+    count: int | None = None
     steps: tuple[Mapping[str, Any], ...] = ()
     artifact_path: str | None = None
     samples: Mapping[str, Any] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -23,6 +24,25 @@ DOCS = ROOT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path for path in sorted(DOCS.rglob("*.md"))}
 CAPTION = re.compile(r":caption: (?P<path>\S+)\n\n?")
 COMMAND = re.compile(r"(?P<words>.*?)(?:\s+# exit code (?P<code>\d))?")
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBER = re.compile(r"-?\d[\d.,]*(?:e-\d+)?")
+README_NET = """
+import torch
+from torch import nn
+
+
+def net():
+    torch.manual_seed(0)
+    pool = nn.AvgPool2d(2, divisor_override=3)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), pool, nn.Flatten(), nn.Linear(900, 5)).eval()
+
+
+if __name__ == "__main__":
+    torch.save(net().state_dict(), "net.pt")
+    torch.onnx.export(net(), (torch.randn(1, 3, 32, 32),), "model.onnx", dynamo=False, output_names=["linear"])
+"""
 
 
 @dataclass(frozen=True)
@@ -93,6 +113,39 @@ def test_what_a_page_shows_can_be_done(page: str, here: Path, harness: Call, mon
                 assert _flat(printed).find(_flat(text.partition("...")[0])) >= 0, printed
             case _:
                 pytest.fail(f"{page} shows {step}, which no test runs")
+
+
+def test_the_first_screen_of_the_readme_is_true(here: Path, harness: Call) -> None:
+    """``harness compare`` prints each phrase of the answer, with other digits."""
+    (here / "net.py").write_text(README_NET, encoding="utf-8")
+    assert _python("net.py") == (0, "")
+    blocks = [token for token in MarkdownIt().parse(README.partition("## ")[0]) if token.type == "fence"]
+    _install, command, answer, _test = (token.content for token in blocks)
+    ran = harness(*shlex.split(command)[1:])
+    assert ran.code == 1
+    printed = NUMBER.sub("N", _flat(ran.out))
+    phrases = [phrase for line in answer.splitlines() for phrase in re.split(r"  +", line) if phrase]
+    assert len(phrases) > 10
+    assert [phrase for phrase in phrases if NUMBER.sub("N", phrase) not in printed] == []
+
+
+def test_messages_are_listed_as_harness_prints_them() -> None:
+    """Each heading of the page consists of texts of harness; ``...`` stands for what differs."""
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^## `(.*)`$", page, re.MULTILINE)
+    assert len(messages) >= 10
+    assert len(messages) == len(re.findall(r"^## ", page, re.MULTILINE))
+    texts = "\n".join(_texts())
+    parts = [part.strip(" .") for message in messages for part in message.split("...")]
+    assert [part for part in parts if part not in texts] == []
+
+
+def _texts() -> Iterator[str]:
+    """The string constants of harness, those inside f-strings too."""
+    for path in (ROOT / "harness").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
 
 
 def test_a_command_that_does_not_do_what_its_page_says_is_detected(harness: Call) -> None:

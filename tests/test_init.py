@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from harness.spec.discovery import load_specs
+from tests.compared_models import write_net
 from tests.conftest import Call
+from tests.scanned_nets import NETS
 
 NET = """
 import ctypes
@@ -40,8 +43,8 @@ class OneImage(nn.Module):
         return image.reshape(3, 16, 16)
 
 class Several(nn.Module):
-    def forward(self, a, b, scale: float = 2.0):
-        return (a - b) * scale
+    def forward(self, a, b, scale: float = 2.0, doubled: bool = False):
+        return (a - b) * scale * (2 if doubled else 1)
 
 class Random(nn.Module):
     def forward(self, x):
@@ -143,7 +146,7 @@ def test_an_argument_is_varied_together_with_the_one_that_it_needs(harness: Call
 def test_ids_are_integers_and_several_inputs_keep_their_names(harness: Call, net: str) -> None:
     assert harness("init", f"{net}:Tokens", "--input", "int64:2,6").code == 0
     assert read_spec("specs/tokens.yaml")["defaults"]["inputs"] == {
-        "ids": {"shape": [2, 6], "dtype": "int64", "fill": {"integers": [0, 3]}}
+        "ids": {"shape": [2, 6], "dtype": "int64", "fill": {"integers": [0, 9]}}
     }
     assert harness("init", f"{net}:Several", "-o", "specs/two.yaml").code == 0
     assert list(read_spec("specs/two.yaml")["defaults"]["inputs"]) == ["a", "b"]
@@ -199,3 +202,81 @@ def test_a_wrong_request_is_refused_with_advice(harness: Call, net: str, argumen
     assert message in refused.err
     assert len(refused.err.splitlines()) == 1
     assert not Path("specs").exists()
+
+
+def test_recurrent_layers_get_sequences_every_argument_and_an_initial_state(harness: Call) -> None:
+    assert harness("init", "LSTM", "-o", "lstm.yaml").code == 0
+    assert read_spec("lstm.yaml")["defaults"]["inputs"] == {"input": {"shape": [5, 2, 8]}}
+    found = cases("lstm.yaml")
+    assert set(found) == {"as-it-is", "num-layers", "bias", "batch-first", "bidirectional", "proj-size", "hx"}
+    assert found["hx"]["inputs"] == {"hx": [{"shape": [1, 2, 5]}, {"shape": [1, 2, 5]}]}
+    ran = harness("run", "lstm.yaml", "--targets", "trace/torch-cpu", "--no-latency")
+    assert (ran.code, ran.report["summary"]["passed"]) == (0, 7)
+
+
+def test_attention_gets_masks_that_have_an_effect(harness: Call) -> None:
+    assert harness("init", "MultiheadAttention", "-o", "mha.yaml").code == 0
+    found = cases("mha.yaml")
+    last = [False, False, False, False, True]
+    assert found["key-padding-mask"]["inputs"] == {"key_padding_mask": {"values": [last, last], "dtype": "bool"}}
+    assert found["attn-mask"]["inputs"]["attn_mask"]["values"][0] == [False, True, True, True, True]
+    assert found["need-weights"]["forward"] == {"need_weights": False}
+    assert "is-causal" not in found, "it says something about a mask, and there is none"
+    ran = harness("run", "mha.yaml", "-k", "mask", "--targets", "trace/torch-cpu", "--no-latency")
+    assert (ran.code, ran.report["summary"]["passed"]) == (0, 2)
+
+
+def test_token_ids_come_from_the_whole_vocabulary_and_masks_are_tried(harness: Call, here: Path) -> None:
+    (here / "net.py").write_text(NETS, encoding="utf-8")
+    assert harness("init", "net.py:Decoder", "--arg", "depth=1").code == 0
+    assert read_spec("specs/decoder.yaml")["defaults"]["inputs"] == {
+        "input_ids": {"shape": [2, 8], "dtype": "int64", "fill": {"integers": [0, 49]}}
+    }
+    mask = cases("specs/decoder.yaml")["attention-mask"]["inputs"]["attention_mask"]
+    assert mask["dtype"] == "bool"
+
+
+def test_inputs_come_from_a_file(harness: Call, net: str, here: Path) -> None:
+    np.savez(here / "batch.npz", a=np.ones((2, 3), "float32"), b=np.zeros((2, 3), "float32"))
+    result = harness("init", f"{net}:Several", "--inputs", "batch.npz")
+    assert result.code == 0, result.err
+    assert read_spec("several.yaml")["defaults"]["inputs"] == {
+        "a": {"file": "batch.npz", "key": "a", "dtype": "float32"},
+        "b": {"file": "batch.npz", "key": "b", "dtype": "float32"},
+    }
+    ran = harness("run", "several.yaml", "--allow-import", "--targets", "trace/torch-cpu", "--no-latency")
+    assert (ran.code, ran.report["summary"]["passed"]) == (0, 2)
+    assert cases("several.yaml")["doubled"]["forward"] == {"doubled": True}
+    refused = harness("init", f"{net}:Several", "--inputs", "batch.npz", "-o", "specs/several.yaml")
+    assert "leads out of the folder specs; put the file itself there, or write the spec beside it" in refused.err
+    np.savez(here / "short.npz", a=np.ones((2, 3), "float32"), b=np.ones((5, 4), "float32"))
+    refused = harness("init", f"{net}:Several", "--inputs", "short.npz", "-o", "short.yaml")
+    assert "Several does not accept these inputs: " in refused.err
+
+
+def test_a_model_file_gets_a_spec_of_its_own(harness: Call, here: Path) -> None:
+    write_net(here)
+    result = harness("init", "net.onnx", "-o", "onnx.yaml")
+    assert result.code == 0, result.err
+    assert result.out.splitlines()[-1] == "Next: harness run onnx.yaml"
+    spec = read_spec("onnx.yaml")
+    assert (spec["file"], spec["defaults"]["files"]) == ("net.onnx", {"model": "net.onnx"})
+    assert spec["defaults"]["inputs"] == {"x": {"shape": [3, 3, 8, 8]}}
+    assert cases("onnx.yaml")["other-sizes"]["inputs"] == {"x": {"shape": [1, 3, 8, 8]}}
+    ran = harness("run", "onnx.yaml", "--no-latency")
+    assert {key: row["status"] for key, row in ran.rows.items()} == {
+        ("onnx/as-it-is", "file:model/ort-cpu"): "passed", ("onnx/other-sizes", "file:model/ort-cpu"): "passed",
+    }  # fmt: skip
+    result = harness("init", "net.jit", "--input", "1,3,8,8", "-o", "jit.yaml")
+    assert (result.code, "--allow-import" in result.out) == (0, True)
+    assert harness("run", "jit.yaml", "--allow-import", "--no-latency").only["status"] == "passed"
+    for words, message in {
+        ("net.jit",): "x: no shape is declared; give --input 1,3,224,224, or --inputs FILE\n",
+        ("net.onnx", "--input", "1,4,4,4"): "x has shape [1, 4, 4, 4], and net.onnx takes x float32[N, 3, 8, 8]\n",
+        ("net.onnx", "--arg", "a=1"): "--arg: net.onnx is a file, which has its own arguments; remove it\n",
+        ("weights.pt",): "weights.pt: holds weights, not a model",
+    }.items():
+        refused = harness("init", *words, "-o", "refused.yaml")
+        assert refused.code == 2
+        assert message in refused.err
+        assert not (here / "refused.yaml").exists()

@@ -297,17 +297,38 @@ def test_every_file_that_architecture_names_is_there() -> None:
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 SPECS = [
-    block for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "harness: 1" in block
+    block
+    for block in re.findall(r"^```yaml\n(.*?)^```", README + REFERENCE, re.MULTILINE | re.DOTALL)
+    if "harness: 1" in block
 ]
 
 
-def test_readme_shows_specs() -> None:
+def test_readme_is_read_in_one_sitting() -> None:
+    assert len(README.split()) <= 1500
+    assert "```mermaid" not in README, "package indexes show no diagrams"
+
+
+def test_no_link_of_the_readme_is_relative_on_a_package_index() -> None:
+    """The build makes them absolute, to the address of the project."""
+    address = project()["project"]["urls"]["Repository"]
+    text = README
+    for each in project()["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(each["pattern"], each["replacement"], text)
+    links = [inline for inline, _ in LINK.findall(FENCED.sub("", text))]
+    assert len(links) == len(LINK.findall(FENCED.sub("", README))) > 10
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert f"]({address}/raw/main/reports/sample/report.png)" in text
+    assert f"]({address}/blob/main/docs/compare.md)" in text
+
+
+def test_readme_and_reference_show_specs() -> None:
     assert len(SPECS) >= 4
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.splitlines()[1])
-def test_specs_in_the_readme_are_valid(spec: str, tmp_path: Path) -> None:
+def test_specs_in_readme_and_reference_are_valid(spec: str, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(spec, encoding="utf-8")
     assert load_specs([str(tmp_path)], allow_import=False).cases
 
@@ -318,14 +339,14 @@ def keys_of_the_language() -> set[str]:
     return {key for kind in [json_schema(), *kinds] for key in kind.get("properties", ())}
 
 
-def test_readme_is_a_whole_reference() -> None:
-    """The README contains each key and name of the spec language as code."""
-    words = {word for code in re.findall(r"`([^`]+)`", FENCED.sub("", README)) for word in re.findall(r"\w+", code)}
+def test_the_reference_is_whole() -> None:
+    """The page contains each key and name of the spec language as code."""
+    words = {word for code in re.findall(r"`([^`]+)`", FENCED.sub("", REFERENCE)) for word in re.findall(r"\w+", code)}
     shown = words | {word for spec in SPECS for word in re.findall(r"\w+(?=:)", spec)}
     assert {"layer", "gradient_range", "layout"} <= keys_of_the_language()
     assert keys_of_the_language() - shown == set()
     assert (FUNCTIONS.keys() | set(get_args(FillKind)) | set(get_args(Layout))) - words == set()
-    assert (plugins("exporters").keys() | plugins("report").keys()) - set(re.findall(r"[\w-]+", README)) == set()
+    assert (plugins("exporters").keys() | plugins("report").keys()) - set(re.findall(r"[\w-]+", REFERENCE)) == set()
 
 
 @pytest.mark.parametrize("script", [".ci/run"])

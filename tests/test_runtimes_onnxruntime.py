@@ -282,6 +282,25 @@ def test_options_reach_the_session(tmp_path: Path) -> None:
     assert "Identity" not in placement_of(ort_cpu().load(artifact, {})).nodes[CPU]
 
 
+def test_an_approximated_gelu_gives_other_values_and_is_reported(tmp_path: Path) -> None:
+    node = helper.make_node("Gelu", ["x"], ["output_0"], domain="com.microsoft")
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    values = [helper.make_tensor_value_info(name, FLOAT, [64]) for name in ("x", "output_0")]
+    model = helper.make_model(
+        helper.make_graph([node], "g", values[:1], values[1:]), opset_imports=domains, ir_version=8
+    )
+    onnx.save(model, str(tmp_path / "gelu.onnx"))
+    artifact = Artifact("onnx", tmp_path / "gelu.onnx", "")
+    x = np.linspace(-3, 3, 64, dtype=np.float32)
+    exact, approximate = (ort_cpu().load(artifact, options) for options in ({}, {"gelu": "approximate"}))
+    error = np.abs(exact.run({"x": x})["output_0"] - approximate.run({"x": x})["output_0"]).max()
+    assert 1e-5 < error < 1e-3
+    assert (exact.facts()["precision"], approximate.facts()["precision"]) == (
+        "as exported",
+        "as exported, Gelu approximated",
+    )
+
+
 def test_tf32_is_off_by_default_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU: a provider for the CPU replaces CUDA, and the test looks at the arguments of the session."""
     calls: list[Any] = []

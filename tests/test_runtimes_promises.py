@@ -268,3 +268,13 @@ def test_listing_runtimes_imports_none_of_their_libraries() -> None:
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == ""
+
+
+def test_openvino_sends_nothing_about_its_use() -> None:
+    """OpenVINO's package for telemetry sends an event when it is imported, and others when a model is converted."""
+    available_runtime("openvino")
+    code = (
+        "import sys; from harness.runtimes.openvino import _core; _core(); print('openvino_telemetry' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False"]

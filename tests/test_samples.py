@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from harness.check.judging.sample_log import SampleLog, progress_of_samples
-from harness.check.judging.sample_rows import Ratio, SampleRow
-from harness.check.judging.sample_summary import WORST, SampleSummary
+from harness.check.samples.sample_log import SampleLog, progress_of_samples
+from harness.check.samples.sample_rows import Ratio, SampleRow
+from harness.check.samples.sample_summary import WORST, SampleSummary
 from harness.compare.decisions import count_decisions, wilson_interval
 from harness.spec.language.case import DataSettings
 from harness.spec.language.tolerances import Decisions, Exact, Sqnr, Tolerance

@@ -64,7 +64,7 @@ cases:
   - {name: c, tolerance: exact, sequential: [{layer: ReLU}]}
   - {name: d, factory: 'a.b:c', args: {anything: {at: [all, null]}}, tolerance: {scaled: 2}}
   - {name: e, layer: ReLU, weights: {a.b: {fill: {choice: [1, 2]}}}, expect: {formula: y, equals: {layer: ELU}}}
-  - {name: f, matrix: {inputs.x.fill: [ones, {full: true}]}, exclude: [{inputs.x.fill: ones}]}
+  - {name: f, count: 3, matrix: {inputs.x.fill: [ones, {full: true}]}, exclude: [{inputs.x.fill: ones}]}
 """
 
 

@@ -19,6 +19,7 @@ from harness.registry import plugins
 from harness.spec.targets import parse_target
 from harness.transforms.int8 import Int8
 from tests.conftest import Call
+from tests.precision_models import WIDTH, even_weights, write_chain
 
 SPEC = """
 harness: 1
@@ -322,6 +323,16 @@ def test_a_fault_that_a_transform_plants_in_a_file_is_named(
     (row,) = compare_models(path, mlp, torch.randn(8, 32), targets=["+int8/ort-cpu"]).results
     assert (row.status, row.blame) == ("failed", "exporter")
     assert "before +int8, and not after it" in row.evidence[0]
+
+
+def test_nodes_that_are_kept_hand_each_other_float32(tmp_path: Path) -> None:
+    """ONNX Runtime's converter alone rounds the value between them to float16, in which it is infinite."""
+    write_chain(tmp_path / "net.onnx", even_weights(2), scaled=(1e6, 1e-6))
+    x = np.random.default_rng(0).normal(size=(4, WIDTH)).astype(np.float32)
+    net, words = str(tmp_path / "net.onnx"), ["+fp16/ort-cpu", "+fp16?keep_nodes=/up/Mul%2C/down/Mul/ort-cpu"]
+    half, kept = compare_models(net, net, [x], targets=words).results
+    assert (half.outputs[0].sqnr or 0) < 10
+    assert (kept.outputs[0].sqnr or 0) > 60
 
 
 def test_a_bundle_holds_transformed_files_and_they_pass_there(harness: Call, spec: Any) -> None:

@@ -77,6 +77,10 @@ Planted in the int8 file of every second net:
   file reached.
 - **named**: the check fails, and the evidence or the message says that it is `+int8`.
 
+## False alarms and misses
+
+{alarms}
+
 Made by `python -m benchmarks.precision.bench`.
 """
 
@@ -111,6 +115,7 @@ def main() -> int:
         about=", ".join(f"{name} {versions()[name]}" for name in SHOWN),
         good=_table(good, ("passed", "not supported", "false alarm"), lowest=True),
         planted=_table(planted, ("named", "hidden", "not noticed"), lowest=False),
+        alarms="\n".join(f"- {line}" for line in alarms) or "None.",
         factor=FACTOR,
         margin=MARGIN_DB,
     )

@@ -25,6 +25,7 @@ from harness.pipeline import Outcome, Request
 from harness.pipeline import run as run_pipeline
 from harness.plan import Shard
 from harness.report import chosen_formats
+from harness.report.diff.start import gated_figures
 from harness.report.wording import comparison_line, explanation, main_comparison, outcome, unexpected, verdict
 from harness.result import OutputComparison, Report, Result
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Exact, Scaled, Tolerance, parse_tolerance
@@ -151,6 +152,7 @@ def run(
     require: str | Sequence[str],
     baseline: str | Path | None,
     min_effect: float,
+    gate: str | Sequence[str],
     latency: bool,
     layers: bool,
     timeout: float | Literal["by size"] | None,
@@ -185,6 +187,7 @@ def run(
             require=_words(require),
             baseline=None if baseline is None else Path(baseline),
             min_effect=min_effect,
+            gate=gated_figures(_words(gate)),
             resume=resume,
             allow_import=allow_import,
             strict=strict,

@@ -14,7 +14,6 @@ from harness.check.judging.example_values import find_kept_value, kept_value
 from harness.check.judging.judge import Answer, have_same_form, run_twice
 from harness.check.judging.layers import fails_by_layers_alone, with_layers
 from harness.check.judging.lower_precision import reference_precision
-from harness.check.judging.samples import run_samples
 from harness.check.judging.steps import departure, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
@@ -29,6 +28,7 @@ from harness.check.results import (
     with_training_mode,
     with_verdict,
 )
+from harness.check.samples.run import run_samples
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped
 from harness.compare.decisions import require_axes

@@ -144,15 +144,15 @@ def control_onnx_artifact(opset: int | None) -> Artifact:
     return Artifact("onnx", path, sha256(path), opset)
 
 
-def check_opsets(targets: Iterable[Target]) -> None:
+def check_opsets(targets: Iterable[Target], *, exporting: bool = True) -> None:
     """Raise :class:`UsageError` for the first of ``targets`` at an opset that is not supported here.
 
     Either its exporter does not support it, or onnx does not know the opset of a transform. Loads the exporters, and
-    torch with them.
+    torch with them, unless nothing is exported here.
     """
     for target in targets:
         _check_converted_opset(target)
-        if target.opset is None or target.exporter == FILE:
+        if not exporting or target.opset is None or target.exporter == FILE:
             continue
         opsets: range = plugins("exporters")[target.exporter].opsets()
         if target.opset not in opsets:

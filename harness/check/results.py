@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
 from harness.check.judging.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict
-from harness.check.judging.samples import SampleOutcome
 from harness.check.judging.steps import agreement, first_departures, step_rows
+from harness.check.samples.run import SampleOutcome
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
 from harness.compare.inconclusive import NO_ELEMENTS

@@ -21,9 +21,10 @@ from harness.cli.options import CommandGroup
 from harness.cli.process import Signals, Streams, echo, failure_line, require_working_directory
 from harness.errors import SIGNAL_EXIT_BASE, HarnessError, Interrupted, SpecError, interrupting_signal, one_line
 
-WRITE_FILES = frozenset({"run", "bench", "pack", "merge", "init", "compare", "record", "history"})
+PRECISION = frozenset({"sensitivity", "ladder"})
+WRITE_FILES = PRECISION | {"run", "bench", "pack", "merge", "init", "compare", "record", "scan", "history"}
 """The commands that write files. The output of all others is what they print."""
-START_PROCESSES = frozenset({"run", "bench", "pack", "audit", "explain", "init", "compare", "record"})
+START_PROCESSES = PRECISION | {"run", "bench", "pack", "audit", "explain", "init", "compare", "record", "scan"}
 NEED_NO_WORKING_DIRECTORY = frozenset({"schema"})
 HELP = frozenset({"-h", "--help"})
 
@@ -31,6 +32,7 @@ EXAMPLES = """
 \b
 Examples:
   harness init Conv2d                                 write a first spec
+  harness scan net.py:Net -o layers.yaml              write a spec with the layers of a model
   harness run specs/                                  verify everything on the default targets
   harness run specs/avgpool2d.yaml -k divisor         one family of cases
   harness run specs/ --targets 'onnx-dynamo@23/*'     targets by name, set or glob

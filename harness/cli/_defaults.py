@@ -33,7 +33,7 @@ TABLE = re.compile(r"^\s*\[\s*tool\s*\.\s*harness\b", re.MULTILINE)
 ONE_CALL = "it is about one call; use the command line"
 ONLY_ON_THE_COMMAND_LINE = {
     "allow-import": "it is consent to run code; use the command line",
-    **dict.fromkeys(("add", "dry-run", "help", "lf", "open", "resume", "watch"), ONE_CALL),
+    **dict.fromkeys(("add", "dry-run", "help", "last", "lf", "open", "resume", "watch"), ONE_CALL),
 }
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.spec.discovery import Specs
 
 SCRIPTS_FOLDER = Path("reports/explain")
+REPORT = "reports/latest/report.json"
 UNSAFE_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 EXAMPLES = """
@@ -32,12 +33,23 @@ EXAMPLES = """
 Examples:
   harness explain avgpool2d/notes-divisor-override --target onnx-dynamo@23/ort-cpu
   harness explain notes-divisor specs/ --target onnx-dynamo@23/ort-cpu -o issue.py
+  harness explain --last                              the first failure of the last report
+  harness explain 3                                   its third
 """
 
 
 @click.command(epilog=EXAMPLES, short_help="Explain why a check fails, with a script that reproduces it.")
-@click.argument("case", metavar="CASE", shell_complete=complete_word(case_words))
+@click.argument("case", metavar="CASE|N", required=False, shell_complete=complete_word(case_words))
 @click.argument("paths", nargs=-1, metavar="[PATH...]")
+@click.option("--last", is_flag=True, help="The first failure of the last report; N is its N-th.")
+@click.option(
+    "--report",
+    type=FOLDER,
+    default=REPORT,
+    show_default=True,
+    metavar="FILE",
+    help="Report that --last and N refer to.",
+)
 @click.option(
     "--target",
     shell_complete=complete_word(single_target_words),
@@ -52,28 +64,38 @@ Examples:
 )
 @click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds per check.")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too, also where the outputs agree.")
+@click.option("--private", is_flag=True, help="Show the failing nodes alone, and nothing else of the model.")
 @KNOWN_FAILURES
 @ALLOW_IMPORT
 def explain(
-    case: str,
+    case: str | None,
     paths: tuple[str, ...],
+    last: bool,
+    report: Path,
     target: str | None,
     output: Path | None,
     budget: float,
     timeout: float,
     layers: bool,
+    private: bool,
     known_failures: Path | None,
     allow_import: bool,
 ) -> int:
     """Explain why a check fails: the blame, the first node that differs, the smallest case, and a script to report it.
 
-    CASE is an id, or a part that only one id contains. PATH is specs/ by default. Exits 0 if the check is as expected
+    CASE is an id, or a part that only one id contains. PATH is specs/ by default. With --last or a number, the report
+    knows the case, its target and its specs. Exits 0 if the check is as expected
     (it passes, or its failure is known), else 1; 3 if the runtime is not available on this machine.
     """
     from harness.explain.explanation import Explainer, choose_case, choose_target
-    from harness.explain.text import explanation_lines
+    from harness.explain.text import explanation_lines, private_lines
     from harness.spec.discovery import load_specs
 
+    if last or (case is not None and case.isdecimal() and not paths):
+        case, paths, reported = _failure(report, "1" if last else str(case))
+        target = target or reported
+    elif case is None:
+        raise UsageError("name a case, or use --last for the first failure of the last report")
     specs = load_specs(paths or ("specs",), allow_import=allow_import)
     selected = choose_case(specs.cases, case)
     selected_target = choose_target(specs, selected, target)
@@ -81,15 +103,43 @@ def explain(
     with Explainer(
         torch=not selected.is_recorded, timeout=timeout, budget=budget, report_step=_print_step, layers=layers
     ) as explainer:
-        explanation = explainer.explain(selected, selected_target)
+        explanation = explainer.explain(
+            selected, selected_target, path.with_name(f"{path.stem}-nodes"), private=private
+        )
     if explanation.script is not None:
         _write(path, explanation.script.text)
     result = _judge(explanation.result, specs, known_failures)
-    for line in explanation_lines(explanation, result, path):
+    for line in private_lines(explanation) if private else explanation_lines(explanation, result, path):
         echo(line)
     if result.status == "skipped":
         raise RuntimeMissing(result.message or f"{selected_target.runtime} is not available; see harness doctor")
     return 0 if result.status in {"passed", "known"} else 1
+
+
+def _failure(path: Path, number: str) -> tuple[str, tuple[str, ...], str]:
+    """The case, the paths and the target of a failure in the report at ``path``; ``number`` counts from 1.
+
+    Raises :class:`UsageError` if the report has fewer failures, or is not one of specs.
+    """
+    from harness.report.json_report import read_report
+    from harness.report.machines import without_machine
+    from harness.report.wording import unexpected
+
+    if not path.is_file():
+        raise UsageError(f"--report {path}: no such file; harness run writes one")
+    report = read_report(path)
+    failures = unexpected(report.results)
+    paths = tuple(map(str, report.run.get("paths", ())))
+    if not 1 <= int(number) <= len(failures):
+        how_many = f"{len(failures)} failures" if len(failures) != 1 else "1 failure"
+        raise UsageError(
+            f"{path} has {how_many}; name one of them, or a case" if failures else f"{path} has no failures"
+        )
+    if missing := [each for each in paths if not Path(each).exists()]:
+        advice = "run explain in the folder of that run, or name the case and its specs"
+        raise UsageError(f"{path}: {missing[0]}: no such file or directory; {advice}")
+    failure = failures[int(number) - 1]
+    return failure.case, paths, without_machine(failure.target)
 
 
 def _print_step(step: str) -> None:

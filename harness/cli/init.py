@@ -1,4 +1,4 @@
-"""``harness init``: write a first spec for a layer of torch.nn or for your own module."""
+"""``harness init``: write a first spec for a layer of torch.nn, for your own module, or for a model file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ Examples:
   harness init Conv2d                                  a layer of torch.nn
   harness init src/net.py:Net                          your own module; this runs its code
   harness init net.py:Net --arg classes=10 --input 1,3,224,224
-  harness init net.py:Encoder --input int64:2,16       token ids
+  harness init net.py:Encoder --inputs batch.npz       on your own data
+  harness init model.onnx                              a model file
 """
 
 
@@ -34,34 +36,51 @@ def _layers(_ctx: click.Context) -> Iterable[str]:
     return layer_signatures()
 
 
-@click.command(epilog=EXAMPLES, short_help="Write a first spec for a layer or your own module.")
-@click.argument("module", metavar="LAYER|FILE.py:NAME", shell_complete=complete_word(_layers))
+@click.command(epilog=EXAMPLES, short_help="Write a first spec for a layer, your own module or a model file.")
+@click.argument("module", metavar="LAYER|FILE.py:NAME|MODEL", shell_complete=complete_word(_layers))
 @click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Constructor argument, in YAML.")
-@click.option("--input", "inputs", multiple=True, metavar="SHAPE", help="Shape of an input, in the order of forward.")
+@click.option("--input", "shapes", multiple=True, metavar="SHAPE", help="Shape of an input, in the order of forward.")
+@click.option("--inputs", metavar="FILE|DIR", help="Data file with the inputs, or folder of them for a model file.")
 @click.option("-o", "--output", type=FOLDER, metavar="FILE", help="File for the spec. [default: specs/<name>.yaml]")
 @click.option(
     "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds for trying the module."
 )
-def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], output: Path | None, timeout: float) -> int:
-    """Write a first spec whose cases run in eager PyTorch. Existing files are never overwritten.
+def init(
+    module: str,
+    arguments: tuple[str, ...],
+    shapes: tuple[str, ...],
+    inputs: str | None,
+    output: Path | None,
+    timeout: float,
+) -> int:
+    """Write a first spec whose cases run. Existing files are never overwritten.
 
-    Your own module is imported and called in a separate process, to find out which inputs it takes.
+    The module is a layer of torch.nn, your own (FILE.py:NAME), or a model file: .onnx, .ort, TorchScript or .pt2. It is
+    loaded and called in a separate process, to find out which inputs it takes.
     """
     from importlib.util import find_spec
 
     from harness.environment import install_command
     from harness.report.shell import as_argument, command_line
     from harness.spec.language.schema import SCHEMA_FILE, json_schema
+    from harness.spec.model_files import is_model_file
 
-    if find_spec("torch") is None:
+    is_file = is_model_file(module)
+    if not (is_file and module.endswith((".onnx", ".ort"))) and find_spec("torch") is None:
         raise RuntimeMissing(
             f"harness init needs torch, which is not installed; install with: {install_command('torch')}"
         )
-    path = output or Path("specs", f"{module.rpartition(':')[2].lower()}.yaml")
+    name = Path(module).stem if is_file else module.rpartition(":")[2]
+    # A spec names only files in its own folder and below.
+    path = output or Path("" if is_file or inputs else "specs", f"{name.lower()}.yaml")
     _refuse_to_overwrite(path)
-    shapes, constants = [_input_shape(text) for text in inputs], dict(map(_argument, arguments))
+    if shapes and inputs:
+        raise UsageError("--input: the inputs come from --inputs; give one of them")
+    if is_file and arguments:
+        raise UsageError(f"--arg: {module} is a file, which has its own arguments; remove it")
+    asked = _Asked(module, dict(map(_argument, arguments)), tuple(map(_input_shape, shapes)), inputs, path)
     echo(f"Calling {module} in a separate process to see what it takes (at most {timeout:g} s) ...", error=True)
-    spec = _first_spec(module, constants, shapes, timeout)
+    spec = _first_spec(asked, timeout, is_file=is_file)
     files, schema = [path], path.parent / SCHEMA_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,20 +96,40 @@ def init(module: str, arguments: tuple[str, ...], inputs: tuple[str, ...], outpu
     return 0
 
 
-def _first_spec(
-    module: str, arguments: dict[str, Any], inputs: list[tuple[tuple[int, ...], str]], timeout: float
-) -> FirstSpec:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line names: the ``shapes`` with their kinds are of the inputs, ``inputs`` is a data file."""
+
+    module: str
+    arguments: dict[str, Any]
+    shapes: tuple[tuple[tuple[int, ...], str], ...]
+    inputs: str | None
+    output: Path
+
+
+def _first_spec(asked: _Asked, timeout: float, *, is_file: bool) -> FirstSpec:
     """The spec, made in a separate process, so that a module that crashes there becomes a message of one line."""
     from harness.engine.processes.temporary import temporary_folder
     from harness.explain.process import ProcessEnd, SeparateProcess
     from harness.scaffold import NoSpec, first_spec
+    from harness.scaffold.first_file import first_file_spec
 
-    with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=True, exporting=False)) as process:
-        spec = process.call(first_spec, module, arguments, inputs, Path.cwd(), seconds=timeout)
+    torch = not (is_file and asked.module.endswith((".onnx", ".ort")))
+    with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=torch, exporting=False)) as process:
+        spec: FirstSpec | NoSpec | ProcessEnd
+        if is_file:
+            shapes = tuple(shape for shape, _ in asked.shapes)
+            data = () if asked.inputs is None else (asked.inputs,)
+            words = (asked.module, shapes, data, Path.cwd(), asked.output)
+            spec = process.call(first_file_spec, *words, seconds=timeout)
+        else:
+            file = None if asked.inputs is None else Path(asked.inputs)
+            given = (asked.module, asked.arguments, asked.shapes, Path.cwd(), file, asked.output)
+            spec = process.call(first_spec, *given, seconds=timeout)
     if isinstance(spec, ProcessEnd):
         check_module = "make sure that it can be imported and called in Python"
         advice = "--timeout sets the limit" if spec.timed_out else check_module
-        raise UsageError(f"{module}: {spec.description}; {advice}")
+        raise UsageError(f"{asked.module}: {spec.description}; {advice}")
     if isinstance(spec, NoSpec):
         raise UsageError(spec.reason)
     return spec

@@ -12,7 +12,6 @@ import click
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
-    from harness.report.diff.start import StartFigure
     from harness.spec.discovery import Specs
 
 
@@ -150,16 +149,6 @@ def parse_size(_ctx: click.Context, _param: click.Parameter, text: str | None) -
     if not re.fullmatch(r"[0-9]{1,18}", number) or int(number) == 0:
         raise UsageError(f"--memory {text}: not a size; write bytes, or a number with K, M, G or T, such as 4G")
     return int(number) * unit
-
-
-def gated_figures(words: Sequence[str] | None) -> tuple[StartFigure, ...]:
-    """What ``--gate`` names. Raises :class:`UsageError` for any other word."""
-    from harness.report.diff.start import START_FIGURES
-
-    figures: dict[str, StartFigure] = {figure: figure for figure in START_FIGURES}
-    if unknown := [word for word in words or () if word not in figures]:
-        raise UsageError(f"--gate {unknown[0]}: no such figure; name any of {', '.join(figures)}")
-    return tuple(figures[word] for word in words or ())
 
 
 def flat(lists: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -104,8 +104,10 @@ def _request(model: str, variants: Sequence[str], options: dict[str, Any]) -> Re
     if problems:
         raise Mistakes(problems)
     if needs_torch and find_spec("torch") is None:
+        from harness.environment import install_command
+
         raise RuntimeMissing(
-            f"recording {model} needs torch, which is not installed; install with: pip install 'parity-harness[cpu]'"
+            f"recording {model} needs torch, which is not installed; install with: {install_command('torch')}"
         )
     from harness.scaffold.recording import RecordingRequest, export_target
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli.options import AS_JSON, EFFECT, FOLDER, GATE, REPORT_DIR, REPORT_FORMATS, gated_figures
+from harness.cli.options import AS_JSON, EFFECT, FOLDER, GATE, REPORT_DIR, REPORT_FORMATS
 from harness.cli.process import echo
 from harness.errors import UsageError
 
@@ -75,6 +75,7 @@ def diff(
     import json
 
     from harness.report.diff import diff as compare_reports
+    from harness.report.diff.start import gated_figures
     from harness.report.diff.text import show_diff
     from harness.report.json_report import read_report
 
@@ -84,7 +85,7 @@ def diff(
         min_effect=min_effect,
         across_hardware=across_hardware,
         allow_missing=allow_missing,
-        gate=gated_figures(gate),
+        gate=gated_figures(gate or ()),
     )
     if as_json:
         echo(json.dumps(result.to_dict(), indent=1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from harness.cli.options import AT_LEAST_ONE, SECONDS, flat, gated_figures, run_options
+from harness.cli.options import AT_LEAST_ONE, SECONDS, flat, run_options
 from harness.cli.process import echo
 from harness.errors import UsageError
 
@@ -220,7 +220,9 @@ def _show(outcome: Outcome, request: Request, options: Mapping[str, Any]) -> Non
 
 
 def _gate(options: Mapping[str, Any]) -> tuple[StartFigure, ...]:
-    gate = gated_figures(options["gate"])
+    from harness.report.diff.start import gated_figures
+
+    gate = gated_figures(options["gate"] or ())
     if gate and options["baseline"] is None:
         raise UsageError(f"--gate {','.join(gate)}: there is nothing to compare with; give --baseline REPORT.json")
     return gate

@@ -215,7 +215,7 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
             context.allow_for_size(size, _limits(job))
 
         verify = _verifier(job, artifacts, context.capture, on_size)
-        check_opsets(job.targets)
+        check_opsets(job.targets, exporting=not job.is_recorded)
         process_state = _process_state(torch=not job.is_recorded)
 
         def enter_stage(target: int, stage: Stage) -> None:

@@ -6,31 +6,34 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.blame.other_targets import EVIDENCE_OPSETS, has_export
+from harness.blame.other_targets import has_export
 from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.calls import run_check, walk_graph, write_script
+from harness.explain.failing_layer import FailingLayer, cut_layers, find_failing_layer
+from harness.explain.failing_nodes import FailingNodes, failing_value, run_failing_nodes, write_failing_nodes
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.explain.shrink import ShrunkCase, same_failure, shrink
+from harness.explain.targets import format_of, other_targets
 from harness.inside.nodes.divergence import Walk
 from harness.plan import plan
-from harness.registry import plugins
 from harness.reproduction import REPRODUCED, why_no_script
 from harness.result import Result, Symptom
 from harness.spec.discovery import Specs
-from harness.spec.language.case import Case, Expectation
+from harness.spec.language.case import Case, Expectation, FactoryModel
 from harness.spec.quoting import suggestion
-from harness.spec.targets import FILE, FORMATS, Target, runs_format
+from harness.spec.targets import FORMATS, Target
 from harness.spec.targets.sets import DEFAULT_SET
 
 if TYPE_CHECKING:
@@ -77,7 +80,8 @@ class Explanation:
 
     ``other_results`` are the results of the same case on other targets. ``walk`` is the walk through the exported
     graph, or why it is not possible. ``shrunk`` is the smallest case, None if such a failure is not shrunk. ``script``
-    is None if there is no script, and ``no_script`` says why.
+    is None if there is no script, and ``no_script`` says why. ``layer`` is the layer of the user's own model that fails
+    alone: the smallest case and the script are then about it. ``nodes`` are the failing nodes of the file, alone.
     """
 
     case: Case
@@ -88,6 +92,8 @@ class Explanation:
     shrunk: ShrunkCase | None = None
     script: Script | None = None
     no_script: str | None = None
+    layer: FailingLayer | str | None = None
+    nodes: FailingNodes | str | None = None
 
 
 class Explainer:
@@ -120,8 +126,11 @@ class Explainer:
     def __exit__(self, *_: object) -> None:
         self._exit_stack.close()
 
-    def explain(self, case: Case, target: Target) -> Explanation:
-        """Explain ``case`` on ``target``. If the check passes or is skipped, the explanation is the result alone."""
+    def explain(self, case: Case, target: Target, nodes_folder: Path, *, private: bool = False) -> Explanation:
+        """Explain ``case`` on ``target``. If the check passes or is skipped, the explanation is the result alone.
+
+        The failing nodes are written to ``nodes_folder``. With ``private`` nothing else is looked for.
+        """
         self._report_step(f"checking {case.id} on {target}")
         result = self.check(case, target, layers=self._layers)
         if result.status not in FAILING:
@@ -129,12 +138,18 @@ class Explainer:
         if result.layers and all(output.passed for output in result.outputs) and self._layers:
             # Smaller cases and a script would have to show a difference in the outputs.
             return Explanation(case, target, result, no_script="the outputs agree; only a layer is wrong")
-        self._report_step("checking other targets")
-        other_results = self._other_results(case, target, result)
+        if not private:
+            self._report_step("checking other targets")
+        other_results = () if private else self._other_results(case, target, result)
         walk = self._walk(case, target, result)
-        shrunk = self._shrink(case, target, result)
-        script, no_script = self._script(case, target, result, shrunk)
-        return Explanation(case, target, result, other_results, walk, shrunk, script, no_script)
+        nodes = self._failing_nodes(case, target, result, walk, nodes_folder)
+        if private:
+            return Explanation(case, target, result, walk=walk, nodes=nodes)
+        layer = self._failing_layer(case, target, result)
+        smaller, failure = (layer.case, layer.result) if isinstance(layer, FailingLayer) else (case, result)
+        shrunk = self._shrink(smaller, target, failure)
+        script, no_script = self._script(smaller, target, failure, shrunk)
+        return Explanation(case, target, result, other_results, walk, shrunk, script, no_script, layer, nodes)
 
     def check(self, case: Case, target: Target, seconds: float | None = None, *, layers: bool = False) -> Result:
         """The result of ``case`` on ``target``, also if the process crashes or does not end."""
@@ -151,7 +166,7 @@ class Explainer:
         # A failure before the file is loaded is the same on every runtime.
         further = [
             other
-            for other in other_targets(target, _format(case, target))
+            for other in other_targets(target, format_of(case, target))
             if result.stage in STAGES_IN_RUNTIME or other.export != target.export
         ]
         results = [self.check(case, other) for other in further if has_export(case, other)]
@@ -161,13 +176,52 @@ class Explainer:
         """The walk for a disagreement on an ONNX file; None for another failure."""
         if result.symptom != "mismatch" or result.stage != "compare":
             return None
-        if (format_ := _format(case, target)) != "onnx":
+        if (format_ := format_of(case, target)) != "onnx":
             return f"the file is {FORMATS[format_]}, which has no graph of ONNX nodes"
         if case.expect.raises is not None:
             return "eager torch raises an error, so there are no values to compare with"
         self._report_step("comparing the nodes of the graph")
         walk = self._process.call(walk_graph, case, target, self._home, seconds=self._timeout)
         return walk.description if isinstance(walk, ProcessEnd) else walk
+
+    def _failing_nodes(
+        self, case: Case, target: Target, result: Result, walk: Walk | str | None, folder: Path
+    ) -> FailingNodes | str | None:
+        """The failing nodes in a folder of their own, whose script was run; None if no node fails."""
+        found = failing_value(walk, result) if isinstance(walk, Walk) else None
+        if found is None:
+            return None
+        if target.runtime != "ort-cpu":
+            return f"a script can run them on ort-cpu, not on {target.runtime}"
+        value, from_torch = found
+        self._report_step("cutting out the failing nodes")
+        made = self._scratch / "nodes"
+        call = partial(write_failing_nodes, from_torch=from_torch)
+        nodes = self._process.call(call, case, target, self._home, value, made, seconds=self._timeout)
+        if isinstance(nodes, ProcessEnd | str):
+            return f"not shown alone: {nodes if isinstance(nodes, str) else nodes.description}"
+        printed = run_failing_nodes(made, self._timeout)
+        if printed is None:
+            return "not shown alone: cut out of the graph they give the right answer"
+        shutil.rmtree(folder / "test_data_set_0", ignore_errors=True)
+        try:
+            shutil.copytree(made, folder, dirs_exist_ok=True)
+        except (OSError, shutil.Error) as error:
+            raise UsageError(f"{folder}: cannot be written: {error}; use -o to name a file elsewhere") from error
+        return FailingNodes(folder, nodes, printed)
+
+    def _failing_layer(self, case: Case, target: Target, result: Result) -> FailingLayer | str | None:
+        """The layer of the user's own model that fails alone, or that none does; None if that cannot be tried."""
+        if not isinstance(case.model.model, FactoryModel) or not target.exports or case.expect.raises is not None:
+            return None
+        if result.symptom in NOT_SHRUNK or result.stage == "build":
+            return None
+        self._report_step(f"trying each layer alone, for at most {self._budget:g} s")
+        layers = self._process.call(cut_layers, case, self._home, seconds=self._timeout)
+        if isinstance(layers, ProcessEnd | str) or all(not each.path for each in layers):
+            return None  # the model is a layer itself, or cannot be observed
+        timeout = min(self._timeout, SHRINK_CHECK_TIMEOUT_S)
+        return find_failing_layer(layers, result, lambda alone: self.check(alone, target, timeout), self._budget)
 
     def _shrink(self, case: Case, target: Target, result: Result) -> ShrunkCase | None:
         if result.symptom in NOT_SHRUNK or case.is_recorded or not target.exports:
@@ -245,47 +299,6 @@ def _only_target(specs: Specs, case: Case) -> Target:
         names = ", ".join(map(str, targets))
         raise UsageError(f"{case.id} has {len(targets)} targets; pick one with --target: {names}")
     return targets[0]
-
-
-# Other targets
-
-
-def other_targets(target: Target, format_: str | None = None) -> tuple[Target, ...]:
-    """Targets that differ from ``target`` in one thing, so that their results narrow down its failure.
-
-    They are the other exporters and opsets, the corrected lowerings, and the other runtimes that are available and run
-    ``format_``, the format of the target's file, which only the case of a file under test knows.
-    """
-    format_ = format_ or _made_format(target)
-    return tuple({str(other): other for other in _candidates(target, format_) if str(other) != str(target)}.values())
-
-
-def _candidates(target: Target, format_: str) -> Iterator[Target]:
-    if target.exports:
-        yield from _other_exports(target, format_)
-    for name, runtime in plugins("runtimes").items():
-        if name != target.runtime and runs_format(runtime, format_) and runtime.availability().present:
-            yield replace(target, runtime=name, options={})
-
-
-def _other_exports(target: Target, format_: str) -> Iterator[Target]:
-    for name, exporter in plugins("exporters").items():
-        if exporter.makes != format_:
-            continue
-        opsets: tuple[int | None, ...] = EVIDENCE_OPSETS.get(name, (None,))
-        yield from (replace(target, exporter=name, opset=opset, fixes=False) for opset in opsets)
-    yield replace(target, fixes=not target.fixes)
-
-
-def _format(case: Case, target: Target) -> str:
-    """The format of the target's file."""
-    if target.tested_file is not None:
-        return case.files[target.tested_file].format
-    return _made_format(target)
-
-
-def _made_format(target: Target) -> str:
-    return "onnx" if target.exporter == FILE else str(plugins("exporters")[target.exporter].makes)
 
 
 # The script

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import one_line
-from harness.explain.explanation import Explanation, Script
+from harness.explain.explanation import FAILING, Explanation, Script
+from harness.explain.failing_layer import FailingLayer
+from harness.explain.failing_nodes import SCRIPT, FailingNodes
 from harness.explain.shrink import ShrunkCase
 from harness.inside.nodes.divergence import Divergence, Walk
 from harness.report.layers import layer_lines
@@ -15,6 +17,7 @@ from harness.reproduction.source import keywords, module_source
 from harness.reproduction.tensors import tensor_expression
 from harness.result import OutputComparison, Result
 from harness.spec.language.case import Case, FactoryModel
+from harness.spec.language.description import describe_model
 
 MAX_PRINTED_LINES = 40
 MAX_SIBLINGS = 12
@@ -34,9 +37,18 @@ def explanation_lines(explanation: Explanation, result: Result, script_path: Pat
     yield from _section("Other targets", [_other_result_line(other) for other in explanation.other_results])
     if explanation.walk is not None:
         yield from _section("First node that differs", list(_walk_lines(explanation.walk, result)))
+    yield from _section("Failing nodes", list(_node_lines(explanation.nodes)))
+    yield from _section("Failing layer", list(_layer_lines(explanation.layer)))
     if explanation.shrunk is not None:
         yield from _section("Smallest case", list(_shrunk_lines(explanation.shrunk)))
     yield from _section("Script", list(_script_lines(explanation.script, explanation.no_script, script_path)))
+
+
+def private_lines(explanation: Explanation) -> Iterator[str]:
+    """What may be shown of a private model: the failing nodes, and no name of anything else."""
+    yield f"{explanation.target}: {explanation.result.status}"
+    if explanation.result.status in FAILING:
+        yield from _node_lines(explanation.nodes or "no node of the file fails by itself, so there is nothing to show")
 
 
 def outcome_line(result: Result) -> str:
@@ -153,6 +165,24 @@ def _divergence_lines(divergence: Divergence | None, reference: str, result: Res
 def _is_relevant(divergence: Divergence, result: Result) -> bool:
     """A node that differs by rounding only is relevant only if the check fails because of rounding."""
     return not divergence.rounding or result.blame == "rounding"
+
+
+def _node_lines(nodes: FailingNodes | str | None) -> Iterator[str]:
+    if isinstance(nodes, FailingNodes):
+        number = "1 node" if nodes.nodes == 1 else f"{nodes.nodes} nodes"
+        yield f"{nodes.folder}/: {number} with the tensors that reach {'it' if nodes.nodes == 1 else 'them'}"
+        yield f"{nodes.folder}/{SCRIPT} was run and shows the failure; it printed:"
+        yield from (f"| {line}" for line in nodes.printed)
+    elif nodes is not None:
+        yield nodes
+
+
+def _layer_lines(layer: FailingLayer | str | None) -> Iterator[str]:
+    if isinstance(layer, FailingLayer):
+        yield f"{layer.path}: {describe_model(layer.case)} fails alone ({layer.result.stage}: {layer.result.symptom})"
+        yield from (one_line(line) for line in (layer.result.message or "").splitlines())
+    elif layer is not None:
+        yield layer
 
 
 def _shrunk_lines(shrunk: ShrunkCase) -> Iterator[str]:

@@ -19,6 +19,7 @@ from harness.report.causes import Cause, causes
 from harness.report.layers import layer_lines
 from harness.report.shell import command_line
 from harness.report.tables import targets
+from harness.report.tables.counted import ModelTime, model_times
 from harness.report.tables.node_times import node_time_lines
 from harness.report.tables.precision import sample_lines
 from harness.report.tables.terminal_latency import latency_lines
@@ -91,8 +92,7 @@ def show(
     if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
     if not quiet:
-        for row in (*latency_lines(report.results), *node_time_lines(report.results)):
-            console.print(_text(row, console, keep_spaces=True))
+        _print_latency(report.results, console)
     if not quiet and (line := export_counts(report)):
         console.print(_text(f"{line}.", console))
     if written and not quiet:
@@ -116,6 +116,25 @@ def _summary(results: Sequence[Result], console: Console) -> Table:
         of_target = [result.status for result in results if result.target == target]
         cells = (f"{count:,}" if (count := of_target.count(status)) else "." for status in present)
         table.add_row(_text(target, console), *cells)
+    return table
+
+
+def _print_latency(results: Sequence[Result], console: Console) -> None:
+    for row in (*latency_lines(results), *node_time_lines(results)):
+        console.print(_text(row, console, keep_spaces=True))
+    for times in model_times(results):
+        console.print(_counted_layers(times, console))
+
+
+def _counted_layers(times: ModelTime, console: Console) -> Table:
+    """The layers of a model by count x latency, beside the time of the model."""
+    table = Table(box=None, pad_edge=False, title_justify="left", title_style="")
+    table.add_column(f"{times.spec}: count x latency in us", overflow="fold")
+    table.add_column("count", justify="right")
+    for target in times.targets:
+        table.add_column(_text(target, console), justify="right", overflow="fold")
+    for name, count, cells in times.rows():
+        table.add_row(_text(name, console), count, *cells)
     return table
 
 

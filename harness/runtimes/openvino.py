@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -160,6 +161,20 @@ def _availability() -> Availability:
     return Availability(detail=f"openvino {version}, {', '.join(devices)}")
 
 
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """OpenVINO sends events to its vendor when it is imported; without its package for that, it does not."""
+    name = "openvino_telemetry"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # an import raises ImportError
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
 @cache
 def _core() -> openvino.Core:
     """The only ``Core`` of the process.
@@ -168,7 +183,8 @@ def _core() -> openvino.Core:
     its end. With two cores at the same time, the signal stack in use may be one that was freed, and the next signal
     with a handler ends the process.
     """
-    import openvino
+    with _without_telemetry():
+        import openvino
 
     return openvino.Core()
 

@@ -82,7 +82,7 @@ def comparison_spec(
     problems: list[str] = []
     names = dict.fromkeys((question.subject, question.reference))
     signatures = {name: _signature(name, question, problems) for name in names}
-    samples = _samples(question, problems)
+    samples = read_samples(question, problems)
     subject, reference = signatures[question.subject], signatures[question.reference]
     if problems or subject is None or reference is None:
         return NoComparison(tuple(problems))
@@ -134,8 +134,11 @@ def moved_spec(spec: Mapping[str, Any], home: Path, folder: SpecFolder) -> dict[
         folder.file(path)
         return path
 
-    (case,) = spec["cases"]
-    case = dict(case)
+    return {**spec, "cases": [_moved_case(case, moved) for case in spec["cases"]]}
+
+
+def _moved_case(keys: Mapping[str, Any], moved: Callable[[str], str]) -> dict[str, Any]:
+    case = dict(keys)
     for key in ("file", "weights"):
         if key in case:
             case[key] = moved(case[key])
@@ -145,12 +148,13 @@ def moved_spec(spec: Mapping[str, Any], home: Path, folder: SpecFolder) -> dict[
     if "samples" in case:
         texts = [case["samples"]] if isinstance(case["samples"], str) else case["samples"]
         case["samples"] = [moved(text) for text in texts]
-    case["files"] = {name: moved(path) for name, path in case["files"].items()}
+    if "files" in case:
+        case["files"] = {name: moved(path) for name, path in case["files"].items()}
     case["inputs"] = {
-        label: {**entry, "file": moved(entry["file"])} if "file" in entry else entry
+        label: {**entry, "file": moved(entry["file"])} if isinstance(entry, Mapping) and "file" in entry else entry
         for label, entry in case["inputs"].items()
     }
-    return {**spec, "cases": [case]}
+    return case
 
 
 # The two sides
@@ -164,7 +168,7 @@ def _signature(name: str, question: Question, problems: list[str]) -> FileSignat
                 option = "--weights" if question.weights else "--args"
                 problems.append(f"{option}: {name} is a file, which has its own; remove it, or name a callable")
             return read_file_signature(stored_model(Path(name)))
-        return module_signature(_built(question))
+        return module_signature(built_module(question))
     except (UsageError, StageError) as error:
         problems.append(str(error))
     except Exception as error:  # noqa: BLE001 - a damaged file, or the user's own code: it is a line for the user
@@ -174,7 +178,7 @@ def _signature(name: str, question: Question, problems: list[str]) -> FileSignat
     return None
 
 
-def _built(question: Question) -> nn.Module:
+def built_module(question: Question) -> nn.Module:
     """The module of the callable in evaluation mode. Its weights are not read; they are checked to fit."""
     import inspect
 
@@ -213,16 +217,19 @@ def _short(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class Sample:
+    """One set of inputs: the arrays of a data file."""
+
     path: Path
     arrays: Mapping[str, StoredArray]
 
 
-def _samples(question: Question, problems: list[str]) -> list[_Sample]:
+def read_samples(question: Question, problems: list[str]) -> list[Sample]:
+    """The data files of ``question``, with what is wrong with them added to ``problems``."""
     samples = []
     for text in question.inputs:
         try:
-            samples += [_Sample(path, stored_arrays(path)) for path in sample_paths(Path(text))]
+            samples += [Sample(path, stored_arrays(path)) for path in sample_paths(Path(text))]
         except UsageError as error:
             problems.append(str(error))
     if question.inputs and question.shapes:
@@ -230,7 +237,7 @@ def _samples(question: Question, problems: list[str]) -> list[_Sample]:
     return samples
 
 
-def _given_inputs(samples: Sequence[_Sample], subject: FileSignature, reference: FileSignature) -> list[_Input]:
+def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: FileSignature) -> list[_Input]:
     """The inputs of the first sample; the others have to hold the same."""
     first = samples[0]
     labels = _labels(list(first.arrays), subject)
@@ -248,7 +255,7 @@ def _given_inputs(samples: Sequence[_Sample], subject: FileSignature, reference:
     return inputs
 
 
-def _different_samples(samples: Sequence[_Sample]) -> Iterator[str]:
+def _different_samples(samples: Sequence[Sample]) -> Iterator[str]:
     first = samples[0]
     for sample in samples[1:]:
         if list(sample.arrays) != list(first.arrays):
@@ -277,7 +284,7 @@ def _drawn(question: Question, subject: FileSignature, reference: FileSignature)
 # The spec
 
 
-def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[_Sample]) -> dict[str, Any]:
+def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[Sample]) -> dict[str, Any]:
     case: dict[str, Any] = {"name": re.sub(r"[^A-Za-z0-9._-]", "-", Path(question.subject).stem) or "model"}
     case["file" if is_model_file(question.reference) else "factory"] = question.reference
     if question.arguments:

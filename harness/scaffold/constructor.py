@@ -66,7 +66,7 @@ def _layer(name: str) -> Constructor:
         raise UsageError(f"{name}: torch.nn has no such layer; {advice}")
     if name.startswith("Lazy"):
         raise UsageError(f"{name}: it has no parameters before its first call; name {name.removeprefix('Lazy')}")
-    python_parameters = inspect.signature(getattr(nn, name)).parameters
+    python_parameters = _python_parameters(getattr(nn, name))
     parameters = signature.parameters
     choices = {parameter.name: _choices(parameter.types) for parameter in parameters.values()}
     return Constructor(
@@ -80,6 +80,14 @@ def _layer(name: str) -> Constructor:
         },
         choices={parameter: strings for parameter, strings in choices.items() if strings},
     )
+
+
+def _python_parameters(layer: type[nn.Module]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of the constructor; LSTM, GRU and RNN pass theirs on to the class above them."""
+    parameters = inspect.signature(layer).parameters
+    if issubclass(layer, nn.RNNBase) and layer is not nn.RNNBase:
+        return {**inspect.signature(nn.RNNBase).parameters, **parameters}
+    return parameters
 
 
 def _choices(types: tuple[str, ...]) -> tuple[str, ...]:

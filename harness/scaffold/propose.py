@@ -5,20 +5,20 @@ Arguments are guessed from their names, inputs from the layers inside the module
 
 from __future__ import annotations
 
-import inspect
-import itertools
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from harness.errors import UsageError, bounded_text, class_name
+from harness.errors import UsageError, class_name
+from harness.model.binding import bind_labels
 from harness.model.build import eager_outputs
 from harness.scaffold.constructor import Constructor
+from harness.scaffold.inputs import InputGuess, StoredInput, accepted_inputs, labels_of, one_line_of
+from harness.scaffold.optional_inputs import CallVariation, call_variations
 
 # Small numbers that fit together: eight features, four channels in groups of two.
 ARGUMENT_GUESSES: Mapping[str, Any] = {
@@ -40,43 +40,13 @@ COMPANION_ARGUMENTS: Mapping[str, Mapping[str, Any]] = {"padding_mode": {"paddin
 # `size_average` and `reduce` are deprecated forms of `reduction`; a spec has keys of its own for the others.
 NOT_VARIED = frozenset({"size_average", "reduce", "inplace", "device", "dtype"})
 
-FALLBACK_SHAPES: tuple[tuple[int, ...], ...] = ((2, 8), (2, 4, 8), (2, 4, 8, 8), (2, 4, 8, 8, 8), (8,))
-IMAGE_SIZES = (8, 32, 64, 224)
-BATCH_SIZE = 2
-SEQUENCE_LENGTH = 5
 OTHER_BATCH_SIZES = (1, 5)
-MAX_GUESSES_PER_SHAPE = 9
+GIVE_SHAPES = "give the shape of each input with --input, such as --input 1,3,224,224"
 MAX_VARIED_PARAMETERS = 20_000_000
 """The arguments of a larger module are not varied: each variation builds it again, here and in every run."""
 
 
-@dataclass(frozen=True, slots=True)
-class InputGuess:
-    """A possible input: its shape and its kind of numbers (``normal``, ``uniform`` or ``integers``)."""
-
-    shape: tuple[int, ...]
-    kind: str = "normal"
-
-    def tensor(self) -> torch.Tensor:
-        """A random tensor of this shape and kind."""
-        match self.kind:
-            case "integers":
-                return torch.randint(0, 4, self.shape)
-            case "uniform":
-                return torch.rand(self.shape)
-            case _:
-                return torch.randn(self.shape)
-
-    def spec_entry(self) -> dict[str, Any]:
-        """The input as it is written in a spec."""
-        entry: dict[str, Any] = {"shape": list(self.shape)}
-        match self.kind:
-            case "integers":
-                return entry | {"dtype": "int64", "fill": {"integers": [0, 3]}}
-            case "uniform":
-                return entry | {"fill": {"uniform": [0, 1]}}
-            case _:
-                return entry
+Inputs: TypeAlias = Mapping[str, InputGuess | StoredInput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +60,24 @@ class ArgumentVariation:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What works: the arguments, the inputs by label, variations of single arguments, and other batch sizes."""
+    """What works: arguments, inputs by label, variations of single arguments and of the call, other batch sizes."""
 
     arguments: Mapping[str, Any]
-    inputs: Mapping[str, InputGuess]
+    inputs: Inputs
     variations: tuple[ArgumentVariation, ...]
+    calls: tuple[CallVariation, ...]
     batch_sizes: tuple[int, ...]
 
 
-def propose(constructor: Constructor, arguments: Mapping[str, Any], input_guesses: Sequence[InputGuess]) -> Proposal:
+def propose(
+    constructor: Constructor,
+    arguments: Mapping[str, Any],
+    input_guesses: Sequence[InputGuess],
+    stored: Mapping[str, StoredInput] | None = None,
+) -> Proposal:
     """Try ``constructor`` until its module returns outputs. The user's ``arguments`` and ``input_guesses`` are kept.
+
+    ``stored`` are the inputs of a file of the user's by label, which take the place of guesses.
 
     Raises :class:`UsageError` if nothing works, or if the module is stochastic.
     """
@@ -107,14 +85,33 @@ def propose(constructor: Constructor, arguments: Mapping[str, Any], input_guesse
         warnings.simplefilter("ignore")
         arguments = _complete_arguments(constructor, arguments)
         module = _build(constructor, arguments)
-        labels = _labels(module, len(input_guesses))
-        inputs = _accepted_inputs(constructor, module, labels, input_guesses)
+        inputs: Inputs
+        if stored:
+            inputs = stored
+        else:
+            labels = labels_of(module, len(input_guesses))
+            given = {label: (guess,) for label, guess in zip(labels, input_guesses, strict=False)}
+            inputs = accepted_inputs(constructor.short_name, module, labels, given, GIVE_SHAPES)
+        bound = bind_labels(module, list(inputs))
         tensors = [guess.tensor() for guess in inputs.values()]
-        if not _same(*(eager_outputs(module, tensors, seed) for seed in (0, 1))):
+        if stored:
+            _require_accepted(constructor.short_name, bound, tensors)
+        if not _same(*(eager_outputs(bound, tensors, seed) for seed in (0, 1))):
             reason = "the module is stochastic, so its outputs cannot be compared"
             raise UsageError(f"{constructor.short_name}: {reason}; write its spec by hand and use `expect`")
         variations = () if _is_large(module) else tuple(_variations(constructor, arguments, inputs))
-        return Proposal(arguments, inputs, variations, tuple(_batch_sizes(module, inputs)))
+        calls = () if _is_large(module) else tuple(call_variations(module, dict(zip(inputs, tensors, strict=True))))
+        return Proposal(arguments, inputs, variations, calls, tuple(_batch_sizes(bound, inputs)))
+
+
+def _require_accepted(name: str, module: nn.Module, tensors: Sequence[torch.Tensor]) -> None:
+    """Raises :class:`UsageError` if the module does not accept the user's inputs."""
+    try:
+        reason = None if eager_outputs(module, tensors, 0) else "it returns no tensor"
+    except Exception as error:  # noqa: BLE001 - the module rejects them
+        reason = one_line_of(error)
+    if reason is not None:
+        raise UsageError(f"{name} does not accept these inputs: {reason}; correct the file of --inputs")
 
 
 # Arguments
@@ -143,13 +140,11 @@ def _build(constructor: Constructor, arguments: Mapping[str, Any]) -> nn.Module:
         return constructor.build(arguments)
     except Exception as error:
         call = f"{constructor.short_name}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
-        message = f"{class_name(error)}: {_one_line(error)}"
+        message = f"{class_name(error)}: {one_line_of(error)}"
         raise UsageError(f"{call}: {message}; give its arguments with --arg NAME=VALUE") from error
 
 
-def _variations(
-    constructor: Constructor, arguments: Mapping[str, Any], inputs: Mapping[str, InputGuess]
-) -> Iterator[ArgumentVariation]:
+def _variations(constructor: Constructor, arguments: Mapping[str, Any], inputs: Inputs) -> Iterator[ArgumentVariation]:
     """Each argument that is at its default, with the other values that work."""
     for name, default in constructor.defaults.items():
         if name in NOT_VARIED or name in arguments:
@@ -173,10 +168,10 @@ def _other_values(default: Any, choices: tuple[str, ...]) -> Iterator[Any]:
         yield default * 2 or 1
 
 
-def _works(constructor: Constructor, arguments: Mapping[str, Any], inputs: Mapping[str, InputGuess]) -> bool:
+def _works(constructor: Constructor, arguments: Mapping[str, Any], inputs: Inputs) -> bool:
     tensors = [guess.tensor() for guess in inputs.values()]
     try:
-        module = constructor.build(arguments)
+        module = bind_labels(constructor.build(arguments), list(inputs))
         first, second = (eager_outputs(module, tensors, seed) for seed in (0, 1))
     except BaseException:  # noqa: BLE001 - the module rejects the argument
         return False
@@ -187,85 +182,16 @@ def _is_large(module: nn.Module) -> bool:
     return sum(parameter.numel() for parameter in module.parameters()) > MAX_VARIED_PARAMETERS
 
 
-# Inputs
+# Batch sizes
 
 
-def _labels(module: nn.Module, count: int) -> list[str]:
-    """The names of the inputs: the required ones of ``forward``, or ``count`` names if the user gave that many.
-
-    Raises :class:`UsageError` if ``forward`` has no parameters.
-    """
-    parameters = inspect.signature(module.forward).parameters.values()
-    if not parameters:
-        raise UsageError(f"{type(module).__name__}: its forward takes no input; harness needs a module with an input")
-    positional = [each for each in parameters if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}]
-    required = sum(parameter.default is parameter.empty for parameter in positional)
-    names = [parameter.name for parameter in positional][: count or required]
-    names += [f"x{index}" for index in range(len(names), count)]
-    return names or ["x"]
-
-
-def _accepted_inputs(
-    constructor: Constructor, module: nn.Module, labels: Sequence[str], input_guesses: Sequence[InputGuess]
-) -> dict[str, InputGuess]:
-    """The first inputs for which the module returns tensors. Raises :class:`UsageError` if there are none."""
-    last_error: Exception | None = None
-    for guesses in [tuple(input_guesses)] if input_guesses else _input_guesses(module, len(labels)):
-        try:
-            if eager_outputs(module, [guess.tensor() for guess in guesses], 0):
-                return dict(zip(labels, guesses, strict=True))
-        except Exception as error:  # noqa: BLE001 - the module rejects the guess
-            last_error = error
-    tried = "this input" if input_guesses else f"any of the guessed inputs for {', '.join(labels)}"
-    reason = _one_line(last_error) if last_error else "it returns no tensor"
-    advice = "give the shape of each input with --input, such as --input 1,3,224,224"
-    raise UsageError(f"{constructor.short_name} does not accept {tried}: {reason}; {advice}")
-
-
-def _input_guesses(module: nn.Module, count: int) -> Iterator[tuple[InputGuess, ...]]:
-    """Guesses for a module with ``count`` inputs, the most likely first."""
-    kinds = ("normal", "uniform", "integers")
-    shapes = [*_shapes_by_layers(module), *_shapes_by_name(type(module).__name__), *FALLBACK_SHAPES]
-    for shape in dict.fromkeys(shapes):
-        for selected in itertools.islice(itertools.product(kinds, repeat=count), MAX_GUESSES_PER_SHAPE):
-            yield tuple(InputGuess(shape, kind) for kind in selected)
-        if count > 1:  # scores by class, and the correct class of each sample
-            classes = InputGuess((shape[0], *shape[2:]), "integers")
-            yield (InputGuess(shape), *[classes] * (count - 1))
-
-
-def _shapes_by_layers(module: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Shapes that the layers inside accept, in their order: the first ones probably fit the whole module."""
-    for layer in module.modules():
-        if channels := _first_integer(layer, "in_channels", "num_features", "num_channels"):
-            for size in IMAGE_SIZES:
-                yield from ((BATCH_SIZE, channels, *[size] * axes) for axes in _spatial_axes(type(layer).__name__))
-        if width := _first_integer(layer, "in_features", "input_size", "embed_dim", "d_model"):
-            yield from ((BATCH_SIZE, width), (SEQUENCE_LENGTH, BATCH_SIZE, width))
-        if isinstance(shape := getattr(layer, "normalized_shape", None), tuple):
-            yield (BATCH_SIZE, *shape)
-
-
-def _shapes_by_name(name: str) -> Iterator[tuple[int, ...]]:
-    if any(char.isdigit() for char in name):
-        yield from ((BATCH_SIZE, 4, *[8] * axes) for axes in _spatial_axes(name))
-
-
-def _spatial_axes(name: str) -> tuple[int, ...]:
-    """Possible numbers of axes after the channels: the number in the layer's name, such as 2 for Conv2d, else any."""
-    match = re.search(r"(\d)d$", name)
-    return (int(match[1]),) if match else (2, 1, 0)
-
-
-def _first_integer(layer: nn.Module, *names: str) -> int:
-    """The first of these attributes that is an integer; 0 if none is."""
-    return next((value for name in names if isinstance(value := getattr(layer, name, None), int)), 0)
-
-
-def _batch_sizes(module: nn.Module, inputs: Mapping[str, InputGuess]) -> Iterator[int]:
+def _batch_sizes(module: nn.Module, inputs: Inputs) -> Iterator[int]:
     """Other sizes of the first axis that the outputs have too: then the axis may be exported as dynamic."""
+    guesses = [guess for guess in inputs.values() if isinstance(guess, InputGuess)]
+    if len(guesses) < len(inputs):
+        return
     for size in OTHER_BATCH_SIZES:
-        tensors = [replace(guess, shape=(size, *guess.shape[1:])).tensor() for guess in inputs.values()]
+        tensors = [replace(guess, shape=(size, *guess.shape[1:])).tensor() for guess in guesses]
         try:
             outputs = eager_outputs(module, tensors, 0)
         except BaseException:  # noqa: BLE001 - the module rejects the size
@@ -277,7 +203,3 @@ def _batch_sizes(module: nn.Module, inputs: Mapping[str, InputGuess]) -> Iterato
 
 def _same(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> bool:
     return all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, second, strict=True))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(bounded_text(error).split())[:160] or class_name(error)

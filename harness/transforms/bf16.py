@@ -22,6 +22,7 @@ from harness.transforms import (
     require_onnxruntime_tools,
     sort_nodes,
 )
+from harness.transforms._round_trips import own_casts, without_round_trips
 
 _FLOAT, _FLOAT16, _BFLOAT16 = 1, 10, 16  # onnx.TensorProto
 _TAKES_FLOAT_INPUT = frozenset({"Resize", "GroupNormalization"})
@@ -69,12 +70,15 @@ class Bf16(Transform):
                 f"+{request.word} lowers nothing: opset {opsets.get('ai.onnx', 1)} has no bfloat16 for the operators "
                 f"of the file ({named}); export at opset 22 or above"
             )
+        casts = own_casts(model)
         converted = convert_float_to_float16(
             model,
             keep_io_types=True,
             op_block_list=sorted(blocked | {*names_in(request.options.get("block"))}),
             node_block_list=list(names_in(request.options.get("keep_nodes"))),
         )
+        if not without_round_trips(converted, casts):
+            raise Unsupported(f"+{request.word} lowers nothing: every node stays in float32")
         _write_bfloat16(onnx.load(str(source)).graph, converted.graph)
         sort_nodes(converted.graph)
         onnx.save(converted, str(destination))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import Unsupported, UsageError
 from harness.transforms import (
     KEEP_IO,
     SWITCH,
@@ -19,12 +19,15 @@ from harness.transforms import (
     require_precision,
     sort_nodes,
 )
+from harness.transforms._round_trips import own_casts, without_round_trips
 
 
 class Fp16(Transform):
     """``onnxruntime.transformers.float16.convert_float_to_float16``.
 
-    The converter's default list of operators that stay in float32 applies; ``block`` replaces it.
+    The converter's default list of operators that stay in float32 applies; ``block`` replaces it. Nodes that stay in
+    float32 pass each other float32: the converter alone rounds every value between them to float16, so that a value
+    beyond its range is lost although both nodes are kept.
     """
 
     name = "fp16"
@@ -49,6 +52,7 @@ class Fp16(Transform):
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         options, model = request.options, onnx.load(str(source))
+        casts = own_casts(model)
         require_nodes(model, names_in(options.get("keep_nodes")))
         converted = convert_float_to_float16(
             model,
@@ -56,6 +60,8 @@ class Fp16(Transform):
             op_block_list=list(names_in(options["block"])) if "block" in options else None,
             node_block_list=list(names_in(options.get("keep_nodes"))),
         )
+        if not without_round_trips(converted, casts):
+            raise Unsupported(f"+{request.word} lowers nothing: every node stays in float32")
         sort_nodes(converted.graph)
         onnx.save(converted, str(destination))
         if SWITCH[options.get(KEEP_IO, "on")]:

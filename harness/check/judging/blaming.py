@@ -12,9 +12,9 @@ from harness.blame.transforms import transform_to_blame
 from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue
 from harness.check.judging.judge import Answer, Verdict, meets_expectations
-from harness.check.judging.samples import SampleOutcome
 from harness.check.judging.steps import ERRORS_ADD_UP
 from harness.check.results import with_cause
+from harness.check.samples.run import SampleOutcome
 from harness.compare.verdict import compare_with_reference
 from harness.model.answer import Reference
 from harness.registry import plugins

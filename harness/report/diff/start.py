@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from harness.errors import UsageError
 from harness.latency.change import Side, Verdict, change
 from harness.result import Result
 
@@ -56,6 +57,14 @@ class NodeChange:
     def difference_us(self) -> float:
         """What the call takes longer because of this node."""
         return self.after_us - self.before_us
+
+
+def gated_figures(words: Sequence[str]) -> tuple[StartFigure, ...]:
+    """What ``--gate`` names. Raises :class:`UsageError` for any other word."""
+    figures: dict[str, StartFigure] = {figure: figure for figure in START_FIGURES}
+    if unknown := [word for word in words if word not in figures]:
+        raise UsageError(f"--gate {unknown[0]}: no such figure; name any of {', '.join(figures)}")
+    return tuple(figures[word] for word in words)
 
 
 def start_changes(old: Checks, new: Checks, min_effect: float) -> Iterator[StartChange]:

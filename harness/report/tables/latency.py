@@ -11,6 +11,7 @@ from statistics import geometric_mean
 from typing import Any
 
 from harness.report.tables import code, plain, table, targets
+from harness.report.tables.counted import model_time_blocks
 from harness.report.wording import CaseName
 from harness.result import Result
 
@@ -34,6 +35,7 @@ def latency_blocks(results: Sequence[Result]) -> Iterator[str]:
     yield _by_target(timed)
     yield from _by_case(timed)
     yield from _thorough_blocks(timed)
+    yield from model_time_blocks(timed)
 
 
 def _by_target(timed: Sequence[Result]) -> str:

@@ -28,6 +28,7 @@ _COMMON_OPTIONS = {
     "optimization": Option("level of onnxruntime's graph optimization", "all", tuple(_OPTIMIZATION_LEVELS)),
     "threads": THREADS,
     "iobinding": Option("time with inputs and outputs bound to the device", "on", ("on", "off")),
+    "gelu": Option("Gelu as exported, or its faster approximation", "exact", ("exact", "approximate")),
     "custom_ops": Option("library of custom operators, with --allow-import", "", is_path=True),
 }
 _ALLOW = Option("other providers that nodes may run on", "", tuple(PROVIDERS_BY_SHORT_NAME), multiple=True)
@@ -143,6 +144,8 @@ def _session_options(settings: Mapping[str, str], profile: str, *, records_place
     if custom_ops := settings["custom_ops"]:
         # Without an absolute path the loader would search the system's folders.
         options.register_custom_ops_library(str(Path(getattr(custom_ops, "path", custom_ops)).absolute()))
+    if settings["gelu"] == "approximate":
+        options.add_session_config_entry("optimization.enable_gelu_approximation", "1")
     if records_placement:
         options.add_session_config_entry(RECORD_PLACEMENT, "1")
     if profile:

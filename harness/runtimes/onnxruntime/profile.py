@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.runtimes import NodeTimes
-from harness.runtimes._node_times import Event, node_times, read_trace, span_of
+from harness.runtimes._profiles.node_times import Event, node_times, read_trace, span_of
 
 PROFILE_WARMUP = 3
 """Runs before those that count."""

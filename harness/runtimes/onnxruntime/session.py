@@ -129,8 +129,10 @@ class OrtSession:
         """What latencies depend on, with the provider options that the session reports."""
         tf32 = self._settings.get("tf32")
         provider_options = self._session.get_provider_options().get(self._provider.ep, {})
+        changed = [] if tf32 is None else [f"TF32 {tf32}"]
+        changed += ["Gelu approximated"] if self._settings.get("gelu") == "approximate" else []
         return {
-            "precision": "as exported" if tf32 is None else f"as exported, TF32 {tf32}",
+            "precision": ", ".join(["as exported", *changed]),
             **({} if tf32 is None else {"tf32": tf32}),
             "threads": int(self._settings["threads"]),
             "optimization": self._settings["optimization"],

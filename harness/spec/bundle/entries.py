@@ -264,6 +264,7 @@ class CaseEntry(StrictModel):
     about: str = ""
     model: str = ""
     draws: PositiveInt = 2
+    count: PositiveInt | None = None
     where: LocationEntry
     inputs: list[InputEntry]
     rounds: list[RoundEntry]
@@ -282,6 +283,7 @@ class CaseEntry(StrictModel):
             about=case.about,
             model=describe_model(case),
             draws=case.draws,
+            count=case.count,
             where=LocationEntry(file=case.where.file, line=case.where.line, column=case.where.column),
             inputs=[InputEntry.of(each) for each in case.inputs],
             rounds=[],

@@ -113,6 +113,7 @@ def packed_case(folder: str, seal: str, entry: CaseEntry) -> Case:
         id=entry.id,
         about=entry.about,
         draws=entry.draws,
+        count=entry.count,
         model=WeightedModel(PackedModel(folder, seal, entry)),
         inputs=tuple(each.spec() for each in entry.inputs),
         where=Location(entry.where.file, entry.where.line, entry.where.column),

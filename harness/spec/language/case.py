@@ -269,7 +269,8 @@ class Case:
     files, each with the name of its file; with ``data``, they are judged as a whole. ``structure`` says how
     ``forward`` takes the inputs, if some are nested or null (:mod:`harness.spec.language.inputs.structure`); ``inputs``
     are the tensors in it.
-    ``files`` are the files under test by name. ``loop`` has the input that each output feeds at the next of ``steps``
+    ``files`` are the files under test by name. ``count`` is how often a model calls the layer that the case is about.
+    ``loop`` has the input that each output feeds at the next of ``steps``
     calls, with outputs as :attr:`harness.model.answer.Reference.paths` names them.
     """
 
@@ -292,6 +293,7 @@ class Case:
     data: DataSettings | None = None
     files: Mapping[str, StoredModel] = field(default_factory=dict)
     structure: Mapping[str, Any] | None = None
+    count: int | None = None
     loop: Mapping[str, str] = field(default_factory=dict)
     steps: int = 1
 

@@ -25,7 +25,14 @@ MAX_LENGTH = 200
 def with_case(result: Result, case: Case) -> Result:
     """``result`` with what a report says of ``case``."""
     inputs = tuple({"label": each.label, "dtype": each.dtype, "shape": list(each.shape)} for each in case.inputs)
-    return replace(result, case_model=describe_model(case), about=case.about or None, inputs=inputs, draws=case.draws)
+    return replace(
+        result,
+        case_model=describe_model(case),
+        about=case.about or None,
+        inputs=inputs,
+        draws=case.draws,
+        count=case.count,
+    )
 
 
 def describe_model(case: Case) -> str:

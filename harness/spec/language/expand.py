@@ -170,6 +170,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
         data=data,
         files={name: stored_model(folder.file(text)) for name, text in case.files.items()},
         structure=structure,
+        count=case.count,
         loop=case.loop,
         steps=(case.steps or schema.DEFAULT_STEPS) if case.loop else 1,
     )

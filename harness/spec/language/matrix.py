@@ -24,7 +24,7 @@ from harness.spec.language.schema import Case
 from harness.spec.quoting import flow_yaml, format_value, id_label, join_names, suggestion
 from harness.spec.yaml.tree import Key, Node
 
-MODEL_KEYS = frozenset({"layer", "sequential", "graph", "returns", "factory"})
+MODEL_KEYS = frozenset({"layer", "sequential", "graph", "returns", "factory", "file"})
 MODEL_ARGUMENT_KEYS = frozenset({"args", "forward", "weights"})
 MERGED_BY_KEY = frozenset({"args", "forward", "expect"})
 MERGED_BY_TENSOR = frozenset({"inputs", "weights"})

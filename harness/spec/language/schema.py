@@ -293,6 +293,9 @@ class Case(ModelKeys, Defaults):
 
     name: CaseName = Field(examples=["small"], description="Unique in the file.")
     about: str = Field(default="", description="One line for readers of the report.")
+    count: int | None = Field(
+        default=None, ge=1, description="How often the model calls this layer; the report shows count x time."
+    )
     matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = Field(
         default=None, min_length=1, description="Lists of values by dotted path: one case for every combination."
     )

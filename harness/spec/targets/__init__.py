@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
+from urllib.parse import unquote
 
 from harness.errors import Location, Problem, SpecError, UsageError
 from harness.registry import plugins
@@ -46,7 +47,8 @@ class Target:
         """The part before the slash: targets with the same one share an artifact."""
         opset = "" if self.opset is None else f"@{self.opset}"
         suffixes = "".join(f"+{word}" for word in (*(("fixes",) if self.fixes else ()), *self.transforms))
-        return f"{self.exporter}{opset}{suffixes}{_written_options(self.export_options)}"
+        options = {key: _OPTION_SEPARATORS.sub(_escaped, value) for key, value in self.export_options.items()}
+        return f"{self.exporter}{opset}{suffixes}{_written_options(options)}"
 
     @property
     def untransformed(self) -> Target:
@@ -82,6 +84,14 @@ class Target:
     def exports(self) -> bool:
         """True if the target's file is exported, False if it exists already."""
         return self.exporter != FILE and self.tested_file is None
+
+
+_OPTION_SEPARATORS = re.compile(r"[%&]")
+"""What a value of an option before the slash is written without: ``%26`` stands for ``&``."""
+
+
+def _escaped(separator: re.Match[str]) -> str:
+    return f"%{ord(separator[0]):02X}"
 
 
 def _written_options(options: Mapping[str, str]) -> str:
@@ -218,7 +228,7 @@ def _export_options(text: str, exporter: Any, transforms: Mapping[str, Any], wri
     of_exporter = {} if exporter is None else exporter_options(exporter)
     supported = {**of_exporter, **{key: line for each in transforms.values() for key, line in each.options.items()}}
     names = " and ".join(([exporter.name] if exporter is not None else []) + [f"+{word}" for word in transforms])
-    options = _options(text, names or FILE, supported, written)
+    options = {key: unquote(value) for key, value in _options(text, names or FILE, supported, written).items()}
     try:
         if exporter is not None and isinstance(exporter, ChecksOptions):
             exporter.check({key: value for key, value in options.items() if key in of_exporter})

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.check.judging.sample_rows import Ratio, SampleRow
+from harness.check.samples.sample_rows import Ratio, SampleRow
 from harness.compare.decisions import wilson_interval
 from harness.spec.language.case import DataSettings
 from harness.spec.language.tolerances import Decisions, Sqnr, Tolerance, rules_of

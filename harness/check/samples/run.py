@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from harness.check.case_context import CaseContext
 from harness.check.judging.lower_precision import reference_for, reference_precision
-from harness.check.judging.sample_log import SampleLog
-from harness.check.judging.sample_rows import Measuring, SampleRow, decision_rules, user_metric
-from harness.check.judging.sample_summary import SampleSummary
+from harness.check.samples.sample_log import SampleLog
+from harness.check.samples.sample_rows import Measuring, SampleRow, decision_rules, user_metric
+from harness.check.samples.sample_summary import SampleSummary
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped
 from harness.data_files import pick, stored_arrays

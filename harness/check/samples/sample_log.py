@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.check.judging.sample_rows import SampleRow
+from harness.check.samples.sample_rows import SampleRow
 from harness.environment import versions
 from harness.errors import DiskFull
 from harness.spec.language.case import Case

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.runtimes import NodeTimes
-from harness.runtimes._node_times import Event, node_times, read_trace, span_of
+from harness.runtimes._profiles.node_times import Event, node_times, read_trace, span_of
 
 if TYPE_CHECKING:
     from torch import nn

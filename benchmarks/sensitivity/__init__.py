@@ -1,0 +1,1 @@
+"""Runs ``harness sensitivity`` and ``harness ladder`` on models of several kinds, and writes the report on them."""

@@ -1,0 +1,1 @@
+"""Cases with many samples: streamed, judged as a whole, and resumable."""

@@ -1,0 +1,1 @@
+"""How long the nodes of a loaded model take, from the traces of the libraries."""
