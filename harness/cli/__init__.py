@@ -31,6 +31,7 @@ HELP = frozenset({"-h", "--help"})
 EXAMPLES = """
 \b
 Examples:
+  harness compare model.onnx net.py:Net               is this file still this model?
   harness init Conv2d                                 write a first spec
   harness scan net.py:Net -o layers.yaml              write a spec with the layers of a model
   harness run specs/                                  verify everything on the default targets
