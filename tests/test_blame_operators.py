@@ -253,5 +253,36 @@ def test_one_hot_takes_a_vector_of_one_for_the_depth(one: OneOperator, opset: in
         assert one.in_float64("OneHot", negative, opset, constants=[1])[0].tolist() == [[0.5, 2.5]]
 
 
+@pytest.mark.parametrize("opset", [11, 13])
+def test_gather_elements_takes_long_axes_and_fewer_places_along_the_others(one: OneOperator, opset: int) -> None:
+    data = np.arange(400, dtype=np.float32).reshape(100, 4)
+    across = one.in_float64("GatherElements", [data.T.copy(), np.array([[99, -1, 0]])], opset, axis=1)[0]
+    assert across.tolist() == [[396, 396, 0]]
+    down = one.in_float64("GatherElements", [data, np.array([[70, 1], [99, -100]])], opset, axis=0)[0]
+    assert down.tolist() == [[280, 5], [396, 1]]
+    assert one.in_float64("GatherElements", [data, np.array([[70], [99]])], opset)[0].tolist() == [[280], [396]]
+
+
+@pytest.mark.parametrize("opset", [10, 11])
+def test_non_max_suppression_keeps_the_best_of_boxes_that_overlap(one: OneOperator, opset: int) -> None:
+    # 0 and 1 share 9 of 11, 2 is apart and has its corners the other way round, 3 shares a side with 2 and has no area.
+    corners = values([[0, 0, 10, 1], [1, 0, 11, 1], [30, 1, 20, 0], [20, 0, 20, 1]])
+    scores = values([[0.5, 0.75, 0.25, 0.25], [0.5, 0.5, 0.5, 0.0]])
+    limits = [np.array([3]), values(0.5), values(0.1)]
+
+    def kept(boxes: Any, *more: Any, **attributes: int) -> Any:
+        constants = range(2, 2 + len(more))
+        inputs = [boxes, scores, *more]
+        return one.in_float64("NonMaxSuppression", inputs, opset, constants=constants, **attributes)[0].tolist()
+
+    first, second = [[0, 0, 1], [0, 0, 2], [0, 0, 3]], [[0, 1, 0], [0, 1, 2]]
+    assert kept(corners, *limits) == first + second
+    centers = values([[5, 0.5, 10, 1], [6, 0.5, 10, 1], [25, 0.5, 10, 1], [20, 0.5, 0, 1]])
+    assert kept(centers, *limits, center_point_box=1) == first + second
+    assert kept(corners, np.array([1]), values(0.5)) == [first[0], second[0]]
+    assert kept(corners, np.array([9]), values(0.9))[:2] == [[0, 0, 1], [0, 0, 0]]
+    assert kept(corners) == []
+
+
 def test_cast_like(one: OneOperator) -> None:
     assert one.in_float64("CastLike", [values(-1.7, 2.2), np.zeros(1, np.int32)], 15)[0].tolist() == [-1, 2]

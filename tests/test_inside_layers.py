@@ -21,7 +21,7 @@ from harness.report.json_report import JsonReport, read_report
 from harness.report.layers import LayersReport, layer_lines
 from harness.report.model_explorer import ModelExplorerReport
 from harness.result import Layer, Report, Result
-from tests.inside_nets import changed, inputs, net, onnx_file, scaled, without_names
+from tests.inside_nets import Residuals, changed, inputs, net, onnx_file, scaled, without_names
 
 LEGACY = "onnx-torchscript@17/ort-cpu"
 LAYERS = [
@@ -112,6 +112,16 @@ def test_a_fault_before_other_layers_is_in_their_accumulated_error_only(exported
     for path in ("body.1.bn", "norm", "attention", "gelu", "head"):
         layer = by_path(result)[path]
         assert (layer.local or 0) < 1e-5 < (layer.accumulated or 0), path
+
+
+def test_a_normalization_whose_converted_input_is_read_behind_it_is_not_taken_for_the_copy(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Residuals().eval()
+    right = onnx_file(module, tmp_path / "right.onnx")
+    faulty = changed(right, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/linears.0/MatMul", 3.0))
+    result = compared(faulty, module)
+    assert wrong(result) == ["linears.0"]
+    assert "/norms.1/Mul_1" in by_path(result)["norms.1"].nodes
 
 
 def test_a_convolution_and_the_normalization_folded_into_it_are_one_group(exported: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from onnx.reference.op_run import OpRun
 
 from harness.blame.evaluated_model import all_nodes, function_with_float64, sort_nodes, to_float64, with_float64
 from harness.blame.operators.conversions import CONVERSION_OPERATORS
+from harness.blame.operators.detection import DETECTION_OPERATORS
 from harness.blame.operators.microsoft_fused import MICROSOFT_FUSED_OPERATORS
 from harness.blame.operators.microsoft_quantized import MICROSOFT_QUANTIZED_OPERATORS
 from harness.blame.operators.normalization import NORMALIZATION_OPERATORS
@@ -41,6 +42,7 @@ Answer = Mapping[str, Array]
 
 OPERATORS: tuple[type[OpRun], ...] = (
     *CONVERSION_OPERATORS,
+    *DETECTION_OPERATORS,
     *MICROSOFT_FUSED_OPERATORS,
     *MICROSOFT_QUANTIZED_OPERATORS,
     *NORMALIZATION_OPERATORS,

@@ -128,7 +128,7 @@ def compare_with_reference(answer: Mapping[str, Array], reference: Reference, to
     )
     outputs = tuple(
         replace(output, name=f"{output.name} ({reference.paths[output.index]})")
-        if output.index < len(reference.paths)
+        if output.index < len(reference.paths) and reference.paths[output.index] != output.name
         else output
         for output in comparison.outputs
     )

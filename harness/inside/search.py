@@ -201,12 +201,21 @@ class Search:
             if name in self._accumulated
             and (name in results or any(id(reader) not in own for reader in self._readers[name]))
         ]
+        # An input that the layer converts to its own dtype: what follows may read the copy, as T5's residuals do.
+        inside = {name for node in nodes for name in node.output}
+        passed = {
+            name
+            for node in nodes
+            if node.op_type in {"Cast", "Identity"} and inside.isdisjoint(node.input)
+            for name in node.output
+        }
         for number in call.new_outputs:
             if number in self.names:
                 continue
             fitting = [name for name in leaving if name not in self._used and self._fits(number, name)]
             close = [name for name in fitting if self._is_close(number, self._accumulated[name])]
-            for name in (close or fitting)[:1]:
+            made = [name for name in fitting if name not in passed]
+            for name in (close or made or fitting)[:1]:
                 self._pair(number, name, BY_SCOPE)
 
     def _move_to_folded(self, call: Call) -> None:

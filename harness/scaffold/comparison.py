@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from harness.check.files.signatures import FileSignature, module_signature, read
 from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
 from harness.errors import StageError, UsageError, escape_path
 from harness.result import Stage
+from harness.scaffold.nesting import as_arguments, nested, nested_labels
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.inputs.names import LABEL
 from harness.spec.language.inputs.samples import WHOLE_SAMPLES
@@ -92,9 +93,12 @@ def comparison_spec(
         return NoComparison(error.problems)
     notes: list[str] = []
     given = [each.given for each in inputs]
-    for name, signature in ((question.subject, subject), (question.reference, reference)):
+    for name, signature, taken in (
+        (question.subject, subject, given),
+        (question.reference, reference, as_arguments(given)),
+    ):
         try:
-            notes += match_inputs(given, signature, _short(name)).notes
+            notes += match_inputs(taken, signature, _short(name)).notes
         except InputsDoNotFit as error:
             problems += error.problems
     if problems:
@@ -150,11 +154,18 @@ def _moved_case(keys: Mapping[str, Any], moved: Callable[[str], str]) -> dict[st
         case["samples"] = [moved(text) for text in texts]
     if "files" in case:
         case["files"] = {name: moved(path) for name, path in case["files"].items()}
-    case["inputs"] = {
-        label: {**entry, "file": moved(entry["file"])} if isinstance(entry, Mapping) and "file" in entry else entry
-        for label, entry in case["inputs"].items()
-    }
+    case["inputs"] = _moved_inputs(case["inputs"], moved)
     return case
+
+
+def _moved_inputs(inputs: Any, moved: Callable[[str], str]) -> Any:
+    """Inputs at any depth with their files moved; the texts in a list are none."""
+    if isinstance(inputs, Mapping):
+        return {
+            key: moved(entry) if key == "file" and isinstance(entry, str) else _moved_inputs(entry, moved)
+            for key, entry in inputs.items()
+        }
+    return [_moved_inputs(entry, moved) for entry in inputs] if isinstance(inputs, list) else inputs
 
 
 # The two sides
@@ -240,7 +251,7 @@ def read_samples(question: Question, problems: list[str]) -> list[Sample]:
 def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: FileSignature) -> list[_Input]:
     """The inputs of the first sample; the others have to hold the same."""
     first = samples[0]
-    labels = _labels(list(first.arrays), subject)
+    labels = nested_labels(_labels(list(first.arrays), subject), reference)
     inputs = []
     for key, stored in first.arrays.items():
         if stored.dtype.name not in CASE_DTYPES:
@@ -275,9 +286,16 @@ def _labels(keys: Sequence[str], subject: FileSignature) -> dict[str, str]:
 
 
 def _drawn(question: Question, subject: FileSignature, reference: FileSignature) -> list[_Input]:
+    drawn = drawn_inputs(subject, reference, question.shapes, advice=ADVICE)
+    labels = nested_labels({each.name: as_label(each.name) for each in subject.inputs}, reference)
+    nested = {as_label(name): label for name, label in labels.items()}
     return [
-        _Input(each.given, each.entry, f"drawn{each.remark}")
-        for each in drawn_inputs(subject, reference, question.shapes, advice=ADVICE)
+        _Input(
+            replace(each.given, label=nested.get(each.given.label, each.given.label)),
+            each.entry,
+            f"drawn{each.remark}",
+        )
+        for each in drawn
     ]
 
 
@@ -291,14 +309,15 @@ def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[Sample
         case["args"] = dict(question.arguments)
     if question.weights is not None:
         case["weights"] = question.weights
-    case["inputs"] = {each.given.label: dict(each.entry) for each in inputs}
+    case["inputs"] = nested({each.given.label: dict(each.entry) for each in inputs})
     if len(samples) > WHOLE_SAMPLES:  # judged as a whole, the first among them
         case["samples"] = [str(sample.path) for sample in samples]
     elif len(samples) > 1:
         case["samples"] = [str(sample.path) for sample in samples[1:]]
     case["files"] = {SUBJECT: question.subject}
     if question.loop:
-        case["loop"] = {output: as_label(label) for output, label in question.loop.items()}
+        labels = {each.given.label for each in inputs}
+        case["loop"] = {out: label if label in labels else as_label(label) for out, label in question.loop.items()}
     if question.steps is not None:
         case["steps"] = question.steps
     if question.tolerance is not None:

@@ -1,7 +1,8 @@
-"""Values in another representation: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, CastLike and OneHot.
+"""Values in another representation or order: quantized, cast, as one-hot vectors, and gathered one by one.
 
 ``onnx.reference`` has the first two from opset 19 on, and computes in float32. Its CastLike rounds to 8-bit and 4-bit
-floating types in another way than Cast, and its OneHot takes a depth that is a scalar, but none of shape [1].
+floating types in another way than Cast, and its OneHot takes a depth that is a scalar, but none of shape [1]. Its
+GatherElements refuses an axis of more than 64, or gathers from other rows there.
 """
 
 from __future__ import annotations
@@ -136,10 +137,21 @@ class OneHot(Operator):
         return (np.moveaxis(np.where(hot, values[1], values[0]), -1, axis),)
 
 
+class GatherElements(Operator):
+    """GatherElements as defined in https://onnx.ai/onnx/operators/onnx__GatherElements.html."""
+
+    def compute(self, data: Array, indices: Array, axis: int = 0, **_: Any) -> tuple[Array]:
+        """For each index, the value of ``data`` there along ``axis``, at the index's own place along the others."""
+        axis %= data.ndim
+        reached = tuple(slice(None if at == axis else size) for at, size in enumerate(indices.shape))
+        return (np.take_along_axis(data[reached], indices.astype(np.int64), axis),)
+
+
 CONVERSION_OPERATORS: tuple[type[Operator], ...] = (
     *in_domains(QuantizeLinear, "", MICROSOFT),
     *in_domains(DequantizeLinear, "", MICROSOFT),
     DynamicQuantizeLinear,
     CastLike,
     OneHot,
+    GatherElements,
 )

@@ -187,7 +187,9 @@ class ReferenceForModel:
     def _outputs(self) -> MatchedOutputs:
         reference = list(self._reference.references[0].eager)
         declared = self._signature().outputs
-        return match_outputs(None if declared is None else [each.name for each in declared], reference, self._model)
+        names = None if declared is None else [each.name for each in declared]
+        paths = getattr(getattr(self._reference, "subject", None), "output_paths", ())
+        return match_outputs(names, reference, self._model, paths)
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
         """The inside of the reference, with its own names."""

@@ -272,29 +272,43 @@ class MatchedOutputs:
         return [list(reference).index(own) for own in (*names, *self.missing) if own in reference]
 
 
-def match_outputs(declared: Sequence[str] | None, reference: Sequence[str], file: str) -> MatchedOutputs:
+def match_outputs(
+    declared: Sequence[str] | None, reference: Sequence[str], file: str, paths: Sequence[str] = ()
+) -> MatchedOutputs:
     """Pair the outputs of the file with the reference's.
 
     They are paired by name if one side has all names of the other, else by order. ``declared`` is None if the file
-    names no outputs.
+    names no outputs. ``paths`` are where a module's outputs are in what it returns, and are names too, as
+    ``past.0.key`` and as ``past_0_key``.
     """
     outputs = numbered_outputs(len(reference)) if declared is None else list(declared)
-    if set(reference) <= set(outputs) or set(outputs) <= set(reference):
-        pairs: dict[str, str | None] = {name: name if name in reference else None for name in outputs}
-        missing = tuple(name for name in reference if name not in outputs)
-        reordered = [name for name in outputs if name in reference] != [name for name in reference if name in outputs]
+    labels = [as_label(path) for path in paths]
+    own = next(
+        (
+            dict(zip(names, reference, strict=True))
+            for names in (reference, paths, labels)
+            if len(set(names)) == len(reference) and (set(names) <= set(outputs) or set(outputs) <= set(names))
+        ),
+        None,
+    )
+    if own is not None:
+        pairs: dict[str, str | None] = {name: own.get(name) for name in outputs}
+        lacking = [name for name in own if name not in outputs]
+        missing = tuple(own[name] for name in lacking)
+        reordered = [name for name in outputs if name in own] != [name for name in own if name in outputs]
         note = (
             f"{file} returns its outputs in another order ({', '.join(outputs)}) than the reference "
-            f"({', '.join(reference)}); they are paired by name"
+            f"({', '.join(own)}); they are paired by name"
         )
         notes: tuple[str, ...] = (note,) if reordered else ()
     else:
         pairs = dict(zip(outputs, reference, strict=False)) | dict.fromkeys(outputs[len(reference) :])
         missing = tuple(reference[len(outputs) :])
+        lacking = list(missing)
         notes = (_by_order(outputs, reference, file),)
-    extra = ", ".join(name for name, own in pairs.items() if own is None)
+    extra = ", ".join(name for name, other in pairs.items() if other is None)
     notes += (f"{file} has outputs that the reference lacks: {extra}",) if extra else ()
-    notes += (f"{file} lacks outputs of the reference: {', '.join(missing)}",) if missing else ()
+    notes += (f"{file} lacks outputs of the reference: {', '.join(lacking)}",) if lacking else ()
     return MatchedOutputs(pairs, missing, notes)
 
 

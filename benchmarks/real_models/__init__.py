@@ -1,0 +1,1 @@
+"""Whole models of torchvision and transformers, for `harness compare` and for a plain script beside it."""

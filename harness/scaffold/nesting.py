@@ -1,0 +1,65 @@
+"""Nested inputs of a module, told from the names that a file has for their tensors: ``past.0.key`` is in ``past``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.check.files.matching import NamedInput
+from harness.check.files.signatures import FileSignature
+
+
+def nested_labels(labels: Mapping[str, str], reference: FileSignature) -> dict[str, str]:
+    """``labels`` by name, with the path in the place of the label where ``reference`` takes its first part alone.
+
+    ``past.0.key`` stays what it is if a module has the parameter ``past`` and none that is called ``past_0_key``. A
+    file declares its tensors, and has no nested inputs.
+    """
+    parameters = {each.name for each in reference.inputs if each.dtype is None}
+    return {
+        name: name if _is_path(name) and name.split(".")[0] in parameters and label not in parameters else label
+        for name, label in labels.items()
+    }
+
+
+def as_arguments(given: Sequence[NamedInput]) -> list[NamedInput]:
+    """``given`` as the arguments of ``forward``: the tensors of a nested input stand as one."""
+    arguments: dict[str, NamedInput] = {}
+    for each in given:
+        name = each.label.split(".")[0]
+        arguments.setdefault(name, replace(each, label=name))
+    return list(arguments.values())
+
+
+def nested(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Entries by path as a spec writes them: a list where the parts are 0, 1, ..., else a mapping."""
+    tree: dict[str, Any] = {}
+    for path, entry in entries.items():
+        *parents, last = path.split(".")
+        branch = tree
+        for part in parents:
+            branch = branch.setdefault(part, {})
+        branch[last] = _Leaf(entry)
+    return {name: _written(branch) for name, branch in tree.items()}
+
+
+class _Leaf:
+    """The entry of one tensor, which is a mapping too."""
+
+    def __init__(self, entry: Mapping[str, Any]) -> None:
+        self.entry = entry
+
+
+def _written(branch: Any) -> Any:
+    if isinstance(branch, _Leaf):
+        return dict(branch.entry)
+    if set(branch) == {str(index) for index in range(len(branch))}:
+        return [_written(branch[str(index)]) for index in range(len(branch))]
+    return {name: _written(each) for name, each in branch.items()}
+
+
+def _is_path(name: str) -> bool:
+    """True for parts of letters, digits and ``_``, as a spec can write them."""
+    parts = name.split(".")
+    return len(parts) > 1 and all(part.replace("_", "a").isalnum() and part.isascii() for part in parts)
