@@ -34,6 +34,30 @@ SHORT = ("--processes", "1", "--rounds", "3", "--budget", "0.05", "-j", "1")
 Write = Callable[[str, str], Path]
 
 
+LISTS = """
+from torch import nn
+
+
+class Lists(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.ModuleList([nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.ReLU())])
+        self.second = nn.ModuleList([nn.ModuleList([nn.Linear(3, 3)]), nn.Sequential(nn.Linear(3, 3))])
+
+    def forward(self, x):
+        return self.second[1](self.first[1](x)) + self.second[0][0](self.first[0](x))
+"""
+
+
+def test_layers_of_torchscript_in_lists_have_their_whole_path(harness: Call, spec: Write, here: Path) -> None:
+    (here / "nets.py").write_text(LISTS, encoding="utf-8")
+    spec("net.yaml", "harness: 1\nfactory: nets:Lists\ncases: [{name: net, inputs: {x: {shape: [2, 3]}}}]\n")
+    options = ("--allow-import", "--targets", "trace/torch-cpu", "--layers", "--format", "json", *SHORT)
+    rows = harness("bench", "specs", *options).only["latency"]["nodes"]["rows"]
+    ambiguous = {"0", "1.0"}  # torch calls first.0 and second.0.0 alike, and first.1.0 and second.1.0
+    assert {row["module"] for row in rows} == {"", "first.1.1", *ambiguous}
+
+
 def test_the_time_of_a_call_is_told_by_node_operator_and_layer(harness: Call, spec: Write, here: Path) -> None:
     spec("net.yaml", NET)
     targets = "onnx-dynamo/ort-cpu,trace/torch-cpu,onnx-dynamo/reference"

@@ -147,6 +147,14 @@ class Named(nn.Module):
 """
 
 
+class OneLess(torch.nn.Module):
+    """One of the two branches."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """One less than ``x``."""
+        return x - 1
+
+
 def run(harness: Call, spec: Spec, case: str, targets: str = "trace/torch-cpu") -> Ran:
     path = spec("nets.yaml", f"harness: 1\ncases:\n  - {case}\n")
     (path.parent.parent / "nets.py").write_text(MODULES, encoding="utf-8")
@@ -163,6 +171,21 @@ def test_a_branch_that_the_export_keeps_shows_at_another_draw(
     if status == "failed":
         assert "agrees at the inputs that it was made with, and not at others" in row["message"]
         assert row["blame"] == "exporter"
+
+
+def test_a_file_that_fails_at_another_draw_is_not_said_to_be_made_with_the_first(harness: Call, spec: Spec) -> None:
+    path = spec(
+        "file.yaml",
+        "harness: 1\ncases: [{name: case, factory: 'nets:Branch', inputs: {x: {shape: [3]}}, seed: 1, draws: 4, "
+        "files: {traced: traced.pt}}]\n",
+    )
+    (path.parent.parent / "nets.py").write_text(MODULES, encoding="utf-8")
+    traced = torch.jit.trace(OneLess(), (torch.ones(3),))  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, path.parent / "traced.pt")
+    row = harness("run", "specs", "--allow-import", "--no-latency").only
+    assert (row["status"], row["target"]) == ("failed", "file:traced/torch-cpu")
+    assert "the file agrees at the first inputs, and not at others" in row["message"]
+    assert "made with" not in row["message"]
 
 
 def test_state_that_the_export_forgets_shows_at_the_second_call(harness: Call, spec: Spec) -> None:

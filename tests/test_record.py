@@ -85,6 +85,7 @@ def test_a_file_and_its_variants_share_their_data(harness: Call, nets: Path) -> 
         "recorded[model=net]": "passed",
         "recorded[model=off]": "failed",
     }
+    assert "harness explain 'recorded[model=off]' --target file/ort-cpu recorded\n" in ran.out
     off = next(row for row in ran.report["results"] if row["case"] == "recorded[model=off]")
     assert off["blame"] == "exporter"
     assert "computes something else than the model that the data was recorded with" in off["evidence"][-1]

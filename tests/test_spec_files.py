@@ -159,6 +159,45 @@ def test_weights_come_from_a_file(harness: Call, spec: Spec) -> None:
     assert "no tensors below 'model'; it holds state_dict" in ran.err
 
 
+TIED = """
+from torch import nn
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, block = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.blocks = nn.Sequential(block, nn.BatchNorm1d(3), block)
+        self.last = nn.Linear(3, 3, bias=False)
+        self.last.weight = self.first.weight
+
+    def forward(self, x):
+        return self.last(self.blocks(self.first(x)))
+"""
+
+
+@pytest.mark.parametrize("left_out", [(), ("first.weight", "blocks.0.bias")])
+def test_a_tensor_with_several_names_comes_under_all_or_one_of_them(
+    harness: Call, spec: Spec, here: Path, left_out: tuple[str, ...]
+) -> None:
+    (here / "nets.py").write_text(TIED, encoding="utf-8")
+    code: dict[str, Any] = {}
+    exec(TIED, code)
+    net = code["Tied"]().eval()
+    expected = net(torch.from_numpy(X)).tolist()
+    state = {name: values for name, values in net.state_dict().items() if name not in left_out}
+    text = f"factory: nets:Tied, inputs: {{x: {{values: {X.tolist()}}}}}, expect: {{outputs: [{{values: {expected}}}]}}"
+    path = spec("tied.yaml", case(f"{text}, weights: net.pt"))
+    torch.save(state, path.parent / "net.pt")
+    ran = harness("run", "specs", "--allow-import", *QUICK)
+    assert (ran.code, ran.report["summary"]["passed"]) == (0, 2), ran.out
+    del state["last.weight"], state["blocks.2.bias"]
+    torch.save({**state, "first.bias": torch.ones(4)}, path.parent / "net.pt")
+    message = harness("run", "specs", "--allow-import", *QUICK).report["results"][0]["message"]
+    assert ("missing: first.weight, blocks.0.bias, blocks.2.bias, last.weight" in message) == bool(left_out)
+    assert "of another shape: first.bias [4] for [3]" in message
+
+
 def test_weights_that_do_not_fit_are_all_listed(harness: Call, spec: Spec) -> None:
     layer = "layer: BatchNorm1d, args: {num_features: 3}, inputs: {x: {shape: [2, 3]}}"
     path = spec("norm.yaml", case(f"{layer}, weights: net.pt"))

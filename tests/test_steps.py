@@ -194,6 +194,7 @@ def test_compare_takes_a_loop(harness: Call, here: Path) -> None:
     assert (wrong.code, "--loop t: no output and input; write OUTPUT=INPUT" in wrong.err) == (2, True)
     wrong = harness("compare", "right.onnx", "right.onnx", "--loop", "u=s")
     assert (wrong.code, "loop: no output u; the outputs are t" in wrong.out) == (2, True)
+    assert "next       correct --loop" in wrong.out
 
 
 def test_a_bundle_holds_the_loop(harness: Call, case: Callable[[str], Path]) -> None:

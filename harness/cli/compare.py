@@ -107,8 +107,9 @@ def _what_to_give(results: Sequence[Result]) -> str:
     """The advice where nothing was compared."""
     from harness.report.comparison import has_no_number
 
-    if any(result.stage == "build" and (result.message or "").startswith("tolerance:") for result in results):
-        return "correct --tolerance"
+    for option in ("tolerance", "weights", "loop"):
+        if any(result.stage == "build" and (result.message or "").startswith(f"{option}:") for result in results):
+            return f"correct --{option}"
     return GIVE_FINITE if any(map(has_no_number, results)) else GIVE_INPUTS
 
 

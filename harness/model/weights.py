@@ -30,11 +30,15 @@ class HasShape(Protocol):
 def require_all_weights(module: nn.Module, weights: Mapping[str, HasShape], file: str) -> None:
     """Check that ``weights``, of ``file``, are every parameter and buffer of ``module`` in its shape, and no others.
 
+    A tensor that has several names may come under one of them: safetensors stores such a tensor once.
+
     Raises :class:`UsageError` in one line that lists all differences.
     """
     state = module.state_dict()
     expected = {_spec_name(name, weights): tensor for name, tensor in state.items()}
-    missing = [name for name in expected if name not in weights]
+    tied = {_spec_name(name, weights): id(tensor) for name, tensor in named_tensors(module).items()}
+    given = {tied[name] for name in weights if name in tied}
+    missing = [name for name in expected if name not in weights and tied.get(name) not in given]
     extra = [name for name in weights if name not in expected]
     wrong = [
         f"{name} {list(spec.shape)} for {list(expected[name].shape)}"
@@ -77,5 +81,10 @@ def load_weights(module: nn.Module, weights: Iterable[tuple[str, Array]]) -> Non
 
 def find_parameter(module: nn.Module, name: str) -> torch.Tensor | None:
     """The parameter or buffer ``name``, also inside a module of :func:`build_bound_layer`; None if there is none."""
-    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    tensors = named_tensors(module)
     return next((tensors[prefix + name] for prefix in ("", *WRAPPERS) if prefix + name in tensors), None)
+
+
+def named_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Every parameter and buffer under every name that it has: tied ones, and those of a module in two places, too."""
+    return dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
+from pathlib import PurePath
+
+from harness.errors import unescape_path
+from harness.result import Result
+from harness.spec.targets import FILE
+
+_POSITION = re.compile(r"(:\d+)+$")
+"""The line and the column after the name of a file."""
 
 
 def command_line(words: Sequence[str], encoding: str = "utf-8") -> str:
@@ -27,6 +36,24 @@ def explain_words(case: str, target: str, folder: str | None = None, *, allow_im
     if any(place.startswith("-") for place in places):
         return ("harness", "explain", "--target", target, *options, "--", *places)
     return ("harness", "explain", case, "--target", target, *places[1:], *options)
+
+
+def specs_folder(result: Result) -> str | None:
+    """The folder of a result's specs: the file's path without the part that the id repeats; None if it repeats none.
+
+    A recorded model in the working directory is named itself, without all else there.
+    """
+    if result.where is None:
+        return None
+    file = PurePath(_POSITION.sub("", result.where))
+    is_recorded = result.target.startswith(f"{FILE}/")
+    for named in file.parents if is_recorded else (file.with_suffix(""),):  # the file of a variant lies deeper
+        for folder in reversed(named.parents):
+            name = named.relative_to(folder).as_posix()
+            if result.case == name or result.case.startswith((f"{name}[model=",) if is_recorded else (f"{name}/",)):
+                is_beside = is_recorded and folder == PurePath() and named.name == name
+                return unescape_path(str(named if is_beside else folder))
+    return None
 
 
 def resume_words(words: Sequence[str]) -> tuple[str, ...]:

@@ -8,16 +8,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from harness.deprecated import accept_old_names
-from harness.errors import one_line, unescape_path
+from harness.errors import one_line
 from harness.report.machines import without_machine
-from harness.report.shell import command_line, explain_words
+from harness.report.shell import command_line, explain_words, specs_folder
 from harness.result import Blame, Finding, OutputComparison, Report, Result, Status, Symptom
 from harness.spec.targets import FILE
 
@@ -266,9 +264,6 @@ _FOR_FILES: Mapping[Blame | Symptom, str] = {
 }
 """Replaces the sentences above for a recorded model: a file that was not exported here."""
 
-_POSITION = re.compile(r"(:\d+)+$")
-"""The line and the column after the name of a file."""
-
 _EXPLAINABLE: frozenset[Symptom] = frozenset({"mismatch", "exception", "crash", "timeout", "placement"})
 
 
@@ -322,21 +317,9 @@ def _least_tolerance(result: Result) -> str:
 
 
 def _explain_command(result: Result, *, allow_import: bool, bundle: str | None) -> tuple[str, ...]:
-    folder = bundle or _specs_folder(result)
+    folder = bundle or specs_folder(result)
     argument = None if folder in {None, "specs"} else folder
     return explain_words(result.case, without_machine(result.target), argument, allow_import=allow_import)
-
-
-def _specs_folder(result: Result) -> str | None:
-    """The folder of the specs: the file's path without the part that the id repeats; None if it repeats none."""
-    if result.where is None:
-        return None
-    file = PurePath(_POSITION.sub("", result.where))
-    named = file.parent if result.target.startswith(f"{FILE}/") else file.with_suffix("")
-    for folder in reversed(named.parents):
-        if f"{result.case}/".startswith(f"{named.relative_to(folder).as_posix()}/"):
-            return unescape_path(str(folder))
-    return None
 
 
 accept_old_names(__name__)

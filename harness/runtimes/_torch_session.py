@@ -82,7 +82,7 @@ class TorchSession:
         """
         if self._device.type != "cpu":
             raise Unsupported(f"times per operation are measured on the CPU only, not on {self._device}")
-        return profiled_times(self.bind(inputs), runs, trace)
+        return profiled_times(self.bind(inputs), runs, trace, self._module)
 
     def placement(self) -> Placement | None:
         """None: a module has one device."""

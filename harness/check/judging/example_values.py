@@ -47,11 +47,14 @@ UNWARNED = 2
 """How many of :func:`other_inputs` are tried where the tracer did not warn."""
 MAX_PLACES = 5
 AGREES_AT_FIRST = "the export agrees at the inputs that it was made with, and not at others"
+FILE_AGREES_AT_FIRST = "the file agrees at the first inputs, and not at others"
 
 
 @dataclass(frozen=True, slots=True)
 class KeptValue:
     """What shows that an export keeps a value of its example inputs.
+
+    For a file that harness did not export, nothing does.
 
     ``places`` are the lines at which the tracer warned. ``differences`` are those between the programs exported from
     the first inputs and from others. ``proven`` is True if the program exported from the others gives the right answer
@@ -61,6 +64,7 @@ class KeptValue:
     places: tuple[str, ...]
     differences: tuple[str, ...]
     proven: bool
+    of_file: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -72,7 +76,7 @@ class KeptValue:
         """The first words of the message."""
         known = self.places or self.differences
         if not known:
-            return AGREES_AT_FIRST
+            return FILE_AGREES_AT_FIRST if self.of_file else AGREES_AT_FIRST
         more = f" and {len(self.places) - 1} more" if len(self.places) > 1 else ""
         return f"the export keeps a value of its example inputs ({known[0]}{more}): {AGREES_AT_FIRST}"
 
@@ -104,7 +108,8 @@ def kept_value(prepared: CaseContext, target: Target, artifact: Artifact, refere
             if again is not None:
                 differences = program_differences(artifact, again)
                 proven = bool(differences) and _gives_right_answer(prepared, target, again, reference)
-    return KeptValue(artifact.tracer_warnings, tuple(differences), proven)
+    of_file = not target.exports
+    return KeptValue(artifact.tracer_warnings, tuple(differences), proven, of_file)
 
 
 def find_kept_value(

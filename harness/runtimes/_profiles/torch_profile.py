@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,14 @@ _RUN = "harness run"
 _PARENT = "forward"
 _NOT_PARTS = {"TOP", "SELF"}
 # One module of TorchScript's hierarchy: ``features(Sequential)::forward``.
-_MODULE = re.compile(r"(?P<name>[^.()]+)\([^)]*\)::")
+_MODULE = re.compile(r"(?P<name>[^.()]+)\((?P<kind>[^)]*)\)::")
+_UNCALLED = {"ModuleList", "ModuleDict"}
 
 
-def profiled_times(call: Callable[[], object], runs: int, trace: Path) -> tuple[NodeTimes, ...]:
-    """The operations of ``call`` that no other operation called, with their times in ``runs`` runs."""
+def profiled_times(
+    call: Callable[[], object], runs: int, trace: Path, model: Callable[..., Any]
+) -> tuple[NodeTimes, ...]:
+    """The operations of ``call``, of ``model``, that no other operation called, with their times in ``runs`` runs."""
     from torch import profiler
 
     for _ in range(WARMUP):
@@ -35,19 +38,50 @@ def profiled_times(call: Callable[[], object], runs: int, trace: Path) -> tuple[
     profile.export_chrome_trace(str(trace))
     events = read_trace(trace)
     spans = sorted(span_of(event) for event in events if event["name"] == _RUN)
-    return node_times((_event(event) for event in events if _is_operation(event)), spans)
+    paths = _Paths(model)
+    return node_times((_event(event, paths) for event in events if _is_operation(event)), spans)
 
 
 def _is_operation(event: dict[str, Any]) -> bool:
     return event.get("cat") == "cpu_op" and event["name"] != _PARENT
 
 
-def _event(event: dict[str, Any]) -> Event:
+def _event(event: dict[str, Any], paths: _Paths) -> Event:
     hierarchy = str(event.get("args", {}).get("Module Hierarchy", ""))
-    names = (match["name"] for match in _MODULE.finditer(hierarchy))
+    parts = [match.group("name", "kind") for match in _MODULE.finditer(hierarchy)]
     name = str(event["name"])
-    module = ".".join(each for each in names if each not in _NOT_PARTS)
+    module = paths.of([part for part in parts if part[0] not in _NOT_PARTS])
     return Event(NodeTimes(name, name, "torch", module), *span_of(event))
+
+
+class _Paths:
+    """Finds the paths of modules in TorchScript's hierarchy, which leaves out lists and dicts of modules."""
+
+    def __init__(self, model: Callable[..., Any]) -> None:
+        from torch import nn
+
+        self._kinds: dict[str, str] = {}
+        self._children: dict[str, list[str]] = {}
+        modules = model.named_modules(remove_duplicate=False) if isinstance(model, nn.Module) else ()
+        for path, each in modules:
+            self._kinds[path] = str(getattr(each, "original_name", type(each).__name__))
+            if path:
+                self._children.setdefault(path.rpartition(".")[0], []).append(path)
+
+    def of(self, parts: Sequence[tuple[str | Any, ...]]) -> str:
+        """The path of the module at ``parts``, each a name and a class; the names alone where not just one fits."""
+        paths = [""]
+        for name, kind in parts:
+            called = [child for path in paths for child in self._called(path)]
+            paths = [path for path in called if path.rpartition(".")[2] == name and self._kinds[path] == kind]
+        return paths[0] if len(paths) == 1 else ".".join(name for name, _ in parts)
+
+    def _called(self, path: str) -> Iterator[str]:
+        """The modules that the one at ``path`` may call as its own."""
+        for child in self._children.get(path, ()):
+            yield child
+            if self._kinds[child] in _UNCALLED:
+                yield from self._called(child)
 
 
 def layer_times(module: nn.Module, call: Callable[[], object], runs: int) -> tuple[NodeTimes, ...]:
