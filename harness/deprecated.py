@@ -63,7 +63,7 @@ OLD_NAMES = {
     "harness.fixes._lowering": {"Kind": "ArgumentKind"},
     "harness.layers": {"Twin": "Mutant"},
     "harness.onnx_arrays": {"dtype_of": "dtype_from_onnx"},
-    "harness.report.machines": {"about": "environment_rows", "facts": "flatten"},
+    "harness.report.machines": {"about": "named_facts", "facts": "flatten"},
     "harness.report.wording": {
         "WRONG": "UNEXPECTED",
         "blindness": "inconclusive_reason",

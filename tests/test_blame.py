@@ -163,7 +163,9 @@ def test_the_float64_evaluation_of_pooling_is_right(
 
 def test_two_wrong_answers_of_the_same_other_shape_can_be_compared(tmp_path: Path) -> None:
     """The reference's magnitudes fit only the shape of the reference."""
-    reference: Any = SimpleNamespace(eager={"y": np.ones((2, 3))}, magnitudes=(np.ones((2, 3)),), undefined=(None,))
+    reference: Any = SimpleNamespace(
+        eager={"y": np.ones((2, 3))}, magnitudes=(np.ones((2, 3)),), undefined=(None,), narrow={}
+    )
     artifact = Artifact("onnx", tmp_path / "none.onnx", "digest", 17)
     wrong = {"y": np.ones((3, 4))}
     disagreement = Disagreement(

@@ -36,7 +36,7 @@ def one_line(text: str) -> str:
         (["run", "specs", "--targets", "trase/torch-cpu"], 2, "no exporter trase; did you mean trace?"),
         (["run", "specs", "--targets", "trace/ort-cpu"], 2, "trace makes TorchScript, ort-cpu runs ONNX"),
         (["run", "specs", "--targets", "trace/torch-cpu?threads=none"], 2, "threads=none"),
-        (["run", "specs", "--format", "pdf"], 2, "--format pdf: no such report format; use one of csv, "),
+        (["run", "specs", "--format", "pdf"], 2, "--format pdf: no such report format; use one of bencher, csv, "),
         (["run", "specs", "-k", "sigmoid"], 2, "-k sigmoid: matches no case; harness list shows"),
         (["run", "specs", "--shard", "3/2"], 2, "--shard 3/2"),
         (["run", "specs", "--memory", "lots"], 2, "--memory lots: not a size"),

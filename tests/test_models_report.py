@@ -85,7 +85,7 @@ def test_a_row_is_read_from_a_report(tmp_path: Path) -> None:
         "status": "failed",
         "stage": "compare",
         "message": "differs",
-        "outputs": [{"rms": 0.3, "reference_rms": 0.1, "blind": None}],
+        "outputs": [{"rms": 0.3, "reference_rms": 0.1, "inconclusive": None}],
         "distances": [{"target_max_abs": 0.5, "eager_max_abs": 0.25}],
         "seconds": {"run": 1.0},
     }

@@ -62,6 +62,6 @@ def test_all_layers_and_what_is_not_covered_are_listed(drawer: Locator) -> None:
     expect(drawer.get_by_text("Not covered: 1 (gelu (GELU))")).to_be_visible()
     drawer.get_by_text("All layers: 5").click()
     rows = drawer.locator("details.layers tbody tr")
-    assert rows.count() == 5
+    expect(rows).to_have_count(5)
     expect(rows.nth(1)).to_contain_text("judged with body.1")
     expect(rows.nth(2)).to_contain_text("<b>Add</b>")  # text, no markup

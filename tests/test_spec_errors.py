@@ -305,7 +305,7 @@ CASES = [
     (POOL + "also: [[1, 1, 5, 5]], " + X, "f:4:37: also: the case has no dynamic axis; add `dynamic: {x: {0: N}}`"),
     (
         POOL + "dynamic: {x: {0: N, 2: N}}, " + X,
-        "f:4:57: dynamic: axis N is 1 in x and 4 in x; give each size its own name",
+        "f:4:60: dynamic: axis N is 1 in x and 4 in x; give each size its own name",
     ),
     (
         POOL + "dynamic: {x: {0: N}}, also: [[1, 1, 5]], " + X,

@@ -130,7 +130,7 @@ ROOMS = (
     Room(
         "diff",
         "a regression",
-        ("harness/report/diff/__init__.py",),
+        ("harness/report/diff/__init__.py", "harness/report/diff/latency.py"),
         ("tests/test_diff.py",),
         36,
     ),

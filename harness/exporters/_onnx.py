@@ -51,10 +51,12 @@ def dynamo_opsets() -> range:
 def require_existing_opsets(targets: Iterable[Target]) -> None:
     """Raise :class:`UsageError` for the first of ``targets`` at an opset that the installed onnx does not know.
 
-    onnx is imported only for an opset that the oldest release of it that harness takes does not know, and torch never.
+    onnx is imported only for an opset that the oldest release of it that harness takes does not know, and torch never:
+    an exporter whose newest opset is torch's is left to :func:`harness.check.refusal.check_opsets`.
     """
     for target in targets:
-        if target.opset is not None and target.opset > _OPSET_OF_OLDEST_ONNX:
+        by_onnx = target.exporter == "onnx-dynamo"
+        if by_onnx and target.opset is not None and target.opset > _OPSET_OF_OLDEST_ONNX:
             from onnx.defs import onnx_opset_version
 
             if target.opset > (newest := onnx_opset_version()):

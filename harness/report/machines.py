@@ -35,13 +35,18 @@ _KEYS_OF_ONE_PART = ("baseline", "comparison")
 def environment_rows(report: Report) -> Iterator[tuple[str, str]]:
     """The machine, the versions and the run as names and values in words, without the complaints and the comparison.
 
-    The names and values of ``report.json`` are in :func:`flatten`.
+    The same by the names of ``report.json`` is in :func:`named_facts`.
     """
-    rows = {**dict(flatten(report.environment)), **dict(flatten(report.run, "run."))}
-    for name, value in rows.items():
-        if not name.startswith(_SHOWN_ELSEWHERE) and name not in _TOLD_TWICE:
+    for name, value in named_facts(report):
+        if name not in _TOLD_TWICE:
             unit = _UNITS.get(name.rpartition(".")[2], "")
             yield _label(name), _YES_NO.get(value, value) + (f" {unit}" if unit else "")
+
+
+def named_facts(report: Report) -> Iterator[tuple[str, str]]:
+    """The machine, the versions and the run by the names of ``report.json``, such as ``python`` and ``run.paths``."""
+    rows = {**dict(flatten(report.environment)), **dict(flatten(report.run, "run."))}
+    yield from ((name, value) for name, value in rows.items() if not name.startswith(_SHOWN_ELSEWHERE))
 
 
 _TOLD_TWICE = frozenset({"packages.harness", "packages.python"})
