@@ -15,7 +15,8 @@ import torch
 import yaml
 
 from harness.check.files.matching import match_outputs
-from harness.scaffold.nesting import nested
+from harness.check.files.signatures import Declared, FileSignature
+from harness.scaffold.nesting import nested, nested_labels
 from tests.conftest import Call
 
 NETS = '''
@@ -146,3 +147,21 @@ def test_outputs_are_paired_by_their_paths_in_any_order() -> None:
     assert lacking.missing == ("output_0",)
     assert lacking.notes == ("a.onnx lacks outputs of the reference: y",)
     assert match_outputs(["a", "b"], own, "a.onnx", paths).reference == {"a": "output_0", "b": "output_1"}
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["input.1"], ["input_1"]),
+        (["input.1", "input.3"], ["input_1", "input_3"]),
+        (["input.0", "input.1"], ["input.0", "input.1"]),
+        (["input.0.key", "input.1.key"], ["input.0.key", "input.1.key"]),
+        (["input.key", "input"], ["input_key", "input"]),
+        (["other.0"], ["other_0"]),
+    ],
+)
+def test_a_name_with_a_number_of_torch_is_no_place_in_a_list(names: list[str], labels: list[str]) -> None:
+    """torch's older exporter calls an input ``input.1`` whose own name was used already."""
+    reference = FileSignature((Declared("input", None, None),))
+    given = {name: name.replace(".", "_") for name in names}
+    assert list(nested_labels(given, reference).values()) == labels

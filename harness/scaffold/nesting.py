@@ -14,13 +14,26 @@ def nested_labels(labels: Mapping[str, str], reference: FileSignature) -> dict[s
     """``labels`` by name, with the path in the place of the label where ``reference`` takes its first part alone.
 
     ``past.0.key`` stays what it is if a module has the parameter ``past`` and none that is called ``past_0_key``. A
-    file declares its tensors, and has no nested inputs.
+    file declares its tensors, and has no nested inputs. A list has the places 0, 1, ...: torch's exporters number the
+    uses of a name from 1 on, and ``input.1`` is a tensor.
     """
     parameters = {each.name for each in reference.inputs if each.dtype is None}
+    paths = [name.split(".") for name in labels]
+    nests = {first for first, *_ in paths if _holds_values([rest for each, *rest in paths if each == first])}
     return {
-        name: name if _is_path(name) and name.split(".")[0] in parameters and label not in parameters else label
+        name: name if name.split(".")[0] in nests & parameters and _is_path(name) and label not in parameters else label
         for name, label in labels.items()
     }
+
+
+def _holds_values(paths: Sequence[Sequence[str]]) -> bool:
+    """True if a list or a mapping holds values at all of ``paths``: places in a list are 0, 1, ..."""
+    if any(not path for path in paths):
+        return len(paths) == 1
+    first = {path[0] for path in paths}
+    if any(part.isdecimal() for part in first) and first != {str(place) for place in range(len(first))}:
+        return False
+    return all(_holds_values([rest for each, *rest in paths if each == part]) for part in first)
 
 
 def as_arguments(given: Sequence[NamedInput]) -> list[NamedInput]:
