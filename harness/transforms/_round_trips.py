@@ -30,7 +30,7 @@ def without_round_trips(converted: Any, own_casts: Collection[str]) -> bool:
     for node in added.values():
         if _to(node) not in half and node.input[0] in rounded:
             node.input[0] = rounded[node.input[0]]
-    read = {name for node in _nodes(converted.graph) for name in node.input}
+    read = {name for node in all_nodes(converted.graph) for name in node.input}
     read |= {value.name for value in converted.graph.output}
     left = [node for node in converted.graph.node if node.output[0] not in added or node.output[0] in read]
     del converted.graph.node[:]
@@ -41,13 +41,13 @@ def without_round_trips(converted: Any, own_casts: Collection[str]) -> bool:
     return bool(types & half)
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
+def all_nodes(graph: Any) -> Iterator[Any]:
     """The nodes of ``graph`` and of the graphs in their attributes."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(inner)
+                yield from all_nodes(inner)
 
 
 def _to(cast: Any) -> int:

@@ -22,11 +22,13 @@ from harness.transforms import (
     require_onnxruntime_tools,
     sort_nodes,
 )
-from harness.transforms._round_trips import own_casts, without_round_trips
+from harness.transforms._round_trips import all_nodes, own_casts, without_round_trips
 
-_FLOAT, _FLOAT16, _BFLOAT16 = 1, 10, 16  # onnx.TensorProto
+_FLOAT16, _BFLOAT16 = 10, 16  # onnx.TensorProto
 _TAKES_FLOAT_INPUT = frozenset({"Resize", "GroupNormalization"})
 """Operators with an input that is always float32, such as the scales of Resize; the converter knows them."""
+_MOVES_VALUES = frozenset({"Cast", "Constant", "Identity", "Reshape", "Transpose", "Flatten", "Shape", "Unsqueeze"})
+"""Operators that compute nothing, so a file with no others in bfloat16 is as it was."""
 
 
 class Bf16(Transform):
@@ -60,7 +62,7 @@ class Bf16(Transform):
         if any(tensor.data_type == _FLOAT16 for tensor in _tensors(model.graph)):
             raise Unsupported("the file has float16 values already; apply +bf16 to the float32 file")
         require_nodes(model, names_in(request.options.get("keep_nodes")))
-        nodes = list(_nodes(model.graph))
+        nodes = list(all_nodes(model.graph))
         opsets = {each.domain or "ai.onnx": each.version for each in model.opset_import}
         blocked = {node.op_type for node in nodes if not _has_bfloat16(node, opsets)}
         lowered = {node.op_type for node in nodes} - blocked - {*names_in(request.options.get("block"))} - _MOVES_VALUES
@@ -82,9 +84,6 @@ class Bf16(Transform):
         _write_bfloat16(onnx.load(str(source)).graph, converted.graph)
         sort_nodes(converted.graph)
         onnx.save(converted, str(destination))
-
-
-_MOVES_VALUES = frozenset({"Cast", "Constant", "Identity", "Reshape", "Transpose", "Flatten", "Shape", "Unsqueeze"})
 
 
 def _has_bfloat16(node: Any, opsets: Mapping[str, int]) -> bool:
@@ -142,19 +141,10 @@ def _narrow(original: Any, tensor: Any) -> None:
     tensor.CopyFrom(numpy_helper.from_array(values.astype(ml_dtypes.bfloat16), tensor.name))
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
-    """The nodes of the graph and of the graphs inside them."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(inner)
-
-
 def _tensors(graph: Any) -> Iterator[Any]:
     """The tensors that are stored in the graph: initializers and attributes of its nodes."""
     yield from graph.initializer
-    for node in _nodes(graph):
+    for node in all_nodes(graph):
         yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
 
 
