@@ -26,8 +26,8 @@ LARGE_FILE_BYTES = 64 << 20
 
 # torch numbers the code that it generates in a process; a node's stack trace, which no runtime reads, holds the number.
 _TRACED_CODE = re.compile(rb"(?<=<eval_with_key>)\.\d+")
-# The bounds of torch 2.9 to 2.14, for a release that keeps them elsewhere.
 _OPSET_OF_OLDEST_ONNX = 23  # onnx 1.18
+# The bounds of torch 2.9 to 2.14, for a release that keeps them elsewhere.
 _LOWEST_OPSET, _HIGHEST_TORCHSCRIPT_OPSET, _DEFAULT_OPSET = 7, 20, 18
 
 
