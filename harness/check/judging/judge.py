@@ -172,7 +172,7 @@ def _are_identical(first: Sequence[Answer], second: Sequence[Answer]) -> bool:
     """True if all outputs of all answers agree in name, dtype, shape and every bit."""
     return len(first) == len(second) and all(
         list(one) == list(other) and all(same_bits(one[name], other[name]) for name in one)
-        for one, other in zip(first, second, strict=False)
+        for one, other in zip(first, second, strict=True)
     )
 
 
