@@ -143,7 +143,8 @@ class Call:
 class Recording:
     """The run of a reference: its ``calls`` in order, and the key of each tensor in ``store``.
 
-    ``names`` are the tensors' own names, if the reference has such. ``results`` are the numbers of its outputs.
+    ``names`` are the tensors' own names, if the reference has such. ``inputs`` and ``results`` are the numbers of the
+    model's inputs and outputs.
     """
 
     store: ValueStore
@@ -151,7 +152,7 @@ class Recording:
     keys: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     results: tuple[int, ...] = ()
-    given: tuple[int, ...] = ()
+    inputs: tuple[int, ...] = ()
 
     def add(self, key: str, name: str = "") -> int:
         """A new tensor with the values under ``key``; its number."""

@@ -94,10 +94,11 @@ class Graph:
         known = {name: self._store.put(values) for name, values in self.inputs.items()}
         found: dict[str, str] = {}
         for nodes, names in self._parts(wanted, self.nodes_behind(wanted, forced)):
-            part = self._part(nodes, names, forced, {**known, **forced})
+            keys = {**known, **forced}
+            part = self._part(nodes, names, forced, keys)
             if not part.graph.output:
                 continue
-            inputs = {each.name: self._store[{**known, **forced}[each.name]] for each in part.graph.input}
+            inputs = {each.name: self._store[keys[each.name]] for each in part.graph.input}
             for name, values in (answer or self._answer)(part, inputs).items():
                 key = self._store.put(values)
                 plain = name.removeprefix(COMPUTED)

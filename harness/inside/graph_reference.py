@@ -44,7 +44,7 @@ class GraphReference:
     def _recorded(self) -> Recording:
         recording = Recording(self._store)
         numbers = {name: recording.add(self._store.put(values)) for name, values in self._graph.inputs.items()}
-        recording.given = tuple(numbers.values())
+        recording.inputs = tuple(numbers.values())
         for node in self._graph.nodes:
             outputs = [name for name in node.output if name in self._keys]
             if not outputs:

@@ -45,7 +45,7 @@ class Search:
         self._accumulated, self._exported = accumulated, exported
         self.names: dict[int, str] = {}
         self.how: dict[int, str] = {}
-        self._inputs = dict(zip(recording.given, graph.inputs, strict=False))
+        self._inputs = dict(zip(recording.inputs, graph.inputs, strict=False))
         self._used: set[str] = set()
         self._with_nodes: set[int] = set()
         self._closeness = Closeness(store)

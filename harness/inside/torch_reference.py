@@ -114,7 +114,7 @@ class _Frame:
 
 
 Before = Callable[[str, nn.Module, Any, Any], Any]
-After = Callable[[str, nn.Module, Any, Any], Any]
+After = Callable[[str, nn.Module, Any], Any]
 
 
 def _hook(module: nn.Module, before: Before, after: After) -> None:
@@ -127,13 +127,13 @@ def _hook(module: nn.Module, before: Before, after: After) -> None:
             return before(path, called, args, kwargs)
 
         def on_exit(called: nn.Module, _args: Any, _kwargs: Any, outputs: Any, path: str = path) -> Any:
-            return after(path, called, None, outputs)
+            return after(path, called, outputs)
 
         inner.register_forward_pre_hook(on_entry, with_kwargs=True)
         inner.register_forward_hook(on_exit, with_kwargs=True)
 
 
-def _leave(_path: str, _module: nn.Module, _args: Any, _outputs: Any) -> None:
+def _leave(*_: Any) -> None:
     """Change nothing."""
 
 
@@ -156,7 +156,7 @@ class _RecordedRun:
     _calls: Counter[str] = field(default_factory=Counter)
 
     def begin(self, inputs: Sequence[torch.Tensor]) -> None:
-        self.recording.given = tuple(self._new(self._key(tensor)) for tensor in inputs)
+        self.recording.inputs = tuple(self._new(self._key(tensor)) for tensor in inputs)
 
     def before(self, path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         if self._stack:
@@ -166,7 +166,7 @@ class _RecordedRun:
         may_be_layer = not any(module.children()) or isinstance(module, nn.MultiheadAttention)
         self._stack.append(_Frame(path, inputs, [self._key(each) for each in inputs] if may_be_layer else None))
 
-    def after(self, path: str, module: nn.Module, _: Any, outputs: Any) -> None:
+    def after(self, path: str, module: nn.Module, outputs: Any) -> None:
         frame = self._stack.pop()
         if not frame.is_layer:
             self.returns.append(tuple(self._known(self._key(each), path) for each in _tensors(outputs)))
@@ -231,7 +231,7 @@ class _Float64Run:
 
     def __post_init__(self) -> None:
         self._layers = [call for call in self.recording.calls if not call.is_functional]
-        self._visited |= set(self.recording.given)
+        self._visited |= set(self.recording.inputs)
 
     def before(self, path: str, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Give a layer the recorded inputs that are cut. A module around it has another path than the next layer."""
@@ -239,7 +239,7 @@ class _Float64Run:
         self._stack.append((self._position, is_layer))
         return self._replaced((args, kwargs), self._layers[self._position].inputs) if is_layer else None
 
-    def after(self, _path: str, _module: nn.Module, _: Any, outputs: Any) -> Any:
+    def after(self, _path: str, _module: nn.Module, outputs: Any) -> Any:
         position, is_layer = self._stack.pop()
         if not is_layer:
             return self._replaced(outputs, next(self.returns, ()))

@@ -20,7 +20,7 @@ from harness.blame.evaluator import evaluate_all
 from harness.exporters import Artifact
 from harness.inside.nodes.divergence import ROUNDING_SHARE, computed_difference
 from harness.inside.nodes.matching import CONSTANT_OPERATORS, owning_call, read_model, with_all_values_as_outputs
-from harness.inside.nodes.walk import _computed_values, _matches_by_value
+from harness.inside.nodes.walk import computed_values, matches_by_value
 from harness.onnx_arrays import from_array, to_array
 from harness.spec.targets import Target
 
@@ -76,7 +76,7 @@ def cut_nodes(
     it is compared with its own evaluation in float64. Raises :class:`NotCut`.
     """
     model = read_model(artifact.path)
-    computed = _computed_values(with_all_values_as_outputs(model), artifact, target, inputs, scratch)
+    computed = computed_values(with_all_values_as_outputs(model), artifact, target, inputs, scratch)
     known = {**{each.name: to_array(each) for each in model.graph.initializer}, **computed, **inputs}
     producers = {name: node for node in model.graph.node for name in node.output if name}
     if value not in producers or not isinstance(computed.get(value), np.ndarray):
@@ -88,7 +88,7 @@ def cut_nodes(
         onnx.save(cut, str(path))
         expected = evaluate_all(path, reaching)[cut.graph.output[0].name]
     else:
-        match = _matches_by_value(model.graph, computed, calls).get(value)
+        match = matches_by_value(model.graph, computed, calls).get(value)
         if match is None:
             raise NotCut("no torch module has the value that the nodes should compute")
         own = _selected(producers, value, lambda node: owning_call(node, calls) is match.call)

@@ -82,11 +82,11 @@ def _walk(
     torch_calls: TorchCalls | None, artifact: Artifact, target: Target, inputs: Mapping[str, Array], scratch: Path
 ) -> Walk:
     model = read_model(artifact.path)
-    computed = _computed_values(with_all_values_as_outputs(model), artifact, target, inputs, scratch)
+    computed = computed_values(with_all_values_as_outputs(model), artifact, target, inputs, scratch)
     float64, note = _float64_values(artifact.path, inputs)
     known = {**{value.name: to_array(value) for value in model.graph.initializer}, **computed, **inputs}
     calls = () if torch_calls is None else torch_calls.calls
-    matches = _matches_by_value(model.graph, computed, calls)
+    matches = matches_by_value(model.graph, computed, calls)
     search = _Search(model.graph, known, calls, {})
     return Walk(
         nodes=sum(node.op_type not in CONSTANT_OPERATORS for node in model.graph.node),
@@ -107,7 +107,7 @@ def _against_torch(
 ) -> Divergence | None:
     """The first node that differs from torch's module: in float64, else as the runtime computes it."""
     if float64 and torch_calls.float64 is not None:
-        matches = _matches_by_value(graph, float64, torch_calls.float64)
+        matches = matches_by_value(graph, float64, torch_calls.float64)
         search, expected = _Search(graph, known, torch_calls.float64, matches), _expected_values(matches)
         differences: tuple[DifferenceTest, ...] = (float64_difference, elementwise_difference)
         if has_folded_calls(float64, torch_calls.float64, matches.values()):
@@ -115,7 +115,7 @@ def _against_torch(
         for difference in differences:
             if (divergence := search.first(float64, expected, difference)) is not None:
                 return divergence
-    matches = _matches_by_value(graph, computed, torch_calls.calls)
+    matches = matches_by_value(graph, computed, torch_calls.calls)
     search = _Search(graph, known, torch_calls.calls, matches)
     return search.first(computed, _expected_values(matches), computed_difference)
 
@@ -125,7 +125,8 @@ def _folding_share(computed: Mapping[str, Array]) -> float:
     return max((FOLDING_SHARE.get(values.dtype.name, EXACT_SHARE) for values in computed.values()), default=EXACT_SHARE)
 
 
-def _matches_by_value(graph: GraphProto, values: Mapping[str, Array], calls: Sequence[ModuleCall]) -> dict[str, Match]:
+def matches_by_value(graph: GraphProto, values: Mapping[str, Array], calls: Sequence[ModuleCall]) -> dict[str, Match]:
+    """The values of the graph that are outputs of torch's modules, by the name of the value."""
     return {match.value: match for match in match_values(graph, values, calls)}
 
 
@@ -133,7 +134,7 @@ def _expected_values(matches: Mapping[str, Match]) -> dict[str, Array]:
     return {name: match.expected for name, match in matches.items()}
 
 
-def _computed_values(
+def computed_values(
     model: onnx.ModelProto, artifact: Artifact, target: Target, inputs: Mapping[str, Array], scratch: Path
 ) -> dict[str, Array]:
     """Every value of the graph, as the target's runtime computes it without optimization."""
