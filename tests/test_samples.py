@@ -167,6 +167,14 @@ def test_a_single_sample_that_breaks_a_rule_fails_the_check_and_is_named(run: An
     assert row["blame"] == "exporter"
 
 
+def test_layers_of_a_file_are_not_compared_at_a_sample_and_a_note_says_so(run: Any, data: Path) -> None:
+    _export_wrong(data)
+    lines = ("files: {other: other.onnx}", "labels: {key: label}", "tolerance: {decisions: {at_least: 0.99}}")
+    ran = run(*lines, target="file:other/ort-cpu", code=1, options=("--layers",))
+    note = ran.report["results"][0]["notes"][-1]
+    assert note.startswith("no layers: the layers of a file are compared at the case's own inputs only, not at sample ")
+
+
 def test_a_metric_of_the_user_is_compared_with_the_references(run: Any, data: Path) -> None:
     allow = ("--allow-import",)
     named = "metric: metrics.py:{}"

@@ -32,7 +32,7 @@ from harness.check.judging.lower_precision import (
 )
 from harness.check.stages import Clock
 from harness.exporters import Artifact
-from harness.inside.calls import ReferenceInside, ValueStore
+from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
 from harness.latency.sampling import Call
 from harness.model.answer import Reference, Step
 from harness.result import Finding, Result
@@ -192,12 +192,12 @@ class ReferenceForModel:
         return match_outputs(names, reference, self._model, paths)
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
-        """The inside of the reference, with its own names."""
-        own = next(
-            whole
-            for renamed, whole in zip(self.references, self._reference.references, strict=True)
-            if renamed.at == reference.at or renamed.inputs is reference.inputs
-        )
+        """The inside of the reference, with its own names. Raises :class:`NotVisible` for one of the samples."""
+        pairs = zip(self.references, self._reference.references, strict=True)
+        same = (own for renamed, own in pairs if renamed.at == reference.at or renamed.inputs is reference.inputs)
+        own = next(same, None)
+        if own is None:
+            raise NotVisible(f"the layers of a file are compared at the case's own inputs only, not at {reference.at}")
         return self._reference.reference_inside(own, store, precision)
 
     def _renamed(self, whole: Reference) -> Reference:
