@@ -333,3 +333,12 @@ def test_the_command_line_compares_layers(harness: Any, exported: Path, here: Pa
     assert "| /head/MatMul" in (here / "reports/latest/report.md").read_text(encoding="utf-8")
     rows = (here / "reports/latest/report.layers.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + len(ran.only["layers"])
+
+
+def test_an_expectation_that_is_not_met_is_no_failure_of_a_layer(harness: Any, here: Path) -> None:
+    case = "{name: relu, layer: ReLU, inputs: {x: {values: [-1.0, 2.0]}}, expect: {formula: x}}"
+    (here / "relu.yaml").write_text(f"harness: 1\ncases:\n  - {case}\n")
+    ran = harness("explain", "relu", "relu.yaml", "--layers", "--target", LEGACY, "--budget", "0.1")
+    assert ran.code == 1, ran.err
+    assert "Layers\n  no step: " in ran.out
+    assert "only a layer is wrong" not in ran.out

@@ -131,11 +131,13 @@ class Explainer:
 
         The failing nodes are written to ``nodes_folder``. With ``private`` nothing else is looked for.
         """
+        from harness.check.judging.layers import fails_by_layers_alone
+
         self._report_step(f"checking {case.id} on {target}")
         result = self.check(case, target, layers=self._layers)
         if result.status not in FAILING:
             return Explanation(case, target, result)
-        if result.layers and all(output.passed for output in result.outputs) and self._layers:
+        if fails_by_layers_alone(result):
             # Smaller cases and a script would have to show a difference in the outputs.
             return Explanation(case, target, result, no_script="the outputs agree; only a layer is wrong")
         if not private:
