@@ -373,6 +373,24 @@ def test_an_excluded_node_that_is_quantized_is_found(mlp: Any, monkeypatch: pyte
         assert row.status == "passed"
 
 
+class _LikeNames(nn.Module):
+    """Two weights, of which the name of one begins with that of the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.w_2 = (nn.Parameter(torch.randn(32, 32)) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x @ self.w) @ self.w_2
+
+
+def test_a_quantized_weight_is_not_taken_for_one_with_a_shorter_name() -> None:
+    torch.manual_seed(0)
+    target = f"{EXPORTER}+int8?exclude=/MatMul/ort-cpu"
+    (row,) = verify(_LikeNames().eval(), torch.randn(8, 32), targets=[target]).results
+    assert row.status == "passed", row.message
+
+
 def test_the_expected_ratio_is_known_at_the_newest_opset(run: Any) -> None:
     (row,) = run("onnx-dynamo@23+int8/ort-cpu").values()
     assert "step sizes predict" in row["outputs"][0]["tolerance"]

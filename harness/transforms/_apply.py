@@ -94,14 +94,18 @@ def _require_kept(word: str, source: Path, destination: Path, names: Sequence[st
 
     before, after = (onnx.load(str(path), load_external_data=False).graph for path in (source, destination))
     dtypes, written = ({each.name: each.data_type for each in graph.initializer} for graph in (before, after))
-    quantized = tuple(name for name in written if name.endswith("_quantized"))
+    # The longest name counts: the quantized weight `w_2` is not that of `w`.
+    quantized = {
+        max((weight for weight in dtypes if name.startswith(f"{weight}_")), key=len, default=None)
+        for name in written
+        if name.endswith("_quantized")
+    }
     elsewhere = {name for node in before.node if node.name not in names for name in node.input}
     for node in before.node:
         if node.name not in names:
             continue
         for weight in {*node.input} & dtypes.keys() - elsewhere:
-            lowered = written.get(weight, dtypes[weight]) != dtypes[weight]
-            if lowered or any(name.startswith(f"{weight}_") for name in quantized):
+            if written.get(weight, dtypes[weight]) != dtypes[weight] or weight in quantized:
                 raise StageError(f"+{word} lowered the node {node.name}, which was to stay in float32")
 
 
