@@ -397,6 +397,22 @@ def test_a_drop_is_a_change_for_the_worse(better: Any, drop: float) -> None:
     assert bool(list(summary.problems())) == (drop > 0.1)
 
 
+@pytest.mark.parametrize(
+    ("settings", "metric", "message"),
+    [
+        ({"metric": "a:b"}, (Ratio(0, 1), Ratio(0, 0)), "metric a:b was not measured: its denominators sum to 0"),
+        ({}, None, "accuracy was not measured: no floating output decides"),
+    ],
+)
+def test_a_drop_that_was_not_measured_is_no_pass(settings: Any, metric: Any, message: str) -> None:
+    summary = _summary(**settings, allowed_drop=0.1)
+    summary.add(SampleRow(0, "a", metric=metric))
+    (problem,) = summary.problems()
+    assert problem.startswith(message)
+    summary.settings = DataSettings(**settings)
+    assert not list(summary.problems())
+
+
 def test_a_metric_of_pairs_is_the_quotient_of_their_sums() -> None:
     summary = _summary(metric="a:b", better="lower")
     for index, pair in enumerate((Ratio(1, 10), Ratio(3, 2))):

@@ -72,9 +72,18 @@ class SampleSummary:
                 f"differ{ties}; agreement {_percent(share)} (95 % interval {_percent(low)} to {_percent(high)}), "
                 f"allowed: at least {_percent(self.decisions.at_least)}"
             )
-        drop, allowed = self.drop, self.settings.allowed_drop
-        if drop is not None and allowed is not None and drop > allowed:
-            name = "accuracy" if self.settings.metric is None else f"metric {self.settings.metric}"
+        yield from self._drop_problems()
+
+    def _drop_problems(self) -> Iterator[str]:
+        drop, allowed, metric = self.drop, self.settings.allowed_drop, self.settings.metric
+        if allowed is None:
+            return
+        if drop is None and metric is not None:
+            yield f"metric {metric} was not measured: its denominators sum to 0; leave out `allowed_drop`"
+        elif drop is None:
+            yield "accuracy was not measured: no floating output decides; give a `metric`, or leave out `allowed_drop`"
+        elif drop > allowed:
+            name = "accuracy" if metric is None else f"metric {metric}"
             reference, target = self._measured
             yield (
                 f"{name} {target:.4g}, the reference's {reference:.4g}: worse by {drop:.4g}; "
