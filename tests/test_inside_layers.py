@@ -94,6 +94,21 @@ def test_a_layer_that_the_output_hides_fails_the_check_where_layers_are_asked_fo
     assert "divisor_override=5" in by_path(result)["pool"].arguments
 
 
+def test_a_layer_whose_nodes_cannot_be_evaluated_is_blamed_on_nobody_and_the_reason_is_evidence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr("harness.inside.pairing.evaluate_model", refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (result,) = harness.verify(net(gate=1e-8, divisor=5), inputs(), targets=LEGACY, layers=True).results
+    assert (result.status, result.blame, wrong(result)) == ("failed", None, ["pool"])
+    reason = "the layer's part of the file could not be evaluated in float64: RuntimeError: no such operator"
+    assert result.evidence == (reason,)
+
+
 def test_a_fault_is_a_step_at_the_layer_that_has_it(exported: Path, tmp_path: Path) -> None:
     faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/head/MatMul", 1.01))
     result = compared(faulty)

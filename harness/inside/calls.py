@@ -193,10 +193,10 @@ class SubjectInside(Protocol):
         """The values that belong to tensors of the reference."""
         ...
 
-    def evaluated(self, number: int) -> Array | None:
+    def evaluated(self, number: int) -> Array | str:
         """A matched tensor as the file defines it, computed in float64 from the reference's own tensors.
 
-        None if nothing can evaluate the file, or if the evaluation is not believed.
+        The reason as text if nothing can evaluate the file, or if the evaluation is not believed.
         """
         ...
 

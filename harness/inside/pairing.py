@@ -9,6 +9,7 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from harness.blame.evaluator import evaluate_model, not_believed_reason
+from harness.blame.file_runs import error_summary
 from harness.inside.calls import Array, Pairing, Recording, ValueStore
 from harness.inside.graph import Graph
 from harness.inside.search import Search
@@ -28,17 +29,16 @@ class GraphSubject:
 
     is_program = False
 
-    def evaluated(self, number: int) -> Array | None:
+    def evaluated(self, number: int) -> Array | str:
         """See :class:`harness.inside.calls.SubjectInside`."""
         name = self._names[number]
-        if not_believed_reason(self._graph.path) is not None:
-            return None
+        if (reason := not_believed_reason(self._graph.path)) is not None:
+            return reason
         forced = {other: key for other, key in self._forced.items() if other != name}
         try:
-            found = self._graph.run([name], forced, evaluate_model)
-        except Exception:  # noqa: BLE001 - what cannot be evaluated is no evidence
-            return None
-        return self._store[found[name]]
+            return self._store[self._graph.run([name], forced, evaluate_model)[name]]
+        except Exception as error:  # noqa: BLE001 - the reason is given as evidence
+            return f"the layer's part of the file could not be evaluated in float64: {error_summary(error)}"
 
     def paired(self, recording: Recording) -> Pairing:
         """See :class:`harness.inside.calls.SubjectInside`."""

@@ -104,8 +104,9 @@ class ProgramSubject:
 
     is_program = True
 
-    def evaluated(self, _number: int) -> None:
-        """None: a program is not evaluated by anything but torch."""
+    def evaluated(self, _number: int) -> str:
+        """See :class:`harness.inside.calls.SubjectInside`."""
+        return "nothing but torch evaluates a program"
 
     def paired(self, recording: Recording) -> Pairing:
         """See :class:`harness.inside.calls.SubjectInside`."""

@@ -84,7 +84,9 @@ def _blame(
     if subject.is_program:
         return "exporter", ("torch runs the exported program, and gets other values from the reference's own inputs",)
     evaluated = subject.evaluated(number)
-    if evaluated is None or evaluated.shape != exact[number].shape:
+    if isinstance(evaluated, str):
+        return None, (evaluated,)
+    if evaluated.shape != exact[number].shape:
         return None, ()
     times = measure(evaluated, recording.values(number), exact[number]).times
     if times is None:
