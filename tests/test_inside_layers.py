@@ -16,7 +16,7 @@ from torch import nn
 
 import harness
 from harness.inside.calls import ValueStore
-from harness.inside.judging import measure, sentence
+from harness.inside.judging import measure, sentence, times_text
 from harness.report.json_report import JsonReport, read_report
 from harness.report.layers import LayersReport, layer_lines
 from harness.report.model_explorer import ModelExplorerReport
@@ -308,6 +308,13 @@ def test_one_sentence_tells_a_step_from_a_slope_and_from_a_jump() -> None:
     without = [*rows([1e-7] * 3), Layer("lost", "Linear", 0)]
     assert sentence(without, passed=True).endswith("; 1 of 4 rows has no value in the file")
     assert sentence([Layer("lost", "Linear", 0)], passed=True).startswith("no layer could be compared")
+
+
+@pytest.mark.parametrize(
+    ("times", "text"), [(1.234, "1.2"), (9.96, "10"), (99.6, "100"), (1234.5, "1,200"), (2.5e9, "2,500,000,000")]
+)
+def test_how_large_an_error_is_has_two_digits_and_no_exponent(times: float, text: str) -> None:
+    assert times_text(Layer("head", "Linear", 0, times=times)) == f"{text} times what rounding explains"
 
 
 def test_reports_have_the_layers(exported: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ TIMEOUT_PER_GIB = 60.0
 Linear of 2.25 GiB on two cores of a server). Another machine may be eight times as slow."""
 
 SAMPLES_PER_LIMIT = 100
-"""So many samples may take as long as a whole check, in which a model is exported and run about ten times."""
+"""This many samples may take as long as a whole check, in which a model is exported and run about ten times."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,7 @@ class Pairing:
     """The values of a subject that belong to tensors of the reference, by number.
 
     ``accumulated`` and ``local`` are keys in the store: as the subject computes them from the model's inputs, and from
-    the reference's own tensors. ``how`` tells how each tensor was matched, with which of the subject's ``names``.
+    the reference's own tensors. ``how`` says how each tensor was matched, with which of the subject's ``names``.
     ``nodes`` are those that compute a tensor from other matched ones, and ``seconds`` their time. ``uncovered`` are
     nodes that compute no matched tensor.
     """

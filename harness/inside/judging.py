@@ -198,7 +198,6 @@ def times_text(layer: Layer) -> str:
     times = layer.times or 0.0
     if not math.isfinite(times):
         return "with NaN or infinity where the reference has none, or has other values"
-    digits = max(0, math.floor(math.log10(times)) - 1) if times >= 1 else 0
-    rounded = round(times / 10**digits) * 10**digits
-    text = f"{rounded:,}" if times >= 10 else f"{times:.2g}"
+    rounded = float(f"{times:.2g}")
+    text = f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
     return f"{text} times what rounding explains"

@@ -23,7 +23,7 @@ class _Group:
 
 
 def nodes_by_call(graph: Graph, calls: Sequence[Call]) -> list[tuple[Call, list[NodeProto]]]:
-    """The calls whose nodes are known, with those nodes. Calls of one layer are told apart by scope or by order."""
+    """The calls whose nodes are known, with those nodes. Calls of one layer are distinguished by scope or by order."""
     groups = _groups(graph, {call.scope for call in calls})
     calls_of: dict[str, list[Call]] = defaultdict(list)
     for call in calls:
@@ -52,7 +52,7 @@ def _groups(graph: Graph, paths: set[str]) -> dict[str, list[_Group]]:
 
 
 def _by_call(groups: Sequence[_Group], calls: int) -> list[list[NodeProto]]:
-    """The nodes of each of ``calls`` calls of one layer; none if they cannot be told apart."""
+    """The nodes of each of ``calls`` calls of one layer; none if they cannot be distinguished."""
     if not groups:
         return []
     if calls == 1:

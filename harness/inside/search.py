@@ -267,11 +267,11 @@ class Search:
             number
             for call in self._recording.calls
             for number in call.new_outputs
-            if number not in self.names and number not in self._folded and self._is_telling(number)
+            if number not in self.names and number not in self._folded and self._is_distinctive(number)
         ]
 
-    def _is_telling(self, number: int) -> bool:
-        """Whether the values of a tensor tell it from others: floating and not all the same."""
+    def _is_distinctive(self, number: int) -> bool:
+        """Whether the values of a tensor distinguish it from others: floating and not all the same."""
         values = self._recording.values(number)
         return (
             values.dtype.kind in "fV" and values.size > 1 and self._closeness.spread(self._recording.keys[number]) > 0

@@ -119,7 +119,7 @@ def copy_module(module: Module, *, aliased: bool = False) -> Module:
 
 
 LARGE_PARAMETER_BYTES = 1 << 20
-"""From this size on, copies of a module share a parameter; below, copying it is as quick."""
+"""From this size on, copies of a module share a parameter; below, copying it is as fast."""
 
 
 def _owns_its_memory(parameter: nn.Parameter) -> bool:

@@ -1,7 +1,7 @@
-"""A file in float16 or bfloat16 against a reference in float32, or the other way round: told, and judged as such.
+"""A file in float16 or bfloat16 against a reference in float32, or the other way round: noted, and judged as such.
 
 The outputs of the 16-bit side are widened, which changes no value, and compared in float32. The file is then held to
-what the precision allows: so many times the error that the reference itself has in it.
+what the precision allows: a multiple of the error that the reference itself has in it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class MixedPrecision:
     """Where the file and the reference compute in different floating dtypes, one of them of 16 bits.
 
     ``precision`` is that dtype, None if both are alike. ``narrow`` are the outputs that the file gives in it, ``wide``
-    those that only the reference does, by the file's names. ``notes`` tell it.
+    those that only the reference does, by the file's names. ``notes`` say so.
     """
 
     precision: str | None = None

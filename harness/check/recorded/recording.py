@@ -99,7 +99,7 @@ class RecordedCase:
         return tuple(self._for_variant(each) for each in sets) if self.is_variant else tuple(sets)
 
     def _for_variant(self, data_set: DataSet) -> DataSet:
-        """``data_set`` as the variant takes it. Raises :class:`StageError` where that cannot be told."""
+        """``data_set`` as the variant takes it. Raises :class:`StageError` where the two do not match."""
         values = {**data_set.inputs, **data_set.outputs}
         if others := [name for name, value in values.items() if not isinstance(value, np.ndarray)]:
             raise Unsupported(f"a variant is compared on tensors only; not tensors: {', '.join(others)}")

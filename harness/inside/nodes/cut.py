@@ -161,7 +161,7 @@ def _model(
 def _neutral_names(
     nodes: Sequence[NodeProto], inputs: Sequence[str], initializers: Sequence[str], value: str
 ) -> dict[str, str]:
-    """Names that tell nothing of the model: exporters write paths of modules into the names of values."""
+    """Names that reveal nothing of the model: exporters write paths of modules into the names of values."""
     new = {name: f"input_{index}" for index, name in enumerate(inputs)}
     new |= {name: f"weight_{index}" for index, name in enumerate(initializers)}
     new[value] = "output_0"
