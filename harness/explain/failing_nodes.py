@@ -54,8 +54,8 @@ inputs = {each.name: tensor(f"input_{index}.pb") for index, each in enumerate(se
 close = np.isclose(actual.astype("float64"), expected.astype("float64"), rtol=0, atol=ALLOWED, equal_nan=True)
 if close.all():
     sys.exit(f"agrees: all {close.size} values")
-worst = np.unravel_index(np.argmin(close), close.shape)
-print(f"differs: {(~close).sum()} of {close.size} values; first {actual[worst]}, expected {expected[worst]}")
+first = np.unravel_index(np.argmin(close), close.shape)
+print(f"differs: {(~close).sum()} of {close.size} values; first {actual[first]}, expected {expected[first]}")
 '''
 
 

@@ -88,13 +88,15 @@ def sort_nodes(graph: Any) -> None:
     """
     made = {name for node in graph.node for name in node.output}
     known: set[str] = set()
-    waiting, following = list(graph.node), []
+    waiting, following = [(node, _read_by(node) & made) for node in graph.node], []
     while waiting:
-        for node in waiting:
-            if _read_by(node) & made <= known:
+        left = []
+        for node, read in waiting:
+            if read <= known:
                 known.update(node.output)
                 following.append(node)
-        left = [node for node in waiting if not known.issuperset(node.output)]
+            else:
+                left.append((node, read))
         if len(left) == len(waiting):
             raise StageError("the nodes of the written file read each other's outputs in a circle")
         waiting = left
