@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
@@ -22,7 +21,7 @@ from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
-from harness.check.files.signatures import FileSignature, nodes_in_training, read_file_signature
+from harness.check.files.signatures import FileSignature, floating_of, nodes_in_training, read_file_signature
 from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
@@ -45,6 +44,8 @@ from harness.transforms._apply import filename_of, transformed
 Array = NDArray[Any]
 
 EXPORT_AGAIN = "call .eval() and export it again"
+
+
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
 
 
@@ -59,21 +60,6 @@ class ReferenceAnswers(Protocol):
     @property
     def references(self) -> Sequence[Reference]:
         """The reference answers to each set of inputs."""
-        ...
-
-    @property
-    def floating(self) -> np.dtype[Any] | None:
-        """The dtype of most of the floating weights; None if there are none or they are not known."""
-        ...
-
-    @property
-    def output_paths(self) -> Sequence[str]:
-        """Where a module's outputs are in what it returns; empty for a file."""
-        ...
-
-    @property
-    def random_weights(self) -> bool:
-        """True if the weights are drawn anew each time."""
         ...
 
     def references_in(self, precision: str | None) -> Sequence[Reference]:
@@ -149,8 +135,12 @@ class ReferenceForModel:
     @cached_property
     def mixed(self) -> MixedPrecision:
         """Where the model and the reference compute in different floating dtypes."""
-        floating, answer = self._reference.floating, self._reference.references[0].eager
+        reference = self._reference
+        floating = getattr(reference, "signature", None) or getattr(reference, "subject", None)
+        if floating is not None:
+            floating = floating.floating if isinstance(floating, FileSignature) else floating_of(floating.module)
         of_reference = None if floating is None else floating.name
+        answer = reference.references[0].eager
         return mixed_precision(self._signature(), self._outputs, answer, of_reference, self._model)
 
     @cached_property
@@ -198,7 +188,8 @@ class ReferenceForModel:
         reference = list(self._reference.references[0].eager)
         declared = self._signature().outputs
         names = None if declared is None else [each.name for each in declared]
-        return match_outputs(names, reference, self._model, self._reference.output_paths)
+        paths = getattr(getattr(self._reference, "subject", None), "output_paths", ())
+        return match_outputs(names, reference, self._model, paths)
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
         """The inside of the reference, with its own names. Raises :class:`NotVisible` for one of the samples."""
@@ -328,7 +319,7 @@ class TestedFile(ReferenceForModel):
     @property
     def unfit_reference(self) -> str | None:
         """Why the reference cannot be the model that the file was made of: its weights are drawn anew each time."""
-        return RANDOM_WEIGHTS if self._reference.random_weights else None
+        return RANDOM_WEIGHTS if getattr(self._reference, "random_weights", False) else None
 
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> None:
         """None: the file was exported by somebody else."""

@@ -78,14 +78,6 @@ class FileReference:
         return read_file_signature(self.file)
 
     @property
-    def floating(self) -> np.dtype[Any] | None:
-        """The dtype of most of the file's floating weights; None if there are none or they are not known."""
-        return self.signature.floating
-
-    output_paths: Sequence[str] = ()
-    random_weights = False
-
-    @property
     def example_inputs(self) -> Inputs:
         """The first set of inputs by label."""
         return self._inputs[0][0]

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
-from harness.check.files.signatures import floating_of
 from harness.check.judging import lower_precision
 from harness.check.judging.example_values import OtherInputs, other_inputs
 from harness.check.judging.expected import build_expected
@@ -167,16 +166,6 @@ class PreparedCase:
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
         """See :class:`harness.check.case_context.CaseContext`."""
         return sample_reference(self.case, self.subject, build_tensors(inputs), at, precision)
-
-    @property
-    def floating(self) -> np.dtype[Any] | None:
-        """The dtype of most of the module's floating weights; None if there are none."""
-        return floating_of(self.subject.module)
-
-    @property
-    def output_paths(self) -> Sequence[str]:
-        """Where the outputs are in what the module returns; empty if it returns a tensor or a sequence."""
-        return self.subject.output_paths
 
     @property
     def random_weights(self) -> bool:
