@@ -132,15 +132,14 @@ def _node_times(task: Task, workload: _Workload, traces: Path) -> ProcessMeasure
         runtime: Runtime = plugins("runtimes")[target.runtime]
         try:
             artifact = workload.artifact(target)
-            session = runtime.load(artifact, options_of(target, task))
-            if not isinstance(session, Profiled):
-                errors[str(target)] = f"{target.runtime} does not say how long each node takes"
-                continue
-            trace = traces / trace_name(task.case.id, str(target))
-            with closing(session):
-                found = session.node_times(workload.inputs(target), PROFILED_RUNS, trace)
+            with closing(runtime.load(artifact, options_of(target, task))) as session:
+                if not isinstance(session, Profiled):
+                    errors[str(target)] = f"{target.runtime} does not say how long each node takes"
+                    continue
+                trace = traces / trace_name(task.case.id, str(target))
+                times = session.node_times(workload.inputs(target), PROFILED_RUNS, trace)
             nodes[str(target)] = (
-                with_modules(found, artifact.path, workload.modules) if artifact.format == "onnx" else found
+                with_modules(times, artifact.path, workload.modules) if artifact.format == "onnx" else times
             )
         except BaseException as error:  # noqa: BLE001 - as for timing
             errors[str(target)] = message_of(error)
