@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness.report.terminal import SHOWN, Progress, show
 from harness.result import Report, Result
-from tests.report_samples import ALL, DIFFERENCE, ERROR, FAILED, FIXED, PASSED, SKIPPED, report
+from tests.report_samples import ALL, DIFFERENCE, ERROR, FAILED, FIXED, LATENCY, PASSED, SKIPPED, report
 
 
 def printed(made: Report, *, width: int = 80, encoding: str = "utf-8", quiet: bool = False, **options: bool) -> str:
@@ -114,6 +114,15 @@ def test_quiet_leaves_out_the_layers_of_a_check_that_passed() -> None:
     quiet = printed(made, quiet=True)
     assert "Layers of" not in quiet
     assert "FAILED" in quiet
+
+
+@pytest.mark.parametrize(
+    ("us", "shown"),
+    [(12.34, "12.3 us"), (999.4, "999 us"), (999.5, "1 ms"), (12_340.0, "12.3 ms"), (999_600.0, "1 s"), (2e6, "2 s")],
+)
+def test_a_latency_has_the_unit_that_needs_no_power_of_ten(us: float, shown: str) -> None:
+    made = report(replace(PASSED, latency={**LATENCY, "median_us": us, "low_us": None, "high_us": None}))
+    assert f"{PASSED.case} on {PASSED.target}: {shown}," in printed(made, width=300)
 
 
 def test_an_interrupted_run_has_no_verdict() -> None:
