@@ -118,7 +118,7 @@ def report(load_s: float = 1.0, peak_mb: float = 50.0, conv_us: float = 10.0) ->
         (report(load_s=2.0), ("memory",), "No regression."),
         (report(load_s=2.0), (), "No regression."),
         (report(load_s=0.5), ("load",), "No regression."),
-        (report(peak_mb=60.0), ("load", "memory"), "Regressed: 1 in need of more memory."),
+        (report(peak_mb=60.0), ("load", "memory"), "Regressed: 1 with more peak memory."),
         (report(), ("first",), "Regressed: first is gated and not in both reports; measure both with harness bench."),
     ],
 )

@@ -38,7 +38,7 @@ def environment_rows(report: Report) -> Iterator[tuple[str, str]]:
     The same by the names of ``report.json`` is in :func:`named_facts`.
     """
     for name, value in named_facts(report):
-        if name not in _TOLD_TWICE:
+        if name not in _SHOWN_TWICE:
             unit = _UNITS.get(name.rpartition(".")[2], "")
             yield _label(name), _YES_NO.get(value, value) + (f" {unit}" if unit else "")
 
@@ -49,7 +49,7 @@ def named_facts(report: Report) -> Iterator[tuple[str, str]]:
     yield from ((name, value) for name, value in rows.items() if not name.startswith(_SHOWN_ELSEWHERE))
 
 
-_TOLD_TWICE = frozenset({"packages.harness", "packages.python"})
+_SHOWN_TWICE = frozenset({"packages.harness", "packages.python"})
 _YES_NO = {"True": "yes", "False": "no"}
 _UNITS = {"memory_gib": "GiB", "mhz": "MHz", "max_mhz": "MHz", "seconds": "s"}
 _LABELS = {

@@ -20,7 +20,7 @@ from harness.result import Report, Result, to_json
 GATED: Mapping[StartFigure, str] = {
     "load": "slower to load",
     "first": "slower in the first run",
-    "memory": "in need of more memory",
+    "memory": "with more peak memory",
 }
 MIN_EFFECT = 0.03
 """The default of the smallest relative change of a latency that counts."""
