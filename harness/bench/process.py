@@ -157,8 +157,8 @@ def trace_name(case: str, target: str) -> str:
 class _Workload:
     """The inputs and the artifact of each target, and the call of the reference; None where there is only an answer.
 
-    ``eager_layers`` returns the times of the layers of eager torch in so many runs; None without a module, whose parts
-    have the paths ``modules``.
+    ``eager_layers`` returns the times of eager torch's layers in the given number of runs; None without a module.
+    ``modules`` are the paths of the module's parts.
     """
 
     inputs: Callable[[Target], Mapping[str, Array]]

@@ -79,7 +79,7 @@ _LABELS = {
     "run.merged": "merged reports",
     "run.machines": "machines",
 }
-_WHOSE = (
+_PREFIXES = (
     (re.compile(r"also\.(\d+)\."), "machine {}: ", 2),
     (re.compile(r"gpus\.(\d+)\."), "GPU {} ", 1),
     (re.compile(r"packages\.()|run\.()"), "", 0),
@@ -90,7 +90,7 @@ def _label(name: str) -> str:
     """A dotted name in words: ``cpu.model`` is the CPU, ``gpus.0.name`` the name of GPU 1."""
     if name in _LABELS:
         return _LABELS[name]
-    for pattern, words, first in _WHOSE:
+    for pattern, words, first in _PREFIXES:
         if found := pattern.match(name):
             return words.format(int(found[1] or 0) + first) + _label(name[found.end() :])
     return name.removeprefix("threads.") if name.startswith("threads.") else re.sub(r"[._]", " ", name)
