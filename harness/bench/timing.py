@@ -69,20 +69,20 @@ def time_all(
     if not timed:
         return rows
     fresh = FreshProcesses(torch=needs_torch)
-    own = {case.id for case, _ in plan.jobs}
-    profiled = [each for each in timed if bench.layers and each.case.id in own]
+    requested = {case.id for case, _ in plan.jobs}
+    profiled = [each for each in timed if bench.layers and each.case.id in requested]
     done = progress(len(timed) * bench.processes + len(profiled))
     outcomes = measure_in_turns(timed, bench, settings, scratch, fresh.measure, done)
     rows = with_latency(plan, rows, outcomes, bench)
     if not profiled or traces is None:
         return rows
     traces.mkdir(parents=True, exist_ok=True)
-    found: dict[str, ProcessOutcome] = {}
+    node_outcomes: dict[str, ProcessOutcome] = {}
     for each in profiled:
         task = Task(each.case, each.targets, bench.processes, bench, settings, scratch, Path.cwd(), traces)
-        found[each.case.id] = fresh.measure(task)
+        node_outcomes[each.case.id] = fresh.measure(task)
         done()
-    return [with_node_times(row, found.get(row.case), traces) for row in rows]
+    return [with_node_times(row, node_outcomes.get(row.case), traces) for row in rows]
 
 
 def _with_bench_shapes(case: Case, target: Target, by_check: ResultsByCheck) -> Result:

@@ -125,6 +125,7 @@ def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
     names, renamed = with_machine_names([report for _, report in reports])
     first: dict[tuple[str, str], Path] = {}
     merged: list[Result] = []
+    problems: list[Problem] = []
     for (path, _), results in zip(reports, renamed, strict=True):
         if repeated := [result for result in results if (result.case, result.target) in first]:
             example = repeated[0]
@@ -132,9 +133,11 @@ def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
             count = f"{len(repeated):,} of its {len(results):,} checks were done on the same machine in {earlier} too"
             compare = command_line(["harness", "diff", str(earlier), str(path)])
             message = f"{count}, such as {example.case} on {without_machine(example.target)}"
-            raise SpecError([Problem(Location(str(path), 0), message, f"to compare two runs: {compare}")])
-        first |= {(result.case, result.target): path for result in results}
+            problems.append(Problem(Location(str(path), 0), message, f"to compare two runs: {compare}"))
+        first = {(result.case, result.target): path for result in results} | first
         merged += results
+    if problems:
+        raise SpecError(problems)
     return Report(_environment(reports), tuple(merged), _run(reports) | ({"machines": list(names)} if names else {}))
 
 
