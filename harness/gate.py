@@ -37,10 +37,10 @@ from typing import TYPE_CHECKING
 
 from harness.errors import Problem
 from harness.result import Result
+from harness.spec.targets import split_target
 
 if TYPE_CHECKING:
     from harness.spec.known_failures import KnownFailure
-from harness.spec.targets import split_target
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,11 +161,10 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
         about |= {"not_run": not_run} if not_run else {}
         further = () if by else _run_other_targets(request, requested, judged.results, listener)
         report = Report(describe(), with_other_targets(judged.results, further), about)
-        partial = bool(not_run or request.only) or not _asked_alike(baseline, about)
         changed = None
         if baseline is not None:
+            partial = bool(not_run or request.only) or not _is_same_request(baseline.run, about)
             changed = diff(baseline, report, min_effect=request.min_effect, allow_missing=partial, gate=request.gate)
-        if changed is not None:
             against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
             report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
         files = write(report, request.report_dir, request.formats)
@@ -196,10 +195,9 @@ def _require(runtimes: Sequence[str], *, here: bool) -> None:
             raise RuntimeMissing(f"--require {available.unavailable_message(name)}")
 
 
-def _asked_alike(baseline: Report | None, about: Mapping[str, object]) -> bool:
-    """True if the baseline was asked for the same checks, so that one that is missing now was lost."""
-    keys = ("paths", "targets", "keywords", "shard")
-    return baseline is not None and all(baseline.run.get(key) == about[key] for key in keys)
+def _is_same_request(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
+    """True if both runs were to do the same checks, so that one that is missing now was lost."""
+    return all(before.get(key) == now[key] for key in ("paths", "targets", "keywords", "shard"))
 
 
 def _timed_like_baseline(request: Request, baseline: Report | None) -> Request:
@@ -336,7 +334,9 @@ def _describe_run(
 ) -> dict[str, object]:
     """The part ``run`` of the report."""
     return {
-        **{name: list(getattr(request, name)) for name in ("paths", "targets", "keywords")},
+        "paths": list(request.paths),
+        "targets": list(request.targets),
+        "keywords": list(request.keywords),
         "shard": None if request.shard is None else f"{request.shard.index}/{request.shard.count}",
         "allow_import": request.allow_import,
         "files": len(specs.files),

@@ -112,20 +112,20 @@ def report(load_s: float = 1.0, peak_mb: float = 50.0, conv_us: float = 10.0) ->
 
 
 @pytest.mark.parametrize(
-    ("changed", "gate", "said"),
+    ("changed", "gate", "sentence"),
     [
         (report(load_s=2.0), ("load",), "Regressed: 1 slower to load."),
         (report(load_s=2.0), ("memory",), "No regression."),
         (report(load_s=2.0), (), "No regression."),
         (report(load_s=0.5), ("load",), "No regression."),
-        (report(peak_mb=60.0), ("load", "memory"), "Regressed: 1 in need of more memory."),
+        (report(peak_mb=60.0), ("load", "memory"), "Regressed: 1 with more peak memory."),
         (report(), ("first",), "Regressed: first is gated and not in both reports; measure both with harness bench."),
     ],
 )
-def test_a_gate_holds_what_it_names(changed: Report, gate: tuple[StartFigure, ...], said: str) -> None:
+def test_a_gate_holds_what_it_names(changed: Report, gate: tuple[StartFigure, ...], sentence: str) -> None:
     found: Diff = diff(report(), changed, gate=gate)
-    assert verdict_of(found) == said
-    assert found.regressed == said.startswith("Regressed")
+    assert verdict_of(found) == sentence
+    assert found.regressed == sentence.startswith("Regressed")
 
 
 def test_the_node_that_became_slower_is_named() -> None:

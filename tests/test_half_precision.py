@@ -74,19 +74,19 @@ def _convert(source: Path, destination: Path, keep_io: str) -> None:
 
 @pytest.mark.parametrize("name", ["half", "inside"])
 @pytest.mark.parametrize("reference", ["module", "file"])
-def test_a_float16_file_is_judged_as_float16_and_it_is_told(
+def test_a_float16_file_is_judged_as_float16_and_a_note_says_so(
     net: Net, files: dict[str, Path], name: str, reference: str
 ) -> None:
     (row,) = compare_models(files[name], net if reference == "module" else files["plain"]).results
     assert row.status == "passed"
     (output,) = {each.tolerance for each in row.outputs}
     assert output == "3 x the reference's own error in float16 against float64"
-    told = " ".join(row.notes)
+    notes = " ".join(row.notes)
     if name == "half":
-        assert "x is converted from float32 to float16 for half.onnx" in told
-        assert "y is float16 in half.onnx and float32 in the reference; it is compared in float32" in told
+        assert "x is converted from float32 to float16 for half.onnx" in notes
+        assert "y is float16 in half.onnx and float32 in the reference; it is compared in float32" in notes
     else:
-        assert "inside.onnx computes in float16, and the reference does not; it is judged as float16" in told
+        assert "inside.onnx computes in float16, and the reference does not; it is judged as float16" in notes
 
 
 def test_a_float32_file_is_compared_with_a_float16_reference(files: dict[str, Path]) -> None:

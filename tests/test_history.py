@@ -113,7 +113,7 @@ def test_the_command_prints_the_runs_in_order_and_writes_the_picture(
     assert listed[1]["parity"][0]["kind"] == "regressed"
 
 
-def test_one_report_is_no_history_and_a_damaged_one_is_told(
+def test_one_report_is_no_history_and_a_damaged_one_is_refused(
     harness: Call, kept: Callable[[int, Report], None], here: Path
 ) -> None:
     kept(1, report(PASSED))

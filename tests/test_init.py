@@ -98,8 +98,8 @@ def cases(path: str) -> dict[str, dict[str, Any]]:
 
 def test_a_layer_gets_a_spec_that_is_valid_and_passes(harness: Call) -> None:
     result = harness("init", "AvgPool1d")
-    said = "Calling AvgPool1d in a separate process to see what it takes (at most 120 s) ...\n"
-    assert (result.code, result.err, result.raw_err) == (0, "", said)
+    progress = "Calling AvgPool1d in a separate process to see what it takes (at most 120 s) ...\n"
+    assert (result.code, result.err, result.raw_err) == (0, "", progress)
     assert result.out == (
         "Written: specs/avgpool1d.yaml, specs/harness.schema.json\nNext: harness run specs/avgpool1d.yaml\n"
     )

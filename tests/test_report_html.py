@@ -168,17 +168,17 @@ def test_a_failed_expectation_has_its_own_error() -> None:
 
 
 def test_a_check_says_what_it_is_about_and_where_its_file_is() -> None:
-    told = replace(
+    described = replace(
         FAILED, about="Four ones.", case_model="AvgPool2d(kernel_size=2)", draws=2,
         inputs=({"label": "x", "dtype": "float32", "shape": [1, 4]},), artifact_path="~/cache/ab/abc/model.onnx",
     )  # fmt: skip
-    read = page(report(told, replace(told, case="a/b", artifact_path="~/cache/cd/cde/model.onnx")))
+    read = page(report(described, replace(described, case="a/b", artifact_path="~/cache/cd/cde/model.onnx")))
     (check, _) = read.checks()
     assert (check["about"], check["model"], check["draws"]) == ("Four ones.", "AvgPool2d(kernel_size=2)", 2)
     assert check["inputs"] == ["x: float32 [1, 4]"]
-    assert read.data["kept_in"] + check["file"] == told.artifact_path
-    elsewhere = page(report(told, replace(told, case="a/b", artifact_path="/tmp/other/cd/cde/model.onnx")))
-    assert [check["file"] for check in elsewhere.checks()] == [told.artifact_path, "/tmp/other/cd/cde/model.onnx"]
+    assert read.data["kept_in"] + check["file"] == described.artifact_path
+    elsewhere = page(report(described, replace(described, case="a/b", artifact_path="/tmp/other/cd/cde/model.onnx")))
+    assert [check["file"] for check in elsewhere.checks()] == [described.artifact_path, "/tmp/other/cd/cde/model.onnx"]
 
 
 def test_all_digits_of_a_worst_element_are_there_once() -> None:

@@ -144,11 +144,11 @@ def test_a_cause_is_one_closed_card_with_its_message_and_leads_to_each_of_its_ch
 def test_the_drawer_leads_from_the_model_to_the_command_and_the_file(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    told = replace(
+    described = replace(
         FAILED, about="Four ones.", case_model="AvgPool2d(kernel_size=2)", draws=2, seconds={"export": 0.0125},
         inputs=({"label": "x", "dtype": "float32", "shape": [1, 4]},), artifact_path="~/cache/ab/abc/model.onnx",
     )  # fmt: skip
-    with opened(browser, written(report(told), tmp_path_factory.mktemp("drawer")), bypass_csp=True) as page:
+    with opened(browser, written(report(described), tmp_path_factory.mktemp("drawer")), bypass_csp=True) as page:
         page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
         page.locator(".matrix .group .head").click()
         page.locator(".matrix .cell.failed").click()

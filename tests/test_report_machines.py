@@ -64,6 +64,16 @@ def test_a_check_done_twice_on_one_machine_is_refused_whatever_its_clock() -> No
     assert line.endswith("; to compare two runs: harness diff 0.json 1.json")
 
 
+def test_every_report_that_repeats_checks_is_named_at_once() -> None:
+    other = replace(PASSED, case="a/b")
+    held = ((PASSED, FAILED), (PASSED, other), (other, FAILED))
+    with pytest.raises(SpecError) as caught:
+        merge([(Path(f"{number}.json"), Report(HOST, results)) for number, results in enumerate(held)])
+    second, third = str(caught.value).splitlines()
+    assert second.startswith("1.json: 1 of its 2 checks were done on the same machine in 0.json too")
+    assert third.startswith("2.json: 2 of its 2 checks were done on the same machine in 1.json too")
+
+
 def test_a_check_on_only_one_machine_keeps_its_target() -> None:
     made = merge([(Path("a.json"), Report(HOST, (PASSED,))), (Path("b.json"), Report(BOARD, (FAILED,)))])
     assert [result.target for result in made.results] == [PASSED.target, FAILED.target]

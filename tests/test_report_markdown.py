@@ -152,6 +152,14 @@ def test_beyond_a_hundred_causes_each_wrong_check_still_has_a_row() -> None:
     assert "| `a149/case`" in text
 
 
+def test_the_layers_of_many_checks_that_passed_are_cut_and_counted() -> None:
+    passed = [replace(PASSED, case=f"a/c{number}", layers_show=f"step {number}") for number in range(101)]
+    text = render(*passed)
+    assert "Layers: step 99." in text
+    assert "Layers: step 100." not in text
+    assert "And 1 more check; `report.json` has the layers of each." in text
+
+
 @pytest.mark.parametrize(
     ("actual", "expected", "texts"),
     [

@@ -11,14 +11,14 @@ from rich.console import Console
 
 from harness.report.terminal import SHOWN, Progress, show
 from harness.result import Report, Result
-from tests.report_samples import ALL, DIFFERENCE, ERROR, FAILED, FIXED, PASSED, SKIPPED, report
+from tests.report_samples import ALL, DIFFERENCE, ERROR, FAILED, FIXED, LATENCY, PASSED, SKIPPED, report
 
 
-def printed(made: Report, *, width: int = 80, encoding: str = "utf-8", **options: bool) -> str:
+def printed(made: Report, *, width: int = 80, encoding: str = "utf-8", quiet: bool = False, **options: bool) -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding)
     console = Console(file=stream, width=width, **options)  # type: ignore[arg-type]
-    show(made, [Path("reports/latest/report.json"), Path("reports/latest/report.md")], console)
+    show(made, [Path("reports/latest/report.json"), Path("reports/latest/report.md")], console, quiet=quiet)
     stream.flush()
     return raw.getvalue().decode(encoding)
 
@@ -106,6 +106,23 @@ def test_a_run_that_verified_nothing_has_no_verdict() -> None:
     complaints = ["known-failures.yaml:1:1: matches nothing; remove it", "and another"]
     text = printed(Report({}, (PASSED,), {"complaints": complaints}), width=200)
     assert text.splitlines()[-2:] == ["and another", f"No verdict: {complaints[0]} (1 check: 1 passed)."]
+
+
+def test_quiet_leaves_out_the_layers_of_a_check_that_passed() -> None:
+    made = report(replace(PASSED, layers_show="no step"), FAILED)
+    assert "Layers of" in printed(made)
+    quiet = printed(made, quiet=True)
+    assert "Layers of" not in quiet
+    assert "FAILED" in quiet
+
+
+@pytest.mark.parametrize(
+    ("us", "shown"),
+    [(12.34, "12.3 us"), (999.4, "999 us"), (999.5, "1 ms"), (12_340.0, "12.3 ms"), (999_600.0, "1 s"), (2e6, "2 s")],
+)
+def test_a_latency_has_the_unit_that_needs_no_power_of_ten(us: float, shown: str) -> None:
+    made = report(replace(PASSED, latency={**LATENCY, "median_us": us, "low_us": None, "high_us": None}))
+    assert f"{PASSED.case} on {PASSED.target}: {shown}," in printed(made, width=300)
 
 
 def test_an_interrupted_run_has_no_verdict() -> None:

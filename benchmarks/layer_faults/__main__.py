@@ -50,16 +50,15 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the table says of one fault: which layer has it, and which it names."""
+    """What the table shows for one fault: ``owner`` is the layer that has it."""
 
     variant: str
     kind: str
     operator: str
     owner: str
-    said: str
+    sentence: str
     layer_right: bool
     step_right: bool
-    seconds: float
 
 
 def main() -> int:
@@ -77,14 +76,14 @@ def main() -> int:
         for variant in variants(Path(folder)):
             if options.only not in variant.name:
                 continue
-            clean.append((variant.name, _table(variant, variant.model, Path(folder), passed=False)))
+            clean.append((variant.name, _table(variant, variant.model, Path(folder))))
             found = list(_outcomes(variant, Path(folder)))
             outcomes += found
             right = sum(each.layer_right for each in found)
             print(f"{variant.name}: {right} of {len(found)} right; {clean[-1][1].sentence}", flush=True)
             for each in found:
                 if not (each.layer_right and each.step_right):
-                    print(f"  {each.kind} in {each.operator} of {each.owner}: {each.said}", flush=True)
+                    print(f"  {each.kind} in {each.operator} of {each.owner}: {each.sentence}", flush=True)
     text = report(outcomes, clean, time.process_time() - began)
     if options.write:
         (ROOT / "reports/layer-faults.md").write_text(text, encoding="utf-8")
@@ -119,11 +118,10 @@ def _outcomes(variant: Variant, folder: Path) -> Iterator[Outcome]:
         owner, faulty = variant.owners[fault.node], fault.planted(variant.model)
         if owner is None:
             continue
-        began = time.perf_counter()
         try:
             if not _changes(variant, faulty, fault.node, folder):
                 continue
-            table = _table(variant, faulty, folder, passed=False)
+            table = _table(variant, faulty, folder)
         except Exception as error:
             if "ONNXRuntimeError" not in str(error) and "InvalidGraph" not in type(error).__name__:
                 raise
@@ -135,10 +133,9 @@ def _outcomes(variant: Variant, folder: Path) -> Iterator[Outcome]:
             kind=fault.kind,
             operator=node.op_type,
             owner=owner,
-            said=table.sentence,
+            sentence=table.sentence,
             layer_right=first is not None and _is_owner(owner, first, table),
             step_right=table.sentence.startswith("one step at "),
-            seconds=time.perf_counter() - began,
         )
 
 
@@ -167,7 +164,7 @@ def _is_owner(owner: str, layer: Layer, table: LayerTable) -> bool:
     return any(each.path == owner and each.judged_with == layer.path for each in table.layers)
 
 
-def _table(variant: Variant, model: ModelProto, folder: Path, *, passed: bool) -> LayerTable:
+def _table(variant: Variant, model: ModelProto, folder: Path) -> LayerTable:
     path = folder / "faulty.onnx"
     onnx.save(model, str(path))
     with tempfile.TemporaryDirectory() as scratch:
@@ -175,7 +172,7 @@ def _table(variant: Variant, model: ModelProto, folder: Path, *, passed: bool) -
         reference = TorchReference(net(), [inputs()], 0, store, variant.precision)
         artifact = Artifact("onnx", path, "", variant.target.opset)
         graph = Graph(artifact, variant.target, {"x": np.array(inputs())}, store)
-        return layer_table(reference, GraphSubject(graph, store, exported=True), passed=passed)
+        return layer_table(reference, GraphSubject(graph, store, exported=True), passed=False)
 
 
 def report(outcomes: list[Outcome], clean: list[tuple[str, LayerTable]], seconds: float) -> str:
@@ -219,7 +216,7 @@ def report(outcomes: list[Outcome], clean: list[tuple[str, LayerTable]], seconds
         "",
     ]
     if missed := [each for each in outcomes if not (each.layer_right and each.step_right)]:
-        rows = [(each.variant, each.kind, each.operator, each.owner, each.said) for each in missed]
+        rows = [(each.variant, each.kind, each.operator, each.owner, each.sentence) for each in missed]
         headers = ["file", "fault", "operator", "layer", "what it says"]
         lines += ["## Not right", "", tabulate(rows, headers, tablefmt="github"), ""]
     return "\n".join(lines)

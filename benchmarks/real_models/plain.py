@@ -96,8 +96,10 @@ def compare(session: Any, module: nn.Module, name: str) -> None:
                 inputs, leaves = (inputs[0], returned["present"]), [leaves[0], *actual[1:]]
         for label, one, other in zip(NAMES[name][1], actual, expected, strict=True):
             same = one.shape == other.shape and np.allclose(one, other, rtol=1e-3, atol=1e-5)
-            far = np.abs(one - other).max() if one.shape == other.shape and one.size else "-"
-            print(f"  {label} {one.shape} {'same' if same else 'DIFFERENT'}, {far:.2g} of {np.abs(other).max():.3g}")
+            far = f"expected {other.shape}"
+            if one.shape == other.shape and one.size:
+                far = f"{np.abs(one - other).max():.2g} of {np.abs(other).max():.3g}"
+            print(f"  {label} {one.shape} {'same' if same else 'DIFFERENT'}, {far}")
 
 
 def main() -> None:

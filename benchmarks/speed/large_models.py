@@ -42,7 +42,7 @@ class Net:
 NETS = (
     Net("resnet50", "ResNet-50 at 224 px", 1.1),
     Net("transformer_1gib", "a transformer of 1 GiB", 1.1),
-    Net("transformer_2gib", "a transformer of 2.3 GiB", 1.3, 1.5),
+    Net("transformer_2gib", "a transformer of 2.3 GiB", 1.3),
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.bench.process import ProcessMeasurement, ProcessOutcome, trace_name
-from harness.latency.figure import EAGER
+from harness.latency.figure import EAGER, rounded
 from harness.latency.statistics import summarise
 from harness.result import Result
 from harness.runtimes import NodeTimes
@@ -39,7 +39,8 @@ def _figure(row: Result, outcome: ProcessMeasurement, traces: Path) -> dict[str,
 def _median_sum(rows: Sequence[NodeTimes]) -> float:
     """The median over the runs of the sum of all nodes."""
     sums = [sum(run) for run in zip(*(each.us for each in rows), strict=True)]
-    return _four_digits(summarise(sums).median) if sums else 0.0
+    median: float = rounded(summarise(sums).median) if sums else 0.0
+    return median
 
 
 def _row(times: NodeTimes) -> dict[str, Any]:
@@ -49,11 +50,7 @@ def _row(times: NodeTimes) -> dict[str, Any]:
         "operator": times.operator,
         "provider": times.provider,
         "module": times.module,
-        "us": _four_digits(summary.median),
-        "low_us": None if summary.low is None else _four_digits(summary.low),
-        "high_us": None if summary.high is None else _four_digits(summary.high),
+        "us": rounded(summary.median),
+        "low_us": rounded(summary.low),
+        "high_us": rounded(summary.high),
     }
-
-
-def _four_digits(value: float) -> float:
-    return float(f"{value:.4g}")

@@ -132,15 +132,14 @@ def _node_times(task: Task, workload: _Workload, traces: Path) -> ProcessMeasure
         runtime: Runtime = plugins("runtimes")[target.runtime]
         try:
             artifact = workload.artifact(target)
-            session = runtime.load(artifact, options_of(target, task))
-            if not isinstance(session, Profiled):
-                errors[str(target)] = f"{target.runtime} does not say how long each node takes"
-                continue
-            trace = traces / trace_name(task.case.id, str(target))
-            with closing(session):
-                found = session.node_times(workload.inputs(target), PROFILED_RUNS, trace)
+            with closing(runtime.load(artifact, options_of(target, task))) as session:
+                if not isinstance(session, Profiled):
+                    errors[str(target)] = f"{target.runtime} does not say how long each node takes"
+                    continue
+                trace = traces / trace_name(task.case.id, str(target))
+                times = session.node_times(workload.inputs(target), PROFILED_RUNS, trace)
             nodes[str(target)] = (
-                with_modules(found, artifact.path, workload.modules) if artifact.format == "onnx" else found
+                with_modules(times, artifact.path, workload.modules) if artifact.format == "onnx" else times
             )
         except BaseException as error:  # noqa: BLE001 - as for timing
             errors[str(target)] = message_of(error)
@@ -158,8 +157,8 @@ def trace_name(case: str, target: str) -> str:
 class _Workload:
     """The inputs and the artifact of each target, and the call of the reference; None where there is only an answer.
 
-    ``eager_layers`` returns the times of the layers of eager torch in so many runs; None without a module, whose parts
-    have the paths ``modules``.
+    ``eager_layers`` returns the times of eager torch's layers in the given number of runs; None without a module.
+    ``modules`` are the paths of the module's parts.
     """
 
     inputs: Callable[[Target], Mapping[str, Array]]

@@ -24,7 +24,7 @@ from harness.check.stages import message_of
 from harness.engine.processes.exits import describe_exit, kill_descendants_of
 from harness.engine.processes.fork_server import start_server
 from harness.engine.processes.limits import TIMED_OUT
-from harness.latency.figure import latency
+from harness.latency.figure import latency, rounded
 from harness.latency.statistics import summarise
 from harness.plan import Plan
 from harness.result import Result
@@ -69,20 +69,20 @@ def time_all(
     if not timed:
         return rows
     fresh = FreshProcesses(torch=needs_torch)
-    own = {case.id for case, _ in plan.jobs}
-    profiled = [each for each in timed if bench.layers and each.case.id in own]
+    requested = {case.id for case, _ in plan.jobs}
+    profiled = [each for each in timed if bench.layers and each.case.id in requested]
     done = progress(len(timed) * bench.processes + len(profiled))
     outcomes = measure_in_turns(timed, bench, settings, scratch, fresh.measure, done)
     rows = with_latency(plan, rows, outcomes, bench)
     if not profiled or traces is None:
         return rows
     traces.mkdir(parents=True, exist_ok=True)
-    found: dict[str, ProcessOutcome] = {}
+    node_outcomes: dict[str, ProcessOutcome] = {}
     for each in profiled:
         task = Task(each.case, each.targets, bench.processes, bench, settings, scratch, Path.cwd(), traces)
-        found[each.case.id] = fresh.measure(task)
+        node_outcomes[each.case.id] = fresh.measure(task)
         done()
-    return [with_node_times(row, found.get(row.case), traces) for row in rows]
+    return [with_node_times(row, node_outcomes.get(row.case), traces) for row in rows]
 
 
 def _with_bench_shapes(case: Case, target: Target, by_check: ResultsByCheck) -> Result:
@@ -251,8 +251,8 @@ def _latency_at(case: Case, target: str, outcomes: Outcomes) -> tuple[dict[str, 
         "shapes": shapes_of(case),
         "elements": sum(prod(spec.shape) for spec in case.inputs),
         **latency(target, measurements).to_dict(),
-        "load_s": _four_digits(median(each.load_s for each in loaded)),
-        "first_run_s": _four_digits(median(each.first_run_s for each in loaded)),
+        "load_s": rounded(median(each.load_s for each in loaded)),
+        "first_run_s": rounded(median(each.first_run_s for each in loaded)),
         "start": _start_figures(loaded),
         **({"variants": variants} if variants else {}),
         **loaded[0].facts,
@@ -277,9 +277,10 @@ def _start_figures(loaded: Sequence[LoadedTarget]) -> dict[str, Any]:
 
 def _start_figure(samples: Sequence[float]) -> dict[str, Any]:
     summary = summarise(samples)
-    interval = {"low": summary.low, "high": summary.high}
-    rounded = {name: None if value is None else _four_digits(value) for name, value in interval.items()}
-    return {"median": _four_digits(summary.median), **rounded, "samples": [_four_digits(each) for each in samples]}
+    figure: dict[str, Any] = rounded(
+        {"median": summary.median, "low": summary.low, "high": summary.high, "samples": tuple(samples)}
+    )
+    return figure
 
 
 def _short(figure: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,7 +298,3 @@ def _device_latency(processes: Sequence[Sequence[float]]) -> dict[str, Any]:
         "high_us": summary.high,
         "samples_us": [list(runs) for runs in processes],
     }
-
-
-def _four_digits(seconds: float) -> float:
-    return float(f"{seconds:.4g}")

@@ -77,7 +77,7 @@ class Latency:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the latency as ``report.json`` holds it, with four significant digits; a measurement has no more."""
-        fields: dict[str, Any] = _rounded(asdict(self))
+        fields: dict[str, Any] = rounded(asdict(self))
         return fields
 
 
@@ -173,14 +173,15 @@ def _pairs(call: Samples, other: Samples, rounds: Sequence[int]) -> tuple[list[f
     return [call.samples_us[at] for at in rounds], [other.samples_us[at] for at in rounds]
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """``value`` with four significant digits in every float in it, and with lists for tuples."""
     match value:
         case float():
             return float(f"{value:.4g}")
         case Mapping():
-            return {key: _rounded(item) for key, item in value.items()}
+            return {key: rounded(item) for key, item in value.items()}
         case tuple():
-            return [_rounded(item) for item in value]
+            return [rounded(item) for item in value]
     return value
 
 

@@ -22,6 +22,7 @@ from harness.errors import one_line, shortened
 from harness.report.wording import (
     CaseName,
     comparison_line,
+    count_of,
     explanation,
     main_comparison,
     split_settings,
@@ -90,11 +91,11 @@ class Cause:
     def extent(self) -> str:
         """How many checks, cases, targets and exporters, such as ``6 checks, 3 cases, 2 targets, 1 exporter``."""
         checks, cases, targets = len(self.results), len(self.cases), self.targets
-        parts = [_count(checks, "check")] + ([_count(cases, "case")] if cases != checks else [])
+        parts = [count_of(checks, "check")] + ([count_of(cases, "case")] if cases != checks else [])
         if len(targets) == 1:
             return f"{', '.join(parts)} on {targets[0]}"
         exporters = {re.split(r"[@+?/]", target, maxsplit=1)[0] for target in targets}
-        return ", ".join([*parts, _count(len(targets), "target"), _count(len(exporters), "exporter")])
+        return ", ".join([*parts, count_of(len(targets), "target"), count_of(len(exporters), "exporter")])
 
 
 def causes(results: Sequence[Result]) -> tuple[Cause, ...]:
@@ -108,10 +109,6 @@ def causes(results: Sequence[Result]) -> tuple[Cause, ...]:
     by_layers = _by_layers(results) if groups else {}
     found = chain.from_iterable(_split(group, by_layers) for group in groups.values())
     return tuple(sorted(found, key=lambda cause: (_ORDER.index(cause.status), -len(cause.results))))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 # What two checks must share
@@ -289,7 +286,7 @@ def _contrast(setting: str, failing: _Cases, passing: _Cases) -> str:
     good = sum(setting in settings for settings in passing.values())
     without = len(failing) - bad
     others = len(passing) - good + without
-    return f"{bad:,} of {_count(bad + good, 'case')} with {setting} go wrong, {without:,} of {others:,} without it"
+    return f"{bad:,} of {count_of(bad + good, 'case')} with {setting} go wrong, {without:,} of {others:,} without it"
 
 
 def _cause(group: Sequence[Result], setting: str | None, contrast: str | None) -> Cause:

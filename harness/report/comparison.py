@@ -15,6 +15,7 @@ from harness.report.wording import (
     explanation,
     format_decisions,
     format_index,
+    format_microseconds,
     format_number,
     format_pair,
     inconclusive_reason,
@@ -27,7 +28,6 @@ INDENT = 11
 MAX_EVIDENCE = 6
 MAX_LENGTH = 400
 MAX_NAME = 40
-MICROSECONDS_SHOWN = 999.5
 
 
 def comparison_lines(
@@ -124,9 +124,7 @@ def _latency(result: Result) -> list[str]:
     if not latency or latency.get("median_us") is None:
         return []
     reference = latency.get("eager_us")
-    beside = "" if reference is None else f", reference {_duration(float(reference))}"
-    return [f"{_duration(float(latency['median_us']))}{beside} (a quick measurement; harness bench is thorough)"]
-
-
-def _duration(us: float) -> str:
-    return f"{us:.3g} us" if us < MICROSECONDS_SHOWN else f"{us / 1e3:.3g} ms" if us < 1e6 else f"{us / 1e6:.3g} s"
+    beside = "" if reference is None else f", reference {format_microseconds(float(reference))}"
+    return [
+        f"{format_microseconds(float(latency['median_us']))}{beside} (a quick measurement; harness bench is thorough)"
+    ]

@@ -48,16 +48,16 @@ def _row(result: Result) -> list[object]:
     extra = {} if comparison is None else comparison.extra
     decisions = {} if comparison is None or comparison.decisions is None else comparison.decisions
     return [
-        *(_text(getattr(result, key)) for key in _CHECK),
-        "" if comparison is None else _text(comparison.name) or comparison.index,
+        *(spreadsheet_text(getattr(result, key)) for key in _CHECK),
+        "" if comparison is None else spreadsheet_text(comparison.name) or comparison.index,
         *(_value(comparison, key) for key in _COMPARISON),
         *(to_json(extra.get(key, "")) for key in _EXTRA),
         *(to_json(decisions.get(key, "")) for key in _DECISIONS),
         *_samples(result.samples),
         *(to_json((result.latency or {}).get(key, "")) for key in _LATENCY),
         sum(result.seconds.values()) if result.seconds else "",
-        _text(explanation(result)),
-        *(_text(getattr(result, key)) for key in _TEXT),
+        spreadsheet_text(explanation(result)),
+        *(spreadsheet_text(getattr(result, key)) for key in _TEXT),
     ]
 
 
@@ -77,11 +77,11 @@ def _samples(samples: Mapping[str, Any] | None) -> list[object]:
 def _value(comparison: OutputComparison | None, key: str) -> object:
     value = None if comparison is None else getattr(comparison, key)
     if isinstance(value, str):
-        return _text(value)
+        return spreadsheet_text(value)
     return "" if value is None else list(value) if isinstance(value, tuple) else to_json(value)
 
 
-def _text(text: str | None) -> str:
+def spreadsheet_text(text: str | None) -> str:
     """``text`` in a form that a spreadsheet does not evaluate as a formula."""
     safe = printable(text or "")
     return f"'{safe}" if safe.startswith(("=", "+", "-", "@")) else safe

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from harness.errors import one_line, printable, shortened
+from harness.errors import one_line, shortened
+from harness.report.csv_report import spreadsheet_text
 from harness.report.wording import format_number
 from harness.result import Layer, Report, Result, to_json
 
@@ -40,11 +41,11 @@ class LayersReport:
             for number, layer in enumerate(result.layers):
                 rows.writerow(
                     [
-                        _safe(result.case),
-                        _safe(result.target),
+                        spreadsheet_text(result.case),
+                        spreadsheet_text(result.target),
                         number,
                         *(_value(getattr(layer, key)) for key in _FIELDS),
-                        _safe(" ".join(layer.nodes)),
+                        spreadsheet_text(" ".join(layer.nodes)),
                     ]
                 )
         return written.getvalue()
@@ -56,13 +57,7 @@ PROVIDES = (LayersReport(),)
 def _value(value: object) -> object:
     if value is None:
         return ""
-    return _safe(value) if isinstance(value, str) else list(value) if isinstance(value, tuple) else to_json(value)
-
-
-def _safe(text: str) -> str:
-    """``text`` in a form that a spreadsheet does not evaluate as a formula."""
-    text = printable(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return spreadsheet_text(value) if isinstance(value, str) else to_json(value)
 
 
 def worst_layers(layers: Sequence[Layer], count: int) -> list[Layer]:

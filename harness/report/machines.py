@@ -38,7 +38,7 @@ def environment_rows(report: Report) -> Iterator[tuple[str, str]]:
     The same by the names of ``report.json`` is in :func:`named_facts`.
     """
     for name, value in named_facts(report):
-        if name not in _TOLD_TWICE:
+        if name not in _SHOWN_TWICE:
             unit = _UNITS.get(name.rpartition(".")[2], "")
             yield _label(name), _YES_NO.get(value, value) + (f" {unit}" if unit else "")
 
@@ -49,7 +49,7 @@ def named_facts(report: Report) -> Iterator[tuple[str, str]]:
     yield from ((name, value) for name, value in rows.items() if not name.startswith(_SHOWN_ELSEWHERE))
 
 
-_TOLD_TWICE = frozenset({"packages.harness", "packages.python"})
+_SHOWN_TWICE = frozenset({"packages.harness", "packages.python"})
 _YES_NO = {"True": "yes", "False": "no"}
 _UNITS = {"memory_gib": "GiB", "mhz": "MHz", "max_mhz": "MHz", "seconds": "s"}
 _LABELS = {
@@ -79,7 +79,7 @@ _LABELS = {
     "run.merged": "merged reports",
     "run.machines": "machines",
 }
-_WHOSE = (
+_PREFIXES = (
     (re.compile(r"also\.(\d+)\."), "machine {}: ", 2),
     (re.compile(r"gpus\.(\d+)\."), "GPU {} ", 1),
     (re.compile(r"packages\.()|run\.()"), "", 0),
@@ -90,7 +90,7 @@ def _label(name: str) -> str:
     """A dotted name in words: ``cpu.model`` is the CPU, ``gpus.0.name`` the name of GPU 1."""
     if name in _LABELS:
         return _LABELS[name]
-    for pattern, words, first in _WHOSE:
+    for pattern, words, first in _PREFIXES:
         if found := pattern.match(name):
             return words.format(int(found[1] or 0) + first) + _label(name[found.end() :])
     return name.removeprefix("threads.") if name.startswith("threads.") else re.sub(r"[._]", " ", name)
@@ -125,6 +125,7 @@ def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
     names, renamed = with_machine_names([report for _, report in reports])
     first: dict[tuple[str, str], Path] = {}
     merged: list[Result] = []
+    problems: list[Problem] = []
     for (path, _), results in zip(reports, renamed, strict=True):
         if repeated := [result for result in results if (result.case, result.target) in first]:
             example = repeated[0]
@@ -132,9 +133,11 @@ def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
             count = f"{len(repeated):,} of its {len(results):,} checks were done on the same machine in {earlier} too"
             compare = command_line(["harness", "diff", str(earlier), str(path)])
             message = f"{count}, such as {example.case} on {without_machine(example.target)}"
-            raise SpecError([Problem(Location(str(path), 0), message, f"to compare two runs: {compare}")])
-        first |= {(result.case, result.target): path for result in results}
+            problems.append(Problem(Location(str(path), 0), message, f"to compare two runs: {compare}"))
+        first = {(result.case, result.target): path for result in results} | first
         merged += results
+    if problems:
+        raise SpecError(problems)
     return Report(_environment(reports), tuple(merged), _run(reports) | ({"machines": list(names)} if names else {}))
 
 

@@ -20,6 +20,7 @@ from harness.report.wording import (
     bundle_folder,
     comparison_line,
     comparisons,
+    count_of,
     expectation_name,
     explanation,
     export_counts,
@@ -86,12 +87,9 @@ def blocks(report: Report) -> Iterator[str]:
 
 def _counts(results: Sequence[Result]) -> str:
     """A table of the checks by target and status."""
-    rows = []
-    for target in targets(results):
-        statuses = [result.status for result in results if result.target == target]
-        rows.append([code(target), *(_count(statuses.count(status)) for status in STATUSES)])
-    statuses = [result.status for result in results]
-    rows.append(["all", *(_count(statuses.count(status)) for status in STATUSES)])
+    named = [(code(target), [one.status for one in results if one.target == target]) for target in targets(results)]
+    named.append(("all", [result.status for result in results]))
+    rows = [[name, *(_count(statuses.count(status)) for status in STATUSES)] for name, statuses in named]
     return table(["target", *STATUSES], rows)
 
 
@@ -218,13 +216,14 @@ def _layers(result: Result) -> Iterator[str]:
 
 def _layer_tables(results: Sequence[Result]) -> Iterator[str]:
     """The layers of checks that passed."""
-    shown = [result for result in results if result.layers_show is not None][:_MAX_IN_FULL]
-    if not shown:
-        return
-    yield "## Layers of checks that passed"
-    for result in shown:
+    compared = [result for result in results if result.layers_show is not None]
+    if compared:
+        yield "## Layers of checks that passed"
+    for result in compared[:_MAX_IN_FULL]:
         yield f"### {code(result.case)} on {code(result.target)}"
         yield from _layers(result)
+    if rest := compared[_MAX_IN_FULL:]:
+        yield f"And {count_of(len(rest), 'more check')}; `report.json` has the layers of each."
 
 
 def _number_row(label: str, comparison: OutputComparison) -> list[str]:

@@ -86,9 +86,10 @@ def show(
     if report.results and not quiet:
         console.print(_summary(report.results, console))
     _print_unexpected(report, written, console)
-    for told in () if quiet else _sample_lines(report.results):
-        console.print(_text(told, console))
-    _print_layers(report, console)
+    if not quiet:
+        for sentence in _sample_lines(report.results):
+            console.print(_text(sentence, console))
+        _print_layers(report, console)
     if inconclusive := [result for result in report.results if inconclusive_reason(result)]:
         console.print(_text(_inconclusive_line(inconclusive, written), console, "yellow"))
     if not quiet:

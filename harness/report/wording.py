@@ -76,7 +76,7 @@ def verdict(report: Report) -> str:
     """
     counts = report.summary
     tally = ", ".join(f"{counts[status]:,} {status}" for status in counts if status != "checks" and counts[status])
-    checks = _count(counts["checks"], "check")
+    checks = count_of(counts["checks"], "check")
     if complaints := report.run.get("complaints", ()):
         return f"No verdict: {one_line(str(complaints[0]))} ({checks}: {tally or 'none done'})."
     if report.run.get("interrupted"):
@@ -89,7 +89,7 @@ def verdict(report: Report) -> str:
         return f"No verdict: nothing was compared, {checks} skipped."
     if bad := sum(counts[status] for status in UNEXPECTED):
         left = (
-            f" Stopped by --maxfail: {_count(not_run, 'check')} not run."
+            f" Stopped by --maxfail: {count_of(not_run, 'check')} not run."
             if (not_run := report.run.get("not_run"))
             else ""
         )
@@ -101,7 +101,7 @@ def export_counts(report: Report) -> str | None:
     """How many files the run exported and how many it took from the cache; None if there were neither."""
     counts = report.run.get("exports") or {}
     made, reused = counts.get("made", 0), counts.get("from_cache", 0)
-    return f"{_count(made, 'export')} made, {reused:,} from the cache" if made or reused else None
+    return f"{count_of(made, 'export')} made, {reused:,} from the cache" if made or reused else None
 
 
 def bundle_folder(run: Mapping[str, Any]) -> str | None:
@@ -110,7 +110,8 @@ def bundle_folder(run: Mapping[str, Any]) -> str | None:
     return str(paths[0]) if run.get("bundle") and len(paths) == 1 else None
 
 
-def _count(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, such as ``1 check`` or ``1,200 checks``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -198,6 +199,14 @@ def format_number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def format_microseconds(us: float) -> str:
+    """A duration with three significant digits, in us, ms or s."""
+    for limit, scale, unit in ((999.5, 1.0, "us"), (999.5e3, 1e3, "ms")):
+        if us < limit:  # what is rounded to 1,000 has the next unit
+            return f"{us / scale:.3g} {unit}"
+    return f"{us / 1e6:.3g} s"
 
 
 def format_pair(actual: float | None, expected: float | None) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from harness.result import Report, Result, to_json
 GATED: Mapping[StartFigure, str] = {
     "load": "slower to load",
     "first": "slower in the first run",
-    "memory": "in need of more memory",
+    "memory": "with more peak memory",
 }
 MIN_EFFECT = 0.03
 """The default of the smallest relative change of a latency that counts."""
@@ -119,7 +119,7 @@ def diff(
     before, after = ({(one.case, one.target): one for one in report.results} for report in (old, new))
     latency = None
     if across_hardware or not hardware:
-        calibrated = _same_calibration_loop(old, new) and not hardware
+        calibrated = has_same_calibration_loop(old, new) and not hardware
         latency = tuple(latency_changes(before, after, min_effect, calibrated=calibrated))
     return Diff(
         versions=dict(_different(old.environment.get("packages", {}), new.environment.get("packages", {}))),
@@ -200,8 +200,8 @@ def _summary(result: Result, kind: Kind) -> str:
     return comparison_line(comparison) if kind == "numbers" and comparison is not None else outcome(result)
 
 
-def _same_calibration_loop(old: Report, new: Report) -> bool:
-    """The calibration loop runs in NumPy: another version of it is another loop."""
+def has_same_calibration_loop(old: Report, new: Report) -> bool:
+    """True if both ran one calibration loop. It runs in NumPy: another version of it is another loop."""
     versions = [report.environment.get("packages", {}).get("numpy") for report in (old, new)]
     return bool(versions[0] == versions[1])
 

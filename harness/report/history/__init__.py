@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import SpecError, UsageError
-from harness.report.diff import ParityChange, diff
+from harness.report.diff import PARITY_LABELS, ParityChange, diff, has_same_calibration_loop
 from harness.report.diff.latency import LatencyChange
 from harness.report.json_report import read_report
 from harness.report.wording import unexpected
@@ -89,16 +89,11 @@ def history(reports: Sequence[tuple[Path, Report]], min_effect: float) -> tuple[
                 new_machine=latency is None,
             )
         )
-        # The calibration that normalises latencies runs in NumPy: with another version, it is another one.
-        if before is None or latency is None or _numpy(before) != _numpy(report):
+        if before is None or latency is None or not has_same_calibration_loop(before, report):
             before = report
         else:
             before = _compared_next(before, report, {(one.case, one.target) for one in moved})
     return tuple(runs)
-
-
-def _numpy(report: Report) -> Any:
-    return report.environment.get("packages", {}).get("numpy")
 
 
 def _compared_next(before: Report, report: Report, changed: set[Check]) -> Report:
@@ -127,9 +122,8 @@ def history_lines(runs: Sequence[Run]) -> Iterator[str]:
         counts = f"{run.checks:,} checks, {run.unexpected:,} not as expected, {len(run.latencies):,} latencies{machine}"
         yield f"{run.began or 'no date'}  {run.path}: {counts}"
         for change in run.parity:
-            kind = {"gone": "lost", "mended": "resolved"}.get(change.kind, change.kind)
             outcomes = " -> ".join(filter(None, (change.before, change.after)))
-            yield f"  {kind}: {change.case} on {change.target}: {outcomes}"
+            yield f"  {PARITY_LABELS[change.kind]}: {change.case} on {change.target}: {outcomes}"
         for figure in run.latency:
             at = f" at {figure.shapes}" if figure.shapes else ""
             times = f"{figure.before_us:.4g} -> {figure.after_us:.4g} us, x{figure.ratio:.3g}"

@@ -68,24 +68,24 @@ def _line(title: str, series: Series, marks: Mapping[int, str], runs: Sequence[R
     def y(value: float) -> float:
         return PANEL * (high - value) / (high - low)
 
-    parts = [_title(title), _label(0, f"{high:.4g}"), _label(PANEL, f"{low:.4g}")]
-    path = ""
+    path, points = "", ""
     for index, point in enumerate(series):
         if point is None or runs[index].new_machine:
             path += " "
         if point is not None:
             x = _x(index, runs)
             path += f"{'L' if path[-1:] not in {'', ' '} else 'M'}{x:.1f},{y(point[0]):.1f}"
-            parts.append(f'<path d="M{x:.1f},{y(point[1]):.1f}V{y(point[2]):.1f}" stroke="{MUTED}"/>')
             about = f"{runs[index].began} {runs[index].path}: {point[0]:.4g}"
             colour = {"slower": BAD, "faster": GOOD}.get(marks.get(index, ""), LINE)
             radius = 6 if index in marks else 3
             word = f" ({marks[index]})" if index in marks else ""
-            parts.append(
+            points += (
+                f'<path d="M{x:.1f},{y(point[1]):.1f}V{y(point[2]):.1f}" stroke="{MUTED}"/>'
                 f'<circle cx="{x:.1f}" cy="{y(point[0]):.1f}" r="{radius}" fill="{colour}">'
                 f"<title>{escape(about + word)}</title></circle>"
             )
-    return "".join([*parts[:3], f'<path d="{path.strip()}" fill="none" stroke="{LINE}"/>', *parts[3:]])
+    bounds = _title(title) + _label(0, f"{high:.4g}") + _label(PANEL, f"{low:.4g}")
+    return f'{bounds}<path d="{path.strip()}" fill="none" stroke="{LINE}"/>{points}'
 
 
 def _mean_ratios(runs: Sequence[Run]) -> Series:

@@ -40,12 +40,12 @@ class ModelTime:
             yield CaseName.parse(each.case).short, f"{each.count:,}", cells
         yield "sum of the layers", "", [self._sum(target, sums[target]) for target in self.targets]
         for each in self.whole:
-            cells = [_microseconds(each.us.get(target)) for target in self.targets]
+            cells = [format_number(each.us.get(target)) for target in self.targets]
             yield f"{CaseName.parse(each.case).short} (the model)", "", cells
 
     def _sum(self, target: str, us: float) -> str:
         missing = sum(target not in each.us for each in self.layers)
-        return _microseconds(us) + (f", without {missing} not timed" if missing else "")
+        return format_number(us) + (f", without {missing} not timed" if missing else "")
 
 
 def model_times(results: Sequence[Result]) -> list[ModelTime]:
@@ -88,8 +88,4 @@ def _median(result: Result) -> float | None:
 
 
 def _cell(us: float | None, total: float) -> str:
-    return "-" if us is None else f"{_microseconds(us)} ({us / total:.0%})"
-
-
-def _microseconds(us: float | None) -> str:
-    return "-" if us is None else format_number(us)
+    return "-" if us is None else f"{format_number(us)} ({us / total:.0%})"

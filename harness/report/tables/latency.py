@@ -134,11 +134,11 @@ def _row(result: Result, figure: Figure) -> list[str]:
         code(result.target),
         code(str(figure.get("shapes", ""))),
         _us(figure, "median_us"),
-        _interval(figure.get("low_us"), figure.get("high_us")),
+        interval(figure.get("low_us"), figure.get("high_us")),
         _us(figure, "p90_us"),
         _us(figure, "p99_us"),
         _us(figure, "ratio"),
-        _interval(figure.get("ratio_low"), figure.get("ratio_high")),
+        interval(figure.get("ratio_low"), figure.get("ratio_high")),
         "-" if figure.get("noise") is None else f"{100 * figure['noise']:.1f} %",
         plain(", ".join(_variants(figure))) or "-",
         _us(figure, "first_call_us"),
@@ -196,5 +196,6 @@ def _ms(figure: Figure, key: str) -> str:
     return "-" if value is None else f"{1e3 * value:.3g}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
+def interval(low: float | None, high: float | None) -> str:
+    """Both bounds with four significant digits; ``-`` without one."""
     return "-" if low is None or high is None else f"{low:.4g} to {high:.4g}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.report.tables import code, table
+from harness.report.tables.latency import interval
 from harness.result import Result
 
 SHOWN = 10
@@ -31,6 +32,7 @@ def node_time_blocks(results: Sequence[Result]) -> Iterator[str]:
     for result, nodes in timed:
         yield f"{code(result.case)} on {code(result.target)}: {share_of_call(result)}. Trace: {code(nodes['trace'])}."
         total = nodes["sum_us"] or 1.0
+        eager = _by(nodes["eager_rows"], "module")
         by_operator = sorted(_by(nodes["rows"], "operator").items(), key=lambda item: -item[1][1])
         yield table(
             ["operator", "nodes", "us", "share"],
@@ -41,8 +43,8 @@ def node_time_blocks(results: Sequence[Result]) -> Iterator[str]:
             [
                 [
                     code(row["node"]), code(row["operator"]), code(row["module"]) if row["module"] else "-",
-                    code(row["provider"]), f"{row['us']:.4g}", _interval(row), _percent(row["us"] / total),
-                    _eager(row, nodes),
+                    code(row["provider"]), f"{row['us']:.4g}", interval(row["low_us"], row["high_us"]),
+                    _percent(row["us"] / total), f"{eager[row['module']][1]:.4g}" if row["module"] in eager else "-",
                 ]
                 for row in slowest(nodes["rows"])[:SHOWN]
             ],
@@ -87,15 +89,6 @@ def _by(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, tuple[int, flo
         count, us = totals[row[key]]
         totals[row[key]] = count + 1, us + row["us"]
     return dict(totals)
-
-
-def _eager(row: Mapping[str, Any], nodes: Mapping[str, Any]) -> str:
-    layers = _by(nodes["eager_rows"], "module")
-    return f"{layers[row['module']][1]:.4g}" if row["module"] in layers else "-"
-
-
-def _interval(row: Mapping[str, Any]) -> str:
-    return "-" if row["low_us"] is None else f"{row['low_us']:.4g} to {row['high_us']:.4g}"
 
 
 def _percent(share: float) -> str:

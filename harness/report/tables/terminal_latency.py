@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import geometric_mean
 
 from harness.report.tables import targets
+from harness.report.wording import format_microseconds
 from harness.result import Result
 
 SHOWN = 12
@@ -33,11 +34,7 @@ def latency_lines(results: Sequence[Result]) -> Iterator[str]:
 def _line(result: Result) -> str:
     figure = result.latency or {}
     low, high, ratio = figure.get("low_us"), figure.get("high_us"), figure.get("ratio")
-    interval = "" if low is None or high is None else f" [{_duration(low)}, {_duration(high)}]"
+    interval = "" if low is None or high is None else f" [{format_microseconds(low)}, {format_microseconds(high)}]"
     times = "" if ratio is None else f", {ratio:.2g}x"
     unsure = ", low confidence" if figure.get("low_confidence") else ""
-    return f"  {result.case} on {result.target}: {_duration(figure['median_us'])}{interval}{times}{unsure}"
-
-
-def _duration(us: float) -> str:
-    return f"{us:.3g} us" if us < 1e3 else f"{us / 1e3:.3g} ms" if us < 1e6 else f"{us / 1e6:.3g} s"
+    return f"  {result.case} on {result.target}: {format_microseconds(figure['median_us'])}{interval}{times}{unsure}"
