@@ -82,7 +82,8 @@ def _wrong_keys(
         for key in keys:
             if key not in known:
                 of = f"harness {command} has" if command else "there is"
-                yield key, (f"{of} no such option", suggestion(key, known, f"see harness {command} --help"))
+                see = f"see harness {command or 'COMMAND'} --help"
+                yield key, (f"{of} no such option", suggestion(key, known, see))
             elif key in ONLY_ON_THE_COMMAND_LINE:
                 yield key, ("not taken from a file", ONLY_ON_THE_COMMAND_LINE[key])
 
