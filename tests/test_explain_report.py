@@ -43,4 +43,7 @@ def test_a_failure_of_the_last_report_is_named_by_its_number(harness: Call, here
     (here / "mine").rename(here / "elsewhere")
     refused = harness("explain", "1")
     assert refused.code == 2
-    assert "report.json: mine/relu.yaml::second: no such file or directory; run explain in the folder of that run" in refused.err
+    assert (
+        "report.json: mine/relu.yaml::second: no such file or directory; run explain in the folder of that run"
+        in refused.err
+    )
