@@ -1,7 +1,7 @@
 """Find the layers of a model, with a case for each configuration that occurs.
 
-Every case is tried: the layer is built from the case, given the weights of the model's own layer, and has to answer the
-same on the same inputs.
+Every case is tried: the layer is built from the case, given the weights of the model's own layer, and has to give the
+same outputs for the same inputs.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class _Scan:
 
             return f"it cannot be built again: {message_of(error)}"
         same = len(answers) == len(outputs) and all(map(_is_close, answers, outputs))
-        return None if same else "built again from its arguments, it answers otherwise"
+        return None if same else "built again from its arguments, it gives other outputs"
 
     def _answers(self, case: LayerCase, layer: nn.Module) -> list[torch.Tensor]:
         """The outputs of the layer that the case describes, with the weights of ``layer``."""
