@@ -126,9 +126,9 @@ def ladder(model: str, targets: Sequence[tuple[str, ...]], **options: Any) -> in
     MODEL is an .onnx file, or a callable that is exported. A rung is written as RUNTIME[?options], with the transforms
     before it, such as +fp16/ort-cpu. PyTorch itself runs a callable as eager/torch-cpu and eager+bf16/torch-cpu.
     """
-    from harness.precision.ladder import climb, lines, write
+    from harness.precision.ladder import lines, measure_rungs, write
 
-    found = climb(_question(model, options), flat(targets), _Listener())
+    found = measure_rungs(_question(model, options), flat(targets), _Listener())
     for line in lines(found):
         echo(line)
     echo(f"Written: {', '.join(map(str, write(found, options['output'])))}")
