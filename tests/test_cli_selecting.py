@@ -300,6 +300,9 @@ def test_a_project_without_the_table_and_one_that_is_broken_elsewhere_change_not
 ) -> None:
     (here / "pyproject.toml").write_text("[tool.other\nbroken", encoding="utf-8")
     assert harness("check", "specs").code == 0
+    for other in ("[tool.harness-x]\npaths = 1\n", '[tool.other]\nx = """\n[tool.harness]\n"""\n'):
+        (here / "pyproject.toml").write_text(other, encoding="utf-8")
+        assert harness("check", "specs").code == 0
     (here / "pyproject.toml").write_text("[tool.harness]\nbroken", encoding="utf-8")
     ran = harness("check", "specs")
     assert ran.code == 2
