@@ -285,6 +285,7 @@ def test_arguments_have_the_names_and_the_defaults_of_options() -> None:
         ({"require": "torch-gpu"}, "require torch-gpu: no such runtime"),
         ({"targets": ""}, "targets names no target; name one"),
         ({"baseline": "nowhere.json"}, "nowhere.json"),
+        ({"gate": "load"}, "gate load: there is nothing to compare with; give baseline"),
     ],
 )
 def test_an_error_is_about_the_argument(spec: Write, arguments: dict[str, Any], message: str) -> None:

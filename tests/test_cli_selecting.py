@@ -278,8 +278,8 @@ def test_defaults_come_from_pyproject_and_the_command_line_overrides_them(
 
 def test_every_mistake_in_pyproject_is_told_with_its_line(harness: Call, relu: Path, here: Path) -> None:
     (here / "pyproject.toml").write_text(
-        "[tool.harness]\ntragets = 'x'\nallow-import = true\n[tool.harness.run]\njobs = 'many'\nlatency = 'no'\n"
-        "lf = true\n[tool.harness.rnu]\njobs = 1\n",
+        "[tool.harness]\ntragets = 'x'\nallow-import = true\nqqq = 1\n[tool.harness.run]\njobs = 'many'\n"
+        "latency = 'no'\nlf = true\n[tool.harness.rnu]\njobs = 1\n",
         encoding="utf-8",
     )
     ran = harness("check", "specs")
@@ -287,10 +287,11 @@ def test_every_mistake_in_pyproject_is_told_with_its_line(harness: Call, relu: P
     assert ran.err.splitlines() == [
         "pyproject.toml:2:1: tragets: there is no such option; did you mean targets?",
         "pyproject.toml:3:1: allow-import: not taken from a file; it is consent to run code; use the command line",
-        "pyproject.toml:5:1: jobs: 'many' is not a valid integer range; see harness run --help",
-        "pyproject.toml:6:1: latency: true or false is expected; see harness run --help",
-        "pyproject.toml:7:1: lf: not taken from a file; it is about one call; use the command line",
-        "pyproject.toml:8:1: rnu: no such command; did you mean run?",
+        "pyproject.toml:4:1: qqq: there is no such option; see harness COMMAND --help",
+        "pyproject.toml:6:1: jobs: 'many' is not a valid integer range; see harness run --help",
+        "pyproject.toml:7:1: latency: true or false is expected; see harness run --help",
+        "pyproject.toml:8:1: lf: not taken from a file; it is about one call; use the command line",
+        "pyproject.toml:9:1: rnu: no such command; did you mean run?",
     ]
 
 
@@ -299,6 +300,9 @@ def test_a_project_without_the_table_and_one_that_is_broken_elsewhere_change_not
 ) -> None:
     (here / "pyproject.toml").write_text("[tool.other\nbroken", encoding="utf-8")
     assert harness("check", "specs").code == 0
+    for other in ("[tool.harness-x]\npaths = 1\n", '[tool.other]\nx = """\n[tool.harness]\n"""\n'):
+        (here / "pyproject.toml").write_text(other, encoding="utf-8")
+        assert harness("check", "specs").code == 0
     (here / "pyproject.toml").write_text("[tool.harness]\nbroken", encoding="utf-8")
     ran = harness("check", "specs")
     assert ran.code == 2

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli._watch import Watched
+from harness.pipeline import Request
 from tests.conftest import Call
 from tests.running import Running, report_in
 
@@ -65,6 +67,14 @@ def test_a_save_runs_what_changed_again_until_the_watch_is_ended(spec: Write, he
     assert code == 130
     assert out.count("All as expected") >= 2, "the last run may end before it has printed its verdict"
     assert "watching 3 files, Ctrl-C ends" in err
+
+
+def test_a_save_runs_every_case_that_is_named_of_the_file(spec: Write) -> None:
+    relu = spec("relu.yaml", RELU)
+    named = ("specs/relu.yaml::first", "specs/relu.yaml::second")
+    watched = Watched(Request(paths=named))
+    relu.write_text(RELU + "\n", encoding="utf-8")
+    assert watched.next_change().paths == named
 
 
 @pytest.mark.parametrize(

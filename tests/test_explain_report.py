@@ -37,7 +37,13 @@ def test_a_failure_of_the_last_report_is_named_by_its_number(harness: Call, here
     )
     refused = harness("explain")
     assert (refused.code, refused.err) == (2, "name a case, or use --last for the first failure of the last report\n")
+    assert harness("run", "mine/relu.yaml::second", "--targets", "trace/torch-cpu", "--no-latency").code == 1
+    ran = harness("explain", "--last", "--budget", "0.1")
+    assert (ran.code, ran.out.partition(":")[0]) == (1, "relu/second on trace/torch-cpu")
     (here / "mine").rename(here / "elsewhere")
     refused = harness("explain", "1")
     assert refused.code == 2
-    assert "report.json: mine/: no such file or directory; run explain in the folder of that run" in refused.err
+    assert (
+        "report.json: mine/relu.yaml::second: no such file or directory; run explain in the folder of that run"
+        in refused.err
+    )

@@ -92,7 +92,7 @@ def test_attention_recurrence_and_copied_layers_are_called_as_the_model_calls_th
 def test_a_layer_that_its_arguments_do_not_make_again_has_no_case(harness: Call) -> None:
     ran = harness("scan", "net.py:Changed", "--shape", "x=1,2,4,4", "-o", "layers.yaml")
     assert ran.code == 0, ran.err
-    assert "Unknown, 1 call: built again from its arguments, it answers otherwise; unknown" in ran.out
+    assert "Unknown, 1 call: built again from its arguments, it gives other outputs; unknown" in ran.out
     assert "RecursiveScriptModule, 1 call: it is TorchScript, whose class and arguments are not kept; script" in ran.out
     assert "functional.linear, 1 call: a function, not a layer; torch/nn/modules/linear.py:" in ran.out
     assert cases("layers.yaml")["avgpool2d"]["args"] == {"kernel_size": 2, "divisor_override": 5}

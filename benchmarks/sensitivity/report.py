@@ -114,7 +114,7 @@ def _summary(runs: Sequence[Run]) -> Iterator[str]:
     yield tabulate(rows, heads, "github", disable_numparse=True)
     yield (
         "\nSQNR is that of the worst sample; the share is that of equal decisions. Each list was measured with the "
-        "written file, and each of its layers was tried to be left out (of a list of more than 32, the least sensitive "
+        "written file, and measured again without each of its layers (of a list of more than 32, the least sensitive "
         "32). The names of nodes are cut."
     )
 

@@ -39,7 +39,7 @@ def errors_about_arguments() -> Iterator[None]:
 
 
 def _with_arguments(text: str) -> str:
-    """``text`` with the names of arguments in the place of those of options."""
+    """``text`` with the names of arguments instead of those of options."""
     text = text.replace("pass --allow-import", "pass allow_import=True")
     text = re.sub(r"(?<!\S)-([kj])\b", lambda match: SHORT[match[1]], text)
     return re.sub(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)", lambda match: match[1].replace("-", "_"), text)

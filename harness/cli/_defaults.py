@@ -29,7 +29,7 @@ from harness.errors import Location, Problem, SpecError, UsageError
 from harness.spec.quoting import suggestion
 
 FILE = "pyproject.toml"
-TABLE = re.compile(r"^\s*\[\s*tool\s*\.\s*harness\b", re.MULTILINE)
+TABLE = re.compile(r"^\s*\[\s*tool\s*\.\s*harness\s*[.\]]", re.MULTILINE)
 ONE_CALL = "it is about one call; use the command line"
 ONLY_ON_THE_COMMAND_LINE = {
     "allow-import": "it is consent to run code; use the command line",
@@ -82,7 +82,8 @@ def _wrong_keys(
         for key in keys:
             if key not in known:
                 of = f"harness {command} has" if command else "there is"
-                yield key, (f"{of} no such option", suggestion(key, known, f"see harness {command} --help"))
+                see = f"see harness {command or 'COMMAND'} --help"
+                yield key, (f"{of} no such option", suggestion(key, known, see))
             elif key in ONLY_ON_THE_COMMAND_LINE:
                 yield key, ("not taken from a file", ONLY_ON_THE_COMMAND_LINE[key])
 
@@ -95,10 +96,11 @@ def _table(text: str) -> Mapping[str, Any]:
         except ModuleNotFoundError:
             continue
         try:
-            table = reader.loads(text)["tool"]["harness"]
+            tools = reader.loads(text).get("tool", {})
         except ValueError as error:
             raise SpecError([Problem(Location(FILE, 0), f"not TOML: {error}", "correct it")]) from error
-        return table if isinstance(table, Mapping) else {}
+        table = tools.get("harness") if isinstance(tools, Mapping) else None
+        return table if isinstance(table, Mapping) else {}  # the pattern also matches a line inside a text
     message = "[tool.harness] cannot be read by Python 3.10 alone"
     raise SpecError([Problem(Location(FILE, 0), message, "install with: pip install tomli")])
 

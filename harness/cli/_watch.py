@@ -111,8 +111,11 @@ class Watched:
 
     def _as_given(self, specs: Iterable[str]) -> Iterator[str]:
         """The specs as the command line names them, which may be single cases of a file."""
-        given = {str(path_and_case(path)[0]): path for path in self._paths}
-        yield from (given.get(spec, spec) for spec in specs)
+        given: dict[str, list[str]] = {}
+        for path in self._paths:
+            given.setdefault(str(path_and_case(path)[0]), []).append(path)
+        for spec in specs:
+            yield from given.get(spec, [spec])
 
     def _states(self) -> Mapping[Path, State]:
         files = {*self._users, *_spec_files(self._paths), *self._shared}

@@ -275,14 +275,10 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
 
 def _specs(asked: ComparisonSpec, question: Question) -> Specs:
     """The spec as it would be read from a file in the working directory, which may name any file."""
-    from harness.scaffold.comparison import spec_text
+    from harness.scaffold.comparison import cases_of
     from harness.spec.discovery import Specs
-    from harness.spec.language.data import SpecFolder
-    from harness.spec.language.expand import expand
-    from harness.spec.yaml import parse
 
-    folder = SpecFolder(question.home, Path(question.home.anchor))
-    cases = expand(parse(spec_text(asked.spec), "compare"), "compare", allow_import=True, folder=folder)
+    cases = cases_of(asked.spec, "compare", question.home)
     cases = tuple(replace(case, where=Location("", 0)) for case in cases)
     return Specs(cases, (), question.home, None, allow_import=True)
 

@@ -124,6 +124,7 @@ def _failure(path: Path, number: str) -> tuple[str, tuple[str, ...], str]:
     from harness.report.json_report import read_report
     from harness.report.machines import without_machine
     from harness.report.wording import unexpected
+    from harness.spec.glob import path_and_case
 
     if not path.is_file():
         raise UsageError(f"--report {path}: no such file; harness run writes one")
@@ -135,7 +136,7 @@ def _failure(path: Path, number: str) -> tuple[str, tuple[str, ...], str]:
         raise UsageError(
             f"{path} has {how_many}; name one of them, or a case" if failures else f"{path} has no failures"
         )
-    if missing := [each for each in paths if not Path(each).exists()]:
+    if missing := [each for each in paths if not path_and_case(each)[0].exists()]:
         advice = "run explain in the folder of that run, or name the case and its specs"
         raise UsageError(f"{path}: {missing[0]}: no such file or directory; {advice}")
     failure = failures[int(number) - 1]

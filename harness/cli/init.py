@@ -41,7 +41,13 @@ def _layers(_ctx: click.Context) -> Iterable[str]:
 @click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="Constructor argument, in YAML.")
 @click.option("--input", "shapes", multiple=True, metavar="SHAPE", help="Shape of an input, in the order of forward.")
 @click.option("--inputs", metavar="FILE|DIR", help="Data file with the inputs, or folder of them for a model file.")
-@click.option("-o", "--output", type=FOLDER, metavar="FILE", help="File for the spec. [default: specs/<name>.yaml]")
+@click.option(
+    "-o",
+    "--output",
+    type=FOLDER,
+    metavar="FILE",
+    help="File for the spec. [default: specs/<name>.yaml; <name>.yaml for a model file, and with --inputs]",
+)
 @click.option(
     "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds for trying the module."
 )
@@ -78,9 +84,9 @@ def init(
         raise UsageError("--input: the inputs come from --inputs; give one of them")
     if is_file and arguments:
         raise UsageError(f"--arg: {module} is a file, which has its own arguments; remove it")
-    asked = _Asked(module, dict(map(_argument, arguments)), tuple(map(_input_shape, shapes)), inputs, path)
+    request = _InitRequest(module, dict(map(_argument, arguments)), tuple(map(_input_shape, shapes)), inputs, path)
     echo(f"Calling {module} in a separate process to see what it takes (at most {timeout:g} s) ...", error=True)
-    spec = _first_spec(asked, timeout, is_file=is_file)
+    spec = _first_spec(request, timeout, is_file=is_file)
     files, schema = [path], path.parent / SCHEMA_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +103,7 @@ def init(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _InitRequest:
     """What the command line names: the ``shapes`` with their kinds are of the inputs, ``inputs`` is a data file."""
 
     module: str
@@ -107,29 +113,29 @@ class _Asked:
     output: Path
 
 
-def _first_spec(asked: _Asked, timeout: float, *, is_file: bool) -> FirstSpec:
+def _first_spec(request: _InitRequest, timeout: float, *, is_file: bool) -> FirstSpec:
     """The spec, made in a separate process, so that a module that crashes there becomes a message of one line."""
     from harness.engine.processes.temporary import temporary_folder
     from harness.explain.process import ProcessEnd, SeparateProcess
     from harness.scaffold import NoSpec, first_spec
     from harness.scaffold.first_file import first_file_spec
 
-    torch = not (is_file and asked.module.endswith((".onnx", ".ort")))
+    torch = not (is_file and request.module.endswith((".onnx", ".ort")))
     with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=torch, exporting=False)) as process:
         spec: FirstSpec | NoSpec | ProcessEnd
         if is_file:
-            shapes = tuple(shape for shape, _ in asked.shapes)
-            data = () if asked.inputs is None else (asked.inputs,)
-            words = (asked.module, shapes, data, Path.cwd(), asked.output)
+            shapes = tuple(shape for shape, _ in request.shapes)
+            data = () if request.inputs is None else (request.inputs,)
+            words = (request.module, shapes, data, Path.cwd(), request.output)
             spec = process.call(first_file_spec, *words, seconds=timeout)
         else:
-            file = None if asked.inputs is None else Path(asked.inputs)
-            given = (asked.module, asked.arguments, asked.shapes, Path.cwd(), file, asked.output)
+            file = None if request.inputs is None else Path(request.inputs)
+            given = (request.module, request.arguments, request.shapes, Path.cwd(), file, request.output)
             spec = process.call(first_spec, *given, seconds=timeout)
     if isinstance(spec, ProcessEnd):
         check_module = "make sure that it can be imported and called in Python"
         advice = "--timeout sets the limit" if spec.timed_out else check_module
-        raise UsageError(f"{asked.module}: {spec.description}; {advice}")
+        raise UsageError(f"{request.module}: {spec.description}; {advice}")
     if isinstance(spec, NoSpec):
         raise UsageError(spec.reason)
     return spec

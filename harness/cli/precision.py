@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.compare import Mistakes, is_callable_name, read_arguments, read_shapes
 from harness.cli.options import AT_LEAST_ONE, FC, FOLDER, WordList, flat
 from harness.cli.process import echo
-from harness.errors import SpecError, UsageError, bounded_line, one_line
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from harness.precision.model import ModelQuestion
     from harness.report.terminal import Progress
 
-MAX_LINE = 2000
 EXPORTER = "onnx-dynamo"
 
 
@@ -127,9 +126,9 @@ def ladder(model: str, targets: Sequence[tuple[str, ...]], **options: Any) -> in
     MODEL is an .onnx file, or a callable that is exported. A rung is written as RUNTIME[?options], with the transforms
     before it, such as +fp16/ort-cpu. PyTorch itself runs a callable as eager/torch-cpu and eager+bf16/torch-cpu.
     """
-    from harness.precision.ladder import climb, lines, write
+    from harness.precision.ladder import lines, measure_rungs, write
 
-    found = climb(_question(model, options), flat(targets), _Listener())
+    found = measure_rungs(_question(model, options), flat(targets), _Listener())
     for line in lines(found):
         echo(line)
     echo(f"Written: {', '.join(map(str, write(found, options['output'])))}")
@@ -147,7 +146,7 @@ class _Listener:
         echo(line, error=True)
 
     def begin(self, total: int, unit: str = "runs") -> None:
-        """Start to count."""
+        """Start counting."""
         from rich.console import Console
 
         from harness.report.terminal import Progress
@@ -161,7 +160,7 @@ class _Listener:
             self._progress.advance()
 
     def end(self) -> None:
-        """Stop to count."""
+        """Stop counting."""
         if self._progress is not None:
             self._progress.end()
             self._progress = None
@@ -172,8 +171,7 @@ def _question(model: str, options: dict[str, Any]) -> ModelQuestion:
     from harness.precision.model import ModelQuestion
 
     problems: list[str] = []
-    shapes = _shapes(options["shapes"], problems)
-    arguments = _arguments(options["arguments"], problems)
+    shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
     problems += _problems_of_model(model)
     problems += _problems_of_exporter(options["exporter"])
     if problems:
@@ -191,38 +189,12 @@ def _question(model: str, options: dict[str, Any]) -> ModelQuestion:
     )
 
 
-def _shapes(texts: Sequence[str], problems: list[str]) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, equals, sizes = text.rpartition("=")
-        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
-            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
-        else:
-            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
-    return shapes
-
-
-def _arguments(text: str | None, problems: list[str]) -> dict[str, Any]:
-    import yaml
-
-    try:
-        arguments = None if text is None else yaml.safe_load(text)
-    except yaml.YAMLError:
-        problems.append(f"--args {text}: not YAML; write it as in a spec")
-        return {}
-    if arguments is not None and not isinstance(arguments, dict):
-        problems.append(f"--args {text}: not a mapping; write '{{name: value}}'")
-        return {}
-    return arguments or {}
-
-
 def _problems_of_model(model: str) -> list[str]:
     from harness.spec.model_files import is_model_file, stored_model
 
     if not is_model_file(model):
         form = "name an .onnx file, path/to/file.py:callable or package.module:callable"
-        is_callable = re.fullmatch(r".+:[A-Za-z_]\w*", model) is not None
-        return [] if is_callable else [f"{model}: neither an .onnx file nor a callable; {form}"]
+        return [] if is_callable_name(model) else [f"{model}: neither an .onnx file nor a callable; {form}"]
     if not model.endswith(".onnx"):
         return [f"{model}: cannot be lowered; give the .onnx file, or the callable that it comes from"]
     try:
@@ -240,14 +212,6 @@ def _problems_of_exporter(exporter: str) -> list[str]:
     except UsageError as error:
         return [f"--exporter {error}"]
     return [f"--exporter {exporter}: has transforms, which --to names"] if target.transforms else []
-
-
-class Mistakes(SpecError):
-    """Every mistake of the command line, each on a line of its own."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__(())
-        self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in dict.fromkeys(lines)),)
 
 
 COMMANDS = (sensitivity, ladder)

@@ -115,13 +115,10 @@ def _layers(case: Case, home: Path) -> Sequence[CutLayer]:
 
 def _resolved(keys: Mapping[str, Any], case: Case, path: str, home: Path) -> Case:
     """The layer as a case that is checked as ``case`` is."""
-    from harness.scaffold.comparison import spec_text
-    from harness.spec.language.data import SpecFolder
-    from harness.spec.language.expand import expand
-    from harness.spec.yaml import parse
+    from harness.scaffold.comparison import cases_of
 
-    text = spec_text({"harness": 1, "cases": [{"name": "layer", "mode": case.mode, **keys}]})
-    (resolved,) = expand(parse(text, "layer"), "layer", allow_import=True, folder=SpecFolder(home, Path(home.anchor)))
+    spec = {"harness": 1, "cases": [{"name": "layer", "mode": case.mode, **keys}]}
+    (resolved,) = cases_of(spec, "layer", home)
     return replace(resolved, id=f"{case.id}:{path or 'model'}", where=case.where)
 
 

@@ -25,15 +25,12 @@ from harness.exporters import Artifact
 from harness.exporters._files import sha256, sibling_files
 from harness.registry import plugins
 from harness.spec.language.case import Case, InputSet, StoredModel
-from harness.spec.language.data import SpecFolder
-from harness.spec.language.expand import expand
 from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Decisions
 from harness.spec.model_files import is_model_file, stored_model
 from harness.spec.targets import parse_target
-from harness.spec.yaml import parse
 
 if TYPE_CHECKING:
     from harness.check.module.prepared_case import PreparedCase
@@ -227,7 +224,7 @@ def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
 
 def _case(spec: dict[str, Any], question: ModelQuestion) -> Case:
     """The case as it would be read from a spec in the working directory."""
-    from harness.scaffold.comparison import spec_text
+    from harness.scaffold.comparison import cases_of
 
     (case,) = spec["cases"]
     case = {key: value for key, value in case.items() if key != "files"}
@@ -238,9 +235,7 @@ def _case(spec: dict[str, Any], question: ModelQuestion) -> Case:
         case |= {"samples": paths} if paths else {}
     if not question.inputs:
         case["draws"] = min(DRAWS, question.samples or DRAWS)
-    folder = SpecFolder(question.home, Path(question.home.anchor))
-    text = spec_text({**spec, "cases": [case]})
-    return expand(parse(text, "model"), "model", allow_import=True, folder=folder)[0]
+    return cases_of({**spec, "cases": [case]}, "model", question.home)[0]
 
 
 def _name(each: InputSet, question: ModelQuestion, number: int) -> str:

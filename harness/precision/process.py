@@ -1,4 +1,4 @@
-"""What both commands share: their steps run in a separate process, one after another, and a listener is told."""
+"""What both commands share: their steps run in a separate process, one after another, and a listener shows progress."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ModelProblems(SpecError):
 
 
 class Listener(Protocol):
-    """Is told how the search goes on."""
+    """Shows the progress of a search."""
 
     def tell(self, line: str) -> None:
         """A line for the user."""

@@ -106,7 +106,7 @@ def _unexpected(found: Sequence[Cause], *, allow_import: bool, bundle: str | Non
     for cause in found[:_MAX_IN_FULL]:
         yield from _cause(cause, allow_import=allow_import, bundle=bundle)
     if rest := found[_MAX_IN_FULL:]:
-        yield f"And {len(rest):,} more causes; `report.json` has their checks in full:"
+        yield f"And {count_of(len(rest), 'more cause')}; `report.json` has all of their checks:"
         yield _rows([result for cause in rest for result in cause.results])
 
 

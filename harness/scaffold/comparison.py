@@ -23,12 +23,16 @@ from harness.errors import StageError, UsageError, escape_path
 from harness.result import Stage
 from harness.scaffold.nesting import as_arguments, nested, nested_labels
 from harness.spec.language.data import SpecFolder
+from harness.spec.language.expand import expand
 from harness.spec.language.inputs.names import LABEL
 from harness.spec.language.inputs.samples import WHOLE_SAMPLES
 from harness.spec.model_files import is_model_file, stored_model
+from harness.spec.yaml import parse
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from harness.spec.language.case import Case
 
 SUBJECT = "subject"
 """The name of the file under test in the spec, and so in its targets: ``file:subject/ort-cpu``."""
@@ -123,6 +127,15 @@ def spec_text(spec: Mapping[str, Any], header: str = "") -> str:
     """The spec as YAML."""
     text: str = yaml.safe_dump(spec, default_flow_style=None, sort_keys=False, width=100_000, allow_unicode=True)
     return header + text
+
+
+def cases_of(spec: Mapping[str, Any], name: str, home: Path) -> tuple[Case, ...]:
+    """The cases of ``spec``, as if it were a file ``name`` in the folder ``home`` that may name any file and any code.
+
+    Raises :class:`SpecError` with everything that is wrong with the spec.
+    """
+    folder = SpecFolder(home, Path(home.anchor))
+    return expand(parse(spec_text(spec), name), name, allow_import=True, folder=folder)
 
 
 def moved_spec(spec: Mapping[str, Any], home: Path, folder: SpecFolder) -> dict[str, Any]:
@@ -288,10 +301,10 @@ def _labels(keys: Sequence[str], subject: FileSignature) -> dict[str, str]:
 def _drawn(question: Question, subject: FileSignature, reference: FileSignature) -> list[_Input]:
     drawn = drawn_inputs(subject, reference, question.shapes, advice=ADVICE)
     labels = nested_labels({each.name: as_label(each.name) for each in subject.inputs}, reference)
-    nested = {as_label(name): label for name, label in labels.items()}
+    paths = {as_label(name): path for name, path in labels.items()}
     return [
         _Input(
-            replace(each.given, label=nested.get(each.given.label, each.given.label)),
+            replace(each.given, label=paths.get(each.given.label, each.given.label)),
             each.entry,
             f"drawn{each.remark}",
         )

@@ -18,19 +18,10 @@ from harness.check.files.signatures import Declared, read_file_signature
 from harness.errors import StageError, UsageError, escape_path
 from harness.result import Result, Stage
 from harness.scaffold import FILE_HEADER, FirstSpec, NoSpec, flow
-from harness.scaffold.comparison import (
-    NoComparison,
-    Question,
-    comparison_spec,
-    moved_spec,
-    spec_text,
-)
+from harness.scaffold.comparison import NoComparison, Question, cases_of, comparison_spec, moved_spec
 from harness.spec.discovery import spec_folder
-from harness.spec.language.data import SpecFolder
-from harness.spec.language.expand import expand
 from harness.spec.model_files import stored_model
 from harness.spec.targets.files import targets_of
-from harness.spec.yaml import parse
 
 NAME = "model"
 OTHER_SIZES = {BATCH: 1, SEQUENCE: 5, IMAGE: 48}
@@ -113,9 +104,7 @@ def _result(scratch: Path, case: Mapping[str, Any], home: Path) -> Result:
     from harness.check.settings import Settings
     from harness.check.stages import Clock
 
-    folder = SpecFolder(home, Path(home.anchor))
-    text = spec_text({"harness": 1, "cases": [dict(case)]})
-    (resolved,) = expand(parse(text, "init"), "init", allow_import=True, folder=folder)
+    (resolved,) = cases_of({"harness": 1, "cases": [dict(case)]}, "init", home)
     resolved = replace(resolved, draws=1)
     target = targets_of(NAME, resolved.files[NAME])[0]
     clock = Clock(lambda _stage: None, scratch)

@@ -157,10 +157,7 @@ def _table_sizes(module: nn.Module, tensors: Sequence[torch.Tensor]) -> list[int
     def note(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
         ids = arguments[0] if arguments else None
         for index, tensor in enumerate(inputs):
-            if (
-                isinstance(ids, torch.Tensor)
-                and ids.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
-            ):
+            if isinstance(ids, torch.Tensor) and _share_memory(ids, tensor):
                 rows = int(layer.num_embeddings)  # type: ignore[arg-type]
                 sizes[index] = min(rows, sizes[index] or rows)
 

@@ -1,4 +1,4 @@
-"""Nested inputs of a module, told from the names that a file has for their tensors: ``past.0.key`` is in ``past``."""
+"""Nested inputs of a module, found by the names that a file has for their tensors: ``past.0.key`` is in ``past``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.check.files.signatures import FileSignature
 
 
 def nested_labels(labels: Mapping[str, str], reference: FileSignature) -> dict[str, str]:
-    """``labels`` by name, with the path in the place of the label where ``reference`` takes its first part alone.
+    """``labels`` by name, with the path instead of the label where ``reference`` takes its first part alone.
 
     ``past.0.key`` stays what it is if a module has the parameter ``past`` and none that is called ``past_0_key``. A
     file declares its tensors, and has no nested inputs. A list has the places 0, 1, ...: torch's exporters number the

@@ -15,13 +15,10 @@ from typing import Any
 from harness.check.files.matching import InputsDoNotFit
 from harness.errors import HarnessError, SpecError, UsageError
 from harness.result import Stage
-from harness.scaffold.comparison import SUBJECT, NoComparison, Question, comparison_spec, spec_text
+from harness.scaffold.comparison import SUBJECT, NoComparison, Question, cases_of, comparison_spec
 from harness.spec.language.case import Case
-from harness.spec.language.data import SpecFolder
-from harness.spec.language.expand import expand
 from harness.spec.model_files import MODULE_FORMATS, is_model_file, stored_model
 from harness.spec.targets import TESTED_FILE, Target, parse_target
-from harness.spec.yaml import parse
 
 DEFAULT_EXPORTER, SCRIPT_EXPORTER = "onnx-dynamo", "onnx-torchscript"
 """The exporters by default. The dynamo exporter takes no TorchScript."""
@@ -130,7 +127,5 @@ def _case(request: RecordingRequest, spec: Mapping[str, Any]) -> Case:
     entry.pop("tolerance", None)
     if _is_exported(request.question.subject):
         del entry["files"]
-    home = request.question.home
-    tree = parse(spec_text({**spec, "cases": [entry]}), "record")
-    (case,) = expand(tree, "record", allow_import=True, folder=SpecFolder(home, Path(home.anchor)))
+    (case,) = cases_of({**spec, "cases": [entry]}, "record", request.question.home)
     return case

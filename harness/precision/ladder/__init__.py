@@ -66,7 +66,7 @@ class Ladder:
     timing_problem: str | None = None
 
 
-def climb(question: ModelQuestion, words: Sequence[str], listener: Listener) -> Ladder:
+def measure_rungs(question: ModelQuestion, words: Sequence[str], listener: Listener) -> Ladder:
     """Measure all rungs, or those that ``words`` name. Raises :class:`UsageError` if nothing can be measured."""
     for word in words:
         rungs.check_rung(word)

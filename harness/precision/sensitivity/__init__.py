@@ -72,7 +72,7 @@ class Sensitivity:
     """The whole answer. ``timed`` has the float32 model first.
 
     ``verified`` is the outcome of the files that were written, None if no list reaches the target. ``hazards`` is a
-    text if there are none to see, and says why. ``reused`` counts the choices that an earlier run had measured.
+    text if they are not known, and says why. ``reused`` counts the choices that an earlier run had measured.
     """
 
     model: str
@@ -98,7 +98,7 @@ class Sensitivity:
     @property
     def kept_nodes(self) -> list[str]:
         """The nodes of :attr:`kept`."""
-        return [name for layer in self.kept for name in layer.nodes]
+        return _nodes(self.kept)
 
     @property
     def target_word(self) -> str:
@@ -145,24 +145,22 @@ class _Run:
         self._seconds = max(STEP_SECONDS, STEP_FACTOR * start.seconds)
         self._known = {**self._journal.known, frozenset(): start.everything}
         self._announce(start)
-        nodes = {layer: layer.nodes for layer in start.layers}
         try:
-            found = search(start.layers, request.target, lambda kept: self._attempt(kept, nodes))
+            found = search(start.layers, request.target, self._attempt)
         finally:
             self._listener.end()
-        every = [node for layer in start.layers for node in layer.nodes]
-        hazards = self._call(steps.hazards, every)
+        hazards = self._call(steps.hazards, _nodes(start.layers))
         timed = self._time(start, found)
         verified = None
         if found.shortest is not None:
-            verified = self._outcome(self._call(steps.write_files, _nodes(found.shortest), self._to))
+            verified = self._outcome(self._call(steps.write_files, _nodes(found.shortest.kept), self._to))
         return Sensitivity(
             request.question.model,
             request.lowering,
             request.target,
             start,
             found,
-            f"not known: {hazards.description}" if isinstance(hazards, ProcessEnd) else hazards,
+            hazards.description if isinstance(hazards, ProcessEnd) else hazards,
             timed,
             verified,
             len(self._reused),
@@ -183,11 +181,10 @@ class _Run:
         )
         self._listener.begin(runs, "runs")
 
-    def _attempt(self, kept: Sequence[Layer], nodes: dict[Layer, tuple[str, ...]]) -> Outcome:
+    def _attempt(self, kept: Sequence[Layer]) -> Outcome:
         key = frozenset(layer.name for layer in kept)
         if key not in self._known:
-            names = [name for layer in kept for name in nodes[layer]]
-            self._known[key] = self._outcome(self._call(steps.measure_kept, names))
+            self._known[key] = self._outcome(self._call(steps.measure_kept, _nodes(kept)))
             self._journal.add(key, self._known[key])
         elif key in self._journal.known:
             self._reused.add(key)
@@ -196,7 +193,7 @@ class _Run:
 
     def _time(self, start: Start, found: Found) -> tuple[TimedChoice, ...]:
         choices = _to_time(found)
-        asked = {str(at): None if choice is None else _nodes(choice) for at, choice in enumerate(choices)}
+        asked = {str(at): None if choice is None else _nodes(choice.kept) for at, choice in enumerate(choices)}
         timings = self._call(steps.time_choices, asked)
         if isinstance(timings, ProcessEnd):
             timings = {name: Timing(None) for name in asked}
@@ -253,5 +250,5 @@ def _with_best(timed: Sequence[TimedChoice]) -> tuple[TimedChoice, ...]:
     return tuple(replace(each, best=each.timing.median_us is not None and not beaten(each)) for each in timed)
 
 
-def _nodes(choice: Choice) -> list[str]:
-    return [name for layer in choice.kept for name in layer.nodes]
+def _nodes(layers: Sequence[Layer]) -> list[str]:
+    return [name for layer in layers for name in layer.nodes]

@@ -107,7 +107,7 @@ def _layer_row(each: LoweredAlone) -> tuple[str, ...]:
 
 def _hazards(found: Sensitivity) -> Iterator[str]:
     if isinstance(found.hazards, str):
-        yield f"<p>{escape(found.hazards)}</p>"
+        yield f"<p>Not known: {escape(found.hazards)}</p>"
     elif not found.hazards:
         yield "<p>None found on these samples.</p>"
     else:

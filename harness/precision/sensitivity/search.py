@@ -19,7 +19,7 @@ from harness.precision.sensitivity.steps import Outcome
 ALL_POINTS = 24
 """Up to so many layers, the curve has a point for each number of layers kept."""
 MOST_LEFT_OUT = 32
-"""So many layers of the list, the least sensitive ones, are tried to be left out."""
+"""The search tries to leave out so many layers of the list, the least sensitive ones."""
 
 Try = Callable[[Sequence[Layer]], Outcome]
 """Keep these layers in float32, lower all others, and run the model on all samples."""
@@ -101,7 +101,7 @@ def rank(layers: Sequence[Layer], attempt: Try) -> tuple[LoweredAlone, ...]:
 
 
 def search(layers: Sequence[Layer], target: Target, attempt: Try) -> Found:
-    """The ranking, the curve and the shortest list for ``target``. ``attempt`` is called once for each choice."""
+    """The ranking, the curve and the shortest list for ``target``. ``attempt`` may be called again for a choice."""
     ranking = rank(layers, attempt)
     ranked = [each.layer for each in ranking]
     curve = tuple(Choice(tuple(ranked[:count]), attempt(ranked[:count])) for count in points(len(layers)))

@@ -31,6 +31,7 @@ from harness.precision.model import (
 from harness.precision.process import Announce, Problems, quiet
 from harness.registry import plugins
 from harness.runtimes import Session
+from harness.spec.language.inputs.fills import array
 from harness.spec.targets import transform_named
 
 COPIED_SAMPLES = 64
@@ -172,31 +173,26 @@ def write_files(
     announce("export")
     for name in ("float32", "mixed"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for path in model.artifact.path.parent.iterdir():
-        shutil.copy(path, folder / "float32" / path.name)
+    _copy_model(model, folder / "float32")
     samples = folder / "samples"
     shutil.rmtree(samples, ignore_errors=True)
     samples.mkdir()
     for number, sample in enumerate(model.samples[:COPIED_SAMPLES]):
-        inputs = {spec.label: values for spec, values in zip(sample.set.inputs, _as_given(sample), strict=True)}
+        inputs: dict[str, Any] = {spec.label: array(spec) for spec in sample.set.inputs}
         np.savez(samples / f"{number:04}.npz", **inputs)
     mixed = folder / "mixed" / "model.onnx"
     for old in mixed.parent.iterdir():
         old.unlink()
-
-    def measured(each: Artifact) -> Outcome:
-        return _measured(model, each)
-
-    outcome = _lower_and(model, lowering, kept, mixed, measured)
+    outcome = _lower_and(model, lowering, kept, mixed, lambda each: _measured(model, each))
     if outcome.unchanged:
-        shutil.copy(model.artifact.path, mixed)
+        _copy_model(model, mixed.parent)
     return outcome
 
 
-def _as_given(sample: Any) -> list[Any]:
-    from harness.spec.language.inputs.fills import array
-
-    return [array(spec) for spec in sample.set.inputs]
+def _copy_model(model: PreparedModel, folder: Path) -> None:
+    """Copy the float32 file, with its data beside it, into ``folder``."""
+    for path in model.artifact.path.parent.iterdir():
+        shutil.copy(path, folder / path.name)
 
 
 def _lower_and(

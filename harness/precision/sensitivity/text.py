@@ -69,7 +69,7 @@ def conclusion(found: Sensitivity) -> Iterator[str]:
     yield f"Keep {len(shortest.kept)} of {len(start.layers)} layers in float32: {names}"
     yield f"Measured with the written file: {_measured(verified)}"
     if found.found.all_tried:
-        yield "Each layer of the list was tried to be left out: the target is then missed."
+        yield "Each layer of the list is needed: without it, the target is missed."
     if not found.reached:
         yield "The written file misses the target."
 

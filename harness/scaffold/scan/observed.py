@@ -1,7 +1,7 @@
 """Find the layers of a model, with a case for each configuration that occurs.
 
-Every case is tried: the layer is built from the case, given the weights of the model's own layer, and has to answer the
-same on the same inputs.
+Every case is tried: the layer is built from the case, given the weights of the model's own layer, and has to give the
+same outputs for the same inputs.
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ from harness.errors import SpecError, UsageError, escape_path
 from harness.model.build import build_module, eager_outputs
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.weights import load_weights
-from harness.scaffold.comparison import Question, built_module, read_samples, spec_text
+from harness.scaffold.comparison import Question, built_module, cases_of, read_samples
 from harness.scaffold.inputs import InputGuess, accepted_inputs, any_kind, labels_of
 from harness.scaffold.scan import Configuration, NoScan, NotCovered, ScannedModel
 from harness.scaffold.scan.calls import FunctionCall, observed_run
 from harness.scaffold.scan.case import LayerCase, layer_case
 from harness.scaffold.scan.spelling import Construction, Keys, NotSpelled, recorded_construction, spelled
-from harness.spec.language.data import SpecFolder
-from harness.spec.language.expand import expand
-from harness.spec.yaml import parse
 
 WHOLE = "whole-model"
 GIVE_INPUTS = "give --shape NAME=1,3,224,224 for each input, or --inputs FILE"
@@ -200,13 +197,11 @@ class _Scan:
 
             return f"it cannot be built again: {message_of(error)}"
         same = len(answers) == len(outputs) and all(map(_is_close, answers, outputs))
-        return None if same else "built again from its arguments, it answers otherwise"
+        return None if same else "built again from its arguments, it gives other outputs"
 
     def _answers(self, case: LayerCase, layer: nn.Module) -> list[torch.Tensor]:
         """The outputs of the layer that the case describes, with the weights of ``layer``."""
-        text = spec_text({"harness": 1, "cases": [{"name": "layer", **case.keys}]})
-        folder = SpecFolder(self._home, Path(self._home.anchor))
-        (resolved,) = expand(parse(text, "scan"), "scan", allow_import=True, folder=folder)
+        (resolved,) = cases_of({"harness": 1, "cases": [{"name": "layer", **case.keys}]}, "scan", self._home)
         built = build_module(resolved.model, resolved)
         prefix = "y." if "graph" in case.keys else ""
         load_weights(built, ((f"{prefix}{name}", to_numpy(tensor)) for name, tensor in layer.state_dict().items()))
