@@ -40,7 +40,7 @@ from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import arrays_of
 from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import FILE, Target
-from harness.spec.targets.files import DEFAULT_RUNTIMES
+from harness.spec.targets.sets import DEFAULT_RUNTIMES
 from harness.transforms import TransformRequest
 
 Array = NDArray[Any]
