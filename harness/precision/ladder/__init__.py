@@ -18,8 +18,7 @@ from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision.chart import Chart, Mark, Series, svg
 from harness.precision.ladder import rungs
 from harness.precision.ladder.rungs import LadderStart, Rung, RungOutcome
-from harness.precision.latency import Timing, latency_text
-from harness.precision.measure import decibel, megabytes, share_text
+from harness.precision.measure import Timing, decibel, latency_text, megabytes, share_text
 from harness.precision.model import ModelQuestion
 from harness.precision.process import (
     START_SECONDS,

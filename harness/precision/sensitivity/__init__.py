@@ -17,8 +17,8 @@ from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision.hazards import Hazard
-from harness.precision.latency import Timing
 from harness.precision.layers import Layer, Lowering, keep_option
+from harness.precision.measure import Timing
 from harness.precision.model import ModelQuestion
 from harness.precision.process import (
     START_SECONDS,

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from harness.precision.chart import Chart, Mark, Series
-from harness.precision.latency import latency_text
-from harness.precision.measure import decibel, megabytes
+from harness.precision.measure import decibel, latency_text, megabytes
 from harness.precision.sensitivity import Sensitivity, TimedChoice
 from harness.precision.sensitivity.search import LoweredAlone
 from harness.precision.sensitivity.text import conclusion, how_to_use, sqnr
