@@ -16,8 +16,15 @@ from numpy.typing import NDArray
 from harness.compare.calibrated import Calibration, calibrate, inconclusive, plain_rule
 from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE, inconclusive_reason
 from harness.compare.metrics import ComparedValues, Scores
-from harness.compare.nonfinite import NO_POSITIONS, split_nonfinite, values_are
-from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
+from harness.compare.numbers import (
+    NO_POSITIONS,
+    NumberFormat,
+    Pair,
+    dtype_name,
+    number_format,
+    split_nonfinite,
+    values_are,
+)
 from harness.compare.rules import Allowance, allowance, rule_for
 from harness.compare.whole_output import WholeOutputJudgement, judge_whole_output
 from harness.registry import plugins

@@ -22,7 +22,7 @@ from harness.transforms import (
     require_onnxruntime_tools,
     sort_nodes,
 )
-from harness.transforms._round_trips import all_nodes, own_casts, without_round_trips
+from harness.transforms.fp16 import all_nodes, own_casts, without_round_trips
 
 _FLOAT16, _BFLOAT16 = 10, 16  # onnx.TensorProto
 _TAKES_FLOAT_INPUT = frozenset({"Resize", "GroupNormalization"})
