@@ -12,7 +12,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from harness.layers import Array, Call, find
-from harness.layers._windows import Geometry, average_pool_accepts
+from harness.layers._pooling import average_pool_accepts
+from harness.layers._windows import Geometry
 
 NAN, INF = float("nan"), float("inf")
 SPECIAL = [NAN, INF, -INF, 0.0, -0.0, 1.0, 1.0, -1.0, 2.0, 5e-324, -3.5]

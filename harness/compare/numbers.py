@@ -106,6 +106,12 @@ class Pair:
         return widened if isinstance(self.unit, float) else widened * self.unit
 
 
+def native_byte_order(array: Array) -> Array:
+    """The array in this machine's byte order. A Python number or a NumPy scalar becomes an array without axes."""
+    array = np.asarray(array)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def same_bits(first: Array, second: Array) -> bool:
     """True if dtype, shape and every bit agree. Always False for objects (text): their bits are only addresses."""
     comparable = first.dtype == second.dtype and first.shape == second.shape and not first.dtype.hasobject

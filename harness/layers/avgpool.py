@@ -10,16 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.layers import Answer, Array, Call, Layer, Mutant, identity, why_empty, with_argument
+from harness.layers._pooling import argument_mutants, average_pool_accepts, other_pool, why_identity
 from harness.layers._tolerances import is_floating, sum_error
-from harness.layers._windows import (
-    Geometry,
-    Windows,
-    argument_mutants,
-    average_pool_accepts,
-    other_pool,
-    per_axis,
-    why_identity,
-)
+from harness.layers._windows import Geometry, Windows, per_axis
 from harness.spec.language.tolerances import Exact, Scaled, Tolerance
 
 

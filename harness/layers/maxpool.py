@@ -21,7 +21,8 @@ from harness.layers import (
     with_argument,
     with_output,
 )
-from harness.layers._windows import Geometry, Size, argument_mutants, average_pool_accepts, other_pool, why_identity
+from harness.layers._pooling import argument_mutants, average_pool_accepts, other_pool, why_identity
+from harness.layers._windows import Geometry, Size
 from harness.spec.language.tolerances import Exact, Tolerance
 
 
