@@ -14,13 +14,12 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from harness.blame.disagreement import QUANTIZING_OPERATORS
-from harness.blame.evaluated_model import sort_nodes
+from harness.data_files.onnx_files import names_read, read_model, sort_nodes
 from harness.exporters import Artifact
 from harness.inside.calls import ValueStore
-from harness.inside.nodes.matching import read_model
 from harness.registry import plugins
 from harness.runtimes import Session
 from harness.spec.targets import Target
@@ -222,22 +221,6 @@ class Graph:
             if node.op_type not in RANDOM and all(name in constants for name in names_read(node)):
                 constants |= set(node.output)
         return frozenset(constants - {value.name for value in self.model.graph.input if value.name in self.inputs})
-
-
-def names_read(node: NodeProto) -> list[str]:
-    """The names that a node reads, and those that graphs inside it read from outside."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for subgraph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            names += _read_outside(subgraph)
-    return names
-
-
-def _read_outside(graph: GraphProto) -> list[str]:
-    own = {name for node in graph.node for name in node.output}
-    own |= {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    read = [name for node in graph.node for name in names_read(node)]
-    return [name for name in (*read, *(value.name for value in graph.output)) if name not in own]
 
 
 def _without_graph(model: ModelProto) -> ModelProto:

@@ -10,8 +10,9 @@ from onnx import NodeProto, helper
 
 from harness.blame.evaluator import evaluate_model, not_believed_reason
 from harness.blame.file_runs import error_summary
+from harness.data_files.onnx_files import names_read
 from harness.inside.calls import Call, NotVisible, Recording, ValueStore, Visit
-from harness.inside.graph import Graph, names_read
+from harness.inside.graph import Graph
 from harness.inside.pairing import node_name
 
 Array = NDArray[Any]

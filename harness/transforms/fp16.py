@@ -7,10 +7,11 @@ removed (:func:`without_round_trips`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.data_files.onnx_files import all_nodes
 from harness.errors import Unsupported, UsageError
 from harness.transforms import (
     KEEP_IO,
@@ -23,7 +24,7 @@ from harness.transforms import (
     require_nodes,
     require_onnxruntime_tools,
     require_precision,
-    sort_nodes,
+    sorted_or_refused,
 )
 
 
@@ -67,7 +68,7 @@ class Fp16(Transform):
         )
         if not without_round_trips(converted, casts):
             raise Unsupported(f"+{request.word} lowers nothing: every node stays in float32")
-        sort_nodes(converted.graph)
+        sorted_or_refused(converted)
         onnx.save(converted, str(destination))
         if SWITCH[options.get(KEEP_IO, "on")]:
             require_precision(request.word, destination, ("Cast",), "floating-point values")
@@ -93,7 +94,7 @@ def without_round_trips(converted: Any, own_casts: Collection[str]) -> bool:
     for node in added.values():
         if _to(node) not in half and node.input[0] in rounded:
             node.input[0] = rounded[node.input[0]]
-    read = {name for node in all_nodes(converted.graph) for name in node.input}
+    read = {name for node in all_nodes(converted.graph.node) for name in node.input}
     read |= {value.name for value in converted.graph.output}
     left = [node for node in converted.graph.node if node.output[0] not in added or node.output[0] in read]
     del converted.graph.node[:]
@@ -102,15 +103,6 @@ def without_round_trips(converted: Any, own_casts: Collection[str]) -> bool:
         each.data_type for each in converted.graph.initializer
     }
     return bool(types & half)
-
-
-def all_nodes(graph: Any) -> Iterator[Any]:
-    """The nodes of ``graph`` and of the graphs in their attributes."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from all_nodes(inner)
 
 
 def _to(cast: Any) -> int:

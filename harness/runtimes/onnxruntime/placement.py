@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data_files.onnx_files import inner_graphs
 from harness.runtimes import NodeTimes, Placement
 from harness.runtimes._profiles.node_times import Event, node_times, read_trace, span_of
 from harness.runtimes.onnxruntime.library import CPU
@@ -91,9 +92,8 @@ def _shape_nodes(graph: onnx.GraphProto, shapes: set[str]) -> Iterator[str]:
             shapes.update(node.output)
             if node.name:
                 yield node.name
-        for attribute in node.attribute:
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _shape_nodes(subgraph, set(shapes))
+        for subgraph in inner_graphs(node):
+            yield from _shape_nodes(subgraph, set(shapes))
 
 
 PROFILE_WARMUP = 3
