@@ -219,7 +219,7 @@ def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
 def _eager_layers(subject: Any, threads: int, runs: int) -> Sequence[NodeTimes]:
     import torch
 
-    from harness.runtimes._profiles.torch_profile import layer_times
+    from harness.runtimes._profiles import layer_times
 
     torch.set_num_threads(threads)
     module, inputs = subject.fresh()

@@ -185,7 +185,7 @@ class FileReference:
         if self.file.format != "onnx":
             raise NotVisible("the reference is in ONNX Runtime's format, whose nodes cannot be seen")
         from harness.inside.graph import Graph
-        from harness.inside.graph_reference import GraphReference
+        from harness.inside.onnx_file import GraphReference
 
         runtime = DEFAULT_RUNTIMES[self.file.format]
         options = UNOPTIMIZED if "optimization" in self._runtime.options else {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data_files.onnx_files import inner_graphs
 from harness.runtimes import NodeTimes, Placement
-from harness.runtimes._profiles.node_times import Event, node_times, read_trace, span_of
+from harness.runtimes._profiles import Event, node_times, read_trace, span_of
 from harness.runtimes.onnxruntime.library import CPU
 
 if TYPE_CHECKING:
