@@ -20,9 +20,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.bench import BenchSettings
 from harness.check.settings import Settings
 from harness.check.stages import message_of
+from harness.engine.bench import BenchSettings
 from harness.exporters import Artifact
 from harness.latency.conditions import calibration_loop, read_machine_thoroughly
 from harness.latency.figure import EAGER
