@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.decisions import count_decisions, wilson_interval
+from harness.compare.decisions import count_decisions, percent, wilson_interval
+from harness.compare.metrics.similarity import decibels
 from harness.latency import SamplingLimits, latency
 from harness.latency import measure as measure_calls
 from harness.latency.conditions import calibration_loop
@@ -108,13 +109,6 @@ def measure(
     )
 
 
-def decibels(signal: float, noise: float) -> float:
-    """``10 log10(signal / noise)`` of two sums of squares."""
-    if not noise:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
-
-
 def _powers(output: str, expected: Array, answer: Answer) -> tuple[float, float, int]:
     """The sum of squares of the values, that of the errors, and the number of values that became NaN or infinite."""
     if output not in answer or answer[output].shape != expected.shape:
@@ -182,7 +176,7 @@ def share_text(measured: Measure) -> str:
         return ""
     ties = f", {found.ties} ties" if found.ties else ""
     interval = f"{100 * found.low:.3g} to {100 * found.high:.3g}"
-    return f"{100 * found.share:.4g} % ({found.agree:,} of {found.of:,}, {interval}{ties})"
+    return f"{percent(found.share)} ({found.agree:,} of {found.of:,}, {interval}{ties})"
 
 
 def megabytes(size: int | None) -> str:

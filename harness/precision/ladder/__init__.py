@@ -27,11 +27,11 @@ from harness.precision.process import (
     Listener,
     ModelProblems,
     Problems,
-    duration,
     make_folder,
     torch_is_here,
     write_texts,
 )
+from harness.report.wording import format_duration
 from harness.result import to_json
 
 SLOWEST_STEP = 100.0
@@ -81,7 +81,7 @@ def measure_rungs(question: ModelQuestion, words: Sequence[str], listener: Liste
         seconds = max(STEP_SECONDS, STEP_FACTOR * SLOWEST_STEP * start.seconds)
         listener.tell(
             f"{len(start.rungs)} rungs x {len(start.samples)} samples: about "
-            f"{duration(len(start.rungs) * (start.seconds + 1))}"
+            f"{format_duration(len(start.rungs) * (start.seconds + 1))}"
         )
         listener.begin(len(start.rungs), "rungs")
         rows = []

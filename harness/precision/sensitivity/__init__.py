@@ -27,7 +27,6 @@ from harness.precision.process import (
     Listener,
     ModelProblems,
     Problems,
-    duration,
     make_folder,
     torch_is_here,
 )
@@ -35,6 +34,7 @@ from harness.precision.sensitivity import steps
 from harness.precision.sensitivity.journal import JOURNAL, Journal, journal_key
 from harness.precision.sensitivity.search import Choice, Found, Target, most_runs, points, search
 from harness.precision.sensitivity.steps import Outcome, Start
+from harness.report.wording import format_duration
 from harness.spec import targets
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ class _Run:
         already = f", {known} of them known from {self._request.folder / JOURNAL}" if known else ""
         self._listener.tell(
             f"{layers} layers x {samples} samples: at most {runs} runs of all samples{already}; "
-            f"{start.seconds:.2g} s each, about {duration(start.seconds * (layers + len(points(layers))))}"
+            f"{start.seconds:.2g} s each, about {format_duration(start.seconds * (layers + len(points(layers))))}"
         )
         self._listener.begin(runs, "runs")
 
