@@ -99,8 +99,9 @@ def with_verdict(
     If eager torch itself does not meet the spec's expectations or the float64 reference, that is what is reported.
     ``cause`` is why a target fails that agrees at the first inputs.
     """
+    comparisons = verdict.comparisons
     findings = (*verdict.findings, *_against_float64(eager_findings))
-    result = replace(with_numbers(result, verdict.comparisons), findings=findings, distances=verdict.distances)
+    result = replace(with_numbers(result, comparisons), findings=findings, distances=verdict.distances)
     eager_problems = [
         f"eager torch itself, {finding.what}: {finding.message}" for finding in eager_findings if not finding.passed
     ]
@@ -111,20 +112,20 @@ def with_verdict(
         )
         failed = with_mismatch(result, eager_problems, blame="torch" if of_torch else "spec")
         return replace(failed, evidence=_eager_evidence(eager_findings))
-    result = replace(result, steps=step_rows(verdict.comparisons))
-    if (note := agreement(verdict.comparisons)) is not None:
+    result = replace(result, steps=step_rows(comparisons))
+    if (note := agreement(comparisons)) is not None:
         result = replace(result, notes=(*result.notes, note))
-    problems = failures(first_departures(verdict.comparisons))
+    problems = failures(first_departures(comparisons))
     problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
     if verdict.keeps_random:
         problems.insert(0, KEEPS_RANDOM)
-    compared_values = verdict.comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
+    compared_values = comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
     if not problems and not compared_values:
         problems = [NOTHING_COMPARED]
     if not problems:
         return result
     failed = with_mismatch(result, problems)
-    if verdict.compared and is_second_call(verdict.comparisons[verdict.first_failing].at):
+    if verdict.compared and is_second_call(comparisons[verdict.first_failing].at):
         cause = LOST_STATE
     return failed if cause is None else with_cause(failed, cause)
 

@@ -153,6 +153,8 @@ class PreparedCase:
 
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
+        if not target.transforms:
+            return self.references
         references = self.references_in(lower_precision.reference_precision(target))
         return tuple(lower_precision.reference_for(target, each) for each in references)
 
@@ -291,6 +293,8 @@ class PreparedCase:
         return tuple(references)
 
     def _with_steps(self, specs: Sequence[TensorSpec], first: Reference) -> tuple[Reference, ...]:
+        if not self.case.loop:
+            return (first,)
         case, subject = self.case, self.subject
         return with_steps(
             case,
