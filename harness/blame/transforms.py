@@ -8,12 +8,12 @@ from harness.spec.targets import Target
 
 
 def transform_to_blame(target: Target, problem_of: Callable[[Target], str | None]) -> tuple[str, ...]:
-    """The evidence that one of the transforms of ``target`` changed the result; empty if the file was wrong before.
+    """The evidence that a transform of ``target`` changed the result; empty if the file was wrong before them all.
 
     ``problem_of`` runs the file of a target with fewer transforms, on the same runtime, and says what is wrong with its
     answer; None if nothing is.
     """
-    if problem_of(target.untransformed) is not None:
+    if not target.transforms or problem_of(target.untransformed) is not None:
         return ()
     runtime = target.runtime
     for count, word in enumerate(target.transforms[:-1], start=1):

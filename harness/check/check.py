@@ -26,7 +26,6 @@ from harness.check.results import (
     with_cause,
     with_error,
     with_latency,
-    with_pictures,
     with_samples,
     with_training_mode,
     with_verdict,
@@ -155,7 +154,6 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
-        result = with_pictures(result, judged.verdict.compared)
         if result.symptom == "placement":
             return result
         if result.status == "failed" or settings.layers:
@@ -165,7 +163,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 so_far = sum(clock.seconds.values())
                 result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
         if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
-            return _blamed(result, judged, prepared, target)
+            return _blamed(result, judged, prepared, target, artifact)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
         return result
@@ -221,26 +219,34 @@ def _judged(
     return judged
 
 
-def _blamed(result: Result, judged: _JudgedAnswers, prepared: CaseContext, target: Target) -> Result:
+def _blamed(
+    result: Result, judged: _JudgedAnswers, prepared: CaseContext, target: Target, artifact: Artifact
+) -> Result:
     """The failed ``result`` with the step to blame, as far as the evidence shows one."""
-    verdict = judged.verdict
-    if verdict.keeps_random:
+    if judged.verdict.keeps_random:
         return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
     if (reason := prepared.unfit_reference) is not None:
         return with_cause(result, reason)
-    if verdict.passed:  # only the sum of all samples is wrong, and no answer shows why
+    if judged.verdict.passed:  # only the sum of all samples is wrong, and no answer shows why
         return result
-    reference, answer = judged.references[verdict.first_failing], judged.answers[verdict.first_failing]
+    index = judged.verdict.first_failing
+    reference, answer, kept = judged.references[index], judged.answers[index], judged.kept
     if reference.is_on_own_state:
         return replace(result, evidence=(ERRORS_ADD_UP,))
     if target.transforms:
-        problem_on = partial(_problem_on, prepared, judged.samples, reference.at)
-        if evidence := transform_to_blame(target, problem_on):
+        if evidence := transform_to_blame(target, partial(_problem_on, prepared, judged.samples, reference.at)):
             return replace(result, blame="exporter", evidence=evidence)
-    artifact = prepared.artifact(target.in_onnx)  # where the target's own file cannot be read, the same graph
+        artifact = prepared.artifact(target.in_onnx)  # where the target's own file cannot be read, the same graph
+    if reference.sample is not None:
+        return replace(result, evidence=(SAMPLE_EVIDENCE,))
+    if kept is not None and kept.proven:
+        return replace(result, blame="exporter", evidence=kept.evidence)
+    if reference.undecidable is not None:
+        return replace(result, evidence=(reference.undecidable,))
     tolerance = prepared.tolerance(artifact.opset, target)
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
-    return _with_blame(result, Disagreement(target, artifact, reference, answer, tolerance, is_expected), judged.kept)
+    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected))
+    return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
 
 
 def _problem_on(prepared: CaseContext, samples: SampleOutcome | None, at: str | None, target: Target) -> str | None:
@@ -257,17 +263,6 @@ def _problem_on(prepared: CaseContext, samples: SampleOutcome | None, at: str | 
         session.close()
     comparison = compare_with_reference(answer, reference, prepared.tolerance(artifact.opset, target))
     return None if comparison.passed else comparison.message
-
-
-def _with_blame(result: Result, disagreement: Disagreement, kept: KeptValue | None) -> Result:
-    if disagreement.reference.sample is not None:
-        return replace(result, evidence=(SAMPLE_EVIDENCE,))
-    if kept is not None and kept.proven:
-        return replace(result, blame="exporter", evidence=kept.evidence)
-    if disagreement.reference.undecidable is not None:
-        return replace(result, evidence=(disagreement.reference.undecidable,))
-    blame, evidence = attribute(disagreement)
-    return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
 
 
 def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target) -> Result:

@@ -94,7 +94,7 @@ def with_mismatch(result: Result, problems: Iterable[str], *, blame: Blame | Non
 def with_verdict(
     result: Result, verdict: Verdict, eager_findings: Sequence[Finding], cause: str | None = None
 ) -> Result:
-    """``result`` with the numbers and the status of ``verdict``.
+    """``result`` with the numbers, the pictures and the status of ``verdict``.
 
     If eager torch itself does not meet the spec's expectations or the float64 reference, that is what is reported.
     ``cause`` is why a target fails that agrees at the first inputs.
@@ -102,6 +102,7 @@ def with_verdict(
     comparisons = verdict.comparisons
     findings = (*verdict.findings, *_against_float64(eager_findings))
     result = replace(with_numbers(result, comparisons), findings=findings, distances=verdict.distances)
+    result = with_pictures(result, verdict.compared)
     eager_problems = [
         f"eager torch itself, {finding.what}: {finding.message}" for finding in eager_findings if not finding.passed
     ]
@@ -125,7 +126,8 @@ def with_verdict(
     if not problems:
         return result
     failed = with_mismatch(result, problems)
-    if verdict.compared and is_second_call(comparisons[verdict.first_failing].at):
+    first = next((comparison for comparison in comparisons if not comparison.passed), None)
+    if first is not None and is_second_call(first.at):
         cause = LOST_STATE
     return failed if cause is None else with_cause(failed, cause)
 
