@@ -122,9 +122,31 @@ def test_a_replaced_node_is_the_first_that_differs_from_torch(
     assert result.module.node.op_type == "Relu"
     assert result.module.module == "blocks.1.body.1.0 (Sigmoid)"
     assert result.module.matched_by == "the exporter's scope names"
+    assert result.module.siblings == (), "a module of one node"
     assert not result.module.rounding
     assert "by more than the tolerance" in result.module.difference
     assert result.kernel is None or result.kernel.rounding, "the graph computes what it defines"
+
+
+class NegatedRelu(nn.Module):
+    """A module without modules that is exported as two nodes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -torch.relu(x)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_all_nodes_of_the_wrong_module_are_named_if_there_are_several(
+    exporter: str, image: torch.Tensor, tmp_path: Path
+) -> None:
+    def tamper(model: Any) -> None:
+        next(node for node in model.graph.node if node.op_type == "Neg").op_type = "Abs"
+
+    subject = subject_of(nn.Sequential(nn.Sigmoid(), NegatedRelu(), nn.Sigmoid()), image)
+    result = walked(subject, export(subject, exporter, tmp_path, tamper), exporter, tmp_path)
+    assert result.module is not None
+    assert result.module.node.op_type == "Abs"
+    assert [node.op_type for node in result.module.siblings] == ["Relu", "Abs"]
 
 
 def test_a_kernel_that_loses_nan_differs_from_the_graph_itself(tmp_path: Path) -> None:
