@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import Mistakes, is_callable_name, read_arguments, read_shapes
+from harness.cli.compare import is_callable_name, read_arguments, read_shapes
 from harness.cli.options import AT_LEAST_ONE, FC, FOLDER, WordList, flat
 from harness.cli.process import echo
-from harness.errors import UsageError
+from harness.errors import Mistakes, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
