@@ -82,10 +82,10 @@ def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None
     """
     from harness.precision.layers import parse_lowering
     from harness.precision.sensitivity import Request, run
+    from harness.precision.sensitivity.files import write
     from harness.precision.sensitivity.journal import JOURNAL
     from harness.precision.sensitivity.search import Target
     from harness.precision.sensitivity.text import lines
-    from harness.precision.sensitivity.written import write
 
     question = _question(model, options)
     lowering = parse_lowering(to)
