@@ -90,8 +90,8 @@ class _Progress:
 class _JudgedAnswers:
     """The answers of a target with their references and the verdict on them.
 
-    ``tolerance`` is the one that they were compared under. ``kept`` is a value of the example inputs that the export
-    keeps; ``samples`` is the outcome of those that were run one by one.
+    ``tolerance`` is that of a single answer. ``kept`` is a value of the example inputs that the export keeps;
+    ``samples`` is the outcome of those that were run one by one.
     """
 
     tolerance: Tolerance
@@ -107,9 +107,7 @@ class _JudgedAnswers:
         references, answers = [*self.references, reference], [*self.answers, answer]
         return replace(self, references=references, answers=answers, verdict=verdict)
 
-    def with_samples(
-        self, samples: SampleOutcome, prepared: CaseContext, target: Target, session: Session
-    ) -> _JudgedAnswers:
+    def with_samples(self, samples: SampleOutcome, target: Target, session: Session) -> _JudgedAnswers:
         """The same with ``samples``, and with the answer to the worst of them if it is the first that is wrong.
 
         That one is judged by the rules for a single sample, so that it can be explained like any other answer.
@@ -119,7 +117,7 @@ class _JudgedAnswers:
             return judged
         reference = samples.worst(target)
         answer = reference.comparable_part(session.run(reference.inputs))
-        return judged.with_further(reference, answer, prepared.tolerance(prepared.artifact(target).opset, target))
+        return judged.with_further(reference, answer, self.tolerance)
 
 
 def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: _Progress, clock: Clock) -> Result:
@@ -144,10 +142,11 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         with clock.stage("compare"):
             judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
         if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
-            samples = run_samples(prepared, target, session, judged.tolerance, artifact.digest, settings, clock)
+            tolerance = judged.tolerance.map(pooled)
+            samples = run_samples(prepared, target, session, tolerance, artifact.digest, settings, clock)
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
-                judged = judged.with_samples(samples, prepared, target, session)
+                judged = judged.with_samples(samples, target, session)
         cause = None
         if not judged.verdict.passed:
             cause = _cause(judged, keeps_state=references[0].second_call is not None)
@@ -162,7 +161,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 inside = prepared.reference_inside
                 so_far = sum(clock.seconds.values())
                 result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
-        if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
+        by_layers_alone = settings.layers and fails_by_layers_alone(result)
+        if result.status == "failed" and result.blame is None and not by_layers_alone:
             return _blamed(result, judged, prepared, target, artifact)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
@@ -201,14 +201,14 @@ def _judged(
     varies: bool,
 ) -> _JudgedAnswers:
     """The answers to the case's own inputs, and to others that a model may treat in another way."""
-    tolerance = prepared.tolerance(artifact.opset, target)
+    tolerance = of_one = prepared.tolerance(artifact.opset, target)
     if prepared.case.data is not None:
-        tolerance = tolerance.map(pooled)
+        tolerance = of_one.map(pooled)
     verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
     if references[0].stochastic and not varies:
         # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
         verdict = replace(verdict, keeps_random=prepared.case.mode == "eval" and not prepared.case.is_recorded)
-    judged = _JudgedAnswers(tolerance, references, answers, verdict)
+    judged = _JudgedAnswers(of_one, references, answers, verdict)
     if verdict.passed:  # only modules of users branch on values
         failed = find_kept_value(prepared, target, artifact, session) if prepared.case.runs_user_code else None
         if failed is None:
@@ -227,23 +227,24 @@ def _blamed(
         return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
     if (reason := prepared.unfit_reference) is not None:
         return with_cause(result, reason)
-    if judged.verdict.passed:  # only the sum of all samples is wrong, and no answer shows why
+    if judged.samples is not None and judged.verdict.passed:  # only their sum is wrong, and no answer shows why
         return result
     index = judged.verdict.first_failing
     reference, answer, kept = judged.references[index], judged.answers[index], judged.kept
     if reference.is_on_own_state:
         return replace(result, evidence=(ERRORS_ADD_UP,))
+    tolerance = judged.tolerance
     if target.transforms:
         if evidence := transform_to_blame(target, partial(_problem_on, prepared, judged.samples, reference.at)):
             return replace(result, blame="exporter", evidence=evidence)
         artifact = prepared.artifact(target.in_onnx)  # where the target's own file cannot be read, the same graph
+        tolerance = prepared.tolerance(artifact.opset, target)
     if reference.sample is not None:
         return replace(result, evidence=(SAMPLE_EVIDENCE,))
     if kept is not None and kept.proven:
         return replace(result, blame="exporter", evidence=kept.evidence)
     if reference.undecidable is not None:
         return replace(result, evidence=(reference.undecidable,))
-    tolerance = prepared.tolerance(artifact.opset, target)
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
     blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected))
     return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
