@@ -10,7 +10,7 @@ from typing import Any
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
-from harness.blame.transforms import transform_to_blame
+from harness.blame.other_targets import transform_to_blame
 from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
 from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
