@@ -23,13 +23,13 @@ Measured:
     bae0b76           18 files, 11 climbs, 33 returns  25 files, 14 climbs, 51 returns
     dd31a69           17 files,  6 climbs, 35 returns  22 files,  8 climbs, 47 returns
     85d98be           25 files,  8 climbs, 52 returns  33 files, 19 climbs, 81 returns
-    issue 16          18 files,  4 climbs, 30 returns  25 files,  6 climbs, 43 returns
+    8df2c96           18 files,  4 climbs, 30 returns  25 files,  6 climbs, 43 returns
 
     with --case-only
     bae0b76           10 files,  4 climbs, 12 returns  14 files,  5 climbs, 19 returns
     dd31a69            8 files,  0 climbs, 12 returns   8 files,  0 climbs, 13 returns
     85d98be           13 files,  2 climbs, 19 returns  13 files,  5 climbs, 21 returns
-    issue 16          10 files,  2 climbs, 16 returns  11 files,  2 climbs, 16 returns
+    8df2c96           10 files,  2 climbs, 16 returns  11 files,  2 climbs, 16 returns
 """
 
 from __future__ import annotations
