@@ -15,7 +15,7 @@ from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
 from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
 from harness.check.judging.layers import fails_by_layers_alone, with_layers
-from harness.check.judging.lower_precision import reference_precision
+from harness.check.judging.lower_precision import reference_for, reference_precision
 from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
@@ -41,6 +41,7 @@ from harness.registry import plugins
 from harness.reproduction import reproduction
 from harness.result import Result
 from harness.runtimes import Session
+from harness.spec.language.case import TensorSpec
 from harness.spec.language.tolerances import Tolerance, pooled
 from harness.spec.targets import Target
 
@@ -63,8 +64,8 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
     result = initial_result(prepared.case, target, clock)
     if result.status == "skipped":
         return result
-    if prepared.case.expect.raises is not None:
-        return check_refusal(prepared, target, result, clock)
+    if (raises := prepared.case.expect.raises) is not None:
+        return check_refusal(prepared.refusal(result, clock), raises, target, clock)
     progress = _Progress(result)
     try:
         result = _checked(prepared, target, settings, progress, clock)
@@ -142,8 +143,11 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         with clock.stage("compare"):
             judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
         if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
-            tolerance = judged.tolerance.map(pooled)
-            samples = run_samples(prepared, target, session, tolerance, artifact.digest, settings, clock)
+            first, reference_of = references[0], partial(_sample_reference, prepared)
+            tolerance, digest = judged.tolerance.map(pooled), artifact.digest
+            samples = run_samples(
+                prepared.case, target, session, first, reference_of, tolerance, digest, settings, clock
+            )
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, target, session)
@@ -209,14 +213,24 @@ def _judged(
         # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
         verdict = replace(verdict, keeps_random=prepared.case.mode == "eval" and not prepared.case.is_recorded)
     judged = _JudgedAnswers(of_one, references, answers, verdict)
-    if verdict.passed:  # only modules of users branch on values
-        failed = find_kept_value(prepared, target, artifact, session) if prepared.case.runs_user_code else None
+    if verdict.passed:
+        # Only modules of users branch on values, and `draws: 1` asks for no further inputs.
+        if not prepared.case.runs_user_code or prepared.case.draws == 1:
+            return judged
+        further = prepared.further_inputs()
+        failed = find_kept_value(target, artifact, session, of_one, further, prepared.exported_from)
         if failed is None:
             return judged
         return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)
     if verdict.fails_after_first_call and not references[verdict.first_failing].is_on_own_state:
-        return replace(judged, kept=kept_value(prepared, target, artifact, references[verdict.first_failing]))
+        reference = references[verdict.first_failing]
+        return replace(judged, kept=kept_value(target, artifact, reference, of_one, prepared.exported_from))
     return judged
+
+
+def _sample_reference(prepared: CaseContext, name: str, inputs: tuple[TensorSpec, ...], target: Target) -> Reference:
+    at = f"sample {name}"
+    return reference_for(target, prepared.sample_reference(inputs, at, reference_precision(target)))
 
 
 def _blamed(
