@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from harness.check.judging.judge import Expected, for_expressions
-from harness.model.build import Subject, build_module, constructor_arguments, eager_outputs
+from harness.model.build import Subject, build_module, constructor_arguments
+from harness.model.running import eager_outputs
 from harness.model.tensors import to_numpy
 from harness.model.weights import plain_name
 from harness.spec.language.case import Case, LayerModel, WeightedModel
