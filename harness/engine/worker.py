@@ -18,7 +18,7 @@ from pathlib import Path
 from harness.check.cache.artifacts import ArtifactCache, ExportHistory
 from harness.check.refusal import check_opsets
 from harness.check.settings import Settings, allow_for_samples, extra_seconds
-from harness.check.stages import Clock, message_of
+from harness.check.stages import Clock, FurtherWork, message_of
 from harness.engine.job import Job, fingerprint_function
 from harness.engine.journal import Entry, JournalWriter
 from harness.engine.processes import serving
@@ -88,6 +88,10 @@ class WorkerContext:
             self.time_limit += more
             self._deadline = Deadline(self.time_limit, self._deadline.until + more)
             self.status.set_deadline(self._deadline)
+
+    def keep(self, result: Result, before: FurtherWork) -> None:
+        """Keep the verdict of the check in flight, in case that its process ends in what follows."""
+        self.status.keep_verdict(self.process, self.checks, result, before)
 
     def end_check(self) -> None:
         """Record that a check is done."""
@@ -224,6 +228,9 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
                 constructed_state.restore()
                 os.chdir(job.home)
 
+        def keep(result: Result, before: FurtherWork) -> None:
+            context.keep(replace(result, artifact_path=artifacts.path_of(result.artifact)), before)
+
         fingerprint = fingerprint_function(job.case, job.settings)
         context.capture.drain()
         for index, target in enumerate(job.targets):
@@ -231,7 +238,7 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
             context.begin_check()
             history.ran_checks = context.checks > 0
             with limited(context.time_limit, job.settings.memory), process_state.check():
-                result = _verify_contained(verify, target, job, Clock(partial(enter_stage, index), folder))
+                result = _verify_contained(verify, target, job, Clock(partial(enter_stage, index), folder, keep))
                 if job.runs_user_code:
                     wait_if_server_ended(server)
             exit_if_forked(context.process)
