@@ -336,4 +336,17 @@ class MisbehavesInside(nn.Module):
                 os.kill(os.getpid(), signal.SIGSEGV)
             threading.Event().wait()
         traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        return self.layer(x) + (1 if traced and self.wrong else 0)
+        answer: torch.Tensor = self.layer(x) + (1 if traced and self.wrong else 0)
+        return answer
+
+
+class Asks(_Misbehaving):
+    """It has weights of so many MiB, and asks for memory at each call."""
+
+    def __init__(self, *, weights: int, asks: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(weights << 18))
+        self.asks = asks
+
+    def misbehave(self) -> None:
+        torch.empty(self.asks << 18)

@@ -18,12 +18,14 @@ import torch
 from torch import nn
 
 import harness
+from harness.check.files.reference import file_artifact
 from harness.exporters import onnx_dynamo
 from harness.model import running
 from harness.model.build import Subject
 from harness.model.reference import run_in_float64_by_layer
 from harness.model.running import first_call, repeated, run_module
 from harness.model.tensors import LARGE_PARAMETER_BYTES, copy_module
+from harness.spec.language.case import StoredModel
 
 WIDTH = 512
 
@@ -112,6 +114,9 @@ def test_large_weights_are_in_a_file_of_their_own(tmp_path: Path, monkeypatch: p
     )
     model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     assert any(tensor.external_data for tensor in model.graph.initializer)
+    sizes: list[int] = []
+    file_artifact(StoredModel(str(tmp_path / "model.onnx"), "onnx"), sizes.append)
+    assert max(sizes) == sum(file.stat().st_size for file in tmp_path.iterdir()) > 64 * 64 * 4
     targets = [
         "onnx-dynamo/ort-cpu",
         "onnx-dynamo/reference",

@@ -19,7 +19,7 @@ import psutil
 from harness.bench import BenchSettings, bench_cases, shapes_of
 from harness.bench.node_times import with_node_times
 from harness.bench.process import TRANSFER, LoadedTarget, ProcessMeasurement, ProcessOutcome, Task, series_name
-from harness.check.settings import Settings, extra_seconds
+from harness.check.settings import MEMORY_PER_BYTE, Settings, extra_seconds
 from harness.check.stages import message_of
 from harness.engine.processes.exits import describe_exit, kill_descendants_of
 from harness.engine.processes.fork_server import start_server
@@ -182,17 +182,19 @@ def _max_extra_seconds(task: Task) -> float:
 def _measure_in_process(pipe: Connection, task: Task, seconds: float | None) -> None:
     from harness.bench.process import measure_task
     from harness.engine.processes.exits import become_subreaper
-    from harness.engine.processes.limits import die_with_parent, extend_time_limit, limited
+    from harness.engine.processes.limits import die_with_parent, extend_memory_limit, extend_time_limit, limited
 
     die_with_parent()
     become_subreaper()
-    extended = 0
+    extended = largest = 0
 
     def on_size(size: int) -> None:
-        nonlocal extended
+        nonlocal extended, largest
         more = max(0, extra_seconds(size, task.settings) * len(task.targets) - extended)
         extend_time_limit(more)
         extended += more
+        extend_memory_limit(MEMORY_PER_BYTE * max(0, size - largest))
+        largest = max(largest, size)
 
     try:
         with limited(seconds, task.settings.memory):

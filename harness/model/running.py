@@ -31,18 +31,18 @@ MAX_THREADS = 4
 _most_threads: ContextVar[int] = ContextVar("_most_threads", default=MAX_THREADS)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class FirstCall:
     """The first call of a copy of a module.
 
     ``outputs`` are the tensors in what it returned, and ``paths`` where they are (:func:`paths_of`). ``called`` is the
-    copy. ``may_be_random`` is False only if the call drew nothing from the random generators of torch, NumPy and
-    Python.
+    copy; None once it was called again, because an exporter that reads weights copies those that another module shares.
+    ``may_be_random`` is False only if the call drew nothing from the random generators of torch, NumPy and Python.
     """
 
     outputs: Sequence[torch.Tensor]
     paths: tuple[str, ...]
-    called: nn.Module
+    called: nn.Module | None
     may_be_random: bool = True
 
 
@@ -94,10 +94,12 @@ def repeated(
     has the same outputs, and the first call drew no random numbers. Otherwise there is one call of a new copy with
     another seed, and a second call of that copy.
     """
-    if may_keep_state and not first.may_be_random:
-        again = run_module(first.called, _copies(inputs), seed + 1)
+    called, first.called = first.called, None
+    if may_keep_state and not first.may_be_random and called is not None:
+        again = run_module(called, _copies(inputs), seed + 1)
         if have_same_values(first.outputs, again):
             return Repetition(stochastic=False)
+    del called
     copied = copy_module(module)
     if not have_same_values(first.outputs, run_module(copied, _copies(inputs), seed + 1)):
         return Repetition(stochastic=True)
