@@ -13,6 +13,11 @@ TIMEOUT_PER_GIB = 60.0
 """Default extra seconds per GiB of the model. The slowest default target took 7 s per GiB (building and tracing a
 Linear of 2.25 GiB on two cores of a server). Another machine may be eight times as slow."""
 
+MEMORY_PER_BYTE = 8
+"""Bytes added to the memory limit for each byte of the model. A check holds its weights in the module, the exported
+program, the session and the session's own layout, and those of a small model in float64 too, which takes twice as much.
+"""
+
 SAMPLES_PER_LIMIT = 100
 """This many samples may take as long as a whole check, in which a model is exported and run about ten times."""
 
@@ -20,6 +25,8 @@ SAMPLES_PER_LIMIT = 100
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of every check. ``timeout`` is in seconds and ``memory`` in bytes, per check; None means no limit.
+
+    To ``memory``, :data:`MEMORY_PER_BYTE` bytes are added for each byte of the model, once the model is built.
 
     - ``timeout_per_gib``: seconds added to the time limit per GiB of the model, once the model is built.
     - ``strict_ulp``: hold every floating output to that many ULP, whatever the spec or the layer allows.

@@ -1,6 +1,6 @@
 """The functions that ``harness explain`` calls in a separate process, where torch and the runtimes are loaded.
 
-Each takes the process's scratch folder first and ``announce``, which it calls with the stages, by keyword.
+Each takes the process's scratch folder first and ``announce``, which it calls with the stages and verdicts, by keyword.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.check.settings import Settings
+from harness.check.stages import FurtherWork
+from harness.engine.worker_status import KeptVerdict
 from harness.inside.nodes.divergence import Walk
 from harness.result import Result, Stage
 from harness.spec.bundle.entries import PackedModel
 from harness.spec.language.case import Case, FileModel
 from harness.spec.targets import Target
 
-Announce = Callable[[Stage], None]
+Announce = Callable[[Stage | KeptVerdict], None]
 
 
 def run_check(
@@ -25,8 +27,11 @@ def run_check(
     """The result of the check of ``case`` on ``target``, without timing and without the artifact cache."""
     from harness.check.stages import Clock
 
+    def keep(result: Result, before: FurtherWork) -> None:
+        announce(KeptVerdict(os.getpid(), 0, before, result))
+
     os.chdir(home)
-    clock, settings = Clock(announce, scratch), Settings(latency=False, layers=layers)
+    clock, settings = Clock(announce, scratch, keep), Settings(latency=False, layers=layers)
     if isinstance(case.model.model, FileModel):
         from harness.check.recorded.recording import RecordedCase, check_recorded
 

@@ -161,6 +161,8 @@ class Explainer:
                 self._process.close()  # a script that failed leaves state behind that changes the next error
             return result
         symptom: Symptom = "timeout" if result.timed_out else "crash"
+        if result.verdict is not None:
+            return result.verdict.lost(result.stage, symptom, result.description, (), ())
         return Result(case.id, str(target), "error", result.stage, symptom, result.description, where=str(case.where))
 
     def _other_results(self, case: Case, target: Target, result: Result) -> tuple[Result, ...]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from harness.engine.processes.exits import describe_exit, kill_descendants_of
 from harness.engine.processes.fork_server import start_server
+from harness.engine.worker_status import KeptVerdict
 from harness.result import Stage
 
 T = TypeVar("T")
@@ -30,13 +31,14 @@ EXIT_TIMEOUT_S = 5.0
 class ProcessEnd:
     """The process ended before it returned a result: in which stage, and how.
 
-    ``stage`` is the last one that the function announced. ``timed_out`` is True if the process was killed because the
-    call took too long.
+    ``stage`` and ``verdict`` are the last ones that the function announced. ``timed_out`` is True if the process was
+    killed because the call took too long.
     """
 
     stage: Stage
     description: str
     timed_out: bool
+    verdict: KeptVerdict | None = None
 
 
 class SeparateProcess:
@@ -52,7 +54,9 @@ class SeparateProcess:
         self._worker: _Worker | None = None
 
     def call(self, function: Callable[..., T], *arguments: Any, seconds: float) -> T | ProcessEnd:
-        """Return ``function(scratch, *arguments, announce=...)``. The function calls ``announce`` with each stage.
+        """Return ``function(scratch, *arguments, announce=...)``.
+
+        The function calls ``announce`` with each stage, and with a verdict that it should leave if it does not return.
 
         Raises ``RuntimeError`` for an exception of the function: it should catch those that it expects itself.
         """
@@ -110,31 +114,36 @@ class _Raised:
 class _NoResult:
     stage: Stage
     timed_out: bool
+    verdict: KeptVerdict | None
 
 
 def _process_end(no_result: _NoResult, exit_code: int, seconds: float) -> ProcessEnd:
     description = f"not done after {seconds:.0f} s" if no_result.timed_out else describe_exit(exit_code)
-    return ProcessEnd(no_result.stage, description, no_result.timed_out)
+    return ProcessEnd(no_result.stage, description, no_result.timed_out, no_result.verdict)
 
 
 def _receive(worker: _Worker, seconds: float) -> Any:
-    """The result of the call, or the stage in which there was none; stages that are announced are skipped."""
+    """The result of the call, or what was announced before there was none."""
     stage: Stage = "build"
+    verdict: KeptVerdict | None = None
     until = time.monotonic() + seconds
     while True:
         ready = wait([worker.pipe, worker.process.sentinel], max(0.0, until - time.monotonic()))
         if not ready:
-            return _NoResult(stage, timed_out=True)
+            return _NoResult(stage, timed_out=True, verdict=verdict)
         if worker.pipe not in ready:
-            return _NoResult(stage, timed_out=False)
+            return _NoResult(stage, timed_out=False, verdict=verdict)
         try:
             message = worker.pipe.recv()
         except (EOFError, ConnectionResetError):
             worker.process.join(EXIT_TIMEOUT_S)
-            return _NoResult(stage, timed_out=False)
-        if not (isinstance(message, str) and message in STAGES):
+            return _NoResult(stage, timed_out=False, verdict=verdict)
+        if isinstance(message, KeptVerdict):
+            verdict = message
+        elif isinstance(message, str) and message in STAGES:
+            stage = message
+        else:
             return message
-        stage = message
 
 
 def _run_calls(pipe: Connection, scratch: Path, torch: bool) -> None:
