@@ -20,6 +20,7 @@ from harness.check.settings import Settings
 from harness.engine.cluster import Cluster
 from harness.engine.processes.temporary import temporary_folder
 from harness.engine.run_checks import CheckKey, RunState, remove_journal, run_jobs
+from harness.engine.worker_slot import Workers
 from harness.environment import describe
 from harness.errors import SIGNAL_EXIT_BASE, Interrupted, RuntimeMissing, UsageError, interrupting_signal
 from harness.exporters._onnx import require_existing_opsets
@@ -46,6 +47,7 @@ class Request:
     """The options of ``harness run``; each field is the option of the same name.
 
     With ``bench``, checks are timed thoroughly, as by ``harness bench``. ``only`` are the checks of ``--lf``.
+    With ``kept``, which holds the idle workers between runs, the journal is kept too.
     """
 
     paths: tuple[str, ...]
@@ -68,7 +70,7 @@ class Request:
     strict: bool = False
     maxfail: int | None = None
     only: frozenset[CheckKey] | None = None
-    keep_journal: bool = False
+    kept: Workers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
     except KeyboardInterrupt as error:
         # The checks are done, but the report is not written. It will say so, and the journal stays for --resume.
         return conclude(interrupting_signal(error))
-    if signal_received is None and not not_run and not request.keep_journal:  # else --resume can continue it
+    if signal_received is None and not not_run and request.kept is None:  # else --resume can continue it
         remove_journal(request.report_dir)
     return outcome
 
@@ -222,6 +224,7 @@ def _run_checks(request: Request, planned: Plan, listener: _WithKnownFailures) -
             listener,
             resume=request.resume,
             cluster=request.cluster,
+            kept=request.kept,
             enough=listener.enough,
         )
     finally:
@@ -259,7 +262,8 @@ def _run_other_targets(
         with temporary_folder() as folder:
             settings = replace(request.settings, latency=False)
             counter = _WithoutResults(listener)
-            state = run_jobs(planned.jobs, settings, _worker_count(request), folder, counter, resume=False)
+            count = _worker_count(request)
+            state = run_jobs(planned.jobs, settings, count, folder, counter, resume=False, kept=request.kept)
     except UsageError:
         return ()  # an opset that is not available here, which the request does not name
     finally:
