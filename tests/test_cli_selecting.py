@@ -315,9 +315,7 @@ def test_a_project_without_the_table_and_one_that_is_broken_elsewhere_change_not
 
 
 @pytest.mark.parametrize("table", ["tool.harness.{}\n", "[tool]\nharness = {{{}}}\n", "[tool]\nharness.{}\n"])
-def test_the_table_of_defaults_counts_however_toml_writes_it(
-    harness: Call, relu: Path, here: Path, table: str
-) -> None:
+def test_the_table_of_defaults_counts_however_toml_writes_it(harness: Call, relu: Path, here: Path, table: str) -> None:
     (here / "pyproject.toml").write_text(table.format("paths = 'specs'"), encoding="utf-8")
     assert harness("list").code == 0, "its path is listed"
     (here / "pyproject.toml").write_text("[tool]\nharness = 3\n", encoding="utf-8")

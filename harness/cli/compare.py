@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import FOLDER, REPORT_DIR, WholeNumber, WordList, complete_list, flat, runtime_words, timeout_option
+from harness.cli.options import (
+    FOLDER,
+    REPORT_DIR,
+    WholeNumber,
+    WordList,
+    complete_list,
+    flat,
+    runtime_words,
+    timeout_option,
+)
 from harness.cli.process import echo
 from harness.errors import Location, RuntimeMissing, SpecError, UsageError, bounded_line, one_line
 
