@@ -5,7 +5,6 @@ The steps are in :func:`run`. The command line, the Python API and ``harness ben
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -46,8 +45,8 @@ TRACES = "traces"
 class Request:
     """The options of ``harness run``; each field is the option of the same name.
 
-    With ``bench``, checks are timed thoroughly, as by ``harness bench``. ``only`` are the checks of ``--lf``.
-    With ``kept``, which holds the idle workers between runs, the journal is kept too.
+    With ``bench``, checks are timed thoroughly, as by ``harness bench``. ``only`` are the checks of ``--lf``. With
+    ``kept``, which holds the idle workers between runs, the journal is kept too.
     """
 
     paths: tuple[str, ...]
@@ -219,7 +218,7 @@ def _run_checks(request: Request, planned: Plan, listener: _WithKnownFailures) -
         return run_jobs(
             planned.jobs,
             request.settings,
-            _worker_count(request),
+            request.workers,
             request.report_dir,
             listener,
             resume=request.resume,
@@ -262,8 +261,7 @@ def _run_other_targets(
         with temporary_folder() as folder:
             settings = replace(request.settings, latency=False)
             counter = _WithoutResults(listener)
-            count = _worker_count(request)
-            state = run_jobs(planned.jobs, settings, count, folder, counter, resume=False, kept=request.kept)
+            state = run_jobs(planned.jobs, settings, request.workers, folder, counter, resume=False, kept=request.kept)
     except UsageError:
         return ()  # an opset that is not available here, which the request does not name
     finally:
@@ -315,10 +313,6 @@ class _WithoutResults:
     def advance(self, _result: Result) -> None:
         """Count one more."""
         self._listener.advance()
-
-
-def _worker_count(request: Request) -> int:
-    return request.workers or len(os.sched_getaffinity(0))
 
 
 def _in_plan_order(results: Sequence[Result], requested: Plan) -> list[Result]:

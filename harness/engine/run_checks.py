@@ -88,14 +88,15 @@ def run_jobs(
 ) -> RunState:
     """Run all checks of ``cases`` and write each result into a journal in ``folder``, line by line.
 
-    They run on ``workers`` processes of this machine, of which ``kept`` may hold some, or on the machines of
-    ``cluster``.
+    They run on ``workers`` processes of this machine, or on one for each CPU if that is 0, of which ``kept`` may hold
+    some; or on the machines of ``cluster``.
 
     After each check, ``enough`` may end the run early. With ``resume``, the checks in an earlier journal are not run
     again. Raises :class:`UsageError` before anything runs where the folder or the cache cannot be written to, or
     another run uses the folder.
     """
     state = RunState()
+    workers = workers or len(os.sched_getaffinity(0))
     jobs: list[Job] = []
     journal: Path | None = None
     _open_cache(settings.cache)
