@@ -115,6 +115,9 @@ def prepare(request: Request, specs: Specs | None = None) -> Prepared:
 
     Raises :class:`harness.errors.RequestError` if the request is wrong.
     """
+    if request.gate and request.baseline is None:
+        gate = ",".join(request.gate)
+        raise UsageError(f"--gate {gate}: there is nothing to compare with; give --baseline REPORT.json")
     if specs is None:
         specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
     if specs.bundle is not None:
@@ -316,10 +319,7 @@ class _WithoutResults:
 
 
 def _in_plan_order(results: Sequence[Result], requested: Plan) -> list[Result]:
-    """The results of the requested checks, with what is said of their cases, in the order of the plan.
-
-    The workers finish in another order.
-    """
+    """The results of the plan's checks, in its order instead of the workers', with what is said of their cases."""
     checks = [(case.id, str(target)) for case, targets in requested.jobs for target in targets]
     order = {check: position for position, check in enumerate(checks)}
     cases = {case.id: case for case, _ in requested.jobs}

@@ -21,7 +21,7 @@ from harness.cli.options import (
     timeout_option,
 )
 from harness.cli.process import echo
-from harness.errors import Location, RuntimeMissing, SpecError, UsageError, bounded_line, one_line
+from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,6 @@ Examples:
   harness compare model.onnx net.py:Net --shape x=1,3,224,224 --targets ort-cpu,openvino
 """
 INSPECT_SECONDS = 300.0
-MAX_LINE = 2000
 NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 
@@ -224,14 +223,6 @@ def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
     except SpecError:
         problems.append(f"{option} {text}: not YAML; write it as in a spec")
         return None
-
-
-class Mistakes(SpecError):
-    """Every mistake of the command line, each on a line of its own."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__(())
-        self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in dict.fromkeys(lines)),)
 
 
 def _require_torch(question: Question) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import Mistakes, is_callable_name, read_arguments, read_shapes
+from harness.cli.compare import is_callable_name, read_arguments, read_shapes
 from harness.cli.options import AT_LEAST_ONE, FC, FOLDER, Number, WordList, flat
 from harness.cli.process import echo
-from harness.errors import UsageError
+from harness.errors import Mistakes, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,10 +82,10 @@ def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None
     """
     from harness.precision.layers import parse_lowering
     from harness.precision.sensitivity import Request, run
+    from harness.precision.sensitivity.files import write
     from harness.precision.sensitivity.journal import JOURNAL
     from harness.precision.sensitivity.search import Target
     from harness.precision.sensitivity.text import lines
-    from harness.precision.sensitivity.written import write
 
     question = _question(model, options)
     lowering = parse_lowering(to)

@@ -19,8 +19,7 @@ from harness.report.causes import Cause, causes
 from harness.report.layers import layer_lines
 from harness.report.shell import command_line
 from harness.report.tables import targets
-from harness.report.tables.counted import ModelTime, model_times
-from harness.report.tables.latency import latency_lines
+from harness.report.tables.latency import ModelTime, latency_lines, model_times
 from harness.report.tables.node_times import node_time_lines
 from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
