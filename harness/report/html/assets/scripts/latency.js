@@ -14,7 +14,7 @@ function latency() {
 }
 
 function ratios(section, title, rows, note) {
-  if (rows.length) section.append(h("h3", {}, title), ...(note ? [h("p", { class: "note" }, note)] : []), ratioChart(title, rows));
+  if (rows.length) section.append(h("h3", {}, title), h("p", { class: "note" }, note), ratioChart(title, rows));
 }
 
 function againstEagerTorch(timed) {

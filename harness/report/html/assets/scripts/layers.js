@@ -64,10 +64,10 @@ function growthOfError(layers) {
       s("rect", { class: "layer-whole", width, height: LAYERS_HEIGHT }), plot);
     return { height: LAYERS_HEIGHT, content };
   });
-  const key = ([name, number], words) => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("circle", { class: `mark series-${number}`, r: 4 })), words ?? name);
+  const keyOf = ([, number], text) => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("circle", { class: `mark series-${number}`, r: 4 })), text);
   return h("div", {},
     h("p", { class: "small muted" }, "RMS error against float64 as a share of the values, layer by layer. Click a layer for its numbers."),
-    h("ul", { class: "legend" }, key(LAYER_SERIES[1], "local: on the reference's inputs"), key(LAYER_SERIES[0], "accumulated: as it came"),
+    h("ul", { class: "legend" }, keyOf(LAYER_SERIES[1], "local: on the reference's inputs"), keyOf(LAYER_SERIES[0], "accumulated: as it came"),
       h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("path", { class: "layer-reference", d: "M-7 0H7" })), "the reference's own")),
     figureOf, readout);
 }
