@@ -137,8 +137,6 @@ def _sources(scratch: Path, case: Case, target: Target) -> Iterator[tuple[Artifa
     """The file with each set of inputs, and the module that it was exported from, if it was exported here."""
     import numpy as np
 
-    from harness.check.cache.artifacts import ArtifactCache
-
     if isinstance(case.model.model, FileModel):
         from harness.check.recorded.recording import RecordedCase
 
@@ -153,9 +151,9 @@ def _sources(scratch: Path, case: Case, target: Target) -> Iterator[tuple[Artifa
         packed = PackedCase(case)
         yield from ((packed.artifact(target), reference.inputs, None) for reference in packed.references)
         return
-    from harness.check.files.contexts import CaseContexts
+    from harness.explain.calls import contexts_of
 
-    contexts = CaseContexts(case, ArtifactCache(None, scratch))
+    contexts = contexts_of(case, scratch)
     context = contexts.of(target)
     subject = None if target.tested_file is not None else contexts.prepared.subject
     yield from ((context.artifact(target), reference.inputs, subject) for reference in context.references)

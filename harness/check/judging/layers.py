@@ -57,7 +57,7 @@ def with_layers(
     case's reference, and ``session`` runs the artifact. ``seconds`` is the time that the check has taken: a failure
     that nobody asked the layers of must not become a timeout for them.
     """
-    if not settings.layers and not (result.status == "failed" and is_whole_model(case)):
+    if settings.layers is None or not (settings.layers or (result.status == "failed" and is_whole_model(case))):
         return result
     if not settings.layers and settings.timeout is not None and seconds > settings.timeout * TIME_SHARE:
         return _with_note(result, "no layers: they may take longer than the time limit; use --layers and --timeout")
@@ -69,7 +69,7 @@ def with_layers(
         if not is_from_code_under_test(error):
             raise
         return _with_note(result, f"no layers: {message_of(error)}")
-    return with_table(result, table, fails=settings.layers)
+    return with_table(result, table, fails=bool(settings.layers))
 
 
 def with_table(result: Result, table: LayerTable, *, fails: bool) -> Result:
