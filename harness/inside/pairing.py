@@ -6,6 +6,9 @@ left is searched again among what the graph computes then, until nothing more is
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 from onnx import NodeProto
 
 from harness.blame.evaluator import evaluate_model, not_believed_reason
@@ -78,12 +81,47 @@ class GraphSubject:
             names=names,
             how={number: search.how[number] for number in names},
             nodes={number: tuple(map(node_name, group)) for number, group in nodes.items() if group},
+            nonfinite=self._first_nonfinite(recording, names, nodes, accumulated),
             uncovered=tuple(f"{node.op_type} {node_name(node)}" for node in left),
         )
 
     def _forced_values(self, search: Search) -> dict[str, str]:
         wanted = self._graph.visible if search.has_unmatched else list(search.forced)
         return self._graph.run(wanted, search.forced)
+
+    def _first_nonfinite(
+        self,
+        recording: Recording,
+        names: Mapping[int, str],
+        nodes: Mapping[int, Sequence[NodeProto]],
+        accumulated: Mapping[str, str],
+    ) -> dict[int, str]:
+        """The first tensor with a NaN or an infinity that the reference does not have, and the node that begins it."""
+        for number, name in sorted(names.items()):
+            values, reference = self._store[accumulated[name]], recording.values(number)
+            if values.dtype.kind not in "fV" or reference.dtype.kind not in "fV":
+                continue
+            new = ~_finite(values) & _finite(reference)
+            if new.any():
+                is_nan = bool(np.isnan(values.astype(np.float64)[new]).any())
+                found = [node_name(node) for node in nodes[number] if self._begins(node, accumulated, is_nan=is_nan)]
+                return dict.fromkeys([number], found[0]) if found else {}
+        return {}
+
+    def _begins(self, node: NodeProto, accumulated: Mapping[str, str], *, is_nan: bool) -> bool:
+        """Whether outputs of ``node`` have a NaN, or an infinity, and its inputs have none."""
+
+        def has(names: Sequence[str]) -> bool:
+            found = (self._store[accumulated[name]] for name in names if name in accumulated)
+            test = np.isnan if is_nan else np.isinf
+            return any(each.dtype.kind in "fV" and bool(test(each.astype(np.float64)).any()) for each in found)
+
+        return has(node.output) and not has(node.input)
+
+
+def _finite(values: Array) -> Array:
+    finite: Array = np.isfinite(values.astype(np.float64))
+    return finite
 
 
 def node_name(node: NodeProto) -> str:

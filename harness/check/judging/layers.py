@@ -127,17 +127,22 @@ def _table(
             subject, judged = _program(artifact, inside, session, reference.inputs, store), True
         table = layer_table(inside, subject, passed=passed, judged=judged)
         if artifact.format == "onnx" and isinstance(session, Profiled):
-            return _with_seconds(table, session, reference.inputs, Path(folder))
+            return _with_runs(table, session, reference.inputs, Path(folder))
         return table
 
 
-def _with_seconds(table: LayerTable, session: Profiled, inputs: Mapping[str, Array], folder: Path) -> LayerTable:
-    """``table`` with the median time of each layer's nodes, as the runtime runs the whole file."""
+def _with_runs(table: LayerTable, session: Profiled, inputs: Mapping[str, Array], folder: Path) -> LayerTable:
+    """``table`` with the median time of each layer's nodes and who ran them, as the runtime runs the whole file."""
+    nodes = session.node_times(inputs, PROFILED_RUNS, folder / "trace.json")
     seconds: dict[str, float] = {}
-    for node in session.node_times(inputs, PROFILED_RUNS, folder / "trace.json"):
+    providers: dict[str, str] = {}
+    for node in nodes:
         name = _original(node.node)
         seconds[name] = seconds.get(name, 0.0) + statistics.median(node.us) / 1e6
-    return replace(table, layers=tuple(_timed(layer, seconds) for layer in table.layers))
+        providers[name] = node.provider
+    every = {node.provider for node in nodes}
+    only = every.pop() if len(every) == 1 else None
+    return replace(table, layers=tuple(_with_run(layer, seconds, providers, only) for layer in table.layers))
 
 
 def _original(name: str) -> str:
@@ -145,9 +150,12 @@ def _original(name: str) -> str:
     return _FUSED.sub("", name).removesuffix("_nchwc")
 
 
-def _timed(layer: Layer, seconds: Mapping[str, float]) -> Layer:
-    own = [seconds[name] for name in {*layer.nodes, layer.value or ""} if name in seconds]
-    return replace(layer, seconds=sum(own)) if own else layer
+def _with_run(layer: Layer, seconds: Mapping[str, float], providers: Mapping[str, str], only: str | None) -> Layer:
+    """``layer`` with its time and its providers. ``only`` is the one of all nodes: fused ones have no own name."""
+    own = {name for name in (*layer.nodes, layer.value or "") if name in seconds}
+    found = ", ".join(dict.fromkeys(filter(None, (providers[name] for name in sorted(own)))))
+    provider = found or (only if layer.nodes else None)
+    return replace(layer, provider=provider or None, seconds=sum(seconds[name] for name in own) if own else None)
 
 
 def _program(
