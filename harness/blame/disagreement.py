@@ -16,9 +16,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from harness.blame.evaluated_model import all_nodes
 from harness.compare.calibrated import without_calibration
 from harness.compare.verdict import Comparison, compare, compare_with_reference
+from harness.data_files.onnx_files import all_nodes
 from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.spec.language.tolerances import (

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.blame.other_targets import has_export
+from harness.blame.other_targets import format_of, has_export, other_targets
 from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
@@ -27,7 +27,7 @@ from harness.explain.failing_nodes import FailingNodes, failing_value, run_faili
 from harness.explain.kept import opened_folders
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.explain.shrink import ShrunkCase, same_failure, shrink
-from harness.explain.targets import SideChecks, format_of, other_targets, side_processes
+from harness.explain.targets import SideChecks, side_processes
 from harness.inside.nodes.divergence import Walk
 from harness.reproduction import REPRODUCED, why_no_script
 from harness.result import Result, Symptom

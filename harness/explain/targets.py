@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import psutil
 
-from harness.blame.other_targets import EVIDENCE_OPSETS
 from harness.errors import UsageError
 from harness.explain.process import SeparateProcess
 from harness.plan import plan
-from harness.registry import plugins
 from harness.result import Result
 from harness.spec.discovery import Specs
 from harness.spec.language.case import Case
 from harness.spec.quoting import suggestion
-from harness.spec.targets import FILE, Target, runs_format
+from harness.spec.targets import Target
 from harness.spec.targets.sets import DEFAULT_SET
 
 MAX_CASE_IDS = 6
@@ -94,44 +91,6 @@ def _groups(targets: Sequence[Target], count: int) -> list[list[Target]]:
     for family in families.values():
         min(groups, key=len).extend(family)
     return groups
-
-
-def other_targets(target: Target, format_: str | None = None) -> tuple[Target, ...]:
-    """Targets that differ from ``target`` in one thing, so that their results narrow down its failure.
-
-    They are the other exporters and opsets, the corrected lowerings, and the other runtimes that are available and run
-    ``format_``, the format of the target's file, which only the case of a file under test knows.
-    """
-    format_ = format_ or _made_format(target)
-    return tuple({str(other): other for other in _candidates(target, format_) if str(other) != str(target)}.values())
-
-
-def _candidates(target: Target, format_: str) -> Iterator[Target]:
-    if target.exports:
-        yield from _other_exports(target, format_)
-    for name, runtime in plugins("runtimes").items():
-        if name != target.runtime and runs_format(runtime, format_) and runtime.availability().present:
-            yield replace(target, runtime=name, options={})
-
-
-def _other_exports(target: Target, format_: str) -> Iterator[Target]:
-    for name, exporter in plugins("exporters").items():
-        if exporter.makes != format_:
-            continue
-        opsets: tuple[int | None, ...] = EVIDENCE_OPSETS.get(name, (None,))
-        yield from (replace(target, exporter=name, opset=opset, fixes=False) for opset in opsets)
-    yield replace(target, fixes=not target.fixes)
-
-
-def format_of(case: Case, target: Target) -> str:
-    """The format of the target's file."""
-    if target.tested_file is not None:
-        return case.files[target.tested_file].format
-    return _made_format(target)
-
-
-def _made_format(target: Target) -> str:
-    return "onnx" if target.exporter == FILE else str(plugins("exporters")[target.exporter].makes)
 
 
 # The check that the user names

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
-from harness.exporters import Artifact, Format
+from harness.exporters import Artifact, ExportOptions, Format
 from harness.exporters._dynamo_cache import cached_tables, unrelated_to
 from harness.exporters._dynamo_sharing import captured_program, shared_programs
 from harness.exporters._files import is_refusal, refusals_as_unsupported
 from harness.exporters._onnx import dynamo_opsets, positional, write_artifact
-from harness.exporters._options import ExportOptions
 from harness.exporters._speed_ups import fallback_note, with_fallback
 from harness.exporters._torch_state import as_in_a_fresh_process
 from harness.exporters.export import dynamic_shapes

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported, UsageError
-from harness.exporters import Artifact, Format
+from harness.exporters import Artifact, ExportOptions, Format
 from harness.exporters._files import refusals_as_unsupported
 from harness.exporters._onnx import default_opset, positional, torchscript_opsets, write_artifact
-from harness.exporters._options import ExportOptions
 from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
 if TYPE_CHECKING:
@@ -44,11 +43,11 @@ class OnnxTorchScript(ExportOptions):
 
     @property
     def options(self) -> Mapping[str, str]:
-        """See :class:`harness.exporters._options.ExportOptions`."""
+        """See :class:`harness.exporters.ExportOptions`."""
         return {**super().options, "training": f"the mode of the exported module: {', '.join(_TRAINING)}"}
 
     def arguments(self, options: Mapping[str, str]) -> dict[str, Any]:
-        """See :class:`harness.exporters._options.ExportOptions`."""
+        """See :class:`harness.exporters.ExportOptions`."""
         training = options.get("training")
         if training is not None and training.lower() not in _TRAINING:
             raise UsageError(f"training={training} is unknown; write {', '.join(_TRAINING)}")

@@ -39,7 +39,7 @@ from harness.spec.language.schema import Input
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.model_files import MODULE_FORMATS, stored_model
 from harness.spec.targets import FILE, FORMATS, TESTED_FILE, Target, parse_target, runs_format
-from harness.spec.targets.files import targets_of, tested_target
+from harness.spec.targets.sets import targets_of, tested_target
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,7 +8,7 @@ from functools import partial
 
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
-from harness.blame.transforms import transform_to_blame
+from harness.blame.other_targets import transform_to_blame
 from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue
 from harness.check.judging.judge import Answer, Verdict, meets_expectations
