@@ -381,6 +381,7 @@ def test_the_command_line_compares_layers(harness: Any, exported: Path, here: Pa
     explained = harness("explain", "faulty", "asked.yaml", "--layers")
     assert explained.code == 1, explained.err
     assert "Layers\n  one step at /head/MatMul, " in explained.out
+    assert "asked-faulty-nodes/run.py was run and shows the failure" in explained.out
     ran = harness("run", "asked.yaml", "--layers", "--no-latency", "--format", "json,md,csv")
     assert ran.code == 1, ran.err
     assert ran.only["message"].startswith("the outputs agree, but a layer is wrong by itself: one step at /head/MatMul")

@@ -23,7 +23,13 @@ from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.calls import run_check, walk_graph, write_script
 from harness.explain.failing_layer import FailingLayer, cut_layers, find_failing_layer
-from harness.explain.failing_nodes import FailingNodes, failing_value, run_failing_nodes, write_failing_nodes
+from harness.explain.failing_nodes import (
+    FailingNodes,
+    failing_value,
+    run_failing_nodes,
+    write_failing_layer,
+    write_failing_nodes,
+)
 from harness.explain.kept import opened_folders
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.explain.shrink import ShrunkCase, same_failure, shrink
@@ -145,7 +151,9 @@ class Explainer:
             return Explanation(case, target, result)
         if fails_by_layers_alone(result):
             # Smaller cases and a script would have to show a difference in the outputs.
-            return Explanation(case, target, result, no_script="the outputs agree; only a layer is wrong")
+            alone = self._failing_nodes(case, target, result, None, nodes_folder)
+            why = "the outputs agree; only a layer is wrong"
+            return Explanation(case, target, result, no_script=why, nodes=alone)
         seconds = max(OTHERS_AT_LEAST_S, OTHERS_SHARE * (time.monotonic() - began))
         others = None if private else self._ask_others(case, target, result, seconds)
         walk = self._walk(case, target, result)
@@ -221,14 +229,14 @@ class Explainer:
     ) -> FailingNodes | str | None:
         """The failing nodes in a folder of their own, whose script was run; None if no node fails."""
         found = failing_value(walk, result) if isinstance(walk, Walk) else None
-        if found is None:
+        value = found[0] if found else next((each.value for each in result.layers if each.wrong and each.value), None)
+        if value is None:
             return None
         if target.runtime != "ort-cpu":
             return f"a script can run them on ort-cpu, not on {target.runtime}"
-        value, from_torch = found
         self._report_step("cutting out the failing nodes")
         made = self._scratch / "nodes"
-        call = partial(write_failing_nodes, from_torch=from_torch)
+        call = partial(write_failing_nodes, from_torch=found[1]) if found else partial(write_failing_layer)
         nodes = self._process.call(call, case, target, self._home, value, made, seconds=self._timeout)
         if isinstance(nodes, ProcessEnd | str):
             return f"not shown alone: {nodes if isinstance(nodes, str) else nodes.description}"

@@ -19,6 +19,7 @@ from harness.blame.file_runs import error_summary
 from harness.data_files.onnx_files import names_read
 from harness.inside.calls import Array, Call, NotVisible, Pairing, Recording, ValueStore, Visit, shortened_arguments
 from harness.inside.graph import Graph
+from harness.inside.nodes.cut import CutNodes, NotCut, cut_between
 from harness.inside.search import Search
 
 MAX_ROUNDS = 6
@@ -35,6 +36,11 @@ class GraphSubject:
         self._forced: dict[str, str] = {}
 
     is_program = False
+
+    @property
+    def quantizes(self) -> bool:
+        """True if the graph rounds values to a grid, so that float64 is no measure for its layers."""
+        return self._graph.quantizes
 
     def evaluated(self, number: int) -> Array | str:
         """See :class:`harness.inside.calls.SubjectInside`."""
@@ -88,6 +94,20 @@ class GraphSubject:
             nonfinite=self._first_nonfinite(recording, names, nodes, accumulated),
             uncovered=tuple(f"{node.op_type} {node_name(node)}" for node in left),
         )
+
+    def cut(self, recording: Recording, value: str) -> CutNodes:
+        """The nodes of the layer whose output is ``value``, with the reference's tensors on both sides.
+
+        Raises :class:`harness.inside.nodes.cut.NotCut`.
+        """
+        local = self.paired(recording).local
+        number = next((number for number, name in self._names.items() if name == value), None)
+        if number is None:
+            raise NotCut("its value is not found again")
+        before = {name: self._store[key] for name, key in self._forced.items() if name != value}
+        known = {**self._graph.inputs, **before, value: self._store[local[number]]}
+        nodes = self._graph.nodes_behind([value], before)
+        return cut_between(self._graph.model, nodes, value, known, recording.values(number))
 
     def _forced_values(self, search: Search) -> dict[str, str]:
         wanted = self._graph.visible if search.has_unmatched else list(search.forced)

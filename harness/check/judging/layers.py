@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -26,6 +26,9 @@ from harness.runtimes import Profiled, Session
 from harness.spec.language.case import Case, FactoryModel, GraphModel, SequentialModel, StoredModel
 from harness.spec.targets import Target
 from harness.transforms._apply import precision_of
+
+if TYPE_CHECKING:
+    from harness.inside.onnx_file import GraphSubject
 
 Array = NDArray[Any]
 LookInside = Callable[[Reference, ValueStore, str | None], ReferenceInside]
@@ -110,18 +113,12 @@ def _table(
 ) -> LayerTable:
     if reference.stochastic:
         raise NotVisible("the model is stochastic, so the values of its layers cannot be compared")
-    precision = precision_of(target)
     with tempfile.TemporaryDirectory(prefix="harness-layers-") as folder:
         store = ValueStore(Path(folder))
         if artifact.format == "onnx":
-            from harness.inside.graph import Graph
-            from harness.inside.onnx_file import GraphSubject
-
-            graph = Graph(artifact, target, reference.inputs, store)
-            narrow = precision if precision in NARROW else graph.narrow_dtype
-            inside = look_inside(reference, store, narrow)
-            subject: SubjectInside = GraphSubject(graph, store, exported=target.exports)
-            judged = not graph.quantizes
+            inside, graph_subject = onnx_inside(look_inside, target, artifact, reference, store)
+            subject: SubjectInside = graph_subject
+            judged = not graph_subject.quantizes
         else:
             inside = look_inside(reference, store, None)
             subject, judged = _program(artifact, inside, session, reference.inputs, store), True
@@ -129,6 +126,19 @@ def _table(
         if artifact.format == "onnx" and isinstance(session, Profiled):
             return _with_runs(table, session, reference.inputs, Path(folder))
         return table
+
+
+def onnx_inside(
+    look_inside: LookInside, target: Target, artifact: Artifact, reference: Reference, store: ValueStore
+) -> tuple[ReferenceInside, GraphSubject]:
+    """The inside of the reference, and that of an ONNX file: run in the precision that the file computes in."""
+    from harness.inside.graph import Graph
+    from harness.inside.onnx_file import GraphSubject
+
+    precision = precision_of(target)
+    graph = Graph(artifact, target, reference.inputs, store)
+    inside = look_inside(reference, store, precision if precision in NARROW else graph.narrow_dtype)
+    return inside, GraphSubject(graph, store, exported=target.exports)
 
 
 def _with_runs(table: LayerTable, session: Profiled, inputs: Mapping[str, Array], folder: Path) -> LayerTable:
