@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
 import harness
@@ -246,6 +247,32 @@ def test_each_layer_has_the_provider_that_ran_it_and_a_column_where_there_are_se
     assert first.endswith("  CUDA")
     csv = LayersReport().render(Report({}, (mixed,)))
     assert ",CUDAExecutionProvider," in csv
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_layers_of_a_quantized_file_are_compared_and_none_is_called_wrong(
+    named: bool, exported: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "quantized.onnx"
+    quantize_dynamic(str(exported), str(path))
+    result = compared(path if named else changed(path, tmp_path / "nameless.onnx", without_names))
+    show = result.layers_show or ""
+    assert show.startswith(
+        "the file is quantized, so no layer is called wrong; the largest error by itself of 15 layers"
+    )
+    rows = by_path(result)
+    assert all(layer.local is None or layer.local < 0.02 for layer in rows.values())
+    assert rows["body.0.conv"].judged_with == "body.0.bn"
+    assert (rows["head"].local or 0) > 1e-3 > (rows["norm"].local or 0)
+    assert not result.layers_uncovered
+
+
+def test_the_integers_of_a_quantized_file_are_no_values_of_layers() -> None:
+    rows = [Layer("a", "Linear", 0, local=0.01, accumulated=0.01, reference=1e-7), Layer("b", "Linear", 0)]
+    assert sentence(rows, passed=True) == (
+        "the file is quantized, so no layer is called wrong; the largest error by itself of 1 layer is 1 % of the "
+        "values, at a; 1 of 2 rows has no floating-point value in the file"
+    )
 
 
 def test_each_call_of_a_layer_is_a_row() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.calibrated import FEW_VALUES, HALF_PRECISION, LARGEST_ROUNDING, WORST_RATIO
+from harness.compare.decisions import percent
 from harness.compare.metrics.similarity import root_mean_square
 from harness.compare.numbers import dtype_name, number_format, ulps_between
 from harness.result import Layer
@@ -34,6 +35,7 @@ WITHOUT_FLOAT64 = 8.0
 NEAR_OVERFLOW = 0.25
 """Values above this share of the largest number of a dtype may be infinite in another order of summation."""
 
+QUANTIZED = "the file is quantized"
 EVEN = 30.0
 """An accumulated error that grows by more than this from one value to the next is no slope."""
 LARGE, SMALL = 30.0, 6.0
@@ -129,8 +131,9 @@ def sentence(layers: Sequence[Layer], *, passed: bool) -> str:
     """What the table shows: steps, a slope, or a jump where no layer's value is visible. ``passed``: the outputs do."""
     text = _sentence(layers, passed=passed)
     missing = sum(layer.local is None and layer.judged_with is None for layer in layers)
-    if missing and text.startswith("no "):
-        text += f"; {missing} of {len(layers)} rows {'has' if missing == 1 else 'have'} no value in the file"
+    if missing and text.startswith(("no ", QUANTIZED)):
+        floating = "floating-point " if text.startswith(QUANTIZED) else ""
+        text += f"; {missing} of {len(layers)} rows {'has' if missing == 1 else 'have'} no {floating}value in the file"
     return text
 
 
@@ -147,7 +150,7 @@ def _sentence(layers: Sequence[Layer], *, passed: bool) -> str:
         return f"{first}{others}{ending}"
     judged = [layer for layer in layers if layer.times is not None]
     if not judged:
-        return "no layer could be compared"
+        return _unjudged(layers) + ending
     layers_text = "1 layer" if len(judged) == 1 else f"{len(judged)} layers"
     if passed:
         return f"no step: no error of {layers_text} is larger than rounding explains{ending}"
@@ -161,6 +164,17 @@ def _sentence(layers: Sequence[Layer], *, passed: bool) -> str:
     if all((layer.accumulated or 0.0) <= LARGE * _own(layer) for layer in judged):
         return f"no step: with the values of {layers_text} visible, no error is larger than rounding explains{ending}"
     return f"no step: error grows evenly over {layers_text}{ending}"
+
+
+def _unjudged(layers: Sequence[Layer]) -> str:
+    """What the layers of a quantized file show: float64 is no measure for them."""
+    compared = [layer for layer in layers if layer.reference is not None]
+    if not compared:
+        return "no layer could be compared"
+    largest = max(compared, key=lambda layer: layer.local or 0.0)
+    number = "1 layer" if len(compared) == 1 else f"{len(compared)} layers"
+    error = f"the largest error by itself of {number} is {percent(largest.local or 0.0)} of the values"
+    return f"{QUANTIZED}, so no layer is called wrong; {error}, at {_with_folded(largest, layers)}"
 
 
 def _nonfinite(layers: Sequence[Layer]) -> str:

@@ -58,12 +58,14 @@ class GraphSubject:
         graph = self._graph
         accumulated = graph.run(graph.visible, {})
         search = Search(recording, graph, self._store, accumulated, exported=self._exported)
+        if self._exported:
+            search.by_result()
         search.by_scope()
         search.by_name()
         search.by_result()
         search.by_value(accumulated)
         local = self._forced_values(search)
-        trials = MAX_TRIALS
+        trials = 0 if graph.quantizes else MAX_TRIALS  # what follows agrees there with other values, too
         for _ in range(MAX_ROUNDS):
             before = len(search.names)
             search.by_value(local)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from harness.data_files.onnx_files import names_read
-from harness.inside.calls import Call, Closeness, Recording, ValueStore
+from harness.inside.calls import CLOSE_IF_QUANTIZED, Call, Closeness, Recording, ValueStore
 from harness.inside.graph import Graph, nodes_by_call
 from harness.inside.nodes.matching import FOLDED_CLASSES
 
@@ -48,7 +48,7 @@ class Search:
         self._inputs = dict(zip(recording.inputs, graph.inputs, strict=False))
         self._used: set[str] = set()
         self._with_nodes: set[int] = set()
-        self._closeness = Closeness(store)
+        self._closeness = Closeness(store, CLOSE_IF_QUANTIZED if graph.quantizes else 0.0)
         self._tried: set[int] = set()
         self._folded: set[int] = set()
         self._makers = recording.makers()
