@@ -165,10 +165,11 @@ def test_a_file_without_names_is_matched_by_values_and_by_what_follows(
     assert (by_path(result)[layer].matched_by or "").startswith(("place", "value", "output"))
 
 
-def test_a_right_file_without_names_has_no_wrong_layer(exported: Path, tmp_path: Path) -> None:
+def test_a_right_file_without_names_has_no_wrong_layer_and_its_times(exported: Path, tmp_path: Path) -> None:
     result = compared(changed(exported, tmp_path / "nameless.onnx", without_names))
     assert result.status == "passed", result.message
     assert by_path(result)["attention"].matched_by == "value"
+    assert by_path(result)["norm"].seconds
 
 
 def test_fresh_statistics_make_a_normalization_no_other_layer(tmp_path: Path) -> None:

@@ -48,6 +48,12 @@ class Graph:
         self._artifact, self._target, self._store = artifact, target, store
         self.inputs, self.path = inputs, artifact.path
         self.model = read_model(artifact.path)
+        self.unnamed = {
+            f"{node.op_type}_{position}": next((name for name in node.output if name), "")
+            for position, node in enumerate(each for each in self.model.graph.node if each.op_type != "Constant")
+            if not node.name
+        }
+        """The first output of each node without a name, by ONNX Runtime's name for it: constants are no nodes there."""
         sort_nodes(self.model)
         self.initializers = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self.producers = {name: node for node in self.nodes for name in node.output if name}

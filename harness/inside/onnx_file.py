@@ -42,6 +42,10 @@ class GraphSubject:
         """True if the graph rounds values to a grid, so that float64 is no measure for its layers."""
         return self._graph.quantizes
 
+    def name_of(self, profiled: str) -> str:
+        """A node's name, or the output that stands for it, by the name that ONNX Runtime gives the node."""
+        return self._graph.unnamed.get(profiled, profiled)
+
     def evaluated(self, number: int) -> Array | str:
         """See :class:`harness.inside.calls.SubjectInside`."""
         name = self._names[number]

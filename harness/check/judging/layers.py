@@ -118,13 +118,13 @@ def _table(
         if artifact.format == "onnx":
             inside, graph_subject = onnx_inside(look_inside, target, artifact, reference, store)
             subject: SubjectInside = graph_subject
-            judged = not graph_subject.quantizes
+            judged, name_of = not graph_subject.quantizes, graph_subject.name_of
         else:
-            inside = look_inside(reference, store, None)
+            inside, name_of = look_inside(reference, store, None), None
             subject, judged = _program(artifact, inside, session, reference.inputs, store), True
         table = layer_table(inside, subject, passed=passed, judged=judged)
-        if artifact.format == "onnx" and isinstance(session, Profiled):
-            return _with_runs(table, session, reference.inputs, Path(folder))
+        if name_of is not None and isinstance(session, Profiled):
+            return _with_runs(table, session, reference.inputs, Path(folder), name_of)
         return table
 
 
@@ -141,13 +141,19 @@ def onnx_inside(
     return inside, GraphSubject(graph, store, exported=target.exports)
 
 
-def _with_runs(table: LayerTable, session: Profiled, inputs: Mapping[str, Array], folder: Path) -> LayerTable:
+def _with_runs(
+    table: LayerTable,
+    session: Profiled,
+    inputs: Mapping[str, Array],
+    folder: Path,
+    name_of: Callable[[str], str],
+) -> LayerTable:
     """``table`` with the median time of each layer's nodes and who ran them, as the runtime runs the whole file."""
     nodes = session.node_times(inputs, PROFILED_RUNS, folder / "trace.json")
     seconds: dict[str, float] = {}
     providers: dict[str, str] = {}
     for node in nodes:
-        name = _original(node.node)
+        name = name_of(_original(node.node))
         seconds[name] = seconds.get(name, 0.0) + statistics.median(node.us) / 1e6
         providers[name] = node.provider
     every = {node.provider for node in nodes}
