@@ -5,7 +5,6 @@ The steps are in :func:`run`. The command line, the Python API and ``harness ben
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from harness.engine.bench.timing import time_all
 from harness.engine.cluster import Cluster
 from harness.engine.processes.temporary import temporary_folder
 from harness.engine.run_checks import CheckKey, RunState, remove_journal, run_jobs
+from harness.engine.worker_slot import Workers
 from harness.environment import describe
 from harness.errors import SIGNAL_EXIT_BASE, Interrupted, RuntimeMissing, UsageError, interrupting_signal
 from harness.exporters._onnx import require_existing_opsets
@@ -45,7 +45,8 @@ TRACES = "traces"
 class Request:
     """The options of ``harness run``; each field is the option of the same name.
 
-    With ``bench``, checks are timed thoroughly, as by ``harness bench``. ``only`` are the checks of ``--lf``.
+    With ``bench``, checks are timed thoroughly, as by ``harness bench``. ``only`` are the checks of ``--lf``. With
+    ``kept``, which holds the idle workers between runs, the journal is kept too.
     """
 
     paths: tuple[str, ...]
@@ -68,7 +69,7 @@ class Request:
     strict: bool = False
     maxfail: int | None = None
     only: frozenset[CheckKey] | None = None
-    keep_journal: bool = False
+    kept: Workers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
     except KeyboardInterrupt as error:
         # The checks are done, but the report is not written. It will say so, and the journal stays for --resume.
         return conclude(interrupting_signal(error))
-    if signal_received is None and not not_run and not request.keep_journal:  # else --resume can continue it
+    if signal_received is None and not not_run and request.kept is None:  # else --resume can continue it
         remove_journal(request.report_dir)
     return outcome
 
@@ -220,11 +221,12 @@ def _run_checks(request: Request, planned: Plan, listener: _WithKnownFailures) -
         return run_jobs(
             planned.jobs,
             request.settings,
-            _worker_count(request),
+            request.workers,
             request.report_dir,
             listener,
             resume=request.resume,
             cluster=request.cluster,
+            kept=request.kept,
             enough=listener.enough,
         )
     finally:
@@ -262,7 +264,7 @@ def _run_other_targets(
         with temporary_folder() as folder:
             settings = replace(request.settings, latency=False)
             counter = _WithoutResults(listener)
-            state = run_jobs(planned.jobs, settings, _worker_count(request), folder, counter, resume=False)
+            state = run_jobs(planned.jobs, settings, request.workers, folder, counter, resume=False, kept=request.kept)
     except UsageError:
         return ()  # an opset that is not available here, which the request does not name
     finally:
@@ -314,10 +316,6 @@ class _WithoutResults:
     def advance(self, _result: Result) -> None:
         """Count one more."""
         self._listener.advance()
-
-
-def _worker_count(request: Request) -> int:
-    return request.workers or len(os.sched_getaffinity(0))
 
 
 def _in_plan_order(results: Sequence[Result], requested: Plan) -> list[Result]:

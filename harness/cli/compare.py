@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import FOLDER, REPORT_DIR, WordList, complete_list, flat, runtime_words, timeout_option
+from harness.cli.options import (
+    FOLDER,
+    REPORT_DIR,
+    WholeNumber,
+    WordList,
+    complete_list,
+    flat,
+    runtime_words,
+    timeout_option,
+)
 from harness.cli.process import echo
 from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
@@ -54,7 +63,7 @@ GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 @click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'.")
 @click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors.")
 @click.option("--loop", multiple=True, metavar="OUT=IN", help="Output that feeds an input of the next step: a state.")
-@click.option("--steps", type=click.IntRange(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
+@click.option("--steps", type=WholeNumber(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too; a wrong layer fails its check.")
 @click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write the spec that asks the same.")
 @REPORT_DIR
