@@ -95,11 +95,6 @@ def with_table(result: Result, table: LayerTable, *, fails: bool) -> Result:
     )
 
 
-def fails_by_layers_alone(result: Result) -> bool:
-    """True if the outputs agree and only a layer is wrong."""
-    return result.layers_alone
-
-
 def is_whole_model(case: Case) -> bool:
     """True for a model of several layers: a factory, a ``sequential``, a ``graph``, a model file."""
     return isinstance(case.model.model, FactoryModel | SequentialModel | GraphModel | StoredModel)
