@@ -142,14 +142,12 @@ class Explainer:
 
         The failing nodes are written to ``nodes_folder``. With ``private`` nothing else is looked for.
         """
-        from harness.check.judging.layers import fails_by_layers_alone
-
         self._report_step(f"checking {case.id} on {target}")
         began = time.monotonic()
         result = self._check_in(self._process, case, target, self._timeout, layers=self._layers)
         if result.status not in FAILING:
             return Explanation(case, target, result)
-        if fails_by_layers_alone(result):
+        if result.layers_alone:
             # Smaller cases and a script would have to show a difference in the outputs.
             alone = self._failing_nodes(case, target, result, None, nodes_folder)
             why = "the outputs agree; only a layer is wrong"
