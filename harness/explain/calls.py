@@ -1,6 +1,6 @@
 """The functions that ``harness explain`` calls in a separate process, where torch and the runtimes are loaded.
 
-Each takes the process's scratch folder first and ``announce``, which it calls with the stages and verdicts, by keyword.
+Each takes the process's scratch folder first and ``announce``, which it calls with what it knows, by keyword.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from pathlib import Path
 from harness.check.settings import Settings
 from harness.check.stages import FurtherWork
 from harness.engine.worker_status import KeptVerdict
+from harness.explain.process import ModelSize
 from harness.inside.nodes.divergence import Walk
 from harness.result import Result, Stage
 from harness.spec.bundle.entries import PackedModel
 from harness.spec.language.case import Case, FileModel
 from harness.spec.targets import Target
 
-Announce = Callable[[Stage | KeptVerdict], None]
+Announce = Callable[[Stage | KeptVerdict | ModelSize], None]
 
 
 def run_check(
@@ -30,21 +31,25 @@ def run_check(
     def keep(result: Result, before: FurtherWork) -> None:
         announce(KeptVerdict(os.getpid(), 0, before, result))
 
+    def on_size(size: int) -> None:
+        announce(ModelSize(size))
+
     os.chdir(home)
     clock, settings = Clock(announce, scratch, keep), Settings(latency=False, layers=layers)
     if isinstance(case.model.model, FileModel):
         from harness.check.recorded.recording import RecordedCase, check_recorded
 
-        return check_recorded(RecordedCase(case), target, settings, clock)
+        return check_recorded(RecordedCase(case, on_size=on_size), target, settings, clock)
     if isinstance(case.model.model, PackedModel):
         from harness.check.recorded.packed import PackedCase, check_packed
 
-        return check_packed(PackedCase(case), target, settings, clock)
+        return check_packed(PackedCase(case, on_size=on_size), target, settings, clock)
     from harness.check.cache.artifacts import ArtifactCache
     from harness.check.check import check
     from harness.check.files.contexts import CaseContexts
 
-    return check(CaseContexts(case, ArtifactCache(None, scratch)).of(target), target, settings, clock)
+    contexts = CaseContexts(case, ArtifactCache(None, scratch), on_size=on_size)
+    return check(contexts.of(target), target, settings, clock)
 
 
 def walk_graph(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:

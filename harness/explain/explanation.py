@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.blame.other_targets import format_of, has_export, other_targets
+from harness.check.settings import TIMEOUT, Settings, extra_seconds, with_time_limit
 from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
@@ -102,17 +103,18 @@ class Explainer:
         self,
         *,
         torch: bool,
-        timeout: float,
+        timeout: float | None,
         budget: float,
         report_step: Callable[[str], None],
         layers: bool = False,
     ) -> None:
-        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds.
+        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds. None grows with the model.
 
         With ``layers``, a layer that is wrong by itself is a failure too.
         """
         self._layers = layers
-        self._timeout, self._budget, self._report_step = timeout, budget, report_step
+        self._limits = with_time_limit(Settings(), timeout)
+        self._budget, self._report_step = budget, report_step
         self._exit_stack = ExitStack()
         self._scratch = self._exit_stack.enter_context(temporary_folder())
         self._process = SeparateProcess(self._scratch, torch=torch)
@@ -124,6 +126,11 @@ class Explainer:
 
     def __exit__(self, *_: object) -> None:
         self._exit_stack.close()
+
+    @property
+    def _timeout(self) -> float:
+        """The seconds for what follows the first check, in which the model's size became known."""
+        return (self._limits.timeout or TIMEOUT) + extra_seconds(self._process.model_size, self._limits)
 
     def explain(self, case: Case, target: Target, nodes_folder: Path, *, private: bool = False) -> Explanation:
         """Explain ``case`` on ``target``. If the check passes or is skipped, the explanation is the result alone.
@@ -155,7 +162,8 @@ class Explainer:
     def check(self, case: Case, target: Target, seconds: float | None = None, *, layers: bool = False) -> Result:
         """The result of ``case`` on ``target``, also if the process crashes or does not end."""
         call = partial(run_check, layers=layers)
-        result = self._process.call(call, case, target, self._home, seconds=seconds or self._timeout)
+        own, per_gib = self._limits.timeout or TIMEOUT, self._limits.timeout_per_gib if seconds is None else 0.0
+        result = self._process.call(call, case, target, self._home, seconds=seconds or own, per_gib=per_gib)
         if not isinstance(result, ProcessEnd):
             if target.exporter == "script" and result.status == "error":
                 self._process.close()  # a script that failed leaves state behind that changes the next error
