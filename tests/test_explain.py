@@ -71,6 +71,11 @@ def test_a_failure_is_explained_and_the_script_reproduces_it(harness: Call, spec
     process = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False)
     assert process.returncode == 1
     assert process.stdout.splitlines()[-1].startswith("reproduced: output 0:")
+    script.unlink()
+    again = harness("explain", "dropped", "--target", TARGET, "--budget", "5")
+    assert (again.code, again.out) == (ran.code, ran.out)
+    assert again.err.startswith("as explained on ")
+    assert script.read_text(encoding="utf-8") == text
 
 
 USER_CODE = """

@@ -15,7 +15,7 @@ from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
 from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
 from harness.check.judging.layers import fails_by_layers_alone, with_layers
-from harness.check.judging.lower_precision import reference_precision
+from harness.check.judging.lower_precision import reference_for, reference_precision
 from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
@@ -41,6 +41,7 @@ from harness.registry import plugins
 from harness.reproduction import reproduction
 from harness.result import Result
 from harness.runtimes import Session
+from harness.spec.language.case import TensorSpec
 from harness.spec.language.tolerances import Tolerance, pooled
 from harness.spec.targets import Target
 
@@ -63,8 +64,8 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
     result = initial_result(prepared.case, target, clock)
     if result.status == "skipped":
         return result
-    if prepared.case.expect.raises is not None:
-        return check_refusal(prepared, target, result, clock)
+    if (raises := prepared.case.expect.raises) is not None:
+        return check_refusal(prepared.refusal(result, clock), raises, target, clock)
     progress = _Progress(result)
     try:
         result = _checked(prepared, target, settings, progress, clock)
@@ -90,8 +91,8 @@ class _Progress:
 class _JudgedAnswers:
     """The answers of a target with their references and the verdict on them.
 
-    ``tolerance`` is the one that they were compared under. ``kept`` is a value of the example inputs that the export
-    keeps; ``samples`` is the outcome of those that were run one by one.
+    ``tolerance`` is that of a single answer. ``kept`` is a value of the example inputs that the export keeps;
+    ``samples`` is the outcome of those that were run one by one.
     """
 
     tolerance: Tolerance
@@ -107,9 +108,7 @@ class _JudgedAnswers:
         references, answers = [*self.references, reference], [*self.answers, answer]
         return replace(self, references=references, answers=answers, verdict=verdict)
 
-    def with_samples(
-        self, samples: SampleOutcome, prepared: CaseContext, target: Target, session: Session
-    ) -> _JudgedAnswers:
+    def with_samples(self, samples: SampleOutcome, target: Target, session: Session) -> _JudgedAnswers:
         """The same with ``samples``, and with the answer to the worst of them if it is the first that is wrong.
 
         That one is judged by the rules for a single sample, so that it can be explained like any other answer.
@@ -119,7 +118,7 @@ class _JudgedAnswers:
             return judged
         reference = samples.worst(target)
         answer = reference.comparable_part(session.run(reference.inputs))
-        return judged.with_further(reference, answer, prepared.tolerance(prepared.artifact(target).opset, target))
+        return judged.with_further(reference, answer, self.tolerance)
 
 
 def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: _Progress, clock: Clock) -> Result:
@@ -144,10 +143,14 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         with clock.stage("compare"):
             judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
         if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
-            samples = run_samples(prepared, target, session, judged.tolerance, artifact.digest, settings, clock)
+            first, reference_of = references[0], partial(_sample_reference, prepared)
+            tolerance, digest = judged.tolerance.map(pooled), artifact.digest
+            samples = run_samples(
+                prepared.case, target, session, first, reference_of, tolerance, digest, settings, clock
+            )
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
-                judged = judged.with_samples(samples, prepared, target, session)
+                judged = judged.with_samples(samples, target, session)
         cause = None
         if not judged.verdict.passed:
             cause = _cause(judged, keeps_state=references[0].second_call is not None)
@@ -163,7 +166,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 inside = prepared.reference_inside
                 so_far = sum(clock.seconds.values())
                 result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
-        if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
+        by_layers_alone = settings.layers and fails_by_layers_alone(result)
+        if result.status == "failed" and result.blame is None and not by_layers_alone:
             clock.keep(result, before="blame")
             return _blamed(result, judged, prepared, target, artifact)
         if settings.latency and result.status == "passed":
@@ -203,22 +207,32 @@ def _judged(
     varies: bool,
 ) -> _JudgedAnswers:
     """The answers to the case's own inputs, and to others that a model may treat in another way."""
-    tolerance = prepared.tolerance(artifact.opset, target)
+    tolerance = of_one = prepared.tolerance(artifact.opset, target)
     if prepared.case.data is not None:
-        tolerance = tolerance.map(pooled)
+        tolerance = of_one.map(pooled)
     verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
     if references[0].stochastic and not varies:
         # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
         verdict = replace(verdict, keeps_random=prepared.case.mode == "eval" and not prepared.case.is_recorded)
-    judged = _JudgedAnswers(tolerance, references, answers, verdict)
-    if verdict.passed:  # only modules of users branch on values
-        failed = find_kept_value(prepared, target, artifact, session) if prepared.case.runs_user_code else None
+    judged = _JudgedAnswers(of_one, references, answers, verdict)
+    if verdict.passed:
+        # Only modules of users branch on values, and `draws: 1` asks for no further inputs.
+        if not prepared.case.runs_user_code or prepared.case.draws == 1:
+            return judged
+        further = prepared.further_inputs()
+        failed = find_kept_value(target, artifact, session, of_one, further, prepared.exported_from)
         if failed is None:
             return judged
         return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)
     if verdict.fails_after_first_call and not references[verdict.first_failing].is_on_own_state:
-        return replace(judged, kept=kept_value(prepared, target, artifact, references[verdict.first_failing]))
+        reference = references[verdict.first_failing]
+        return replace(judged, kept=kept_value(target, artifact, reference, of_one, prepared.exported_from))
     return judged
+
+
+def _sample_reference(prepared: CaseContext, name: str, inputs: tuple[TensorSpec, ...], target: Target) -> Reference:
+    at = f"sample {name}"
+    return reference_for(target, prepared.sample_reference(inputs, at, reference_precision(target)))
 
 
 def _blamed(
@@ -229,23 +243,24 @@ def _blamed(
         return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
     if (reason := prepared.unfit_reference) is not None:
         return with_cause(result, reason)
-    if judged.verdict.passed:  # only the sum of all samples is wrong, and no answer shows why
+    if judged.samples is not None and judged.verdict.passed:  # only their sum is wrong, and no answer shows why
         return result
     index = judged.verdict.first_failing
     reference, answer, kept = judged.references[index], judged.answers[index], judged.kept
     if reference.is_on_own_state:
         return replace(result, evidence=(ERRORS_ADD_UP,))
+    tolerance = judged.tolerance
     if target.transforms:
         if evidence := transform_to_blame(target, partial(_problem_on, prepared, judged.samples, reference.at)):
             return replace(result, blame="exporter", evidence=evidence)
         artifact = prepared.artifact(target.in_onnx)  # where the target's own file cannot be read, the same graph
+        tolerance = prepared.tolerance(artifact.opset, target)
     if reference.sample is not None:
         return replace(result, evidence=(SAMPLE_EVIDENCE,))
     if kept is not None and kept.proven:
         return replace(result, blame="exporter", evidence=kept.evidence)
     if reference.undecidable is not None:
         return replace(result, evidence=(reference.undecidable,))
-    tolerance = prepared.tolerance(artifact.opset, target)
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
     blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected))
     return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))

@@ -32,7 +32,8 @@ class Settings:
     - ``strict_ulp``: hold every floating output to that many ULP, whatever the spec or the layer allows.
     - ``cache``: folder of the artifact cache; None keeps no artifacts.
     - ``latency``: False times nothing.
-    - ``layers``: compare the inside of the model too, and fail a check in which a layer is wrong by itself.
+    - ``layers``: compare the inside of the model too, and fail a check in which a layer is wrong by itself. False does
+      the first for a whole model that fails, None for nothing.
     - ``concurrent``: number of worker processes that run at the same time.
     - ``samples``: folder of the rows of samples, from which an interrupted run goes on; None keeps none.
     - ``pack``: folder of a bundle that is being written. Cases are then exported into it and not checked.
@@ -42,7 +43,7 @@ class Settings:
     timeout_per_gib: float = 0.0
     memory: int | None = None
     latency: bool = True
-    layers: bool = False
+    layers: bool | None = False
     strict_ulp: int | None = None
     cache: Path | None = None
     concurrent: int = 1

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.calibrated import Calibration, calibrate, inconclusive, plain_rule
+from harness.compare.decisions import WholeOutputJudgement, judge_whole_output
 from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE, inconclusive_reason
 from harness.compare.metrics import ComparedValues, Scores
 from harness.compare.numbers import (
@@ -27,7 +28,6 @@ from harness.compare.numbers import (
     values_are,
 )
 from harness.compare.rules import Allowance, allowance, rule_for
-from harness.compare.whole_output import WholeOutputJudgement, judge_whole_output
 from harness.registry import plugins
 from harness.result import OutputComparison
 from harness.spec.language.tolerances import (

@@ -7,6 +7,7 @@ process, the next call gets a new one.
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,8 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
+import psutil
+
 from harness.check.settings import Settings, extra_seconds
 from harness.engine.processes.exits import describe_exit, kill_descendants_of
 from harness.engine.processes.fork_server import start_server
@@ -24,6 +27,8 @@ from harness.result import Stage
 
 T = TypeVar("T")
 STAGES: tuple[Stage, ...] = get_args(Stage)
+_STARTS_AND_ENDS = threading.Lock()
+"""multiprocessing looks after all its processes whenever one starts, which two threads must not do at once."""
 EXIT_TIMEOUT_S = 5.0
 """How long a process may take to exit after it has closed its pipe."""
 
@@ -89,6 +94,15 @@ class SeparateProcess:
             self._worker.end()
             self._worker = None
 
+    @property
+    def memory(self) -> int:
+        """The bytes of memory that the process uses; 0 if there is none."""
+        pid = None if self._worker is None else self._worker.process.pid
+        try:
+            return 0 if pid is None else int(psutil.Process(pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
     def _receive(self, worker: _Worker, seconds: float, limits: Settings) -> Any:
         """The result of the call, or what was announced before there was none."""
         stage: Stage = "build"
@@ -119,7 +133,8 @@ class SeparateProcess:
         pipe, worker_pipe = self._context.Pipe()
         arguments = (worker_pipe, self._scratch, self._torch)
         process = self._context.Process(target=_run_calls, args=arguments, daemon=True)
-        process.start()
+        with _STARTS_AND_ENDS:
+            process.start()
         worker_pipe.close()
         return _Worker(process, pipe)
 
@@ -131,12 +146,13 @@ class _Worker:
 
     def end(self) -> int:
         """Kill the process and all processes below it, and return its exit code."""
-        self.process.kill()
-        self.process.join()
-        if self.process.pid is not None:
-            kill_descendants_of(self.process.pid)
-        code = self.process.exitcode
-        self.process.close()
+        with _STARTS_AND_ENDS:
+            self.process.kill()
+            self.process.join()
+            if self.process.pid is not None:
+                kill_descendants_of(self.process.pid)
+            code = self.process.exitcode
+            self.process.close()
         self.pipe.close()
         return code or 0
 

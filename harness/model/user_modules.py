@@ -66,22 +66,29 @@ def find_factory(factory: FactoryModel) -> Any:
     has the name of another module.
     """
     module_name, _, name = factory.factory.rpartition(":")
-    imports = import_user_file if module_name.endswith(".py") else import_user_module
-    module = None
+    is_file = module_name.endswith(".py")
+    source = _shown(module_name) if is_file else f"module {module_name!r}"
+    label = f"factory '{_shown(module_name) if is_file else module_name}:{name}'"
     try:
-        module = imports(module_name, f"factory {factory.factory!r}")
-        function = getattr(module, name)
+        module = (import_user_file if is_file else import_user_module)(module_name, label)
     except ImportError as error:
-        advice = _import_advice(module_name, error)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+        raise UsageError(f"{label}: {error}; {_import_advice(module_name, error)}") from error
     except AttributeError as error:
-        names = () if module is None else vars(module)
-        advice = suggestion(name, names, FACTORY_FORM)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+        raise UsageError(f"{label}: {error}; {FACTORY_FORM}") from error
+    try:
+        function = getattr(module, name)
+    except AttributeError as error:
+        advice = suggestion(name, vars(module), FACTORY_FORM)
+        raise UsageError(f"{label}: {source} has no attribute {name!r}; {advice}") from error
     if not callable(function):
         kind = type(function).__name__
-        raise UsageError(f"factory {factory.factory!r} is no callable but {kind}; name a class or a function")
+        raise UsageError(f"{label} is no callable but {kind}; name a class or a function")
     return function
+
+
+def _shown(file: str) -> str:
+    """The path as a user names it: relative, if it is below the working directory."""
+    return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file
 
 
 def load_stored_module(file: StoredModel) -> nn.Module:

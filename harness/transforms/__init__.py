@@ -48,6 +48,10 @@ class TransformRequest:
     samples: Sequence[Mapping[str, NDArray[Any]]]
 
 
+class LowersNothing(Unsupported):
+    """A transform to lower precision finds no value that it could lower: the file would stay as it is."""
+
+
 class Transform(ABC):
     """Writes a changed copy of an ONNX file. Its module imports libraries only inside functions.
 
@@ -74,14 +78,14 @@ class Transform(ABC):
 
 
 def require_precision(word: str, destination: Path, operators: Sequence[str], needs: str) -> None:
-    """Raise :class:`Unsupported` if no node of the written file is one of ``operators``: nothing was lowered."""
+    """Raise :class:`LowersNothing` if no node of the written file is one of ``operators``: nothing was lowered."""
     import onnx
 
     model = onnx.load(str(destination), load_external_data=False)
     present = {node.op_type for node in model.graph.node}
     if not any(name in present for name in operators):
         named = ", ".join(sorted(present)) or "none"
-        raise Unsupported(f"+{word} lowers nothing: it needs {needs}, and the operators of the file are {named}")
+        raise LowersNothing(f"+{word} lowers nothing: it needs {needs}, and the operators of the file are {named}")
 
 
 def sorted_or_refused(model: ModelProto) -> None:

@@ -329,9 +329,6 @@ class TestedFile(ReferenceForModel):
         """None: what a file keeps of its example inputs shows at further draws alone."""
         return iter(())
 
-    def further_reference(self, other: OtherInputs) -> None:
-        """None: there are no further inputs."""
-
     def eager_call(self) -> Call | None:
         """A call of the reference, for timing."""
         return self._reference.eager_call()

@@ -224,12 +224,11 @@ class PreparedCase:
             if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
                 eager = self._memo.get(f"eager at {name}", partial(self._quietly, self._eager_answer, inputs))
                 if eager is not None:
-                    yield OtherInputs(name, inputs, eager)
+                    yield OtherInputs(name, inputs, eager, partial(self._further_reference, name, inputs))
 
-    def further_reference(self, other: OtherInputs) -> Reference | None:
-        """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
-        compute = partial(compute_reference, self.case, self.subject, _tensors(other.inputs), other.name)
-        reference = self._memo.get(f"reference at {other.name}", partial(self._quietly, compute))
+    def _further_reference(self, name: str, inputs: Mapping[str, Array]) -> Reference | None:
+        compute = partial(compute_reference, self.case, self.subject, _tensors(inputs), name)
+        reference = self._memo.get(f"reference at {name}", partial(self._quietly, compute))
         return None if reference is None or reference.stochastic else reference
 
     def _eager_answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from harness.engine.processes.temporary import temporary_folder
-from harness.errors import UsageError
+from harness.errors import Mistakes, UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision.chart import Chart, Mark, Series, svg
 from harness.precision.ladder import rungs
@@ -25,7 +25,6 @@ from harness.precision.process import (
     STEP_FACTOR,
     STEP_SECONDS,
     Listener,
-    ModelProblems,
     Problems,
     make_folder,
     torch_is_here,
@@ -77,7 +76,7 @@ def measure_rungs(question: ModelQuestion, words: Sequence[str], listener: Liste
         if isinstance(start, ProcessEnd):
             raise UsageError(f"{question.model}: {start.description} while it was prepared; make sure that it loads")
         if isinstance(start, Problems):
-            raise ModelProblems(start.problems)
+            raise Mistakes(start.problems)
         seconds = max(STEP_SECONDS, STEP_FACTOR * SLOWEST_STEP * start.seconds)
         listener.tell(
             f"{len(start.rungs)} rungs x {len(start.samples)} samples: about "

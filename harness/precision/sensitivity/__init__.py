@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.engine.processes.temporary import temporary_folder
-from harness.errors import UsageError
+from harness.errors import Mistakes, UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision.hazards import Hazard
 from harness.precision.layers import Layer, Lowering, keep_option
@@ -25,7 +25,6 @@ from harness.precision.process import (
     STEP_FACTOR,
     STEP_SECONDS,
     Listener,
-    ModelProblems,
     Problems,
     make_folder,
     torch_is_here,
@@ -136,7 +135,7 @@ class _Run:
         if isinstance(start, ProcessEnd):
             raise UsageError(f"{request.question.model}: {start.description} while it was lowered; make sure it loads")
         if isinstance(start, Problems):
-            raise ModelProblems(start.problems)
+            raise Mistakes(start.problems)
         if start.everything.measure is None:
             raise UsageError(f"{request.question.model}: {start.everything.failed}")
         if request.target.decisions is not None and start.decided is None:
