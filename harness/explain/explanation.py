@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.blame.other_targets import format_of, has_export, other_targets
+from harness.check.settings import TIMEOUT, Settings, extra_seconds, with_time_limit
 from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
@@ -109,17 +110,18 @@ class Explainer:
         self,
         *,
         torch: bool,
-        timeout: float,
+        timeout: float | None,
         budget: float,
         report_step: Callable[[str], None],
         layers: bool = False,
     ) -> None:
-        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds.
+        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds. None grows with the model.
 
         With ``layers``, a layer that is wrong by itself is a failure too.
         """
         self._layers = layers
-        self._timeout, self._budget, self._report_step = timeout, budget, report_step
+        self._limits = with_time_limit(Settings(), timeout)
+        self._budget, self._report_step = budget, report_step
         self._exit_stack = ExitStack()
         self._scratch = self._exit_stack.enter_context(temporary_folder())
         self._torch = torch
@@ -131,6 +133,11 @@ class Explainer:
 
     def __exit__(self, *_: object) -> None:
         self._exit_stack.close()
+
+    @property
+    def _timeout(self) -> float:
+        """The seconds of a call, as far as the model's size is known."""
+        return (self._limits.timeout or TIMEOUT) + extra_seconds(self._process.model_size, self._limits)
 
     @property
     def opened_folders(self) -> set[str]:
@@ -181,7 +188,9 @@ class Explainer:
     def _check_in(
         self, process: SeparateProcess, case: Case, target: Target, seconds: float, *, layers: bool | None = None
     ) -> Result:
-        result = process.call(partial(run_check, layers=layers), case, target, self._home, seconds=seconds)
+        per_gib = 0.0 if self._process.model_size else self._limits.timeout_per_gib  # at the first check
+        call = partial(run_check, layers=layers)
+        result = process.call(call, case, target, self._home, seconds=seconds, per_gib=per_gib)
         if not isinstance(result, ProcessEnd):
             if target.exporter == "script" and result.status == "error":
                 process.close()  # a script that failed leaves state behind that changes the next error
