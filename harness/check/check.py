@@ -70,7 +70,7 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
     try:
         result = _checked(prepared, target, settings, progress, clock)
     except StageStopped as stop:
-        result = _with_stop(progress.result, stop, prepared, target)
+        result = _with_stop(progress.result, stop, prepared, target, clock)
     if result.stage == "build" or (words := prepared.training) is None:
         return result
     return with_training_mode(result, words)
@@ -160,6 +160,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         if result.symptom == "placement":
             return result
         if result.status == "failed" or settings.layers:
+            clock.keep(result, before="layers")
             first = judged.references[judged.verdict.first_failing]
             with clock.stage("compare"):
                 inside = prepared.reference_inside
@@ -167,6 +168,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
         by_layers_alone = settings.layers and fails_by_layers_alone(result)
         if result.status == "failed" and result.blame is None and not by_layers_alone:
+            clock.keep(result, before="blame")
             return _blamed(result, judged, prepared, target, artifact)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
@@ -280,10 +282,11 @@ def _problem_on(prepared: CaseContext, samples: SampleOutcome | None, at: str | 
     return None if comparison.passed else comparison.message
 
 
-def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target) -> Result:
+def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target, clock: Clock) -> Result:
     """``result`` as the error of the stage, with graph optimization blamed if the file runs without it."""
     if stop.stage not in STAGES_OF_THE_RUNTIME:
         return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
+    clock.keep(with_error(result, stop), before="blame")
     artifact = prepared.artifact(target)
     if stop.symptom == "unsupported" and (reason := _missing_precision(prepared, target)) is not None:
         return with_error(result, replace(stop, message=f"{stop.message}; {reason}"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness.check.settings import MEMORY_PER_BYTE
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -316,7 +317,12 @@ _RUN_OPTIONS = (
     EFFECT,
     GATE,
     timeout_option("Seconds per check."),
-    click.option("--memory", callback=parse_size, metavar="SIZE", help="Memory per check, such as 4G."),
+    click.option(
+        "--memory",
+        callback=parse_size,
+        metavar="SIZE",
+        help=f"Memory per check, such as 4G, and {MEMORY_PER_BYTE} times the size of the model. [default: no limit]",
+    ),
     click.option("--strict", is_flag=True, help="Fail checks whose pass is inconclusive."),
     click.option("--strict-ulp", type=WholeNumber(min=0), metavar="N", help="Limit every tolerance to N ULP."),
     NO_CACHE,

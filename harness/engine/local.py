@@ -175,7 +175,9 @@ class LocalEngine:
             check_free_space(job.settings.cache or job.scratch)
         if symptom != "crash" or not check.checks_before:
             notes = killed_note(worker_exit.killed_processes)
-            result = lost_check_result(job, target, check.stage, symptom, message, worker_exit.log, notes)
+            how = (check.stage, symptom, message, worker_exit.log, notes)
+            verdict = worker_exit.verdict
+            result = lost_check_result(job, target, *how) if verdict is None else verdict.lost(*how)
             self._writer.add(Entry(result, fingerprint(job.case, target, job.settings)))
             yield from self._new_entries()
 

@@ -121,9 +121,9 @@ class WorkerSlot:
         pid, now = self._status.pid(), time.monotonic()
         code = int(error.exitcode) if isinstance(error, ProcessExpired) else self._context.exit_code(pid)
         killed = kill_descendants_of(pid) if pid and job.runs_user_code and code != RETIRED else 0
-        check, deadline = self._status.check(), self._status.deadline()
+        check, deadline, verdict = self._status.check(), self._status.deadline(), self._status.kept_verdict()
         self._status.set_idle()
-        return job, WorkerExit(code, check, self._capture.read_from(0), deadline, now, self._overdue, killed)
+        return job, WorkerExit(code, check, self._capture.read_from(0), deadline, now, self._overdue, killed, verdict)
 
     def poll(self) -> None:
         """Bound what the worker prints, kill it where it is long overdue, and notice where it has left.

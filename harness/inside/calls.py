@@ -215,8 +215,9 @@ class Pairing:
 
     ``accumulated`` and ``local`` are keys in the store: as the subject computes them from the model's inputs, and from
     the reference's own tensors. ``how`` says how each tensor was matched, with which of the subject's ``names``.
-    ``nodes`` are those that compute a tensor from other matched ones, and ``seconds`` their time. ``uncovered`` are
-    nodes that compute no matched tensor.
+    ``nodes`` are those that compute a tensor from other matched ones, and ``seconds`` their time. ``nonfinite`` has the
+    first node that computes a NaN or an infinity which the reference's tensor does not have. ``uncovered`` are nodes
+    that compute no matched tensor.
     """
 
     accumulated: dict[int, str] = field(default_factory=dict)
@@ -225,6 +226,7 @@ class Pairing:
     names: dict[int, str] = field(default_factory=dict)
     nodes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
+    nonfinite: dict[int, str] = field(default_factory=dict)
     uncovered: tuple[str, ...] = ()
 
 

@@ -280,8 +280,7 @@ class TestedFile(ReferenceForModel):
     @cached_property
     def plain_artifact(self) -> Artifact:
         """The file itself, without notes: the reference is not run for it."""
-        self._on_size(Path(self.file.path).stat().st_size)
-        return file_artifact(self.file)
+        return file_artifact(self.file, self._on_size)
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The reference's answers, with those of a run in the precision of the target's transforms if that is lower."""

@@ -69,8 +69,7 @@ class FileReference:
     @cached_property
     def artifact(self) -> Artifact:
         """The file itself."""
-        self._on_size(Path(self.file.path).stat().st_size)
-        return file_artifact(self.file)
+        return file_artifact(self.file, self._on_size)
 
     @cached_property
     def signature(self) -> FileSignature:
@@ -285,11 +284,17 @@ def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) 
     return None
 
 
-def file_artifact(file: StoredModel) -> Artifact:
-    """The model file as an artifact. Raises :class:`StageError` if it is no ONNX model, or has data elsewhere."""
+def file_artifact(file: StoredModel, on_size: Callable[[int], None]) -> Artifact:
+    """The model file as an artifact. ``on_size`` is called with its size in bytes, its external data included.
+
+    Raises :class:`StageError` if it is no ONNX model, or has data elsewhere.
+    """
     path = Path(file.path)
+    on_size(path.stat().st_size)
     if file.format == "onnx":
-        return open_model(path).artifact
+        model = open_model(path)
+        on_size(model.size)
+        return model.artifact
     if file.format == "torchscript":
         from harness.exporters.torchscript import archive_digest
 

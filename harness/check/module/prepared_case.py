@@ -35,16 +35,16 @@ from harness.inside.calls import ReferenceInside, ValueStore
 from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
-from harness.model.build import Subject, build, build_tensors, eager_outputs, has_random_weights, run_module
+from harness.model.build import Subject, build, build_tensors, has_random_weights
 from harness.model.reference import (
     compute_reference,
     float64_outputs,
-    have_same_values,
     in_lower_precision,
     repeatable_call,
     sample_reference,
     tolerance_of,
 )
+from harness.model.running import eager_outputs, have_same_values, run_module
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
@@ -206,7 +206,7 @@ class PreparedCase:
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact:
         """The module exported for ``target`` into ``folder`` with ``inputs`` as its example. Nothing is printed."""
         exporter = plugins("exporters")[target.exporter]
-        subject = replace(self.subject, inputs=_tensors(inputs), eager_outputs=None)
+        subject = replace(self.subject, inputs=_tensors(inputs), eager_outputs=None, first_call=None)
         with self._silence():
             artifact: Artifact = exporter.export(
                 subject,

@@ -84,16 +84,22 @@ function layerWords(layer) {
     `local ${figure(real(layer.local))}`, `accumulated ${figure(real(layer.accumulated))}`, `the reference's own ${figure(real(layer.reference))}`,
     layer.times === null ? null : `${figure(real(layer.times), 2)} times what rounding explains${layer.wrong ? ": WRONG" : ""}`,
     layer.sqnr === null ? null : `SQNR ${figure(real(layer.sqnr))} dB`,
+    layer.seconds === null ? null : `${figure(layer.seconds * 1e6)} us`, layer.provider ? `on ${provider(layer)}` : null,
     `output ${JSON.stringify(layer.shape)}`, layer.nodes ? `nodes ${layer.nodes}` : null,
   ];
   return parts.filter(Boolean).join(", ");
 }
 
+function provider(layer) {
+  return (layer.provider || "-").replaceAll("ExecutionProvider", "");
+}
+
 function layerTable(layers) {
-  const columns = ["layer", "type", "local", "accumulated", "reference", "SQNR (dB)", "times", "nodes"];
+  const columns = ["layer", "type", "local", "accumulated", "reference", "SQNR (dB)", "times", "us", "provider", "nodes"];
   const cells = (layer) => [
     layer.type + (layer.arguments ? `(${layer.arguments})` : ""), ...[layer.local, layer.accumulated, layer.reference, layer.sqnr].map((value) => figure(real(value))),
-    (layer.wrong ? "WRONG " : "") + figure(real(layer.times), 2), layer.judged_with ? `judged with ${layer.judged_with}` : layer.nodes || "-",
+    (layer.wrong ? "WRONG " : "") + figure(real(layer.times), 2),
+    layer.seconds === null ? "-" : figure(layer.seconds * 1e6), provider(layer), layer.judged_with ? `judged with ${layer.judged_with}` : layer.nodes || "-",
   ];
   return scrolled("All layers", h("table", { class: "plain small" },
     h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),
