@@ -13,7 +13,7 @@ from torch.nn import Module
 
 from harness.errors import UsageError
 from harness.model.tensors import to_torch
-from harness.spec.language.inputs.structure import AsTuple, Structure, Tree
+from harness.spec.language.inputs.structure import Structure, flat_tree
 
 Leaf: TypeAlias = torch.Tensor | NDArray[Any] | None
 # Not one recursive type: a type checker would take a text for a sequence of texts of texts, and accept it.
@@ -55,29 +55,24 @@ def nested_tensors(inputs: Any) -> NestedTensors:
         kind = type(inputs).__name__
         raise UsageError(f"inputs: {kind} is not a tensor; give one tensor, a list of tensors, or a dict by label")
     tensors: dict[str, torch.Tensor] = {}
-    structure = {str(label): _tree(str(label), value, tensors) for label, value in by_label.items()}
+
+    def add(label: str, value: Any) -> None:
+        tensors[label] = _copied(label, value)
+
+    structure = {str(label): flat_tree(str(label), value, add) for label, value in by_label.items()}
     if not tensors:
         raise UsageError("inputs: there is no tensor in them; give at least one")
     return NestedTensors(tensors, structure, named=isinstance(inputs, Mapping))
 
 
-def _tree(label: str, value: Any, tensors: dict[str, torch.Tensor]) -> Tree:
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        return {key: _tree(f"{label}.{key}", item, tensors) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = tuple(_tree(f"{label}.{index}", item, tensors) for index, item in enumerate(value))
-        return AsTuple(items) if isinstance(value, tuple) else items
+def _copied(label: str, value: Any) -> torch.Tensor:
     if isinstance(value, np.ndarray):
         try:
-            tensors[label] = to_torch(value)
+            return to_torch(value)
         except TypeError as error:
             raise UsageError(
                 f"inputs: {label} has dtype {value.dtype}, which torch does not have; convert it"
             ) from error
-    elif isinstance(value, torch.Tensor):
-        tensors[label] = value.detach().clone().cpu()
-    else:
-        raise UsageError(f"inputs: {label} is {type(value).__name__}, not a tensor; use torch.tensor")
-    return label
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().cpu()
+    raise UsageError(f"inputs: {label} is {type(value).__name__}, not a tensor; use torch.tensor")

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from harness.check.files.drawing import CASE_DTYPES, drawn_inputs, in_dtype_of
-from harness.check.files.matching import InputsDoNotFit, NamedInput, as_label, match_inputs
-from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
+from harness.check.files.matching import InputsDoNotFit, NamedInput, match_inputs
+from harness.check.files.signatures import FileSignature, as_label, called_with, module_signature, read_file_signature
 from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
 from harness.errors import StageError, UsageError, escape_path
 from harness.result import Stage
-from harness.scaffold.nesting import as_arguments, nested, nested_labels
+from harness.scaffold.nesting import nested, nested_arguments, nested_labels
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.language.inputs.names import LABEL
@@ -97,14 +97,14 @@ def comparison_spec(
         return NoComparison(error.problems)
     notes: list[str] = []
     given = [each.given for each in inputs]
-    for name, signature, taken in (
-        (question.subject, subject, given),
-        (question.reference, reference, as_arguments(given)),
-    ):
+    arguments = nested_arguments([each.label for each in given])
+    for name, signature in ((question.subject, subject), (question.reference, reference)):
         try:
-            notes += match_inputs(taken, signature, _short(name)).notes
+            notes += match_inputs(given, called_with(signature, arguments)[0], _short(name)).notes
         except InputsDoNotFit as error:
             problems += error.problems
+        except StageError as error:
+            problems.append(f"{name}: {error}")
     if problems:
         return NoComparison(tuple(problems))
     return ComparisonSpec(_spec(question, inputs, samples), tuple(each.in_words for each in inputs), tuple(notes))
@@ -264,7 +264,7 @@ def read_samples(question: Question, problems: list[str]) -> list[Sample]:
 def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: FileSignature) -> list[_Input]:
     """The inputs of the first sample; the others have to hold the same."""
     first = samples[0]
-    labels = nested_labels(_labels(list(first.arrays), subject), reference)
+    labels = nested_labels(_labels(list(first.arrays), subject), (*subject.arguments, *reference.arguments))
     inputs = []
     for key, stored in first.arrays.items():
         if stored.dtype.name not in CASE_DTYPES:
@@ -300,7 +300,9 @@ def _labels(keys: Sequence[str], subject: FileSignature) -> dict[str, str]:
 
 def _drawn(question: Question, subject: FileSignature, reference: FileSignature) -> list[_Input]:
     drawn = drawn_inputs(subject, reference, question.shapes, advice=ADVICE)
-    labels = nested_labels({each.name: as_label(each.name) for each in subject.inputs}, reference)
+    labels = nested_labels(
+        {each.name: as_label(each.name) for each in subject.inputs}, (*subject.arguments, *reference.arguments)
+    )
     paths = {as_label(name): path for name, path in labels.items()}
     return [
         _Input(
