@@ -85,7 +85,7 @@ def _onnx_problem(path: Path) -> str | None:
     size = path.stat().st_size
     if not size:
         return "an empty file is no model"
-    numbers = set()
+    numbers: set[int] = set()
     with path.open("rb") as file:
         while file.tell() < size:
             tag = _varint(file)
