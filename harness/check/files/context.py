@@ -36,6 +36,7 @@ from harness.check.judging.lower_precision import (
     reference_precision,
     tolerance_in_lower_precision,
 )
+from harness.check.recorded.own_rounding import with_functions
 from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
@@ -300,7 +301,7 @@ class TestedFile(ReferenceForModel):
             lower = self._memo.get(f"tolerance of {target.export}", lambda: self._tolerance_in_lower_precision(target))
             if lower is not None:
                 return lower
-        return super().tolerance(opset)
+        return with_functions(super().tolerance(opset), self.plain_artifact)
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
         plain, lowered = self.plain_artifact, self.plain_artifact_for(target.in_onnx)

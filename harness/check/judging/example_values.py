@@ -123,7 +123,7 @@ def find_kept_value(
     case = prepared.case
     if target.exporter not in TRACING_EXPORTERS or target.transforms or not case.runs_user_code or case.draws == 1:
         return None
-    tolerance = prepared.tolerance(artifact.opset)
+    tolerance = prepared.tolerance(artifact.opset, target)
     for other in islice(prepared.further_inputs(), None if artifact.tracer_warnings else UNWARNED):
         answer = _answer(session, other.inputs)
         if answer is None or _about_equal(answer, other.eager):
@@ -158,7 +158,7 @@ def _gives_right_answer(prepared: CaseContext, target: Target, artifact: Artifac
         answer = session.run(reference.inputs)
     finally:
         session.close()
-    return compare_with_reference(answer, reference, prepared.tolerance(artifact.opset)).passed
+    return compare_with_reference(answer, reference, prepared.tolerance(artifact.opset, target)).passed
 
 
 class _IgnoredErrors:
