@@ -38,6 +38,7 @@ SUBJECT = "subject"
 """The name of the file under test in the spec, and so in its targets: ``file:subject/ort-cpu``."""
 SEED = 0
 ADVICE = "give --shape {name}=1,3,224,224, or --inputs FILE"
+_ESCAPED = re.compile(r"\[([*?[])\]")
 TEST_DATA_NAME = re.compile(r"input_[0-9]+")
 
 
@@ -164,11 +165,16 @@ def _moved_case(keys: Mapping[str, Any], moved: Callable[[str], str]) -> dict[st
         case["factory"] = f"{moved(path)}:{name}"
     if "samples" in case:
         texts = [case["samples"]] if isinstance(case["samples"], str) else case["samples"]
-        case["samples"] = [moved(text) for text in texts]
+        case["samples"] = [_as_glob(moved(_ESCAPED.sub(r"\1", text))) for text in texts]
     if "files" in case:
         case["files"] = {name: moved(path) for name, path in case["files"].items()}
     case["inputs"] = _moved_inputs(case["inputs"], moved)
     return case
+
+
+def _as_glob(path: str) -> str:
+    """The glob that matches ``path`` alone."""
+    return re.sub(r"([*?[])", r"[\1]", path)
 
 
 def _moved_inputs(inputs: Any, moved: Callable[[str], str]) -> Any:
@@ -325,10 +331,9 @@ def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[Sample
     if question.weights is not None:
         case["weights"] = question.weights
     case["inputs"] = nested({each.given.label: dict(each.entry) for each in inputs})
-    if len(samples) > WHOLE_SAMPLES:  # judged as a whole, the first among them
-        case["samples"] = [str(sample.path) for sample in samples]
-    elif len(samples) > 1:
-        case["samples"] = [str(sample.path) for sample in samples[1:]]
+    if len(samples) > 1:  # many are judged as a whole, the first among them
+        further = samples if len(samples) > WHOLE_SAMPLES else samples[1:]
+        case["samples"] = [_as_glob(os.path.relpath(sample.path, question.home)) for sample in further]
     case["files"] = {SUBJECT: question.subject}
     if question.loop:
         labels = {each.given.label for each in inputs}
