@@ -277,7 +277,7 @@ def test_inputs_that_are_no_state_are_drawn_anew_and_grow_with_it() -> None:
     assert seen[3]["past"].tolist() == [[0, 0, 0, 1, 2, 3]]
 
 
-CELL = """
+UNNAMED_CELL = """
 import torch
 from torch import nn
 
@@ -297,9 +297,9 @@ class Cell(nn.Module):
 def test_outputs_of_a_module_without_names_are_looped_by_those_of_the_file_or_by_number(
     harness: Call, here: Path
 ) -> None:
-    (here / "cell.py").write_text(CELL, encoding="utf-8")
+    (here / "cell.py").write_text(UNNAMED_CELL, encoding="utf-8")
     code: dict[str, Any] = {}
-    exec(CELL, code)
+    exec(UNNAMED_CELL, code)
     names: dict[str, Any] = {"input_names": ["x", "state"], "output_names": ["y", "state_out"]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

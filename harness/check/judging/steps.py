@@ -193,14 +193,15 @@ def _resolved(case: Case, first: Reference) -> dict[str, str]:
     paths = first.paths or (model.returns if isinstance(model, GraphModel) else ())
     names = {**names, **dict(zip(paths, first.eager, strict=False))}
     shown = list(paths or first.eager)
-    names = {**_names_in_files(case, first), **names}
+    in_files = _names_in_files(case, first)
+    names = {**in_files, **names}
     loop: dict[str, str] = {}
     for output, label in case.loop.items():
         parts = (
             [""] if output in names else [name.removeprefix(output) for name in names if name.startswith(f"{output}.")]
         )
         if not parts:
-            remedy = suggestion(output, names, f"the outputs are {join_names(shown)}")
+            remedy = suggestion(output, [*shown, *in_files], f"the outputs are {join_names(shown)}")
             raise UsageError(f"loop: no output {output}; {remedy}")
         for part in parts:
             if label + part not in first.inputs:
