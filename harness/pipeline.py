@@ -17,6 +17,7 @@ from harness.check.settings import Settings
 from harness.engine.bench import BenchSettings, with_shapes
 from harness.engine.bench.timing import time_all
 from harness.engine.cluster import Cluster
+from harness.engine.preflight import require_fitting_weights
 from harness.engine.processes.temporary import temporary_folder
 from harness.engine.run_checks import CheckKey, RunState, remove_journal, run_jobs
 from harness.engine.worker_slot import Workers
@@ -129,6 +130,7 @@ def prepare(request: Request, specs: Specs | None = None) -> Prepared:
     known = known_failures_for(specs, request.paths, targets, request.known_failures)
     by_default = request.targets == (DEFAULT_SET,)
     requested = plan(specs.cases, targets, request.keywords, request.shard, by_default=by_default)
+    require_fitting_weights(case for case, _ in requested.jobs)
     return Prepared(specs, known, requested if request.only is None else requested.only(request.only))
 
 
@@ -172,8 +174,7 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
             against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
             report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
         files = write(report, request.report_dir, request.formats)
-        regressed = bool(changed and changed.regressed)
-        exit_code = SIGNAL_EXIT_BASE + by if by else judged.exit_code or int(regressed)
+        exit_code = SIGNAL_EXIT_BASE + by if by else judged.exit_code or int(bool(changed and changed.regressed))
         return Outcome(report, tuple(files), exit_code, changed)
 
     try:
@@ -262,8 +263,7 @@ def _run_other_targets(
     listener.begin(planned.checks, "checks for evidence")
     try:
         with temporary_folder() as folder:
-            settings = replace(request.settings, latency=False)
-            counter = _WithoutResults(listener)
+            settings, counter = replace(request.settings, latency=False), _WithoutResults(listener)
             state = run_jobs(planned.jobs, settings, request.workers, folder, counter, resume=False, kept=request.kept)
     except UsageError:
         return ()  # an opset that is not available here, which the request does not name

@@ -359,6 +359,12 @@ def test_type_checkers_and_the_call_itself_reject_what_is_no_input() -> None:
         harness.verify(nn.ReLU(), [None], "trace/torch-cpu")
     with pytest.raises(UsageError, match="must be bound by name"):
         harness.verify(Nested(), {"state": (torch.ones(1),), "y": torch.ones(1)}, "trace/torch-cpu")
+    with pytest.raises(UsageError, match="input is str, not an array"):
+        harness.compare_models(nn.ReLU(), nn.ReLU(), "x")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"x\.0 is int, not an array"):
+        harness.compare_models(nn.ReLU(), nn.ReLU(), {"x": [1]})  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="there is no array"):
+        harness.compare_models(nn.ReLU(), nn.ReLU(), [None])
 
 
 def test_a_misspelt_label_is_not_bound_to_another_parameter() -> None:

@@ -48,7 +48,8 @@ Examples:
 )
 @ALLOW_IMPORT
 def check(paths: tuple[str, ...], *, any_yaml: bool, allow_import: bool) -> int:
-    """Validate specs, targets and known failures. Answers at once, without torch."""
+    """Validate specs, targets and known failures. Answers at once; torch is loaded for weights from files alone."""
+    from harness.engine.preflight import require_fitting_weights
     from harness.errors import SpecError
     from harness.spec.discovery import known_failures_for, load_specs
 
@@ -58,6 +59,7 @@ def check(paths: tuple[str, ...], *, any_yaml: bool, allow_import: bool) -> int:
         try:
             specs = load_specs(group, allow_import=allow_import)
             known = known_failures_for(specs, group)
+            require_fitting_weights(specs.cases, exporting=False)
         except SpecError as error:
             problems += error.problems
             continue

@@ -219,12 +219,12 @@ def _calibration(request: OutputRequest, pair: Pair, rule: Calibrated) -> tuple[
     if float64 is None:
         return None, "there is no float64 reference"
     if rule.precision is None:
-        result = calibrate(pair, float64, rule.m, dtype_name(pair.expected.dtype))
+        result = calibrate(pair, float64, rule, dtype_name(pair.expected.dtype))
     else:
         lower = _values_of_pair(request.lower, pair)
         if lower is None:
             return None, f"the reference does not run in {rule.precision}"
-        result = calibrate(pair, float64, rule.m, rule.precision, lower)
+        result = calibrate(pair, float64, rule, rule.precision, lower)
     return (None, result) if isinstance(result, str) else (result, None)
 
 

@@ -147,6 +147,21 @@ def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
     return module.train(case.mode == "train")
 
 
+def require_weights_of_file(weighted: WeightedModel, case: Case) -> None:
+    """Check that the weights file of ``weighted`` has the names and shapes of its model, which is built without values.
+
+    Nothing is checked if there is no such file, or if the model cannot be built so. Raises :class:`UsageError`.
+    """
+    if not weighted.weights_file:
+        return
+    try:
+        with torch.random.fork_rng(devices=()), torch.device("meta"):
+            module = _build_model(weighted.model, case.arguments)
+    except Exception:  # noqa: BLE001 - a callable that needs values; its check builds it with them
+        return
+    require_all_weights(module, weighted.weights, weighted.weights_file)
+
+
 def has_random_weights(module: nn.Module, case: Case) -> bool:
     """True if another seed gives the case's ``module`` other weights: its callable draws them, and none are named."""
     if not isinstance(case.model.model, FactoryModel) or case.model.weights:

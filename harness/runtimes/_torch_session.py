@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from torch.export import ExportedProgram
 
 
 class TorchSession:
@@ -266,6 +267,29 @@ def tensor_leaves(value: object) -> Iterator[torch.Tensor]:
             f"an output has type {type(value).__name__}; "
             "only tensors, and tuples, lists and dictionaries of tensors, can be compared"
         )
+
+
+def takes_flat_inputs(program: ExportedProgram, call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call``, which takes the arguments that ``program`` was exported with, for its tensors by position.
+
+    ``call`` itself, if these are tensors by position.
+    """
+    from torch.utils import _pytree as pytree
+
+    inputs, spec = program.graph_signature.user_inputs, program.call_spec.in_spec
+    count = sum(isinstance(each, str) for each in inputs)  # what is no name is a constant, such as None
+    if spec is None or spec == pytree.tree_flatten((tuple(range(count)), {}))[1]:
+        return call
+
+    def call_flat(*tensors: torch.Tensor) -> Any:
+        if len(tensors) != count:
+            return call(*tensors)  # torch says what is missing
+        given = iter(tensors)
+        leaves = [next(given) if isinstance(each, str) else each for each in inputs]
+        positional, by_name = pytree.tree_unflatten(leaves, spec)
+        return call(*positional, **by_name)
+
+    return call_flat
 
 
 def _timing_event() -> Any:

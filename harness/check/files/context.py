@@ -21,7 +21,13 @@ from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
 from harness.check.files.reference import file_artifact
-from harness.check.files.signatures import FileSignature, floating_of, nodes_in_training, read_file_signature
+from harness.check.files.signatures import (
+    FileSignature,
+    called_with,
+    floating_of,
+    nodes_in_training,
+    read_file_signature,
+)
 from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
@@ -30,6 +36,7 @@ from harness.check.judging.lower_precision import (
     reference_precision,
     tolerance_in_lower_precision,
 )
+from harness.check.recorded.own_rounding import with_functions
 from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
@@ -37,15 +44,14 @@ from harness.latency.sampling import Call
 from harness.model.answer import Reference, Step
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, TensorSpec
-from harness.spec.language.tolerances import Calibrated, CaseTolerance, Rule, Tolerance
+from harness.spec.language.inputs.structure import Structure
+from harness.spec.language.tolerances import Calibrated, CaseTolerance, Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
 
 EXPORT_AGAIN = "call .eval() and export it again"
-
-
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
 
 
@@ -170,12 +176,9 @@ class ReferenceForModel:
             by_output = {at: tolerance.by_output[own] for at, own in enumerate(order) if own in tolerance.by_output}
             tolerance = Tolerance(tolerance.rule, by_output)
         if self.mixed.precision is not None and self._named_tolerance.rule is None:
-            tolerance = Tolerance(Calibrated(), self._named_by_output(tolerance))
+            # A layer's own rules do not hold in a lower precision, those that the spec names for single outputs do.
+            tolerance = Tolerance(Calibrated(), tolerance.by_output if self._named_tolerance.by_output else {})
         return self.mixed.tolerance(tolerance)
-
-    def _named_by_output(self, tolerance: Tolerance) -> Mapping[int, Rule]:
-        """The rules that the spec names for single outputs; a layer's own do not hold in a lower precision."""
-        return tolerance.by_output if self._named_tolerance.by_output else {}
 
     @cached_property
     def _inputs(self) -> MatchedInputs:
@@ -240,20 +243,21 @@ class TestedFile(ReferenceForModel):
         capture: Capture | None = None,
         on_size: Callable[[int], None] = lambda _size: None,
     ) -> None:
-        """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read.
-
-        Transformed files are written to the folder of ``artifacts`` for what is not cached.
-        """
+        """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read."""
         self.case, self.file = case, case.files[name]
         super().__init__(Path(self.file.path).name, lambda: self.signature, reference, case.tolerance)
         self._on_size, self._artifacts = on_size, artifacts
         self._memo = Memo(capture or NullCapture())
         self.judge = Judge(self._memo)
 
-    @cached_property
+    @property
     def signature(self) -> FileSignature:
-        """What the file declares."""
-        return read_file_signature(self.file)
+        """What the file declares, with a tensor for each one in a nested input."""
+        return self._called[0]
+
+    @cached_property
+    def _called(self) -> tuple[FileSignature, Structure | None]:
+        return called_with(read_file_signature(self.file), self.case.trees)
 
     @property
     def eager_findings(self) -> Sequence[Finding]:
@@ -280,7 +284,7 @@ class TestedFile(ReferenceForModel):
     @cached_property
     def plain_artifact(self) -> Artifact:
         """The file itself, without notes: the reference is not run for it."""
-        return file_artifact(self.file, self._on_size)
+        return replace(file_artifact(self.file, self._on_size), structure=self._called[1])
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The reference's answers, with those of a run in the precision of the target's transforms if that is lower."""
@@ -298,7 +302,7 @@ class TestedFile(ReferenceForModel):
             lower = self._memo.get(f"tolerance of {target.export}", lambda: self._tolerance_in_lower_precision(target))
             if lower is not None:
                 return lower
-        return super().tolerance(opset)
+        return with_functions(super().tolerance(opset), self.plain_artifact)
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
         plain, lowered = self.plain_artifact, self.plain_artifact_for(target.in_onnx)

@@ -22,8 +22,9 @@ from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judging.judge import Expected
 from harness.check.judging.steps import with_lower_steps, with_steps
+from harness.check.recorded.own_rounding import with_functions
 from harness.check.recorded.protobufs import open_model
-from harness.compare.calibrated import LARGEST_ROUNDING
+from harness.compare.calibrated import FUNCTION_ERRORS, LARGEST_ROUNDING
 from harness.compare.numbers import dtype_name, same_bits
 from harness.compare.rules import strict_ulp
 from harness.exporters import Artifact
@@ -38,7 +39,7 @@ from harness.spec.language.case import Case, StoredModel, TensorSpec
 from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import arrays_of
-from harness.spec.language.tolerances import Calibrated, Tolerance
+from harness.spec.language.tolerances import Calibrated, Tolerance, rules_of
 from harness.spec.targets import FILE, Target
 from harness.spec.targets.sets import DEFAULT_RUNTIMES
 from harness.transforms import TransformRequest
@@ -175,7 +176,7 @@ class FileReference:
     def tolerance(self, _opset: int | None) -> Tolerance:
         """The case's tolerance, else the three-way rule."""
         requested = self.case.tolerance
-        tolerance = Tolerance(requested.rule or Calibrated(), requested.by_output)
+        tolerance = with_functions(Tolerance(requested.rule or Calibrated(), requested.by_output), self.artifact)
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
@@ -229,7 +230,7 @@ class FileReference:
         again = session.run(own)
         stochastic = not all(same_bits(eager[name], again[name]) for name in eager)
         float64 = None if stochastic else self._float64(own)
-        undecidable = None if float64 is None else _evaluation_problem(eager, float64)
+        undecidable = None if float64 is None else _evaluation_problem(eager, float64, self.tolerance(None))
         self._note(undecidable)
         return Reference(
             inputs=inputs,
@@ -261,12 +262,14 @@ class FileReference:
             self._further_notes.append(note)
 
 
-def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) -> str | None:
+def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array], tolerance: Tolerance) -> str | None:
     """Why the float64 evaluation says nothing about the reference: it differs from its run by more than rounding.
 
     One of the two is wrong then, and nothing tells which.
     """
-    for name, values in run.items():
+    for index, (name, values) in enumerate(run.items()):
+        functions = (rule.function for rule in rules_of(tolerance.for_output(index)) if isinstance(rule, Calibrated))
+        least = max((FUNCTION_ERRORS.get(function, 0.0) for function in functions), default=0.0)
         share = LARGEST_ROUNDING.get(dtype_name(values.dtype))
         if share is None or name not in float64 or float64[name].shape != values.shape:
             continue
@@ -274,7 +277,7 @@ def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) 
             errors = values.astype(np.float64) - float64[name]
             scale = float(np.sqrt(np.nanmean(np.square(float64[name])))) if values.size else 0.0
             rms = float(np.sqrt(np.nanmean(np.square(errors)))) if values.size else 0.0
-        if rms > share * scale:
+        if rms > max(share * scale, least):
             return (
                 f"the reference's own run differs from its float64 evaluation by {100 * rms / scale:.3g} % of the "
                 f"scale of {name}, which is no rounding: one of the two is wrong, so the evaluation decides nothing"

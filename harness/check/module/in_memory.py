@@ -26,7 +26,7 @@ from harness.errors import Location, UsageError, bounded_text
 from harness.exporters._torch_state import no_graphs_printed
 from harness.model.answer import Reference
 from harness.model.binding import NestedTensors, TakesFlatInputs, bind_labels, nested_tensors, with_nulls
-from harness.model.build import Subject, called_subject
+from harness.model.build import Subject, called_subject, structure_of
 from harness.model.reference import compute_reference
 from harness.model.tensors import copy_module
 from harness.result import Result
@@ -77,7 +77,7 @@ class InMemoryCase(PreparedCase):
     @cached_property
     def subject(self) -> Subject:
         """The module in its current mode, with the first inputs."""
-        return called_subject(self._module, self._inputs[0], self.case, self.case.structure)
+        return called_subject(self._module, self._inputs[0], self.case, structure_of(self.case))
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:

@@ -26,6 +26,7 @@ from harness.check.judging.example_values import OtherInputs, other_inputs
 from harness.check.judging.judge import Expected, Judge
 from harness.check.judging.steps import with_lower_steps, with_steps
 from harness.check.module.eager import build_expected, check_eager, eager_refusal
+from harness.check.recorded.own_rounding import with_functions
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
 from harness.compare.rules import strict_ulp
@@ -175,7 +176,8 @@ class PreparedCase:
         if opset not in self._tolerances:
             tolerance = tolerance_of(self.case, opset)
             self._tolerances[opset] = tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
-        return self._tolerances[opset]
+        tolerance = self._tolerances[opset]
+        return tolerance if target is None else with_functions(tolerance, self.artifact(target))
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
         source, transformed = self.artifact(target.untransformed), self.artifact(target.in_onnx)

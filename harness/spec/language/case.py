@@ -301,7 +301,12 @@ class Case:
     @property
     def arguments(self) -> list[str]:
         """The labels of the arguments of ``forward``, in order."""
-        return [spec.label for spec in self.inputs] if self.structure is None else list(self.structure)
+        return list(self.trees)
+
+    @property
+    def trees(self) -> Mapping[str, Any]:
+        """The structure of the arguments, that of tensors by order included."""
+        return {spec.label: spec.label for spec in self.inputs} if self.structure is None else self.structure
 
     @property
     def is_recorded(self) -> bool:
