@@ -10,11 +10,11 @@ from typing import Any
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.check.case_context import CaseContext
 from harness.check.judging.blaming import JudgedAnswers, blamed
-from harness.check.judging.example_values import find_kept_value, kept_value
+from harness.check.judging.example_values import find_kept_value, kept_value, stopped_at_others
 from harness.check.judging.judge import Answer, have_same_form, run_twice
 from harness.check.judging.layers import fails_by_layers_alone, with_layers
 from harness.check.judging.lower_precision import reference_precision
-from harness.check.judging.steps import departure, run_on_own_state
+from harness.check.judging.steps import departure, run_in_a_row, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
@@ -73,6 +73,10 @@ def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target
     if stop.stage not in STAGES_OF_THE_RUNTIME:
         return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
     artifact = prepared.artifact(target)
+    if stop.stage == "run" and (stopped := stopped_at_others(prepared, target, artifact)) is not None:
+        at, kept = stopped
+        stop = replace(stop, message=f"{kept.cause}: at {at}: {stop.message}")
+        return replace(with_error(result, stop, blame="exporter" if kept.proven else None), evidence=kept.evidence)
     if stop.symptom == "unsupported" and (reason := _missing_precision(prepared, target)) is not None:
         return with_error(result, replace(stop, message=f"{stop.message}; {reason}"))
 
@@ -135,7 +139,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, prepared, target, session)
-        cause = _cause(judged, keeps_state=references[0].second_call is not None)
+        cause = _cause(judged, keeps_state=references[0].keeps_state)
         result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
@@ -159,10 +163,11 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
 def _run(
     references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
 ) -> tuple[list[Reference], list[Answer], bool]:
-    """The references with the target's answers: to the inputs of each, then to those with the target's own state."""
+    """The references with the target's answers: to the inputs of each, then to those that follow other calls."""
     called, answers, varies = run_twice(references, session, open_session)
+    in_a_row, row_answers = run_in_a_row(references, open_session)
     on_own_state, own_answers = run_on_own_state(references, session.run)
-    return [*called, *on_own_state], [*answers, *own_answers], varies
+    return [*called, *in_a_row, *on_own_state], [*answers, *row_answers, *own_answers], varies
 
 
 def _cause(judged: JudgedAnswers, *, keeps_state: bool) -> str | None:
@@ -192,7 +197,8 @@ def _judged(
     verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
     # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
     evaluates = prepared.case.mode == "eval" and not prepared.case.is_recorded
-    verdict = replace(verdict, keeps_random=evaluates and references[0].stochastic and not varies)
+    keeps_random = evaluates and references[0].stochastic and not varies
+    verdict = replace(verdict, keeps_random=keeps_random, unrepeatable=references[0].unrepeatable)
     judged = JudgedAnswers(tolerance, references, answers, verdict)
     if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
         return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)

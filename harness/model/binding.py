@@ -55,6 +55,9 @@ def bind_labels(
     keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
     in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
     variadic = any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values())
+    by_keyword = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+    if by_keyword and not variadic and len(labels) > len(named) - len(keyword_only):  # **kwargs takes the others
+        return _called(module, labels, constants or {}, nulls, by_name=True)
     of_one_kind = variadic or set(labels).isdisjoint(named) or set(labels) <= set(named)
     if in_place and (of_one_kind or not strict) and keyword_only.isdisjoint(labels):
         return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
@@ -64,7 +67,8 @@ def bind_labels(
             f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
             f"forward{signature}; label every input with its parameter, or none"
         )
-    return _called(module, labels, constants or {}, nulls, by_name=True)
+    by_position = [name for name in named if signature.parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY]
+    return _called(module, labels, constants or {}, nulls, by_name=True, by_position=by_position)
 
 
 def with_nulls(module: nn.Module, labels: Sequence[str], nulls: Collection[str]) -> nn.Module:
@@ -73,15 +77,24 @@ def with_nulls(module: nn.Module, labels: Sequence[str], nulls: Collection[str])
 
 
 def _called(
-    module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any], nulls: Collection[str], *, by_name: bool
+    module: nn.Module,
+    labels: Sequence[str],
+    constants: Mapping[str, Any],
+    nulls: Collection[str],
+    *,
+    by_name: bool,
+    by_position: Sequence[str] = (),
 ) -> nn.Module:
-    """A module that calls ``module`` with its inputs by name or by position, and with ``constants`` by name."""
+    """A module that calls ``module`` with its inputs by name or by position, and with ``constants`` by name.
+
+    ``by_position`` are parameters without a name for callers, in order.
+    """
     graph, root = fx.Graph(), nn.Module()
     root.add_module("layer", module)
     values = {label: None if label in nulls else graph.placeholder(label) for label in labels}
-    by_position = () if by_name else tuple(values.values())
-    keywords = {**(values if by_name else {}), **constants}
-    graph.output(graph.call_module("layer", by_position, keywords))
+    first = tuple(values[name] for name in by_position if name in values) if by_name else tuple(values.values())
+    keywords = {name: value for name, value in values.items() if by_name and name not in by_position}
+    graph.output(graph.call_module("layer", first, {**keywords, **constants}))
     return fx.GraphModule(root, graph)
 
 

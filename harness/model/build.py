@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 from harness.deprecated import old_attributes
 from harness.errors import UsageError
 from harness.model.binding import TakesFlatInputs, bind_labels
+from harness.model.nested import require_comparable
 from harness.model.tensors import copy_module, copy_tensor, to_torch
 from harness.model.user_modules import call_factory, load_stored_module
 from harness.model.weights import find_parameter, load_weights, require_all_weights
@@ -103,6 +104,7 @@ def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Su
     """
     inputs = build_tensors(case.inputs)
     module = build_module(case.model, case)
+    initialise_lazy(module, list(inputs.values()), case.seed)
     on_size(size_in_bytes(module))
     outputs, paths = outputs_with_paths(module, list(inputs.values()), case.seed)
     return Subject(module, inputs, len(outputs), case.mode, case.dynamic, outputs, structure_of(case), paths)
@@ -144,7 +146,15 @@ def has_random_weights(module: nn.Module, case: Case) -> bool:
         return False
     other = build_module(case.model, replace(case, seed=case.seed + 1)).state_dict()
     own = module.state_dict()
+    if any(parameter.is_lazy(values) for values in other.values()):
+        return True
     return own.keys() != other.keys() or any(not torch.equal(values, other[name]) for name, values in own.items())
+
+
+def initialise_lazy(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> None:
+    """Call a module with lazy parameters once, in place, so that they get their shapes and values; else do nothing."""
+    if any(parameter.is_lazy(each) for each in (*module.parameters(), *module.buffers())):
+        run_module(module, [copy_tensor(tensor) for tensor in inputs], seed)
 
 
 def draw_statistics(module: nn.Module) -> None:
@@ -174,7 +184,9 @@ def outputs_with_paths(
 ) -> tuple[list[torch.Tensor], tuple[str, ...]]:
     """As :func:`eager_outputs`, with the path of each output in what the module returned."""
     returned = _returned(copy_module(module), [copy_tensor(tensor) for tensor in inputs], seed)
-    return _tensors_in(returned), paths_of(returned)
+    tensors = _tensors_in(returned)
+    require_comparable(returned, tensors)
+    return tensors, paths_of(returned)
 
 
 def run_module(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:

@@ -1,7 +1,11 @@
-"""Inputs as Python has them: tensors, NumPy arrays, None, and nested lists, tuples and dicts of these, by label."""
+"""What a module takes and returns, as Python has it: tensors, None, and nested lists, tuples and dicts of these.
+
+Inputs go by label and may be NumPy arrays.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import Module
+from torch.utils import _pytree as pytree
 
-from harness.errors import UsageError
+from harness.errors import Unsupported, UsageError
 from harness.model.tensors import to_torch
 from harness.spec.language.inputs.structure import AsTuple, Structure, Tree
 
@@ -81,3 +86,31 @@ def _tree(label: str, value: Any, tensors: dict[str, torch.Tensor]) -> Tree:
     else:
         raise UsageError(f"inputs: {label} is {type(value).__name__}, not a tensor; use torch.tensor")
     return label
+
+
+def require_comparable(returned: object, tensors: Sequence[torch.Tensor]) -> None:
+    """Check what a module returned.
+
+    Raises :class:`UsageError` if there is no tensor in it, and :class:`Unsupported` for complex numbers. Warns of an
+    object beside tensors that may hold further ones.
+    """
+    leaves = {type(leaf): leaf for leaf in pytree.tree_leaves(returned) if not isinstance(leaf, torch.Tensor)}
+    plain = {"builtins", "numpy", "torch"}  # numbers, texts, dtypes and devices
+    opaque = [f"{kind.__module__}.{kind.__qualname__}" for kind in leaves if kind.__module__ not in plain]
+    known = "a tensor, or a tuple, list, dict or named tuple of tensors"
+    if not tensors:
+        kinds = ", ".join(opaque or [kind.__name__ for kind in leaves]) or "nothing"
+        registered = "; or register the class with torch.utils._pytree" if opaque else ""
+        raise UsageError(f"forward returns {kinds}, in which torch finds no tensor; return {known}{registered}")
+    if opaque:
+        warnings.warn(
+            f"forward returns {', '.join(opaque)} beside tensors, in which torch finds none, so nothing in it is "
+            f"compared; return {known}",
+            stacklevel=1,
+        )
+    for index, tensor in enumerate(tensors):
+        if tensor.is_complex():
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise Unsupported(
+                f"output_{index} is {dtype}, and complex numbers are not compared; return torch.view_as_real(...) of it"
+            )

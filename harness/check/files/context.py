@@ -209,6 +209,7 @@ class ReferenceForModel:
             eager=outputs.renamed(whole.eager),
             float64=None if whole.float64 is None else outputs.renamed(whole.float64),
             second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
+            after_others=None if whole.after_others is None else outputs.renamed(whole.after_others),
             lower=None if whole.lower is None else outputs.renamed(whole.lower),
             magnitudes=_reordered(whole.magnitudes, order),
             undefined=_reordered(whole.undefined, order),

@@ -112,6 +112,27 @@ def kept_value(prepared: CaseContext, target: Target, artifact: Artifact, refere
     return KeptValue(artifact.tracer_warnings, tuple(differences), proven, of_file)
 
 
+def stopped_at_others(prepared: CaseContext, target: Target, artifact: Artifact) -> tuple[str, KeptValue] | None:
+    """What shows that an export keeps a value which runs at the first inputs and stops at others, and at which.
+
+    None if it stops at the first inputs, or if nothing is shown.
+    """
+    first, *others = prepared.references_for(target)
+    if target.exporter not in COMPARED_EXPORTERS or not others:
+        return None
+    session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
+    try:
+        if _answer(session, first.inputs) is None:
+            return None
+        stopped = next((each for each in others if _answer(session, each.inputs) is None), None)
+    finally:
+        session.close()
+    if stopped is None or stopped.at is None:
+        return None
+    kept = kept_value(prepared, target, artifact, stopped)
+    return (stopped.at, kept) if kept.is_known else None
+
+
 def find_kept_value(
     prepared: CaseContext, target: Target, artifact: Artifact, session: Session
 ) -> FailedAtOthers | None:

@@ -67,13 +67,14 @@ class Verdict:
     """A target's answers compared: with the reference at each set of shapes, and with the spec's ``expect``.
 
     ``keeps_random`` is True if eager torch in evaluation mode draws random numbers at each call, and the target
-    answers alike twice.
+    answers alike twice. ``unrepeatable`` says why eager torch's answers differ from call to call, if they do.
     """
 
     compared: tuple[ComparedAnswer, ...]
     findings: tuple[Finding, ...]
     distances: tuple[Distance, ...]
     keeps_random: bool = False
+    unrepeatable: str | None = None
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -152,7 +153,7 @@ def run_twice(
     answers: list[Answer] = []
     varies = False
     for reference in references:
-        fresh = open_session() if called and reference.second_call is not None else None
+        fresh = open_session() if called and reference.keeps_state else None
         try:
             first, second = (reference.comparable_part((fresh or session).run(reference.inputs)) for _ in range(2))
         finally:

@@ -30,7 +30,7 @@ from harness.check.judging.judge import (
     check_expectations,
     check_gradients,
 )
-from harness.check.judging.steps import with_lower_steps, with_steps
+from harness.check.judging.steps import inputs_in_a_row, with_lower_steps, with_steps
 from harness.check.module.eager_findings import compare_eager, eager_rounding, met_in_float64
 from harness.check.module.eager_refusal import eager_refusal
 from harness.check.refusal import CONTROL_CASE
@@ -54,6 +54,7 @@ from harness.model.reference import (
     sample_reference,
     tolerance_of,
 )
+from harness.model.state import with_calls_in_a_row
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
@@ -288,7 +289,7 @@ class PreparedCase:
                 )
                 break
             references += further
-        return tuple(references)
+        return with_calls_in_a_row(self.case, self.subject.module, references, inputs_in_a_row)
 
     def _with_steps(self, specs: Sequence[TensorSpec], first: Reference) -> tuple[Reference, ...]:
         case, subject = self.case, self.subject
