@@ -7,11 +7,11 @@ blamed like an export of the reference's module.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -20,9 +20,9 @@ from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
-from harness.check.files.reference import file_artifact
+from harness.check.files.reference import ReferenceAnswers, file_artifact
 from harness.check.files.signatures import FileSignature, floating_of, nodes_in_training, read_file_signature
-from harness.check.judging.example_values import OtherInputs
+from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
     calibration_inputs,
@@ -47,50 +47,6 @@ EXPORT_AGAIN = "call .eval() and export it again"
 
 
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
-
-
-class ReferenceAnswers(Protocol):
-    """What a file under test is compared with, under the reference's own names: a prepared case, or a file."""
-
-    @property
-    def example_inputs(self) -> Mapping[str, Array]:
-        """The first set of inputs by label. The reference is not run for it."""
-        ...
-
-    @property
-    def references(self) -> Sequence[Reference]:
-        """The reference answers to each set of inputs."""
-        ...
-
-    def references_in(self, precision: str | None) -> Sequence[Reference]:
-        """The reference answers, with those of a run in ``precision`` if one is named."""
-        ...
-
-    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
-        """The reference at one of the case's samples; with a run in ``precision``, if it is one."""
-        ...
-
-    @property
-    def expected(self) -> Expected:
-        """The spec's ``expect``, as arrays."""
-        ...
-
-    @property
-    def eager_findings(self) -> Sequence[Finding]:
-        """The reference compared with the spec's ``expect`` and with its float64 run."""
-        ...
-
-    def tolerance(self, opset: int | None) -> Tolerance:
-        """The tolerance of the reference's outputs."""
-        ...
-
-    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
-        """The inside of what gave ``reference``, on its inputs."""
-        ...
-
-    def eager_call(self) -> Call | None:
-        """A call of the reference for timing."""
-        ...
 
 
 class ReferenceForModel:
@@ -250,6 +206,7 @@ class TestedFile(ReferenceForModel):
         self._on_size, self._artifacts = on_size, artifacts
         self._memo = Memo(capture or NullCapture())
         self.judge = Judge(self._memo)
+        self._others: dict[str, OtherInputs] = {}
 
     @cached_property
     def signature(self) -> FileSignature:
@@ -325,12 +282,31 @@ class TestedFile(ReferenceForModel):
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> None:
         """None: the file was exported by somebody else."""
 
-    def further_inputs(self) -> Iterator[OtherInputs]:
-        """None: what a file keeps of its example inputs shows at further draws alone."""
-        return iter(())
+    def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
+        """Inputs at which the module that the file is compared with reaches thresholds; none for another reference.
 
-    def further_reference(self, other: OtherInputs) -> None:
-        """None: there are no further inputs."""
+        What a file keeps of its example inputs shows at further draws alone. None for a file that computes in a lower
+        precision or rounds to steps: it may leave its range there.
+        """
+        from harness.blame.disagreement import quantizes
+
+        further = getattr(self._reference, "further_inputs", None)
+        if (
+            further is None
+            or self.mixed.precision is not None
+            or (self.file.format == "onnx" and quantizes(Path(self.file.path)))
+        ):
+            return
+        for each in further({"thresholds"} & set(kinds)):
+            self._others[each.name] = each
+            inputs = self._inputs.applied_to(each.inputs)
+            yield OtherInputs(each.name, inputs, self._outputs.renamed(each.eager), each.kind)
+
+    def further_reference(self, other: OtherInputs) -> Reference | None:
+        """The reference at one of :meth:`further_inputs`."""
+        reference = getattr(self._reference, "further_reference", None)
+        whole = None if reference is None else reference(self._others[other.name])
+        return None if whole is None else self.mixed.adapted(self._renamed(whole))
 
     def eager_call(self) -> Call | None:
         """A call of the reference, for timing."""

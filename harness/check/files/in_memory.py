@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Memo, NullCapture
 from harness.check.check import check
-from harness.check.files.context import ReferenceAnswers, ReferenceForModel, TestedFile
+from harness.check.files.context import ReferenceForModel, TestedFile
 from harness.check.files.drawing import drawn_inputs, in_dtype_of
 from harness.check.files.matching import InputsDoNotFit, as_label
-from harness.check.files.reference import FileReference
+from harness.check.files.reference import FileReference, ReferenceAnswers
 from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
 from harness.check.judging.layers import with_layers

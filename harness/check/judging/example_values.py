@@ -4,10 +4,11 @@ Such an export is right for the inputs that it was made with, and for all that l
 it. The program exported from other inputs is another one. And torch's tracer warns at the line where the model reads
 the value.
 
-Where all the case's inputs agree, a traced program is tried with inputs that a model may treat in
-another way (:func:`other_inputs`). Some of these are no inputs that the spec describes. So an answer that differs there
-fails the check only if the export is to blame for certain: exported from these inputs, the program is another one, and
-gives the right answer.
+Where all the case's inputs agree, a program is tried with inputs that a model may treat in another way: a traced one
+with other values (:func:`other_inputs`), one with dynamic axes at other sizes. Some of these are no inputs that the
+spec describes. So an answer that differs there fails the check only if the export is to blame for certain: exported
+from these inputs, the program is another one, and gives the right answer. Inputs that only are larger, so that a
+threshold is reached, are inputs like any other.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,11 @@ TRACING_EXPORTERS = {"trace", "onnx-torchscript"}
 COMPARED_EXPORTERS = {*TRACING_EXPORTERS, "onnx-dynamo"}
 """Exporters whose programs depend on the example inputs and can be compared."""
 
-UNWARNED = 2
+OtherKind = Literal["values", "sizes", "thresholds"]
+"""What is other about further inputs: values such as other signs, the sizes of dynamic axes, or both sides of a number
+that the module compares with (:mod:`harness.model.thresholds`)."""
+
+UNWARNED = 3
 """How many of :func:`other_inputs` are tried where the tracer did not warn."""
 MAX_PLACES = 5
 AGREES_AT_FIRST = "the export agrees at the inputs that it was made with, and not at others"
@@ -91,11 +95,15 @@ class KeptValue:
 
 @dataclass(frozen=True, slots=True)
 class FailedAtOthers:
-    """Inputs of :func:`other_inputs` at which the target is wrong, with its answer."""
+    """Inputs beside those of the case at which the target is wrong, with its answer.
+
+    ``kept`` is the value of the example inputs that the export keeps. It is None for a plain difference at inputs that
+    reach a threshold.
+    """
 
     reference: Reference
     answer: Answer
-    kept: KeptValue
+    kept: KeptValue | None
 
 
 def kept_value(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> KeptValue:
@@ -142,10 +150,17 @@ def find_kept_value(
     Inputs that eager torch or the target refuse say nothing. ``draws: 1`` asks for no further inputs.
     """
     case = prepared.case
-    if target.exporter not in TRACING_EXPORTERS or target.transforms or not case.runs_user_code or case.draws == 1:
+    if target.transforms or not case.runs_user_code or case.draws == 1:
         return None
+    kinds: set[OtherKind] = {"thresholds"}
+    kinds |= {"sizes"} if target.exporter in COMPARED_EXPORTERS else set()
+    kinds |= {"values"} if target.exporter in TRACING_EXPORTERS else set()
     tolerance = prepared.tolerance(artifact.opset)
-    for other in islice(prepared.further_inputs(), None if artifact.tracer_warnings else UNWARNED):
+    unwarned = 0
+    for other in prepared.further_inputs(kinds):
+        unwarned += other.kind == "values" and not artifact.tracer_warnings
+        if other.kind == "values" and unwarned > UNWARNED:
+            continue
         answer = _answer(session, other.inputs)
         if answer is None or _about_equal(answer, other.eager):
             continue
@@ -155,7 +170,17 @@ def find_kept_value(
         kept = kept_value(prepared, target, artifact, reference)
         if kept.proven:
             return FailedAtOthers(reference, answer, kept)
+        if other.kind == "thresholds" and _is_finite(reference):
+            return FailedAtOthers(reference, answer, None)
     return None
+
+
+def _is_finite(reference: Reference) -> bool:
+    """True if neither eager torch nor its run in float64 overflows: then its answer is as good as at usual inputs."""
+    if reference.float64 is None:
+        return False
+    floating = [values for values in reference.eager.values() if values.dtype.kind == "f"]
+    return all(np.isfinite(values).all() for values in (*floating, *reference.float64.values()))
 
 
 def _answer(session: Session, inputs: Inputs) -> Answer | None:
@@ -194,11 +219,12 @@ class _IgnoredErrors:
 
 @dataclass(frozen=True, slots=True)
 class OtherInputs:
-    """One of :func:`other_inputs`, with eager torch's answer. ``name`` is for messages."""
+    """Further inputs, with eager torch's answer. ``name`` is for messages."""
 
     name: str
     inputs: Inputs
     eager: Answer
+    kind: OtherKind = "values"
 
 
 def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
@@ -211,12 +237,25 @@ def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
         "of the opposite sign": _turned,
         "without their signs": np.abs,
         "of zero": _lowest,
+        "that are all negative": _negative,
         "100 times as large": _highest,
+        "with a NaN": _with_nan,
     }
     for words, change in changes.items():
         yield f"inputs {words}", {label: np.asarray(change(values)) for label, values in inputs.items()}
     for label, values in list(inputs.items())[:MAX_PLACES] if len(inputs) > 1 else ():
         yield f"{label} of the opposite sign", {**inputs, label: np.asarray(_turned(values))}
+
+
+def _negative(values: Array) -> Any:
+    return -np.abs(values) if values.dtype.kind not in "iub" else values
+
+
+def _with_nan(values: Array) -> Array:
+    changed = np.array(values)
+    if values.dtype.kind not in "iub" and values.size:
+        changed.reshape(-1)[0] = np.nan
+    return changed
 
 
 def _turned(values: Array) -> Array:

@@ -7,22 +7,20 @@ exporters make the artifacts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.judging import lower_precision
-from harness.check.judging.example_values import OtherInputs, other_inputs
+from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.expected import build_expected
 from harness.check.judging.judge import (
     Expected,
@@ -33,6 +31,7 @@ from harness.check.judging.judge import (
 from harness.check.judging.steps import inputs_in_a_row, with_lower_steps, with_steps
 from harness.check.module.eager_findings import compare_eager, eager_rounding, met_in_float64
 from harness.check.module.eager_refusal import eager_refusal
+from harness.check.module.further_inputs import FurtherInputs, tensors_of
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
 from harness.compare.rules import strict_ulp
@@ -42,7 +41,7 @@ from harness.inside.calls import ReferenceInside, ValueStore
 from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
-from harness.model.build import Subject, build, build_tensors, eager_outputs, has_random_weights, run_module
+from harness.model.build import Subject, build, build_tensors, has_random_weights, run_module
 from harness.model.reference import (
     compute_reference,
     default_tolerance_of,
@@ -55,7 +54,7 @@ from harness.model.reference import (
     tolerance_of,
 )
 from harness.model.state import with_calls_in_a_row
-from harness.model.tensors import copy_tensor, to_numpy, to_torch
+from harness.model.tensors import copy_tensor, to_numpy
 from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
 from harness.result import Finding, Result
@@ -196,7 +195,7 @@ class PreparedCase:
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
         """The calls of the module's layers."""
-        tensors = list(_tensors(reference.inputs).values())
+        tensors = list(tensors_of(reference.inputs).values())
         return TorchReference(self.subject.module, tensors, self.case.seed, store, precision)
 
     def eager_call(self) -> Call:
@@ -216,7 +215,7 @@ class PreparedCase:
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact:
         """The module exported for ``target`` into ``folder`` with ``inputs`` as its example. Nothing is printed."""
         exporter = plugins("exporters")[target.exporter]
-        subject = replace(self.subject, inputs=_tensors(inputs), eager_outputs=None)
+        subject = replace(self.subject, inputs=tensors_of(inputs), eager_outputs=None)
         with self._silence():
             artifact: Artifact = exporter.export(
                 subject,
@@ -227,24 +226,17 @@ class PreparedCase:
             )
         return artifact
 
-    def further_inputs(self) -> Iterator[OtherInputs]:
+    def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
         """Inputs that a model may treat in another way, as far as eager torch takes them."""
-        first = self.references[0].inputs
-        for name, inputs in other_inputs(first):
-            if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
-                eager = self._memo.get(f"eager at {name}", partial(self._quietly, self._eager_answer, inputs))
-                if eager is not None:
-                    yield OtherInputs(name, inputs, eager)
+        return self._further.of(kinds)
 
     def further_reference(self, other: OtherInputs) -> Reference | None:
         """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
-        compute = partial(compute_reference, self.case, self.subject, _tensors(other.inputs), other.name)
-        reference = self._memo.get(f"reference at {other.name}", partial(self._quietly, compute))
-        return None if reference is None or reference.stochastic else reference
+        return self._further.reference(other)
 
-    def _eager_answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs = eager_outputs(self.subject.module, list(_tensors(inputs).values()), self.case.seed)
-        return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
+    @property
+    def _further(self) -> FurtherInputs:
+        return FurtherInputs(self.case, self.subject, self.references, self._memo, self._quietly)
 
     def _quietly(self, compute: Callable[..., T], *arguments: Any) -> T | None:
         """What ``compute`` returns; None if the code under test raises."""
@@ -297,8 +289,8 @@ class PreparedCase:
             case,
             specs,
             first,
-            lambda inputs, at: compute_reference(case, subject, _tensors(inputs), at),
-            lambda inputs: float64_outputs(case, subject, _tensors(inputs)),
+            lambda inputs, at: compute_reference(case, subject, tensors_of(inputs), at),
+            lambda inputs: float64_outputs(case, subject, tensors_of(inputs)),
         )
 
     def _check_eager(self) -> tuple[Finding, ...]:
@@ -343,7 +335,3 @@ class PreparedCase:
         options = {"opset": target.opset, "fixes": target.fixes, **target.export_options}
         write: Callable[[Path], Artifact] = partial(exporter.export, subject, **options)
         return self._artifacts.get(self.case, target, SUFFIXES[exporter.makes], write)
-
-
-def _tensors(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-    return {label: to_torch(values, None) for label, values in inputs.items()}
