@@ -80,6 +80,10 @@ class CaseContext(Protocol):
         """Inputs that a model may treat in another way, as far as eager torch takes them. None without the module."""
         ...
 
+    def eager_answer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
+        """Eager torch's answer to ``inputs``; None if it refuses them, or without the module."""
+        ...
+
     def further_reference(self, other: OtherInputs) -> Reference | None:
         """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
         ...

@@ -125,11 +125,11 @@ def why_unrepeatable(
     return f"the module draws random numbers at each call in evaluation mode too ({named}{advice})"
 
 
-class _DrawingOperators(TorchDispatchMode):
+class _DrawingOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Collects the names of the operators that draw from torch's random numbers."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: dict[str, None] = {}
 
     def __torch_dispatch__(

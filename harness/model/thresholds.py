@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,11 +82,11 @@ Thresholds = dict[tuple[int, str, float], Threshold]
 """By the number of the operator in the order of execution, its name and the number compared with."""
 
 
-class _Recorded(TorchDispatchMode):
+class _Recorded(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records the thresholds of the operators that run inside."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: Thresholds = {}
         self._count = 0
 
@@ -134,7 +135,7 @@ def reaching_inputs(module: nn.Module, sets: Sequence[Inputs], seed: int) -> Ite
             for factor in _factors(at_base[key]):
                 if runs <= 0:
                     return
-                inputs = _changed(base, lambda values, factor=factor: values * values.dtype.type(factor))
+                inputs = _changed(base, partial(_times, factor))
                 found = _recorded(module, inputs, seed)
                 runs -= 1
                 reached = [each for each in left if each in found and left[each].joined(found[each]).is_reached]
@@ -182,6 +183,11 @@ def _changed(inputs: Inputs, change: Callable[[Array], Any]) -> Inputs:
             label: np.asarray(change(values), values.dtype) if values.dtype.kind == "f" else values
             for label, values in inputs.items()
         }
+
+
+def _times(factor: float, values: Array) -> Array:
+    larger: Array = values * values.dtype.type(factor)
+    return larger
 
 
 def _factors(threshold: Threshold) -> Iterator[float]:

@@ -103,7 +103,8 @@ def _disagreement(prepared: CaseContext, target: Target, reference: Reference, a
     artifact = prepared.artifact(target.in_onnx)  # where the target's own file cannot be read, the same graph
     tolerance = prepared.tolerance(artifact.opset, target)
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
-    return Disagreement(target, artifact, reference, answer, tolerance, is_expected)
+    eager = prepared.eager_answer if prepared.case.runs_user_code else lambda _inputs: None
+    return Disagreement(target, artifact, reference, answer, tolerance, is_expected, eager)
 
 
 def _with_blame(result: Result, disagreement: Disagreement, kept: KeptValue | None) -> Result:

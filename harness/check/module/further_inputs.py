@@ -62,11 +62,12 @@ class FurtherInputs:
         return None if reference is None or reference.stochastic else reference
 
     def _answered(self, name: str, inputs: Inputs, kind: OtherKind) -> Iterator[OtherInputs]:
-        eager = self.memo.get(f"eager at {name}", partial(self.quietly, self._eager_answer, inputs))
+        eager = self.memo.get(f"eager at {name}", partial(self.quietly, self.eager_answer, inputs))
         if eager is not None:
             yield OtherInputs(name, inputs, eager, kind)
 
-    def _eager_answer(self, inputs: Inputs) -> dict[str, Array]:
+    def eager_answer(self, inputs: Inputs) -> dict[str, Array]:
+        """Eager torch's answer to ``inputs``. Errors of the module pass through."""
         outputs = eager_outputs(self.subject.module, list(tensors_of(inputs).values()), self.case.seed)
         return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
 

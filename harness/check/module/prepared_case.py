@@ -47,13 +47,12 @@ from harness.model.reference import (
     default_tolerance_of,
     float64_outputs,
     gradients,
-    have_same_values,
     in_lower_precision,
     repeatable_call,
     sample_reference,
     tolerance_of,
 )
-from harness.model.state import with_calls_in_a_row
+from harness.model.state import have_same_values, with_calls_in_a_row
 from harness.model.tensors import copy_tensor, to_numpy
 from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
@@ -229,6 +228,10 @@ class PreparedCase:
     def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
         """Inputs that a model may treat in another way, as far as eager torch takes them."""
         return self._further.of(kinds)
+
+    def eager_answer(self, inputs: Mapping[str, Array]) -> dict[str, Array] | None:
+        """Eager torch's answer to ``inputs``; None if it refuses them."""
+        return self._quietly(self._further.eager_answer, inputs)
 
     def further_reference(self, other: OtherInputs) -> Reference | None:
         """The whole reference at ``other``; None if it is stochastic or cannot be computed."""

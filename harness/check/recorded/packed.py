@@ -115,6 +115,9 @@ class PackedCase:
         """None: a bundle holds no module."""
         return iter(())
 
+    def eager_answer(self, _inputs: Mapping[str, Array]) -> None:
+        """None: a bundle holds no module."""
+
     def further_reference(self, _other: OtherInputs) -> None:
         """None: a bundle holds no module."""
 
