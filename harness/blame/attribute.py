@@ -34,13 +34,14 @@ def attribute(disagreement: Disagreement) -> tuple[Blame | None, tuple[str, ...]
     """The hop to blame, None if the evidence does not decide, and the evidence line by line."""
     if disagreement.reference.stochastic:
         return None, (STOCHASTIC,)
+    is_onnx = disagreement.artifact.format == "onnx"
+    if is_onnx and (tied := order_of_equal_values(disagreement)):
+        return None, (tied,)
     if unstable := unstable_answer(disagreement):
         return "rounding", (unstable,)
     evidence: list[str] = []
-    if disagreement.artifact.format != "onnx":
+    if not is_onnx:
         return _of_other_formats(disagreement, evidence), tuple(evidence)
-    if tied := order_of_equal_values(disagreement):
-        return None, (tied,)
     return _of_onnx(disagreement, evidence), tuple(evidence)
 
 

@@ -175,9 +175,8 @@ def _cause(judged: JudgedAnswers, *, keeps_state: bool) -> str | None:
     departed, kept = departure(judged.verdict.comparisons), judged.kept
     if departed is not None:
         return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
-    if kept is not None:
-        return kept.cause
-    return LOST_STATE if keeps_state else None
+    causes = [*([LOST_STATE] if keeps_state else []), *([kept.cause] if kept is not None else [])]
+    return "; ".join(causes) or None
 
 
 def _judged(

@@ -18,7 +18,7 @@ from harness.check.cache.memo import Memo, NullCapture
 from harness.check.check import check
 from harness.check.files.context import ReferenceForModel, TestedFile
 from harness.check.files.drawing import drawn_inputs, in_dtype_of
-from harness.check.files.matching import InputsDoNotFit, as_label
+from harness.check.files.matching import InputsDoNotFit, as_label, mixed_labels
 from harness.check.files.reference import FileReference, ReferenceAnswers
 from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
@@ -141,6 +141,8 @@ def _drawn(subject: FileSignature, reference: FileSignature) -> list[Inputs]:
 def _arrays(inputs: Any, subject: FileSignature, reference: FileSignature) -> Inputs:
     """``inputs`` by label: their own names, else the subject's in order; floating ones as a module takes them."""
     arrays = {label: _array(label, value) for label, value in _by_label(inputs, subject).items()}
+    if isinstance(inputs, Mapping) and (mixed := mixed_labels(list(arrays), subject, reference)) is not None:
+        raise UsageError(f"inputs: {mixed}")
     return {label: each.astype(in_dtype_of(reference, each.dtype), copy=False) for label, each in arrays.items()}
 
 

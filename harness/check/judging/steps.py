@@ -143,11 +143,18 @@ def run_in_a_row(
     )
 
 
-def inputs_in_a_row(sets: Sequence[Mapping[str, Array]]) -> list[Mapping[str, Array]]:
-    """The sets of inputs, and the first again after the others; where there is one set, after its opposite signs."""
+def inputs_in_a_row(sets: Sequence[Inputs]) -> list[Inputs]:
+    """The sets of inputs, and the first again after the others; where there is one set, larger ones come before it."""
     first, *others = sets
-    turned = {label: -values if values.dtype.kind == "f" else values for label, values in first.items()}
-    return [first, *(others or [turned]), first]
+    if others:
+        return [first, *others, first]
+    return [
+        {
+            label: values * values.dtype.type(-1.5) if values.dtype.kind == "f" else values
+            for label, values in first.items()
+        },
+        first,
+    ]
 
 
 def first_departures(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:
