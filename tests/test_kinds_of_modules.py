@@ -25,9 +25,9 @@ LEGACY = "onnx-torchscript@17/ort-cpu"
 DYNAMO = "onnx-dynamo@18/ort-cpu"
 
 
-def module(forward: Callable[..., Any], **attributes: Any) -> nn.Module:
+def module(forward: Callable[..., Any], **attributes: Any) -> Any:
     """A module in evaluation mode with ``forward`` as its method, and with the attributes or buffers."""
-    built: nn.Module = type("Built", (nn.Module,), {"forward": forward})()
+    built: Any = type("Built", (nn.Module,), {"forward": forward})()
     for name, value in attributes.items():
         if isinstance(value, torch.Tensor):
             built.register_buffer(name, value)
@@ -51,9 +51,10 @@ class Hooked(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer = nn.Linear(3, 3)
+        layer: Any = nn.Linear(3, 3)
+        self.layer = layer
         original = self.layer.forward
-        self.layer.forward = lambda x: original(x) * 2  # type: ignore[method-assign]
+        layer.forward = lambda x: original(x) * 2
         self.layer.register_forward_hook(lambda _module, _inputs, output: output + self.layer.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -187,13 +188,13 @@ COUNT = [0]
 
 def _counted(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
     COUNT[0] += 1
-    return x * COUNT[0]
+    return COUNT[0] * x
 
 
 def _noise_of_first_call(self: Any, x: torch.Tensor) -> torch.Tensor:
     if self.noise is None:
         self.noise = torch.randn(3)
-    return x + self.noise
+    return torch.add(x, self.noise)
 
 
 def test_why_answers_differ_from_call_to_call_is_told() -> None:
@@ -353,19 +354,8 @@ def test_names_of_inputs_that_only_partly_fit_the_module_are_refused(clipped: tu
     assert same.passed, same.message
 
 
-def _results_of_named_tuple(fields: int) -> nn.Module:
-    if fields == 1:
-
-        class Out(NamedTuple):
-            first: torch.Tensor
-
-        class One(nn.Module):
-            def forward(self, x: torch.Tensor) -> Out:
-                return Out(x * 3)
-
-        return One()
-
-    class Out(NamedTuple):  # type: ignore[no-redef]
+def _returns_two() -> nn.Module:
+    class Out(NamedTuple):
         first: torch.Tensor
         second: torch.Tensor
 
@@ -374,6 +364,17 @@ def _results_of_named_tuple(fields: int) -> nn.Module:
             return Out(x, x * 2)
 
     return Two()
+
+
+def _returns_one() -> nn.Module:
+    class Out(NamedTuple):
+        first: torch.Tensor
+
+    class One(nn.Module):
+        def forward(self, x: torch.Tensor) -> Out:
+            return Out(x * 3)
+
+    return One()
 
 
 def _compared_with_enum() -> nn.Module:
@@ -410,7 +411,7 @@ def _compared_with_enum_of_same_name() -> nn.Module:
 
 
 def test_a_class_of_a_name_that_torchscript_knows_already_is_another_class() -> None:
-    models = [_results_of_named_tuple(fields) for fields in (2, 1, 2)]
+    models = [_returns_two(), _returns_one(), _returns_two()]
     models += [_compared_with_enum(), _compared_with_enum_of_same_name(), _compared_with_enum()]
     for each in models:
         (row,) = api.verify(each.eval(), torch.randn(2, 3), targets=["script/torch-cpu"]).results

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from harness.blame.evaluated_model import all_nodes
 from harness.compare.calibrated import without_calibration
 from harness.compare.metrics.similarity import root_mean_square
 from harness.compare.numbers import same_bits
 from harness.compare.verdict import Comparison, compare, compare_with_reference
+from harness.data_files.onnx_files import all_nodes
 from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.spec.language.tolerances import (
@@ -52,7 +53,7 @@ QUANTIZING_OPERATORS = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear")
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Disagreement:
     """A target's answer that disagrees with its reference, and what is needed to find the cause.
 
@@ -68,12 +69,7 @@ class Disagreement:
     meets_expectations: Callable[[Answer], bool] = lambda _answer: True
     eager: Callable[[Answer], Answer | None] = lambda _inputs: None
 
-    @property
-    def inputs(self) -> Answer:
-        """The target's inputs."""
-        return self.reference.inputs
-
-    @property
+    @cached_property
     def expected(self) -> Answer:
         """The float64 reference in the outputs' own dtypes; eager torch's answer if there is no float64 reference."""
         if self.reference.float64 is None:
@@ -118,7 +114,8 @@ class Disagreement:
         shapes = _shapes(self.reference.eager)
         if not magnitudes or not shapes == _shapes(actual) == _shapes(expected):
             tolerance, magnitudes, undefined = _without_magnitudes(tolerance), (), ()
-        tolerance = without_calibration(tolerance, self.reference)
+        if tolerance.has(Calibrated):
+            tolerance = without_calibration(tolerance, self.reference)
         return compare(actual, expected, tolerance, magnitudes=magnitudes, undefined=undefined)
 
 
@@ -166,14 +163,14 @@ def unstable_answer(disagreement: Disagreement) -> str | None:
     eager, answer = disagreement.reference.eager, disagreement.answer
     if _shapes(eager) != _shapes(answer) or any(values.dtype != answer[name].dtype for name, values in eager.items()):
         return None
-    again = disagreement.eager(disagreement.inputs)
+    again = disagreement.eager(disagreement.reference.inputs)
     if again is None or any(not same_bits(again[name], values) for name, values in eager.items()):
         return None  # the answer depends on earlier calls
     errors = {name: absolute_errors(answer[name], values) for name, values in eager.items()}
     changes = {name: np.zeros_like(values) for name, values in errors.items()}
     random = np.random.default_rng(0)
     for _ in range(NUDGES):
-        inputs = {label: _nudged(values, random) for label, values in disagreement.inputs.items()}
+        inputs = {label: _nudged(values, random) for label, values in disagreement.reference.inputs.items()}
         nudged = disagreement.eager(inputs)
         if nudged is None or _shapes(nudged) != _shapes(eager):
             return None

@@ -22,8 +22,19 @@ from torch.utils import _pytree as pytree
 from harness.errors import bounded_text
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch, size_in_bytes
-from harness.model.state import have_same_values, second_call, why_unrepeatable
+from harness.model.build import Subject, constructor_arguments
+from harness.model.running import (
+    eager_outputs,
+    first_call,
+    have_same_values,
+    in_one_thread,
+    repeated,
+    run_module,
+    runs_in_several_threads,
+    seed_torch,
+    size_in_bytes,
+)
+from harness.model.state import why_unrepeatable
 from harness.model.tensors import copy_module, copy_tensor, to_numpy
 from harness.model.training_mode import in_evaluation
 from harness.model.weights import plain_name
@@ -49,14 +60,22 @@ def compute_reference(
     case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None
 ) -> Reference:
     """Run eager torch and the float64 reference on ``inputs``; ``at`` names this set of inputs in messages."""
+    reference = _reference(case, subject, inputs, at)
+    if (reference.stochastic or reference.second_call is not None) and runs_in_several_threads(subject.module):
+        with in_one_thread():  # several may add up in another order at each call, which looks the same
+            reference = _reference(case, replace(subject, first_call=None), inputs, at)
+    return reference
+
+
+def _reference(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None) -> Reference:
     module, tensors = subject.module, list(inputs.values())
-    computed = subject.eager_outputs if inputs is subject.inputs else None
-    eager = eager_outputs(module, tensors, case.seed) if computed is None else computed
-    copied = copy_module(module)
-    other_seed = run_module(copied, [copy_tensor(tensor) for tensor in tensors], case.seed + 1)
-    stochastic = not have_same_values(eager, other_seed)
-    unrepeatable = why_unrepeatable(case, module, copied, tensors, other_seed) if stochastic else None
-    second = None if stochastic else second_call(case, copied, tensors, eager)
+    first = subject.first_call if inputs is subject.inputs else None
+    if first is None:
+        first = first_call(module, tensors, case.seed, watch_random=case.runs_user_code)
+    eager = first.outputs
+    may_keep_state = isinstance(case.model.model, FactoryModel | StoredModel)
+    repetition = repeated(module, tensors, case.seed, first, may_keep_state=may_keep_state)
+    stochastic, second_call = repetition.stochastic, repetition.second_call
     float64 = None if stochastic else float64_reference(case, module, tensors)
     if float64 is not None and len(float64.outputs) != len(eager):
         float64 = None  # a branch on the dtype: the float64 run computes something else
@@ -67,9 +86,9 @@ def compute_reference(
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
         stochastic=stochastic,
-        unrepeatable=unrepeatable,
+        unrepeatable=why_unrepeatable(case, module, tensors) if stochastic else None,
         at=at,
-        second_call=None if second is None else _by_name(map(to_numpy, second)),
+        second_call=None if second_call is None else _by_name(map(to_numpy, second_call)),
         paths=subject.output_paths,
         undecidable=None if stochastic else _why_training(case, module, tensors, eager),
     )

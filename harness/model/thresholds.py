@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.model.build import run_module, size_in_bytes
+from harness.model.running import run_module, size_in_bytes
 from harness.model.tensors import copy_module, to_torch
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.errors import one_line, shortened
 from harness.report.causes import Cause, causes
-from harness.report.layers import HEADERS, ROWS_IN_MARKDOWN, layer_cells, uncovered_line, worst_layers
+from harness.report.layers import ROWS_IN_MARKDOWN, layer_rows, node_names, uncovered_line, worst_layers
 from harness.report.machines import environment_rows
 from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
 from harness.report.tables.latency import latency_blocks
@@ -210,8 +210,11 @@ def _layers(result: Result) -> Iterator[str]:
         return
     not_covered = uncovered_line(result)
     yield f"Layers: {plain(result.layers_show)}." + (f" {plain(not_covered)}." if not_covered else "")
-    if rows := worst_layers(result.layers, ROWS_IN_MARKDOWN):
-        yield table(list(HEADERS), [list(map(plain, layer_cells(layer))) for layer in rows])
+    headers, rows = layer_rows(result.layers, ROWS_IN_MARKDOWN)
+    if rows:
+        nodes = map(node_names, worst_layers(result.layers, ROWS_IN_MARKDOWN))
+        cells = [[*row, names] for row, names in zip(rows, nodes, strict=True)]
+        yield table([*headers, "nodes"], [list(map(plain, row)) for row in cells])
 
 
 def _layer_tables(results: Sequence[Result]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,6 @@ class TestedFile(ReferenceForModel):
         self._on_size, self._artifacts = on_size, artifacts
         self._memo = Memo(capture or NullCapture())
         self.judge = Judge(self._memo)
-        self._others: dict[str, OtherInputs] = {}
 
     @cached_property
     def signature(self) -> FileSignature:
@@ -238,12 +237,13 @@ class TestedFile(ReferenceForModel):
     @cached_property
     def plain_artifact(self) -> Artifact:
         """The file itself, without notes: the reference is not run for it."""
-        self._on_size(Path(self.file.path).stat().st_size)
-        return file_artifact(self.file)
+        return file_artifact(self.file, self._on_size)
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The reference's answers, with those of a run in the precision of the target's transforms if that is lower."""
         references: Sequence[Reference] = self.references
+        if not target.transforms:
+            return references
         precision = reference_precision(target)
         if precision is not None and precision != self.mixed.precision:
             references = self._memo.get(f"references in {precision}", lambda: self.references_in(precision))
@@ -298,18 +298,16 @@ class TestedFile(ReferenceForModel):
         ):
             return
         for each in further({"thresholds"} & set(kinds)):
-            self._others[each.name] = each
             inputs = self._inputs.applied_to(each.inputs)
-            yield OtherInputs(each.name, inputs, self._outputs.renamed(each.eager), each.kind)
+            eager = self._outputs.renamed(each.eager)
+            yield OtherInputs(each.name, inputs, eager, partial(self._reference_at, each), each.kind)
+
+    def _reference_at(self, other: OtherInputs) -> Reference | None:
+        whole = other.reference()
+        return None if whole is None else self.mixed.adapted(self._renamed(whole))
 
     def eager_answer(self, inputs: Mapping[str, Array]) -> None:
         """None: the inputs are those of the file."""
-
-    def further_reference(self, other: OtherInputs) -> Reference | None:
-        """The reference at one of :meth:`further_inputs`."""
-        reference = getattr(self._reference, "further_reference", None)
-        whole = None if reference is None else reference(self._others[other.name])
-        return None if whole is None else self.mixed.adapted(self._renamed(whole))
 
     def eager_call(self) -> Call | None:
         """A call of the reference, for timing."""

@@ -14,7 +14,7 @@ threshold is reached, are inputs like any other.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.case_context import CaseContext
 from harness.check.judging.judge import Answer
 from harness.check.judging.program_difference import program_differences
 from harness.check.stages import is_from_code_under_test
@@ -37,6 +36,8 @@ from harness.spec.targets import Target
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
+ExportFrom = Callable[[Target, Inputs, Path], Artifact | None]
+"""As :meth:`harness.check.case_context.CaseContext.exported_from`."""
 
 TRACING_EXPORTERS = {"trace", "onnx-torchscript"}
 """Exporters that record what one call does. The others refuse a branch on values."""
@@ -106,26 +107,33 @@ class FailedAtOthers:
     kept: KeptValue | None
 
 
-def kept_value(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> KeptValue:
-    """What shows that the export keeps a value, after it failed at ``reference`` and not at the first inputs."""
+def kept_value(
+    target: Target, artifact: Artifact, reference: Reference, tolerance: Tolerance, export_from: ExportFrom
+) -> KeptValue:
+    """What shows that the export keeps a value, after it failed at ``reference`` and not at the first inputs.
+
+    ``export_from`` exports the model once more, with other inputs as its example. ``tolerance`` is that of an answer.
+    """
     differences: list[str] = []
     proven = False
     if target.exporter in COMPARED_EXPORTERS and not target.transforms:
         with tempfile.TemporaryDirectory(prefix="exported-again-") as folder, _IgnoredErrors():
-            again = prepared.exported_from(target, reference.inputs, Path(folder))
+            again = export_from(target, reference.inputs, Path(folder))
             if again is not None:
                 differences = program_differences(artifact, again)
-                proven = bool(differences) and _gives_right_answer(prepared, target, again, reference)
+                proven = bool(differences) and _gives_right_answer(target, again, reference, tolerance)
     of_file = not target.exports
     return KeptValue(artifact.tracer_warnings, tuple(differences), proven, of_file)
 
 
-def stopped_at_others(prepared: CaseContext, target: Target, artifact: Artifact) -> tuple[str, KeptValue] | None:
+def stopped_at_others(
+    target: Target, artifact: Artifact, references: Sequence[Reference], tolerance: Tolerance, export_from: ExportFrom
+) -> tuple[str, KeptValue] | None:
     """What shows that an export keeps a value which runs at the first inputs and stops at others, and at which.
 
-    None if it stops at the first inputs, or if nothing is shown.
+    None if it stops at the first inputs, or if nothing is shown. The arguments are as for :func:`kept_value`.
     """
-    first, *others = prepared.references_for(target)
+    first, *others = references
     if target.exporter not in COMPARED_EXPORTERS or not others:
         return None
     session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
@@ -137,37 +145,42 @@ def stopped_at_others(prepared: CaseContext, target: Target, artifact: Artifact)
         session.close()
     if stopped is None or stopped.at is None:
         return None
-    kept = kept_value(prepared, target, artifact, stopped)
+    kept = kept_value(target, artifact, stopped, tolerance, export_from)
     return (stopped.at, kept) if kept.is_known else None
 
 
 def find_kept_value(
-    prepared: CaseContext, target: Target, artifact: Artifact, session: Session
+    target: Target,
+    artifact: Artifact,
+    session: Session,
+    tolerance: Tolerance,
+    further_inputs: Callable[[Collection[OtherKind]], Iterable[OtherInputs]],
+    export_from: ExportFrom,
 ) -> FailedAtOthers | None:
     """Try a target that agrees at all inputs of the case with others; None if it agrees there, or nothing is shown.
 
-    Only modules of users branch on values. A warning of the tracer is a reason to try all of :func:`other_inputs`.
-    Inputs that eager torch or the target refuse say nothing. ``draws: 1`` asks for no further inputs.
+    For a module of the user's: no other branches on values. A warning of the tracer is a reason to try all of
+    :func:`other_inputs`.
+    Inputs that eager torch or the target refuse say nothing. ``tolerance`` and ``export_from`` are as for
+    :func:`kept_value`.
     """
-    case = prepared.case
-    if target.transforms or not case.runs_user_code or case.draws == 1:
+    if target.transforms:
         return None
     kinds: set[OtherKind] = {"thresholds"}
     kinds |= {"sizes"} if target.exporter in COMPARED_EXPORTERS else set()
     kinds |= {"values"} if target.exporter in TRACING_EXPORTERS else set()
-    tolerance = prepared.tolerance(artifact.opset)
     unwarned = 0
-    for other in prepared.further_inputs(kinds):
+    for other in further_inputs(kinds):
         unwarned += other.kind == "values" and not artifact.tracer_warnings
         if other.kind == "values" and unwarned > UNWARNED:
             continue
         answer = _answer(session, other.inputs)
         if answer is None or _about_equal(answer, other.eager):
             continue
-        reference = prepared.further_reference(other)
+        reference = other.reference()
         if reference is None or compare_with_reference(answer, reference, tolerance).passed:
             continue
-        kept = kept_value(prepared, target, artifact, reference)
+        kept = kept_value(target, artifact, reference, tolerance, export_from)
         if kept.proven:
             return FailedAtOthers(reference, answer, kept)
         if other.kind == "thresholds" and _is_finite(reference):
@@ -198,13 +211,13 @@ def _about_equal(answer: Answer, eager: Answer) -> bool:
     return compare(answer, eager, Tolerance(Exact(), rules)).passed
 
 
-def _gives_right_answer(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> bool:
+def _gives_right_answer(target: Target, artifact: Artifact, reference: Reference, tolerance: Tolerance) -> bool:
     session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
     try:
         answer = session.run(reference.inputs)
     finally:
         session.close()
-    return compare_with_reference(answer, reference, prepared.tolerance(artifact.opset)).passed
+    return compare_with_reference(answer, reference, tolerance).passed
 
 
 class _IgnoredErrors:
@@ -219,11 +232,15 @@ class _IgnoredErrors:
 
 @dataclass(frozen=True, slots=True)
 class OtherInputs:
-    """Further inputs, with eager torch's answer. ``name`` is for messages."""
+    """Further inputs, with eager torch's answer. ``name`` is for messages.
+
+    ``reference`` computes the whole reference there; it gives None if that is stochastic or cannot be computed.
+    """
 
     name: str
     inputs: Inputs
     eager: Answer
+    reference: Callable[[], Reference | None]
     kind: OtherKind = "values"
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from harness.check.cache.memo import Memo
 from harness.check.judging.example_values import OtherInputs, OtherKind, other_inputs
 from harness.model.answer import Reference
-from harness.model.build import Subject, eager_outputs
+from harness.model.build import Subject
 from harness.model.reference import compute_reference
+from harness.model.running import eager_outputs
 from harness.model.tensors import to_numpy, to_torch
 from harness.model.thresholds import reaching_inputs
 from harness.spec.language.case import Case
@@ -55,16 +56,15 @@ class FurtherInputs:
             for name, inputs in self.memo.get("inputs that reach thresholds", self._reaching):
                 yield from self._answered(name, inputs, "thresholds")
 
-    def reference(self, other: OtherInputs) -> Reference | None:
-        """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
-        compute = partial(compute_reference, self.case, self.subject, tensors_of(other.inputs), other.name)
-        reference: Reference | None = self.memo.get(f"reference at {other.name}", partial(self.quietly, compute))
+    def _reference(self, name: str, inputs: Inputs) -> Reference | None:
+        compute = partial(compute_reference, self.case, self.subject, tensors_of(inputs), name)
+        reference: Reference | None = self.memo.get(f"reference at {name}", partial(self.quietly, compute))
         return None if reference is None or reference.stochastic else reference
 
     def _answered(self, name: str, inputs: Inputs, kind: OtherKind) -> Iterator[OtherInputs]:
         eager = self.memo.get(f"eager at {name}", partial(self.quietly, self.eager_answer, inputs))
         if eager is not None:
-            yield OtherInputs(name, inputs, eager, kind)
+            yield OtherInputs(name, inputs, eager, partial(self._reference, name, inputs), kind)
 
     def eager_answer(self, inputs: Inputs) -> dict[str, Array]:
         """Eager torch's answer to ``inputs``. Errors of the module pass through."""

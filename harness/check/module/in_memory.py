@@ -26,9 +26,8 @@ from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
 from harness.exporters._torch_state import no_graphs_printed
 from harness.model.answer import Reference
-from harness.model.binding import TakesFlatInputs, bind_labels, with_nulls
-from harness.model.build import Subject, initialise_lazy, outputs_with_paths
-from harness.model.nested import NestedTensors, nested_tensors
+from harness.model.binding import NestedTensors, TakesFlatInputs, bind_labels, nested_tensors, with_nulls
+from harness.model.build import Subject, called_subject, initialise_lazy
 from harness.model.reference import compute_reference
 from harness.model.state import with_calls_in_a_row
 from harness.model.tensors import copy_module
@@ -80,11 +79,8 @@ class InMemoryCase(PreparedCase):
     @cached_property
     def subject(self) -> Subject:
         """The module in its current mode, with the first inputs."""
-        inputs = self._inputs[0]
-        initialise_lazy(self._module, list(inputs.values()), self.case.seed)
-        outputs, paths = outputs_with_paths(self._module, list(inputs.values()), self.case.seed)
-        mode, dynamic, structure = self.case.mode, self.case.dynamic, self.case.structure
-        return Subject(self._module, inputs, len(outputs), mode, dynamic, outputs, structure, paths)
+        initialise_lazy(self._module, list(self._inputs[0].values()), self.case.seed)
+        return called_subject(self._module, self._inputs[0], self.case, self.case.structure)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
