@@ -35,9 +35,10 @@ def attribute(disagreement: Disagreement) -> tuple[Blame | None, tuple[str, ...]
     if disagreement.reference.stochastic:
         return None, (STOCHASTIC,)
     is_onnx = disagreement.artifact.format == "onnx"
-    if is_onnx and (tied := order_of_equal_values(disagreement)):
+    indices = any(values.dtype.kind in "iu" for values in disagreement.answer.values())
+    if is_onnx and indices and (tied := order_of_equal_values(disagreement)):
         return None, (tied,)
-    if unstable := unstable_answer(disagreement):
+    if disagreement.eager is not None and (unstable := unstable_answer(disagreement)):
         return "rounding", (unstable,)
     evidence: list[str] = []
     if not is_onnx:

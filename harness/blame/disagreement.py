@@ -58,7 +58,7 @@ class Disagreement:
     """A target's answer that disagrees with its reference, and what is needed to find the cause.
 
     ``meets_expectations`` tells for any answer whether it meets the spec's ``expect``. ``eager`` gives eager torch's
-    answer to other inputs, None if it is not known.
+    answer to other inputs, or None if it refuses them.
     """
 
     target: Target
@@ -67,7 +67,7 @@ class Disagreement:
     answer: Answer
     tolerance: Tolerance
     meets_expectations: Callable[[Answer], bool] = lambda _answer: True
-    eager: Callable[[Answer], Answer | None] = lambda _inputs: None
+    eager: Callable[[Answer], Answer | None] | None = None
 
     @cached_property
     def expected(self) -> Answer:
@@ -163,27 +163,18 @@ def unstable_answer(disagreement: Disagreement) -> str | None:
     eager, answer = disagreement.reference.eager, disagreement.answer
     if _shapes(eager) != _shapes(answer) or any(values.dtype != answer[name].dtype for name, values in eager.items()):
         return None
-    again = disagreement.eager(disagreement.reference.inputs)
-    if again is None or any(not same_bits(again[name], values) for name, values in eager.items()):
-        return None  # the answer depends on earlier calls
-    errors = {name: absolute_errors(answer[name], values) for name, values in eager.items()}
-    changes = {name: np.zeros_like(values) for name, values in errors.items()}
-    random = np.random.default_rng(0)
-    for _ in range(NUDGES):
-        inputs = {label: _nudged(values, random) for label, values in disagreement.reference.inputs.items()}
-        nudged = disagreement.eager(inputs)
-        if nudged is None or _shapes(nudged) != _shapes(eager):
-            return None
-        for name, values in eager.items():
-            changes[name] = np.maximum(changes[name], absolute_errors(nudged[name], values))
+    changes = _changes_by_nudges(disagreement)
+    if changes is None:
+        return None
     wrong = [name for name in eager if disagreement.differ({**eager, name: answer[name]}, eager)]
-    for name in wrong:
-        error, change = (root_mean_square(each[name]) for each in (errors, changes))
-        dtype = eager[name].dtype
+    errors = {name: absolute_errors(answer[name], eager[name]) for name in wrong}
+    for name, error in errors.items():
+        change, dtype = root_mean_square(changes[name]), eager[name].dtype
         eps = 2.0**-23 if dtype.kind in "iub" else float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
         if not MUCH * eps * root_mean_square(eager[name].astype(np.float64)) < change < np.inf:
             return None
-        if error > MAX_ERROR_RATIO * change or errors[name].max() > MAX_ERROR_RATIO * changes[name].max():
+        largest = MAX_ERROR_RATIO * changes[name].max()
+        if root_mean_square(error) > MAX_ERROR_RATIO * change or error.max() > largest:
             return None
     if not wrong:
         return None
@@ -191,6 +182,28 @@ def unstable_answer(disagreement: Disagreement) -> str | None:
         f"eager torch's own answer changes by up to {changes[wrong[0]].max():.3g} when its inputs change by one unit "
         f"in the last place; the target's differs by up to {errors[wrong[0]].max():.3g}"
     )
+
+
+def _changes_by_nudges(disagreement: Disagreement) -> dict[str, Array] | None:
+    """The largest change of each value of eager torch's answer when its inputs move by one unit in the last place.
+
+    None if it refuses the inputs, or if the answer is not one to the inputs alone.
+    """
+    eager, inputs = disagreement.reference.eager, disagreement.reference.inputs
+    if disagreement.eager is None:
+        return None
+    again = disagreement.eager(inputs)
+    if again is None or any(not same_bits(again[name], values) for name, values in eager.items()):
+        return None
+    changes = {name: np.zeros(values.shape) for name, values in eager.items()}
+    random = np.random.default_rng(0)
+    for _ in range(NUDGES):
+        nudged = disagreement.eager({label: _nudged(values, random) for label, values in inputs.items()})
+        if nudged is None or _shapes(nudged) != _shapes(eager):
+            return None
+        for name, values in eager.items():
+            changes[name] = np.maximum(changes[name], absolute_errors(nudged[name], values))
+    return changes
 
 
 def _nudged(values: Array, random: np.random.Generator) -> Array:

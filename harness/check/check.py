@@ -153,7 +153,9 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 judged = judged.with_samples(samples, target, session)
         cause = None
         if not judged.verdict.passed:
-            cause = _cause(judged, keeps_state=references[0].keeps_state)
+            first = references[0]
+            keeps_state = first.second_call is not None or first.after_others is not None
+            cause = _cause(judged, keeps_state=keeps_state)
         result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
@@ -262,7 +264,7 @@ def _blamed(
     if reference.undecidable is not None:
         return replace(result, evidence=(reference.undecidable,))
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
-    eager = prepared.eager_answer if prepared.case.runs_user_code else lambda _inputs: None
+    eager = prepared.eager_answer if prepared.case.runs_user_code else None
     blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected, eager))
     return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
 

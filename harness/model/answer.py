@@ -117,11 +117,6 @@ class Reference:
             step=replace(self.step, own_state=True),
         )
 
-    @property
-    def keeps_state(self) -> bool:
-        """True if eager torch's answer to these inputs depends on earlier calls."""
-        return self.second_call is not None or self.after_others is not None
-
     def at_call_after_others(self) -> Reference:
         """The reference of a call that follows calls with other inputs."""
         assert self.after_others is not None

@@ -47,7 +47,7 @@ def with_calls_in_a_row(
     answers a second call with the same inputs as the first, and shows its state only so. torch's own layers keep none.
     """
     user_code = isinstance(case.model.model, FactoryModel | StoredModel)
-    if not user_code or case.loop or any(each.stochastic or each.keeps_state for each in references):
+    if not user_code or case.loop or any(each.stochastic or each.second_call is not None for each in references):
         return tuple(references)
     copied = copy_module(module)
     answers = []
