@@ -266,8 +266,8 @@ def _load_eager(model: PreparedModel, dtype: str | None, device: str, tf32: str)
         session = CudaSession(module.cuda(), settings, "cuda", "none")
     else:
         session = TorchSession(module, settings, "cpu", "none")
-    said = "float32 with TF32" if tf32 == "on" else DTYPES.get(dtype or "", "float32")
-    return _Loaded(session, size, DTYPES.get(dtype or ""), f"{said}, eager")
+    precision = "float32 with TF32" if tf32 == "on" else DTYPES.get(dtype or "", "float32")
+    return _Loaded(session, size, DTYPES.get(dtype or ""), f"{precision}, eager")
 
 
 # The reference
