@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,7 @@ from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
-    from harness.check.judging.example_values import OtherInputs
+    from harness.check.judging.example_values import OtherInputs, OtherKind
     from harness.check.stages import Clock
     from harness.exporters import Artifact
     from harness.inside.calls import ReferenceInside, ValueStore
@@ -76,8 +76,12 @@ class CaseContext(Protocol):
         """The export for ``target`` in ``folder`` with ``inputs`` as its example; None without the module."""
         ...
 
-    def further_inputs(self) -> Iterator[OtherInputs]:
+    def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
         """Inputs that a model may treat in another way, as far as eager torch takes them. None without the module."""
+        ...
+
+    def eager_answer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
+        """Eager torch's answer to ``inputs``; None if it refuses them, or without the module."""
         ...
 
     def references_for(self, target: Target) -> Sequence[Reference]:

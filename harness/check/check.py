@@ -12,11 +12,11 @@ from harness.blame.disagreement import Disagreement
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.other_targets import transform_to_blame
 from harness.check.case_context import CaseContext
-from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
+from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value, stopped_at_others
 from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
 from harness.check.judging.layers import with_layers
 from harness.check.judging.lower_precision import reference_for, reference_precision
-from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_on_own_state
+from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_in_a_row, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
@@ -153,7 +153,9 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 judged = judged.with_samples(samples, target, session)
         cause = None
         if not judged.verdict.passed:
-            cause = _cause(judged, keeps_state=references[0].second_call is not None)
+            first = references[0]
+            keeps_state = first.second_call is not None or first.after_others is not None
+            cause = _cause(judged, keeps_state=keeps_state)
         result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
@@ -179,10 +181,11 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
 def _run(
     references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
 ) -> tuple[list[Reference], list[Answer], bool]:
-    """The references with the target's answers: to the inputs of each, then to those with the target's own state."""
+    """The references with the target's answers: to the inputs of each, then to those that follow other calls."""
     called, answers, varies = run_twice(references, session, open_session)
+    in_a_row, row_answers = run_in_a_row(references, open_session)
     on_own_state, own_answers = run_on_own_state(references, session.run)
-    return [*called, *on_own_state], [*answers, *own_answers], varies
+    return [*called, *in_a_row, *on_own_state], [*answers, *row_answers, *own_answers], varies
 
 
 def _cause(judged: _JudgedAnswers, *, keeps_state: bool) -> str | None:
@@ -190,9 +193,8 @@ def _cause(judged: _JudgedAnswers, *, keeps_state: bool) -> str | None:
     departed, kept = departure(judged.verdict.comparisons), judged.kept
     if departed is not None:
         return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
-    if kept is not None:
-        return kept.cause
-    return LOST_STATE if keeps_state else None
+    causes = [*([LOST_STATE] if keeps_state else []), *([kept.cause] if kept is not None else [])]
+    return "; ".join(causes) or None
 
 
 def _judged(
@@ -210,16 +212,16 @@ def _judged(
     if prepared.case.data is not None:
         tolerance = of_one.map(pooled)
     verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
-    if references[0].stochastic and not varies:
+    if references[0].stochastic:
         # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
-        verdict = replace(verdict, keeps_random=prepared.case.mode == "eval" and not prepared.case.is_recorded)
+        keeps_random = not varies and prepared.case.mode == "eval" and not prepared.case.is_recorded
+        verdict = replace(verdict, keeps_random=keeps_random, unrepeatable=references[0].unrepeatable)
     judged = _JudgedAnswers(of_one, references, answers, verdict)
     if verdict.passed:
         # Only modules of users branch on values, and `draws: 1` asks for no further inputs.
         if not prepared.case.runs_user_code or prepared.case.draws == 1:
             return judged
-        further = prepared.further_inputs()
-        failed = find_kept_value(target, artifact, session, of_one, further, prepared.exported_from)
+        failed = find_kept_value(target, artifact, session, of_one, prepared.further_inputs, prepared.exported_from)
         if failed is None:
             return judged
         return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)
@@ -261,7 +263,8 @@ def _blamed(
     if reference.undecidable is not None:
         return replace(result, evidence=(reference.undecidable,))
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
-    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected))
+    eager = prepared.eager_answer if prepared.case.runs_user_code else None
+    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected, eager))
     return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
 
 
@@ -287,6 +290,13 @@ def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target
         return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
     clock.keep(with_error(result, stop), before="blame")
     artifact = prepared.artifact(target)
+    if stop.stage == "run":
+        tolerance, references = prepared.tolerance(artifact.opset, target), prepared.references_for(target)
+        stopped = stopped_at_others(target, artifact, references, tolerance, prepared.exported_from)
+        if stopped is not None:
+            at, kept = stopped
+            stop = replace(stop, message=f"{kept.cause}: at {at}: {stop.message}")
+            return replace(with_error(result, stop, blame="exporter" if kept.proven else None), evidence=kept.evidence)
     if stop.symptom == "unsupported" and (reason := _missing_precision(prepared, target)) is not None:
         return with_error(result, replace(stop, message=f"{stop.message}; {reason}"))
 

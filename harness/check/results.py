@@ -119,10 +119,12 @@ def with_verdict(
     problems = failures(first_departures(comparisons))
     problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
     if verdict.keeps_random:
-        problems.insert(0, KEEPS_RANDOM)
+        kept = f"{verdict.unrepeatable}; the export gives the same answer at each call"
+        problems.insert(0, kept if verdict.unrepeatable else KEEPS_RANDOM)
     compared_values = comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
     if not problems and not compared_values:
-        problems = [NOTHING_COMPARED]
+        why = f"nothing was compared: {verdict.unrepeatable}; say under `expect` what must hold"
+        problems = [why if verdict.unrepeatable else NOTHING_COMPARED]
     if not problems:
         return result
     failed = with_mismatch(result, problems)

@@ -72,6 +72,9 @@ def bind_labels(
     keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
     in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
     variadic = any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values())
+    by_keyword = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+    if by_keyword and not variadic and len(labels) > len(named) - len(keyword_only):  # **kwargs takes the others
+        return _called(module, labels, constants or {}, nulls, by_position=())
     of_one_kind = variadic or set(labels).isdisjoint(named) or set(labels) <= set(named)
     if in_place and (of_one_kind or not strict) and keyword_only.isdisjoint(labels):
         return module if not constants and not nulls else _called(module, labels, constants or {}, nulls)
@@ -81,8 +84,12 @@ def bind_labels(
             f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
             f"forward{signature}; label every input with its parameter, or none"
         )
-    in_order = zip(labels, (name for name in named if name not in keyword_only), strict=False)
-    by_position = len(list(takewhile(lambda pair: pair[0] == pair[1], in_order)))
+    positional_only = [name for name in named if signature.parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY]
+    by_name_too = (name for name in named if name not in keyword_only)
+    in_order = [
+        label for label, _ in takewhile(lambda pair: pair[0] == pair[1], zip(labels, by_name_too, strict=False))
+    ]
+    by_position = max(in_order, [name for name in positional_only if name in labels], key=len)
     return _called(module, labels, constants or {}, nulls, by_position)
 
 
@@ -108,13 +115,13 @@ def _called(
     labels: Sequence[str],
     constants: Mapping[str, Any],
     nulls: Collection[str],
-    by_position: int | None = None,
+    by_position: Sequence[str] | None = None,
 ) -> nn.Module:
-    """A module that passes ``constants`` and its inputs by name, but the first ``by_position``, or all inputs."""
+    """A module that passes ``constants`` and its inputs by name, but those in ``by_position``, or all inputs."""
     graph, root = fx.Graph(), nn.Module()
     root.add_module("layer", module)
     values = {label: None if label in nulls else graph.placeholder(label) for label in labels}
-    first = list(values)[:by_position]
+    first = list(labels) if by_position is None else by_position
     keywords = {**{label: value for label, value in values.items() if label not in first}, **constants}
     graph.output(graph.call_module("layer", tuple(values[label] for label in first), keywords))
     return fx.GraphModule(root, graph)

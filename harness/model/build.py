@@ -21,8 +21,8 @@ from torch.nn import parameter
 from harness.deprecated import old_attributes
 from harness.errors import UsageError
 from harness.model.binding import TakesFlatInputs, bind_labels
-from harness.model.running import FirstCall, first_call, seed_torch, size_in_bytes
-from harness.model.tensors import copy_module, to_torch
+from harness.model.running import FirstCall, first_call, run_module, seed_torch, size_in_bytes
+from harness.model.tensors import copy_module, copy_tensor, to_torch
 from harness.model.user_modules import call_factory, load_stored_module
 from harness.model.weights import find_parameter, load_weights, require_all_weights
 from harness.spec.language.case import (
@@ -104,6 +104,7 @@ def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Su
     """
     inputs = build_tensors(case.inputs)
     module = build_module(case.model, case)
+    initialise_lazy(module, list(inputs.values()), case.seed)
     on_size(size_in_bytes(module))
     return called_subject(module, inputs, case, structure_of(case))
 
@@ -168,7 +169,15 @@ def has_random_weights(module: nn.Module, case: Case) -> bool:
         return False
     other = build_module(case.model, replace(case, seed=case.seed + 1)).state_dict()
     own = module.state_dict()
+    if any(parameter.is_lazy(values) for values in other.values()):
+        return True
     return own.keys() != other.keys() or any(not torch.equal(values, other[name]) for name, values in own.items())
+
+
+def initialise_lazy(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> None:
+    """Call a module with lazy parameters once, in place, so that they get their shapes and values; else do nothing."""
+    if any(parameter.is_lazy(each) for each in (*module.parameters(), *module.buffers())):
+        run_module(module, [copy_tensor(tensor) for tensor in inputs], seed)
 
 
 def draw_statistics(module: nn.Module) -> None:

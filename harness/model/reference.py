@@ -34,6 +34,7 @@ from harness.model.running import (
     seed_torch,
     size_in_bytes,
 )
+from harness.model.state import why_unrepeatable
 from harness.model.tensors import copy_module, copy_tensor, to_numpy
 from harness.model.training_mode import in_evaluation
 from harness.model.weights import plain_name
@@ -85,6 +86,7 @@ def _reference(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor],
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
         stochastic=stochastic,
+        unrepeatable=why_unrepeatable(case, module, tensors) if stochastic else None,
         at=at,
         second_call=None if second_call is None else _by_name(map(to_numpy, second_call)),
         paths=subject.output_paths,

@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn import parameter
 from torch.utils import _pytree as pytree
 
+from harness.errors import Unsupported, UsageError
 from harness.model.tensors import copy_module, copy_tensor
 
 SEVERAL_THREADS_BYTES = 64 << 20
@@ -74,15 +76,46 @@ def first_call(
 ) -> FirstCall:
     """Call a copy of ``module``. The module, the inputs and torch's random state stay unchanged.
 
-    With ``watch_random``, the random generators are compared with what they were before the call.
+    With ``watch_random``, the random generators are compared with what they were before the call. Raises
+    :class:`UsageError` if there is no tensor in what it returns, and :class:`Unsupported` for complex numbers.
     """
     called, copies = copy_module(module), _copies(inputs)
     with _for_one_call(called, seed):
         before = _random_state() if watch_random else None
         returned: object = called(*copies)
         may_be_random = before is None or before != _random_state()
+    tensors = _tensors_in(returned)
+    _require_comparable(returned, tensors)
     # Copies: an output may be a buffer of the module, which a second call changes.
-    return FirstCall(_copies(_tensors_in(returned)), paths_of(returned), called, may_be_random)
+    return FirstCall(_copies(tensors), paths_of(returned), called, may_be_random)
+
+
+def _require_comparable(returned: object, tensors: Sequence[torch.Tensor]) -> None:
+    """Check what a module returned.
+
+    Raises :class:`UsageError` if there is no tensor in it, and :class:`Unsupported` for complex numbers. Warns of an
+    object beside tensors that may hold further ones.
+    """
+    leaves = {type(leaf): leaf for leaf in pytree.tree_leaves(returned) if not isinstance(leaf, torch.Tensor)}
+    plain = {"builtins", "numpy", "torch"}  # numbers, texts, dtypes and devices
+    opaque = [f"{kind.__module__}.{kind.__qualname__}" for kind in leaves if kind.__module__ not in plain]
+    known = "a tensor, or a tuple, list, dict or named tuple of tensors"
+    if not tensors:
+        kinds = ", ".join(opaque or [kind.__name__ for kind in leaves]) or "nothing"
+        registered = "; or register the class with torch.utils._pytree" if opaque else ""
+        raise UsageError(f"forward returns {kinds}, in which torch finds no tensor; return {known}{registered}")
+    if opaque:
+        warnings.warn(
+            f"forward returns {', '.join(opaque)} beside tensors, in which torch finds none, so nothing in it is "
+            f"compared; return {known}",
+            stacklevel=1,
+        )
+    for index, tensor in enumerate(tensors):
+        if tensor.is_complex():
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise Unsupported(
+                f"output_{index} is {dtype}, and complex numbers are not compared; return torch.view_as_real(...) of it"
+            )
 
 
 def repeated(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from harness.check.files.drawing import CASE_DTYPES, drawn_inputs, in_dtype_of
-from harness.check.files.matching import InputsDoNotFit, NamedInput, match_inputs
+from harness.check.files.matching import InputsDoNotFit, NamedInput, match_inputs, mixed_labels
 from harness.check.files.signatures import FileSignature, as_label, called_with, module_signature, read_file_signature
 from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
 from harness.errors import StageError, UsageError, escape_path
@@ -280,7 +280,10 @@ def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: 
         entry["dtype"] = dtype.name
         given = NamedInput(labels[key], dtype, tuple(stored.shape))
         inputs.append(_Input(given, entry, f"from {escape_path(first.path)}"))
-    if problems := list(_different_samples(samples)):
+    problems = list(_different_samples(samples))
+    if (mixed := mixed_labels(list(labels.values()), subject, reference)) is not None:
+        problems.append(f"{first.path}: {mixed}")
+    if problems:
         raise InputsDoNotFit(problems)
     return inputs
 

@@ -7,11 +7,11 @@ blamed like an export of the reference's module.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -20,7 +20,7 @@ from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
-from harness.check.files.reference import file_artifact
+from harness.check.files.reference import ReferenceAnswers, file_artifact
 from harness.check.files.signatures import (
     FileSignature,
     called_with,
@@ -28,7 +28,7 @@ from harness.check.files.signatures import (
     nodes_in_training,
     read_file_signature,
 )
-from harness.check.judging.example_values import OtherInputs
+from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
     calibration_inputs,
@@ -53,50 +53,6 @@ Array = NDArray[Any]
 
 EXPORT_AGAIN = "call .eval() and export it again"
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
-
-
-class ReferenceAnswers(Protocol):
-    """What a file under test is compared with, under the reference's own names: a prepared case, or a file."""
-
-    @property
-    def example_inputs(self) -> Mapping[str, Array]:
-        """The first set of inputs by label. The reference is not run for it."""
-        ...
-
-    @property
-    def references(self) -> Sequence[Reference]:
-        """The reference answers to each set of inputs."""
-        ...
-
-    def references_in(self, precision: str | None) -> Sequence[Reference]:
-        """The reference answers, with those of a run in ``precision`` if one is named."""
-        ...
-
-    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
-        """The reference at one of the case's samples; with a run in ``precision``, if it is one."""
-        ...
-
-    @property
-    def expected(self) -> Expected:
-        """The spec's ``expect``, as arrays."""
-        ...
-
-    @property
-    def eager_findings(self) -> Sequence[Finding]:
-        """The reference compared with the spec's ``expect`` and with its float64 run."""
-        ...
-
-    def tolerance(self, opset: int | None) -> Tolerance:
-        """The tolerance of the reference's outputs."""
-        ...
-
-    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
-        """The inside of what gave ``reference``, on its inputs."""
-        ...
-
-    def eager_call(self) -> Call | None:
-        """A call of the reference for timing."""
-        ...
 
 
 class ReferenceForModel:
@@ -212,6 +168,7 @@ class ReferenceForModel:
             eager=outputs.renamed(whole.eager),
             float64=None if whole.float64 is None else outputs.renamed(whole.float64),
             second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
+            after_others=None if whole.after_others is None else outputs.renamed(whole.after_others),
             lower=None if whole.lower is None else outputs.renamed(whole.lower),
             magnitudes=_reordered(whole.magnitudes, order),
             undefined=_reordered(whole.undefined, order),
@@ -329,9 +286,32 @@ class TestedFile(ReferenceForModel):
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> None:
         """None: the file was exported by somebody else."""
 
-    def further_inputs(self) -> Iterator[OtherInputs]:
-        """None: what a file keeps of its example inputs shows at further draws alone."""
-        return iter(())
+    def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
+        """Inputs at which the module that the file is compared with reaches thresholds; none for another reference.
+
+        What a file keeps of its example inputs shows at further draws alone. None for a file that computes in a lower
+        precision or rounds to steps: it may leave its range there.
+        """
+        from harness.blame.disagreement import quantizes
+
+        further = getattr(self._reference, "further_inputs", None)
+        if (
+            further is None
+            or self.mixed.precision is not None
+            or (self.file.format == "onnx" and quantizes(Path(self.file.path)))
+        ):
+            return
+        for each in further({"thresholds"} & set(kinds)):
+            inputs = self._inputs.applied_to(each.inputs)
+            eager = self._outputs.renamed(each.eager)
+            yield OtherInputs(each.name, inputs, eager, partial(self._reference_at, each), each.kind)
+
+    def _reference_at(self, other: OtherInputs) -> Reference | None:
+        whole = other.reference()
+        return None if whole is None else self.mixed.adapted(self._renamed(whole))
+
+    def eager_answer(self, inputs: Mapping[str, Array]) -> None:
+        """None: the inputs are those of the file."""
 
     def eager_call(self) -> Call | None:
         """A call of the reference, for timing."""

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Memo, NullCapture
 from harness.check.check import check
-from harness.check.files.context import ReferenceAnswers, ReferenceForModel, TestedFile
+from harness.check.files.context import ReferenceForModel, TestedFile
 from harness.check.files.drawing import drawn_inputs, in_dtype_of
-from harness.check.files.matching import InputsDoNotFit
-from harness.check.files.reference import FileReference
+from harness.check.files.matching import InputsDoNotFit, mixed_labels
+from harness.check.files.reference import FileReference, ReferenceAnswers
 from harness.check.files.signatures import Declared, FileSignature, as_label, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
 from harness.check.judging.layers import with_layers
@@ -151,6 +151,8 @@ def _given(inputs: Any, subject: FileSignature, reference: FileSignature) -> tup
     structure = {label: flat_tree(label, value, add) for label, value in _by_label(inputs, subject, reference).items()}
     if not arrays:
         raise UsageError("inputs: there is no array in them; give at least one")
+    if isinstance(inputs, Mapping) and (mixed := mixed_labels(list(arrays), subject, reference)) is not None:
+        raise UsageError(f"inputs: {mixed}")
     is_by_order = not isinstance(inputs, Mapping) and not (subject.arguments or reference.arguments)
     if is_by_order and len(arrays) == len(subject.inputs):
         names = [as_label(each.name) for each in subject.inputs]

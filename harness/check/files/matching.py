@@ -120,6 +120,25 @@ def match_inputs(
     return MatchedInputs(tuple(bindings[each.name] for each in signature.inputs), tuple(matching.notes))
 
 
+def mixed_labels(labels: Sequence[str], subject: FileSignature, reference: FileSignature) -> str | None:
+    """What is wrong with names that the user gave if only some are parameters of the module ``reference``, else None.
+
+    Names that are all the file's own are right, whatever the module calls them: its parameters follow by order.
+    """
+    parameters = [each.name for each in reference.inputs if each.dtype is None]
+    heads = list(dict.fromkeys(label.split(".")[0] for label in labels))
+    known = [head for head in heads if head in parameters]
+    own = {each.name for each in subject.inputs} | {as_label(each.name) for each in subject.inputs}
+    if not known or len(known) == len(heads) or set(labels) <= own:
+        return None
+    others = [head for head in heads if head not in parameters]
+    are = "is no parameter" if len(others) == 1 else "are no parameters"
+    return (
+        f"{', '.join(known)} must be bound by name, and {', '.join(others)} {are} of the module, which takes "
+        f"({', '.join(parameters)}); name every input after its parameter, or none"
+    )
+
+
 def _match_as_written(matching: _Matching, names: Mapping[str, str]) -> None:
     for label, name in names.items():
         given = next((each for each in matching.given if each.label == label), None)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,41 @@ Array = NDArray[Any]
 Inputs = Mapping[str, Array]
 
 UNOPTIMIZED: Mapping[str, str] = {"optimization": "disabled"}
+
+
+class ReferenceAnswers(Protocol):
+    """What a file under test is compared with, under the reference's own names: a prepared case, or a file."""
+
+    @property
+    def example_inputs(self) -> Mapping[str, Array]:
+        """The first set of inputs by label. The reference is not run for it."""
+
+    @property
+    def references(self) -> Sequence[Reference]:
+        """The reference answers to each set of inputs."""
+
+    def references_in(self, precision: str | None) -> Sequence[Reference]:
+        """The reference answers, with those of a run in ``precision`` if one is named."""
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """The reference at one of the case's samples; with a run in ``precision``, if it is one."""
+
+    @property
+    def expected(self) -> Expected:
+        """The spec's ``expect``, as arrays."""
+
+    @property
+    def eager_findings(self) -> Sequence[Finding]:
+        """The reference compared with the spec's ``expect`` and with its float64 run."""
+
+    def tolerance(self, opset: int | None) -> Tolerance:
+        """The tolerance of the reference's outputs."""
+
+    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+        """The inside of what gave ``reference``, on its inputs."""
+
+    def eager_call(self) -> Call | None:
+        """A call of the reference for timing."""
 
 
 class FileReference:

@@ -68,13 +68,14 @@ class Verdict:
     """A target's answers compared: with the reference at each set of shapes, and with the spec's ``expect``.
 
     ``keeps_random`` is True if eager torch in evaluation mode draws random numbers at each call, and the target
-    answers alike twice.
+    answers alike twice. ``unrepeatable`` says why eager torch's answers differ from call to call, if they do.
     """
 
     compared: tuple[ComparedAnswer, ...]
     findings: tuple[Finding, ...]
     distances: tuple[Distance, ...]
     keeps_random: bool = False
+    unrepeatable: str | None = None
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -153,7 +154,8 @@ def run_twice(
     answers: list[Answer] = []
     varies = False
     for reference in references:
-        fresh = open_session() if called and reference.second_call is not None else None
+        keeps_state = reference.second_call is not None or reference.after_others is not None
+        fresh = open_session() if called and keeps_state else None
         try:
             first, second = (reference.comparable_part((fresh or session).run(reference.inputs)) for _ in range(2))
         finally:

@@ -8,6 +8,8 @@ up, as they do where the model is used.
 The reference's answers decide the shapes, so a cache may grow. Random inputs that are no state are drawn anew at each
 step. The float64 reference of the second comparison has followed its own state since the first step: it tells how far
 the reference itself has drifted.
+
+A module that keeps state by itself is called in a row too, at all its inputs (:func:`run_in_a_row`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from harness.check.judging.judge import Answer, have_same_form
 from harness.compare.verdict import Comparison
 from harness.errors import UsageError
 from harness.model.answer import Reference, Step
+from harness.runtimes import Session
 from harness.spec.language.case import Case, GraphModel, TensorSpec, seed_from_name
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import with_layout
@@ -120,6 +123,43 @@ def run_on_own_state(
         same_form = have_same_form(answer, reference.eager)
         state = {label: outputs[output] for output, label in step.loop.items()} if same_form else None
     return compared, answers
+
+
+def run_in_a_row(
+    references: Sequence[Reference], open_session: Callable[[], Session]
+) -> tuple[list[Reference], list[Answer]]:
+    """The answers of one new session to the inputs of all references in a row, and then to the first again.
+
+    Each with the reference that it is compared with; none if eager torch carries nothing from one call to the next.
+    """
+    if not any(reference.after_others is not None for reference in references):
+        return [], []
+    sequence = inputs_in_a_row([reference.inputs for reference in references])
+    session = open_session()
+    try:
+        answers = [session.run(inputs) for inputs in sequence]
+    finally:
+        session.close()
+    compared = [(each, answer) for each, answer in zip(references, answers, strict=False) if each.after_others]
+    compared = [*compared[1:], (references[0], answers[-1])] if references[0].after_others else compared
+    return (
+        [each.at_call_after_others() for each, _ in compared],
+        [each.comparable_part(answer) for each, answer in compared],
+    )
+
+
+def inputs_in_a_row(sets: Sequence[Inputs]) -> list[Inputs]:
+    """The sets of inputs, and the first again after the others; where there is one set, larger ones come before it."""
+    first, *others = sets
+    if others:
+        return [first, *others, first]
+    return [
+        {
+            label: values * values.dtype.type(-1.5) if values.dtype.kind == "f" else values
+            for label, values in first.items()
+        },
+        first,
+    ]
 
 
 def first_departures(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:

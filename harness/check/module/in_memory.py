@@ -19,6 +19,7 @@ from torch import nn
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
+from harness.check.judging.steps import inputs_in_a_row
 from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
@@ -26,8 +27,9 @@ from harness.errors import Location, UsageError, bounded_text
 from harness.exporters._torch_state import no_graphs_printed
 from harness.model.answer import Reference
 from harness.model.binding import NestedTensors, TakesFlatInputs, bind_labels, nested_tensors, with_nulls
-from harness.model.build import Subject, called_subject, structure_of
+from harness.model.build import Subject, called_subject, initialise_lazy, structure_of
 from harness.model.reference import compute_reference
+from harness.model.state import with_calls_in_a_row
 from harness.model.tensors import copy_module
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
@@ -77,6 +79,7 @@ class InMemoryCase(PreparedCase):
     @cached_property
     def subject(self) -> Subject:
         """The module in its current mode, with the first inputs."""
+        initialise_lazy(self._module, list(self._inputs[0].values()), self.case.seed)
         return called_subject(self._module, self._inputs[0], self.case, structure_of(self.case))
 
     @cached_property
@@ -84,7 +87,8 @@ class InMemoryCase(PreparedCase):
         """The reference answers to each of the inputs."""
         first, *others = self._inputs
         references = (compute_reference(self.case, self.subject, each, at=_describe_shapes(each)) for each in others)
-        return (compute_reference(self.case, self.subject, first), *references)
+        computed = [compute_reference(self.case, self.subject, first), *references]
+        return with_calls_in_a_row(self.case, self.subject.module, computed, inputs_in_a_row)
 
     @property
     def random_weights(self) -> bool:

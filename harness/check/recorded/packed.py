@@ -5,7 +5,7 @@ The check itself is the one that runs where the case was packed, from loading th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.check import check
-from harness.check.judging.example_values import OtherInputs
+from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge
 from harness.check.judging.lower_precision import reference_for
 from harness.check.recorded.protobufs import external_data_files, read_tensor
@@ -111,9 +111,12 @@ class PackedCase:
     def exported_from(self, _target: Target, _inputs: Mapping[str, Array], _folder: Path) -> None:
         """None: a bundle holds no module."""
 
-    def further_inputs(self) -> Iterator[OtherInputs]:
+    def further_inputs(self, _kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
         """None: a bundle holds no module."""
         return iter(())
+
+    def eager_answer(self, _inputs: Mapping[str, Array]) -> None:
+        """None: a bundle holds no module."""
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The packed answers; what a lower precision allows was computed when the case was packed."""
