@@ -130,11 +130,14 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 progress.add(**placement_fields(session.placement(), passed=True))
         with clock.stage("compare"):
             judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
+            weights = prepared.quantized_weights(target)
+            progress.add(notes=(*artifact.notes, *weights.notes))
         if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
             samples = run_samples(prepared, target, session, judged.tolerance, artifact.digest, settings, clock)
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, prepared, target, session)
+        judged = judged.with_findings(weights.findings)
         cause = _cause(judged, keeps_state=references[0].second_call is not None)
         result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
         if judged.samples is not None:

@@ -25,7 +25,7 @@ from harness.latency import smoke_timing
 from harness.latency.sampling import Call
 from harness.model.answer import is_second_call
 from harness.registry import plugins
-from harness.result import Blame, Finding, Result
+from harness.result import QUANTIZED_WEIGHTS, Blame, Finding, Result
 from harness.runtimes import Availability, Placement, Session
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
@@ -115,7 +115,7 @@ def with_verdict(
     if (note := agreement(verdict.comparisons)) is not None:
         result = replace(result, notes=(*result.notes, note))
     problems = failures(first_departures(verdict.comparisons))
-    problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
+    problems += [f"{_place(finding)}: {finding.message}" for finding in verdict.findings if not finding.passed]
     if verdict.keeps_random:
         problems.insert(0, KEEPS_RANDOM)
     compared_values = verdict.comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
@@ -127,6 +127,10 @@ def with_verdict(
     if verdict.compared and is_second_call(verdict.comparisons[verdict.first_failing].at):
         cause = LOST_STATE
     return failed if cause is None else with_cause(failed, cause)
+
+
+def _place(finding: Finding) -> str:
+    return "quantized weights" if finding.what == QUANTIZED_WEIGHTS else f"expect.{finding.what}"
 
 
 def with_samples(result: Result, samples: SampleOutcome) -> Result:

@@ -20,15 +20,18 @@ from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
-from harness.check.files.reference import file_artifact
+from harness.check.files.reference import file_artifact, float_weights_of
 from harness.check.files.signatures import FileSignature, floating_of, nodes_in_training, read_file_signature
 from harness.check.judging.example_values import OtherInputs
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
+    ComparedWeights,
     calibration_inputs,
     reference_for,
     reference_precision,
     tolerance_in_lower_precision,
+    weights_of_file,
+    weights_of_transform,
 )
 from harness.check.stages import Clock
 from harness.exporters import Artifact
@@ -42,10 +45,7 @@ from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
-
 EXPORT_AGAIN = "call .eval() and export it again"
-
-
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
 
 
@@ -300,9 +300,14 @@ class TestedFile(ReferenceForModel):
         return super().tolerance(opset)
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
-        plain, lowered = self.plain_artifact, self.plain_artifact_for(target.in_onnx)
         references, named = self.references, self.case.tolerance
-        return tolerance_in_lower_precision(target, plain, lowered, references, named, self._samples)
+        return tolerance_in_lower_precision(target, self.plain_artifact_for, references, named, self._samples)
+
+    def quantized_weights(self, target: Target) -> ComparedWeights:
+        """The weights that a transform of ``target`` quantized; of a file that is quantized itself, its own."""
+        if target.transforms:
+            return weights_of_transform(target, self.plain_artifact_for)
+        return weights_of_file(self.file, lambda: float_weights_of(self._reference))
 
     @property
     def _samples(self) -> list[Mapping[str, Array]]:

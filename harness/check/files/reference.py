@@ -285,6 +285,20 @@ def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) 
     return None
 
 
+def float_weights_of(reference: Any) -> Mapping[str, Array]:
+    """The float tensors that a reference stores, by name: those of an ONNX file, or of a module; else none."""
+    if not isinstance(reference, FileReference):
+        state = reference.subject.module.state_dict()
+        return {name: each.detach().float().numpy() for name, each in state.items() if each.is_floating_point()}
+    if reference.file.format != "onnx":
+        return {}
+    import onnx
+
+    from harness.check.judging.quantized_weights import float_weights
+
+    return float_weights(onnx.load(reference.file.path))
+
+
 def file_artifact(file: StoredModel) -> Artifact:
     """The model file as an artifact. Raises :class:`StageError` if it is no ONNX model, or has data elsewhere."""
     path = Path(file.path)

@@ -18,7 +18,7 @@ from harness.check.samples.run import SampleOutcome
 from harness.compare.verdict import compare_with_reference
 from harness.model.answer import Reference
 from harness.registry import plugins
-from harness.result import Result
+from harness.result import QUANTIZED_WEIGHTS, Finding, Result
 from harness.runtimes import Session
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
@@ -50,6 +50,10 @@ class JudgedAnswers:
         references, answers = [*self.references, reference], [*self.answers, answer]
         return replace(self, references=references, answers=answers, verdict=verdict)
 
+    def with_findings(self, findings: Sequence[Finding]) -> JudgedAnswers:
+        """The same with further ``findings``."""
+        return replace(self, verdict=replace(self.verdict, findings=(*self.verdict.findings, *findings)))
+
     def with_samples(
         self, samples: SampleOutcome, prepared: CaseContext, target: Target, session: Session
     ) -> JudgedAnswers:
@@ -75,10 +79,16 @@ def blamed(result: Result, judged: JudgedAnswers, prepared: CaseContext, target:
     if verdict.passed:  # only the sum of all samples is wrong, and no answer shows why
         return result
     reference, answer = judged.references[verdict.first_failing], judged.answers[verdict.first_failing]
-    if reference.is_on_own_state:
+    weights = [each.message for each in verdict.findings if each.what == QUANTIZED_WEIGHTS and not each.passed]
+    if weights and all(each.passed for each in verdict.comparisons):
+        return replace(result, blame="exporter", evidence=tuple(weights))
+    if reference.is_on_own_state and not weights:
         return replace(result, evidence=(ERRORS_ADD_UP,))
-    if evidence := transform_to_blame(target, partial(_problem_on, prepared, judged.samples, reference.at)):
-        return replace(result, blame="exporter", evidence=evidence)
+    evidence: tuple[str, ...] = ()
+    if not prepared.case.is_recorded:  # a bundle does not hold the files before each transform
+        evidence = transform_to_blame(target, partial(_problem_on, prepared, judged.samples, reference.at))
+    if evidence or weights:
+        return replace(result, blame="exporter", evidence=(*evidence, *weights))
     disagreement = _disagreement(prepared, target, reference, answer)
     return _with_blame(result, disagreement, judged.kept)
 
