@@ -116,7 +116,9 @@ class Layer:
     reference's inputs, of the value as it came, and of the reference itself. ``sqnr`` (in dB) belongs to
     ``accumulated``, ``max_ulp`` is the largest distance of ``local`` from the reference. ``times`` is the local error
     in units of what rounding explains; above 1 the layer is ``wrong``. ``nonfinite`` counts values that are NaN or
-    infinite on one side alone. ``nodes`` are those of the file, ``seconds`` their time. ``matched_by`` says how the
+    infinite on one side alone, ``nonfinite_new`` those that the reference does not have, and ``nonfinite_node`` is the
+    first node that computes some. ``nodes`` are those of the file, ``seconds`` their time, and ``provider`` the
+    execution provider that ran them, or several between commas. ``matched_by`` says how the
     ``value`` was found; that is its name in an ONNX file. A layer without a value of its own has no numbers:
     ``judged_with`` names the one it is part of.
     """
@@ -134,8 +136,11 @@ class Layer:
     times: float | None = None
     wrong: bool = False
     nonfinite: int = 0
+    nonfinite_new: int = 0
+    nonfinite_node: str | None = None
     nodes: tuple[str, ...] = ()
     seconds: float | None = None
+    provider: str | None = None
     value: str | None = None
     matched_by: str | None = None
     judged_with: str | None = None

@@ -289,8 +289,9 @@ def test_drafts_of_killed_runs_are_removed_after_a_day(folder: Path, monkeypatch
 
 
 def test_an_entry_without_an_artifact_raises_its_refusal() -> None:
-    with pytest.raises(Unsupported, match="no such layer"):
+    with pytest.raises(Unsupported, match="no such layer") as raised:
         CacheEntry(None, "no such layer", unsupported=True, output=()).artifact_or_raise()
+    assert raised.value.from_library, "the exporter refused, unless it is known that harness did"
 
 
 # The key

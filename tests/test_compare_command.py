@@ -114,7 +114,8 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
     with zipfile.ZipFile(nets / "zip.pt2", "w") as archive:
         archive.writestr("a", "b")
     mistakes = {
-        ("net.onnx", "net.py:absent"): ["has no attribute 'absent'"],
+        ("net.onnx", "net.py:absent"): ["factory 'net.py:absent': net.py has no attribute 'absent'"],
+        ("net.onnx", "other.py:net"): ["factory 'other.py:net': no such file; name it relative to"],
         ("net.onnx", "net.py:three"): ["is no callable but int"],
         ("net.onnx", "net.py:number"): ["returned int; it must return an nn.Module"],
         ("net.onnx", "net.py:needs"): [

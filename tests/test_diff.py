@@ -98,6 +98,12 @@ def test_a_new_check_that_fails_is_new_and_a_regression() -> None:
     assert verdict_of(comparison) == "Regressed: 1 new and not as expected."
 
 
+def test_a_new_check_that_passes_and_one_that_was_mended_are_no_regressions() -> None:
+    comparison = diff(report(FAILED), report(replace(PASSED, case=FAILED.case, target=FAILED.target), SKIPPED))
+    assert {change.kind for change in comparison.parity} == {"new", "mended"}
+    assert not any(change.worse for change in comparison.parity)
+
+
 def test_a_lost_check_is_a_regression_unless_checks_may_be_missing() -> None:
     lost, allowed = (diff(report(PASSED, KNOWN), report(KNOWN), allow_missing=allow) for allow in (False, True))
     assert [(change.kind, change.worse) for each in (lost, allowed) for change in each.parity] == [
@@ -286,6 +292,16 @@ def test_twenty_single_processes_show_the_noise_and_nineteen_do_not() -> None:
     assert singles(1.12, 10).verdict == "slower"
     assert singles(1.12, 10, calibration=None).verdict == "not comparable"
     assert "too few figures to know the noise" in singles(1.12, 10, calibration=None).why
+
+
+def test_a_machine_that_became_slower_decides_nothing_for_single_processes_either() -> None:
+    old, new = (
+        report(*(single(factor, at, 100 * side + at, calibration) for at in range(12)))
+        for side, (factor, calibration) in enumerate([(1.0, 40.0), (1.5, 60.0)])
+    )
+    changes = diff(old, new).latency or ()
+    assert {change.verdict for change in changes} == {"inconclusive"}
+    assert all("the machine's own speed changed" in change.why for change in changes)
 
 
 def test_old_reports_without_raw_samples_have_nothing_to_compare() -> None:

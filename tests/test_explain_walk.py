@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from harness.blame.evaluator import evaluate, evaluate_all
+from harness.data_files.onnx_files import read_model
 from harness.exporters import Artifact
 from harness.inside.nodes.divergence import Walk
-from harness.inside.nodes.matching import module_of, read_model, with_all_values_as_outputs
+from harness.inside.nodes.matching import module_of, with_all_values_as_outputs
 from harness.inside.nodes.torch_calls import module_calls
 from harness.inside.nodes.walk import walk
 from harness.model.answer import Reference
@@ -121,9 +122,31 @@ def test_a_replaced_node_is_the_first_that_differs_from_torch(
     assert result.module.node.op_type == "Relu"
     assert result.module.module == "blocks.1.body.1.0 (Sigmoid)"
     assert result.module.matched_by == "the exporter's scope names"
+    assert result.module.siblings == (), "a module of one node"
     assert not result.module.rounding
     assert "by more than the tolerance" in result.module.difference
     assert result.kernel is None or result.kernel.rounding, "the graph computes what it defines"
+
+
+class NegatedRelu(nn.Module):
+    """A module without modules that is exported as two nodes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -torch.relu(x)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_all_nodes_of_the_wrong_module_are_named_if_there_are_several(
+    exporter: str, image: torch.Tensor, tmp_path: Path
+) -> None:
+    def tamper(model: Any) -> None:
+        next(node for node in model.graph.node if node.op_type == "Neg").op_type = "Abs"
+
+    subject = subject_of(nn.Sequential(nn.Sigmoid(), NegatedRelu(), nn.Sigmoid()), image)
+    result = walked(subject, export(subject, exporter, tmp_path, tamper), exporter, tmp_path)
+    assert result.module is not None
+    assert result.module.node.op_type == "Abs"
+    assert [node.op_type for node in result.module.siblings] == ["Relu", "Abs"]
 
 
 def test_a_kernel_that_loses_nan_differs_from_the_graph_itself(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_a_layer_whose_nodes_cannot_be_evaluated_is_blamed_on_nobody_and_the_rea
     def refuse(*_: Any) -> None:
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr("harness.inside.pairing.evaluate_model", refuse)
+    monkeypatch.setattr("harness.inside.onnx_file.evaluate_model", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (result,) = harness.verify(net(gate=1e-8, divisor=5), inputs(), targets=LEGACY, layers=True).results
@@ -211,8 +212,40 @@ def test_an_output_that_differs_by_rounding_alone_is_no_step() -> None:
 def test_the_first_nan_is_named(exported: Path, tmp_path: Path) -> None:
     faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/stem/Conv", math.nan))
     result = compared(faulty)
-    assert (result.layers_show or "").endswith("; NaN or infinity first at stem")
-    assert by_path(result)["stem"].nonfinite > 0
+    new = "; NaN or infinity that the reference does not have first at stem (node /stem/Conv)"
+    assert (result.layers_show or "").endswith(new)
+    assert by_path(result)["stem"].nonfinite_new > 0
+
+
+def test_a_nan_that_the_file_loses_is_no_nan_that_it_has(tmp_path: Path) -> None:
+    class Logarithm(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.log(x)
+
+    module = nn.Sequential(Logarithm(), nn.Linear(6, 2))
+    right = onnx_file(module, tmp_path / "right.onnx")
+
+    def absolute(graph: onnx.GraphProto) -> None:
+        graph.node.insert(0, onnx.helper.make_node("Abs", ["x"], ["positive"]))
+        (node,) = (each for each in graph.node if each.op_type == "Log")
+        node.input[0] = "positive"
+
+    result = compared(changed(right, tmp_path / "faulty.onnx", absolute), module)
+    assert (result.layers_show or "").endswith("; NaN or infinity of the reference first missing at 0")
+    assert by_path(result)["0"].nonfinite_new == 0
+
+
+def test_each_layer_has_the_provider_that_ran_it_and_a_column_where_there_are_several(exported: Path) -> None:
+    result = compared(exported)
+    assert {layer.provider for layer in result.layers if layer.nodes} == {"CPUExecutionProvider"}
+    assert "provider" not in "\n".join(layer_lines(result))
+    assert "  us" in "\n".join(layer_lines(result))
+    mixed = replace(result, layers=(replace(result.layers[0], provider="CUDAExecutionProvider"), *result.layers[1:]))
+    header, first, *_ = list(layer_lines(mixed, 100))[1:]
+    assert header.endswith("  provider")
+    assert first.endswith("  CUDA")
+    csv = LayersReport().render(Report({}, (mixed,)))
+    assert ",CUDAExecutionProvider," in csv
 
 
 def test_each_call_of_a_layer_is_a_row() -> None:
@@ -348,6 +381,7 @@ def test_the_command_line_compares_layers(harness: Any, exported: Path, here: Pa
     explained = harness("explain", "faulty", "asked.yaml", "--layers")
     assert explained.code == 1, explained.err
     assert "Layers\n  one step at /head/MatMul, " in explained.out
+    assert "asked-faulty-nodes/run.py was run and shows the failure" in explained.out
     ran = harness("run", "asked.yaml", "--layers", "--no-latency", "--format", "json,md,csv")
     assert ran.code == 1, ran.err
     assert ran.only["message"].startswith("the outputs agree, but a layer is wrong by itself: one step at /head/MatMul")

@@ -401,14 +401,14 @@ def test_text_of_explain(explained: Callable[..., str], specs: Path, text_file: 
 def test_text_of_diff(text_file: SnapshotAssertion) -> None:
     case, target = "pool/avg/divisor", "trace/torch-cpu"
     parity = (
-        ParityChange(case, target, "regressed", "passed", "failed, compare: mismatch", "3 of 4 values differ"),
-        ParityChange(case, target, "mended", "failed, compare: mismatch", "passed"),
-        ParityChange(case, target, "otherwise", "known, export: unsupported", "fixed"),
-        ParityChange(case, target, "unverified", "passed", "skipped, load: unavailable", "no CUDA device"),
-        ParityChange(case, target, "verified", "skipped, load: unavailable", "passed"),
-        ParityChange(case, target, "new", "", "passed"),
-        ParityChange(case, target, "gone", "passed", ""),
-        ParityChange(case, target, "numbers", "largest error 0 ulp", "largest error 1 ulp"),
+        ParityChange(case, target, "regressed", "passed", "failed, compare: mismatch", "3 of 4 values differ", True),
+        ParityChange(case, target, "mended", "failed, compare: mismatch", "passed", "", False),
+        ParityChange(case, target, "otherwise", "known, export: unsupported", "fixed", "", False),
+        ParityChange(case, target, "unverified", "passed", "skipped, load: unavailable", "no CUDA device", False),
+        ParityChange(case, target, "verified", "skipped, load: unavailable", "passed", "", False),
+        ParityChange(case, target, "new", "", "passed", "", False),
+        ParityChange(case, target, "gone", "passed", "", "", True),
+        ParityChange(case, target, "numbers", "largest error 0 ulp", "largest error 1 ulp", "", False),
     )
     latency = (
         LatencyChange(case, target, "x=[2,3]", 10.0, 12.0, "slower", 1.2, 1.15, 1.25, 1.01),

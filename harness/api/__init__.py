@@ -13,9 +13,10 @@ from harness.search_path import InstalledFirst
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.nn import Module
 
     from harness.api.functions import Compared, Ran, Verified
-    from harness.model.nested import Inputs, Module
+    from harness.model.binding import Inputs
 
 __all__ = ["compare", "compare_models", "run", "verify"]
 
@@ -53,9 +54,10 @@ def run(
 
     Each argument is the option of the same name with the same default, but for the following. The report is written,
     in ``format``, only if ``report_dir`` is given. ``timeout`` is in seconds per check; ``"by size"``, which is the
-    option's default, is 120 and 60 more for each GiB of the model, and None is no limit. ``memory`` is in bytes. The
-    old names ``workers`` and ``formats`` of ``jobs`` and ``format`` work until the next release. Checks run in worker
-    processes: in a script, call this function under ``if __name__ == "__main__":``.
+    option's default, is 120 and 60 more for each GiB of the model, and None is no limit. ``memory`` is in bytes, to
+    which eight for each byte of the model are added. The old names ``workers`` and ``formats`` of ``jobs`` and
+    ``format`` work until the next release. Checks run in worker processes: in a script, call this function under
+    ``if __name__ == "__main__":``.
 
     Raises :class:`harness.errors.RequestError` if the request is wrong, before anything runs, and
     :class:`harness.errors.HarnessError` if it cannot be carried out. A check that fails raises nothing.

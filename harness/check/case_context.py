@@ -81,10 +81,6 @@ class CaseContext(Protocol):
         """Inputs that a model may treat in another way, as far as eager torch takes them. None without the module."""
         ...
 
-    def further_reference(self, other: OtherInputs) -> Reference | None:
-        """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
-        ...
-
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
         ...

@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import FOLDER, REPORT_DIR, WordList, complete_list, flat, runtime_words, timeout_option
+from harness.cli.options import (
+    FOLDER,
+    REPORT_DIR,
+    WholeNumber,
+    WordList,
+    complete_list,
+    flat,
+    runtime_words,
+    timeout_option,
+)
 from harness.cli.process import echo
-from harness.errors import Location, RuntimeMissing, SpecError, UsageError, bounded_line, one_line
+from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +40,6 @@ Examples:
   harness compare model.onnx net.py:Net --shape x=1,3,224,224 --targets ort-cpu,openvino
 """
 INSPECT_SECONDS = 300.0
-MAX_LINE = 2000
 NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 
@@ -55,7 +63,7 @@ GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 @click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'.")
 @click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors.")
 @click.option("--loop", multiple=True, metavar="OUT=IN", help="Output that feeds an input of the next step: a state.")
-@click.option("--steps", type=click.IntRange(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
+@click.option("--steps", type=WholeNumber(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too; a wrong layer fails its check.")
 @click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write the spec that asks the same.")
 @REPORT_DIR
@@ -119,7 +127,7 @@ def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...
     from harness.spec.model_files import FORMAT_NAMES, stored_model
     from harness.spec.quoting import join_names
     from harness.spec.targets import parse_target, runs_format
-    from harness.spec.targets.files import targets_of, tested_target
+    from harness.spec.targets.sets import targets_of, tested_target
 
     file = stored_model(Path(subject))
     words = tuple(tested_target(name, runtime) for runtime in runtimes)
@@ -215,14 +223,6 @@ def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
     except SpecError:
         problems.append(f"{option} {text}: not YAML; write it as in a spec")
         return None
-
-
-class Mistakes(SpecError):
-    """Every mistake of the command line, each on a line of its own."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__(())
-        self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in dict.fromkeys(lines)),)
 
 
 def _require_torch(question: Question) -> None:

@@ -46,7 +46,8 @@ class Measured:
 
     ``error`` and ``reference_error`` are RMS errors against float64, or against the reference without a float64 run.
     ``times`` is the error in units of what rounding explains; None if the values are not judged. ``nonfinite`` counts
-    the values that are NaN or infinite on one side alone. ``max_ulp`` is the largest distance from the reference.
+    the values that are NaN or infinite on one side alone, ``new`` those that the reference does not have. ``max_ulp``
+    is the largest distance from the reference.
     """
 
     error: float
@@ -54,6 +55,7 @@ class Measured:
     times: float | None
     nonfinite: int
     max_ulp: int | None
+    new: int = 0
 
     @property
     def sqnr(self) -> float:
@@ -104,6 +106,7 @@ def _measured(actual: Array, reference: Array, float64: Array | None, name: str,
         reference_error=None if float64 is None or not comparable else own_rms / scale if scale else own_rms,
         times=math.inf if count else times,
         nonfinite=count,
+        new=int((faults & np.isfinite(own)).sum()),
         max_ulp=_ulps(actual, reference, finite) if actual.dtype == reference.dtype else None,
     )
 
@@ -133,8 +136,7 @@ def sentence(layers: Sequence[Layer], *, passed: bool) -> str:
 
 def _sentence(layers: Sequence[Layer], *, passed: bool) -> str:
     wrong = [layer for layer in layers if layer.wrong]
-    nonfinite = next((layer for layer in layers if layer.nonfinite), None)
-    ending = f"; NaN or infinity first at {layer_name(nonfinite)}" if nonfinite is not None else ""
+    ending = _nonfinite(layers)
     if len(wrong) == 1:
         return f"one step at {_with_folded(wrong[0], layers)}, {times_text(wrong[0])}{ending}"
     if wrong:
@@ -159,6 +161,16 @@ def _sentence(layers: Sequence[Layer], *, passed: bool) -> str:
     if all((layer.accumulated or 0.0) <= LARGE * _own(layer) for layer in judged):
         return f"no step: with the values of {layers_text} visible, no error is larger than rounding explains{ending}"
     return f"no step: error grows evenly over {layers_text}{ending}"
+
+
+def _nonfinite(layers: Sequence[Layer]) -> str:
+    """Where the first NaN or infinity is that the reference does not have, else where one of the reference's is not."""
+    new = next((layer for layer in layers if layer.nonfinite_new), None)
+    if new is not None:
+        node = f" (node {new.nonfinite_node})" if new.nonfinite_node else ""
+        return f"; NaN or infinity that the reference does not have first at {layer_name(new)}{node}"
+    lost = next((layer for layer in layers if layer.nonfinite), None)
+    return "" if lost is None else f"; NaN or infinity of the reference first missing at {layer_name(lost)}"
 
 
 def _jump(layers: Sequence[Layer]) -> tuple[Layer | None, Layer] | None:

@@ -1,6 +1,7 @@
 """The user's own modules: made by a callable that is imported, or loaded from a file.
 
-Installed modules are found first, the user's folders are searched last.
+Installed modules are found first, the user's folders are searched last. A TorchScript module whose ``forward`` takes
+numbers beside tensors, such as a sampling rate, is called with tensors alone (:func:`with_numbers_from_tensors`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from torch import nn
 
 from harness import search_path
 from harness.errors import UsageError
-from harness.model.script_arguments import with_numbers_from_tensors
 from harness.spec.language.case import FactoryModel, StoredModel
 from harness.spec.quoting import suggestion
 
@@ -66,22 +66,29 @@ def find_factory(factory: FactoryModel) -> Any:
     has the name of another module.
     """
     module_name, _, name = factory.factory.rpartition(":")
-    imports = import_user_file if module_name.endswith(".py") else import_user_module
-    module = None
+    is_file = module_name.endswith(".py")
+    source = _shown(module_name) if is_file else f"module {module_name!r}"
+    label = f"factory '{_shown(module_name) if is_file else module_name}:{name}'"
     try:
-        module = imports(module_name, f"factory {factory.factory!r}")
-        function = getattr(module, name)
+        module = (import_user_file if is_file else import_user_module)(module_name, label)
     except ImportError as error:
-        advice = _import_advice(module_name, error)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+        raise UsageError(f"{label}: {error}; {_import_advice(module_name, error)}") from error
     except AttributeError as error:
-        names = () if module is None else vars(module)
-        advice = suggestion(name, names, FACTORY_FORM)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+        raise UsageError(f"{label}: {error}; {FACTORY_FORM}") from error
+    try:
+        function = getattr(module, name)
+    except AttributeError as error:
+        advice = suggestion(name, vars(module), FACTORY_FORM)
+        raise UsageError(f"{label}: {source} has no attribute {name!r}; {advice}") from error
     if not callable(function):
         kind = type(function).__name__
-        raise UsageError(f"factory {factory.factory!r} is no callable but {kind}; name a class or a function")
+        raise UsageError(f"{label} is no callable but {kind}; name a class or a function")
     return function
+
+
+def _shown(file: str) -> str:
+    """The path as a user names it: relative, if it is below the working directory."""
+    return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file
 
 
 def load_stored_module(file: StoredModel) -> nn.Module:
@@ -184,3 +191,30 @@ def _owner(name: str) -> str:
         return "harness itself"
     distributions = packages_distributions().get(name)
     return f"the installed package {distributions[0]}" if distributions else "an installed package"
+
+
+NUMBERS = frozenset({"int", "float", "bool"})
+
+
+def with_numbers_from_tensors(module: torch.jit.ScriptModule) -> nn.Module:
+    """``module``, called with tensors alone: where ``forward`` takes a number, a tensor of one element stands for it.
+
+    The module itself if it takes tensors only, or has no ``forward`` that can be called: that shows when it is called.
+    """
+    method: Any = getattr(module, "forward", None)
+    if method is None:
+        return module
+    arguments = method.schema.arguments[1:]  # the first is the module
+    numbers = frozenset(index for index, each in enumerate(arguments) if str(each.type) in NUMBERS)
+    return _WithNumbers(module, numbers) if numbers else module
+
+
+class _WithNumbers(nn.Module):
+    def __init__(self, module: nn.Module, numbers: frozenset[int]) -> None:
+        super().__init__()
+        self.layer = module
+        self._numbers = numbers
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Call the module with numbers in the place of their tensors."""
+        return self.layer(*(each.item() if index in self._numbers else each for index, each in enumerate(inputs)))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from harness.engine.processes.output_capture import OutputCapture
-from harness.errors import HarnessError, SpecError, UsageError, bounded_line, one_line
+from harness.errors import HarnessError, UsageError
 from harness.result import Stage
 
 Announce = Callable[[Stage], None]
-MAX_LINE = 2000
 START_SECONDS = 1800.0
 STEP_FACTOR, STEP_SECONDS = 30.0, 300.0
 """A step is ended after so many times the time of the first one, and not before so many seconds."""
@@ -23,14 +22,6 @@ class Problems:
     """Why the model cannot be prepared: one sentence each."""
 
     problems: tuple[str, ...]
-
-
-class ModelProblems(SpecError):
-    """Everything that is wrong with the model or its inputs, one line each."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__(())
-        self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in problems),)
 
 
 class Listener(Protocol):
@@ -71,13 +62,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"-o {folder}: {error.strerror}; name a folder that can be written") from error
-
-
-def duration(seconds: float) -> str:
-    """``40 s``, ``3 min`` or ``1.5 h``."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def write_texts(files: Mapping[str, str], folder: Path) -> list[Path]:

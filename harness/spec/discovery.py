@@ -33,8 +33,7 @@ from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, MODEL_FILES, is_recorded_model, model_file, recorded_cases
 from harness.spec.targets import Target
-from harness.spec.targets.files import targets_of
-from harness.spec.targets.sets import TARGETS_FILE, TargetSets, load_target_sets
+from harness.spec.targets.sets import TARGETS_FILE, TargetSets, load_target_sets, targets_of
 from harness.spec.yaml import read
 
 MODEL_SUFFIXES = (".onnx", ".ort")
@@ -76,21 +75,6 @@ class Specs:
     def versions(self) -> Mapping[str, str]:
         """The versions that decide which known failures apply: those installed here, or a bundle's own."""
         return versions() if self.bundle is None else self.bundle.versions_for_known_failures(versions())
-
-    @cached_property
-    def covered_case_ids(self) -> tuple[str, ...]:
-        """The ids of all cases that the list ``known_failures`` covers, whether they were given or not.
-
-        Raises :class:`SpecError` if a spec in the folder of the list is wrong.
-        """
-        ids = tuple(case.id for case in self.cases)
-        if self.known_failures is None or self.bundle is not None:
-            return ids
-        root = self.known_failures.parent
-        loaded = {_SpecFile(file, root).identity for file in self.files}
-        files = (_SpecFile(file, root) for file in _search(root, []))
-        rest = [file for file in files if file.identity not in loaded]
-        return ids + tuple(case.id for case in _load_cases(rest, allow_import=True))
 
 
 def load_specs(paths: Sequence[Path | str], *, allow_import: bool = False, known_failures: Path | None = None) -> Specs:

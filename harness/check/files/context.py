@@ -280,12 +280,13 @@ class TestedFile(ReferenceForModel):
     @cached_property
     def plain_artifact(self) -> Artifact:
         """The file itself, without notes: the reference is not run for it."""
-        self._on_size(Path(self.file.path).stat().st_size)
-        return file_artifact(self.file)
+        return file_artifact(self.file, self._on_size)
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The reference's answers, with those of a run in the precision of the target's transforms if that is lower."""
         references: Sequence[Reference] = self.references
+        if not target.transforms:
+            return references
         precision = reference_precision(target)
         if precision is not None and precision != self.mixed.precision:
             references = self._memo.get(f"references in {precision}", lambda: self.references_in(precision))
@@ -332,9 +333,6 @@ class TestedFile(ReferenceForModel):
     def further_inputs(self) -> Iterator[OtherInputs]:
         """None: what a file keeps of its example inputs shows at further draws alone."""
         return iter(())
-
-    def further_reference(self, other: OtherInputs) -> None:
-        """None: there are no further inputs."""
 
     def eager_call(self) -> Call | None:
         """A call of the reference, for timing."""

@@ -40,7 +40,7 @@ from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import arrays_of
 from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import FILE, Target
-from harness.spec.targets.files import DEFAULT_RUNTIMES
+from harness.spec.targets.sets import DEFAULT_RUNTIMES
 from harness.transforms import TransformRequest
 
 Array = NDArray[Any]
@@ -69,8 +69,7 @@ class FileReference:
     @cached_property
     def artifact(self) -> Artifact:
         """The file itself."""
-        self._on_size(Path(self.file.path).stat().st_size)
-        return file_artifact(self.file)
+        return file_artifact(self.file, self._on_size)
 
     @cached_property
     def signature(self) -> FileSignature:
@@ -185,7 +184,7 @@ class FileReference:
         if self.file.format != "onnx":
             raise NotVisible("the reference is in ONNX Runtime's format, whose nodes cannot be seen")
         from harness.inside.graph import Graph
-        from harness.inside.graph_reference import GraphReference
+        from harness.inside.onnx_file import GraphReference
 
         runtime = DEFAULT_RUNTIMES[self.file.format]
         options = UNOPTIMIZED if "optimization" in self._runtime.options else {}
@@ -299,11 +298,17 @@ def float_weights_of(reference: Any) -> Mapping[str, Array]:
     return float_weights(onnx.load(reference.file.path))
 
 
-def file_artifact(file: StoredModel) -> Artifact:
-    """The model file as an artifact. Raises :class:`StageError` if it is no ONNX model, or has data elsewhere."""
+def file_artifact(file: StoredModel, on_size: Callable[[int], None]) -> Artifact:
+    """The model file as an artifact. ``on_size`` is called with its size in bytes, its external data included.
+
+    Raises :class:`StageError` if it is no ONNX model, or has data elsewhere.
+    """
     path = Path(file.path)
+    on_size(path.stat().st_size)
     if file.format == "onnx":
-        return open_model(path).artifact
+        model = open_model(path)
+        on_size(model.size)
+        return model.artifact
     if file.format == "torchscript":
         from harness.exporters.torchscript import archive_digest
 

@@ -13,7 +13,7 @@ gives the right answer.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.case_context import CaseContext
 from harness.check.judging.judge import Answer
 from harness.check.judging.program_difference import program_differences
 from harness.check.stages import is_from_code_under_test
@@ -37,6 +36,8 @@ from harness.spec.targets import Target
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
+ExportFrom = Callable[[Target, Inputs, Path], Artifact | None]
+"""As :meth:`harness.check.case_context.CaseContext.exported_from`."""
 
 TRACING_EXPORTERS = {"trace", "onnx-torchscript"}
 """Exporters that record what one call does. The others refuse a branch on values."""
@@ -98,40 +99,50 @@ class FailedAtOthers:
     kept: KeptValue
 
 
-def kept_value(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> KeptValue:
-    """What shows that the export keeps a value, after it failed at ``reference`` and not at the first inputs."""
+def kept_value(
+    target: Target, artifact: Artifact, reference: Reference, tolerance: Tolerance, export_from: ExportFrom
+) -> KeptValue:
+    """What shows that the export keeps a value, after it failed at ``reference`` and not at the first inputs.
+
+    ``export_from`` exports the model once more, with other inputs as its example. ``tolerance`` is that of an answer.
+    """
     differences: list[str] = []
     proven = False
     if target.exporter in COMPARED_EXPORTERS and not target.transforms:
         with tempfile.TemporaryDirectory(prefix="exported-again-") as folder, _IgnoredErrors():
-            again = prepared.exported_from(target, reference.inputs, Path(folder))
+            again = export_from(target, reference.inputs, Path(folder))
             if again is not None:
                 differences = program_differences(artifact, again)
-                proven = bool(differences) and _gives_right_answer(prepared, target, again, reference)
+                proven = bool(differences) and _gives_right_answer(target, again, reference, tolerance)
     of_file = not target.exports
     return KeptValue(artifact.tracer_warnings, tuple(differences), proven, of_file)
 
 
 def find_kept_value(
-    prepared: CaseContext, target: Target, artifact: Artifact, session: Session
+    target: Target,
+    artifact: Artifact,
+    session: Session,
+    tolerance: Tolerance,
+    further_inputs: Iterable[OtherInputs],
+    export_from: ExportFrom,
 ) -> FailedAtOthers | None:
     """Try a target that agrees at all inputs of the case with others; None if it agrees there, or nothing is shown.
 
-    Only modules of users branch on values. A warning of the tracer is a reason to try all of :func:`other_inputs`.
-    Inputs that eager torch or the target refuse say nothing. ``draws: 1`` asks for no further inputs.
+    For a module of the user's: no other branches on values. A warning of the tracer is a reason to try all of
+    :func:`other_inputs`.
+    Inputs that eager torch or the target refuse say nothing. ``tolerance`` and ``export_from`` are as for
+    :func:`kept_value`.
     """
-    case = prepared.case
-    if target.exporter not in TRACING_EXPORTERS or target.transforms or not case.runs_user_code or case.draws == 1:
+    if target.exporter not in TRACING_EXPORTERS or target.transforms:
         return None
-    tolerance = prepared.tolerance(artifact.opset)
-    for other in islice(prepared.further_inputs(), None if artifact.tracer_warnings else UNWARNED):
+    for other in islice(further_inputs, None if artifact.tracer_warnings else UNWARNED):
         answer = _answer(session, other.inputs)
         if answer is None or _about_equal(answer, other.eager):
             continue
-        reference = prepared.further_reference(other)
+        reference = other.reference()
         if reference is None or compare_with_reference(answer, reference, tolerance).passed:
             continue
-        kept = kept_value(prepared, target, artifact, reference)
+        kept = kept_value(target, artifact, reference, tolerance, export_from)
         if kept.proven:
             return FailedAtOthers(reference, answer, kept)
     return None
@@ -152,13 +163,13 @@ def _about_equal(answer: Answer, eager: Answer) -> bool:
     return compare(answer, eager, Tolerance(Exact(), rules)).passed
 
 
-def _gives_right_answer(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> bool:
+def _gives_right_answer(target: Target, artifact: Artifact, reference: Reference, tolerance: Tolerance) -> bool:
     session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
     try:
         answer = session.run(reference.inputs)
     finally:
         session.close()
-    return compare_with_reference(answer, reference, prepared.tolerance(artifact.opset)).passed
+    return compare_with_reference(answer, reference, tolerance).passed
 
 
 class _IgnoredErrors:
@@ -173,11 +184,15 @@ class _IgnoredErrors:
 
 @dataclass(frozen=True, slots=True)
 class OtherInputs:
-    """One of :func:`other_inputs`, with eager torch's answer. ``name`` is for messages."""
+    """One of :func:`other_inputs`, with eager torch's answer. ``name`` is for messages.
+
+    ``reference`` computes the whole reference there; it gives None if that is stochastic or cannot be computed.
+    """
 
     name: str
     inputs: Inputs
     eager: Answer
+    reference: Callable[[], Reference | None]
 
 
 def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class ComparedAnswer:
     undefined: Sequence[Array | None] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Verdict:
     """A target's answers compared: with the reference at each set of shapes, and with the spec's ``expect``.
 
@@ -75,17 +76,17 @@ class Verdict:
     distances: tuple[Distance, ...]
     keeps_random: bool = False
 
-    @property
+    @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
         """The comparisons of :attr:`compared`, in the same order."""
         return tuple(answer.comparison for answer in self.compared)
 
-    @property
+    @cached_property
     def first_failing(self) -> int:
         """The index of the first comparison that does not pass; 0 if all pass."""
         return next((index for index, comparison in enumerate(self.comparisons) if not comparison.passed), 0)
 
-    @property
+    @cached_property
     def passed(self) -> bool:
         """True if values were compared, and all comparisons and findings pass."""
         agree = all(comparison.passed for comparison in self.comparisons)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from harness.onnx_arrays import to_array
+from harness.data_files.onnx_files import to_array
 
 Array = NDArray[Any]
 
@@ -51,7 +51,6 @@ _SUFFIXES = ("_quantized", "_DQ_Q4", "_Q4", "_DQ_Q8", "_Q8")
 _OF_NODES = re.compile(r"(_MatMul)?(_quant|_Q4|_Q8)$")
 """What the quantizers append to the name of a node; they make a MatMul of a Gemm first."""
 _TRANSPOSED = "_Transposed"
-_NEAR_INT32 = 1 << 30
 _CODES = {
     *(TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16),
     *(TensorProto.INT4, TensorProto.UINT4),
@@ -307,7 +306,7 @@ def _unpacked(packed: Array, bits: int) -> Array:
 
 def _fills_32_bits(tensor: Any) -> bool:
     return tensor.data_type == TensorProto.INT32 and bool(
-        np.abs(to_array(tensor).astype(np.int64)).max(initial=0) >= _NEAR_INT32
+        np.abs(to_array(tensor).astype(np.int64)).max(initial=0) >= 1 << 30
     )
 
 

@@ -25,9 +25,8 @@ from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
 from harness.exporters._torch_state import no_graphs_printed
 from harness.model.answer import Reference
-from harness.model.binding import TakesFlatInputs, bind_labels, with_nulls
-from harness.model.build import Subject, outputs_with_paths
-from harness.model.nested import NestedTensors, nested_tensors
+from harness.model.binding import NestedTensors, TakesFlatInputs, bind_labels, nested_tensors, with_nulls
+from harness.model.build import Subject, called_subject
 from harness.model.reference import compute_reference
 from harness.model.tensors import copy_module
 from harness.result import Result
@@ -78,10 +77,7 @@ class InMemoryCase(PreparedCase):
     @cached_property
     def subject(self) -> Subject:
         """The module in its current mode, with the first inputs."""
-        inputs = self._inputs[0]
-        outputs, paths = outputs_with_paths(self._module, list(inputs.values()), self.case.seed)
-        mode, dynamic, structure = self.case.mode, self.case.dynamic, self.case.structure
-        return Subject(self._module, inputs, len(outputs), mode, dynamic, outputs, structure, paths)
+        return called_subject(self._module, self._inputs[0], self.case, self.case.structure)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:

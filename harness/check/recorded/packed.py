@@ -115,9 +115,6 @@ class PackedCase:
         """None: a bundle holds no module."""
         return iter(())
 
-    def further_reference(self, _other: OtherInputs) -> None:
-        """None: a bundle holds no module."""
-
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The packed answers; what a lower precision allows was computed when the case was packed."""
         return [reference_for(target, each) for each in self.references]

@@ -13,26 +13,24 @@ from typing import Any
 from tabulate import tabulate
 
 from harness.engine.processes.temporary import temporary_folder
-from harness.errors import UsageError
+from harness.errors import Mistakes, UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision.chart import Chart, Mark, Series, svg
 from harness.precision.ladder import rungs
 from harness.precision.ladder.rungs import LadderStart, Rung, RungOutcome
-from harness.precision.latency import Timing, latency_text
-from harness.precision.measure import decibel, megabytes, share_text
+from harness.precision.measure import Timing, decibel, latency_text, megabytes, share_text
 from harness.precision.model import ModelQuestion
 from harness.precision.process import (
     START_SECONDS,
     STEP_FACTOR,
     STEP_SECONDS,
     Listener,
-    ModelProblems,
     Problems,
-    duration,
     make_folder,
     torch_is_here,
     write_texts,
 )
+from harness.report.wording import format_duration
 from harness.result import to_json
 
 SLOWEST_STEP = 100.0
@@ -78,11 +76,11 @@ def measure_rungs(question: ModelQuestion, words: Sequence[str], listener: Liste
         if isinstance(start, ProcessEnd):
             raise UsageError(f"{question.model}: {start.description} while it was prepared; make sure that it loads")
         if isinstance(start, Problems):
-            raise ModelProblems(start.problems)
+            raise Mistakes(start.problems)
         seconds = max(STEP_SECONDS, STEP_FACTOR * SLOWEST_STEP * start.seconds)
         listener.tell(
             f"{len(start.rungs)} rungs x {len(start.samples)} samples: about "
-            f"{duration(len(start.rungs) * (start.seconds + 1))}"
+            f"{format_duration(len(start.rungs) * (start.seconds + 1))}"
         )
         listener.begin(len(start.rungs), "rungs")
         rows = []

@@ -55,8 +55,8 @@ class ParityChange:
     kind: Kind
     before: str
     after: str
-    detail: str = ""
-    worse: bool = False
+    detail: str
+    worse: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def parity_changes(old: Checks, new: Checks, *, allow_missing: bool) -> Iterator
             yield ParityChange(*check, kind, was, _summary(after, kind), explanation(after), worse)
     for check, before in old.items():
         if check not in new:
-            yield ParityChange(*check, "gone", outcome(before), "", worse=not allow_missing)
+            yield ParityChange(*check, "gone", outcome(before), "", "", worse=not allow_missing)
 
 
 def _kind(before: Result | None, after: Result) -> Kind | None:

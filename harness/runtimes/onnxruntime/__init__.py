@@ -75,7 +75,7 @@ class OnnxRuntime:
         Raises :class:`harness.errors.Unavailable` if onnxruntime would run on the CPU instead, and
         :class:`harness.errors.Unsupported` if onnxruntime reports that it does not support the model.
         """
-        settings = resolve_options(self.name, self._options, options)
+        settings, path = resolve_options(self.name, self._options, options), artifact.path
         self.availability().require(self.name)
         ort = library.load_onnxruntime()
         records_placement = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
@@ -88,7 +88,7 @@ class OnnxRuntime:
         def create_session(profile: str = "") -> Any:
             return library.open_session(
                 self.provider,
-                str(artifact.path),
+                str(path),
                 _session_options(settings, profile, records_placement=records_placement),
                 provider_options,
                 device=device,
@@ -101,7 +101,7 @@ class OnnxRuntime:
             session = session_class(
                 self.provider,
                 settings,
-                artifact.path,
+                path,
                 create_session,
                 facts,
                 allowed=allowed,
