@@ -256,7 +256,7 @@ def test_training_keeps_what_the_default_drops(run: Any) -> None:
         ("onnx-dynamo@18?folding=on/ort-cpu", "onnx-dynamo has no option folding"),
         ("onnx-torchscript@17?training=never/ort-cpu", "training=never is unknown; write eval, preserve, training"),
         ("onnx-dynamo@18+fp16?keep_io=no/ort-cpu", "keep_io=no is unknown; write on or off"),
-        ("onnx-dynamo@18+bf16?keep_io=off/ort-cpu", "onnx-dynamo and +bf16 has no option keep_io"),
+        ("onnx-dynamo@18+bf16?keep_io=off/ort-cpu", "onnx-dynamo and +bf16 have no option keep_io"),
         ("onnx-dynamo@18+int8?ops=a,,b/ort-cpu", "ops=a,,b has an empty name; write names separated by ; or ,"),
         ("onnx-dynamo@18+int4?symmetric=no/ort-cpu", "symmetric=no is unknown; write on or off"),
         (
