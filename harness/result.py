@@ -162,8 +162,9 @@ class Result:
     came of the case's samples, where these are judged as a whole (:mod:`harness.check.samples.sample_summary`).
     ``layers`` is the table of the inside of the model in order of execution, where it was asked for or a whole model
     fails; ``layers_show`` says in one sentence what it shows, and ``layers_uncovered`` lists the layers and nodes that
-    it does not cover. ``steps`` has a row for each step of a loop that was compared: ``step``, ``state``
-    (``reference`` or ``own``), ``at``, ``passed``, ``max_abs``, ``max_ulp`` and ``shapes``.
+    it does not cover; ``layers_alone`` is True for a failure whose outputs agree: only a layer is wrong by itself.
+    ``steps`` has a row for each step of a loop that was compared: ``step``, ``state`` (``reference`` or ``own``),
+    ``at``, ``passed``, ``max_abs``, ``max_ulp`` and ``shapes``.
     """
 
     case: str
@@ -200,6 +201,7 @@ class Result:
     layers: tuple[Layer, ...] = ()
     layers_show: str | None = None
     layers_uncovered: tuple[str, ...] = ()
+    layers_alone: bool = False
 
     @property
     def inconclusive(self) -> str | None:

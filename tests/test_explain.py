@@ -16,7 +16,7 @@ import pytest
 from harness.blame.other_targets import other_targets
 from harness.engine.worker_status import KeptVerdict
 from harness.explain.explanation import run_script
-from harness.explain.process import ProcessEnd, SeparateProcess
+from harness.explain.process import ModelSize, ProcessEnd, SeparateProcess
 from harness.result import Result
 from harness.spec.targets import parse_target
 from tests.conftest import Call
@@ -150,6 +150,11 @@ def misbehave(_scratch: Path, kind: str, *, announce: Callable[[object], None]) 
         os.kill(os.getpid(), signal.SIGSEGV)
     if kind == "exit":
         os._exit(0)
+    if kind == "large":
+        announce(ModelSize(1 << 30))
+        ends = time.monotonic() + 3.0
+        while time.monotonic() < ends:
+            pass
     if kind == "hang after a verdict":
         announce(KeptVerdict(os.getpid(), 0, "blame", MISMATCH))
         while True:
@@ -178,6 +183,7 @@ def test_a_call_that_ends_its_process_returns_how_it_ended(here: Path) -> None:
     assert kept.notes == ("finding the blame was not finished within 2 s",)
     with pytest.raises(RuntimeError, match="ValueError: raise"):
         call("raise")
+    assert process.call(misbehave, "large", seconds=2.0, per_gib=60.0) == "large"  # once its size is known
     assert call("fine") == "fine"
     process.close()
 

@@ -91,6 +91,7 @@ def test_a_layer_that_the_output_hides_fails_the_check_where_layers_are_asked_fo
     assert result.status == "failed"
     assert (result.stage, result.symptom, result.blame) == ("compare", "mismatch", "exporter")
     assert (result.message or "").startswith("the outputs agree, but a layer is wrong by itself: one step at pool, ")
+    assert result.layers_alone
     assert wrong(result) == ["pool"]
     assert "divisor_override=5" in by_path(result)["pool"].arguments
 
@@ -385,6 +386,7 @@ def test_the_command_line_compares_layers(harness: Any, exported: Path, here: Pa
     ran = harness("run", "asked.yaml", "--layers", "--no-latency", "--format", "json,md,csv")
     assert ran.code == 1, ran.err
     assert ran.only["message"].startswith("the outputs agree, but a layer is wrong by itself: one step at /head/MatMul")
+    assert ran.only["layers_alone"] is True
     assert "one step at /head/MatMul, " in ran.out
     assert "| /head/MatMul" in (here / "reports/latest/report.md").read_text(encoding="utf-8")
     rows = (here / "reports/latest/report.layers.csv").read_text(encoding="utf-8").splitlines()

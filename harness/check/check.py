@@ -14,7 +14,7 @@ from harness.blame.other_targets import transform_to_blame
 from harness.check.case_context import CaseContext
 from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
 from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
-from harness.check.judging.layers import fails_by_layers_alone, with_layers
+from harness.check.judging.layers import with_layers
 from harness.check.judging.lower_precision import reference_for, reference_precision
 from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_on_own_state
 from harness.check.refusal import check_refusal
@@ -174,8 +174,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 inside = prepared.reference_inside
                 so_far = sum(clock.seconds.values())
                 result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
-        by_layers_alone = settings.layers and fails_by_layers_alone(result)
-        if result.status == "failed" and result.blame is None and not by_layers_alone:
+        if result.status == "failed" and result.blame is None and not result.layers_alone:
             clock.keep(result, before="blame")
             blame = _blamed_weights if any(not each.passed for each in judged.weights) else _blamed
             return blame(result, judged, prepared, target, artifact)

@@ -17,6 +17,7 @@ from harness.cli.options import (
     case_words,
     complete_word,
     single_target_words,
+    timeout_option,
 )
 from harness.cli.process import echo
 from harness.errors import RuntimeMissing, UsageError
@@ -63,7 +64,7 @@ Examples:
 @click.option(
     "--budget", type=SECONDS, default=30.0, show_default=True, metavar="S", help="Seconds for shrinking the case."
 )
-@click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds per check.")
+@timeout_option("Seconds per check.")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too, also where the outputs agree.")
 @click.option("--private", is_flag=True, help="Show the failing nodes alone, and nothing else of the model.")
 @click.option("--no-cache", is_flag=True, help="Explain again; neither read nor keep what was found out.")
@@ -77,7 +78,7 @@ def explain(
     target: str | None,
     output: Path | None,
     budget: float,
-    timeout: float,
+    timeout: float | None,
     layers: bool,
     private: bool,
     no_cache: bool,

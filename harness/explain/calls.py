@@ -1,6 +1,6 @@
 """The functions that ``harness explain`` calls in a separate process, where torch and the runtimes are loaded.
 
-Each takes the process's scratch folder first and ``announce``, which it calls with the stages and verdicts, by keyword.
+Each takes the process's scratch folder first and ``announce``, which it calls with what it knows, by keyword.
 What they build and export of one case is shared, as by the checks of a run.
 """
 
@@ -15,6 +15,7 @@ from harness.check.settings import Settings
 from harness.check.stages import FurtherWork
 from harness.engine.worker_status import KeptVerdict
 from harness.explain.kept import note_opened_folders
+from harness.explain.process import ModelSize
 from harness.inside.nodes.divergence import Walk
 from harness.result import Result, Stage
 from harness.spec.bundle.entries import PackedModel
@@ -24,19 +25,19 @@ from harness.spec.targets import Target
 if TYPE_CHECKING:
     from harness.check.files.contexts import CaseContexts
 
-Announce = Callable[[Stage | KeptVerdict], None]
+Announce = Callable[[Stage | KeptVerdict | ModelSize], None]
 
 _latest: list[tuple[Case, CaseContexts]] = []
 """The case that was checked last in this process."""
 
 
-def contexts_of(case: Case, scratch: Path) -> CaseContexts:
+def contexts_of(case: Case, scratch: Path, on_size: Callable[[int], None] = lambda _size: None) -> CaseContexts:
     """What the calls about one case in this process share: its module, its references and its exports."""
     from harness.check.cache.artifacts import ArtifactCache
     from harness.check.files.contexts import CaseContexts
 
     if not _latest or _latest[0][0] != case:
-        _latest[:] = [(case, CaseContexts(case, ArtifactCache(None, scratch)))]
+        _latest[:] = [(case, CaseContexts(case, ArtifactCache(None, scratch), on_size=on_size))]
     return _latest[0][1]
 
 
@@ -52,20 +53,23 @@ def run_check(
     def keep(result: Result, before: FurtherWork) -> None:
         announce(KeptVerdict(os.getpid(), 0, before, result))
 
+    def on_size(size: int) -> None:
+        announce(ModelSize(size))
+
     os.chdir(home)
     note_opened_folders(scratch)
     clock, settings = Clock(announce, scratch, keep), Settings(latency=False, layers=layers)
     if isinstance(case.model.model, FileModel):
         from harness.check.recorded.recording import RecordedCase, check_recorded
 
-        return check_recorded(RecordedCase(case), target, settings, clock)
+        return check_recorded(RecordedCase(case, on_size=on_size), target, settings, clock)
     if isinstance(case.model.model, PackedModel):
         from harness.check.recorded.packed import PackedCase, check_packed
 
-        return check_packed(PackedCase(case), target, settings, clock)
+        return check_packed(PackedCase(case, on_size=on_size), target, settings, clock)
     from harness.check.check import check
 
-    return check(contexts_of(case, scratch).of(target), target, settings, clock)
+    return check(contexts_of(case, scratch, on_size).of(target), target, settings, clock)
 
 
 def walk_graph(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.blame.other_targets import format_of, has_export, other_targets
+from harness.check.settings import TIMEOUT, Settings, extra_seconds, with_time_limit
 from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
@@ -109,17 +110,18 @@ class Explainer:
         self,
         *,
         torch: bool,
-        timeout: float,
+        timeout: float | None,
         budget: float,
         report_step: Callable[[str], None],
         layers: bool = False,
     ) -> None:
-        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds.
+        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds. None grows with the model.
 
         With ``layers``, a layer that is wrong by itself is a failure too.
         """
         self._layers = layers
-        self._timeout, self._budget, self._report_step = timeout, budget, report_step
+        self._limits = with_time_limit(Settings(), timeout)
+        self._budget, self._report_step = budget, report_step
         self._exit_stack = ExitStack()
         self._scratch = self._exit_stack.enter_context(temporary_folder())
         self._torch = torch
@@ -133,6 +135,11 @@ class Explainer:
         self._exit_stack.close()
 
     @property
+    def _timeout(self) -> float:
+        """The seconds of a call, as far as the model's size is known."""
+        return (self._limits.timeout or TIMEOUT) + extra_seconds(self._process.model_size, self._limits)
+
+    @property
     def opened_folders(self) -> set[str]:
         """The folders from which files of the user were read so far."""
         return opened_folders(self._scratch)
@@ -142,14 +149,12 @@ class Explainer:
 
         The failing nodes are written to ``nodes_folder``. With ``private`` nothing else is looked for.
         """
-        from harness.check.judging.layers import fails_by_layers_alone
-
         self._report_step(f"checking {case.id} on {target}")
         began = time.monotonic()
         result = self._check_in(self._process, case, target, self._timeout, layers=self._layers)
         if result.status not in FAILING:
             return Explanation(case, target, result)
-        if fails_by_layers_alone(result):
+        if result.layers_alone:
             # Smaller cases and a script would have to show a difference in the outputs.
             alone = self._failing_nodes(case, target, result, None, nodes_folder)
             why = "the outputs agree; only a layer is wrong"
@@ -183,7 +188,9 @@ class Explainer:
     def _check_in(
         self, process: SeparateProcess, case: Case, target: Target, seconds: float, *, layers: bool | None = None
     ) -> Result:
-        result = process.call(partial(run_check, layers=layers), case, target, self._home, seconds=seconds)
+        per_gib = 0.0 if self._process.model_size else self._limits.timeout_per_gib  # at the first check
+        call = partial(run_check, layers=layers)
+        result = process.call(call, case, target, self._home, seconds=seconds, per_gib=per_gib)
         if not isinstance(result, ProcessEnd):
             if target.exporter == "script" and result.status == "error":
                 process.close()  # a script that failed leaves state behind that changes the next error

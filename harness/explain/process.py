@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast, get_args
 
 import psutil
 
+from harness.check.settings import Settings, extra_seconds
 from harness.engine.processes.exits import describe_exit, kill_descendants_of
 from harness.engine.processes.fork_server import start_server
 from harness.engine.worker_status import KeptVerdict
@@ -46,8 +47,17 @@ class ProcessEnd:
     verdict: KeptVerdict | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What a function announces when it knows the size of its model in bytes: the call may take longer then."""
+
+    size: int
+
+
 class SeparateProcess:
     """Calls functions in a separate process; :meth:`close` ends it.
+
+    ``model_size`` is the size of the largest model that a function announced, in bytes.
 
     ``scratch`` is a folder for the files that the functions write. ``torch`` is False if no function needs torch, and
     ``exporting`` is False if none exports a model.
@@ -57,21 +67,23 @@ class SeparateProcess:
         self._scratch, self._torch = scratch, torch
         self._context = start_server(torch=torch, exporting=exporting)
         self._worker: _Worker | None = None
+        self.model_size = 0
 
-    def call(self, function: Callable[..., T], *arguments: Any, seconds: float) -> T | ProcessEnd:
-        """Return ``function(scratch, *arguments, announce=...)``.
+    def call(self, function: Callable[..., T], *arguments: Any, seconds: float, per_gib: float = 0.0) -> T | ProcessEnd:
+        """Return ``function(scratch, *arguments, announce=...)``, which may take ``per_gib`` more for each GiB.
 
-        The function calls ``announce`` with each stage, and with a verdict that it should leave if it does not return.
+        The function calls ``announce`` with each stage, with its model's size, and with a verdict that it leaves if it
+        does not return.
 
         Raises ``RuntimeError`` for an exception of the function: it should catch those that it expects itself.
         """
         worker = self._worker = self._worker or self._start()
         with suppress(BrokenPipeError):  # the process has just ended, which the wait for its result notices at once
             worker.pipe.send((function, arguments))
-        message = _receive(worker, seconds)
+        message = self._receive(worker, seconds, Settings(timeout_per_gib=per_gib))
         if isinstance(message, _NoResult):
             self._worker = None
-            return _process_end(message, worker.end(), seconds)
+            return _process_end(message, worker.end())
         if isinstance(message, _Raised):
             raise RuntimeError(message.text)  # noqa: TRY004 - no wrong type, but the function's own exception
         return cast("T", message)
@@ -90,6 +102,32 @@ class SeparateProcess:
             return 0 if pid is None else int(psutil.Process(pid).memory_info().rss)
         except psutil.Error:
             return 0
+
+    def _receive(self, worker: _Worker, seconds: float, limits: Settings) -> Any:
+        """The result of the call, or what was announced before there was none."""
+        stage: Stage = "build"
+        verdict: KeptVerdict | None = None
+        began = time.monotonic()
+        while True:
+            allowed = seconds + extra_seconds(self.model_size, limits)
+            ready = wait([worker.pipe, worker.process.sentinel], max(0.0, began + allowed - time.monotonic()))
+            if not ready:
+                return _NoResult(stage, allowed, timed_out=True, verdict=verdict)
+            if worker.pipe not in ready:
+                return _NoResult(stage, allowed, timed_out=False, verdict=verdict)
+            try:
+                message = worker.pipe.recv()
+            except (EOFError, ConnectionResetError):
+                worker.process.join(EXIT_TIMEOUT_S)
+                return _NoResult(stage, allowed, timed_out=False, verdict=verdict)
+            if isinstance(message, KeptVerdict):
+                verdict = message
+            elif isinstance(message, ModelSize):
+                self.model_size = max(self.model_size, message.size)
+            elif isinstance(message, str) and message in STAGES:
+                stage = message
+            else:
+                return message
 
     def _start(self) -> _Worker:
         pipe, worker_pipe = self._context.Pipe()
@@ -129,37 +167,14 @@ class _Raised:
 @dataclass(frozen=True, slots=True)
 class _NoResult:
     stage: Stage
+    seconds: float
     timed_out: bool
     verdict: KeptVerdict | None
 
 
-def _process_end(no_result: _NoResult, exit_code: int, seconds: float) -> ProcessEnd:
-    description = f"not done after {seconds:.0f} s" if no_result.timed_out else describe_exit(exit_code)
+def _process_end(no_result: _NoResult, exit_code: int) -> ProcessEnd:
+    description = f"not done after {no_result.seconds:.0f} s" if no_result.timed_out else describe_exit(exit_code)
     return ProcessEnd(no_result.stage, description, no_result.timed_out, no_result.verdict)
-
-
-def _receive(worker: _Worker, seconds: float) -> Any:
-    """The result of the call, or what was announced before there was none."""
-    stage: Stage = "build"
-    verdict: KeptVerdict | None = None
-    until = time.monotonic() + seconds
-    while True:
-        ready = wait([worker.pipe, worker.process.sentinel], max(0.0, until - time.monotonic()))
-        if not ready:
-            return _NoResult(stage, timed_out=True, verdict=verdict)
-        if worker.pipe not in ready:
-            return _NoResult(stage, timed_out=False, verdict=verdict)
-        try:
-            message = worker.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            worker.process.join(EXIT_TIMEOUT_S)
-            return _NoResult(stage, timed_out=False, verdict=verdict)
-        if isinstance(message, KeptVerdict):
-            verdict = message
-        elif isinstance(message, str) and message in STAGES:
-            stage = message
-        else:
-            return message
 
 
 def _run_calls(pipe: Connection, scratch: Path, torch: bool) -> None:

@@ -91,12 +91,8 @@ def with_table(result: Result, table: LayerTable, *, fails: bool) -> Result:
         message=message,
         blame=table.blame,
         evidence=table.evidence,
+        layers_alone=True,
     )
-
-
-def fails_by_layers_alone(result: Result) -> bool:
-    """True if the outputs agree and only a layer is wrong."""
-    return result.status == "failed" and (result.message or "").startswith(OUTPUTS_HIDE_IT)
 
 
 def is_whole_model(case: Case) -> bool:

@@ -188,5 +188,5 @@ def chart(ladder: Ladder) -> Chart:
     finite = [mark.y for marks in series.values() for mark in marks if math.isfinite(mark.y)]
     levels = [(0.0, "noise as strong as the signal")] if finite and min(finite) < 0 else []
     name = Path(ladder.model).name
-    found = [Series(precision, marks) for precision, marks in series.items()]
-    return Chart(f"Precisions of {name}", "latency in ms", "SQNR in dB", found, levels, log_x=True)
+    drawn = [Series(precision, marks) for precision, marks in series.items()]
+    return Chart(f"Precisions of {name}", "latency in ms", "SQNR in dB", drawn, levels, log_x=True)

@@ -266,9 +266,9 @@ def _load_eager(model: PreparedModel, dtype: str | None, device: str, tf32: str)
         session = CudaSession(module.cuda(), settings, "cuda", "none")
     else:
         session = TorchSession(module, settings, "cpu", "none")
-    said = "float32 with TF32" if tf32 == "on" else DTYPES.get(dtype or "", "float32")
+    precision = "float32 with TF32" if tf32 == "on" else DTYPES.get(dtype or "", "float32")
     products = "".join(f", {each}" for each in lowered_products())
-    return _Loaded(session, size, DTYPES.get(dtype or ""), f"{said}, eager{products}")
+    return _Loaded(session, size, DTYPES.get(dtype or ""), f"{precision}, eager{products}")
 
 
 # The reference

@@ -22,51 +22,51 @@ from harness.result import to_json
 LIST_FILE = "keep.json"
 
 
-def write(found: Sensitivity, folder: Path, model_file: str) -> list[Path]:
+def write(sensitivity: Sensitivity, folder: Path, model_file: str) -> list[Path]:
     """Write all files into ``folder`` and return their paths. ``model_file`` is what scripts call the user's model.
 
     Raises :class:`HarnessError` where a file cannot be written.
     """
-    pictures = {name: svg(chart) for name, chart in charts(found).items()}
+    pictures = {name: svg(chart) for name, chart in charts(sensitivity).items()}
     files = {
-        "sensitivity.json": json.dumps(as_json(found), indent=1) + "\n",
-        "sensitivity.html": page(found, pictures, model_file),
+        "sensitivity.json": json.dumps(as_json(sensitivity), indent=1) + "\n",
+        "sensitivity.html": page(sensitivity, pictures, model_file),
         **{f"{name}.svg": picture for name, picture in pictures.items()},
     }
-    if found.found.shortest is not None:
-        files[LIST_FILE] = json.dumps(exclusion_list(found), indent=1) + "\n"
-        files["mixed.yaml"] = spec(found)
+    if sensitivity.search.shortest is not None:
+        files[LIST_FILE] = json.dumps(exclusion_list(sensitivity), indent=1) + "\n"
+        files["mixed.yaml"] = spec(sensitivity)
     return write_texts(files, folder)
 
 
-def exclusion_list(found: Sensitivity) -> dict[str, Any]:
+def exclusion_list(sensitivity: Sensitivity) -> dict[str, Any]:
     """The nodes to keep, as arguments of the library's own function."""
-    nodes = found.kept_nodes
-    if found.lowering.word == "int8":
+    nodes = sensitivity.kept_nodes
+    if sensitivity.lowering.word == "int8":
         # quantize_dynamic replaces each Gemm by a MatMul of another name before it looks at the list.
-        operators = {n: layer.operators for layer in found.start.layers for n in layer.nodes}
+        operators = {n: layer.operators for layer in sensitivity.start.layers for n in layer.nodes}
         nodes += [f"{name}_MatMul" for name in nodes if "Gemm" in operators[name]]
-    if found.lowering.word in {"fp16", "bf16"}:
+    if sensitivity.lowering.word in {"fp16", "bf16"}:
         return {"keep_io_types": True, "op_block_list": None, "node_block_list": nodes}
     return {"nodes_to_exclude": nodes}
 
 
-def spec(found: Sensitivity) -> str:
+def spec(sensitivity: Sensitivity) -> str:
     """The spec that holds the mixed file to what was reached, on the samples beside it."""
-    assert found.verified is not None
+    assert sensitivity.verified is not None
     rules: list[dict[str, Any]] = []
-    measured = found.verified.measure
-    if found.target.sqnr is not None:
-        rules.append({"sqnr": found.target.sqnr})
-    decided = found.start.decided
-    if found.target.decisions is not None and measured is not None and measured.decisions is not None and decided:
+    measured = sensitivity.verified.measure
+    if sensitivity.target.sqnr is not None:
+        rules.append({"sqnr": sensitivity.target.sqnr})
+    decided = sensitivity.start.decided
+    if sensitivity.target.decisions is not None and measured is not None and measured.decisions is not None and decided:
         # A spec judges each sample by itself.
-        share = min(found.target.decisions, measured.decisions.lowest)
+        share = min(sensitivity.target.decisions, measured.decisions.lowest)
         rules.append({"decisions": {"by": decided.by, "axis": decided.axis, "at_least": share}})
-    samples = len(found.start.samples)
+    samples, kept, word = len(sensitivity.start.samples), len(sensitivity.kept), sensitivity.lowering.word
     case: dict[str, Any] = {
         "name": "mixed",
-        "about": f"{len(found.kept)} of {len(found.start.layers)} layers stay in float32, the others are lowered.",
+        "about": f"{kept} of {len(sensitivity.start.layers)} layers stay in float32, the others are lowered.",
         "file": "float32/model.onnx",
         "samples": "samples/*.npz",
         "files": {"float32": "float32/model.onnx", "mixed": "mixed/model.onnx"},
@@ -74,42 +74,42 @@ def spec(found: Sensitivity) -> str:
     }
     body: str = yaml.safe_dump({"harness": 1, "cases": [case]}, sort_keys=False, width=100_000, allow_unicode=True)
     return (
-        f"# Written by `harness sensitivity {found.model} --to {found.lowering.word}`, from {samples} samples.\n"
-        f"# The same list as a target: {found.target_word}\n{body}"
+        f"# Written by `harness sensitivity {sensitivity.model} --to {word}`, from {samples} samples.\n"
+        f"# The same list as a target: {sensitivity.target_word}\n{body}"
     )
 
 
-def as_json(found: Sensitivity) -> dict[str, Any]:
+def as_json(sensitivity: Sensitivity) -> dict[str, Any]:
     """Everything that was measured. Layers of choices are named; ``layers`` has their nodes."""
-    start = found.start
-    shortest = found.found.shortest
+    start = sensitivity.start
+    shortest = sensitivity.search.shortest
     return {
         "format": 1,
-        "model": found.model,
-        "to": found.lowering.word,
-        "options": dict(found.lowering.options),
-        "target": to_json(found.target),
-        "reached": found.reached,
+        "model": sensitivity.model,
+        "to": sensitivity.lowering.word,
+        "options": dict(sensitivity.lowering.options),
+        "target": to_json(sensitivity.target),
+        "reached": sensitivity.reached,
         "samples": list(start.samples),
         "inputs": list(start.inputs),
         "drawn": start.drawn,
         "decided_by": None if start.decided is None else str(start.decided),
         "float32_bytes": start.bytes,
         "layers": [
-            {**to_json(each.layer), "alone": to_json(each.outcome), "kept": each.layer in found.kept}
-            for each in found.found.ranking
+            {**to_json(each.layer), "alone": to_json(each.outcome), "kept": each.layer in sensitivity.kept}
+            for each in sensitivity.search.ranking
         ],
-        "curve": [{"kept": len(choice.kept), **to_json(choice.outcome)} for choice in found.found.curve],
+        "curve": [{"kept": len(choice.kept), **to_json(choice.outcome)} for choice in sensitivity.search.curve],
         "shortest": None
         if shortest is None
         else {
             "layers": [layer.name for layer in shortest.kept],
-            "outcome": to_json(found.verified),
-            "each_tried_without": found.found.all_tried,
-            **exclusion_list(found),
+            "outcome": to_json(sensitivity.verified),
+            "each_tried_without": sensitivity.search.all_tried,
+            **exclusion_list(sensitivity),
         },
-        "hazards": found.hazards if isinstance(found.hazards, str) else to_json(found.hazards),
-        "front": [_front_entry(each) for each in found.timed],
+        "hazards": sensitivity.hazards if isinstance(sensitivity.hazards, str) else to_json(sensitivity.hazards),
+        "front": [_front_entry(each) for each in sensitivity.timed],
     }
 
 
@@ -133,17 +133,18 @@ code,pre{font-size:90%}pre{overflow-x:auto}svg{max-width:100%;height:auto}
 """
 
 
-def charts(found: Sensitivity) -> dict[str, Chart]:
+def charts(sensitivity: Sensitivity) -> dict[str, Chart]:
     """The curve of error against layers kept, and accuracy against latency, by the names of their files."""
-    word = found.lowering.word
-    levels = [] if found.target.sqnr is None else [(found.target.sqnr, f"target: {found.target.sqnr:g} dB")]
+    word = sensitivity.lowering.word
+    least = sensitivity.target.sqnr
+    levels = [] if least is None else [(least, f"target: {least:g} dB")]
     curve = [
         Mark(len(choice.kept), sqnr(choice.outcome), f"{len(choice.kept)} kept: {decibel(sqnr(choice.outcome))}")
-        for choice in found.found.curve
+        for choice in sensitivity.search.curve
         if choice.outcome.measure is not None
     ]
     series = [Series("most sensitive layers kept", curve, line=True)]
-    shortest = found.found.shortest
+    shortest = sensitivity.search.shortest
     if shortest is not None and shortest.outcome.measure is not None:
         title = f"the list: {len(shortest.kept)} kept, {decibel(sqnr(shortest.outcome))}"
         series.append(Series("the shortest list", [Mark(len(shortest.kept), sqnr(shortest.outcome), title)]))
@@ -152,7 +153,7 @@ def charts(found: Sensitivity) -> dict[str, Chart]:
             f"Error against layers kept in float32 (+{word})", "layers kept in float32", "SQNR in dB", series, levels
         )
     }
-    marks = [(each, _mark(each)) for each in found.timed if each.timing.median_us is not None]
+    marks = [(each, _mark(each)) for each in sensitivity.timed if each.timing.median_us is not None]
     if marks:
         best = sorted((mark for each, mark in marks if each.best), key=lambda mark: mark.x)
         charts["front"] = Chart(
@@ -175,26 +176,28 @@ def _mark(each: TimedChoice) -> Mark:
     return Mark(milliseconds, each.sqnr, f"{each.name}: {milliseconds:.4g} ms, {decibel(each.sqnr)}", each.name)
 
 
-def page(found: Sensitivity, pictures: Mapping[str, str], model_file: str) -> str:
+def page(sensitivity: Sensitivity, pictures: Mapping[str, str], model_file: str) -> str:
     """The page in HTML, which needs no other file. ``pictures`` are SVG."""
-    title = f"Sensitivity of {found.model} to {found.lowering.word}"
+    title = f"Sensitivity of {sensitivity.model} to {sensitivity.lowering.word}"
     lines = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>",
         f"<meta name=viewport content='width=device-width'><style>{STYLE}</style><h1>{escape(title)}</h1>",
-        *(f"<p>{escape(line)}</p>" for line in conclusion(found)),
+        *(f"<p>{escape(line)}</p>" for line in conclusion(sensitivity)),
         *pictures.values(),
         "<h2>Layers</h2><p>Each layer alone lowered, all others in float32; the most sensitive one first.</p>",
         _table(
             ("layer", "operators", "SQNR alone", "decisions", "worst sample"),
-            [(_layer_row(each), each.layer in found.kept) for each in found.found.ranking[:MOST_ROWS]],
+            [(_layer_row(each), each.layer in sensitivity.kept) for each in sensitivity.search.ranking[:MOST_ROWS]],
         ),
         "<h2>Hazards on the way</h2>",
-        *_hazards(found),
+        *_hazards(sensitivity),
         "<h2>Choices that were timed</h2>",
-        _table(("choice", "latency", "SQNR", "size", ""), [(_timed_row(each), each.best) for each in found.timed]),
+        _table(
+            ("choice", "latency", "SQNR", "size", ""), [(_timed_row(each), each.best) for each in sensitivity.timed]
+        ),
     ]
-    if found.found.shortest is not None:
-        code = "\n".join(how_to_use(found, model_file))
+    if sensitivity.search.shortest is not None:
+        code = "\n".join(how_to_use(sensitivity, model_file))
         lines.append(f"<h2>Use it</h2><pre>{escape(code)}</pre>")
     return "\n".join([*lines, "</html>"]) + "\n"
 
@@ -217,13 +220,13 @@ def _layer_row(each: LoweredAlone) -> tuple[str, ...]:
     return each.layer.name, operators, decibel(measured.sqnr), decided, measured.sample
 
 
-def _hazards(found: Sensitivity) -> Iterator[str]:
-    if isinstance(found.hazards, str):
-        yield f"<p>Not known: {escape(found.hazards)}</p>"
-    elif not found.hazards:
+def _hazards(sensitivity: Sensitivity) -> Iterator[str]:
+    if isinstance(sensitivity.hazards, str):
+        yield f"<p>Not known: {escape(sensitivity.hazards)}</p>"
+    elif not sensitivity.hazards:
         yield "<p>None found on these samples.</p>"
     else:
-        rows = [((each.node, each.tensor, each.sentence), False) for each in found.hazards[:MOST_ROWS]]
+        rows = [((each.node, each.tensor, each.sentence), False) for each in sensitivity.hazards[:MOST_ROWS]]
         yield _table(("node", "value", "hazard"), rows)
 
 
