@@ -79,13 +79,16 @@ class OutputComparison:
         return self.problem is None
 
 
+QUANTIZED_WEIGHTS = "quantized_weights"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The outcome of one expectation of the spec.
 
     ``what`` is the key under ``expect`` (``outputs``, ``shape``, ``range``, ``formula``, ``gradient``,
-    ``gradient_range``, ``equals``, ``differs_from``, ``raises``), or ``float64_reference`` for the comparison of
-    eager torch with the float64 reference.
+    ``gradient_range``, ``equals``, ``differs_from``, ``raises``), ``float64_reference`` for the comparison of eager
+    torch with the float64 reference, or :data:`QUANTIZED_WEIGHTS` for that of a file's weights with the float ones.
     """
 
     what: str

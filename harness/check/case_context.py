@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from harness.check.judging.judge import Expected, Judge
+from harness.check.judging.lower_precision import ComparedWeights
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.result import Finding, Result
@@ -90,6 +91,10 @@ class CaseContext(Protocol):
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``; ``target`` may compute in a lower precision."""
+        ...
+
+    def quantized_weights(self, target: Target) -> ComparedWeights:
+        """The quantized weights of the file of ``target`` beside the float weights; none if it is not quantized."""
         ...
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:

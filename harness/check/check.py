@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
@@ -20,6 +19,7 @@ from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_in_a_row, 
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
+    Progress,
     blame_for_build,
     initial_result,
     placement_fields,
@@ -39,9 +39,9 @@ from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.reproduction import reproduction
-from harness.result import Result
+from harness.result import Finding, Result
 from harness.runtimes import Session
-from harness.spec.language.case import TensorSpec
+from harness.spec.language.case import RecordedModel, TensorSpec
 from harness.spec.language.tolerances import Tolerance, pooled
 from harness.spec.targets import Target
 
@@ -66,7 +66,7 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         return result
     if (raises := prepared.case.expect.raises) is not None:
         return check_refusal(prepared.refusal(result, clock), raises, target, clock)
-    progress = _Progress(result)
+    progress = Progress(result)
     try:
         result = _checked(prepared, target, settings, progress, clock)
     except StageStopped as stop:
@@ -76,23 +76,12 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
     return with_training_mode(result, words)
 
 
-class _Progress:
-    """The result so far. It stays available if a stage does not finish."""
-
-    def __init__(self, result: Result) -> None:
-        self.result = result
-
-    def add(self, **fields: Any) -> None:
-        """Set ``fields`` of the result."""
-        self.result = replace(self.result, **fields)
-
-
 @dataclass(frozen=True, slots=True)
 class _JudgedAnswers:
     """The answers of a target with their references and the verdict on them.
 
     ``tolerance`` is that of a single answer. ``kept`` is a value of the example inputs that the export keeps;
-    ``samples`` is the outcome of those that were run one by one.
+    ``samples`` is the outcome of those that were run one by one, ``weights`` are findings about quantized weights.
     """
 
     tolerance: Tolerance
@@ -101,6 +90,12 @@ class _JudgedAnswers:
     verdict: Verdict
     kept: KeptValue | None = None
     samples: SampleOutcome | None = None
+    weights: Sequence[Finding] = ()
+
+    @property
+    def complete_verdict(self) -> Verdict:
+        """The verdict on the answers and on the weights of a quantized file."""
+        return replace(self.verdict, findings=(*self.verdict.findings, *self.weights)) if self.weights else self.verdict
 
     def with_further(self, reference: Reference, answer: Answer, tolerance: Tolerance) -> _JudgedAnswers:
         """The same with one more answer, judged under ``tolerance``."""
@@ -121,7 +116,7 @@ class _JudgedAnswers:
         return judged.with_further(reference, answer, self.tolerance)
 
 
-def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: _Progress, clock: Clock) -> Result:
+def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: Progress, clock: Clock) -> Result:
     with clock.stage("build"):
         references, eager_findings = prepared.references_for(target), prepared.eager_findings
         require_axes(prepared.case.tolerance, references[0].eager)
@@ -142,6 +137,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 progress.add(**placement_fields(session.placement(), passed=True))
         with clock.stage("compare"):
             judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
+            if target.transforms or target.tested_file is not None:
+                judged = _with_weights(judged, prepared, target, progress)
         if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
             first, reference_of = references[0], partial(_sample_reference, prepared)
             tolerance, digest = judged.tolerance.map(pooled), artifact.digest
@@ -151,12 +148,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, target, session)
-        cause = None
-        if not judged.verdict.passed:
-            first = references[0]
-            keeps_state = first.second_call is not None or first.after_others is not None
-            cause = _cause(judged, keeps_state=keeps_state)
-        result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
+        cause = None if judged.verdict.passed else _cause(judged, references[0])
+        result = with_verdict(progress.result, judged.complete_verdict, eager_findings, cause)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
         if result.symptom == "placement":
@@ -170,7 +163,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
         if result.status == "failed" and result.blame is None and not result.layers_alone:
             clock.keep(result, before="blame")
-            return _blamed(result, judged, prepared, target, artifact)
+            blame = _blamed_weights if any(not each.passed for each in judged.weights) else _blamed
+            return blame(result, judged, prepared, target, artifact)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
         return result
@@ -188,8 +182,9 @@ def _run(
     return [*called, *in_a_row, *on_own_state], [*answers, *row_answers, *own_answers], varies
 
 
-def _cause(judged: _JudgedAnswers, *, keeps_state: bool) -> str | None:
+def _cause(judged: _JudgedAnswers, first: Reference) -> str | None:
     """Why a target fails that agrees at the first inputs, as far as it is known."""
+    keeps_state = first.second_call is not None or first.after_others is not None
     departed, kept = departure(judged.verdict.comparisons), judged.kept
     if departed is not None:
         return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
@@ -231,6 +226,13 @@ def _judged(
     return judged
 
 
+def _with_weights(judged: _JudgedAnswers, prepared: CaseContext, target: Target, progress: Progress) -> _JudgedAnswers:
+    """``judged`` with the quantized weights of the file beside the float weights."""
+    weights = prepared.quantized_weights(target)
+    progress.add(notes=(*progress.result.notes, *weights.notes))
+    return replace(judged, weights=weights.findings)
+
+
 def _sample_reference(prepared: CaseContext, name: str, inputs: tuple[TensorSpec, ...], target: Target) -> Reference:
     at = f"sample {name}"
     return reference_for(target, prepared.sample_reference(inputs, at, reference_precision(target)))
@@ -252,7 +254,7 @@ def _blamed(
         return replace(result, evidence=(ERRORS_ADD_UP,))
     tolerance = judged.tolerance
     if target.transforms:
-        if evidence := transform_to_blame(target, partial(_problem_on, prepared, judged.samples, reference.at)):
+        if evidence := _transform_evidence(judged, prepared, target):
             return replace(result, blame="exporter", evidence=evidence)
         artifact = prepared.artifact(target.in_onnx)  # where the target's own file cannot be read, the same graph
         tolerance = prepared.tolerance(artifact.opset, target)
@@ -266,6 +268,23 @@ def _blamed(
     eager = prepared.eager_answer if prepared.case.runs_user_code else None
     blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected, eager))
     return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
+
+
+def _blamed_weights(
+    result: Result, judged: _JudgedAnswers, prepared: CaseContext, target: Target, _artifact: Artifact
+) -> Result:
+    """The failed ``result`` of a quantized file whose weights are wrong by themselves, whatever its outputs show."""
+    evidence = () if judged.verdict.passed else _transform_evidence(judged, prepared, target)
+    weights = (each.message for each in judged.weights if not each.passed)
+    return replace(result, blame="exporter", evidence=(*evidence, *weights))
+
+
+def _transform_evidence(judged: _JudgedAnswers, prepared: CaseContext, target: Target) -> tuple[str, ...]:
+    """The evidence that a transform changed the result; none from a bundle, which lacks the files before each."""
+    if isinstance(prepared.case.model.model, RecordedModel):
+        return ()
+    at = judged.references[judged.verdict.first_failing].at
+    return transform_to_blame(target, partial(_problem_on, prepared, judged.samples, at))
 
 
 def _problem_on(prepared: CaseContext, samples: SampleOutcome | None, at: str | None, target: Target) -> str | None:

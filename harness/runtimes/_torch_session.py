@@ -95,7 +95,7 @@ class TorchSession:
 
         copies = {"copies_inputs": True} if self._copies_inputs else {}
         return {
-            "precision": "as exported",
+            "precision": ", ".join(["as exported", *lowered_products()]),
             "threads": int(self._settings["threads"]),
             "optimization": self._optimization,
             "device": str(self._device),
@@ -225,7 +225,7 @@ class CudaSession(ScriptSession):
         tf32 = self._settings["tf32"]
         return {
             **super().facts(),
-            "precision": f"as exported, TF32 {tf32}",
+            "precision": ", ".join(["as exported", f"TF32 {tf32}"]),
             "tf32": tf32,
             "device": f"{self._device}: {get_device_name(self._device)}",
         }
@@ -296,3 +296,14 @@ def _timing_event() -> Any:
     from torch.cuda import Event
 
     return Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def lowered_products() -> list[str]:
+    """What ``torch.set_float32_matmul_precision`` allows, if a module or its import has called it."""
+    import torch
+
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError as error:  # settings for single backends, which this function refuses to sum up
+        return [f"float32 products as set for each backend ({str(error).partition('.')[0][:80]})"]
+    return [] if precision == "highest" else [f"float32 products in {precision} precision"]

@@ -56,13 +56,15 @@ class Transform(ABC):
     """Writes a changed copy of an ONNX file. Its module imports libraries only inside functions.
 
     ``name`` is the word in a target; a name that ends in ``N`` stands for any number there (``opsetN``: ``opset18``).
-    ``precision`` is what the file computes in afterwards, None if the transform is to change no result. ``makes`` is
-    the format of the written file; one that is not ONNX must be the last of a target. ``options`` are those that a
-    target may set, each with one line on its meaning and its values.
+    ``precision`` is what the file computes in afterwards, None if the transform is to change no result. ``min_max`` is
+    true of a quantizer whose steps follow from the ranges of the values, and which rounds weights to the nearest: what
+    it has to write is known exactly. ``makes`` is the format of the written file; one that is not ONNX must be the last
+    of a target. ``options`` are those that a target may set, each with one line on its meaning and its values.
     """
 
     name: str
     precision: Precision | None = None
+    min_max: bool = False
     makes: Format = "onnx"
     options: Mapping[str, str] = MappingProxyType({})
 

@@ -28,13 +28,17 @@ from harness.check.files.signatures import (
     nodes_in_training,
     read_file_signature,
 )
+from harness.check.files.weights import float_weights_of
 from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
+    ComparedWeights,
     calibration_inputs,
     reference_for,
     reference_precision,
     tolerance_in_lower_precision,
+    weights_of_file,
+    weights_of_transform,
 )
 from harness.check.recorded.own_rounding import with_functions
 from harness.check.stages import Clock
@@ -50,7 +54,6 @@ from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
-
 EXPORT_AGAIN = "call .eval() and export it again"
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
 
@@ -262,9 +265,14 @@ class TestedFile(ReferenceForModel):
         return with_functions(super().tolerance(opset), self.plain_artifact)
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
-        plain, lowered = self.plain_artifact, self.plain_artifact_for(target.in_onnx)
         references, named = self.references, self.case.tolerance
-        return tolerance_in_lower_precision(target, plain, lowered, references, named, self._samples)
+        return tolerance_in_lower_precision(target, self.plain_artifact_for, references, named, self._samples)
+
+    def quantized_weights(self, target: Target) -> ComparedWeights:
+        """The weights that a transform of ``target`` quantized; of a file that is quantized itself, its own."""
+        if target.transforms:
+            return weights_of_transform(target, self.plain_artifact_for)
+        return weights_of_file(self.file, lambda: float_weights_of(self._reference))
 
     @property
     def _samples(self) -> list[Mapping[str, Array]]:

@@ -180,11 +180,12 @@ class PreparedCase:
         return tolerance if target is None else with_functions(tolerance, self.artifact(target))
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
-        source, transformed = self.artifact(target.untransformed), self.artifact(target.in_onnx)
-        references, named = self.references, self.case.tolerance
-        return lower_precision.tolerance_in_lower_precision(
-            target, source, transformed, references, named, lower_precision.calibration_inputs(self.case)
-        )
+        named, samples = self.case.tolerance, lower_precision.calibration_inputs(self.case)
+        return lower_precision.tolerance_in_lower_precision(target, self.artifact, self.references, named, samples)
+
+    def quantized_weights(self, target: Target) -> lower_precision.ComparedWeights:
+        """See :class:`harness.check.case_context.CaseContext`."""
+        return lower_precision.weights_of_transform(target, self.artifact)
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
         """The calls of the module's layers."""

@@ -29,6 +29,7 @@ _COMMON_OPTIONS = {
     "threads": THREADS,
     "iobinding": Option("time with inputs and outputs bound to the device", "on", ("on", "off")),
     "gelu": Option("Gelu as exported, or its faster approximation", "exact", ("exact", "approximate")),
+    "fastmath": Option("float32 products in bfloat16 where an Arm CPU has them", "off", ("on", "off")),
     "custom_ops": Option("library of custom operators, with --allow-import", "", is_path=True),
 }
 _ALLOW = Option("other providers that nodes may run on", "", tuple(PROVIDERS_BY_SHORT_NAME), multiple=True)
@@ -146,6 +147,8 @@ def _session_options(settings: Mapping[str, str], profile: str, *, records_place
         options.register_custom_ops_library(str(Path(getattr(custom_ops, "path", custom_ops)).absolute()))
     if settings["gelu"] == "approximate":
         options.add_session_config_entry("optimization.enable_gelu_approximation", "1")
+    if settings["fastmath"] == "on":
+        options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     if records_placement:
         options.add_session_config_entry(RECORD_PLACEMENT, "1")
     if profile:
