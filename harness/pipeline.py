@@ -129,7 +129,7 @@ def prepare(request: Request, specs: Specs | None = None) -> Prepared:
     targets = specs.target_sets.select(request.targets)
     require_existing_opsets(targets)
     known = known_failures_for(specs, request.paths, targets, request.known_failures)
-    by_default = request.targets == (DEFAULT_SET,)
+    by_default = specs.target_sets if request.targets == (DEFAULT_SET,) else None
     requested = plan(specs.cases, targets, request.keywords, request.shard, by_default=by_default)
     require_fitting_weights(case for case, _ in requested.jobs)
     return Prepared(specs, known, requested if request.only is None else requested.only(request.only))

@@ -93,7 +93,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     words = _targets(SUBJECT, subject, flat(options["targets"]))
     saved = options["save_spec"]
     if saved is not None:
-        specs = _save(asked, question, saved)
+        specs = _save(asked, question, saved, words)
     request = Request(
         paths=(str(saved),) if saved is not None else (subject, reference),
         targets=words or ("default",),
@@ -300,8 +300,8 @@ def specs_of(spec: Mapping[str, Any], home: Path, *, allow_import: bool) -> Spec
     return Specs(cases, (), home, None, allow_import=allow_import)
 
 
-def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
-    """Write the spec, and read it back."""
+def _save(asked: ComparisonSpec, question: Question, path: Path, targets: Sequence[str]) -> Specs:
+    """Write the spec, with the ``targets`` if any were named, and read it back."""
     from harness.scaffold.comparison import moved_spec, spec_text
     from harness.spec.discovery import load_specs, spec_folder
 
@@ -311,6 +311,8 @@ def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
         spec = moved_spec(asked.spec, question.home, spec_folder(path))
     except UsageError as error:
         raise UsageError(f"--save-spec {path}: {error}, or the spec above it") from None
+    if targets:
+        spec["cases"] = [{**case, "targets": list(targets)} for case in spec["cases"]]
     flags = " --allow-import" if _runs_code(question) else ""
     header = f"# Written by `harness compare`. It asks the same in CI: harness run {path}{flags}\n"
     try:

@@ -35,8 +35,7 @@ def comparison_lines(
 ) -> Iterator[str]:
     """The screen, line by line. ``inputs`` describe the inputs in words, ``advice`` are the commands to go on with."""
     for result in report.results:
-        runtime = split_target(result.target)[1]
-        yield f"{_headline(result, subject, reference)} (on {runtime})"
+        yield f"{_headline(result, subject, reference)} (on {_on(result.target)})"
         if reason := inconclusive_reason(result):
             yield from _entry("caution", [f"the pass is inconclusive: {reason}"])
         yield from _entry("inputs", inputs)
@@ -55,6 +54,13 @@ def comparison_lines(
         yield from _entry("latency", _latency(result))
         yield from _entry("note", [shortened(one_line(note), MAX_LENGTH) for note in result.notes])
     yield from _entry("next", advice)
+
+
+def _on(target: str) -> str:
+    """The transforms and the runtime of a target of SUBJECT, as ``--targets`` has them."""
+    export, runtime = split_target(target)
+    _, plus, transforms = export.partition("+")
+    return f"+{transforms}/{runtime}" if plus else runtime
 
 
 def nothing_compared(report: Report) -> bool:

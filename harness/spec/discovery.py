@@ -33,7 +33,7 @@ from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, MODEL_FILES, is_recorded_model, model_file, recorded_cases
-from harness.spec.targets import Target
+from harness.spec.targets import Target, parse_target
 from harness.spec.targets.sets import TARGETS_FILE, TargetSets, load_target_sets, targets_of
 from harness.spec.yaml import read
 
@@ -64,7 +64,11 @@ class Specs:
             return replace(self.bundle.targets, root=self.root, allow_import=self.allow_import)
         recorded = [isinstance(case.model.model, FileModel) for case in self.cases]
         by_format = {(name, file.format): file for case in self.cases for name, file in case.files.items()}
-        files = tuple(targets_of(name, file) for (name, _), file in by_format.items())
+        own = tuple(parse_target(text) for case in self.cases for text in case.targets)
+        files = tuple(
+            (*targets_of(name, file), *(each for each in own if each.tested_file == name))
+            for (name, _), file in by_format.items()
+        )
         return load_target_sets(
             self.root,
             exported=not all(recorded),
