@@ -24,8 +24,9 @@ from harness.cli.process import echo
 from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from harness.pipeline import Outcome
     from harness.result import Result
     from harness.scaffold.comparison import ComparisonSpec, Question
     from harness.spec.discovery import Specs
@@ -88,11 +89,11 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     question = _question(subject, reference, options)
     _require_torch(question)
     asked = _comparison(question, options["timeout"] or INSPECT_SECONDS)
-    specs = _specs(asked, question)
+    specs = specs_of(asked.spec, question.home, allow_import=True)
     words = _targets(SUBJECT, subject, flat(options["targets"]))
     saved = options["save_spec"]
     if saved is not None:
-        specs = _save(asked, question, saved)
+        specs = _save(asked, question, saved, words)
     request = Request(
         paths=(str(saved),) if saved is not None else (subject, reference),
         targets=words or ("default",),
@@ -100,6 +101,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         formats=("json", "md", "html"),
         allow_import=True,
         settings=with_time_limit(Settings(cache=cache_folder(), layers=options["layers"]), options["timeout"]),
+        compared=asked.spec if saved is None else None,
     )
     outcome = run_pipeline(request, Progress(), specs)
     if nothing_compared(outcome.report):
@@ -109,7 +111,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
             advice.append(f"{saved} is not written: nothing was compared")
             saved = None
     else:
-        advice = _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
+        advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
     for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
@@ -285,18 +287,21 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
     return asked
 
 
-def _specs(asked: ComparisonSpec, question: Question) -> Specs:
-    """The spec as it would be read from a file in the working directory, which may name any file."""
+def specs_of(spec: Mapping[str, Any], home: Path, *, allow_import: bool) -> Specs:
+    """``spec`` as it would be read from a file in ``home``, but it may name any file.
+
+    Raises :class:`SpecError` with what is wrong with it, such as that it runs code without ``allow_import``.
+    """
     from harness.scaffold.comparison import cases_of
     from harness.spec.discovery import Specs
 
-    cases = cases_of(asked.spec, "compare", question.home)
+    cases = cases_of(spec, "compare", home, allow_import=allow_import)
     cases = tuple(replace(case, where=Location("", 0)) for case in cases)
-    return Specs(cases, (), question.home, None, allow_import=True)
+    return Specs(cases, (), home, None, allow_import=allow_import)
 
 
-def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
-    """Write the spec, and read it back."""
+def _save(asked: ComparisonSpec, question: Question, path: Path, targets: Sequence[str]) -> Specs:
+    """Write the spec, with the ``targets`` if any were named, and read it back."""
     from harness.scaffold.comparison import moved_spec, spec_text
     from harness.spec.discovery import load_specs, spec_folder
 
@@ -306,6 +311,8 @@ def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
         spec = moved_spec(asked.spec, question.home, spec_folder(path))
     except UsageError as error:
         raise UsageError(f"--save-spec {path}: {error}, or the spec above it") from None
+    if targets:
+        spec["cases"] = [{**case, "targets": list(targets)} for case in spec["cases"]]
     flags = " --allow-import" if _runs_code(question) else ""
     header = f"# Written by `harness compare`. It asks the same in CI: harness run {path}{flags}\n"
     try:
@@ -316,16 +323,24 @@ def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
     return load_specs([path], allow_import=True)
 
 
-def _advice(exit_code: int, specs: Specs, saved: Path | None, *, runs_code: bool) -> list[str]:
+def _advice(outcome: Outcome, specs: Specs, saved: Path | None, report_dir: Path, *, runs_code: bool) -> list[str]:
+    from harness.cli.explain import REPORT
     from harness.report.shell import as_argument, command_line
 
     options = ["--allow-import"] if runs_code else []
     if saved is None:
-        return ["keep this question for CI: the same command with --save-spec FILE.yaml"]
-    path = as_argument(str(saved))
-    lines = [f"in CI: {command_line(['harness', 'run', path, *options])}"]
-    if exit_code == 1:
-        explain = ["harness", "explain", as_argument(specs.cases[0].id), path, *options]
+        report = report_dir / "report.json"
+        which = [] if report == Path(REPORT) else ["--report", str(report)]
+        explain = ["harness", "explain", "--last", *which, *options]
+        lines = ["keep this question for CI: the same command with --save-spec FILE.yaml"]
+    else:
+        path = as_argument(str(saved))
+        several = len(outcome.report.results) > 1
+        failing = next((each.target for each in outcome.report.results if each.status in {"failed", "error"}), "")
+        target = ["--target", failing] if several and failing else []
+        explain = ["harness", "explain", as_argument(specs.cases[0].id), path, *target, *options]
+        lines = [f"in CI: {command_line(['harness', 'run', path, *options])}"]
+    if outcome.exit_code == 1:
         lines.insert(0, f"find the first node that differs: {command_line(explain)}")
     return lines
 

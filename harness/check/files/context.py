@@ -25,7 +25,6 @@ from harness.check.files.signatures import (
     FileSignature,
     called_with,
     floating_of,
-    nodes_in_training,
     read_file_signature,
 )
 from harness.check.files.weights import float_weights_of
@@ -42,6 +41,7 @@ from harness.check.judging.lower_precision import (
 )
 from harness.check.recorded.own_rounding import with_functions
 from harness.check.stages import Clock
+from harness.data_files.onnx_files import nodes_in_training
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
 from harness.latency.sampling import Call
@@ -54,7 +54,6 @@ from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
-EXPORT_AGAIN = "call .eval() and export it again"
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
 
 
@@ -281,10 +280,17 @@ class TestedFile(ReferenceForModel):
 
     @property
     def training(self) -> str | None:
-        """What to say first, if the file was exported in training mode and the reference is in evaluation mode."""
-        if self.case.mode == "train" or not (operators := nodes_in_training(self.file)):
-            return None
-        return f"{Path(self.file.path).name} was exported in training mode ({', '.join(operators)}): {EXPORT_AGAIN}"
+        """What to say first, if the reference is in training mode and that changes its answers."""
+        return getattr(self._reference, "training", None)
+
+    def exported_in_training(self, _target: Target) -> tuple[str, Sequence[str]]:
+        """The file's name, and its operators that compute as in training; none if the case asks for that mode."""
+        return Path(self.file.path).name, self._in_training
+
+    @cached_property
+    def _in_training(self) -> Sequence[str]:
+        is_asked_for = self.case.mode == "train" or self.file.format != "onnx"
+        return () if is_asked_for else nodes_in_training(Path(self.file.path))
 
     @property
     def unfit_reference(self) -> str | None:
