@@ -102,7 +102,6 @@ def test_a_row_that_no_token_uses_makes_the_pass_inconclusive(harness: Call, net
     assert ran.only["status"] == "passed"
 
 
-@pytest.mark.usefixtures("nets")
 def test_strict_fails_a_pass_that_does_not_reach_the_weight(harness: Call, nets: Path) -> None:
     edited(nets, "net.onnx", "embedding.weight", row(137))
     words = ("compare", "edited.onnx", *COMPARE, "--save-spec", "asked.yaml")
@@ -116,12 +115,17 @@ def test_strict_fails_a_pass_that_does_not_reach_the_weight(harness: Call, nets:
 @pytest.mark.parametrize("name", ["net.onnx", "dynamo.onnx"])
 def test_a_row_that_makes_the_file_fail_is_the_proven_cause(harness: Call, nets: Path, name: str) -> None:
     edited(nets, name, "head.weight", row(2))
-    ran = harness("compare", "edited.onnx", *COMPARE, "--save-spec", "asked.yaml")
+    ran = harness("compare", "edited.onnx", *COMPARE)
     assert ran.code == 1, ran.err
     assert "blame      the file" in ran.out
     assert f"evidence   {PROVEN}" in ran.out
     assert "xporter" not in ran.out
     assert ran.only["blame"] == "exporter"
+
+
+def test_the_report_and_explain_name_the_weight_and_blame_the_file(harness: Call, nets: Path) -> None:
+    edited(nets, "net.onnx", "head.weight", row(2))
+    harness("compare", "edited.onnx", *COMPARE, "--save-spec", "asked.yaml")
     again = harness("run", "asked.yaml", "--allow-import", "--no-latency")
     assert again.only["evidence"][0] == PROVEN
     markdown = (nets / "reports" / "latest" / "report.md").read_text(encoding="utf-8")
@@ -129,7 +133,8 @@ def test_a_row_that_makes_the_file_fail_is_the_proven_cause(harness: Call, nets:
     assert "head.weight differs from the reference's in row 2 of 5" in markdown
     assert "+fixes" not in markdown
     explained = harness("explain", "asked/edited", "asked.yaml", "--allow-import")
-    assert f"{PROVEN}" in " ".join(explained.out.split())
+    assert PROVEN in " ".join(explained.out.split())
+    assert "Blame: the file" in explained.out
 
 
 @pytest.mark.parametrize("format_", ["jit", "pt2"])
@@ -153,6 +158,32 @@ def test_a_file_against_a_file_names_the_weight_and_no_exporter(harness: Call, n
     edited(nets, "net.onnx", "head.weight", row(2))
     ran = harness("compare", "edited.onnx", "dynamo.onnx", "--inputs", "tokens.npz")
     assert (ran.code, f"evidence   {PROVEN}" in ran.out, "xporter" in ran.out) == (1, True, False)
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_one_of_many_samples_may_reach_the_weight(harness: Call, nets: Path, reached: bool) -> None:
+    edited(nets, "net.onnx", "embedding.weight", row(137))
+    (nets / "samples").mkdir()
+    for number in range(40):
+        tokens = np.full((2, 6), 137 if reached and number == 35 else number)
+        np.savez(nets / "samples" / f"{number:02}.npz", tokens=tokens)
+    ran = harness("compare", "edited.onnx", *COMPARE[:3], "--inputs", "samples", "--tolerance", "{atol: 0.01}")
+    assert ran.code == 0, ran.err
+    assert (NOT_REACHED in ran.out) is not reached
+
+
+def test_weights_that_cannot_be_compared_are_a_note(
+    made: Path, net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = edited(made, "net.onnx", "embedding.weight", row(137))
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(onnx, "save", full)
+    (result,) = package.compare_models(file, net, [TOKENS]).results
+    assert (result.status, result.inconclusive) == ("passed", None)
+    assert "the weights were not compared: OSError: no space left" in result.notes
 
 
 def test_several_weights_are_named_up_to_three(made: Path, net: nn.Module) -> None:
@@ -210,6 +241,17 @@ def test_a_transposed_weight_is_compared_and_shown_in_the_references_layout(tmp_
     assert (same.status, same.inconclusive, "differs from" in str(same.notes)) == ("passed", None, False)
     (other,) = package.compare_models(tmp_path / "other.onnx", linear, [x]).results
     assert "weight differs from the reference's in row 1 of 4 (by 1 %); with" in other.evidence[0]
+
+
+def test_a_weight_that_no_node_reads_says_nothing(made: Path, net: nn.Module) -> None:
+    model = onnx.load(edited(made, "net.onnx", "embedding.weight", row(137)))
+    (table,) = (each for each in model.graph.initializer if each.name == "embedding.weight")
+    model.graph.initializer.append(numpy_helper.from_array(to_array(table), "used"))
+    for node in model.graph.node:
+        node.input[:] = ["used" if each == "embedding.weight" else each for each in node.input]
+    onnx.save(model, made / "unread.onnx")
+    (result,) = package.compare_models(made / "unread.onnx", net, [TOKENS]).results
+    assert (result.status, result.inconclusive) == ("passed", None)
 
 
 def test_folded_names_and_names_that_are_gone_say_nothing(tmp_path: Path) -> None:

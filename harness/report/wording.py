@@ -287,7 +287,6 @@ _FOR_FILES: Mapping[Blame | Symptom, str] = {
     "if none supports it, list it in `known-failures.yaml` with a reason",
 }
 """Replaces the sentences above for a file that was not exported here."""
-
 _EXPLAINABLE: frozenset[Symptom] = frozenset({"mismatch", "exception", "crash", "timeout", "placement"})
 
 

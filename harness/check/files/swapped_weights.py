@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.blame.file_runs import error_summary
 from harness.check.files.weights import DifferingWeight, PairedWeights
 from harness.check.results import with_cause
 from harness.compare.numbers import same_bits
@@ -49,16 +51,19 @@ def with_differing_weights(result: Result, tested: TestedFile, target: Target) -
     A failure that ends with the reference's weights is the file's own. A pass that does not depend on them is
     inconclusive.
     """
-    paired = tested.paired_weights
-    if not paired.differing or any(each.stochastic for each in tested.references):
-        return result
-    swap = _Swap(tested, target)
-    return _explained_failure(result, paired, swap) if result.status == "failed" else _judged_pass(result, paired, swap)
+    judge = _explained_failure if result.status == "failed" else _judged_pass
+    try:
+        paired = tested.paired_weights
+        if not paired.differing or any(each.stochastic for each in tested.references):
+            return result
+        return judge(result, paired, _Swap(tested, target))
+    except Exception as error:  # noqa: BLE001 - the verdict on the outputs is known without it, and the note says so
+        return replace(result, notes=(*result.notes, f"the weights were not compared: {error_summary(error)}"))
 
 
 def _explained_failure(result: Result, paired: PairedWeights, swap: _Swap) -> Result:
     differing = list(paired.differing)
-    if len(differing) == paired.count > 1 and not all(each.scaled for each in differing):
+    if len(differing) == paired.count > 1 and all(each.other for each in differing):
         cause = f"all {paired.count:,} weights differ: {_question(swap.tested, paired)}"
         return replace(with_cause(result, cause), blame=None, evidence=(_words(differing),))
     if not swap.fails:
@@ -90,8 +95,9 @@ def _judged_pass(result: Result, paired: PairedWeights, swap: _Swap) -> Result:
     if not unreached or not result.outputs:
         return result
     first, *others = result.outputs
-    reason = f"{_words(unreached)}, which these inputs do not reach"
-    return replace(result, outputs=(replace(first, inconclusive=first.inconclusive or reason), *others))
+    reasons = [f"{_words(unreached)}, which these inputs do not reach", first.inconclusive]
+    inconclusive = "; ".join(each for each in reasons if each)
+    return replace(result, outputs=(replace(first, inconclusive=inconclusive), *others))
 
 
 def _question(tested: TestedFile, paired: PairedWeights) -> str:
@@ -124,7 +130,10 @@ class _Swap:
         self.tested, self._target = tested, target
         self._artifact = tested.plain_artifact
         self._references = tested.references_for(target)
-        self._answers = self._run(self._artifact)
+
+    @cached_property
+    def _answers(self) -> Sequence[Answer]:
+        return self._run(self._artifact)
 
     @property
     def fails(self) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.check.files.reference import FileReference
-from harness.data_files.onnx_files import stored_tensors
+from harness.data_files.onnx_files import names_read, stored_tensors
 from harness.spec.language.case import StoredModel
 
 Array = NDArray[Any]
@@ -31,15 +31,15 @@ PROPORTIONAL = 1 - 1e-6
 class DifferingWeight:
     """A weight that differs from the reference's. ``where`` says in which values and by how much.
 
-    ``reference`` are the reference's values in the layout of the file, which stores them as ``dtype``. ``scaled`` is
-    true if each row is a multiple of the reference's, as folding a normalization makes them.
+    ``reference`` are the reference's values in the layout of the file, which stores them as ``dtype``. ``other`` is
+    true if most of its values differ, and not because each row is a multiple of the reference's, as folding makes them.
     """
 
     name: str
     where: str
     reference: Array
     dtype: np.dtype[Any]
-    scaled: bool
+    other: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +84,28 @@ def paired_weights(file: StoredModel, reference: Any) -> PairedWeights:
         if name not in others or not (views := _in_layout_of(values, others[name])):
             continue
         count += 1
-        found = [_difference(name, values, view, transposed=at) for at, view in views]
-        if all(each is not None for each in found):
+        found = []
+        for transposed, view in views:
+            found.append(_difference(name, values, view, transposed=transposed))
+            if found[-1] is None:
+                break
+        else:
             # A square matrix fits both ways: the layout is the one in which fewer values differ.
             differing.append(min((each for each in found if each is not None), key=lambda each: each[0])[1])
-    return PairedWeights(count, differing, in_memory)
+    read = _names_read(file) if differing and file.format == "onnx" else None
+    return PairedWeights(count, [each for each in differing if read is None or each.name in read], in_memory)
+
+
+def _names_read(file: StoredModel) -> set[str]:
+    """What the nodes of an ONNX file read, and what it returns: no input reaches any other initializer."""
+    import onnx
+
+    graph = onnx.load(file.path, load_external_data=False).graph
+    return {name for node in graph.node for name in names_read(node)} | {each.name for each in graph.output}
 
 
 def _stored_in(file: StoredModel) -> Mapping[str, Array]:
-    """The floating weights that a model file stores, by name; of an ONNX file those that a node reads."""
+    """The floating weights that a model file stores, by name."""
     if file.format == "onnx":
         return {name: each for name, each in stored_tensors(Path(file.path)).items() if _is_floating(each.dtype)}
     if file.format not in {"torchscript", "program"}:
@@ -163,7 +176,7 @@ def _difference(name: str, own: Array, other: Array, *, transposed: bool) -> tup
         return None
     shown = [*wrong_at[:-2], wrong_at[-1], wrong_at[-2]] if transposed else wrong_at
     where = f"{_place(shown, count, own.size)} ({_size(squares, scale)})"
-    return count, DifferingWeight(name, where, other, own.dtype, scaled)
+    return count, DifferingWeight(name, where, other, own.dtype, 2 * count > own.size and not scaled)
 
 
 def _are_multiples(stored: Array, expected: Array) -> bool:
