@@ -256,14 +256,16 @@ def test_a_weight_that_no_node_reads_says_nothing(made: Path, net: nn.Module) ->
 
 def test_folded_names_and_names_that_are_gone_say_nothing(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    conv, norm = nn.Conv2d(3, 4, 3).eval(), nn.BatchNorm2d(4).eval()
+    net = nn.Sequential(conv, norm, nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
     with torch.no_grad():
-        for values in net[1].buffers():
+        for values in norm.buffers():
             if values.is_floating_point():
                 values.uniform_(0.5, 1.5)
     x = torch.randn(1, 3, 6, 6)
-    folded = nn.Sequential(torch.nn.utils.fusion.fuse_conv_bn_eval(net[0], net[1]), nn.Identity(), nn.ReLU(), net[3])
-    torch.jit.save(torch.jit.trace(folded, (x,)), tmp_path / "folded.jit")
+    folded = nn.Sequential(torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm), nn.Identity(), nn.ReLU(), net[3])
+    traced = torch.jit.trace(folded, (x,))  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, tmp_path / "folded.jit")
     torch.onnx.export(folded, (x,), tmp_path / "folded.onnx", dynamo=False)
     torch.onnx.export(net, (x,), tmp_path / "gone.onnx", dynamo=False)
     assert "0.weight" in stored_tensors(tmp_path / "folded.onnx")
@@ -295,7 +297,7 @@ def half_graph(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def test_weights_beside_the_file_are_read_in_place(tmp_path: Path) -> None:
-    values = {
+    values: dict[str, Any] = {
         "a": np.arange(6, dtype=np.float32).reshape(2, 3),
         "h": np.ones(4, np.float16),
         "n": np.arange(3),

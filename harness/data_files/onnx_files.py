@@ -222,7 +222,7 @@ def _mapped(path: Path, tensor: TensorProto, raw: memoryview | None) -> Array:
 
     shape, is_packed = tuple(tensor.dims), TensorProto.DataType.Name(tensor.data_type) in FOUR_BIT_TYPES
     if tensor.data_location == TensorProto.EXTERNAL:
-        info = ExternalDataInfo(tensor)
+        info: Any = ExternalDataInfo(tensor)
         if is_packed or 0 in shape:
             return np.empty(0, np.uint8)
         dtype, offset = dtype_from_onnx(tensor.data_type), int(info.offset or 0)
