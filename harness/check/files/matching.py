@@ -125,7 +125,8 @@ def mixed_labels(labels: Sequence[str], subject: FileSignature, reference: FileS
 
     Names that are all the file's own are right, whatever the module calls them: its parameters follow by order.
     """
-    parameters = [each.name for each in reference.inputs if each.dtype is None]
+    required = [each.name for each in reference.inputs if each.dtype is None]
+    parameters = list(dict.fromkeys([*reference.arguments, *required, *reference.defaults]))
     heads = list(dict.fromkeys(label.split(".")[0] for label in labels))
     known = [head for head in heads if head in parameters]
     own = {each.name for each in subject.inputs} | {as_label(each.name) for each in subject.inputs}
