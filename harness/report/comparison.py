@@ -11,6 +11,7 @@ from harness.errors import one_line, shortened
 from harness.report.layers import layer_lines
 from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
+    blame_words,
     comparisons,
     explanation,
     format_decisions,
@@ -46,7 +47,7 @@ def comparison_lines(
         if result.samples is not None:
             yield from _entry("samples", sample_lines(result.samples))
         if result.stage != "build" and (result.blame is not None or result.evidence):
-            yield from _entry("blame", [result.blame or "nobody: the evidence does not decide"])
+            yield from _entry("blame", [blame_words(result) or "nobody: the evidence does not decide"])
         yield from _entry(
             "evidence", [shortened(one_line(line), MAX_LENGTH) for line in result.evidence[:MAX_EVIDENCE]]
         )

@@ -196,6 +196,10 @@ class PreparedCase:
         """See :class:`harness.check.case_context.CaseContext`."""
         return lower_precision.weights_of_transform(target, self.artifact)
 
+    def with_weights(self, result: Result, _target: Target) -> Result:
+        """``result``: the file was exported from the reference."""
+        return result
+
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
         """The calls of the module's layers."""
         tensors = list(tensors_of(reference.inputs).values())
