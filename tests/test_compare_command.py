@@ -167,6 +167,42 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
             assert message in ran.err, (words, ran.err)
 
 
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        (("nett.onnx", "net.py:Net"), ["nett.onnx: no such file; did you mean net.onnx?"]),
+        (("sub/nett.onnx", "sub/net.jit"), ["sub/nett.onnx: no such file; did you mean sub/net.onnx?"]),
+        (("net.onnx", "nett.py:Net"), ["factory 'nett.py:Net': no such file; did you mean net.py?"]),
+        (("net.onnx", "net.py:Net", "--weights", "wieghts.pt"), ["wieghts.pt: no such file; did you mean weights.pt?"]),
+        (("net.onnx", "net.py:Net", "--inputs", "nodata"), ["nodata: no such file; name a data file"]),
+        (
+            ("nett.onnx", "other.py:Net", "--inputs", "a.npz"),
+            ["did you mean net.onnx?", "other.py:Net': no such file; name it relative", "a.npz: no such file; name a"],
+        ),
+    ],
+)
+def test_a_file_that_does_not_exist_is_told_before_torch_is_loaded(
+    harness: Call, nets: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], messages: list[str]
+) -> None:
+    (nets / "sub").mkdir()
+    for name in ("net.onnx", "net.jit"):
+        shutil.copy(nets / name, nets / "sub")
+    monkeypatch.setattr("harness.explain.process.SeparateProcess", None)
+    ran = harness("compare", *words)
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", len(messages)), ran.err
+    assert all(message in ran.err for message in messages), ran.err
+
+
+def test_a_file_that_a_spec_misspells_is_suggested_as_the_spec_would_write_it(harness: Call, nets: Path) -> None:
+    (nets / "specs").mkdir()
+    shutil.copy(nets / "net.onnx", nets / "specs")
+    (nets / "specs" / "tagger.yaml").write_text(SPEC.format(reference="net.onnx", file="nett.onnx"), encoding="utf-8")
+    ran = harness("check", "specs/tagger.yaml")
+    assert (ran.code, "nett.onnx: no such file beside the spec; did you mean net.onnx?" in ran.err) == (2, True)
+    ran = harness("check", "specs/tager.yaml")
+    assert (ran.code, "tager.yaml: no such file or directory; did you mean specs/tagger.yaml?" in ran.err) == (2, True)
+
+
 SPEC = """
 harness: 1
 cases:

@@ -148,7 +148,7 @@ def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...
 def _question(subject: str, reference: str, options: dict[str, Any]) -> Question:
     """The question that the command line asks. Raises :class:`SpecError` with every word that is wrong."""
     from harness.scaffold.comparison import Question
-    from harness.spec.model_files import is_model_file, stored_model
+    from harness.spec.model_files import absent_files, is_model_file, stored_model
 
     problems: list[str] = []
     shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
@@ -165,9 +165,10 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
                 wrong_files.append(str(error))
         elif name == reference and not is_callable_name(name):
             problems.append(f"{name}: {NEITHER}")
+    absent = absent_files([subject, reference], options["inputs"], options["weights"])
     # What only the process that loads both sides can tell is told together with the wrong files.
-    if problems or (wrong_files and is_model_file(reference) and not options["inputs"]):
-        raise Mistakes([*problems, *wrong_files])
+    if problems or absent or (wrong_files and is_model_file(reference) and not options["inputs"]):
+        raise Mistakes([*problems, *wrong_files, *absent])
     return Question(
         subject=subject,
         reference=reference,

@@ -97,10 +97,13 @@ def _request(model: str, variants: Sequence[str], options: dict[str, Any]) -> Re
     """The request of the command line. Raises :class:`Mistakes` with every word that is wrong."""
     from importlib.util import find_spec
 
+    from harness.spec.model_files import absent_files
+
     problems: list[str] = []
     shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
     tolerance = _tolerance(options["tolerance"], problems)
     needs_torch = _needs_torch(model, variants, problems)
+    problems += absent_files([model], options["inputs"], options["weights"])
     if problems:
         raise Mistakes(problems)
     if needs_torch and find_spec("torch") is None:

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from harness import search_path
+from harness.data_files import absent_python_file
 from harness.errors import UsageError
 from harness.spec.language.case import FactoryModel, StoredModel
 from harness.spec.quoting import suggestion
@@ -129,7 +130,7 @@ def import_user_file(path: str, label: str) -> ModuleType:
     """
     file = Path(path).absolute()
     if not file.is_file():
-        raise UsageError(f"{label}: no such file; name it relative to the working directory")
+        raise UsageError(f"{label}: {absent_python_file(path)}")
     name = re.sub(r"\W", "_", f"{file.with_suffix('')}").strip("_")
     if name in sys.modules:
         return sys.modules[name]
