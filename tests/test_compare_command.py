@@ -157,6 +157,10 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
             "--shape x: not a shape",
             "--args 3: not a mapping",
         ],
+        ("net.onnx", "fixed.onnx", "--tolerance", "{rtoll: 1e-3}"): [
+            "--tolerance {rtoll: 1e-3}: {rtoll:0.001} is not a tolerance; did you mean rtol?"
+        ],
+        ("net.onnx", "fixed.onnx", "--loop", "a b=x"): ['"a b" is not an output; write its path'],
         ("net.jit", "net.py:Net"): ["x: no shape is declared; give --shape x=1,3,224,224, or --inputs FILE"],
     }
     for words, messages in mistakes.items():
@@ -165,6 +169,7 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         assert 0 < len(ran.err.splitlines()) <= len(messages), ran.err
         for message in messages:
             assert message in ran.err, (words, ran.err)
+        assert "compare:" not in ran.err, "a place in a file that the user does not have"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from harness.cli.process import echo
 from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.result import Result
     from harness.scaffold.comparison import ComparisonSpec, Question
@@ -152,7 +152,7 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
 
     problems: list[str] = []
     shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
-    tolerance = read_yaml("--tolerance", options["tolerance"], problems)
+    tolerance = read_tolerance(options["tolerance"], problems)
     loop = _loop(options["loop"], options["steps"], problems)
     if not is_model_file(subject):
         problems.append(f"{subject}: not a model file; SUBJECT is .onnx, .ort, .pt, .pth, .jit, .ts or .pt2")
@@ -220,6 +220,21 @@ def read_arguments(text: str | None, problems: list[str]) -> dict[str, Any]:
 def is_callable_name(text: str) -> bool:
     """True if ``text`` has the form of the name of a callable."""
     return re.fullmatch(r".+:[A-Za-z_]\w*", text) is not None
+
+
+def read_tolerance(text: str | None, problems: list[str], check: Callable[[Any], Any] | None = None) -> Any:
+    """The rule of ``--tolerance`` as data. One that is none, or that ``check`` refuses, is added to ``problems``."""
+    from harness.spec.language.tolerances import parse_tolerance
+
+    value = read_yaml("--tolerance", text, problems)
+    if value is not None:
+        try:
+            rule = parse_tolerance(value)
+            if check is not None:
+                check(rule)
+        except ValueError as error:
+            problems.append(f"--tolerance {text}: {error}")
+    return value
 
 
 def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
@@ -291,7 +306,10 @@ def _specs(asked: ComparisonSpec, question: Question) -> Specs:
     from harness.scaffold.comparison import cases_of
     from harness.spec.discovery import Specs
 
-    cases = cases_of(asked.spec, "compare", question.home)
+    try:
+        cases = cases_of(asked.spec, "compare", question.home)
+    except SpecError as error:  # its places are in a spec that the user does not have
+        raise Mistakes("; ".join(filter(None, (each.message, each.remedy))) for each in error.problems) from None
     cases = tuple(replace(case, where=Location("", 0)) for case in cases)
     return Specs(cases, (), question.home, None, allow_import=True)
 

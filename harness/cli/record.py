@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import NEITHER, is_callable_name, read_arguments, read_shapes, read_yaml
+from harness.cli.compare import NEITHER, is_callable_name, read_arguments, read_shapes, read_tolerance
 from harness.cli.options import AT_LEAST_ONE, FOLDER, SECONDS, WordList, flat
 from harness.cli.process import echo
 from harness.errors import Mistakes, RuntimeMissing, UsageError
@@ -161,16 +161,9 @@ def _needs_torch(model: str, variants: Sequence[str], problems: list[str]) -> bo
 
 def _tolerance(text: str | None, problems: list[str]) -> Any:
     """The rule of ``--tolerance`` as data. One that needs more than recorded outputs is added to ``problems``."""
-    from harness.spec.language.tolerances import parse_tolerance
     from harness.spec.recorded import without_unrecorded
 
-    value = read_yaml("--tolerance", text, problems)
-    if value is not None:
-        try:
-            without_unrecorded(parse_tolerance(value))
-        except ValueError as error:
-            problems.append(f"--tolerance {text}: {error}")
-    return value
+    return read_tolerance(text, problems, without_unrecorded)
 
 
 def _record(request: RecordingRequest, folder: Path, seconds: float) -> Recorded:
