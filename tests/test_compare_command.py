@@ -121,6 +121,12 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         ("net.onnx", "net.py:needs"): [
             "needs channels, width(channels, width); give them with --args '{channels: ...}'"
         ],
+        ("net.onnx", "net.py:needs", "--args", "{widht: 2, channels: 3}"): [
+            "net.py:needs: has no argument widht; did you mean width?"
+        ],
+        ("net.onnx", "net.py:needs", "--args", "{colour: 2}"): [
+            "net.py:needs: has no argument colour; it has channels, width"
+        ],
         ("net.onnx", "net.py"): ["neither a model file nor a callable"],
         ("net.py", "net.onnx"): ["net.py: not a model file"],
         ("absent.onnx", "pickled.pt"): [
@@ -224,6 +230,11 @@ def test_a_factory_that_needs_arguments_says_which(harness: Call, nets: Path) ->
     row = harness("run", "s.yaml", "--no-latency", "--allow-import").only
     assert (row["status"], row["stage"], row["blame"]) == ("error", "build", "spec")
     assert "needs channels, width(channels, width); give them under `args`" in row["message"]
+    text = text.replace("net.py:needs", "net.py:needs\n    args: {chanels: 3}")
+    (nets / "s.yaml").write_text(text, encoding="utf-8")
+    row = harness("run", "s.yaml", "--no-latency", "--allow-import").only
+    assert (row["status"], row["stage"], row["blame"]) == ("error", "build", "spec")
+    assert "has no argument chanels; did you mean channels?" in row["message"]
 
 
 def test_a_spec_names_files_inside_its_folder_and_torchscript_needs_consent(harness: Call, nets: Path) -> None:
