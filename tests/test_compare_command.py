@@ -127,6 +127,13 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         ("net.onnx", "net.py:needs", "--args", "{colour: 2}"): [
             "net.py:needs: has no argument colour; it has channels, width"
         ],
+        ("net.onnx", "fixed.onnx", "--targets", "onnx-dynamo@23/ort-cpu,onnx-dynamo+fixes+int8/ort-cpu"): [
+            "--targets onnx-dynamo@23/ort-cpu: net.onnx is exported already; name the runtime alone: ort-cpu, or +int8",
+            "net.onnx is exported already; name the runtime alone: +int8/ort-cpu",
+        ],
+        ("net.onnx", "fixed.onnx", "--targets", "ort-cup"): [
+            "--targets ort-cup: no runtime ort-cup; did you mean ort-cpu?"
+        ],
         ("net.onnx", "net.py"): ["neither a model file nor a callable"],
         ("net.py", "net.onnx"): ["net.py: not a model file"],
         ("absent.onnx", "pickled.pt"): [

@@ -84,12 +84,15 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     from harness.report.comparison import comparison_lines, nothing_compared
     from harness.report.terminal import Progress
     from harness.scaffold.comparison import SUBJECT
+    from harness.spec.model_files import stored_model
+    from harness.spec.targets.sets import targets_on
 
     question = _question(subject, reference, options)
+    runtimes = flat(options["targets"])
+    words = targets_on(SUBJECT, stored_model(Path(subject)), runtimes) if runtimes else ()
     _require_torch(question)
     asked = _comparison(question, options["timeout"] or INSPECT_SECONDS)
     specs = _specs(asked, question)
-    words = _targets(SUBJECT, subject, flat(options["targets"]))
     saved = options["save_spec"]
     if saved is not None:
         specs = _save(asked, question, saved)
@@ -124,25 +127,6 @@ def _what_to_give(results: Sequence[Result]) -> str:
         if any(result.stage == "build" and (result.message or "").startswith(f"{option}:") for result in results):
             return f"correct --{option}"
     return GIVE_FINITE if any(map(has_no_number, results)) else GIVE_INPUTS
-
-
-def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...]:
-    """The targets of the subject on ``runtimes``. Raises :class:`UsageError` for one that does not run its format."""
-    from harness.registry import plugins
-    from harness.spec.model_files import FORMAT_NAMES, stored_model
-    from harness.spec.quoting import join_names
-    from harness.spec.targets import parse_target, runs_format
-    from harness.spec.targets.sets import targets_of, tested_target
-
-    file = stored_model(Path(subject))
-    words = tuple(tested_target(name, runtime) for runtime in runtimes)
-    for word in words:
-        target = parse_target(word)
-        if not runs_format(plugins("runtimes")[target.runtime], file.format):
-            fitting = join_names(each.runtime for each in targets_of(name, file))
-            message = f"--targets {target.runtime}: {subject} is {FORMAT_NAMES[file.format]}"
-            raise UsageError(f"{message}, which {target.runtime} does not run; use one of {fitting}")
-    return words
 
 
 def _question(subject: str, reference: str, options: dict[str, Any]) -> Question:
