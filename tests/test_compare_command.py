@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -183,6 +184,27 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         for message in messages:
             assert message in ran.err, (words, ran.err)
         assert "compare:" not in ran.err, "a place in a file that the user does not have"
+
+
+@pytest.mark.usefixtures("nets")
+def test_a_missing_runtime_is_not_compared_and_has_its_own_exit_code(harness: Call) -> None:
+    ran = harness("compare", "net.onnx", "net.onnx", "--targets", "ort-coreml")
+    assert (ran.code, ran.only["status"]) == (3, "skipped"), ran.err
+    assert "NOT COMPARED: net.onnx with net.onnx (on ort-coreml)" in ran.out
+    assert "keep this question" not in ran.out
+    both = harness("compare", "net.onnx", "net.onnx", "--targets", "ort-cpu,ort-coreml")
+    assert (both.code, "keep this question" in both.out) == (0, True)
+
+
+@pytest.mark.usefixtures("nets")
+def test_a_file_that_does_not_run_is_not_compared_and_not_called_different(harness: Call, nets: Path) -> None:
+    model = onnx.load(nets / "net.onnx")
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, nets / "unknown.onnx")
+    ran = harness("compare", "unknown.onnx", "net.onnx", "--shape", "x=1,3,8,8")
+    assert (ran.code, ran.only["status"]) == (2, "error"), ran.out
+    assert "NOT COMPARED: unknown.onnx with net.onnx" in ran.out
+    assert "keep this question" not in ran.out
 
 
 @pytest.mark.parametrize(

@@ -277,8 +277,10 @@ CASES = [
     # A path where a mapping belongs, and a mapping where a path does.
     (
         "harness: 1\ncases:\n  - {name: c, file: {subject: x.onnx}, inputs: {x: {shape: [1]}}}\n",
-        "f:3:22: file: `file` is the model that is compared with, not a mapping; "
-        "write one path; files under test are written as `files: {subject:x.onnx}`",
+        (
+            "f:3:21: file: `file` is the model that is compared with, not a mapping; "
+            "write one path; files under test are written as `files: {subject:x.onnx}`"
+        ),
     ),
     (
         "harness: 1\ncases:\n  - {name: c, layer: ReLU, files: x.onnx, inputs: {x: {shape: [1]}}}\n",
@@ -286,8 +288,10 @@ CASES = [
     ),
     (
         "harness: 1\ncases:\n  - {name: c, layer: ReLU, inputs: batch.npz}\n",
-        "f:3:36: inputs: batch.npz is no input by label; "
-        "write `inputs: {x: {file: batch.npz}}`, or `samples: batch.npz`",
+        (
+            "f:3:36: inputs: batch.npz is no input by label; "
+            "write `inputs: {x: {file: batch.npz}}`, or `samples: batch.npz`"
+        ),
     ),
     # Tolerances.
     (

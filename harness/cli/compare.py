@@ -81,7 +81,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     from harness.check.settings import Settings, cache_folder, with_time_limit
     from harness.pipeline import Request
     from harness.pipeline import run as run_pipeline
-    from harness.report.comparison import comparison_lines, nothing_compared
+    from harness.report.comparison import anything_compared, comparison_lines, nothing_compared
     from harness.report.terminal import Progress
     from harness.scaffold.comparison import SUBJECT
     from harness.spec.model_files import stored_model
@@ -111,12 +111,19 @@ def compare(subject: str, reference: str, **options: Any) -> int:
             saved.unlink()
             advice.append(f"{saved} is not written: nothing was compared")
             saved = None
+    elif saved is None and not anything_compared(outcome.report):
+        advice = []  # the screen says what is missing or what failed; there is no answer yet that CI could keep
     else:
         advice = _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
     for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
-    return UsageError.exit_code if nothing_compared(outcome.report) else outcome.exit_code
+    return _exit_code(outcome.exit_code, compared=anything_compared(outcome.report))
+
+
+def _exit_code(code: int, *, compared: bool) -> int:
+    """The exit code of a run: 1 would say that SUBJECT is not REFERENCE, which no comparison has shown."""
+    return UsageError.exit_code if not compared and code < RuntimeMissing.exit_code else code
 
 
 def _what_to_give(results: Sequence[Result]) -> str:

@@ -62,6 +62,13 @@ def nothing_compared(report: Report) -> bool:
     return all(result.stage == "build" or _is_empty(result) or has_no_number(result) for result in report.results)
 
 
+def anything_compared(report: Report) -> bool:
+    """True if some runtime's values were compared with the reference's; else each headline is NOT COMPARED."""
+    if nothing_compared(report):
+        return False
+    return any(result.status not in {"error", "skipped"} for result in report.results)
+
+
 def _is_empty(result: Result) -> bool:
     """True for a pass on outputs that all have no elements."""
     return result.status == "passed" and bool(result.outputs) and all(0 in each.shape for each in result.outputs)
