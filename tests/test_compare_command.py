@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -49,7 +50,9 @@ def test_a_changed_weight_is_shown_with_blame_place_and_a_spec_that_repeats_it(h
     assert ran.code == 1, ran.err
     assert "DIFFERENT: off.onnx is not net.py:Net (on ort-cpu)" in ran.out
     assert "blame      exporter" in ran.out
-    assert "worst at [" in ran.out
+    assert ran.out.count("worst at [") == 1, "the same sentence for each draw, and again in the evidence"
+    assert "; also at draw 2" in ran.out
+    assert re.search(r"x rounding.*\n *conv .*WRONG [0-9,]{3,5}\b", ran.out)
     assert "harness explain asked/off asked.yaml --allow-import" in ran.out
     assert "asked.yaml" in ran.out.splitlines()[-1]
     refused = harness("run", "asked.yaml", "--no-latency")
