@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.option_values import NEITHER, is_callable_name, read_arguments, read_shapes, read_tolerance
 from harness.cli.options import (
     FOLDER,
     REPORT_DIR,
@@ -24,7 +24,7 @@ from harness.cli.process import echo
 from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.pipeline import Outcome
     from harness.result import Result
@@ -41,7 +41,6 @@ Examples:
   harness compare model.onnx net.py:Net --shape x=1,3,224,224 --targets ort-cpu,openvino
 """
 INSPECT_SECONDS = 300.0
-NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 
 GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
@@ -187,58 +186,6 @@ def _loop(texts: Sequence[str], steps: int | None, problems: list[str]) -> dict[
     if steps is not None and not loop:
         problems.append("--steps: no output feeds an input; add --loop OUTPUT=INPUT")
     return loop
-
-
-def read_shapes(texts: Sequence[str], problems: list[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of ``--shape`` by name. Texts that are none are added to ``problems``."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, equals, sizes = text.rpartition("=")
-        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
-            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
-        else:
-            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
-    return shapes
-
-
-def read_arguments(text: str | None, problems: list[str]) -> dict[str, Any]:
-    """The mapping of ``--args``. A text that is none is added to ``problems``."""
-    arguments = read_yaml("--args", text, problems)
-    if arguments is not None and not isinstance(arguments, dict):
-        problems.append(f"--args {text}: not a mapping; write '{{name: value}}'")
-        return {}
-    return arguments or {}
-
-
-def is_callable_name(text: str) -> bool:
-    """True if ``text`` has the form of the name of a callable."""
-    return re.fullmatch(r".+:[A-Za-z_]\w*", text) is not None
-
-
-def read_tolerance(text: str | None, problems: list[str], check: Callable[[Any], Any] | None = None) -> Any:
-    """The rule of ``--tolerance`` as data. One that is none, or that ``check`` refuses, is added to ``problems``."""
-    from harness.spec.language.tolerances import parse_tolerance
-
-    value = read_yaml("--tolerance", text, problems)
-    if value is not None:
-        try:
-            rule = parse_tolerance(value)
-            if check is not None:
-                check(rule)
-        except ValueError as error:
-            problems.append(f"--tolerance {text}: {error}")
-    return value
-
-
-def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
-    """The value of ``option`` in a spec's YAML, None if it is not given. What is none is added to ``problems``."""
-    from harness.spec.yaml import parse
-
-    try:
-        return None if text is None else parse(text, option).plain()
-    except SpecError:
-        problems.append(f"{option} {text}: not YAML; write it as in a spec")
-        return None
 
 
 def _require_torch(question: Question) -> None:

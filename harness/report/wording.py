@@ -1,9 +1,6 @@
 """Sentences, numbers and advice that every report format shares, so that the formats of one run never differ in words.
 
-- The parts of a case's id: :class:`CaseName`.
-- The verdict of a run, and one line about a check or a comparison.
-- Numbers for people have at most four significant digits; ``report.json`` has all of them.
-- :func:`next_step`: what to do about a check that did not pass.
+Numbers for people have at most four significant digits; ``report.json`` has all of them.
 """
 
 from __future__ import annotations

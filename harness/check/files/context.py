@@ -19,7 +19,14 @@ from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
-from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
+from harness.check.files.matching import (
+    MatchedInputs,
+    MatchedOutputs,
+    NamedInput,
+    match_inputs,
+    match_outputs,
+    reordered,
+)
 from harness.check.files.reference import ReferenceAnswers, file_artifact
 from harness.check.files.signatures import (
     FileSignature,
@@ -173,8 +180,8 @@ class ReferenceForModel:
             second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
             after_others=None if whole.after_others is None else outputs.renamed(whole.after_others),
             lower=None if whole.lower is None else outputs.renamed(whole.lower),
-            magnitudes=_reordered(whole.magnitudes, order),
-            undefined=_reordered(whole.undefined, order),
+            magnitudes=reordered(whole.magnitudes, order),
+            undefined=reordered(whole.undefined, order),
             step=None if whole.step is None else self._renamed_step(whole.step),
         )
 
@@ -349,8 +356,3 @@ class TestedFile(ReferenceForModel):
     def refusal(self, result: Result, clock: Clock) -> Refusal:
         """Never called: ``expect.raises`` is refused for a case with files."""
         raise NotImplementedError
-
-
-def _reordered(arrays: Sequence[Array | None], order: Sequence[int]) -> Sequence[Array | None]:
-    """``arrays``, one for each output of the reference or none at all, in ``order``."""
-    return [arrays[at] for at in order] if len(arrays) > max(order, default=-1) else arrays
