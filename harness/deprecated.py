@@ -28,6 +28,7 @@ OLD_MODULES = {
     "harness.compare.strict": "harness.compare.rules",
     "harness.model.subject": "harness.model.build",
     "harness.module_copy": "harness.model.tensors",
+    "harness.onnx_arrays": "harness.data_files.onnx_files",
     "harness.report.advice": "harness.report.wording",
     "harness.report.case_name": "harness.report.wording",
     "harness.report.facts": "harness.report.machines",
@@ -41,6 +42,7 @@ OLD_NAMES = {
     "harness.compare.metrics": {"Judged": "ComparedValues"},
     "harness.compare.numbers": {"steps_between": "ulps_between"},
     "harness.compare.rules": {"close": "close_allowance"},
+    "harness.data_files.onnx_files": {"dtype_of": "dtype_from_onnx"},
     "harness.environment": {"installed": "installed_version"},
     "harness.errors": {
         "LONGEST_HALF": "MAX_PART_LENGTH",
@@ -62,7 +64,6 @@ OLD_NAMES = {
     },
     "harness.fixes._lowering": {"Kind": "ArgumentKind"},
     "harness.layers": {"Twin": "Mutant"},
-    "harness.onnx_arrays": {"dtype_of": "dtype_from_onnx"},
     "harness.report.machines": {"about": "named_facts", "facts": "flatten"},
     "harness.report.wording": {
         "WRONG": "UNEXPECTED",

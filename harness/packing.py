@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from harness.bench import bench_cases, with_shapes
 from harness.check.recorded.content_store import ENTRIES, ContentStore
 from harness.check.settings import Settings
+from harness.engine.bench import bench_cases, with_shapes
 from harness.engine.processes.temporary import folder_becoming, temporary_folder
 from harness.engine.run_checks import run_jobs
 from harness.environment import versions

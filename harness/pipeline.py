@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness.bench import BenchSettings, with_shapes
-from harness.bench.timing import time_all
 from harness.blame.other_targets import evidence_checks, with_other_targets
 from harness.check.settings import Settings
+from harness.engine.bench import BenchSettings, with_shapes
+from harness.engine.bench.timing import time_all
 from harness.engine.cluster import Cluster
 from harness.engine.processes.temporary import temporary_folder
 from harness.engine.run_checks import CheckKey, RunState, remove_journal, run_jobs

@@ -16,7 +16,7 @@ from harness.spec.language.inputs.draws import input_set_count
 from harness.spec.model_files import MODULE_FORMATS
 from harness.spec.quoting import join_names
 from harness.spec.targets import FILE, FORMATS, Target, runs_format
-from harness.spec.targets.files import targets_of
+from harness.spec.targets.sets import targets_of
 
 DIGITS = re.compile(r"[0-9]{1,9}")
 ELEMENTS_PER_LAYER = 1e6

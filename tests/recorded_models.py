@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
-from harness.onnx_arrays import from_array
+from harness.data_files.onnx_files import from_array
 
 FLOAT = int(TensorProto.FLOAT)
 X = np.array([[1.0, -2.0, 3.0]], np.float32)

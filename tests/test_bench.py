@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.bench import BenchSettings, bench_cases, case_at_shapes, parse_cpus, shapes_of, with_shapes
-from harness.bench import process as bench_process
-from harness.bench.process import LoadedTarget, ProcessMeasurement, Task, measure_task, options_of, series_name
-from harness.bench.timing import FreshProcesses, TimedCase, measure_in_turns, time_all, with_latency
 from harness.check.settings import Settings
+from harness.engine.bench import BenchSettings, bench_cases, case_at_shapes, parse_cpus, shapes_of, with_shapes
+from harness.engine.bench import process as bench_process
+from harness.engine.bench.process import LoadedTarget, ProcessMeasurement, Task, measure_task, options_of, series_name
+from harness.engine.bench.timing import FreshProcesses, TimedCase, measure_in_turns, time_all, with_latency
 from harness.engine.processes import serving
 from harness.errors import Location, Unsupported, UsageError
 from harness.latency.conditions import Samples
@@ -334,7 +334,7 @@ def test_a_killed_process_is_reported_and_the_next_one_runs(tmp_path: Path, monk
     assert fresh.measure(replace(task(scratch=tmp_path), home=tmp_path / "nowhere")) == (
         f"FileNotFoundError: [Errno 2] No such file or directory: '{tmp_path}/nowhere'"
     )
-    monkeypatch.setattr("harness.bench.timing._measure_in_process", _killed)
+    monkeypatch.setattr("harness.engine.bench.timing._measure_in_process", _killed)
     assert fresh.measure(task(scratch=tmp_path)) == "the process was killed by SIGKILL"
     monkeypatch.undo()
     assert isinstance(fresh.measure(task(scratch=tmp_path)), ProcessMeasurement)

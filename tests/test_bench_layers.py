@@ -16,7 +16,7 @@ from harness.report.diff.start import StartFigure
 from harness.report.diff.text import show_diff
 from harness.result import Report, Result
 from harness.runtimes import NodeTimes
-from harness.runtimes._profiles.node_times import Event, node_times
+from harness.runtimes._profiles import Event, node_times
 from tests.conftest import Call
 from tests.report_samples import AGREES
 

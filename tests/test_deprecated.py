@@ -120,6 +120,7 @@ MOVED_NAMES = {
     "harness.compare.strict": ("strict_ulp",),
     "harness.model.subject": ("Subject",),
     "harness.module_copy": ("copy_module",),
+    "harness.onnx_arrays": ("from_array", "to_array"),
     "harness.report.advice": ("Advice", "next_step"),
     "harness.report.case_name": ("CaseName",),
     "harness.report.markup": ("code", "command", "fenced", "link", "plain", "table"),

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from harness.blame.other_targets import other_targets
 from harness.explain.explanation import run_script
 from harness.explain.process import ProcessEnd, SeparateProcess
-from harness.explain.targets import other_targets
 from harness.result import Result
 from harness.spec.targets import parse_target
 from tests.conftest import Call

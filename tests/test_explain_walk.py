@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from harness.blame.evaluator import evaluate, evaluate_all
+from harness.data_files.onnx_files import read_model
 from harness.exporters import Artifact
 from harness.inside.nodes.divergence import Walk
-from harness.inside.nodes.matching import module_of, read_model, with_all_values_as_outputs
+from harness.inside.nodes.matching import module_of, with_all_values_as_outputs
 from harness.inside.nodes.torch_calls import module_calls
 from harness.inside.nodes.walk import walk
 from harness.model.answer import Reference

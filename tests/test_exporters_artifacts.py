@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
-from harness.exporters._onnx import default_opset, write_artifact
+from harness.exporters._files import staged_write
+from harness.exporters._onnx import checked_artifact, default_opset
 from harness.exporters.torchscript import archive_digest
 from harness.model.build import Subject
 from harness.registry import plugins
@@ -230,27 +230,24 @@ def test_an_error_of_the_checker_is_kept_in_one_line(tmp_path: Path) -> None:
 
 
 def test_dropped_or_renamed_inputs_and_outputs_are_an_error(tmp_path: Path) -> None:
-    def write(inputs: list[str], outputs: list[str]) -> Callable[[Path], None]:
-        def to(path: Path) -> None:
-            make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
-            nodes = [make("Relu", [inputs[0]], [name]) for name in outputs]
-            entries, exits = ([value(name, 1, [2]) for name in names] for names in (inputs, outputs))
+    def written(inputs: list[str], outputs: list[str]) -> Artifact:
+        make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+        nodes = [make("Relu", [inputs[0]], [name]) for name in outputs]
+        entries, exits = ([value(name, 1, [2]) for name in names] for names in (inputs, outputs))
+        with staged_write(tmp_path / "m.onnx") as path:
             onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", entries, exits)), path)
+            return checked_artifact("some", path, tmp_path / "m.onnx", None, (["x"], ["output_0", "output_1"]))
 
-        return to
-
-    example = Subject(nn.ReLU(), {"x": torch.ones(2)}, 2)
     with pytest.raises(
         StageError, match=r"wrote the outputs output_0 \(dropped: output_1\); expected output_0, output_1"
     ):
-        write_artifact("some", example, tmp_path / "m.onnx", None, write(["x"], ["output_0"]))
+        written(["x"], ["output_0"])
     with pytest.raises(StageError, match="wrote the outputs output_1, output_0; expected"):
-        write_artifact("some", example, tmp_path / "m.onnx", None, write(["x"], ["output_1", "output_0"]))
+        written(["x"], ["output_1", "output_0"])
     with pytest.raises(StageError, match=r"wrote the inputs y \(dropped: x\); expected x"):
-        write_artifact("some", example, tmp_path / "m.onnx", None, write(["y"], ["output_0", "output_1"]))
+        written(["y"], ["output_0", "output_1"])
     assert list(tmp_path.iterdir()) == []
-    artifact = write_artifact("some", example, tmp_path / "m.onnx", None, write(["x"], ["output_0", "output_1"]))
-    assert isinstance(artifact, Artifact)
+    assert isinstance(written(["x"], ["output_0", "output_1"]), Artifact)
 
 
 def test_an_existing_file_is_replaced_only_by_a_complete_one(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_layer_whose_nodes_cannot_be_evaluated_is_blamed_on_nobody_and_the_rea
     def refuse(*_: Any) -> None:
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr("harness.inside.pairing.evaluate_model", refuse)
+    monkeypatch.setattr("harness.inside.onnx_file.evaluate_model", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (result,) = harness.verify(net(gate=1e-8, divisor=5), inputs(), targets=LEGACY, layers=True).results

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
+from harness.data_files.onnx_files import read_model
 from harness.inside.nodes.divergence import (
     ModuleCall,
     Walk,
@@ -29,7 +30,6 @@ from harness.inside.nodes.matching import (
     match_values,
     module_of,
     owning_call,
-    read_model,
     with_all_values_as_outputs,
 )
 from harness.inside.nodes.walk import _first_divergent, _Search

@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from harness import onnx_arrays
-from harness.onnx_arrays import ML_DTYPES, OLD_ONNX_FIELDS, dtype_from_onnx, from_array, to_array, with_ml_dtypes
+from harness.data_files import onnx_files
+from harness.data_files.onnx_files import (
+    ML_DTYPES,
+    OLD_ONNX_FIELDS,
+    dtype_from_onnx,
+    from_array,
+    to_array,
+    with_ml_dtypes,
+)
 
 DTYPES = (*ML_DTYPES.values(), *map(np.dtype, ("float16", "float32", "int64", "bool")))
-needs_ml_dtypes = pytest.mark.skipif(not onnx_arrays._knows_ml_dtypes(), reason="this onnx has no dtypes of ml_dtypes")
+needs_ml_dtypes = pytest.mark.skipif(not onnx_files._knows_ml_dtypes(), reason="this onnx has no dtypes of ml_dtypes")
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3)], ids=str)
@@ -34,7 +41,7 @@ def test_the_writer_for_an_older_onnx_writes_what_a_newer_onnx_writes(
 ) -> None:
     values = np.array([[0, 1, -1], [2, -2, 3]]).astype(dtype)
     expected = numpy_helper.from_array(values, "x")
-    monkeypatch.setattr(onnx_arrays, "_knows_ml_dtypes", lambda: False)
+    monkeypatch.setattr(onnx_files, "_knows_ml_dtypes", lambda: False)
     assert from_array(values, "x") == expected
 
 

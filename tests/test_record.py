@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from harness.onnx_arrays import to_array
+from harness.data_files.onnx_files import to_array
 from tests.compared_models import NET, Net, changed, two_by_two, with_converted_input, with_other_weight
 from tests.conftest import Call, Ran
 

@@ -13,7 +13,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 from onnx.backend.test.loader import DATA_DIR
 
-from harness.onnx_arrays import from_array
+from harness.data_files.onnx_files import from_array
 from harness.runtimes.onnxruntime import library
 from harness.spec.known_failures import load_known_failures
 from harness.spec.targets import parse_target

@@ -18,7 +18,7 @@ from harness.check.recorded import own_rounding
 from harness.check.recorded.recording import RecordedCase, check_recorded
 from harness.check.settings import Settings
 from harness.check.stages import Clock
-from harness.onnx_arrays import from_array
+from harness.data_files.onnx_files import from_array
 from harness.result import Result
 from harness.spec.recorded import recorded_cases
 from harness.spec.targets import parse_target

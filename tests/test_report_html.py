@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from harness.report.causes import causes
 from harness.report.html import ATTACHMENTS_SIZE, LEFT_OUT, HtmlReport, ValueTable
+from harness.report.html.checks import FIGURE, TIMED
 from harness.report.html.page import SHOWN, comparison_fields
-from harness.report.html.timing import FIGURE, TIMED
 from harness.report.json_report import JsonReport, read_report
 from harness.result import Finding, Report, Result, Status
 from tests.report_samples import (

@@ -14,9 +14,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from harness.data_files.onnx_files import from_array
 from harness.errors import Unavailable, Unsupported
 from harness.exporters import Artifact
-from harness.onnx_arrays import from_array
 from harness.registry import plugins
 from harness.runtimes import Availability, Placement, Transferring
 from harness.runtimes.onnxruntime import OnnxRuntime, library

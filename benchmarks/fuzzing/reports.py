@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from harness.bench import BenchSettings
 from harness.compare.pictures import pictures
 from harness.compare.verdict import compare
+from harness.engine.bench import BenchSettings
 from harness.registry import plugins
 from harness.report.diff import diff
 from harness.report.diff.text import show_diff

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.latency.chain import chain
-from harness.bench import BenchSettings
-from harness.bench.timing import time_all
 from harness.check.settings import Settings
+from harness.engine.bench import BenchSettings
+from harness.engine.bench.timing import time_all
 from harness.environment import describe
 from harness.plan import Plan
 from harness.report.json_report import JsonReport, read_report

@@ -24,7 +24,7 @@ from harness.exporters import Artifact
 from harness.inside.calls import ValueStore
 from harness.inside.graph import Graph
 from harness.inside.nodes.matching import module_of
-from harness.inside.pairing import GraphSubject
+from harness.inside.onnx_file import GraphSubject
 from harness.inside.table import LayerTable, layer_table
 from harness.inside.torch_reference import TorchReference
 from harness.result import Layer

@@ -13,9 +13,10 @@ from harness.search_path import InstalledFirst
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.nn import Module
 
     from harness.api.functions import Compared, Ran, Verified
-    from harness.model.nested import Inputs, Module
+    from harness.model.binding import Inputs
 
 __all__ = ["compare", "compare_models", "run", "verify"]
 

@@ -65,7 +65,9 @@ def _of_other_formats(disagreement: Disagreement, evidence: list[str]) -> Blame 
 
 
 def _right_only_without_optimizer(disagreement: Disagreement, evidence: list[str]) -> bool:
-    unoptimized = run_without_optimizer(disagreement.target, disagreement.artifact, disagreement.inputs, evidence)
+    unoptimized = run_without_optimizer(
+        disagreement.target, disagreement.artifact, disagreement.reference.inputs, evidence
+    )
     if unoptimized is None:
         return False
     right = disagreement.is_right(unoptimized)

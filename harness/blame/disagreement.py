@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from harness.blame.evaluated_model import all_nodes
 from harness.compare.calibrated import without_calibration
 from harness.compare.verdict import Comparison, compare, compare_with_reference
+from harness.data_files.onnx_files import all_nodes
 from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.spec.language.tolerances import (
@@ -49,7 +50,7 @@ QUANTIZING_OPERATORS = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear")
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Disagreement:
     """A target's answer that disagrees with its reference, and what is needed to find the cause.
 
@@ -63,12 +64,7 @@ class Disagreement:
     tolerance: Tolerance
     meets_expectations: Callable[[Answer], bool] = lambda _answer: True
 
-    @property
-    def inputs(self) -> Answer:
-        """The target's inputs."""
-        return self.reference.inputs
-
-    @property
+    @cached_property
     def expected(self) -> Answer:
         """The float64 reference in the outputs' own dtypes; eager torch's answer if there is no float64 reference."""
         if self.reference.float64 is None:
@@ -113,7 +109,8 @@ class Disagreement:
         shapes = _shapes(self.reference.eager)
         if not magnitudes or not shapes == _shapes(actual) == _shapes(expected):
             tolerance, magnitudes, undefined = _without_magnitudes(tolerance), (), ()
-        tolerance = without_calibration(tolerance, self.reference)
+        if tolerance.has(Calibrated):
+            tolerance = without_calibration(tolerance, self.reference)
         return compare(actual, expected, tolerance, magnitudes=magnitudes, undefined=undefined)
 
 

@@ -26,7 +26,7 @@ from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from harness.blame.evaluated_model import all_nodes, function_with_float64, sort_nodes, to_float64, with_float64
+from harness.blame.evaluated_model import function_with_float64, in_order, to_float64, with_float64
 from harness.blame.operators.conversions import CONVERSION_OPERATORS
 from harness.blame.operators.detection import DETECTION_OPERATORS
 from harness.blame.operators.microsoft_fused import MICROSOFT_FUSED_OPERATORS
@@ -36,6 +36,7 @@ from harness.blame.operators.pooling import POOLING_OPERATORS
 from harness.blame.operators.recurrent import RECURRENT_OPERATORS
 from harness.blame.operators.resizing import RESIZING_OPERATORS
 from harness.blame.operators.sampling import SAMPLING_OPERATORS
+from harness.data_files.onnx_files import all_nodes
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]
@@ -156,7 +157,7 @@ def evaluate_all(path: Path, inputs: Answer) -> dict[str, Array]:
     if model.functions:
         model = inline_local_functions(model)
     named = {name for node in model.graph.node for name in node.output if name}
-    sort_nodes(model)
+    in_order(model)
     evaluator = Float64Evaluator(with_float64(model))
     with np.errstate(all="ignore"):
         values = evaluator.run(None, {name: to_float64(array) for name, array in inputs.items()}, intermediate=True)
@@ -170,7 +171,7 @@ def evaluate_in_file_dtypes(path: Path, inputs: Answer) -> dict[str, Array]:
 
 
 def _outputs(evaluator: type[ReferenceEvaluator], model: ModelProto, inputs: Answer) -> dict[str, Array]:
-    sort_nodes(model)
+    in_order(model)
     with np.errstate(all="ignore"):
         outputs = evaluator(model).run(None, dict(inputs))
     return dict(zip((output.name for output in model.graph.output), outputs, strict=True))

@@ -53,7 +53,7 @@ def _float64_outputs(disagreement: Disagreement, evidence: list[str]) -> Answer 
         if reason := not_believed_reason(path):
             evidence.append(reason)
             return None
-        return _cast_like(evaluate(path, disagreement.inputs), disagreement.expected)
+        return _cast_like(evaluate(path, disagreement.reference.inputs), disagreement.expected)
     except Exception as error:  # noqa: BLE001 - an evaluation that fails is evidence that is missing
         evidence.append(f"the file could not be evaluated in float64: {error_summary(error)}")
         return None
@@ -71,7 +71,7 @@ def file_rounds(disagreement: Disagreement, evidence: list[str]) -> bool:
         return False
     path, expected = disagreement.artifact.path, disagreement.expected
     try:
-        outputs = _cast_like(evaluate_in_file_dtypes(path, disagreement.inputs), expected)
+        outputs = _cast_like(evaluate_in_file_dtypes(path, disagreement.reference.inputs), expected)
     except Exception as error:  # noqa: BLE001 - as above
         evidence.append(f"the file could not be evaluated in its own dtypes: {error_summary(error)}")
         return False
@@ -119,7 +119,9 @@ def narrowing_cast(path: Path) -> str | None:
 
 def _right_by_independent_runtimes(disagreement: Disagreement, evidence: list[str]) -> bool | None:
     """True if an independent runtime gives the right answer, False if it gives the target's wrong one, else None."""
-    for name, outputs in independent_answers(disagreement.target, disagreement.artifact, disagreement.inputs, evidence):
+    for name, outputs in independent_answers(
+        disagreement.target, disagreement.artifact, disagreement.reference.inputs, evidence
+    ):
         if disagreement.is_right(outputs):
             evidence.append(f"{name} gives the right answer for the same file")
             return True
@@ -135,7 +137,7 @@ def right_on_another_runtime(disagreement: Disagreement, evidence: list[str]) ->
 
     Then the evaluation may be what is wrong, and the exporter is not blamed.
     """
-    others = independent_answers(disagreement.target, disagreement.artifact, disagreement.inputs, evidence)
+    others = independent_answers(disagreement.target, disagreement.artifact, disagreement.reference.inputs, evidence)
     right = False
     for name, outputs in others:
         which = "the right" if disagreement.is_right(outputs) else "a wrong"

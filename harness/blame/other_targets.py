@@ -1,20 +1,22 @@
-"""Results of a failing case on other targets, as evidence for the blame.
+"""Results of a failing case on other targets, as evidence for the blame: which targets, and what they show.
 
 :func:`evidence_checks` chooses further targets for a disagreement on an ONNX path that were not requested: the other
 exporter, and another opset of the same exporter. :func:`with_other_targets` adds to each disagreement on which other
-targets its case passes and fails.
+targets its case passes and fails. :func:`other_targets` are those that ``harness explain`` runs, and
+:func:`transform_to_blame` runs the file after each of its transforms.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from harness.registry import plugins
 from harness.result import Result
 from harness.spec.bundle.entries import PackedModel
 from harness.spec.language.case import Case
-from harness.spec.targets import Target
+from harness.spec.targets import FILE, Target, runs_format
 
 Work = tuple[tuple[Case, tuple[Target, ...]], ...]
 
@@ -102,3 +104,57 @@ def _with_evidence(result: Result, same_case: Sequence[Result]) -> Result:
     evidence = [f"the same case passes on {', '.join(passing)}"] if passing else []
     evidence += [f"the same case also fails on {', '.join(failing)}"] if failing else []
     return replace(result, evidence=(*result.evidence, *evidence))
+
+
+def transform_to_blame(target: Target, problem_of: Callable[[Target], str | None]) -> tuple[str, ...]:
+    """The evidence that a transform of ``target`` changed the result; empty if the file was wrong before them all.
+
+    ``problem_of`` runs the file of a target with fewer transforms, on the same runtime, and says what is wrong with its
+    answer; None if nothing is.
+    """
+    if not target.transforms or problem_of(target.untransformed) is not None:
+        return ()
+    runtime = target.runtime
+    for count, word in enumerate(target.transforms[:-1], start=1):
+        problem = problem_of(target.with_first_transforms(count))
+        if problem is not None:
+            return (f"on {runtime}, the file agrees before +{word}, and not after it: {problem}",)
+    return (f"on {runtime}, the file agrees before +{target.transforms[-1]}, and not after it",)
+
+
+def other_targets(target: Target, format_: str | None = None) -> tuple[Target, ...]:
+    """Targets that differ from ``target`` in one thing, so that their results narrow down its failure.
+
+    They are the other exporters and opsets, the corrected lowerings, and the other runtimes that are available and run
+    ``format_``, the format of the target's file, which only the case of a file under test knows.
+    """
+    format_ = format_ or _made_format(target)
+    return tuple({str(other): other for other in _candidates(target, format_) if str(other) != str(target)}.values())
+
+
+def _candidates(target: Target, format_: str) -> Iterator[Target]:
+    if target.exports:
+        yield from _exports_beside(target, format_)
+    for name, runtime in plugins("runtimes").items():
+        if name != target.runtime and runs_format(runtime, format_) and runtime.availability().present:
+            yield replace(target, runtime=name, options={})
+
+
+def _exports_beside(target: Target, format_: str) -> Iterator[Target]:
+    for name, exporter in plugins("exporters").items():
+        if exporter.makes != format_:
+            continue
+        opsets: tuple[int | None, ...] = EVIDENCE_OPSETS.get(name, (None,))
+        yield from (replace(target, exporter=name, opset=opset, fixes=False) for opset in opsets)
+    yield replace(target, fixes=not target.fixes)
+
+
+def format_of(case: Case, target: Target) -> str:
+    """The format of the target's file."""
+    if target.tested_file is not None:
+        return case.files[target.tested_file].format
+    return _made_format(target)
+
+
+def _made_format(target: Target) -> str:
+    return "onnx" if target.exporter == FILE else str(plugins("exporters")[target.exporter].makes)

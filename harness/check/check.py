@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from harness.blame.attribute import attribute
+from harness.blame.disagreement import Disagreement
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
+from harness.blame.other_targets import transform_to_blame
 from harness.check.case_context import CaseContext
-from harness.check.judging.blaming import JudgedAnswers, blamed
-from harness.check.judging.example_values import find_kept_value, kept_value
-from harness.check.judging.judge import Answer, have_same_form, run_twice
+from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
+from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
 from harness.check.judging.layers import fails_by_layers_alone, with_layers
 from harness.check.judging.lower_precision import reference_precision
-from harness.check.judging.steps import departure, run_on_own_state
+from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
     blame_for_build,
     initial_result,
     placement_fields,
+    with_cause,
     with_error,
     with_latency,
-    with_pictures,
     with_samples,
     with_training_mode,
     with_verdict,
 )
-from harness.check.samples.run import run_samples
+from harness.check.samples.run import SampleOutcome, run_samples
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped
 from harness.compare.decisions import require_axes
@@ -39,8 +41,13 @@ from harness.registry import plugins
 from harness.reproduction import reproduction
 from harness.result import Result
 from harness.runtimes import Session
-from harness.spec.language.tolerances import pooled
+from harness.spec.language.tolerances import Tolerance, pooled
 from harness.spec.targets import Target
+
+SAMPLE_EVIDENCE = "the bundle holds only a sample of these outputs: enough to find an error, too little to attribute it"
+RANDOM_EVIDENCE = (
+    "two calls with the same inputs gave the same answer to the last bit; two calls of eager torch did not"
+)
 
 
 def check_with_script(prepared: CaseContext, target: Target, settings: Settings, clock: Clock) -> Result:
@@ -66,6 +73,196 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
     if result.stage == "build" or (words := prepared.training) is None:
         return result
     return with_training_mode(result, words)
+
+
+class _Progress:
+    """The result so far. It stays available if a stage does not finish."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+
+    def add(self, **fields: Any) -> None:
+        """Set ``fields`` of the result."""
+        self.result = replace(self.result, **fields)
+
+
+@dataclass(frozen=True, slots=True)
+class _JudgedAnswers:
+    """The answers of a target with their references and the verdict on them.
+
+    ``tolerance`` is the one that they were compared under. ``kept`` is a value of the example inputs that the export
+    keeps; ``samples`` is the outcome of those that were run one by one.
+    """
+
+    tolerance: Tolerance
+    references: Sequence[Reference]
+    answers: Sequence[Answer]
+    verdict: Verdict
+    kept: KeptValue | None = None
+    samples: SampleOutcome | None = None
+
+    def with_further(self, reference: Reference, answer: Answer, tolerance: Tolerance) -> _JudgedAnswers:
+        """The same with one more answer, judged under ``tolerance``."""
+        verdict = self.verdict.with_further(reference, answer, tolerance)
+        references, answers = [*self.references, reference], [*self.answers, answer]
+        return replace(self, references=references, answers=answers, verdict=verdict)
+
+    def with_samples(
+        self, samples: SampleOutcome, prepared: CaseContext, target: Target, session: Session
+    ) -> _JudgedAnswers:
+        """The same with ``samples``, and with the answer to the worst of them if it is the first that is wrong.
+
+        That one is judged by the rules for a single sample, so that it can be explained like any other answer.
+        """
+        judged = replace(self, samples=samples)
+        if samples.worst is None or not self.verdict.passed:
+            return judged
+        reference = samples.worst(target)
+        answer = reference.comparable_part(session.run(reference.inputs))
+        return judged.with_further(reference, answer, prepared.tolerance(prepared.artifact(target).opset, target))
+
+
+def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: _Progress, clock: Clock) -> Result:
+    with clock.stage("build"):
+        references, eager_findings = prepared.references_for(target), prepared.eager_findings
+        require_axes(prepared.case.tolerance, references[0].eager)
+    with clock.stage("export"):
+        artifact = prepared.artifact(target)
+    progress.add(checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
+    with clock.stage("load"):
+        open_session: Callable[[], Session] = partial(
+            plugins("runtimes")[target.runtime].load, artifact, target.options
+        )
+        session = open_session()
+    try:
+        try:
+            with clock.stage("run"):
+                references, answers, varies = _run(references, session, open_session)
+        finally:
+            with clock.stage("run"):
+                progress.add(**placement_fields(session.placement(), passed=True))
+        with clock.stage("compare"):
+            judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
+        if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
+            samples = run_samples(prepared, target, session, judged.tolerance, artifact.digest, settings, clock)
+            progress.add(samples=samples.summary)
+            with clock.stage("compare"):
+                judged = judged.with_samples(samples, prepared, target, session)
+        cause = None
+        if not judged.verdict.passed:
+            cause = _cause(judged, keeps_state=references[0].second_call is not None)
+        result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
+        if judged.samples is not None:
+            result = with_samples(result, judged.samples)
+        if result.symptom == "placement":
+            return result
+        if result.status == "failed" or settings.layers:
+            first = judged.references[judged.verdict.first_failing]
+            with clock.stage("compare"):
+                inside = prepared.reference_inside
+                so_far = sum(clock.seconds.values())
+                result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
+        if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
+            return _blamed(result, judged, prepared, target, artifact)
+        if settings.latency and result.status == "passed":
+            return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
+        return result
+    finally:
+        session.close()
+
+
+def _run(
+    references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
+) -> tuple[list[Reference], list[Answer], bool]:
+    """The references with the target's answers: to the inputs of each, then to those with the target's own state."""
+    called, answers, varies = run_twice(references, session, open_session)
+    on_own_state, own_answers = run_on_own_state(references, session.run)
+    return [*called, *on_own_state], [*answers, *own_answers], varies
+
+
+def _cause(judged: _JudgedAnswers, *, keeps_state: bool) -> str | None:
+    """Why a target fails that agrees at the first inputs, as far as it is known."""
+    departed, kept = departure(judged.verdict.comparisons), judged.kept
+    if departed is not None:
+        return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
+    if kept is not None:
+        return kept.cause
+    return LOST_STATE if keeps_state else None
+
+
+def _judged(
+    prepared: CaseContext,
+    target: Target,
+    artifact: Artifact,
+    session: Session,
+    references: Sequence[Reference],
+    answers: Sequence[Answer],
+    *,
+    varies: bool,
+) -> _JudgedAnswers:
+    """The answers to the case's own inputs, and to others that a model may treat in another way."""
+    tolerance = prepared.tolerance(artifact.opset, target)
+    if prepared.case.data is not None:
+        tolerance = tolerance.map(pooled)
+    verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
+    if references[0].stochastic and not varies:
+        # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
+        verdict = replace(verdict, keeps_random=prepared.case.mode == "eval" and not prepared.case.is_recorded)
+    judged = _JudgedAnswers(tolerance, references, answers, verdict)
+    if verdict.passed:  # only modules of users branch on values
+        failed = find_kept_value(prepared, target, artifact, session) if prepared.case.runs_user_code else None
+        if failed is None:
+            return judged
+        return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)
+    if verdict.fails_after_first_call and not references[verdict.first_failing].is_on_own_state:
+        return replace(judged, kept=kept_value(prepared, target, artifact, references[verdict.first_failing]))
+    return judged
+
+
+def _blamed(
+    result: Result, judged: _JudgedAnswers, prepared: CaseContext, target: Target, artifact: Artifact
+) -> Result:
+    """The failed ``result`` with the step to blame, as far as the evidence shows one."""
+    if judged.verdict.keeps_random:
+        return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
+    if (reason := prepared.unfit_reference) is not None:
+        return with_cause(result, reason)
+    if judged.verdict.passed:  # only the sum of all samples is wrong, and no answer shows why
+        return result
+    index = judged.verdict.first_failing
+    reference, answer, kept = judged.references[index], judged.answers[index], judged.kept
+    if reference.is_on_own_state:
+        return replace(result, evidence=(ERRORS_ADD_UP,))
+    if target.transforms:
+        if evidence := transform_to_blame(target, partial(_problem_on, prepared, judged.samples, reference.at)):
+            return replace(result, blame="exporter", evidence=evidence)
+        artifact = prepared.artifact(target.in_onnx)  # where the target's own file cannot be read, the same graph
+    if reference.sample is not None:
+        return replace(result, evidence=(SAMPLE_EVIDENCE,))
+    if kept is not None and kept.proven:
+        return replace(result, blame="exporter", evidence=kept.evidence)
+    if reference.undecidable is not None:
+        return replace(result, evidence=(reference.undecidable,))
+    tolerance = prepared.tolerance(artifact.opset, target)
+    is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
+    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected))
+    return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
+
+
+def _problem_on(prepared: CaseContext, samples: SampleOutcome | None, at: str | None, target: Target) -> str | None:
+    """What is wrong with the answer of ``target`` at the set of inputs that ``at`` names; None if nothing is."""
+    reference = next((each for each in prepared.references_for(target) if each.at == at), None)
+    if reference is None and samples is not None and samples.worst is not None:
+        reference = samples.worst(target)
+    reference = reference or prepared.references_for(target)[0]
+    artifact = prepared.artifact(target)
+    session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
+    try:
+        answer = reference.comparable_part(session.run(reference.inputs))
+    finally:
+        session.close()
+    comparison = compare_with_reference(answer, reference, prepared.tolerance(artifact.opset, target))
+    return None if comparison.passed else comparison.message
 
 
 def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target) -> Result:
@@ -96,106 +293,3 @@ def _missing_precision(prepared: CaseContext, target: Target) -> str | None:
     except Exception:  # noqa: BLE001 - it does not run the model at all, so the precision is not the cause
         return None
     return f"{target.runtime} loads the file in float32, so it has no kernel for it in {precision}"
-
-
-class _Progress:
-    """The result so far. It stays available if a stage does not finish."""
-
-    def __init__(self, result: Result) -> None:
-        self.result = result
-
-    def add(self, **fields: Any) -> None:
-        """Set ``fields`` of the result."""
-        self.result = replace(self.result, **fields)
-
-
-def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: _Progress, clock: Clock) -> Result:
-    with clock.stage("build"):
-        references, eager_findings = prepared.references_for(target), prepared.eager_findings
-        require_axes(prepared.case.tolerance, references[0].eager)
-    with clock.stage("export"):
-        artifact = prepared.artifact(target)
-    progress.add(checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
-    with clock.stage("load"):
-        open_session: Callable[[], Session] = partial(
-            plugins("runtimes")[target.runtime].load, artifact, target.options
-        )
-        session = open_session()
-    try:
-        try:
-            with clock.stage("run"):
-                references, answers, varies = _run(references, session, open_session)
-        finally:
-            with clock.stage("run"):
-                progress.add(**placement_fields(session.placement(), passed=True))
-        with clock.stage("compare"):
-            judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
-        if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
-            samples = run_samples(prepared, target, session, judged.tolerance, artifact.digest, settings, clock)
-            progress.add(samples=samples.summary)
-            with clock.stage("compare"):
-                judged = judged.with_samples(samples, prepared, target, session)
-        cause = _cause(judged, keeps_state=references[0].second_call is not None)
-        result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
-        if judged.samples is not None:
-            result = with_samples(result, judged.samples)
-        result = with_pictures(result, judged.verdict.compared)
-        if result.symptom == "placement":
-            return result
-        first = judged.references[judged.verdict.first_failing]
-        with clock.stage("compare"):
-            inside = prepared.reference_inside
-            so_far = sum(clock.seconds.values())
-            result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
-        if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
-            return blamed(result, judged, prepared, target)
-        if settings.latency and result.status == "passed":
-            return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
-        return result
-    finally:
-        session.close()
-
-
-def _run(
-    references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
-) -> tuple[list[Reference], list[Answer], bool]:
-    """The references with the target's answers: to the inputs of each, then to those with the target's own state."""
-    called, answers, varies = run_twice(references, session, open_session)
-    on_own_state, own_answers = run_on_own_state(references, session.run)
-    return [*called, *on_own_state], [*answers, *own_answers], varies
-
-
-def _cause(judged: JudgedAnswers, *, keeps_state: bool) -> str | None:
-    """Why a target fails that agrees at the first inputs, as far as it is known."""
-    departed, kept = departure(judged.verdict.comparisons), judged.kept
-    if departed is not None:
-        return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
-    if kept is not None:
-        return kept.cause
-    return LOST_STATE if keeps_state else None
-
-
-def _judged(
-    prepared: CaseContext,
-    target: Target,
-    artifact: Artifact,
-    session: Session,
-    references: Sequence[Reference],
-    answers: Sequence[Answer],
-    *,
-    varies: bool,
-) -> JudgedAnswers:
-    """The answers to the case's own inputs, and to others that a model may treat in another way."""
-    tolerance = prepared.tolerance(artifact.opset, target)
-    if prepared.case.data is not None:
-        tolerance = tolerance.map(pooled)
-    verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
-    # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
-    evaluates = prepared.case.mode == "eval" and not prepared.case.is_recorded
-    verdict = replace(verdict, keeps_random=evaluates and references[0].stochastic and not varies)
-    judged = JudgedAnswers(tolerance, references, answers, verdict)
-    if verdict.passed and (failed := find_kept_value(prepared, target, artifact, session)) is not None:
-        return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)
-    if verdict.fails_after_first_call and not references[verdict.first_failing].is_on_own_state:
-        return replace(judged, kept=kept_value(prepared, target, artifact, references[verdict.first_failing]))
-    return judged

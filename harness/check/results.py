@@ -94,13 +94,15 @@ def with_mismatch(result: Result, problems: Iterable[str], *, blame: Blame | Non
 def with_verdict(
     result: Result, verdict: Verdict, eager_findings: Sequence[Finding], cause: str | None = None
 ) -> Result:
-    """``result`` with the numbers and the status of ``verdict``.
+    """``result`` with the numbers, the pictures and the status of ``verdict``.
 
     If eager torch itself does not meet the spec's expectations or the float64 reference, that is what is reported.
     ``cause`` is why a target fails that agrees at the first inputs.
     """
+    comparisons = verdict.comparisons
     findings = (*verdict.findings, *_against_float64(eager_findings))
-    result = replace(with_numbers(result, verdict.comparisons), findings=findings, distances=verdict.distances)
+    result = replace(with_numbers(result, comparisons), findings=findings, distances=verdict.distances)
+    result = with_pictures(result, verdict.compared)
     eager_problems = [
         f"eager torch itself, {finding.what}: {finding.message}" for finding in eager_findings if not finding.passed
     ]
@@ -111,20 +113,21 @@ def with_verdict(
         )
         failed = with_mismatch(result, eager_problems, blame="torch" if of_torch else "spec")
         return replace(failed, evidence=_eager_evidence(eager_findings))
-    result = replace(result, steps=step_rows(verdict.comparisons))
-    if (note := agreement(verdict.comparisons)) is not None:
+    result = replace(result, steps=step_rows(comparisons))
+    if (note := agreement(comparisons)) is not None:
         result = replace(result, notes=(*result.notes, note))
-    problems = failures(first_departures(verdict.comparisons))
+    problems = failures(first_departures(comparisons))
     problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
     if verdict.keeps_random:
         problems.insert(0, KEEPS_RANDOM)
-    compared_values = verdict.comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
+    compared_values = comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
     if not problems and not compared_values:
         problems = [NOTHING_COMPARED]
     if not problems:
         return result
     failed = with_mismatch(result, problems)
-    if verdict.compared and is_second_call(verdict.comparisons[verdict.first_failing].at):
+    first = next((comparison for comparison in comparisons if not comparison.passed), None)
+    if first is not None and is_second_call(first.at):
         cause = LOST_STATE
     return failed if cause is None else with_cause(failed, cause)
 

@@ -119,7 +119,7 @@ def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...
     from harness.spec.model_files import FORMAT_NAMES, stored_model
     from harness.spec.quoting import join_names
     from harness.spec.targets import parse_target, runs_format
-    from harness.spec.targets.files import targets_of, tested_target
+    from harness.spec.targets.sets import targets_of, tested_target
 
     file = stored_model(Path(subject))
     words = tuple(tested_target(name, runtime) for runtime in runtimes)

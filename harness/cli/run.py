@@ -14,7 +14,7 @@ from harness.cli.process import echo
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.bench import BenchSettings
+    from harness.engine.bench import BenchSettings
     from harness.engine.cluster import Cluster
     from harness.pipeline import Outcome, Request
     from harness.report.diff.start import StartFigure
@@ -78,7 +78,7 @@ def run(ctx: click.Context, /, paths: tuple[str, ...], **options: Any) -> int:
 def bench(paths: tuple[str, ...], **options: Any) -> int:
     """Verify every case on every target, time those that pass thoroughly, and write the report."""
     import harness.engine  # noqa: F401 - imported first: it raises on a system where no check can run
-    from harness.bench import BenchSettings, parse_cpus
+    from harness.engine.bench import BenchSettings, parse_cpus
 
     settings = BenchSettings(
         budget_s=options["budget"],

@@ -164,6 +164,11 @@ def _at(values: Array, indices: Array, axis: int) -> Array:
     return np.take_along_axis(values, np.expand_dims(indices, axis), axis).squeeze(axis)
 
 
+def percent(share: float) -> str:
+    """A share in percent with four significant digits: ``99.8 %``."""
+    return f"{100 * share:.4g} %"
+
+
 def _largest(errors: Array) -> float:
     """The largest finite error; 0 if there is none."""
     return float(np.max(errors, where=np.isfinite(errors), initial=0.0))

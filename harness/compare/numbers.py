@@ -2,11 +2,12 @@
 
 :class:`Pair` holds the finite values of two arrays side by side and computes each measure once. :func:`number_format`
 describes a dtype: its kind, its resolution and its bit layout. :func:`same_bits` is a fast check for identical arrays,
-which is what most targets return.
+which is what most targets return. :func:`split_nonfinite` separates a pair's finite values from NaN and infinities.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal
@@ -103,6 +104,12 @@ class Pair:
     def _widened(self, array: Array) -> Array:
         widened = array.astype(np.float64)
         return widened if isinstance(self.unit, float) else widened * self.unit
+
+
+def native_byte_order(array: Array) -> Array:
+    """The array in this machine's byte order. A Python number or a NumPy scalar becomes an array without axes."""
+    array = np.asarray(array)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def same_bits(first: Array, second: Array) -> bool:
@@ -203,3 +210,68 @@ def ulps_between(actual: Array, expected: Array, number_format: NumberFormat) ->
 
 
 accept_old_names(__name__)
+
+
+_VALUE_CLASSES = ("finite", "NaN", "+inf", "-inf")
+NO_POSITIONS: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+
+
+@dataclass(frozen=True, slots=True)
+class NonfiniteSplit:
+    """A pair of arrays split into its finite values and the positions where NaN or infinities disagree.
+
+    ``finite`` is the pair of the values that are finite on both sides. ``mismatches`` are the flat indices in the
+    output of the values whose class (finite, NaN, +inf, -inf) differs. ``problems`` has one sentence for each
+    combination of classes.
+    """
+
+    finite: Pair
+    mismatches: NDArray[np.intp]
+    problems: tuple[str, ...]
+
+
+def split_nonfinite(pair: Pair, shape: tuple[int, ...]) -> NonfiniteSplit:
+    """Split ``pair``, which may hold any value; ``shape`` is that of the output."""
+    # One reduction detects the common case: any NaN, infinity or overflow on either side makes the maximum not finite.
+    if pair.format.kind == "integer" or not pair.distance.size or np.isfinite(pair.distance.max()):
+        return NonfiniteSplit(pair, NO_POSITIONS, ())
+    return _split_by_class(pair, shape)
+
+
+def _split_by_class(pair: Pair, shape: tuple[int, ...]) -> NonfiniteSplit:
+    """Split ``pair``, which may hold any value, into finite values and mismatches of NaN and infinities."""
+    actual_class, expected_class = _class_indices(pair.actual), _class_indices(pair.expected)
+    positions = np.arange(actual_class.size, dtype=np.intp) if pair.positions is None else pair.positions
+    wrong = actual_class != expected_class
+    finite = (actual_class == 0) & (expected_class == 0)
+    actual, expected = pair.actual[finite], pair.expected[finite]
+    # Two finite float64 whose difference overflows are compared in halves.
+    overflow = ~np.isfinite(pair.distance[finite])
+    unit = np.where(overflow, 0.5, 1.0) if overflow.any() else 1.0
+    problems = _class_problems(actual_class[wrong], expected_class[wrong], positions[wrong], shape, wrong.size)
+    return NonfiniteSplit(
+        Pair(actual, expected, pair.format, positions[finite], unit),
+        positions[wrong],
+        tuple(problems) if wrong.any() else (),
+    )
+
+
+def _class_indices(array: Array) -> NDArray[np.int8]:
+    """The class of each value, as its index in :data:`_VALUE_CLASSES`."""
+    widened = array.astype(np.float64)
+    return np.select([np.isnan(widened), np.isposinf(widened), np.isneginf(widened)], [1, 2, 3], 0).astype(np.int8)
+
+
+def _class_problems(
+    actual: NDArray[np.int8], expected: NDArray[np.int8], positions: NDArray[np.intp], shape: tuple[int, ...], of: int
+) -> Iterator[str]:
+    for actual_class, expected_class in sorted(set(zip(actual.tolist(), expected.tolist(), strict=True))):
+        where = positions[(actual == actual_class) & (expected == expected_class)]
+        first = [int(i) for i in np.unravel_index(where[0], shape)]
+        are = values_are(where.size, of, "is", "are")
+        yield f"{are} {_VALUE_CLASSES[actual_class]}, expected {_VALUE_CLASSES[expected_class]}; first at {first}"
+
+
+def values_are(count: int, of: int, singular: str, plural: str) -> str:
+    """The beginning of a sentence about some values: ``1 of 4 values is``, ``3 of 4 values are``."""
+    return f"{count} of {of} value{'' if of == 1 else 's'} {singular if count == 1 else plural}"

@@ -16,8 +16,16 @@ from numpy.typing import NDArray
 from harness.compare.calibrated import Calibration, calibrate, inconclusive, plain_rule
 from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE, inconclusive_reason
 from harness.compare.metrics import ComparedValues, Scores
-from harness.compare.nonfinite import NO_POSITIONS, split_nonfinite, values_are
-from harness.compare.numbers import NumberFormat, Pair, dtype_name, number_format
+from harness.compare.numbers import (
+    NO_POSITIONS,
+    NumberFormat,
+    Pair,
+    dtype_name,
+    native_byte_order,
+    number_format,
+    split_nonfinite,
+    values_are,
+)
 from harness.compare.rules import Allowance, allowance, rule_for
 from harness.compare.whole_output import WholeOutputJudgement, judge_whole_output
 from harness.registry import plugins
@@ -81,7 +89,7 @@ class ComparedOutput:
 
 def compare_output(request: OutputRequest, actual: Array, expected: Array) -> ComparedOutput:
     """Compare ``actual`` with ``expected``. Raises ``ValueError`` if ``request`` does not fit the reference."""
-    actual, expected = _native_byte_order(actual), _native_byte_order(expected)
+    actual, expected = native_byte_order(actual), native_byte_order(expected)
     _check_masks(request, expected.shape)
     output_format = number_format(expected.dtype)
     floating = output_format is not None and output_format.kind == "floating"
@@ -321,12 +329,6 @@ def _output_comparison(
         at=request.at,
         **fields,
     )
-
-
-def _native_byte_order(array: Array) -> Array:
-    """The array in this machine's byte order. A Python number or a NumPy scalar becomes an array without axes."""
-    array = np.asarray(array)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _check_masks(request: OutputRequest, shape: tuple[int, ...]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.decisions import DecisionCounts, count_decisions
+from harness.compare.decisions import DecisionCounts, count_decisions, percent
 from harness.compare.metrics.similarity import cosine, sqnr
 from harness.compare.numbers import NumberFormat, Pair, number_format
 from harness.spec.language.tolerances import Cosine, Decisions, Sqnr
@@ -88,20 +88,16 @@ def _judge_decisions(rule: Decisions, counts: DecisionCounts) -> WholeOutputJudg
         ties = f", {counts.ties} further are ties" if counts.ties else ""
         problem = (
             f"{wrong} of {counts.counted} {decisions} by {rule.by} {'differs' if wrong == 1 else 'differ'}{ties}; "
-            f"first at {list(counts.first or ())}; agreement {_percent(counts.share)} "
-            f"(95 % interval {_percent(counts.low)} to {_percent(counts.high)}), allowed: at least "
-            f"{_percent(rule.at_least)}"
+            f"first at {list(counts.first or ())}; agreement {percent(counts.share)} "
+            f"(95 % interval {percent(counts.low)} to {percent(counts.high)}), allowed: at least "
+            f"{percent(rule.at_least)}"
         )
     inconclusive = None
     if not counts.counted:
         inconclusive = "all decisions are ties, so none was compared"
     elif counts.most_frequent >= rule.at_least:
         inconclusive = (
-            f"{_percent(counts.most_frequent)} of the reference's decisions are the same: an output that always "
+            f"{percent(counts.most_frequent)} of the reference's decisions are the same: an output that always "
             "decides so would pass too"
         )
     return WholeOutputJudgement(problem, inconclusive, counts.to_json())
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"

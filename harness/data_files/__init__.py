@@ -75,7 +75,7 @@ def stored_arrays(path: Path) -> Mapping[str, StoredArray]:
     loaded, or holds no array at all.
     """
     if path.is_dir():
-        from harness.data_files.test_data import read_test_data
+        from harness.data_files.onnx_files import read_test_data
 
         arrays: Mapping[str, StoredArray] = read_test_data(path)
     else:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.blame.other_targets import has_export
+from harness.blame.other_targets import format_of, has_export, other_targets
 from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
@@ -25,7 +25,6 @@ from harness.explain.failing_layer import FailingLayer, cut_layers, find_failing
 from harness.explain.failing_nodes import FailingNodes, failing_value, run_failing_nodes, write_failing_nodes
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.explain.shrink import ShrunkCase, same_failure, shrink
-from harness.explain.targets import format_of, other_targets
 from harness.inside.nodes.divergence import Walk
 from harness.plan import plan
 from harness.reproduction import REPRODUCED, why_no_script

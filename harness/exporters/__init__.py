@@ -1,10 +1,13 @@
-"""The protocol of exporters, and the artifact that an exporter writes. Each module of this package adds exporters."""
+"""The protocol of exporters, their options, and the artifact that one writes. Each module here adds exporters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.model.build import Subject
@@ -54,9 +57,39 @@ class Exporter(Protocol):
         """Write the artifact to ``path``. ``options`` are arguments of the library's own function, by name.
 
         An exporter that takes some has an attribute ``options`` that describes them, and a method ``check``; see
-        :class:`harness.exporters._options.ExportOptions`.
+        :class:`harness.exporters.ExportOptions`.
 
         Raises :class:`harness.errors.Unsupported` if the exporter itself reports that it does not support the model.
         Other exceptions of the library pass through unchanged.
         """
         ...
+
+
+_SWITCH = {"on": True, "true": True, "off": False, "false": False}
+
+
+class ExportOptions:
+    """A base of exporters with options: arguments of the library's own function, written ``name=value`` in a target.
+
+    ``switches`` are the arguments that are on or off, with their meaning.
+    """
+
+    switches: Mapping[str, str] = {}
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """The options that a target may set, each with one line on its meaning and its values."""
+        return {name: f"{meaning}: on or off" for name, meaning in self.switches.items()}
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """Raise :class:`UsageError` for a value that is not accepted."""
+        self.arguments(options)
+
+    def arguments(self, options: Mapping[str, str]) -> dict[str, Any]:
+        """The arguments of the library's function. Raises :class:`UsageError` for a value that is not accepted."""
+        arguments: dict[str, Any] = {}
+        for name, value in options.items():
+            if value.lower() not in _SWITCH:
+                raise UsageError(f"{name}={value} is unknown; write on or off")
+            arguments[name] = _SWITCH[value.lower()]
+        return arguments

@@ -6,19 +6,18 @@ This is the only module that reads torch's own opset bounds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.environment import versions
 from harness.errors import StageError, Unsupported, UsageError
 from harness.exporters import Artifact
-from harness.exporters._files import sha256, sibling_files, staged_write
+from harness.exporters._files import sha256, sibling_files
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from harness.model.build import Subject
     from harness.spec.targets import Target
 
 LARGE_FILE_BYTES = 64 << 20
@@ -73,36 +72,33 @@ def default_opset() -> int:
     return int(getattr(_constants, "ONNX_DEFAULT_OPSET", _DEFAULT_OPSET))
 
 
-def write_artifact(
-    exporter: str, subject: Subject, path: Path, opset: int | None, write: Callable[[Path], None]
+def checked_artifact(
+    exporter: str, staging_path: Path, path: Path, opset: int | None, names: tuple[Sequence[str], Sequence[str]]
 ) -> Artifact:
-    """The artifact at ``path``, after ``write`` has written the file and the file was checked.
+    """The artifact at ``path`` of the file that ``exporter`` has just written to ``staging_path``.
 
-    Raises :class:`Unsupported` if the file has another opset than the requested one, and :class:`StageError` if
-    inputs or outputs were renamed, reordered or dropped.
+    ``names`` are those of the inputs and outputs. Raises :class:`Unsupported` if the file has another opset than the
+    requested one, and :class:`StageError` if inputs or outputs were renamed, reordered or dropped.
     """
     import onnx
 
-    with staged_write(path) as staging_path:
-        write(staging_path)
-        content = staging_path.read_bytes()
-        model = onnx.load_model_from_string(content)
-        # The numbers are in stack traces of onnx-dynamo, which keeps large weights out of this file.
-        content = content if len(content) > LARGE_FILE_BYTES else _TRACED_CODE.sub(b"", content)
-        digest = sha256(content, *sibling_files(staging_path))
-        del content
-        written_opset = opset_of(model)
-        if opset is not None and written_opset != opset:
-            raise Unsupported(
-                f"{exporter} could not convert the model to opset {opset} and left it at {written_opset}; "
-                f"use @{written_opset} or above"
-            )
-        initializers = {tensor.name for tensor in model.graph.initializer}  # with keep_initializers_as_inputs
-        inputs = [value.name for value in model.graph.input if value.name not in initializers]
-        _require_names(exporter, "inputs", inputs, list(subject.inputs))
-        _require_names(exporter, "outputs", [value.name for value in model.graph.output], subject.output_names)
-        checker = checker_error(staging_path)
-    return Artifact("onnx", path, digest, opset=written_opset, checker=checker)
+    content = staging_path.read_bytes()
+    model = onnx.load_model_from_string(content)
+    # The numbers are in stack traces of onnx-dynamo, which keeps large weights out of this file.
+    content = content if len(content) > LARGE_FILE_BYTES else _TRACED_CODE.sub(b"", content)
+    digest = sha256(content, *sibling_files(staging_path))
+    del content
+    written_opset = opset_of(model)
+    if opset is not None and written_opset != opset:
+        raise Unsupported(
+            f"{exporter} could not convert the model to opset {opset} and left it at {written_opset}; "
+            f"use @{written_opset} or above"
+        )
+    initializers = {tensor.name for tensor in model.graph.initializer}  # with keep_initializers_as_inputs
+    inputs = [value.name for value in model.graph.input if value.name not in initializers]
+    _require_names(exporter, "inputs", inputs, list(names[0]))
+    _require_names(exporter, "outputs", [value.name for value in model.graph.output], list(names[1]))
+    return Artifact("onnx", path, digest, opset=written_opset, checker=checker_error(staging_path))
 
 
 def opset_of(model: ModelProto) -> int:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
-from harness.exporters import Artifact, Format
+from harness.exporters import Artifact, ExportOptions, Format
 from harness.exporters._files import refusals_as_unsupported, sha256, staged_write, structure_files
-from harness.exporters._options import ExportOptions
 from harness.exporters._torch_state import as_in_a_fresh_process
 from harness.spec.language.inputs.structure import arguments
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
-from harness.exporters import Artifact, Format
+from harness.exporters import Artifact, ExportOptions, Format
 from harness.exporters._dynamo_cache import cached_tables, unrelated_to
 from harness.exporters._dynamo_sharing import captured_program, shared_programs
-from harness.exporters._files import is_refusal, refusals_as_unsupported
-from harness.exporters._onnx import dynamo_opsets, positional, write_artifact
-from harness.exporters._options import ExportOptions
+from harness.exporters._files import is_refusal, refusals_as_unsupported, staged_write
+from harness.exporters._onnx import checked_artifact, dynamo_opsets, positional
 from harness.exporters._speed_ups import fallback_note, with_fallback
 from harness.exporters._torch_state import as_in_a_fresh_process
 from harness.exporters.export import dynamic_shapes
@@ -62,6 +61,7 @@ class OnnxDynamo(ExportOptions):
 
         is_large = size_in_bytes(subject.module) >= EXTERNAL_DATA_BYTES
         arguments = {"external_data": is_large} | self.arguments(options)
+        names = list(subject.inputs), subject.output_names
 
         def write(staging_path: Path) -> None:
             recording = RecordingTable(translation_table() if fixes else {})
@@ -77,8 +77,8 @@ class OnnxDynamo(ExportOptions):
                     staging_path,
                     dynamo=True,
                     opset_version=opset,
-                    input_names=list(subject.inputs),
-                    output_names=subject.output_names,
+                    input_names=names[0],
+                    output_names=names[1],
                     dynamic_shapes=dynamic_shapes(module, subject),
                     custom_translation_table=recording.table if fixes else None,
                     verbose=False,
@@ -87,11 +87,10 @@ class OnnxDynamo(ExportOptions):
             final_program = None if onnx_program is None else onnx_program.exported_program
             recording.require_calls(captured_program(subject), final_program)
 
-        def write_with_fallback(staging_path: Path) -> None:
+        with staged_write(path) as staging_path:
             # A refusal of the exporter would be the same without the speed-ups.
             with_fallback(lambda: write(staging_path), is_final=is_refusal, unrelated=unrelated_to)
-
-        artifact = write_artifact(self.name, subject, path, opset, write_with_fallback)
+            artifact = checked_artifact(self.name, staging_path, path, opset, names)
         note = fallback_note()
         return artifact if note is None else replace(artifact, notes=(*artifact.notes, note))
 

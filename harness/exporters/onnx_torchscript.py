@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported, UsageError
-from harness.exporters import Artifact, Format
-from harness.exporters._files import refusals_as_unsupported
-from harness.exporters._onnx import default_opset, positional, torchscript_opsets, write_artifact
-from harness.exporters._options import ExportOptions
+from harness.exporters import Artifact, ExportOptions, Format
+from harness.exporters._files import refusals_as_unsupported, staged_write
+from harness.exporters._onnx import checked_artifact, default_opset, positional, torchscript_opsets
 from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
 if TYPE_CHECKING:
@@ -44,11 +43,11 @@ class OnnxTorchScript(ExportOptions):
 
     @property
     def options(self) -> Mapping[str, str]:
-        """See :class:`harness.exporters._options.ExportOptions`."""
+        """See :class:`harness.exporters.ExportOptions`."""
         return {**super().options, "training": f"the mode of the exported module: {', '.join(_TRAINING)}"}
 
     def arguments(self, options: Mapping[str, str]) -> dict[str, Any]:
-        """See :class:`harness.exporters._options.ExportOptions`."""
+        """See :class:`harness.exporters.ExportOptions`."""
         training = options.get("training")
         if training is not None and training.lower() not in _TRAINING:
             raise UsageError(f"training={training} is unknown; write {', '.join(_TRAINING)}")
@@ -71,7 +70,8 @@ class OnnxTorchScript(ExportOptions):
         default = "preserve" if fixes else "eval"
         mode = getattr(torch.onnx.TrainingMode, arguments.pop("training", default).upper())
 
-        def write(staging_path: Path) -> None:
+        names = list(subject.inputs), subject.output_names
+        with recorded_tracer_warnings() as places, staged_write(path) as staging_path:
             with refusals_as_unsupported(), _corrected_symbolics(opset) if fixes else nullcontext():
                 torch.onnx.export(
                     corrected(module) if fixes else module,
@@ -79,15 +79,13 @@ class OnnxTorchScript(ExportOptions):
                     staging_path,
                     dynamo=False,
                     opset_version=opset,
-                    input_names=list(subject.inputs),
-                    output_names=subject.output_names,
+                    input_names=names[0],
+                    output_names=names[1],
                     dynamic_axes={label: dict(axes) for label, axes in subject.dynamic.items()},
                     training=mode,
                     **arguments,
                 )
-
-        with recorded_tracer_warnings() as places:
-            artifact = write_artifact(self.name, subject, path, opset, write)
+            artifact = checked_artifact(self.name, staging_path, path, opset, names)
         notes = () if mode != torch.onnx.TrainingMode.EVAL or subject.mode == "eval" else (_EXPORTED_IN_EVAL_MODE,)
         return replace(artifact, notes=notes, tracer_warnings=tuple(places))
 

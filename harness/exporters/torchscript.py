@@ -23,9 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.exporters import Artifact, Format
+from harness.exporters import Artifact, ExportOptions, Format
 from harness.exporters._files import refusals_as_unsupported, staged_write, structure_files
-from harness.exporters._options import ExportOptions
 from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,9 @@ MAX_BYTES = 2**28
 
 CLOSE = {2: 3e-2, 4: 2e-4, 8: 2e-4}
 """The RMS difference up to which values are the same tensor, as a share of their RMS, by the bytes of an element."""
+
+MAX_ARGUMENTS = 200
+"""Characters of a layer's arguments that are kept."""
 
 FUNCTIONAL = "functional"
 """The type of a row for what no layer computes: functions that the code of a module around the layers calls."""
@@ -223,3 +226,9 @@ class Pairing:
     nodes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
     uncovered: tuple[str, ...] = ()
+
+
+def shortened_arguments(arguments: Iterable[str]) -> str:
+    """The arguments of a call in one text, cut after :data:`MAX_ARGUMENTS` characters."""
+    text = ", ".join(arguments)
+    return text if len(text) <= MAX_ARGUMENTS else f"{text[:MAX_ARGUMENTS]}..."

@@ -3,24 +3,26 @@
 :meth:`Graph.run` returns any values of the graph, in one run of the target's runtime or in several that each return
 what fits into the store's memory. A value can be *forced*: every node that reads it then gets the value that is given,
 and what the graph itself computes for it is still returned. With the values of all layers forced to those of the
-reference, one run shows the error of each layer by itself.
+reference, one run shows the error of each layer by itself. :func:`nodes_by_call` are the nodes that an exporter
+wrote for each call of a layer, by the scope that it gave to each node.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from harness.blame.disagreement import QUANTIZING_OPERATORS
-from harness.blame.evaluated_model import sort_nodes
+from harness.data_files.onnx_files import names_read, read_model, sort_nodes
 from harness.exporters import Artifact
-from harness.inside.calls import ValueStore
-from harness.inside.nodes.matching import read_model
+from harness.inside.calls import Call, ValueStore
+from harness.inside.nodes.matching import NAME_SCOPES, module_of
 from harness.registry import plugins
 from harness.runtimes import Session
 from harness.spec.targets import Target
@@ -224,22 +226,6 @@ class Graph:
         return frozenset(constants - {value.name for value in self.model.graph.input if value.name in self.inputs})
 
 
-def names_read(node: NodeProto) -> list[str]:
-    """The names that a node reads, and those that graphs inside it read from outside."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for subgraph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            names += _read_outside(subgraph)
-    return names
-
-
-def _read_outside(graph: GraphProto) -> list[str]:
-    own = {name for node in graph.node for name in node.output}
-    own |= {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    read = [name for node in graph.node for name in names_read(node)]
-    return [name for name in (*read, *(value.name for value in graph.output)) if name not in own]
-
-
 def _without_graph(model: ModelProto) -> ModelProto:
     """The head of a model: its versions and opsets."""
     head = ModelProto(ir_version=model.ir_version)
@@ -251,3 +237,62 @@ def _width(elem_type: int) -> int:
     if elem_type in {TensorProto.UNDEFINED, TensorProto.STRING}:
         return 8
     return int(helper.tensor_dtype_to_np_dtype(elem_type).itemsize)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Nodes of one layer that follow each other, with the text of their scope."""
+
+    path: str
+    scope: str
+    nodes: list[NodeProto]
+
+
+def nodes_by_call(graph: Graph, calls: Sequence[Call]) -> list[tuple[Call, list[NodeProto]]]:
+    """The calls whose nodes are known, with those nodes. Calls of one layer are distinguished by scope or by order."""
+    groups = _groups(graph, {call.scope for call in calls})
+    calls_of: dict[str, list[Call]] = defaultdict(list)
+    for call in calls:
+        calls_of[call.scope].append(call)
+    found: list[tuple[Call, list[NodeProto]]] = []
+    for path, own in calls_of.items():
+        found += zip(own, _by_call(groups.get(path, []), len(own)), strict=False)
+    return found
+
+
+def _groups(graph: Graph, paths: set[str]) -> dict[str, list[_Group]]:
+    groups: dict[str, list[_Group]] = defaultdict(list)
+    last: _Group | None = None
+    for node in graph.nodes:
+        if graph.is_constant(node):
+            continue
+        path = module_of(node, paths)
+        if path is None:
+            continue
+        scope = _scope(node)
+        if last is None or (last.path, last.scope) != (path, scope):
+            last = _Group(path, scope, [])
+            groups[path].append(last)
+        last.nodes.append(node)
+    return groups
+
+
+def _by_call(groups: Sequence[_Group], calls: int) -> list[list[NodeProto]]:
+    """The nodes of each of ``calls`` calls of one layer; none if they cannot be distinguished."""
+    if not groups:
+        return []
+    if calls == 1:
+        return [[node for group in groups for node in group.nodes]]
+    if len(groups) == calls:
+        return [group.nodes for group in groups]
+    by_scope: dict[str, list[NodeProto]] = defaultdict(list)
+    for group in groups:
+        by_scope[group.scope] += group.nodes
+    return list(by_scope.values()) if len(by_scope) == calls else []
+
+
+def _scope(node: NodeProto) -> str:
+    for entry in node.metadata_props:
+        if entry.key == NAME_SCOPES:
+            return str(entry.value)
+    return node.name.rpartition("/")[0]

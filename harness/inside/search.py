@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
+from harness.data_files.onnx_files import names_read
 from harness.inside.calls import Call, Closeness, Recording, ValueStore
-from harness.inside.graph import Graph, names_read
+from harness.inside.graph import Graph, nodes_by_call
 from harness.inside.nodes.matching import FOLDED_CLASSES
-from harness.inside.scopes import nodes_by_call
 
 Array = NDArray[Any]
 

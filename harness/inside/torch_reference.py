@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from harness.inside.calls import FUNCTIONAL, Call, NotVisible, Recording, ValueStore, Visit
+from harness.inside.calls import FUNCTIONAL, Call, NotVisible, Recording, ValueStore, Visit, shortened_arguments
 from harness.model.binding import TakesFlatInputs
 from harness.model.build import run_module, size_in_bytes
 from harness.model.reference import LARGE_MODULE_BYTES, run_in_float64_by_layer
@@ -28,8 +28,6 @@ from harness.model.tensors import copy_module, copy_tensor, to_numpy, to_torch
 
 Array = NDArray[Any]
 
-MAX_ARGUMENTS = 200
-"""Characters of a layer's arguments that are kept."""
 PLAIN = (int, float, bool, str, tuple, list, torch.dtype, type(None))
 
 
@@ -312,5 +310,4 @@ def arguments_of(module: nn.Module) -> str:
             value = value is not None
         if isinstance(value, PLAIN) and value != parameter.default and value is not parameter.default:
             shown.append(f"{parameter.name}={value!r}")
-    text = ", ".join(shown)
-    return text if len(text) <= MAX_ARGUMENTS else f"{text[:MAX_ARGUMENTS]}..."
+    return shortened_arguments(shown)

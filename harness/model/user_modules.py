@@ -1,6 +1,7 @@
 """The user's own modules: made by a callable that is imported, or loaded from a file.
 
-Installed modules are found first, the user's folders are searched last.
+Installed modules are found first, the user's folders are searched last. A TorchScript module whose ``forward`` takes
+numbers beside tensors, such as a sampling rate, is called with tensors alone (:func:`with_numbers_from_tensors`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from torch import nn
 
 from harness import search_path
 from harness.errors import UsageError
-from harness.model.script_arguments import with_numbers_from_tensors
 from harness.spec.language.case import FactoryModel, StoredModel
 from harness.spec.quoting import suggestion
 
@@ -184,3 +184,30 @@ def _owner(name: str) -> str:
         return "harness itself"
     distributions = packages_distributions().get(name)
     return f"the installed package {distributions[0]}" if distributions else "an installed package"
+
+
+NUMBERS = frozenset({"int", "float", "bool"})
+
+
+def with_numbers_from_tensors(module: torch.jit.ScriptModule) -> nn.Module:
+    """``module``, called with tensors alone: where ``forward`` takes a number, a tensor of one element stands for it.
+
+    The module itself if it takes tensors only, or has no ``forward`` that can be called: that shows when it is called.
+    """
+    method: Any = getattr(module, "forward", None)
+    if method is None:
+        return module
+    arguments = method.schema.arguments[1:]  # the first is the module
+    numbers = frozenset(index for index, each in enumerate(arguments) if str(each.type) in NUMBERS)
+    return _WithNumbers(module, numbers) if numbers else module
+
+
+class _WithNumbers(nn.Module):
+    def __init__(self, module: nn.Module, numbers: frozenset[int]) -> None:
+        super().__init__()
+        self.layer = module
+        self._numbers = numbers
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Call the module with numbers in the place of their tensors."""
+        return self.layer(*(each.item() if index in self._numbers else each for index, each in enumerate(inputs)))

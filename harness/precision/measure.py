@@ -1,8 +1,9 @@
-"""What a lowered model lost: its outputs on all samples against the float32 model's."""
+"""What a lowered model lost, its outputs on all samples against the float32 model's, and how long it takes."""
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.compare.decisions import count_decisions, wilson_interval
+from harness.compare.decisions import count_decisions, percent, wilson_interval
+from harness.compare.metrics.similarity import decibels
+from harness.latency import SamplingLimits, latency
+from harness.latency import measure as measure_calls
+from harness.latency.conditions import calibration_loop
+from harness.latency.sampling import Call, wall_timer
 from harness.spec.language.tolerances import DecisionKind, Decisions
 
 Array = NDArray[Any]
@@ -103,13 +109,6 @@ def measure(
     )
 
 
-def decibels(signal: float, noise: float) -> float:
-    """``10 log10(signal / noise)`` of two sums of squares."""
-    if not noise:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
-
-
 def _powers(output: str, expected: Array, answer: Answer) -> tuple[float, float, int]:
     """The sum of squares of the values, that of the errors, and the number of values that became NaN or infinite."""
     if output not in answer or answer[output].shape != expected.shape:
@@ -177,7 +176,7 @@ def share_text(measured: Measure) -> str:
         return ""
     ties = f", {found.ties} ties" if found.ties else ""
     interval = f"{100 * found.low:.3g} to {100 * found.high:.3g}"
-    return f"{100 * found.share:.4g} % ({found.agree:,} of {found.of:,}, {interval}{ties})"
+    return f"{percent(found.share)} ({found.agree:,} of {found.of:,}, {interval}{ties})"
 
 
 def megabytes(size: int | None) -> str:
@@ -185,3 +184,38 @@ def megabytes(size: int | None) -> str:
     if size is None:
         return ""
     return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} KB"
+
+
+TIMING = SamplingLimits(budget_s=4.0, min_rounds=10, max_rounds=40, warmup_s=0.2, max_s=20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The latency of one choice in microseconds with its 95 % interval; None in ``median_us`` where it does not run."""
+
+    median_us: float | None
+    low_us: float | None = None
+    high_us: float | None = None
+    low_confidence: bool = False
+
+
+def timed(calls: Mapping[str, Call]) -> dict[str, Timing]:
+    """The latency of each call, sampled in turns."""
+    rng = random.Random(0)  # noqa: S311 - an order, no secret
+    measurement = measure_calls(calls, TIMING, rng, wall_timer(), calibration=calibration_loop())
+    figures = {name: latency(name, [measurement]) for name in calls}
+    return {
+        name: Timing(each.median_us, each.low_us, each.high_us, each.low_confidence) for name, each in figures.items()
+    }
+
+
+def latency_text(timing: Timing) -> str:
+    """``1.23 ms (1.2 to 1.3)``, with a remark where it is too noisy to quote."""
+    if timing.median_us is None:
+        return "does not run"
+    interval = (
+        ""
+        if timing.low_us is None or timing.high_us is None
+        else f" ({timing.low_us / 1e3:.3g} to {timing.high_us / 1e3:.3g})"
+    )
+    return f"{timing.median_us / 1e3:.3g} ms{interval}{', low confidence' if timing.low_confidence else ''}"

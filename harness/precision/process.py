@@ -73,13 +73,6 @@ def make_folder(folder: Path) -> None:
         raise UsageError(f"-o {folder}: {error.strerror}; name a folder that can be written") from error
 
 
-def duration(seconds: float) -> str:
-    """``40 s``, ``3 min`` or ``1.5 h``."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def write_texts(files: Mapping[str, str], folder: Path) -> list[Path]:
     """Write the texts by name into ``folder`` and return their paths. Raises :class:`HarnessError` if it cannot."""
     paths = []

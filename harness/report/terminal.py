@@ -20,15 +20,16 @@ from harness.report.layers import layer_lines
 from harness.report.shell import command_line
 from harness.report.tables import targets
 from harness.report.tables.counted import ModelTime, model_times
+from harness.report.tables.latency import latency_lines
 from harness.report.tables.node_times import node_time_lines
 from harness.report.tables.precision import sample_lines
-from harness.report.tables.terminal_latency import latency_lines
 from harness.report.wording import (
     UNEXPECTED,
     bundle_folder,
     comparison_line,
     explanation,
     export_counts,
+    format_duration,
     inconclusive_reason,
     main_comparison,
     next_step,
@@ -316,7 +317,7 @@ class Progress:
 
     def _line(self) -> str:
         left = (self._clock() - self._began) / self._done * (self._total - self._done)
-        rest = f", about {_duration(left)} left" if self._done < self._total else ""
+        rest = f", about {format_duration(left)} left" if self._done < self._total else ""
         return f"{self._done:,} of {self._total:,} {self._unit}{self._failing_so_far()}{rest}"
 
     def _failing_so_far(self) -> str:
@@ -333,7 +334,3 @@ def _live(console: Console) -> Live:
         console=console,
         transient=True,
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -209,6 +209,13 @@ def format_microseconds(us: float) -> str:
     return f"{us / 1e6:.3g} s"
 
 
+def format_duration(seconds: float) -> str:
+    """About how long something takes: ``40 s``, ``3 min`` or ``1.5 h``."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def format_pair(actual: float | None, expected: float | None) -> tuple[str, str]:
     """Two elements of a tensor with four significant digits, or with as many more as it takes to tell them apart."""
     texts = ("-", "-")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 from harness.runtimes import Array, NodeTimes, Placement
-from harness.runtimes._profiles.torch_profile import profiled_times
+from harness.runtimes._profiles import profiled_times
 from harness.spec.language.inputs.structure import Structure, arguments, in_order
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data_files.onnx_files import dtype_from_onnx
 from harness.errors import StageError, Unsupported, UsageError
-from harness.onnx_arrays import dtype_from_onnx
 from harness.runtimes import Value
 from harness.spec.quoting import closest_name
 

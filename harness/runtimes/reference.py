@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.data_files.onnx_files import with_ml_dtypes
 from harness.environment import installed_version
 from harness.errors import Unsupported
-from harness.onnx_arrays import with_ml_dtypes
 from harness.runtimes import Array, Availability, Placement, Value, copied
 from harness.runtimes._validation import read_signature, resolve_options
 

@@ -76,7 +76,7 @@ class TorchScript:
         self.availability().require(self.name)
         import torch
 
-        from harness.model.script_arguments import with_numbers_from_tensors
+        from harness.model.user_modules import with_numbers_from_tensors
 
         extra_files = {STRUCTURE_FILE: ""}
         module: Any = torch.jit.load(  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ from harness.scaffold import FILE_HEADER, FirstSpec, NoSpec, flow
 from harness.scaffold.comparison import NoComparison, Question, cases_of, comparison_spec, moved_spec
 from harness.spec.discovery import spec_folder
 from harness.spec.model_files import stored_model
-from harness.spec.targets.files import targets_of
+from harness.spec.targets.sets import targets_of
 
 NAME = "model"
 OTHER_SIZES = {BATCH: 1, SEQUENCE: 5, IMAGE: 48}

@@ -33,8 +33,7 @@ from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, MODEL_FILES, is_recorded_model, model_file, recorded_cases
 from harness.spec.targets import Target
-from harness.spec.targets.files import targets_of
-from harness.spec.targets.sets import TARGETS_FILE, TargetSets, load_target_sets
+from harness.spec.targets.sets import TARGETS_FILE, TargetSets, load_target_sets, targets_of
 from harness.spec.yaml import read
 
 MODEL_SUFFIXES = (".onnx", ".ort")

@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
+from harness.data_files.onnx_files import sort_nodes
 from harness.errors import StageError, Unavailable, Unsupported, UsageError
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from harness.exporters import Format
 
 Precision = Literal["float16", "bfloat16", "int8", "int4"]
@@ -81,37 +84,15 @@ def require_precision(word: str, destination: Path, operators: Sequence[str], ne
         raise Unsupported(f"+{word} lowers nothing: it needs {needs}, and the operators of the file are {named}")
 
 
-def sort_nodes(graph: Any) -> None:
-    """Sort the nodes of ``graph`` so that each comes after those whose outputs it reads, as ONNX requires.
+def sorted_or_refused(model: ModelProto) -> None:
+    """Put the nodes of the written ``model`` in the order that ONNX requires.
 
-    ONNX Runtime's converter to float16 adds its casts at the end. Nodes keep their order as far as they can.
+    ONNX Runtime's converter to float16 adds its casts at the end. Raises :class:`StageError` if there is no order.
     """
-    made = {name for node in graph.node for name in node.output}
-    known: set[str] = set()
-    waiting, following = [(node, _read_by(node) & made) for node in graph.node], []
-    while waiting:
-        left = []
-        for node, read in waiting:
-            if read <= known:
-                known.update(node.output)
-                following.append(node)
-            else:
-                left.append((node, read))
-        if len(left) == len(waiting):
-            raise StageError("the nodes of the written file read each other's outputs in a circle")
-        waiting = left
-    nodes = [type(node).FromString(node.SerializeToString()) for node in following]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _read_by(node: Any) -> set[str]:
-    """The names that a node reads, and those that the graphs inside it read."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            names |= {name for each in inner.node for name in _read_by(each)} | {each.name for each in inner.output}
-    return names - {""}
+    try:
+        sort_nodes(model)
+    except ValueError as error:
+        raise StageError("the nodes of the written file read each other's outputs in a circle") from error
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.data_files.onnx_files import all_nodes
 from harness.errors import Unsupported
 from harness.transforms import (
     Precision,
@@ -20,9 +21,9 @@ from harness.transforms import (
     require_names,
     require_nodes,
     require_onnxruntime_tools,
-    sort_nodes,
+    sorted_or_refused,
 )
-from harness.transforms._round_trips import all_nodes, own_casts, without_round_trips
+from harness.transforms.fp16 import own_casts, without_round_trips
 
 _FLOAT16, _BFLOAT16 = 10, 16  # onnx.TensorProto
 _TAKES_FLOAT_INPUT = frozenset({"Resize", "GroupNormalization"})
@@ -62,7 +63,7 @@ class Bf16(Transform):
         if any(tensor.data_type == _FLOAT16 for tensor in _tensors(model.graph)):
             raise Unsupported("the file has float16 values already; apply +bf16 to the float32 file")
         require_nodes(model, names_in(request.options.get("keep_nodes")))
-        nodes = list(all_nodes(model.graph))
+        nodes = list(all_nodes(model.graph.node))
         opsets = {each.domain or "ai.onnx": each.version for each in model.opset_import}
         blocked = {node.op_type for node in nodes if not _has_bfloat16(node, opsets)}
         lowered = {node.op_type for node in nodes} - blocked - {*names_in(request.options.get("block"))} - _MOVES_VALUES
@@ -82,7 +83,7 @@ class Bf16(Transform):
         if not without_round_trips(converted, casts):
             raise Unsupported(f"+{request.word} lowers nothing: every node stays in float32")
         _write_bfloat16(onnx.load(str(source)).graph, converted.graph)
-        sort_nodes(converted.graph)
+        sorted_or_refused(converted)
         onnx.save(converted, str(destination))
 
 
@@ -144,7 +145,7 @@ def _narrow(original: Any, tensor: Any) -> None:
 def _tensors(graph: Any) -> Iterator[Any]:
     """The tensors that are stored in the graph: initializers and attributes of its nodes."""
     yield from graph.initializer
-    for node in all_nodes(graph):
+    for node in all_nodes(graph.node):
         yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
 
 

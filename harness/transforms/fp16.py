@@ -1,10 +1,17 @@
-"""``+fp16``: computes in float16. ONNX Runtime's own converter; inputs and outputs keep their dtypes by default."""
+"""``+fp16``: computes in float16. ONNX Runtime's own converter; inputs and outputs keep their dtypes by default.
+
+The converter rounds every value to float16, also one that a node in float32 hands to another: a Cast to float16 and one
+back stand between them. A value beyond float16's range is then lost although both nodes are kept. These pairs are
+removed (:func:`without_round_trips`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
+from harness.data_files.onnx_files import all_nodes
 from harness.errors import Unsupported, UsageError
 from harness.transforms import (
     KEEP_IO,
@@ -17,9 +24,8 @@ from harness.transforms import (
     require_nodes,
     require_onnxruntime_tools,
     require_precision,
-    sort_nodes,
+    sorted_or_refused,
 )
-from harness.transforms._round_trips import own_casts, without_round_trips
 
 
 class Fp16(Transform):
@@ -62,10 +68,45 @@ class Fp16(Transform):
         )
         if not without_round_trips(converted, casts):
             raise Unsupported(f"+{request.word} lowers nothing: every node stays in float32")
-        sort_nodes(converted.graph)
+        sorted_or_refused(converted)
         onnx.save(converted, str(destination))
         if SWITCH[options.get(KEEP_IO, "on")]:
             require_precision(request.word, destination, ("Cast",), "floating-point values")
+
+
+def own_casts(model: Any) -> set[str]:
+    """The outputs of the Casts of ``model`` before it is converted."""
+    return {node.output[0] for node in model.graph.node if node.op_type == "Cast"}
+
+
+def without_round_trips(converted: Any, own_casts: Collection[str]) -> bool:
+    """Let nodes of ``converted`` read float32 where a pair of Casts rounds it to 16 bits and back; changes the model.
+
+    ``own_casts`` are the outputs of the Casts that the model had before, which stay. False if no value of 16 bits is
+    left.
+    """
+    import onnx
+
+    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    added = {node.output[0]: node for node in converted.graph.node if node.op_type == "Cast"}
+    added = {name: node for name, node in added.items() if name not in own_casts}
+    rounded = {name: node.input[0] for name, node in added.items() if _to(node) in half}
+    for node in added.values():
+        if _to(node) not in half and node.input[0] in rounded:
+            node.input[0] = rounded[node.input[0]]
+    read = {name for node in all_nodes(converted.graph.node) for name in node.input}
+    read |= {value.name for value in converted.graph.output}
+    left = [node for node in converted.graph.node if node.output[0] not in added or node.output[0] in read]
+    del converted.graph.node[:]
+    converted.graph.node.extend(left)
+    types = {_to(node) for node in left if node.op_type == "Cast"} | {
+        each.data_type for each in converted.graph.initializer
+    }
+    return bool(types & half)
+
+
+def _to(cast: Any) -> int:
+    return next((int(each.i) for each in cast.attribute if each.name == "to"), 0)
 
 
 PROVIDES: tuple[Transform, ...] = (Fp16(),)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from harness.onnx_arrays import ML_DTYPES, from_array
+from harness.data_files.onnx_files import ML_DTYPES, from_array
 
 Array = NDArray[Any]
 

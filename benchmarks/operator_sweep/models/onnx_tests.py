@@ -10,7 +10,7 @@ from onnx import TensorProto
 from onnx.backend.test.case.node import collect_testcases
 
 from benchmarks.operator_sweep.models.case import Case
-from harness.onnx_arrays import to_array, with_ml_dtypes
+from harness.data_files.onnx_files import to_array, with_ml_dtypes
 
 
 def cases_of_onnx() -> list[Case]:

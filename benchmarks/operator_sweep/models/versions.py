@@ -11,7 +11,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, helper
 from onnx.defs import OpSchema, get_all_schemas_with_history, get_schema, onnx_opset_version
 
 from benchmarks.operator_sweep.models.case import Case, Pair, stamped
-from harness.onnx_arrays import to_array
+from harness.data_files.onnx_files import to_array
 
 DOMAINS = ("", "ai.onnx.ml")
 

@@ -18,7 +18,7 @@ from onnx.defs import SchemaError, get_schema
 from onnx.reference.op_run import OpRun
 
 from harness.blame.evaluated_model import FLOATS
-from harness.onnx_arrays import with_ml_dtypes
+from harness.data_files.onnx_files import with_ml_dtypes
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from harness.blame.evaluated_model import FLOATS
 from harness.blame.operators import MICROSOFT, Array, Operator, in_domains, wide
-from harness.onnx_arrays import dtype_from_onnx
+from harness.data_files.onnx_files import dtype_from_onnx
 
 
 class QuantizeLinear(Operator):

@@ -15,7 +15,7 @@ import numpy as np
 from onnx import TensorProto
 
 from harness.blame.operators import MICROSOFT, Array, Operator, in_domains, wide
-from harness.onnx_arrays import dtype_from_onnx
+from harness.data_files.onnx_files import dtype_from_onnx
 
 
 class BatchNormalization(Operator):

@@ -286,6 +286,8 @@ class TestedFile(ReferenceForModel):
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The reference's answers, with those of a run in the precision of the target's transforms if that is lower."""
         references: Sequence[Reference] = self.references
+        if not target.transforms:
+            return references
         precision = reference_precision(target)
         if precision is not None and precision != self.mixed.precision:
             references = self._memo.get(f"references in {precision}", lambda: self.references_in(precision))

@@ -23,7 +23,7 @@ from harness.check.files.reference import FileReference
 from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
 from harness.check.judging.layers import with_layers
-from harness.check.results import with_error, with_pictures, with_verdict
+from harness.check.results import with_error, with_verdict
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock, StageStopped
 from harness.errors import Location, UsageError, bounded_text
@@ -39,7 +39,7 @@ from harness.spec.language.schema import Input
 from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.model_files import MODULE_FORMATS, stored_model
 from harness.spec.targets import FILE, FORMATS, TESTED_FILE, Target, parse_target, runs_format
-from harness.spec.targets.files import targets_of, tested_target
+from harness.spec.targets.sets import targets_of, tested_target
 
 if TYPE_CHECKING:
     from torch import nn
@@ -224,7 +224,7 @@ def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, se
     except StageStopped as stop:
         return with_error(result, stop)
     result = replace(result, notes=view.notes)
-    result = with_pictures(with_verdict(result, verdict, findings), verdict.compared)
+    result = with_verdict(result, verdict, findings)
     program, first = Artifact("program", Path(), ""), called[verdict.first_failing]
     target = Target(FILE, "torch-cpu")
     return with_layers(result, case, view.reference_inside, target, program, first, open_session(), settings)

@@ -40,7 +40,7 @@ from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import arrays_of
 from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import FILE, Target
-from harness.spec.targets.files import DEFAULT_RUNTIMES
+from harness.spec.targets.sets import DEFAULT_RUNTIMES
 from harness.transforms import TransformRequest
 
 Array = NDArray[Any]
@@ -185,7 +185,7 @@ class FileReference:
         if self.file.format != "onnx":
             raise NotVisible("the reference is in ONNX Runtime's format, whose nodes cannot be seen")
         from harness.inside.graph import Graph
-        from harness.inside.graph_reference import GraphReference
+        from harness.inside.onnx_file import GraphReference
 
         runtime = DEFAULT_RUNTIMES[self.file.format]
         options = UNOPTIMIZED if "optimization" in self._runtime.options else {}

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from harness.data_files.onnx_files import dtype_from_onnx
 from harness.errors import StageError
-from harness.onnx_arrays import dtype_from_onnx
 from harness.spec.language.case import ModelFormat, StoredModel
 
 if TYPE_CHECKING:

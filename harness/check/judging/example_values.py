@@ -117,11 +117,12 @@ def find_kept_value(
 ) -> FailedAtOthers | None:
     """Try a target that agrees at all inputs of the case with others; None if it agrees there, or nothing is shown.
 
-    Only modules of users branch on values. A warning of the tracer is a reason to try all of :func:`other_inputs`.
+    For a module of the user's: no other branches on values. A warning of the tracer is a reason to try all of
+    :func:`other_inputs`.
     Inputs that eager torch or the target refuse say nothing. ``draws: 1`` asks for no further inputs.
     """
     case = prepared.case
-    if target.exporter not in TRACING_EXPORTERS or target.transforms or not case.runs_user_code or case.draws == 1:
+    if target.exporter not in TRACING_EXPORTERS or target.transforms or case.draws == 1:
         return None
     tolerance = prepared.tolerance(artifact.opset)
     for other in islice(prepared.further_inputs(), None if artifact.tracer_warnings else UNWARNED):

@@ -115,7 +115,7 @@ def _table(
         store = ValueStore(Path(folder))
         if artifact.format == "onnx":
             from harness.inside.graph import Graph
-            from harness.inside.pairing import GraphSubject
+            from harness.inside.onnx_file import GraphSubject
 
             graph = Graph(artifact, target, reference.inputs, store)
             narrow = precision if precision in NARROW else graph.narrow_dtype

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.numbers import same_bits
+from harness.data_files.onnx_files import to_array
 from harness.exporters import Artifact
 from harness.exporters._tracer_warnings import source_line
-from harness.onnx_arrays import to_array
 
 Array = NDArray[Any]
 

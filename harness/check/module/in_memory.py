@@ -25,9 +25,8 @@ from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
 from harness.errors import Location, UsageError, bounded_text
 from harness.exporters._torch_state import no_graphs_printed
 from harness.model.answer import Reference
-from harness.model.binding import TakesFlatInputs, bind_labels, with_nulls
+from harness.model.binding import NestedTensors, TakesFlatInputs, bind_labels, nested_tensors, with_nulls
 from harness.model.build import Subject, outputs_with_paths
-from harness.model.nested import NestedTensors, nested_tensors
 from harness.model.reference import compute_reference
 from harness.model.tensors import copy_module
 from harness.result import Result

@@ -23,16 +23,9 @@ from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.judging import lower_precision
 from harness.check.judging.example_values import OtherInputs, other_inputs
-from harness.check.judging.expected import build_expected
-from harness.check.judging.judge import (
-    Expected,
-    Judge,
-    check_expectations,
-    check_gradients,
-)
+from harness.check.judging.judge import Expected, Judge
 from harness.check.judging.steps import with_lower_steps, with_steps
-from harness.check.module.eager_findings import compare_eager, eager_rounding, met_in_float64
-from harness.check.module.eager_refusal import eager_refusal
+from harness.check.module.eager import build_expected, check_eager, eager_refusal
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
 from harness.compare.rules import strict_ulp
@@ -45,9 +38,7 @@ from harness.model.answer import Reference
 from harness.model.build import Subject, build, build_tensors, eager_outputs, has_random_weights, run_module
 from harness.model.reference import (
     compute_reference,
-    default_tolerance_of,
     float64_outputs,
-    gradients,
     have_same_values,
     in_lower_precision,
     repeatable_call,
@@ -60,7 +51,7 @@ from harness.registry import plugins
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, StoredModel, TensorSpec
 from harness.spec.language.inputs.draws import input_sets
-from harness.spec.language.tolerances import Calibrated, Tolerance
+from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import transformed
 
@@ -117,14 +108,12 @@ class PreparedCase:
         return self._memo.get("expected", lambda: build_expected(self.case, self.subject))
 
     @property
-    def gradients(self) -> dict[str, Array]:
-        """Eager torch's gradients."""
-        return self._memo.get("gradients", lambda: gradients(self.subject, self.case.seed))
-
-    @property
     def eager_findings(self) -> tuple[Finding, ...]:
         """Eager torch compared with the spec's ``expect`` and with the float64 reference."""
-        return self._memo.get("eager findings", self._check_eager)
+        return self._memo.get(
+            "eager findings",
+            lambda: check_eager(self.case, self.subject, self.references, self.expected, self.tolerance(None)),
+        )
 
     @property
     def training(self) -> str | None:
@@ -153,6 +142,8 @@ class PreparedCase:
 
     def references_for(self, target: Target) -> tuple[Reference, ...]:
         """The reference answers, with those of a run in the precision of ``target`` if that is lower."""
+        if not target.transforms:
+            return self.references
         references = self.references_in(lower_precision.reference_precision(target))
         return tuple(lower_precision.reference_for(target, each) for each in references)
 
@@ -291,6 +282,8 @@ class PreparedCase:
         return tuple(references)
 
     def _with_steps(self, specs: Sequence[TensorSpec], first: Reference) -> tuple[Reference, ...]:
+        if not self.case.loop:
+            return (first,)
         case, subject = self.case, self.subject
         return with_steps(
             case,
@@ -299,34 +292,6 @@ class PreparedCase:
             lambda inputs, at: compute_reference(case, subject, _tensors(inputs), at),
             lambda inputs: float64_outputs(case, subject, _tensors(inputs)),
         )
-
-    def _check_eager(self) -> tuple[Finding, ...]:
-        reference = self.references[0]
-        findings = list(check_expectations(self.expected, reference, reference.eager, self.tolerance(None)))
-        unmet = [finding.what for finding in findings if not finding.passed]
-        findings += met_in_float64(self.expected, reference, self.tolerance(None), unmet)
-        if self.case.expect.gradient or self.case.expect.gradient_range:
-            findings += check_gradients(self.expected, reference, reference.eager, self.gradients)
-        for each in self.references:
-            finding = self._check_against_float64(each)
-            if finding is not None and not (finding.passed and each.repeats_shapes):
-                findings.append(finding)
-        return tuple(findings)
-
-    def _check_against_float64(self, reference: Reference) -> Finding | None:
-        """Eager torch compared with the float64 reference; None without one.
-
-        The layer's own tolerance applies, or the spec's if that allows more.
-        """
-        if reference.float64 is None:
-            return None
-        eager = reference.eager
-        default = default_tolerance_of(self.case, None)
-        if isinstance(default.rule, Calibrated):
-            return eager_rounding(reference)
-        expected = {name: values.astype(eager[name].dtype) for name, values in reference.float64.items()}
-        finding = compare_eager(reference, expected, default)
-        return finding if finding.passed else compare_eager(reference, expected, tolerance_of(self.case, None))
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
         if target.transforms:

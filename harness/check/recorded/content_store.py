@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.onnx_arrays import from_array
+from harness.data_files.onnx_files import from_array
 
 Array = NDArray[Any]
 

@@ -24,11 +24,11 @@ import onnx
 from numpy.typing import NDArray
 
 from harness.blame.disagreement import quantizes, undecidable_reason
-from harness.blame.evaluated_model import all_nodes
 from harness.blame.evaluator import evaluate, evaluate_in_file_dtypes, limited_work, not_believed_reason
 from harness.blame.file_runs import error_summary
 from harness.compare.calibrated import FEW_VALUES, LARGEST_ROUNDING
 from harness.compare.numbers import number_format
+from harness.data_files.onnx_files import all_nodes
 from harness.spec.language.tolerances import Close
 
 Array = NDArray[Any]

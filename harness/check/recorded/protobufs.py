@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
 from harness.check.files.signatures import Declared, FileSignature, read_file_signature
+from harness.data_files.onnx_files import from_array, to_array
 from harness.errors import StageError, Unsupported
 from harness.exporters import Artifact
 from harness.exporters._files import sha256
 from harness.exporters._onnx import checker_error, opset_of
-from harness.onnx_arrays import from_array, to_array
 from harness.runtimes import Value
 from harness.spec.language.case import FileModel, StoredModel
 

@@ -21,9 +21,9 @@ from harness.check.files.signatures import read_file_signature
 from harness.check.recorded.protobufs import external_data_files, open_recorded
 from harness.check.recorded.recording import RecordedCase
 from harness.check.stages import message_of
+from harness.data_files.onnx_files import from_array
 from harness.errors import StageError, UsageError
 from harness.model.answer import Reference
-from harness.onnx_arrays import from_array
 from harness.spec.language.case import Case, FileModel
 from harness.spec.model_files import stored_model
 from harness.spec.recorded import MANIFEST_FILE, recorded_cases

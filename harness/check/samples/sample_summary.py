@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.check.samples.sample_rows import Ratio, SampleRow
-from harness.compare.decisions import wilson_interval
+from harness.compare.decisions import percent, wilson_interval
+from harness.compare.metrics.similarity import decibels
 from harness.spec.language.case import DataSettings
 from harness.spec.language.tolerances import Decisions, Sqnr, Tolerance, rules_of
 
@@ -69,8 +70,8 @@ class SampleSummary:
             ties = f", {self._ties:,} further are ties" if self._ties else ""
             yield (
                 f"{counted - self._agree:,} of {counted:,} decisions by {self.decisions.by} over all samples "
-                f"differ{ties}; agreement {_percent(share)} (95 % interval {_percent(low)} to {_percent(high)}), "
-                f"allowed: at least {_percent(self.decisions.at_least)}"
+                f"differ{ties}; agreement {percent(share)} (95 % interval {percent(low)} to {percent(high)}), "
+                f"allowed: at least {percent(self.decisions.at_least)}"
             )
         yield from self._drop_problems()
 
@@ -99,7 +100,7 @@ class SampleSummary:
             return "all decisions are ties, so none was compared"
         (value, frequent), of = (self._decided.most_common(1) or [(0.0, 0)])[0], self._decided.total()
         if of and frequent / of >= self.decisions.at_least:
-            share = _percent(frequent / of)
+            share = percent(frequent / of)
             return f"the reference decides {value:g} for {share} of the samples: always {value:g} would pass too"
         return None
 
@@ -135,7 +136,7 @@ class SampleSummary:
                 "drop": self.drop,
             }
         result["allowed_drop"] = self.settings.allowed_drop
-        result["sqnr"] = [_ratio(*sums) for sums in zip(self._signal, self._noise, strict=True)]
+        result["sqnr"] = [decibels(*sums) for sums in zip(self._signal, self._noise, strict=True)]
         result["worst"] = [_shown(row) for row in self.worst]
         result["table"] = {
             name: values for name, values in self._table.items() if any(each is not None for each in values)
@@ -145,7 +146,7 @@ class SampleSummary:
     def _ratio_problems(self) -> Iterator[str]:
         for index, (signal, noise) in enumerate(zip(self._signal, self._noise, strict=True)):
             for rule in rules_of(self.tolerance.for_output(index)):
-                ratio = _ratio(signal, noise)
+                ratio = decibels(signal, noise)
                 if isinstance(rule, Sqnr) and (signal or noise) and ratio < rule.decibels:
                     yield f"SQNR {ratio:.4g} dB over all samples; allowed: {rule}"
 
@@ -183,13 +184,3 @@ def _added(sums: Sequence[float], further: Sequence[float]) -> list[float]:
 
 def _sum(one: Ratio, other: Ratio) -> Ratio:
     return Ratio(one.numerator + other.numerator, one.denominator + other.denominator)
-
-
-def _ratio(signal: float, noise: float) -> float:
-    if not noise:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g} %"

@@ -86,6 +86,13 @@ def sqnr(pair: Pair) -> float | None:
     return 20 * math.log10(signal / noise) if signal else -math.inf
 
 
+def decibels(signal: float, noise: float) -> float:
+    """``10 log10(signal / noise)`` of two sums of squares."""
+    if not noise:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
+
+
 def cosine(pair: Pair) -> float | None:
     """The cosine of ``pair``; 1 for equal values, None for integers and where only one side is all zeros."""
     if not _has_real_values(pair):

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, helper
+from onnx import ModelProto, NodeProto, TypeProto, helper
 
 from harness.blame.evaluator import evaluate_all
+from harness.data_files.onnx_files import from_array, inner_graphs, names_read, read_model, to_array
 from harness.exporters import Artifact
 from harness.inside.nodes.divergence import ROUNDING_SHARE, computed_difference
-from harness.inside.nodes.matching import CONSTANT_OPERATORS, owning_call, read_model, with_all_values_as_outputs
+from harness.inside.nodes.matching import CONSTANT_OPERATORS, owning_call, with_all_values_as_outputs
 from harness.inside.nodes.walk import computed_values, matches_by_value
-from harness.onnx_arrays import from_array, to_array
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
@@ -115,24 +115,9 @@ def _selected(producers: Mapping[str, NodeProto], value: str, belongs: Callable[
         if node is None or id(node) in found or not (belongs(node) or node.op_type in CONSTANT_OPERATORS):
             continue
         found[id(node)] = node
-        waiting += _consumed(node)
+        waiting += names_read(node)
     in_order = {id(node): position for position, node in enumerate(producers.values())}
     return sorted(found.values(), key=lambda node: in_order[id(node)])
-
-
-def _consumed(node: NodeProto) -> Iterator[str]:
-    """The names that a node reads, those that its inner graphs take from outside included."""
-    yield from filter(None, node.input)
-    for graph in _graphs_of(node):
-        yield from _captured(graph)
-
-
-def _captured(graph: GraphProto) -> Iterator[str]:
-    own = {each.name for each in (*graph.input, *graph.initializer)}
-    own |= {name for node in graph.node for name in node.output}
-    for node in graph.node:
-        yield from (name for name in _consumed(node) if name not in own)
-    yield from (each.name for each in graph.output if each.name not in own)
 
 
 def _model(
@@ -140,7 +125,7 @@ def _model(
 ) -> tuple[ModelProto, dict[str, Array]]:
     """A model of ``nodes`` whose output is ``value``, with the tensors that reach them by the names of its inputs."""
     made = {name for node in nodes for name in node.output}
-    needed = list(dict.fromkeys(name for node in nodes for name in _consumed(node) if name not in made))
+    needed = list(dict.fromkeys(name for node in nodes for name in names_read(node) if name not in made))
     initializers = [each for each in whole.graph.initializer if each.name in needed]
     stored = {each.name for each in initializers}
     inputs = [name for name in needed if name not in stored]
@@ -170,15 +155,10 @@ def _neutral_names(
     return new
 
 
-def _graphs_of(node: NodeProto) -> Iterator[GraphProto]:
-    for attribute in node.attribute:
-        yield from [attribute.g] if attribute.type == AttributeProto.GRAPH else list(attribute.graphs)
-
-
 def _mentioned(node: NodeProto) -> Iterator[str]:
     """Every name of a value in a node and in its inner graphs."""
     yield from filter(None, (*node.input, *node.output))
-    for graph in _graphs_of(node):
+    for graph in inner_graphs(node):
         yield from (each.name for each in (*graph.input, *graph.initializer, *graph.output))
         yield from (name for inner in graph.node for name in _mentioned(inner))
 
@@ -191,7 +171,7 @@ def _renamed(node: NodeProto, new: Mapping[str, str]) -> NodeProto:
     copy.output[:] = [new[name] if name else "" for name in node.output]
     for field in ("name", "doc_string", "metadata_props"):
         copy.ClearField(field)
-    for graph in _graphs_of(copy):
+    for graph in inner_graphs(copy):
         for each in (*graph.input, *graph.initializer, *graph.output):
             each.name = new[each.name]
         renamed = [_renamed(inner, new) for inner in graph.node]

@@ -1,8 +1,7 @@
 """Match the values of an exported graph with the outputs of torch's modules.
 
 :func:`match_values` matches by the scope that the exporter wrote for each node (:func:`module_of`), else by shape and
-values. :func:`read_model` and :func:`with_all_values_as_outputs` prepare the graph; :func:`describe_node` puts a node
-into words.
+values. :func:`with_all_values_as_outputs` prepares the graph; :func:`describe_node` puts a node into words.
 
 ``torch.onnx.export(dynamo=False)`` names nodes by the scope they were traced in: ``/features/features.0/Conv``, where
 a child of a Sequential repeats its parent's name. ``dynamo=True`` writes the full path of each scope into the metadata
@@ -18,16 +17,14 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper, inliner, shape_inference
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 
+from harness.data_files.onnx_files import to_array
 from harness.inside.nodes.divergence import ModuleCall, Node
-from harness.onnx_arrays import to_array
 
 Array = NDArray[Any]
 
@@ -53,14 +50,6 @@ class Match:
     call: ModuleCall
     expected: Array
     matched_by: MatchedBy
-
-
-def read_model(path: Path) -> ModelProto:
-    """The model at ``path``, with its own functions inlined and the types of its values inferred where possible."""
-    model = onnx.load(str(path))
-    if model.functions:
-        model = inliner.inline_local_functions(model)
-    return shape_inference.infer_shapes(model)
 
 
 def with_all_values_as_outputs(model: ModelProto) -> ModelProto:

@@ -21,6 +21,7 @@ from onnx import GraphProto, NodeProto
 
 from harness.blame.evaluator import evaluate_all, not_believed_reason
 from harness.blame.file_runs import error_summary
+from harness.data_files.onnx_files import read_model, to_array
 from harness.exporters import Artifact
 from harness.inside.nodes.divergence import (
     EXACT_SHARE,
@@ -40,10 +41,8 @@ from harness.inside.nodes.matching import (
     has_folded_calls,
     match_values,
     owning_call,
-    read_model,
     with_all_values_as_outputs,
 )
-from harness.onnx_arrays import to_array
 from harness.registry import plugins
 from harness.spec.targets import Target
 

@@ -18,8 +18,7 @@ from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision.chart import Chart, Mark, Series, svg
 from harness.precision.ladder import rungs
 from harness.precision.ladder.rungs import LadderStart, Rung, RungOutcome
-from harness.precision.latency import Timing, latency_text
-from harness.precision.measure import decibel, megabytes, share_text
+from harness.precision.measure import Timing, decibel, latency_text, megabytes, share_text
 from harness.precision.model import ModelQuestion
 from harness.precision.process import (
     START_SECONDS,
@@ -28,11 +27,11 @@ from harness.precision.process import (
     Listener,
     ModelProblems,
     Problems,
-    duration,
     make_folder,
     torch_is_here,
     write_texts,
 )
+from harness.report.wording import format_duration
 from harness.result import to_json
 
 SLOWEST_STEP = 100.0
@@ -82,7 +81,7 @@ def measure_rungs(question: ModelQuestion, words: Sequence[str], listener: Liste
         seconds = max(STEP_SECONDS, STEP_FACTOR * SLOWEST_STEP * start.seconds)
         listener.tell(
             f"{len(start.rungs)} rungs x {len(start.samples)} samples: about "
-            f"{duration(len(start.rungs) * (start.seconds + 1))}"
+            f"{format_duration(len(start.rungs) * (start.seconds + 1))}"
         )
         listener.begin(len(start.rungs), "rungs")
         rows = []

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from harness.check.stages import message_of
 from harness.errors import HarnessError, StageError, Unavailable, UsageError
 from harness.latency.sampling import Call
-from harness.precision.latency import Timing, timed
-from harness.precision.measure import Decided, Measure, decided, measure
+from harness.precision.measure import Decided, Measure, Timing, decided, measure, timed
 from harness.precision.model import (
     ModelQuestion,
     NotPrepared,
@@ -36,7 +35,7 @@ from harness.precision.process import Announce, Problems, quiet
 from harness.registry import plugins
 from harness.runtimes import Session
 from harness.spec.targets import parse_target, transform_named
-from harness.spec.targets.files import tested_target
+from harness.spec.targets.sets import tested_target
 from harness.transforms._apply import transformed
 
 Array = NDArray[Any]

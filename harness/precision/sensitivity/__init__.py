@@ -17,8 +17,8 @@ from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision.hazards import Hazard
-from harness.precision.latency import Timing
 from harness.precision.layers import Layer, Lowering, keep_option
+from harness.precision.measure import Timing
 from harness.precision.model import ModelQuestion
 from harness.precision.process import (
     START_SECONDS,
@@ -27,7 +27,6 @@ from harness.precision.process import (
     Listener,
     ModelProblems,
     Problems,
-    duration,
     make_folder,
     torch_is_here,
 )
@@ -35,6 +34,7 @@ from harness.precision.sensitivity import steps
 from harness.precision.sensitivity.journal import JOURNAL, Journal, journal_key
 from harness.precision.sensitivity.search import Choice, Found, Target, most_runs, points, search
 from harness.precision.sensitivity.steps import Outcome, Start
+from harness.report.wording import format_duration
 from harness.spec import targets
 
 T = TypeVar("T")
@@ -177,7 +177,7 @@ class _Run:
         already = f", {known} of them known from {self._request.folder / JOURNAL}" if known else ""
         self._listener.tell(
             f"{layers} layers x {samples} samples: at most {runs} runs of all samples{already}; "
-            f"{start.seconds:.2g} s each, about {duration(start.seconds * (layers + len(points(layers))))}"
+            f"{start.seconds:.2g} s each, about {format_duration(start.seconds * (layers + len(points(layers))))}"
         )
         self._listener.begin(runs, "runs")
 

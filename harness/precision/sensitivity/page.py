@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from harness.compare.decisions import percent
 from harness.precision.chart import Chart, Mark, Series
-from harness.precision.latency import latency_text
-from harness.precision.measure import decibel, megabytes
+from harness.precision.measure import decibel, latency_text, megabytes
 from harness.precision.sensitivity import Sensitivity, TimedChoice
 from harness.precision.sensitivity.search import LoweredAlone
 from harness.precision.sensitivity.text import conclusion, how_to_use, sqnr
@@ -101,7 +101,7 @@ def _layer_row(each: LoweredAlone) -> tuple[str, ...]:
     operators = ", ".join(each.layer.operators)
     if measured is None:
         return each.layer.name, operators, each.outcome.failed or "", "", ""
-    decided = "" if measured.decisions is None else f"{100 * measured.decisions.share:.4g} %"
+    decided = "" if measured.decisions is None else percent(measured.decisions.share)
     return each.layer.name, operators, decibel(measured.sqnr), decided, measured.sample
 
 

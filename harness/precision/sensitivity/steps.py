@@ -16,9 +16,8 @@ from harness.errors import HarnessError, Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.precision.hazards import Hazard, find_hazards
-from harness.precision.latency import Timing, timed
 from harness.precision.layers import Layer, Lowering, layers_of, lower, lowered_nodes
-from harness.precision.measure import Decided, Measure, decided, measure
+from harness.precision.measure import Decided, Measure, Timing, decided, measure, timed
 from harness.precision.model import (
     RUNTIME,
     ModelQuestion,

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from tabulate import tabulate
 
 from harness.errors import shortened
-from harness.precision.latency import latency_text
-from harness.precision.measure import decibel, megabytes, share_text
+from harness.precision.measure import decibel, latency_text, megabytes, share_text
 from harness.precision.sensitivity import Sensitivity
 from harness.precision.sensitivity.steps import Outcome
 

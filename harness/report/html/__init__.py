@@ -20,9 +20,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from harness.errors import printable, shortened
-from harness.report.html.checks import NUMBERS, cause_fields, check_fields
+from harness.report.html.checks import FIGURE, NUMBERS, TIMED, cause_fields, check_fields
 from harness.report.html.page import comparison_fields, headline
-from harness.report.html.timing import FIGURE, TIMED
 from harness.report.layers import LAYER_FIELDS, layers_as_json
 from harness.report.machines import environment_rows
 from harness.report.tables import targets

@@ -1,5 +1,7 @@
 """Latency as Markdown tables: each target compared with eager torch, each case, and the thorough figures of a bench.
 
+:func:`latency_lines` is the short form for the terminal: each check, or each target where there are many checks.
+
 Reads the ``latency`` of a result as :class:`harness.latency.figure.Latency` and ``harness bench`` write it. A figure
 with ``low_confidence`` is marked.
 """
@@ -12,7 +14,7 @@ from typing import Any
 
 from harness.report.tables import code, plain, table, targets
 from harness.report.tables.counted import model_time_blocks
-from harness.report.wording import CaseName
+from harness.report.wording import CaseName, format_microseconds
 from harness.result import Result
 
 Figure = Mapping[str, Any]
@@ -199,3 +201,34 @@ def _ms(figure: Figure, key: str) -> str:
 def interval(low: float | None, high: float | None) -> str:
     """Both bounds with four significant digits; ``-`` without one."""
     return "-" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+
+
+SHOWN = 12
+"""Up to so many timed checks have a line each."""
+
+
+def latency_lines(results: Sequence[Result]) -> Iterator[str]:
+    """The lines; none if nothing was timed."""
+    timed = [result for result in results if result.latency and "median_us" in result.latency]
+    if not timed:
+        return
+    if len(timed) <= SHOWN:
+        yield "latency (median, 95 % interval, ratio to eager torch)"
+        yield from map(_line, timed)
+        return
+    yield f"latency of {len(timed):,} checks, as a ratio to eager torch (geometric mean, lowest and highest)"
+    for target in targets(timed):
+        figures = [result.latency for result in timed if result.target == target and result.latency]
+        ratios = [figure["ratio"] for figure in figures if figure.get("ratio")]
+        if ratios:
+            low, mean, high = min(ratios), geometric_mean(ratios), max(ratios)
+            yield f"  {target}: {mean:.2g}x ({low:.2g}x to {high:.2g}x), {len(figures):,} checks"
+
+
+def _line(result: Result) -> str:
+    figure = result.latency or {}
+    low, high, ratio = figure.get("low_us"), figure.get("high_us"), figure.get("ratio")
+    interval = "" if low is None or high is None else f" [{format_microseconds(low)}, {format_microseconds(high)}]"
+    times = "" if ratio is None else f", {ratio:.2g}x"
+    unsure = ", low confidence" if figure.get("low_confidence") else ""
+    return f"  {result.case} on {result.target}: {format_microseconds(figure['median_us'])}{interval}{times}{unsure}"

@@ -1,6 +1,6 @@
 """Where the time goes: the tables of ``harness bench --layers``, and the lines for the terminal.
 
-Reads ``nodes`` in the ``latency`` of a result, as :mod:`harness.bench.node_times` writes it.
+Reads ``nodes`` in the ``latency`` of a result, as :mod:`harness.engine.bench.node_times` writes it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.compare.decisions import percent
 from harness.report.tables import code, plain, table
 from harness.report.wording import comparisons, format_decisions, format_number
 from harness.result import OutputComparison, Result
@@ -119,7 +120,7 @@ def _counted(counts: Mapping[str, Any] | None) -> str:
         return "-"
     low, high = counts["interval"]
     ties = f", {counts['ties']:,} ties" if counts.get("ties") else ""
-    share = f"{100 * counts['share']:.4g} % ({counts['agree']:,} of {counts['of']:,}{ties})"
+    share = f"{percent(counts['share'])} ({counts['agree']:,} of {counts['of']:,}{ties})"
     return f"{share}, 95 % interval {100 * low:.4g} to {100 * high:.4g} %"
 
 

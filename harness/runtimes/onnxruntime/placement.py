@@ -1,4 +1,7 @@
-"""Where the nodes of a session run: as onnxruntime recorded it, or before version 1.24 from a profiled run."""
+"""Where the nodes of a session run, and how long each kernel takes.
+
+onnxruntime records the placement; before version 1.24 it is read from a profiled run, as the times are.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.runtimes import Placement
+from harness.data_files.onnx_files import inner_graphs
+from harness.runtimes import NodeTimes, Placement
+from harness.runtimes._profiles import Event, node_times, read_trace, span_of
 from harness.runtimes.onnxruntime.library import CPU
 
 if TYPE_CHECKING:
@@ -42,7 +47,7 @@ def recorded_nodes(session: Any) -> list[PlacedNode]:
 def profiled_nodes(profile: Path) -> list[PlacedNode]:
     """The nodes that ran, from a profile of onnxruntime: the graph after all optimization."""
     events = json.loads(profile.read_text(encoding="utf-8"))
-    kernel_events = (event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"))
+    kernel_events = filter(_is_kernel, events)
     nodes = (
         PlacedNode(event["args"]["provider"], event["name"].removesuffix("_kernel_time"), event["args"]["op_name"])
         for event in kernel_events
@@ -87,6 +92,28 @@ def _shape_nodes(graph: onnx.GraphProto, shapes: set[str]) -> Iterator[str]:
             shapes.update(node.output)
             if node.name:
                 yield node.name
-        for attribute in node.attribute:
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _shape_nodes(subgraph, set(shapes))
+        for subgraph in inner_graphs(node):
+            yield from _shape_nodes(subgraph, set(shapes))
+
+
+PROFILE_WARMUP = 3
+"""Runs before those that count."""
+_KERNEL = "_kernel_time"
+_RUN = "model_run"
+
+
+def profiled_times(profile: Path, runs: int) -> tuple[NodeTimes, ...]:
+    """The nodes of the graph after all optimization, with their times in the last ``runs`` runs."""
+    events = read_trace(profile)
+    spans = [span_of(event) for event in events if event["name"] == _RUN]
+    return node_times(map(_event, filter(_is_kernel, events)), spans[-runs:])
+
+
+def _is_kernel(event: dict[str, Any]) -> bool:
+    return event.get("cat") == "Node" and str(event["name"]).endswith(_KERNEL)
+
+
+def _event(event: dict[str, Any]) -> Event:
+    facts = event["args"]
+    name = str(event["name"]).removesuffix(_KERNEL)
+    return Event(NodeTimes(name, facts["op_name"], facts["provider"]), *span_of(event))

@@ -22,8 +22,15 @@ import numpy as np
 from harness.errors import Unsupported
 from harness.runtimes import Array, NodeTimes, Placement, Value, contiguous_copies, copied
 from harness.runtimes.onnxruntime.library import CPU, Provider, load_onnxruntime
-from harness.runtimes.onnxruntime.placement import PlacedNode, count_nodes, profiled_nodes, recorded_nodes, shape_nodes
-from harness.runtimes.onnxruntime.profile import PROFILE_WARMUP, profiled_times
+from harness.runtimes.onnxruntime.placement import (
+    PROFILE_WARMUP,
+    PlacedNode,
+    count_nodes,
+    profiled_nodes,
+    profiled_times,
+    recorded_nodes,
+    shape_nodes,
+)
 
 
 class CreateSession(Protocol):

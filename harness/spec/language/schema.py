@@ -15,7 +15,6 @@ from typing_extensions import TypeAliasType
 from harness.spec.language.case import Fill, Layout, Mode
 from harness.spec.language.inputs.data_keys import DataKeys, DataPath, FactoryName
 from harness.spec.language.inputs.fills import FILL_SCHEMA, RANGE_SCHEMA, parse_fill, parse_range
-from harness.spec.language.inputs.kinds import input_kind, is_one_shape, weights_kind, wired_kind
 from harness.spec.language.inputs.names import (
     CASE_NAME,
     LABEL,
@@ -26,6 +25,7 @@ from harness.spec.language.inputs.names import (
     TensorLabel,
     text_schema,
 )
+from harness.spec.language.inputs.structure import input_kind, is_one_shape, weights_kind, wired_kind
 from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
 from harness.spec.yaml.strict import StrictModel

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote
 
@@ -24,7 +25,7 @@ TESTED_FILE = "file:"
 """The beginning of the exporter's name in a target for a file under test; the rest is its name in the spec."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """The exporter of a case, what is done to the exported file, and the runtime that runs it.
 
@@ -42,7 +43,7 @@ class Target:
     def __str__(self) -> str:
         return f"{self.export}/{self.runtime}{_written_options(self.options)}"
 
-    @property
+    @cached_property
     def export(self) -> str:
         """The part before the slash: targets with the same one share an artifact."""
         opset = "" if self.opset is None else f"@{self.opset}"

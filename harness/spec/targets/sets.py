@@ -14,8 +14,9 @@ from pydantic import RootModel
 from harness.errors import Problem, SpecError, UsageError, collect_problems
 from harness.registry import plugins
 from harness.spec.glob import matches
+from harness.spec.language.case import ModelFormat, StoredModel
 from harness.spec.quoting import join_names, limited_comparisons, suggestion
-from harness.spec.targets import FILE, TARGET_SYNTAX, Target, parse_target
+from harness.spec.targets import FILE, TARGET_SYNTAX, TESTED_FILE, Target, parse_target, runs_format
 from harness.spec.yaml import read
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
@@ -55,7 +56,7 @@ class LibraryPath(str):  # noqa: SLOT000 - it has one
 class TargetSets:
     """Sets of targets by name, for the cases of specs if ``exported``, and for recorded models if ``recorded``.
 
-    ``files`` are the targets of each file under test (:func:`harness.spec.targets.files.targets_of`). The default set
+    ``files`` are the targets of each file under test (:func:`harness.spec.targets.sets.targets_of`). The default set
     has the first of each, unless it names targets for the file itself.
     ``root`` is the folder that libraries in options of targets are in. They run code, so ``allow_import`` must be True.
     """
@@ -246,3 +247,25 @@ def file_targets(word: str) -> tuple[Target, ...]:
 def _matches(glob: str, target: Target) -> bool:
     """True if ``glob`` matches the target: the whole of it if the glob has a ``/``, else the runtime."""
     return matches(glob, str(target) if "/" in glob else target.runtime)
+
+
+DEFAULT_RUNTIMES: Mapping[ModelFormat, str] = {
+    "onnx": "ort-cpu",
+    "ort": "ort-cpu",
+    "torchscript": "torch-cpu",
+    "program": "export-cpu",
+    "aoti": "aoti-cpu",
+}
+"""The runtime of a file under test if none is named, by its format."""
+
+
+def targets_of(name: str, file: StoredModel) -> tuple[Target, ...]:
+    """The targets of a file under test, the default one first: its file on each runtime that runs its format."""
+    default = Target(f"{TESTED_FILE}{name}", DEFAULT_RUNTIMES[file.format])
+    runtimes = [each for each, runtime in plugins("runtimes").items() if runs_format(runtime, file.format)]
+    return (default, *(Target(default.exporter, each) for each in runtimes if each != default.runtime))
+
+
+def tested_target(name: str, word: str) -> str:
+    """The target of the file ``name`` on ``word``: a runtime, or transforms and a runtime (``+fp16/ort-cpu``)."""
+    return f"{TESTED_FILE}{name}{word if word.startswith('+') else f'/{word}'}"

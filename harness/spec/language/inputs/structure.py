@@ -3,6 +3,8 @@
 ``inputs: {x: {shape: [2]}, boxes: [{shape: [4]}, {shape: [4]}], cache: {k: {shape: [3]}}, mask: null}`` has the tensors
 ``x``, ``boxes.0``, ``boxes.1`` and ``cache.k``. Everything behind the spec knows tensors by these labels. Only
 exporters and torch's sessions put them together again: ``forward(x, [boxes.0, boxes.1], {"k": cache.k}, None)``.
+
+:func:`input_kind` and its neighbours tell in which of several ways a part of a spec is written.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import Problem
-from harness.spec.language.inputs.kinds import input_kind
+from harness.spec.language.inputs.fills import FILLS
 from harness.spec.yaml.tree import Key, Node
 
 Tree = Any
@@ -124,3 +126,44 @@ def _tree_from_json(value: Any) -> Tree:
         case {"list": items}:
             return tuple(map(_tree_from_json, items))
     return value
+
+
+def is_one_shape(value: Any) -> bool:
+    """True for a shape, False for a list of shapes."""
+    return isinstance(value, list) and not any(isinstance(each, list) for each in value)
+
+
+def input_kind(value: Any) -> str:
+    """How an input is written: as a tensor, as a list or a mapping of inputs, or as null."""
+    if value is None:
+        return "[null]"
+    if isinstance(value, list):
+        return "[list]"
+    return "[mapping]" if isinstance(value, dict) and _holds_inputs(value) else "[tensor]"
+
+
+def _holds_inputs(value: dict[Any, Any]) -> bool:
+    """True for a mapping of inputs by name. The keys of a tensor hold no mappings, except the parameters of a fill."""
+    return bool(value) and all(_may_be_input(item) and not _is_fill(key, item) for key, item in value.items())
+
+
+def _may_be_input(value: Any) -> bool:
+    return value is None or isinstance(value, dict) or (isinstance(value, list) and any(map(_may_be_input, value)))
+
+
+def _is_fill(key: Any, value: Any) -> bool:
+    return key == "fill" and isinstance(value, dict) and not value.keys().isdisjoint(FILLS)
+
+
+def wired_kind(value: Any) -> str:
+    """What a step of a graph is: a layer or an operation."""
+    is_operation = hasattr(value, "op") or (isinstance(value, dict) and "op" in value)
+    return "[operation]" if is_operation else "[layer]"
+
+
+def weights_kind(value: Any) -> str:
+    """How weights are written: as a file, or as tensors by name."""
+    if isinstance(value, dict):
+        return "[file]" if isinstance(value.get("file"), str) else "[tensors]"
+    is_file = isinstance(value, str) or hasattr(value, "file")
+    return "[file]" if is_file else "[tensors]"

@@ -16,11 +16,11 @@ from typing import Any
 
 import psutil
 
-from harness.bench import BenchSettings, bench_cases, shapes_of
-from harness.bench.node_times import with_node_times
-from harness.bench.process import TRANSFER, LoadedTarget, ProcessMeasurement, ProcessOutcome, Task, series_name
 from harness.check.settings import Settings, extra_seconds
 from harness.check.stages import message_of
+from harness.engine.bench import BenchSettings, bench_cases, shapes_of
+from harness.engine.bench.node_times import with_node_times
+from harness.engine.bench.process import TRANSFER, LoadedTarget, ProcessMeasurement, ProcessOutcome, Task, series_name
 from harness.engine.processes.exits import describe_exit, kill_descendants_of
 from harness.engine.processes.fork_server import start_server
 from harness.engine.processes.limits import TIMED_OUT
@@ -56,7 +56,7 @@ def time_all(
 ) -> list[Result]:
     """Return the ``results`` of ``plan``'s own checks; those that passed have their latency.
 
-    ``results`` hold the checks of :func:`harness.bench.with_shapes`. A check that passed at its own shapes and
+    ``results`` hold the checks of :func:`harness.engine.bench.with_shapes`. A check that passed at its own shapes and
     fails at a ``bench`` shape gets the result of that shape and is not timed: the speed of a wrong answer is never
     reported. ``progress`` is called with the number of processes; what it returns is called after each of them. With
     ``bench.layers``, the traces of the libraries are written to the folder ``traces``.
@@ -180,7 +180,7 @@ def _max_extra_seconds(task: Task) -> float:
 
 
 def _measure_in_process(pipe: Connection, task: Task, seconds: float | None) -> None:
-    from harness.bench.process import measure_task
+    from harness.engine.bench.process import measure_task
     from harness.engine.processes.exits import become_subreaper
     from harness.engine.processes.limits import die_with_parent, extend_time_limit, limited
 

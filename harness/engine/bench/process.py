@@ -1,6 +1,7 @@
 """One measuring process: what it is asked to measure, what it returns, and how it measures.
 
-The process loads every target of a case, and samples all of them in turns with eager torch.
+The process loads every target of a case, and samples all of them in turns with eager torch. Beside the calls it
+measures memory (:class:`PeakMemory`) and the nodes, with the modules that they belong to (:func:`with_modules`).
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,11 +20,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.bench import BenchSettings
-from harness.bench.modules import with_modules
-from harness.bench.peak_memory import PeakMemory
 from harness.check.settings import Settings
 from harness.check.stages import message_of
+from harness.engine.bench import BenchSettings
 from harness.exporters import Artifact
 from harness.latency.conditions import calibration_loop, read_machine_thoroughly
 from harness.latency.figure import EAGER
@@ -220,7 +219,7 @@ def _workload(task: Task, on_size: Callable[[int], None]) -> _Workload:
 def _eager_layers(subject: Any, threads: int, runs: int) -> Sequence[NodeTimes]:
     import torch
 
-    from harness.runtimes._profiles.torch_profile import layer_times
+    from harness.runtimes._profiles import layer_times
 
     torch.set_num_threads(threads)
     module, inputs = subject.fresh()
@@ -283,3 +282,44 @@ def _device_us(session: Session, inputs: Mapping[str, Array]) -> tuple[float, ..
         return None
     session.device_us(inputs, DEVICE_RUNS)
     return tuple(session.device_us(inputs, DEVICE_RUNS))
+
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # proc(5): resets the peak resident set size to the current one
+
+
+class PeakMemory:
+    """The growth of this process's resident memory, from now to its peak. Linux only."""
+
+    def __init__(self) -> None:
+        try:
+            _RESET.write_text(_RESET_PEAK)
+            self._before_kb = _kilobytes("VmRSS")
+        except OSError:  # another system, or a container that does not allow it
+            self._before_kb = None
+
+    def growth_mb(self) -> float | None:
+        """Megabytes (2**20 bytes) at the peak since the beginning; None where the system does not tell."""
+        peak = None if self._before_kb is None else _kilobytes("VmHWM")
+        return None if peak is None or self._before_kb is None else max(0.0, (peak - self._before_kb) / 1024)
+
+
+def _kilobytes(field: str) -> int | None:
+    found = re.search(rf"^{field}:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
+    return None if found is None else int(found[1])
+
+
+def with_modules(times: Sequence[NodeTimes], path: Path, modules: Collection[str]) -> tuple[NodeTimes, ...]:
+    """``times`` with the path of each node's module among ``modules``, by the scope that the exporter wrote.
+
+    A node that the runtime fused from others, under a name of its own, has none.
+    """
+    import onnx
+
+    from harness.inside.nodes.matching import module_of
+
+    if not modules:
+        return tuple(times)
+    graph = onnx.load(str(path), load_external_data=False).graph
+    paths = {node.name: module_of(node, modules) or "" for node in graph.node if node.name}
+    return tuple(replace(each, module=paths.get(each.node, "")) for each in times)

@@ -1,8 +1,8 @@
 """Thorough latency: verified checks are timed in fresh processes, at the case's own shapes and at its ``bench`` shapes.
 
 This file has the settings, and the cases at their shapes. :func:`with_shapes` returns what has to be verified first;
-:func:`harness.bench.timing.time_all` adds the latency to the results. A case at other shapes is exported for them,
-verified there, and only then timed.
+:func:`harness.engine.bench.timing.time_all` adds the latency to the results. A case at other shapes is exported for
+them, verified there, and only then timed.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.bench.process import ProcessMeasurement, ProcessOutcome, trace_name
+from harness.engine.bench.process import ProcessMeasurement, ProcessOutcome, trace_name
 from harness.latency.figure import EAGER, rounded
 from harness.latency.statistics import summarise
 from harness.result import Result

@@ -1,1 +1,0 @@
-"""How long the nodes of a loaded model take, from the traces of the libraries."""
