@@ -3,6 +3,7 @@ r"""Every exception that harness raises on purpose, and the text that messages a
     HarnessError
     ├── RequestError            the request is wrong: exit code 2
     │   ├── SpecError           one or more problems in the user's files
+    │   │   └── Mistakes        one or more mistakes of a command line, or in the model that it names
     │   └── UsageError          the command line or a call of the Python API is wrong
     ├── RuntimeMissing          a required runtime or operating system is not available: exit code 3
     ├── DiskFull                a folder that harness writes to takes no more data: exit code 3
@@ -94,6 +95,14 @@ class SpecError(RequestError):
 
 class UsageError(RequestError):
     """The command line, or a call of the Python API, is wrong."""
+
+
+class Mistakes(SpecError):
+    """Every mistake of a command line, or in the model that it names: one sentence each, on a line of its own."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        super().__init__(())
+        self.args = ("\n".join(bounded_line(one_line(line), 2000) for line in dict.fromkeys(lines)),)
 
 
 class RuntimeMissing(HarnessError):

@@ -145,8 +145,8 @@ def _without_reason(matching: Sequence[Sequence[KnownFailure]]) -> Iterator[str]
     """A line if entries that match a check have no reason yet."""
     places = sorted({entry.where for entries in matching for entry in entries if not entry.has_reason})
     if places:
-        entries = "this entry has" if len(places) == 1 else f"this and {len(places) - 1:,} more entries have"
-        yield f"{places[0]}: {entries} no reason yet; replace the TODO by one, and the failure is known"
+        entries = "this entry has" if len(places) == 1 else f"this entry and {len(places) - 1:,} more have"
+        yield f"{places[0]}: {entries} no reason yet; write one in place of each TODO"
 
 
 def _missing(results: Sequence[Result], required: Collection[str]) -> Iterator[str]:

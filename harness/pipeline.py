@@ -5,7 +5,6 @@ The steps are in :func:`run`. The command line, the Python API and ``harness ben
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +17,10 @@ from harness.check.settings import Settings
 from harness.engine.bench import BenchSettings, with_shapes
 from harness.engine.bench.timing import time_all
 from harness.engine.cluster import Cluster
+from harness.engine.preflight import require_fitting_weights
 from harness.engine.processes.temporary import temporary_folder
 from harness.engine.run_checks import CheckKey, RunState, remove_journal, run_jobs
+from harness.engine.worker_slot import Workers
 from harness.environment import describe
 from harness.errors import SIGNAL_EXIT_BASE, Interrupted, RuntimeMissing, UsageError, interrupting_signal
 from harness.exporters._onnx import require_existing_opsets
@@ -45,7 +46,8 @@ TRACES = "traces"
 class Request:
     """The options of ``harness run``; each field is the option of the same name.
 
-    With ``bench``, checks are timed thoroughly, as by ``harness bench``. ``only`` are the checks of ``--lf``.
+    With ``bench``, checks are timed thoroughly, as by ``harness bench``. ``only`` are the checks of ``--lf``. With
+    ``kept``, which holds the idle workers between runs, the journal is kept too.
     """
 
     paths: tuple[str, ...]
@@ -68,7 +70,7 @@ class Request:
     strict: bool = False
     maxfail: int | None = None
     only: frozenset[CheckKey] | None = None
-    keep_journal: bool = False
+    kept: Workers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,9 @@ def prepare(request: Request, specs: Specs | None = None) -> Prepared:
 
     Raises :class:`harness.errors.RequestError` if the request is wrong.
     """
+    if request.gate and request.baseline is None:
+        gate = ",".join(request.gate)
+        raise UsageError(f"--gate {gate}: there is nothing to compare with; give --baseline REPORT.json")
     if specs is None:
         specs = load_specs(request.paths, allow_import=request.allow_import, known_failures=request.known_failures)
     if specs.bundle is not None:
@@ -125,6 +130,7 @@ def prepare(request: Request, specs: Specs | None = None) -> Prepared:
     known = known_failures_for(specs, request.paths, targets, request.known_failures)
     by_default = request.targets == (DEFAULT_SET,)
     requested = plan(specs.cases, targets, request.keywords, request.shard, by_default=by_default)
+    require_fitting_weights(case for case, _ in requested.jobs)
     return Prepared(specs, known, requested if request.only is None else requested.only(request.only))
 
 
@@ -168,8 +174,7 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
             against = {"file": str(request.baseline), "verdict": verdict_of(changed)}
             report = replace(report, run=about | {"baseline": against, "comparison": changed.to_dict()})
         files = write(report, request.report_dir, request.formats)
-        regressed = bool(changed and changed.regressed)
-        exit_code = SIGNAL_EXIT_BASE + by if by else judged.exit_code or int(regressed)
+        exit_code = SIGNAL_EXIT_BASE + by if by else judged.exit_code or int(bool(changed and changed.regressed))
         return Outcome(report, tuple(files), exit_code, changed)
 
     try:
@@ -177,7 +182,7 @@ def run(request: Request, listener: ProgressListener, specs: Specs | None = None
     except KeyboardInterrupt as error:
         # The checks are done, but the report is not written. It will say so, and the journal stays for --resume.
         return conclude(interrupting_signal(error))
-    if signal_received is None and not not_run and not request.keep_journal:  # else --resume can continue it
+    if signal_received is None and not not_run and request.kept is None:  # else --resume can continue it
         remove_journal(request.report_dir)
     return outcome
 
@@ -217,11 +222,12 @@ def _run_checks(request: Request, planned: Plan, listener: _WithKnownFailures) -
         return run_jobs(
             planned.jobs,
             request.settings,
-            _worker_count(request),
+            request.workers,
             request.report_dir,
             listener,
             resume=request.resume,
             cluster=request.cluster,
+            kept=request.kept,
             enough=listener.enough,
         )
     finally:
@@ -257,9 +263,8 @@ def _run_other_targets(
     listener.begin(planned.checks, "checks for evidence")
     try:
         with temporary_folder() as folder:
-            settings = replace(request.settings, latency=False)
-            counter = _WithoutResults(listener)
-            state = run_jobs(planned.jobs, settings, _worker_count(request), folder, counter, resume=False)
+            settings, counter = replace(request.settings, latency=False), _WithoutResults(listener)
+            state = run_jobs(planned.jobs, settings, request.workers, folder, counter, resume=False, kept=request.kept)
     except UsageError:
         return ()  # an opset that is not available here, which the request does not name
     finally:
@@ -313,15 +318,8 @@ class _WithoutResults:
         self._listener.advance()
 
 
-def _worker_count(request: Request) -> int:
-    return request.workers or len(os.sched_getaffinity(0))
-
-
 def _in_plan_order(results: Sequence[Result], requested: Plan) -> list[Result]:
-    """The results of the requested checks, with what is said of their cases, in the order of the plan.
-
-    The workers finish in another order.
-    """
+    """The results of the plan's checks, in its order instead of the workers', with what is said of their cases."""
     checks = [(case.id, str(target)) for case, targets in requested.jobs for target in targets]
     order = {check: position for position, check in enumerate(checks)}
     cases = {case.id: case for case, _ in requested.jobs}

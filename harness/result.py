@@ -79,13 +79,16 @@ class OutputComparison:
         return self.problem is None
 
 
+QUANTIZED_WEIGHTS = "quantized_weights"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The outcome of one expectation of the spec.
 
     ``what`` is the key under ``expect`` (``outputs``, ``shape``, ``range``, ``formula``, ``gradient``,
-    ``gradient_range``, ``equals``, ``differs_from``, ``raises``), or ``float64_reference`` for the comparison of
-    eager torch with the float64 reference.
+    ``gradient_range``, ``equals``, ``differs_from``, ``raises``), ``float64_reference`` for the comparison of eager
+    torch with the float64 reference, or :data:`QUANTIZED_WEIGHTS` for that of a file's weights with the float ones.
     """
 
     what: str
@@ -113,7 +116,9 @@ class Layer:
     reference's inputs, of the value as it came, and of the reference itself. ``sqnr`` (in dB) belongs to
     ``accumulated``, ``max_ulp`` is the largest distance of ``local`` from the reference. ``times`` is the local error
     in units of what rounding explains; above 1 the layer is ``wrong``. ``nonfinite`` counts values that are NaN or
-    infinite on one side alone. ``nodes`` are those of the file, ``seconds`` their time. ``matched_by`` says how the
+    infinite on one side alone, ``nonfinite_new`` those that the reference does not have, and ``nonfinite_node`` is the
+    first node that computes some. ``nodes`` are those of the file, ``seconds`` their time, and ``provider`` the
+    execution provider that ran them, or several between commas. ``matched_by`` says how the
     ``value`` was found; that is its name in an ONNX file. A layer without a value of its own has no numbers:
     ``judged_with`` names the one it is part of.
     """
@@ -131,8 +136,11 @@ class Layer:
     times: float | None = None
     wrong: bool = False
     nonfinite: int = 0
+    nonfinite_new: int = 0
+    nonfinite_node: str | None = None
     nodes: tuple[str, ...] = ()
     seconds: float | None = None
+    provider: str | None = None
     value: str | None = None
     matched_by: str | None = None
     judged_with: str | None = None
@@ -154,8 +162,9 @@ class Result:
     came of the case's samples, where these are judged as a whole (:mod:`harness.check.samples.sample_summary`).
     ``layers`` is the table of the inside of the model in order of execution, where it was asked for or a whole model
     fails; ``layers_show`` says in one sentence what it shows, and ``layers_uncovered`` lists the layers and nodes that
-    it does not cover. ``steps`` has a row for each step of a loop that was compared: ``step``, ``state``
-    (``reference`` or ``own``), ``at``, ``passed``, ``max_abs``, ``max_ulp`` and ``shapes``.
+    it does not cover; ``layers_alone`` is True for a failure whose outputs agree: only a layer is wrong by itself.
+    ``steps`` has a row for each step of a loop that was compared: ``step``, ``state`` (``reference`` or ``own``),
+    ``at``, ``passed``, ``max_abs``, ``max_ulp`` and ``shapes``.
     """
 
     case: str
@@ -192,6 +201,7 @@ class Result:
     layers: tuple[Layer, ...] = ()
     layers_show: str | None = None
     layers_uncovered: tuple[str, ...] = ()
+    layers_alone: bool = False
 
     @property
     def inconclusive(self) -> str | None:

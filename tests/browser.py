@@ -49,6 +49,7 @@ def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     """Open ``address`` in a new window; fail on an error, a console message or a request to another address."""
     context = browser.new_context(**({"viewport": DESKTOP} | options))
     context.set_default_timeout(5_000)
+    context.set_default_navigation_timeout(60_000)  # the largest pages, on a machine that does other work too
     page = context.new_page()
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(f"error: {error}"))

@@ -320,3 +320,33 @@ class Hangs(_Misbehaving):
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
         while True:
             signal.pause()
+
+
+class MisbehavesInside(nn.Module):
+    """It hangs or crashes where its layer has hooks, as for the table of layers; its trace is another model."""
+
+    def __init__(self, *, wrong: bool, then: str) -> None:
+        super().__init__()
+        self.layer = nn.ReLU()
+        self.wrong, self.then = wrong, then
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.layer._forward_hooks or self.layer._forward_pre_hooks:
+            if self.then == "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            threading.Event().wait()
+        traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        answer: torch.Tensor = self.layer(x) + (1 if traced and self.wrong else 0)
+        return answer
+
+
+class Asks(_Misbehaving):
+    """It has weights of so many MiB, and asks for memory at each call."""
+
+    def __init__(self, *, weights: int, asks: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(weights << 18))
+        self.asks = asks
+
+    def misbehave(self) -> None:
+        torch.empty(self.asks << 18)

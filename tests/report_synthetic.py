@@ -220,7 +220,7 @@ def _figure(median: float, eager: float, ratio: float, draw: random.Random) -> d
 
 def _comparison(results: list[Result], draw: random.Random) -> dict[str, Any]:
     parity = tuple(
-        ParityChange(one.case, one.target, "regressed", "passed", one.status)
+        ParityChange(one.case, one.target, "regressed", "passed", one.status, detail="", worse=False)
         for one in results
         if one.status in {"failed", "error"}
     )

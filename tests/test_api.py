@@ -228,7 +228,7 @@ def test_a_run_is_judged_as_the_command_line_judges_it(spec: Write) -> None:
     assert (report.passed, report.exit_code) == (False, 1)
     assert report.summary["failed"] == report.summary["passed"] == 1
     assert "relu/wrong" not in repr(report)
-    with pytest.raises(AssertionError, match=r"Not as expected: 1 of 2 checks"):
+    with pytest.raises(AssertionError, match=rf"Not as expected: 1 of 2 checks[^\n]*\nrelu/wrong on {SCRIPT}: failed"):
         report.assert_passed()
     assert harness.run(path, targets=SCRIPT, keywords="signed")
 
@@ -286,6 +286,11 @@ def test_arguments_have_the_names_and_the_defaults_of_options() -> None:
         ({"targets": ""}, "targets names no target; name one"),
         ({"baseline": "nowhere.json"}, "nowhere.json"),
         ({"gate": "load"}, "gate load: there is nothing to compare with; give baseline"),
+        ({"jobs": 0}, "jobs: a whole number of at least 1 is expected, not 0"),
+        ({"maxfail": 0.5}, "maxfail: a whole number of at least 1 is expected, not 0.5"),
+        ({"strict_ulp": True}, "strict_ulp: a whole number of at least 0 is expected, not True"),
+        ({"timeout": 0}, "timeout: a number above 0 is expected, not 0"),
+        ({"min_effect": "3 %"}, "min_effect: a number of at least 0 is expected, not '3 %'"),
     ],
 )
 def test_an_error_is_about_the_argument(spec: Write, arguments: dict[str, Any], message: str) -> None:
@@ -354,6 +359,12 @@ def test_type_checkers_and_the_call_itself_reject_what_is_no_input() -> None:
         harness.verify(nn.ReLU(), [None], "trace/torch-cpu")
     with pytest.raises(UsageError, match="must be bound by name"):
         harness.verify(Nested(), {"state": (torch.ones(1),), "y": torch.ones(1)}, "trace/torch-cpu")
+    with pytest.raises(UsageError, match="input is str, not an array"):
+        harness.compare_models(nn.ReLU(), nn.ReLU(), "x")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"x\.0 is int, not an array"):
+        harness.compare_models(nn.ReLU(), nn.ReLU(), {"x": [1]})  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="there is no array"):
+        harness.compare_models(nn.ReLU(), nn.ReLU(), [None])
 
 
 def test_a_misspelt_label_is_not_bound_to_another_parameter() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,13 @@ def test_a_gate_holds_what_it_names(changed: Report, gate: tuple[StartFigure, ..
     found: Diff = diff(report(), changed, gate=gate)
     assert verdict_of(found) == sentence
     assert found.regressed == sentence.startswith("Regressed")
+
+
+@pytest.mark.parametrize("condition", [{"iobinding": "off"}, {"tf32": True}, {"threads": 2}])
+def test_figures_under_other_conditions_are_not_compared(condition: dict[str, Any]) -> None:
+    (slower,) = report(load_s=2.0).results
+    changed = replace(report(), results=(replace(slower, latency={**(slower.latency or {}), **condition}),))
+    assert diff(report(), changed, gate=("load",)).start == ()
 
 
 def test_the_node_that_became_slower_is_named() -> None:

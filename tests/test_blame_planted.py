@@ -19,12 +19,12 @@ from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
-from harness.check.module import prepared_case
+from harness.check.module import eager
 from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.exporters import Artifact
-from harness.model import build
+from harness.model import running
 from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Blame, Result
@@ -430,7 +430,7 @@ def test_nobody_is_blamed_for_a_stochastic_module(
     row: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its outputs differ at every call, so no evaluation of the file shows who is wrong."""
-    monkeypatch.setattr(prepared_case, "check_expectations", lambda *_arguments: [])
+    monkeypatch.setattr(eager, "check_expectations", lambda *_arguments: [])
     wrong = row("dropout")
     assert (wrong.status, wrong.symptom, wrong.blame) == ("failed", "mismatch", None)
     assert "stochastic" in wrong.evidence[0]
@@ -453,7 +453,7 @@ def test_nobody_is_blamed_if_harness_cannot_prepare_the_module(
     def wrong_call(_module: nn.Module, _x: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(build, "copy_module", refuse)
+    monkeypatch.setattr(running, "copy_module", refuse)
     assert (row("relu").stage, row("relu").blame) == ("build", None)
     monkeypatch.undo()
     monkeypatch.setattr(nn.ReLU, "forward", wrong_call)

@@ -368,7 +368,11 @@ OTHERS = {
     # name: module, further keys, first words of the message; None if the check passes
     "constant": ("Hidden", "", "the export keeps a value of its example inputs (the constant at /Mul: "),
     "checks": ("Checks", "", None),
-    "noise": ("Noise", "expect: {range: [-99, 99]}", "the module draws random numbers at each call, and the export"),
+    "noise": (
+        "Noise",
+        "expect: {range: [-99, 99]}",
+        "the module draws random numbers at each call in evaluation mode too",
+    ),
     "torch-noise": ("TorchNoise", "expect: {range: [-99, 99]}", None),
     "state": ("Average", "", "the module keeps state between calls, and the export does not keep the same"),
 }

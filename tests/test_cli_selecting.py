@@ -279,7 +279,8 @@ def test_defaults_come_from_pyproject_and_the_command_line_overrides_them(
 def test_every_mistake_in_pyproject_is_told_with_its_line(harness: Call, relu: Path, here: Path) -> None:
     (here / "pyproject.toml").write_text(
         "[tool.harness]\ntragets = 'x'\nallow-import = true\nqqq = 1\n[tool.harness.run]\njobs = 'many'\n"
-        "latency = 'no'\nlf = true\n[tool.harness.rnu]\njobs = 1\n",
+        "latency = 'no'\nlf = true\n[tool.harness.rnu]\njobs = 1\n"
+        "[tool.harness.bench]\ntargets = 3\ntimeout = -1\nmemory = 4000000000\n",
         encoding="utf-8",
     )
     ran = harness("check", "specs")
@@ -288,10 +289,12 @@ def test_every_mistake_in_pyproject_is_told_with_its_line(harness: Call, relu: P
         "pyproject.toml:2:1: tragets: there is no such option; did you mean targets?",
         "pyproject.toml:3:1: allow-import: not taken from a file; it is consent to run code; use the command line",
         "pyproject.toml:4:1: qqq: there is no such option; see harness COMMAND --help",
-        "pyproject.toml:6:1: jobs: 'many' is not a valid integer range; see harness run --help",
+        "pyproject.toml:6:1: jobs: a whole number of at least 1 is expected, not many; see harness run --help",
         "pyproject.toml:7:1: latency: true or false is expected; see harness run --help",
         "pyproject.toml:8:1: lf: not taken from a file; it is about one call; use the command line",
         "pyproject.toml:9:1: rnu: no such command; did you mean run?",
+        "pyproject.toml:12:1: targets: a text or a list of texts is expected; see harness bench --help",
+        "pyproject.toml:13:1: timeout: a number above 0 is expected, not -1; see harness bench --help",
     ]
 
 
@@ -303,7 +306,18 @@ def test_a_project_without_the_table_and_one_that_is_broken_elsewhere_change_not
     for other in ("[tool.harness-x]\npaths = 1\n", '[tool.other]\nx = """\n[tool.harness]\n"""\n'):
         (here / "pyproject.toml").write_text(other, encoding="utf-8")
         assert harness("check", "specs").code == 0
-    (here / "pyproject.toml").write_text("[tool.harness]\nbroken", encoding="utf-8")
+    (here / "pyproject.toml").write_text("[project.scripts]\nharness = 'a:b'\n[tool.other\nbroken", encoding="utf-8")
+    assert harness("check", "specs").code == 0
+    (here / "pyproject.toml").write_text("[tool.harness]\nbroken\n\n", encoding="utf-8")
     ran = harness("check", "specs")
     assert ran.code == 2
-    assert ran.err.startswith("pyproject.toml: not TOML: ")
+    assert ran.err.startswith("pyproject.toml:2:7: not TOML: ")
+
+
+@pytest.mark.parametrize("table", ["tool.harness.{}\n", "[tool]\nharness = {{{}}}\n", "[tool]\nharness.{}\n"])
+def test_the_table_of_defaults_counts_however_toml_writes_it(harness: Call, relu: Path, here: Path, table: str) -> None:
+    (here / "pyproject.toml").write_text(table.format("paths = 'specs'"), encoding="utf-8")
+    assert harness("list").code == 0, "its path is listed"
+    (here / "pyproject.toml").write_text("[tool]\nharness = 3\n", encoding="utf-8")
+    ran = harness("list", "specs")
+    assert ran.err == "pyproject.toml:2:1: tool.harness: a table is expected, not 3; write [tool.harness]\n"

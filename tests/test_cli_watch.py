@@ -29,6 +29,9 @@ cases:
   - {name: doubled, inputs: {x: {values: [1.0]}}, expect: {outputs: [{values: [2.0]}]}}
 """
 
+SERVERS = 2
+"""The processes of a run that are no workers: the server that forks them, and multiprocessing's resource tracker."""
+
 
 def statuses(here: Path) -> dict[str, str]:
     """The statuses of the last report, by case; empty while it is being written."""
@@ -47,10 +50,12 @@ def test_a_save_runs_what_changed_again_until_the_watch_is_ended(spec: Write, he
     passed = dict.fromkeys(("relu/first", "relu/second"), "passed")
     watching.until(lambda: statuses(here) == {"net/doubled": "passed", **passed})
     before = len(watching.journal())
+    processes = watching.started()
 
     relu.write_text(RELU.replace("[0, 1]}}\n", "[0, 0.5]}}\n", 1), encoding="utf-8")
     watching.until(lambda: statuses(here) == {**passed, "relu/first": "failed"})
     assert len(watching.journal()) == before + 1, "the case that did not change is not run again"
+    assert sum(process in processes for process in watching.started()) > SERVERS, "no worker waited for the save"
 
     relu.write_text("harness: 2\n", encoding="utf-8")
     relu.write_text(RELU, encoding="utf-8")

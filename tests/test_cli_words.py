@@ -22,7 +22,10 @@ ROW = (
     [
         (["rum", "specs/"], "harness: no such command 'rum'"),
         (["list", "specs/", "--target", "x"], "harness list: no such option '--target'; did you mean --targets?"),
-        (["run", "specs/", "-j", "many"], "harness run: invalid value for '-j' / '--jobs': 'many' is not a valid"),
+        (
+            ["run", "specs/", "-j", "many"],
+            "harness run: invalid value for '-j' / '--jobs': a whole number of at least 1",
+        ),
         (["run"], "harness run: missing argument 'PATH...'. Name a spec, or a folder of specs, such as specs/"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.compare.calibrated import FLOOR_RMS, close_to_reference
+from harness.compare.calibrated import FLOOR_RMS, FUNCTION_ERRORS, close_to_reference, counted_values
 from harness.compare.verdict import Comparison, compare
 from harness.spec.language.tolerances import Calibrated, Close, Tolerance
 
@@ -250,3 +250,33 @@ def test_an_output_that_hardly_varies_is_inconclusive_where_its_mean_would_pass(
     assert output.problem is None
     assert (output.inconclusive or "").endswith("everywhere (the mean) would pass too") == (reason is not None)
     assert (output.inconclusive is None) == (reason is None)
+
+
+def test_an_rms_error_is_known_as_well_as_the_values_that_make_it_up() -> None:
+    """In a softmax the errors of the few large probabilities are nearly all of the error."""
+    normal = outputs(100_000)
+    assert counted_values(normal) == pytest.approx(normal.size, rel=0.05)
+    float64 = np.full(100_000, 1e-7)
+    float64[:10] = 0.5
+
+    def off_by(times: float, seed: int) -> Array:
+        errors = np.zeros(float64.size)
+        errors[:10] = times * 1e-6 * np.where(np.random.default_rng(seed).normal(size=10) > 0, 1.0, -1.0)
+        return (float64 + errors).astype(np.float32)
+
+    assert counted_values(off_by(1, 1) - float64) == pytest.approx(30, rel=0.1)
+    assert three_way(off_by(4, 2), off_by(1, 1), float64).passed
+    assert not three_way(off_by(5, 2), off_by(1, 1), float64).passed
+    assert not three_way(with_errors(float64, 4.5e-6, 2), with_errors(float64, 1e-6, 1), float64).passed
+
+
+@pytest.mark.parametrize("times", [0.9, 1.1])
+def test_a_sigmoid_near_zero_may_be_off_by_the_error_of_its_kernels(times: float) -> None:
+    float64 = np.exp(outputs(2000) - 25)
+    target = (float64 + times * FUNCTION_ERRORS["Sigmoid"]).astype(np.float32)
+    reference = float64.astype(np.float32)
+    assert not three_way(target, reference, float64).passed
+    rule = Tolerance(Calibrated(function="Sigmoid"))
+    comparison = compare({"y": target}, {"y": reference}, rule, float64={"y": float64})
+    assert comparison.passed == (times < 1)
+    assert comparison.outputs[0].tolerance.endswith("or the error of a Sigmoid kernel")

@@ -114,7 +114,8 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
     with zipfile.ZipFile(nets / "zip.pt2", "w") as archive:
         archive.writestr("a", "b")
     mistakes = {
-        ("net.onnx", "net.py:absent"): ["has no attribute 'absent'"],
+        ("net.onnx", "net.py:absent"): ["factory 'net.py:absent': net.py has no attribute 'absent'"],
+        ("net.onnx", "other.py:net"): ["factory 'other.py:net': no such file; name it relative to"],
         ("net.onnx", "net.py:three"): ["is no callable but int"],
         ("net.onnx", "net.py:number"): ["returned int; it must return an nn.Module"],
         ("net.onnx", "net.py:needs"): [
@@ -127,7 +128,7 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
             "pickled.pt: a pickle that runs code when it is loaded (it needs torch.nn.modules.activation.ReLU); save",
         ],
         ("broken.onnx", "net.py:absent", "--inputs", "pickled.npz"): [
-            "broken.onnx is not an ONNX model, or is truncated",
+            "broken.onnx: a truncated ONNX model",
             "has no attribute 'absent'",
             "pickled.npz: x holds pickled objects",
         ],
@@ -148,7 +149,7 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
             "axis N of two.onnx is 2 in a and 3 in b; give both the same size"
         ],
         ("text.ort", "net.onnx"): ["text.ort: not a model in ONNX Runtime's format"],
-        ("text.onnx", "net.onnx"): ["text.onnx is not an ONNX model, or is truncated; export it again"],
+        ("text.onnx", "net.onnx"): ["text.onnx: not an ONNX model; export it again"],
         ("text.pt", "zip.pt2"): ["text.pt: not a model that torch wrote", "zip.pt2: not a model that torch wrote"],
         ("net.onnx", "net.py:Net", "--weights", "pickled.pt"): ["pickled.pt: a pickle that runs code", "state_dict()"],
         ("net.onnx", "fixed.onnx", "--shape", "z=1,3"): ["--shape z: no input has this name; the inputs are x"],
@@ -208,3 +209,24 @@ def test_a_known_failure_of_a_file_is_known(harness: Call, nets: Path) -> None:
     (nets / "known-failures.yaml").write_text(entry, encoding="utf-8")
     ran = harness("run", "s.yaml", "--no-latency")
     assert (ran.code, ran.only["status"]) == (0, "known")
+
+
+def test_a_folder_by_its_absolute_path_is_saved_relative_to_the_spec(nets: Path, harness: Call) -> None:
+    (nets / "data [1]").mkdir()
+    for number in range(3):
+        np.savez(nets / "data [1]" / f"{number}.npz", x=np.full((1, 3, 8, 8), number, "float32"))
+    inputs = ("--inputs", str(nets / "data [1]"))
+    ran = harness("compare", "net.onnx", "net.onnx", *inputs, "--save-spec", "saved.yaml")
+    assert ran.code == 0, ran.err + ran.out
+    assert "sample 2.npz" in str(ran.only["outputs"])
+    assert str(nets) not in (nets / "saved.yaml").read_text(encoding="utf-8")
+    again = harness("run", "saved.yaml", "--no-latency")
+    assert again.code == 0, again.err
+
+
+def test_no_spec_is_left_where_nothing_was_compared(nets: Path, harness: Call) -> None:
+    options = ("--loop", "nothing=x", "--save-spec", "saved.yaml")
+    ran = harness("compare", "net.onnx", "net.onnx", *options)
+    assert ran.code == 2
+    assert "saved.yaml is not written: nothing was compared" in ran.out
+    assert not (nets / "saved.yaml").exists()

@@ -222,7 +222,7 @@ def test_what_is_no_model_is_refused_in_one_line(nets: Path, net: nn.Module) -> 
     with pytest.raises(UsageError, match=r"subject: int is neither a torch\.nn\.Module nor a path"):
         harness.compare_models(3, net)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="inputs: x is str, not an array"):
-        harness.compare_models(nets / "net.onnx", net, "x")
+        harness.compare_models(nets / "net.onnx", net, "x")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"targets: torch-cpu does not run .*net\.onnx, which is ONNX"):
         harness.compare_models(nets / "net.onnx", net, targets="torch-cpu")
 

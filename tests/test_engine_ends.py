@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import psutil
 import pytest
 import torch
@@ -15,6 +18,7 @@ import torch
 import harness as api
 from harness.check import settings
 from harness.engine import worker_slot
+from tests import recorded_models
 from tests.conftest import Call, Ran
 from tests.running import Running, alive, await_
 
@@ -160,6 +164,68 @@ def test_a_time_limit_set_by_the_user_does_not_grow(harness: Call, put: Put) -> 
     put("Hangs", mib=64)
     ran = harness("run", "specs", *ON, "--timeout", "4")
     assert failures(ran) == {"Hangs-64": ("build", "timeout", "not done after 4 s; --timeout sets the limit")}
+
+
+def test_a_memory_limit_grows_with_the_model(harness: Call, put: Put, here: Path) -> None:
+    """64 MiB of weights allow 512 MiB more."""
+    put("Asks", weights=0, asks=700)
+    put("Asks", weights=64, asks=700)
+    ran = harness("run", "specs", *ON, "--memory", "300M")
+    assert {name: symptom for name, (_, symptom, _) in failures(ran).items()} == {"Asks-0-700": "out-of-memory"}
+    assert ran.rows["Asks-64-700/case", "trace/torch-cpu"]["status"] == "passed"
+
+
+def chained(*operators: str) -> onnx.ModelProto:
+    """A product of four matrices: as one Einsum, which its evaluation takes minutes for, or as some MatMul."""
+    nodes = [onnx.helper.make_node("Einsum", ["x"] * 4, ["product"], equation="ij,jk,kl,lm->im")]
+    if "Einsum" not in operators:
+        names = ["x", "second", "third", "product"]
+        nodes = [onnx.helper.make_node("MatMul", [one, "x"], [other]) for one, other in itertools.pairwise(names)]
+    last = onnx.helper.make_node("Relu" if "Relu" in operators else "Identity", ["product"], ["y"])
+    return recorded_models.graph([*nodes, last], {"x": SQUARE}, {"y": SQUARE})
+
+
+SQUARE = recorded_models.tensor(shape=[160, 160])
+
+
+def test_a_verdict_is_kept_where_the_work_after_it_ends_the_process(
+    harness: Call, put: Put, here: Path, spec: Callable[[str, str], Path]
+) -> None:
+    """A failure stays one; a pass counts no longer where the layers, which might fail it, are not known."""
+    for then in ("hang", "crash"):
+        put("MisbehavesInside", wrong=True, then=then)
+        put("MisbehavesInside", wrong=False, then=then)
+    for name, operators in (("reference", ["MatMul"]), ("wrong", ["Einsum", "Relu"])):
+        onnx.save(chained(*operators), here / "specs" / f"{name}.onnx")
+    cases = "cases: [{name: case, inputs: {x: {shape: [160, 160]}}}]"
+    spec("Compared.yaml", f"harness: 1\nfile: reference.onnx\ndefaults: {{files: {{wrong: wrong.onnx}}}}\n{cases}\n")
+    values = np.ones((160, 160), np.float32)
+    recorded_models.record(here / "recorded", chained("Einsum"), [values], [values])
+    targets = "trace/torch-cpu,file:wrong/ort-cpu,ort-cpu"
+    on = ("--allow-import", "--no-latency", "--targets", targets, "--layers", "--timeout", "5", "-j", "4")
+    ran = harness("run", "specs", "recorded", *on)
+    assert ran.report, ran.err
+    rows = {row["case"].removesuffix("/case"): row for row in ran.report["results"]}
+    late, crashed = "not done after 5 s; --timeout sets the limit", "the process was killed by SIGSEGV"
+    agree = "the outputs agree; then comparing the layers: "
+    assert {name: (row["status"], row["symptom"]) for name, row in rows.items()} == {
+        "good": ("passed", None),
+        "MisbehavesInside-False-hang": ("error", "timeout"),
+        "MisbehavesInside-False-crash": ("error", "crash"),
+        **dict.fromkeys(
+            ["MisbehavesInside-True-hang", "MisbehavesInside-True-crash", "Compared", "recorded"],
+            ("failed", "mismatch"),
+        ),
+    }
+    assert rows["MisbehavesInside-False-hang"]["message"] == agree + late
+    assert rows["MisbehavesInside-False-crash"]["message"] == agree + crashed
+    layers = "comparing the layers and finding the blame was not finished "
+    assert rows["MisbehavesInside-True-hang"]["notes"] == [f"{layers}within 5 s; --timeout sets the limit"]
+    assert rows["MisbehavesInside-True-crash"]["notes"] == [f"{layers}because {crashed}"]
+    for name in ("Compared", "recorded"):
+        assert rows[name]["notes"] == ["finding the blame was not finished within 5 s; --timeout sets the limit"]
+        assert rows[name]["blame"] is None
+        assert rows[name]["outputs"][0]["mismatched"]
 
 
 @pytest.mark.parametrize("end", [Running.kill, Running.interrupt])

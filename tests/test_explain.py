@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from harness.blame.other_targets import other_targets
+from harness.engine.worker_status import KeptVerdict
 from harness.explain.explanation import run_script
-from harness.explain.process import ProcessEnd, SeparateProcess
+from harness.explain.process import ModelSize, ProcessEnd, SeparateProcess
 from harness.result import Result
 from harness.spec.targets import parse_target
 from tests.conftest import Call
@@ -70,6 +71,11 @@ def test_a_failure_is_explained_and_the_script_reproduces_it(harness: Call, spec
     process = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, check=False)
     assert process.returncode == 1
     assert process.stdout.splitlines()[-1].startswith("reproduced: output 0:")
+    script.unlink()
+    again = harness("explain", "dropped", "--target", TARGET, "--budget", "5")
+    assert (again.code, again.out) == (ran.code, ran.out)
+    assert again.err.startswith("as explained on ")
+    assert script.read_text(encoding="utf-8") == text
 
 
 USER_CODE = """
@@ -137,14 +143,20 @@ def test_other_targets_differ_in_one_thing() -> None:
     assert "script/torch-cpu" in {str(other) for other in other_targets(parse_target("trace/torch-cpu"))}
 
 
-def misbehave(_scratch: Path, kind: str, *, announce: Callable[[str], None]) -> str:
+def misbehave(_scratch: Path, kind: str, *, announce: Callable[[object], None]) -> str:
     announce("build")
     announce("export")
     if kind == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
     if kind == "exit":
         os._exit(0)
-    if kind == "hang":
+    if kind == "large":
+        announce(ModelSize(1 << 30))
+        ends = time.monotonic() + 3.0
+        while time.monotonic() < ends:
+            pass
+    if kind == "hang after a verdict":
+        announce(KeptVerdict(os.getpid(), 0, "blame", MISMATCH))
         while True:
             time.monotonic()
     if kind == "raise":
@@ -161,11 +173,17 @@ def test_a_call_that_ends_its_process_returns_how_it_ended(here: Path) -> None:
     assert call("fine") == "fine"
     assert call("crash") == ProcessEnd("export", "the process was killed by SIGSEGV", timed_out=False)
     assert call("exit") == ProcessEnd("export", "the process ended with exit code 0", timed_out=False)
-    hung = call("hang", seconds=1.0)
+    assert call("fine") == "fine"  # a process that has loaded this module announces at once
+    hung = call("hang after a verdict", seconds=2.0)
     assert isinstance(hung, ProcessEnd)
     assert hung.timed_out
+    assert hung.verdict is not None
+    kept = hung.verdict.lost("compare", "timeout", hung.description, (), ())
+    assert (kept.status, kept.symptom) == ("failed", "mismatch")
+    assert kept.notes == ("finding the blame was not finished within 2 s",)
     with pytest.raises(RuntimeError, match="ValueError: raise"):
         call("raise")
+    assert process.call(misbehave, "large", seconds=2.0, per_gib=60.0) == "large"  # once its size is known
     assert call("fine") == "fine"
     process.close()
 

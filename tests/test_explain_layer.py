@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper
 
 from harness.errors import Location
@@ -153,5 +154,73 @@ def test_nodes_with_inner_graphs_are_cut_with_what_these_take_from_outside(tmp_p
     assert np.isnan(cut.expected).all()
     assert b"secret" not in cut.model.SerializeToString()
     onnx.checker.check_model(cut.model, full_check=True)
-    with pytest.raises(NotCut, match="no more than rounding"):
+    with pytest.raises(NotCut, match="less than a script can show"):
         cut_nodes(artifact, target, {"image": np.ones_like(image)}, "y", None, tmp_path)
+
+
+NORMALIZED = """
+import torch
+from torch import nn
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+"""
+
+
+def normalized(path: Path, weights: dict[str, np.ndarray]) -> None:
+    """The net as a file whose normalization is a function of its own, with another epsilon, in a branch of an If."""
+    steps = [
+        helper.make_node("ReduceMean", ["X"], ["mean"], axes=[-1]),
+        helper.make_node("Sub", ["X", "mean"], ["centred"]),
+        helper.make_node("Mul", ["centred", "centred"], ["squares"]),
+        helper.make_node("ReduceMean", ["squares"], ["variance"], axes=[-1]),
+        helper.make_node("Constant", [], ["epsilon"], value_float=1e-2),
+        helper.make_node("Add", ["variance", "epsilon"], ["padded"]),
+        helper.make_node("Sqrt", ["padded"], ["deviation"]),
+        helper.make_node("Div", ["centred", "deviation"], ["Y"]),
+    ]
+    function = helper.make_function("own", "Norm", ["X"], ["Y"], steps, [helper.make_opsetid("", 17)])
+    branches = [
+        helper.make_graph([node], "branch", [], [helper.make_tensor_value_info(node.output[0], 1, [2, 8])])
+        for node in (
+            helper.make_node("Norm", ["up"], ["normalized"], domain="own"),
+            helper.make_node("Neg", ["up"], ["negated"]),
+        )
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["x", "0.weight", "0.bias"], ["up"], transB=1),
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Greater", ["largest", "least"], ["flag"]),
+        helper.make_node("If", ["flag"], ["chosen"], then_branch=branches[0], else_branch=branches[1]),
+        helper.make_node("Gemm", ["chosen", "2.weight", "2.bias"], ["y"], transB=1),
+    ]
+    ends = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", [2, 6]), ("y", [2, 3]))]
+    stored = {name: values for name, values in weights.items() if name[0] != "1"} | {"least": np.float32(-1e9)}
+    initializers = [onnx.numpy_helper.from_array(np.asarray(values), name) for name, values in stored.items()]
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], initializers)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    onnx.save(helper.make_model(graph, functions=[function], opset_imports=opsets, ir_version=8), path)
+
+
+def test_the_nodes_of_a_wrong_layer_of_a_given_file_are_cut_out_of_functions_and_branches(
+    harness: Call, here: Path
+) -> None:
+    name = f"normalized_{here.name}"
+    (here / f"{name}.py").write_text(NORMALIZED, encoding="utf-8")
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 3))
+    normalized(here / "given.onnx", {key: value.numpy() for key, value in net.state_dict().items()})
+    saved = harness("compare", "given.onnx", f"{name}.py:net", "--shape", "x=2,6", "--save-spec", "asked.yaml")
+    assert saved.code == 1, saved.err
+    assert "one step at 1, " in saved.out
+    ran = harness("explain", "given", "asked.yaml", "--allow-import", "--private")
+    nodes = here / "reports" / "explain" / "asked-given-nodes"
+    assert f"{nodes.relative_to(here)}/: 3 nodes with the tensors that reach them" in ran.out
+    model = onnx.load(nodes / "model.onnx")
+    assert [node.op_type for node in model.graph.node] == ["ReduceMax", "Greater", "If"]
+    assert not model.functions, "the nodes of the function are shown themselves"
+    assert "| differs: 15 of 16 values" in ran.out
+    ran = harness("run", str(nodes), "--targets", "ort-cpu", "--no-latency")
+    assert (ran.code, ran.only["symptom"]) == (1, "mismatch")

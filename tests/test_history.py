@@ -124,3 +124,21 @@ def test_one_report_is_no_history_and_a_damaged_one_is_refused(
     ran = harness("history", "kept")
     assert (ran.code, ran.err.startswith("kept/2/report.json:1:2: ")) == (2, True)
     assert harness("history", "nowhere").code == 2
+
+
+def test_every_damaged_report_is_named_also_one_that_was_renamed(
+    harness: Call, kept: Callable[[int, Report], None], here: Path
+) -> None:
+    for day in (1, 2, 3, 4):
+        kept(day, report(PASSED))
+    whole = (here / "kept/3/report.json").read_text("utf-8")
+    (here / "kept/3/report.json").rename(here / "kept/3/monday.json")
+    (here / "kept/3/monday.json").write_text(whole[: len(whole) // 2], encoding="utf-8")
+    (here / "kept/4/report.json").rename(here / "kept/4/tuesday.json")
+    (here / "kept/4/tuesday.json").write_text(json.dumps({**json.loads(whole), "results": 1}), encoding="utf-8")
+    (here / "kept/notes.json").write_text("[1]", encoding="utf-8")
+    ran = harness("history", "kept")
+    assert ran.code == 2
+    first, second = ran.err.splitlines()
+    assert first.startswith("kept/3/monday.json:")
+    assert second.startswith("kept/4/tuesday.json:1:1: not a harness report: it has no list of `results`; ")

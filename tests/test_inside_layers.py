@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
 import harness
@@ -90,6 +92,7 @@ def test_a_layer_that_the_output_hides_fails_the_check_where_layers_are_asked_fo
     assert result.status == "failed"
     assert (result.stage, result.symptom, result.blame) == ("compare", "mismatch", "exporter")
     assert (result.message or "").startswith("the outputs agree, but a layer is wrong by itself: one step at pool, ")
+    assert result.layers_alone
     assert wrong(result) == ["pool"]
     assert "divisor_override=5" in by_path(result)["pool"].arguments
 
@@ -163,10 +166,11 @@ def test_a_file_without_names_is_matched_by_values_and_by_what_follows(
     assert (by_path(result)[layer].matched_by or "").startswith(("place", "value", "output"))
 
 
-def test_a_right_file_without_names_has_no_wrong_layer(exported: Path, tmp_path: Path) -> None:
+def test_a_right_file_without_names_has_no_wrong_layer_and_its_times(exported: Path, tmp_path: Path) -> None:
     result = compared(changed(exported, tmp_path / "nameless.onnx", without_names))
     assert result.status == "passed", result.message
     assert by_path(result)["attention"].matched_by == "value"
+    assert by_path(result)["norm"].seconds
 
 
 def test_fresh_statistics_make_a_normalization_no_other_layer(tmp_path: Path) -> None:
@@ -211,8 +215,66 @@ def test_an_output_that_differs_by_rounding_alone_is_no_step() -> None:
 def test_the_first_nan_is_named(exported: Path, tmp_path: Path) -> None:
     faulty = changed(exported, tmp_path / "faulty.onnx", lambda graph: scaled(graph, "/stem/Conv", math.nan))
     result = compared(faulty)
-    assert (result.layers_show or "").endswith("; NaN or infinity first at stem")
-    assert by_path(result)["stem"].nonfinite > 0
+    new = "; NaN or infinity that the reference does not have first at stem (node /stem/Conv)"
+    assert (result.layers_show or "").endswith(new)
+    assert by_path(result)["stem"].nonfinite_new > 0
+
+
+def test_a_nan_that_the_file_loses_is_no_nan_that_it_has(tmp_path: Path) -> None:
+    class Logarithm(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.log(x)
+
+    module = nn.Sequential(Logarithm(), nn.Linear(6, 2))
+    right = onnx_file(module, tmp_path / "right.onnx")
+
+    def absolute(graph: onnx.GraphProto) -> None:
+        graph.node.insert(0, onnx.helper.make_node("Abs", ["x"], ["positive"]))
+        (node,) = (each for each in graph.node if each.op_type == "Log")
+        node.input[0] = "positive"
+
+    result = compared(changed(right, tmp_path / "faulty.onnx", absolute), module)
+    assert (result.layers_show or "").endswith("; NaN or infinity of the reference first missing at 0")
+    assert by_path(result)["0"].nonfinite_new == 0
+
+
+def test_each_layer_has_the_provider_that_ran_it_and_a_column_where_there_are_several(exported: Path) -> None:
+    result = compared(exported)
+    assert {layer.provider for layer in result.layers if layer.nodes} == {"CPUExecutionProvider"}
+    assert "provider" not in "\n".join(layer_lines(result))
+    assert "  us" in "\n".join(layer_lines(result))
+    mixed = replace(result, layers=(replace(result.layers[0], provider="CUDAExecutionProvider"), *result.layers[1:]))
+    header, first, *_ = list(layer_lines(mixed, 100))[1:]
+    assert header.endswith("  provider")
+    assert first.endswith("  CUDA")
+    csv = LayersReport().render(Report({}, (mixed,)))
+    assert ",CUDAExecutionProvider," in csv
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_layers_of_a_quantized_file_are_compared_and_none_is_called_wrong(
+    named: bool, exported: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "quantized.onnx"
+    quantize_dynamic(str(exported), str(path))
+    result = compared(path if named else changed(path, tmp_path / "nameless.onnx", without_names))
+    show = result.layers_show or ""
+    assert show.startswith(
+        "the file is quantized, so no layer is called wrong; the largest error by itself of 15 layers"
+    )
+    rows = by_path(result)
+    assert all(layer.local is None or layer.local < 0.02 for layer in rows.values())
+    assert rows["body.0.conv"].judged_with == "body.0.bn"
+    assert (rows["head"].local or 0) > 1e-3 > (rows["norm"].local or 0)
+    assert not result.layers_uncovered
+
+
+def test_the_integers_of_a_quantized_file_are_no_values_of_layers() -> None:
+    rows = [Layer("a", "Linear", 0, local=0.01, accumulated=0.01, reference=1e-7), Layer("b", "Linear", 0)]
+    assert sentence(rows, passed=True) == (
+        "the file is quantized, so no layer is called wrong; the largest error by itself of 1 layer is 1 % of the "
+        "values, at a; 1 of 2 rows has no floating-point value in the file"
+    )
 
 
 def test_each_call_of_a_layer_is_a_row() -> None:
@@ -348,9 +410,11 @@ def test_the_command_line_compares_layers(harness: Any, exported: Path, here: Pa
     explained = harness("explain", "faulty", "asked.yaml", "--layers")
     assert explained.code == 1, explained.err
     assert "Layers\n  one step at /head/MatMul, " in explained.out
+    assert "asked-faulty-nodes/run.py was run and shows the failure" in explained.out
     ran = harness("run", "asked.yaml", "--layers", "--no-latency", "--format", "json,md,csv")
     assert ran.code == 1, ran.err
     assert ran.only["message"].startswith("the outputs agree, but a layer is wrong by itself: one step at /head/MatMul")
+    assert ran.only["layers_alone"] is True
     assert "one step at /head/MatMul, " in ran.out
     assert "| /head/MatMul" in (here / "reports/latest/report.md").read_text(encoding="utf-8")
     rows = (here / "reports/latest/report.layers.csv").read_text(encoding="utf-8").splitlines()

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from harness.engine.processes.process_state import ProcessState
-from harness.model.build import seed_torch
+from harness.model.running import seed_torch
 
 CHECK = """
 import sys, torch
 from harness.engine.processes.process_state import ProcessState
-from harness.model.build import eager_outputs
+from harness.model.running import eager_outputs
 process_state = ProcessState(torch=True)
 with process_state.check():
     eager_outputs(torch.nn.Dropout(), [torch.ones(4)], 7)

@@ -1,20 +1,31 @@
-"""Large models: their copies share memory until one is changed, and float64 is reached one layer at a time."""
+"""Large models: their copies share memory until one is changed, and float64 is reached one layer at a time.
+
+They run in several threads. One further call shows that a user's module draws no random numbers and keeps no state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import nn
 
 import harness
+from harness.check.files.reference import file_artifact
 from harness.exporters import onnx_dynamo
-from harness.model.build import Subject, run_module
+from harness.model import running
+from harness.model.build import Subject
 from harness.model.reference import run_in_float64_by_layer
+from harness.model.running import first_call, repeated, run_module
 from harness.model.tensors import LARGE_PARAMETER_BYTES, copy_module
+from harness.spec.language.case import StoredModel
 
 WIDTH = 512
 
@@ -103,6 +114,9 @@ def test_large_weights_are_in_a_file_of_their_own(tmp_path: Path, monkeypatch: p
     )
     model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     assert any(tensor.external_data for tensor in model.graph.initializer)
+    sizes: list[int] = []
+    file_artifact(StoredModel(str(tmp_path / "model.onnx"), "onnx"), sizes.append)
+    assert max(sizes) == sum(file.stat().st_size for file in tmp_path.iterdir()) > 64 * 64 * 4
     targets = [
         "onnx-dynamo/ort-cpu",
         "onnx-dynamo/reference",
@@ -111,3 +125,120 @@ def test_large_weights_are_in_a_file_of_their_own(tmp_path: Path, monkeypatch: p
     ]
     lowered = ["onnx-dynamo+fp16/ort-cpu", "onnx-dynamo+int8/ort-cpu"]
     harness.verify(module, x, targets=targets + lowered).assert_passed()
+
+
+class Adding(nn.Module):
+    """It adds what ``draw`` gives; with ``once`` what it gave at the first call."""
+
+    def __init__(self, draw: Callable[[], float], *, once: bool = False) -> None:
+        super().__init__()
+        self.draw, self.once = draw, once
+        self.calls, self.drawn = 0, 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == 1 or not self.once:
+            self.drawn = self.draw()
+        return x + self.drawn
+
+
+class Accumulating(nn.Module):
+    """It returns a buffer that the next call changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = self.get_buffer("total")
+        total += x
+        return total
+
+
+def torch_random() -> float:
+    return float(torch.rand(()))
+
+
+def numpy_random() -> float:
+    return float(np.random.random())  # noqa: NPY002 - the global generator
+
+
+def python_random() -> float:
+    return random.random()
+
+
+DRAWS = (torch_random, numpy_random, python_random)
+
+
+@pytest.mark.parametrize(
+    ("module", "stochastic", "keeps_state"),
+    [
+        (Adding(float), False, False),
+        *((Adding(draw, once=once), True, False) for draw in DRAWS for once in (False, True)),
+        (Adding(np.random.default_rng(0).random), False, True),
+        (Adding(torch.tensor(1.0).mul_(2).item), False, False),
+        (Accumulating(), False, True),
+    ],
+    ids=["neither", "torch", "torch once", "numpy", "numpy once", "python", "python once", "own", "constant", "state"],
+)
+def test_further_calls_show_random_numbers_and_state(module: nn.Module, stochastic: bool, keeps_state: bool) -> None:
+    x = [torch.ones(4)]
+    first = first_call(module, x, 7, watch_random=True)
+    found = repeated(module, x, 7, first, may_keep_state=True)
+    assert found.stochastic is stochastic
+    assert (found.second_call is not None) is keeps_state
+    assert torch.equal(x[0], torch.ones(4))
+
+
+def test_one_further_call_is_enough_for_a_module_that_only_computes() -> None:
+    calls = itertools.count()
+    module = Adding(lambda: 0.0 * next(calls))
+    first = first_call(module, [torch.ones(4)], 7, watch_random=True)
+    assert repeated(module, [torch.ones(4)], 7, first, may_keep_state=True).second_call is None
+    assert next(calls) == 2
+
+
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module of 4 KiB is large, and there are two cores, of which torch uses one."""
+    monkeypatch.setattr(running, "SEVERAL_THREADS_BYTES", 4 << 10)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1}, raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+
+
+class Threads(nn.Module):
+    """It returns the number of threads, in which ``noise`` makes it err if there are several."""
+
+    def __init__(self, width: int, noise: Iterator[int] | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width))
+        self.noise = noise
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Threads:
+        return Threads(len(self.weight), self.noise)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        threads = torch.get_num_threads()
+        if self.noise is not None:
+            return x + self.weight[:4] + (1e-3 * next(self.noise) if threads > 1 else 0)
+        return x + threads
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_large_module_runs_in_several_threads() -> None:
+    x = [torch.zeros(4)]
+    assert run_module(Threads(1 << 10), x, 0)[0][0] == 2
+    assert run_module(Threads(4), x, 0)[0][0] == 1
+    with pytest.raises(TypeError):
+        run_module(Threads(1 << 10), [], 0)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_module_that_several_threads_make_noisy_is_judged_in_one() -> None:
+    noise = itertools.count()
+    harness.verify(Threads(1 << 10, noise), torch.zeros(4), targets=["trace/torch-cpu"]).assert_passed()
+    assert next(noise)

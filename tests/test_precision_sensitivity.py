@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from harness.compare.metrics.similarity import decibels
 from harness.errors import StageError
 from harness.exporters import Artifact
 from harness.precision.hazards import find_hazards
 from harness.precision.layers import Layer, Lowering, layers_of, lower, lowered_nodes
-from harness.precision.measure import Measure, NothingComparable, decibels, measure
+from harness.precision.measure import Measure, NothingComparable, measure
 from harness.precision.model import ModelQuestion, prepared_model
 from harness.precision.sensitivity import Request, run
 from harness.precision.sensitivity.journal import JOURNAL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution
+from operator import gt
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +21,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import harness
+from benchmarks.call_path import CallPath, measure
 from benchmarks.versions.environments import lowest
 from benchmarks.versions.outcome import read_outcomes
 from benchmarks.versions.report import OUTCOMES, REPORT, markdown
@@ -294,6 +297,30 @@ def test_every_file_that_architecture_names_is_there() -> None:
     named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", text))
     assert len(named) > 20
     assert not [path for path in named if not (PACKAGE / path).is_file() and not (ROOT / path).is_file()]
+
+
+LONGEST_WAY = {"passing": (20, 6, 34), "failing": (27, 8, 50)}
+"""The files, climbs and returns of a check, as :mod:`benchmarks.call_path` counts them."""
+
+
+def test_the_way_of_a_check_is_short() -> None:
+    ways = {name: (len(path.files), path.climbs, path.returns) for name, _, path in measure(ROOT)}
+    assert ways.keys() == LONGEST_WAY.keys()
+    assert not {name: way for name, way in ways.items() if any(map(gt, way, LONGEST_WAY[name]))}
+    assert all(way > (10, 0, 0) for way in ways.values())
+
+
+def test_a_detour_makes_the_way_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "upper.py").write_text(
+        "import lower\ndef check(case): return lower.run(case)\ndef name(case): return 1\n"
+    )
+    (tmp_path / "lower.py").write_text("import upper\ndef run(case): return upper.name(case) + upper.name(None)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    upper = importlib.import_module("upper")
+    path = CallPath(tmp_path, upper.check.__code__)
+    with path:
+        upper.check(next(iter(load_specs([str(ROOT / "specs" / "relu.yaml")]).cases)))
+    assert (path.files, path.climbs, path.returns) == (["upper.py", "lower.py"], 1, 1)
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

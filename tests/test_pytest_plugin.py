@@ -238,7 +238,7 @@ def test_a_session_has_one_worker_and_leaves_nothing_of_it(
             closed.append(self)
             super().close()
 
-    monkeypatch.setattr("harness.engine.local.WorkerSlot", Counted)
+    monkeypatch.setattr("harness.engine.worker_slot.WorkerSlot", Counted)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     project.runpytest_inprocess("specs").assert_outcomes(passed=6, failed=2)
     assert len(created) == 1

@@ -101,6 +101,26 @@ def test_terms_that_cancel_round_by_more_than_the_outputs_scale_shows(verdict: V
     assert verdict(network((first, second)), wrong).status == "failed"
 
 
+def test_a_sigmoid_near_zero_may_be_off_by_the_error_of_its_kernels(verdict: Verdict) -> None:
+    """tract gives 4.5e-7 where the value is 0, in a detector's file that is right. Other outputs are held closer."""
+    scale = np.float32(-1e-3)
+    first, second = np.abs(FIRST), scale * np.abs(SECOND[:, :40] * 1e4)
+    values = np.maximum(X @ first, 0) @ second - 20
+    shifted = network((first, second))
+    shifted.graph.node.extend(
+        [helper.make_node("Sub", ["logits", "shift"], ["shifted"]), helper.make_node("Sigmoid", ["shifted"], ["s"])]
+    )
+    shifted.graph.node.append(helper.make_node("Transpose", ["s"], ["y"], perm=[0, 1]))
+    shifted.graph.node[2].output[0] = "logits"
+    shifted.graph.initializer.append(from_array(np.array(20, np.float32), "shift"))
+    recorded = (1 / (1 + np.exp(-values.astype(np.float64)))).astype(np.float32)
+    assert recorded.max() < 1e-8
+    assert verdict(shifted, recorded + np.float32(4.5e-7)).status == "passed"
+    assert verdict(shifted, recorded + np.float32(1.5e-6)).status == "failed"
+    shifted.graph.node[-2].op_type = "Exp"
+    assert verdict(shifted, recorded + np.float32(4.5e-7)).status == "failed"
+
+
 def test_weights_in_half_precision_are_found(verdict: Verdict) -> None:
     twin = network((through_float16(FIRST), through_float16(SECOND)))
     wrong = verdict(twin, answer())

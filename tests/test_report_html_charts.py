@@ -131,7 +131,7 @@ def test_a_failure_stands_out_among_many_passes(browser: Browser, tmp_path_facto
         titles = [bar.text_content() for bar in bars.locator("title").all()]
         assert titles == ["exact: 900 checks", "no tolerance would pass: 1 check, 1 different from the reference"]
         assert float(bars.last.locator(".outside").get_attribute("height") or 0) >= 12
-        expect(page.locator(".told")).to_have_text("1 without any tolerance of 901")
+        expect(page.locator(".told")).to_have_text("1 beyond any tolerance of 901")
 
 
 def test_specs_that_are_exact_throughout_are_one_row(
@@ -252,3 +252,15 @@ def test_the_slowest_case_is_first_and_each_target_has_a_row_with_its_interval(
 def test_the_page_gives_the_confidence_of_the_interval_between_machines(latency: Page) -> None:
     note = latency.locator("#latency .note", has_text="at least 90 %")
     expect(note).to_contain_text("built from two 95 % intervals")
+
+
+def test_layers_with_a_count_are_set_beside_the_whole_model(browser: Browser, tmp_path: Path) -> None:
+    def timed(case: str, us: float, count: int | None) -> Result:
+        return replace(PASSED, case=f"layers/{case}", count=count, latency={**LATENCY, "median_us": us})
+
+    results = (timed("linear", 10.0, 3), timed("relu", 5.0, 2), timed("whole-model", 50.0, None))
+    with opened(browser, written(Report({}, results), tmp_path)) as page:
+        rows = page.locator("#latency table", has_text="sum of the layers").locator("tbody tr")
+        expect(rows).to_have_text(
+            ["linear330 (75%)", "relu210 (25%)", "sum of the layers-40", "whole-model (the model)-50"]
+        )

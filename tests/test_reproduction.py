@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import Location
-from harness.model.build import build, build_tensors, eager_outputs
+from harness.model.build import build, build_tensors
+from harness.model.running import eager_outputs
 from harness.model.tensors import to_numpy
 from harness.reproduction import reproduction, why_no_script
 from harness.result import Result

@@ -404,3 +404,20 @@ def test_a_device_session_waits_and_transfers(tmp_path: Path) -> None:
 def test_every_provider_has_unique_names_and_installation_instructions() -> None:
     assert len({provider.short_name for provider in PROVIDERS}) == len({provider.ep for provider in PROVIDERS})
     assert all(provider.install for provider in PROVIDERS)
+
+
+def test_products_in_bfloat16_are_off_by_default_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an Arm CPU: the test looks at the settings of the session."""
+    entries: list[tuple[str, str]] = []
+    ort = library.load_onnxruntime()
+
+    class Recording(ort.SessionOptions):  # type: ignore[misc, name-defined]  # an untyped class
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            entries.append((key, value))
+            super().add_session_config_entry(key, value)
+
+    monkeypatch.setattr(ort, "SessionOptions", Recording)
+    artifact = cast_model(tmp_path, FLOAT, onnx.TensorProto.DOUBLE, [2])
+    precisions = [str(ort_cpu().load(artifact, options).facts()["precision"]) for options in ({}, {"fastmath": "on"})]
+    assert precisions == ["as exported", "as exported, bfloat16 products allowed on Arm"]
+    assert [key for key, _ in entries].count("mlas.enable_gemm_fastmath_arm64_bfloat16") == 1

@@ -235,3 +235,13 @@ def test_tf32_is_set_during_a_run_only(tf32: str, tmp_path: Path) -> None:
     assert tf32_allowed == [tf32 == "on"]
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
     assert isinstance(session, Transferring)
+
+
+def test_a_lowered_precision_of_products_stands_in_the_facts() -> None:
+    session = TorchSession(nn.Linear(2, 2), {"threads": "1"}, "cpu", "none")
+    assert session.facts()["precision"] == "as exported"
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert session.facts()["precision"] == "as exported, float32 products in medium precision"
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from harness.check.samples.sample_log import SampleLog, progress_of_samples
-from harness.check.samples.sample_rows import Ratio, SampleRow
+from harness.check.samples.sample_rows import Ratio, SampleRow, UserMetric
 from harness.check.samples.sample_summary import WORST, SampleSummary
 from harness.compare.decisions import count_decisions, wilson_interval
+from harness.errors import UsageError
 from harness.spec.language.case import DataSettings
 from harness.spec.language.tolerances import Decisions, Exact, Sqnr, Tolerance
 from harness.spec.targets import parse_target
@@ -411,6 +412,15 @@ def test_a_drop_that_was_not_measured_is_no_pass(settings: Any, metric: Any, mes
     assert problem.startswith(message)
     summary.settings = DataSettings(**settings)
     assert not list(summary.problems())
+
+
+def test_a_metric_that_raises_is_named() -> None:
+    def fails(_output: Any, _label: Any) -> float:
+        raise KeyError("no such word")
+
+    metric, answer = UserMetric("metrics.py:fails", fails), {"y": np.zeros(3)}
+    with pytest.raises(UsageError, match=r"^metric metrics\.py:fails: it raises KeyError: 'no such word'"):
+        metric.measure("0.npz", answer, answer, None)
 
 
 def test_a_metric_of_pairs_is_the_quotient_of_their_sums() -> None:

@@ -51,7 +51,6 @@ def test_a_file_has_the_same_ids_and_lists_as_in_its_folder(root: Path) -> None:
     assert specs.root.resolve() == root
     assert specs.known_failures is not None
     assert specs.known_failures.resolve() == root / "known-failures.yaml"
-    assert sorted(specs.covered_case_ids) == ["a/a", "b/a", "deep/er/c/a"]
 
 
 def test_paths_may_be_relative(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +69,6 @@ def test_a_file_alone_has_its_folder_as_root(tmp_path: Path) -> None:
     specs = load_specs([inner / "x.yaml"])
     assert [case.id for case in specs.cases] == ["x/a"]
     assert (specs.root, specs.known_failures) == (inner, None)
-    assert specs.covered_case_ids == ("x/a",)
 
 
 def test_a_path_in_another_encoding_is_escaped(tmp_path: Path) -> None:
@@ -89,7 +87,6 @@ def test_a_path_given_twice_counts_once(root: Path) -> None:
 def test_several_files_of_one_root(root: Path) -> None:
     specs = load_specs([root / "b.yaml", root / "a.yaml"])
     assert [case.id for case in specs.cases] == ["b/a", "a/a"]
-    assert set(specs.covered_case_ids) == {"a/a", "b/a", "deep/er/c/a"}
 
 
 def test_two_roots_with_the_same_id_are_refused(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
+from harness.spec.model_files import stored_model
 from tests.conftest import Call
 
 Spec = Callable[[str, str], Path]
@@ -193,9 +195,10 @@ def test_a_tensor_with_several_names_comes_under_all_or_one_of_them(
     assert (ran.code, ran.report["summary"]["passed"]) == (0, 2), ran.out
     del state["last.weight"], state["blocks.2.bias"]
     torch.save({**state, "first.bias": torch.ones(4)}, path.parent / "net.pt")
-    message = harness("run", "specs", "--allow-import", *QUICK).report["results"][0]["message"]
-    assert ("missing: first.weight, blocks.0.bias, blocks.2.bias, last.weight" in message) == bool(left_out)
-    assert "of another shape: first.bias [4] for [3]" in message
+    refused = harness("run", "specs", "--allow-import", *QUICK)
+    assert refused.code == 2
+    assert ("missing: first.weight, blocks.0.bias, blocks.2.bias, last.weight" in refused.err) == bool(left_out)
+    assert "of another shape: first.bias [4] for [3]" in refused.err
 
 
 def test_weights_that_do_not_fit_are_all_listed(harness: Call, spec: Spec) -> None:
@@ -207,12 +210,83 @@ def test_weights_that_do_not_fit_are_all_listed(harness: Call, spec: Spec) -> No
     torch.save(
         {**state, "weight": torch.ones(4), "wieght": torch.ones(3), "other": torch.ones(1)}, path.parent / "net.pt"
     )
-    ran = harness("run", "specs", *QUICK)
+    for command in (("check", "specs"), ("run", "specs", *QUICK)):
+        ran = harness(*command)
+        assert (ran.code, ran.out) == (2, "")
+        (message,) = ran.err.splitlines()
+        assert message.startswith("specs/norm.yaml:3:5: weights: net.pt does not fit the model; ")
+        assert "missing: running_mean, num_batches_tracked" in message
+        assert "unknown to the model: wieght, other" in message
+        assert "of another shape: weight [4] for [3]" in message
+
+
+VALUES = """
+import torch
+from torch import nn
+
+
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 2)
+        self.scale = float(torch.ones(1))
+"""
+
+
+def test_a_model_that_needs_values_to_be_built_is_left_to_its_check(harness: Call, spec: Spec, here: Path) -> None:
+    text = "inputs: {x: {shape: [1, 3]}}, weights: net.pt"
+    path = spec("net.yaml", case(f"factory: net.py:Net, {text}"))
+    (path.parent / "net.py").write_text(VALUES, encoding="utf-8")
+    torch.save({"weight": torch.ones(2, 3)}, path.parent / "net.pt")
+    assert harness("check", "specs", "--allow-import").code == 0
+    ran = harness("run", "specs", "--allow-import", *QUICK)
     assert ran.code == 1
-    message = ran.report["results"][0]["message"]
-    assert "missing: running_mean, num_batches_tracked" in message
-    assert "unknown to the model: wieght, other" in message
-    assert "of another shape: weight [4] for [3]" in message
+    assert "missing: bias" in ran.report["results"][0]["message"]
+
+
+def test_files_that_are_no_models_are_all_told_before_anything_runs(harness: Call, spec: Spec, here: Path) -> None:
+    bad = {
+        "text.onnx": "not an ONNX model",
+        "cut.onnx": "a truncated ONNX model",
+        "tail.onnx": "a truncated ONNX model",
+    }
+    bad |= {"empty.onnx": "an empty file is no model", "weights.onnx": "not an ONNX model: it has no graph"}
+    bad |= {"net.pt": "a pickle that runs code when it is loaded", "../out.onnx": "a path that leads out of the folder"}
+    lines = [f"  - {{name: c{at}, file: {name}, inputs: {{x: {{shape: [1]}}}}}}" for at, name in enumerate(bad)]
+    lines.append("  - {name: tested, layer: ReLU, inputs: {x: {shape: [1]}}, files: {a: cut.onnx}}")
+    folder = spec("bad.yaml", "harness: 1\ncases:\n" + "\n".join(lines)).parent
+    content = relu_model().SerializeToString()
+    for name, size in (("cut.onnx", 20), ("tail.onnx", len(content) - 1)):
+        (folder / name).write_bytes(content[:size])
+    (folder / "text.onnx").write_text("no model\n", encoding="utf-8")
+    (folder / "empty.onnx").touch()
+    (folder / "weights.onnx").write_bytes(b"\x08\x08")
+    (here / "out.onnx").write_bytes(content)
+    torch.save(nn.ReLU(), folder / "net.pt")
+    for command in (("check", "specs"), ("run", "specs", "--no-latency")):
+        ran = harness(*command)
+        assert ran.code == 2
+        told = ran.err.splitlines()
+        assert len(told) == len(bad) + 1
+        for at, (line, (name, message)) in enumerate(zip(told, bad.items(), strict=False)):
+            assert line.startswith(f"specs/bad.yaml:{at + 3}:"), line
+            assert f"{name}: {message}" in line
+        assert told[-1].startswith("specs/bad.yaml:10:")
+        assert "cut.onnx: a truncated ONNX model" in told[-1]
+
+
+def relu_model() -> onnx.ModelProto:
+    """A model of one node."""
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", value[:1], value[1:])
+    return onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
+
+
+def test_a_whole_onnx_file_of_any_kind_is_taken(tmp_path: Path) -> None:
+    model = relu_model()
+    model.doc_string, model.producer_name = "a" * 300, "tests"
+    model.metadata_props.add(key="k", value="v")
+    onnx.save(model, tmp_path / "relu.onnx")
+    assert stored_model(tmp_path / "relu.onnx").format == "onnx"
 
 
 def test_weights_that_run_code_are_refused(harness: Call, relu: Callable[[str], Path]) -> None:

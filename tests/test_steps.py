@@ -275,3 +275,45 @@ def test_inputs_that_are_no_state_are_drawn_anew_and_grow_with_it() -> None:
     assert len({inputs["x"].tobytes() for inputs in seen}) == 4
     assert {float(inputs["scale"]) for inputs in seen} == {2.0}
     assert seen[3]["past"].tolist() == [[0, 0, 0, 1, 2, 3]]
+
+
+UNNAMED_CELL = """
+import torch
+from torch import nn
+
+
+class Cell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cell, self.head = nn.GRUCell(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x, state):
+        state = self.cell(x, state)
+        return self.head(state), state
+"""
+
+
+def test_outputs_of_a_module_without_names_are_looped_by_those_of_the_file_or_by_number(
+    harness: Call, here: Path
+) -> None:
+    (here / "cell.py").write_text(UNNAMED_CELL, encoding="utf-8")
+    code: dict[str, Any] = {}
+    exec(UNNAMED_CELL, code)
+    names: dict[str, Any] = {"input_names": ["x", "state"], "output_names": ["y", "state_out"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        example = (torch.randn(1, 4), torch.randn(1, 5))
+        torch.onnx.export(code["Cell"]().eval(), example, here / "cell.onnx", dynamo=False, **names)
+    for output in ("state_out", "1"):
+        ran = harness("compare", "cell.onnx", "cell.py:Cell", "--loop", f"{output}=state", "--steps", "3")
+        assert ran.code == 0, ran.err + ran.out
+        assert len(ran.only["steps"]) > 2
+    for output, message in (
+        ("statee_out", "no output statee_out; did you mean state_out?"),
+        ("y", "the reference refuses its state at step 2: y is [1, 3] and state was [1, 5]"),
+    ):
+        ran = harness("compare", "cell.onnx", "cell.py:Cell", "--loop", f"{output}=state", "--steps", "3")
+        assert ran.code == 2
+        assert f"loop: {message}" in ran.out
+        assert "correct --loop" in ran.out

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from harness import compare_models, verify
-from harness.check.judging.quantization_noise import MARGIN_DB, QuantizerSettings, expected_ratio, lowest_ratio
+from harness.check.judging.quantization_noise import MARGIN_DB, expected_ratio, lowest_ratio
 from harness.errors import UsageError
 from harness.registry import plugins
 from harness.spec.targets import parse_target
@@ -106,7 +106,7 @@ def test_a_grid_four_times_as_coarse_is_below_the_lowest_ratio(tmp_path: Path) -
     source, quantized = tmp_path / "float.onnx", tmp_path / "int8.onnx"
     _product(source, weights)
     Int8().apply(source, quantized, _request(samples))
-    ratio = (expected_ratio(source, quantized, samples, QuantizerSettings()) or {})["y"]
+    ratio = (expected_ratio(source, quantized, samples) or {})["y"]
     exact = samples[0]["x"].astype(np.float64) @ weights
 
     def ratio_of_grid(coarser: float) -> float:
@@ -256,7 +256,7 @@ def test_training_keeps_what_the_default_drops(run: Any) -> None:
         ("onnx-dynamo@18?folding=on/ort-cpu", "onnx-dynamo has no option folding"),
         ("onnx-torchscript@17?training=never/ort-cpu", "training=never is unknown; write eval, preserve, training"),
         ("onnx-dynamo@18+fp16?keep_io=no/ort-cpu", "keep_io=no is unknown; write on or off"),
-        ("onnx-dynamo@18+bf16?keep_io=off/ort-cpu", "onnx-dynamo and +bf16 has no option keep_io"),
+        ("onnx-dynamo@18+bf16?keep_io=off/ort-cpu", "onnx-dynamo and +bf16 have no option keep_io"),
         ("onnx-dynamo@18+int8?ops=a,,b/ort-cpu", "ops=a,,b has an empty name; write names separated by ; or ,"),
         ("onnx-dynamo@18+int4?symmetric=no/ort-cpu", "symmetric=no is unknown; write on or off"),
         (

@@ -21,7 +21,7 @@ from harness.check.cache.artifacts import ArtifactCache
 from harness.check.module.prepared_case import PreparedCase
 from harness.compare.verdict import compare_with_reference
 from harness.model.answer import Reference
-from harness.model.build import run_module
+from harness.model.running import run_module
 from harness.model.tensors import copy_module, to_numpy, to_torch
 from harness.spec.language.case import Case
 

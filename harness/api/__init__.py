@@ -54,9 +54,10 @@ def run(
 
     Each argument is the option of the same name with the same default, but for the following. The report is written,
     in ``format``, only if ``report_dir`` is given. ``timeout`` is in seconds per check; ``"by size"``, which is the
-    option's default, is 120 and 60 more for each GiB of the model, and None is no limit. ``memory`` is in bytes. The
-    old names ``workers`` and ``formats`` of ``jobs`` and ``format`` work until the next release. Checks run in worker
-    processes: in a script, call this function under ``if __name__ == "__main__":``.
+    option's default, is 120 and 60 more for each GiB of the model, and None is no limit. ``memory`` is in bytes, to
+    which eight for each byte of the model are added. The old names ``workers`` and ``formats`` of ``jobs`` and
+    ``format`` work until the next release. Checks run in worker processes: in a script, call this function under
+    ``if __name__ == "__main__":``.
 
     Raises :class:`harness.errors.RequestError` if the request is wrong, before anything runs, and
     :class:`harness.errors.HarnessError` if it cannot be carried out. A check that fails raises nothing.
@@ -147,7 +148,7 @@ def verify(
 def compare_models(
     subject: nn.Module | str | Path,
     reference: nn.Module | str | Path,
-    inputs: Any = None,
+    inputs: Inputs | None = None,
     targets: str | Sequence[str] | None = None,
     tolerance: ToleranceLike | None = None,
     *,
@@ -156,12 +157,13 @@ def compare_models(
     """Compare ``subject`` with ``reference`` in this process: each is an ``nn.Module`` or the path of a model file.
 
     Model files are ``.onnx``, ``.ort``, ``.pt2`` and TorchScript (``.pt``, ``.pth``, ``.jit``, ``.ts``), which runs its
-    code when it is loaded. ``inputs`` are arrays or tensors: one, a sequence, or a mapping by name. Without them, two
-    sets are drawn in the declared dtypes and shapes, with small sizes for open axes. ``targets`` are the runtimes for a
-    file, such as ``"ort-cpu,openvino"``; the default is ``ort-cpu``, or the runtime for the file's format. A module is
-    called as it is. By default a subject may be three times as far from float64 as the reference's own run; where there
-    is no float64 run, the tolerance is that of :func:`torch.testing.assert_close`, and a note says so. ``layers``
-    compares every layer as well, as in :func:`verify`.
+    code when it is loaded. ``inputs`` are as for :func:`verify`: one array or tensor, a sequence, or a mapping by name,
+    with lists, tuples, dicts and None in them. Without them, two sets are drawn in the declared dtypes and shapes, with
+    small sizes for open axes. ``targets`` are the runtimes for a file, such as ``"ort-cpu,openvino"``; the default is
+    ``ort-cpu``, or the runtime for the file's format. A module is called as it is. By default a subject may be three
+    times as far from float64 as the reference's own run; where there is no float64 run, the tolerance is that of
+    :func:`torch.testing.assert_close`, and a note says so. ``layers`` compares every layer as well, as in
+    :func:`verify`.
 
     The notes of each result tell how inputs and outputs were matched. An exception in a stage is part of the result.
     Raises :class:`harness.errors.UsageError` if a side is neither a module nor a model, or an input is no array.

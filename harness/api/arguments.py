@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from harness.errors import RequestError, RuntimeMissing, SpecError
+from harness.errors import RequestError, RuntimeMissing, SpecError, UsageError
 
 SHORT = {"k": "keywords", "j": "jobs"}
 
@@ -24,6 +24,19 @@ def with_current_names(given: Mapping[str, Any], names: Mapping[str, str]) -> di
             raise TypeError(f"run() got an unexpected keyword argument {old!r}")
         warnings.warn(f"harness.run({old}=...) is called {names[old]} now", DeprecationWarning, stacklevel=3)
     return {names[old]: value for old, value in given.items()}
+
+
+def require_numbers(least: int, *, whole: bool = False, above: bool = False, **arguments: object) -> None:
+    """Raise :class:`UsageError` for the first of ``arguments`` that is neither None nor a number in its range.
+
+    With ``above``, ``least`` itself is out of range.
+    """
+    for name, value in arguments.items():
+        is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if value is None or (is_number and (value > least or (value == least and not above))):  # type: ignore[operator]
+            continue
+        what = "a whole number" if whole else "a number"
+        raise UsageError(f"{name}: {what} {'above' if above else 'of at least'} {least} is expected, not {value!r}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import PydanticCustomError
 
-from harness.api.arguments import errors_about_arguments
+from harness.api.arguments import errors_about_arguments, require_numbers
 from harness.check.settings import Settings, cache_folder, with_time_limit
 from harness.compare.calibrated import plain_rule
 from harness.compare.verdict import compare as compare_outputs
@@ -121,8 +121,8 @@ class Ran(Report, Assertable):
 
     @property
     def message(self) -> str:
-        """The verdict, then one line per check that is not as expected."""
-        return "\n".join([verdict(self), *map(_line, unexpected(self.results))])
+        """The verdict, then one line per check that is not as expected, with its case."""
+        return "\n".join([verdict(self), *(f"{result.case} on {_line(result)}" for result in unexpected(self.results))])
 
     def __repr__(self) -> str:
         return f"<{verdict(self)}>"
@@ -165,6 +165,11 @@ def run(
     maxfail: int | None,
 ) -> Ran:
     """See :func:`harness.api.run`. Raises ``KeyboardInterrupt`` if the run was interrupted."""
+    require_numbers(1, whole=True, jobs=jobs, maxfail=maxfail, memory=memory)
+    require_numbers(0, whole=True, strict_ulp=strict_ulp)
+    require_numbers(0, min_effect=min_effect)
+    if timeout != "by size":
+        require_numbers(0, above=True, timeout=timeout)
     settings = Settings(
         timeout=None,
         memory=memory,
@@ -195,9 +200,6 @@ def run(
             settings=settings,
         )
         chosen_formats(request.formats)
-        if request.gate and request.baseline is None:
-            figures = ",".join(request.gate)
-            raise UsageError(f"--gate {figures}: there is nothing to compare with; give --baseline")
         outcome = _run(request, report_dir)
     report = outcome.report
     if report.run["interrupted"]:

@@ -14,14 +14,16 @@ The hops are blamed in this order:
 
 Rounding goes before the optimizer because any other order of summation makes some answers right and others wrong.
 If nothing can evaluate the file, or two evaluations contradict each other, the exporter and a kernel cannot be told
-apart, and neither is blamed. Nobody is blamed for a stochastic module, whose values are not compared.
+apart, and neither is blamed. Nobody is blamed for a stochastic module, whose values are not compared, nor for the order
+of equal values. Rounding comes first of all where a last bit of the inputs changes eager torch's own answer as much
+(:func:`harness.blame.disagreement.unstable_answer`): no evaluation in another order of operations can agree then.
 """
 
 from __future__ import annotations
 
 from harness.blame.declared import declared_difference, has_other_form
-from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, max_error
-from harness.blame.file_evaluation import file_is_right, file_rounds, right_on_another_runtime
+from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, max_error, unstable_answer
+from harness.blame.file_evaluation import file_is_right, file_rounds, order_of_equal_values, right_on_another_runtime
 from harness.blame.file_runs import run_without_optimizer
 from harness.result import Blame
 
@@ -32,26 +34,36 @@ def attribute(disagreement: Disagreement) -> tuple[Blame | None, tuple[str, ...]
     """The hop to blame, None if the evidence does not decide, and the evidence line by line."""
     if disagreement.reference.stochastic:
         return None, (STOCHASTIC,)
+    is_onnx = disagreement.artifact.format == "onnx"
+    indices = any(values.dtype.kind in "iu" for values in disagreement.answer.values())
+    if is_onnx and indices and (tied := order_of_equal_values(disagreement)):
+        return None, (tied,)
+    if disagreement.eager is not None and (unstable := unstable_answer(disagreement)):
+        return "rounding", (unstable,)
     evidence: list[str] = []
-    if disagreement.artifact.format != "onnx":
+    if not is_onnx:
         return _of_other_formats(disagreement, evidence), tuple(evidence)
+    return _of_onnx(disagreement, evidence), tuple(evidence)
+
+
+def _of_onnx(disagreement: Disagreement, evidence: list[str]) -> Blame | None:
     eager = disagreement.reference.eager
     if declared := declared_difference(disagreement.artifact.path, disagreement.answer, eager, "eager torch's answer"):
         evidence.append(declared)
-        return None if right_on_another_runtime(disagreement, evidence) else "exporter", tuple(evidence)
+        return None if right_on_another_runtime(disagreement, evidence) else "exporter"
     file_right = file_is_right(disagreement, evidence)
     right_without_optimizer = _right_only_without_optimizer(disagreement, evidence)
     if file_right is False:
         if not right_without_optimizer and not right_on_another_runtime(disagreement, evidence):
-            return "exporter", tuple(evidence)
+            return "exporter"
         file_right = None
     if _as_accurate_as_eager(disagreement, evidence):
-        return "rounding", tuple(evidence)
+        return "rounding"
     if file_right and file_rounds(disagreement, evidence):
-        return "exporter", tuple(evidence)
+        return "exporter"
     if right_without_optimizer:
-        return "optimizer", tuple(evidence)
-    return "kernel" if file_right else None, tuple(evidence)
+        return "optimizer"
+    return "kernel" if file_right else None
 
 
 def _of_other_formats(disagreement: Disagreement, evidence: list[str]) -> Blame | None:

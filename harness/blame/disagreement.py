@@ -12,12 +12,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
 from harness.compare.calibrated import without_calibration
+from harness.compare.metrics.similarity import root_mean_square
+from harness.compare.numbers import same_bits
 from harness.compare.verdict import Comparison, compare, compare_with_reference
 from harness.data_files.onnx_files import all_nodes
 from harness.exporters import Artifact
@@ -54,7 +57,8 @@ QUANTIZING_OPERATORS = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear")
 class Disagreement:
     """A target's answer that disagrees with its reference, and what is needed to find the cause.
 
-    ``meets_expectations`` tells for any answer whether it meets the spec's ``expect``.
+    ``meets_expectations`` tells for any answer whether it meets the spec's ``expect``. ``eager`` gives eager torch's
+    answer to other inputs, or None if it refuses them.
     """
 
     target: Target
@@ -63,6 +67,7 @@ class Disagreement:
     answer: Answer
     tolerance: Tolerance
     meets_expectations: Callable[[Answer], bool] = lambda _answer: True
+    eager: Callable[[Answer], Answer | None] | None = None
 
     @cached_property
     def expected(self) -> Answer:
@@ -142,6 +147,71 @@ def _rule_with_one_more_rounding(rule: OneRule) -> OneRule:
             return Scaled(n + 1)
         case Calibrated() | Sqnr() | Cosine() | Decisions():
             return rule
+
+
+NUDGES = 3
+"""How many times each input is moved by one unit in the last place, at random."""
+MUCH = 1e3
+"""A change by this many eps of the output's scale is more than rounding on the way through a network."""
+
+
+def unstable_answer(disagreement: Disagreement) -> str | None:
+    """That eager torch's own answer changes as much when its inputs change by one unit in the last place, else None.
+
+    A chaotic map is so, and a step that many values stand on.
+    """
+    eager, answer = disagreement.reference.eager, disagreement.answer
+    if _shapes(eager) != _shapes(answer) or any(values.dtype != answer[name].dtype for name, values in eager.items()):
+        return None
+    changes = _changes_by_nudges(disagreement)
+    if changes is None:
+        return None
+    wrong = [name for name in eager if disagreement.differ({**eager, name: answer[name]}, eager)]
+    errors = {name: absolute_errors(answer[name], eager[name]) for name in wrong}
+    for name, error in errors.items():
+        change, dtype = root_mean_square(changes[name]), eager[name].dtype
+        eps = 2.0**-23 if dtype.kind in "iub" else float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
+        if not MUCH * eps * root_mean_square(eager[name].astype(np.float64)) < change < np.inf:
+            return None
+        largest = MAX_ERROR_RATIO * changes[name].max()
+        if root_mean_square(error) > MAX_ERROR_RATIO * change or error.max() > largest:
+            return None
+    if not wrong:
+        return None
+    return (
+        f"eager torch's own answer changes by up to {changes[wrong[0]].max():.3g} when its inputs change by one unit "
+        f"in the last place; the target's differs by up to {errors[wrong[0]].max():.3g}"
+    )
+
+
+def _changes_by_nudges(disagreement: Disagreement) -> dict[str, Array] | None:
+    """The largest change of each value of eager torch's answer when its inputs move by one unit in the last place.
+
+    None if it refuses the inputs, or if the answer is not one to the inputs alone.
+    """
+    eager, inputs = disagreement.reference.eager, disagreement.reference.inputs
+    if disagreement.eager is None:
+        return None
+    again = disagreement.eager(inputs)
+    if again is None or any(not same_bits(again[name], values) for name, values in eager.items()):
+        return None
+    changes = {name: np.zeros(values.shape) for name, values in eager.items()}
+    random = np.random.default_rng(0)
+    for _ in range(NUDGES):
+        nudged = disagreement.eager({label: _nudged(values, random) for label, values in inputs.items()})
+        if nudged is None or _shapes(nudged) != _shapes(eager):
+            return None
+        for name, values in eager.items():
+            changes[name] = np.maximum(changes[name], absolute_errors(nudged[name], values))
+    return changes
+
+
+def _nudged(values: Array, random: np.random.Generator) -> Array:
+    if values.dtype.name not in {"float32", "float64", "float16"}:
+        return values
+    towards = values.dtype.type(1) * random.choice([-np.inf, np.inf], values.shape)
+    nudged: Array = np.nextafter(values, towards.astype(values.dtype))
+    return nudged
 
 
 def max_error(values: Array, expected: Array) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from harness.check.judging.judge import Expected, Judge
+from harness.check.judging.lower_precision import ComparedWeights
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
 from harness.result import Finding, Result
@@ -18,7 +19,7 @@ from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
 if TYPE_CHECKING:
-    from harness.check.judging.example_values import OtherInputs
+    from harness.check.judging.example_values import OtherInputs, OtherKind
     from harness.check.stages import Clock
     from harness.exporters import Artifact
     from harness.inside.calls import ReferenceInside, ValueStore
@@ -76,12 +77,12 @@ class CaseContext(Protocol):
         """The export for ``target`` in ``folder`` with ``inputs`` as its example; None without the module."""
         ...
 
-    def further_inputs(self) -> Iterator[OtherInputs]:
+    def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
         """Inputs that a model may treat in another way, as far as eager torch takes them. None without the module."""
         ...
 
-    def further_reference(self, other: OtherInputs) -> Reference | None:
-        """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
+    def eager_answer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
+        """Eager torch's answer to ``inputs``; None if it refuses them, or without the module."""
         ...
 
     def references_for(self, target: Target) -> Sequence[Reference]:
@@ -90,6 +91,10 @@ class CaseContext(Protocol):
 
     def tolerance(self, opset: int | None, target: Target | None = None) -> Tolerance:
         """The tolerance of the outputs of an export at ``opset``; ``target`` may compute in a lower precision."""
+        ...
+
+    def quantized_weights(self, target: Target) -> ComparedWeights:
+        """The quantized weights of the file of ``target`` beside the float weights; none if it is not quantized."""
         ...
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from harness.blame.attribute import attribute
 from harness.blame.disagreement import Disagreement
 from harness.blame.file_runs import STAGES_OF_THE_RUNTIME, attribute_stopped
 from harness.blame.other_targets import transform_to_blame
 from harness.check.case_context import CaseContext
-from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value
+from harness.check.judging.example_values import KeptValue, find_kept_value, kept_value, stopped_at_others
 from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
-from harness.check.judging.layers import fails_by_layers_alone, with_layers
-from harness.check.judging.lower_precision import reference_precision
-from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_on_own_state
+from harness.check.judging.layers import with_layers
+from harness.check.judging.lower_precision import reference_for, reference_precision
+from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_in_a_row, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     LOST_STATE,
+    Progress,
     blame_for_build,
     initial_result,
     placement_fields,
@@ -39,8 +39,9 @@ from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.reproduction import reproduction
-from harness.result import Result
+from harness.result import Finding, Result
 from harness.runtimes import Session
+from harness.spec.language.case import RecordedModel, TensorSpec
 from harness.spec.language.tolerances import Tolerance, pooled
 from harness.spec.targets import Target
 
@@ -63,35 +64,24 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
     result = initial_result(prepared.case, target, clock)
     if result.status == "skipped":
         return result
-    if prepared.case.expect.raises is not None:
-        return check_refusal(prepared, target, result, clock)
-    progress = _Progress(result)
+    if (raises := prepared.case.expect.raises) is not None:
+        return check_refusal(prepared.refusal(result, clock), raises, target, clock)
+    progress = Progress(result)
     try:
         result = _checked(prepared, target, settings, progress, clock)
     except StageStopped as stop:
-        result = _with_stop(progress.result, stop, prepared, target)
+        result = _with_stop(progress.result, stop, prepared, target, clock)
     if result.stage == "build" or (words := prepared.training) is None:
         return result
     return with_training_mode(result, words)
-
-
-class _Progress:
-    """The result so far. It stays available if a stage does not finish."""
-
-    def __init__(self, result: Result) -> None:
-        self.result = result
-
-    def add(self, **fields: Any) -> None:
-        """Set ``fields`` of the result."""
-        self.result = replace(self.result, **fields)
 
 
 @dataclass(frozen=True, slots=True)
 class _JudgedAnswers:
     """The answers of a target with their references and the verdict on them.
 
-    ``tolerance`` is the one that they were compared under. ``kept`` is a value of the example inputs that the export
-    keeps; ``samples`` is the outcome of those that were run one by one.
+    ``tolerance`` is that of a single answer. ``kept`` is a value of the example inputs that the export keeps;
+    ``samples`` is the outcome of those that were run one by one, ``weights`` are findings about quantized weights.
     """
 
     tolerance: Tolerance
@@ -100,6 +90,12 @@ class _JudgedAnswers:
     verdict: Verdict
     kept: KeptValue | None = None
     samples: SampleOutcome | None = None
+    weights: Sequence[Finding] = ()
+
+    @property
+    def complete_verdict(self) -> Verdict:
+        """The verdict on the answers and on the weights of a quantized file."""
+        return replace(self.verdict, findings=(*self.verdict.findings, *self.weights)) if self.weights else self.verdict
 
     def with_further(self, reference: Reference, answer: Answer, tolerance: Tolerance) -> _JudgedAnswers:
         """The same with one more answer, judged under ``tolerance``."""
@@ -107,9 +103,7 @@ class _JudgedAnswers:
         references, answers = [*self.references, reference], [*self.answers, answer]
         return replace(self, references=references, answers=answers, verdict=verdict)
 
-    def with_samples(
-        self, samples: SampleOutcome, prepared: CaseContext, target: Target, session: Session
-    ) -> _JudgedAnswers:
+    def with_samples(self, samples: SampleOutcome, target: Target, session: Session) -> _JudgedAnswers:
         """The same with ``samples``, and with the answer to the worst of them if it is the first that is wrong.
 
         That one is judged by the rules for a single sample, so that it can be explained like any other answer.
@@ -119,10 +113,10 @@ class _JudgedAnswers:
             return judged
         reference = samples.worst(target)
         answer = reference.comparable_part(session.run(reference.inputs))
-        return judged.with_further(reference, answer, prepared.tolerance(prepared.artifact(target).opset, target))
+        return judged.with_further(reference, answer, self.tolerance)
 
 
-def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: _Progress, clock: Clock) -> Result:
+def _checked(prepared: CaseContext, target: Target, settings: Settings, progress: Progress, clock: Clock) -> Result:
     with clock.stage("build"):
         references, eager_findings = prepared.references_for(target), prepared.eager_findings
         require_axes(prepared.case.tolerance, references[0].eager)
@@ -143,27 +137,34 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 progress.add(**placement_fields(session.placement(), passed=True))
         with clock.stage("compare"):
             judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
+            if target.transforms or target.tested_file is not None:
+                judged = _with_weights(judged, prepared, target, progress)
         if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
-            samples = run_samples(prepared, target, session, judged.tolerance, artifact.digest, settings, clock)
+            first, reference_of = references[0], partial(_sample_reference, prepared)
+            tolerance, digest = judged.tolerance.map(pooled), artifact.digest
+            samples = run_samples(
+                prepared.case, target, session, first, reference_of, tolerance, digest, settings, clock
+            )
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
-                judged = judged.with_samples(samples, prepared, target, session)
-        cause = None
-        if not judged.verdict.passed:
-            cause = _cause(judged, keeps_state=references[0].second_call is not None)
-        result = with_verdict(progress.result, judged.verdict, eager_findings, cause)
+                judged = judged.with_samples(samples, target, session)
+        cause = None if judged.verdict.passed else _cause(judged, references[0])
+        result = with_verdict(progress.result, judged.complete_verdict, eager_findings, cause)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
         if result.symptom == "placement":
             return result
         if result.status == "failed" or settings.layers:
+            clock.keep(result, before="layers")
             first = judged.references[judged.verdict.first_failing]
             with clock.stage("compare"):
                 inside = prepared.reference_inside
                 so_far = sum(clock.seconds.values())
                 result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
-        if result.status == "failed" and result.blame is None and not fails_by_layers_alone(result):
-            return _blamed(result, judged, prepared, target, artifact)
+        if result.status == "failed" and result.blame is None and not result.layers_alone:
+            clock.keep(result, before="blame")
+            blame = _blamed_weights if any(not each.passed for each in judged.weights) else _blamed
+            return blame(result, judged, prepared, target, artifact)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
         return result
@@ -174,20 +175,21 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
 def _run(
     references: Sequence[Reference], session: Session, open_session: Callable[[], Session]
 ) -> tuple[list[Reference], list[Answer], bool]:
-    """The references with the target's answers: to the inputs of each, then to those with the target's own state."""
+    """The references with the target's answers: to the inputs of each, then to those that follow other calls."""
     called, answers, varies = run_twice(references, session, open_session)
+    in_a_row, row_answers = run_in_a_row(references, open_session)
     on_own_state, own_answers = run_on_own_state(references, session.run)
-    return [*called, *on_own_state], [*answers, *own_answers], varies
+    return [*called, *in_a_row, *on_own_state], [*answers, *row_answers, *own_answers], varies
 
 
-def _cause(judged: _JudgedAnswers, *, keeps_state: bool) -> str | None:
+def _cause(judged: _JudgedAnswers, first: Reference) -> str | None:
     """Why a target fails that agrees at the first inputs, as far as it is known."""
+    keeps_state = first.second_call is not None or first.after_others is not None
     departed, kept = departure(judged.verdict.comparisons), judged.kept
     if departed is not None:
         return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
-    if kept is not None:
-        return kept.cause
-    return LOST_STATE if keeps_state else None
+    causes = [*([LOST_STATE] if keeps_state else []), *([kept.cause] if kept is not None else [])]
+    return "; ".join(causes) or None
 
 
 def _judged(
@@ -201,22 +203,39 @@ def _judged(
     varies: bool,
 ) -> _JudgedAnswers:
     """The answers to the case's own inputs, and to others that a model may treat in another way."""
-    tolerance = prepared.tolerance(artifact.opset, target)
+    tolerance = of_one = prepared.tolerance(artifact.opset, target)
     if prepared.case.data is not None:
-        tolerance = tolerance.map(pooled)
+        tolerance = of_one.map(pooled)
     verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
-    if references[0].stochastic and not varies:
+    if references[0].stochastic:
         # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
-        verdict = replace(verdict, keeps_random=prepared.case.mode == "eval" and not prepared.case.is_recorded)
-    judged = _JudgedAnswers(tolerance, references, answers, verdict)
-    if verdict.passed:  # only modules of users branch on values
-        failed = find_kept_value(prepared, target, artifact, session) if prepared.case.runs_user_code else None
+        keeps_random = not varies and prepared.case.mode == "eval" and not prepared.case.is_recorded
+        verdict = replace(verdict, keeps_random=keeps_random, unrepeatable=references[0].unrepeatable)
+    judged = _JudgedAnswers(of_one, references, answers, verdict)
+    if verdict.passed:
+        # Only modules of users branch on values, and `draws: 1` asks for no further inputs.
+        if not prepared.case.runs_user_code or prepared.case.draws == 1:
+            return judged
+        failed = find_kept_value(target, artifact, session, of_one, prepared.further_inputs, prepared.exported_from)
         if failed is None:
             return judged
         return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)
     if verdict.fails_after_first_call and not references[verdict.first_failing].is_on_own_state:
-        return replace(judged, kept=kept_value(prepared, target, artifact, references[verdict.first_failing]))
+        reference = references[verdict.first_failing]
+        return replace(judged, kept=kept_value(target, artifact, reference, of_one, prepared.exported_from))
     return judged
+
+
+def _with_weights(judged: _JudgedAnswers, prepared: CaseContext, target: Target, progress: Progress) -> _JudgedAnswers:
+    """``judged`` with the quantized weights of the file beside the float weights."""
+    weights = prepared.quantized_weights(target)
+    progress.add(notes=(*progress.result.notes, *weights.notes))
+    return replace(judged, weights=weights.findings)
+
+
+def _sample_reference(prepared: CaseContext, name: str, inputs: tuple[TensorSpec, ...], target: Target) -> Reference:
+    at = f"sample {name}"
+    return reference_for(target, prepared.sample_reference(inputs, at, reference_precision(target)))
 
 
 def _blamed(
@@ -227,26 +246,45 @@ def _blamed(
         return replace(result, blame="exporter", evidence=(RANDOM_EVIDENCE,))
     if (reason := prepared.unfit_reference) is not None:
         return with_cause(result, reason)
-    if judged.verdict.passed:  # only the sum of all samples is wrong, and no answer shows why
+    if judged.samples is not None and judged.verdict.passed:  # only their sum is wrong, and no answer shows why
         return result
     index = judged.verdict.first_failing
     reference, answer, kept = judged.references[index], judged.answers[index], judged.kept
     if reference.is_on_own_state:
         return replace(result, evidence=(ERRORS_ADD_UP,))
+    tolerance = judged.tolerance
     if target.transforms:
-        if evidence := transform_to_blame(target, partial(_problem_on, prepared, judged.samples, reference.at)):
+        if evidence := _transform_evidence(judged, prepared, target):
             return replace(result, blame="exporter", evidence=evidence)
         artifact = prepared.artifact(target.in_onnx)  # where the target's own file cannot be read, the same graph
+        tolerance = prepared.tolerance(artifact.opset, target)
     if reference.sample is not None:
         return replace(result, evidence=(SAMPLE_EVIDENCE,))
     if kept is not None and kept.proven:
         return replace(result, blame="exporter", evidence=kept.evidence)
     if reference.undecidable is not None:
         return replace(result, evidence=(reference.undecidable,))
-    tolerance = prepared.tolerance(artifact.opset, target)
     is_expected = partial(meets_expectations, prepared.expected, reference, tolerance)
-    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected))
+    eager = prepared.eager_answer if prepared.case.runs_user_code else None
+    blame, evidence = attribute(Disagreement(target, artifact, reference, answer, tolerance, is_expected, eager))
     return replace(result, blame=blame, evidence=(*evidence, *(kept.evidence if kept is not None else ())))
+
+
+def _blamed_weights(
+    result: Result, judged: _JudgedAnswers, prepared: CaseContext, target: Target, _artifact: Artifact
+) -> Result:
+    """The failed ``result`` of a quantized file whose weights are wrong by themselves, whatever its outputs show."""
+    evidence = () if judged.verdict.passed else _transform_evidence(judged, prepared, target)
+    weights = (each.message for each in judged.weights if not each.passed)
+    return replace(result, blame="exporter", evidence=(*evidence, *weights))
+
+
+def _transform_evidence(judged: _JudgedAnswers, prepared: CaseContext, target: Target) -> tuple[str, ...]:
+    """The evidence that a transform changed the result; none from a bundle, which lacks the files before each."""
+    if isinstance(prepared.case.model.model, RecordedModel):
+        return ()
+    at = judged.references[judged.verdict.first_failing].at
+    return transform_to_blame(target, partial(_problem_on, prepared, judged.samples, at))
 
 
 def _problem_on(prepared: CaseContext, samples: SampleOutcome | None, at: str | None, target: Target) -> str | None:
@@ -265,11 +303,19 @@ def _problem_on(prepared: CaseContext, samples: SampleOutcome | None, at: str | 
     return None if comparison.passed else comparison.message
 
 
-def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target) -> Result:
+def _with_stop(result: Result, stop: StageStopped, prepared: CaseContext, target: Target, clock: Clock) -> Result:
     """``result`` as the error of the stage, with graph optimization blamed if the file runs without it."""
     if stop.stage not in STAGES_OF_THE_RUNTIME:
         return with_error(result, stop, blame=blame_for_build(stop) if stop.stage == "build" else None)
+    clock.keep(with_error(result, stop), before="blame")
     artifact = prepared.artifact(target)
+    if stop.stage == "run":
+        tolerance, references = prepared.tolerance(artifact.opset, target), prepared.references_for(target)
+        stopped = stopped_at_others(target, artifact, references, tolerance, prepared.exported_from)
+        if stopped is not None:
+            at, kept = stopped
+            stop = replace(stop, message=f"{kept.cause}: at {at}: {stop.message}")
+            return replace(with_error(result, stop, blame="exporter" if kept.proven else None), evidence=kept.evidence)
     if stop.symptom == "unsupported" and (reason := _missing_precision(prepared, target)) is not None:
         return with_error(result, replace(stop, message=f"{stop.message}; {reason}"))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.check.case_context import CaseContext, Refusal
+from harness.check.case_context import Refusal
 from harness.check.results import with_error, with_mismatch
 from harness.check.stages import Clock, StageStopped
 from harness.environment import versions
@@ -40,20 +40,19 @@ CONTROL_CASE = Case(
 _CONTROL_FAILURES: dict[str, StageStopped | None] = {}
 
 
-def check_refusal(context: CaseContext, target: Target, result: Result, clock: Clock) -> Result:
-    """Pass if eager torch raises an error with the text of ``expect.raises`` and the target refuses the case as well.
+def check_refusal(refusal: Refusal, raises: str, target: Target, clock: Clock) -> Result:
+    """Pass if eager torch raises an error with the text ``raises`` and the target refuses the case as well.
 
     Exporters and runtimes word the same error in their own way, so any error of theirs counts and becomes a finding,
     unless the target refuses everything. An answer is a mismatch.
     """
-    refusal = context.refusal(result, clock)
     if refusal.inputs is None:
         return refusal.result
     try:
         form = _form_of_answer(refusal, target, clock)
     except StageStopped as stop:
         return with_refusal(refusal, target, stop)
-    problem = f"torch raises an error with {context.case.expect.raises!r}; {target.runtime} answered with {form}"
+    problem = f"torch raises an error with {raises!r}; {target.runtime} answered with {form}"
     return with_mismatch(refusal.result, [problem], blame="exporter")
 
 

@@ -25,7 +25,7 @@ from harness.latency import smoke_timing
 from harness.latency.sampling import Call
 from harness.model.answer import is_second_call
 from harness.registry import plugins
-from harness.result import Blame, Finding, Result
+from harness.result import QUANTIZED_WEIGHTS, Blame, Finding, Result
 from harness.runtimes import Availability, Placement, Session
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
@@ -56,6 +56,17 @@ KEEPS_RANDOM = (
     "the module draws random numbers at each call, and the export gives the same answer at each: it keeps the numbers "
     "of one call, or leaves the drawing out"
 )
+
+
+class Progress:
+    """The result so far. It stays available if a stage does not finish."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+
+    def add(self, **fields: Any) -> None:
+        """Set ``fields`` of the result."""
+        self.result = replace(self.result, **fields)
 
 
 def initial_result(case: Case, target: Target, clock: Clock) -> Result:
@@ -117,12 +128,14 @@ def with_verdict(
     if (note := agreement(comparisons)) is not None:
         result = replace(result, notes=(*result.notes, note))
     problems = failures(first_departures(comparisons))
-    problems += [f"expect.{finding.what}: {finding.message}" for finding in verdict.findings if not finding.passed]
+    problems += [f"{_place(finding)}: {finding.message}" for finding in verdict.findings if not finding.passed]
     if verdict.keeps_random:
-        problems.insert(0, KEEPS_RANDOM)
+        kept = f"{verdict.unrepeatable}; the export gives the same answer at each call"
+        problems.insert(0, kept if verdict.unrepeatable else KEEPS_RANDOM)
     compared_values = comparisons or any(finding.what in VALUE_FINDINGS for finding in verdict.findings)
     if not problems and not compared_values:
-        problems = [NOTHING_COMPARED]
+        why = f"nothing was compared: {verdict.unrepeatable}; say under `expect` what must hold"
+        problems = [why if verdict.unrepeatable else NOTHING_COMPARED]
     if not problems:
         return result
     failed = with_mismatch(result, problems)
@@ -130,6 +143,10 @@ def with_verdict(
     if first is not None and is_second_call(first.at):
         cause = LOST_STATE
     return failed if cause is None else with_cause(failed, cause)
+
+
+def _place(finding: Finding) -> str:
+    return "quantized weights" if finding.what == QUANTIZED_WEIGHTS else f"expect.{finding.what}"
 
 
 def with_samples(result: Result, samples: SampleOutcome) -> Result:
@@ -268,6 +285,7 @@ def with_latency(
 
     A note says why a runtime that answers cannot be timed.
     """
+    clock.keep(result, before="timing")
     try:
         latency = smoke_timing(session.bind(inputs), baseline=baseline())
     except BaseException as error:

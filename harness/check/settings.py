@@ -13,6 +13,11 @@ TIMEOUT_PER_GIB = 60.0
 """Default extra seconds per GiB of the model. The slowest default target took 7 s per GiB (building and tracing a
 Linear of 2.25 GiB on two cores of a server). Another machine may be eight times as slow."""
 
+MEMORY_PER_BYTE = 8
+"""Bytes added to the memory limit for each byte of the model. A check holds its weights in the module, the exported
+program, the session and the session's own layout, and those of a small model in float64 too, which takes twice as much.
+"""
+
 SAMPLES_PER_LIMIT = 100
 """This many samples may take as long as a whole check, in which a model is exported and run about ten times."""
 
@@ -21,11 +26,14 @@ SAMPLES_PER_LIMIT = 100
 class Settings:
     """Settings of every check. ``timeout`` is in seconds and ``memory`` in bytes, per check; None means no limit.
 
+    To ``memory``, :data:`MEMORY_PER_BYTE` bytes are added for each byte of the model, once the model is built.
+
     - ``timeout_per_gib``: seconds added to the time limit per GiB of the model, once the model is built.
     - ``strict_ulp``: hold every floating output to that many ULP, whatever the spec or the layer allows.
     - ``cache``: folder of the artifact cache; None keeps no artifacts.
     - ``latency``: False times nothing.
-    - ``layers``: compare the inside of the model too, and fail a check in which a layer is wrong by itself.
+    - ``layers``: compare the inside of the model too, and fail a check in which a layer is wrong by itself. False does
+      the first for a whole model that fails, None for nothing.
     - ``concurrent``: number of worker processes that run at the same time.
     - ``samples``: folder of the rows of samples, from which an interrupted run goes on; None keeps none.
     - ``pack``: folder of a bundle that is being written. Cases are then exported into it and not checked.
@@ -35,7 +43,7 @@ class Settings:
     timeout_per_gib: float = 0.0
     memory: int | None = None
     latency: bool = True
-    layers: bool = False
+    layers: bool | None = False
     strict_ulp: int | None = None
     cache: Path | None = None
     concurrent: int = 1

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from harness.check.cache.disk_space import check_free_space, is_disk_error
 from harness.errors import (
@@ -26,7 +27,7 @@ from harness.errors import (
     safe_str,
 )
 from harness.forked import exit_if_forked
-from harness.result import Stage, Symptom
+from harness.result import Result, Stage, Symptom
 from harness.runtimes._messages import informative_part
 
 OUT_OF_MEMORY = (
@@ -37,6 +38,8 @@ OUT_OF_MEMORY = (
     "bad_alloc",
     "bad allocation",
 )
+FurtherWork = Literal["blame", "layers", "timing"]
+"""What is done after the verdict of a check: finding the blame, comparing the layers, timing a check that passed."""
 MAX_MESSAGE_LENGTH = 2000
 """Characters of a message that are kept."""
 
@@ -64,13 +67,22 @@ class Clock:
     """The wall time in seconds of each stage of one check.
 
     ``announce`` is called with each stage as it begins; ``current_stage`` is the one that began last. ``folder`` is
-    harness's own folder, where the files of the check are.
+    harness's own folder, where the files of the check are. ``keep`` is called with each verdict (:meth:`keep`).
     """
 
-    def __init__(self, announce: Callable[[Stage], None] = lambda _stage: None, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        announce: Callable[[Stage], None] = lambda _stage: None,
+        folder: Path | None = None,
+        keep: Callable[[Result, FurtherWork], None] = lambda _result, _work: None,
+    ) -> None:
         self.seconds: dict[str, float] = {}
         self.current_stage: Stage | None = None
-        self._announce, self._folder = announce, folder
+        self._announce, self._folder, self._keep = announce, folder, keep
+
+    def keep(self, result: Result, before: FurtherWork) -> None:
+        """Keep ``result``, whose verdict is known, in case that the work after it ends the process."""
+        self._keep(result, before)
 
     def stage(self, name: Stage) -> StageTimer:
         """Time the block as stage ``name``. Raises :class:`StageStopped` for an exception inside it.

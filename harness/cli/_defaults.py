@@ -30,6 +30,9 @@ from harness.spec.quoting import suggestion
 
 FILE = "pyproject.toml"
 TABLE = re.compile(r"^\s*\[\s*tool\s*\.\s*harness\s*[.\]]", re.MULTILINE)
+INLINE = re.compile(r"^\s*(tool\s*\.\s*)?harness\s*[.=]", re.MULTILINE)
+"""What may be the table without a line of its own: such a file is read too, but may be wrong elsewhere."""
+PLACE_IN_TOML = re.compile(r" \(at line (\d+), column (\d+)\)$")
 ONE_CALL = "it is about one call; use the command line"
 ONLY_ON_THE_COMMAND_LINE = {
     "allow-import": "it is consent to run code; use the command line",
@@ -47,9 +50,9 @@ def default_map(commands: Mapping[str, click.Command]) -> dict[str, dict[str, An
         text = Path(FILE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):  # there is no project, or its file is somebody else's concern
         return {}
-    if not TABLE.search(text):
+    if not (TABLE.search(text) or INLINE.search(text)):
         return {}
-    table = _table(text)
+    table = _table(text, certain=TABLE.search(text) is not None)
     own = {name: values for name, values in table.items() if isinstance(values, Mapping)}
     shared = {key: value for key, value in table.items() if key not in own}
     options = {name: _options(command) for name, command in commands.items()}
@@ -88,8 +91,11 @@ def _wrong_keys(
                 yield key, ("not taken from a file", ONLY_ON_THE_COMMAND_LINE[key])
 
 
-def _table(text: str) -> Mapping[str, Any]:
-    """The table ``[tool.harness]``. Python 3.10 has no reader of TOML; tomli, which many tools bring, is one."""
+def _table(text: str, *, certain: bool) -> Mapping[str, Any]:
+    """The table ``[tool.harness]``; empty if it cannot be read and it is not ``certain`` that there is one.
+
+    Python 3.10 has no reader of TOML; tomli, which many tools bring, is one.
+    """
     for name in ("tomllib", "tomli"):
         try:
             reader = import_module(name)
@@ -98,11 +104,24 @@ def _table(text: str) -> Mapping[str, Any]:
         try:
             tools = reader.loads(text).get("tool", {})
         except ValueError as error:
-            raise SpecError([Problem(Location(FILE, 0), f"not TOML: {error}", "correct it")]) from error
-        table = tools.get("harness") if isinstance(tools, Mapping) else None
-        return table if isinstance(table, Mapping) else {}  # the pattern also matches a line inside a text
+            if not certain:
+                return {}
+            raise SpecError([_not_toml(str(error))]) from error
+        table = tools.get("harness", {}) if isinstance(tools, Mapping) else {}  # a pattern may match in another table
+        if not isinstance(table, Mapping):
+            message = f"tool.harness: a table is expected, not {table!r}"
+            raise SpecError([Problem(_place(text, "harness"), message, "write [tool.harness]")])
+        return table
+    if not certain:
+        return {}
     message = "[tool.harness] cannot be read by Python 3.10 alone"
     raise SpecError([Problem(Location(FILE, 0), message, "install with: pip install tomli")])
+
+
+def _not_toml(message: str) -> Problem:
+    place = PLACE_IN_TOML.search(message)
+    where = Location(FILE, 0) if place is None else Location(FILE, int(place[1]), int(place[2]))
+    return Problem(where, f"not TOML: {PLACE_IN_TOML.sub('', message)}", "see https://toml.io")
 
 
 def _options(command: click.Command) -> dict[str, click.Parameter]:
@@ -125,8 +144,9 @@ def _checked(param: click.Parameter, value: Any) -> Any:
             raise click.BadParameter("true or false is expected")
         return value
     values = value if isinstance(value, list) else [value]
-    if not all(type(each) in {str, int, float} for each in values):
-        raise click.BadParameter("a text, a number, or a list of them is expected")
+    takes_numbers = isinstance(param.type, click.IntRange | click.FloatRange) or param.callback is not None
+    if not all(type(each) in ({str, int, float} if takes_numbers else {str}) for each in values):
+        raise click.BadParameter("a number is expected" if takes_numbers else "a text or a list of texts is expected")
     texts = [str(each) for each in values]
     is_list = param.multiple or param.nargs == -1
     if not is_list and len(texts) != 1:

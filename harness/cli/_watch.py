@@ -1,7 +1,7 @@
 """``harness run --watch``: run the checks, then run them again whenever one of their files is saved.
 
-The server with the libraries stays, and so does the journal: after a change, only the changed specs are read, and of
-their checks only those are run whose case changed. Files are compared by their size and time, many times a second.
+The server with the libraries, some workers and the journal stay: after a change, only the changed specs are read, and
+of their checks only those are run whose case changed. Files are compared by their size and time, many times a second.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cli.process import echo
 from harness.engine.processes.fork_server import start_server
+from harness.engine.processes.temporary import temporary_folder
+from harness.engine.worker_slot import Workers
 from harness.errors import HarnessError, SpecError, one_line
 from harness.pipeline import Outcome, Request
 from harness.pipeline import run as run_pipeline
@@ -24,9 +27,11 @@ from harness.spec.known_failures import KNOWN_FAILURES_FILE
 from harness.spec.language.case import Case, FactoryModel, StoredModel
 from harness.spec.targets.sets import TARGETS_FILE
 
-PAUSE_S = 0.03
+PAUSE_S = 0.02
 SHARE_OF_TIME = 0.1
 """How much of one CPU looking at the files may take."""
+KEPT_WORKERS = 4
+"""How many workers wait for the next save; each holds memory."""
 
 State = tuple[int, int, int]
 Show = Callable[[Outcome], None]
@@ -43,7 +48,11 @@ class Change:
 def watch(request: Request, show: Show) -> int:
     """Run the checks of ``request`` now and after each change of their files, until a signal ends it."""
     start_server(torch=has_specs(request.paths))
-    request = replace(request, keep_journal=True)
+    with temporary_folder() as folder, closing(Workers(folder, KEPT_WORKERS)) as workers:
+        return _watch(replace(request, kept=workers), show)
+
+
+def _watch(request: Request, show: Show) -> int:
     watched = Watched(request)
     change = Change(request.paths, fresh=not request.resume)
     first = True
@@ -86,19 +95,18 @@ class Watched:
         self.states = {**self._states(), **self.states}  # a file that was saved meanwhile keeps its earlier state
 
     def next_change(self) -> Change:
-        """Wait for the next change; a file that is still being written is waited for."""
+        """Wait for the next change, and until no file has changed for a moment: it may still be being written."""
+        previous = self.states
         while True:
-            began = time.perf_counter()
+            began = time.thread_time()
             states = self._states()
-            if states != self.states:
-                time.sleep(PAUSE_S)
-                if states == self._states():
-                    changed = {
-                        file for file in states.keys() | self.states if states.get(file) != self.states.get(file)
-                    }
-                    self.states = states
-                    return self._change(changed)
-            time.sleep(max(PAUSE_S, (time.perf_counter() - began) / SHARE_OF_TIME))
+            if states == previous != self.states:
+                changed = {file for file in states.keys() | self.states if states.get(file) != self.states.get(file)}
+                self.states = states
+                return self._change(changed)
+            previous = states
+            took = time.thread_time() - began
+            time.sleep(PAUSE_S if states != self.states else max(PAUSE_S, took / SHARE_OF_TIME))
 
     def _change(self, changed: Iterable[Path]) -> Change:
         """The paths to run: changed specs alone, everything if a spec is gone or what all of them share changed."""

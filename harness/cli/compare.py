@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import FOLDER, REPORT_DIR, WordList, complete_list, flat, runtime_words, timeout_option
+from harness.cli.options import (
+    FOLDER,
+    REPORT_DIR,
+    WholeNumber,
+    WordList,
+    complete_list,
+    flat,
+    runtime_words,
+    timeout_option,
+)
 from harness.cli.process import echo
-from harness.errors import Location, RuntimeMissing, SpecError, UsageError, bounded_line, one_line
+from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +40,6 @@ Examples:
   harness compare model.onnx net.py:Net --shape x=1,3,224,224 --targets ort-cpu,openvino
 """
 INSPECT_SECONDS = 300.0
-MAX_LINE = 2000
 NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 
@@ -54,8 +62,10 @@ GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 @click.option("--tolerance", metavar="RULE", help="In YAML, as in a spec: exact, or {rtol: 1e-3, atol: 1e-5}.")
 @click.option("--args", "arguments", metavar="YAML", help="Arguments of a callable, such as '{classes: 10}'.")
 @click.option("--weights", metavar="FILE", help="All weights of a callable's module: .pt or .safetensors.")
-@click.option("--loop", multiple=True, metavar="OUT=IN", help="Output that feeds an input of the next step: a state.")
-@click.option("--steps", type=click.IntRange(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
+@click.option(
+    "--loop", multiple=True, metavar="OUT=IN", help="Output, by name or number, that feeds an input: a state."
+)
+@click.option("--steps", type=WholeNumber(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too; a wrong layer fails its check.")
 @click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write the spec that asks the same.")
 @REPORT_DIR
@@ -92,11 +102,14 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         settings=with_time_limit(Settings(cache=cache_folder(), layers=options["layers"]), options["timeout"]),
     )
     outcome = run_pipeline(request, Progress(), specs)
-    advice = (
-        [_what_to_give(outcome.report.results)]
-        if nothing_compared(outcome.report)
-        else _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
-    )
+    if nothing_compared(outcome.report):
+        advice = [_what_to_give(outcome.report.results)]
+        if saved is not None:
+            saved.unlink()
+            advice.append(f"{saved} is not written: nothing was compared")
+            saved = None
+    else:
+        advice = _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
     for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
@@ -143,16 +156,18 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
     loop = _loop(options["loop"], options["steps"], problems)
     if not is_model_file(subject):
         problems.append(f"{subject}: not a model file; SUBJECT is .onnx, .ort, .pt, .pth, .jit, .ts or .pt2")
+    wrong_files: list[str] = []
     for name in (subject, reference):
         if is_model_file(name):
             try:
                 stored_model(Path(name))
             except UsageError as error:
-                problems.append(str(error))
+                wrong_files.append(str(error))
         elif name == reference and not is_callable_name(name):
             problems.append(f"{name}: {NEITHER}")
-    if problems:
-        raise Mistakes(problems)
+    # What only the process that loads both sides can tell is told together with the wrong files.
+    if problems or (wrong_files and is_model_file(reference) and not options["inputs"]):
+        raise Mistakes([*problems, *wrong_files])
     return Question(
         subject=subject,
         reference=reference,
@@ -174,7 +189,7 @@ def _loop(texts: Sequence[str], steps: int | None, problems: list[str]) -> dict[
         output, equals, label = text.partition("=")
         if not (output and equals and label):
             problems.append(f"--loop {text}: no output and input; write OUTPUT=INPUT, such as state_out=state")
-        loop[output] = label
+        loop[f"output_{output}" if output.isdecimal() else output] = label
     if steps is not None and not loop:
         problems.append("--steps: no output feeds an input; add --loop OUTPUT=INPUT")
     return loop
@@ -217,14 +232,6 @@ def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
         return None
 
 
-class Mistakes(SpecError):
-    """Every mistake of the command line, each on a line of its own."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__(())
-        self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in dict.fromkeys(lines)),)
-
-
 def _require_torch(question: Question) -> None:
     from importlib.util import find_spec
 
@@ -238,8 +245,9 @@ def _require_torch(question: Question) -> None:
 
 def _needs_torch(question: Question) -> bool:
     """True if a side is a callable, or a file that only torch loads."""
-    files = _files(question)
-    return len(files) < 2 or any(file.needs_torch for file in files)
+    sides = (question.subject, question.reference)
+    onnx_alone = all(name.lower().endswith((".onnx", ".ort")) for name in sides)
+    return not onnx_alone or any(file.needs_torch for file in _files(question))
 
 
 def _runs_code(question: Question) -> bool:
@@ -251,7 +259,11 @@ def _runs_code(question: Question) -> bool:
 def _files(question: Question) -> list[StoredModel]:
     from harness.spec.model_files import is_model_file, stored_model
 
-    return [stored_model(Path(name)) for name in (question.subject, question.reference) if is_model_file(name)]
+    files = []
+    for name in filter(is_model_file, (question.subject, question.reference)):
+        with suppress(UsageError):  # told where both sides are loaded
+            files.append(stored_model(Path(name)))
+    return files
 
 
 def _comparison(question: Question, seconds: float) -> ComparisonSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,14 @@ from harness.cli.options import (
     case_words,
     complete_word,
     single_target_words,
+    timeout_option,
 )
 from harness.cli.process import echo
 from harness.errors import RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
-    from harness.result import Result
     from harness.spec.discovery import Specs
+    from harness.spec.known_failures import KnownFailure
 
 SCRIPTS_FOLDER = Path("reports/explain")
 REPORT = "reports/latest/report.json"
@@ -62,9 +64,10 @@ Examples:
 @click.option(
     "--budget", type=SECONDS, default=30.0, show_default=True, metavar="S", help="Seconds for shrinking the case."
 )
-@click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="S", help="Seconds per check.")
+@timeout_option("Seconds per check.")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too, also where the outputs agree.")
 @click.option("--private", is_flag=True, help="Show the failing nodes alone, and nothing else of the model.")
+@click.option("--no-cache", is_flag=True, help="Explain again; neither read nor keep what was found out.")
 @KNOWN_FAILURES
 @ALLOW_IMPORT
 def explain(
@@ -75,20 +78,26 @@ def explain(
     target: str | None,
     output: Path | None,
     budget: float,
-    timeout: float,
+    timeout: float | None,
     layers: bool,
     private: bool,
+    no_cache: bool,
     known_failures: Path | None,
     allow_import: bool,
 ) -> int:
     """Explain why a check fails: the blame, the first node that differs, the smallest case, and a script to report it.
 
     CASE is an id, or a part that only one id contains. PATH is specs/ by default. With --last or a number, the report
-    knows the case, its target and its specs. Exits 0 if the check is as expected
+    knows the case, its target and its specs. What was found out is kept, and shown again as long as nothing that it
+    depends on has changed. Exits 0 if the check is as expected
     (it passes, or its failure is known), else 1; 3 if the runtime is not available on this machine.
     """
-    from harness.explain.explanation import Explainer, choose_case, choose_target
+    from harness.explain.explanation import FAILING, NOT_SHRUNK, Explainer
+    from harness.explain.failing_nodes import FailingNodes
+    from harness.explain.kept import keep, kept_explanation, key_of
+    from harness.explain.targets import choose_case, choose_target
     from harness.explain.text import explanation_lines, private_lines
+    from harness.gate import final_result
     from harness.spec.discovery import load_specs
 
     if last or (case is not None and case.isdecimal() and not paths):
@@ -100,20 +109,37 @@ def explain(
     selected = choose_case(specs.cases, case)
     selected_target = choose_target(specs, selected, target)
     path = output or SCRIPTS_FOLDER / f"{UNSAFE_IN_FILE_NAMES.sub('-', selected.id).strip('-')}.py"
+    nodes = path.with_name(f"{path.stem}-nodes")
+    known = _known_failures(specs, known_failures)
+    listed = [entry for entry in known if entry.matches(selected.id, str(selected_target))]
+    key = key_of(selected, selected_target, (listed, str(path.absolute()), budget, timeout, layers, private))
+    if not no_cache and (kept := kept_explanation(key, nodes)) is not None:
+        if kept.script is not None:
+            _write(path, kept.script)
+        echo(f"as explained on {kept.when}, since nothing has changed; --no-cache explains it again", error=True)
+        for line in kept.lines:
+            echo(line)
+        return kept.code
+    began = time.time()
     with Explainer(
         torch=not selected.is_recorded, timeout=timeout, budget=budget, report_step=_print_step, layers=layers
     ) as explainer:
-        explanation = explainer.explain(
-            selected, selected_target, path.with_name(f"{path.stem}-nodes"), private=private
-        )
-    if explanation.script is not None:
-        _write(path, explanation.script.text)
-    result = _judge(explanation.result, specs, known_failures)
-    for line in private_lines(explanation) if private else explanation_lines(explanation, result, path):
+        explanation = explainer.explain(selected, selected_target, nodes, private=private)
+        opened = explainer.opened_folders
+    script = None if explanation.script is None else explanation.script.text
+    if script is not None:
+        _write(path, script)
+    result = final_result(explanation.result, listed)
+    lines = list(private_lines(explanation) if private else explanation_lines(explanation, result, path))
+    for line in lines:
         echo(line)
     if result.status == "skipped":
         raise RuntimeMissing(result.message or f"{selected_target.runtime} is not available; see harness doctor")
-    return 0 if result.status in {"passed", "known"} else 1
+    code = 0 if result.status in {"passed", "known"} else 1
+    if not no_cache and explanation.result.status in FAILING and explanation.result.symptom not in NOT_SHRUNK:
+        written = nodes if isinstance(explanation.nodes, FailingNodes) else None
+        keep(key, selected, lines, script, code, opened=opened, nodes_folder=written, began=began)
+    return code
 
 
 def _failure(path: Path, number: str) -> tuple[str, tuple[str, ...], str]:
@@ -147,14 +173,11 @@ def _print_step(step: str) -> None:
     echo(f"{step} ...", error=True)
 
 
-def _judge(result: Result, specs: Specs, known_failures: Path | None) -> Result:
-    """``result`` with its final status, after known failures are applied."""
-    from harness.gate import final_result
+def _known_failures(specs: Specs, path: Path | None) -> list[KnownFailure]:
+    """The known failures that apply to the installed versions."""
     from harness.spec.known_failures import load_known_failures
 
-    known = load_known_failures(known_failures or specs.known_failures)
-    applicable = [entry for entry in known if entry.applies(specs.versions)]
-    return final_result(result, [entry for entry in applicable if entry.matches(result.case, result.target)])
+    return [entry for entry in load_known_failures(path or specs.known_failures) if entry.applies(specs.versions)]
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from harness.check.settings import MEMORY_PER_BYTE
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -132,6 +133,34 @@ class WordList(click.ParamType):  # type: ignore[type-arg]  # generic only since
         return words or self.fail("it names nothing; name one, or leave the option out", param, ctx)
 
 
+class WholeNumber(click.IntRange):
+    """A whole number within bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; the error names what is expected."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"a whole number{_bounds(self)} is expected, not {value}", param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number within bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; the error names what is expected."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"a number{_bounds(self)} is expected, not {value}", param, ctx)
+
+
+def _bounds(range_: click.IntRange | click.FloatRange) -> str:
+    if range_.max is not None:
+        return f" from {range_.min} to {range_.max}"
+    return f" above {range_.min}" if range_.min_open else f" of at least {range_.min}"
+
+
 def given_paths(ctx: click.Context, param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
     """The paths of the command line, or those of ``[tool.harness]``. Raises ``MissingParameter`` if there are none."""
     if not (paths := paths or tuple(ctx.lookup_default("paths") or ())) and not ctx.resilient_parsing:
@@ -179,8 +208,8 @@ KEYWORDS = click.option(
     help="Only cases whose id contains TEXT, or matches it as a glob. Repeat it for more cases.",
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-AT_LEAST_ONE = click.IntRange(min=1)
-SECONDS = click.FloatRange(min=0, min_open=True)
+AT_LEAST_ONE = WholeNumber(min=1)
+SECONDS = Number(min=0, min_open=True)
 FOLDER = click.Path(path_type=Path)
 GATE = click.option(
     "--gate",
@@ -191,7 +220,7 @@ GATE = click.option(
 )
 EFFECT = click.option(
     "--min-effect",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.03,
     show_default=True,
     metavar="R",
@@ -288,9 +317,14 @@ _RUN_OPTIONS = (
     EFFECT,
     GATE,
     timeout_option("Seconds per check."),
-    click.option("--memory", callback=parse_size, metavar="SIZE", help="Memory per check, such as 4G."),
+    click.option(
+        "--memory",
+        callback=parse_size,
+        metavar="SIZE",
+        help=f"Memory per check, such as 4G, and {MEMORY_PER_BYTE} times the size of the model. [default: no limit]",
+    ),
     click.option("--strict", is_flag=True, help="Fail checks whose pass is inconclusive."),
-    click.option("--strict-ulp", type=click.IntRange(min=0), metavar="N", help="Limit every tolerance to N ULP."),
+    click.option("--strict-ulp", type=WholeNumber(min=0), metavar="N", help="Limit every tolerance to N ULP."),
     NO_CACHE,
     click.option("--resume", is_flag=True, help="Continue an interrupted run."),
     ALLOW_IMPORT,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import Mistakes, is_callable_name, read_arguments, read_shapes
-from harness.cli.options import AT_LEAST_ONE, FC, FOLDER, WordList, flat
+from harness.cli.compare import is_callable_name, read_arguments, read_shapes
+from harness.cli.options import AT_LEAST_ONE, FC, FOLDER, Number, WordList, flat
 from harness.cli.process import echo
-from harness.errors import UsageError
+from harness.errors import Mistakes, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +70,7 @@ Examples:
 @_model_options("reports/sensitivity")
 @click.option("--to", required=True, metavar="TRANSFORM", help="Such as fp16, int8, int8-static or int4?block_size=64.")
 @click.option("--sqnr", type=float, metavar="DB", help="Least SQNR of every sample. [default: 35, without --decisions]")
-@click.option("--decisions", type=click.FloatRange(0, 1), metavar="SHARE", help="Least share of equal decisions.")
+@click.option("--decisions", type=Number(0, 1), metavar="SHARE", help="Least share of equal decisions.")
 def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None, **options: Any) -> int:
     """Find the layers of MODEL that lose accuracy in a lower precision, and the shortest list to keep in float32.
 
@@ -82,10 +82,10 @@ def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None
     """
     from harness.precision.layers import parse_lowering
     from harness.precision.sensitivity import Request, run
+    from harness.precision.sensitivity.files import write
     from harness.precision.sensitivity.journal import JOURNAL
     from harness.precision.sensitivity.search import Target
     from harness.precision.sensitivity.text import lines
-    from harness.precision.sensitivity.written import write
 
     question = _question(model, options)
     lowering = parse_lowering(to)

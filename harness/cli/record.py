@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import NEITHER, Mistakes, is_callable_name, read_arguments, read_shapes, read_yaml
+from harness.cli.compare import NEITHER, is_callable_name, read_arguments, read_shapes, read_yaml
 from harness.cli.options import AT_LEAST_ONE, FOLDER, SECONDS, WordList, flat
 from harness.cli.process import echo
-from harness.errors import RuntimeMissing, UsageError
+from harness.errors import Mistakes, RuntimeMissing, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from harness.engine.bench import BenchSettings
     from harness.engine.cluster import Cluster
     from harness.pipeline import Outcome, Request
-    from harness.report.diff.start import StartFigure
 
 RUN_EXAMPLES = """
 \b
@@ -116,6 +115,7 @@ def _request(
     from harness.check.settings import Settings, with_time_limit
     from harness.pipeline import Request
     from harness.plan import Shard
+    from harness.report.diff.start import gated_figures
 
     settings = Settings(
         memory=options["memory"],
@@ -141,7 +141,7 @@ def _request(
         bench=bench,
         baseline=options["baseline"],
         min_effect=options["min_effect"],
-        gate=_gate(options),
+        gate=gated_figures(options["gate"] or ()),
         strict=options["strict"],
         maxfail=options["maxfail"],
         only=_last_failed(options["report_dir"]) if options["lf"] else None,
@@ -217,15 +217,6 @@ def _show(outcome: Outcome, request: Request, options: Mapping[str, Any]) -> Non
         page = next(path for path in outcome.files if path.suffix == ".html")
         if not webbrowser.open(page.absolute().as_uri()):
             echo(f"--open: no browser starts here; the page is {page}", error=True)
-
-
-def _gate(options: Mapping[str, Any]) -> tuple[StartFigure, ...]:
-    from harness.report.diff.start import gated_figures
-
-    gate = gated_figures(options["gate"] or ())
-    if gate and options["baseline"] is None:
-        raise UsageError(f"--gate {','.join(gate)}: there is nothing to compare with; give --baseline REPORT.json")
-    return gate
 
 
 def _formats(options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import Mistakes, is_callable_name, read_arguments, read_shapes
+from harness.cli.compare import is_callable_name, read_arguments, read_shapes
 from harness.cli.options import FOLDER, SECONDS
 from harness.cli.process import echo
-from harness.errors import RuntimeMissing, SpecError, UsageError, shortened
+from harness.errors import Mistakes, RuntimeMissing, SpecError, UsageError, shortened
 
 if TYPE_CHECKING:
     from harness.scaffold.comparison import Question

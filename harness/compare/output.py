@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.calibrated import Calibration, calibrate, inconclusive, plain_rule
+from harness.compare.decisions import WholeOutputJudgement, judge_whole_output
 from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE, inconclusive_reason
 from harness.compare.metrics import ComparedValues, Scores
 from harness.compare.numbers import (
@@ -27,7 +28,6 @@ from harness.compare.numbers import (
     values_are,
 )
 from harness.compare.rules import Allowance, allowance, rule_for
-from harness.compare.whole_output import WholeOutputJudgement, judge_whole_output
 from harness.registry import plugins
 from harness.result import OutputComparison
 from harness.spec.language.tolerances import (
@@ -219,12 +219,12 @@ def _calibration(request: OutputRequest, pair: Pair, rule: Calibrated) -> tuple[
     if float64 is None:
         return None, "there is no float64 reference"
     if rule.precision is None:
-        result = calibrate(pair, float64, rule.m, dtype_name(pair.expected.dtype))
+        result = calibrate(pair, float64, rule, dtype_name(pair.expected.dtype))
     else:
         lower = _values_of_pair(request.lower, pair)
         if lower is None:
             return None, f"the reference does not run in {rule.precision}"
-        result = calibrate(pair, float64, rule.m, rule.precision, lower)
+        result = calibrate(pair, float64, rule, rule.precision, lower)
     return (None, result) if isinstance(result, str) else (result, None)
 
 

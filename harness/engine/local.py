@@ -22,7 +22,7 @@ from harness.engine.job import Job, fingerprint, lost_check_result
 from harness.engine.journal import Entry, JournalReader, JournalWriter
 from harness.engine.processes.exits import SERVER_LOST, describe_exit, killed_note
 from harness.engine.processes.fork_server import SERVER, cannot_start_error, start_server
-from harness.engine.worker_slot import WorkerSlot
+from harness.engine.worker_slot import Workers, WorkerSlot
 from harness.engine.worker_status import RETIRED, WorkerExit
 from harness.environment import install_command
 from harness.errors import HarnessError, RuntimeMissing
@@ -33,10 +33,13 @@ MAX_ATTEMPTS = 3
 
 
 class LocalEngine:
-    """Runs jobs on ``workers`` processes and yields each entry of the journal as soon as it is written."""
+    """Runs jobs on ``count`` processes and yields each entry of the journal as soon as it is written.
 
-    def __init__(self, workers: int, journal: Path, scratch: Path) -> None:
-        self._workers, self._scratch = workers, scratch
+    ``workers`` are those of earlier engines; without them, all are started anew, with their files in ``scratch``.
+    """
+
+    def __init__(self, count: int, journal: Path, scratch: Path, workers: Workers | None = None) -> None:
+        self._count, self._workers = count, workers or Workers(scratch)
         self._writer, self._journal = JournalWriter(journal), JournalReader(journal)
         self._slots: list[WorkerSlot] = []
         self._waiting: deque[Job] = deque()
@@ -70,19 +73,16 @@ class LocalEngine:
         self._finished.update((job.case.id, set()) for job in jobs)
         start_server(torch=needs_torch, exporting=any(job.needs_preparation for job in jobs))
         SERVER.wait()
-        for index in range(len(self._slots), min(self._workers, len(jobs))):
-            self._slots.append(WorkerSlot(self._scratch / f"worker-{index}", self._done_slots.put))
+        while len(self._slots) < min(self._count, len(jobs)):
+            self._slots.append(self._workers.take(self._done_slots.put))
         self._assign_jobs()
         while any(slot.job for slot in self._slots):
             yield from self._step()
 
     def close(self) -> None:
-        """Stop the workers, whatever they are doing."""
+        """End the workers, whatever they are doing; idle ones of ``workers`` may stay."""
         SERVER.resume_if_stopped()
-        for slot in self._slots:
-            slot.stop()
-        for slot in self._slots:
-            slot.close()
+        self._workers.release(self._slots)
         self._journal.close()
         self._writer.close()
 
@@ -175,7 +175,9 @@ class LocalEngine:
             check_free_space(job.settings.cache or job.scratch)
         if symptom != "crash" or not check.checks_before:
             notes = killed_note(worker_exit.killed_processes)
-            result = lost_check_result(job, target, check.stage, symptom, message, worker_exit.log, notes)
+            how = (check.stage, symptom, message, worker_exit.log, notes)
+            verdict = worker_exit.verdict
+            result = lost_check_result(job, target, *how) if verdict is None else verdict.lost(*how)
             self._writer.add(Entry(result, fingerprint(job.case, target, job.settings)))
             yield from self._new_entries()
 

@@ -23,6 +23,7 @@ from harness.engine.journal import Entry, JournalWriter, read_journal
 from harness.engine.local import LocalEngine
 from harness.engine.processes.limits import require_files, require_semaphores
 from harness.engine.processes.temporary import temporary_folder
+from harness.engine.worker_slot import Workers
 from harness.errors import UsageError, interrupting_signal
 from harness.result import Result
 from harness.spec.language.case import Case
@@ -82,17 +83,20 @@ def run_jobs(
     *,
     resume: bool,
     cluster: Cluster | None = None,
+    kept: Workers | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> RunState:
     """Run all checks of ``cases`` and write each result into a journal in ``folder``, line by line.
 
-    They run on ``workers`` processes of this machine, or on the machines of ``cluster``.
+    They run on ``workers`` processes of this machine, or on one for each CPU if that is 0, of which ``kept`` may hold
+    some; or on the machines of ``cluster``.
 
     After each check, ``enough`` may end the run early. With ``resume``, the checks in an earlier journal are not run
     again. Raises :class:`UsageError` before anything runs where the folder or the cache cannot be written to, or
     another run uses the folder.
     """
     state = RunState()
+    workers = workers or len(os.sched_getaffinity(0))
     jobs: list[Job] = []
     journal: Path | None = None
     _open_cache(settings.cache)
@@ -110,7 +114,7 @@ def run_jobs(
             for result in resumed:
                 state.results.append(result)
                 listener.advance(result)
-            engine: Engine = LocalEngine(min(workers, max(1, len(jobs))), journal, scratch)
+            engine: Engine = LocalEngine(min(workers, max(1, len(jobs))), journal, scratch, kept)
             if cluster is not None:
                 engine = ClusterEngine(cluster, journal)
             with _telling_samples(listener, samples, jobs), closing(engine.run(jobs)) as entries:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from harness.check.cache.artifacts import ArtifactCache, ExportHistory
 from harness.check.refusal import check_opsets
-from harness.check.settings import Settings, allow_for_samples, extra_seconds
-from harness.check.stages import Clock, message_of
+from harness.check.settings import MEMORY_PER_BYTE, Settings, allow_for_samples, extra_seconds
+from harness.check.stages import Clock, FurtherWork, message_of
 from harness.engine.job import Job, fingerprint_function
 from harness.engine.journal import Entry, JournalWriter
 from harness.engine.processes import serving
@@ -32,6 +32,7 @@ from harness.engine.processes.exits import (
 from harness.engine.processes.limits import (
     die_first_for_memory,
     die_with_parent,
+    extend_memory_limit,
     extend_time_limit,
     limited,
     private_memory,
@@ -53,7 +54,10 @@ Verify = Callable[[Target, Clock], Result]
 
 @dataclass
 class WorkerContext:
-    """What a worker keeps from its first job to its last. ``time_limit`` is the limit of each check of its job."""
+    """What a worker keeps from its first job to its last.
+
+    ``time_limit`` and ``memory_limit`` are the limits of each check of its job.
+    """
 
     capture: OutputCapture
     status: WorkerStatus
@@ -62,11 +66,12 @@ class WorkerContext:
     folder: Path | None = None
     process: int = field(default_factory=os.getpid)
     time_limit: float | None = None
+    memory_limit: int | None = None
     _deadline: Deadline = NO_DEADLINE
 
     def begin_job(self, settings: Settings) -> None:
         """Record that a job begins."""
-        self.time_limit = settings.timeout
+        self.time_limit, self.memory_limit = settings.timeout, settings.memory
         self._restart_clock()
         self.status.set_between_checks(self.process, self._deadline)
 
@@ -79,7 +84,11 @@ class WorkerContext:
         self.status.set_check(self.process, target, stage, self.checks, self._deadline)
 
     def allow_for_size(self, size: int, settings: Settings) -> None:
-        """Extend the time limit of this check and of the job's later ones for a model of ``size`` bytes."""
+        """Extend the limits of this check and of the job's later ones for a model of ``size`` bytes."""
+        if self.memory_limit is not None and settings.memory is not None:
+            more_memory = max(0, settings.memory + MEMORY_PER_BYTE * size - self.memory_limit)
+            extend_memory_limit(more_memory)
+            self.memory_limit += more_memory
         if self.time_limit is None or settings.timeout is None:
             return
         more = settings.timeout + extra_seconds(size, settings) - self.time_limit
@@ -88,6 +97,10 @@ class WorkerContext:
             self.time_limit += more
             self._deadline = Deadline(self.time_limit, self._deadline.until + more)
             self.status.set_deadline(self._deadline)
+
+    def keep(self, result: Result, before: FurtherWork) -> None:
+        """Keep the verdict of the check in flight, in case that its process ends in what follows."""
+        self.status.keep_verdict(self.process, self.checks, result, before)
 
     def end_check(self) -> None:
         """Record that a check is done."""
@@ -224,14 +237,17 @@ def run_checks(job: Job, context: WorkerContext, record: Callable[[Entry], None]
                 constructed_state.restore()
                 os.chdir(job.home)
 
+        def keep(result: Result, before: FurtherWork) -> None:
+            context.keep(replace(result, artifact_path=artifacts.path_of(result.artifact)), before)
+
         fingerprint = fingerprint_function(job.case, job.settings)
         context.capture.drain()
         for index, target in enumerate(job.targets):
             os.chdir(job.home)
             context.begin_check()
             history.ran_checks = context.checks > 0
-            with limited(context.time_limit, job.settings.memory), process_state.check():
-                result = _verify_contained(verify, target, job, Clock(partial(enter_stage, index), folder))
+            with limited(context.time_limit, context.memory_limit), process_state.check():
+                result = _verify_contained(verify, target, job, Clock(partial(enter_stage, index), folder, keep))
                 if job.runs_user_code:
                     wait_if_server_ended(server)
             exit_if_forked(context.process)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -81,7 +81,7 @@ class WorkerSlot:
 
     def __init__(self, folder: Path, done: Callable[[WorkerSlot], None]) -> None:
         folder.mkdir()
-        self._folder, self._done = folder, done
+        self._folder, self.done = folder, done
         self._capture, self._status = OutputCapture(folder / "capture"), WorkerStatus(folder / "status")
         self._context = PoolContext()
         self._pool = self._new_pool()
@@ -97,7 +97,7 @@ class WorkerSlot:
             self._pool = self._new_pool()
         self.job, self._overdue = job, False
         self._future = self._pool.schedule(_run_job, args=[job])
-        self._future.add_done_callback(lambda _future: self._done(self))
+        self._future.add_done_callback(lambda _future: self.done(self))
 
     def take_result(self) -> tuple[Job, WorkerExit | Entry | HarnessError | None]:
         """Return the job that has ended, and free the slot. Call it once after ``done``.
@@ -121,9 +121,9 @@ class WorkerSlot:
         pid, now = self._status.pid(), time.monotonic()
         code = int(error.exitcode) if isinstance(error, ProcessExpired) else self._context.exit_code(pid)
         killed = kill_descendants_of(pid) if pid and job.runs_user_code and code != RETIRED else 0
-        check, deadline = self._status.check(), self._status.deadline()
+        check, deadline, verdict = self._status.check(), self._status.deadline(), self._status.kept_verdict()
         self._status.set_idle()
-        return job, WorkerExit(code, check, self._capture.read_from(0), deadline, now, self._overdue, killed)
+        return job, WorkerExit(code, check, self._capture.read_from(0), deadline, now, self._overdue, killed, verdict)
 
     def poll(self) -> None:
         """Bound what the worker prints, kill it where it is long overdue, and notice where it has left.
@@ -138,10 +138,13 @@ class WorkerSlot:
         worker, until = self._context.worker(self._status.pid()), self._status.deadline().until
         if (worker and worker.final_exit_code == 0) or not self._pool.active:
             self._future.cancel()
-        elif worker and worker.pid and worker.final_exit_code is None and until and time.monotonic() > until + GRACE:
+        elif until and time.monotonic() > until + GRACE:
             self._overdue = True
-            with suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGKILL)
+            if worker is None:  # the server ended while it started this worker, of which the pool never heard
+                self._future.cancel()
+            elif worker.pid and worker.final_exit_code is None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """Stop the worker at once, whatever it is doing; :meth:`close` waits until it is gone."""
@@ -163,6 +166,46 @@ class WorkerSlot:
             initargs=(self._folder,),
             context=self._context,
         )
+
+
+class Workers:
+    """The workers of one engine after another; up to ``keep`` idle ones stay, so that the next engine starts none.
+
+    Their files are in ``folder``.
+    """
+
+    def __init__(self, folder: Path, keep: int = 0) -> None:
+        self._folder, self._keep = folder, keep
+        self._idle: list[WorkerSlot] = []
+        self._started = 0
+
+    def take(self, done: Callable[[WorkerSlot], None]) -> WorkerSlot:
+        """An idle worker, or a new one; ``done`` as for :class:`WorkerSlot`."""
+        if self._idle:
+            slot = self._idle.pop()
+            slot.done = done
+            return slot
+        self._started += 1
+        return WorkerSlot(self._folder / f"worker-{self._started}", done)
+
+    def release(self, slots: Sequence[WorkerSlot]) -> None:
+        """Keep the idle ones of ``slots``, as many as may stay, and end the others, whatever they are doing."""
+        idle = [slot for slot in slots if slot.job is None]
+        kept = idle[: self._keep - len(self._idle)]
+        self._idle += kept
+        _end([slot for slot in slots if slot not in kept])
+
+    def close(self) -> None:
+        """End the workers that were kept."""
+        _end(self._idle)
+        self._idle = []
+
+
+def _end(slots: Sequence[WorkerSlot]) -> None:
+    for slot in slots:
+        slot.stop()
+    for slot in slots:
+        slot.close()
 
 
 def _start_worker(folder: Path) -> None:

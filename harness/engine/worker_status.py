@@ -1,19 +1,25 @@
-"""The status of a worker, in memory shared with the run, which outlives the worker; and how a worker ended."""
+"""The status of a worker, in memory shared with the run, which outlives the worker; and how a worker ended.
+
+A verdict that is known before the check is done lies in a file beside it: the process may end while it finds the blame.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import mmap
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from harness.check.stages import OUT_OF_MEMORY
+from harness.check.stages import OUT_OF_MEMORY, FurtherWork
 from harness.engine.job import Job
 from harness.engine.processes.exits import describe_exit
 from harness.engine.processes.limits import TIMED_OUT
-from harness.result import Stage, Symptom
+from harness.result import Result, Stage, Symptom, result_from_json, to_json_line
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 # Process id, target, stage, checks before, seconds and end of the time limit, and whether a check is in flight.
@@ -49,6 +55,7 @@ class WorkerStatus:
     """One worker's status; the run and the worker each open the same ``path``."""
 
     def __init__(self, path: Path) -> None:
+        self._verdict = path.with_name("verdict.json")
         with path.open("a+b") as file:
             file.truncate(RECORD.size)
             self._shared = mmap.mmap(file.fileno(), RECORD.size)
@@ -85,9 +92,57 @@ class WorkerStatus:
         _, target, stage, checks_before, _, _, in_check = RECORD.unpack_from(self._shared, 0)
         return CheckInFlight(target, STAGES[stage], checks_before) if in_check else None
 
+    def keep_verdict(self, pid: int, checks_before: int, result: Result, before: FurtherWork) -> None:
+        """The verdict of the check in flight is known, and ``before`` follows."""
+        with suppress(OSError):  # it is written again into the journal, which reports a full disk
+            self._verdict.write_bytes(to_json_line(KeptVerdict(pid, checks_before, before, result)))
+
+    def kept_verdict(self) -> KeptVerdict | None:
+        """The verdict of the check in flight, None if it was not known yet. One that was torn does not count."""
+        pid, _, _, checks_before, _, _, in_check = RECORD.unpack_from(self._shared, 0)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            record = json.loads(self._verdict.read_bytes())
+            kept = KeptVerdict(**record | {"result": result_from_json(record["result"])})
+            return kept if in_check and (kept.pid, kept.checks_before) == (pid, checks_before) else None
+        return None
+
     def close(self) -> None:
         """Release the shared memory."""
         self._shared.close()
+
+
+WORK: dict[FurtherWork, str] = {
+    "blame": "finding the blame",
+    "layers": "comparing the layers and finding the blame",
+    "timing": "timing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVerdict:
+    """The verdict of a check whose process ended in the work ``before`` which it was known.
+
+    ``pid`` and ``checks_before`` are the process and the number of checks before it there.
+    """
+
+    pid: int
+    checks_before: int
+    before: FurtherWork
+    result: Result
+
+    def lost(self, stage: Stage, symptom: Symptom, message: str, log: Sequence[str], notes: Sequence[str]) -> Result:
+        """The result of the check, whose process ended with ``symptom`` and ``message``.
+
+        A failure stays one, with a note. A pass counts only if nothing is missing but its timing for lack of time: the
+        layers could have failed it, and a runtime that crashes is no pass.
+        """
+        result = replace(self.result, log=tuple(log) or self.result.log, notes=(*self.result.notes, *notes))
+        if result.status == "passed" and (self.before == "layers" or symptom != "timeout"):
+            work = "comparing the layers" if self.before == "layers" else "timing"
+            message = f"the outputs agree; then {work}: {message}"
+            return replace(result, status="error", stage=stage, symptom=symptom, message=message)
+        how = message.replace("not done after", "within") if symptom == "timeout" else f"because {message}"
+        return replace(result, notes=(*result.notes, f"{WORK[self.before]} was not finished {how}"))
 
 
 RETIRED = 86
@@ -103,7 +158,8 @@ class WorkerExit:
     ``exit_code`` is negative for a signal, and None where it is unknown. ``check`` is the check in flight, and
     ``deadline`` its deadline. ``seen_at`` is when the run saw the end, by the same clock. ``overdue`` is True where the
     worker went on after the deadline and the run killed it. ``log`` is what was printed meanwhile. ``killed_processes``
-    is the number of processes that it had started and that were killed after it.
+    is the number of processes that it had started and that were killed after it. ``verdict`` is that of the check in
+    flight, if it was known.
     """
 
     exit_code: int | None
@@ -113,6 +169,7 @@ class WorkerExit:
     seen_at: float = math.inf
     overdue: bool = False
     killed_processes: int = 0
+    verdict: KeptVerdict | None = None
 
     @property
     def description(self) -> str:

@@ -1,6 +1,7 @@
 """The functions that ``harness explain`` calls in a separate process, where torch and the runtimes are loaded.
 
-Each takes the process's scratch folder first and ``announce``, which it calls with the stages, by keyword.
+Each takes the process's scratch folder first and ``announce``, which it calls with what it knows, by keyword.
+What they build and export of one case is shared, as by the checks of a run.
 """
 
 from __future__ import annotations
@@ -8,38 +9,67 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.check.settings import Settings
+from harness.check.stages import FurtherWork
+from harness.engine.worker_status import KeptVerdict
+from harness.explain.kept import note_opened_folders
+from harness.explain.process import ModelSize
 from harness.inside.nodes.divergence import Walk
 from harness.result import Result, Stage
 from harness.spec.bundle.entries import PackedModel
 from harness.spec.language.case import Case, FileModel
 from harness.spec.targets import Target
 
-Announce = Callable[[Stage], None]
+if TYPE_CHECKING:
+    from harness.check.files.contexts import CaseContexts
+
+Announce = Callable[[Stage | KeptVerdict | ModelSize], None]
+
+_latest: list[tuple[Case, CaseContexts]] = []
+"""The case that was checked last in this process."""
+
+
+def contexts_of(case: Case, scratch: Path, on_size: Callable[[int], None] = lambda _size: None) -> CaseContexts:
+    """What the calls about one case in this process share: its module, its references and its exports."""
+    from harness.check.cache.artifacts import ArtifactCache
+    from harness.check.files.contexts import CaseContexts
+
+    if not _latest or _latest[0][0] != case:
+        _latest[:] = [(case, CaseContexts(case, ArtifactCache(None, scratch), on_size=on_size))]
+    return _latest[0][1]
 
 
 def run_check(
-    scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce, layers: bool = False
+    scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce, layers: bool | None = None
 ) -> Result:
-    """The result of the check of ``case`` on ``target``, without timing and without the artifact cache."""
+    """The result of the check of ``case`` on ``target``, without timing and without the artifact cache.
+
+    Without ``layers`` the inside of a failing model is not looked at either.
+    """
     from harness.check.stages import Clock
 
+    def keep(result: Result, before: FurtherWork) -> None:
+        announce(KeptVerdict(os.getpid(), 0, before, result))
+
+    def on_size(size: int) -> None:
+        announce(ModelSize(size))
+
     os.chdir(home)
-    clock, settings = Clock(announce, scratch), Settings(latency=False, layers=layers)
+    note_opened_folders(scratch)
+    clock, settings = Clock(announce, scratch, keep), Settings(latency=False, layers=layers)
     if isinstance(case.model.model, FileModel):
         from harness.check.recorded.recording import RecordedCase, check_recorded
 
-        return check_recorded(RecordedCase(case), target, settings, clock)
+        return check_recorded(RecordedCase(case, on_size=on_size), target, settings, clock)
     if isinstance(case.model.model, PackedModel):
         from harness.check.recorded.packed import PackedCase, check_packed
 
-        return check_packed(PackedCase(case), target, settings, clock)
-    from harness.check.cache.artifacts import ArtifactCache
+        return check_packed(PackedCase(case, on_size=on_size), target, settings, clock)
     from harness.check.check import check
-    from harness.check.files.contexts import CaseContexts
 
-    return check(CaseContexts(case, ArtifactCache(None, scratch)).of(target), target, settings, clock)
+    return check(contexts_of(case, scratch, on_size).of(target), target, settings, clock)
 
 
 def walk_graph(scratch: Path, case: Case, target: Target, home: Path, *, announce: Announce) -> Walk | str:
@@ -64,22 +94,18 @@ def _walk_of(case: Case, target: Target) -> Callable[[Path, Case, Target], Walk 
 
 
 def _walk_export(scratch: Path, case: Case, target: Target) -> Walk | str:
-    from harness.check.cache.artifacts import ArtifactCache
-    from harness.check.module.prepared_case import PreparedCase
     from harness.inside.nodes.walk import walk
 
-    prepared = PreparedCase(case, ArtifactCache(None, scratch))
+    prepared = contexts_of(case, scratch).prepared
     if any(reference.stochastic for reference in prepared.references):
         return "the model is stochastic, so the values of nodes cannot be compared"
     return walk(prepared.subject, prepared.artifact(target), target, prepared.references_for(target), scratch)
 
 
 def _walk_tested_file(scratch: Path, case: Case, target: Target) -> Walk | str:
-    from harness.check.cache.artifacts import ArtifactCache
-    from harness.check.files.contexts import CaseContexts
     from harness.inside.nodes.walk import walk_file
 
-    context = CaseContexts(case, ArtifactCache(None, scratch)).of(target)
+    context = contexts_of(case, scratch).of(target)
     inputs = [reference.inputs for reference in context.references_for(target)]
     return walk_file(context.artifact(target), target, inputs, scratch)
 

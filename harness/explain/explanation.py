@@ -1,6 +1,6 @@
 """Explain one check: its result, other targets, the first node that differs, the smallest case, and a script.
 
-:func:`choose_case` and :func:`choose_target` find the check that a user names; :class:`Explainer` explains it.
+``harness.explain.targets`` finds the check that a user names; :class:`Explainer` explains it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,33 +18,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.blame.other_targets import format_of, has_export, other_targets
+from harness.check.settings import TIMEOUT, Settings, extra_seconds, with_time_limit
 from harness.engine.processes.limits import die_with_parent
 from harness.engine.processes.temporary import temporary_folder
 from harness.errors import UsageError
 from harness.explain.calls import run_check, walk_graph, write_script
 from harness.explain.failing_layer import FailingLayer, cut_layers, find_failing_layer
-from harness.explain.failing_nodes import FailingNodes, failing_value, run_failing_nodes, write_failing_nodes
+from harness.explain.failing_nodes import (
+    FailingNodes,
+    failing_value,
+    run_failing_nodes,
+    write_failing_layer,
+    write_failing_nodes,
+)
+from harness.explain.kept import opened_folders
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.explain.shrink import ShrunkCase, same_failure, shrink
+from harness.explain.targets import SideChecks, side_processes
 from harness.inside.nodes.divergence import Walk
-from harness.plan import plan
 from harness.reproduction import REPRODUCED, why_no_script
 from harness.result import Result, Symptom
-from harness.spec.discovery import Specs
 from harness.spec.language.case import Case, Expectation, FactoryModel
-from harness.spec.quoting import suggestion
 from harness.spec.targets import FORMATS, Target
-from harness.spec.targets.sets import DEFAULT_SET
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-MAX_CASE_IDS = 6
-"""The maximum number of case ids in a message."""
-
 FAILING = frozenset({"failed", "error"})
 STAGES_IN_RUNTIME = frozenset({"load", "run", "compare"})
 SHRINK_CHECK_TIMEOUT_S = 20.0
+OTHERS_SHARE, OTHERS_AT_LEAST_S = 2.0, 30.0
+"""How long other targets are asked: this many times the time of the check itself, and at least so many seconds."""
 RAISING_STAGES = ("export", "load", "run")
 NOT_SHRUNK = frozenset({"timeout", "out-of-memory", "unavailable", "placement"})
 
@@ -77,7 +82,8 @@ class Script:
 class Explanation:
     """Everything that was found out about one check.
 
-    ``other_results`` are the results of the same case on other targets. ``walk`` is the walk through the exported
+    ``other_results`` are the results of the same case on other targets, ``unanswered`` the targets that took too long
+    and ``seconds`` how long they had. ``walk`` is the walk through the exported
     graph, or why it is not possible. ``shrunk`` is the smallest case, None if such a failure is not shrunk. ``script``
     is None if there is no script, and ``no_script`` says why. ``layer`` is the layer of the user's own model that fails
     alone: the smallest case and the script are then about it. ``nodes`` are the failing nodes of the file, alone.
@@ -93,6 +99,8 @@ class Explanation:
     no_script: str | None = None
     layer: FailingLayer | str | None = None
     nodes: FailingNodes | str | None = None
+    unanswered: tuple[Target, ...] = ()
+    seconds: float = 0.0
 
 
 class Explainer:
@@ -102,21 +110,22 @@ class Explainer:
         self,
         *,
         torch: bool,
-        timeout: float,
+        timeout: float | None,
         budget: float,
         report_step: Callable[[str], None],
         layers: bool = False,
     ) -> None:
-        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds.
+        """``timeout`` applies to each check, ``budget`` to shrinking; both are in seconds. None grows with the model.
 
         With ``layers``, a layer that is wrong by itself is a failure too.
         """
         self._layers = layers
-        self._timeout, self._budget, self._report_step = timeout, budget, report_step
+        self._limits = with_time_limit(Settings(), timeout)
+        self._budget, self._report_step = budget, report_step
         self._exit_stack = ExitStack()
         self._scratch = self._exit_stack.enter_context(temporary_folder())
-        self._process = SeparateProcess(self._scratch, torch=torch)
-        self._exit_stack.callback(self._process.close)
+        self._torch = torch
+        self._process = self._new_process(self._scratch)
         self._home = Path.cwd()
 
     def __enter__(self) -> Self:
@@ -125,53 +134,92 @@ class Explainer:
     def __exit__(self, *_: object) -> None:
         self._exit_stack.close()
 
+    @property
+    def _timeout(self) -> float:
+        """The seconds of a call, as far as the model's size is known."""
+        return (self._limits.timeout or TIMEOUT) + extra_seconds(self._process.model_size, self._limits)
+
+    @property
+    def opened_folders(self) -> set[str]:
+        """The folders from which files of the user were read so far."""
+        return opened_folders(self._scratch)
+
     def explain(self, case: Case, target: Target, nodes_folder: Path, *, private: bool = False) -> Explanation:
         """Explain ``case`` on ``target``. If the check passes or is skipped, the explanation is the result alone.
 
         The failing nodes are written to ``nodes_folder``. With ``private`` nothing else is looked for.
         """
-        from harness.check.judging.layers import fails_by_layers_alone
-
         self._report_step(f"checking {case.id} on {target}")
-        result = self.check(case, target, layers=self._layers)
+        began = time.monotonic()
+        result = self._check_in(self._process, case, target, self._timeout, layers=self._layers)
         if result.status not in FAILING:
             return Explanation(case, target, result)
-        if fails_by_layers_alone(result):
+        if result.layers_alone:
             # Smaller cases and a script would have to show a difference in the outputs.
-            return Explanation(case, target, result, no_script="the outputs agree; only a layer is wrong")
-        if not private:
-            self._report_step("checking other targets")
-        other_results = () if private else self._other_results(case, target, result)
+            alone = self._failing_nodes(case, target, result, None, nodes_folder)
+            why = "the outputs agree; only a layer is wrong"
+            return Explanation(case, target, result, no_script=why, nodes=alone)
+        seconds = max(OTHERS_AT_LEAST_S, OTHERS_SHARE * (time.monotonic() - began))
+        others = None if private else self._ask_others(case, target, result, seconds)
         walk = self._walk(case, target, result)
         nodes = self._failing_nodes(case, target, result, walk, nodes_folder)
-        if private:
+        if others is None:
             return Explanation(case, target, result, walk=walk, nodes=nodes)
+        answers, unanswered = others.results()
+        other_results = tuple(other for other in answers if other.status != "skipped")
         layer = self._failing_layer(case, target, result)
         smaller, failure = (layer.case, layer.result) if isinstance(layer, FailingLayer) else (case, result)
         shrunk = self._shrink(smaller, target, failure)
         script, no_script = self._script(smaller, target, failure, shrunk)
-        return Explanation(case, target, result, other_results, walk, shrunk, script, no_script, layer, nodes)
+        return Explanation(
+            case, target, result, other_results, walk, shrunk, script, no_script, layer, nodes, unanswered, seconds
+        )
 
-    def check(self, case: Case, target: Target, seconds: float | None = None, *, layers: bool = False) -> Result:
-        """The result of ``case`` on ``target``, also if the process crashes or does not end."""
+    def check(self, case: Case, target: Target, seconds: float | None = None) -> Result:
+        """The result of ``case`` on ``target`` without its layers, also if the process crashes or does not end."""
+        return self._check_in(self._process, case, target, seconds or self._timeout)
+
+    def _new_process(self, scratch: Path) -> SeparateProcess:
+        scratch.mkdir(exist_ok=True)
+        process = SeparateProcess(scratch, torch=self._torch)
+        self._exit_stack.callback(process.close)
+        return process
+
+    def _check_in(
+        self, process: SeparateProcess, case: Case, target: Target, seconds: float, *, layers: bool | None = None
+    ) -> Result:
+        per_gib = 0.0 if self._process.model_size else self._limits.timeout_per_gib  # at the first check
         call = partial(run_check, layers=layers)
-        result = self._process.call(call, case, target, self._home, seconds=seconds or self._timeout)
+        result = process.call(call, case, target, self._home, seconds=seconds, per_gib=per_gib)
         if not isinstance(result, ProcessEnd):
             if target.exporter == "script" and result.status == "error":
-                self._process.close()  # a script that failed leaves state behind that changes the next error
+                process.close()  # a script that failed leaves state behind that changes the next error
             return result
         symptom: Symptom = "timeout" if result.timed_out else "crash"
+        if result.verdict is not None:
+            return result.verdict.lost(result.stage, symptom, result.description, (), ())
         return Result(case.id, str(target), "error", result.stage, symptom, result.description, where=str(case.where))
 
-    def _other_results(self, case: Case, target: Target, result: Result) -> tuple[Result, ...]:
+    def _ask_others(self, case: Case, target: Target, result: Result, seconds: float) -> SideChecks:
+        """Begin to check the case on other targets, for at most ``seconds``."""
+        self._report_step("checking other targets")
         # A failure before the file is loaded is the same on every runtime.
         further = [
             other
             for other in other_targets(target, format_of(case, target))
-            if result.stage in STAGES_IN_RUNTIME or other.export != target.export
+            if (result.stage in STAGES_IN_RUNTIME or other.export != target.export) and has_export(case, other)
         ]
-        results = [self.check(case, other) for other in further if has_export(case, other)]
-        return tuple(other for other in results if other.status != "skipped")
+
+        def check(process: SeparateProcess, other: Target, left: float) -> Result | None:
+            answer = self._check_in(process, case, other, min(left, self._timeout))
+            return None if answer.symptom == "timeout" and left < self._timeout else answer
+
+        count = side_processes(further, self._process.memory)
+        processes = [self._new_process(self._scratch / f"others-{number}") for number in range(count)]
+        checks = SideChecks(processes or [self._process], further, check, seconds)
+        if not processes:  # there is no memory for the model twice
+            checks.results()
+        return checks
 
     def _walk(self, case: Case, target: Target, result: Result) -> Walk | str | None:
         """The walk for a disagreement on an ONNX file; None for another failure."""
@@ -190,14 +238,14 @@ class Explainer:
     ) -> FailingNodes | str | None:
         """The failing nodes in a folder of their own, whose script was run; None if no node fails."""
         found = failing_value(walk, result) if isinstance(walk, Walk) else None
-        if found is None:
+        value = found[0] if found else next((each.value for each in result.layers if each.wrong and each.value), None)
+        if value is None:
             return None
         if target.runtime != "ort-cpu":
             return f"a script can run them on ort-cpu, not on {target.runtime}"
-        value, from_torch = found
         self._report_step("cutting out the failing nodes")
         made = self._scratch / "nodes"
-        call = partial(write_failing_nodes, from_torch=from_torch)
+        call = partial(write_failing_nodes, from_torch=found[1]) if found else partial(write_failing_layer)
         nodes = self._process.call(call, case, target, self._home, value, made, seconds=self._timeout)
         if isinstance(nodes, ProcessEnd | str):
             return f"not shown alone: {nodes if isinstance(nodes, str) else nodes.description}"
@@ -260,46 +308,6 @@ class Explainer:
         ended = "did not end in time" if last_run.exit_code is None else f"ended with exit code {last_run.exit_code}"
         last_line = f": {last_run.printed[-1]}" if last_run.printed else ""
         return None, f"the script does not reproduce the failure; it {ended}{last_line}"
-
-
-# The check that the user names
-
-
-def choose_case(cases: Sequence[Case], text: str) -> Case:
-    """The case whose id is ``text``, else the only case whose id contains it.
-
-    Raises :class:`UsageError` if there is no such case, or more than one.
-    """
-    matching = [case for case in cases if case.id == text] or [case for case in cases if text in case.id]
-    if len(matching) == 1:
-        return matching[0]
-    if not matching:
-        advice = suggestion(text, [case.id for case in cases], "harness list shows the cases")
-        raise UsageError(f"no case named {text}; {advice}")
-    ids = ", ".join(case.id for case in matching[:MAX_CASE_IDS]) + (", ..." if len(matching) > MAX_CASE_IDS else "")
-    raise UsageError(f"{text} matches {len(matching)} cases; pick one: {ids}")
-
-
-def choose_target(specs: Specs, case: Case, text: str | None) -> Target:
-    """The one target that ``text`` names; if ``text`` is None, the only target on which a run checks ``case``.
-
-    Raises :class:`UsageError` for several targets, and for one that cannot check ``case``.
-    """
-    if text is None:
-        return _only_target(specs, case)
-    targets = specs.target_sets.select((text,))
-    if len(targets) > 1:
-        raise UsageError(f"--target {text} names {len(targets)} targets; pick one: {', '.join(map(str, targets))}")
-    plan([case], targets, (), None)
-    return targets[0]
-
-
-def _only_target(specs: Specs, case: Case) -> Target:
-    ((_, targets),) = plan([case], specs.target_sets.select((DEFAULT_SET,)), (), None, by_default=True).jobs
-    if len(targets) > 1:
-        names = ", ".join(map(str, targets))
-        raise UsageError(f"{case.id} has {len(targets)} targets; pick one with --target: {names}")
-    return targets[0]
 
 
 # The script

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.spec.targets import Target
 
 if TYPE_CHECKING:
     from harness.exporters import Artifact
+    from harness.inside.nodes.cut import CutNodes
     from harness.inside.nodes.divergence import Walk
     from harness.model.build import Subject
 
@@ -106,12 +108,48 @@ def write_failing_nodes(
             except NotCut as error:
                 reason = str(error)
                 continue
-            cut.write(folder)
-            (folder / SCRIPT).write_text(TEXT.replace("ALLOWED", repr(cut.allowed)), encoding="utf-8")
-            return cut.nodes
+            return _written(cut, folder)
     except BaseException as error:  # noqa: BLE001 - the explanation says why the nodes cannot be shown alone
         return message_of(error)
     return reason
+
+
+def write_failing_layer(
+    scratch: Path,
+    case: Case,
+    target: Target,
+    home: Path,
+    value: str,
+    folder: Path,
+    *,
+    announce: Callable[[Stage], None],
+) -> int | str:
+    """As :func:`write_failing_nodes`, for the layer that is wrong by itself and whose output is ``value``.
+
+    What reaches the nodes, and what they should compute, are the reference's own tensors.
+    """
+    from harness.check.judging.layers import onnx_inside
+    from harness.check.stages import message_of
+    from harness.explain.calls import contexts_of
+    from harness.inside.calls import ValueStore
+
+    os.chdir(home)
+    announce("run")
+    try:
+        context = contexts_of(case, scratch).of(target)
+        reference = context.references_for(target)[0]
+        with tempfile.TemporaryDirectory(dir=scratch) as values:
+            store, artifact = ValueStore(Path(values)), context.artifact(target)
+            inside, subject = onnx_inside(context.reference_inside, target, artifact, reference, store)
+            return _written(subject.cut(inside.recording, value), folder)
+    except BaseException as error:  # noqa: BLE001 - the explanation says why the nodes cannot be shown alone
+        return message_of(error)
+
+
+def _written(cut: CutNodes, folder: Path) -> int:
+    cut.write(folder)
+    (folder / SCRIPT).write_text(TEXT.replace("ALLOWED", repr(cut.allowed)), encoding="utf-8")
+    return cut.nodes
 
 
 def run_failing_nodes(folder: Path, seconds: float) -> tuple[str, ...] | None:
@@ -137,8 +175,6 @@ def _sources(scratch: Path, case: Case, target: Target) -> Iterator[tuple[Artifa
     """The file with each set of inputs, and the module that it was exported from, if it was exported here."""
     import numpy as np
 
-    from harness.check.cache.artifacts import ArtifactCache
-
     if isinstance(case.model.model, FileModel):
         from harness.check.recorded.recording import RecordedCase
 
@@ -153,9 +189,9 @@ def _sources(scratch: Path, case: Case, target: Target) -> Iterator[tuple[Artifa
         packed = PackedCase(case)
         yield from ((packed.artifact(target), reference.inputs, None) for reference in packed.references)
         return
-    from harness.check.files.contexts import CaseContexts
+    from harness.explain.calls import contexts_of
 
-    contexts = CaseContexts(case, ArtifactCache(None, scratch))
+    contexts = contexts_of(case, scratch)
     context = contexts.of(target)
     subject = None if target.tested_file is not None else contexts.prepared.subject
     yield from ((context.artifact(target), reference.inputs, subject) for reference in context.references)

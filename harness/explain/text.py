@@ -34,7 +34,11 @@ def explanation_lines(explanation: Explanation, result: Result, script_path: Pat
     if result.blame or result.evidence:
         yield from _section(f"Blame: {result.blame or 'undetermined'}", result.evidence or ("there is no evidence",))
     yield from _section("Layers", list(layer_lines(result)))
-    yield from _section("Other targets", [_other_result_line(other) for other in explanation.other_results])
+    others = [_other_result_line(other) for other in explanation.other_results]
+    if explanation.unanswered:
+        names = ", ".join(map(str, explanation.unanswered))
+        others.append(f"no answer within {explanation.seconds:.0f} s: {names}")
+    yield from _section("Other targets", others)
     if explanation.walk is not None:
         yield from _section("First node that differs", list(_walk_lines(explanation.walk, result)))
     yield from _section("Failing nodes", list(_node_lines(explanation.nodes)))

@@ -11,6 +11,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.model.build import Subject
+    from harness.spec.language.inputs.structure import Structure
 
 Format = Literal["torchscript", "onnx", "ort", "program", "aoti"]
 
@@ -23,7 +24,8 @@ class Artifact:
     because torch numbers classes by what the process did before. ``opset`` is the opset of the default ONNX domain,
     None for other formats. ``checker`` is the first error of ``onnx.checker`` with full checks, None if there is none.
     ``notes`` are remarks on an export that succeeded. ``tracer_warnings`` are the lines of source, with
-    their places, at which torch's tracer warned that the export keeps a value of its example inputs.
+    their places, at which torch's tracer warned that the export keeps a value of its example inputs. ``structure`` says
+    how a TorchScript file under test takes nested inputs, None if by position or if the file says it itself.
     """
 
     format: Format
@@ -33,6 +35,7 @@ class Artifact:
     checker: str | None = None
     notes: tuple[str, ...] = ()
     tracer_warnings: tuple[str, ...] = ()
+    structure: Structure | None = None
 
 
 class Exporter(Protocol):

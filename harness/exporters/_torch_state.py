@@ -6,6 +6,8 @@ Without this, the second export of a recurrent layer fails where its axes are op
   ``aten.gru`` are replaced by a loop. A later step of the export makes the operators remember the original ones, which
   take each time step by itself. The next capture calls these: a replacement does not reach an operator that remembers.
 - Preparing a program removes rules for fake tensors that were there before.
+- TorchScript keeps a class, a NamedTuple or an Enum under its qualified name. Another one of the same name, as a second
+  model in a notebook has, is refused or taken for the first (:func:`own_class_names`).
 
 :func:`no_graphs_printed` is for exports in the user's own process, whose output belongs to the user.
 
@@ -18,7 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import count
 from typing import Any
+from weakref import WeakKeyDictionary
 
 
 @contextmanager
@@ -49,6 +53,47 @@ def no_graphs_printed() -> Iterator[None]:
         yield
     finally:
         torch._C._jit_onnx_log = original  # noqa: SLF001
+
+
+_FIRST_NUMBER = 10**6
+"""Larger than the numbers that torch gives to classes of one name in a process."""
+_NUMBERS: WeakKeyDictionary[type, int] = WeakKeyDictionary()
+_COUNTER = count(_FIRST_NUMBER)
+_USERS_OF_NAMES = ("torch._jit_internal", "torch.jit._script", "torch.jit._recursive", "torch.jit.annotations")
+
+
+@contextmanager
+def own_class_names() -> Iterator[None]:
+    """Let TorchScript know each class of the user's code that is no module by a name of its own, as it does modules."""
+    import torch
+
+    original = _attribute("torch._jit_internal", "_qualified_name", None)
+    modules = [import_module(name) for name in _USERS_OF_NAMES if _attribute(name, "_qualified_name", None) is original]
+    if original is None or not modules:
+        yield
+        return
+
+    def qualified_name(obj: Any, *arguments: Any, **named: Any) -> Any:
+        name = original(obj, *arguments, **named)
+        if not isinstance(obj, type) or issubclass(obj, torch.nn.Module) or not name.startswith("__torch__."):
+            return name
+        if name.startswith("__torch__.torch.") or _MANGLED in name:
+            return name
+        number = _NUMBERS.setdefault(obj, next(_COUNTER))
+        scope, _, last = name.rpartition(".")
+        return f"{scope}.{_MANGLED}{number}.{last}"
+
+    for module in modules:
+        module._qualified_name = qualified_name  # type: ignore[attr-defined]  # noqa: SLF001 - see the docstring of the module
+    try:
+        yield
+    finally:
+        for module in modules:
+            module._qualified_name = original  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+_MANGLED = "___torch_mangle_"
+"""As torch names the second class of one name; :mod:`harness.exporters.torchscript` and messages leave it out."""
 
 
 def _forget_implementations() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import Unsupported
 from harness.exporters import Artifact, ExportOptions, Format
-from harness.exporters._files import refusals_as_unsupported, sha256, staged_write, structure_files
+from harness.exporters._files import refusals_as_unsupported, sha256, staged_write
 from harness.exporters._torch_state import as_in_a_fresh_process
 from harness.spec.language.inputs.structure import arguments
 
@@ -47,7 +47,7 @@ class Export(ExportOptions):
         del opset
         program = exported_program(subject, fixes=fixes, **self.arguments(options))
         with staged_write(path) as staging_path:
-            torch.export.save(program, staging_path, extra_files=structure_files(subject))
+            torch.export.save(program, staging_path)
             digest = sha256(staging_path)
         return Artifact("program", path, digest)
 

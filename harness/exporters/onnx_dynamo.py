@@ -57,7 +57,7 @@ class OnnxDynamo(ExportOptions):
         import torch
 
         from harness.fixes import translation_table
-        from harness.model.build import size_in_bytes
+        from harness.model.running import size_in_bytes
 
         is_large = size_in_bytes(subject.module) >= EXTERNAL_DATA_BYTES
         arguments = {"external_data": is_large} | self.arguments(options)

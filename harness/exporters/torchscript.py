@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.exporters import Artifact, ExportOptions, Format
 from harness.exporters._files import refusals_as_unsupported, staged_write, structure_files
+from harness.exporters._torch_state import own_class_names
 from harness.exporters._tracer_warnings import recorded_tracer_warnings
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Script:
 
         del opset, options
         module, _ = subject.fresh()
-        with refusals_as_unsupported():
+        with refusals_as_unsupported(), own_class_names():
             scripted = torch.jit.script(corrected(module) if fixes else module)
         return _saved(scripted, subject, path)
 

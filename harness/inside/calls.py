@@ -29,6 +29,9 @@ CLOSE = {2: 3e-2, 4: 2e-4, 8: 2e-4}
 MAX_ARGUMENTS = 200
 """Characters of a layer's arguments that are kept."""
 
+CLOSE_IF_QUANTIZED = 0.1
+"""The same for a file that rounds its values to a grid of 256 numbers."""
+
 FUNCTIONAL = "functional"
 """The type of a row for what no layer computes: functions that the code of a module around the layers calls."""
 
@@ -76,10 +79,13 @@ class ValueStore:
 
 
 class Closeness:
-    """Whether values in a store are the same but for rounding. What is measured of an array is measured once."""
+    """Whether values in a store are the same but for rounding. What is measured of an array is measured once.
 
-    def __init__(self, store: ValueStore) -> None:
-        self._store = store
+    ``share`` is a difference that counts as rounding, too.
+    """
+
+    def __init__(self, store: ValueStore, share: float = 0.0) -> None:
+        self._store, self._share = store, share
         self._moments: dict[str, tuple[float, float]] = {}
 
     def are_close(self, key: str, expected: str) -> bool:
@@ -88,7 +94,8 @@ class Closeness:
 
     def distance(self, key: str, expected: str) -> float:
         """The RMS difference of two arrays of one shape as a share of the RMS; infinite if they are not close."""
-        share = max(CLOSE.get(self._store[each].dtype.itemsize, min(CLOSE.values())) for each in (key, expected))
+        shares = [CLOSE.get(self._store[each].dtype.itemsize, min(CLOSE.values())) for each in (key, expected)]
+        share = max(self._share, *shares)
         (mean, spread), (own_mean, own_spread) = self._measured(key), self._measured(expected)
         bound = 2 * share * (own_spread + abs(own_mean))
         if abs(mean - own_mean) > bound or abs(spread - own_spread) > bound:
@@ -215,8 +222,9 @@ class Pairing:
 
     ``accumulated`` and ``local`` are keys in the store: as the subject computes them from the model's inputs, and from
     the reference's own tensors. ``how`` says how each tensor was matched, with which of the subject's ``names``.
-    ``nodes`` are those that compute a tensor from other matched ones, and ``seconds`` their time. ``uncovered`` are
-    nodes that compute no matched tensor.
+    ``nodes`` are those that compute a tensor from other matched ones, and ``seconds`` their time. ``nonfinite`` has the
+    first node that computes a NaN or an infinity which the reference's tensor does not have. ``uncovered`` are nodes
+    that compute no matched tensor.
     """
 
     accumulated: dict[int, str] = field(default_factory=dict)
@@ -225,6 +233,7 @@ class Pairing:
     names: dict[int, str] = field(default_factory=dict)
     nodes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
+    nonfinite: dict[int, str] = field(default_factory=dict)
     uncovered: tuple[str, ...] = ()
 
 

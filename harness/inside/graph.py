@@ -48,6 +48,12 @@ class Graph:
         self._artifact, self._target, self._store = artifact, target, store
         self.inputs, self.path = inputs, artifact.path
         self.model = read_model(artifact.path)
+        self.unnamed = {
+            f"{node.op_type}_{position}": next((name for name in node.output if name), "")
+            for position, node in enumerate(each for each in self.model.graph.node if each.op_type != "Constant")
+            if not node.name
+        }
+        """The first output of each node without a name, by ONNX Runtime's name for it: constants are no nodes there."""
         sort_nodes(self.model)
         self.initializers = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self.producers = {name: node for node in self.nodes for name in node.output if name}
@@ -94,7 +100,7 @@ class Graph:
         ``answer`` runs a model on inputs; default: the target's runtime.
         """
         known = {name: self._store.put(values) for name, values in self.inputs.items()}
-        found: dict[str, str] = {}
+        results: dict[str, str] = {}
         for nodes, names in self._parts(wanted, self.nodes_behind(wanted, forced)):
             keys = {**known, **forced}
             part = self._part(nodes, names, forced, keys)
@@ -106,8 +112,8 @@ class Graph:
                 plain = name.removeprefix(COMPUTED)
                 known[plain] = key
                 if plain in wanted:
-                    found[plain] = key
-        return found
+                    results[plain] = key
+        return results
 
     def nodes_behind(self, names: Sequence[str], cuts: Mapping[str, object]) -> list[NodeProto]:
         """The nodes that compute ``names``, back to the values in ``cuts``, in the graph's order."""
@@ -128,19 +134,19 @@ class Graph:
         names = set(wanted)
         unknown = max((self._bytes(name) or 0 for name in names), default=0)
         nodes: list[NodeProto] = []
-        found: list[str] = []
+        chosen: list[str] = []
         size = 0
         for node in all_nodes:
-            own = [name for name in node.output if name in names]
-            own_size = sum(self._bytes(name) or unknown for name in own)
-            if found and size + own_size > self._store.max_bytes:
-                yield nodes, found
-                nodes, found, size = [], [], 0
+            returned = [name for name in node.output if name in names]
+            returned_bytes = sum(self._bytes(name) or unknown for name in returned)
+            if chosen and size + returned_bytes > self._store.max_bytes:
+                yield nodes, chosen
+                nodes, chosen, size = [], [], 0
             nodes.append(node)
-            found += own
-            size += own_size
+            chosen += returned
+            size += returned_bytes
         if nodes:
-            yield nodes, found
+            yield nodes, chosen
 
     def _part(
         self, nodes: Sequence[NodeProto], names: Sequence[str], forced: Mapping[str, str], known: Mapping[str, str]
@@ -254,10 +260,10 @@ def nodes_by_call(graph: Graph, calls: Sequence[Call]) -> list[tuple[Call, list[
     calls_of: dict[str, list[Call]] = defaultdict(list)
     for call in calls:
         calls_of[call.scope].append(call)
-    found: list[tuple[Call, list[NodeProto]]] = []
-    for path, own in calls_of.items():
-        found += zip(own, _by_call(groups.get(path, []), len(own)), strict=False)
-    return found
+    pairs: list[tuple[Call, list[NodeProto]]] = []
+    for path, same_scope in calls_of.items():
+        pairs += zip(same_scope, _by_call(groups.get(path, []), len(same_scope)), strict=False)
+    return pairs
 
 
 def _groups(graph: Graph, paths: set[str]) -> dict[str, list[_Group]]:

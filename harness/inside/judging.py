@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.compare.calibrated import FEW_VALUES, HALF_PRECISION, LARGEST_ROUNDING, WORST_RATIO
+from harness.compare.decisions import percent
 from harness.compare.metrics.similarity import root_mean_square
 from harness.compare.numbers import dtype_name, number_format, ulps_between
 from harness.result import Layer
@@ -34,6 +35,7 @@ WITHOUT_FLOAT64 = 8.0
 NEAR_OVERFLOW = 0.25
 """Values above this share of the largest number of a dtype may be infinite in another order of summation."""
 
+QUANTIZED = "the file is quantized"
 EVEN = 30.0
 """An accumulated error that grows by more than this from one value to the next is no slope."""
 LARGE, SMALL = 30.0, 6.0
@@ -46,7 +48,8 @@ class Measured:
 
     ``error`` and ``reference_error`` are RMS errors against float64, or against the reference without a float64 run.
     ``times`` is the error in units of what rounding explains; None if the values are not judged. ``nonfinite`` counts
-    the values that are NaN or infinite on one side alone. ``max_ulp`` is the largest distance from the reference.
+    the values that are NaN or infinite on one side alone, ``new`` those that the reference does not have. ``max_ulp``
+    is the largest distance from the reference.
     """
 
     error: float
@@ -54,6 +57,7 @@ class Measured:
     times: float | None
     nonfinite: int
     max_ulp: int | None
+    new: int = 0
 
     @property
     def sqnr(self) -> float:
@@ -104,6 +108,7 @@ def _measured(actual: Array, reference: Array, float64: Array | None, name: str,
         reference_error=None if float64 is None or not comparable else own_rms / scale if scale else own_rms,
         times=math.inf if count else times,
         nonfinite=count,
+        new=int((faults & np.isfinite(own)).sum()),
         max_ulp=_ulps(actual, reference, finite) if actual.dtype == reference.dtype else None,
     )
 
@@ -126,15 +131,15 @@ def sentence(layers: Sequence[Layer], *, passed: bool) -> str:
     """What the table shows: steps, a slope, or a jump where no layer's value is visible. ``passed``: the outputs do."""
     text = _sentence(layers, passed=passed)
     missing = sum(layer.local is None and layer.judged_with is None for layer in layers)
-    if missing and text.startswith("no "):
-        text += f"; {missing} of {len(layers)} rows {'has' if missing == 1 else 'have'} no value in the file"
+    if missing and text.startswith(("no ", QUANTIZED)):
+        floating = "floating-point " if text.startswith(QUANTIZED) else ""
+        text += f"; {missing} of {len(layers)} rows {'has' if missing == 1 else 'have'} no {floating}value in the file"
     return text
 
 
 def _sentence(layers: Sequence[Layer], *, passed: bool) -> str:
     wrong = [layer for layer in layers if layer.wrong]
-    nonfinite = next((layer for layer in layers if layer.nonfinite), None)
-    ending = f"; NaN or infinity first at {layer_name(nonfinite)}" if nonfinite is not None else ""
+    ending = _nonfinite(layers)
     if len(wrong) == 1:
         return f"one step at {_with_folded(wrong[0], layers)}, {times_text(wrong[0])}{ending}"
     if wrong:
@@ -145,7 +150,7 @@ def _sentence(layers: Sequence[Layer], *, passed: bool) -> str:
         return f"{first}{others}{ending}"
     judged = [layer for layer in layers if layer.times is not None]
     if not judged:
-        return "no layer could be compared"
+        return _unjudged(layers) + ending
     layers_text = "1 layer" if len(judged) == 1 else f"{len(judged)} layers"
     if passed:
         return f"no step: no error of {layers_text} is larger than rounding explains{ending}"
@@ -159,6 +164,27 @@ def _sentence(layers: Sequence[Layer], *, passed: bool) -> str:
     if all((layer.accumulated or 0.0) <= LARGE * _own(layer) for layer in judged):
         return f"no step: with the values of {layers_text} visible, no error is larger than rounding explains{ending}"
     return f"no step: error grows evenly over {layers_text}{ending}"
+
+
+def _unjudged(layers: Sequence[Layer]) -> str:
+    """What the layers of a quantized file show: float64 is no measure for them."""
+    compared = [layer for layer in layers if layer.reference is not None]
+    if not compared:
+        return "no layer could be compared"
+    largest = max(compared, key=lambda layer: layer.local or 0.0)
+    number = "1 layer" if len(compared) == 1 else f"{len(compared)} layers"
+    error = f"the largest error by itself of {number} is {percent(largest.local or 0.0)} of the values"
+    return f"{QUANTIZED}, so no layer is called wrong; {error}, at {_with_folded(largest, layers)}"
+
+
+def _nonfinite(layers: Sequence[Layer]) -> str:
+    """Where the first NaN or infinity is that the reference does not have, else where one of the reference's is not."""
+    new = next((layer for layer in layers if layer.nonfinite_new), None)
+    if new is not None:
+        node = f" (node {new.nonfinite_node})" if new.nonfinite_node else ""
+        return f"; NaN or infinity that the reference does not have first at {layer_name(new)}{node}"
+    lost = next((layer for layer in layers if layer.nonfinite), None)
+    return "" if lost is None else f"; NaN or infinity of the reference first missing at {layer_name(lost)}"
 
 
 def _jump(layers: Sequence[Layer]) -> tuple[Layer | None, Layer] | None:

@@ -8,8 +8,10 @@ is the file's own evaluation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from onnx import NodeProto, helper
 
 from harness.blame.evaluator import evaluate_model, not_believed_reason
@@ -17,6 +19,7 @@ from harness.blame.file_runs import error_summary
 from harness.data_files.onnx_files import names_read
 from harness.inside.calls import Array, Call, NotVisible, Pairing, Recording, ValueStore, Visit, shortened_arguments
 from harness.inside.graph import Graph
+from harness.inside.nodes.cut import CutNodes, NotCut, cut_between
 from harness.inside.search import Search
 
 MAX_ROUNDS = 6
@@ -34,6 +37,15 @@ class GraphSubject:
 
     is_program = False
 
+    @property
+    def quantizes(self) -> bool:
+        """True if the graph rounds values to a grid, so that float64 is no measure for its layers."""
+        return self._graph.quantizes
+
+    def name_of(self, profiled: str) -> str:
+        """A node's name, or the output that stands for it, by the name that ONNX Runtime gives the node."""
+        return self._graph.unnamed.get(profiled, profiled)
+
     def evaluated(self, number: int) -> Array | str:
         """See :class:`harness.inside.calls.SubjectInside`."""
         name = self._names[number]
@@ -50,12 +62,14 @@ class GraphSubject:
         graph = self._graph
         accumulated = graph.run(graph.visible, {})
         search = Search(recording, graph, self._store, accumulated, exported=self._exported)
+        if self._exported:
+            search.by_result()
         search.by_scope()
         search.by_name()
         search.by_result()
         search.by_value(accumulated)
         local = self._forced_values(search)
-        trials = MAX_TRIALS
+        trials = 0 if graph.quantizes else MAX_TRIALS  # what follows agrees there with other values, too
         for _ in range(MAX_ROUNDS):
             before = len(search.names)
             search.by_value(local)
@@ -83,12 +97,61 @@ class GraphSubject:
             names=names,
             how={number: search.how[number] for number in names},
             nodes={number: tuple(map(node_name, group)) for number, group in nodes.items() if group},
+            nonfinite=self._first_nonfinite(recording, names, nodes, accumulated),
             uncovered=tuple(f"{node.op_type} {node_name(node)}" for node in left),
         )
+
+    def cut(self, recording: Recording, value: str) -> CutNodes:
+        """The nodes of the layer whose output is ``value``, with the reference's tensors on both sides.
+
+        Raises :class:`harness.inside.nodes.cut.NotCut`.
+        """
+        local = self.paired(recording).local
+        number = next((number for number, name in self._names.items() if name == value), None)
+        if number is None:
+            raise NotCut("its value is not found again")
+        before = {name: self._store[key] for name, key in self._forced.items() if name != value}
+        known = {**self._graph.inputs, **before, value: self._store[local[number]]}
+        nodes = self._graph.nodes_behind([value], before)
+        return cut_between(self._graph.model, nodes, value, known, recording.values(number))
 
     def _forced_values(self, search: Search) -> dict[str, str]:
         wanted = self._graph.visible if search.has_unmatched else list(search.forced)
         return self._graph.run(wanted, search.forced)
+
+    def _first_nonfinite(
+        self,
+        recording: Recording,
+        names: Mapping[int, str],
+        nodes: Mapping[int, Sequence[NodeProto]],
+        accumulated: Mapping[str, str],
+    ) -> dict[int, str]:
+        """The first tensor with a NaN or an infinity that the reference does not have, and the node that begins it."""
+        for number, name in sorted(names.items()):
+            values, reference = self._store[accumulated[name]], recording.values(number)
+            if values.dtype.kind not in "fV" or reference.dtype.kind not in "fV":
+                continue
+            new = ~_finite(values) & _finite(reference)
+            if new.any():
+                is_nan = bool(np.isnan(values.astype(np.float64)[new]).any())
+                found = [node_name(node) for node in nodes[number] if self._begins(node, accumulated, is_nan=is_nan)]
+                return dict.fromkeys([number], found[0]) if found else {}
+        return {}
+
+    def _begins(self, node: NodeProto, accumulated: Mapping[str, str], *, is_nan: bool) -> bool:
+        """Whether outputs of ``node`` have a NaN, or an infinity, and its inputs have none."""
+
+        def has(names: Sequence[str]) -> bool:
+            found = (self._store[accumulated[name]] for name in names if name in accumulated)
+            test = np.isnan if is_nan else np.isinf
+            return any(each.dtype.kind in "fV" and bool(test(each.astype(np.float64)).any()) for each in found)
+
+        return has(node.output) and not has(node.input)
+
+
+def _finite(values: Array) -> Array:
+    finite: Array = np.isfinite(values.astype(np.float64))
+    return finite
 
 
 def node_name(node: NodeProto) -> str:

@@ -136,9 +136,9 @@ class ProgramSubject:
         """The first output that is close to each tensor without a place, where all others have the reference's."""
         placed = set(places.values())
         waiting = [number for call in recording.calls for number in call.new_outputs if number not in placed]
-        found: dict[tuple[int, int], int] = {}
+        numbers: dict[tuple[int, int], int] = {}
         if not waiting:
-            return found
+            return numbers
         forced = self._keeping(places, {}, recording)
 
         def look(at: int, position: int, tensor: torch.Tensor) -> torch.Tensor:
@@ -150,12 +150,12 @@ class ProgramSubject:
             if number is None:
                 return forced(at, position, tensor)
             waiting.remove(number)
-            found[at, position] = number
+            numbers[at, position] = number
             return to_torch(recording.values(number)).to(tensor.dtype)
 
         with _Operations(look):
             self._run()
-        return found
+        return numbers
 
     def _reference(self, recording: Recording) -> _Traced:
         """The operations of the reference, and the first output with the values of each tensor, in order."""
@@ -225,7 +225,7 @@ def _describe(pairing: Pairing, places: Mapping[tuple[int, int], int], operation
     for (at, _), number in sorted(places.items()):
         if number not in pairing.local:
             continue
-        own = operations[last + 1 : at + 1] if at > last else ()
-        pairing.nodes[number] = tuple(each.name for each in own)
-        pairing.seconds[number] = sum(each.seconds for each in own)
+        between = operations[last + 1 : at + 1] if at > last else ()
+        pairing.nodes[number] = tuple(each.name for each in between)
+        pairing.seconds[number] = sum(each.seconds for each in between)
         last = max(last, at)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from harness.data_files.onnx_files import names_read
-from harness.inside.calls import Call, Closeness, Recording, ValueStore
+from harness.inside.calls import CLOSE_IF_QUANTIZED, Call, Closeness, Recording, ValueStore
 from harness.inside.graph import Graph, nodes_by_call
 from harness.inside.nodes.matching import FOLDED_CLASSES
 
@@ -48,7 +48,7 @@ class Search:
         self._inputs = dict(zip(recording.inputs, graph.inputs, strict=False))
         self._used: set[str] = set()
         self._with_nodes: set[int] = set()
-        self._closeness = Closeness(store)
+        self._closeness = Closeness(store, CLOSE_IF_QUANTIZED if graph.quantizes else 0.0)
         self._tried: set[int] = set()
         self._folded: set[int] = set()
         self._makers = recording.makers()
@@ -71,13 +71,13 @@ class Search:
     def by_scope(self) -> None:
         """Match what leaves and enters the nodes of each layer."""
         layers = [call for call in self._recording.calls if not call.is_functional]
-        found = nodes_by_call(self._graph, layers)
-        self._with_nodes = {id(call) for call, _ in found}
-        for call, nodes in found:
+        calls_with_nodes = nodes_by_call(self._graph, layers)
+        self._with_nodes = {id(call) for call, _ in calls_with_nodes}
+        for call, nodes in calls_with_nodes:
             self._match_outputs(call, nodes)
         for call in layers:
             self._move_to_folded(call)
-        for call, nodes in found:
+        for call, nodes in calls_with_nodes:
             self._match_inputs(call, nodes)
 
     def by_name(self) -> None:
@@ -138,7 +138,7 @@ class Search:
         follower = self._follower(number)
         before = [self.names[each] for each in (() if follower is None else follower.outputs) if each in self.names]
         nodes = self._graph.nodes_behind(before, self.forced) if before else self._graph.nodes
-        found = 0
+        candidates = 0
         for node in nodes:
             if not reached.intersection(names_read(node)):
                 continue
@@ -148,21 +148,21 @@ class Search:
                 reached.add(name)
                 if name in self._accumulated and self._fits(number, name):
                     yield name
-                    found += 1
-            if found >= CANDIDATES:
+                    candidates += 1
+            if candidates >= CANDIDATES:
                 return
 
     def _read_by(self, call: Call) -> list[str]:
         """The values that a layer begins with, through layers before it that have none; none if one is not known."""
-        found = []
+        begins = []
         for number in call.inputs:
             name = self.names.get(number) or self._inputs.get(number)
             maker = self._makers.get(number)
             names = [name] if name is not None else [] if maker is None else self._read_by(maker)
             if not names:
                 return []
-            found += names
-        return found
+            begins += names
+        return begins
 
     def _agrees_behind(self, number: int, name: str, following: Sequence[int]) -> bool:
         """Whether tensors that follow agree once ``name`` has the values of ``number``.
@@ -192,14 +192,14 @@ class Search:
         return self._store[self._accumulated[name]].shape
 
     def _match_outputs(self, call: Call, nodes: Sequence[NodeProto]) -> None:
-        own = {id(node) for node in nodes}
+        node_ids = {id(node) for node in nodes}
         results = set(self._graph.outputs)
         leaving = [
             name
             for node in nodes
             for name in node.output
             if name in self._accumulated
-            and (name in results or any(id(reader) not in own for reader in self._readers[name]))
+            and (name in results or any(id(reader) not in node_ids for reader in self._readers[name]))
         ]
         # An input that the layer converts to its own dtype: what follows may read the copy, as T5's residuals do.
         inside = {name for node in nodes for name in node.output}

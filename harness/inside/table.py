@@ -167,6 +167,8 @@ def _layer(
         times=own.times if judged else None,
         wrong=judged and own.times is not None and own.times > 1,
         nonfinite=whole.nonfinite,
+        nonfinite_new=whole.new,
+        nonfinite_node=pairing.nonfinite.get(worst) if whole.new else None,
         nodes=tuple(nodes),
         seconds=sum(seconds) if seconds else None,
         value=pairing.names.get(worst),

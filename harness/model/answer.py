@@ -13,11 +13,13 @@ Array = NDArray[Any]
 
 SECOND_CALL = "the second call"
 """How a second call in a row with the same inputs is named in messages."""
+AFTER_OTHERS = "a call that follows calls with other inputs"
+"""How a call is named that a module with state answers otherwise than a first one."""
 
 
 def is_second_call(at: str | None) -> bool:
-    """True for the ``at`` of a second call in a row with the same inputs."""
-    return at is not None and at.endswith(SECOND_CALL)
+    """True for the ``at`` of a call that follows others in a row: only state can show in it."""
+    return at is not None and at.endswith((SECOND_CALL, AFTER_OTHERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,14 @@ class Reference:
     :class:`harness.layers.Answer`. ``stochastic`` is True if eager's outputs differ under another seed, so that values
     cannot be compared. ``at`` names the set of inputs, if there are several. ``sample`` says which elements the outputs
     hold, None for all. ``second_call`` holds eager torch's outputs at a second call with the same inputs, if they
-    differ from the first: the module keeps state. ``repeats_shapes`` is True if an earlier set has the same shapes.
+    differ from the first: the module keeps state. ``after_others`` holds its outputs at a call that follows calls with
+    other inputs, None if no such call differs from a first one. ``repeats_shapes`` is True if an earlier set has the
+    same shapes.
     ``paths`` say where each output is in what the module returns; empty if it returns a tensor or a sequence.
     ``lower`` holds eager torch's outputs of a run in the lower precision of a target, in float64; None if none asks.
     ``narrow`` are the outputs that the target gives in a 16-bit dtype, by name with that dtype; they are compared in
     the reference's dtype.
+    ``unrepeatable`` says why the outputs differ from call to call, if ``stochastic`` is True and more is known.
     ``undecidable`` is the reason why nobody can be blamed for a difference from it; None if there is none.
     ``step`` is the step of a loop; None without one.
     """
@@ -84,6 +89,8 @@ class Reference:
     at: str | None = None
     sample: Sample | None = None
     second_call: Mapping[str, Array] | None = None
+    after_others: Mapping[str, Array] | None = None
+    unrepeatable: str | None = None
     repeats_shapes: bool = False
     lower: Mapping[str, Array] | None = None
     paths: Sequence[str] = ()
@@ -105,9 +112,17 @@ class Reference:
             float64=self.step.float64,
             lower=self.step.lower,
             second_call=None,
+            after_others=None,
             repeats_shapes=True,
             step=replace(self.step, own_state=True),
         )
+
+    def at_call_after_others(self) -> Reference:
+        """The reference of a call that follows calls with other inputs."""
+        assert self.after_others is not None
+        at = AFTER_OTHERS if self.at is None else f"{self.at}, {AFTER_OTHERS}"
+        without = replace(self, float64=None, lower=None, second_call=None, after_others=None, repeats_shapes=True)
+        return replace(without, at=at, eager=self.after_others)
 
     def at_second_call(self) -> Reference:
         """The reference of a second call in a row with the same inputs."""
@@ -115,7 +130,14 @@ class Reference:
         if self.second_call is None:
             return replace(self, at=at, repeats_shapes=True)
         return replace(
-            self, at=at, eager=self.second_call, float64=None, lower=None, second_call=None, repeats_shapes=True
+            self,
+            at=at,
+            eager=self.second_call,
+            float64=None,
+            lower=None,
+            second_call=None,
+            after_others=None,
+            repeats_shapes=True,
         )
 
     def comparable_part(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -148,6 +170,7 @@ def reduced_to_sample(whole: Reference, sample: Sample) -> Reference:
         eager=elements_by_name(whole.eager),
         float64=None if whole.float64 is None else elements_by_name(whole.float64),
         second_call=None if whole.second_call is None else elements_by_name(whole.second_call),
+        after_others=None if whole.after_others is None else elements_by_name(whole.after_others),
         lower=None if whole.lower is None else elements_by_name(whole.lower),
         magnitudes=[elements(values) for values in whole.magnitudes],
         undefined=[elements(mask) for mask in whole.undefined],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +18,16 @@ from torch import fx, nn
 
 from harness.errors import UsageError
 from harness.model.tensors import to_torch
-from harness.spec.language.inputs.structure import AsTuple, Structure, Tree, arguments, in_order
+from harness.model.user_modules import script_signature
+from harness.spec.language.case import Case
+from harness.spec.language.inputs.structure import (
+    Structure,
+    arguments,
+    flat_tree,
+    in_order,
+    null_labels,
+    without_null,
+)
 
 
 class TakesFlatInputs(nn.Module):
@@ -54,41 +64,66 @@ def bind_labels(
     another position than its parameter, and for a constant that ``forward`` does not take or an input is bound to.
     """
     try:
-        signature = inspect.signature(module.forward)
-    except (TypeError, ValueError):  # a script module's forward has no signature
-        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
+        signature = script_signature(module) or inspect.signature(module.forward)
+    except (TypeError, ValueError):  # a forward that is not written in Python
+        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls)
     _require_constants(constants or {}, labels, signature)
     named = [name for name, parameter in signature.parameters.items() if parameter.kind not in _VARIADIC]
     keyword_only = {name for name in named if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY}
     in_place = all(label not in named or named.index(label) == position for position, label in enumerate(labels))
     variadic = any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values())
+    by_keyword = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+    if by_keyword and not variadic and len(labels) > len(named) - len(keyword_only):  # **kwargs takes the others
+        return _called(module, labels, constants or {}, nulls, by_position=())
     of_one_kind = variadic or set(labels).isdisjoint(named) or set(labels) <= set(named)
     if in_place and (of_one_kind or not strict) and keyword_only.isdisjoint(labels):
-        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls, by_name=False)
+        return module if not constants and not nulls else _called(module, labels, constants or {}, nulls)
     if not set(labels) <= set(named):
         known = ", ".join(label for label in labels if label in named)
         raise UsageError(
             f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
             f"forward{signature}; label every input with its parameter, or none"
         )
-    return _called(module, labels, constants or {}, nulls, by_name=True)
+    positional_only = [name for name in named if signature.parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY]
+    by_name_too = (name for name in named if name not in keyword_only)
+    in_order = [
+        label for label, _ in takewhile(lambda pair: pair[0] == pair[1], zip(labels, by_name_too, strict=False))
+    ]
+    by_position = max(in_order, [name for name in positional_only if name in labels], key=len)
+    return _called(module, labels, constants or {}, nulls, by_position)
+
+
+def takes_tensors(module: nn.Module, case: Case) -> nn.Module:
+    """``module``, taking the tensors of the case's inputs by position; nested ones are put together.
+
+    Raises :class:`UsageError` as :func:`bind_labels`.
+    """
+    bound = bind_labels(module, case.arguments, None, null_labels(case.structure))
+    taking = bound if case.structure is None else TakesFlatInputs(bound, without_null(case.structure))
+    for each in (bound, taking):
+        each.training = module.training  # the modes of the parts stay as they are
+    return taking
 
 
 def with_nulls(module: nn.Module, labels: Sequence[str], nulls: Collection[str]) -> nn.Module:
     """``module``, taking its inputs by position, with None for those that are in ``nulls``."""
-    return _called(module, labels, {}, nulls, by_name=False)
+    return _called(module, labels, {}, nulls)
 
 
 def _called(
-    module: nn.Module, labels: Sequence[str], constants: Mapping[str, Any], nulls: Collection[str], *, by_name: bool
+    module: nn.Module,
+    labels: Sequence[str],
+    constants: Mapping[str, Any],
+    nulls: Collection[str],
+    by_position: Sequence[str] | None = None,
 ) -> nn.Module:
-    """A module that calls ``module`` with its inputs by name or by position, and with ``constants`` by name."""
+    """A module that passes ``constants`` and its inputs by name, but those in ``by_position``, or all inputs."""
     graph, root = fx.Graph(), nn.Module()
     root.add_module("layer", module)
     values = {label: None if label in nulls else graph.placeholder(label) for label in labels}
-    by_position = () if by_name else tuple(values.values())
-    keywords = {**(values if by_name else {}), **constants}
-    graph.output(graph.call_module("layer", by_position, keywords))
+    first = list(labels) if by_position is None else by_position
+    keywords = {**{label: value for label, value in values.items() if label not in first}, **constants}
+    graph.output(graph.call_module("layer", tuple(values[label] for label in first), keywords))
     return fx.GraphModule(root, graph)
 
 
@@ -147,29 +182,24 @@ def nested_tensors(inputs: Any) -> NestedTensors:
         kind = type(inputs).__name__
         raise UsageError(f"inputs: {kind} is not a tensor; give one tensor, a list of tensors, or a dict by label")
     tensors: dict[str, torch.Tensor] = {}
-    structure = {str(label): _tree(str(label), value, tensors) for label, value in by_label.items()}
+
+    def add(label: str, value: Any) -> None:
+        tensors[label] = _copied(label, value)
+
+    structure = {str(label): flat_tree(str(label), value, add) for label, value in by_label.items()}
     if not tensors:
         raise UsageError("inputs: there is no tensor in them; give at least one")
     return NestedTensors(tensors, structure, named=isinstance(inputs, Mapping))
 
 
-def _tree(label: str, value: Any, tensors: dict[str, torch.Tensor]) -> Tree:
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        return {key: _tree(f"{label}.{key}", item, tensors) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = tuple(_tree(f"{label}.{index}", item, tensors) for index, item in enumerate(value))
-        return AsTuple(items) if isinstance(value, tuple) else items
+def _copied(label: str, value: Any) -> torch.Tensor:
     if isinstance(value, np.ndarray):
         try:
-            tensors[label] = to_torch(value)
+            return to_torch(value)
         except TypeError as error:
             raise UsageError(
                 f"inputs: {label} has dtype {value.dtype}, which torch does not have; convert it"
             ) from error
-    elif isinstance(value, torch.Tensor):
-        tensors[label] = value.detach().clone().cpu()
-    else:
-        raise UsageError(f"inputs: {label} is {type(value).__name__}, not a tensor; use torch.tensor")
-    return label
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().cpu()
+    raise UsageError(f"inputs: {label} is {type(value).__name__}, not a tensor; use torch.tensor")

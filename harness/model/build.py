@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import operator
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,11 +17,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn import parameter
-from torch.utils import _pytree as pytree
 
 from harness.deprecated import old_attributes
 from harness.errors import UsageError
 from harness.model.binding import TakesFlatInputs, bind_labels
+from harness.model.running import FirstCall, first_call, run_module, seed_torch, size_in_bytes
 from harness.model.tensors import copy_module, copy_tensor, to_torch
 from harness.model.user_modules import call_factory, load_stored_module
 from harness.model.weights import find_parameter, load_weights, require_all_weights
@@ -59,9 +58,10 @@ class Subject:
 
     ``module.forward`` takes the inputs by position. It returns a tensor or a tuple of ``outputs`` tensors, which are
     called ``output_0``, ``output_1``, ... in every artifact. ``dynamic`` maps an input's label to its dynamic axes and
-    their names. ``eager_outputs`` are eager torch's outputs for the inputs, None if they are not computed yet.
+    their names. ``eager_outputs`` are eager torch's outputs for the inputs, None if they are not computed yet;
+    ``first_call`` is the call that gave them, None if it is not known.
     ``structure`` says how the user's own ``forward`` takes the inputs, None if by position (:class:`TakesFlatInputs`).
-    ``output_paths`` are where the outputs are in what ``forward`` returns (:func:`paths_of`).
+    ``output_paths`` are where the outputs are in what ``forward`` returns (:func:`harness.model.running.paths_of`).
     Subjects are compared by identity.
     """
 
@@ -73,6 +73,7 @@ class Subject:
     eager_outputs: Sequence[torch.Tensor] | None = None
     structure: Structure | None = None
     output_paths: Sequence[str] = ()
+    first_call: FirstCall | None = None
 
     @property
     def output_names(self) -> list[str]:
@@ -103,9 +104,18 @@ def build(case: Case, on_size: Callable[[int], None] = lambda _size: None) -> Su
     """
     inputs = build_tensors(case.inputs)
     module = build_module(case.model, case)
+    initialise_lazy(module, list(inputs.values()), case.seed)
     on_size(size_in_bytes(module))
-    outputs, paths = outputs_with_paths(module, list(inputs.values()), case.seed)
-    return Subject(module, inputs, len(outputs), case.mode, case.dynamic, outputs, structure_of(case), paths)
+    return called_subject(module, inputs, case, structure_of(case))
+
+
+def called_subject(
+    module: nn.Module, inputs: Mapping[str, torch.Tensor], case: Case, structure: Structure | None
+) -> Subject:
+    """The subject of ``module`` and ``inputs``, with eager torch's answer. ``structure`` says how it takes them."""
+    first = first_call(module, list(inputs.values()), case.seed, watch_random=case.runs_user_code)
+    outputs = first.outputs
+    return Subject(module, inputs, len(outputs), case.mode, case.dynamic, outputs, structure, first.paths, first)
 
 
 def structure_of(case: Case) -> Structure | None:
@@ -138,13 +148,36 @@ def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
     return module.train(case.mode == "train")
 
 
+def require_weights_of_file(weighted: WeightedModel, case: Case) -> None:
+    """Check that the weights file of ``weighted`` has the names and shapes of its model, which is built without values.
+
+    Nothing is checked if there is no such file, or if the model cannot be built so. Raises :class:`UsageError`.
+    """
+    if not weighted.weights_file:
+        return
+    try:
+        with torch.random.fork_rng(devices=()), torch.device("meta"):
+            module = _build_model(weighted.model, case.arguments)
+    except Exception:  # noqa: BLE001 - a callable that needs values; its check builds it with them
+        return
+    require_all_weights(module, weighted.weights, weighted.weights_file)
+
+
 def has_random_weights(module: nn.Module, case: Case) -> bool:
     """True if another seed gives the case's ``module`` other weights: its callable draws them, and none are named."""
     if not isinstance(case.model.model, FactoryModel) or case.model.weights:
         return False
     other = build_module(case.model, replace(case, seed=case.seed + 1)).state_dict()
     own = module.state_dict()
+    if any(parameter.is_lazy(values) for values in other.values()):
+        return True
     return own.keys() != other.keys() or any(not torch.equal(values, other[name]) for name, values in own.items())
+
+
+def initialise_lazy(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> None:
+    """Call a module with lazy parameters once, in place, so that they get their shapes and values; else do nothing."""
+    if any(parameter.is_lazy(each) for each in (*module.parameters(), *module.buffers())):
+        run_module(module, [copy_tensor(tensor) for tensor in inputs], seed)
 
 
 def draw_statistics(module: nn.Module) -> None:
@@ -162,65 +195,6 @@ def draw_statistics(module: nn.Module) -> None:
 
 def _draw_variances(variances: torch.Tensor) -> torch.Tensor:
     return variances.uniform_(0.5, 2)
-
-
-def eager_outputs(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
-    """Eager torch's output tensors, flattened. The module, the inputs and torch's random state stay unchanged."""
-    return run_module(copy_module(module), [copy_tensor(tensor) for tensor in inputs], seed)
-
-
-def outputs_with_paths(
-    module: nn.Module, inputs: Sequence[torch.Tensor], seed: int
-) -> tuple[list[torch.Tensor], tuple[str, ...]]:
-    """As :func:`eager_outputs`, with the path of each output in what the module returned."""
-    returned = _returned(copy_module(module), [copy_tensor(tensor) for tensor in inputs], seed)
-    return _tensors_in(returned), paths_of(returned)
-
-
-def run_module(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> list[torch.Tensor]:
-    """As :func:`eager_outputs`, without copies: the call may change the module and the inputs."""
-    return _tensors_in(_returned(module, inputs, seed))
-
-
-def paths_of(returned: object) -> tuple[str, ...]:
-    """The path of each tensor in what a module returned, such as ``past.0.key``.
-
-    Empty if nothing in it has a name: a tensor, or nested tuples and lists.
-    """
-    leaves, _ = pytree.tree_flatten_with_path(returned)
-    keys = [path for path, leaf in leaves if isinstance(leaf, torch.Tensor)]
-    if all(isinstance(key, pytree.SequenceKey) for path in keys for key in path):
-        return ()
-    return tuple(".".join(re.sub(r"[^\w-]+", "", str(key)) for key in path) for path in keys)
-
-
-def _returned(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> object:
-    with torch.random.fork_rng(devices=()), torch.no_grad():
-        seed_torch(seed)
-        returned: object = module(*inputs)
-    return returned
-
-
-def _tensors_in(returned: object) -> list[torch.Tensor]:
-    return [leaf.detach() for leaf in pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
-
-
-def seed_torch(number: int) -> None:
-    """Seed torch's random number generators on every available device with ``number``.
-
-    Without an accelerator only the CPU's generator is seeded. ``torch.manual_seed`` would also record its call stack
-    for each kind of device that is missing, which takes a hundred times as long as the rest.
-    """
-    if torch.accelerator.is_available():
-        torch.manual_seed(number)
-    else:
-        torch.default_generator.manual_seed(number)
-
-
-def size_in_bytes(module: nn.Module) -> int:
-    """The bytes of the parameters and buffers, each counted once; a lazy parameter without a shape counts 0."""
-    unique = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}.values()
-    return sum(tensor.numel() * tensor.element_size() for tensor in unique if not parameter.is_lazy(tensor))
 
 
 def _weight_shape(module: nn.Module, name: str) -> Sequence[int]:

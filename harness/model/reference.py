@@ -22,7 +22,20 @@ from torch.utils import _pytree as pytree
 from harness.errors import bounded_text
 from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, default_tolerance, find
 from harness.model.answer import Reference
-from harness.model.build import Subject, constructor_arguments, eager_outputs, run_module, seed_torch, size_in_bytes
+from harness.model.build import Subject, constructor_arguments
+from harness.model.running import (
+    Repetition,
+    eager_outputs,
+    first_call,
+    have_same_values,
+    in_one_thread,
+    repeated,
+    run_module,
+    runs_in_several_threads,
+    seed_torch,
+    size_in_bytes,
+)
+from harness.model.state import why_unrepeatable
 from harness.model.tensors import copy_module, copy_tensor, to_numpy
 from harness.model.training_mode import in_evaluation
 from harness.model.weights import plain_name
@@ -45,16 +58,33 @@ TRAINING = "the module is in training mode, and answers otherwise in evaluation 
 
 
 def compute_reference(
-    case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None
+    case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None, *, repeat: bool = True
 ) -> Reference:
-    """Run eager torch and the float64 reference on ``inputs``; ``at`` names this set of inputs in messages."""
+    """Run eager torch and the float64 reference on ``inputs``; ``at`` names this set of inputs in messages.
+
+    ``repeat`` is False if other calls show that the module answers the same each time.
+    """
+    reference = _reference(case, subject, inputs, at, repeat=repeat)
+    if (reference.stochastic or reference.second_call is not None) and runs_in_several_threads(subject.module):
+        with in_one_thread():  # several may add up in another order at each call, which looks the same
+            reference = _reference(case, replace(subject, first_call=None), inputs, at, repeat=repeat)
+    return reference
+
+
+def _reference(
+    case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None, *, repeat: bool
+) -> Reference:
     module, tensors = subject.module, list(inputs.values())
-    computed = subject.eager_outputs if inputs is subject.inputs else None
-    eager = eager_outputs(module, tensors, case.seed) if computed is None else computed
-    copied = copy_module(module)
-    other_seed = run_module(copied, [copy_tensor(tensor) for tensor in tensors], case.seed + 1)
-    stochastic = not have_same_values(eager, other_seed)
-    second_call = None if stochastic else _second_call(case, copied, tensors, eager)
+    first = subject.first_call if inputs is subject.inputs else None
+    if first is None:
+        first = first_call(module, tensors, case.seed, watch_random=case.runs_user_code)
+    eager = first.outputs
+    if repeat:
+        may_keep_state = isinstance(case.model.model, FactoryModel | StoredModel)
+        repetition = repeated(module, tensors, case.seed, first, may_keep_state=may_keep_state)
+    else:
+        first.called, repetition = None, Repetition(stochastic=False)
+    stochastic, second_call = repetition.stochastic, repetition.second_call
     float64 = None if stochastic else float64_reference(case, module, tensors)
     if float64 is not None and len(float64.outputs) != len(eager):
         float64 = None  # a branch on the dtype: the float64 run computes something else
@@ -65,6 +95,7 @@ def compute_reference(
         magnitudes=() if float64 is None else float64.magnitudes,
         undefined=() if float64 is None else float64.undefined,
         stochastic=stochastic,
+        unrepeatable=why_unrepeatable(case, module, tensors) if stochastic else None,
         at=at,
         second_call=None if second_call is None else _by_name(map(to_numpy, second_call)),
         paths=subject.output_paths,
@@ -111,19 +142,6 @@ def _why_training(
 
 def _by_name(outputs: Iterable[Array]) -> dict[str, Array]:
     return {f"output_{index}": values for index, values in enumerate(outputs)}
-
-
-def _second_call(
-    case: Case, called_once: nn.Module, inputs: Sequence[torch.Tensor], first: Sequence[torch.Tensor]
-) -> Sequence[torch.Tensor] | None:
-    """Eager torch's outputs at a second call of one module, if they differ from the first.
-
-    torch's own layers keep no state that reaches their outputs; modules of users can.
-    """
-    if not isinstance(case.model.model, FactoryModel | StoredModel):
-        return None
-    second = run_module(called_once, [copy_tensor(tensor) for tensor in inputs], case.seed)
-    return None if have_same_values(first, second) else second
 
 
 def float64_reference(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:
@@ -252,19 +270,6 @@ def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:
         before, after = torch.view_as_real(before), torch.view_as_real(after)
     width = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[before.element_size()]
     return torch.equal(before.contiguous().view(width), after.contiguous().view(width))
-
-
-def have_same_values(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> bool:
-    """True if two calls returned the same outputs; NaN equals NaN, and -0.0 equals 0.0."""
-    return len(first) == len(second) and all(map(_have_same_values, first, second))
-
-
-def _have_same_values(one: torch.Tensor, other: torch.Tensor) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if one.is_floating_point():  # float8 has no kernel for nan_to_num
-        one, other = one.double(), other.double()
-    return torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
 
 
 def _eager_in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tensor]) -> Answer | None:

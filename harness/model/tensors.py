@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 import ml_dtypes
@@ -103,7 +104,26 @@ def copy_module(module: Module, *, aliased: bool = False) -> Module:
 
     Large parameters share their memory with the original until one of the two is changed. With ``aliased`` they are
     the same memory for good: for a caller that reads them and changes nothing.
+
+    What deepcopy refuses for another reason (a lock, an open file, a generator) is shared with the original. Hooks and
+    replaced methods that refer to the module's parts through their closures refer to the parts of the copy.
     """
+    try:
+        memo = _first_copies(module, aliased=aliased)
+        copied = copy.deepcopy(module, memo)
+    except Exception:  # any class of the user's may refuse, in its own words
+        shared = {id(each): each for part in module.modules() for each in _uncopyable(vars(part), module)}
+        if not shared:
+            raise
+        memo = {**_first_copies(module, aliased=aliased), **shared}
+        copied = copy.deepcopy(module, memo)
+    for part in copied.modules():
+        _rebind(vars(part), memo)
+    return copied
+
+
+def _first_copies(module: nn.Module, *, aliased: bool) -> dict[int, object]:
+    """The memo that ``deepcopy`` begins with."""
     memo: dict[int, object] = {}
     for parameter in module.parameters():
         if _owns_its_memory(parameter) and parameter.nbytes >= LARGE_PARAMETER_BYTES:
@@ -115,7 +135,83 @@ def copy_module(module: Module, *, aliased: bool = False) -> Module:
                 memo[id(value)] = OrderedDict[object, object]()
             elif isinstance(value, torch.Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(module, memo)
+    return memo
+
+
+def _uncopyable(values: Mapping[Any, Any], module: nn.Module) -> Iterator[object]:
+    """The values at any depth in plain containers that ``deepcopy`` refuses by themselves."""
+    whole: dict[int, object] = {id(part): part for part in module.modules()}
+    for value in values.values():
+        if isinstance(value, nn.Module | torch.Tensor):
+            continue
+        try:
+            copy.deepcopy(value, {**whole, **{id(each): each for each in _tensors_in(value)}})
+        except Exception:  # noqa: BLE001 - as in copy_module
+            inner = dict(enumerate(value)) if isinstance(value, list | tuple) else value
+            if isinstance(inner, dict):
+                yield from _uncopyable(inner, module)
+            else:
+                yield value
+
+
+def _tensors_in(value: object) -> Iterator[torch.Tensor]:
+    contained = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    yield from (each for each in contained if isinstance(each, torch.Tensor))
+
+
+def _rebind(values: dict[Any, Any], memo: dict[int, object]) -> None:
+    """Let the functions in ``values``, also in its dicts (of hooks), refer to copies in place of the originals.
+
+    deepcopy takes a function for a constant.
+    """
+    for key, value in list(values.items()):
+        if type(value) is FunctionType and _refers_to_module(value):
+            values[key] = _rebound(value, memo)
+        elif isinstance(value, dict) and value:
+            _rebind(value, memo)
+
+
+def _refers_to_module(function: FunctionType, depth: int = 3) -> bool:
+    return depth > 0 and any(
+        isinstance(content, nn.Module | torch.Tensor)
+        or (isinstance(content, MethodType) and isinstance(content.__self__, nn.Module))
+        or (type(content) is FunctionType and _refers_to_module(content, depth - 1))
+        for content in _closure(function)
+    )
+
+
+def _closure(function: FunctionType) -> Iterator[object]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # a variable that has no value yet
+            continue
+
+
+def _rebound(function: FunctionType, memo: dict[int, object]) -> FunctionType:
+    """``function`` with a closure of copies."""
+    if isinstance(known := memo.get(id(function)), FunctionType):  # functions may refer to each other
+        return known
+    cells = tuple(CellType() for _ in function.__closure__ or ())
+    new = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+    new.__kwdefaults__, new.__dict__ = function.__kwdefaults__, dict(function.__dict__)
+    memo[id(function)] = new
+    for cell, own in zip(function.__closure__ or (), cells, strict=True):
+        try:
+            content = cell.cell_contents
+        except ValueError:
+            continue
+        if type(content) is FunctionType and _refers_to_module(content):
+            content = _rebound(content, memo)
+        elif isinstance(content, nn.Module | torch.Tensor | MethodType) and _known(content, memo):
+            content = copy.deepcopy(content, memo)
+        own.cell_contents = content
+    return new
+
+
+def _known(content: nn.Module | torch.Tensor | MethodType, memo: dict[int, object]) -> bool:
+    """Whether ``content`` is a part of the copied module, or a method of one."""
+    return id(content.__self__ if isinstance(content, MethodType) else content) in memo
 
 
 LARGE_PARAMETER_BYTES = 1 << 20

@@ -10,7 +10,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import packages_distributions
@@ -66,22 +66,29 @@ def find_factory(factory: FactoryModel) -> Any:
     has the name of another module.
     """
     module_name, _, name = factory.factory.rpartition(":")
-    imports = import_user_file if module_name.endswith(".py") else import_user_module
-    module = None
+    is_file = module_name.endswith(".py")
+    source = _shown(module_name) if is_file else f"module {module_name!r}"
+    label = f"factory '{_shown(module_name) if is_file else module_name}:{name}'"
     try:
-        module = imports(module_name, f"factory {factory.factory!r}")
-        function = getattr(module, name)
+        module = (import_user_file if is_file else import_user_module)(module_name, label)
     except ImportError as error:
-        advice = _import_advice(module_name, error)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+        raise UsageError(f"{label}: {error}; {_import_advice(module_name, error)}") from error
     except AttributeError as error:
-        names = () if module is None else vars(module)
-        advice = suggestion(name, names, FACTORY_FORM)
-        raise UsageError(f"factory {factory.factory!r}: {error}; {advice}") from error
+        raise UsageError(f"{label}: {error}; {FACTORY_FORM}") from error
+    try:
+        function = getattr(module, name)
+    except AttributeError as error:
+        advice = suggestion(name, vars(module), FACTORY_FORM)
+        raise UsageError(f"{label}: {source} has no attribute {name!r}; {advice}") from error
     if not callable(function):
         kind = type(function).__name__
-        raise UsageError(f"factory {factory.factory!r} is no callable but {kind}; name a class or a function")
+        raise UsageError(f"{label} is no callable but {kind}; name a class or a function")
     return function
+
+
+def _shown(file: str) -> str:
+    """The path as a user names it: relative, if it is below the working directory."""
+    return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file
 
 
 def load_stored_module(file: StoredModel) -> nn.Module:
@@ -199,15 +206,33 @@ def with_numbers_from_tensors(module: torch.jit.ScriptModule) -> nn.Module:
         return module
     arguments = method.schema.arguments[1:]  # the first is the module
     numbers = frozenset(index for index, each in enumerate(arguments) if str(each.type) in NUMBERS)
-    return _WithNumbers(module, numbers) if numbers else module
+    return _WithNumbers(module, numbers, [each.name for each in arguments]) if numbers else module
+
+
+def script_signature(module: nn.Module) -> inspect.Signature | None:
+    """The signature of a TorchScript module's ``forward``; None for another module, or if it has names like ``x.1``."""
+    script = module.layer if isinstance(module, _WithNumbers) else module
+    if not isinstance(script, torch.jit.ScriptModule) or not hasattr(script, "forward"):
+        return None
+    forward: Any = script.forward
+    arguments = forward.schema.arguments[1:]
+    if not all(each.name.isidentifier() for each in arguments):
+        return None
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    defaults = [each.default_value if each.has_default_value() else inspect.Parameter.empty for each in arguments]
+    return inspect.Signature(
+        [inspect.Parameter(each.name, kind, default=default) for each, default in zip(arguments, defaults, strict=True)]
+    )
 
 
 class _WithNumbers(nn.Module):
-    def __init__(self, module: nn.Module, numbers: frozenset[int]) -> None:
+    def __init__(self, module: nn.Module, numbers: frozenset[int], names: Sequence[str]) -> None:
         super().__init__()
         self.layer = module
-        self._numbers = numbers
+        self._numbers, self._names = numbers, names
 
-    def forward(self, *inputs: torch.Tensor) -> Any:
+    def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
         """Call the module with numbers in the place of their tensors."""
-        return self.layer(*(each.item() if index in self._numbers else each for index, each in enumerate(inputs)))
+        by_order = (each.item() if index in self._numbers else each for index, each in enumerate(inputs))
+        names = {self._names[index] for index in self._numbers}
+        return self.layer(*by_order, **{name: each.item() if name in names else each for name, each in named.items()})

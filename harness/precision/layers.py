@@ -116,17 +116,17 @@ def lowered_nodes(source: Path, lowered: Path) -> set[str]:
     before, after = (onnx.load(str(path), load_external_data=False) for path in (source, lowered))
     nodes = {node.name: node for node in after.graph.node}
     half = _of_type(after, {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
-    own = _of_type(before, {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+    half_before = _of_type(before, {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
     dequantized = {name for node in after.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
-    found = set()
+    lowered_names = set()
     for node in before.graph.node:
         if node.op_type in UNTYPED:
             continue
         # The dynamic quantizer replaces a Gemm by a MatMul in float32 before it looks which nodes are to be kept.
         other = nodes.get(node.name) or nodes.get(f"{node.name}_MatMul")
-        if other is None or set(other.input) & dequantized or (set(other.output) & half) - own:
-            found.add(node.name)
-    return found
+        if other is None or set(other.input) & dequantized or (set(other.output) & half) - half_before:
+            lowered_names.add(node.name)
+    return lowered_names
 
 
 def _of_type(model: Any, types: set[int]) -> set[str]:

@@ -112,8 +112,8 @@ def measure(
 def _powers(output: str, expected: Array, answer: Answer) -> tuple[float, float, int]:
     """The sum of squares of the values, that of the errors, and the number of values that became NaN or infinite."""
     if output not in answer or answer[output].shape != expected.shape:
-        found = list(answer[output].shape) if output in answer else "missing"
-        raise ValueError(f"{output} is {found}; expected {list(expected.shape)}")
+        actual = list(answer[output].shape) if output in answer else "missing"
+        raise ValueError(f"{output} is {actual}; expected {list(expected.shape)}")
     before, after = expected.astype(np.float64), answer[output].astype(np.float64)
     finite = np.isfinite(before)
     lost = int(np.count_nonzero(finite & ~np.isfinite(after)))
@@ -171,12 +171,12 @@ def decibel(ratio: float) -> str:
 
 def share_text(measured: Measure) -> str:
     """``99.8 % (499 of 500, 98.9 to 100)``, with ties; empty if nothing decides."""
-    found = measured.decisions
-    if found is None:
+    decisions = measured.decisions
+    if decisions is None:
         return ""
-    ties = f", {found.ties} ties" if found.ties else ""
-    interval = f"{100 * found.low:.3g} to {100 * found.high:.3g}"
-    return f"{percent(found.share)} ({found.agree:,} of {found.of:,}, {interval}{ties})"
+    ties = f", {decisions.ties} ties" if decisions.ties else ""
+    interval = f"{100 * decisions.low:.3g} to {100 * decisions.high:.3g}"
+    return f"{percent(decisions.share)} ({decisions.agree:,} of {decisions.of:,}, {interval}{ties})"
 
 
 def megabytes(size: int | None) -> str:

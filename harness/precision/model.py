@@ -185,7 +185,7 @@ class NotPrepared(StageError):
 def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
     from harness.scaffold.comparison import NoComparison, Question, comparison_spec
 
-    asked = Question(
+    comparison = Question(
         subject=question.model,
         reference=question.model,
         home=question.home,
@@ -194,19 +194,21 @@ def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
         arguments=question.arguments,
         weights=question.weights,
     )
-    found = comparison_spec(folder, asked, announce=lambda _stage: None)
-    if isinstance(found, NoComparison):
-        raise NotPrepared(tuple(dict.fromkeys(found.problems)))
-    case = _case(dict(found.spec), question)
+    written = comparison_spec(folder, comparison, announce=lambda _stage: None)
+    if isinstance(written, NoComparison):
+        raise NotPrepared(tuple(dict.fromkeys(written.problems)))
+    case = _case(dict(written.spec), question)
     sets = input_sets(case)[: question.samples]
     drawn = not question.inputs
     names = [_name(each, question, number) for number, each in enumerate(sets)]
-    matched, notes, prepared = None, found.notes, None
+    matched, notes, prepared = None, written.notes, None
     if is_model_file(question.model):
         source = Path(stored_model(Path(question.model)).path)
         signature = read_file_signature(StoredModel(str(source), "onnx", ""))
-        given = [NamedInput(spec.label, np.dtype(numpy_dtype(spec.dtype)), spec.shape) for spec in sets[0].inputs]
-        matched = match_inputs(given, signature, source.name)
+        named_inputs = [
+            NamedInput(spec.label, np.dtype(numpy_dtype(spec.dtype)), spec.shape) for spec in sets[0].inputs
+        ]
+        matched = match_inputs(named_inputs, signature, source.name)
     else:
         from harness.check.module.prepared_case import PreparedCase
 
@@ -219,7 +221,7 @@ def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
     _write_with_names(source, path)
     artifact = Artifact("onnx", path, sha256(path, *sibling_files(path)))
     samples = [Sample(name, each, matched) for name, each in zip(names, sets, strict=True)]
-    return PreparedModel(case, artifact, samples, found.inputs, drawn, tuple(notes), prepared, question.axis)
+    return PreparedModel(case, artifact, samples, written.inputs, drawn, tuple(notes), prepared, question.axis)
 
 
 def _case(spec: dict[str, Any], question: ModelQuestion) -> Case:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from harness.engine.processes.output_capture import OutputCapture
-from harness.errors import HarnessError, SpecError, UsageError, bounded_line, one_line
+from harness.errors import HarnessError, UsageError
 from harness.result import Stage
 
 Announce = Callable[[Stage], None]
-MAX_LINE = 2000
 START_SECONDS = 1800.0
 STEP_FACTOR, STEP_SECONDS = 30.0, 300.0
 """A step is ended after so many times the time of the first one, and not before so many seconds."""
@@ -23,14 +22,6 @@ class Problems:
     """Why the model cannot be prepared: one sentence each."""
 
     problems: tuple[str, ...]
-
-
-class ModelProblems(SpecError):
-    """Everything that is wrong with the model or its inputs, one line each."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__(())
-        self.args = ("\n".join(bounded_line(one_line(line), MAX_LINE) for line in problems),)
 
 
 class Listener(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from harness.errors import one_line, shortened
@@ -18,11 +18,12 @@ ROWS_IN_MARKDOWN = 10
 MAX_ARGUMENTS = 40
 MAX_UNCOVERED = 5
 
-HEADERS = ("layer", "type", "local", "accumulated", "reference", "SQNR", "times", "nodes")
+HEADERS = ("layer", "type", "local", "accumulated", "reference", "SQNR", "times")
 
 _FIELDS = (
     "path", "type", "call", "arguments", "shape", "local", "accumulated", "reference", "sqnr", "max_ulp", "times",
-    "wrong", "nonfinite", "seconds", "value", "matched_by", "judged_with",
+    "wrong", "nonfinite", "nonfinite_new", "nonfinite_node", "seconds", "provider", "value", "matched_by",
+    "judged_with",
 )  # fmt: skip
 
 
@@ -68,11 +69,31 @@ def worst_layers(layers: Sequence[Layer], count: int) -> list[Layer]:
     return [layer for layer in compared if id(layer) in chosen]
 
 
-def layer_cells(layer: Layer) -> tuple[str, ...]:
-    """A layer's cells under :data:`HEADERS`."""
+def layer_rows(layers: Sequence[Layer], count: int) -> tuple[list[str], list[list[str]]]:
+    """Headers and a row for each of the :func:`worst_layers`, with the time where it is known.
+
+    The provider has a column if the layers ran on more than one.
+    """
+    headers: list[str] = list(HEADERS)
+    columns: list[Callable[[Layer], tuple[str, ...]]] = [_cells]
+    if any(layer.seconds is not None for layer in layers):
+        headers.append("us")
+        columns.append(lambda layer: (format_number(None if layer.seconds is None else layer.seconds * 1e6),))
+    if len({layer.provider for layer in layers if layer.provider}) > 1:
+        headers.append("provider")
+        columns.append(lambda layer: ((layer.provider or "-").replace("ExecutionProvider", ""),))
+    rows = [[cell for cells in columns for cell in cells(layer)] for layer in worst_layers(layers, count)]
+    return headers, rows
+
+
+def node_names(layer: Layer) -> str:
+    """The first nodes of a layer, and how many more there are."""
+    return ", ".join(layer.nodes[:2]) + (f" and {len(layer.nodes) - 2} more" if len(layer.nodes) > 2 else "") or "-"
+
+
+def _cells(layer: Layer) -> tuple[str, ...]:
     call = f" (call {layer.call + 1})" if layer.call else ""
     arguments = f"({shortened(layer.arguments, MAX_ARGUMENTS)})" if layer.arguments else ""
-    nodes = ", ".join(layer.nodes[:2]) + (f" and {len(layer.nodes) - 2} more" if len(layer.nodes) > 2 else "")
     return (
         f"{layer.path or '-'}{call}",
         f"{layer.type}{arguments}",
@@ -81,7 +102,6 @@ def layer_cells(layer: Layer) -> tuple[str, ...]:
         format_number(layer.reference),
         f"{layer.sqnr:.3g} dB" if layer.sqnr is not None else "-",
         ("WRONG " if layer.wrong else "") + format_number(layer.times),
-        nodes or "-",
     )
 
 
@@ -90,10 +110,10 @@ def layer_lines(result: Result, count: int = ROWS_ON_TERMINAL) -> Iterator[str]:
     if result.layers_show is None:
         return
     yield one_line(result.layers_show)
-    rows = [layer_cells(layer)[:-1] for layer in worst_layers(result.layers, count)]
+    headers, rows = layer_rows(result.layers, count)
     if rows:
-        widths = [max(map(len, column)) for column in zip(HEADERS[:-1], *rows, strict=True)]
-        for row in (HEADERS[:-1], *rows):
+        widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+        for row in (headers, *rows):
             yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     if line := uncovered_line(result):
         yield line
@@ -101,7 +121,7 @@ def layer_lines(result: Result, count: int = ROWS_ON_TERMINAL) -> Iterator[str]:
 
 LAYER_FIELDS = (
     "path", "type", "arguments", "shape", "local", "accumulated", "reference", "sqnr", "times", "wrong", "nodes",
-    "judged_with",
+    "judged_with", "seconds", "provider",
 )  # fmt: skip
 """The fields of a row of :func:`layers_as_json`."""
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from harness.errors import one_line, shortened
 from harness.report.causes import Cause, causes
-from harness.report.layers import HEADERS, ROWS_IN_MARKDOWN, layer_cells, uncovered_line, worst_layers
+from harness.report.layers import ROWS_IN_MARKDOWN, layer_rows, node_names, uncovered_line, worst_layers
 from harness.report.machines import environment_rows
-from harness.report.tables import code, command, fenced, groups, link, placement_blocks, plain, table, targets
+from harness.report.tables import code, command, fenced, link, matrix_blocks, placement_blocks, plain, table, targets
 from harness.report.tables.latency import latency_blocks
 from harness.report.tables.node_times import node_time_blocks
 from harness.report.tables.precision import measure_blocks, precision_blocks, sample_blocks
@@ -77,7 +77,7 @@ def blocks(report: Report) -> Iterator[str]:
     yield from precision_blocks(report.results)
     yield from sample_blocks(report.results)
     yield from _layer_tables([result for result in report.results if result.status == "passed"])
-    yield from _matrix(report.results)
+    yield from matrix_blocks(report.results)
     yield from latency_blocks(report.results)
     yield from node_time_blocks(report.results)
     yield from placement_blocks(report.results)
@@ -210,8 +210,11 @@ def _layers(result: Result) -> Iterator[str]:
         return
     not_covered = uncovered_line(result)
     yield f"Layers: {plain(result.layers_show)}." + (f" {plain(not_covered)}." if not_covered else "")
-    if rows := worst_layers(result.layers, ROWS_IN_MARKDOWN):
-        yield table(list(HEADERS), [list(map(plain, layer_cells(layer))) for layer in rows])
+    headers, rows = layer_rows(result.layers, ROWS_IN_MARKDOWN)
+    if rows:
+        nodes = map(node_names, worst_layers(result.layers, ROWS_IN_MARKDOWN))
+        cells = [[*row, names] for row, names in zip(rows, nodes, strict=True)]
+        yield table([*headers, "nodes"], [list(map(plain, row)) for row in cells])
 
 
 def _layer_tables(results: Sequence[Result]) -> Iterator[str]:
@@ -315,20 +318,6 @@ def _remarks_of(result: Result) -> Iterator[str]:
     if result.checker:
         yield f"onnx.checker: {one_line(result.checker)}"
     yield from map(one_line, result.notes)
-
-
-def _matrix(results: Sequence[Result]) -> Iterator[str]:
-    if not results:
-        return
-    yield "## Cases by targets"
-    yield "`[...]` stands for matrix points with equal results. Unexpected results are in capitals, in their own rows."
-    columns = [code(target) for target in targets(results)]
-    for group in groups(results):
-        yield f"### {code(group.spec) if group.spec else 'cases'}"
-        yield table(
-            ["case", "points", *columns],
-            [[code(row.label), f"{row.cases:,}", *row.cells] for row in group.rows],
-        )
 
 
 def _skipped(results: Sequence[Result]) -> Iterator[str]:

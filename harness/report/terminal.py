@@ -19,8 +19,7 @@ from harness.report.causes import Cause, causes
 from harness.report.layers import layer_lines
 from harness.report.shell import command_line
 from harness.report.tables import targets
-from harness.report.tables.counted import ModelTime, model_times
-from harness.report.tables.latency import latency_lines
+from harness.report.tables.latency import ModelTime, latency_lines, model_times
 from harness.report.tables.node_times import node_time_lines
 from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
@@ -275,13 +274,13 @@ class Progress:
         self._clock, self._verbose = clock, verbose
         self._total = self._done = self._failing = 0
         self._unit = "checks"
-        self._began = self._last_line = 0.0
+        self._first = self._last_line = 0.0
         self._live: Live | None = None
 
     def begin(self, total: int, unit: str = "checks") -> None:
         """Start to count to ``total``; on a terminal, the live line appears."""
         self._total, self._done, self._failing, self._unit = total, 0, 0, unit
-        self._began = self._last_line = self._clock()
+        self._last_line = self._clock()
         if self._console.is_terminal and not self._console.quiet:
             self._live = _live(self._console)
             self._live.add_task(unit, total=total, failing="")
@@ -290,6 +289,8 @@ class Progress:
     def advance(self, result: Result | None = None) -> None:
         """Count one more; ``result`` is its result if it is a check."""
         self._done += 1
+        if self._done == 1:
+            self._first = self._clock()
         self._failing += result is not None and result.status in UNEXPECTED
         if self._verbose and result is not None:
             line = f"{result.status} {result.case} on {result.target} ({sum(result.seconds.values()):.2f} s)"
@@ -316,8 +317,10 @@ class Progress:
         return tenth or self._clock() - self._last_line >= _QUIET_SECONDS
 
     def _line(self) -> str:
-        left = (self._clock() - self._began) / self._done * (self._total - self._done)
-        rest = f", about {format_duration(left)} left" if self._done < self._total else ""
+        rest = ""
+        if 1 < self._done < self._total:  # until the first check, the libraries were loaded too
+            left = (self._clock() - self._first) / (self._done - 1) * (self._total - self._done)
+            rest = f", about {format_duration(left)} left"
         return f"{self._done:,} of {self._total:,} {self._unit}{self._failing_so_far()}{rest}"
 
     def _failing_so_far(self) -> str:

@@ -16,7 +16,7 @@ from harness.deprecated import accept_old_names
 from harness.errors import one_line
 from harness.report.machines import without_machine
 from harness.report.shell import command_line, explain_words, specs_folder
-from harness.result import Blame, Finding, OutputComparison, Report, Result, Status, Symptom
+from harness.result import QUANTIZED_WEIGHTS, Blame, Finding, OutputComparison, Report, Result, Status, Symptom
 from harness.spec.targets import FILE
 
 UNEXPECTED: frozenset[Status] = frozenset({"failed", "error", "fixed"})
@@ -152,8 +152,9 @@ def comparisons(result: Result) -> Iterator[tuple[str, OutputComparison]]:
 
 
 def expectation_name(finding: Finding) -> str:
-    """The key under ``expect`` that ``finding`` belongs to, or the float64 reference, which every case has."""
-    return "float64 reference" if finding.what == "float64_reference" else finding.what
+    """The key under ``expect`` that ``finding`` belongs to, or what else is judged beside the outputs."""
+    beside = finding.what in {"float64_reference", QUANTIZED_WEIGHTS}
+    return finding.what.replace("_", " ") if beside else finding.what
 
 
 def _label(output: OutputComparison) -> str:

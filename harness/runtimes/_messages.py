@@ -1,6 +1,6 @@
 """The informative part of a library's error message, which is not always its first line.
 
-OpenVINO's begin with a call stack, tract's name the reason under ``Caused by:``.
+OpenVINO's begin with a call stack, tract's name the reason under ``Caused by:``, TorchScript's end with it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,16 @@ _OPENVINO_FRAMES = (
     "Model wasn't fully converted",
     "Summary:",
 )
+_INTERPRETER = "The following operation failed in the TorchScript interpreter."
+_REASON = re.compile(r"[A-Za-z_.]{1,80}(?:Error|Exception): ")
+_TRACE_CHECK = "Tracing failed sanity checks!"
+_TRACE_CHECK_MEANS = (
+    "a second call of the module does something else than the traced one: it keeps state between calls, or draws "
+    "random numbers"
+)
+_TRACE_SOURCE = "Trace source location:"
+_FRAME = re.compile(r"(?:.{0,300}/)?([^/]{1,200}\.py)\(([0-9]{1,9})\): ")
+_NOT_INFERRED, _INDEPENDENT = "Tracer cannot infer type of ", "of traced region did not have"
 _UNCONVERTED = "No conversion rule found for operations: "
 _CONVERSION_FAILED = "Conversion is failed for: "
 _OPENVINO_NODES = (
@@ -33,6 +43,8 @@ def informative_part(text: str) -> str:
 
     - An error of tract: its first line and the causes below it, down to the backtrace.
     - An error of OpenVINO: the operators that it cannot convert, or the node and the reason, without the call stack.
+    - An error of TorchScript's interpreter: the reason, its last line; of torch's tracer: the reason, and for its own
+      check of a trace what a failure means.
     - Any other: the first line. If that ends with a colon, the first later line that does not is added.
     """
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
@@ -42,10 +54,31 @@ def informative_part(text: str) -> str:
         return _with_causes(lines)
     if _OPENVINO_STACK.fullmatch(lines[0]):
         return _from_call_stack(lines)
+    if (of_torch := _from_torchscript(lines)) is not None:
+        return of_torch
     message = lines[0]
     if message.endswith(":") and len(lines) > 1:
         message += f" {next((line for line in lines[1:] if not line.endswith(':')), lines[1])}"
     return message
+
+
+def _from_torchscript(lines: list[str]) -> str | None:
+    """The informative part of an error of TorchScript's interpreter or tracer; None for another error."""
+    first = lines[0]
+    if first == _INTERPRETER:
+        reason = next((line for line in reversed(lines) if _REASON.match(line)), None)
+        return None if reason is None else f"{first[:-1]}: {reason}"
+    if first == _TRACE_CHECK:
+        problem = next((line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")), "")
+        sources = lines[lines.index(_TRACE_SOURCE) + 1 :] if _TRACE_SOURCE in lines else []
+        frame = next(filter(None, map(_FRAME.match, sources)), None)
+        where = "" if frame is None else f" ({frame[1]}:{frame[2]})"
+        return f"{first} {problem}{where} This means that {_TRACE_CHECK_MEANS}"
+    if first.startswith(_NOT_INFERRED):
+        reason = next((line[1:] for line in reversed(lines) if line.startswith(":")), None)
+        return None if reason is None else f"Tracer cannot infer the type of what forward returns: {reason}"
+    of_region = next((line for line in lines[:20] if _INDEPENDENT in line), None)
+    return None if of_region is None or of_region == first else f"{first} {of_region}"
 
 
 def unconverted_operators(text: str) -> str | None:

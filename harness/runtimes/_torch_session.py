@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+    from torch.export import ExportedProgram
 
 
 class TorchSession:
@@ -94,7 +95,7 @@ class TorchSession:
 
         copies = {"copies_inputs": True} if self._copies_inputs else {}
         return {
-            "precision": "as exported",
+            "precision": ", ".join(["as exported", *lowered_products()]),
             "threads": int(self._settings["threads"]),
             "optimization": self._optimization,
             "device": str(self._device),
@@ -224,7 +225,7 @@ class CudaSession(ScriptSession):
         tf32 = self._settings["tf32"]
         return {
             **super().facts(),
-            "precision": f"as exported, TF32 {tf32}",
+            "precision": ", ".join(["as exported", f"TF32 {tf32}"]),
             "tf32": tf32,
             "device": f"{self._device}: {get_device_name(self._device)}",
         }
@@ -268,7 +269,41 @@ def tensor_leaves(value: object) -> Iterator[torch.Tensor]:
         )
 
 
+def takes_flat_inputs(program: ExportedProgram, call: Callable[..., Any]) -> Callable[..., Any]:
+    """``call``, which takes the arguments that ``program`` was exported with, for its tensors by position.
+
+    ``call`` itself, if these are tensors by position.
+    """
+    from torch.utils import _pytree as pytree
+
+    inputs, spec = program.graph_signature.user_inputs, program.call_spec.in_spec
+    count = sum(isinstance(each, str) for each in inputs)  # what is no name is a constant, such as None
+    if spec is None or spec == pytree.tree_flatten((tuple(range(count)), {}))[1]:
+        return call
+
+    def call_flat(*tensors: torch.Tensor) -> Any:
+        if len(tensors) != count:
+            return call(*tensors)  # torch says what is missing
+        given = iter(tensors)
+        leaves = [next(given) if isinstance(each, str) else each for each in inputs]
+        positional, by_name = pytree.tree_unflatten(leaves, spec)
+        return call(*positional, **by_name)
+
+    return call_flat
+
+
 def _timing_event() -> Any:
     from torch.cuda import Event
 
     return Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def lowered_products() -> list[str]:
+    """What ``torch.set_float32_matmul_precision`` allows, if a module or its import has called it."""
+    import torch
+
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError as error:  # settings for single backends, which this function refuses to sum up
+        return [f"float32 products as set for each backend ({str(error).partition('.')[0][:80]})"]
+    return [] if precision == "highest" else [f"float32 products in {precision} precision"]

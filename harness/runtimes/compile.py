@@ -8,12 +8,11 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.environment import install_command, installed_version
-from harness.exporters._files import STRUCTURE_FILE, read_structure
 from harness.runtimes import Availability
-from harness.runtimes._torch_session import TorchSession
+from harness.runtimes._torch_session import TorchSession, takes_flat_inputs
 from harness.runtimes._validation import THREADS, Option, describe_options, resolve_options
 
 if TYPE_CHECKING:
@@ -52,15 +51,11 @@ class Compile:
         self.availability().require(self.name)
         import torch
 
-        extra_files = {STRUCTURE_FILE: ""}
-        module = torch.export.load(artifact.path, extra_files=extra_files).module().requires_grad_(requires_grad=False)
+        program = torch.export.load(artifact.path)
+        module = program.module().requires_grad_(requires_grad=False)
         tuning = {"max_autotune": True} if settings["mode"] == "max-autotune" else {}
-        compiled = torch.compile(module, options={"compile_threads": 1, **tuning})
-
-        def call(*inputs: Any) -> Any:
-            return compiled(*inputs)
-
-        return TorchSession(call, settings, "cpu", f"inductor, {settings['mode']}", read_structure(extra_files))
+        call = takes_flat_inputs(program, torch.compile(module, options={"compile_threads": 1, **tuning}))
+        return TorchSession(call, settings, "cpu", f"inductor, {settings['mode']}")
 
 
 def inductor_availability() -> Availability:

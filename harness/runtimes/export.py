@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.environment import install_command, installed_version
 from harness.runtimes import Availability
-from harness.runtimes._torch_session import TorchSession
+from harness.runtimes._torch_session import TorchSession, takes_flat_inputs
 from harness.runtimes._validation import THREADS, describe_options, resolve_options
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ class Export:
         self.availability().require(self.name)
         import torch
 
-        module = torch.export.load(artifact.path).module().requires_grad_(requires_grad=False)
-        return TorchSession(module, settings, "cpu", "none")
+        program = torch.export.load(artifact.path)
+        module = program.module().requires_grad_(requires_grad=False)
+        return TorchSession(takes_flat_inputs(program, module), settings, "cpu", "none")
 
 
 PROVIDES = (Export(),)

@@ -82,7 +82,7 @@ class TorchScript:
         module: Any = torch.jit.load(  # type: ignore[no-untyped-call]
             str(artifact.path), map_location=self.device, _extra_files=extra_files
         )
-        structure = read_structure(extra_files)
+        structure = artifact.structure or read_structure(extra_files)
         if not self.frozen:
             session_class = CudaSession if self.device == "cuda" else ScriptSession
             return session_class(with_numbers_from_tensors(module), settings, self.device, "none", structure)

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from harness.check.files.drawing import CASE_DTYPES, drawn_inputs, in_dtype_of
-from harness.check.files.matching import InputsDoNotFit, NamedInput, as_label, match_inputs
-from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
+from harness.check.files.matching import InputsDoNotFit, NamedInput, match_inputs, mixed_labels
+from harness.check.files.signatures import FileSignature, as_label, called_with, module_signature, read_file_signature
 from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
 from harness.errors import StageError, UsageError, escape_path
 from harness.result import Stage
-from harness.scaffold.nesting import as_arguments, nested, nested_labels
+from harness.scaffold.nesting import nested, nested_arguments, nested_labels
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.language.inputs.names import LABEL
@@ -38,6 +38,7 @@ SUBJECT = "subject"
 """The name of the file under test in the spec, and so in its targets: ``file:subject/ort-cpu``."""
 SEED = 0
 ADVICE = "give --shape {name}=1,3,224,224, or --inputs FILE"
+_ESCAPED = re.compile(r"\[([*?[])\]")
 TEST_DATA_NAME = re.compile(r"input_[0-9]+")
 
 
@@ -97,14 +98,14 @@ def comparison_spec(
         return NoComparison(error.problems)
     notes: list[str] = []
     given = [each.given for each in inputs]
-    for name, signature, taken in (
-        (question.subject, subject, given),
-        (question.reference, reference, as_arguments(given)),
-    ):
+    arguments = nested_arguments([each.label for each in given])
+    for name, signature in ((question.subject, subject), (question.reference, reference)):
         try:
-            notes += match_inputs(taken, signature, _short(name)).notes
+            notes += match_inputs(given, called_with(signature, arguments)[0], _short(name)).notes
         except InputsDoNotFit as error:
             problems += error.problems
+        except StageError as error:
+            problems.append(f"{name}: {error}")
     if problems:
         return NoComparison(tuple(problems))
     return ComparisonSpec(_spec(question, inputs, samples), tuple(each.in_words for each in inputs), tuple(notes))
@@ -164,11 +165,16 @@ def _moved_case(keys: Mapping[str, Any], moved: Callable[[str], str]) -> dict[st
         case["factory"] = f"{moved(path)}:{name}"
     if "samples" in case:
         texts = [case["samples"]] if isinstance(case["samples"], str) else case["samples"]
-        case["samples"] = [moved(text) for text in texts]
+        case["samples"] = [_as_glob(moved(_ESCAPED.sub(r"\1", text))) for text in texts]
     if "files" in case:
         case["files"] = {name: moved(path) for name, path in case["files"].items()}
     case["inputs"] = _moved_inputs(case["inputs"], moved)
     return case
+
+
+def _as_glob(path: str) -> str:
+    """The glob that matches ``path`` alone."""
+    return re.sub(r"([*?[])", r"[\1]", path)
 
 
 def _moved_inputs(inputs: Any, moved: Callable[[str], str]) -> Any:
@@ -264,7 +270,7 @@ def read_samples(question: Question, problems: list[str]) -> list[Sample]:
 def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: FileSignature) -> list[_Input]:
     """The inputs of the first sample; the others have to hold the same."""
     first = samples[0]
-    labels = nested_labels(_labels(list(first.arrays), subject), reference)
+    labels = nested_labels(_labels(list(first.arrays), subject), (*subject.arguments, *reference.arguments))
     inputs = []
     for key, stored in first.arrays.items():
         if stored.dtype.name not in CASE_DTYPES:
@@ -274,7 +280,10 @@ def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: 
         entry["dtype"] = dtype.name
         given = NamedInput(labels[key], dtype, tuple(stored.shape))
         inputs.append(_Input(given, entry, f"from {escape_path(first.path)}"))
-    if problems := list(_different_samples(samples)):
+    problems = list(_different_samples(samples))
+    if (mixed := mixed_labels(list(labels.values()), subject, reference)) is not None:
+        problems.append(f"{first.path}: {mixed}")
+    if problems:
         raise InputsDoNotFit(problems)
     return inputs
 
@@ -300,7 +309,9 @@ def _labels(keys: Sequence[str], subject: FileSignature) -> dict[str, str]:
 
 def _drawn(question: Question, subject: FileSignature, reference: FileSignature) -> list[_Input]:
     drawn = drawn_inputs(subject, reference, question.shapes, advice=ADVICE)
-    labels = nested_labels({each.name: as_label(each.name) for each in subject.inputs}, reference)
+    labels = nested_labels(
+        {each.name: as_label(each.name) for each in subject.inputs}, (*subject.arguments, *reference.arguments)
+    )
     paths = {as_label(name): path for name, path in labels.items()}
     return [
         _Input(
@@ -323,10 +334,9 @@ def _spec(question: Question, inputs: Sequence[_Input], samples: Sequence[Sample
     if question.weights is not None:
         case["weights"] = question.weights
     case["inputs"] = nested({each.given.label: dict(each.entry) for each in inputs})
-    if len(samples) > WHOLE_SAMPLES:  # judged as a whole, the first among them
-        case["samples"] = [str(sample.path) for sample in samples]
-    elif len(samples) > 1:
-        case["samples"] = [str(sample.path) for sample in samples[1:]]
+    if len(samples) > 1:  # many are judged as a whole, the first among them
+        further = samples if len(samples) > WHOLE_SAMPLES else samples[1:]
+        case["samples"] = [_as_glob(os.path.relpath(sample.path, question.home)) for sample in further]
     case["files"] = {SUBJECT: question.subject}
     if question.loop:
         labels = {each.given.label for each in inputs}

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.check.files.drawing import BATCH, IMAGE, SEQUENCE
-from harness.check.files.matching import as_label
-from harness.check.files.signatures import Declared, read_file_signature
+from harness.check.files.signatures import Declared, as_label, read_file_signature
 from harness.errors import StageError, UsageError, escape_path
 from harness.result import Result, Stage
 from harness.scaffold import FILE_HEADER, FirstSpec, NoSpec, flow

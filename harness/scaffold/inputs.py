@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from harness.errors import UsageError, bounded_text, class_name
-from harness.model.build import eager_outputs
+from harness.model.running import eager_outputs
 from harness.model.tensors import copy_module
 
 FALLBACK_SHAPES: tuple[tuple[int, ...], ...] = ((2, 8), (2, 4, 8), (2, 4, 8, 8), (2, 4, 8, 8, 8), (8,))

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from harness.check.files.matching import NamedInput
-from harness.check.files.signatures import FileSignature
+from harness.spec.language.inputs.structure import Structure, flat_tree
 
 
-def nested_labels(labels: Mapping[str, str], reference: FileSignature) -> dict[str, str]:
-    """``labels`` by name, with the path instead of the label where ``reference`` takes its first part alone.
+def nested_labels(labels: Mapping[str, str], parameters: Collection[str]) -> dict[str, str]:
+    """``labels`` by name, with the path instead of the label where its first part is one of a module's ``parameters``.
 
     ``past.0.key`` stays what it is if a module has the parameter ``past`` and none that is called ``past_0_key``. A
     file declares its tensors, and has no nested inputs. A list has the places 0, 1, ...: torch's exporters number the
     uses of a name from 1 on, and ``input.1`` is a tensor.
     """
-    parameters = {each.name for each in reference.inputs if each.dtype is None}
     paths = [name.split(".") for name in labels]
     nests = {first for first, *_ in paths if _holds_values([rest for each, *rest in paths if each == first])}
+    nests.intersection_update(parameters)
     return {
-        name: name if name.split(".")[0] in nests & parameters and _is_path(name) and label not in parameters else label
+        name: name if name.split(".")[0] in nests and _is_path(name) and label not in parameters else label
         for name, label in labels.items()
     }
 
@@ -36,16 +34,13 @@ def _holds_values(paths: Sequence[Sequence[str]]) -> bool:
     return all(_holds_values([rest for each, *rest in paths if each == part]) for part in first)
 
 
-def as_arguments(given: Sequence[NamedInput]) -> list[NamedInput]:
-    """``given`` as the arguments of ``forward``: the tensors of a nested input stand as one."""
-    arguments: dict[str, NamedInput] = {}
-    for each in given:
-        name = each.label.split(".")[0]
-        arguments.setdefault(name, replace(each, label=name))
-    return list(arguments.values())
+def nested_arguments(labels: Sequence[str]) -> Structure:
+    """The arguments of ``forward`` that the tensors with these labels are in."""
+    arguments = nested(dict(zip(labels, labels, strict=True)))
+    return {label: flat_tree(label, value, lambda _path, _leaf: None) for label, value in arguments.items()}
 
 
-def nested(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def nested(entries: Mapping[str, Any]) -> dict[str, Any]:
     """Entries by path as a spec writes them: a list where the parts are 0, 1, ..., else a mapping."""
     tree: dict[str, Any] = {}
     for path, entry in entries.items():
@@ -58,15 +53,15 @@ def nested(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class _Leaf:
-    """The entry of one tensor, which is a mapping too."""
+    """The entry of one tensor, which may be a mapping too."""
 
-    def __init__(self, entry: Mapping[str, Any]) -> None:
+    def __init__(self, entry: Any) -> None:
         self.entry = entry
 
 
 def _written(branch: Any) -> Any:
     if isinstance(branch, _Leaf):
-        return dict(branch.entry)
+        return branch.entry
     if set(branch) == {str(index) for index in range(len(branch))}:
         return [_written(branch[str(index)]) for index in range(len(branch))]
     return {name: _written(each) for name, each in branch.items()}

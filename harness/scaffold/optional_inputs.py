@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from harness.model.build import seed_torch
+from harness.model.running import seed_torch
 from harness.model.tensors import copy_module
 
 WITHOUT_EFFECT_ALONE = frozenset({"is_causal"})

@@ -15,7 +15,7 @@ from torch import nn
 
 from harness.errors import UsageError, class_name
 from harness.model.binding import bind_labels
-from harness.model.build import eager_outputs
+from harness.model.running import eager_outputs
 from harness.scaffold.constructor import Constructor
 from harness.scaffold.inputs import InputGuess, StoredInput, accepted_inputs, labels_of, one_line_of
 from harness.scaffold.optional_inputs import CallVariation, call_variations

@@ -76,21 +76,6 @@ class Specs:
         """The versions that decide which known failures apply: those installed here, or a bundle's own."""
         return versions() if self.bundle is None else self.bundle.versions_for_known_failures(versions())
 
-    @cached_property
-    def covered_case_ids(self) -> tuple[str, ...]:
-        """The ids of all cases that the list ``known_failures`` covers, whether they were given or not.
-
-        Raises :class:`SpecError` if a spec in the folder of the list is wrong.
-        """
-        ids = tuple(case.id for case in self.cases)
-        if self.known_failures is None or self.bundle is not None:
-            return ids
-        root = self.known_failures.parent
-        loaded = {_SpecFile(file, root).identity for file in self.files}
-        files = (_SpecFile(file, root) for file in _search(root, []))
-        rest = [file for file in files if file.identity not in loaded]
-        return ids + tuple(case.id for case in _load_cases(rest, allow_import=True))
-
 
 def load_specs(paths: Sequence[Path | str], *, allow_import: bool = False, known_failures: Path | None = None) -> Specs:
     """Every case of the specs, recorded models or bundle at ``paths``, which are files or directories.

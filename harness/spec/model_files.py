@@ -7,9 +7,11 @@ it, and says how to convert it.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from harness.data_files.torch_files import read_pt
 from harness.errors import UsageError, escape_path
@@ -27,6 +29,10 @@ MODULE_FORMATS: frozenset[ModelFormat] = frozenset({"torchscript", "program"})
 SUFFIXES = (".onnx", ".ort", ".pt", ".pth", ".jit", ".ts", ".pt2")
 
 ORT_IDENTIFIER = b"ORTM"
+# protobuf.dev/programming-guides/encoding and onnx.proto's ModelProto
+GRAPH_FIELD, MAX_FIELD = 7, 1000
+VARINT, LENGTH_DELIMITED = 0, 2
+_FIXED_BYTES: Mapping[int, int] = {1: 8, 5: 4}
 NOT_TORCH = "not a model that torch wrote; name TorchScript (.pt) or a program (.pt2)"
 CONVERT = (
     "save the model with torch.jit.save(torch.jit.script(model), 'model.jit') or "
@@ -55,8 +61,8 @@ def stored_model(path: Path) -> StoredModel:
 def _format(path: Path, shown: str) -> ModelFormat:
     suffix = path.suffix.lower()
     if suffix == ".onnx":
-        if not path.stat().st_size:
-            raise UsageError(f"{shown}: an empty file is no model; export it again")
+        if problem := _onnx_problem(path):
+            raise UsageError(f"{shown}: {problem}; export it again")
         return "onnx"
     if suffix == ".ort":
         with path.open("rb") as file:
@@ -69,6 +75,48 @@ def _format(path: Path, shown: str) -> ModelFormat:
     if suffix not in SUFFIXES:
         raise UsageError(f"{shown}: not a model file; name one of {' '.join(SUFFIXES)}")
     return _torch_format(path, shown)
+
+
+def _onnx_problem(path: Path) -> str | None:
+    """What is wrong with the outermost fields of an ONNX file, a protobuf; None if nothing is. It reads their headers.
+
+    What is inside of the graph is for onnx to read, which is not loaded here.
+    """
+    size = path.stat().st_size
+    if not size:
+        return "an empty file is no model"
+    numbers: set[int] = set()
+    with path.open("rb") as file:
+        while file.tell() < size:
+            tag = _varint(file)
+            if tag is None or tag >> 3 not in range(1, MAX_FIELD):
+                return "not an ONNX model"
+            skipped = _FIXED_BYTES.get(tag & 7)
+            if tag & 7 in {VARINT, LENGTH_DELIMITED}:
+                value = _varint(file)
+                if value is None:
+                    return "a truncated ONNX model"
+                skipped = value if tag & 7 == LENGTH_DELIMITED else 0
+            if skipped is None:
+                return "not an ONNX model"
+            if file.tell() + skipped > size:
+                return "a truncated ONNX model" if numbers else "not an ONNX model, or a truncated one"
+            file.seek(skipped, os.SEEK_CUR)
+            numbers.add(tag >> 3)
+    return None if GRAPH_FIELD in numbers else "not an ONNX model: it has no graph"
+
+
+def _varint(file: IO[bytes]) -> int | None:
+    """The protobuf integer that begins here; None if there is none."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            return None
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    return None
 
 
 def _torch_format(path: Path, shown: str) -> ModelFormat:
@@ -97,7 +145,10 @@ def _pickle_problem(path: Path) -> str:
     except UsageError as error:
         reason = str(error).removeprefix(f"{path}: ").partition(";")[0]
         return f"{reason}; {CONVERT}"
-    return "holds weights, not a model; name the module as the reference, as file.py:Net, and this file with --weights"
+    return (
+        "holds weights, not a model; name the module as the reference, as file.py:Net, and this file with --weights "
+        "(in a spec, `factory:` and `weights:`)"
+    )
 
 
 def _stamp(path: Path) -> str:

@@ -48,17 +48,23 @@ class TransformRequest:
     samples: Sequence[Mapping[str, NDArray[Any]]]
 
 
+class LowersNothing(Unsupported):
+    """A transform to lower precision finds no value that it could lower: the file would stay as it is."""
+
+
 class Transform(ABC):
     """Writes a changed copy of an ONNX file. Its module imports libraries only inside functions.
 
     ``name`` is the word in a target; a name that ends in ``N`` stands for any number there (``opsetN``: ``opset18``).
-    ``precision`` is what the file computes in afterwards, None if the transform is to change no result. ``makes`` is
-    the format of the written file; one that is not ONNX must be the last of a target. ``options`` are those that a
-    target may set, each with one line on its meaning and its values.
+    ``precision`` is what the file computes in afterwards, None if the transform is to change no result. ``min_max`` is
+    true of a quantizer whose steps follow from the ranges of the values, and which rounds weights to the nearest: what
+    it has to write is known exactly. ``makes`` is the format of the written file; one that is not ONNX must be the last
+    of a target. ``options`` are those that a target may set, each with one line on its meaning and its values.
     """
 
     name: str
     precision: Precision | None = None
+    min_max: bool = False
     makes: Format = "onnx"
     options: Mapping[str, str] = MappingProxyType({})
 
@@ -74,14 +80,14 @@ class Transform(ABC):
 
 
 def require_precision(word: str, destination: Path, operators: Sequence[str], needs: str) -> None:
-    """Raise :class:`Unsupported` if no node of the written file is one of ``operators``: nothing was lowered."""
+    """Raise :class:`LowersNothing` if no node of the written file is one of ``operators``: nothing was lowered."""
     import onnx
 
     model = onnx.load(str(destination), load_external_data=False)
     present = {node.op_type for node in model.graph.node}
     if not any(name in present for name in operators):
         named = ", ".join(sorted(present)) or "none"
-        raise Unsupported(f"+{word} lowers nothing: it needs {needs}, and the operators of the file are {named}")
+        raise LowersNothing(f"+{word} lowers nothing: it needs {needs}, and the operators of the file are {named}")
 
 
 def sorted_or_refused(model: ModelProto) -> None:

@@ -17,6 +17,7 @@ from harness.exporters._onnx import checker_error, opset_of
 from harness.spec.targets import Target, transform_named
 from harness.transforms import Precision, TransformRequest, names_in
 
+_LOWEST_LAST: tuple[Precision, ...] = ("float16", "bfloat16", "int8", "int4")
 KEEPING = ("exclude", "keep_nodes")
 """The options that name nodes which a transform leaves as they are."""
 
@@ -56,9 +57,9 @@ def filename_of(target: Target) -> str:
 
 
 def precision_of(target: Target) -> Precision | None:
-    """What the transformed file computes in: the precision of the last transform that sets one; None if none does."""
+    """What the transformed file computes in: the lowest precision that a transform sets; None if none does."""
     precisions = [transform_named(word).precision for word in target.transforms]
-    return next((precision for precision in reversed(precisions) if precision is not None), None)
+    return max((each for each in precisions if each is not None), key=_LOWEST_LAST.index, default=None)
 
 
 def _apply(

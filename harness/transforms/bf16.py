@@ -14,6 +14,7 @@ from typing import Any
 from harness.data_files.onnx_files import all_nodes
 from harness.errors import Unsupported
 from harness.transforms import (
+    LowersNothing,
     Precision,
     Transform,
     TransformRequest,
@@ -69,7 +70,7 @@ class Bf16(Transform):
         lowered = {node.op_type for node in nodes} - blocked - {*names_in(request.options.get("block"))} - _MOVES_VALUES
         if not lowered:
             named = ", ".join(sorted(blocked)) or "none"
-            raise Unsupported(
+            raise LowersNothing(
                 f"+{request.word} lowers nothing: opset {opsets.get('ai.onnx', 1)} has no bfloat16 for the operators "
                 f"of the file ({named}); export at opset 22 or above"
             )
@@ -81,7 +82,7 @@ class Bf16(Transform):
             node_block_list=list(names_in(request.options.get("keep_nodes"))),
         )
         if not without_round_trips(converted, casts):
-            raise Unsupported(f"+{request.word} lowers nothing: every node stays in float32")
+            raise LowersNothing(f"+{request.word} lowers nothing: every node stays in float32")
         _write_bfloat16(onnx.load(str(source)).graph, converted.graph)
         sorted_or_refused(converted)
         onnx.save(converted, str(destination))

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.data_files.onnx_files import all_nodes
-from harness.errors import Unsupported, UsageError
+from harness.errors import UsageError
 from harness.transforms import (
     KEEP_IO,
     SWITCH,
+    LowersNothing,
     Precision,
     Transform,
     TransformRequest,
@@ -67,7 +68,7 @@ class Fp16(Transform):
             node_block_list=list(names_in(options.get("keep_nodes"))),
         )
         if not without_round_trips(converted, casts):
-            raise Unsupported(f"+{request.word} lowers nothing: every node stays in float32")
+            raise LowersNothing(f"+{request.word} lowers nothing: every node stays in float32")
         sorted_or_refused(converted)
         onnx.save(converted, str(destination))
         if SWITCH[options.get(KEEP_IO, "on")]:

@@ -34,6 +34,7 @@ class Int8(Transform):
 
     name = "int8"
     precision: Precision | None = "int8"
+    min_max = True
 
     options: Mapping[str, str] = _OPTIONS
 
@@ -55,6 +56,7 @@ class Int8Static(Transform):
 
     name = "int8-static"
     precision: Precision | None = "int8"
+    min_max = True
 
     options: Mapping[str, str] = _OPTIONS
 
@@ -86,6 +88,7 @@ class Int4(Transform):
 
     name = "int4"
     precision: Precision | None = "int4"
+    min_max = True
 
     options: Mapping[str, str] = {
         "block_size": "values that share a scale: 16, 32 (default), 64, 128 or 256",

@@ -7,11 +7,11 @@ blamed like an export of the reference's module.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -20,16 +20,27 @@ from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
 from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
-from harness.check.files.reference import file_artifact
-from harness.check.files.signatures import FileSignature, floating_of, nodes_in_training, read_file_signature
-from harness.check.judging.example_values import OtherInputs
+from harness.check.files.reference import ReferenceAnswers, file_artifact
+from harness.check.files.signatures import (
+    FileSignature,
+    called_with,
+    floating_of,
+    nodes_in_training,
+    read_file_signature,
+)
+from harness.check.files.weights import float_weights_of
+from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
+    ComparedWeights,
     calibration_inputs,
     reference_for,
     reference_precision,
     tolerance_in_lower_precision,
+    weights_of_file,
+    weights_of_transform,
 )
+from harness.check.recorded.own_rounding import with_functions
 from harness.check.stages import Clock
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
@@ -37,60 +48,14 @@ from harness.latency.sampling import Call
 from harness.model.answer import Reference, Step
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, TensorSpec
-from harness.spec.language.tolerances import Calibrated, CaseTolerance, Rule, Tolerance
+from harness.spec.language.inputs.structure import Structure
+from harness.spec.language.tolerances import Calibrated, CaseTolerance, Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
-
 EXPORT_AGAIN = "call .eval() and export it again"
-
-
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
-
-
-class ReferenceAnswers(Protocol):
-    """What a file under test is compared with, under the reference's own names: a prepared case, or a file."""
-
-    @property
-    def example_inputs(self) -> Mapping[str, Array]:
-        """The first set of inputs by label. The reference is not run for it."""
-        ...
-
-    @property
-    def references(self) -> Sequence[Reference]:
-        """The reference answers to each set of inputs."""
-        ...
-
-    def references_in(self, precision: str | None) -> Sequence[Reference]:
-        """The reference answers, with those of a run in ``precision`` if one is named."""
-        ...
-
-    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
-        """The reference at one of the case's samples; with a run in ``precision``, if it is one."""
-        ...
-
-    @property
-    def expected(self) -> Expected:
-        """The spec's ``expect``, as arrays."""
-        ...
-
-    @property
-    def eager_findings(self) -> Sequence[Finding]:
-        """The reference compared with the spec's ``expect`` and with its float64 run."""
-        ...
-
-    def tolerance(self, opset: int | None) -> Tolerance:
-        """The tolerance of the reference's outputs."""
-        ...
-
-    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
-        """The inside of what gave ``reference``, on its inputs."""
-        ...
-
-    def eager_call(self) -> Call | None:
-        """A call of the reference for timing."""
-        ...
 
 
 class ReferenceForModel:
@@ -170,12 +135,9 @@ class ReferenceForModel:
             by_output = {at: tolerance.by_output[own] for at, own in enumerate(order) if own in tolerance.by_output}
             tolerance = Tolerance(tolerance.rule, by_output)
         if self.mixed.precision is not None and self._named_tolerance.rule is None:
-            tolerance = Tolerance(Calibrated(), self._named_by_output(tolerance))
+            # A layer's own rules do not hold in a lower precision, those that the spec names for single outputs do.
+            tolerance = Tolerance(Calibrated(), tolerance.by_output if self._named_tolerance.by_output else {})
         return self.mixed.tolerance(tolerance)
-
-    def _named_by_output(self, tolerance: Tolerance) -> Mapping[int, Rule]:
-        """The rules that the spec names for single outputs; a layer's own do not hold in a lower precision."""
-        return tolerance.by_output if self._named_tolerance.by_output else {}
 
     @cached_property
     def _inputs(self) -> MatchedInputs:
@@ -209,6 +171,7 @@ class ReferenceForModel:
             eager=outputs.renamed(whole.eager),
             float64=None if whole.float64 is None else outputs.renamed(whole.float64),
             second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
+            after_others=None if whole.after_others is None else outputs.renamed(whole.after_others),
             lower=None if whole.lower is None else outputs.renamed(whole.lower),
             magnitudes=_reordered(whole.magnitudes, order),
             undefined=_reordered(whole.undefined, order),
@@ -240,20 +203,21 @@ class TestedFile(ReferenceForModel):
         capture: Capture | None = None,
         on_size: Callable[[int], None] = lambda _size: None,
     ) -> None:
-        """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read.
-
-        Transformed files are written to the folder of ``artifacts`` for what is not cached.
-        """
+        """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read."""
         self.case, self.file = case, case.files[name]
         super().__init__(Path(self.file.path).name, lambda: self.signature, reference, case.tolerance)
         self._on_size, self._artifacts = on_size, artifacts
         self._memo = Memo(capture or NullCapture())
         self.judge = Judge(self._memo)
 
-    @cached_property
+    @property
     def signature(self) -> FileSignature:
-        """What the file declares."""
-        return read_file_signature(self.file)
+        """What the file declares, with a tensor for each one in a nested input."""
+        return self._called[0]
+
+    @cached_property
+    def _called(self) -> tuple[FileSignature, Structure | None]:
+        return called_with(read_file_signature(self.file), self.case.trees)
 
     @property
     def eager_findings(self) -> Sequence[Finding]:
@@ -280,8 +244,7 @@ class TestedFile(ReferenceForModel):
     @cached_property
     def plain_artifact(self) -> Artifact:
         """The file itself, without notes: the reference is not run for it."""
-        self._on_size(Path(self.file.path).stat().st_size)
-        return file_artifact(self.file)
+        return replace(file_artifact(self.file, self._on_size), structure=self._called[1])
 
     def references_for(self, target: Target) -> Sequence[Reference]:
         """The reference's answers, with those of a run in the precision of the target's transforms if that is lower."""
@@ -299,12 +262,17 @@ class TestedFile(ReferenceForModel):
             lower = self._memo.get(f"tolerance of {target.export}", lambda: self._tolerance_in_lower_precision(target))
             if lower is not None:
                 return lower
-        return super().tolerance(opset)
+        return with_functions(super().tolerance(opset), self.plain_artifact)
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
-        plain, lowered = self.plain_artifact, self.plain_artifact_for(target.in_onnx)
         references, named = self.references, self.case.tolerance
-        return tolerance_in_lower_precision(target, plain, lowered, references, named, self._samples)
+        return tolerance_in_lower_precision(target, self.plain_artifact_for, references, named, self._samples)
+
+    def quantized_weights(self, target: Target) -> ComparedWeights:
+        """The weights that a transform of ``target`` quantized; of a file that is quantized itself, its own."""
+        if target.transforms:
+            return weights_of_transform(target, self.plain_artifact_for)
+        return weights_of_file(self.file, lambda: float_weights_of(self._reference))
 
     @property
     def _samples(self) -> list[Mapping[str, Array]]:
@@ -326,12 +294,32 @@ class TestedFile(ReferenceForModel):
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> None:
         """None: the file was exported by somebody else."""
 
-    def further_inputs(self) -> Iterator[OtherInputs]:
-        """None: what a file keeps of its example inputs shows at further draws alone."""
-        return iter(())
+    def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
+        """Inputs at which the module that the file is compared with reaches thresholds; none for another reference.
 
-    def further_reference(self, other: OtherInputs) -> None:
-        """None: there are no further inputs."""
+        What a file keeps of its example inputs shows at further draws alone. None for a file that computes in a lower
+        precision or rounds to steps: it may leave its range there.
+        """
+        from harness.blame.disagreement import quantizes
+
+        further = getattr(self._reference, "further_inputs", None)
+        if (
+            further is None
+            or self.mixed.precision is not None
+            or (self.file.format == "onnx" and quantizes(Path(self.file.path)))
+        ):
+            return
+        for each in further({"thresholds"} & set(kinds)):
+            inputs = self._inputs.applied_to(each.inputs)
+            eager = self._outputs.renamed(each.eager)
+            yield OtherInputs(each.name, inputs, eager, partial(self._reference_at, each), each.kind)
+
+    def _reference_at(self, other: OtherInputs) -> Reference | None:
+        whole = other.reference()
+        return None if whole is None else self.mixed.adapted(self._renamed(whole))
+
+    def eager_answer(self, inputs: Mapping[str, Array]) -> None:
+        """None: the inputs are those of the file."""
 
     def eager_call(self) -> Call | None:
         """A call of the reference, for timing."""

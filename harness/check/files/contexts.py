@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture
 from harness.check.case_context import CaseContext
-from harness.check.files.context import ReferenceAnswers, TestedFile
-from harness.check.files.reference import FileReference
+from harness.check.files.context import TestedFile
+from harness.check.files.reference import FileReference, ReferenceAnswers
 from harness.spec.language.case import Case, StoredModel
 from harness.spec.model_files import MODULE_FORMATS
 from harness.spec.targets import Target

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from harness.check.files.matching import FLOATING, InputsDoNotFit, NamedInput, as_label
-from harness.check.files.signatures import Declared, FileSignature
+from harness.check.files.matching import FLOATING, InputsDoNotFit, NamedInput
+from harness.check.files.signatures import Declared, FileSignature, as_label
 from harness.spec.language.schema import DType
 
 BATCH, SEQUENCE, IMAGE = 3, 7, 64

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Memo, NullCapture
 from harness.check.check import check
-from harness.check.files.context import ReferenceAnswers, ReferenceForModel, TestedFile
+from harness.check.files.context import ReferenceForModel, TestedFile
 from harness.check.files.drawing import drawn_inputs, in_dtype_of
-from harness.check.files.matching import InputsDoNotFit, as_label
-from harness.check.files.reference import FileReference
-from harness.check.files.signatures import FileSignature, module_signature, read_file_signature
+from harness.check.files.matching import InputsDoNotFit, mixed_labels
+from harness.check.files.reference import FileReference, ReferenceAnswers
+from harness.check.files.signatures import Declared, FileSignature, as_label, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
 from harness.check.judging.layers import with_layers
 from harness.check.results import with_error, with_verdict
@@ -34,6 +34,7 @@ from harness.runtimes import Session
 from harness.spec.language.case import Case, FactoryModel, StoredModel, TensorSpec, WeightedModel
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.structure import Structure, flat_tree
 from harness.spec.language.inputs.tensors import tensor_spec
 from harness.spec.language.schema import Input
 from harness.spec.language.tolerances import CaseTolerance
@@ -74,8 +75,9 @@ def compare_in_memory(
     own, other = sides.values()
     selected = _targets(own, targets)
     signatures = [_signature(side) for side in (own, other)]
-    sets = _drawn(*signatures) if inputs is None else [_arrays(inputs, *signatures)]
-    case, settings = _case(own, other, sets[0], tolerance), replace(SETTINGS, layers=layers)
+    sets, structure = _drawn(*signatures) if inputs is None else _given(inputs, *signatures)
+    case = replace(_case(own, other, sets[0], tolerance), structure=structure)
+    settings = replace(SETTINGS, layers=layers)
     with tempfile.TemporaryDirectory(prefix="harness-") as folder, _log() as log:
         answers = _reference(case, other, sets, Path(folder))
         if not isinstance(own, StoredModel):
@@ -121,7 +123,7 @@ def _signature(side: StoredModel | nn.Module) -> FileSignature:
     return read_file_signature(side) if isinstance(side, StoredModel) else module_signature(side)
 
 
-def _drawn(subject: FileSignature, reference: FileSignature) -> list[Inputs]:
+def _drawn(subject: FileSignature, reference: FileSignature) -> tuple[list[Inputs], None]:
     """Two sets of inputs that share no values, in the declared dtypes and shapes."""
     try:
         drawn = drawn_inputs(subject, reference)
@@ -135,23 +137,41 @@ def _drawn(subject: FileSignature, reference: FileSignature) -> list[Inputs]:
             for each in drawn
         }
         for draw in range(DRAWS)
-    ]
+    ], None
 
 
-def _arrays(inputs: Any, subject: FileSignature, reference: FileSignature) -> Inputs:
-    """``inputs`` by label: their own names, else the subject's in order; floating ones as a module takes them."""
-    arrays = {label: _array(label, value) for label, value in _by_label(inputs, subject).items()}
-    return {label: each.astype(in_dtype_of(reference, each.dtype), copy=False) for label, each in arrays.items()}
+def _given(inputs: Any, subject: FileSignature, reference: FileSignature) -> tuple[list[Inputs], Structure | None]:
+    """``inputs`` by label, floating ones as a module takes them; and how they are nested, None if they are not."""
+    arrays: dict[str, Array] = {}
+
+    def add(label: str, value: Any) -> None:
+        values = _array(label, value)
+        arrays[label] = values.astype(in_dtype_of(reference, values.dtype), copy=False)
+
+    structure = {label: flat_tree(label, value, add) for label, value in _by_label(inputs, subject, reference).items()}
+    if not arrays:
+        raise UsageError("inputs: there is no array in them; give at least one")
+    if isinstance(inputs, Mapping) and (mixed := mixed_labels(list(arrays), subject, reference)) is not None:
+        raise UsageError(f"inputs: {mixed}")
+    is_by_order = not isinstance(inputs, Mapping) and not (subject.arguments or reference.arguments)
+    if is_by_order and len(arrays) == len(subject.inputs):
+        names = [as_label(each.name) for each in subject.inputs]
+        return [dict(zip(names, arrays.values(), strict=True))], None
+    is_nested = any(not isinstance(tree, str) for tree in structure.values())
+    return [arrays], structure if is_nested else None
 
 
-def _by_label(inputs: Any, subject: FileSignature) -> dict[str, Any]:
+def _by_label(inputs: Any, subject: FileSignature, reference: FileSignature) -> dict[str, Any]:
+    """``inputs`` under their own names, else in the order of the parameters of a module, or of the file's inputs."""
     if isinstance(inputs, Mapping):
         return {str(label): value for label, value in inputs.items()}
     values = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
-    names = [as_label(each.name) for each in subject.inputs]
-    if len(names) != len(values):
-        names = ["x"] if len(values) == 1 else [f"x{index}" for index in range(len(values))]
-    return dict(zip(names, values, strict=True))
+    declared = [as_label(each.name) for each in subject.inputs]
+    if len(declared) != len(values):
+        parameters = [list(each.arguments) for each in (subject, reference) if len(each.arguments) >= len(values)]
+        numbered = ["x"] if len(values) == 1 else [f"x{index}" for index in range(len(values))]
+        declared = next(iter(parameters), numbered)[: len(values)]
+    return dict(zip(map(as_label, declared), values, strict=True))
 
 
 def _array(label: str, value: Any) -> Array:
@@ -190,23 +210,26 @@ def _reference(case: Case, other: StoredModel | nn.Module, sets: Sequence[Inputs
         names = [f"draw {number}" if number > 1 else None for number in range(1, len(sets) + 1)]
         return FileReference(case, inputs=[(each, name, bool(name)) for each, name in zip(sets, names, strict=True)])
     from harness.check.module.in_memory import InMemoryCase
-    from harness.model.binding import bind_labels
+    from harness.model.binding import takes_tensors
     from harness.model.tensors import copy_module, to_torch
     from harness.model.user_modules import load_stored_module
 
     module = load_stored_module(other) if isinstance(other, StoredModel) else copy_module(other).cpu()
     tensors = [{label: to_torch(values) for label, values in each.items()} for each in sets]
-    return InMemoryCase(case, ArtifactCache(None, scratch), bind_labels(module, list(sets[0])), tensors)
+    return InMemoryCase(case, ArtifactCache(None, scratch), takes_tensors(module, case), tensors)
 
 
 def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, settings: Settings) -> Result:
     """The result of a module that is called as it is. Nobody is blamed: there is no export and no runtime."""
+    from harness.model.binding import takes_tensors
     from harness.model.tensors import copy_module
     from harness.runtimes._torch_session import TorchSession
 
     clock = Clock()
     result = Result(case.id, EAGER_TARGET, "passed", seconds=clock.seconds)
-    view = ReferenceForModel(type(module).__name__, lambda: module_signature(module), reference, case.tolerance)
+    signature = module_signature(module)
+    by_name = replace(signature, inputs=tuple(Declared(each.label) for each in case.inputs))
+    view = ReferenceForModel(type(module).__name__, lambda: by_name, reference, case.tolerance)
     try:
         with clock.stage("build"):
             references, findings = view.references, reference.eager_findings
@@ -214,7 +237,8 @@ def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, se
         def open_session() -> Session:
             import torch
 
-            return TorchSession(copy_module(module).cpu(), {"threads": str(torch.get_num_threads())}, "cpu", "none")
+            called = takes_tensors(copy_module(module).cpu(), case)
+            return TorchSession(called, {"threads": str(torch.get_num_threads())}, "cpu", "none")
 
         with clock.stage("run"):
             called, answers, _ = run_twice(references, open_session(), open_session)
@@ -223,11 +247,18 @@ def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, se
             verdict = judge.verdict(called, view.expected, answers, view.tolerance(None), open_session())
     except StageStopped as stop:
         return with_error(result, stop)
-    result = replace(result, notes=view.notes)
+    result = replace(result, notes=(*view.notes, *_passed_by_order(case, module, signature)))
     result = with_verdict(result, verdict, findings)
     program, first = Artifact("program", Path(), ""), called[verdict.first_failing]
     target = Target(FILE, "torch-cpu")
     return with_layers(result, case, view.reference_inside, target, program, first, open_session(), settings)
+
+
+def _passed_by_order(case: Case, module: nn.Module, signature: FileSignature) -> Iterator[str]:
+    """The note on labels that are no parameters of ``module``."""
+    if signature.has_names and (others := [label for label in case.arguments if label not in signature.defaults]):
+        name = type(module).__name__
+        yield f"passed to {name}({', '.join(signature.defaults)}) by order: {', '.join(others)}"
 
 
 @contextmanager

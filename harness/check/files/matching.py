@@ -7,7 +7,6 @@ silence: each match that is not by name, each conversion and each change of layo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.files.signatures import Declared, FileSignature
+from harness.check.files.signatures import Declared, FileSignature, as_label
 from harness.errors import StageError
 
 Array = NDArray[Any]
@@ -90,12 +89,6 @@ class InputsDoNotFit(StageError):
         self.problems = tuple(problems)
 
 
-def as_label(name: str) -> str:
-    """The name of a file's input as a label of a spec: ``input.1`` as ``input_1``."""
-    label = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return label if re.match(r"[A-Za-z_]", label) else f"_{label}"
-
-
 def match_inputs(
     given: Sequence[NamedInput], signature: FileSignature, file: str, names: Mapping[str, str] | None = None
 ) -> MatchedInputs:
@@ -108,8 +101,8 @@ def match_inputs(
         return MatchedInputs(tuple(Binding(each.label, each.label) for each in given))
     matching = _Matching(list(given), list(signature.inputs))
     _match_as_written(matching, names or {})
-    _match_by_name(matching, lambda each: each.name)
-    _match_by_name(matching, lambda each: as_label(each.name))
+    _match_by_name(matching, str)
+    _match_by_name(matching, as_label)
     _match_by_kind(matching, file)
     _match_by_order(matching, file, none_by_name=not matching.pairs)
     problems = [*_unmatched(matching, given, signature, file)]
@@ -127,6 +120,26 @@ def match_inputs(
     return MatchedInputs(tuple(bindings[each.name] for each in signature.inputs), tuple(matching.notes))
 
 
+def mixed_labels(labels: Sequence[str], subject: FileSignature, reference: FileSignature) -> str | None:
+    """What is wrong with names that the user gave if only some are parameters of the module ``reference``, else None.
+
+    Names that are all the file's own are right, whatever the module calls them: its parameters follow by order.
+    """
+    required = [each.name for each in reference.inputs if each.dtype is None]
+    parameters = list(dict.fromkeys([*reference.arguments, *required, *reference.defaults]))
+    heads = list(dict.fromkeys(label.split(".")[0] for label in labels))
+    known = [head for head in heads if head in parameters]
+    own = {each.name for each in subject.inputs} | {as_label(each.name) for each in subject.inputs}
+    if not known or len(known) == len(heads) or set(labels) <= own:
+        return None
+    others = [head for head in heads if head not in parameters]
+    are = "is no parameter" if len(others) == 1 else "are no parameters"
+    return (
+        f"{', '.join(known)} must be bound by name, and {', '.join(others)} {are} of the module, which takes "
+        f"({', '.join(parameters)}); name every input after its parameter, or none"
+    )
+
+
 def _match_as_written(matching: _Matching, names: Mapping[str, str]) -> None:
     for label, name in names.items():
         given = next((each for each in matching.given if each.label == label), None)
@@ -135,9 +148,10 @@ def _match_as_written(matching: _Matching, names: Mapping[str, str]) -> None:
             matching.pair(given, declared)
 
 
-def _match_by_name(matching: _Matching, name_of: Callable[[Declared], str]) -> None:
+def _match_by_name(matching: _Matching, spelled: Callable[[str], str]) -> None:
     for each in list(matching.given):
-        other = next((other for other in matching.declared if name_of(other) == each.label), None)
+        label = spelled(each.label)
+        other = next((other for other in matching.declared if spelled(other.name) == label), None)
         if other is not None:
             matching.pair(each, other)
 

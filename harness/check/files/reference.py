@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,9 @@ from harness.check.files.matching import MatchedInputs, NamedInput, match_inputs
 from harness.check.files.signatures import FileSignature, read_file_signature
 from harness.check.judging.judge import Expected
 from harness.check.judging.steps import with_lower_steps, with_steps
+from harness.check.recorded.own_rounding import with_functions
 from harness.check.recorded.protobufs import open_model
-from harness.compare.calibrated import LARGEST_ROUNDING
+from harness.compare.calibrated import FUNCTION_ERRORS, LARGEST_ROUNDING
 from harness.compare.numbers import dtype_name, same_bits
 from harness.compare.rules import strict_ulp
 from harness.exporters import Artifact
@@ -38,7 +39,7 @@ from harness.spec.language.case import Case, StoredModel, TensorSpec
 from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import arrays_of
-from harness.spec.language.tolerances import Calibrated, Tolerance
+from harness.spec.language.tolerances import Calibrated, Tolerance, rules_of
 from harness.spec.targets import FILE, Target
 from harness.spec.targets.sets import DEFAULT_RUNTIMES
 from harness.transforms import TransformRequest
@@ -47,6 +48,41 @@ Array = NDArray[Any]
 Inputs = Mapping[str, Array]
 
 UNOPTIMIZED: Mapping[str, str] = {"optimization": "disabled"}
+
+
+class ReferenceAnswers(Protocol):
+    """What a file under test is compared with, under the reference's own names: a prepared case, or a file."""
+
+    @property
+    def example_inputs(self) -> Mapping[str, Array]:
+        """The first set of inputs by label. The reference is not run for it."""
+
+    @property
+    def references(self) -> Sequence[Reference]:
+        """The reference answers to each set of inputs."""
+
+    def references_in(self, precision: str | None) -> Sequence[Reference]:
+        """The reference answers, with those of a run in ``precision`` if one is named."""
+
+    def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
+        """The reference at one of the case's samples; with a run in ``precision``, if it is one."""
+
+    @property
+    def expected(self) -> Expected:
+        """The spec's ``expect``, as arrays."""
+
+    @property
+    def eager_findings(self) -> Sequence[Finding]:
+        """The reference compared with the spec's ``expect`` and with its float64 run."""
+
+    def tolerance(self, opset: int | None) -> Tolerance:
+        """The tolerance of the reference's outputs."""
+
+    def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
+        """The inside of what gave ``reference``, on its inputs."""
+
+    def eager_call(self) -> Call | None:
+        """A call of the reference for timing."""
 
 
 class FileReference:
@@ -69,8 +105,7 @@ class FileReference:
     @cached_property
     def artifact(self) -> Artifact:
         """The file itself."""
-        self._on_size(Path(self.file.path).stat().st_size)
-        return file_artifact(self.file)
+        return file_artifact(self.file, self._on_size)
 
     @cached_property
     def signature(self) -> FileSignature:
@@ -176,7 +211,7 @@ class FileReference:
     def tolerance(self, _opset: int | None) -> Tolerance:
         """The case's tolerance, else the three-way rule."""
         requested = self.case.tolerance
-        tolerance = Tolerance(requested.rule or Calibrated(), requested.by_output)
+        tolerance = with_functions(Tolerance(requested.rule or Calibrated(), requested.by_output), self.artifact)
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
@@ -230,7 +265,7 @@ class FileReference:
         again = session.run(own)
         stochastic = not all(same_bits(eager[name], again[name]) for name in eager)
         float64 = None if stochastic else self._float64(own)
-        undecidable = None if float64 is None else _evaluation_problem(eager, float64)
+        undecidable = None if float64 is None else _evaluation_problem(eager, float64, self.tolerance(None))
         self._note(undecidable)
         return Reference(
             inputs=inputs,
@@ -262,12 +297,14 @@ class FileReference:
             self._further_notes.append(note)
 
 
-def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) -> str | None:
+def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array], tolerance: Tolerance) -> str | None:
     """Why the float64 evaluation says nothing about the reference: it differs from its run by more than rounding.
 
     One of the two is wrong then, and nothing tells which.
     """
-    for name, values in run.items():
+    for index, (name, values) in enumerate(run.items()):
+        functions = (rule.function for rule in rules_of(tolerance.for_output(index)) if isinstance(rule, Calibrated))
+        least = max((FUNCTION_ERRORS.get(function, 0.0) for function in functions), default=0.0)
         share = LARGEST_ROUNDING.get(dtype_name(values.dtype))
         if share is None or name not in float64 or float64[name].shape != values.shape:
             continue
@@ -275,7 +312,7 @@ def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) 
             errors = values.astype(np.float64) - float64[name]
             scale = float(np.sqrt(np.nanmean(np.square(float64[name])))) if values.size else 0.0
             rms = float(np.sqrt(np.nanmean(np.square(errors)))) if values.size else 0.0
-        if rms > share * scale:
+        if rms > max(share * scale, least):
             return (
                 f"the reference's own run differs from its float64 evaluation by {100 * rms / scale:.3g} % of the "
                 f"scale of {name}, which is no rounding: one of the two is wrong, so the evaluation decides nothing"
@@ -285,11 +322,17 @@ def _evaluation_problem(run: Mapping[str, Array], float64: Mapping[str, Array]) 
     return None
 
 
-def file_artifact(file: StoredModel) -> Artifact:
-    """The model file as an artifact. Raises :class:`StageError` if it is no ONNX model, or has data elsewhere."""
+def file_artifact(file: StoredModel, on_size: Callable[[int], None]) -> Artifact:
+    """The model file as an artifact. ``on_size`` is called with its size in bytes, its external data included.
+
+    Raises :class:`StageError` if it is no ONNX model, or has data elsewhere.
+    """
     path = Path(file.path)
+    on_size(path.stat().st_size)
     if file.format == "onnx":
-        return open_model(path).artifact
+        model = open_model(path)
+        on_size(model.size)
+        return model.artifact
     if file.format == "torchscript":
         from harness.exporters.torchscript import archive_digest
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,16 @@ import numpy as np
 from harness.data_files.onnx_files import dtype_from_onnx
 from harness.errors import StageError
 from harness.spec.language.case import ModelFormat, StoredModel
+from harness.spec.language.inputs.structure import Structure, Tree, in_order
 
 if TYPE_CHECKING:
     from torch import nn
 
 Size = int | str | None
 """A size of a declared shape: a number, the name of an open axis, or None for an open axis without a name."""
+
+NO_DEFAULT = object()
+"""The default of a parameter that needs a value."""
 
 _ONNX_FLOATING: Mapping[int, str] = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 """The values of ``onnx.TensorProto.DataType``."""
@@ -61,16 +65,60 @@ class FileSignature:
 
     ``outputs`` is None if the file does not name them: they are called ``output_0``, ``output_1``, ...
     ``has_names`` is False if the inputs are unknown; they are then bound by order. ``floating`` is the dtype of most of
-    the floating weights, None if there are none or they are not known.
+    the floating weights, None if there are none or they are not known. ``defaults`` has the default of each parameter
+    of TorchScript, :data:`NO_DEFAULT` for those in ``inputs``, and None for one of a module, to which arguments are
+    passed by name. It is empty for a file that declares tensors. ``arguments`` are the names of what a ``forward``
+    takes, empty where it is not known.
     """
 
     inputs: tuple[Declared, ...]
     outputs: tuple[Declared, ...] | None = None
     has_names: bool = True
     floating: np.dtype[Any] | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"({', '.join(map(str, self.inputs))})" if self.has_names else "(...)"
+
+
+def called_with(signature: FileSignature, arguments: Structure) -> tuple[FileSignature, Structure | None]:
+    """The signature of a ``forward`` that is called with ``arguments``, and how they are passed by order.
+
+    The signature has a tensor for each one in a nested argument, and each parameter with a default that is given. The
+    structure is None if it would say no more than the signature. Raises :class:`StageError` for a parameter that is
+    left out before one that is given, if its default is not None: by order it cannot be left out.
+    """
+    if not signature.defaults:
+        return signature, None
+    trees = {as_label(label): tree for label, tree in arguments.items()}
+    needed = [name for name, default in signature.defaults.items() if default is NO_DEFAULT]
+    if trees.keys().isdisjoint(map(as_label, signature.defaults)) and len(trees) == len(needed):
+        trees = {as_label(name): tree for name, tree in zip(needed, trees.values(), strict=True)}
+    inputs: list[Declared] = []
+    passed: dict[str, Tree] = {}
+    left_out: dict[str, Any] = {}
+    for name, default in signature.defaults.items():
+        if default is not NO_DEFAULT and as_label(name) not in trees:
+            left_out[name] = default
+            continue
+        if any(each is not None for each in left_out.values()):
+            values = ", ".join(f"{other}={value!r}" for other, value in left_out.items())
+            raise StageError(f"its inputs are passed by order, {values} before {name}: give {', '.join(left_out)} too")
+        passed |= left_out
+        left_out.clear()
+        tree = trees.get(as_label(name))
+        is_nested = as_label(name) in trees and not isinstance(tree, str)
+        passed[name] = tree if is_nested else name
+        inputs += [Declared(label) for label in in_order({name: passed[name]})]
+    is_plain = all(name == tree for name, tree in passed.items())
+    return replace(signature, inputs=tuple(inputs)), None if is_plain else passed
+
+
+def as_label(name: str) -> str:
+    """The name of a file's input as a label of a spec: ``input.1`` as ``input_1``."""
+    label = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return label if re.match(r"[A-Za-z_]", label) else f"_{label}"
 
 
 def read_file_signature(file: StoredModel) -> FileSignature:
@@ -113,12 +161,12 @@ def module_signature(module: nn.Module) -> FileSignature:
     if isinstance(module, torch.jit.ScriptModule):
         return _script_signature(module)
     parameters = inspect.signature(module.forward).parameters.values()
-    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    named = [each for each in parameters if each.kind in positional]
+    variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    named = [each for each in parameters if each.kind not in variadic]
     if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
         return FileSignature((), has_names=False, floating=floating_of(module))
-    inputs = tuple(Declared(each.name) for each in named if each.default is each.empty)
-    return FileSignature(inputs, floating=floating_of(module))
+    defaults = {each.name: NO_DEFAULT if each.default is each.empty else None for each in named}
+    return _of_parameters(defaults, module)
 
 
 def floating_of(module: nn.Module) -> np.dtype[Any] | None:
@@ -221,8 +269,13 @@ def _torchscript_signature(path: Path) -> FileSignature:
 
 def _script_signature(module: Any) -> FileSignature:
     arguments: Sequence[Any] = module.forward.schema.arguments[1:]  # the first is the module itself
-    inputs = tuple(Declared(each.name) for each in arguments if not each.has_default_value())
-    return FileSignature(inputs, floating=floating_of(module))
+    defaults = {each.name: each.default_value if each.has_default_value() else NO_DEFAULT for each in arguments}
+    return _of_parameters(defaults, module)
+
+
+def _of_parameters(defaults: Mapping[str, Any], module: nn.Module) -> FileSignature:
+    inputs = tuple(Declared(name) for name, default in defaults.items() if default is NO_DEFAULT)
+    return FileSignature(inputs, floating=floating_of(module), defaults=defaults, arguments=tuple(defaults))
 
 
 def _program_signature(path: Path) -> FileSignature:
@@ -231,7 +284,10 @@ def _program_signature(path: Path) -> FileSignature:
     program = torch.export.load(path)
     names = [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
     values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
-    return FileSignature(tuple(_from_fake_tensor(name, values.get(name)) for name in names))
+    calls = [each.signature for each in program.module_call_graph if each.fqn == "" and each.signature is not None]
+    arguments = next((getattr(each, "forward_arg_names", None) for each in calls), None) or ()
+    inputs = tuple(_from_fake_tensor(name, values.get(name)) for name in names)
+    return FileSignature(inputs, arguments=tuple(arguments))
 
 
 def _from_fake_tensor(name: str, value: Any) -> Declared:

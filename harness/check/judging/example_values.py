@@ -4,25 +4,24 @@ Such an export is right for the inputs that it was made with, and for all that l
 it. The program exported from other inputs is another one. And torch's tracer warns at the line where the model reads
 the value.
 
-Where all the case's inputs agree, a traced program is tried with inputs that a model may treat in
-another way (:func:`other_inputs`). Some of these are no inputs that the spec describes. So an answer that differs there
-fails the check only if the export is to blame for certain: exported from these inputs, the program is another one, and
-gives the right answer.
+Where all the case's inputs agree, a program is tried with inputs that a model may treat in another way: a traced one
+with other values (:func:`other_inputs`), one with dynamic axes at other sizes. Some of these are no inputs that the
+spec describes. So an answer that differs there fails the check only if the export is to blame for certain: exported
+from these inputs, the program is another one, and gives the right answer. Inputs that only are larger, so that a
+threshold is reached, are inputs like any other.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.case_context import CaseContext
 from harness.check.judging.judge import Answer
 from harness.check.judging.program_difference import program_differences
 from harness.check.stages import is_from_code_under_test
@@ -37,13 +36,19 @@ from harness.spec.targets import Target
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
+ExportFrom = Callable[[Target, Inputs, Path], Artifact | None]
+"""As :meth:`harness.check.case_context.CaseContext.exported_from`."""
 
 TRACING_EXPORTERS = {"trace", "onnx-torchscript"}
 """Exporters that record what one call does. The others refuse a branch on values."""
 COMPARED_EXPORTERS = {*TRACING_EXPORTERS, "onnx-dynamo"}
 """Exporters whose programs depend on the example inputs and can be compared."""
 
-UNWARNED = 2
+OtherKind = Literal["values", "sizes", "thresholds"]
+"""What is other about further inputs: values such as other signs, the sizes of dynamic axes, or both sides of a number
+that the module compares with (:mod:`harness.model.thresholds`)."""
+
+UNWARNED = 3
 """How many of :func:`other_inputs` are tried where the tracer did not warn."""
 MAX_PLACES = 5
 AGREES_AT_FIRST = "the export agrees at the inputs that it was made with, and not at others"
@@ -91,51 +96,104 @@ class KeptValue:
 
 @dataclass(frozen=True, slots=True)
 class FailedAtOthers:
-    """Inputs of :func:`other_inputs` at which the target is wrong, with its answer."""
+    """Inputs beside those of the case at which the target is wrong, with its answer.
+
+    ``kept`` is the value of the example inputs that the export keeps. It is None for a plain difference at inputs that
+    reach a threshold.
+    """
 
     reference: Reference
     answer: Answer
-    kept: KeptValue
+    kept: KeptValue | None
 
 
-def kept_value(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> KeptValue:
-    """What shows that the export keeps a value, after it failed at ``reference`` and not at the first inputs."""
+def kept_value(
+    target: Target, artifact: Artifact, reference: Reference, tolerance: Tolerance, export_from: ExportFrom
+) -> KeptValue:
+    """What shows that the export keeps a value, after it failed at ``reference`` and not at the first inputs.
+
+    ``export_from`` exports the model once more, with other inputs as its example. ``tolerance`` is that of an answer.
+    """
     differences: list[str] = []
     proven = False
     if target.exporter in COMPARED_EXPORTERS and not target.transforms:
         with tempfile.TemporaryDirectory(prefix="exported-again-") as folder, _IgnoredErrors():
-            again = prepared.exported_from(target, reference.inputs, Path(folder))
+            again = export_from(target, reference.inputs, Path(folder))
             if again is not None:
                 differences = program_differences(artifact, again)
-                proven = bool(differences) and _gives_right_answer(prepared, target, again, reference)
+                proven = bool(differences) and _gives_right_answer(target, again, reference, tolerance)
     of_file = not target.exports
     return KeptValue(artifact.tracer_warnings, tuple(differences), proven, of_file)
 
 
+def stopped_at_others(
+    target: Target, artifact: Artifact, references: Sequence[Reference], tolerance: Tolerance, export_from: ExportFrom
+) -> tuple[str, KeptValue] | None:
+    """What shows that an export keeps a value which runs at the first inputs and stops at others, and at which.
+
+    None if it stops at the first inputs, or if nothing is shown. The arguments are as for :func:`kept_value`.
+    """
+    first, *others = references
+    if target.exporter not in COMPARED_EXPORTERS or not others:
+        return None
+    session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
+    try:
+        if _answer(session, first.inputs) is None:
+            return None
+        stopped = next((each for each in others if _answer(session, each.inputs) is None), None)
+    finally:
+        session.close()
+    if stopped is None or stopped.at is None:
+        return None
+    kept = kept_value(target, artifact, stopped, tolerance, export_from)
+    return (stopped.at, kept) if kept.is_known else None
+
+
 def find_kept_value(
-    prepared: CaseContext, target: Target, artifact: Artifact, session: Session
+    target: Target,
+    artifact: Artifact,
+    session: Session,
+    tolerance: Tolerance,
+    further_inputs: Callable[[Collection[OtherKind]], Iterable[OtherInputs]],
+    export_from: ExportFrom,
 ) -> FailedAtOthers | None:
     """Try a target that agrees at all inputs of the case with others; None if it agrees there, or nothing is shown.
 
     For a module of the user's: no other branches on values. A warning of the tracer is a reason to try all of
     :func:`other_inputs`.
-    Inputs that eager torch or the target refuse say nothing. ``draws: 1`` asks for no further inputs.
+    Inputs that eager torch or the target refuse say nothing. ``tolerance`` and ``export_from`` are as for
+    :func:`kept_value`.
     """
-    case = prepared.case
-    if target.exporter not in TRACING_EXPORTERS or target.transforms or case.draws == 1:
+    if target.transforms:
         return None
-    tolerance = prepared.tolerance(artifact.opset)
-    for other in islice(prepared.further_inputs(), None if artifact.tracer_warnings else UNWARNED):
+    kinds: set[OtherKind] = {"thresholds"}
+    kinds |= {"sizes"} if target.exporter in COMPARED_EXPORTERS else set()
+    kinds |= {"values"} if target.exporter in TRACING_EXPORTERS else set()
+    unwarned = 0
+    for other in further_inputs(kinds):
+        unwarned += other.kind == "values" and not artifact.tracer_warnings
+        if other.kind == "values" and unwarned > UNWARNED:
+            continue
         answer = _answer(session, other.inputs)
         if answer is None or _about_equal(answer, other.eager):
             continue
-        reference = prepared.further_reference(other)
+        reference = other.reference()
         if reference is None or compare_with_reference(answer, reference, tolerance).passed:
             continue
-        kept = kept_value(prepared, target, artifact, reference)
+        kept = kept_value(target, artifact, reference, tolerance, export_from)
         if kept.proven:
             return FailedAtOthers(reference, answer, kept)
+        if other.kind == "thresholds" and _is_finite(reference):
+            return FailedAtOthers(reference, answer, None)
     return None
+
+
+def _is_finite(reference: Reference) -> bool:
+    """True if neither eager torch nor its run in float64 overflows: then its answer is as good as at usual inputs."""
+    if reference.float64 is None:
+        return False
+    floating = [values for values in reference.eager.values() if values.dtype.kind == "f"]
+    return all(np.isfinite(values).all() for values in (*floating, *reference.float64.values()))
 
 
 def _answer(session: Session, inputs: Inputs) -> Answer | None:
@@ -153,13 +211,13 @@ def _about_equal(answer: Answer, eager: Answer) -> bool:
     return compare(answer, eager, Tolerance(Exact(), rules)).passed
 
 
-def _gives_right_answer(prepared: CaseContext, target: Target, artifact: Artifact, reference: Reference) -> bool:
+def _gives_right_answer(target: Target, artifact: Artifact, reference: Reference, tolerance: Tolerance) -> bool:
     session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
     try:
         answer = session.run(reference.inputs)
     finally:
         session.close()
-    return compare_with_reference(answer, reference, prepared.tolerance(artifact.opset)).passed
+    return compare_with_reference(answer, reference, tolerance).passed
 
 
 class _IgnoredErrors:
@@ -174,11 +232,16 @@ class _IgnoredErrors:
 
 @dataclass(frozen=True, slots=True)
 class OtherInputs:
-    """One of :func:`other_inputs`, with eager torch's answer. ``name`` is for messages."""
+    """Further inputs, with eager torch's answer. ``name`` is for messages.
+
+    ``reference`` computes the whole reference there; it gives None if that is stochastic or cannot be computed.
+    """
 
     name: str
     inputs: Inputs
     eager: Answer
+    reference: Callable[[], Reference | None]
+    kind: OtherKind = "values"
 
 
 def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
@@ -191,12 +254,25 @@ def other_inputs(inputs: Inputs) -> Iterator[tuple[str, Inputs]]:
         "of the opposite sign": _turned,
         "without their signs": np.abs,
         "of zero": _lowest,
+        "that are all negative": _negative,
         "100 times as large": _highest,
+        "with a NaN": _with_nan,
     }
     for words, change in changes.items():
         yield f"inputs {words}", {label: np.asarray(change(values)) for label, values in inputs.items()}
     for label, values in list(inputs.items())[:MAX_PLACES] if len(inputs) > 1 else ():
         yield f"{label} of the opposite sign", {**inputs, label: np.asarray(_turned(values))}
+
+
+def _negative(values: Array) -> Any:
+    return -np.abs(values) if values.dtype.kind not in "iub" else values
+
+
+def _with_nan(values: Array) -> Array:
+    changed = np.array(values)
+    if values.dtype.kind not in "iub" and values.size:
+        changed.reshape(-1)[0] = np.nan
+    return changed
 
 
 def _turned(values: Array) -> Array:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,30 +63,31 @@ class ComparedAnswer:
     undefined: Sequence[Array | None] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Verdict:
     """A target's answers compared: with the reference at each set of shapes, and with the spec's ``expect``.
 
     ``keeps_random`` is True if eager torch in evaluation mode draws random numbers at each call, and the target
-    answers alike twice.
+    answers alike twice. ``unrepeatable`` says why eager torch's answers differ from call to call, if they do.
     """
 
     compared: tuple[ComparedAnswer, ...]
     findings: tuple[Finding, ...]
     distances: tuple[Distance, ...]
     keeps_random: bool = False
+    unrepeatable: str | None = None
 
-    @property
+    @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
         """The comparisons of :attr:`compared`, in the same order."""
         return tuple(answer.comparison for answer in self.compared)
 
-    @property
+    @cached_property
     def first_failing(self) -> int:
         """The index of the first comparison that does not pass; 0 if all pass."""
         return next((index for index, comparison in enumerate(self.comparisons) if not comparison.passed), 0)
 
-    @property
+    @cached_property
     def passed(self) -> bool:
         """True if values were compared, and all comparisons and findings pass."""
         agree = all(comparison.passed for comparison in self.comparisons)
@@ -152,7 +154,8 @@ def run_twice(
     answers: list[Answer] = []
     varies = False
     for reference in references:
-        fresh = open_session() if called and reference.second_call is not None else None
+        keeps_state = reference.second_call is not None or reference.after_others is not None
+        fresh = open_session() if called and keeps_state else None
         try:
             first, second = (reference.comparable_part((fresh or session).run(reference.inputs)) for _ in range(2))
         finally:

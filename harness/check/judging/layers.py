@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -26,6 +26,9 @@ from harness.runtimes import Profiled, Session
 from harness.spec.language.case import Case, FactoryModel, GraphModel, SequentialModel, StoredModel
 from harness.spec.targets import Target
 from harness.transforms._apply import precision_of
+
+if TYPE_CHECKING:
+    from harness.inside.onnx_file import GraphSubject
 
 Array = NDArray[Any]
 LookInside = Callable[[Reference, ValueStore, str | None], ReferenceInside]
@@ -57,7 +60,7 @@ def with_layers(
     case's reference, and ``session`` runs the artifact. ``seconds`` is the time that the check has taken: a failure
     that nobody asked the layers of must not become a timeout for them.
     """
-    if not settings.layers and not (result.status == "failed" and is_whole_model(case)):
+    if settings.layers is None or not (settings.layers or (result.status == "failed" and is_whole_model(case))):
         return result
     if not settings.layers and settings.timeout is not None and seconds > settings.timeout * TIME_SHARE:
         return _with_note(result, "no layers: they may take longer than the time limit; use --layers and --timeout")
@@ -69,7 +72,7 @@ def with_layers(
         if not is_from_code_under_test(error):
             raise
         return _with_note(result, f"no layers: {message_of(error)}")
-    return with_table(result, table, fails=settings.layers)
+    return with_table(result, table, fails=bool(settings.layers))
 
 
 def with_table(result: Result, table: LayerTable, *, fails: bool) -> Result:
@@ -88,12 +91,8 @@ def with_table(result: Result, table: LayerTable, *, fails: bool) -> Result:
         message=message,
         blame=table.blame,
         evidence=table.evidence,
+        layers_alone=True,
     )
-
-
-def fails_by_layers_alone(result: Result) -> bool:
-    """True if the outputs agree and only a layer is wrong."""
-    return result.status == "failed" and (result.message or "").startswith(OUTPUTS_HIDE_IT)
 
 
 def is_whole_model(case: Case) -> bool:
@@ -110,34 +109,52 @@ def _table(
 ) -> LayerTable:
     if reference.stochastic:
         raise NotVisible("the model is stochastic, so the values of its layers cannot be compared")
-    precision = precision_of(target)
     with tempfile.TemporaryDirectory(prefix="harness-layers-") as folder:
         store = ValueStore(Path(folder))
         if artifact.format == "onnx":
-            from harness.inside.graph import Graph
-            from harness.inside.onnx_file import GraphSubject
-
-            graph = Graph(artifact, target, reference.inputs, store)
-            narrow = precision if precision in NARROW else graph.narrow_dtype
-            inside = look_inside(reference, store, narrow)
-            subject: SubjectInside = GraphSubject(graph, store, exported=target.exports)
-            judged = not graph.quantizes
+            inside, graph_subject = onnx_inside(look_inside, target, artifact, reference, store)
+            subject: SubjectInside = graph_subject
+            judged, name_of = not graph_subject.quantizes, graph_subject.name_of
         else:
-            inside = look_inside(reference, store, None)
+            inside, name_of = look_inside(reference, store, None), None
             subject, judged = _program(artifact, inside, session, reference.inputs, store), True
         table = layer_table(inside, subject, passed=passed, judged=judged)
-        if artifact.format == "onnx" and isinstance(session, Profiled):
-            return _with_seconds(table, session, reference.inputs, Path(folder))
+        if name_of is not None and isinstance(session, Profiled):
+            return _with_runs(table, session, reference.inputs, Path(folder), name_of)
         return table
 
 
-def _with_seconds(table: LayerTable, session: Profiled, inputs: Mapping[str, Array], folder: Path) -> LayerTable:
-    """``table`` with the median time of each layer's nodes, as the runtime runs the whole file."""
+def onnx_inside(
+    look_inside: LookInside, target: Target, artifact: Artifact, reference: Reference, store: ValueStore
+) -> tuple[ReferenceInside, GraphSubject]:
+    """The inside of the reference, and that of an ONNX file: run in the precision that the file computes in."""
+    from harness.inside.graph import Graph
+    from harness.inside.onnx_file import GraphSubject
+
+    precision = precision_of(target)
+    graph = Graph(artifact, target, reference.inputs, store)
+    inside = look_inside(reference, store, precision if precision in NARROW else graph.narrow_dtype)
+    return inside, GraphSubject(graph, store, exported=target.exports)
+
+
+def _with_runs(
+    table: LayerTable,
+    session: Profiled,
+    inputs: Mapping[str, Array],
+    folder: Path,
+    name_of: Callable[[str], str],
+) -> LayerTable:
+    """``table`` with the median time of each layer's nodes and who ran them, as the runtime runs the whole file."""
+    nodes = session.node_times(inputs, PROFILED_RUNS, folder / "trace.json")
     seconds: dict[str, float] = {}
-    for node in session.node_times(inputs, PROFILED_RUNS, folder / "trace.json"):
-        name = _original(node.node)
+    providers: dict[str, str] = {}
+    for node in nodes:
+        name = name_of(_original(node.node))
         seconds[name] = seconds.get(name, 0.0) + statistics.median(node.us) / 1e6
-    return replace(table, layers=tuple(_timed(layer, seconds) for layer in table.layers))
+        providers[name] = node.provider
+    every = {node.provider for node in nodes}
+    only = every.pop() if len(every) == 1 else None
+    return replace(table, layers=tuple(_with_run(layer, seconds, providers, only) for layer in table.layers))
 
 
 def _original(name: str) -> str:
@@ -145,9 +162,12 @@ def _original(name: str) -> str:
     return _FUSED.sub("", name).removesuffix("_nchwc")
 
 
-def _timed(layer: Layer, seconds: Mapping[str, float]) -> Layer:
-    own = [seconds[name] for name in {*layer.nodes, layer.value or ""} if name in seconds]
-    return replace(layer, seconds=sum(own)) if own else layer
+def _with_run(layer: Layer, seconds: Mapping[str, float], providers: Mapping[str, str], only: str | None) -> Layer:
+    """``layer`` with its time and its providers. ``only`` is the one of all nodes: fused ones have no own name."""
+    own = {name for name in (*layer.nodes, layer.value or "") if name in seconds}
+    found = ", ".join(dict.fromkeys(filter(None, (providers[name] for name in sorted(own)))))
+    provider = found or (only if layer.nodes else None)
+    return replace(layer, provider=provider or None, seconds=sum(seconds[name] for name in own) if own else None)
 
 
 def _program(

@@ -2,29 +2,29 @@
 
 float16 is judged like the module itself (:mod:`harness.compare.calibrated`), against eager torch's own run in float16.
 Integers have no such run; their signal-to-noise ratio is held against the one that the step sizes of the quantizer
-predict (:mod:`harness.check.judging.quantization_noise`). A tolerance that the spec names comes first.
+predict (:mod:`harness.check.judging.quantization_noise`). A tolerance that the spec names comes first. Whatever the
+tolerance, each quantized weight is compared with the float weight (:mod:`harness.check.judging.quantized_weights`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.exporters import Artifact
 from harness.model.answer import Reference
-from harness.spec.language.case import Case
+from harness.result import QUANTIZED_WEIGHTS, Finding
+from harness.spec.language.case import Case, StoredModel
 from harness.spec.language.inputs.tensors import arrays_of
 from harness.spec.language.tolerances import Calibrated, CaseTolerance, Close, Rule, Sqnr, Tolerance
 from harness.spec.targets import Target, transform_named
 from harness.transforms import KEEP_IO
 from harness.transforms._apply import precision_of
-
-if TYPE_CHECKING:
-    from harness.check.judging.quantization_noise import QuantizerSettings
 
 CALIBRATION_SAMPLES = 32
 """A quantizer has the activations of all of them in memory at once."""
@@ -65,13 +65,12 @@ def calibration_inputs(case: Case) -> list[dict[str, NDArray[Any]]]:
 
 def tolerance_in_lower_precision(
     target: Target,
-    source: Artifact,
-    transformed: Artifact,
+    artifact: Callable[[Target], Artifact],
     references: Sequence[Reference],
     named: CaseTolerance,
     samples: Sequence[Mapping[str, NDArray[Any]]] = (),
 ) -> Tolerance | None:
-    """The tolerance of ``transformed``, which ``target`` made of ``source``; None if its precision is not lower.
+    """The tolerance of the file of ``target``; None if its precision is not lower. ``artifact`` gives the files.
 
     ``named`` is the tolerance of the spec; what it says of single outputs stays. ``samples`` are further inputs that
     the quantizer was given.
@@ -84,7 +83,8 @@ def tolerance_in_lower_precision(
     from harness.check.judging.quantization_noise import expected_ratio, lowest_ratio
 
     inputs = [*(reference.inputs for reference in references), *samples]
-    expected = expected_ratio(source.path, transformed.path, inputs, _settings(target, precision)) or {}
+    before, after = (artifact(each).path for each in around_quantizer(target))
+    expected = expected_ratio(before, after, inputs, reduced=_is_reduced(target)) or {}
     by_output: dict[int, Rule] = {}
     for index, (name, values) in enumerate(references[0].eager.items()):
         if name in expected:
@@ -93,11 +93,87 @@ def tolerance_in_lower_precision(
     return Tolerance(Close(1e-3, 1e-5), {**by_output, **named.by_output})
 
 
-def _settings(target: Target, precision: str) -> QuantizerSettings:
-    from harness.check.judging.quantization_noise import QuantizerSettings
+def around_quantizer(target: Target) -> tuple[Target, Target]:
+    """The targets of the files before and after the transform of ``target`` that gives the lowest precision."""
+    precision = precision_of(target)
+    at = next((at for at, word in enumerate(target.transforms) if transform_named(word).precision == precision), 0)
+    return target.with_first_transforms(at), target.with_first_transforms(at + 1)
 
-    options = target.export_options
-    if precision == "int4":
-        return QuantizerSettings(bits=4, block=int(options.get("block_size", "32")))
-    bits = 7 if options.get("reduce_range") == "on" else 8
-    return QuantizerSettings(bits=bits, per_channel=options.get("per_channel") == "on")
+
+@dataclass(frozen=True, slots=True)
+class ComparedWeights:
+    """The quantized weights of a file compared with the float weights that they were made of.
+
+    ``findings`` decide; ``notes`` inform: which weights were not compared, and what is unusual in a file whose
+    quantizer is not known.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def weights_of_transform(target: Target, artifact: Callable[[Target], Artifact]) -> ComparedWeights:
+    """The weights of the file that a transform of ``target`` quantized; none if none did. ``artifact`` gives its files.
+
+    Where the quantizer's rule is known, a weight that is not as the rule says is wrong.
+    """
+    if precision_of(target) in {None, *HALF_PRECISION}:
+        return ComparedWeights()
+    before, after = around_quantizer(target)
+    return _compared_weights(
+        f"+{after.transforms[-1]}",
+        artifact(after).path,
+        lambda: _stored_floats(artifact(before).path),
+        exact=transform_named(after.transforms[-1]).min_max,
+        reduced=_is_reduced(target),
+    )
+
+
+def weights_of_file(file: StoredModel, floats: Callable[[], Mapping[str, NDArray[Any]]]) -> ComparedWeights:
+    """The weights of a quantized file under test; ``floats`` gives those of the reference.
+
+    Nothing fails: which rule its quantizer follows is not known, and trained or optimized rounding is not the nearest.
+    """
+    path = Path(file.path)
+    return _compared_weights(path.name, path, floats, exact=False) if file.format == "onnx" else ComparedWeights()
+
+
+def _compared_weights(
+    name: str,
+    path: Path,
+    floats: Callable[[], Mapping[str, NDArray[Any]]],
+    *,
+    exact: bool,
+    reduced: bool = False,
+) -> ComparedWeights:
+    import onnx
+
+    from harness.check.judging.quantization_noise import LARGEST_MODEL
+    from harness.check.judging.quantized_weights import compare_weights, is_quantized
+
+    if not is_quantized(onnx.load(str(path), load_external_data=False)):
+        return ComparedWeights()
+    if path.stat().st_size > LARGEST_MODEL:
+        return ComparedWeights((), (f"{name}: quantized weights were not compared: the file is larger than 1 GB",))
+    compared = compare_weights(onnx.load(str(path)), floats(), exact=exact, reduced=reduced)
+    notes = () if compared.left_out is None else (f"{name}: {compared.left_out}",)
+    if not exact:
+        problems = (f"{name}, quantized weights: {compared.message}",) if compared.problems else ()
+        return ComparedWeights((), (*problems, *notes))
+    if not compared.count:
+        return ComparedWeights((), notes)
+    good = f"{compared.count} quantized weights are as the quantizer's rule gives them"
+    finding = Finding(QUANTIZED_WEIGHTS, not compared.problems, f"{name}: {compared.message or good}")
+    return ComparedWeights((finding,), notes)
+
+
+def _stored_floats(path: Path) -> Mapping[str, NDArray[Any]]:
+    import onnx
+
+    from harness.check.judging.quantized_weights import float_weights
+
+    return float_weights(onnx.load(str(path)))
+
+
+def _is_reduced(target: Target) -> bool:
+    return target.export_options.get("reduce_range") == "on"

@@ -1,11 +1,14 @@
 """What a quantized file's error is expected to be, from the step sizes of its quantizer.
 
-A value that is rounded to a grid of width ``step`` is off by an error that is close to uniform in ``+-step/2``, as long
-as the step is small against the values' spread (Bennett, Spectra of quantized signals, 1948). So the float file is run
-with such errors added where the quantized file rounds: to each quantized weight, and to each quantized activation at
-each run. The signal-to-noise ratio of the outputs of these runs is what correct quantization gives for this model and
-these inputs. The steps are computed here from the float weights and activations, not read from the quantized file,
-whose scales may be wrong.
+A quantizer rounds each value to the nearest multiple of a step. The steps follow from the float weights and from the
+ranges of the activations, so the float file is run with its weights and activations rounded so, where the quantized
+file rounds them. The signal-to-noise ratio of its outputs is what correct quantization gives for this model and these
+inputs. The steps are computed here, not read from the quantized file, whose scales may be wrong.
+
+Adding errors that are uniform in ``+-step/2`` (Bennett, Spectra of quantized signals, 1948) is not enough: their mean
+square is right for a value that is far larger than a step and varies. The weights are rounded once, and a mean over an
+image hardly varies between samples; what they add to the outputs is one number, whose square can be several times its
+mean.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from harness.check.judging.quantized_weights import QuantizedWeight, float_weight, float_weights, quantized_weights
 from harness.runtimes.onnxruntime.library import load_onnxruntime
 
 Array = NDArray[Any]
@@ -34,58 +38,35 @@ MARGIN_DB = 6.0
 FEW_VALUES = 64
 """A ratio measured on fewer values is known less well, as in :mod:`harness.compare.calibrated`."""
 
-RUNS = 4
 _TRANSPOSED = "_Transposed"
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizerSettings:
-    """How weights are quantized: their bits, a scale for each channel, or the values of a block that share one."""
-
-    bits: int = 8
-    per_channel: bool = False
-    block: int | None = None
-
-    @property
-    def levels(self) -> int:
-        """The number of steps of the weights' symmetric grid; activations have 255."""
-        return (1 << self.bits) - 2
+_RENAMED = "_QuantizeLinear_Input"
+"""What the quantizer appends to the name of an output of the model, which it rounds under the old name."""
 
 
 def expected_ratio(
-    source: Path, quantized: Path, samples: Sequence[Mapping[str, Array]], settings: QuantizerSettings
+    source: Path, quantized: Path, samples: Sequence[Mapping[str, Array]], *, reduced: bool = False
 ) -> dict[str, float] | None:
     """The expected SQNR of each output in dB, the lowest over the ``samples``.
 
-    ``source`` is the float file, ``quantized`` the file that the quantizer made of it. None if nothing is quantized, or
-    the file is larger than :data:`LARGEST_MODEL`.
+    ``source`` is the float file, ``quantized`` the file that the quantizer made of it, ``reduced`` if it was to use 7
+    bits for weights. None if nothing is quantized, or the file is larger than :data:`LARGEST_MODEL`.
     """
     if source.stat().st_size > LARGEST_MODEL:
         return None
     model, other = onnx.load(str(source)), onnx.load(str(quantized))
-    weights, activations = _quantized_weights(model, other), _quantized_activations(model, other)
+    weights, activations = _rounded_weights(model, other, reduced=reduced), _rounded_activations(model, other)
     if not weights and not activations:
         return None
-    watched = _watched(model, activations, samples)
-    ranges = watched.steps if _is_static(other) else None
-    exact, runs = _outputs(model, samples), []
-    for seed in range(2):
-        noisy = _with_noise(model, weights, activations, ranges, settings, seed)
-        feeds = [_with_uniform(sample, shapes, seed, run) for run, sample, shapes in _feeds(samples, watched.shapes)]
-        runs.append(_outputs(noisy, feeds))
+    exact, grids = _outputs(model, samples), None
+    if any(node.op_type == "QuantizeLinear" for node in other.graph.node):
+        grids = _grids(model, activations, samples)
+    rounded = _outputs(_with_rounding(model, weights, activations, grids), samples)
     ratios: dict[str, float] = {}
-    for index, outputs in enumerate(exact):
-        for name, values in outputs.items():
-            if values.dtype.kind != "f":
-                continue
-            errors = [
-                np.square(run[name].astype(np.float64) - values) for each in runs for run in each[index :: len(samples)]
-            ]
-            noise = np.mean(errors, axis=0)
-            if ranges is not None and name in ranges:  # the output itself is rounded too, which nothing above adds
-                noise = noise + ranges[name] ** 2 / 12
-            ratio = _decibels(np.square(values.astype(np.float64)), noise)
-            ratios[name] = min(ratio, ratios.get(name, math.inf))
+    for expected, actual in zip(exact, rounded, strict=True):
+        for name, values in expected.items():
+            if values.dtype.kind == "f":
+                ratio = _decibels(values.astype(np.float64), actual[name].astype(np.float64) - values)
+                ratios[name] = min(ratio, ratios.get(name, math.inf))
     return ratios
 
 
@@ -94,159 +75,144 @@ def lowest_ratio(expected: float, values: int) -> float:
     return expected - MARGIN_DB - max(0.0, 10 * math.log10(FEW_VALUES / max(values, 1)))
 
 
-def _decibels(signal: Array, noise: Array) -> float:
-    power = float(noise.sum())
-    return 10 * math.log10(float(signal.sum()) / power) if power and signal.any() else math.inf
+def _decibels(signal: Array, error: Array) -> float:
+    power = float(np.square(error).sum())
+    return 10 * math.log10(float(np.square(signal).sum()) / power) if power and signal.any() else math.inf
 
 
-def _quantized_weights(model: Any, other: Any) -> dict[str, Array]:
-    """The float weights of ``model`` that ``other`` does not have any more."""
+def _rounded_weights(model: Any, other: Any, *, reduced: bool) -> dict[str, Array]:
+    """The float weights of ``model`` that ``other`` does not have any more, rounded as the quantizer's rule says.
+
+    Those whose codes are not understood are rounded to a symmetric grid.
+    """
     kept = {each.name for each in other.graph.initializer}
     # The weight of a Gemm that stays in float32 is stored transposed, under another name.
     kept |= {name[: -len(_TRANSPOSED)] for name in kept if name.endswith(_TRANSPOSED)}
-    floats = (each for each in model.graph.initializer if each.data_type == TensorProto.FLOAT)
-    return {each.name: numpy_helper.to_array(each) for each in floats if each.name not in kept and _is_matrix(each)}
+    floats, rounded = float_weights(model), {}
+    for weight in quantized_weights(other)[0]:
+        if (source := float_weight(weight, floats)) is not None:
+            rounded[source.name] = source.restored(_rounded(weight, source.values, reduced=reduced))
+    for initializer in model.graph.initializer:
+        name = initializer.name
+        # Biases are kept in 32 bits: their rounding is far below that of the products.
+        if name in floats and name not in kept and name not in rounded and floats[name].ndim >= 2:
+            values = floats[name].astype(np.float64)
+            step = float(np.abs(values).max(initial=0.0)) / 127 or 1.0
+            rounded[name] = (np.round(values / step) * step).astype(floats[name].dtype)
+    return rounded
 
 
-def _is_matrix(weight: Any) -> bool:
-    """Biases are kept in 32 bits: their rounding is far below that of the products."""
-    return len(weight.dims) >= 2
+def _rounded(weight: QuantizedWeight, values: Array, *, reduced: bool) -> Array:
+    """The float ``values`` as the rule of the quantizer rounds them, whatever the file holds."""
+    rows = weight.grouping.rows(values).astype(np.float64)
+    candidates = weight.steps_by_rule(rows, reduced=reduced)
+    steps = min(candidates, key=lambda each: float(np.abs(each - weight.steps).sum()))[:, None]
+    steps = np.where(steps > 0, steps, 1.0)
+    codes = np.round(rows / steps)
+    if not weight.symmetric:
+        zero = np.round(-np.minimum(rows.min(axis=1, keepdims=True), 0) / steps)
+        codes = np.clip(codes, -zero, weight.levels - 1 - zero)
+    elif weight.blocks:  # the value of largest magnitude is the lowest code, whatever its sign
+        half, turned = weight.levels // 2, rows.max(axis=1, keepdims=True) > -rows.min(axis=1, keepdims=True)
+        codes = np.clip(codes, np.where(turned, 1 - half, -half), np.where(turned, half, half - 1))
+    return weight.grouping.values((codes * steps).astype(values.dtype))
 
 
-def _quantized_activations(model: Any, other: Any) -> set[str]:
-    """The tensors of ``model`` that ``other`` rounds at run time."""
+def _rounded_activations(model: Any, other: Any) -> dict[str, str]:
+    """The tensors of ``model`` that ``other`` rounds at run time, each with the one whose range gives its step."""
     names = {name for node in model.graph.node for name in node.output} | {each.name for each in model.graph.input}
-    rounding = {"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"}
-    return {node.input[0] for node in other.graph.node if node.op_type in rounding} & names
-
-
-def _is_static(other: Any) -> bool:
-    return any(node.op_type == "QuantizeLinear" for node in other.graph.node)
-
-
-def _steps(values: Array, settings: QuantizerSettings, axis: int) -> Array:
-    """The step of the grid at each weight. ``axis`` is that of the output channels."""
-    magnitude = np.abs(values)
-    if settings.block is not None and values.ndim == 2:
-        padded = np.pad(magnitude, ((0, -values.shape[0] % settings.block), (0, 0)))
-        largest = padded.reshape(-1, settings.block, values.shape[1]).max(axis=1)
-        return np.asarray(2 * np.repeat(largest, settings.block, axis=0)[: values.shape[0]] / settings.levels)
-    if settings.per_channel:
-        others = tuple(other for other in range(values.ndim) if other != axis % values.ndim)
-        return np.broadcast_to(2 * magnitude.max(axis=others, keepdims=True) / settings.levels, values.shape)
-    return np.full(values.shape, 2 * float(magnitude.max(initial=0.0)) / settings.levels)
+    names |= {each.name for each in model.graph.initializer}
+    activations = {}
+    for node in other.graph.node:
+        if node.op_type in {"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"}:
+            name = node.input[0].removesuffix(_RENAMED)
+            range_of = node.input[1].removesuffix("_scale") if node.op_type == "QuantizeLinear" else name
+            if name in names:
+                # What only moves values, such as a pooling, has the step of its input.
+                activations[name] = range_of if range_of in names else name
+    return activations
 
 
 @dataclass(frozen=True, slots=True)
-class _Watched:
-    """What a run shows of the activations: their shapes in each sample, and the step of each under static calibration.
+class _Grid:
+    """The step of an activation under static calibration, and the int8 code of zero."""
 
-    The step is the range over all samples, zero included, over 255.
-    """
-
-    shapes: Sequence[Mapping[str, tuple[int, ...]]]
-    steps: Mapping[str, float]
+    step: float
+    zero: int
 
 
-def _watched(model: Any, activations: set[str], samples: Sequence[Mapping[str, Array]]) -> _Watched:
+def _grids(model: Any, activations: Mapping[str, str], samples: Sequence[Mapping[str, Array]]) -> dict[str, _Grid]:
+    """The grid of each activation: its range over all samples, zero included, over 255 steps."""
+    names = {*activations, *activations.values()}
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     present = {each.name for each in (*model.graph.output, *model.graph.input)}
+    stored = float_weights(model)
     watched.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(activations - present)
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(names - present - stored.keys())
     )
-    steps: dict[str, float] = {}
-    shapes: list[dict[str, tuple[int, ...]]] = []
+    lowest: dict[str, float] = {}
+    highest: dict[str, float] = {}
     for sample, outputs in zip(samples, _outputs(watched, samples), strict=True):
-        found = {name: outputs[name] if name in outputs else np.asarray(sample[name]) for name in activations}
-        shapes.append({name: values.shape for name, values in found.items()})
-        for name, values in found.items():
-            low, high = min(0.0, float(values.min(initial=0.0))), max(0.0, float(values.max(initial=0.0)))
-            steps[name] = max(steps.get(name, 0.0), (high - low) / 255)
-    return _Watched(shapes, steps)
+        for name in names:
+            values = next(np.asarray(each[name]) for each in (outputs, sample, stored) if name in each)
+            lowest[name] = min(lowest.get(name, 0.0), float(values.min(initial=0.0)))
+            highest[name] = max(highest.get(name, 0.0), float(values.max(initial=0.0)))
+    grids = {}
+    for name, range_of in activations.items():
+        step = (highest[range_of] - lowest[range_of]) / 255
+        if math.isfinite(step) and step > float(np.finfo(np.float32).tiny):
+            grids[name] = _Grid(step, int(np.round(-128 - lowest[range_of] / step)))
+    return grids
 
 
-def _feeds(samples: Sequence[Any], shapes: Sequence[Any]) -> Iterator[tuple[int, Any, Any]]:
-    """Each sample with the shapes of its activations, once for each run of a file."""
-    for run in range(RUNS // 2):
-        for sample, of_sample in zip(samples, shapes, strict=True):
-            yield run, sample, of_sample
-
-
-def _with_uniform(
-    sample: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]], seed: int, run: int
-) -> dict[str, Array]:
-    """``sample`` with values between -1/2 and 1/2 for each activation, which :func:`_noise` scales to its step.
-
-    They are drawn here: from opset 22 on, ONNX Runtime has no kernel of RandomUniformLike.
-    """
-    generator = np.random.default_rng([seed, run])
-    drawn = {name: generator.uniform(-0.5, 0.5, shapes[name]).astype(np.float32) for name in sorted(shapes)}
-    return {**sample, **{f"{name}/uniform": values for name, values in drawn.items()}}
-
-
-def _with_noise(
-    model: Any,
-    weights: Mapping[str, Array],
-    activations: set[str],
-    ranges: Mapping[str, float] | None,
-    settings: QuantizerSettings,
-    seed: int,
+def _with_rounding(
+    model: Any, weights: Mapping[str, Array], activations: Mapping[str, str], grids: Mapping[str, _Grid] | None
 ) -> Any:
-    """``model`` with rounding errors added to its quantized weights and activations."""
-    noisy = onnx.ModelProto()
-    noisy.CopyFrom(model)
-    generator = np.random.default_rng(seed)
-    channels = _channel_axes(model)
-    for initializer in noisy.graph.initializer:
-        if initializer.name in weights:
-            values = weights[initializer.name]
-            steps = _steps(values, settings, channels.get(initializer.name, 0))
-            changed = (values + generator.uniform(-0.5, 0.5, values.shape) * steps).astype(np.float32)
-            initializer.CopyFrom(numpy_helper.from_array(changed, initializer.name))
-    inputs = {each.name for each in noisy.graph.input}
-    noisy.graph.input.extend(
-        helper.make_tensor_value_info(f"{name}/uniform", TensorProto.FLOAT, None) for name in sorted(activations)
-    )
-    nodes = [node for name in sorted(activations & inputs) for node in _noise(name, ranges)]
-    for node in noisy.graph.node:
-        reads_rounded = ranges is not None or any(name in weights for name in node.input)
-        if reads_rounded:
-            node.input[:] = [f"{name}/rounded" if name in activations else name for name in node.input]
+    """``model`` with rounded weights, and with nodes that round its activations.
+
+    ``grids`` are those of static calibration. Without them each call has its own range, and only the nodes that read a
+    rounded weight read rounded activations.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    stored = {each.name: each for each in changed.graph.initializer}
+    stored |= {node.output[0]: each.t for node in changed.graph.node for each in node.attribute if each.name == "value"}
+    for name, values in weights.items():
+        stored[name].CopyFrom(numpy_helper.from_array(values, name))
+    rounded = {name for name in activations if name not in weights and (grids is None or name in grids)}
+    outputs = {each.name for each in changed.graph.output} & rounded
+    made = {name for node in changed.graph.node for name in node.output}
+    nodes = [node for name in sorted(rounded - made) for node in _rounding(name, f"{name}/rounded", grids)]
+    for node in changed.graph.node:
+        if grids is not None or any(name in weights for name in node.input):
+            node.input[:] = [f"{name}/rounded" if name in rounded else name for name in node.input]
         nodes.append(node)
-        for name in node.output:
-            if name in activations:
-                nodes.extend(_noise(name, ranges))
-    del noisy.graph.node[:]
-    noisy.graph.node.extend(nodes)
-    return noisy
+        own = [name for name in node.output if name in rounded]
+        if grids is not None:  # an output of the model is given as it is rounded
+            node.output[:] = [f"{name}/exact" if name in outputs else name for name in node.output]
+        for name in own:
+            exact = f"{name}/exact" if grids is not None and name in outputs else name
+            nodes.extend(_rounding(exact, f"{name}/rounded", grids, name))
+            if exact != name:
+                nodes.append(helper.make_node("Identity", [f"{name}/rounded"], [name]))
+    del changed.graph.node[:]
+    changed.graph.node.extend(nodes)
+    return changed
 
 
-def _noise(name: str, ranges: Mapping[str, float] | None) -> Iterator[Any]:
-    """Nodes that give ``name/rounded``: the tensor with a rounding error added, ``name/uniform`` times the step."""
-    if ranges is None:
-        yield helper.make_node("Constant", [], [f"{name}/zero"], value_float=0.0)
-        yield helper.make_node("Constant", [], [f"{name}/levels"], value_float=255.0)
-        yield helper.make_node("ReduceMax", [name], [f"{name}/highest"], keepdims=0)
-        yield helper.make_node("ReduceMin", [name], [f"{name}/lowest"], keepdims=0)
-        yield helper.make_node("Max", [f"{name}/highest", f"{name}/zero"], [f"{name}/high"])
-        yield helper.make_node("Min", [f"{name}/lowest", f"{name}/zero"], [f"{name}/low"])
-        yield helper.make_node("Sub", [f"{name}/high", f"{name}/low"], [f"{name}/range"])
-        yield helper.make_node("Div", [f"{name}/range", f"{name}/levels"], [f"{name}/step"])
+def _rounding(exact: str, rounded: str, grids: Mapping[str, _Grid] | None, name: str | None = None) -> Iterator[Any]:
+    """Nodes that make ``rounded`` of ``exact``, by the grid of ``name`` or by the range of the call."""
+    codes, step, zero = (f"{rounded}/{part}" for part in ("codes", "step", "zero"))
+    if grids is None:
+        yield helper.make_node("DynamicQuantizeLinear", [exact], [codes, step, zero])
     else:
-        yield helper.make_node("Constant", [], [f"{name}/step"], value_float=ranges[name])
-    yield helper.make_node("Mul", [f"{name}/uniform", f"{name}/step"], [f"{name}/error"])
-    yield helper.make_node("Add", [name, f"{name}/error"], [f"{name}/rounded"])
-
-
-def _channel_axes(model: Any) -> dict[str, int]:
-    """The axis of the output channels of each weight, by the operator that reads it."""
-    axes: dict[str, int] = {}
-    for node in model.graph.node:
-        transposed = any(each.name == "transB" and each.i for each in node.attribute)
-        for name in node.input[1:2]:
-            axes[name] = 1 if node.op_type == "MatMul" or (node.op_type == "Gemm" and not transposed) else 0
-    return axes
+        grid = grids[name or exact]
+        for target, values in ((step, np.float32(grid.step)), (zero, np.int8(grid.zero))):
+            tensor = numpy_helper.from_array(np.asarray(values))
+            yield helper.make_node("Constant", [], [target], value=tensor)
+        yield helper.make_node("QuantizeLinear", [exact, step, zero], [codes])
+    yield helper.make_node("DequantizeLinear", [codes, step, zero], [rounded])
 
 
 def _outputs(model: Any, samples: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:

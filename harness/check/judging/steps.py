@@ -8,6 +8,8 @@ up, as they do where the model is used.
 The reference's answers decide the shapes, so a cache may grow. Random inputs that are no state are drawn anew at each
 step. The float64 reference of the second comparison has followed its own state since the first step: it tells how far
 the reference itself has drifted.
+
+A module that keeps state by itself is called in a row too, at all its inputs (:func:`run_in_a_row`).
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.check.files.matching import match_outputs
+from harness.check.files.signatures import read_file_signature
 from harness.check.judging.judge import Answer, have_same_form
 from harness.compare.verdict import Comparison
 from harness.errors import UsageError
 from harness.model.answer import Reference, Step
+from harness.runtimes import Session
 from harness.spec.language.case import Case, GraphModel, TensorSpec, seed_from_name
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.tensors import with_layout
@@ -65,7 +70,10 @@ def with_steps(
         if wide is not None:
             wide = float64({**inputs, **{label: wide[output] for output, label in loop.items() if output in wide}})
         at = f"step {number} of {case.steps}"
-        reference = answer(inputs, at if first.at is None else f"{first.at}, {at}")
+        try:
+            reference = answer(inputs, at if first.at is None else f"{first.at}, {at}")
+        except Exception as error:
+            raise _refused_state(case, first, loop, state, number, error) from error
         step = Step(number, case.steps, loop, wide)
         references.append(replace(reference, step=step, repeats_shapes=True, second_call=None))
     return tuple(references)
@@ -115,6 +123,43 @@ def run_on_own_state(
         same_form = have_same_form(answer, reference.eager)
         state = {label: outputs[output] for output, label in step.loop.items()} if same_form else None
     return compared, answers
+
+
+def run_in_a_row(
+    references: Sequence[Reference], open_session: Callable[[], Session]
+) -> tuple[list[Reference], list[Answer]]:
+    """The answers of one new session to the inputs of all references in a row, and then to the first again.
+
+    Each with the reference that it is compared with; none if eager torch carries nothing from one call to the next.
+    """
+    if not any(reference.after_others is not None for reference in references):
+        return [], []
+    sequence = inputs_in_a_row([reference.inputs for reference in references])
+    session = open_session()
+    try:
+        answers = [session.run(inputs) for inputs in sequence]
+    finally:
+        session.close()
+    compared = [(each, answer) for each, answer in zip(references, answers, strict=False) if each.after_others]
+    compared = [*compared[1:], (references[0], answers[-1])] if references[0].after_others else compared
+    return (
+        [each.at_call_after_others() for each, _ in compared],
+        [each.comparable_part(answer) for each, answer in compared],
+    )
+
+
+def inputs_in_a_row(sets: Sequence[Inputs]) -> list[Inputs]:
+    """The sets of inputs, and the first again after the others; where there is one set, larger ones come before it."""
+    first, *others = sets
+    if others:
+        return [first, *others, first]
+    return [
+        {
+            label: values * values.dtype.type(-1.5) if values.dtype.kind == "f" else values
+            for label, values in first.items()
+        },
+        first,
+    ]
 
 
 def first_departures(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:
@@ -188,13 +233,15 @@ def _resolved(case: Case, first: Reference) -> dict[str, str]:
     paths = first.paths or (model.returns if isinstance(model, GraphModel) else ())
     names = {**names, **dict(zip(paths, first.eager, strict=False))}
     shown = list(paths or first.eager)
+    in_files = _names_in_files(case, first)
+    names = {**in_files, **names}
     loop: dict[str, str] = {}
     for output, label in case.loop.items():
         parts = (
             [""] if output in names else [name.removeprefix(output) for name in names if name.startswith(f"{output}.")]
         )
         if not parts:
-            remedy = suggestion(output, shown, f"the outputs are {join_names(shown)}")
+            remedy = suggestion(output, [*shown, *in_files], f"the outputs are {join_names(shown)}")
             raise UsageError(f"loop: no output {output}; {remedy}")
         for part in parts:
             if label + part not in first.inputs:
@@ -202,6 +249,17 @@ def _resolved(case: Case, first: Reference) -> dict[str, str]:
                 raise UsageError(f"loop: {output}{part} would feed {label}{part}, which is no input; {inputs}")
             loop[names[output + part]] = label + part
     return loop
+
+
+def _names_in_files(case: Case, first: Reference) -> dict[str, str]:
+    """The reference's outputs by the names that they have in the ONNX files under test."""
+    names: dict[str, str] = {}
+    for file in case.files.values():
+        if file.format == "onnx" and (outputs := read_file_signature(file).outputs) is not None:
+            declared = [each.name for each in outputs]
+            pairs = match_outputs(declared, list(first.eager), file.path, first.paths).reference
+            names |= {name: own for name, own in pairs.items() if own is not None}
+    return names
 
 
 def _require_fit(case: Case, first: Reference, loop: Mapping[str, str], state: Inputs, number: int) -> None:
@@ -223,6 +281,21 @@ def _require_fit(case: Case, first: Reference, loop: Mapping[str, str], state: I
             problems.append(f"{name} is {form} after step {number}, and {label} takes {wanted}; {remedy}")
     if problems:
         raise UsageError(f"loop: {'; '.join(problems)}")
+
+
+def _refused_state(
+    case: Case, first: Reference, loop: Mapping[str, str], state: Inputs, number: int, error: Exception
+) -> Exception:
+    """``error`` of the reference at a step, or what is wrong with the loop if its state has other sizes than before."""
+    changed = [
+        f"{next((key for key, value in case.loop.items() if value == label), output)} is {list(state[label].shape)} "
+        f"and {label} was {list(first.inputs[label].shape)}"
+        for output, label in loop.items()
+        if state[label].shape != first.inputs[label].shape
+    ]
+    if not changed:
+        return error
+    return UsageError(f"loop: the reference refuses its state at step {number}: {'; '.join(changed)}")
 
 
 def _drawn(case: Case, specs: Sequence[TensorSpec], state: Inputs, number: int) -> dict[str, Array]:

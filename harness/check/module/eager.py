@@ -33,10 +33,10 @@ from harness.model.build import (
     build_module,
     build_tensors,
     constructor_arguments,
-    eager_outputs,
     structure_of,
 )
 from harness.model.reference import default_tolerance_of, gradients, tolerance_of
+from harness.model.running import eager_outputs
 from harness.model.tensors import to_numpy
 from harness.model.weights import plain_name
 from harness.result import Finding, Result

@@ -19,6 +19,7 @@ from torch import nn
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
+from harness.check.judging.steps import inputs_in_a_row
 from harness.check.module.prepared_case import PreparedCase
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock
@@ -26,8 +27,9 @@ from harness.errors import Location, UsageError, bounded_text
 from harness.exporters._torch_state import no_graphs_printed
 from harness.model.answer import Reference
 from harness.model.binding import NestedTensors, TakesFlatInputs, bind_labels, nested_tensors, with_nulls
-from harness.model.build import Subject, outputs_with_paths
+from harness.model.build import Subject, called_subject, initialise_lazy, structure_of
 from harness.model.reference import compute_reference
+from harness.model.state import references_of
 from harness.model.tensors import copy_module
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
@@ -77,17 +79,19 @@ class InMemoryCase(PreparedCase):
     @cached_property
     def subject(self) -> Subject:
         """The module in its current mode, with the first inputs."""
-        inputs = self._inputs[0]
-        outputs, paths = outputs_with_paths(self._module, list(inputs.values()), self.case.seed)
-        mode, dynamic, structure = self.case.mode, self.case.dynamic, self.case.structure
-        return Subject(self._module, inputs, len(outputs), mode, dynamic, outputs, structure, paths)
+        initialise_lazy(self._module, list(self._inputs[0].values()), self.case.seed)
+        return called_subject(self._module, self._inputs[0], self.case, structure_of(self.case))
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
         """The reference answers to each of the inputs."""
         first, *others = self._inputs
-        references = (compute_reference(self.case, self.subject, each, at=_describe_shapes(each)) for each in others)
-        return (compute_reference(self.case, self.subject, first), *references)
+        sets = [(first, None), *((each, _describe_shapes(each)) for each in others)]
+
+        def compute(repeat: bool) -> list[Reference]:
+            return [compute_reference(self.case, self.subject, each, at, repeat=repeat) for each, at in sets]
+
+        return references_of(self.case, self.subject.module, compute, inputs_in_a_row)
 
     @property
     def random_weights(self) -> bool:

@@ -7,25 +7,25 @@ exporters make the artifacts.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.judging import lower_precision
-from harness.check.judging.example_values import OtherInputs, other_inputs
+from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge
-from harness.check.judging.steps import with_lower_steps, with_steps
+from harness.check.judging.steps import inputs_in_a_row, with_lower_steps, with_steps
 from harness.check.module.eager import build_expected, check_eager, eager_refusal
+from harness.check.module.further_inputs import FurtherInputs, tensors_of
+from harness.check.recorded.own_rounding import with_functions
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
 from harness.compare.rules import strict_ulp
@@ -35,17 +35,18 @@ from harness.inside.calls import ReferenceInside, ValueStore
 from harness.inside.torch_reference import TorchReference
 from harness.latency.sampling import Call
 from harness.model.answer import Reference
-from harness.model.build import Subject, build, build_tensors, eager_outputs, has_random_weights, run_module
+from harness.model.build import Subject, build, build_tensors, has_random_weights
 from harness.model.reference import (
     compute_reference,
     float64_outputs,
-    have_same_values,
     in_lower_precision,
     repeatable_call,
     sample_reference,
     tolerance_of,
 )
-from harness.model.tensors import copy_tensor, to_numpy, to_torch
+from harness.model.running import have_same_values, run_module
+from harness.model.state import references_of
+from harness.model.tensors import copy_tensor, to_numpy
 from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
 from harness.result import Finding, Result
@@ -175,18 +176,20 @@ class PreparedCase:
         if opset not in self._tolerances:
             tolerance = tolerance_of(self.case, opset)
             self._tolerances[opset] = tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
-        return self._tolerances[opset]
+        tolerance = self._tolerances[opset]
+        return tolerance if target is None else with_functions(tolerance, self.artifact(target))
 
     def _tolerance_in_lower_precision(self, target: Target) -> Tolerance | None:
-        source, transformed = self.artifact(target.untransformed), self.artifact(target.in_onnx)
-        references, named = self.references, self.case.tolerance
-        return lower_precision.tolerance_in_lower_precision(
-            target, source, transformed, references, named, lower_precision.calibration_inputs(self.case)
-        )
+        named, samples = self.case.tolerance, lower_precision.calibration_inputs(self.case)
+        return lower_precision.tolerance_in_lower_precision(target, self.artifact, self.references, named, samples)
+
+    def quantized_weights(self, target: Target) -> lower_precision.ComparedWeights:
+        """See :class:`harness.check.case_context.CaseContext`."""
+        return lower_precision.weights_of_transform(target, self.artifact)
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
         """The calls of the module's layers."""
-        tensors = list(_tensors(reference.inputs).values())
+        tensors = list(tensors_of(reference.inputs).values())
         return TorchReference(self.subject.module, tensors, self.case.seed, store, precision)
 
     def eager_call(self) -> Call:
@@ -206,7 +209,7 @@ class PreparedCase:
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact:
         """The module exported for ``target`` into ``folder`` with ``inputs`` as its example. Nothing is printed."""
         exporter = plugins("exporters")[target.exporter]
-        subject = replace(self.subject, inputs=_tensors(inputs), eager_outputs=None)
+        subject = replace(self.subject, inputs=tensors_of(inputs), eager_outputs=None, first_call=None)
         with self._silence():
             artifact: Artifact = exporter.export(
                 subject,
@@ -217,24 +220,17 @@ class PreparedCase:
             )
         return artifact
 
-    def further_inputs(self) -> Iterator[OtherInputs]:
+    def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
         """Inputs that a model may treat in another way, as far as eager torch takes them."""
-        first = self.references[0].inputs
-        for name, inputs in other_inputs(first):
-            if any(not np.array_equal(values, first[label]) for label, values in inputs.items()):
-                eager = self._memo.get(f"eager at {name}", partial(self._quietly, self._eager_answer, inputs))
-                if eager is not None:
-                    yield OtherInputs(name, inputs, eager)
+        return self._further.of(kinds)
 
-    def further_reference(self, other: OtherInputs) -> Reference | None:
-        """The whole reference at ``other``; None if it is stochastic or cannot be computed."""
-        compute = partial(compute_reference, self.case, self.subject, _tensors(other.inputs), other.name)
-        reference = self._memo.get(f"reference at {other.name}", partial(self._quietly, compute))
-        return None if reference is None or reference.stochastic else reference
+    def eager_answer(self, inputs: Mapping[str, Array]) -> dict[str, Array] | None:
+        """Eager torch's answer to ``inputs``; None if it refuses them."""
+        return self._quietly(self._further.eager_answer, inputs)
 
-    def _eager_answer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs = eager_outputs(self.subject.module, list(_tensors(inputs).values()), self.case.seed)
-        return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
+    @property
+    def _further(self) -> FurtherInputs:
+        return FurtherInputs(self.case, self.subject, self.references, self._memo, self._quietly)
 
     def _quietly(self, compute: Callable[..., T], *arguments: Any) -> T | None:
         """What ``compute`` returns; None if the code under test raises."""
@@ -263,11 +259,15 @@ class PreparedCase:
             return PreparedCase(CONTROL_CASE, self._artifacts.without_counting()).artifact(target)
 
     def _compute_references(self) -> tuple[Reference, ...]:
-        first = compute_reference(self.case, self.subject, self.subject.inputs)
+        return references_of(self.case, self.subject.module, self._references_to_each_set, inputs_in_a_row)
+
+    def _references_to_each_set(self, repeat: bool) -> list[Reference]:
+        first = compute_reference(self.case, self.subject, self.subject.inputs, repeat=repeat)
         references = [*self._with_steps(self.case.inputs, first)]
         for each in input_sets(self.case)[1:]:
             try:
-                reference = compute_reference(self.case, self.subject, build_tensors(each.inputs), at=each.at)
+                inputs = build_tensors(each.inputs)
+                reference = compute_reference(self.case, self.subject, inputs, each.at, repeat=repeat)
                 further = self._with_steps(each.inputs, replace(reference, repeats_shapes=each.draw > 1))
             except Exception as error:
                 if not each.chosen_by_harness:
@@ -279,7 +279,7 @@ class PreparedCase:
                 )
                 break
             references += further
-        return tuple(references)
+        return references
 
     def _with_steps(self, specs: Sequence[TensorSpec], first: Reference) -> tuple[Reference, ...]:
         if not self.case.loop:
@@ -289,8 +289,8 @@ class PreparedCase:
             case,
             specs,
             first,
-            lambda inputs, at: compute_reference(case, subject, _tensors(inputs), at),
-            lambda inputs: float64_outputs(case, subject, _tensors(inputs)),
+            lambda inputs, at: compute_reference(case, subject, tensors_of(inputs), at),
+            lambda inputs: float64_outputs(case, subject, tensors_of(inputs)),
         )
 
     def _export(self, target: Target, subject: Subject) -> Artifact:
@@ -307,7 +307,3 @@ class PreparedCase:
         options = {"opset": target.opset, "fixes": target.fixes, **target.export_options}
         write: Callable[[Path], Artifact] = partial(exporter.export, subject, **options)
         return self._artifacts.get(self.case, target, SUFFIXES[exporter.makes], write)
-
-
-def _tensors(inputs: Mapping[str, Array]) -> dict[str, torch.Tensor]:
-    return {label: to_torch(values, None) for label, values in inputs.items()}

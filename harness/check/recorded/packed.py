@@ -5,7 +5,7 @@ The check itself is the one that runs where the case was packed, from loading th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.check import check
-from harness.check.judging.example_values import OtherInputs
+from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge
-from harness.check.judging.lower_precision import reference_for
+from harness.check.judging.lower_precision import ComparedWeights, reference_for
 from harness.check.recorded.protobufs import external_data_files, read_tensor
 from harness.check.refusal import control_onnx_artifact
 from harness.check.results import initial_result
@@ -29,7 +29,7 @@ from harness.errors import Location, Problem, SpecError, StageError
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
 from harness.model.answer import Reference, Sample, Step
-from harness.result import Finding, Result, result_from_json
+from harness.result import QUANTIZED_WEIGHTS, Finding, Result, result_from_json
 from harness.spec.bundle.entries import PackedModel, RoundEntry, StepEntry
 from harness.spec.language.case import Case, TensorSpec
 from harness.spec.language.inputs.fills import array
@@ -111,11 +111,11 @@ class PackedCase:
     def exported_from(self, _target: Target, _inputs: Mapping[str, Array], _folder: Path) -> None:
         """None: a bundle holds no module."""
 
-    def further_inputs(self) -> Iterator[OtherInputs]:
+    def further_inputs(self, _kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
         """None: a bundle holds no module."""
         return iter(())
 
-    def further_reference(self, _other: OtherInputs) -> None:
+    def eager_answer(self, _inputs: Mapping[str, Array]) -> None:
         """None: a bundle holds no module."""
 
     def references_for(self, target: Target) -> Sequence[Reference]:
@@ -129,6 +129,13 @@ class PackedCase:
         entry = entry or next(each for each in exports.values() if each.opset == opset)
         tolerance = entry.tolerance.tolerance()
         return tolerance if self._strict_ulp is None else strict_ulp(tolerance, self._strict_ulp)
+
+    def quantized_weights(self, target: Target) -> ComparedWeights:
+        """What was wrong with them when the case was packed: a bundle does not hold the float file."""
+        entry = self.entry.exports.get(target.export)
+        if entry is None or entry.wrong_weights is None:
+            return ComparedWeights()
+        return ComparedWeights((Finding(QUANTIZED_WEIGHTS, False, entry.wrong_weights),))
 
     def reference_inside(self, _reference: Reference, _store: ValueStore, _precision: str | None) -> ReferenceInside:
         """Not visible: a bundle holds the outputs of the reference alone."""

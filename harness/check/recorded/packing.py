@@ -153,6 +153,7 @@ def _put_export(
         write_data_sets(store, folder, references)
         rule = backend_tolerance(tolerance, references)
         store.put_text(f"{folder}/data.json", json.dumps({"rtol": rule.rtol, "atol": rule.atol}))
+    weights = prepared.quantized_weights(target)
     entry = ExportEntry(
         format=artifact.format,
         path=path,
@@ -162,6 +163,7 @@ def _put_export(
         notes=list(artifact.notes),
         tracer_warnings=list(artifact.tracer_warnings),
         tolerance=ToleranceEntry.of(tolerance),
+        wrong_weights=next((each.message for each in weights.findings if not each.passed), None),
     )
     store.put_entry(prepared.case.id, target.export, entry.model_dump())
 

@@ -211,6 +211,7 @@ def check_recorded(recorded: RecordedCase, target: Target, settings: Settings, c
     try:
         return _checked(recorded, target, settings, result, clock)
     except StageStopped as stop:
+        clock.keep(with_error(result, stop), before="blame")
         return _with_stop(result, stop, recorded, target)
 
 
@@ -234,6 +235,7 @@ def _checked(recorded: RecordedCase, target: Target, settings: Settings, result:
             result = replace(result, **placement_fields(placement, passed=not problems))
             result = with_pictures(result, (data_set.arrays for data_set in compared))
         if result.symptom == "mismatch":
+            clock.keep(result, before="blame")
             failing = next(data_set for data_set in compared if not data_set.arrays.comparison.passed)
             return _with_blame(result, failing, target)
         if settings.latency and result.status == "passed":

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.case_context import CaseContext
-from harness.check.judging.lower_precision import reference_for, reference_precision
 from harness.check.samples.sample_log import SampleLog
 from harness.check.samples.sample_rows import Measuring, SampleRow, decision_rules, user_metric
 from harness.check.samples.sample_summary import SampleSummary
@@ -25,11 +23,13 @@ from harness.check.stages import Clock, StageStopped
 from harness.data_files import pick, stored_arrays
 from harness.model.answer import Reference
 from harness.runtimes import Session
-from harness.spec.language.case import DataSettings, TensorSpec
+from harness.spec.language.case import Case, DataSettings, TensorSpec
 from harness.spec.language.tolerances import Tolerance
 from harness.spec.targets import Target
 
 Array = NDArray[Any]
+ReferenceOf = Callable[[str, tuple[TensorSpec, ...], Target], Reference]
+"""Gives the reference at one sample, of which the name and the inputs are given, as a target needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,11 @@ class SampleOutcome:
 
 
 def run_samples(
-    prepared: CaseContext,
+    case: Case,
     target: Target,
     session: Session,
+    first: Reference,
+    reference_of: ReferenceOf,
     tolerance: Tolerance,
     artifact: str,
     settings: Settings,
@@ -56,11 +58,10 @@ def run_samples(
 ) -> SampleOutcome:
     """Run and measure every sample of the case. ``tolerance`` is pooled; ``artifact`` is the digest of the file.
 
-    Raises :class:`StageStopped` for the stage that a sample ends, with its name.
+    ``first`` is the reference at the case's own inputs, ``reference_of`` gives that of a sample. Raises
+    :class:`StageStopped` for the stage that a sample ends, with its name.
     """
-    case = prepared.case
     assert case.data is not None
-    first = prepared.references_for(target)[0]
     with clock.stage("compare"):
         metric = None if case.data.metric is None else user_metric(case.data.metric)
         wants_accuracy = case.data.has_labels and metric is None
@@ -73,40 +74,35 @@ def run_samples(
         row = earlier.get(index)
         if row is None:
             label = labels.of(index, inputs)
-            row = _row(prepared, target, session, measuring, clock, (index, name, inputs), label)
+            sample_reference = partial(reference_of, name, inputs, target)
+            row = _row(sample_reference, session, measuring, clock, index, name, label)
             log.add(row)
         summary.add(row)
     problems = tuple(summary.problems())
     worst = summary.worst[0]
     broken = worst.problem is not None or (problems and (worst.wrong or worst.sqnr is not None))
-    reference_of = partial(_sample_reference, prepared, *case.samples[worst.index]) if broken else None
-    return SampleOutcome(summary.to_json(), problems, summary.inconclusive, reference_of)
+    of_worst = partial(reference_of, *case.samples[worst.index]) if broken else None
+    return SampleOutcome(summary.to_json(), problems, summary.inconclusive, of_worst)
 
 
 def _row(
-    prepared: CaseContext,
-    target: Target,
+    sample_reference: Callable[[], Reference],
     session: Session,
     measuring: Measuring,
     clock: Clock,
-    sample: tuple[int, str, tuple[TensorSpec, ...]],
+    index: int,
+    name: str,
     label: Array | None,
 ) -> SampleRow:
-    index, name, inputs = sample
     try:
         with clock.stage("build"):
-            reference = _sample_reference(prepared, name, inputs, target)
+            reference = sample_reference()
         with clock.stage("run"):
             answer = reference.comparable_part(session.run(reference.inputs))
         with clock.stage("compare"), np.errstate(all="ignore"):
             return measuring.row(index, name, answer, reference, label)
     except StageStopped as stop:
         raise replace(stop, message=f"at sample {name}: {stop.message}") from stop
-
-
-def _sample_reference(prepared: CaseContext, name: str, inputs: tuple[TensorSpec, ...], target: Target) -> Reference:
-    at = f"sample {name}"
-    return reference_for(target, prepared.sample_reference(inputs, at, reference_precision(target)))
 
 
 def _own_errors(reference: Reference) -> dict[str, float]:

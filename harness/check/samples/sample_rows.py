@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.compare.decisions import DecisionCounts, count_decisions, decide
 from harness.compare.verdict import compare_with_reference
-from harness.errors import UsageError, bounded_text
+from harness.errors import UsageError, bounded_text, describe_error
 from harness.model.answer import Reference
 from harness.spec.language.tolerances import Decisions, Tolerance, rules_of
 
@@ -48,9 +48,14 @@ class UserMetric:
     def measure(
         self, sample: str, answer: Mapping[str, Array], reference: Mapping[str, Array], label: Array | None
     ) -> Ratio:
-        """The metric of ``answer`` to one sample. Raises :class:`UsageError` if it is no number; its errors pass."""
+        """The metric of ``answer`` to one sample. Raises :class:`UsageError` if it fails, or is no number."""
         expected = _copied(reference) if label is None else np.array(label)
-        value = self.function(_copied(answer), expected)
+        try:
+            value = self.function(_copied(answer), expected)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise UsageError(f"metric {self.name}: it raises {describe_error(error)}") from error
         try:
             ratio = Ratio(*map(float, value)) if isinstance(value, tuple | list) else Ratio(float(value), 1.0)
         except (TypeError, ValueError):

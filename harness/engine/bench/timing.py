@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from harness.check.settings import Settings, extra_seconds
+from harness.check.settings import MEMORY_PER_BYTE, Settings, extra_seconds
 from harness.check.stages import message_of
 from harness.engine.bench import BenchSettings, bench_cases, shapes_of
 from harness.engine.bench.node_times import with_node_times
@@ -182,17 +182,19 @@ def _max_extra_seconds(task: Task) -> float:
 def _measure_in_process(pipe: Connection, task: Task, seconds: float | None) -> None:
     from harness.engine.bench.process import measure_task
     from harness.engine.processes.exits import become_subreaper
-    from harness.engine.processes.limits import die_with_parent, extend_time_limit, limited
+    from harness.engine.processes.limits import die_with_parent, extend_memory_limit, extend_time_limit, limited
 
     die_with_parent()
     become_subreaper()
-    extended = 0
+    extended = largest = 0
 
     def on_size(size: int) -> None:
-        nonlocal extended
+        nonlocal extended, largest
         more = max(0, extra_seconds(size, task.settings) * len(task.targets) - extended)
         extend_time_limit(more)
         extended += more
+        extend_memory_limit(MEMORY_PER_BYTE * max(0, size - largest))
+        largest = max(largest, size)
 
     try:
         with limited(seconds, task.settings.memory):

@@ -56,6 +56,14 @@ def extend_time_limit(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, left + seconds)
 
 
+def extend_memory_limit(size: int) -> None:
+    """Give the block that runs under a memory limit so many bytes more, as far as its hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft != resource.RLIM_INFINITY:
+        limit = soft + size if hard == resource.RLIM_INFINITY else min(soft + size, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
 def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
     """Let the kernel end this process when its parent is gone, so that a killed run leaves no process.
 

@@ -139,7 +139,9 @@ def load_for_specs() -> None:
 
     # One thread per worker: the workers share the cores, and a fork must not copy a thread pool.
     torch.set_num_threads(1)
-    import harness.check.check  # noqa: F401 - as above
+    import harness.check.check
+    import harness.check.files.contexts
+    import harness.check.module.prepared_case  # noqa: F401 - as above
 
     for kind in ("layers", "exporters", "fixes"):
         plugins(kind)

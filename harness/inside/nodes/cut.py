@@ -93,14 +93,28 @@ def cut_nodes(
             raise NotCut("no torch module has the value that the nodes should compute")
         own = _selected(producers, value, lambda node: owning_call(node, calls) is match.call)
         (cut, reaching), expected = _model(model, own, value, known), match.expected
-    actual = computed[value]
+    return _differing(cut, reaching, value, computed[value], expected)
+
+
+def cut_between(
+    model: ModelProto, nodes: Sequence[NodeProto], value: str, known: Mapping[str, Array], expected: Array
+) -> CutNodes:
+    """``nodes``, which compute ``value`` as ``known`` has it, beside what they should compute. Raises :class:`NotCut`.
+
+    ``known`` has what reaches them, too.
+    """
+    cut, reaching = _model(model, nodes, value, known)
+    return _differing(cut, reaching, value, known[value], expected)
+
+
+def _differing(cut: ModelProto, reaching: Mapping[str, Array], value: str, actual: Array, expected: Array) -> CutNodes:
     if expected.shape != actual.shape:
         raise NotCut("the value that it should compute has another shape")
     with np.errstate(all="ignore"):
         expected = expected.astype(actual.dtype)
     difference = computed_difference(value, actual, expected)
     if difference is None or difference.rounding:
-        raise NotCut("on these inputs its value differs by no more than rounding")
+        raise NotCut("on these inputs its value differs by less than a script can show")
     finite = np.abs(expected.astype(np.float64))
     largest = float(finite[np.isfinite(finite)].max(initial=0.0))
     return CutNodes(cut, reaching, expected, ROUNDING_SHARE.get(actual.dtype.name, 0.0) * largest)

@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from harness.engine.processes.temporary import temporary_folder
-from harness.errors import UsageError
+from harness.errors import Mistakes, UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision.chart import Chart, Mark, Series, svg
 from harness.precision.ladder import rungs
@@ -25,7 +25,6 @@ from harness.precision.process import (
     STEP_FACTOR,
     STEP_SECONDS,
     Listener,
-    ModelProblems,
     Problems,
     make_folder,
     torch_is_here,
@@ -77,7 +76,7 @@ def measure_rungs(question: ModelQuestion, words: Sequence[str], listener: Liste
         if isinstance(start, ProcessEnd):
             raise UsageError(f"{question.model}: {start.description} while it was prepared; make sure that it loads")
         if isinstance(start, Problems):
-            raise ModelProblems(start.problems)
+            raise Mistakes(start.problems)
         seconds = max(STEP_SECONDS, STEP_FACTOR * SLOWEST_STEP * start.seconds)
         listener.tell(
             f"{len(start.rungs)} rungs x {len(start.samples)} samples: about "
@@ -189,5 +188,5 @@ def chart(ladder: Ladder) -> Chart:
     finite = [mark.y for marks in series.values() for mark in marks if math.isfinite(mark.y)]
     levels = [(0.0, "noise as strong as the signal")] if finite and min(finite) < 0 else []
     name = Path(ladder.model).name
-    found = [Series(precision, marks) for precision, marks in series.items()]
-    return Chart(f"Precisions of {name}", "latency in ms", "SQNR in dB", found, levels, log_x=True)
+    drawn = [Series(precision, marks) for precision, marks in series.items()]
+    return Chart(f"Precisions of {name}", "latency in ms", "SQNR in dB", drawn, levels, log_x=True)

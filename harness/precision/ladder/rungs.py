@@ -251,7 +251,7 @@ def _load_eager(model: PreparedModel, dtype: str | None, device: str, tf32: str)
     import torch
 
     from harness.model.tensors import copy_module
-    from harness.runtimes._torch_session import CudaSession, TorchSession
+    from harness.runtimes._torch_session import CudaSession, TorchSession, lowered_products
 
     plugins("runtimes")[f"torch-{device}"].availability().require(f"torch-{device}")
     if model.prepared is None:
@@ -266,8 +266,9 @@ def _load_eager(model: PreparedModel, dtype: str | None, device: str, tf32: str)
         session = CudaSession(module.cuda(), settings, "cuda", "none")
     else:
         session = TorchSession(module, settings, "cpu", "none")
-    said = "float32 with TF32" if tf32 == "on" else DTYPES.get(dtype or "", "float32")
-    return _Loaded(session, size, DTYPES.get(dtype or ""), f"{said}, eager")
+    precision = "float32 with TF32" if tf32 == "on" else DTYPES.get(dtype or "", "float32")
+    products = "".join(f", {each}" for each in lowered_products())
+    return _Loaded(session, size, DTYPES.get(dtype or ""), f"{precision}, eager{products}")
 
 
 # The reference

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.engine.processes.temporary import temporary_folder
-from harness.errors import UsageError
+from harness.errors import Mistakes, UsageError
 from harness.explain.process import ProcessEnd, SeparateProcess
 from harness.precision.hazards import Hazard
 from harness.precision.layers import Layer, Lowering, keep_option
@@ -25,7 +25,6 @@ from harness.precision.process import (
     STEP_FACTOR,
     STEP_SECONDS,
     Listener,
-    ModelProblems,
     Problems,
     make_folder,
     torch_is_here,
@@ -79,7 +78,7 @@ class Sensitivity:
     lowering: Lowering
     target: Target
     start: Start
-    found: Found
+    search: Found
     hazards: tuple[Hazard, ...] | str
     timed: tuple[TimedChoice, ...]
     verified: Outcome | None
@@ -93,7 +92,7 @@ class Sensitivity:
     @property
     def kept(self) -> tuple[Layer, ...]:
         """The layers of the shortest list; none if there is no list."""
-        return () if self.found.shortest is None else self.found.shortest.kept
+        return () if self.search.shortest is None else self.search.shortest.kept
 
     @property
     def kept_nodes(self) -> list[str]:
@@ -136,7 +135,7 @@ class _Run:
         if isinstance(start, ProcessEnd):
             raise UsageError(f"{request.question.model}: {start.description} while it was lowered; make sure it loads")
         if isinstance(start, Problems):
-            raise ModelProblems(start.problems)
+            raise Mistakes(start.problems)
         if start.everything.measure is None:
             raise UsageError(f"{request.question.model}: {start.everything.failed}")
         if request.target.decisions is not None and start.decided is None:
@@ -193,10 +192,10 @@ class _Run:
 
     def _time(self, start: Start, found: Found) -> tuple[TimedChoice, ...]:
         choices = _to_time(found)
-        asked = {str(at): None if choice is None else _nodes(choice.kept) for at, choice in enumerate(choices)}
-        timings = self._call(steps.time_choices, asked)
+        kept_nodes = {str(at): None if choice is None else _nodes(choice.kept) for at, choice in enumerate(choices)}
+        timings = self._call(steps.time_choices, kept_nodes)
         if isinstance(timings, ProcessEnd):
-            timings = {name: Timing(None) for name in asked}
+            timings = {name: Timing(None) for name in kept_nodes}
         timed = []
         for timing, choice in zip(timings.values(), choices, strict=True):
             if choice is None:
@@ -213,8 +212,8 @@ class _Run:
         return self._process.call(step, question, lowering, *arguments, seconds=self._seconds)
 
     @staticmethod
-    def _outcome(found: Outcome | ProcessEnd) -> Outcome:
-        return Outcome(None, failed=found.description) if isinstance(found, ProcessEnd) else found
+    def _outcome(answer: Outcome | ProcessEnd) -> Outcome:
+        return Outcome(None, failed=answer.description) if isinstance(answer, ProcessEnd) else answer
 
 
 def _to_time(found: Found) -> tuple[Choice | None, ...]:

@@ -48,17 +48,17 @@ def _read(path: Path, key: str) -> list[tuple[frozenset[str], Outcome]]:
             return []
     except (OSError, ValueError):
         return []
-    found: list[tuple[frozenset[str], Outcome]] = []
+    choices: list[tuple[frozenset[str], Outcome]] = []
     adapter = TypeAdapter(Outcome)
     for line in lines[1:]:
         try:
             entry = json.loads(line)
             outcome = adapter.validate_python(entry["outcome"])
             if outcome.measure is not None:  # what failed is tried again
-                found.append((frozenset(entry["kept"]), outcome))
+                choices.append((frozenset(entry["kept"]), outcome))
         except (ValueError, KeyError, TypeError, ValidationError):
             continue
-    return found
+    return choices
 
 
 def journal_key(start: Start, lowering: Lowering) -> str:

@@ -32,6 +32,7 @@ from harness.registry import plugins
 from harness.runtimes import Session
 from harness.spec.language.inputs.fills import array
 from harness.spec.targets import transform_named
+from harness.transforms import LowersNothing
 
 COPIED_SAMPLES = 64
 
@@ -204,9 +205,9 @@ def _lower_and(
     """What ``then`` finds of the lowered file, or how it failed."""
     try:
         return then(lower(model.artifact, lowering, kept, model.calibration, path))
+    except LowersNothing:
+        return Outcome(_same(model), file_size(model.artifact.path), unchanged=True)
     except Unsupported as error:
-        if "lowers nothing" in str(error):
-            return Outcome(_same(model), file_size(model.artifact.path), unchanged=True)
         return Outcome(None, failed=str(error))
     except Exception as error:  # noqa: BLE001 - a library that refuses one choice: it is a row, and the others go on
         return Outcome(None, failed=message_of(error))

@@ -16,95 +16,95 @@ SHOWN_LAYERS, SHOWN_HAZARDS = 12, 8
 MAX_REASON = 60
 
 
-def lines(found: Sensitivity) -> Iterator[str]:
+def lines(sensitivity: Sensitivity) -> Iterator[str]:
     """The terminal's text: the conclusion, the most sensitive layers, the hazards, and the choices that were timed."""
-    yield from conclusion(found)
+    yield from conclusion(sensitivity)
     yield ""
     rows = [
         (
-            "keep" if each.layer in found.kept else "",
+            "keep" if each.layer in sensitivity.kept else "",
             str(each.layer),
             shortened(each.outcome.failed, MAX_REASON) if each.outcome.failed else decibel(sqnr(each.outcome)),
             decided(each.outcome),
         )
-        for each in found.found.ranking[:SHOWN_LAYERS]
+        for each in sensitivity.search.ranking[:SHOWN_LAYERS]
     ]
     yield from tabulate(rows, ("", "layer alone lowered", "SQNR", "decisions"), "simple").splitlines()
-    more = len(found.found.ranking) - SHOWN_LAYERS
+    more = len(sensitivity.search.ranking) - SHOWN_LAYERS
     if more > 0:
         yield f"... and {more} more in sensitivity.json"
     yield ""
-    yield from _hazards(found)
+    yield from _hazards(sensitivity)
     timed = [
         (each.name, latency_text(each.timing), megabytes(each.bytes), decibel(each.sqnr), "best" if each.best else "")
-        for each in found.timed
+        for each in sensitivity.timed
     ]
     yield ""
     yield from tabulate(timed, ("choice", "latency", "size", "SQNR", ""), "simple", disable_numparse=True).splitlines()
 
 
-def conclusion(found: Sensitivity) -> Iterator[str]:
+def conclusion(sensitivity: Sensitivity) -> Iterator[str]:
     """What was found, in a few sentences."""
-    start, word = found.start, found.lowering.word
+    start, word = sensitivity.start, sensitivity.lowering.word
     drawn = " drawn" if start.drawn else ""
     yield (
-        f"{found.model} in {word}, {len(start.layers)} layers, {len(start.samples)}{drawn} samples: "
+        f"{sensitivity.model} in {word}, {len(start.layers)} layers, {len(start.samples)}{drawn} samples: "
         f"{_measured(start.everything)}"
     )
     if start.drawn:
         yield "The samples are random; give real ones with --inputs, since ranges and decisions depend on them."
     if start.decided is not None:
         yield f"Decisions: {start.decided}."
-    yield f"Target: {found.target}."
-    shortest = found.found.shortest
+    yield f"Target: {sensitivity.target}."
+    shortest = sensitivity.search.shortest
     if shortest is None:
         yield f"No list short of all {len(start.layers)} layers reaches the target."
         return
-    verified = found.verified or shortest.outcome
+    verified = sensitivity.verified or shortest.outcome
     if not shortest.kept:
         yield f"The target is reached with nothing kept in float32: {_measured(verified)}"
         return
     names = ", ".join(layer.name for layer in shortest.kept)
     yield f"Keep {len(shortest.kept)} of {len(start.layers)} layers in float32: {names}"
     yield f"Measured with the written file: {_measured(verified)}"
-    if found.found.all_tried:
+    if sensitivity.search.all_tried:
         yield "Each layer of the list is needed: without it, the target is missed."
-    if not found.reached:
+    if not sensitivity.reached:
         yield "The written file misses the target."
 
 
-def how_to_use(found: Sensitivity, model_file: str) -> list[str]:
+def how_to_use(sensitivity: Sensitivity, model_file: str) -> list[str]:
     """Lines of shell and Python that lower the model with the list."""
     call = {
         "fp16": "from onnxruntime.transformers.float16 import convert_float_to_float16",
         "int8": "from onnxruntime.quantization import quantize_dynamic",
         "int8-static": "from onnxruntime.quantization import quantize_static",
-    }.get(found.lowering.word)
+    }.get(sensitivity.lowering.word)
     use = {
         "fp16": "onnx.save(convert_float_to_float16(onnx.load('float32/model.onnx'), **keep), 'mixed.onnx')",
         "int8": "quantize_dynamic('float32/model.onnx', 'mixed.onnx', **keep)",
         "int8-static": "quantize_static('float32/model.onnx', 'mixed.onnx', samples, **keep)",
-    }.get(found.lowering.word)
-    shell = [f"harness run mixed.yaml --targets '{found.target_word}'  # float32/model.onnx is {model_file}"]
+    }.get(sensitivity.lowering.word)
+    shell = [f"harness run mixed.yaml --targets '{sensitivity.target_word}'  # float32/model.onnx is {model_file}"]
     if call is None or use is None:
         return shell
     note = []
-    if found.lowering.word == "fp16" and found.kept:
+    if sensitivity.lowering.word == "fp16" and sensitivity.kept:
         note = [
             "# The converter alone rounds values between kept nodes to float16; mixed/model.onnx, by +fp16, does not."
         ]
     return [*shell, "", *note, "import json, onnx", call, "keep = json.load(open('keep.json'))", use]
 
 
-def _hazards(found: Sensitivity) -> Iterator[str]:
-    if isinstance(found.hazards, str):
-        yield f"Hazards: not known: {found.hazards}"
+def _hazards(sensitivity: Sensitivity) -> Iterator[str]:
+    if isinstance(sensitivity.hazards, str):
+        yield f"Hazards: not known: {sensitivity.hazards}"
         return
-    yield f"Hazards on the way: {len(found.hazards) or 'none found on these samples'}"
-    for each in found.hazards[:SHOWN_HAZARDS]:
+    yield f"Hazards on the way: {len(sensitivity.hazards) or 'none found on these samples'}"
+    for each in sensitivity.hazards[:SHOWN_HAZARDS]:
         yield f"  {each.node}: {each.sentence}"
-    if len(found.hazards) > SHOWN_HAZARDS:
-        yield f"  ... and {len(found.hazards) - SHOWN_HAZARDS} more in sensitivity.json"
+    if len(sensitivity.hazards) > SHOWN_HAZARDS:
+        yield f"  ... and {len(sensitivity.hazards) - SHOWN_HAZARDS} more in sensitivity.json"
 
 
 def _measured(outcome: Outcome) -> str:

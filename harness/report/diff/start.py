@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from harness.errors import UsageError
 from harness.latency.change import Side, Verdict, change
+from harness.report.diff.latency import CONDITIONS
 from harness.result import Result
 
 Checks = Mapping[tuple[str, str], Result]
@@ -19,7 +20,6 @@ START_FIGURES: tuple[StartFigure, ...] = get_args(StartFigure)
 """What ``--gate`` takes."""
 _KEYS: Mapping[StartFigure, str] = {"load": "load_s", "first": "first_run_s", "memory": "peak_mb"}
 UNITS: Mapping[StartFigure, str] = {"load": "s", "first": "s", "memory": "MB"}
-_CONDITIONS = ("device", "precision", "threads", "optimization", "cpus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def start_changes(old: Checks, new: Checks, min_effect: float) -> Iterator[Start
     pairs = [
         (check, figure, before, after)
         for check, before_figure, after_figure in _timed_in_both(old, new)
-        if all(before_figure.get(key) == after_figure.get(key) for key in _CONDITIONS)
+        if all(before_figure.get(key) == after_figure.get(key) for key in CONDITIONS)
         for figure in START_FIGURES
         if (before := _values(before_figure, figure)) and (after := _values(after_figure, figure))
     ]

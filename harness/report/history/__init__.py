@@ -7,12 +7,13 @@ machine all latencies begin anew.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SpecError, UsageError
+from harness.errors import Problem, SpecError, UsageError
 from harness.report.diff import PARITY_LABELS, ParityChange, diff, has_same_calibration_loop
 from harness.report.diff.latency import LatencyChange
 from harness.report.json_report import read_report
@@ -50,22 +51,34 @@ class Run:
 
 
 def read_reports(folder: Path) -> list[tuple[Path, Report]]:
-    """The reports below ``folder`` in the order in which their runs began; other JSON files are left out.
+    """The reports below ``folder`` in the order in which their runs began; JSON files of another kind are left out.
 
-    Raises :class:`UsageError` if there are fewer than two, and :class:`SpecError` for a report that is damaged.
+    Raises :class:`UsageError` if there are fewer than two, and :class:`SpecError` with every report that is damaged.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; name the one that your reports are kept in")
-    reports = []
+    reports: list[tuple[Path, Report]] = []
+    problems: list[Problem] = []
     for path in sorted(folder.rglob("*.json")):
         try:
             reports.append((path, read_report(path)))
-        except SpecError:
-            if path.name == "report.json":
-                raise
+        except SpecError as error:
+            if path.name == "report.json" or not _is_of_another_kind(path):
+                problems += error.problems
+    if problems:
+        raise SpecError(problems)
     if len(reports) < 2:
         raise UsageError(f"{folder}: holds {len(reports)} report.json; keep the reports of several runs there")
     return sorted(reports, key=lambda each: str(each[1].run.get("began", "")))
+
+
+def _is_of_another_kind(path: Path) -> bool:
+    """True for whole JSON without results. A report may have been renamed, and cut short when it was copied."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return not isinstance(content, dict) or "results" not in content
 
 
 def history(reports: Sequence[tuple[Path, Report]], min_effect: float) -> tuple[Run, ...]:

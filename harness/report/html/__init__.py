@@ -25,6 +25,7 @@ from harness.report.html.page import comparison_fields, headline
 from harness.report.layers import LAYER_FIELDS, layers_as_json
 from harness.report.machines import environment_rows
 from harness.report.tables import targets
+from harness.report.tables.latency import model_times
 from harness.report.wording import UNEXPECTED, bundle_folder
 from harness.result import Report, Result, to_json
 
@@ -121,6 +122,10 @@ def page_data(report: Report) -> dict[str, Any]:
         "figure": FIGURE,
         "timed": TIMED,
         "layer_fields": LAYER_FIELDS,
+        "model_times": [
+            {"spec": times.spec, "targets": times.targets, "rows": list(times.rows())}
+            for times in model_times(report.results)
+        ],
         "comparison": to_json(comparison_fields(report.run.get("comparison"))),
         "fields": names,
         "checks": checks,

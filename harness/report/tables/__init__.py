@@ -168,6 +168,21 @@ _MAX_OPERATORS = 8
 """Operators listed per provider; ``report.json`` has all of them, check by check."""
 
 
+def matrix_blocks(results: Sequence[Result]) -> Iterator[str]:
+    """The cases of each spec by targets, in Markdown; nothing without results."""
+    if not results:
+        return
+    yield "## Cases by targets"
+    yield "`[...]` stands for matrix points with equal results. Unexpected results are in capitals, in their own rows."
+    columns = [code(target) for target in targets(results)]
+    for group in groups(results):
+        yield f"### {code(group.spec) if group.spec else 'cases'}"
+        yield table(
+            ["case", "points", *columns],
+            [[code(row.label), f"{row.cases:,}", *row.cells] for row in group.rows],
+        )
+
+
 def placement_blocks(results: Sequence[Result]) -> Iterator[str]:
     """The operators of each target by execution provider; nothing if no runtime reported a placement."""
     placed = [result for result in results if result.placement is not None]

@@ -29,6 +29,7 @@ _COMMON_OPTIONS = {
     "threads": THREADS,
     "iobinding": Option("time with inputs and outputs bound to the device", "on", ("on", "off")),
     "gelu": Option("Gelu as exported, or its faster approximation", "exact", ("exact", "approximate")),
+    "fastmath": Option("float32 products in bfloat16 where an Arm CPU has them", "off", ("on", "off")),
     "custom_ops": Option("library of custom operators, with --allow-import", "", is_path=True),
 }
 _ALLOW = Option("other providers that nodes may run on", "", tuple(PROVIDERS_BY_SHORT_NAME), multiple=True)
@@ -75,7 +76,7 @@ class OnnxRuntime:
         Raises :class:`harness.errors.Unavailable` if onnxruntime would run on the CPU instead, and
         :class:`harness.errors.Unsupported` if onnxruntime reports that it does not support the model.
         """
-        settings = resolve_options(self.name, self._options, options)
+        settings, path = resolve_options(self.name, self._options, options), artifact.path
         self.availability().require(self.name)
         ort = library.load_onnxruntime()
         records_placement = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
@@ -88,7 +89,7 @@ class OnnxRuntime:
         def create_session(profile: str = "") -> Any:
             return library.open_session(
                 self.provider,
-                str(artifact.path),
+                str(path),
                 _session_options(settings, profile, records_placement=records_placement),
                 provider_options,
                 device=device,
@@ -101,7 +102,7 @@ class OnnxRuntime:
             session = session_class(
                 self.provider,
                 settings,
-                artifact.path,
+                path,
                 create_session,
                 facts,
                 allowed=allowed,
@@ -146,6 +147,8 @@ def _session_options(settings: Mapping[str, str], profile: str, *, records_place
         options.register_custom_ops_library(str(Path(getattr(custom_ops, "path", custom_ops)).absolute()))
     if settings["gelu"] == "approximate":
         options.add_session_config_entry("optimization.enable_gelu_approximation", "1")
+    if settings["fastmath"] == "on":
+        options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     if records_placement:
         options.add_session_config_entry(RECORD_PLACEMENT, "1")
     if profile:

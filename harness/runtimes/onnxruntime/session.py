@@ -138,6 +138,7 @@ class OrtSession:
         provider_options = self._session.get_provider_options().get(self._provider.ep, {})
         changed = [] if tf32 is None else [f"TF32 {tf32}"]
         changed += ["Gelu approximated"] if self._settings.get("gelu") == "approximate" else []
+        changed += ["bfloat16 products allowed on Arm"] if self._settings.get("fastmath") == "on" else []
         return {
             "precision": ", ".join(["as exported", *changed]),
             **({} if tf32 is None else {"tf32": tf32}),

@@ -17,7 +17,8 @@ from torch.utils import _pytree as pytree
 
 from harness.data_files import UNNAMED, stored_arrays
 from harness.errors import SpecError, UsageError, escape_path
-from harness.model.build import build_module, eager_outputs
+from harness.model.build import build_module
+from harness.model.running import eager_outputs
 from harness.model.tensors import copy_tensor, to_numpy, to_torch
 from harness.model.weights import load_weights
 from harness.scaffold.comparison import Question, built_module, cases_of, read_samples

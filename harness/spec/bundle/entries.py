@@ -231,7 +231,10 @@ class ExpectEntry(StrictModel):
 
 
 class ExportEntry(StrictModel):
-    """One exported file and its tolerance; the other fields are those of :class:`harness.exporters.Artifact`."""
+    """One exported file and its tolerance; the other fields are those of :class:`harness.exporters.Artifact`.
+
+    ``wrong_weights`` is what is wrong with its quantized weights, which the float weights showed.
+    """
 
     format: Literal["torchscript", "onnx", "ort"]
     path: RelativePath
@@ -241,6 +244,7 @@ class ExportEntry(StrictModel):
     notes: list[str]
     tracer_warnings: list[str] = Field(default_factory=list)
     tolerance: ToleranceEntry
+    wrong_weights: str | None = None
 
 
 class LocationEntry(StrictModel):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
@@ -258,7 +259,7 @@ class DataSettings:
         return self.labels is not None or self.label_key is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """One fully resolved configuration.
 
@@ -300,7 +301,12 @@ class Case:
     @property
     def arguments(self) -> list[str]:
         """The labels of the arguments of ``forward``, in order."""
-        return [spec.label for spec in self.inputs] if self.structure is None else list(self.structure)
+        return list(self.trees)
+
+    @property
+    def trees(self) -> Mapping[str, Any]:
+        """The structure of the arguments, that of tensors by order included."""
+        return {spec.label: spec.label for spec in self.inputs} if self.structure is None else self.structure
 
     @property
     def is_recorded(self) -> bool:
@@ -310,7 +316,7 @@ class Case:
             return not any(each.needs_torch for each in (model, *self.files.values()))
         return isinstance(model, RecordedModel)
 
-    @property
+    @cached_property
     def runs_user_code(self) -> bool:
         """True if code of the user is involved, which may change any state of its process."""
         if self.data is not None and self.data.metric is not None:

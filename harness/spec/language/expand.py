@@ -141,7 +141,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
             inputs, samples, data = samples_.with_samples(node, case, inputs, folder, allow_import=allow_import)
     # How a layer takes nested inputs is left to torch.
     labels = [] if structure is not None else list(inputs or case.inputs)
-    if structure is not None and case.layer is None and case.factory is None:
+    if structure is not None and case.layer is None and case.factory is None and case.file is None:
         message, remedy = "nested or null inputs of a model of several layers", "use `layer:` or `factory:`"
         problems.append(Problem(node.location(["inputs"], of_key=True), message, remedy))
     problems += models.problems(node, case, labels, case.dtype, folder, allow_import=allow_import, may_raise=may_raise)

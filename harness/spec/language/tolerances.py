@@ -61,14 +61,17 @@ class Calibrated:
 
     :mod:`harness.compare.calibrated` defines the rule and derives its numbers. ``precision`` names the dtype that the
     reference is run in, for a file that computes in a lower precision than its outputs have; None for their own dtype.
+    ``function`` is the operator that gives the output, if kernels approximate it to an absolute error; else empty.
     """
 
     m: float = 3.0
     precision: str | None = None
+    function: str = ""
 
     def __str__(self) -> str:
         run = "own error" if self.precision is None else f"own error in {self.precision}"
-        return f"{self.m:g} x the reference's {run} against float64"
+        least = f", or the error of a {self.function} kernel" if self.function else ""
+        return f"{self.m:g} x the reference's {run} against float64{least}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +267,7 @@ def written_rule(rule: Rule) -> Any:
             return {"ulp": n}
         case Scaled(n):
             return {"scaled": n}
-        case Calibrated(m, _):
+        case Calibrated(m):
             return {"calibrated": m}
         case Close(rtol, atol):
             return {"rtol": rtol, "atol": atol}

@@ -268,8 +268,10 @@ def _options(text: str, owner: str, supported: Mapping[str, str], written: str |
         if not (key and equals and value):
             raise UsageError(f"{text}: {pair!r} is not an option; write ?option=value&...")
         if key not in supported:
-            remedy = suggestion(key, supported, f"it has {join_names(supported)}" if supported else "it has none")
-            raise UsageError(f"{text}: {owner} has no option {key}; {remedy}")
+            they, have = ("they", "have") if " and " in owner else ("it", "has")
+            available = f"{they} {have} {join_names(supported) if supported else 'none'}"
+            remedy = suggestion(key, supported, available)
+            raise UsageError(f"{text}: {owner} {have} no option {key}; {remedy}")
         if key in options:
             raise UsageError(f"{text}: {key} is set twice; set it once")
         options[key] = value

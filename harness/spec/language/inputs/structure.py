@@ -9,7 +9,7 @@ exporters and torch's sessions put them together again: ``forward(x, [boxes.0, b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import Problem
@@ -58,6 +58,19 @@ def _flatten(label: str, node: Node, entries: dict[Key, Node]) -> Tree:
         case "[mapping]":
             return {str(key): _flatten(f"{label}.{key}", item, entries) for key, item in node.entries.items()}
     entries[label] = node
+    return label
+
+
+def flat_tree(label: str, value: Any, leaf: Callable[[str, Any], None]) -> Tree:
+    """The tree of a value of Python's: lists, tuples and mappings of values. ``leaf`` is called with each other one."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return {key: flat_tree(f"{label}.{key}", item, leaf) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = tuple(flat_tree(f"{label}.{index}", item, leaf) for index, item in enumerate(value))
+        return AsTuple(items) if isinstance(value, tuple) else items
+    leaf(label, value)
     return label
 
 

@@ -41,7 +41,7 @@ function accuracyRows(compared, measure) {
   };
   const ends = [binStart(measure, 1), binStart(measure, measure.bins - 1)].map((value) => figure(value));
   const foot = h("tfoot", {}, h("tr", {}, h("th", { scope: "row", class: "muted small" }, "bars"), h("td", { class: "muted small", colspan: shown.length },
-    `0, then from ${ends[0]} to ${ends[1]} ${measure.unit} and more, \u00d7 ${measure.base} per bar, then no tolerance`)));
+    `0, then from ${ends[0]} to ${ends[1]} ${measure.unit} and more, \u00d7 ${measure.base} per bar, then beyond any tolerance`)));
   if (exact.length < 2) return [head, h("tbody", {}, specsOf.map(row)), foot];
   return [head, h("tbody", {}, other.map(row)), exactRows(exact, shown.length, row), foot];
 }
@@ -91,11 +91,11 @@ function histogram(ofTarget, measure) {
   const { check, error } = measured.reduce((one, other) => (other.error > one.error || Number.isNaN(other.error) ? other : one));
   const exact = bins[0].good + bins[0].bad;
   const lost = bins[measure.bins].good + bins[measure.bins].bad;
-  const most_off = lost ? `${lost.toLocaleString("en")} without any tolerance` : `max ${figure(error)} ${measure.unit}`.trim();
-  const label = exact === measured.length ? "all exact" : most_off;
+  const farthest = lost ? `${lost.toLocaleString("en")} beyond any tolerance` : `max ${figure(error)} ${measure.unit}`.trim();
+  const label = exact === measured.length ? "all exact" : farthest;
   const width = (measure.bins + 1) * WIDE;
   return [
-    s("svg", { viewBox: `0 0 ${width} 34`, preserveAspectRatio: "none", role: "img", "aria-label": `${exact} of ${measured.length} exact, ${most_off}` }, s("line", { class: "floor", x1: 0, x2: width, y1: 33.5, y2: 33.5 }), bars),
+    s("svg", { viewBox: `0 0 ${width} 34`, preserveAspectRatio: "none", role: "img", "aria-label": `${exact} of ${measured.length} exact, ${farthest}` }, s("line", { class: "floor", x1: 0, x2: width, y1: 33.5, y2: 33.5 }), bars),
     h("div", { class: "told" }, exact === measured.length ? label : h("a", { href: addressOf(check) }, label), h("span", { class: "muted" }, ` of ${measured.length}`)),
   ];
 }

@@ -2,18 +2,18 @@
 const PAPER = 700;
 
 function chart(label, draw) {
-  const figure = h("figure", { class: "chart" });
+  const holder = h("figure", { class: "chart" });
   let drawn = 0;
   const fit = (width) => {
     if (!width || width === drawn) return;
     drawn = width;
     const { height, content } = draw(width);
-    figure.replaceChildren(s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label }, content));
+    holder.replaceChildren(s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label }, content));
   };
-  new ResizeObserver(() => requestAnimationFrame(() => fit(figure.clientWidth))).observe(figure);
-  addEventListener("beforeprint", () => fit(Math.min(figure.clientWidth, PAPER)));
-  addEventListener("afterprint", () => fit(figure.clientWidth));
-  return figure;
+  new ResizeObserver(() => requestAnimationFrame(() => fit(holder.clientWidth))).observe(holder);
+  addEventListener("beforeprint", () => fit(Math.min(holder.clientWidth, PAPER)));
+  addEventListener("afterprint", () => fit(holder.clientWidth));
+  return holder;
 }
 
 const series = new Map(targets.map((target, at) => [target, at]));

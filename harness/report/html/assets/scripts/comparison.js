@@ -12,7 +12,7 @@ function comparison() {
     section.append(h("h3", {}, Object.keys(diff.hardware ?? {}).length ? "Another machine" : "Other versions"), changeTable(["name", "before", "now"], machineAndVersions.map(([name, [before, after]]) => [name, before, after])));
   }
   section.append(h("h3", {}, "Parity"), tallyLine(diff.parity_counts, "No check changed."));
-  if (diff.parity.length) section.append(paged(diff.parity, CHANGES_AT_ONCE, (page) => changeTable(["change", "case", "target", "before", "now"], page.map(parityRow))));
+  if (diff.parity.length) section.append(paged(diff.parity, CHANGES_AT_ONCE, (page) => changeTable(["change", "before", "now"], page.map(parityRow))));
   section.append(h("h3", {}, "Latency, the most changed first"));
   if (!diff.latency) {
     section.append(h("p", { class: "note" }, "Not compared: the hardware differs."));
@@ -32,7 +32,9 @@ function tallyLine(counts, none) {
 
 const verdictTag = (name) => h("span", { class: `tag ${VERDICT_STATUS[name] ?? "skipped"}` }, icon(VERDICT_STATUS[name] ?? "skipped"), name);
 
-const parityRow = (one) => [verdictTag(one.kind), caseLink(one), one.target, one.before || "-", [one.after, one.detail].filter(Boolean).join(": ") || "-"];
+const parityRow = (one) => [[verdictTag(one.kind), " ", caseLink(one), onTarget(one)], one.before || "-", [one.after, one.detail].filter(Boolean).join(": ") || "-"];
+
+const onTarget = (one) => h("small", { class: "muted block" }, `on ${one.target}${one.shapes ? ` at ${one.shapes}` : ""}`);
 
 const ratioText = (one) => `${one.ratio.toFixed(3)}${one.low === null || one.high === null ? "" : ` (${one.low.toFixed(3)} to ${one.high.toFixed(3)})`}`;
 
@@ -63,7 +65,7 @@ function changesInLanes(changes, effect) {
 function changeRow(one) {
   const place = { at: one.ratio, low: one.low, high: one.high, hint: one.verdict !== "slower" && one.verdict !== "faster" };
   return {
-    name: [verdictTag(one.verdict), " ", caseLink(one), h("small", { class: "muted block" }, `on ${one.target}${one.shapes ? ` at ${one.shapes}` : ""}`), whyNot(one) ? h("small", { class: "muted block" }, whyNot(one)) : null],
+    name: [verdictTag(one.verdict), " ", caseLink(one), onTarget(one), whyNot(one) ? h("small", { class: "muted block" }, whyNot(one)) : null],
     lane: (axis) => laneMark(one.target, axis, place),
     cells: [duration(one.before_us), duration(one.after_us), ratioText(one)],
   };

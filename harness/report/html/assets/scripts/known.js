@@ -1,5 +1,5 @@
 // Checks with the same text in one fold: reasons of known failures, remarks on passes, reasons of skipped checks.
-const LISTED = 200;
+const LISTED = 100;
 
 function knownFolds() {
   const known = checks.filter((check) => check.status === "known");
@@ -33,8 +33,7 @@ function reasonFold(text, alike) {
   const issues = [...new Set(alike.flatMap((check) => check.issues ?? []))];
   return fold({ class: "reason" }, [h("span", { class: "why" }, sentence(text)), " ", h("span", { class: "muted" }, count(alike.length, "check"))], () => h("div", {},
     issues.length ? h("p", { class: "small" }, "Upstream: ", issues.flatMap((issue) => [link(issue), " "])) : null,
-    h("ul", {}, alike.slice(0, LISTED).map((check) => alikeLine(check, text))),
-    alike.length > LISTED ? h("p", { class: "muted" }, `And ${count(alike.length - LISTED, "check")} more, see the matrix below.`) : null));
+    paged(alike, LISTED, (page) => h("ul", {}, page.map((check) => alikeLine(check, text))))));
 }
 
 function alikeLine(check, text) {

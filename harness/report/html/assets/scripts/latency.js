@@ -11,10 +11,20 @@ function latency() {
   const growth = growthCharts(timed);
   if (growth) section.append(h("h3", {}, "By input size"), growth);
   section.append(h("h3", {}, "The slowest cases first"), ...slowest(timed));
+  packed.model_times.forEach((times) => section.append(...besideWholeModel(times)));
+}
+
+// The layers that harness scan wrote cases for: count x latency, their sum, and the whole model.
+function besideWholeModel(times) {
+  const title = `Layers of ${times.spec}: count x latency in microseconds, and the share of their sum`;
+  return [h("h3", {}, title), scrolled(title, h("table", { class: "plain small" },
+    h("thead", {}, h("tr", {}, ["case", "count", ...times.targets].map((name) => h("th", { scope: "col" }, breakable(name))))),
+    h("tbody", {}, times.rows.map(([name, count, cells]) => h("tr", {},
+      h("th", { scope: "row" }, breakable(name)), [count || "-", ...cells].map((text) => h("td", {}, text)))))))];
 }
 
 function ratios(section, title, rows, note) {
-  if (rows.length) section.append(h("h3", {}, title), ...(note ? [h("p", { class: "note" }, note)] : []), ratioChart(title, rows));
+  if (rows.length) section.append(h("h3", {}, title), h("p", { class: "note" }, note), ratioChart(title, rows));
 }
 
 function againstEagerTorch(timed) {

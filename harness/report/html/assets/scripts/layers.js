@@ -64,10 +64,10 @@ function growthOfError(layers) {
       s("rect", { class: "layer-whole", width, height: LAYERS_HEIGHT }), plot);
     return { height: LAYERS_HEIGHT, content };
   });
-  const key = ([name, number], words) => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("circle", { class: `mark series-${number}`, r: 4 })), words ?? name);
+  const keyOf = ([, number], text) => h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("circle", { class: `mark series-${number}`, r: 4 })), text);
   return h("div", {},
     h("p", { class: "small muted" }, "RMS error against float64 as a share of the values, layer by layer. Click a layer for its numbers."),
-    h("ul", { class: "legend" }, key(LAYER_SERIES[1], "local: on the reference's inputs"), key(LAYER_SERIES[0], "accumulated: as it came"),
+    h("ul", { class: "legend" }, keyOf(LAYER_SERIES[1], "local: on the reference's inputs"), keyOf(LAYER_SERIES[0], "accumulated: as it came"),
       h("li", {}, s("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, s("path", { class: "layer-reference", d: "M-7 0H7" })), "the reference's own")),
     figureOf, readout);
 }
@@ -84,16 +84,22 @@ function layerWords(layer) {
     `local ${figure(real(layer.local))}`, `accumulated ${figure(real(layer.accumulated))}`, `the reference's own ${figure(real(layer.reference))}`,
     layer.times === null ? null : `${figure(real(layer.times), 2)} times what rounding explains${layer.wrong ? ": WRONG" : ""}`,
     layer.sqnr === null ? null : `SQNR ${figure(real(layer.sqnr))} dB`,
+    layer.seconds === null ? null : `${figure(layer.seconds * 1e6)} us`, layer.provider ? `on ${provider(layer)}` : null,
     `output ${JSON.stringify(layer.shape)}`, layer.nodes ? `nodes ${layer.nodes}` : null,
   ];
   return parts.filter(Boolean).join(", ");
 }
 
+function provider(layer) {
+  return (layer.provider || "-").replaceAll("ExecutionProvider", "");
+}
+
 function layerTable(layers) {
-  const columns = ["layer", "type", "local", "accumulated", "reference", "SQNR (dB)", "times", "nodes"];
+  const columns = ["layer", "type", "local", "accumulated", "reference", "SQNR (dB)", "times", "us", "provider", "nodes"];
   const cells = (layer) => [
     layer.type + (layer.arguments ? `(${layer.arguments})` : ""), ...[layer.local, layer.accumulated, layer.reference, layer.sqnr].map((value) => figure(real(value))),
-    (layer.wrong ? "WRONG " : "") + figure(real(layer.times), 2), layer.judged_with ? `judged with ${layer.judged_with}` : layer.nodes || "-",
+    (layer.wrong ? "WRONG " : "") + figure(real(layer.times), 2),
+    layer.seconds === null ? "-" : figure(layer.seconds * 1e6), provider(layer), layer.judged_with ? `judged with ${layer.judged_with}` : layer.nodes || "-",
   ];
   return scrolled("All layers", h("table", { class: "plain small" },
     h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))),

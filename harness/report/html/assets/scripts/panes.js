@@ -56,7 +56,7 @@ function pane(name, cells, scale, picture, size) {
       : s("rect", square(row, column, { class: isError && value === Infinity ? "endless" : "lost" }));
     if (size < 46) return [box];
     const ink = colour ? inkOn(colour) : "var(--text)";
-    return [box, s("text", { x: (column + 0.5) * size, y: (row + 0.5) * size, fill: ink }, inside(value))];
+    return [box, s("text", { x: (column + 0.5) * size, y: (row + 0.5) * size, fill: ink }, figure(value))];
   }));
   const [row, column] = picture.worst ?? [0, 0];
   const frame = { x: column * size + 1, y: row * size + 1, width: size - 2, height: size - 2 };

@@ -36,8 +36,6 @@ function ground(value, scale, isError) {
   return Number.isFinite(value) ? mixed(scale.stops, scale.share(value)) : null;
 }
 
-const inside = (value) => (Number.isNaN(value) ? "nan" : Number.isFinite(value) ? figure(value) : value > 0 ? "inf" : "-inf");
-
 // The picture in one sentence, also for screen readers.
 function summaryOf(picture) {
   const errors = picture.error.flat().map(real);

@@ -17,7 +17,7 @@ function timingOf(check) {
     ["90th, 99th percentile", [timed.p90_us, timed.p99_us].filter(Boolean).map(duration).join(", ")],
     ["first call", timed.first_call_us ? duration(timed.first_call_us) : ""],
     ["load, first run", [timed.load_s, timed.first_run_s].filter(Boolean).map((seconds) => duration(seconds * 1e6)).join(", ")],
-    ["samples", `${timed.samples ?? "-"} of ${timed.batch ?? 1} calls, in ${count(timed.processes ?? 1, "process").replace("processs", "processes")}`],
+    ["samples", `${timed.samples ?? "-"} of ${timed.batch ?? 1} calls, in ${count(timed.processes ?? 1, "process", "processes")}`],
     ["measured under", Object.entries(timed.conditions).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(", ")],
     ["notes", [lowConfidence(timed), ...(timed.notes ?? [])].filter(Boolean).join("; ")],
   ].filter(([, value]) => value);

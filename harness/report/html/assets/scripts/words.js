@@ -3,7 +3,7 @@ const STATUS_WORD = { passed: "pass", failed: "FAILED", error: "ERROR", known: "
 
 const addressOf = (check) => `#${new URLSearchParams({ check: check.case, on: check.target })}`;
 
-const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+const count = (number, noun, nouns = `${noun}s`) => `${number.toLocaleString("en")} ${number === 1 ? noun : nouns}`;
 
 function figure(value, digits = 3) {
   if (value === null || value === undefined) return "-";

@@ -1,0 +1,418 @@
+"""Modules of kinds that users write: what they hold, return, remember, and compare their values with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+import harness as api
+from harness.errors import UsageError
+from harness.model.tensors import copy_module
+from harness.runtimes._messages import informative_part
+
+TRACED = "trace/torch-cpu"
+LEGACY = "onnx-torchscript@17/ort-cpu"
+DYNAMO = "onnx-dynamo@18/ort-cpu"
+
+
+def module(forward: Callable[..., Any], **attributes: Any) -> Any:
+    """A module in evaluation mode with ``forward`` as its method, and with the attributes or buffers."""
+    built: Any = type("Built", (nn.Module,), {"forward": forward})()
+    for name, value in attributes.items():
+        if isinstance(value, torch.Tensor):
+            built.register_buffer(name, value)
+        else:
+            setattr(built, name, value)
+    return built.eval()
+
+
+# What a module holds
+
+
+class Refuses:
+    """A value that cannot be copied."""
+
+    def __deepcopy__(self, memo: object) -> Refuses:
+        raise TypeError("it is not copied")
+
+
+class Hooked(nn.Module):
+    """A module whose hook and replaced method refer to it by their closures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer: Any = nn.Linear(3, 3)
+        self.layer = layer
+        original = self.layer.forward
+        layer.forward = lambda x: original(x) * 2
+        self.layer.register_forward_hook(lambda _module, _inputs, output: output + self.layer.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Twice the layer and its bias again."""
+        output: torch.Tensor = self.layer(x)
+        return output
+
+
+def test_a_copy_of_hooks_and_replaced_methods_uses_the_parameters_of_the_copy() -> None:
+    original, x = Hooked().eval(), torch.randn(2, 3)
+    copied, expected = copy_module(original), original(x)
+    with torch.no_grad():
+        original.layer.weight.zero_()
+        original.layer.bias.zero_()
+    assert torch.equal(copied(x), expected)
+    assert not original(x).any()
+    assert api.verify(Hooked().eval(), x, targets=[TRACED, LEGACY]).passed
+
+
+def test_what_deepcopy_refuses_is_shared_between_copies(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("", encoding="utf-8")
+    with (tmp_path / "text").open(encoding="utf-8") as file:
+        original = module(lambda self, x: self.layer(x), layer=nn.Linear(3, 2), lock=threading.Lock(), file=file)
+        original.nested = {"refuses": [Refuses()], "numbers": (i for i in range(3)), "self": original}
+        copied = copy_module(original)
+        assert copied.lock is original.lock
+        assert copied.nested["self"] is copied
+        assert copied.layer.weight is not original.layer.weight
+        assert api.verify(original, torch.randn(2, 3), targets=[TRACED, LEGACY]).passed
+
+
+def test_a_module_that_cannot_be_copied_at_all_says_why() -> None:
+    class Whole(nn.Module):
+        def __deepcopy__(self, memo: object) -> Whole:
+            raise TypeError("it is not copied")
+
+    with pytest.raises(TypeError, match="it is not copied"):
+        copy_module(Whole())
+
+
+def test_a_lazy_layer_is_initialised_first() -> None:
+    result = api.verify(nn.Sequential(nn.LazyLinear(4), nn.ReLU()).eval(), torch.randn(2, 3), targets=[TRACED, LEGACY])
+    assert result.passed, result.message
+
+
+# What it takes and returns
+
+
+def test_inputs_that_only_kwargs_take_are_bound_by_name() -> None:
+    a, b = torch.randn(3), torch.randn(3)
+    keywords = module(lambda _, **named: named["a"] - named["b"])
+    mixed = module(lambda _, x, **named: x - 2 * named["bias"])
+    first_only = module(lambda _, a, b, /: a - b)
+    for each, inputs in ((keywords, {"b": b, "a": a}), (mixed, {"x": a, "bias": b}), (first_only, {"b": b, "a": a})):
+        (row,) = api.verify(each, inputs, targets=[TRACED]).results
+        assert row.status == "passed", row.message
+
+
+class Opaque:
+    """A container that torch does not know."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
+def test_an_answer_without_tensors_is_said_to_be_one() -> None:
+    for returned, words in ((float, "returns float"), (Opaque, "Opaque, in which torch finds no tensor")):
+        (row,) = api.verify(module(lambda _, x, made=returned: made(x.sum())), torch.randn(3), targets=[LEGACY]).results
+        assert (row.status, row.stage, row.blame) == ("error", "build", "spec")
+        assert words in (row.message or "")
+
+
+def test_an_object_beside_tensors_is_noted() -> None:
+    (row,) = api.verify(module(lambda _, x: (x * 2, Opaque(x))), torch.randn(3), targets=[TRACED]).results
+    assert any("Opaque beside tensors" in line for line in row.log)
+
+
+def test_complex_numbers_are_refused_with_a_remedy() -> None:
+    (row,) = api.verify(module(lambda _, x: torch.fft.rfft(x)), torch.randn(4), targets=[TRACED]).results
+    assert (row.status, row.symptom, row.blame) == ("error", "unsupported", None)
+    assert "return torch.view_as_real(...)" in (row.message or "")
+
+
+# What it remembers
+
+
+class LargestSoFar(nn.Module):
+    """State that no second call with the same inputs shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest: torch.Tensor
+        self.register_buffer("largest", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs in units of the largest one so far."""
+        self.largest = torch.maximum(self.largest, x.abs().max())
+        return x / self.largest
+
+
+class FirstMask(nn.Module):
+    """A mask of the first inputs, kept for all others."""
+
+    mask: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs that were positive at the first call."""
+        if self.mask is None:
+            self.mask = (x > 0).float()
+        return x * self.mask
+
+
+def test_state_that_only_other_inputs_show_fails_a_file_that_forgets_it() -> None:
+    x, other = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([-1.0, 0.5, -0.25])
+    for each in (LargestSoFar(), FirstMask()):
+        (row,) = api.verify(each.eval(), x, targets=[LEGACY], also=[other]).results
+        assert row.status == "failed"
+        assert (row.message or "").startswith("the module keeps state between calls")
+    assert "a call that follows calls with other inputs" in (row.message or "")
+    assert not api.verify(FirstMask().eval(), x, targets=[LEGACY]).passed  # one set of inputs shows it too
+
+
+def test_state_that_an_export_keeps_passes() -> None:
+    x, other = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([-1.0, 0.5, -0.25])
+    result = api.verify(LargestSoFar().eval(), x, targets=["script/torch-cpu"], also=[other])
+    assert result.passed, result.message
+
+
+COUNT = [0]
+
+
+def _counted(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    COUNT[0] += 1
+    return COUNT[0] * x
+
+
+def _noise_of_first_call(self: Any, x: torch.Tensor) -> torch.Tensor:
+    if self.noise is None:
+        self.noise = torch.randn(3)
+    return torch.add(x, self.noise)
+
+
+def test_why_answers_differ_from_call_to_call_is_told() -> None:
+    reasons = {
+        "it keeps state outside itself (a global": module(_counted),
+        "draws random numbers at its first call and keeps them": module(_noise_of_first_call, noise=None),
+        "in evaluation mode too (aten.rand_like)": module(lambda _, x: x + torch.rand_like(x)),
+        "call it with training=self.training": module(lambda _, x: nn.functional.dropout(x)),
+    }
+    for words, each in reasons.items():
+        (row,) = api.verify(each, torch.randn(3), targets=[LEGACY]).results
+        assert row.status == "failed"
+        assert words in (row.message or ""), row.message
+
+
+# What it compares its values with
+
+
+def test_a_branch_beyond_the_drawn_values_is_found() -> None:
+    branches = (
+        lambda _, x: x * 0.5 if x.abs().max() > 1e4 else x,
+        lambda self, x: x * 2 if x.mean() > self.at else x,
+        lambda _, x: x if len(x[x > 0]) == 0 else x * 2,
+        lambda _, x: x + 1 if torch.equal(x, torch.zeros_like(x)) else x * 2,
+        lambda _, x: torch.zeros_like(x) if torch.isnan(x).any() else x * 2,
+    )
+    for number, branch in enumerate(branches):
+        (row,) = api.verify(module(branch, at=torch.tensor(20.0)), torch.randn(2, 5), targets=[TRACED]).results
+        assert (row.status, row.blame) == ("failed", "exporter"), number
+        assert (row.message or "").startswith("the export keeps a value of its example inputs"), row.message
+
+
+def test_a_size_beyond_the_next_is_tried_for_dynamic_axes() -> None:
+    for at in (4, 100):
+        each = module(lambda _, x, at=at: x * 2 if x.shape[0] > at else x)
+        (row,) = api.verify(each, torch.randn(3, 4), targets=[LEGACY], dynamic={"x": {0: "N"}}).results
+        assert (row.status, row.blame) == ("failed", "exporter")
+        assert "at x=[129, 4]" in (row.message or "")
+    table = module(lambda self, x: x + self.table[: x.shape[0]], table=torch.randn(16, 4))
+    assert api.verify(table, torch.randn(3, 4), targets=[LEGACY], dynamic={"x": {0: "N"}}).passed
+
+
+def test_an_export_that_stops_at_another_size_names_the_length_that_it_keeps() -> None:
+    fixed = module(lambda _, x: x.reshape(int(x.shape[0]) * 4))
+    (row,) = api.verify(
+        fixed, torch.randn(3, 4), targets=[TRACED], dynamic={"x": {0: "N"}}, also=[torch.randn(5, 4)]
+    ).results
+    assert (row.status, row.stage, row.blame) == ("error", "run", "exporter")
+    assert (row.message or "").startswith("the export keeps a value of its example inputs (")
+    assert "shape '[12]' is invalid for input of size 20" in (row.message or "")
+
+
+@pytest.fixture(scope="module")
+def clipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """A module whose clamp no drawn input reaches, and its ONNX file."""
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 6)
+    built = module(lambda self, x: self.last(self.layer(x).clamp(-8, 8)), layer=layer, last=nn.Linear(6, 3))
+    path = tmp_path_factory.mktemp("clipped") / "model.onnx"
+    torch.onnx.export(built, (torch.randn(2, 4),), path, dynamo=False, opset_version=17, input_names=["x"])
+    return built, path
+
+
+def changed(path: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    """The model at ``path`` after ``change``, in a file beside it."""
+    model = onnx.load(str(path))
+    change(model)
+    onnx.save(model, str(path.with_name("changed.onnx")))
+    return path.with_name("changed.onnx")
+
+
+def _drop_clip(model: onnx.ModelProto) -> None:
+    clip = next(node for node in model.graph.node if node.op_type == "Clip")
+    del clip.input[1:]
+
+
+def _round_in_the_middle(model: onnx.ModelProto) -> None:
+    at, node = next((at, node) for at, node in enumerate(model.graph.node) if node.op_type == "Clip")
+    source, node.input[0] = node.input[0], "wide"
+    model.graph.node.insert(at, helper.make_node("Cast", ["half"], ["wide"], to=TensorProto.FLOAT))
+    model.graph.node.insert(at, helper.make_node("Cast", [source], ["half"], to=TensorProto.FLOAT16))
+
+
+def test_a_bound_that_no_drawn_input_reaches_is_reached(clipped: tuple[nn.Module, Path]) -> None:
+    built, path = clipped
+    assert api.compare_models(path, built).passed
+    (row,) = api.compare_models(changed(path, _drop_clip), built).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert "where clamp reaches" in (row.message or "")
+
+
+def test_a_cast_to_half_precision_in_a_file_is_blamed_on_the_file(clipped: tuple[nn.Module, Path]) -> None:
+    built, path = clipped
+    (row,) = api.compare_models(changed(path, _round_in_the_middle), built).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert any("rounds to a narrower type at Cast" in line for line in row.evidence)
+
+
+# Whose fault it is
+
+
+def test_a_chaotic_map_is_rounding_and_a_wrong_one_is_not() -> None:
+    def chaos(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        x = x.sigmoid()
+        for _ in range(100):
+            x = 3.9 * x * (1 - x)
+        return x
+
+    (row,) = api.verify(module(chaos), torch.randn(2, 5), targets=[LEGACY]).results
+    assert (row.status, row.blame) == ("failed", "rounding")
+    assert "when its inputs change by one unit in the last place" in row.evidence[0]
+
+
+def test_nobody_is_blamed_for_the_order_of_equal_values() -> None:
+    tied = torch.tensor([[3.0, 1.0, 3.0, 3.0, 0.0, 3.0, 1.0, 1.0] * 4])
+    best = module(lambda _, x: tuple(x.topk(6)))
+    (row,) = api.verify(best, tied, targets=[LEGACY]).results
+    if row.status == "failed":  # which of them come first depends on the kernel
+        assert row.blame is None
+        assert "sorts equal values" in row.evidence[0]
+    untied = torch.arange(32.0).flip(0)[None]
+    assert api.verify(best, untied, targets=[LEGACY]).passed
+
+
+# Messages of torch
+
+
+def test_the_informative_part_of_messages_of_torchscript() -> None:
+    trace = (
+        "Tracing failed sanity checks!\nERROR: Graphs differed across invocations!\n\tGraph diff:\n"
+        "\tTrace source location:\n\t\t/a/b/nets.py(11): forward\n\t\t/c/torch/module.py(3): call"
+    )
+    assert informative_part(trace).startswith(
+        "Tracing failed sanity checks! Graphs differed across invocations! (nets.py:11) This means that a second call"
+    )
+    assert "it keeps state between calls" in informative_part("Tracing failed sanity checks!\n")
+    interpreter = "The following operation failed in the TorchScript interpreter.\nTraceback:\nRuntimeError: shape"
+    assert informative_part(interpreter).endswith("interpreter: RuntimeError: shape")
+    inferred = "Tracer cannot infer type of [tensor([[1.0]])]\n:List inputs must have one type"
+    assert informative_part(inferred) == (
+        "Tracer cannot infer the type of what forward returns: List inputs must have one type"
+    )
+    region = "output 1 (3\n[ LongTensor{} ]) of traced region did not have observable data dependence"
+    assert "of traced region did not have" in informative_part(region)
+
+
+# Names
+
+
+def test_names_of_inputs_that_only_partly_fit_the_module_are_refused(clipped: tuple[nn.Module, Path]) -> None:
+    _, path = clipped
+    two = module(lambda _, x, y: x - y)
+    one, other = np.ones((2, 4), np.float32), np.zeros((2, 4), np.float32)
+    with pytest.raises(UsageError, match=r"x must be bound by name, and mask is no parameter .*\(x, y\); name every"):
+        api.compare_models(path, two, inputs={"x": one, "mask": other})
+    same = api.compare_models(module(lambda _, x, y: x - y), two, inputs={"y": one, "x": other})
+    assert same.passed, same.message
+
+
+def _returns_two() -> nn.Module:
+    class Out(NamedTuple):
+        first: torch.Tensor
+        second: torch.Tensor
+
+    class Two(nn.Module):
+        def forward(self, x: torch.Tensor) -> Out:
+            return Out(x, x * 2)
+
+    return Two()
+
+
+def _returns_one() -> nn.Module:
+    class Out(NamedTuple):
+        first: torch.Tensor
+
+    class One(nn.Module):
+        def forward(self, x: torch.Tensor) -> Out:
+            return Out(x * 3)
+
+    return One()
+
+
+def _compared_with_enum() -> nn.Module:
+    class Kind(Enum):
+        A = 1
+        B = 2
+
+    class Double(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kind = Kind.B
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if self.kind == Kind.B else x
+
+    return Double()
+
+
+def _compared_with_enum_of_same_name() -> nn.Module:
+    class Kind(Enum):
+        A = 1
+        C = 3
+
+    class Triple(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kind = Kind.C
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 3 if self.kind == Kind.C else x
+
+    Kind.__qualname__ = "_compared_with_enum.<locals>.Kind"
+    return Triple()
+
+
+def test_a_class_of_a_name_that_torchscript_knows_already_is_another_class() -> None:
+    models = [_returns_two(), _returns_one(), _returns_two()]
+    models += [_compared_with_enum(), _compared_with_enum_of_same_name(), _compared_with_enum()]
+    for each in models:
+        (row,) = api.verify(each.eval(), torch.randn(2, 3), targets=["script/torch-cpu"]).results
+        assert row.status == "passed", row.message
