@@ -49,7 +49,7 @@ def test_a_changed_weight_is_shown_with_blame_place_and_a_spec_that_repeats_it(h
     ran = harness("compare", "off.onnx", "net.py:Net", "--weights", "weights.pt", "--save-spec", "asked.yaml")
     assert ran.code == 1, ran.err
     assert "DIFFERENT: off.onnx is not net.py:Net (on ort-cpu)" in ran.out
-    assert "blame      exporter" in ran.out
+    assert "blame      the file" in ran.out
     assert ran.out.count("worst at [") == 1, "the same sentence for each draw, and again in the evidence"
     assert "; also at draw 2" in ran.out
     assert re.search(r"x rounding.*\n *conv .*WRONG [0-9,]{3,5}\b", ran.out)
@@ -321,3 +321,37 @@ def test_no_spec_is_left_where_nothing_was_compared(nets: Path, harness: Call) -
     assert ran.code == 2
     assert "saved.yaml is not written: nothing was compared" in ran.out
     assert not (nets / "saved.yaml").exists()
+
+
+@pytest.mark.usefixtures("nets")
+def test_the_saved_spec_asks_the_same_targets(harness: Call) -> None:
+    asked = ("ort-cpu?optimization=disabled", "+fp16/ort-cpu")
+    ran = harness("compare", "net.onnx", "fixed.onnx", "--targets", ",".join(asked), "--save-spec", "asked.yaml")
+    assert ran.code == 0, ran.err
+    for target in asked:
+        assert f"SAME: net.onnx is still fixed.onnx (on {target})" in ran.out
+    again = harness("run", "asked.yaml", "--no-latency")
+    assert again.code == 0, again.err
+    targets = {"file:subject/ort-cpu?optimization=disabled", "file:subject+fp16/ort-cpu"}
+    assert {row["target"] for row in again.report["results"]} == targets
+    other = harness("run", "asked.yaml", "--no-latency", "--targets", "file:subject/ort-cpu")
+    assert other.only["target"] == "file:subject/ort-cpu"
+    unclear = harness("explain", "asked/net", "asked.yaml")
+    assert (unclear.code, "+fp16/ort-cpu" in unclear.err) == (2, True)
+    ran = harness("compare", "off.onnx", "fixed.onnx", "--targets", "ort-cpu,+fp16/ort-cpu", "--save-spec", "off.yaml")
+    assert "harness explain off/off off.yaml --target file:subject/ort-cpu\n" in ran.out
+
+
+@pytest.mark.usefixtures("nets")
+def test_a_spec_names_only_targets_of_its_files(harness: Call, nets: Path) -> None:
+    text = "harness: 1\ncases:\n  - {name: a, file: fixed.onnx, files: {own: net.onnx}, inputs: {x: {shape: [3]}},\n"
+    (nets / "wrong.yaml").write_text(
+        f"{text}     targets: [file:other/ort-cpu, onnx-dynamo@18/ort-cpu, file:own/ort]}}\n", encoding="utf-8"
+    )
+    ran = harness("run", "wrong.yaml")
+    assert ran.code == 2
+    first, second, third = ran.err.splitlines()
+    words = "is no target of a file under `files`; write file:own/RUNTIME"
+    assert first == f"wrong.yaml:4:16: targets: file:other/ort-cpu {words}"
+    assert second == f"wrong.yaml:4:36: targets: onnx-dynamo@18/ort-cpu {words}"
+    assert third.startswith("wrong.yaml:4:60: ")

@@ -64,6 +64,13 @@ class CaseContext(Protocol):
         """What to say first, if a forgotten ``.eval()`` changes the answers; None without the module."""
         ...
 
+    def exported_in_training(self, target: Target) -> tuple[str, Sequence[str]]:
+        """What to call the exported file, and its operators that compute as in training although nobody asked for it.
+
+        Called for a file that was exported.
+        """
+        ...
+
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
         """The reference at one of the case's samples, which ``at`` names; with a run in ``precision``, if it is one."""
         ...
@@ -95,6 +102,10 @@ class CaseContext(Protocol):
 
     def quantized_weights(self, target: Target) -> ComparedWeights:
         """The quantized weights of the file of ``target`` beside the float weights; none if it is not quantized."""
+        ...
+
+    def with_weights(self, result: Result, target: Target) -> Result:
+        """``result`` with what float weights that differ from the reference's explain; as it is for an export."""
         ...
 
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:

@@ -18,7 +18,9 @@ from harness.check.judging.lower_precision import reference_for, reference_preci
 from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_in_a_row, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
+    EXPORT_AGAIN,
     LOST_STATE,
+    WITHOUT_OPTION,
     Progress,
     blame_for_build,
     initial_result,
@@ -27,6 +29,7 @@ from harness.check.results import (
     with_error,
     with_latency,
     with_samples,
+    with_training_export,
     with_training_mode,
     with_verdict,
 )
@@ -71,9 +74,12 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         result = _checked(prepared, target, settings, progress, clock)
     except StageStopped as stop:
         result = _with_stop(progress.result, stop, prepared, target, clock)
-    if result.stage == "build" or (words := prepared.training) is None:
+    if result.stage == "build":
         return result
-    return with_training_mode(result, words)
+    if result.stage != "export":
+        file, operators = prepared.exported_in_training(target)
+        result = with_training_export(result, file, operators, WITHOUT_OPTION if target.exports else EXPORT_AGAIN)
+    return result if (words := prepared.training) is None else with_training_mode(result, words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +170,10 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         if result.status == "failed" and result.blame is None and not result.layers_alone:
             clock.keep(result, before="blame")
             blame = _blamed_weights if any(not each.passed for each in judged.weights) else _blamed
-            return blame(result, judged, prepared, target, artifact)
+            return prepared.with_weights(blame(result, judged, prepared, target, artifact), target)
+        if result.status == "passed" and target.tested_file is not None:
+            clock.keep(result, before="weights")
+            result = prepared.with_weights(result, target)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
         return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.option_values import NEITHER, is_callable_name, read_arguments, read_shapes, read_tolerance
 from harness.cli.options import (
     FOLDER,
     REPORT_DIR,
@@ -24,8 +24,9 @@ from harness.cli.process import echo
 from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from harness.pipeline import Outcome
     from harness.result import Result
     from harness.scaffold.comparison import ComparisonSpec, Question
     from harness.spec.discovery import Specs
@@ -40,7 +41,6 @@ Examples:
   harness compare model.onnx net.py:Net --shape x=1,3,224,224 --targets ort-cpu,openvino
 """
 INSPECT_SECONDS = 300.0
-NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 
 GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
@@ -95,7 +95,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     specs = _specs(asked, question)
     saved = options["save_spec"]
     if saved is not None:
-        specs = _save(asked, question, saved)
+        specs = _save(asked, question, saved, words)
     request = Request(
         paths=(str(saved),) if saved is not None else (subject, reference),
         targets=words or ("default",),
@@ -103,6 +103,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         formats=("json", "md", "html"),
         allow_import=True,
         settings=with_time_limit(Settings(cache=cache_folder(), layers=options["layers"]), options["timeout"]),
+        compared=asked.spec if saved is None else None,
     )
     outcome = run_pipeline(request, Progress(), specs)
     if nothing_compared(outcome.report):
@@ -114,7 +115,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     elif saved is None and not anything_compared(outcome.report):
         advice = []  # the screen says what is missing or what failed; there is no answer yet that CI could keep
     else:
-        advice = _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
+        advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
     for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
@@ -187,58 +188,6 @@ def _loop(texts: Sequence[str], steps: int | None, problems: list[str]) -> dict[
     return loop
 
 
-def read_shapes(texts: Sequence[str], problems: list[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of ``--shape`` by name. Texts that are none are added to ``problems``."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, equals, sizes = text.rpartition("=")
-        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
-            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
-        else:
-            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
-    return shapes
-
-
-def read_arguments(text: str | None, problems: list[str]) -> dict[str, Any]:
-    """The mapping of ``--args``. A text that is none is added to ``problems``."""
-    arguments = read_yaml("--args", text, problems)
-    if arguments is not None and not isinstance(arguments, dict):
-        problems.append(f"--args {text}: not a mapping; write '{{name: value}}'")
-        return {}
-    return arguments or {}
-
-
-def is_callable_name(text: str) -> bool:
-    """True if ``text`` has the form of the name of a callable."""
-    return re.fullmatch(r".+:[A-Za-z_]\w*", text) is not None
-
-
-def read_tolerance(text: str | None, problems: list[str], check: Callable[[Any], Any] | None = None) -> Any:
-    """The rule of ``--tolerance`` as data. One that is none, or that ``check`` refuses, is added to ``problems``."""
-    from harness.spec.language.tolerances import parse_tolerance
-
-    value = read_yaml("--tolerance", text, problems)
-    if value is not None:
-        try:
-            rule = parse_tolerance(value)
-            if check is not None:
-                check(rule)
-        except ValueError as error:
-            problems.append(f"--tolerance {text}: {error}")
-    return value
-
-
-def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
-    """The value of ``option`` in a spec's YAML, None if it is not given. What is none is added to ``problems``."""
-    from harness.spec.yaml import parse
-
-    try:
-        return None if text is None else parse(text, option).plain()
-    except SpecError:
-        problems.append(f"{option} {text}: not YAML; write it as in a spec")
-        return None
-
-
 def _require_torch(question: Question) -> None:
     from importlib.util import find_spec
 
@@ -293,20 +242,27 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
 
 
 def _specs(asked: ComparisonSpec, question: Question) -> Specs:
-    """The spec as it would be read from a file in the working directory, which may name any file."""
+    try:
+        return specs_of(asked.spec, question.home, allow_import=True)
+    except SpecError as error:  # its places are in a spec that the user does not have
+        raise Mistakes("; ".join(filter(None, (each.message, each.remedy))) for each in error.problems) from None
+
+
+def specs_of(spec: Mapping[str, Any], home: Path, *, allow_import: bool) -> Specs:
+    """``spec`` as it would be read from a file in ``home``, but it may name any file.
+
+    Raises :class:`SpecError` with what is wrong with it, such as that it runs code without ``allow_import``.
+    """
     from harness.scaffold.comparison import cases_of
     from harness.spec.discovery import Specs
 
-    try:
-        cases = cases_of(asked.spec, "compare", question.home)
-    except SpecError as error:  # its places are in a spec that the user does not have
-        raise Mistakes("; ".join(filter(None, (each.message, each.remedy))) for each in error.problems) from None
+    cases = cases_of(spec, "compare", home, allow_import=allow_import)
     cases = tuple(replace(case, where=Location("", 0)) for case in cases)
-    return Specs(cases, (), question.home, None, allow_import=True)
+    return Specs(cases, (), home, None, allow_import=allow_import)
 
 
-def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
-    """Write the spec, and read it back."""
+def _save(asked: ComparisonSpec, question: Question, path: Path, targets: Sequence[str]) -> Specs:
+    """Write the spec, with the ``targets`` if any were named, and read it back."""
     from harness.scaffold.comparison import moved_spec, spec_text
     from harness.spec.discovery import load_specs, spec_folder
 
@@ -316,6 +272,8 @@ def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
         spec = moved_spec(asked.spec, question.home, spec_folder(path))
     except UsageError as error:
         raise UsageError(f"--save-spec {path}: {error}, or the spec above it") from None
+    if targets:
+        spec["cases"] = [{**case, "targets": list(targets)} for case in spec["cases"]]
     flags = " --allow-import" if _runs_code(question) else ""
     header = f"# Written by `harness compare`. It asks the same in CI: harness run {path}{flags}\n"
     try:
@@ -326,16 +284,24 @@ def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
     return load_specs([path], allow_import=True)
 
 
-def _advice(exit_code: int, specs: Specs, saved: Path | None, *, runs_code: bool) -> list[str]:
+def _advice(outcome: Outcome, specs: Specs, saved: Path | None, report_dir: Path, *, runs_code: bool) -> list[str]:
+    from harness.cli.explain import REPORT
     from harness.report.shell import as_argument, command_line
 
     options = ["--allow-import"] if runs_code else []
     if saved is None:
-        return ["keep this question for CI: the same command with --save-spec FILE.yaml"]
-    path = as_argument(str(saved))
-    lines = [f"in CI: {command_line(['harness', 'run', path, *options])}"]
-    if exit_code == 1:
-        explain = ["harness", "explain", as_argument(specs.cases[0].id), path, *options]
+        report = report_dir / "report.json"
+        which = [] if report == Path(REPORT) else ["--report", str(report)]
+        explain = ["harness", "explain", "--last", *which, *options]
+        lines = ["keep this question for CI: the same command with --save-spec FILE.yaml"]
+    else:
+        path = as_argument(str(saved))
+        several = len(outcome.report.results) > 1
+        failing = next((each.target for each in outcome.report.results if each.status in {"failed", "error"}), "")
+        target = ["--target", failing] if several and failing else []
+        explain = ["harness", "explain", as_argument(specs.cases[0].id), path, *target, *options]
+        lines = [f"in CI: {command_line(['harness', 'run', path, *options])}"]
+    if outcome.exit_code == 1:
         lines.insert(0, f"find the first node that differs: {command_line(explain)}")
     return lines
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import is_callable_name, read_arguments, read_shapes
+from harness.cli.option_values import is_callable_name, read_arguments, read_shapes
 from harness.cli.options import AT_LEAST_ONE, FC, FOLDER, Number, WordList, flat
 from harness.cli.process import echo
 from harness.errors import Mistakes, UsageError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import NEITHER, is_callable_name, read_arguments, read_shapes, read_tolerance
+from harness.cli.option_values import NEITHER, is_callable_name, read_arguments, read_shapes, read_tolerance
 from harness.cli.options import AT_LEAST_ONE, FOLDER, SECONDS, WordList, flat
 from harness.cli.process import echo
 from harness.errors import Mistakes, RuntimeMissing, UsageError

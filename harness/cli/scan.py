@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import is_callable_name, read_arguments, read_shapes
+from harness.cli.option_values import is_callable_name, read_arguments, read_shapes
 from harness.cli.options import FOLDER, SECONDS
 from harness.cli.process import echo
 from harness.errors import Mistakes, RuntimeMissing, SpecError, UsageError, shortened

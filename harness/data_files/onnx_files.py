@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from functools import cache
 from heapq import heappop, heappush
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +191,81 @@ def _copy(node: NodeProto) -> NodeProto:
     return copy
 
 
+def stored_tensors(path: Path) -> dict[str, Array]:
+    """The initializers of the graph in ``path``, by name: views of the mapped file, which is not read as a whole.
+
+    Only the lengths of fields are read on the way (https://protobuf.dev/programming-guides/encoding), so a file of
+    gigabytes takes no time and no memory until values are used. Raises OSError or ValueError for a file that is none.
+    """
+    from onnx import TensorProto
+
+    with path.open("rb") as file:
+        mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+    model = memoryview(mapped)
+    graphs = (each for number, each in _fields(model) if number == _GRAPH)
+    found: dict[str, Array] = {}
+    for each in (part for graph in graphs for number, part in _fields(graph) if number == _INITIALIZER):
+        raw = next((data for number, data in _fields(each) if number == _RAW_DATA), None)
+        tensor = TensorProto()
+        tensor.ParseFromString(bytes(each) if raw is None else b"".join(_head(each)))
+        found[tensor.name] = _mapped(path, tensor, raw)
+    return found
+
+
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+"""The numbers of fields in ``ModelProto``, ``GraphProto`` and ``TensorProto``."""
+
+
+def _mapped(path: Path, tensor: TensorProto, raw: memoryview | None) -> Array:
+    from onnx import TensorProto
+    from onnx.external_data_helper import ExternalDataInfo
+
+    shape, is_packed = tuple(tensor.dims), TensorProto.DataType.Name(tensor.data_type) in FOUR_BIT_TYPES
+    if tensor.data_location == TensorProto.EXTERNAL:
+        info: Any = ExternalDataInfo(tensor)
+        if is_packed or 0 in shape:
+            return np.empty(0, np.uint8)
+        dtype, offset = dtype_from_onnx(tensor.data_type), int(info.offset or 0)
+        values: Array = np.memmap(path.parent / info.location, dtype, "r", offset, shape)
+        return values
+    if raw is None or is_packed or tensor.data_type == TensorProto.STRING:
+        return to_array(tensor) if raw is None else np.frombuffer(raw, np.uint8)
+    return np.frombuffer(raw, dtype_from_onnx(tensor.data_type)).reshape(shape)
+
+
+def _head(tensor: memoryview) -> Iterator[memoryview]:
+    """The bytes of a tensor without its raw data."""
+    return (whole for number, whole in _fields(tensor, whole=True) if number != _RAW_DATA)
+
+
+def _fields(message: memoryview, *, whole: bool = False) -> Iterator[tuple[int, memoryview]]:
+    """The fields of a protobuf message: the number and the content of each, with its key and length if ``whole``."""
+    at = 0
+    while at < len(message):
+        start = at
+        key, at = _varint(message, at)
+        kind = key & 7
+        if kind == 0:
+            begin, (_, at) = at, _varint(message, at)
+        else:
+            size, begin = _varint(message, at) if kind == 2 else ({1: 8, 5: 4}.get(kind, -1), at)
+            at = begin + size
+            if size < 0 or at > len(message):
+                raise ValueError("not a protobuf message, or truncated")
+        yield key >> 3, message[start if whole else begin : at]
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """The number that begins at ``at``, seven bits to a byte, and the position after it."""
+    value = shift = 0
+    while at < len(message):
+        byte = message[at]
+        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
+        if byte < 128:
+            return value, at
+    raise ValueError("not a protobuf message, or truncated")
+
+
 def read_test_data(folder: Path) -> Mapping[str, StoredArray]:
     """The tensors in ``input_N.pb``, by the names in the files, or as ``input_N`` if one has none.
 
@@ -223,3 +299,44 @@ def _read_tensor(path: Path) -> tuple[str, StoredArray]:
 
 
 accept_old_names(__name__)
+
+
+def nodes_in_training(path: Path) -> list[str]:
+    """The operators of an ONNX file that compute as in training: Dropout and BatchNormalization with a training mode.
+
+    Those in functions and in the bodies of loops count too. Nothing is said of a node whose mode is no constant, nor of
+    a Dropout with ratio 0. Below opset 12 Dropout has no mode, and leaves its input as it is.
+    """
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    found = list(_in_training(model.graph.node, {each.name: each for each in model.graph.initializer}))
+    for function in model.functions:
+        found += _in_training(function.node, {})
+    return list(dict.fromkeys(found))
+
+
+def _in_training(nodes: Sequence[NodeProto], outer: Mapping[str, TensorProto]) -> Iterator[str]:
+    """The types of ``nodes`` that compute as in training; ``outer`` are the constants that they see."""
+    import onnx
+
+    def constant(node: NodeProto, at: int) -> bool | None:
+        """Whether an input has a value other than 0; None if it is no constant, or not given."""
+        tensor = constants.get(node.input[at]) if len(node.input) > at else None
+        return None if tensor is None else bool(onnx.numpy_helper.to_array(tensor).any())
+
+    constants = dict(outer)
+    for node in nodes:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            constants[node.output[0]] = node.attribute[0].t
+    for node in nodes:
+        if node.domain in {"", "ai.onnx"}:
+            mode = next((each.i for each in node.attribute if each.name == "training_mode"), 0)
+            if node.op_type == "BatchNormalization" and mode:
+                yield node.op_type
+            if node.op_type == "Dropout" and constant(node, 2) and constant(node, 1) is not False:
+                yield node.op_type
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                seen = constants | {each.name: each for each in attribute.g.initializer}
+                yield from _in_training(attribute.g.node, seen)

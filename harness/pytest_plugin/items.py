@@ -57,7 +57,9 @@ class SpecFile(pytest.File):
         words = self.config.getoption("harness_targets") or self.config.getini("harness_targets") or ["default"]
         specs, targets, refusal = self._loaded(words)
         listed = [entry for entry in load_known_failures(specs.known_failures) if entry.applies(versions())]
-        jobs = plan(specs.cases, targets, (), None, by_default=list(words) == [DEFAULT_SET]).jobs
+        jobs = plan(
+            specs.cases, targets, (), None, by_default=specs.target_sets if list(words) == [DEFAULT_SET] else None
+        ).jobs
         checks = [(case, target) for case, targets in jobs for target in targets]
         entries_of = entries_by_check(listed, [(case.id, str(target)) for case, target in checks])
         for (case, target), entries in zip(checks, entries_of, strict=True):

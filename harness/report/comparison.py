@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
-from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE
+from harness.compare.inconclusive import EXPORTED_IN_TRAINING, NO_ELEMENTS, NO_FINITE_VALUE
 from harness.errors import one_line, shortened
 from harness.report.layers import layer_lines
 from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
+    blame_words,
     comparisons,
     explanation,
     format_decisions,
@@ -36,8 +37,9 @@ def comparison_lines(
 ) -> Iterator[str]:
     """The screen, line by line. ``inputs`` describe the inputs in words, ``advice`` are the commands to go on with."""
     for result in report.results:
-        runtime = split_target(result.target)[1]
-        yield f"{_headline(result, subject, reference)} (on {runtime})"
+        yield f"{_headline(result, subject, reference)} (on {_on(result.target)})"
+        if reason := inconclusive_reason(result):
+            yield from _entry("caution", [f"the pass is inconclusive: {reason}"])
         yield from _entry("inputs", inputs)
         if result.status in {"error", "skipped"}:
             yield from _entry(f"{result.stage}", [shortened(explanation(result), MAX_LENGTH)])
@@ -46,16 +48,21 @@ def comparison_lines(
         if result.samples is not None:
             yield from _entry("samples", sample_lines(result.samples))
         if result.stage != "build" and (result.blame is not None or result.evidence):
-            yield from _entry("blame", [result.blame or "nobody: the evidence does not decide"])
+            yield from _entry("blame", [blame_words(result) or "nobody: the evidence does not decide"])
         yield from _entry(
             "evidence", [shortened(_without_worst(line), MAX_LENGTH) for line in result.evidence[:MAX_EVIDENCE]]
         )
         yield from _entry("layers", list(layer_lines(result)))
         yield from _entry("latency", _latency(result))
         yield from _entry("note", [shortened(one_line(note), MAX_LENGTH) for note in result.notes])
-        if reason := inconclusive_reason(result):
-            yield from _entry("caution", [f"the pass is inconclusive: {reason}"])
     yield from _entry("next", advice)
+
+
+def _on(target: str) -> str:
+    """The transforms and the runtime of a target of SUBJECT, as ``--targets`` has them."""
+    export, runtime = split_target(target)
+    _, plus, transforms = export.partition("+")
+    return f"+{transforms}/{runtime}" if plus else runtime
 
 
 def nothing_compared(report: Report) -> bool:
@@ -84,8 +91,10 @@ def has_no_number(result: Result) -> bool:
 def _headline(result: Result, *names: str) -> str:
     subject, reference = (name if len(name) <= MAX_NAME else PurePath(name).name for name in names)
     if result.status == "passed" and not _is_empty(result):
-        if inconclusive_reason(result):
-            return f"INCONCLUSIVE: {subject} and {reference} agree, but a wrong file would too"
+        if reason := inconclusive_reason(result):
+            in_training = f"{subject} {EXPORTED_IN_TRAINING}"
+            but = in_training if EXPORTED_IN_TRAINING in reason else "a wrong file would too"
+            return f"INCONCLUSIVE: {subject} and {reference} agree, but {but}"
         return f"SAME: {subject} is still {reference}"
     if result.status == "failed":
         return f"DIFFERENT: {subject} is not {reference}"

@@ -130,13 +130,13 @@ def spec_text(spec: Mapping[str, Any], header: str = "") -> str:
     return header + text
 
 
-def cases_of(spec: Mapping[str, Any], name: str, home: Path) -> tuple[Case, ...]:
+def cases_of(spec: Mapping[str, Any], name: str, home: Path, *, allow_import: bool = True) -> tuple[Case, ...]:
     """The cases of ``spec``, as if it were a file ``name`` in the folder ``home`` that may name any file and any code.
 
     Raises :class:`SpecError` with everything that is wrong with the spec.
     """
     folder = SpecFolder(home, Path(home.anchor))
-    return expand(parse(spec_text(spec), name), name, allow_import=True, folder=folder)
+    return expand(parse(spec_text(spec), name), name, allow_import=allow_import, folder=folder)
 
 
 def moved_spec(spec: Mapping[str, Any], home: Path, folder: SpecFolder) -> dict[str, Any]:

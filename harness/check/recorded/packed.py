@@ -100,6 +100,10 @@ class PackedCase:
     def training(self) -> None:
         """None: a bundle holds no module."""
 
+    def exported_in_training(self, _target: Target) -> tuple[str, Sequence[str]]:
+        """None: a bundle does not say in which mode the module was."""
+        return "the model", ()
+
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
         """Never called: a bundle holds no samples that are run one by one."""
         raise NotImplementedError
@@ -136,6 +140,10 @@ class PackedCase:
         if entry is None or entry.wrong_weights is None:
             return ComparedWeights()
         return ComparedWeights((Finding(QUANTIZED_WEIGHTS, False, entry.wrong_weights),))
+
+    def with_weights(self, result: Result, _target: Target) -> Result:
+        """``result``: the file was exported from the reference."""
+        return result
 
     def reference_inside(self, _reference: Reference, _store: ValueStore, _precision: str | None) -> ReferenceInside:
         """Not visible: a bundle holds the outputs of the reference alone."""

@@ -292,6 +292,11 @@ class Defaults(ModelArguments, DataKeys):
         json_schema_extra={"propertyNames": text_schema(CASE_NAME)},
         description="Model files under test, by name. Their targets are file:NAME/RUNTIME.",
     )
+    targets: list[str] = Field(
+        default_factory=list,
+        examples=["[file:deployed+int8/ort-cpu]"],
+        description="Targets of the `files` for a run that names none. Default: the first one of each file.",
+    )
 
 
 class Case(ModelKeys, Defaults):
