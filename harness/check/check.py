@@ -76,7 +76,7 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         result = _with_stop(progress.result, stop, prepared, target, clock)
     if result.stage == "build":
         return result
-    if result.stage != "export":
+    if result.stage != "export" and (prepared.case.files or "training" in target.export_options):
         file, operators = prepared.exported_in_training(target)
         result = with_training_export(result, file, operators, WITHOUT_OPTION if target.exports else EXPORT_AGAIN)
     return result if (words := prepared.training) is None else with_training_mode(result, words)

@@ -43,7 +43,6 @@ Examples:
 INSPECT_SECONDS = 300.0
 NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
-
 GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 
 
@@ -112,7 +111,10 @@ def compare(subject: str, reference: str, **options: Any) -> int:
             saved = None
     else:
         advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
-    for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
+    notes = (
+        [f"compared in evaluation mode: {reference} returned a module in training mode"] if asked.in_training else []
+    )
+    for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice, notes):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
     return UsageError.exit_code if nothing_compared(outcome.report) else outcome.exit_code
