@@ -138,8 +138,9 @@ def two_by_two(
 def sigmoid(folder: Path, to: str, shift: float = 0.0) -> str:
     """A model of ``Sigmoid(x) + shift``; return its path."""
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [8]) for name in ("x", "y")]
-    added = numpy_helper.from_array(np.array(shift, np.float32), "shift")
-    nodes = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Add", ["s", "shift"], ["y"])]
+    name = f"shift by {shift}"  # weights of one name would be compared
+    added = numpy_helper.from_array(np.array(shift, np.float32), name)
+    nodes = [helper.make_node("Sigmoid", ["x"], ["s"]), helper.make_node("Add", ["s", name], ["y"])]
     graph = helper.make_graph(nodes, "sigmoid", values[:1], values[1:], [added])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(folder / to))

@@ -104,6 +104,10 @@ class CaseContext(Protocol):
         """The quantized weights of the file of ``target`` beside the float weights; none if it is not quantized."""
         ...
 
+    def with_weights(self, result: Result, target: Target) -> Result:
+        """``result`` with what float weights that differ from the reference's explain; as it is for an export."""
+        ...
+
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
         """The inside of what gave ``reference``, on its inputs; run in ``precision`` if that is given.
 

@@ -170,7 +170,10 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         if result.status == "failed" and result.blame is None and not result.layers_alone:
             clock.keep(result, before="blame")
             blame = _blamed_weights if any(not each.passed for each in judged.weights) else _blamed
-            return blame(result, judged, prepared, target, artifact)
+            return prepared.with_weights(blame(result, judged, prepared, target, artifact), target)
+        if result.status == "passed" and target.tested_file is not None:
+            clock.keep(result, before="weights")
+            result = prepared.with_weights(result, target)
         if settings.latency and result.status == "passed":
             return with_latency(result, session, references[0].inputs, prepared.eager_call, clock, settings)
         return result

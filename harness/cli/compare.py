@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.option_values import NEITHER, is_callable_name, read_arguments, read_shapes, read_tolerance
 from harness.cli.options import (
     FOLDER,
     REPORT_DIR,
@@ -41,7 +41,6 @@ Examples:
   harness compare model.onnx net.py:Net --shape x=1,3,224,224 --targets ort-cpu,openvino
 """
 INSPECT_SECONDS = 300.0
-NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 
@@ -81,15 +80,18 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     from harness.check.settings import Settings, cache_folder, with_time_limit
     from harness.pipeline import Request
     from harness.pipeline import run as run_pipeline
-    from harness.report.comparison import comparison_lines, nothing_compared
+    from harness.report.comparison import anything_compared, comparison_lines, nothing_compared
     from harness.report.terminal import Progress
     from harness.scaffold.comparison import SUBJECT
+    from harness.spec.model_files import stored_model
+    from harness.spec.targets.sets import targets_on
 
     question = _question(subject, reference, options)
+    runtimes = flat(options["targets"])
+    words = targets_on(SUBJECT, stored_model(Path(subject)), runtimes) if runtimes else ()
     _require_torch(question)
     asked = _comparison(question, options["timeout"] or INSPECT_SECONDS)
-    specs = specs_of(asked.spec, question.home, allow_import=True)
-    words = _targets(SUBJECT, subject, flat(options["targets"]))
+    specs = _specs(asked, question)
     saved = options["save_spec"]
     if saved is not None:
         specs = _save(asked, question, saved, words)
@@ -109,6 +111,8 @@ def compare(subject: str, reference: str, **options: Any) -> int:
             saved.unlink()
             advice.append(f"{saved} is not written: nothing was compared")
             saved = None
+    elif saved is None and not anything_compared(outcome.report):
+        advice = []  # the screen says what is missing or what failed; there is no answer yet that CI could keep
     else:
         advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
     notes = (
@@ -117,7 +121,12 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice, notes):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
-    return UsageError.exit_code if nothing_compared(outcome.report) else outcome.exit_code
+    return _exit_code(outcome.exit_code, compared=anything_compared(outcome.report))
+
+
+def _exit_code(code: int, *, compared: bool) -> int:
+    """The exit code of a run: 1 would say that SUBJECT is not REFERENCE, which no comparison has shown."""
+    return UsageError.exit_code if not compared and code < RuntimeMissing.exit_code else code
 
 
 def _what_to_give(results: Sequence[Result]) -> str:
@@ -130,33 +139,14 @@ def _what_to_give(results: Sequence[Result]) -> str:
     return GIVE_FINITE if any(map(has_no_number, results)) else GIVE_INPUTS
 
 
-def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...]:
-    """The targets of the subject on ``runtimes``. Raises :class:`UsageError` for one that does not run its format."""
-    from harness.registry import plugins
-    from harness.spec.model_files import FORMAT_NAMES, stored_model
-    from harness.spec.quoting import join_names
-    from harness.spec.targets import parse_target, runs_format
-    from harness.spec.targets.sets import targets_of, tested_target
-
-    file = stored_model(Path(subject))
-    words = tuple(tested_target(name, runtime) for runtime in runtimes)
-    for word in words:
-        target = parse_target(word)
-        if not runs_format(plugins("runtimes")[target.runtime], file.format):
-            fitting = join_names(each.runtime for each in targets_of(name, file))
-            message = f"--targets {target.runtime}: {subject} is {FORMAT_NAMES[file.format]}"
-            raise UsageError(f"{message}, which {target.runtime} does not run; use one of {fitting}")
-    return words
-
-
 def _question(subject: str, reference: str, options: dict[str, Any]) -> Question:
     """The question that the command line asks. Raises :class:`SpecError` with every word that is wrong."""
     from harness.scaffold.comparison import Question
-    from harness.spec.model_files import is_model_file, stored_model
+    from harness.spec.model_files import absent_files, is_model_file, stored_model
 
     problems: list[str] = []
     shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
-    tolerance = read_yaml("--tolerance", options["tolerance"], problems)
+    tolerance = read_tolerance(options["tolerance"], problems)
     loop = _loop(options["loop"], options["steps"], problems)
     if not is_model_file(subject):
         problems.append(f"{subject}: not a model file; SUBJECT is .onnx, .ort, .pt, .pth, .jit, .ts or .pt2")
@@ -169,9 +159,10 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
                 wrong_files.append(str(error))
         elif name == reference and not is_callable_name(name):
             problems.append(f"{name}: {NEITHER}")
+    absent = absent_files([subject, reference], options["inputs"], options["weights"])
     # What only the process that loads both sides can tell is told together with the wrong files.
-    if problems or (wrong_files and is_model_file(reference) and not options["inputs"]):
-        raise Mistakes([*problems, *wrong_files])
+    if problems or absent or (wrong_files and is_model_file(reference) and not options["inputs"]):
+        raise Mistakes([*problems, *wrong_files, *absent])
     return Question(
         subject=subject,
         reference=reference,
@@ -197,43 +188,6 @@ def _loop(texts: Sequence[str], steps: int | None, problems: list[str]) -> dict[
     if steps is not None and not loop:
         problems.append("--steps: no output feeds an input; add --loop OUTPUT=INPUT")
     return loop
-
-
-def read_shapes(texts: Sequence[str], problems: list[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of ``--shape`` by name. Texts that are none are added to ``problems``."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, equals, sizes = text.rpartition("=")
-        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
-            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
-        else:
-            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
-    return shapes
-
-
-def read_arguments(text: str | None, problems: list[str]) -> dict[str, Any]:
-    """The mapping of ``--args``. A text that is none is added to ``problems``."""
-    arguments = read_yaml("--args", text, problems)
-    if arguments is not None and not isinstance(arguments, dict):
-        problems.append(f"--args {text}: not a mapping; write '{{name: value}}'")
-        return {}
-    return arguments or {}
-
-
-def is_callable_name(text: str) -> bool:
-    """True if ``text`` has the form of the name of a callable."""
-    return re.fullmatch(r".+:[A-Za-z_]\w*", text) is not None
-
-
-def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
-    """The value of ``option`` in a spec's YAML, None if it is not given. What is none is added to ``problems``."""
-    from harness.spec.yaml import parse
-
-    try:
-        return None if text is None else parse(text, option).plain()
-    except SpecError:
-        problems.append(f"{option} {text}: not YAML; write it as in a spec")
-        return None
 
 
 def _require_torch(question: Question) -> None:
@@ -287,6 +241,13 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
     if isinstance(asked, NoComparison):
         raise Mistakes(asked.problems)
     return asked
+
+
+def _specs(asked: ComparisonSpec, question: Question) -> Specs:
+    try:
+        return specs_of(asked.spec, question.home, allow_import=True)
+    except SpecError as error:  # its places are in a spec that the user does not have
+        raise Mistakes("; ".join(filter(None, (each.message, each.remedy))) for each in error.problems) from None
 
 
 def specs_of(spec: Mapping[str, Any], home: Path, *, allow_import: bool) -> Specs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from functools import cache
 from heapq import heappop, heappush
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,6 +189,81 @@ def _copy(node: NodeProto) -> NodeProto:
     copy = type(node)()
     copy.CopyFrom(node)
     return copy
+
+
+def stored_tensors(path: Path) -> dict[str, Array]:
+    """The initializers of the graph in ``path``, by name: views of the mapped file, which is not read as a whole.
+
+    Only the lengths of fields are read on the way (https://protobuf.dev/programming-guides/encoding), so a file of
+    gigabytes takes no time and no memory until values are used. Raises OSError or ValueError for a file that is none.
+    """
+    from onnx import TensorProto
+
+    with path.open("rb") as file:
+        mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+    model = memoryview(mapped)
+    graphs = (each for number, each in _fields(model) if number == _GRAPH)
+    found: dict[str, Array] = {}
+    for each in (part for graph in graphs for number, part in _fields(graph) if number == _INITIALIZER):
+        raw = next((data for number, data in _fields(each) if number == _RAW_DATA), None)
+        tensor = TensorProto()
+        tensor.ParseFromString(bytes(each) if raw is None else b"".join(_head(each)))
+        found[tensor.name] = _mapped(path, tensor, raw)
+    return found
+
+
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+"""The numbers of fields in ``ModelProto``, ``GraphProto`` and ``TensorProto``."""
+
+
+def _mapped(path: Path, tensor: TensorProto, raw: memoryview | None) -> Array:
+    from onnx import TensorProto
+    from onnx.external_data_helper import ExternalDataInfo
+
+    shape, is_packed = tuple(tensor.dims), TensorProto.DataType.Name(tensor.data_type) in FOUR_BIT_TYPES
+    if tensor.data_location == TensorProto.EXTERNAL:
+        info: Any = ExternalDataInfo(tensor)
+        if is_packed or 0 in shape:
+            return np.empty(0, np.uint8)
+        dtype, offset = dtype_from_onnx(tensor.data_type), int(info.offset or 0)
+        values: Array = np.memmap(path.parent / info.location, dtype, "r", offset, shape)
+        return values
+    if raw is None or is_packed or tensor.data_type == TensorProto.STRING:
+        return to_array(tensor) if raw is None else np.frombuffer(raw, np.uint8)
+    return np.frombuffer(raw, dtype_from_onnx(tensor.data_type)).reshape(shape)
+
+
+def _head(tensor: memoryview) -> Iterator[memoryview]:
+    """The bytes of a tensor without its raw data."""
+    return (whole for number, whole in _fields(tensor, whole=True) if number != _RAW_DATA)
+
+
+def _fields(message: memoryview, *, whole: bool = False) -> Iterator[tuple[int, memoryview]]:
+    """The fields of a protobuf message: the number and the content of each, with its key and length if ``whole``."""
+    at = 0
+    while at < len(message):
+        start = at
+        key, at = _varint(message, at)
+        kind = key & 7
+        if kind == 0:
+            begin, (_, at) = at, _varint(message, at)
+        else:
+            size, begin = _varint(message, at) if kind == 2 else ({1: 8, 5: 4}.get(kind, -1), at)
+            at = begin + size
+            if size < 0 or at > len(message):
+                raise ValueError("not a protobuf message, or truncated")
+        yield key >> 3, message[start if whole else begin : at]
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """The number that begins at ``at``, seven bits to a byte, and the position after it."""
+    value = shift = 0
+    while at < len(message):
+        byte = message[at]
+        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
+        if byte < 128:
+            return value, at
+    raise ValueError("not a protobuf message, or truncated")
 
 
 def read_test_data(folder: Path) -> Mapping[str, StoredArray]:

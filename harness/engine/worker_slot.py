@@ -138,10 +138,13 @@ class WorkerSlot:
         worker, until = self._context.worker(self._status.pid()), self._status.deadline().until
         if (worker and worker.final_exit_code == 0) or not self._pool.active:
             self._future.cancel()
-        elif worker and worker.pid and worker.final_exit_code is None and until and time.monotonic() > until + GRACE:
+        elif until and time.monotonic() > until + GRACE:
             self._overdue = True
-            with suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGKILL)
+            if worker is None:  # the server ended while it started this worker, of which the pool never heard
+                self._future.cancel()
+            elif worker.pid and worker.final_exit_code is None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """Stop the worker at once, whatever it is doing; :meth:`close` waits until it is gone."""

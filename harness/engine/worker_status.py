@@ -114,6 +114,7 @@ class WorkerStatus:
 WORK: dict[FurtherWork, str] = {
     "blame": "finding the blame",
     "layers": "comparing the layers and finding the blame",
+    "weights": "comparing the weights",
     "timing": "timing",
 }
 

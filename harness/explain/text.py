@@ -12,7 +12,7 @@ from harness.explain.failing_nodes import SCRIPT, FailingNodes
 from harness.explain.shrink import ShrunkCase
 from harness.inside.nodes.divergence import Divergence, Walk
 from harness.report.layers import layer_lines
-from harness.report.wording import expectation_name
+from harness.report.wording import blame_words, expectation_name
 from harness.reproduction.source import keywords, module_source
 from harness.reproduction.tensors import tensor_expression
 from harness.result import OutputComparison, Result
@@ -32,7 +32,9 @@ def explanation_lines(explanation: Explanation, result: Result, script_path: Pat
         yield from _section("Layers", list(layer_lines(result)))
         return
     if result.blame or result.evidence:
-        yield from _section(f"Blame: {result.blame or 'undetermined'}", result.evidence or ("there is no evidence",))
+        yield from _section(
+            f"Blame: {blame_words(result) or 'undetermined'}", result.evidence or ("there is no evidence",)
+        )
     yield from _section("Layers", list(layer_lines(result)))
     others = [_other_result_line(other) for other in explanation.other_results]
     if explanation.unanswered:
@@ -125,7 +127,7 @@ def _other_result_line(result: Result) -> str:
     if result.status == "passed":
         return f"passes  {result.target}"
     outcome = f"{result.stage}: {result.symptom}" if result.stage else result.status
-    blame = f", blame: {result.blame}" if result.blame else ""
+    blame = f", blame: {blame_words(result)}" if result.blame else ""
     message = one_line(result.message or "").partition("; ")[0]
     if len(message) > MAX_MESSAGE_LENGTH:
         message = message[: MAX_MESSAGE_LENGTH - 3] + "..."

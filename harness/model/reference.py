@@ -24,6 +24,7 @@ from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, 
 from harness.model.answer import Reference
 from harness.model.build import Subject, constructor_arguments
 from harness.model.running import (
+    Repetition,
     eager_outputs,
     first_call,
     have_same_values,
@@ -57,24 +58,32 @@ TRAINING = "the module is in training mode, and answers otherwise in evaluation 
 
 
 def compute_reference(
-    case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None
+    case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None = None, *, repeat: bool = True
 ) -> Reference:
-    """Run eager torch and the float64 reference on ``inputs``; ``at`` names this set of inputs in messages."""
-    reference = _reference(case, subject, inputs, at)
+    """Run eager torch and the float64 reference on ``inputs``; ``at`` names this set of inputs in messages.
+
+    ``repeat`` is False if other calls show that the module answers the same each time.
+    """
+    reference = _reference(case, subject, inputs, at, repeat=repeat)
     if (reference.stochastic or reference.second_call is not None) and runs_in_several_threads(subject.module):
         with in_one_thread():  # several may add up in another order at each call, which looks the same
-            reference = _reference(case, replace(subject, first_call=None), inputs, at)
+            reference = _reference(case, replace(subject, first_call=None), inputs, at, repeat=repeat)
     return reference
 
 
-def _reference(case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None) -> Reference:
+def _reference(
+    case: Case, subject: Subject, inputs: Mapping[str, torch.Tensor], at: str | None, *, repeat: bool
+) -> Reference:
     module, tensors = subject.module, list(inputs.values())
     first = subject.first_call if inputs is subject.inputs else None
     if first is None:
         first = first_call(module, tensors, case.seed, watch_random=case.runs_user_code)
     eager = first.outputs
-    may_keep_state = isinstance(case.model.model, FactoryModel | StoredModel)
-    repetition = repeated(module, tensors, case.seed, first, may_keep_state=may_keep_state)
+    if repeat:
+        may_keep_state = isinstance(case.model.model, FactoryModel | StoredModel)
+        repetition = repeated(module, tensors, case.seed, first, may_keep_state=may_keep_state)
+    else:
+        first.called, repetition = None, Repetition(stochastic=False)
     stochastic, second_call = repetition.stochastic, repetition.second_call
     float64 = None if stochastic else float64_reference(case, module, tensors)
     if float64 is not None and len(float64.outputs) != len(eager):

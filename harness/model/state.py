@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.model.answer import Reference
-from harness.model.running import have_same_values, run_module
+from harness.model.running import have_same_values, in_one_thread, run_module, runs_in_several_threads
 from harness.model.tensors import copy_module, copy_tensor, to_numpy, to_torch
 from harness.model.training_mode import parts_in_training
 from harness.spec.language.case import Case, FactoryModel, StoredModel
@@ -35,36 +36,68 @@ DRAWN_ONCE = (
 )
 
 
-def with_calls_in_a_row(
+def references_of(
     case: Case,
+    module: nn.Module,
+    compute: Callable[[bool], Sequence[Reference]],
+    in_a_row: Callable[[Sequence[Mapping[str, Array]]], Sequence[Mapping[str, Array]]],
+) -> tuple[Reference, ...]:
+    """The references that ``compute`` gives, with what further calls show: random numbers, and state.
+
+    ``compute`` takes whether each set of inputs is to be called again by itself. ``in_a_row`` gives the sets of inputs,
+    and the first again: the calls of one copy of the module under another seed. Where these answer as the first call of
+    a copy does, the module does neither. Otherwise each set is called again, and the row again under the case's seed: a
+    module that keeps the largest value so far shows its state only so. torch's own layers keep none.
+    """
+    if not isinstance(case.model.model, FactoryModel | StoredModel) or case.loop:
+        return tuple(compute(True))
+    references = compute(False)
+    answers = _answers_in_a_row(module, references, in_a_row, case.seed + 1)
+    if answers is not None and not _differing(references, answers):
+        return tuple(references)
+    references = compute(True)
+    if any(each.stochastic or each.second_call is not None for each in references):
+        return tuple(references)
+    following: list[Mapping[str, Array]] = []
+    # Several threads may add up in another order at each call, which looks like state.
+    for threads in (nullcontext, in_one_thread)[: 2 if runs_in_several_threads(module) else 1]:
+        with threads():
+            answers = _answers_in_a_row(module, references, in_a_row, case.seed)
+        if answers is None or not _differing(references, answers):
+            return tuple(references)
+        following = _following(references, answers)
+    return tuple(replace(each, after_others=answer) for each, answer in zip(references, following, strict=True))
+
+
+def _answers_in_a_row(
     module: nn.Module,
     references: Sequence[Reference],
     in_a_row: Callable[[Sequence[Mapping[str, Array]]], Sequence[Mapping[str, Array]]],
-) -> tuple[Reference, ...]:
-    """``references`` with eager torch's answers to calls that follow calls with other inputs, if any differs.
-
-    ``in_a_row`` gives the calls: the sets of inputs, and the first again. A module that keeps the largest value so far
-    answers a second call with the same inputs as the first, and shows its state only so. torch's own layers keep none.
-    """
-    user_code = isinstance(case.model.model, FactoryModel | StoredModel)
-    if not user_code or case.loop or any(each.stochastic or each.second_call is not None for each in references):
-        return tuple(references)
+    seed: int,
+) -> Sequence[Mapping[str, Array]] | None:
+    """What one copy of ``module`` answers to the calls in a row; None if it refuses one of them."""
     copied = copy_module(module)
     answers = []
     try:
         for inputs in in_a_row([each.inputs for each in references]):
-            outputs = run_module(copied, [to_torch(values) for values in inputs.values()], case.seed)
+            outputs = run_module(copied, [to_torch(values) for values in inputs.values()], seed)
             answers.append({f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)})
     except Exception:  # noqa: BLE001 - eager torch takes the sets one by one, so this shows no more than a refusal
-        return tuple(references)
-    expected = [*(each.eager for each in references[1:]), references[0].eager]
-    following = [*answers[1 : len(references)], answers[-1]]
-    if all(map(_have_same_arrays, expected, following)):
-        return tuple(references)
-    return tuple(
-        replace(each, after_others=answer)
-        for each, answer in zip(references, [following[-1], *following[:-1]], strict=True)
-    )
+        return None
+    return answers
+
+
+def _following(references: Sequence[Reference], answers: Sequence[Mapping[str, Array]]) -> list[Mapping[str, Array]]:
+    """Of the answers in a row, for each reference the one to a call that follows others."""
+    return [answers[-1], *answers[1 : len(references)]]
+
+
+def _differing(references: Sequence[Reference], answers: Sequence[Mapping[str, Array]]) -> bool:
+    """True if an answer in a row is not that of the first call of a copy."""
+    following = _following(references, answers)
+    pairs = zip((each.eager for each in references), following, strict=True)
+    first = (references[0].eager, answers[0])
+    return not all(_have_same_arrays(*pair) for pair in (*pairs, *([first] if len(references) > 1 else [])))
 
 
 def _have_same_arrays(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:

@@ -18,6 +18,7 @@ from harness.report.tables.latency import latency_blocks
 from harness.report.tables.node_times import node_time_blocks
 from harness.report.tables.precision import measure_blocks, precision_blocks, sample_blocks
 from harness.report.wording import (
+    blame_words,
     comparison_line,
     comparisons,
     count_of,
@@ -117,7 +118,7 @@ def _causes(found: Sequence[Cause]) -> str:
                 f"{len(cause.results):,}",
                 f"{len(cause.cases):,}",
                 ", ".join(map(code, cause.targets)),
-                cause.blame or "-",
+                blame_words(cause.first) or "-",
             ]
             for cause in found
         ],
@@ -164,7 +165,7 @@ def _facts(result: Result, run: Mapping[str, Any]) -> Iterator[str]:
     failure = " ".join(part for part in (stage_and_symptom(result) + ".", explanation(result)) if part != ".")
     yield f"What: {plain(failure) or result.status}"
     if result.blame:
-        yield f"Blame: **{result.blame}**"
+        yield f"Blame: **{blame_words(result)}**"
     yield from (f"Evidence: {plain(line)}" for line in result.evidence)
     for finding in result.findings:
         if not finding.passed:
@@ -259,7 +260,7 @@ def _rows(results: Sequence[Result]) -> str:
                 code(result.target),
                 outcome(result),
                 _numbers_or_message(result),
-                result.blame or "-",
+                blame_words(result) or "-",
                 code(result.where) if result.where else "-",
             ]
             for result in results

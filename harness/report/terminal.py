@@ -24,6 +24,7 @@ from harness.report.tables.node_times import node_time_lines
 from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
     UNEXPECTED,
+    blame_words,
     comparison_line,
     explanation,
     export_counts,
@@ -181,7 +182,7 @@ def _entry(cause: Cause, console: Console) -> Table:
 def _parts(result: Result) -> Iterator[str]:
     yield f"{result.case} on {result.target}"
     if failure := stage_and_symptom(result):
-        yield failure + (f" (blame: {result.blame})" if result.blame else "")
+        yield failure + (f" (blame: {blame_words(result)})" if result.blame else "")
     comparison = main_comparison(result)
     if result.status == "failed" and comparison is not None and not comparison.passed:
         yield shortened(comparison_line(comparison), _MAX_REASON)
@@ -195,7 +196,7 @@ def _parts_of_cause(cause: Cause) -> Iterator[str]:
     """The title and the extent of a cause, what tells its cases apart, and its first check."""
     yield f"{cause.title}: {cause.extent}"
     if failure := stage_and_symptom(cause.first):
-        yield failure + (f" (blame: {cause.blame})" if cause.blame else "")
+        yield failure + (f" (blame: {blame_words(cause.first)})" if cause.blame else "")
     if cause.contrast:
         yield cause.contrast
     yield f"first: {cause.first.case} on {cause.first.target}"

@@ -1,9 +1,6 @@
 """Sentences, numbers and advice that every report format shares, so that the formats of one run never differ in words.
 
-- The parts of a case's id: :class:`CaseName`.
-- The verdict of a run, and one line about a check or a comparison.
-- Numbers for people have at most four significant digits; ``report.json`` has all of them.
-- :func:`next_step`: what to do about a check that did not pass.
+Numbers for people have at most four significant digits; ``report.json`` has all of them.
 """
 
 from __future__ import annotations
@@ -17,10 +14,11 @@ from harness.errors import one_line
 from harness.report.machines import without_machine
 from harness.report.shell import command_line, explain_words, given_path, specs_folder
 from harness.result import QUANTIZED_WEIGHTS, Blame, Finding, OutputComparison, Report, Result, Status, Symptom
-from harness.spec.targets import FILE
+from harness.spec.targets import FILE, TESTED_FILE
 
 UNEXPECTED: frozenset[Status] = frozenset({"failed", "error", "fixed"})
 """The statuses that are not as expected: any of them makes the exit code 1."""
+_GIVEN = (f"{FILE}/", TESTED_FILE)  # how the targets of files that were not exported here begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +138,11 @@ def explanation(result: Result) -> str:
 def inconclusive_reason(result: Result) -> str:
     """Why a pass is inconclusive, on one line; empty if its tolerance could have seen an error."""
     return one_line(result.inconclusive or "")
+
+
+def blame_words(result: Result) -> str | None:
+    """What to blame, in words: where the file was given, it is the file itself, whatever made it."""
+    return "the file" if result.blame == "exporter" and result.target.startswith(_GIVEN) else result.blame
 
 
 def comparisons(result: Result) -> Iterator[tuple[str, OutputComparison]]:
@@ -276,11 +279,11 @@ _BY_SYMPTOM: Mapping[Blame | Symptom, str] = {
 
 _FOR_FILES: Mapping[Blame | Symptom, str] = {
     "spec": "The recorded outputs are not what the file computes: one of the two has changed, so record them again",
+    "exporter": "The file itself is wrong: find the layer, the node or the weight, or export the model again",
     "unsupported": "Use another runtime, or a model of another opset; "
     "if none supports it, list it in `known-failures.yaml` with a reason",
 }
-"""Replaces the sentences above for a recorded model: a file that was not exported here."""
-
+"""Replaces the sentences above for a file that was not exported here."""
 _EXPLAINABLE: frozenset[Symptom] = frozenset({"mismatch", "exception", "crash", "timeout", "placement"})
 
 
@@ -317,8 +320,10 @@ def next_step(result: Result, run: Mapping[str, Any] | None = None) -> Advice | 
 def _advice_for_failure(result: Result, run: Mapping[str, Any]) -> Advice:
     symptom = result.symptom or ("mismatch" if result.status == "failed" else "exception")
     sentences = {**_BY_SYMPTOM, **_BY_BLAME}
-    if result.target.startswith(f"{FILE}/"):
+    if result.target.startswith(_GIVEN):
         sentences |= _FOR_FILES
+    if result.target.startswith(TESTED_FILE):
+        sentences["spec"] = _BY_BLAME["spec"]  # nothing was recorded
     cause = result.blame if symptom == "mismatch" and result.blame else symptom
     sentence = sentences[cause].format(least=_least_tolerance(result))
     explainable = symptom in _EXPLAINABLE and result.where != ""  # as a check without a spec has it

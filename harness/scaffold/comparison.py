@@ -6,7 +6,6 @@ a callable and so runs the user's code.
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -214,18 +213,14 @@ def _signature(name: str, question: Question, problems: list[str]) -> FileSignat
 def built_module(question: Question) -> nn.Module:
     """The module as the callable returns it. Its weights are not read; they are checked to fit."""
     from harness.model.build import build_as_returned
-    from harness.model.user_modules import find_factory, missing_arguments
+    from harness.model.user_modules import argument_problem, find_factory
     from harness.model.weights import require_all_weights
     from harness.spec.language.case import Case, FactoryModel, WeightedModel
 
     name = _absolute(question.reference, question.home)
     function = find_factory(FactoryModel(name))
-    missing = missing_arguments(function, question.arguments)
-    if missing:
-        raise UsageError(
-            f"{question.reference}: needs {', '.join(missing)}{inspect.signature(function)}; give them with "
-            f"--args '{{{missing[0]}: ...}}'"
-        )
+    if problem := argument_problem(function, question.arguments, "give them with --args '{{{name}: ...}}'"):
+        raise UsageError(f"{question.reference}: {problem}")
     model = WeightedModel(FactoryModel(name, question.arguments), {})
     case = Case(question.reference, "", model, (), Location(question.reference), seed=SEED)
     module = build_as_returned(model, case)

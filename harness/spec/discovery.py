@@ -23,6 +23,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+from harness.data_files import near_file
 from harness.environment import versions
 from harness.errors import Location, Problem, RequestError, SpecError, UsageError, collect_problems, escape_path
 from harness.spec.bundle.reader import MANIFEST_FILE, Bundle, is_bundle, load_bundle
@@ -242,7 +243,7 @@ def _find(path: Path, problems: list[Problem]) -> Iterator[_SpecFile]:
             raise RequestError(f"{path}: no spec in this folder, and no recorded model; {hint}")
         yield from (_SpecFile(file, path) for file in files)
     elif not exists:
-        raise RequestError(f"{path}: no such file or directory; name a spec, or a folder of specs")
+        raise RequestError(f"{path}: no such file or directory; {near_file(path, 'name a spec, or a folder of specs')}")
     elif not is_file:
         raise RequestError(f"{path}: not a file; name a spec, or a folder of specs")
     elif path.suffix in MODEL_SUFFIXES:

@@ -19,7 +19,14 @@ from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
-from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
+from harness.check.files.matching import (
+    MatchedInputs,
+    MatchedOutputs,
+    NamedInput,
+    match_inputs,
+    match_outputs,
+    reordered,
+)
 from harness.check.files.reference import ReferenceAnswers, file_artifact
 from harness.check.files.signatures import (
     FileSignature,
@@ -27,7 +34,8 @@ from harness.check.files.signatures import (
     floating_of,
     read_file_signature,
 )
-from harness.check.files.weights import float_weights_of
+from harness.check.files.swapped_weights import with_differing_weights
+from harness.check.files.weights import PairedWeights, float_weights_of, paired_weights
 from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
@@ -172,8 +180,8 @@ class ReferenceForModel:
             second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
             after_others=None if whole.after_others is None else outputs.renamed(whole.after_others),
             lower=None if whole.lower is None else outputs.renamed(whole.lower),
-            magnitudes=_reordered(whole.magnitudes, order),
-            undefined=_reordered(whole.undefined, order),
+            magnitudes=reordered(whole.magnitudes, order),
+            undefined=reordered(whole.undefined, order),
             step=None if whole.step is None else self._renamed_step(whole.step),
         )
 
@@ -273,6 +281,20 @@ class TestedFile(ReferenceForModel):
             return weights_of_transform(target, self.plain_artifact_for)
         return weights_of_file(self.file, lambda: float_weights_of(self._reference))
 
+    @cached_property
+    def paired_weights(self) -> PairedWeights:
+        """The float weights of the file beside those of the reference."""
+        return paired_weights(self.file, self._reference)
+
+    def with_weights(self, result: Result, target: Target) -> Result:
+        """See :class:`harness.check.case_context.CaseContext`. A transformed file has weights of its own."""
+        unfit = bool(target.transforms) or self.unfit_reference is not None
+        return result if unfit else with_differing_weights(result, self, target)
+
+    def as_the_file_takes(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """``inputs`` of the reference under the file's names, dtypes and layouts."""
+        return self._inputs.applied_to(inputs)
+
     @property
     def _samples(self) -> list[Mapping[str, Array]]:
         """Inputs for a quantizer, as the file takes them."""
@@ -334,8 +356,3 @@ class TestedFile(ReferenceForModel):
     def refusal(self, result: Result, clock: Clock) -> Refusal:
         """Never called: ``expect.raises`` is refused for a case with files."""
         raise NotImplementedError
-
-
-def _reordered(arrays: Sequence[Array | None], order: Sequence[int]) -> Sequence[Array | None]:
-    """``arrays``, one for each output of the reference or none at all, in ``order``."""
-    return [arrays[at] for at in order] if len(arrays) > max(order, default=-1) else arrays

@@ -125,7 +125,8 @@ def mixed_labels(labels: Sequence[str], subject: FileSignature, reference: FileS
 
     Names that are all the file's own are right, whatever the module calls them: its parameters follow by order.
     """
-    parameters = [each.name for each in reference.inputs if each.dtype is None]
+    required = [each.name for each in reference.inputs if each.dtype is None]
+    parameters = list(dict.fromkeys([*reference.arguments, *required, *reference.defaults]))
     heads = list(dict.fromkeys(label.split(".")[0] for label in labels))
     known = [head for head in heads if head in parameters]
     own = {each.name for each in subject.inputs} | {as_label(each.name) for each in subject.inputs}
@@ -339,3 +340,8 @@ def _by_order(outputs: Sequence[str], reference: Sequence[str], file: str) -> st
 def numbered_outputs(count: int) -> list[str]:
     """The names of outputs that have none: ``output_0``, ``output_1``, ..."""
     return [f"output_{index}" for index in range(count)]
+
+
+def reordered(arrays: Sequence[Array | None], order: Sequence[int]) -> Sequence[Array | None]:
+    """``arrays``, one for each output of the reference or none at all, in ``order``."""
+    return [arrays[at] for at in order] if len(arrays) > max(order, default=-1) else arrays

@@ -29,7 +29,7 @@ from harness.model.answer import Reference
 from harness.model.binding import NestedTensors, TakesFlatInputs, bind_labels, nested_tensors, with_nulls
 from harness.model.build import Subject, called_subject, initialise_lazy, structure_of
 from harness.model.reference import compute_reference
-from harness.model.state import with_calls_in_a_row
+from harness.model.state import references_of
 from harness.model.tensors import copy_module
 from harness.result import Result
 from harness.spec.language.case import Case, FactoryModel, TensorSpec, WeightedModel
@@ -86,9 +86,12 @@ class InMemoryCase(PreparedCase):
     def references(self) -> tuple[Reference, ...]:
         """The reference answers to each of the inputs."""
         first, *others = self._inputs
-        references = (compute_reference(self.case, self.subject, each, at=_describe_shapes(each)) for each in others)
-        computed = [compute_reference(self.case, self.subject, first), *references]
-        return with_calls_in_a_row(self.case, self.subject.module, computed, inputs_in_a_row)
+        sets = [(first, None), *((each, _describe_shapes(each)) for each in others)]
+
+        def compute(repeat: bool) -> list[Reference]:
+            return [compute_reference(self.case, self.subject, each, at, repeat=repeat) for each, at in sets]
+
+        return references_of(self.case, self.subject.module, compute, inputs_in_a_row)
 
     @property
     def random_weights(self) -> bool:

@@ -46,7 +46,7 @@ from harness.model.reference import (
     tolerance_of,
 )
 from harness.model.running import have_same_values, run_module
-from harness.model.state import with_calls_in_a_row
+from harness.model.state import references_of
 from harness.model.tensors import copy_tensor, to_numpy
 from harness.model.training_mode import in_evaluation, parts_in_training, parts_in_words
 from harness.registry import plugins
@@ -196,6 +196,10 @@ class PreparedCase:
         """See :class:`harness.check.case_context.CaseContext`."""
         return lower_precision.weights_of_transform(target, self.artifact)
 
+    def with_weights(self, result: Result, _target: Target) -> Result:
+        """``result``: the file was exported from the reference."""
+        return result
+
     def reference_inside(self, reference: Reference, store: ValueStore, precision: str | None) -> ReferenceInside:
         """The calls of the module's layers."""
         tensors = list(tensors_of(reference.inputs).values())
@@ -268,11 +272,15 @@ class PreparedCase:
             return PreparedCase(CONTROL_CASE, self._artifacts.without_counting()).artifact(target)
 
     def _compute_references(self) -> tuple[Reference, ...]:
-        first = compute_reference(self.case, self.subject, self.subject.inputs)
+        return references_of(self.case, self.subject.module, self._references_to_each_set, inputs_in_a_row)
+
+    def _references_to_each_set(self, repeat: bool) -> list[Reference]:
+        first = compute_reference(self.case, self.subject, self.subject.inputs, repeat=repeat)
         references = [*self._with_steps(self.case.inputs, first)]
         for each in input_sets(self.case)[1:]:
             try:
-                reference = compute_reference(self.case, self.subject, build_tensors(each.inputs), at=each.at)
+                inputs = build_tensors(each.inputs)
+                reference = compute_reference(self.case, self.subject, inputs, each.at, repeat=repeat)
                 further = self._with_steps(each.inputs, replace(reference, repeats_shapes=each.draw > 1))
             except Exception as error:
                 if not each.chosen_by_harness:
@@ -284,7 +292,7 @@ class PreparedCase:
                 )
                 break
             references += further
-        return with_calls_in_a_row(self.case, self.subject.module, references, inputs_in_a_row)
+        return references
 
     def _with_steps(self, specs: Sequence[TensorSpec], first: Reference) -> tuple[Reference, ...]:
         if not self.case.loop:

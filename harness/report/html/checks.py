@@ -15,6 +15,7 @@ from harness.report.diff.latency import CONDITIONS
 from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
     CaseName,
+    blame_words,
     comparison_line,
     comparisons,
     expectation_name,
@@ -66,7 +67,7 @@ def check_fields(result: Result, attached: Mapping[str, Any], run: Mapping[str, 
         "happened": stage_and_symptom(result) or None,
         "line": _line(result),
         "message": None if result.message is None else _cut(result.message),
-        "blame": result.blame,
+        "blame": blame_words(result),
         "evidence": list(map(_cut, result.evidence)) or None,
         "numbers": [_numbers(label, comparison) for label, comparison in comparisons(result)] or None,
         "exact": list(_exact(result)) or None,
@@ -196,7 +197,7 @@ def cause_fields(results: Sequence[Result]) -> list[Fields]:
             "title": printable(one_line(cause.title)),
             "extent": cause.extent,
             "contrast": cause.contrast,
-            "blame": cause.blame,
+            "blame": blame_words(cause.first),
             "line": None if cause.line.endswith(cause.kind) else shortened(printable(one_line(cause.line)), _MAX_LINE),
             "checks": [number[id(result)] for result in cause.results],
         }
