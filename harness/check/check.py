@@ -143,7 +143,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 progress.add(**placement_fields(session.placement(), passed=True))
         with clock.stage("compare"):
             judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
-            if target.transforms or target.tested_file is not None:
+            if (is_file := target.tested_file is not None) or target.transforms:
                 judged = _with_weights(judged, prepared, target, progress)
         if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
             first, reference_of = references[0], partial(_sample_reference, prepared)
@@ -171,7 +171,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             clock.keep(result, before="blame")
             blame = _blamed_weights if any(not each.passed for each in judged.weights) else _blamed
             return prepared.with_weights(blame(result, judged, prepared, target, artifact), target)
-        if result.status == "passed" and target.tested_file is not None:
+        if result.status == "passed" and is_file:
             clock.keep(result, before="weights")
             result = prepared.with_weights(result, target)
         if settings.latency and result.status == "passed":
