@@ -37,6 +37,7 @@ def test_an_export_is_still_its_module(harness: Call) -> None:
     ran = harness("compare", "net.onnx", "net.py:Net", "--weights", "weights.pt")
     assert ran.code == 0, ran.err
     assert "SAME: net.onnx is still net.py:Net (on ort-cpu)" in ran.out
+    assert ran.out.count("note       compared in evaluation mode: net.py:Net returned a module in training mode") == 1
     assert "x float32[3, 3, 8, 8], drawn (open axes: N=3)" in ran.out
     assert "the reference's own" in ran.out
     assert "reference" in next(line for line in ran.out.splitlines() if "latency" in line)

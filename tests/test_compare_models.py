@@ -248,3 +248,48 @@ def test_a_module_is_neither_changed_nor_trained(nets: Path, net: nn.Module) -> 
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     harness.compare_models(nets / "net.onnx", net)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+class Dropping(nn.Module):
+    """A layer, dropout and a normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.drop, self.norm = nn.Linear(4, 4), nn.Dropout(0.5), nn.BatchNorm1d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As many numbers as ``x`` has."""
+        out: torch.Tensor = self.norm(self.drop(self.layer(x)))
+        return out
+
+
+def test_a_module_in_training_mode_is_said_first_and_nobody_is_blamed(tmp_path: Path) -> None:
+    module, x = Dropping().eval(), torch.randn(3, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (x,), tmp_path / "net.onnx", dynamo=False, input_names=["x"], output_names=["y"])
+    harness.compare_models(tmp_path / "net.onnx", module, x).assert_passed()
+    harness.compare_models(module, tmp_path / "net.onnx", x).assert_passed()
+    trained = copy.deepcopy(module).train()
+    normalising = copy.deepcopy(module)
+    normalising.norm.train()
+    cases: list[tuple[Path | nn.Module, Path | nn.Module]] = [
+        (tmp_path / "net.onnx", trained),
+        (trained, tmp_path / "net.onnx"),
+        (trained, module),
+        (module, trained),
+    ]
+    for subject, reference in cases:
+        (result,) = harness.compare_models(subject, reference, x).results
+        assert result.message is not None
+        assert result.message.startswith("the module is in training mode (call .eval())"), result.message
+        assert (result.status, result.blame, result.evidence) == ("failed", None, ())
+    (result,) = harness.compare_models(tmp_path / "net.onnx", normalising, x).results
+    assert (result.blame, "parts of the module are in training mode" in (result.message or "")) == (None, True)
+    assert trained.training
+    harness.compare_models(tmp_path / "net.onnx", module.eval(), x).assert_passed()
+
+
+def test_a_mode_that_changes_nothing_is_not_blamed_for_a_wrong_weight(nets: Path, net: nn.Module) -> None:
+    (result,) = harness.compare_models(changed(nets, with_other_weight, "off.onnx"), net.train()).results
+    assert (result.blame, "training" in (result.message or "")) == ("exporter", False)

@@ -76,7 +76,7 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         result = _with_stop(progress.result, stop, prepared, target, clock)
     if result.stage == "build":
         return result
-    if result.stage != "export":
+    if result.stage != "export" and (prepared.case.files or "training" in target.export_options):
         file, operators = prepared.exported_in_training(target)
         if operators:
             result = with_training_export(result, file, operators, WITHOUT_OPTION if target.exports else EXPORT_AGAIN)
@@ -131,8 +131,9 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         artifact = prepared.artifact(target)
     progress.add(checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
     with clock.stage("load"):
-        load = plugins("runtimes")[target.runtime].load
-        open_session: Callable[[], Session] = partial(load, artifact, target.options)
+        open_session: Callable[[], Session] = partial(
+            plugins("runtimes")[target.runtime].load, artifact, target.options
+        )
         session = open_session()
     try:
         try:
@@ -143,14 +144,12 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
                 progress.add(**placement_fields(session.placement(), passed=True))
         with clock.stage("compare"):
             judged = _judged(prepared, target, artifact, session, references, answers, varies=varies)
-            if target.transforms or target.tested_file is not None:
+            if (is_file := target.tested_file is not None) or target.transforms:
                 judged = _with_weights(judged, prepared, target, progress)
         if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
-            first, reference_of = references[0], partial(_sample_reference, prepared)
-            tolerance, digest = judged.tolerance.map(pooled), artifact.digest
-            samples = run_samples(
-                prepared.case, target, session, first, reference_of, tolerance, digest, settings, clock
-            )
+            reference_of = references[0], partial(_sample_reference, prepared)
+            allowed = judged.tolerance.map(pooled), artifact.digest
+            samples = run_samples(prepared.case, target, session, *reference_of, *allowed, settings, clock)
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, target, session)
@@ -171,7 +170,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             clock.keep(result, before="blame")
             blame = _blamed_weights if any(not each.passed for each in judged.weights) else _blamed
             return prepared.with_weights(blame(result, judged, prepared, target, artifact), target)
-        if result.status == "passed" and prepared.case.files:
+        if result.status == "passed" and is_file:
             clock.keep(result, before="weights")
             result = prepared.with_weights(result, target)
         if settings.latency and result.status == "passed":

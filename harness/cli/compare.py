@@ -42,7 +42,6 @@ Examples:
 """
 INSPECT_SECONDS = 300.0
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
-
 GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 
 
@@ -116,7 +115,10 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         advice = []  # the screen says what is missing or what failed; there is no answer yet that CI could keep
     else:
         advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
-    for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
+    notes = (
+        [f"compared in evaluation mode: {reference} returned a module in training mode"] if asked.in_training else []
+    )
+    for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice, notes):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
     return _exit_code(outcome.exit_code, compared=anything_compared(outcome.report))

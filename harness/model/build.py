@@ -130,6 +130,14 @@ def build_tensors(specs: Sequence[TensorSpec]) -> dict[str, torch.Tensor]:
 
 def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
     """Build ``weighted`` in the case's mode and dtype, seeded with the case's seed. It takes the inputs by position."""
+    module = build_as_returned(weighted, case)
+    if isinstance(weighted.model, StoredModel):  # a program and a frozen module have no mode to set
+        return module
+    return module.train(case.mode == "train")
+
+
+def build_as_returned(weighted: WeightedModel, case: Case) -> nn.Module:
+    """As :func:`build_module`, in the mode in which a callable returned it."""
     labels, structure = case.arguments, structure_of(case)
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
@@ -143,9 +151,7 @@ def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
     if weighted.weights_file:
         require_all_weights(module, weighted.weights, weighted.weights_file)
     load_weights(module, ((name, array(spec, _weight_shape(module, name))) for name, spec in weighted.weights.items()))
-    if isinstance(weighted.model, StoredModel):  # a program and a frozen module have no mode to set
-        return module
-    return module.train(case.mode == "train")
+    return module
 
 
 def require_weights_of_file(weighted: WeightedModel, case: Case) -> None:

@@ -33,9 +33,17 @@ MAX_PLACES = 3
 
 
 def comparison_lines(
-    report: Report, subject: str, reference: str, inputs: Sequence[str], advice: Sequence[str]
+    report: Report,
+    subject: str,
+    reference: str,
+    inputs: Sequence[str],
+    advice: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> Iterator[str]:
-    """The screen, line by line. ``inputs`` describe the inputs in words, ``advice`` are the commands to go on with."""
+    """The screen, line by line. ``inputs`` describe the inputs in words, ``advice`` are the commands to go on with.
+
+    ``notes`` are remarks on the whole comparison.
+    """
     for result in report.results:
         yield f"{_headline(result, subject, reference)} (on {_on(result.target)})"
         if reason := inconclusive_reason(result):
@@ -55,6 +63,7 @@ def comparison_lines(
         yield from _entry("layers", list(layer_lines(result)))
         yield from _entry("latency", _latency(result))
         yield from _entry("note", [shortened(one_line(note), MAX_LENGTH) for note in result.notes])
+    yield from _entry("note", notes)
     yield from _entry("next", advice)
 
 

@@ -19,7 +19,7 @@ from harness.check.files.drawing import CASE_DTYPES, drawn_inputs, in_dtype_of
 from harness.check.files.matching import InputsDoNotFit, NamedInput, match_inputs, mixed_labels
 from harness.check.files.signatures import FileSignature, as_label, called_with, module_signature, read_file_signature
 from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
-from harness.errors import StageError, UsageError, escape_path
+from harness.errors import Location, StageError, UsageError, escape_path
 from harness.result import Stage
 from harness.scaffold.nesting import nested, nested_arguments, nested_labels
 from harness.spec.language.data import SpecFolder
@@ -65,11 +65,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSpec:
-    """The spec as data, with paths relative to ``home``. ``inputs`` describe each input in words."""
+    """The spec as data, with paths relative to ``home``, its inputs in words, and whether a module was in training."""
 
     spec: Mapping[str, Any]
     inputs: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    in_training: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ def comparison_spec(
             problems.append(f"{name}: {error}")
     if problems:
         return NoComparison(tuple(problems))
-    return ComparisonSpec(_spec(question, inputs, samples), tuple(each.in_words for each in inputs), tuple(notes))
+    words = tuple(each.in_words for each in inputs)
+    return ComparisonSpec(_spec(question, inputs, samples), words, tuple(notes), reference.in_training)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +211,8 @@ def _signature(name: str, question: Question, problems: list[str]) -> FileSignat
 
 
 def built_module(question: Question) -> nn.Module:
-    """The module of the callable in evaluation mode. Its weights are not read; they are checked to fit."""
-    from harness.errors import Location
-    from harness.model.build import build_module
+    """The module as the callable returns it. Its weights are not read; they are checked to fit."""
+    from harness.model.build import build_as_returned
     from harness.model.user_modules import argument_problem, find_factory
     from harness.model.weights import require_all_weights
     from harness.spec.language.case import Case, FactoryModel, WeightedModel
@@ -222,7 +223,7 @@ def built_module(question: Question) -> nn.Module:
         raise UsageError(f"{question.reference}: {problem}")
     model = WeightedModel(FactoryModel(name, question.arguments), {})
     case = Case(question.reference, "", model, (), Location(question.reference), seed=SEED)
-    module = build_module(model, case)
+    module = build_as_returned(model, case)
     if question.weights is not None:
         require_all_weights(module, stored_arrays(Path(question.weights)), question.weights)
     return module

@@ -28,12 +28,7 @@ from harness.check.files.matching import (
     reordered,
 )
 from harness.check.files.reference import ReferenceAnswers, file_artifact
-from harness.check.files.signatures import (
-    FileSignature,
-    called_with,
-    floating_of,
-    read_file_signature,
-)
+from harness.check.files.signatures import FileSignature, called_with, floating_of, read_file_signature
 from harness.check.files.swapped_weights import with_differing_weights
 from harness.check.files.weights import PairedWeights, float_weights_of, paired_weights
 from harness.check.judging.example_values import OtherInputs, OtherKind
@@ -307,12 +302,9 @@ class TestedFile(ReferenceForModel):
 
     def exported_in_training(self, _target: Target) -> tuple[str, Sequence[str]]:
         """The file's name, and its operators that compute as in training; none if the case asks for that mode."""
-        return Path(self.file.path).name, self._in_training
-
-    @cached_property
-    def _in_training(self) -> Sequence[str]:
         is_asked_for = self.case.mode == "train" or self.file.format != "onnx"
-        return () if is_asked_for else nodes_in_training(Path(self.file.path))
+        file = Path(self.file.path)
+        return file.name, () if is_asked_for else nodes_in_training(file)
 
     @property
     def unfit_reference(self) -> str | None:

@@ -23,7 +23,7 @@ from harness.check.files.reference import FileReference, ReferenceAnswers
 from harness.check.files.signatures import Declared, FileSignature, as_label, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
 from harness.check.judging.layers import with_layers
-from harness.check.results import with_error, with_verdict
+from harness.check.results import with_error, with_training_mode, with_verdict
 from harness.check.settings import Settings
 from harness.check.stages import MAX_MESSAGE_LENGTH, Clock, StageStopped
 from harness.errors import Location, UsageError, bounded_text
@@ -31,7 +31,7 @@ from harness.exporters import Artifact
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes import Session
-from harness.spec.language.case import Case, FactoryModel, StoredModel, TensorSpec, WeightedModel
+from harness.spec.language.case import Case, FactoryModel, Mode, StoredModel, TensorSpec, WeightedModel
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.inputs.fills import array
 from harness.spec.language.inputs.structure import Structure, flat_tree
@@ -44,6 +44,8 @@ from harness.spec.targets.sets import targets_of, tested_target
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from harness.check.module.in_memory import InMemoryCase
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
@@ -81,7 +83,8 @@ def compare_in_memory(
     with tempfile.TemporaryDirectory(prefix="harness-") as folder, _log() as log:
         answers = _reference(case, other, sets, Path(folder))
         if not isinstance(own, StoredModel):
-            results: list[Result] = [_check_module(case, own, answers, settings)]
+            of_subject = _module_answers(replace(case, mode=_mode(own)), own, sets, Path(folder))
+            results: list[Result] = [_check_module(case, own, answers, of_subject, settings)]
         else:
             tested = TestedFile(case, SUBJECT, answers, ArtifactCache(None, Path(folder)))
             results = [check(tested, target, settings, Clock(folder=Path(folder))) for target in selected]
@@ -198,7 +201,12 @@ def _case(
         dtype=next((each.dtype.name for each in inputs.values() if each.dtype.kind == "f"), "float32"),
         tolerance=tolerance,
         files={SUBJECT: own} if isinstance(own, StoredModel) else {},
+        mode="eval" if isinstance(other, StoredModel) else _mode(other),
     )
+
+
+def _mode(module: nn.Module) -> Mode:
+    return "train" if module.training else "eval"
 
 
 def _name(module: nn.Module) -> str:
@@ -209,18 +217,28 @@ def _reference(case: Case, other: StoredModel | nn.Module, sets: Sequence[Inputs
     if isinstance(other, StoredModel) and other.format not in MODULE_FORMATS:
         names = [f"draw {number}" if number > 1 else None for number in range(1, len(sets) + 1)]
         return FileReference(case, inputs=[(each, name, bool(name)) for each, name in zip(sets, names, strict=True)])
+    return _module_answers(case, other, sets, scratch)
+
+
+def _module_answers(case: Case, side: StoredModel | nn.Module, sets: Sequence[Inputs], scratch: Path) -> InMemoryCase:
+    """The answers of a module in memory, or of one that torch loads."""
     from harness.check.module.in_memory import InMemoryCase
     from harness.model.binding import takes_tensors
     from harness.model.tensors import copy_module, to_torch
     from harness.model.user_modules import load_stored_module
 
-    module = load_stored_module(other) if isinstance(other, StoredModel) else copy_module(other).cpu()
+    module = load_stored_module(side) if isinstance(side, StoredModel) else copy_module(side).cpu()
     tensors = [{label: to_torch(values) for label, values in each.items()} for each in sets]
     return InMemoryCase(case, ArtifactCache(None, scratch), takes_tensors(module, case), tensors)
 
 
-def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, settings: Settings) -> Result:
-    """The result of a module that is called as it is. Nobody is blamed: there is no export and no runtime."""
+def _check_module(
+    case: Case, module: nn.Module, reference: ReferenceAnswers, of_subject: InMemoryCase, settings: Settings
+) -> Result:
+    """The result of a module that is called as it is. Nobody is blamed: there is no export and no runtime.
+
+    ``of_subject`` are the module's own answers, which tell whether its mode matters.
+    """
     from harness.model.binding import takes_tensors
     from harness.model.tensors import copy_module
     from harness.runtimes._torch_session import TorchSession
@@ -251,7 +269,9 @@ def _check_module(case: Case, module: nn.Module, reference: ReferenceAnswers, se
     result = with_verdict(result, verdict, findings)
     program, first = Artifact("program", Path(), ""), called[verdict.first_failing]
     target = Target(FILE, "torch-cpu")
-    return with_layers(result, case, view.reference_inside, target, program, first, open_session(), settings)
+    result = with_layers(result, case, view.reference_inside, target, program, first, open_session(), settings)
+    words = getattr(reference, "training", None) or of_subject.training
+    return result if words is None else with_training_mode(result, words)
 
 
 def _passed_by_order(case: Case, module: nn.Module, signature: FileSignature) -> Iterator[str]:

@@ -68,7 +68,7 @@ class FileSignature:
     the floating weights, None if there are none or they are not known. ``defaults`` has the default of each parameter
     of TorchScript, :data:`NO_DEFAULT` for those in ``inputs``, and None for one of a module, to which arguments are
     passed by name. It is empty for a file that declares tensors. ``arguments`` are the names of what a ``forward``
-    takes, empty where it is not known.
+    takes, empty where it is not known. ``in_training`` is True for a module with a part in training mode.
     """
 
     inputs: tuple[Declared, ...]
@@ -77,6 +77,7 @@ class FileSignature:
     floating: np.dtype[Any] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
+    in_training: bool = False
 
     def __str__(self) -> str:
         return f"({', '.join(map(str, self.inputs))})" if self.has_names else "(...)"
@@ -133,8 +134,11 @@ def module_signature(module: nn.Module) -> FileSignature:
     """The parameters of ``forward`` that need a value, as inputs without dtype and shape."""
     import torch
 
-    if isinstance(module, torch.jit.ScriptModule):
-        return _script_signature(module)
+    read = _script_signature if isinstance(module, torch.jit.ScriptModule) else _forward_signature
+    return replace(read(module), in_training=any(each.training for each in module.modules()))
+
+
+def _forward_signature(module: nn.Module) -> FileSignature:
     parameters = inspect.signature(module.forward).parameters.values()
     variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     named = [each for each in parameters if each.kind not in variadic]

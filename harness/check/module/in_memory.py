@@ -38,7 +38,7 @@ from harness.spec.language.tolerances import CaseTolerance
 from harness.spec.targets import Target
 
 Inputs = Mapping[str, torch.Tensor]
-TRAINING_MODE = "the module is in training mode (call .eval() before it is exported)"
+TRAINING_MODE = "the module is in training mode (call .eval())"
 SETTINGS = Settings(timeout=None, latency=False)
 
 

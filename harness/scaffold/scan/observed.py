@@ -44,7 +44,7 @@ def scanned(question: Question) -> ScannedModel | NoScan:
     if problems:
         return NoScan(tuple(problems))
     with recorded_construction() as construction:
-        model = built_module(question)
+        model = built_module(question).eval()
     if question.weights is not None:
         load_weights(model, ((name, array.read()) for name, array in stored_arrays(Path(question.weights)).items()))
     if samples:
