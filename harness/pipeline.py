@@ -47,7 +47,7 @@ class Request:
     """The options of ``harness run``; each field is the option of the same name.
 
     With ``bench``, checks are timed thoroughly, as by ``harness bench``. ``only`` are the checks of ``--lf``. With
-    ``kept``, which holds the idle workers between runs, the journal is kept too.
+    ``kept``, which holds the idle workers between runs, the journal is kept too. ``compared`` is a spec in no file.
     """
 
     paths: tuple[str, ...]
@@ -71,6 +71,7 @@ class Request:
     maxfail: int | None = None
     only: frozenset[CheckKey] | None = None
     kept: Workers | None = None
+    compared: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def prepare(request: Request, specs: Specs | None = None) -> Prepared:
     targets = specs.target_sets.select(request.targets)
     require_existing_opsets(targets)
     known = known_failures_for(specs, request.paths, targets, request.known_failures)
-    by_default = request.targets == (DEFAULT_SET,)
+    by_default = specs.target_sets if request.targets == (DEFAULT_SET,) else None
     requested = plan(specs.cases, targets, request.keywords, request.shard, by_default=by_default)
     require_fitting_weights(case for case, _ in requested.jobs)
     return Prepared(specs, known, requested if request.only is None else requested.only(request.only))
@@ -345,4 +346,5 @@ def _describe_run(
         "interrupted": by is not None,
         "interrupted_by": by and by.name,
         "exports": {"made": state.exported, "from_cache": state.reused},
+        "compared": request.compared,
     }

@@ -16,7 +16,7 @@ from harness.spec.language.inputs.draws import input_set_count
 from harness.spec.model_files import MODULE_FORMATS
 from harness.spec.quoting import join_names
 from harness.spec.targets import FILE, FORMATS, Target, runs_format
-from harness.spec.targets.sets import targets_of
+from harness.spec.targets.sets import TargetSets, targets_of
 
 DIGITS = re.compile(r"[0-9]{1,9}")
 ELEMENTS_PER_LAYER = 1e6
@@ -70,12 +70,12 @@ def plan(
     keywords: Sequence[str],
     shard: Shard | None,
     *,
-    by_default: bool = False,
+    by_default: TargetSets | None = None,
 ) -> Plan:
     """Every case that matches a keyword, on every target that fits it; with ``shard``, this shard's share of the cases.
 
-    ``by_default`` is True if the user named no targets. A case with files under test is then about these alone: its
-    model is not exported as well.
+    ``by_default`` are the sets of targets if the user named none. A case with files under test is then about these
+    alone, on the targets that it names itself: its model is not exported as well.
 
     Raises :class:`UsageError` if no case is left, or no target fits a case: a run that verifies nothing must not look
     like a pass.
@@ -105,10 +105,13 @@ def _selects(keyword: str, case_id: str) -> bool:
     return keyword in case_id or matches(keyword, case_id)
 
 
-def _fitting_targets(case: Case, targets: Sequence[Target], *, by_default: bool) -> tuple[Target, ...]:
+def _fitting_targets(case: Case, targets: Sequence[Target], *, by_default: TargetSets | None) -> tuple[Target, ...]:
     """The targets that can run ``case``. Raises :class:`UsageError` if there is none."""
+    if by_default is not None and case.targets:
+        own = by_default.select(case.targets)
+        return tuple(target for each in own for target in _fitting_targets(case, [each], by_default=None))
     fitting = tuple(target for target in targets if fits(case, target))
-    if by_default and case.files:
+    if by_default is not None and case.files:
         fitting = tuple(target for target in fitting if target.tested_file is not None)
     if fitting:
         return fitting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import logging
 import re
 import subprocess
 import sys
@@ -55,6 +56,17 @@ class Frozen(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + torch.full((x.shape[0], 1), float(x.shape[0]))
+
+
+def test_an_export_leaves_no_records_for_torch_s_tools_in_the_log_of_a_test(caplog: pytest.LogCaptureFixture) -> None:
+    for_tools = logging.getLogger("torch.__trace")
+    for_tools.addHandler(caplog.handler)  # as newer releases of pytest do
+    try:
+        harness.verify(nn.ReLU(), torch.randn(3), "onnx-dynamo@18/ort-cpu").assert_passed()
+        assert [record for record in caplog.records if record.name == "torch.__trace"] == []
+        assert caplog.handler in for_tools.handlers, "as before"
+    finally:
+        for_tools.removeHandler(caplog.handler)
 
 
 def test_the_examples_of_the_documentation_hold(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -48,7 +50,9 @@ def test_a_changed_weight_is_shown_with_blame_place_and_a_spec_that_repeats_it(h
     assert ran.code == 1, ran.err
     assert "DIFFERENT: off.onnx is not net.py:Net (on ort-cpu)" in ran.out
     assert "blame      the file" in ran.out
-    assert "worst at [" in ran.out
+    assert ran.out.count("worst at [") == 1, "the same sentence for each draw, and again in the evidence"
+    assert "; also at draw 2" in ran.out
+    assert re.search(r"x rounding.*\n *conv .*WRONG [0-9,]{3,5}\b", ran.out)
     assert "harness explain asked/off asked.yaml --allow-import" in ran.out
     assert "asked.yaml" in ran.out.splitlines()[-1]
     refused = harness("run", "asked.yaml", "--no-latency")
@@ -121,6 +125,19 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         ("net.onnx", "net.py:needs"): [
             "needs channels, width(channels, width); give them with --args '{channels: ...}'"
         ],
+        ("net.onnx", "net.py:needs", "--args", "{widht: 2, channels: 3}"): [
+            "net.py:needs: has no argument widht; did you mean width?"
+        ],
+        ("net.onnx", "net.py:needs", "--args", "{colour: 2}"): [
+            "net.py:needs: has no argument colour; it has channels, width"
+        ],
+        ("net.onnx", "fixed.onnx", "--targets", "onnx-dynamo@23/ort-cpu,onnx-dynamo+fixes+int8/ort-cpu"): [
+            "--targets onnx-dynamo@23/ort-cpu: net.onnx is exported already; name the runtime alone: ort-cpu, or +int8",
+            "net.onnx is exported already; name the runtime alone: +int8/ort-cpu",
+        ],
+        ("net.onnx", "fixed.onnx", "--targets", "ort-cup"): [
+            "--targets ort-cup: no runtime ort-cup; did you mean ort-cpu?"
+        ],
         ("net.onnx", "net.py"): ["neither a model file nor a callable"],
         ("net.py", "net.onnx"): ["net.py: not a model file"],
         ("absent.onnx", "pickled.pt"): [
@@ -157,6 +174,10 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
             "--shape x: not a shape",
             "--args 3: not a mapping",
         ],
+        ("net.onnx", "fixed.onnx", "--tolerance", "{rtoll: 1e-3}"): [
+            "--tolerance {rtoll: 1e-3}: {rtoll:0.001} is not a tolerance; did you mean rtol?"
+        ],
+        ("net.onnx", "fixed.onnx", "--loop", "a b=x"): ['"a b" is not an output; write its path'],
         ("net.jit", "net.py:Net"): ["x: no shape is declared; give --shape x=1,3,224,224, or --inputs FILE"],
     }
     for words, messages in mistakes.items():
@@ -165,6 +186,64 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
         assert 0 < len(ran.err.splitlines()) <= len(messages), ran.err
         for message in messages:
             assert message in ran.err, (words, ran.err)
+        assert "compare:" not in ran.err, "a place in a file that the user does not have"
+
+
+@pytest.mark.usefixtures("nets")
+def test_a_missing_runtime_is_not_compared_and_has_its_own_exit_code(harness: Call) -> None:
+    ran = harness("compare", "net.onnx", "net.onnx", "--targets", "ort-coreml")
+    assert (ran.code, ran.only["status"]) == (3, "skipped"), ran.err
+    assert "NOT COMPARED: net.onnx with net.onnx (on ort-coreml)" in ran.out
+    assert "keep this question" not in ran.out
+    both = harness("compare", "net.onnx", "net.onnx", "--targets", "ort-cpu,ort-coreml")
+    assert (both.code, "keep this question" in both.out) == (0, True)
+
+
+@pytest.mark.usefixtures("nets")
+def test_a_file_that_does_not_run_is_not_compared_and_not_called_different(harness: Call, nets: Path) -> None:
+    model = onnx.load(nets / "net.onnx")
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, nets / "unknown.onnx")
+    ran = harness("compare", "unknown.onnx", "net.onnx", "--shape", "x=1,3,8,8")
+    assert (ran.code, ran.only["status"]) == (2, "error"), ran.out
+    assert "NOT COMPARED: unknown.onnx with net.onnx" in ran.out
+    assert "keep this question" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        (("nett.onnx", "net.py:Net"), ["nett.onnx: no such file; did you mean net.onnx?"]),
+        (("sub/nett.onnx", "sub/net.jit"), ["sub/nett.onnx: no such file; did you mean sub/net.onnx?"]),
+        (("net.onnx", "nett.py:Net"), ["factory 'nett.py:Net': no such file; did you mean net.py?"]),
+        (("net.onnx", "net.py:Net", "--weights", "wieghts.pt"), ["wieghts.pt: no such file; did you mean weights.pt?"]),
+        (("net.onnx", "net.py:Net", "--inputs", "nodata"), ["nodata: no such file; name a data file"]),
+        (
+            ("nett.onnx", "other.py:Net", "--inputs", "a.npz"),
+            ["did you mean net.onnx?", "other.py:Net': no such file; name it relative", "a.npz: no such file; name a"],
+        ),
+    ],
+)
+def test_a_file_that_does_not_exist_is_told_before_torch_is_loaded(
+    harness: Call, nets: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], messages: list[str]
+) -> None:
+    (nets / "sub").mkdir()
+    for name in ("net.onnx", "net.jit"):
+        shutil.copy(nets / name, nets / "sub")
+    monkeypatch.setattr("harness.explain.process.SeparateProcess", None)
+    ran = harness("compare", *words)
+    assert (ran.code, ran.out, len(ran.err.splitlines())) == (2, "", len(messages)), ran.err
+    assert all(message in ran.err for message in messages), ran.err
+
+
+def test_a_file_that_a_spec_misspells_is_suggested_as_the_spec_would_write_it(harness: Call, nets: Path) -> None:
+    (nets / "specs").mkdir()
+    shutil.copy(nets / "net.onnx", nets / "specs")
+    (nets / "specs" / "tagger.yaml").write_text(SPEC.format(reference="net.onnx", file="nett.onnx"), encoding="utf-8")
+    ran = harness("check", "specs/tagger.yaml")
+    assert (ran.code, "nett.onnx: no such file beside the spec; did you mean net.onnx?" in ran.err) == (2, True)
+    ran = harness("check", "specs/tager.yaml")
+    assert (ran.code, "tager.yaml: no such file or directory; did you mean specs/tagger.yaml?" in ran.err) == (2, True)
 
 
 SPEC = """
@@ -183,6 +262,11 @@ def test_a_factory_that_needs_arguments_says_which(harness: Call, nets: Path) ->
     row = harness("run", "s.yaml", "--no-latency", "--allow-import").only
     assert (row["status"], row["stage"], row["blame"]) == ("error", "build", "spec")
     assert "needs channels, width(channels, width); give them under `args`" in row["message"]
+    text = text.replace("net.py:needs", "net.py:needs\n    args: {chanels: 3}")
+    (nets / "s.yaml").write_text(text, encoding="utf-8")
+    row = harness("run", "s.yaml", "--no-latency", "--allow-import").only
+    assert (row["status"], row["stage"], row["blame"]) == ("error", "build", "spec")
+    assert "has no argument chanels; did you mean channels?" in row["message"]
 
 
 def test_a_spec_names_files_inside_its_folder_and_torchscript_needs_consent(harness: Call, nets: Path) -> None:
@@ -230,3 +314,37 @@ def test_no_spec_is_left_where_nothing_was_compared(nets: Path, harness: Call) -
     assert ran.code == 2
     assert "saved.yaml is not written: nothing was compared" in ran.out
     assert not (nets / "saved.yaml").exists()
+
+
+@pytest.mark.usefixtures("nets")
+def test_the_saved_spec_asks_the_same_targets(harness: Call) -> None:
+    asked = ("ort-cpu?optimization=disabled", "+fp16/ort-cpu")
+    ran = harness("compare", "net.onnx", "fixed.onnx", "--targets", ",".join(asked), "--save-spec", "asked.yaml")
+    assert ran.code == 0, ran.err
+    for target in asked:
+        assert f"SAME: net.onnx is still fixed.onnx (on {target})" in ran.out
+    again = harness("run", "asked.yaml", "--no-latency")
+    assert again.code == 0, again.err
+    targets = {"file:subject/ort-cpu?optimization=disabled", "file:subject+fp16/ort-cpu"}
+    assert {row["target"] for row in again.report["results"]} == targets
+    other = harness("run", "asked.yaml", "--no-latency", "--targets", "file:subject/ort-cpu")
+    assert other.only["target"] == "file:subject/ort-cpu"
+    unclear = harness("explain", "asked/net", "asked.yaml")
+    assert (unclear.code, "+fp16/ort-cpu" in unclear.err) == (2, True)
+    ran = harness("compare", "off.onnx", "fixed.onnx", "--targets", "ort-cpu,+fp16/ort-cpu", "--save-spec", "off.yaml")
+    assert "harness explain off/off off.yaml --target file:subject/ort-cpu\n" in ran.out
+
+
+@pytest.mark.usefixtures("nets")
+def test_a_spec_names_only_targets_of_its_files(harness: Call, nets: Path) -> None:
+    text = "harness: 1\ncases:\n  - {name: a, file: fixed.onnx, files: {own: net.onnx}, inputs: {x: {shape: [3]}},\n"
+    (nets / "wrong.yaml").write_text(
+        f"{text}     targets: [file:other/ort-cpu, onnx-dynamo@18/ort-cpu, file:own/ort]}}\n", encoding="utf-8"
+    )
+    ran = harness("run", "wrong.yaml")
+    assert ran.code == 2
+    first, second, third = ran.err.splitlines()
+    words = "is no target of a file under `files`; write file:own/RUNTIME"
+    assert first == f"wrong.yaml:4:16: targets: file:other/ort-cpu {words}"
+    assert second == f"wrong.yaml:4:36: targets: onnx-dynamo@18/ort-cpu {words}"
+    assert third.startswith("wrong.yaml:4:60: ")

@@ -67,6 +67,16 @@ def test_it_finds_the_case_wherever_the_specs_are(harness: Call, here: Path, fil
     assert "there is nothing to report upstream" in explained.out
 
 
+def test_it_names_the_path_that_was_run(harness: Call, here: Path) -> None:
+    (here / "a.yaml").write_text(WRONG, encoding="utf-8")
+    (here / "deploy.yaml").write_text("services: {web: {image: nginx}}\n", encoding="utf-8")
+    for given in ("a.yaml", f"./a.yaml::{CASE}"):
+        ran = harness("run", given, "--targets", TARGET, "--no-latency")
+        explained = run_advised_command(harness, ran, CASE)
+        assert (explained.code, explained.err.count("deploy.yaml")) == (1, 0), explained.err
+        assert f" --target {TARGET} {given.partition('::')[0]}\n" in ran.out
+
+
 def test_it_may_import_code_if_the_run_was_allowed_to(
     harness: Call, spec: Callable[[str, str], Path], here: Path
 ) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from tests.conftest import Call
 
@@ -47,3 +51,36 @@ def test_a_failure_of_the_last_report_is_named_by_its_number(harness: Call, here
         "report.json: mine/relu.yaml::second: no such file or directory; run explain in the folder of that run"
         in refused.err
     )
+
+
+NET = """\
+import torch
+from torch import nn
+
+
+def net():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+"""
+
+
+def test_a_comparison_without_a_spec_is_explained_from_its_report(harness: Call, here: Path) -> None:
+    (here / "net.py").write_text(NET, encoding="utf-8")
+    torch.manual_seed(4)
+    other = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(other, (torch.ones(2, 4),), here / "off.onnx", dynamo=False)
+    compared = harness("compare", "off.onnx", "net.py:net", "--report-dir", "mine")
+    words = ("explain", "--last", "--report", "mine/report.json")
+    assert compared.code == 1, compared.err
+    assert f"find the first node that differs: harness {' '.join(words)} --allow-import\n" in compared.out
+    refused = harness(*words)
+    assert (refused.code, "factory: net.py:net would run code; pass --allow-import" in refused.err) == (2, True)
+    ran = harness(*words, "--allow-import", "--budget", "0.1")
+    assert ran.code == 1, ran.err
+    assert ran.out.startswith("compare/off on file:subject/ort-cpu: ")
+    (here / "off.onnx").rename(here / "elsewhere.onnx")
+    moved = harness(*words)
+    assert moved.code == 2
+    assert "off.onnx: no such file or directory; run explain in the folder of that run" in moved.err

@@ -118,13 +118,28 @@ def test_an_invalid_spec_is_reported_with_its_places(project: pytest.Pytester) -
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_a_factory_needs_leave(project: pytest.Pytester) -> None:
+def test_a_factory_without_consent_fails_its_checks_and_no_other_file(project: pytest.Pytester) -> None:
+    project.makepyfile(net="raise SystemExit('imported')", test_own="def test_own(): pass")
     (project.path / "specs" / "relu.yaml").write_text(RELU.replace("layer: ReLU", "factory: net:Net"))
-    project.runpytest_inprocess("specs", "--collect-only").stdout.fnmatch_lines(
-        ["*factory: net:Net would run code; pass --harness-allow-import*"]
-    )
-    leave = project.runpytest_inprocess("specs", "--collect-only", "-q", "-k", "signed", "--harness-allow-import")
-    assert len(ids(leave)) == 2
+    result = project.runpytest_inprocess("-k", "signed or own")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["specs/relu.yaml:2:*factory: net:Net would run code; pass --harness-allow-import*"])
+    result.stdout.no_fnmatch_line("*Interrupted*")
+
+
+def test_a_configuration_of_pytest_gives_consent_for_a_factory(project: pytest.Pytester) -> None:
+    project.makeini("[pytest]\nharness_allow_import = true\n")
+    (project.path / "net.py").write_text("from torch.nn import ReLU as Net\n")
+    (project.path / "specs" / "relu.yaml").write_text(RELU.replace("layer: ReLU", "factory: net:Net"))
+    project.runpytest_inprocess("-k", "signed and trace").assert_outcomes(passed=1)
+
+
+def test_a_mistake_in_a_spec_without_consent_is_told_before_anything_runs(project: pytest.Pytester) -> None:
+    spec = RELU.replace("layer: ReLU", "factory: net:Net").replace("expect:", "expected:")
+    (project.path / "specs" / "relu.yaml").write_text(spec)
+    result = project.runpytest_inprocess("specs")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*did you mean expect*"])
 
 
 # Runs

@@ -203,3 +203,19 @@ def test_no_slow_library_is_imported(root: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("folder", [".cache", "env", "web/node_modules", "lib/site-packages"])
+def test_what_other_tools_keep_below_a_folder_is_not_read_unless_it_is_named(root: Path, folder: str) -> None:
+    before = ids(root)
+    theirs = root / folder / "theirs"
+    theirs.mkdir(parents=True)
+    (theirs / "config.yaml").write_text("services: {}")
+    if folder == "env":
+        with pytest.raises(SpecError):
+            load_specs([root])
+        (root / "env" / "pyvenv.cfg").touch()
+    assert ids(root) == before
+    (theirs / "config.yaml").write_text(SPEC)
+    assert ids(root) == before
+    assert ids(root / folder) == ["theirs/config/a"]

@@ -274,10 +274,29 @@ CASES = [
         POOL + "expect: {equals: {args: {kernel_size: 3}}}, " + X,
         "f:4:54: no model is named; name one of `layer:`, `sequential:`, `graph:` with `returns:`, `factory:`, `file:`",
     ),
+    # A path where a mapping belongs, and a mapping where a path does.
+    (
+        "harness: 1\ncases:\n  - {name: c, file: {subject: x.onnx}, inputs: {x: {shape: [1]}}}\n",
+        (
+            "f:3:21: file: `file` is the model that is compared with, not a mapping; "
+            "write one path; files under test are written as `files: {subject:x.onnx}`"
+        ),
+    ),
+    (
+        "harness: 1\ncases:\n  - {name: c, layer: ReLU, files: x.onnx, inputs: {x: {shape: [1]}}}\n",
+        "f:3:35: files: x.onnx has no name; write `files: {deployed: x.onnx}`",
+    ),
+    (
+        "harness: 1\ncases:\n  - {name: c, layer: ReLU, inputs: batch.npz}\n",
+        (
+            "f:3:36: inputs: batch.npz is no input by label; "
+            "write `inputs: {x: {file: batch.npz}}`, or `samples: batch.npz`"
+        ),
+    ),
     # Tolerances.
     (
         POOL + "tolerance: exactly, " + X,
-        f"f:4:48: tolerance: exactly is not a tolerance; {RULE_SYNTAX}",
+        "f:4:48: tolerance: exactly is not a tolerance; did you mean exact?",
     ),
     (
         POOL + "tolerance: {ulp: 1, rtol: 1}, " + X,

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+import torch
+from onnx import helper, numpy_helper
 
+import harness as harness_api
+from harness.data_files.onnx_files import nodes_in_training
 from tests.conftest import Call
 
 ORT = ("--targets", "onnx-torchscript@17/ort-cpu", "--no-latency", "-j", "1")
@@ -133,3 +141,89 @@ def test_verify_is_strict_on_request() -> None:
     strict = api.verify(module, empty, targets="trace/torch-cpu", strict=True)
     assert not strict.passed
     assert "inconclusive" in strict.message
+
+
+DROPPING = """\
+import torch
+from torch import nn
+
+
+def dropping():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 2))
+"""
+IN_TRAINING = "was exported in training mode (Dropout): the runtime leaves it out, others do not;"
+OF_FILE = f"wrong.onnx {IN_TRAINING} call .eval() and export again"
+
+
+@pytest.fixture
+def wrong(here: Path) -> str:
+    """A file that was exported without ``.eval()``, beside the callable of its module."""
+    (here / "net.py").write_text(DROPPING, encoding="utf-8")
+    scope: dict[str, Any] = {}
+    exec(DROPPING, scope)
+    training = torch.onnx.TrainingMode.TRAINING
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(scope["dropping"](), (torch.ones(3, 4),), "wrong.onnx", dynamo=False, training=training)
+    return "wrong.onnx"
+
+
+def test_a_file_in_training_mode_that_the_optimizer_mends_is_no_plain_pass(
+    harness: Call, here: Path, wrong: str
+) -> None:
+    ran = harness("compare", wrong, "net.py:dropping", "--save-spec", "asked.yaml")
+    assert ran.code == 0, ran.err
+    first, second, *_ = ran.out.splitlines()
+    assert first == (
+        "INCONCLUSIVE: wrong.onnx and net.py:dropping agree, but wrong.onnx was exported in training mode (on ort-cpu)"
+    )
+    assert second.endswith(OF_FILE)
+    again = harness("run", "asked.yaml", "--allow-import", "--no-latency")
+    assert (again.code, OF_FILE in " ".join(again.out.split())) == (0, True)
+    assert OF_FILE in (here / "reports" / "latest" / "report.md").read_text("utf-8")
+    strict = harness("run", "asked.yaml", "--allow-import", "--no-latency", "--strict")
+    assert (strict.code, strict.only["status"]) == (1, "failed")
+    assert OF_FILE in strict.only["message"]
+    live = harness("compare", wrong, "net.py:dropping", "--targets", "ort-cpu?optimization=disabled")
+    assert (live.code, live.only["blame"]) == (1, None)
+    assert live.only["message"].startswith("wrong.onnx was exported in training mode (Dropout): call .eval()")
+
+
+def test_python_says_why_a_pass_is_inconclusive(here: Path, wrong: str) -> None:
+    scope: dict[str, Any] = {}
+    exec(DROPPING, scope)
+    verified = harness_api.compare_models(here / wrong, scope["dropping"]().eval())
+    assert verified.results[0].inconclusive == OF_FILE
+    assert str(verified) == f"agrees on file:subject/ort-cpu (inconclusive: {OF_FILE})"
+
+
+@pytest.mark.usefixtures("wrong")
+def test_an_exporter_that_is_asked_for_training_mode_is_inconclusive_too(harness: Call, here: Path) -> None:
+    text = "harness: 1\ncases:\n  - {name: own, factory: net.py:dropping, inputs: {input: {shape: [3, 4]}}}\n"
+    (here / "mine.yaml").write_text(text, encoding="utf-8")
+    stock, asked = (f"onnx-torchscript@17{option}/ort-cpu" for option in ("", "?training=training"))
+    ran = harness("run", "mine.yaml", "--allow-import", "--no-latency", "--targets", f"{stock},{asked}", "--strict")
+    rows = {row["target"]: row for row in ran.report["results"]}
+    assert rows[stock]["status"] == "passed"
+    assert rows[asked]["status"] == "failed"
+    assert f"the model {IN_TRAINING} leave the option `training` out of the target" in rows[asked]["message"]
+
+
+@pytest.mark.parametrize(("ratio", "inside", "expected"), [(0.5, True, ["Dropout"]), (0.0, True, []), (0.5, False, [])])
+def test_a_live_dropout_is_found_in_the_body_of_a_branch(
+    tmp_path: Path, ratio: float, inside: bool, expected: list[str]
+) -> None:
+    constants = [
+        numpy_helper.from_array(np.array(ratio, np.float32), "ratio"),
+        numpy_helper.from_array(np.array(inside), "mode"),
+    ]
+    bodies = {}
+    for name in ("then_branch", "else_branch"):
+        node = helper.make_node("Dropout", ["x", "ratio", "mode"], [name])
+        bodies[name] = helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, 1, [4])])
+    branch = helper.make_node("If", ["which"], ["y"], **bodies)
+    inputs = [helper.make_tensor_value_info("x", 1, [4]), helper.make_tensor_value_info("which", 9, [])]
+    graph = helper.make_graph([branch], "g", inputs, [helper.make_tensor_value_info("y", 1, [4])], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "if.onnx")
+    assert nodes_in_training(tmp_path / "if.onnx") == expected

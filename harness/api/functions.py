@@ -77,9 +77,12 @@ class Verified(Assertable):
 
     @property
     def message(self) -> str:
-        """One line per target that did not pass, or the targets that agree."""
+        """One line per target that did not pass, or the targets that agree, with the reason of an inconclusive pass."""
         failing = [result for result in self.results if result.status != "passed"]
-        return "\n".join(map(_line, failing)) or f"agrees on {', '.join(result.target for result in self.results)}"
+        agreeing = (
+            f"{each.target}{f' (inconclusive: {why})' if (why := each.inconclusive) else ''}" for each in self.results
+        )
+        return "\n".join(map(_line, failing)) or f"agrees on {', '.join(agreeing)}"
 
     def __repr__(self) -> str:
         return f"<{self.message}>"

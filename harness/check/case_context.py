@@ -64,6 +64,13 @@ class CaseContext(Protocol):
         """What to say first, if a forgotten ``.eval()`` changes the answers; None without the module."""
         ...
 
+    def exported_in_training(self, target: Target) -> tuple[str, Sequence[str]]:
+        """What to call the exported file, and its operators that compute as in training although nobody asked for it.
+
+        Called for a file that was exported.
+        """
+        ...
+
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
         """The reference at one of the case's samples, which ``at`` names; with a run in ``precision``, if it is one."""
         ...

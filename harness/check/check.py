@@ -18,7 +18,9 @@ from harness.check.judging.lower_precision import reference_for, reference_preci
 from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_in_a_row, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
+    EXPORT_AGAIN,
     LOST_STATE,
+    WITHOUT_OPTION,
     Progress,
     blame_for_build,
     initial_result,
@@ -27,6 +29,7 @@ from harness.check.results import (
     with_error,
     with_latency,
     with_samples,
+    with_training_export,
     with_training_mode,
     with_verdict,
 )
@@ -71,9 +74,12 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         result = _checked(prepared, target, settings, progress, clock)
     except StageStopped as stop:
         result = _with_stop(progress.result, stop, prepared, target, clock)
-    if result.stage == "build" or (words := prepared.training) is None:
+    if result.stage == "build":
         return result
-    return with_training_mode(result, words)
+    if result.stage != "export":
+        file, operators = prepared.exported_in_training(target)
+        result = with_training_export(result, file, operators, WITHOUT_OPTION if target.exports else EXPORT_AGAIN)
+    return result if (words := prepared.training) is None else with_training_mode(result, words)
 
 
 @dataclass(frozen=True, slots=True)

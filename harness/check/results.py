@@ -17,7 +17,7 @@ from harness.check.judging.steps import agreement, first_departures, step_rows
 from harness.check.samples.run import SampleOutcome
 from harness.check.settings import Settings
 from harness.check.stages import Clock, StageStopped, is_from_code_under_test, message_of
-from harness.compare.inconclusive import NO_ELEMENTS
+from harness.compare.inconclusive import EXPORTED_IN_TRAINING, NO_ELEMENTS
 from harness.compare.pictures import pictures
 from harness.compare.verdict import Comparison
 from harness.errors import RequestError
@@ -56,6 +56,8 @@ KEEPS_RANDOM = (
     "the module draws random numbers at each call, and the export gives the same answer at each: it keeps the numbers "
     "of one call, or leaves the drawing out"
 )
+EXPORT_AGAIN = "call .eval() and export again"
+WITHOUT_OPTION = "leave the option `training` out of the target"
 
 
 class Progress:
@@ -176,6 +178,26 @@ def with_training_mode(result: Result, words: str) -> Result:
     if result.status == "passed":
         return replace(result, notes=(words, *result.notes))
     return replace(with_cause(result, words), blame=None, evidence=())
+
+
+def with_training_export(result: Result, file: str, operators: Sequence[str], advice: str) -> Result:
+    """``result`` of a ``file`` with ``operators`` in training mode, which runtimes treat differently.
+
+    A pass is inconclusive, and nobody is blamed for a failure.
+    """
+    if not operators:
+        return result
+    exported = f"{file} {EXPORTED_IN_TRAINING} ({', '.join(operators)})"
+    if result.status != "passed":
+        return replace(with_cause(result, f"{exported}: {advice}"), blame=None, evidence=())
+    why = "its answers depend on the other samples of the batch"
+    if "Dropout" in operators:
+        why = f"the runtime leaves {'it' if len(operators) == 1 else 'Dropout'} out, others do not"
+    reason = f"{exported}: {why}; {advice}"
+    if not result.outputs:
+        return replace(result, notes=(reason, *result.notes))
+    first, *others = result.outputs
+    return replace(result, outputs=(replace(first, inconclusive=reason), *others))
 
 
 def with_numbers(result: Result, comparisons: Sequence[Comparison]) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.option_values import NEITHER, is_callable_name, read_arguments, read_shapes, read_tolerance
 from harness.cli.options import (
     FOLDER,
     REPORT_DIR,
@@ -24,8 +24,9 @@ from harness.cli.process import echo
 from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from harness.pipeline import Outcome
     from harness.result import Result
     from harness.scaffold.comparison import ComparisonSpec, Question
     from harness.spec.discovery import Specs
@@ -40,7 +41,6 @@ Examples:
   harness compare model.onnx net.py:Net --shape x=1,3,224,224 --targets ort-cpu,openvino
 """
 INSPECT_SECONDS = 300.0
-NEITHER = "neither a model file nor a callable; name a model file, path/to/file.py:callable or package.module:callable"
 GIVE_INPUTS = "give inputs that the reference takes: --inputs FILE, or --shape NAME=1,3,224,224"
 
 GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
@@ -81,18 +81,21 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     from harness.check.settings import Settings, cache_folder, with_time_limit
     from harness.pipeline import Request
     from harness.pipeline import run as run_pipeline
-    from harness.report.comparison import comparison_lines, nothing_compared
+    from harness.report.comparison import anything_compared, comparison_lines, nothing_compared
     from harness.report.terminal import Progress
     from harness.scaffold.comparison import SUBJECT
+    from harness.spec.model_files import stored_model
+    from harness.spec.targets.sets import targets_on
 
     question = _question(subject, reference, options)
+    runtimes = flat(options["targets"])
+    words = targets_on(SUBJECT, stored_model(Path(subject)), runtimes) if runtimes else ()
     _require_torch(question)
     asked = _comparison(question, options["timeout"] or INSPECT_SECONDS)
     specs = _specs(asked, question)
-    words = _targets(SUBJECT, subject, flat(options["targets"]))
     saved = options["save_spec"]
     if saved is not None:
-        specs = _save(asked, question, saved)
+        specs = _save(asked, question, saved, words)
     request = Request(
         paths=(str(saved),) if saved is not None else (subject, reference),
         targets=words or ("default",),
@@ -100,6 +103,7 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         formats=("json", "md", "html"),
         allow_import=True,
         settings=with_time_limit(Settings(cache=cache_folder(), layers=options["layers"]), options["timeout"]),
+        compared=asked.spec if saved is None else None,
     )
     outcome = run_pipeline(request, Progress(), specs)
     if nothing_compared(outcome.report):
@@ -108,12 +112,19 @@ def compare(subject: str, reference: str, **options: Any) -> int:
             saved.unlink()
             advice.append(f"{saved} is not written: nothing was compared")
             saved = None
+    elif saved is None and not anything_compared(outcome.report):
+        advice = []  # the screen says what is missing or what failed; there is no answer yet that CI could keep
     else:
-        advice = _advice(outcome.exit_code, specs, saved, runs_code=_runs_code(question))
+        advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
     for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
-    return UsageError.exit_code if nothing_compared(outcome.report) else outcome.exit_code
+    return _exit_code(outcome.exit_code, compared=anything_compared(outcome.report))
+
+
+def _exit_code(code: int, *, compared: bool) -> int:
+    """The exit code of a run: 1 would say that SUBJECT is not REFERENCE, which no comparison has shown."""
+    return UsageError.exit_code if not compared and code < RuntimeMissing.exit_code else code
 
 
 def _what_to_give(results: Sequence[Result]) -> str:
@@ -126,33 +137,14 @@ def _what_to_give(results: Sequence[Result]) -> str:
     return GIVE_FINITE if any(map(has_no_number, results)) else GIVE_INPUTS
 
 
-def _targets(name: str, subject: str, runtimes: Sequence[str]) -> tuple[str, ...]:
-    """The targets of the subject on ``runtimes``. Raises :class:`UsageError` for one that does not run its format."""
-    from harness.registry import plugins
-    from harness.spec.model_files import FORMAT_NAMES, stored_model
-    from harness.spec.quoting import join_names
-    from harness.spec.targets import parse_target, runs_format
-    from harness.spec.targets.sets import targets_of, tested_target
-
-    file = stored_model(Path(subject))
-    words = tuple(tested_target(name, runtime) for runtime in runtimes)
-    for word in words:
-        target = parse_target(word)
-        if not runs_format(plugins("runtimes")[target.runtime], file.format):
-            fitting = join_names(each.runtime for each in targets_of(name, file))
-            message = f"--targets {target.runtime}: {subject} is {FORMAT_NAMES[file.format]}"
-            raise UsageError(f"{message}, which {target.runtime} does not run; use one of {fitting}")
-    return words
-
-
 def _question(subject: str, reference: str, options: dict[str, Any]) -> Question:
     """The question that the command line asks. Raises :class:`SpecError` with every word that is wrong."""
     from harness.scaffold.comparison import Question
-    from harness.spec.model_files import is_model_file, stored_model
+    from harness.spec.model_files import absent_files, is_model_file, stored_model
 
     problems: list[str] = []
     shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
-    tolerance = read_yaml("--tolerance", options["tolerance"], problems)
+    tolerance = read_tolerance(options["tolerance"], problems)
     loop = _loop(options["loop"], options["steps"], problems)
     if not is_model_file(subject):
         problems.append(f"{subject}: not a model file; SUBJECT is .onnx, .ort, .pt, .pth, .jit, .ts or .pt2")
@@ -165,9 +157,10 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
                 wrong_files.append(str(error))
         elif name == reference and not is_callable_name(name):
             problems.append(f"{name}: {NEITHER}")
+    absent = absent_files([subject, reference], options["inputs"], options["weights"])
     # What only the process that loads both sides can tell is told together with the wrong files.
-    if problems or (wrong_files and is_model_file(reference) and not options["inputs"]):
-        raise Mistakes([*problems, *wrong_files])
+    if problems or absent or (wrong_files and is_model_file(reference) and not options["inputs"]):
+        raise Mistakes([*problems, *wrong_files, *absent])
     return Question(
         subject=subject,
         reference=reference,
@@ -193,43 +186,6 @@ def _loop(texts: Sequence[str], steps: int | None, problems: list[str]) -> dict[
     if steps is not None and not loop:
         problems.append("--steps: no output feeds an input; add --loop OUTPUT=INPUT")
     return loop
-
-
-def read_shapes(texts: Sequence[str], problems: list[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of ``--shape`` by name. Texts that are none are added to ``problems``."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, equals, sizes = text.rpartition("=")
-        if not (name and equals and re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", sizes)):
-            problems.append(f"--shape {text}: not a shape; write NAME=1,3,224,224")
-        else:
-            shapes[name] = tuple(int(size) for size in sizes.split(",") if size)
-    return shapes
-
-
-def read_arguments(text: str | None, problems: list[str]) -> dict[str, Any]:
-    """The mapping of ``--args``. A text that is none is added to ``problems``."""
-    arguments = read_yaml("--args", text, problems)
-    if arguments is not None and not isinstance(arguments, dict):
-        problems.append(f"--args {text}: not a mapping; write '{{name: value}}'")
-        return {}
-    return arguments or {}
-
-
-def is_callable_name(text: str) -> bool:
-    """True if ``text`` has the form of the name of a callable."""
-    return re.fullmatch(r".+:[A-Za-z_]\w*", text) is not None
-
-
-def read_yaml(option: str, text: str | None, problems: list[str]) -> Any:
-    """The value of ``option`` in a spec's YAML, None if it is not given. What is none is added to ``problems``."""
-    from harness.spec.yaml import parse
-
-    try:
-        return None if text is None else parse(text, option).plain()
-    except SpecError:
-        problems.append(f"{option} {text}: not YAML; write it as in a spec")
-        return None
 
 
 def _require_torch(question: Question) -> None:
@@ -286,17 +242,27 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
 
 
 def _specs(asked: ComparisonSpec, question: Question) -> Specs:
-    """The spec as it would be read from a file in the working directory, which may name any file."""
+    try:
+        return specs_of(asked.spec, question.home, allow_import=True)
+    except SpecError as error:  # its places are in a spec that the user does not have
+        raise Mistakes("; ".join(filter(None, (each.message, each.remedy))) for each in error.problems) from None
+
+
+def specs_of(spec: Mapping[str, Any], home: Path, *, allow_import: bool) -> Specs:
+    """``spec`` as it would be read from a file in ``home``, but it may name any file.
+
+    Raises :class:`SpecError` with what is wrong with it, such as that it runs code without ``allow_import``.
+    """
     from harness.scaffold.comparison import cases_of
     from harness.spec.discovery import Specs
 
-    cases = cases_of(asked.spec, "compare", question.home)
+    cases = cases_of(spec, "compare", home, allow_import=allow_import)
     cases = tuple(replace(case, where=Location("", 0)) for case in cases)
-    return Specs(cases, (), question.home, None, allow_import=True)
+    return Specs(cases, (), home, None, allow_import=allow_import)
 
 
-def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
-    """Write the spec, and read it back."""
+def _save(asked: ComparisonSpec, question: Question, path: Path, targets: Sequence[str]) -> Specs:
+    """Write the spec, with the ``targets`` if any were named, and read it back."""
     from harness.scaffold.comparison import moved_spec, spec_text
     from harness.spec.discovery import load_specs, spec_folder
 
@@ -306,6 +272,8 @@ def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
         spec = moved_spec(asked.spec, question.home, spec_folder(path))
     except UsageError as error:
         raise UsageError(f"--save-spec {path}: {error}, or the spec above it") from None
+    if targets:
+        spec["cases"] = [{**case, "targets": list(targets)} for case in spec["cases"]]
     flags = " --allow-import" if _runs_code(question) else ""
     header = f"# Written by `harness compare`. It asks the same in CI: harness run {path}{flags}\n"
     try:
@@ -316,16 +284,24 @@ def _save(asked: ComparisonSpec, question: Question, path: Path) -> Specs:
     return load_specs([path], allow_import=True)
 
 
-def _advice(exit_code: int, specs: Specs, saved: Path | None, *, runs_code: bool) -> list[str]:
+def _advice(outcome: Outcome, specs: Specs, saved: Path | None, report_dir: Path, *, runs_code: bool) -> list[str]:
+    from harness.cli.explain import REPORT
     from harness.report.shell import as_argument, command_line
 
     options = ["--allow-import"] if runs_code else []
     if saved is None:
-        return ["keep this question for CI: the same command with --save-spec FILE.yaml"]
-    path = as_argument(str(saved))
-    lines = [f"in CI: {command_line(['harness', 'run', path, *options])}"]
-    if exit_code == 1:
-        explain = ["harness", "explain", as_argument(specs.cases[0].id), path, *options]
+        report = report_dir / "report.json"
+        which = [] if report == Path(REPORT) else ["--report", str(report)]
+        explain = ["harness", "explain", "--last", *which, *options]
+        lines = ["keep this question for CI: the same command with --save-spec FILE.yaml"]
+    else:
+        path = as_argument(str(saved))
+        several = len(outcome.report.results) > 1
+        failing = next((each.target for each in outcome.report.results if each.status in {"failed", "error"}), "")
+        target = ["--target", failing] if several and failing else []
+        explain = ["harness", "explain", as_argument(specs.cases[0].id), path, *target, *options]
+        lines = [f"in CI: {command_line(['harness', 'run', path, *options])}"]
+    if outcome.exit_code == 1:
         lines.insert(0, f"find the first node that differs: {command_line(explain)}")
     return lines
 

@@ -101,11 +101,12 @@ def explain(
     from harness.spec.discovery import load_specs
 
     if last or (case is not None and case.isdecimal() and not paths):
-        case, paths, reported = _failure(report, "1" if last else str(case))
+        case, specs, reported = _failure(report, "1" if last else str(case), allow_import=allow_import)
         target = target or reported
     elif case is None:
         raise UsageError("name a case, or use --last for the first failure of the last report")
-    specs = load_specs(paths or ("specs",), allow_import=allow_import)
+    else:
+        specs = load_specs(paths or ("specs",), allow_import=allow_import)
     selected = choose_case(specs.cases, case)
     selected_target = choose_target(specs, selected, target)
     path = output or SCRIPTS_FOLDER / f"{UNSAFE_IN_FILE_NAMES.sub('-', selected.id).strip('-')}.py"
@@ -142,14 +143,16 @@ def explain(
     return code
 
 
-def _failure(path: Path, number: str) -> tuple[str, tuple[str, ...], str]:
-    """The case, the paths and the target of a failure in the report at ``path``; ``number`` counts from 1.
+def _failure(path: Path, number: str, *, allow_import: bool) -> tuple[str, Specs, str]:
+    """The case, the specs and the target of a failure in the report at ``path``; ``number`` counts from 1.
 
     Raises :class:`UsageError` if the report has fewer failures, or is not one of specs.
     """
+    from harness.cli.compare import specs_of
     from harness.report.json_report import read_report
     from harness.report.machines import without_machine
     from harness.report.wording import unexpected
+    from harness.spec.discovery import load_specs
     from harness.spec.glob import path_and_case
 
     if not path.is_file():
@@ -162,11 +165,17 @@ def _failure(path: Path, number: str) -> tuple[str, tuple[str, ...], str]:
         raise UsageError(
             f"{path} has {how_many}; name one of them, or a case" if failures else f"{path} has no failures"
         )
-    if missing := [each for each in paths if not path_and_case(each)[0].exists()]:
+    compared = report.run.get("compared")  # by `harness compare`: the paths are both sides, and the spec is in no file
+    named = paths if compared is None else paths[:1]
+    if missing := [each for each in named if not path_and_case(each)[0].exists()]:
         advice = "run explain in the folder of that run, or name the case and its specs"
         raise UsageError(f"{path}: {missing[0]}: no such file or directory; {advice}")
     failure = failures[int(number) - 1]
-    return failure.case, paths, without_machine(failure.target)
+    if compared is None:
+        specs = load_specs(paths, allow_import=allow_import)
+    else:
+        specs = specs_of(compared, Path.cwd(), allow_import=allow_import)
+    return failure.case, specs, without_machine(failure.target)
 
 
 def _print_step(step: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import is_callable_name, read_arguments, read_shapes
+from harness.cli.option_values import is_callable_name, read_arguments, read_shapes
 from harness.cli.options import AT_LEAST_ONE, FC, FOLDER, Number, WordList, flat
 from harness.cli.process import echo
 from harness.errors import Mistakes, UsageError
@@ -169,11 +169,13 @@ class _Listener:
 def _question(model: str, options: dict[str, Any]) -> ModelQuestion:
     """The model and its inputs. Raises :class:`Mistakes` with every word of the command line that is wrong."""
     from harness.precision.model import ModelQuestion
+    from harness.spec.model_files import absent_files
 
     problems: list[str] = []
     shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
     problems += _problems_of_model(model)
     problems += _problems_of_exporter(options["exporter"])
+    problems += absent_files([model] if is_callable_name(model) else [], options["inputs"], options["weights"])
     if problems:
         raise Mistakes(problems)
     return ModelQuestion(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import NEITHER, is_callable_name, read_arguments, read_shapes, read_yaml
+from harness.cli.option_values import NEITHER, is_callable_name, read_arguments, read_shapes, read_tolerance
 from harness.cli.options import AT_LEAST_ONE, FOLDER, SECONDS, WordList, flat
 from harness.cli.process import echo
 from harness.errors import Mistakes, RuntimeMissing, UsageError
@@ -97,10 +97,13 @@ def _request(model: str, variants: Sequence[str], options: dict[str, Any]) -> Re
     """The request of the command line. Raises :class:`Mistakes` with every word that is wrong."""
     from importlib.util import find_spec
 
+    from harness.spec.model_files import absent_files
+
     problems: list[str] = []
     shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
     tolerance = _tolerance(options["tolerance"], problems)
     needs_torch = _needs_torch(model, variants, problems)
+    problems += absent_files([model], options["inputs"], options["weights"])
     if problems:
         raise Mistakes(problems)
     if needs_torch and find_spec("torch") is None:
@@ -158,16 +161,9 @@ def _needs_torch(model: str, variants: Sequence[str], problems: list[str]) -> bo
 
 def _tolerance(text: str | None, problems: list[str]) -> Any:
     """The rule of ``--tolerance`` as data. One that needs more than recorded outputs is added to ``problems``."""
-    from harness.spec.language.tolerances import parse_tolerance
     from harness.spec.recorded import without_unrecorded
 
-    value = read_yaml("--tolerance", text, problems)
-    if value is not None:
-        try:
-            without_unrecorded(parse_tolerance(value))
-        except ValueError as error:
-            problems.append(f"--tolerance {text}: {error}")
-    return value
+    return read_tolerance(text, problems, without_unrecorded)
 
 
 def _record(request: RecordingRequest, folder: Path, seconds: float) -> Recorded:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.compare import is_callable_name, read_arguments, read_shapes
+from harness.cli.option_values import is_callable_name, read_arguments, read_shapes
 from harness.cli.options import FOLDER, SECONDS
 from harness.cli.process import echo
 from harness.errors import Mistakes, RuntimeMissing, SpecError, UsageError, shortened
@@ -78,7 +78,7 @@ def scan(model: str, output: Path, timeout: float, **options: Any) -> int:
 def _question(model: str, options: Mapping[str, Any]) -> Question:
     """The request. Raises :class:`SpecError` with every mistake of the command line."""
     from harness.scaffold.comparison import Question
-    from harness.spec.model_files import is_model_file
+    from harness.spec.model_files import absent_files, is_model_file
 
     problems: list[str] = []
     shapes, arguments = read_shapes(options["shapes"], problems), read_arguments(options["arguments"], problems)
@@ -89,10 +89,11 @@ def _question(model: str, options: Mapping[str, Any]) -> Question:
         problems.append(f"{model}: not a callable; {form}")
     if options["inputs"] and shapes:
         problems.append("--shape: the inputs come from --inputs; give one of them")
+    given = (options["inputs"],) if options["inputs"] else ()
+    problems += absent_files([] if is_model_file(model) else [model], given, options["weights"])
     if problems:
         raise Mistakes(problems)
-    inputs = (options["inputs"],) if options["inputs"] else ()
-    return Question("", model, Path.cwd(), inputs, shapes, arguments, options["weights"])
+    return Question("", model, Path.cwd(), given, shapes, arguments, options["weights"])
 
 
 def _scanned(question: Question, seconds: float) -> ScannedModel:

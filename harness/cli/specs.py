@@ -131,7 +131,9 @@ def list_(
     words = flat(targets) or (DEFAULT_SET,)
     selected = specs.target_sets.select(words)
     require_existing_opsets(selected)
-    planned = plan(specs.cases, selected, keywords, None, by_default=words == (DEFAULT_SET,))
+    planned = plan(
+        specs.cases, selected, keywords, None, by_default=specs.target_sets if words == (DEFAULT_SET,) else None
+    )
     if as_json:
         echo(
             json.dumps(

@@ -43,6 +43,8 @@ BLOCK_SIDE = 3
 
 NO_ELEMENTS = "the output has no elements, so no value was compared"
 NO_FINITE_VALUE = "no value is finite, so no number was compared"
+EXPORTED_IN_TRAINING = "was exported in training mode"
+"""Part of the reason of a pass that says nothing about other runtimes, although every value agrees."""
 
 
 def inconclusive_reason(rule: Rule, compared: ComparedValues, magnitudes: Array | None) -> str | None:

@@ -10,9 +10,11 @@ Neither torch nor the safetensors library is needed, so a machine without them r
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UsageError
+from harness.errors import UsageError, escape_path
 
 Array = NDArray[Any]
 
 UNNAMED = ""
 """The name of the only array of a file that gives it none: a ``.npy`` file, or a ``.pt`` file that is one tensor."""
+NEAR = 0.75
+"""The share of common characters from which the name of a file is suggested for another."""
 TEST_DATA_SET = re.compile(r"test_data_set_[0-9]+")
 
 
@@ -79,14 +83,14 @@ def stored_arrays(path: Path) -> Mapping[str, StoredArray]:
 
         arrays: Mapping[str, StoredArray] = read_test_data(path)
     else:
-        reader = _readers().get(path.suffix.lower())
-        if reader is None:
-            raise UsageError(f"{path}: not a data file; give {_kinds()}, or a test_data_set_* folder")
         try:
+            if not path.exists():
+                raise UsageError(f"{path}: no such file; {near_file(path, 'name a data file')}")
+            reader = _readers().get(path.suffix.lower())
+            if reader is None:
+                raise UsageError(f"{path}: not a data file; give {_kinds()}, or a test_data_set_* folder")
             if not path.is_file():
-                raise UsageError(
-                    f"{path}: {'not a regular file' if path.exists() else 'no such file'}; name a data file"
-                )
+                raise UsageError(f"{path}: not a regular file; name a data file")
             stat = path.stat()
             arrays = _read_once(reader, path, stat.st_size, stat.st_mtime_ns)
         except OSError as error:
@@ -104,6 +108,28 @@ def _read_once(
 ) -> Mapping[str, StoredArray]:
     """What ``reader`` returns, cached while the file stays as it is: each weight of a model asks for its file."""
     return reader(path)
+
+
+def near_file(path: Path, otherwise: str, *, folder: Path | None = None) -> str:
+    """``did you mean net.onnx?`` for a file that does not exist, if one beside it has nearly its name.
+
+    ``otherwise`` if there is none. Only what comes before the suffix is compared, among files with this suffix. The
+    answer is relative to ``folder``, or is written as ``path`` is.
+    """
+    try:
+        stems = {each.stem: each for each in path.parent.iterdir() if each.suffix.lower() == path.suffix.lower()}
+    except OSError:  # no such folder either
+        return otherwise
+    near = get_close_matches(path.stem, sorted(stems), n=1, cutoff=NEAR)
+    if not near:
+        return otherwise
+    found = stems[near[0]]
+    return f"did you mean {escape_path(found if folder is None else os.path.relpath(found, folder))}?"
+
+
+def absent_python_file(path: str) -> str:
+    """What to say of the file of a callable that does not exist."""
+    return f"no such file; {near_file(Path(path), 'name it relative to the working directory')}"
 
 
 def pick(arrays: Mapping[str, StoredArray], key: str | None, path: Path) -> StoredArray:

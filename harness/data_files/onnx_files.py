@@ -299,3 +299,44 @@ def _read_tensor(path: Path) -> tuple[str, StoredArray]:
 
 
 accept_old_names(__name__)
+
+
+def nodes_in_training(path: Path) -> list[str]:
+    """The operators of an ONNX file that compute as in training: Dropout and BatchNormalization with a training mode.
+
+    Those in functions and in the bodies of loops count too. Nothing is said of a node whose mode is no constant, nor of
+    a Dropout with ratio 0. Below opset 12 Dropout has no mode, and leaves its input as it is.
+    """
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    found = list(_in_training(model.graph.node, {each.name: each for each in model.graph.initializer}))
+    for function in model.functions:
+        found += _in_training(function.node, {})
+    return list(dict.fromkeys(found))
+
+
+def _in_training(nodes: Sequence[NodeProto], outer: Mapping[str, TensorProto]) -> Iterator[str]:
+    """The types of ``nodes`` that compute as in training; ``outer`` are the constants that they see."""
+    import onnx
+
+    def constant(node: NodeProto, at: int) -> bool | None:
+        """Whether an input has a value other than 0; None if it is no constant, or not given."""
+        tensor = constants.get(node.input[at]) if len(node.input) > at else None
+        return None if tensor is None else bool(onnx.numpy_helper.to_array(tensor).any())
+
+    constants = dict(outer)
+    for node in nodes:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            constants[node.output[0]] = node.attribute[0].t
+    for node in nodes:
+        if node.domain in {"", "ai.onnx"}:
+            mode = next((each.i for each in node.attribute if each.name == "training_mode"), 0)
+            if node.op_type == "BatchNormalization" and mode:
+                yield node.op_type
+            if node.op_type == "Dropout" and constant(node, 2) and constant(node, 1) is not False:
+                yield node.op_type
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                seen = constants | {each.name: each for each in attribute.g.initializer}
+                yield from _in_training(attribute.g.node, seen)

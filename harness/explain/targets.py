@@ -126,7 +126,8 @@ def choose_target(specs: Specs, case: Case, text: str | None) -> Target:
 
 
 def _only_target(specs: Specs, case: Case) -> Target:
-    ((_, targets),) = plan([case], specs.target_sets.select((DEFAULT_SET,)), (), None, by_default=True).jobs
+    sets = specs.target_sets
+    ((_, targets),) = plan([case], sets.select((DEFAULT_SET,)), (), None, by_default=sets).jobs
     if len(targets) > 1:
         names = ", ".join(map(str, targets))
         raise UsageError(f"{case.id} has {len(targets)} targets; pick one with --target: {names}")

@@ -17,6 +17,7 @@ fresh process by :mod:`harness.engine`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -40,19 +41,27 @@ def as_in_a_fresh_process() -> Iterator[None]:
 
 @contextmanager
 def no_graphs_printed() -> Iterator[None]:
-    """Keep the exporter on TorchScript from printing the whole graph of a model that it refuses."""
+    """Keep the exporter on TorchScript from printing the whole graph of a model that it refuses.
+
+    Nor does pytest, which listens to every logger, get the dozens of empty records that torch logs for its own tools.
+    """
     import torch
 
+    for_tools = logging.getLogger("torch.__trace")
     # torch's switch for this log is turned on again by each export.
     original = _attribute("torch._C", "_jit_onnx_log", None)
-    if original is None:
-        yield
-        return
-    torch._C._jit_onnx_log = lambda *_: None  # noqa: SLF001 - see the docstring of the module
+    others = [each for each in for_tools.handlers if not type(each).__module__.startswith("torch.")]
+    if original is not None:
+        torch._C._jit_onnx_log = lambda *_: None  # noqa: SLF001 - see the docstring of the module
+    for each in others:
+        for_tools.removeHandler(each)
     try:
         yield
     finally:
-        torch._C._jit_onnx_log = original  # noqa: SLF001
+        for each in others:
+            for_tools.addHandler(each)
+        if original is not None:
+            torch._C._jit_onnx_log = original  # noqa: SLF001
 
 
 _FIRST_NUMBER = 10**6

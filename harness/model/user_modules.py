@@ -23,9 +23,10 @@ import torch
 from torch import nn
 
 from harness import search_path
+from harness.data_files import absent_python_file
 from harness.errors import UsageError
 from harness.spec.language.case import FactoryModel, StoredModel
-from harness.spec.quoting import suggestion
+from harness.spec.quoting import join_names, suggestion
 
 FACTORY_FORM = "write it as package.module:callable"
 
@@ -37,26 +38,37 @@ def call_factory(factory: FactoryModel) -> nn.Module:
     it does not return an ``nn.Module``.
     """
     function = find_factory(factory)
-    if missing := missing_arguments(function, factory.args):
-        needed = f"{', '.join(missing)}{inspect.signature(function)}"
-        raise UsageError(f"factory {factory.factory!r} needs {needed}; give them under `args`")
+    if problem := argument_problem(function, factory.args, "give them under `args`"):
+        raise UsageError(f"factory {factory.factory!r} {problem}")
     module = function if isinstance(function, nn.Module) else function(**factory.args)
     if not isinstance(module, nn.Module):
         raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
     return module
 
 
-def missing_arguments(function: Any, arguments: Mapping[str, Any]) -> list[str]:
-    """The arguments that ``function`` needs and ``arguments`` lack; none if it has no signature, or is a module."""
+def argument_problem(function: Any, arguments: Mapping[str, Any], advice: str) -> str | None:
+    """An argument that ``function`` does not have, or all that it needs and ``arguments`` lack; None if it is fine.
+
+    ``advice`` says how to give arguments; ``{name}`` in it is the first one that is missing. A function without a
+    signature, or a module, is fine.
+    """
     if isinstance(function, nn.Module):
-        return []
+        return None
     try:
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return []
+        return None
+    parameters = signature.parameters.values()
+    kinds = {each.kind for each in parameters}
+    by_name = [each.name for each in parameters if each.kind in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY}]
+    unknown = [name for name in arguments if name not in by_name]
+    if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+        otherwise = f"it has {join_names(by_name)}"
+        return f"has no argument {unknown[0]}; {suggestion(unknown[0], by_name, otherwise)}"
     variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     required = [each.name for each in parameters if each.default is each.empty and each.kind not in variadic]
-    return [name for name in required if name not in arguments]
+    missing = [name for name in required if name not in arguments]
+    return f"needs {', '.join(missing)}{signature}; {advice.format(name=missing[0])}" if missing else None
 
 
 def find_factory(factory: FactoryModel) -> Any:
@@ -129,7 +141,7 @@ def import_user_file(path: str, label: str) -> ModuleType:
     """
     file = Path(path).absolute()
     if not file.is_file():
-        raise UsageError(f"{label}: no such file; name it relative to the working directory")
+        raise UsageError(f"{label}: {absent_python_file(path)}")
     name = re.sub(r"\W", "_", f"{file.with_suffix('')}").strip("_")
     if name in sys.modules:
         return sys.modules[name]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from harness.engine.job import Job
 from harness.engine.local import LocalEngine
 from harness.engine.processes.temporary import temporary_folder
 from harness.environment import versions
-from harness.errors import HarnessError, UsageError, printable
+from harness.errors import HarnessError, RequestError, UsageError, printable
 from harness.gate import final_result
 from harness.plan import plan
 from harness.report.wording import (
@@ -38,7 +38,7 @@ from harness.report.wording import (
 )
 from harness.result import Result
 from harness.search_path import InstalledFirst
-from harness.spec.discovery import load_specs
+from harness.spec.discovery import Specs, load_specs
 from harness.spec.known_failures import KnownFailure, entries_by_check, load_known_failures
 from harness.spec.language.case import Case
 from harness.spec.targets import Target
@@ -54,22 +54,43 @@ class SpecFile(pytest.File):
             return list(self._checks())
 
     def _checks(self) -> Iterator[Check]:
-        allow_import = self.config.getoption("harness_allow_import") or self.config.getini("harness_allow_import")
-        specs = load_specs([os.path.relpath(self.path)], allow_import=bool(allow_import))
         words = self.config.getoption("harness_targets") or self.config.getini("harness_targets") or ["default"]
-        targets = specs.target_sets.select(words)
+        specs, targets, refusal = self._loaded(words)
         listed = [entry for entry in load_known_failures(specs.known_failures) if entry.applies(versions())]
-        jobs = plan(specs.cases, targets, (), None, by_default=list(words) == [DEFAULT_SET]).jobs
+        jobs = plan(
+            specs.cases, targets, (), None, by_default=specs.target_sets if list(words) == [DEFAULT_SET] else None
+        ).jobs
         checks = [(case, target) for case, targets in jobs for target in targets]
         entries_of = entries_by_check(listed, [(case.id, str(target)) for case, target in checks])
         for (case, target), entries in zip(checks, entries_of, strict=True):
-            yield Check.create(self, case, target, entries)
+            yield Check.create(self, case, target, entries, refusal)
+
+    def _loaded(self, words: Sequence[str]) -> tuple[Specs, tuple[Target, ...], str]:
+        """The specs, their targets, and why their checks may not run: the spec or a target would run code.
+
+        An error here would keep pytest from running every other file, so that missing consent fails the checks instead.
+        """
+        allowed = bool(self.config.getoption("harness_allow_import") or self.config.getini("harness_allow_import"))
+        try:
+            return (*self._load(words, allow_import=allowed), "")
+        except RequestError as error:
+            with suppress(RequestError):  # anything else that is wrong with the spec is told together with this
+                return (*self._load(words, allow_import=True), _in_words_of_pytest(error).splitlines()[0])
+            raise
+
+    def _load(self, words: Sequence[str], *, allow_import: bool) -> tuple[Specs, tuple[Target, ...]]:
+        specs = load_specs([os.path.relpath(self.path)], allow_import=allow_import)  # imports nothing
+        return specs, specs.target_sets.select(words)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:  # noqa: ARG002 - pytest's signature
         """The problems of the spec with their places, without a traceback."""
         if isinstance(excinfo.value, HarnessError):
-            return str(excinfo.value).replace("pass --allow-import", "pass --harness-allow-import")
+            return _in_words_of_pytest(excinfo.value)
         return super().repr_failure(excinfo)
+
+
+def _in_words_of_pytest(error: HarnessError) -> str:
+    return str(error).replace("pass --allow-import", "pass --harness-allow-import")
 
 
 RESULTS = pytest.StashKey[dict[str, Result]]()
@@ -81,14 +102,20 @@ class Check(pytest.Item):
     case: Case
     target: Target
     entries: Sequence[KnownFailure]
+    refusal: str
 
     @classmethod
-    def create(cls, parent: SpecFile, case: Case, target: Target, entries: Sequence[KnownFailure]) -> Check:
-        """The check of ``case`` on ``target``. ``entries`` are the known failures that apply and match it."""
+    def create(
+        cls, parent: SpecFile, case: Case, target: Target, entries: Sequence[KnownFailure], refusal: str = ""
+    ) -> Check:
+        """The check of ``case`` on ``target``. ``entries`` are the known failures that apply and match it.
+
+        With a ``refusal``, it runs nothing and fails with this line.
+        """
         name = f"{CaseName.parse(case.id).short}[{target}]"
         # The id is given as text, which pytest parses as it does the ids that it has stored for --lf.
         check: Check = cls.from_parent(parent, name=name, nodeid=f"{parent.nodeid}::{name}")
-        check.case, check.target, check.entries = case, target, entries
+        check.case, check.target, check.entries, check.refusal = case, target, entries, refusal
         if entries:
             reason = "; ".join(dict.fromkeys(" ".join(filter(None, (one.reason, one.issue))) for one in entries))
             check.add_marker(pytest.mark.xfail(reason=reason, raises=KnownToFail, strict=True))
@@ -96,6 +123,8 @@ class Check(pytest.Item):
 
     def runtest(self) -> None:
         """Run the check in a worker process, as ``harness run`` does."""
+        if self.refusal:
+            raise UsageError(self.refusal)
         with InstalledFirst():
             strict = self.config.getoption("harness_strict") or self.config.getini("harness_strict")
             result = final_result(self._result(), self.entries, strict=bool(strict))

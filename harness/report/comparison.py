@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
-from harness.compare.inconclusive import NO_ELEMENTS, NO_FINITE_VALUE
+from harness.compare.inconclusive import EXPORTED_IN_TRAINING, NO_ELEMENTS, NO_FINITE_VALUE
 from harness.errors import one_line, shortened
 from harness.report.layers import layer_lines
 from harness.report.tables.precision import sample_lines
@@ -29,6 +29,7 @@ INDENT = 11
 MAX_EVIDENCE = 6
 MAX_LENGTH = 400
 MAX_NAME = 40
+MAX_PLACES = 3
 
 
 def comparison_lines(
@@ -36,8 +37,9 @@ def comparison_lines(
 ) -> Iterator[str]:
     """The screen, line by line. ``inputs`` describe the inputs in words, ``advice`` are the commands to go on with."""
     for result in report.results:
-        runtime = split_target(result.target)[1]
-        yield f"{_headline(result, subject, reference)} (on {runtime})"
+        yield f"{_headline(result, subject, reference)} (on {_on(result.target)})"
+        if reason := inconclusive_reason(result):
+            yield from _entry("caution", [f"the pass is inconclusive: {reason}"])
         yield from _entry("inputs", inputs)
         if result.status in {"error", "skipped"}:
             yield from _entry(f"{result.stage}", [shortened(explanation(result), MAX_LENGTH)])
@@ -48,19 +50,31 @@ def comparison_lines(
         if result.stage != "build" and (result.blame is not None or result.evidence):
             yield from _entry("blame", [blame_words(result) or "nobody: the evidence does not decide"])
         yield from _entry(
-            "evidence", [shortened(one_line(line), MAX_LENGTH) for line in result.evidence[:MAX_EVIDENCE]]
+            "evidence", [shortened(_without_worst(line), MAX_LENGTH) for line in result.evidence[:MAX_EVIDENCE]]
         )
         yield from _entry("layers", list(layer_lines(result)))
         yield from _entry("latency", _latency(result))
         yield from _entry("note", [shortened(one_line(note), MAX_LENGTH) for note in result.notes])
-        if reason := inconclusive_reason(result):
-            yield from _entry("caution", [f"the pass is inconclusive: {reason}"])
     yield from _entry("next", advice)
+
+
+def _on(target: str) -> str:
+    """The transforms and the runtime of a target of SUBJECT, as ``--targets`` has them."""
+    export, runtime = split_target(target)
+    _, plus, transforms = export.partition("+")
+    return f"+{transforms}/{runtime}" if plus else runtime
 
 
 def nothing_compared(report: Report) -> bool:
     """True if no runtime came to an answer, or to any value: the reference does not answer these inputs."""
     return all(result.stage == "build" or _is_empty(result) or has_no_number(result) for result in report.results)
+
+
+def anything_compared(report: Report) -> bool:
+    """True if some runtime's values were compared with the reference's; else each headline is NOT COMPARED."""
+    if nothing_compared(report):
+        return False
+    return any(result.status not in {"error", "skipped"} for result in report.results)
 
 
 def _is_empty(result: Result) -> bool:
@@ -77,8 +91,10 @@ def has_no_number(result: Result) -> bool:
 def _headline(result: Result, *names: str) -> str:
     subject, reference = (name if len(name) <= MAX_NAME else PurePath(name).name for name in names)
     if result.status == "passed" and not _is_empty(result):
-        if inconclusive_reason(result):
-            return f"INCONCLUSIVE: {subject} and {reference} agree, but a wrong file would too"
+        if reason := inconclusive_reason(result):
+            in_training = f"{subject} {EXPORTED_IN_TRAINING}"
+            but = in_training if EXPORTED_IN_TRAINING in reason else "a wrong file would too"
+            return f"INCONCLUSIVE: {subject} and {reference} agree, but {but}"
         return f"SAME: {subject} is still {reference}"
     if result.status == "failed":
         return f"DIFFERENT: {subject} is not {reference}"
@@ -90,8 +106,13 @@ def _entry(name: str, lines: Iterable[str]) -> Iterator[str]:
         yield f"  {name if at == 0 else '':<{INDENT}}{line}"
 
 
+def _without_worst(line: str) -> str:
+    """A line of evidence without the worst value of a comparison, which the outputs have shown."""
+    return one_line(line).partition("; worst at ")[0]
+
+
 def _outputs(result: Result) -> list[str]:
-    lines = [line for label, output in comparisons(result) for line in _output(label, output)]
+    lines = list(_output_lines(result))
     shown = main_comparison(result)
     if result.status == "failed" and (shown is None or shown.passed):
         return [shortened(explanation(result), MAX_LENGTH), *lines]
@@ -100,10 +121,29 @@ def _outputs(result: Result) -> list[str]:
     return lines
 
 
-def _output(label: str, output: OutputComparison) -> Iterator[str]:
+def _output_lines(result: Result) -> Iterator[str]:
+    """A line for each output: its first failure, or its largest difference, and at which other inputs it is so."""
+    groups: dict[tuple[str, bool], list[tuple[str, OutputComparison]]] = {}
+    for label, output in comparisons(result):
+        name = label.removesuffix(f" at {output.at}") if output.at else label
+        groups.setdefault((name, output.passed), []).append((label, output))
+    for (_, passed), group in groups.items():
+        label, shown = max(group, key=lambda each: each[1].max_abs or 0.0) if passed else group[0]
+        others = [output.at or "the first inputs" for _, output in group if output is not shown]
+        yield _output(label, shown) + _also(others, "no larger" if passed else "also")
+
+
+def _also(places: Sequence[str], how: str) -> str:
+    if not places:
+        return ""
+    shown, more = places[:MAX_PLACES], len(places) - MAX_PLACES
+    rest = f" and {more} other set{'s' if more > 1 else ''} of inputs" if more > 0 else ""
+    return f"; {how} at {', '.join(map(one_line, shown))}{rest}"
+
+
+def _output(label: str, output: OutputComparison) -> str:
     if output.problem:
-        yield f"{label}: {shortened(one_line(output.problem), MAX_LENGTH)}"
-        return
+        return f"{label}: {shortened(one_line(output.problem), MAX_LENGTH)}"
     error = f"largest difference {format_number(output.max_abs)}"
     if output.worst is not None:
         actual, expected = format_pair(output.actual_at_worst, output.expected_at_worst)
@@ -117,7 +157,7 @@ def _output(label: str, output: OutputComparison) -> Iterator[str]:
         error += f"; SQNR {output.sqnr:.3g} dB"
     if output.decisions is not None:
         error += f"; decisions: {format_decisions(output.decisions)}"
-    yield f"{label}: {error}; allowed: {output.tolerance}"
+    return f"{label}: {error}; allowed: {output.tolerance}"
 
 
 def _latency(result: Result) -> list[str]:

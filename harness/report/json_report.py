@@ -124,6 +124,7 @@ class Run(Open):
     machines: list[str] = []
     baseline: dict[str, Any] | None = None
     comparison: Comparison | None = None
+    compared: dict[str, Any] | None = None
 
 
 class Figure(Open):

@@ -18,7 +18,7 @@ ROWS_IN_MARKDOWN = 10
 MAX_ARGUMENTS = 40
 MAX_UNCOVERED = 5
 
-HEADERS = ("layer", "type", "local", "accumulated", "reference", "SQNR", "times")
+HEADERS = ("layer", "type", "local", "accumulated", "reference", "SQNR", "x rounding")
 
 _FIELDS = (
     "path", "type", "call", "arguments", "shape", "local", "accumulated", "reference", "sqnr", "max_ulp", "times",
@@ -101,8 +101,15 @@ def _cells(layer: Layer) -> tuple[str, ...]:
         format_number(layer.accumulated),
         format_number(layer.reference),
         f"{layer.sqnr:.3g} dB" if layer.sqnr is not None else "-",
-        ("WRONG " if layer.wrong else "") + format_number(layer.times),
+        ("WRONG " if layer.wrong else "") + _times(layer.times),
     )
+
+
+def _times(times: float | None) -> str:
+    """The local error in units of what rounding explains, with at most four digits before an exponent."""
+    if times is None or not 100 <= times < 9999.5:
+        return format_number(times)
+    return f"{times:,.0f}"
 
 
 def layer_lines(result: Result, count: int = ROWS_ON_TERMINAL) -> Iterator[str]:

@@ -6,7 +6,8 @@ The report is a sequence of blocks. Each is complete by itself, so that a place 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from harness.errors import one_line, shortened
 from harness.report.causes import Cause, causes
@@ -18,7 +19,6 @@ from harness.report.tables.node_times import node_time_blocks
 from harness.report.tables.precision import measure_blocks, precision_blocks, sample_blocks
 from harness.report.wording import (
     blame_words,
-    bundle_folder,
     comparison_line,
     comparisons,
     count_of,
@@ -68,11 +68,7 @@ def blocks(report: Report) -> Iterator[str]:
     yield _counts(report.results)
     if line := export_counts(report):
         yield f"{line}."
-    yield from _unexpected(
-        causes(report.results),
-        allow_import=bool(report.run.get("allow_import")),
-        bundle=bundle_folder(report.run),
-    )
+    yield from _unexpected(causes(report.results), report.run)
     yield from _known([result for result in report.results if result.status == "known"])
     yield from _remarks([result for result in report.results if result.status == "passed"])
     yield from precision_blocks(report.results)
@@ -98,14 +94,14 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "."
 
 
-def _unexpected(found: Sequence[Cause], *, allow_import: bool, bundle: str | None) -> Iterator[str]:
+def _unexpected(found: Sequence[Cause], run: Mapping[str, Any]) -> Iterator[str]:
     if not found:
         return
     yield "## Not as expected"
     if len(found) > 1:
         yield _causes(found)
     for cause in found[:_MAX_IN_FULL]:
-        yield from _cause(cause, allow_import=allow_import, bundle=bundle)
+        yield from _cause(cause, run)
     if rest := found[_MAX_IN_FULL:]:
         yield f"And {count_of(len(rest), 'more cause')}; `report.json` has all of their checks:"
         yield _rows([result for cause in rest for result in cause.results])
@@ -129,16 +125,16 @@ def _causes(found: Sequence[Cause]) -> str:
     )
 
 
-def _cause(cause: Cause, *, allow_import: bool, bundle: str | None) -> Iterator[str]:
+def _cause(cause: Cause, run: Mapping[str, Any]) -> Iterator[str]:
     """A cause: its first check in full, and a row for each of its cases. A cause of one check is that check."""
     first = cause.first
     if len(cause.results) == 1:
-        yield from details(first, allow_import=allow_import, bundle=bundle)
+        yield from details(first, run)
         return
     yield f"### {cause.status.upper()}: {plain(cause.title)}"
     contrast = f" {plain(cause.contrast)}." if cause.contrast else ""
     yield f"{cause.extent}.{contrast} The first is {code(first.case)} on {code(first.target)}:"
-    yield from _in_full(first, allow_import, bundle)
+    yield from _in_full(first, run)
     rows = []
     for case in cause.cases:
         of_case = [result for result in cause.results if result.case == case]
@@ -149,18 +145,14 @@ def _cause(cause: Cause, *, allow_import: bool, bundle: str | None) -> Iterator[
 # One check in full
 
 
-def details(result: Result, *, allow_import: bool = False, bundle: str | None = None) -> Iterator[str]:
-    """One check in full: a heading, its facts, its numbers, and the end of the log.
-
-    ``allow_import`` says whether the run had ``--allow-import``; ``bundle`` is the folder of the bundle that was run,
-    if it was one.
-    """
+def details(result: Result, run: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """One check of ``run``, a part of its report, in full: a heading, its facts, its numbers, the end of the log."""
     yield f"### {result.status.upper()}: {code(result.case)} on {code(result.target)}"
-    yield from _in_full(result, allow_import, bundle)
+    yield from _in_full(result, run or {})
 
 
-def _in_full(result: Result, allow_import: bool, bundle: str | None) -> Iterator[str]:
-    yield "\n".join(f"- {fact}" for fact in _facts(result, allow_import, bundle))
+def _in_full(result: Result, run: Mapping[str, Any]) -> Iterator[str]:
+    yield "\n".join(f"- {fact}" for fact in _facts(result, run))
     if labelled := list(comparisons(result)):
         yield _numbers(labelled)
         yield from measure_blocks(labelled)
@@ -169,7 +161,7 @@ def _in_full(result: Result, allow_import: bool, bundle: str | None) -> Iterator
         yield _log(result.log)
 
 
-def _facts(result: Result, allow_import: bool, bundle: str | None) -> Iterator[str]:
+def _facts(result: Result, run: Mapping[str, Any]) -> Iterator[str]:
     failure = " ".join(part for part in (stage_and_symptom(result) + ".", explanation(result)) if part != ".")
     yield f"What: {plain(failure) or result.status}"
     if result.blame:
@@ -191,7 +183,7 @@ def _facts(result: Result, allow_import: bool, bundle: str | None) -> Iterator[s
         yield f"Known failure: {plain(result.reason)}" + (f" {link(result.issue)}" if result.issue else "")
     if result.where:
         yield f"Spec: {code(result.where)}"
-    if step := next_step(result, allow_import=allow_import, bundle=bundle):
+    if step := next_step(result, run):
         yield f"**Next**: {step.sentence}." + (f" {command(step.command)}" if step.command else "")
 
 

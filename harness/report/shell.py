@@ -38,6 +38,18 @@ def explain_words(case: str, target: str, folder: str | None = None, *, allow_im
     return ("harness", "explain", case, "--target", target, *places[1:], *options)
 
 
+def given_path(result: Result, paths: Sequence[str]) -> str | None:
+    """The one of ``paths``, as they were given to the run, that holds the spec of ``result``; None if none does.
+
+    None for a recorded model too: :func:`specs_folder` names it without all else that was run.
+    """
+    if result.where is None or result.target.startswith(f"{FILE}/"):
+        return None
+    file = PurePath(unescape_path(_POSITION.sub("", result.where)))
+    places = (text.partition("::")[0] for text in paths)
+    return next((place for place in places if PurePath(place) in (file, *file.parents)), None)
+
+
 def specs_folder(result: Result) -> str | None:
     """The folder of a result's specs: the file's path without the part that the id repeats; None if it repeats none.
 

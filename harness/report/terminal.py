@@ -25,7 +25,6 @@ from harness.report.tables.precision import sample_lines
 from harness.report.wording import (
     UNEXPECTED,
     blame_words,
-    bundle_folder,
     comparison_line,
     explanation,
     export_counts,
@@ -143,12 +142,11 @@ def _counted_layers(times: ModelTime, console: Console) -> Table:
 def _print_unexpected(report: Report, written: Sequence[Path], console: Console) -> None:
     """Print each cause of unexpected checks with the next step for its first check."""
     found = causes(report.results)
-    allow_import, bundle = bool(report.run.get("allow_import")), bundle_folder(report.run)
     for cause in found[:SHOWN]:
         console.print(_entry(cause, console))
         for line in layer_lines(cause.first):
             console.print(_text(f"{'':8}{line}", console, keep_spaces=True))
-        step = next_step(cause.first, allow_import=allow_import, bundle=bundle)
+        step = next_step(cause.first, report.run)
         if step and step.words:
             _print_command(" " * 8, step.words, console)
     if rest := found[SHOWN:]:

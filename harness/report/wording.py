@@ -1,9 +1,6 @@
 """Sentences, numbers and advice that every report format shares, so that the formats of one run never differ in words.
 
-- The parts of a case's id: :class:`CaseName`.
-- The verdict of a run, and one line about a check or a comparison.
-- Numbers for people have at most four significant digits; ``report.json`` has all of them.
-- :func:`next_step`: what to do about a check that did not pass.
+Numbers for people have at most four significant digits; ``report.json`` has all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from typing import Any
 from harness.deprecated import accept_old_names
 from harness.errors import one_line
 from harness.report.machines import without_machine
-from harness.report.shell import command_line, explain_words, specs_folder
+from harness.report.shell import command_line, explain_words, given_path, specs_folder
 from harness.result import QUANTIZED_WEIGHTS, Blame, Finding, OutputComparison, Report, Result, Status, Symptom
 from harness.spec.targets import FILE, TESTED_FILE
 
@@ -303,11 +300,11 @@ class Advice:
         return command_line(self.words) if self.words else None
 
 
-def next_step(result: Result, *, allow_import: bool = False, bundle: str | None = None) -> Advice | None:
+def next_step(result: Result, run: Mapping[str, Any] | None = None) -> Advice | None:
     """What to do about ``result``; None if there is nothing to do.
 
-    Set ``allow_import`` if the run had ``--allow-import``; the command repeats it. ``bundle`` is the folder of the
-    bundle that was run, if one was: the specs that it was packed from may not be on this machine.
+    ``run`` is that part of its report. The command names the path that was run, since a folder above it may hold other
+    specs, and those that a bundle was packed from may not be on this machine. It repeats ``--allow-import``.
     """
     match result.status:
         case "passed" | "known":
@@ -317,10 +314,10 @@ def next_step(result: Result, *, allow_import: bool = False, bundle: str | None 
                 "Remove this check from `known-failures.yaml`: delete the entry, or narrow its globs or its `when`"
             )
         case _:
-            return _advice_for_failure(result, allow_import=allow_import, bundle=bundle)
+            return _advice_for_failure(result, run or {})
 
 
-def _advice_for_failure(result: Result, *, allow_import: bool, bundle: str | None) -> Advice:
+def _advice_for_failure(result: Result, run: Mapping[str, Any]) -> Advice:
     symptom = result.symptom or ("mismatch" if result.status == "failed" else "exception")
     sentences = {**_BY_SYMPTOM, **_BY_BLAME}
     if result.target.startswith(_GIVEN):
@@ -330,7 +327,7 @@ def _advice_for_failure(result: Result, *, allow_import: bool, bundle: str | Non
     cause = result.blame if symptom == "mismatch" and result.blame else symptom
     sentence = sentences[cause].format(least=_least_tolerance(result))
     explainable = symptom in _EXPLAINABLE and result.where != ""  # as a check without a spec has it
-    return Advice(sentence, _explain_command(result, allow_import=allow_import, bundle=bundle) if explainable else ())
+    return Advice(sentence, _explain_command(result, run) if explainable else ())
 
 
 def _least_tolerance(result: Result) -> str:
@@ -341,10 +338,12 @@ def _least_tolerance(result: Result) -> str:
     return f"atol {format_number(comparison.least_atol)} (or rtol {format_number(comparison.least_rtol)})"
 
 
-def _explain_command(result: Result, *, allow_import: bool, bundle: str | None) -> tuple[str, ...]:
-    folder = bundle or specs_folder(result)
-    argument = None if folder in {None, "specs"} else folder
-    return explain_words(result.case, without_machine(result.target), argument, allow_import=allow_import)
+def _explain_command(result: Result, run: Mapping[str, Any]) -> tuple[str, ...]:
+    place = bundle_folder(run) or given_path(result, list(map(str, run.get("paths", ())))) or specs_folder(result)
+    argument = None if place in {None, "specs", "specs/"} else place
+    return explain_words(
+        result.case, without_machine(result.target), argument, allow_import=bool(run.get("allow_import"))
+    )
 
 
 accept_old_names(__name__)

@@ -130,13 +130,13 @@ def spec_text(spec: Mapping[str, Any], header: str = "") -> str:
     return header + text
 
 
-def cases_of(spec: Mapping[str, Any], name: str, home: Path) -> tuple[Case, ...]:
+def cases_of(spec: Mapping[str, Any], name: str, home: Path, *, allow_import: bool = True) -> tuple[Case, ...]:
     """The cases of ``spec``, as if it were a file ``name`` in the folder ``home`` that may name any file and any code.
 
     Raises :class:`SpecError` with everything that is wrong with the spec.
     """
     folder = SpecFolder(home, Path(home.anchor))
-    return expand(parse(spec_text(spec), name), name, allow_import=True, folder=folder)
+    return expand(parse(spec_text(spec), name), name, allow_import=allow_import, folder=folder)
 
 
 def moved_spec(spec: Mapping[str, Any], home: Path, folder: SpecFolder) -> dict[str, Any]:
@@ -210,22 +210,16 @@ def _signature(name: str, question: Question, problems: list[str]) -> FileSignat
 
 def built_module(question: Question) -> nn.Module:
     """The module of the callable in evaluation mode. Its weights are not read; they are checked to fit."""
-    import inspect
-
     from harness.errors import Location
     from harness.model.build import build_module
-    from harness.model.user_modules import find_factory, missing_arguments
+    from harness.model.user_modules import argument_problem, find_factory
     from harness.model.weights import require_all_weights
     from harness.spec.language.case import Case, FactoryModel, WeightedModel
 
     name = _absolute(question.reference, question.home)
     function = find_factory(FactoryModel(name))
-    missing = missing_arguments(function, question.arguments)
-    if missing:
-        raise UsageError(
-            f"{question.reference}: needs {', '.join(missing)}{inspect.signature(function)}; give them with "
-            f"--args '{{{missing[0]}: ...}}'"
-        )
+    if problem := argument_problem(function, question.arguments, "give them with --args '{{{name}: ...}}'"):
+        raise UsageError(f"{question.reference}: {problem}")
     model = WeightedModel(FactoryModel(name, question.arguments), {})
     case = Case(question.reference, "", model, (), Location(question.reference), seed=SEED)
     module = build_module(model, case)

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from harness.check.stages import MAX_MESSAGE_LENGTH
+from harness.data_files import near_file
 from harness.errors import UsageError, bounded_text, class_name
 from harness.model.build import build_layer
 from harness.model.user_modules import call_factory, import_user_module
@@ -115,7 +116,7 @@ def _module_name(text: str) -> str:
         return file
     path = Path(file).resolve()
     if not path.is_file():
-        raise UsageError(f"{file}: no such file; {ADVICE}")
+        raise UsageError(f"{file}: no such file; {near_file(path, ADVICE)}")
     try:
         parts = path.relative_to(Path.cwd()).with_suffix("").parts
     except ValueError:

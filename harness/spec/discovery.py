@@ -1,9 +1,10 @@
 """Finds specs and recorded models under the given paths and loads every case, with all problems reported at once.
 
 - **A directory** is searched for ``*.yaml``, except ``targets.yaml`` and ``known-failures.yaml``, and for recorded
-  models (see :mod:`harness.spec.recorded`). It is the root: ids are paths relative to it, and the two files are looked
-  for in it. A link below it that points outside is refused; the given path itself may be a link. A recorded model that
-  is given itself has the name of its folder as its id.
+  models (see :mod:`harness.spec.recorded`). Hidden folders below it, virtual environments (they have a ``pyvenv.cfg``),
+  ``node_modules`` and ``site-packages`` are left out. It is the root: ids are paths relative to it, and the two files
+  are looked for in it. A link below it that points outside is refused; the given path itself may be a link. A recorded
+  model that is given itself has the name of its folder as its id.
 - **A file** has as its root the nearest folder above it, its own first, that holds one of the two files, but no folder
   above the repository (the folder with ``.git``). So the cases of a file have the same ids, targets and known failures
   alone as with the whole folder. If there is no such folder, the root is the file's own folder.
@@ -16,12 +17,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+from harness.data_files import near_file
 from harness.environment import versions
 from harness.errors import Location, Problem, RequestError, SpecError, UsageError, collect_problems, escape_path
 from harness.spec.bundle.reader import MANIFEST_FILE, Bundle, is_bundle, load_bundle
@@ -32,12 +34,13 @@ from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
 from harness.spec.quoting import closest_name, limited_comparisons
 from harness.spec.recorded import MODEL_FILE, MODEL_FILES, is_recorded_model, model_file, recorded_cases
-from harness.spec.targets import Target
+from harness.spec.targets import Target, parse_target
 from harness.spec.targets.sets import TARGETS_FILE, TargetSets, load_target_sets, targets_of
 from harness.spec.yaml import read
 
 MODEL_SUFFIXES = (".onnx", ".ort")
 MAX_NAMES_SCANNED = 10_000
+SKIPPED_FOLDERS = ("node_modules", "site-packages")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,11 @@ class Specs:
             return replace(self.bundle.targets, root=self.root, allow_import=self.allow_import)
         recorded = [isinstance(case.model.model, FileModel) for case in self.cases]
         by_format = {(name, file.format): file for case in self.cases for name, file in case.files.items()}
-        files = tuple(targets_of(name, file) for (name, _), file in by_format.items())
+        own = tuple(parse_target(text) for case in self.cases for text in case.targets)
+        files = tuple(
+            (*targets_of(name, file), *(each for each in own if each.tested_file == name))
+            for (name, _), file in by_format.items()
+        )
         return load_target_sets(
             self.root,
             exported=not all(recorded),
@@ -236,7 +243,7 @@ def _find(path: Path, problems: list[Problem]) -> Iterator[_SpecFile]:
             raise RequestError(f"{path}: no spec in this folder, and no recorded model; {hint}")
         yield from (_SpecFile(file, path) for file in files)
     elif not exists:
-        raise RequestError(f"{path}: no such file or directory; name a spec, or a folder of specs")
+        raise RequestError(f"{path}: no such file or directory; {near_file(path, 'name a spec, or a folder of specs')}")
     elif not is_file:
         raise RequestError(f"{path}: not a file; name a spec, or a folder of specs")
     elif path.suffix in MODEL_SUFFIXES:
@@ -271,7 +278,7 @@ def _search(folder: Path, problems: list[Problem]) -> Iterator[Path]:
         raise RequestError(f"{error.filename}: cannot be read: {reason}; name a folder that can") from error
 
     files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
+    for parent, folders, names in _walk(folder, refuse):
         specs = [name for name in names if _is_spec(name)]
         models = [model_file(names) or MODEL_FILE] if is_recorded_model(Path(parent), folders, names) else []
         files += [Path(parent) / name for name in (*specs, *models)]
@@ -287,8 +294,21 @@ def _is_spec(name: str) -> bool:
 
 
 def _names_below(folder: Path | str) -> Iterator[str]:
-    for _, _, names in os.walk(folder):
+    for _, _, names in _walk(folder):
         yield from names
+
+
+def _walk(
+    folder: Path | str, onerror: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As :func:`os.walk`, without the folders below ``folder`` that other tools fill. ``folder`` itself may be one."""
+    for parent, folders, names in os.walk(folder, onerror=onerror):
+        folders[:] = [name for name in folders if not _is_of_another_tool(parent, name)]
+        yield parent, folders, names
+
+
+def _is_of_another_tool(parent: str, name: str) -> bool:
+    return name.startswith(".") or name in SKIPPED_FOLDERS or os.path.lexists(f"{parent}/{name}/pyvenv.cfg")
 
 
 def _points_outside(path: Path, folder: Path) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from harness.data_files import absent_python_file, near_file
 from harness.data_files.torch_files import read_pt
 from harness.errors import UsageError, escape_path
 from harness.spec.language.case import ModelFormat, StoredModel
@@ -27,6 +28,7 @@ FORMAT_NAMES: Mapping[ModelFormat, str] = {
 MODULE_FORMATS: frozenset[ModelFormat] = frozenset({"torchscript", "program"})
 """The formats that are loaded as a module, so that they can be a reference in float64, and can be exported."""
 SUFFIXES = (".onnx", ".ort", ".pt", ".pth", ".jit", ".ts", ".pt2")
+NAME_A_MODEL = f"name a model, {' '.join(SUFFIXES)}"
 
 ORT_IDENTIFIER = b"ORTM"
 # protobuf.dev/programming-guides/encoding and onnx.proto's ModelProto
@@ -51,11 +53,43 @@ def stored_model(path: Path) -> StoredModel:
     shown = escape_path(path)
     try:
         if not path.is_file():
-            kind = "not a regular file" if path.exists() else "no such file"
-            raise UsageError(f"{shown}: {kind}; name a model, {' '.join(SUFFIXES)}")
+            problem = f"not a regular file; {NAME_A_MODEL}" if path.exists() else _absent_model(path)
+            raise UsageError(f"{shown}: {problem}")
         return StoredModel(str(path), _format(path, shown), _stamp(path))
     except OSError as error:
         raise UsageError(f"{shown}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def absent_files(models: Sequence[str], inputs: Sequence[str], weights: str | None) -> list[str]:
+    """A sentence for each file that a command names and that does not exist, so that it is told before torch is loaded.
+
+    ``models`` are model files and callables, ``inputs`` and ``weights`` data files.
+    """
+    problems = []
+    for name in models:
+        file = name if is_model_file(name) else name.rpartition(":")[0]
+        if is_model_file(name) and _is_absent(file):
+            problems.append(f"{escape_path(file)}: {_absent_model(Path(file))}")
+        elif file.endswith(".py") and _is_absent(file):
+            problems.append(f"factory {name!r}: {absent_python_file(file)}")
+    data = [*inputs, *([weights] if weights is not None else [])]
+    return problems + [
+        f"{path}: no such file; {near_file(Path(path), 'name a data file')}" for path in data if _is_absent(path)
+    ]
+
+
+def _is_absent(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 - pathlib takes some other errors for absence too
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # whoever reads it says why it cannot be read
+        return False
+    return False
+
+
+def _absent_model(path: Path) -> str:
+    return f"no such file; {near_file(path, NAME_A_MODEL)}"
 
 
 def _format(path: Path, shown: str) -> ModelFormat:

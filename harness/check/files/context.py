@@ -19,13 +19,19 @@ from harness.check.cache.artifacts import ArtifactCache
 from harness.check.cache.memo import Capture, Memo, NullCapture
 from harness.check.case_context import Refusal
 from harness.check.files.half_precision import MixedPrecision, mixed_precision
-from harness.check.files.matching import MatchedInputs, MatchedOutputs, NamedInput, match_inputs, match_outputs
+from harness.check.files.matching import (
+    MatchedInputs,
+    MatchedOutputs,
+    NamedInput,
+    match_inputs,
+    match_outputs,
+    reordered,
+)
 from harness.check.files.reference import ReferenceAnswers, file_artifact
 from harness.check.files.signatures import (
     FileSignature,
     called_with,
     floating_of,
-    nodes_in_training,
     read_file_signature,
 )
 from harness.check.files.swapped_weights import with_differing_weights
@@ -43,6 +49,7 @@ from harness.check.judging.lower_precision import (
 )
 from harness.check.recorded.own_rounding import with_functions
 from harness.check.stages import Clock
+from harness.data_files.onnx_files import nodes_in_training
 from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, ValueStore
 from harness.latency.sampling import Call
@@ -55,7 +62,6 @@ from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
 
 Array = NDArray[Any]
-EXPORT_AGAIN = "call .eval() and export it again"
 RANDOM_WEIGHTS = "the callable draws its own random weights; pass --weights FILE (in a spec, `weights:`)"
 
 
@@ -174,8 +180,8 @@ class ReferenceForModel:
             second_call=None if whole.second_call is None else outputs.renamed(whole.second_call),
             after_others=None if whole.after_others is None else outputs.renamed(whole.after_others),
             lower=None if whole.lower is None else outputs.renamed(whole.lower),
-            magnitudes=_reordered(whole.magnitudes, order),
-            undefined=_reordered(whole.undefined, order),
+            magnitudes=reordered(whole.magnitudes, order),
+            undefined=reordered(whole.undefined, order),
             step=None if whole.step is None else self._renamed_step(whole.step),
         )
 
@@ -296,10 +302,17 @@ class TestedFile(ReferenceForModel):
 
     @property
     def training(self) -> str | None:
-        """What to say first, if the file was exported in training mode and the reference is in evaluation mode."""
-        if self.case.mode == "train" or not (operators := nodes_in_training(self.file)):
-            return None
-        return f"{Path(self.file.path).name} was exported in training mode ({', '.join(operators)}): {EXPORT_AGAIN}"
+        """What to say first, if the reference is in training mode and that changes its answers."""
+        return getattr(self._reference, "training", None)
+
+    def exported_in_training(self, _target: Target) -> tuple[str, Sequence[str]]:
+        """The file's name, and its operators that compute as in training; none if the case asks for that mode."""
+        return Path(self.file.path).name, self._in_training
+
+    @cached_property
+    def _in_training(self) -> Sequence[str]:
+        is_asked_for = self.case.mode == "train" or self.file.format != "onnx"
+        return () if is_asked_for else nodes_in_training(Path(self.file.path))
 
     @property
     def unfit_reference(self) -> str | None:
@@ -343,8 +356,3 @@ class TestedFile(ReferenceForModel):
     def refusal(self, result: Result, clock: Clock) -> Refusal:
         """Never called: ``expect.raises`` is refused for a case with files."""
         raise NotImplementedError
-
-
-def _reordered(arrays: Sequence[Array | None], order: Sequence[int]) -> Sequence[Array | None]:
-    """``arrays``, one for each output of the reference or none at all, in ``order``."""
-    return [arrays[at] for at in order] if len(arrays) > max(order, default=-1) else arrays

@@ -340,3 +340,8 @@ def _by_order(outputs: Sequence[str], reference: Sequence[str], file: str) -> st
 def numbered_outputs(count: int) -> list[str]:
     """The names of outputs that have none: ``output_0``, ``output_1``, ..."""
     return [f"output_{index}" for index in range(count)]
+
+
+def reordered(arrays: Sequence[Array | None], order: Sequence[int]) -> Sequence[Array | None]:
+    """``arrays``, one for each output of the reference or none at all, in ``order``."""
+    return [arrays[at] for at in order] if len(arrays) > max(order, default=-1) else arrays

@@ -129,31 +129,6 @@ def read_file_signature(file: StoredModel) -> FileSignature:
     return _READERS[file.format](Path(file.path))
 
 
-def nodes_in_training(file: StoredModel) -> list[str]:
-    """The operators of an ONNX file that compute as in training: Dropout and BatchNormalization with a training mode.
-
-    Empty for the other formats, and where a node's mode is no constant. Below opset 12 Dropout has no mode, and leaves
-    its input as it is.
-    """
-    if file.format != "onnx":
-        return []
-    import onnx
-
-    graph = onnx.load(file.path, load_external_data=False).graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
-            constants[node.output[0]] = node.attribute[0].t
-    found = []
-    for node in graph.node:
-        mode = next((each.i for each in node.attribute if each.name == "training_mode"), 0)
-        if node.op_type == "Dropout" and len(node.input) == 3 and (tensor := constants.get(node.input[2])) is not None:
-            mode = bool(onnx.numpy_helper.to_array(tensor).any())
-        if mode and node.op_type in {"Dropout", "BatchNormalization"} and node.domain in {"", "ai.onnx"}:
-            found.append(node.op_type)
-    return list(dict.fromkeys(found))
-
-
 def module_signature(module: nn.Module) -> FileSignature:
     """The parameters of ``forward`` that need a value, as inputs without dtype and shape."""
     import torch

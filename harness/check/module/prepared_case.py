@@ -29,6 +29,7 @@ from harness.check.recorded.own_rounding import with_functions
 from harness.check.refusal import CONTROL_CASE
 from harness.check.stages import Clock, is_from_code_under_test, message_of
 from harness.compare.rules import strict_ulp
+from harness.data_files.onnx_files import nodes_in_training
 from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.inside.calls import ReferenceInside, ValueStore
@@ -123,6 +124,14 @@ class PreparedCase:
             return None
         parts = parts_in_training(self.subject.module)
         return parts_in_words(parts) if parts and self.training_matters else None
+
+    def exported_in_training(self, target: Target) -> tuple[str, Sequence[str]]:
+        """The operators that compute as in training in the export of a module in evaluation mode: an option asks so."""
+        words = "the model"
+        if self.case.mode == "train" or "training" not in target.export_options:
+            return words, ()
+        artifact = self.artifact(target.untransformed)
+        return words, nodes_in_training(artifact.path) if artifact.format == "onnx" else ()
 
     @property
     def unfit_reference(self) -> None:

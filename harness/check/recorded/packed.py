@@ -100,6 +100,10 @@ class PackedCase:
     def training(self) -> None:
         """None: a bundle holds no module."""
 
+    def exported_in_training(self, _target: Target) -> tuple[str, Sequence[str]]:
+        """None: a bundle does not say in which mode the module was."""
+        return "the model", ()
+
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
         """Never called: a bundle holds no samples that are run one by one."""
         raise NotImplementedError

@@ -26,7 +26,7 @@ from harness.report.layers import LAYER_FIELDS, layers_as_json
 from harness.report.machines import environment_rows
 from harness.report.tables import targets
 from harness.report.tables.latency import model_times
-from harness.report.wording import UNEXPECTED, bundle_folder
+from harness.report.wording import UNEXPECTED
 from harness.result import Report, Result, to_json
 
 ATTACHMENTS_SIZE = 2_000_000
@@ -104,11 +104,10 @@ def page_data(report: Report) -> dict[str, Any]:
     table = ValueTable()
     kept_in = _cache_folder(result.artifact_path for result in report.results)
     attached = attachments(report.results)
-    allow_import, bundle = bool(report.run.get("allow_import")), bundle_folder(report.run)
     names: list[str] = []
     checks = []
     for number, result in enumerate(report.results):
-        fields = check_fields(result, attached.get(number, {}), allow_import=allow_import, bundle=bundle)
+        fields = check_fields(result, attached.get(number, {}), report.run)
         if kept_in and fields["file"]:
             fields["file"] = fields["file"].removeprefix(kept_in)
         names = names or list(fields)

@@ -44,12 +44,13 @@ NUMBERS = (
 Fields = dict[str, Any]
 
 
-def check_fields(
-    result: Result, attached: Mapping[str, Any], *, allow_import: bool = False, bundle: str | None = None
-) -> Fields:
-    """The fields of ``result`` in types that JSON has, in the same order for all checks; empty ones are None."""
+def check_fields(result: Result, attached: Mapping[str, Any], run: Mapping[str, Any]) -> Fields:
+    """The fields of ``result``, a check of ``run``, in types that JSON has; empty ones are None.
+
+    They are in the same order for all checks.
+    """
     name = CaseName.parse(result.case)
-    step = next_step(result, allow_import=allow_import, bundle=bundle)
+    step = next_step(result, run)
     return {
         "case": result.case,
         "spec": name.spec,

@@ -270,7 +270,8 @@ class Case:
     files, each with the name of its file; with ``data``, they are judged as a whole. ``structure`` says how
     ``forward`` takes the inputs, if some are nested or null (:mod:`harness.spec.language.inputs.structure`); ``inputs``
     are the tensors in it.
-    ``files`` are the files under test by name. ``count`` is how often a model calls the layer that the case is about.
+    ``files`` are the files under test by name, and ``targets`` theirs in a run that names none; if empty, the first one
+    of each. ``count`` is how often a model calls the layer that the case is about.
     ``loop`` has the input that each output feeds at the next of ``steps``
     calls, with outputs as :attr:`harness.model.answer.Reference.paths` names them.
     """
@@ -293,6 +294,7 @@ class Case:
     samples: tuple[tuple[str, tuple[TensorSpec, ...]], ...] = ()
     data: DataSettings | None = None
     files: Mapping[str, StoredModel] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
     structure: Mapping[str, Any] | None = None
     count: int | None = None
     loop: Mapping[str, str] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
-from harness.data_files import StoredArray, natural_order, pick, sample_paths, stored_arrays
+from harness.data_files import StoredArray, natural_order, near_file, pick, sample_paths, stored_arrays
 from harness.errors import UsageError, escape_path
 from harness.spec.language.case import FileSource, Layout, TensorSpec
 from harness.spec.language.schema import DType
@@ -36,7 +36,8 @@ class SpecFolder:
         path = self.folder / text
         self._require_inside(text, path)
         if not os.path.lexists(path):
-            raise UsageError(f"{text}: no such file beside the spec; paths are relative to the spec")
+            advice = near_file(path, "paths are relative to the spec", folder=self.folder)
+            raise UsageError(f"{text}: no such file beside the spec; {advice}")
         return path
 
     def samples(self, pattern: str) -> tuple[Path, ...]:

@@ -169,6 +169,7 @@ def resolve_case(node: Node, case_id: str, folder: SpecFolder, *, allow_import: 
         samples=samples,
         data=data,
         files={name: stored_model(folder.file(text)) for name, text in case.files.items()},
+        targets=tuple(case.targets),
         structure=structure,
         count=case.count,
         loop=case.loop,

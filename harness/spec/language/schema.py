@@ -25,7 +25,15 @@ from harness.spec.language.inputs.names import (
     TensorLabel,
     text_schema,
 )
-from harness.spec.language.inputs.structure import input_kind, is_one_shape, weights_kind, wired_kind
+from harness.spec.language.inputs.structure import (
+    input_kind,
+    inputs_by_label,
+    is_one_shape,
+    named_files,
+    one_model_file,
+    weights_kind,
+    wired_kind,
+)
 from harness.spec.language.operations import OPERATIONS
 from harness.spec.language.tolerances import TOLERANCE_SCHEMA, CaseTolerance, parse_tolerance
 from harness.spec.yaml.strict import StrictModel
@@ -192,7 +200,7 @@ class ModelKeys(StrictModel):
     factory: FactoryName | None = Field(
         default=None, description="package.module:callable or path/to/file.py:callable; needs --allow-import."
     )
-    file: DataPath | None = Field(
+    file: Annotated[DataPath | None, BeforeValidator(one_model_file)] = Field(
         default=None,
         description="A model file beside the spec: .onnx, .ort, .pt2, or TorchScript, which needs --allow-import.",
     )
@@ -245,7 +253,7 @@ class Defaults(ModelArguments, DataKeys):
 
     remedies = dict.fromkeys(ModelKeys.model_fields, "put the model beside `defaults:`, or in a case")
 
-    inputs: dict[TensorLabel, InputTree] = Field(
+    inputs: Annotated[dict[TensorLabel, InputTree], BeforeValidator(inputs_by_label)] = Field(
         default_factory=dict,
         json_schema_extra={"propertyNames": LABEL_SCHEMA},
         description="The inputs by label, in the order of `forward`: tensors, lists and mappings of inputs, or null.",
@@ -278,11 +286,16 @@ class Defaults(ModelArguments, DataKeys):
     steps: int | None = Field(
         default=None, ge=2, le=1000, description=f"Calls in a row of a model with a `loop`. Default: {DEFAULT_STEPS}."
     )
-    files: dict[CaseName, DataPath] = Field(
+    files: Annotated[dict[CaseName, DataPath], BeforeValidator(named_files)] = Field(
         default_factory=dict,
         examples=["{deployed: build/model.onnx}"],
         json_schema_extra={"propertyNames": text_schema(CASE_NAME)},
         description="Model files under test, by name. Their targets are file:NAME/RUNTIME.",
+    )
+    targets: list[str] = Field(
+        default_factory=list,
+        examples=["[file:deployed+int8/ort-cpu]"],
+        description="Targets of the `files` for a run that names none. Default: the first one of each file.",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from harness.spec.quoting import format_value
+from harness.spec.quoting import format_value, suggestion
 from harness.spec.yaml.strict import invalid_value
 
 
@@ -311,7 +311,10 @@ def _parse_whole_output_rule(value: Any) -> OneRule:
             return Cosine(_number("cosine", least, -1, 1, "write a number of at most 1, such as 0.999"))
         case {"decisions": Mapping() as decisions, **rest} if not rest:
             return _parse_decisions(decisions)
-    raise invalid_value(f"{format_value(value)} is not a tolerance", RULE_SYNTAX)
+    unknown = [str(key) for key in value if key not in _KEYS] if isinstance(value, Mapping) else [str(value)]
+    # Where no key is misspelt, rules that do not go together are, or a value is of the wrong kind.
+    remedy = suggestion(unknown[0], [*_KEYS, "exact"], RULE_SYNTAX) if len(unknown) == 1 else RULE_SYNTAX
+    raise invalid_value(f"{format_value(value)} is not a tolerance", remedy)
 
 
 def _parse_decisions(value: Mapping[Any, Any]) -> Decisions:

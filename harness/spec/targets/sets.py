@@ -11,12 +11,13 @@ from pathlib import Path
 
 from pydantic import RootModel
 
-from harness.errors import Problem, SpecError, UsageError, collect_problems
+from harness.errors import Mistakes, Problem, SpecError, UsageError, collect_problems
 from harness.registry import plugins
 from harness.spec.glob import matches
 from harness.spec.language.case import ModelFormat, StoredModel
+from harness.spec.model_files import FORMAT_NAMES
 from harness.spec.quoting import join_names, limited_comparisons, suggestion
-from harness.spec.targets import FILE, TARGET_SYNTAX, TESTED_FILE, Target, parse_target, runs_format
+from harness.spec.targets import FILE, TARGET_SYNTAX, TESTED_FILE, Target, parse_target, runs_format, split_target
 from harness.spec.yaml import read
 from harness.spec.yaml.strict import validated
 from harness.spec.yaml.tree import Node
@@ -269,3 +270,33 @@ def targets_of(name: str, file: StoredModel) -> tuple[Target, ...]:
 def tested_target(name: str, word: str) -> str:
     """The target of the file ``name`` on ``word``: a runtime, or transforms and a runtime (``+fp16/ort-cpu``)."""
     return f"{TESTED_FILE}{name}{word if word.startswith('+') else f'/{word}'}"
+
+
+def targets_on(name: str, file: StoredModel, runtimes: Sequence[str]) -> tuple[str, ...]:
+    """The targets of the file under test ``name`` on the ``runtimes`` of a command's ``--targets``.
+
+    Raises :class:`Mistakes` with each word that is no runtime, or one that does not run the format of the file.
+    """
+    problems = [problem for word in runtimes if (problem := _problem_of_runtime(name, file, word)) is not None]
+    if problems:
+        raise Mistakes(f"--targets {problem}" for problem in problems)
+    return tuple(tested_target(name, word) for word in runtimes)
+
+
+def _problem_of_runtime(name: str, file: StoredModel, word: str) -> str | None:
+    exporter = re.split(r"[@+?/]", word)[0]
+    if "/" in word and (exporter in {*plugins("exporters"), FILE} or exporter.startswith(TESTED_FILE)):
+        export, runtime = split_target(word)
+        transforms = "".join(f"+{each}" for each in export.partition("?")[0].split("+")[1:] if each != "fixes")
+        alone = f"{transforms}/{runtime}" if transforms else f"{runtime}, or +int8/{runtime} to lower it too"
+        return f"{word}: {file.path} is exported already; name the runtime alone: {alone}"
+    text = tested_target(name, word)
+    try:
+        target = parse_target(text)
+    except UsageError as error:
+        return f"{word}: {str(error).removeprefix(f'{text}: ')}"
+    if not runs_format(plugins("runtimes")[target.runtime], file.format):
+        fitting = join_names(each.runtime for each in targets_of(name, file))
+        message = f"{file.path} is {FORMAT_NAMES[file.format]}, which {target.runtime} does not run"
+        return f"{target.runtime}: {message}; use one of {fitting}"
+    return None

@@ -9,6 +9,8 @@ from harness.spec.language.data import SpecFolder
 from harness.spec.language.inputs import tensors
 from harness.spec.language.schema import Case, OtherModel
 from harness.spec.model_files import FORMAT_NAMES, stored_model
+from harness.spec.quoting import join_names
+from harness.spec.targets import TESTED_FILE, parse_target
 from harness.spec.yaml.tree import Node
 
 
@@ -39,6 +41,7 @@ def file_problems(node: Node, case: Case, folder: SpecFolder, *, allow_import: b
     files = node.child("files") or node
     for name, text in case.files.items():
         yield from stored_model_problems(files.location([name]), text, folder, allow_import=allow_import)
+    yield from _target_problems(node, case)
     if case.file is not None and not case.files and case.mode == "train":
         yield Problem(node.location(["mode"]), "mode: a file has the mode it was saved in", "remove `mode`")
     if case.files or case.file is not None:
@@ -51,6 +54,20 @@ def file_problems(node: Node, case: Case, folder: SpecFolder, *, allow_import: b
             if getattr(case.expect, key) is not None:
                 where = node.location(["expect", key], of_key=True)
                 yield Problem(where, f"{key}: not allowed with `file:`", "use `outputs`, `shape`, `range` or `formula`")
+
+
+def _target_problems(node: Node, case: Case) -> Iterator[Problem]:
+    for at, text in enumerate(case.targets):
+        where = node.location(["targets", at])
+        try:
+            target = parse_target(text)
+        except UsageError as error:
+            yield tensors.problem_from(error, where)
+            continue
+        if target.tested_file not in case.files:
+            known = join_names(f"{TESTED_FILE}{name}/RUNTIME" for name in case.files)
+            remedy = f"write {known}" if known else "add `files:`"
+            yield Problem(where, f"targets: {text} is no target of a file under `files`", remedy)
 
 
 def stored_model_problems(where: Location, text: str, folder: SpecFolder, *, allow_import: bool) -> Iterator[Problem]:

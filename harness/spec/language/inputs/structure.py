@@ -14,6 +14,8 @@ from typing import Any
 
 from harness.errors import Problem
 from harness.spec.language.inputs.fills import FILLS
+from harness.spec.quoting import format_value
+from harness.spec.yaml.strict import invalid_value
 from harness.spec.yaml.tree import Key, Node
 
 Tree = Any
@@ -180,3 +182,26 @@ def weights_kind(value: Any) -> str:
         return "[file]" if isinstance(value.get("file"), str) else "[tensors]"
     is_file = isinstance(value, str) or hasattr(value, "file")
     return "[file]" if is_file else "[tensors]"
+
+
+def one_model_file(value: Any) -> Any:
+    """``value``, unless it is a mapping, as `files` takes one."""
+    if isinstance(value, Mapping):
+        remedy = f"write one path; files under test are written as `files: {format_value(value)}`"
+        raise invalid_value("`file` is the model that is compared with, not a mapping", remedy)
+    return value
+
+
+def named_files(value: Any) -> Any:
+    """``value``, unless it is a path without a name."""
+    if isinstance(value, str):
+        raise invalid_value(f"{format_value(value)} has no name", f"write `files: {{deployed: {format_value(value)}}}`")
+    return value
+
+
+def inputs_by_label(value: Any) -> Any:
+    """``value``, unless it is the path of a data file."""
+    if isinstance(value, str):
+        remedy = f"write `inputs: {{x: {{file: {format_value(value)}}}}}`, or `samples: {format_value(value)}`"
+        raise invalid_value(f"{format_value(value)} is no input by label", remedy)
+    return value

@@ -95,7 +95,7 @@ function provider(layer) {
 }
 
 function layerTable(layers) {
-  const columns = ["layer", "type", "local", "accumulated", "reference", "SQNR (dB)", "times", "us", "provider", "nodes"];
+  const columns = ["layer", "type", "local", "accumulated", "reference", "SQNR (dB)", "x rounding", "us", "provider", "nodes"];
   const cells = (layer) => [
     layer.type + (layer.arguments ? `(${layer.arguments})` : ""), ...[layer.local, layer.accumulated, layer.reference, layer.sqnr].map((value) => figure(real(value))),
     (layer.wrong ? "WRONG " : "") + figure(real(layer.times), 2),
