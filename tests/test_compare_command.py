@@ -190,6 +190,13 @@ def test_every_mistake_is_one_line(harness: Call, nets: Path) -> None:
 
 
 @pytest.mark.usefixtures("nets")
+def test_a_shape_sets_the_axes_that_another_input_shares(harness: Call) -> None:
+    ran = harness("compare", "two.onnx", "two.onnx", "--shape", "a=5,4")
+    assert ran.code == 0, ran.err
+    assert "b float32[5, 4], drawn (open axes: N=5)" in ran.out
+
+
+@pytest.mark.usefixtures("nets")
 def test_a_missing_runtime_is_not_compared_and_has_its_own_exit_code(harness: Call) -> None:
     ran = harness("compare", "net.onnx", "net.onnx", "--targets", "ort-coreml")
     assert (ran.code, ran.only["status"]) == (3, "skipped"), ran.err

@@ -162,6 +162,11 @@ def test_a_slow_run_prints_lines_between_the_tenths() -> None:
     assert "about 33 min left" in lines[0]
 
 
+def test_less_than_a_second_is_no_time_that_is_left() -> None:
+    lines = progress_of([PASSED] * 3, terminal=False, seconds=0.1).splitlines()
+    assert lines == ["1 of 3 checks", "2 of 3 checks", "3 of 3 checks"]
+
+
 def test_fewer_checks_than_tenths_give_a_line_each() -> None:
     assert progress_of([PASSED, ERROR, SKIPPED], terminal=False).count("\n") == 3
 

@@ -78,7 +78,8 @@ def check(prepared: CaseContext, target: Target, settings: Settings, clock: Cloc
         return result
     if result.stage != "export":
         file, operators = prepared.exported_in_training(target)
-        result = with_training_export(result, file, operators, WITHOUT_OPTION if target.exports else EXPORT_AGAIN)
+        if operators:
+            result = with_training_export(result, file, operators, WITHOUT_OPTION if target.exports else EXPORT_AGAIN)
     return result if (words := prepared.training) is None else with_training_mode(result, words)
 
 
@@ -130,9 +131,8 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
         artifact = prepared.artifact(target)
     progress.add(checker=artifact.checker, artifact=artifact.digest, notes=artifact.notes)
     with clock.stage("load"):
-        open_session: Callable[[], Session] = partial(
-            plugins("runtimes")[target.runtime].load, artifact, target.options
-        )
+        load = plugins("runtimes")[target.runtime].load
+        open_session: Callable[[], Session] = partial(load, artifact, target.options)
         session = open_session()
     try:
         try:
@@ -171,7 +171,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             clock.keep(result, before="blame")
             blame = _blamed_weights if any(not each.passed for each in judged.weights) else _blamed
             return prepared.with_weights(blame(result, judged, prepared, target, artifact), target)
-        if result.status == "passed" and target.tested_file is not None:
+        if result.status == "passed" and prepared.case.files:
             clock.keep(result, before="weights")
             result = prepared.with_weights(result, target)
         if settings.latency and result.status == "passed":

@@ -185,8 +185,6 @@ def with_training_export(result: Result, file: str, operators: Sequence[str], ad
 
     A pass is inconclusive, and nobody is blamed for a failure.
     """
-    if not operators:
-        return result
     exported = f"{file} {EXPORTED_IN_TRAINING} ({', '.join(operators)})"
     if result.status != "passed":
         return replace(with_cause(result, f"{exported}: {advice}"), blame=None, evidence=())

@@ -47,10 +47,8 @@ def references_of(
     ``compute`` takes whether each set of inputs is to be called again by itself. ``in_a_row`` gives the sets of inputs,
     and the first again: the calls of one copy of the module under another seed. Where these answer as the first call of
     a copy does, the module does neither. Otherwise each set is called again, and the row again under the case's seed: a
-    module that keeps the largest value so far shows its state only so. torch's own layers keep none.
+    module that keeps the largest value so far shows its state only so. torch's own layers need none of it.
     """
-    if not isinstance(case.model.model, FactoryModel | StoredModel) or case.loop:
-        return tuple(compute(True))
     references = compute(False)
     answers = _answers_in_a_row(module, references, in_a_row, case.seed + 1)
     if answers is not None and not _differing(references, answers):

@@ -251,6 +251,7 @@ def _text(text: str, console: Console, style: str = "", *, keep_spaces: bool = F
 
 _TENTHS = 10
 _QUIET_SECONDS = 30.0
+_LEAST_SECONDS_LEFT = 1.0
 
 
 class Progress:
@@ -319,7 +320,7 @@ class Progress:
         rest = ""
         if 1 < self._done < self._total:  # until the first check, the libraries were loaded too
             left = (self._clock() - self._first) / (self._done - 1) * (self._total - self._done)
-            rest = f", about {format_duration(left)} left"
+            rest = f", about {format_duration(left)} left" if left >= _LEAST_SECONDS_LEFT else ""
         return f"{self._done:,} of {self._total:,} {self._unit}{self._failing_so_far()}{rest}"
 
     def _failing_so_far(self) -> str:

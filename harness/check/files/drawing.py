@@ -38,8 +38,8 @@ def drawn_inputs(
 ) -> list[DrawnInput]:
     """The inputs to draw, in the order of the side that declares more.
 
-    ``shapes`` replace declared ones by name. ``advice`` says what to do where no shape is declared. Raises
-    :class:`InputsDoNotFit` for each input that cannot be drawn.
+    ``shapes`` replace declared ones by name, and set the axes that other inputs share with them. ``advice`` says what
+    to do where no shape is declared. Raises :class:`InputsDoNotFit` for each input that cannot be drawn.
     """
     base, other = (reference, subject) if _is_declared(reference) else (subject, reference)
     if not base.has_names:
@@ -53,7 +53,7 @@ def drawn_inputs(
     ]
     if not base.has_names and not problems:
         problems.append("the inputs are not declared; give them")
-    axes: dict[str, int] = {}
+    axes = _given_axes(declared, {label: shape for label, (_, shape) in given.items()})
     inputs: list[DrawnInput] = []
     for each in declared:
         label = as_label(each.name)
@@ -80,6 +80,18 @@ def drawn_inputs(
     if problems:
         raise InputsDoNotFit(problems)
     return inputs
+
+
+def _given_axes(declared: Sequence[Declared], given: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The sizes of named axes that the ``given`` shapes set, by label, for the inputs that share these axes."""
+    axes: dict[str, int] = {}
+    for each in declared:
+        shape = given.get(as_label(each.name), ())
+        if each.shape is not None and len(shape) == len(each.shape):
+            for name, size in zip(each.shape, shape, strict=True):
+                if isinstance(name, str) and name:
+                    axes.setdefault(name, size)
+    return axes
 
 
 def in_dtype_of(reference: FileSignature, dtype: np.dtype[Any]) -> np.dtype[Any]:

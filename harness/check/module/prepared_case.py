@@ -272,6 +272,8 @@ class PreparedCase:
             return PreparedCase(CONTROL_CASE, self._artifacts.without_counting()).artifact(target)
 
     def _compute_references(self) -> tuple[Reference, ...]:
+        if not self.case.runs_user_code or self.case.loop:
+            return tuple(self._references_to_each_set(repeat=True))
         return references_of(self.case, self.subject.module, self._references_to_each_set, inputs_in_a_row)
 
     def _references_to_each_set(self, repeat: bool) -> list[Reference]:

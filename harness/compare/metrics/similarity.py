@@ -62,7 +62,7 @@ class Psnr:
             return None
         actual, expected = _sides(pair)
         peak, noise = float(np.abs(expected).max()), root_mean_square(actual - expected)
-        return 20 * (math.log10(peak) - math.log10(noise)) if peak else -math.inf
+        return 20 * math.log10(ratio) if (ratio := peak / noise) else -math.inf
 
 
 class Cosine:
