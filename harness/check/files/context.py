@@ -30,7 +30,7 @@ from harness.check.files.matching import (
 from harness.check.files.reference import ReferenceAnswers, file_artifact
 from harness.check.files.signatures import FileSignature, called_with, floating_of, read_file_signature
 from harness.check.files.swapped_weights import with_differing_weights
-from harness.check.files.weights import PairedWeights, float_weights_of, paired_weights
+from harness.check.files.weights import float_weights_of, paired_weights
 from harness.check.judging.example_values import OtherInputs, OtherKind
 from harness.check.judging.judge import Expected, Judge, for_expressions
 from harness.check.judging.lower_precision import (
@@ -276,19 +276,10 @@ class TestedFile(ReferenceForModel):
             return weights_of_transform(target, self.plain_artifact_for)
         return weights_of_file(self.file, lambda: float_weights_of(self._reference))
 
-    @cached_property
-    def paired_weights(self) -> PairedWeights:
-        """The float weights of the file beside those of the reference."""
-        return paired_weights(self.file, self._reference)
-
     def with_weights(self, result: Result, target: Target) -> Result:
-        """See :class:`harness.check.case_context.CaseContext`. A transformed file has weights of its own."""
-        unfit = bool(target.transforms) or self.unfit_reference is not None
-        return result if unfit else with_differing_weights(result, self, target)
-
-    def as_the_file_takes(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """``inputs`` of the reference under the file's names, dtypes and layouts."""
-        return self._inputs.applied_to(inputs)
+        """See :class:`harness.check.case_context.CaseContext`."""
+        paired = partial(self._memo.get, "weights", lambda: paired_weights(self.file, self._reference))
+        return with_differing_weights(result, self, target, paired, self._inputs.applied_to)
 
     @property
     def _samples(self) -> list[Mapping[str, Array]]:

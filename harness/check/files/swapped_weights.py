@@ -45,18 +45,26 @@ MOST_ALONE = 8
 """If more weights differ, they are put into the file together only: each one alone is one more run."""
 
 
-def with_differing_weights(result: Result, tested: TestedFile, target: Target) -> Result:
+def with_differing_weights(
+    result: Result,
+    tested: TestedFile,
+    target: Target,
+    paired_weights: Callable[[], PairedWeights],
+    as_the_file_takes: Callable[[Answer], Answer],
+) -> Result:
     """``result`` with what the weights that differ from the reference's have to do with it.
 
     A failure that ends with the reference's weights is the file's own. A pass that does not depend on them is
-    inconclusive.
+    inconclusive. A transformed file has weights of its own. ``as_the_file_takes`` gives inputs the file's names.
     """
+    if target.transforms or tested.unfit_reference is not None:
+        return result
     judge = _explained_failure if result.status == "failed" else _judged_pass
     try:
-        paired = tested.paired_weights
+        paired = paired_weights()
         if not paired.differing or any(each.stochastic for each in tested.references):
             return result
-        return judge(result, paired, _Swap(tested, target))
+        return judge(result, paired, _Swap(tested, target, as_the_file_takes))
     except Exception as error:  # noqa: BLE001 - the verdict on the outputs is known without it, and the note says so
         return replace(result, notes=(*result.notes, f"the weights were not compared: {error_summary(error)}"))
 
@@ -126,8 +134,8 @@ def _words(weights: Sequence[DifferingWeight]) -> str:
 class _Swap:
     """The file under test on a target, run with the reference's values in place of some of its weights."""
 
-    def __init__(self, tested: TestedFile, target: Target) -> None:
-        self.tested, self._target = tested, target
+    def __init__(self, tested: TestedFile, target: Target, as_the_file_takes: Callable[[Answer], Answer]) -> None:
+        self.tested, self._target, self._as_the_file_takes = tested, target, as_the_file_takes
         self._artifact = tested.plain_artifact
         self._references = tested.references_for(target)
 
@@ -165,7 +173,7 @@ class _Swap:
             sessions = [self._load(each) for each in (self._artifact, artifact)]
             try:
                 for _, tensors in samples:
-                    inputs = self.tested.as_the_file_takes(arrays_of(tensors))
+                    inputs = self._as_the_file_takes(arrays_of(tensors))
                     own, other = (each.run(inputs) for each in sessions)
                     if not all(same_bits(values, other[name]) for name, values in own.items()):
                         return True
