@@ -163,8 +163,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             clock.keep(result, before="layers")
             first = judged.references[judged.verdict.first_failing]
             with clock.stage("compare"):
-                inside = prepared.reference_inside
-                so_far = sum(clock.seconds.values())
+                inside, so_far = prepared.reference_inside, sum(clock.seconds.values())
                 result = with_layers(result, prepared.case, inside, target, artifact, first, session, settings, so_far)
         if result.status == "failed" and result.blame is None and not result.layers_alone:
             clock.keep(result, before="blame")
