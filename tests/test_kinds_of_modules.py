@@ -18,6 +18,7 @@ from torch import nn
 import harness as api
 from harness.errors import UsageError
 from harness.model.tensors import copy_module
+from harness.model.thresholds import reaching_inputs
 from harness.runtimes._messages import informative_part
 
 TRACED = "trace/torch-cpu"
@@ -416,3 +417,10 @@ def test_a_class_of_a_name_that_torchscript_knows_already_is_another_class() -> 
     for each in models:
         (row,) = api.verify(each.eval(), torch.randn(2, 3), targets=["script/torch-cpu"]).results
         assert row.status == "passed", row.message
+
+
+def test_half_precision_is_not_scaled_until_it_reaches_thresholds() -> None:
+    sets = [{"x": np.linspace(-1, 1, 8, dtype=np.float32)}]
+    bounded = module(lambda _self, x: x.clamp(-3, 3))
+    assert [name for name, _ in reaching_inputs(bounded, sets, 0)]
+    assert not list(reaching_inputs(bounded, [{"x": sets[0]["x"].astype(np.float16)}], 0))
