@@ -62,7 +62,7 @@ class Psnr:
             return None
         actual, expected = _sides(pair)
         peak, noise = float(np.abs(expected).max()), root_mean_square(actual - expected)
-        return 20 * math.log10(ratio) if (ratio := peak / noise) else -math.inf
+        return _amplitude_decibels(peak, noise)
 
 
 class Cosine:
@@ -75,6 +75,10 @@ class Cosine:
         return cosine(compared.pair)
 
 
+def _amplitude_decibels(signal: float, noise: float) -> float:
+    return 20 * math.log10(ratio) if (ratio := signal / noise) else -math.inf  # a tiny ratio underflows
+
+
 def sqnr(pair: Pair) -> float | None:
     """The SQNR of ``pair`` in dB; infinite for equal values, None for integers and if there is no value."""
     if not _has_real_values(pair):
@@ -83,14 +87,14 @@ def sqnr(pair: Pair) -> float | None:
         return math.inf
     actual, expected = _sides(pair)
     signal, noise = root_mean_square(expected), root_mean_square(actual - expected)
-    return 20 * math.log10(signal / noise) if signal else -math.inf
+    return _amplitude_decibels(signal, noise)
 
 
 def decibels(signal: float, noise: float) -> float:
     """``10 log10(signal / noise)`` of two sums of squares."""
     if not noise:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
+    return 10 * math.log10(ratio) if (ratio := signal / noise) and math.isfinite(noise) else -math.inf
 
 
 def cosine(pair: Pair) -> float | None:
