@@ -324,6 +324,14 @@ def test_no_spec_is_left_where_nothing_was_compared(nets: Path, harness: Call) -
     assert not (nets / "saved.yaml").exists()
 
 
+def test_no_spec_is_left_where_the_report_cannot_be_written(nets: Path, harness: Call) -> None:
+    words = ("compare", "net.onnx", "net.onnx", "--save-spec", "saved.yaml")
+    ran = harness(*words, "--report-dir", "net.onnx/reports")
+    assert (ran.code, "--report-dir net.onnx/reports" in ran.err) == (2, True)
+    assert not (nets / "saved.yaml").exists()
+    assert harness(*words).code == 0
+
+
 @pytest.mark.usefixtures("nets")
 def test_the_saved_spec_asks_the_same_targets(harness: Call) -> None:
     asked = ("ort-cpu?optimization=disabled", "+fp16/ort-cpu")

@@ -181,6 +181,8 @@ def test_a_call_that_ends_its_process_returns_how_it_ended(here: Path) -> None:
     kept = hung.verdict.lost("compare", "timeout", hung.description, (), ())
     assert (kept.status, kept.symptom) == ("failed", "mismatch")
     assert kept.notes == ("finding the blame was not finished within 2 s",)
+    crashed = KeptVerdict(1, 0, "weights", Result("a", "t", "passed")).lost("compare", "crash", "killed", (), ())
+    assert (crashed.status, crashed.message) == ("error", "the outputs agree; then comparing the weights: killed")
     with pytest.raises(RuntimeError, match="ValueError: raise"):
         call("raise")
     assert process.call(misbehave, "large", seconds=2.0, per_gib=60.0) == "large"  # once its size is known

@@ -21,7 +21,7 @@ from harness.cli.options import (
     timeout_option,
 )
 from harness.cli.process import echo
-from harness.errors import Location, Mistakes, RuntimeMissing, SpecError, UsageError
+from harness.errors import HarnessError, Location, Mistakes, RuntimeMissing, SpecError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,11 +90,11 @@ def compare(subject: str, reference: str, **options: Any) -> int:
     runtimes = flat(options["targets"])
     words = targets_on(SUBJECT, stored_model(Path(subject)), runtimes) if runtimes else ()
     _require_torch(question)
-    asked = _comparison(question, options["timeout"] or INSPECT_SECONDS)
-    specs = _specs(asked, question)
+    comparison = _comparison(question, options["timeout"] or INSPECT_SECONDS)
+    specs = _specs(comparison, question)
     saved = options["save_spec"]
     if saved is not None:
-        specs = _save(asked, question, saved, words)
+        specs = _save(comparison, question, saved, words)
     request = Request(
         paths=(str(saved),) if saved is not None else (subject, reference),
         targets=words or ("default",),
@@ -102,9 +102,14 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         formats=("json", "md", "html"),
         allow_import=True,
         settings=with_time_limit(Settings(cache=cache_folder(), layers=options["layers"]), options["timeout"]),
-        compared=asked.spec if saved is None else None,
+        compared=comparison.spec if saved is None else None,
     )
-    outcome = run_pipeline(request, Progress(), specs)
+    try:
+        outcome = run_pipeline(request, Progress(), specs)
+    except HarnessError:
+        if saved is not None:  # the corrected command writes it
+            saved.unlink(missing_ok=True)
+        raise
     if nothing_compared(outcome.report):
         advice = [_what_to_give(outcome.report.results)]
         if saved is not None:
@@ -115,10 +120,9 @@ def compare(subject: str, reference: str, **options: Any) -> int:
         advice = []  # the screen says what is missing or what failed; there is no answer yet that CI could keep
     else:
         advice = _advice(outcome, specs, saved, options["report_dir"], runs_code=_runs_code(question))
-    notes = (
-        [f"compared in evaluation mode: {reference} returned a module in training mode"] if asked.in_training else []
-    )
-    for line in comparison_lines(outcome.report, subject, reference, asked.inputs, advice, notes):
+    in_evaluation = f"compared in evaluation mode: {reference} returned a module in training mode"
+    notes = [in_evaluation] if comparison.in_training else []
+    for line in comparison_lines(outcome.report, subject, reference, comparison.inputs, advice, notes):
         echo(line)
     echo(f"Written: {', '.join(map(str, [*([saved] if saved else []), *outcome.files]))}")
     return _exit_code(outcome.exit_code, compared=anything_compared(outcome.report))
@@ -232,20 +236,20 @@ def _comparison(question: Question, seconds: float) -> ComparisonSpec:
 
     torch = _needs_torch(question)
     with temporary_folder() as scratch, closing(SeparateProcess(scratch, torch=torch, exporting=False)) as process:
-        asked = process.call(comparison_spec, question, seconds=seconds)
-    if isinstance(asked, ProcessEnd):
+        comparison = process.call(comparison_spec, question, seconds=seconds)
+    if isinstance(comparison, ProcessEnd):
         raise UsageError(
-            f"{question.subject}, {question.reference}: {asked.description} while they were loaded; "
+            f"{question.subject}, {question.reference}: {comparison.description} while they were loaded; "
             "make sure that both load in Python"
         )
-    if isinstance(asked, NoComparison):
-        raise Mistakes(asked.problems)
-    return asked
+    if isinstance(comparison, NoComparison):
+        raise Mistakes(comparison.problems)
+    return comparison
 
 
-def _specs(asked: ComparisonSpec, question: Question) -> Specs:
+def _specs(comparison: ComparisonSpec, question: Question) -> Specs:
     try:
-        return specs_of(asked.spec, question.home, allow_import=True)
+        return specs_of(comparison.spec, question.home, allow_import=True)
     except SpecError as error:  # its places are in a spec that the user does not have
         raise Mistakes("; ".join(filter(None, (each.message, each.remedy))) for each in error.problems) from None
 
@@ -263,7 +267,7 @@ def specs_of(spec: Mapping[str, Any], home: Path, *, allow_import: bool) -> Spec
     return Specs(cases, (), home, None, allow_import=allow_import)
 
 
-def _save(asked: ComparisonSpec, question: Question, path: Path, targets: Sequence[str]) -> Specs:
+def _save(comparison: ComparisonSpec, question: Question, path: Path, targets: Sequence[str]) -> Specs:
     """Write the spec, with the ``targets`` if any were named, and read it back."""
     from harness.scaffold.comparison import moved_spec, spec_text
     from harness.spec.discovery import load_specs, spec_folder
@@ -271,7 +275,7 @@ def _save(asked: ComparisonSpec, question: Question, path: Path, targets: Sequen
     if path.exists():
         raise UsageError(f"--save-spec {path}: already exists; name another file")
     try:
-        spec = moved_spec(asked.spec, question.home, spec_folder(path))
+        spec = moved_spec(comparison.spec, question.home, spec_folder(path))
     except UsageError as error:
         raise UsageError(f"--save-spec {path}: {error}, or the spec above it") from None
     if targets:

@@ -139,7 +139,7 @@ class KeptVerdict:
         """
         result = replace(self.result, log=tuple(log) or self.result.log, notes=(*self.result.notes, *notes))
         if result.status == "passed" and (self.before == "layers" or symptom != "timeout"):
-            work = "comparing the layers" if self.before == "layers" else "timing"
+            work = "comparing the layers" if self.before == "layers" else WORK[self.before]
             message = f"the outputs agree; then {work}: {message}"
             return replace(result, status="error", stage=stage, symptom=symptom, message=message)
         how = message.replace("not done after", "within") if symptom == "timeout" else f"because {message}"
