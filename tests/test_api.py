@@ -302,6 +302,7 @@ def test_arguments_have_the_names_and_the_defaults_of_options() -> None:
         ({"maxfail": 0.5}, "maxfail: a whole number of at least 1 is expected, not 0.5"),
         ({"strict_ulp": True}, "strict_ulp: a whole number of at least 0 is expected, not True"),
         ({"timeout": 0}, "timeout: a number above 0 is expected, not 0"),
+        ({"timeout": float("inf")}, "timeout: a number of at most 1,000,000,000 is expected, not inf"),
         ({"min_effect": "3 %"}, "min_effect: a number of at least 0 is expected, not '3 %'"),
     ],
 )

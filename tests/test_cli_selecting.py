@@ -280,11 +280,12 @@ def test_every_mistake_in_pyproject_is_told_with_its_line(harness: Call, relu: P
     (here / "pyproject.toml").write_text(
         "[tool.harness]\ntragets = 'x'\nallow-import = true\nqqq = 1\n[tool.harness.run]\njobs = 'many'\n"
         "latency = 'no'\nlf = true\n[tool.harness.rnu]\njobs = 1\n"
-        "[tool.harness.bench]\ntargets = 3\ntimeout = -1\nmemory = 4000000000\n",
+        "[tool.harness.bench]\ntargets = 3\ntimeout = -1\nmemory = 4000000000\nbudget = inf\nmin-effect = nan\n",
         encoding="utf-8",
     )
     ran = harness("check", "specs")
     assert ran.code == 2
+    at_most = "a number of at most 1,000,000,000 is expected"
     assert ran.err.splitlines() == [
         "pyproject.toml:2:1: tragets: there is no such option; did you mean targets?",
         "pyproject.toml:3:1: allow-import: not taken from a file; it is consent to run code; use the command line",
@@ -295,6 +296,8 @@ def test_every_mistake_in_pyproject_is_told_with_its_line(harness: Call, relu: P
         "pyproject.toml:9:1: rnu: no such command; did you mean run?",
         "pyproject.toml:12:1: targets: a text or a list of texts is expected; see harness bench --help",
         "pyproject.toml:13:1: timeout: a number above 0 is expected, not -1; see harness bench --help",
+        f"pyproject.toml:15:1: budget: {at_most}, not inf; see harness bench --help",
+        f"pyproject.toml:16:1: min-effect: {at_most}, not nan; see harness bench --help",
     ]
 
 

@@ -134,6 +134,16 @@ def test_a_configuration_of_pytest_gives_consent_for_a_factory(project: pytest.P
     project.runpytest_inprocess("-k", "signed and trace").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(
+    project: pytest.Pytester, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    result = project.runpytest_inprocess("specs", f"--harness-timeout={seconds}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    expected = f"a number above 0 and of at most 1,000,000,000 is expected, not {seconds}"
+    assert expected in " ".join((*result.errlines, capsys.readouterr().err))
+
+
 def test_a_mistake_in_a_spec_without_consent_is_told_before_anything_runs(project: pytest.Pytester) -> None:
     spec = RELU.replace("layer: ReLU", "factory: net:Net").replace("expect:", "expected:")
     (project.path / "specs" / "relu.yaml").write_text(spec)

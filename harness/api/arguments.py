@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from harness.check.settings import LARGEST
 from harness.errors import RequestError, RuntimeMissing, SpecError, UsageError
 
 SHORT = {"k": "keywords", "j": "jobs"}
@@ -34,6 +35,8 @@ def require_numbers(least: int, *, whole: bool = False, above: bool = False, **a
     for name, value in arguments.items():
         is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if value is None or (is_number and (value > least or (value == least and not above))):  # type: ignore[operator]
+            if isinstance(value, int | float) and not whole and value > LARGEST:
+                raise UsageError(f"{name}: a number of at most {LARGEST:,.0f} is expected, not {value}")
             continue
         what = "a whole number" if whole else "a number"
         raise UsageError(f"{name}: {what} {'above' if above else 'of at least'} {least} is expected, not {value!r}")

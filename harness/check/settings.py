@@ -13,6 +13,8 @@ TIMEOUT_PER_GIB = 60.0
 """Default extra seconds per GiB of the model. The slowest default target took 7 s per GiB (building and tracing a
 Linear of 2.25 GiB on two cores of a server). Another machine may be eight times as slow."""
 
+LARGEST = 1e9
+"""The largest number that an option takes: as seconds, 30 years. The timers of the system overflow later."""
 MEMORY_PER_BYTE = 8
 """Bytes added to the memory limit for each byte of the model. A check holds its weights in the module, the exported
 program, the session and the session's own layout, and those of a small model in float64 too, which takes twice as much.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.check.settings import MEMORY_PER_BYTE
+from harness.check.settings import LARGEST, MEMORY_PER_BYTE
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -150,9 +150,12 @@ class Number(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number; the error names what is expected."""
         try:
-            return super().convert(value, param, ctx)
+            number = super().convert(value, param, ctx)
         except click.BadParameter:
             self.fail(f"a number{_bounds(self)} is expected, not {value}", param, ctx)
+        if not number <= LARGEST:  # NaN is not either
+            self.fail(f"a number of at most {LARGEST:,.0f} is expected, not {value}", param, ctx)
+        return number
 
 
 def _bounds(range_: click.IntRange | click.FloatRange) -> str:

@@ -7,6 +7,8 @@ even those if pytest's configuration has ``harness_collect = false``, or with ``
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--harness-strict", action="store_true", help="Fail checks of specs whose pass is inconclusive.")
     group.addoption(
         "--harness-timeout",
-        type=float,
+        type=_seconds,
         metavar="S",
         help="Seconds per check of a spec. [default: 120, and 60 more for each GiB of the model]",
     )
@@ -45,6 +47,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("harness_targets", "As --harness-targets.", type="args", default=[])
     parser.addini("harness_allow_import", "As --harness-allow-import.", type="bool", default=False)
     parser.addini("harness_strict", "As --harness-strict.", type="bool", default=False)
+
+
+def _seconds(text: str) -> float:
+    """The seconds of ``--harness-timeout``. Raises ``ArgumentTypeError``, which pytest reports in one line."""
+    from harness.check.settings import LARGEST
+
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) <= LARGEST:
+            return seconds
+    raise ArgumentTypeError(f"a number above 0 and of at most {LARGEST:,.0f} is expected, not {text}")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SpecFile | None:
