@@ -21,7 +21,7 @@ SECONDS = 60.0
 def require_fitting_weights(cases: Iterable[Case], *, exporting: bool = True) -> None:
     """Check that each weights file of ``cases`` has all names of its model in their shapes, and no others.
 
-    The models are built in a process of its own, without values. One that cannot be built so is left to its checks, and
+    Each model is built once, in a separate process, without values. One that cannot be built so is left to its checks, and
     so are all of them where torch is not installed. ``exporting`` is False if no run follows in this process. Raises
     :class:`SpecError` with every case that has a wrong file.
     """
@@ -63,11 +63,17 @@ def _send_problems(sender: Connection, cases: Sequence[Case]) -> None:
 
     die_with_parent()
     become_subreaper()
+    errors: dict[str, UsageError | None] = {}  # most cases of a matrix have the same model
     problems = []
     for case in cases:
         for model in _models(case):
-            try:
-                require_weights_of_file(model, case)
-            except UsageError as error:
-                problems.append(problem_from(error, case.where))
+            key = repr((model, case.arguments))
+            if key not in errors:
+                errors[key] = None
+                try:
+                    require_weights_of_file(model, case)
+                except UsageError as error:
+                    errors[key] = error
+            if (unfit := errors[key]) is not None:
+                problems.append(problem_from(unfit, case.where))
     sender.send(problems)
