@@ -88,7 +88,7 @@ class Outcome:
 
 
 class ProgressListener(Protocol):
-    """Is told how far a run is."""
+    """Is notified of the progress of a run."""
 
     def begin(self, total: int, unit: str = "checks") -> None:
         """``total`` checks, or whatever ``unit`` names, are about to run."""

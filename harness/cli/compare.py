@@ -164,7 +164,7 @@ def _question(subject: str, reference: str, options: dict[str, Any]) -> Question
         elif name == reference and not is_callable_name(name):
             problems.append(f"{name}: {NEITHER}")
     absent = absent_files([subject, reference], options["inputs"], options["weights"])
-    # What only the process that loads both sides can tell is told together with the wrong files.
+    # The process that loads both sides finds further mistakes, and reports them together with the wrong files.
     if problems or absent or (wrong_files and is_model_file(reference) and not options["inputs"]):
         raise Mistakes([*problems, *wrong_files, *absent])
     return Question(
@@ -223,7 +223,7 @@ def _files(question: Question) -> list[StoredModel]:
 
     files = []
     for name in filter(is_model_file, (question.subject, question.reference)):
-        with suppress(UsageError):  # told where both sides are loaded
+        with suppress(UsageError):  # reported when both sides are loaded
             files.append(stored_model(Path(name)))
     return files
 

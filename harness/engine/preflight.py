@@ -1,4 +1,4 @@
-"""What only torch can tell about a request, found before anything runs: weights that do not fit their model."""
+"""A check of a request that needs torch, made before anything runs: whether weights fit their model."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SECONDS = 60.0
 def require_fitting_weights(cases: Iterable[Case], *, exporting: bool = True) -> None:
     """Check that each weights file of ``cases`` has all names of its model in their shapes, and no others.
 
-    Each model is built once, in a separate process, without values. One that cannot be built so is left to its checks, and
-    so are all of them where torch is not installed. ``exporting`` is False if no run follows in this process. Raises
+    Each model is built once, in a separate process, without values. The checks report a model that cannot be built so,
+    and all models if torch is not installed. ``exporting`` is False if no run follows in this process. Raises
     :class:`SpecError` with every case that has a wrong file.
     """
     named = [case for case in cases if any(model.weights_file for model in _models(case))]
@@ -58,7 +58,7 @@ def _models(case: Case) -> list[WeightedModel]:
 
 
 def _send_problems(sender: Connection, cases: Sequence[Case]) -> None:
-    """Send the problems of ``cases``. This is run in the process that has torch."""
+    """Send the problems of ``cases``. The process that has torch runs this."""
     from harness.model.build import require_weights_of_file
 
     die_with_parent()

@@ -74,7 +74,7 @@ class SpecFile(pytest.File):
         try:
             return (*self._load(words, allow_import=allowed), "")
         except RequestError as error:
-            with suppress(RequestError):  # anything else that is wrong with the spec is told together with this
+            with suppress(RequestError):  # any other mistake in the spec is reported together with this one
                 return (*self._load(words, allow_import=True), _in_words_of_pytest(error).splitlines()[0])
             raise
 

@@ -61,7 +61,7 @@ def stored_model(path: Path) -> StoredModel:
 
 
 def absent_files(models: Sequence[str], inputs: Sequence[str], weights: str | None) -> list[str]:
-    """A sentence for each file that a command names and that does not exist, so that it is told before torch is loaded.
+    """A sentence for each file that a command names and that does not exist. Nothing is loaded to find it out.
 
     ``models`` are model files and callables, ``inputs`` and ``weights`` data files.
     """
