@@ -142,10 +142,10 @@ _noting: list[bool] = []
 
 def opened_folders(scratch: Path) -> set[str]:
     """The folders that processes with one of these scratch folders, or one inside it, have read files from."""
-    found: set[str] = set()
+    folders: set[str] = set()
     for path in scratch.rglob(OPENED):
-        found |= set(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines())
-    return {folder for folder in found if not Path(folder).is_relative_to(scratch)}
+        folders |= set(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines())
+    return {folder for folder in folders if not Path(folder).is_relative_to(scratch)}
 
 
 def _folders_of(value: object) -> Iterator[str]:
