@@ -243,6 +243,27 @@ def test_a_transposed_weight_is_compared_and_shown_in_the_references_layout(tmp_
     assert "weight differs from the reference's in row 1 of 4 (by 1 %); with" in other.evidence[0]
 
 
+def test_folding_into_a_transposed_weight_is_not_taken_for_other_weights(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    linear, norm = nn.Linear(5, 4), nn.BatchNorm1d(4)
+    with torch.no_grad():
+        for each in norm.state_dict().values():
+            each.copy_(torch.rand(4)[: each.numel()].reshape(each.shape) + 0.5)
+    folded = torch.nn.utils.fusion.fuse_linear_bn_eval(linear.eval(), norm.eval())
+    stored = {"0.weight": folded.weight.detach().numpy().T.copy(), "0.bias": folded.bias.detach().numpy()}
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    nodes = [node("MatMul", ["x", "0.weight"], ["a"]), node("Add", ["a", "0.bias"], ["b"]), node("Neg", ["b"], ["y"])]
+    sides = [value("x", 1, [2, 5])], [value("y", 1, [2, 4])]
+    weights = [numpy_helper.from_array(each, name) for name, each in stored.items()]
+    graph = onnx.helper.make_graph(nodes, "g", *sides, weights)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "negated.onnx")
+    net = nn.Sequential(linear, norm).eval()
+    (result,) = package.compare_models(tmp_path / "negated.onnx", net, [np.ones((2, 5), np.float32)]).results
+    assert (result.status, result.blame) == ("failed", "exporter")
+    assert "weights differ" not in str(result.message)
+
+
 def test_a_weight_that_no_node_reads_says_nothing(made: Path, net: nn.Module) -> None:
     model = onnx.load(edited(made, "net.onnx", "embedding.weight", row(137)))
     (table,) = (each for each in model.graph.initializer if each.name == "embedding.weight")

@@ -138,6 +138,7 @@ class _Swap:
         self.tested, self._target, self._as_the_file_takes = tested, target, as_the_file_takes
         self._artifact = tested.plain_artifact
         self._references = tested.references_for(target)
+        self._answers_with: dict[tuple[str, ...], Sequence[Answer]] = {}
 
     @cached_property
     def _answers(self) -> Sequence[Answer]:
@@ -183,8 +184,11 @@ class _Swap:
         return False
 
     def _with(self, weights: Sequence[DifferingWeight]) -> Sequence[Answer]:
-        with _swapped(self._artifact, weights) as artifact:
-            return self._run(artifact)
+        names = tuple(each.name for each in weights)
+        if names not in self._answers_with:
+            with _swapped(self._artifact, weights) as artifact:
+                self._answers_with[names] = self._run(artifact)
+        return self._answers_with[names]
 
     def _load(self, artifact: Artifact) -> Session:
         session: Session = plugins("runtimes")[self._target.runtime].load(artifact, self._target.options)

@@ -32,7 +32,8 @@ class DifferingWeight:
     """A weight that differs from the reference's. ``where`` says in which values and by how much.
 
     ``reference`` are the reference's values in the layout of the file, which stores them as ``dtype``. ``other`` is
-    true if most of its values differ, and not because each row is a multiple of the reference's, as folding makes them.
+    true if most of its values differ, and not because each row, in the layout of the reference, is a multiple of the
+    reference's, as folding makes them.
     """
 
     name: str
@@ -171,7 +172,8 @@ def _difference(name: str, own: Array, other: Array, *, transposed: bool) -> tup
         with np.errstate(invalid="ignore", over="ignore"):
             squares += float(np.square(stored[wrong] - expected[wrong]).sum())
             scale += float(np.square(expected[wrong]).sum())
-            scaled = scaled and _are_multiples(stored, expected)
+            sides = [each.swapaxes(-1, -2) if transposed else each for each in (stored, expected)]
+            scaled = scaled and _are_multiples(*sides)
     if not count:
         return None
     shown = [*wrong_at[:-2], wrong_at[-1], wrong_at[-2]] if transposed else wrong_at
