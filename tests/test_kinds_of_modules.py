@@ -209,10 +209,10 @@ def test_state_that_an_export_keeps_passes() -> None:
 
 def test_each_inputs_that_reach_a_threshold_are_a_first_call(tmp_path: Path) -> None:
     x = torch.tensor([1.0, -2.0, 3.0])
-    rows = []
+    rows: list[Any] = []
     for each in (Average(), OneSided()):
         path = tmp_path / f"{type(each).__name__}.pt"
-        torch.jit.script(each.eval()).save(path)
+        torch.jit.script(each.eval()).save(path)  # type: ignore[no-untyped-call]
         rows += api.compare_models(path, Average().eval(), inputs={"x": x}).results
     right, wrong = rows
     assert right.status == "passed", right.message
@@ -453,6 +453,17 @@ def test_a_class_of_a_name_that_torchscript_knows_already_is_another_class() -> 
     for each in models:
         (row,) = api.verify(each.eval(), torch.randn(2, 3), targets=["script/torch-cpu"]).results
         assert row.status == "passed", row.message
+
+
+def test_the_search_for_thresholds_ends_when_all_are_reached() -> None:
+    called: list[torch.Tensor] = []
+
+    def forward(_self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        called.append(x)
+        return x.clamp(-3, 3)
+
+    assert len(list(reaching_inputs(module(forward), [{"x": np.linspace(-1, 1, 8, dtype=np.float32)}], 0))) == 1
+    assert len(called) == 2  # at the drawn inputs, and at larger ones
 
 
 def test_half_precision_is_not_scaled_until_it_reaches_thresholds() -> None:
