@@ -57,7 +57,7 @@ MAX_RUNS_OF_LARGE = 2
 LARGE_BYTES = 64 << 20
 MAX_SETS = 3
 BEYOND = 2.0
-"""How far beyond a bound the largest value shall be."""
+"""The largest value is this many times the bound, so that it is well beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def reaching_inputs(module: nn.Module, sets: Sequence[Inputs], seed: int) -> Ite
                 if reached:
                     threshold = left[reached[0]]
                     yield (
-                        f"{words}{factor:.3g} times as large, where {threshold.operator} reaches {threshold.at:g}",
+                        f"{words}{factor:.3g} times as large, where {threshold.operator} reaches {threshold.at:.4g}",
                         inputs,
                     )
                     left = {each: value for each, value in left.items() if each not in reached}

@@ -2,7 +2,7 @@
 
 The copy runs on the same inputs and the same runtime. Where the file failed and agrees then, the weights are the cause.
 Where it passed and no bit of an output changes, the inputs never reached the place where they differ, and the pass says
-nothing about it. If the outputs get worse, a name was used again for other values, and nothing is said.
+nothing about it. If the outputs get worse, the name stands for other values in the file, and nothing is reported.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def with_differing_weights(
     paired_weights: Callable[[], PairedWeights],
     as_the_file_takes: Callable[[Answer], Answer],
 ) -> Result:
-    """``result`` with what the weights that differ from the reference's have to do with it.
+    """``result`` with the evidence that the differing weights give.
 
     A failure that ends with the reference's weights is the file's own. A pass that does not depend on them is
     inconclusive. A transformed file has weights of its own. ``as_the_file_takes`` gives inputs the file's names.

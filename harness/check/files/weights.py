@@ -70,7 +70,7 @@ def float_weights_of(reference: Any) -> Mapping[str, Array]:
 
 
 def paired_weights(file: StoredModel, reference: Any) -> PairedWeights:
-    """The floating weights of ``file`` and of ``reference`` that have one name, and one shape or its transpose."""
+    """The floating weights of ``file`` and of ``reference`` with the same name, and the same shape or its transpose."""
     in_memory = False
     if isinstance(reference, FileReference):
         others = _stored_in(reference.file)

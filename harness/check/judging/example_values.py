@@ -5,8 +5,8 @@ it. The program exported from other inputs is another one. And torch's tracer wa
 the value.
 
 Where all the case's inputs agree, a program is tried with inputs that a model may treat in another way: a traced one
-with other values (:func:`other_inputs`), one with dynamic axes at other sizes. Some of these are no inputs that the
-spec describes. So an answer that differs there fails the check only if the export is to blame for certain: exported
+with other values (:func:`other_inputs`), one with dynamic axes at other sizes. Some of these are not inputs that
+the spec describes. So an answer that differs there fails the check only if the export is to blame for certain: exported
 from these inputs, the program is another one, and gives the right answer. Inputs that only are larger, so that a
 threshold is reached, are inputs like any other.
 """
@@ -46,8 +46,8 @@ COMPARED_EXPORTERS = {*TRACING_EXPORTERS, "onnx-dynamo"}
 """Exporters whose programs depend on the example inputs and can be compared."""
 
 OtherKind = Literal["values", "sizes", "thresholds"]
-"""What is other about further inputs: values such as other signs, the sizes of dynamic axes, or both sides of a number
-that the module compares with (:mod:`harness.model.thresholds`)."""
+"""How further inputs differ: in values such as signs, in the sizes of dynamic axes, or in the side of a number that the
+module compares with (:mod:`harness.model.thresholds`)."""
 
 UNWARNED = 3
 """How many of :func:`other_inputs` are tried where the tracer did not warn."""
