@@ -483,6 +483,20 @@ cases:
     ]
 
 
+def test_a_mistake_in_the_defaults_hides_no_wrong_names_of_the_cases() -> None:
+    text = """
+    harness: 1
+    layer: MaxPol2d
+    defaults: {inputs: {x: {shape: [1, 3, 8, 8], fil: ones}}}
+    cases:
+      - {name: a, args: {kernel_size: 2}}
+      - {name: a, layer: ReLU, args: {inplce: true}}
+    """
+    wrong = ("MaxPol2d: ", "fil: ", "name: a is already", "inplce: ")
+    assert [any(word in message for message in messages(text)) for word in wrong] == [True] * len(wrong)
+    assert len(messages(text)) == len(wrong)
+
+
 def test_a_mistake_in_the_defaults_is_reported_once_at_its_location() -> None:
     text = """harness: 1
 layer: MaxPool2d

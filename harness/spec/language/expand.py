@@ -47,8 +47,9 @@ def expand(
         validated(schema.SpecFile, file)
     cases_node = file.child("cases")
     if cases_node is None or any(problem.where < cases_node.where for problem in problems):
-        # Something that the cases share is wrong, so they cannot be checked until it is corrected.
-        raise SpecError(problems)
+        # Something that the cases share is wrong, so that only their names and layers can be checked.
+        further = () if repeated_keys else _problems_of_invalid_file(file, cases_node or NOTHING)
+        raise SpecError([*problems, *further])
     if problem := _too_many_values(file, cases_node):
         raise SpecError([*problems, problem])
     cases: list[Case] = []
@@ -69,6 +70,16 @@ def expand(
     if problems:
         raise SpecError(problems)
     return tuple(cases)
+
+
+def _problems_of_invalid_file(file: Node, cases: Node) -> Iterator[Problem]:
+    """What is wrong with the cases of a file whose defaults or model are invalid, as far as it can be told."""
+    defaults = file.child("defaults")
+    if defaults is None or defaults.entries:
+        for case in cases.items:
+            if case.entries and case.child("matrix") is None:
+                yield from layer_calls.call_problems(with_defaults(file, case))
+    yield from _repeated_names(cases)
 
 
 def _too_many_values(file: Node, cases: Node) -> Problem | None:
