@@ -154,6 +154,30 @@ def test_a_weight_of_torchscript_and_of_a_program_is_named(made: Path, net: nn.M
         assert (result.status, result.blame, result.evidence[:1]) == ("failed", "exporter", (PROVEN,)), reference
 
 
+class Moving(nn.Module):
+    """A layer with a moving average added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.average = nn.Linear(4, 5), nn.Buffer(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.average.mul_(0.9).add_(x.mean())
+        out: torch.Tensor = self.head(x) + self.average
+        return out
+
+
+def test_a_weight_of_a_module_that_keeps_state_is_named(tmp_path: Path) -> None:
+    module = Moving().eval()
+    program = torch.export.export(module, (torch.ones(3, 4),))
+    program.state_dict["head.weight"] = nn.Parameter(module.head.weight.detach().clone())
+    with torch.no_grad():
+        program.state_dict["head.weight"][2] *= 1.01
+    torch.export.save(program, tmp_path / "edited.pt2")
+    (result,) = package.compare_models(tmp_path / "edited.pt2", module).results
+    assert (result.status, result.blame, result.evidence[:1]) == ("failed", "exporter", (PROVEN,))
+
+
 def test_a_file_against_a_file_names_the_weight_and_no_exporter(harness: Call, nets: Path) -> None:
     edited(nets, "net.onnx", "head.weight", row(2))
     ran = harness("compare", "edited.onnx", "dynamo.onnx", "--inputs", "tokens.npz")

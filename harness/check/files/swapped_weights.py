@@ -26,6 +26,7 @@ from harness.compare.numbers import same_bits
 from harness.compare.verdict import compare_with_reference
 from harness.data_files.onnx_files import from_array
 from harness.exporters import Artifact
+from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes import Session
@@ -195,9 +196,14 @@ class _Swap:
         return session
 
     def _run(self, artifact: Artifact) -> Sequence[Answer]:
+        if any(each.keeps_state for each in self._references):  # each of them is the answer of a first call
+            return [answer for each in self._references for answer in self._run_in_one_session(artifact, [each])]
+        return self._run_in_one_session(artifact, self._references)
+
+    def _run_in_one_session(self, artifact: Artifact, references: Sequence[Reference]) -> Sequence[Answer]:
         session = self._load(artifact)
         try:
-            return [each.comparable_part(session.run(each.inputs)) for each in self._references]
+            return [each.comparable_part(session.run(each.inputs)) for each in references]
         finally:
             session.close()
 
