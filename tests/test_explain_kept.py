@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.explain.kept import folder_digest, key_of
 from harness.explain.process import SeparateProcess
 from harness.explain.targets import SideChecks, side_processes
 from harness.result import Result
+from harness.spec.discovery import load_specs
 from harness.spec.targets import Target, parse_target
 from tests.conftest import Call
 
@@ -74,6 +76,48 @@ def test_a_check_is_explained_again_if_anything_changed_that_it_depends_on(
 
 
 TARGETS = [parse_target(text) for text in ("trace/torch-cpu", "script/torch-cpu", "onnx-dynamo@18/reference")]
+
+
+def test_an_explanation_is_kept_for_one_folder_one_search_path_and_one_installation(
+    net: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = here / "installed" / "site-packages" / "own-1.0.dist-info"
+    package.mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(package.parent))
+    (case,) = load_specs(["specs"], allow_import=True).cases
+    before = key_of(case, TARGETS[0], ())
+    assert key_of(case, TARGETS[0], ()) == before
+    os.utime(package, (1e9, 1e9))
+    installed_again = key_of(case, TARGETS[0], ())
+    monkeypatch.syspath_prepend(str(net.parent / "modules"))
+    found_elsewhere = key_of(case, TARGETS[0], ())
+    monkeypatch.chdir(here / "data")
+    assert len({before, installed_again, found_elsewhere, key_of(case, TARGETS[0], ())}) == 4
+
+
+def test_a_copy_with_the_size_and_the_time_of_the_old_file_is_a_change(here: Path) -> None:
+    weights = here / "net.pt"
+    weights.write_bytes(b"old")
+    os.utime(weights, (1e9, 1e9))
+    before = folder_digest(here)
+    assert folder_digest(here) == before
+    copy = here.parent / "copy.pt"
+    copy.write_bytes(b"new")
+    os.utime(copy, (1e9, 1e9))
+    copy.replace(weights)
+    assert folder_digest(here) != before
+
+
+def test_a_model_whose_module_was_missing_is_explained_again(harness: Call, net: Path) -> None:
+    elsewhere = net.rename(net.parent / "data" / net.name)
+    words = (*WORDS, "--allow-import")
+    missing = "No module named"
+    assert missing in harness(*words).out
+    assert AGAIN in harness(*words).err
+    elsewhere.rename(net)
+    again = harness(*words)
+    assert AGAIN not in again.err
+    assert missing not in again.out
 
 
 def test_other_targets_without_an_answer_in_time_are_named_and_errors_are_raised() -> None:

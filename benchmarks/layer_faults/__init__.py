@@ -14,3 +14,31 @@ sentence must say "no step", also where the outputs are held to be equal to the 
 Writes reports/layer-faults.md. Exit code 1 if fewer than 95 of 100 faults are right, or if a right file has a wrong
 layer.
 """
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import torch
+
+from harness.environment import versions
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def chosen_options(about: str | None, items: str, report: str) -> argparse.Namespace:
+    """The options ``only`` and ``write`` of the command line. From now on torch has one thread, and nothing warns."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--only", default="", help=f"only {items} whose name contains this word")
+    parser.add_argument("--write", action="store_true", help=f"write {report}")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    return options
+
+
+def versions_text() -> str:
+    """The installed versions of the libraries that are measured."""
+    return ", ".join(f"{name} {versions()[name]}" for name in ("torch", "onnx", "onnxruntime"))

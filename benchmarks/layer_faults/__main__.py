@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +15,9 @@ import torch
 from onnx import ModelProto
 from tabulate import tabulate
 
+from benchmarks.layer_faults import ROOT, chosen_options, versions_text
 from benchmarks.layer_faults.faults import faults, without_names
 from benchmarks.layer_faults.net import inputs, net
-from harness.environment import versions
 from harness.exporters import Artifact
 from harness.inside.calls import ValueStore
 from harness.inside.graph import Graph
@@ -31,7 +29,6 @@ from harness.result import Layer
 from harness.spec.targets import Target, parse_target
 from harness.transforms._apply import transformed
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NEEDED = 0.95
 LEAST_EPS = 16.0
 """A fault that changes the RMS of what its node computes by less is hidden by rounding, and not counted."""
@@ -63,12 +60,7 @@ class Outcome:
 
 def main() -> int:
     """Plant every fault, print and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="only variants whose name contains this word")
-    parser.add_argument("--write", action="store_true", help="write reports/layer-faults.md")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    options = chosen_options(__doc__, "variants", "reports/layer-faults.md")
     began = time.process_time()
     outcomes: list[Outcome] = []
     clean: list[tuple[str, LayerTable]] = []
@@ -184,10 +176,10 @@ def report(outcomes: list[Outcome], clean: list[tuple[str, LayerTable]], seconds
     lines = [
         "# Faults planted in layers",
         "",
-        f"`python -m benchmarks.layer_faults --write`: one fault at a time in a net of {layers} layers, "
-        f"{len(outcomes)} faults in {len(clean)} files, {seconds:.0f} s of CPU. "
-        + ", ".join(f"{name} {versions()[name]}" for name in ("torch", "onnx", "onnxruntime") if name in versions())
-        + ".",
+        (
+            f"`python -m benchmarks.layer_faults --write`: one fault at a time in a net of {layers} layers, "
+            f"{len(outcomes)} faults in {len(clean)} files, {seconds:.0f} s of CPU. {versions_text()}."
+        ),
         "",
         f"**Layer right: {right} of {len(outcomes)} ({percent:.1f} %). Said to be one step: {steps}.**",
         "",

@@ -9,11 +9,9 @@ them. Writes reports/layer-cost.md. Exit code 1 if a check with its layers takes
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,19 +19,18 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
+from benchmarks.layer_faults import ROOT, chosen_options, versions_text
 from harness.check.cache.artifacts import ArtifactCache
 from harness.check.check import check
 from harness.check.files.contexts import CaseContexts
 from harness.check.settings import Settings
 from harness.check.stages import Clock
 from harness.engine.processes import serving
-from harness.environment import versions
 from harness.result import Result
 from harness.scaffold.comparison import cases_of
 from harness.spec.language.case import Case
 from harness.spec.targets import parse_target
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 ALLOWED = 3.0
 TARGETS = ("onnx-torchscript@17/ort-cpu", "onnx-dynamo@23/ort-cpu")
 TOKENS = {"shape": [1, 128], "dtype": "int64", "fill": {"integers": [0, 30000]}}
@@ -122,39 +119,39 @@ class Transformer(nn.Module):
 
 def main() -> int:
     """Measure every model on every target, print and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="only models whose name contains this word")
-    parser.add_argument("--write", action="store_true", help="write reports/layer-cost.md")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    options = chosen_options(__doc__, "models", "reports/layer-cost.md")
     serving.load_for_specs()
     rows = []
     for name, keys in MODELS.items():
         if options.only in name:
             for row in _measured(name, keys):
-                print(*row, flush=True)
+                print(*row[:3], *(f"{number:.1f}" for number in row[3:]), flush=True)
                 rows.append(row)
     text = "\n".join(
         (
             "# What layers cost",
             "",
-            "`python -m benchmarks.layer_faults.cost --write`: CPU seconds of a check on one core, from building "
-            "the model to the verdict, without and with `--layers`. At most 3 times is allowed. "
-            + ", ".join(f"{name} {versions()[name]}" for name in ("torch", "onnx", "onnxruntime"))
-            + ".",
+            (
+                "`python -m benchmarks.layer_faults.cost --write`: CPU seconds of a check on one core, from building "
+                f"the model to the verdict, without and with `--layers`. At most 3 times is allowed. {versions_text()}."
+            ),
             "",
-            tabulate(rows, ["model", "target", "layers", "check (s)", "with layers (s)", "times"], tablefmt="github"),
+            tabulate(
+                rows,
+                ["model", "target", "layers", "check (s)", "with layers (s)", "times"],
+                tablefmt="github",
+                floatfmt=".1f",
+            ),
             "",
         )
     )
     if options.write:
         (ROOT / "reports/layer-cost.md").write_text(text, encoding="utf-8")
     print(text)
-    return 0 if rows and all(float(row[-1]) <= ALLOWED for row in rows) else 1
+    return 0 if rows and all(row[-1] <= ALLOWED for row in rows) else 1
 
 
-def _measured(name: str, keys: Mapping[str, object]) -> Iterator[tuple[str, str, int, str, str, str]]:
+def _measured(name: str, keys: Mapping[str, object]) -> Iterator[tuple[str, str, int, float, float, float]]:
     factory = f"benchmarks.layer_faults.cost:{keys['factory']}"
     (case,) = cases_of({"harness": 1, "cases": [{"name": "model", **keys, "factory": factory}]}, "cost", ROOT)
     for target in TARGETS:
@@ -164,17 +161,17 @@ def _measured(name: str, keys: Mapping[str, object]) -> Iterator[tuple[str, str,
         if result.status != "passed" or not result.layers:
             raise SystemExit(f"{name} on {target}: {result.status}: {result.message}; {result.notes}")
         compared = sum(layer.local is not None for layer in result.layers)
-        yield name, target, compared, f"{alone:.1f}", f"{together:.1f}", f"{together / alone:.1f}"
+        yield name, target, compared, alone, together, together / alone
 
 
 def _checked(case: Case, target: str, *, layers: bool) -> tuple[Result, float]:
     """The result, and the CPU seconds that it took."""
     with tempfile.TemporaryDirectory() as folder:
-        asked, scratch = parse_target(target), Path(folder)
-        context = CaseContexts(case, ArtifactCache(None, scratch)).of(asked)
+        parsed, scratch = parse_target(target), Path(folder)
+        context = CaseContexts(case, ArtifactCache(None, scratch)).of(parsed)
         settings, clock = Settings(latency=False, layers=layers), Clock(lambda _stage: None, scratch)
         began = time.process_time()
-        return check(context, asked, settings, clock), time.process_time() - began
+        return check(context, parsed, settings, clock), time.process_time() - began
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.models.nets import draw_head, measure_statistics
+
 WIDTH, HEADS, LAYERS, WORDS = 64, 4, 2, 1000
 IMAGENET: dict[str, Any] = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 SMALL: dict[str, Any] = {"vocab_size": WORDS, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -37,10 +39,7 @@ def vit_b_16(*, fault: bool = False) -> nn.Module:
 
     torch.manual_seed(0)
     module: nn.Module = models.vit_b_16(weights=None)
-    for parameter in module.get_submodule(
-        "heads"
-    ).parameters():  # torchvision leaves zeros, and every output would be 0
-        nn.init.normal_(parameter, std=0.02)
+    draw_head(module)
     for layer in module.modules():
         if fault and isinstance(layer, nn.GELU):
             layer.approximate = "tanh"
@@ -174,14 +173,8 @@ class _Encoded(nn.Module):
 
 
 def _measure(module: nn.Module, images: Tensor) -> None:
-    """Set BatchNorm's statistics to those of ``images``, as training leaves them, by one run in training mode."""
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None
-            layer.reset_running_stats()
+    """Measure BatchNorm's statistics in one thread: their last bits depend on the threads, and two calls must agree."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # their sums depend on it: the file and the model would be made of other statistics
-    module.train()
-    with torch.no_grad():
-        module(images)
+    torch.set_num_threads(1)
+    measure_statistics(module, images)
     torch.set_num_threads(threads)

@@ -83,10 +83,10 @@ class Explanation:
     """Everything that was found out about one check.
 
     ``other_results`` are the results of the same case on other targets, ``unanswered`` the targets that took too long
-    and ``seconds`` how long they had. ``walk`` is the walk through the exported
-    graph, or why it is not possible. ``shrunk`` is the smallest case, None if such a failure is not shrunk. ``script``
-    is None if there is no script, and ``no_script`` says why. ``layer`` is the layer of the user's own model that fails
-    alone: the smallest case and the script are then about it. ``nodes`` are the failing nodes of the file, alone.
+    and ``seconds`` how long they had. ``walk`` is the walk through the exported graph, or why it is not possible.
+    ``shrunk`` is the smallest case, None if such a failure is not shrunk. ``script`` is None if there is no script, and
+    ``no_script`` says why. ``layer`` is the layer of the user's own model that fails alone: the smallest case and the
+    script are then about it. ``nodes`` are the failing nodes of the file, alone.
     """
 
     case: Case

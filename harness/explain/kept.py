@@ -1,8 +1,10 @@
 """What ``harness explain`` found out, kept in the cache, so that the same question is answered at once.
 
-An explanation is kept under a digest of the case, the target, the options, the installed packages and harness itself.
-What no digest covers is a user's code and files: the processes of an explanation note each folder that they read from
-(:func:`note_opened_folders`), and an explanation counts only as long as the files in those folders are the same.
+An explanation is kept under a digest of the case, the target, the options, the working directory, the search path of
+Python, the installed packages and harness itself. What no digest covers is a user's code and files: the processes of an
+explanation note each folder that they read from (:func:`note_opened_folders`), and an explanation counts only as long
+as the files in those folders are the same. A library that opens a file without Python, as ``torch.jit.load`` and
+safetensors do, is not noticed, unless the case names the file or Python reads another file in its folder.
 """
 
 from __future__ import annotations
@@ -16,20 +18,19 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness.check.settings import cache_folder
 from harness.environment import cpu_signature
 from harness.errors import Location
-from harness.spec.language.case import Case
+from harness.spec.language.case import Case, FactoryModel
 from harness.spec.targets import Target
 
 FOLDER = "explained"
 """The folder inside that of the artifact cache, so that ``harness cache clear`` removes explanations too."""
 OPENED = "opened-folders"
-NOT_THE_USERS = ("/proc", "/sys", "/dev", "/etc", "/lib", "/usr/lib", "/usr/share")
+SYSTEM_FOLDERS = ("/proc", "/sys", "/dev", "/etc", "/lib", "/usr/lib", "/usr/share")
 MAX_PATH = 4096
 
 
@@ -51,8 +52,8 @@ class KeptExplanation:
 
 def key_of(case: Case, target: Target, options: Sequence[object]) -> str:
     """The name under which the explanation of a check is kept; ``options`` are what else its text depends on."""
-    asked = (replace(case, where=Location("")), str(target), *options)
-    return hashlib.sha256(f"{asked!r}\n{_environment()}".encode()).hexdigest()
+    question = (replace(case, where=Location("")), str(target), *options)
+    return hashlib.sha256(f"{question!r}\n{_environment()}".encode()).hexdigest()
 
 
 def kept_explanation(key: str, nodes_folder: Path) -> KeptExplanation | None:
@@ -83,6 +84,8 @@ def keep(
     anything if the cache cannot be written.
     """
     folders = {*opened, *_folders_of(case)}
+    if isinstance(case.model.model, FactoryModel):
+        folders |= _folders_with_modules()
     if any(_last_change(Path(folder)) >= began for folder in folders):
         return
     kept = {
@@ -102,7 +105,7 @@ def keep(
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of the names, sizes and times of the files in ``folder``, without those in folders below it."""
+    """A digest of the names, sizes and last changes of the files in ``folder``, without those in folders below it."""
     return hashlib.sha256(repr(sorted(_files(folder))).encode()).hexdigest()
 
 
@@ -118,12 +121,11 @@ def note_opened_folders(scratch: Path) -> None:
         return
     _noting.append(True)
     target = os.open(scratch / OPENED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    own = (_package(), scratch, cache_folder())
-    ignored = tuple(f"{each}{os.sep}" for each in {*NOT_THE_USERS, *_of_python(), *_site_packages(), *map(str, own)})
+    ignored = _ignored(scratch)
     seen: set[str] = set()
 
     def on_event(event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "open" or isinstance(arguments[0], int) or arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        if event != "open" or isinstance(arguments[0], int) or arguments[2] & (os.O_WRONLY | os.O_CREAT):
             return
         folder = str(Path(os.fsdecode(arguments[0])).absolute().parent).removesuffix(f"{os.sep}__pycache__")
         if folder in seen:
@@ -140,10 +142,10 @@ _noting: list[bool] = []
 
 def opened_folders(scratch: Path) -> set[str]:
     """The folders that processes with one of these scratch folders, or one inside it, have read files from."""
-    found: set[str] = set()
+    folders: set[str] = set()
     for path in scratch.rglob(OPENED):
-        found |= set(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines())
-    return {folder for folder in found if not Path(folder).is_relative_to(scratch)}
+        folders |= set(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines())
+    return {folder for folder in folders if not Path(folder).is_relative_to(scratch)}
 
 
 def _folders_of(value: object) -> Iterator[str]:
@@ -162,12 +164,25 @@ def _folders_of(value: object) -> Iterator[str]:
             yield from _folders_of(getattr(value, each.name))
 
 
+def _folders_with_modules() -> set[str]:
+    """The folders where Python looks for a user's modules: one that was missing may be there now."""
+    folders = {str(Path(folder).absolute()) for folder in ("", *sys.path)}
+    return {folder for folder in folders if not f"{folder}{os.sep}".startswith(_ignored())}
+
+
+def _ignored(*more: Path) -> tuple[str, ...]:
+    """The beginnings of paths that no user changes, or that :func:`_environment` covers."""
+    of_harness = map(str, (_package(), cache_folder(), *more))
+    return tuple(f"{each}{os.sep}" for each in {*SYSTEM_FOLDERS, *_of_python(), *_site_packages(), *of_harness})
+
+
 def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_file():
-                facts = entry.stat()
-                yield entry.name, facts.st_size, facts.st_mtime_ns
+                status = entry.stat()
+                # A copy can keep the modification time of its original, but not the time of the inode's last change.
+                yield entry.name, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _last_change(folder: Path) -> float:
@@ -186,18 +201,17 @@ def _path(key: str) -> Path:
     return cache_folder() / FOLDER / f"{key}.json"
 
 
-@cache
 def _environment() -> str:
-    """What is installed, the CPU, and harness's own code."""
+    """Where Python looks for modules, what is installed and since when, the CPU, and harness's own code."""
     packages = sorted(
-        path.name
+        (path.name, path.stat().st_mtime_ns)  # another build may have the same version
         for folder in map(Path, _site_packages())
         if folder.is_dir()
         for path in folder.iterdir()
         if path.suffix in {".dist-info", ".egg-info"}
     )
     own = [(str(path), path.stat().st_mtime_ns) for path in sorted(_package().rglob("*.py"))]
-    return f"{sys.version}\n{packages}\n{cpu_signature()}\n{own}"
+    return f"{sys.version}\n{Path.cwd()}\n{sys.path}\n{packages}\n{cpu_signature()}\n{own}"
 
 
 def _site_packages() -> list[str]:

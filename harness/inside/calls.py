@@ -26,11 +26,11 @@ MAX_BYTES = 2**28
 CLOSE = {2: 3e-2, 4: 2e-4, 8: 2e-4}
 """The RMS difference up to which values are the same tensor, as a share of their RMS, by the bytes of an element."""
 
-MAX_ARGUMENTS = 200
-"""Characters of a layer's arguments that are kept."""
-
 CLOSE_IF_QUANTIZED = 0.1
 """The same for a file that rounds its values to a grid of 256 numbers."""
+
+MAX_ARGUMENTS = 200
+"""Characters of a layer's arguments that are kept."""
 
 FUNCTIONAL = "functional"
 """The type of a row for what no layer computes: functions that the code of a module around the layers calls."""

@@ -134,17 +134,17 @@ class GraphSubject:
             new = ~_finite(values) & _finite(reference)
             if new.any():
                 is_nan = bool(np.isnan(values.astype(np.float64)[new]).any())
-                found = [node_name(node) for node in nodes[number] if self._begins(node, accumulated, is_nan=is_nan)]
-                return dict.fromkeys([number], found[0]) if found else {}
+                first = next((node for node in nodes[number] if self._begins(node, accumulated, is_nan=is_nan)), None)
+                return {} if first is None else {number: node_name(first)}
         return {}
 
     def _begins(self, node: NodeProto, accumulated: Mapping[str, str], *, is_nan: bool) -> bool:
         """Whether outputs of ``node`` have a NaN, or an infinity, and its inputs have none."""
 
         def has(names: Sequence[str]) -> bool:
-            found = (self._store[accumulated[name]] for name in names if name in accumulated)
+            tensors = (self._store[accumulated[name]] for name in names if name in accumulated)
             test = np.isnan if is_nan else np.isinf
-            return any(each.dtype.kind in "fV" and bool(test(each.astype(np.float64)).any()) for each in found)
+            return any(each.dtype.kind in "fV" and bool(test(each.astype(np.float64)).any()) for each in tensors)
 
         return has(node.output) and not has(node.input)
 
