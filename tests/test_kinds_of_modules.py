@@ -168,6 +168,29 @@ class FirstMask(nn.Module):
         return x * self.mask
 
 
+class Average(nn.Module):
+    """A moving average, added to bounded inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.average: torch.Tensor
+        self.register_buffer("average", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The bounds are far outside usual inputs."""
+        self.average.mul_(0.9).add_(x.mean())
+        return x.clamp(-30, 30) + self.average
+
+
+class OneSided(Average):
+    """What an export must not make of it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The lower bound is missing."""
+        self.average.mul_(0.9).add_(x.mean())
+        return x.clamp(max=30) + self.average
+
+
 def test_state_that_only_other_inputs_show_fails_a_file_that_forgets_it() -> None:
     x, other = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([-1.0, 0.5, -0.25])
     for each in (LargestSoFar(), FirstMask()):
@@ -182,6 +205,19 @@ def test_state_that_an_export_keeps_passes() -> None:
     x, other = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([-1.0, 0.5, -0.25])
     result = api.verify(LargestSoFar().eval(), x, targets=["script/torch-cpu"], also=[other])
     assert result.passed, result.message
+
+
+def test_each_inputs_that_reach_a_threshold_are_a_first_call(tmp_path: Path) -> None:
+    x = torch.tensor([1.0, -2.0, 3.0])
+    rows: list[Any] = []
+    for each in (Average(), OneSided()):
+        path = tmp_path / f"{type(each).__name__}.pt"
+        torch.jit.script(each.eval()).save(path)  # type: ignore[no-untyped-call]
+        rows += api.compare_models(path, Average().eval(), inputs={"x": x}).results
+    right, wrong = rows
+    assert right.status == "passed", right.message
+    assert wrong.status == "failed"
+    assert "where clamp reaches -30" in (wrong.message or "")
 
 
 COUNT = [0]
@@ -417,6 +453,17 @@ def test_a_class_of_a_name_that_torchscript_knows_already_is_another_class() -> 
     for each in models:
         (row,) = api.verify(each.eval(), torch.randn(2, 3), targets=["script/torch-cpu"]).results
         assert row.status == "passed", row.message
+
+
+def test_the_search_for_thresholds_ends_when_all_are_reached() -> None:
+    called: list[torch.Tensor] = []
+
+    def forward(_self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        called.append(x)
+        return x.clamp(-3, 3)
+
+    assert len(list(reaching_inputs(module(forward), [{"x": np.linspace(-1, 1, 8, dtype=np.float32)}], 0))) == 1
+    assert len(called) == 2  # at the drawn inputs, and at larger ones
 
 
 def test_half_precision_is_not_scaled_until_it_reaches_thresholds() -> None:

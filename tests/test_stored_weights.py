@@ -154,6 +154,30 @@ def test_a_weight_of_torchscript_and_of_a_program_is_named(made: Path, net: nn.M
         assert (result.status, result.blame, result.evidence[:1]) == ("failed", "exporter", (PROVEN,)), reference
 
 
+class Moving(nn.Module):
+    """A layer with a moving average added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.average = nn.Linear(4, 5), nn.Buffer(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.average.mul_(0.9).add_(x.mean())
+        out: torch.Tensor = self.head(x) + self.average
+        return out
+
+
+def test_a_weight_of_a_module_that_keeps_state_is_named(tmp_path: Path) -> None:
+    module = Moving().eval()
+    program = torch.export.export(module, (torch.ones(3, 4),))
+    program.state_dict["head.weight"] = nn.Parameter(module.head.weight.detach().clone())
+    with torch.no_grad():
+        program.state_dict["head.weight"][2] *= 1.01
+    torch.export.save(program, tmp_path / "edited.pt2")
+    (result,) = package.compare_models(tmp_path / "edited.pt2", module).results
+    assert (result.status, result.blame, result.evidence[:1]) == ("failed", "exporter", (PROVEN,))
+
+
 def test_a_file_against_a_file_names_the_weight_and_no_exporter(harness: Call, nets: Path) -> None:
     edited(nets, "net.onnx", "head.weight", row(2))
     ran = harness("compare", "edited.onnx", "dynamo.onnx", "--inputs", "tokens.npz")
@@ -241,6 +265,27 @@ def test_a_transposed_weight_is_compared_and_shown_in_the_references_layout(tmp_
     assert (same.status, same.inconclusive, "differs from" in str(same.notes)) == ("passed", None, False)
     (other,) = package.compare_models(tmp_path / "other.onnx", linear, [x]).results
     assert "weight differs from the reference's in row 1 of 4 (by 1 %); with" in other.evidence[0]
+
+
+def test_folding_into_a_transposed_weight_is_not_taken_for_other_weights(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    linear, norm = nn.Linear(5, 4), nn.BatchNorm1d(4)
+    with torch.no_grad():
+        for each in norm.state_dict().values():
+            each.copy_(torch.rand(4)[: each.numel()].reshape(each.shape) + 0.5)
+    folded = torch.nn.utils.fusion.fuse_linear_bn_eval(linear.eval(), norm.eval())
+    stored = {"0.weight": folded.weight.detach().numpy().T.copy(), "0.bias": folded.bias.detach().numpy()}
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    nodes = [node("MatMul", ["x", "0.weight"], ["a"]), node("Add", ["a", "0.bias"], ["b"]), node("Neg", ["b"], ["y"])]
+    sides = [value("x", 1, [2, 5])], [value("y", 1, [2, 4])]
+    weights = [numpy_helper.from_array(each, name) for name, each in stored.items()]
+    graph = onnx.helper.make_graph(nodes, "g", *sides, weights)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "negated.onnx")
+    net = nn.Sequential(linear, norm).eval()
+    (result,) = package.compare_models(tmp_path / "negated.onnx", net, [np.ones((2, 5), np.float32)]).results
+    assert (result.status, result.blame) == ("failed", "exporter")
+    assert "weights differ" not in str(result.message)
 
 
 def test_a_weight_that_no_node_reads_says_nothing(made: Path, net: nn.Module) -> None:

@@ -191,11 +191,10 @@ def _run(
 
 def _cause(judged: _JudgedAnswers, first: Reference) -> str | None:
     """Why a target fails that agrees at the first inputs, as far as it is known."""
-    keeps_state = first.second_call is not None or first.after_others is not None
     departed, kept = departure(judged.verdict.comparisons), judged.kept
     if departed is not None:
         return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
-    causes = [*([LOST_STATE] if keeps_state else []), *([kept.cause] if kept is not None else [])]
+    causes = [*([LOST_STATE] if first.keeps_state else []), *([kept.cause] if kept is not None else [])]
     return "; ".join(causes) or None
 
 
@@ -223,7 +222,9 @@ def _judged(
         # Only modules of users branch on values, and `draws: 1` asks for no further inputs.
         if not prepared.case.runs_user_code or prepared.case.draws == 1:
             return judged
-        failed = find_kept_value(target, artifact, session, of_one, prepared.further_inputs, prepared.exported_from)
+        failed = find_kept_value(
+            target, artifact, session, references, of_one, prepared.further_inputs, prepared.exported_from
+        )
         if failed is None:
             return judged
         return replace(judged.with_further(failed.reference, failed.answer, tolerance), kept=failed.kept)

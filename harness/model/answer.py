@@ -99,6 +99,11 @@ class Reference:
     step: Step | None = None
 
     @property
+    def keeps_state(self) -> bool:
+        """True if eager torch answers differently at a later call of the same module."""
+        return self.second_call is not None or self.after_others is not None
+
+    @property
     def is_on_own_state(self) -> bool:
         """True for a step with the target's own state fed in."""
         return self.step is not None and self.step.own_state

@@ -1,7 +1,7 @@
 """Whether a module answers the same at each call, and why not: state, or random numbers.
 
-A target is called several times on one session, as programs call it. So is eager torch: what it answers to a second
-call, to a call that follows calls with other inputs, and under another seed, tells state from random numbers.
+A target is called several times on one session, as programs call it. Eager torch is called in the same way. Its answers
+to a second call, to a call that follows calls with other inputs, and under another seed show which of the two it is.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def references_of(
 
     ``compute`` takes whether each set of inputs is to be called again by itself. ``in_a_row`` gives the sets of inputs,
     and the first again: the calls of one copy of the module under another seed. Where these answer as the first call of
-    a copy does, the module does neither. Otherwise each set is called again, and the row again under the case's seed: a
-    module that keeps the largest value so far shows its state only so. torch's own layers need none of it.
+    a copy does, the module does neither. Otherwise each set is called again, and the row again under the case's seed:
+    only the row shows the state of a module that keeps the largest value so far. torch's own layers need none of it.
     """
     references = compute(False)
     answers = _answers_in_a_row(module, references, in_a_row, case.seed + 1)

@@ -51,13 +51,13 @@ BOUNDS: Mapping[str, Callable[..., tuple[Any, ...]]] = {
 
 LARGEST = 1e6
 """Larger bounds, such as ``finfo.max``, are no part of what a module computes with usual inputs; nor are factors."""
-MAX_RUNS = 12
+MAX_RUNS = 11
 """Runs that look for inputs which reach a bound; a large module gets fewer."""
-MAX_RUNS_OF_LARGE = 3
+MAX_RUNS_OF_LARGE = 2
 LARGE_BYTES = 64 << 20
 MAX_SETS = 3
 BEYOND = 2.0
-"""How far beyond a bound the largest value shall be."""
+"""The largest value is this many times the bound, so that it is well beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +128,15 @@ def reaching_inputs(module: nn.Module, sets: Sequence[Inputs], seed: int) -> Ite
     if any(each.dtype in HALF for each in (*module.parameters(), *module.buffers(), *map(to_torch, sets[0].values()))):
         return
     is_large = size_in_bytes(module) >= LARGE_BYTES
-    left = _unreached(_recorded(module, inputs, seed) for inputs in sets[: 1 if is_large else MAX_SETS])
+    recorded = [_recorded(module, inputs, seed) for inputs in sets[: 1 if is_large else MAX_SETS]]
+    left = _unreached(recorded)
     runs = MAX_RUNS_OF_LARGE if is_large else MAX_RUNS
-    for words, base in _bases(sets[0]) if left else ():
-        at_base = _recorded(module, base, seed)
-        runs -= 1
+    for words, base in _bases(sets[0]):
+        if not left or runs <= 0:
+            return
+        is_first = base is sets[0]
+        at_base = recorded[0] if is_first else _recorded(module, base, seed)
+        runs -= not is_first
         for key in list(left):
             if key not in left or key not in at_base:
                 continue
@@ -146,7 +150,7 @@ def reaching_inputs(module: nn.Module, sets: Sequence[Inputs], seed: int) -> Ite
                 if reached:
                     threshold = left[reached[0]]
                     yield (
-                        f"{words}{factor:.3g} times as large, where {threshold.operator} reaches {threshold.at:g}",
+                        f"{words}{factor:.3g} times as large, where {threshold.operator} reaches {threshold.at:.4g}",
                         inputs,
                     )
                     left = {each: value for each, value in left.items() if each not in reached}

@@ -2,7 +2,7 @@
 
 The copy runs on the same inputs and the same runtime. Where the file failed and agrees then, the weights are the cause.
 Where it passed and no bit of an output changes, the inputs never reached the place where they differ, and the pass says
-nothing about it. If the outputs get worse, a name was used again for other values, and nothing is said.
+nothing about it. If the outputs get worse, the name stands for other values in the file, and nothing is reported.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from harness.compare.numbers import same_bits
 from harness.compare.verdict import compare_with_reference
 from harness.data_files.onnx_files import from_array
 from harness.exporters import Artifact
+from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.result import Result
 from harness.runtimes import Session
@@ -52,7 +53,7 @@ def with_differing_weights(
     paired_weights: Callable[[], PairedWeights],
     as_the_file_takes: Callable[[Answer], Answer],
 ) -> Result:
-    """``result`` with what the weights that differ from the reference's have to do with it.
+    """``result`` with the evidence that the differing weights give.
 
     A failure that ends with the reference's weights is the file's own. A pass that does not depend on them is
     inconclusive. A transformed file has weights of its own. ``as_the_file_takes`` gives inputs the file's names.
@@ -138,6 +139,7 @@ class _Swap:
         self.tested, self._target, self._as_the_file_takes = tested, target, as_the_file_takes
         self._artifact = tested.plain_artifact
         self._references = tested.references_for(target)
+        self._answers_with: dict[tuple[str, ...], Sequence[Answer]] = {}
 
     @cached_property
     def _answers(self) -> Sequence[Answer]:
@@ -183,17 +185,25 @@ class _Swap:
         return False
 
     def _with(self, weights: Sequence[DifferingWeight]) -> Sequence[Answer]:
-        with _swapped(self._artifact, weights) as artifact:
-            return self._run(artifact)
+        names = tuple(each.name for each in weights)
+        if names not in self._answers_with:
+            with _swapped(self._artifact, weights) as artifact:
+                self._answers_with[names] = self._run(artifact)
+        return self._answers_with[names]
 
     def _load(self, artifact: Artifact) -> Session:
         session: Session = plugins("runtimes")[self._target.runtime].load(artifact, self._target.options)
         return session
 
     def _run(self, artifact: Artifact) -> Sequence[Answer]:
+        if any(each.keeps_state for each in self._references):  # each of them is the answer of a first call
+            return [answer for each in self._references for answer in self._run_in_one_session(artifact, [each])]
+        return self._run_in_one_session(artifact, self._references)
+
+    def _run_in_one_session(self, artifact: Artifact, references: Sequence[Reference]) -> Sequence[Answer]:
         session = self._load(artifact)
         try:
-            return [each.comparable_part(session.run(each.inputs)) for each in self._references]
+            return [each.comparable_part(session.run(each.inputs)) for each in references]
         finally:
             session.close()
 

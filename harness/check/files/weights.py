@@ -32,7 +32,8 @@ class DifferingWeight:
     """A weight that differs from the reference's. ``where`` says in which values and by how much.
 
     ``reference`` are the reference's values in the layout of the file, which stores them as ``dtype``. ``other`` is
-    true if most of its values differ, and not because each row is a multiple of the reference's, as folding makes them.
+    true if most of its values differ, and not because each row, in the layout of the reference, is a multiple of the
+    reference's, as folding makes them.
     """
 
     name: str
@@ -69,7 +70,7 @@ def float_weights_of(reference: Any) -> Mapping[str, Array]:
 
 
 def paired_weights(file: StoredModel, reference: Any) -> PairedWeights:
-    """The floating weights of ``file`` and of ``reference`` that have one name, and one shape or its transpose."""
+    """The floating weights of ``file`` and of ``reference`` with the same name, and the same shape or its transpose."""
     in_memory = False
     if isinstance(reference, FileReference):
         others = _stored_in(reference.file)
@@ -171,7 +172,8 @@ def _difference(name: str, own: Array, other: Array, *, transposed: bool) -> tup
         with np.errstate(invalid="ignore", over="ignore"):
             squares += float(np.square(stored[wrong] - expected[wrong]).sum())
             scale += float(np.square(expected[wrong]).sum())
-            scaled = scaled and _are_multiples(stored, expected)
+            sides = [each.swapaxes(-1, -2) if transposed else each for each in (stored, expected)]
+            scaled = scaled and _are_multiples(*sides)
     if not count:
         return None
     shown = [*wrong_at[:-2], wrong_at[-1], wrong_at[-2]] if transposed else wrong_at

@@ -5,8 +5,8 @@ it. The program exported from other inputs is another one. And torch's tracer wa
 the value.
 
 Where all the case's inputs agree, a program is tried with inputs that a model may treat in another way: a traced one
-with other values (:func:`other_inputs`), one with dynamic axes at other sizes. Some of these are no inputs that the
-spec describes. So an answer that differs there fails the check only if the export is to blame for certain: exported
+with other values (:func:`other_inputs`), one with dynamic axes at other sizes. Some of these are not inputs that
+the spec describes. So an answer that differs there fails the check only if the export is to blame for certain: exported
 from these inputs, the program is another one, and gives the right answer. Inputs that only are larger, so that a
 threshold is reached, are inputs like any other.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,8 +46,8 @@ COMPARED_EXPORTERS = {*TRACING_EXPORTERS, "onnx-dynamo"}
 """Exporters whose programs depend on the example inputs and can be compared."""
 
 OtherKind = Literal["values", "sizes", "thresholds"]
-"""What is other about further inputs: values such as other signs, the sizes of dynamic axes, or both sides of a number
-that the module compares with (:mod:`harness.model.thresholds`)."""
+"""How further inputs differ: in values such as signs, in the sizes of dynamic axes, or in the side of a number that the
+module compares with (:mod:`harness.model.thresholds`)."""
 
 UNWARNED = 3
 """How many of :func:`other_inputs` are tried where the tracer did not warn."""
@@ -138,9 +139,9 @@ def stopped_at_others(
         return None
     session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
     try:
-        if _answer(session, first.inputs) is None:
+        if _answer(session.run, first.inputs) is None:
             return None
-        stopped = next((each for each in others if _answer(session, each.inputs) is None), None)
+        stopped = next((each for each in others if _answer(session.run, each.inputs) is None), None)
     finally:
         session.close()
     if stopped is None or stopped.at is None:
@@ -153,6 +154,7 @@ def find_kept_value(
     target: Target,
     artifact: Artifact,
     session: Session,
+    references: Sequence[Reference],
     tolerance: Tolerance,
     further_inputs: Callable[[Collection[OtherKind]], Iterable[OtherInputs]],
     export_from: ExportFrom,
@@ -161,7 +163,8 @@ def find_kept_value(
 
     For a module of the user's: no other branches on values. A warning of the tracer is a reason to try all of
     :func:`other_inputs`.
-    Inputs that eager torch or the target refuse say nothing. ``tolerance`` and ``export_from`` are as for
+    Inputs that eager torch or the target refuse say nothing. If the ``references`` at the case's own inputs show that
+    the module keeps state, each answer is that of a first call. ``tolerance`` and ``export_from`` are as for
     :func:`kept_value`.
     """
     if target.transforms:
@@ -169,12 +172,14 @@ def find_kept_value(
     kinds: set[OtherKind] = {"thresholds"}
     kinds |= {"sizes"} if target.exporter in COMPARED_EXPORTERS else set()
     kinds |= {"values"} if target.exporter in TRACING_EXPORTERS else set()
+    keeps_state = any(each.keeps_state for each in references)
+    run = partial(_answer_of_new_session, target, artifact) if keeps_state else session.run
     unwarned = 0
     for other in further_inputs(kinds):
         unwarned += other.kind == "values" and not artifact.tracer_warnings
         if other.kind == "values" and unwarned > UNWARNED:
             continue
-        answer = _answer(session, other.inputs)
+        answer = _answer(run, other.inputs)
         if answer is None or _about_equal(answer, other.eager):
             continue
         reference = other.reference()
@@ -196,10 +201,19 @@ def _is_finite(reference: Reference) -> bool:
     return all(np.isfinite(values).all() for values in (*floating, *reference.float64.values()))
 
 
-def _answer(session: Session, inputs: Inputs) -> Answer | None:
-    """The answer of ``session``; None if it refuses the inputs."""
-    with _IgnoredErrors():
+def _answer_of_new_session(target: Target, artifact: Artifact, inputs: Inputs) -> Answer:
+    """The answer of ``artifact`` on ``target`` at a first call."""
+    session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
+    try:
         return session.run(inputs)
+    finally:
+        session.close()
+
+
+def _answer(run: Callable[[Inputs], Answer], inputs: Inputs) -> Answer | None:
+    """The answer that ``run`` gives; None if the target refuses the inputs."""
+    with _IgnoredErrors():
+        return run(inputs)
     return None
 
 
@@ -212,11 +226,7 @@ def _about_equal(answer: Answer, eager: Answer) -> bool:
 
 
 def _gives_right_answer(target: Target, artifact: Artifact, reference: Reference, tolerance: Tolerance) -> bool:
-    session: Session = plugins("runtimes")[target.runtime].load(artifact, target.options)
-    try:
-        answer = session.run(reference.inputs)
-    finally:
-        session.close()
+    answer = _answer_of_new_session(target, artifact, reference.inputs)
     return compare_with_reference(answer, reference, tolerance).passed
 
 

@@ -154,8 +154,7 @@ def run_twice(
     answers: list[Answer] = []
     varies = False
     for reference in references:
-        keeps_state = reference.second_call is not None or reference.after_others is not None
-        fresh = open_session() if called and keeps_state else None
+        fresh = open_session() if called and reference.keeps_state else None
         try:
             first, second = (reference.comparable_part((fresh or session).run(reference.inputs)) for _ in range(2))
         finally:

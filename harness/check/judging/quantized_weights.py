@@ -148,7 +148,7 @@ class QuantizedWeight:
         steps, below = self.steps[:, None], self.zeros[:, None]
         above = self.levels - 1 - below
         if self.blocks and self.symmetric:
-            below = above  # the grid may be turned round
+            below = above  # the grid may be reversed: a negative scale
         beyond = np.maximum(np.maximum(rows - steps * above, -rows - steps * below), 0)
         errors = np.abs(self.stored - rows)
         within = errors <= steps * (0.5 + SAME_STEP) + beyond + NARROW * np.abs(rows)

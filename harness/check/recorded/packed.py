@@ -101,7 +101,7 @@ class PackedCase:
         """None: a bundle holds no module."""
 
     def exported_in_training(self, _target: Target) -> tuple[str, Sequence[str]]:
-        """None: a bundle does not say in which mode the module was."""
+        """No operators: a bundle does not say in which mode the module was."""
         return "the model", ()
 
     def sample_reference(self, inputs: tuple[TensorSpec, ...], at: str, precision: str | None) -> Reference:
