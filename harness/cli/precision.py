@@ -69,7 +69,12 @@ Examples:
 @click.command(epilog=SENSITIVITY_EXAMPLES, short_help="Which layers to keep in float32.")
 @_model_options("reports/sensitivity")
 @click.option("--to", required=True, metavar="TRANSFORM", help="Such as fp16, int8, int8-static or int4?block_size=64.")
-@click.option("--sqnr", type=float, metavar="DB", help="Least SQNR of every sample. [default: 35, without --decisions]")
+@click.option(
+    "--sqnr",
+    type=Number(-1000, 1000),
+    metavar="DB",
+    help="Least SQNR of every sample. [default: 35, without --decisions]",
+)
 @click.option("--decisions", type=Number(0, 1), metavar="SHARE", help="Least share of equal decisions.")
 def sensitivity(model: str, to: str, sqnr: float | None, decisions: float | None, **options: Any) -> int:
     """Find the layers of MODEL that lose accuracy in a lower precision, and the shortest list to keep in float32.

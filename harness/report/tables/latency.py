@@ -232,10 +232,10 @@ def latency_lines(results: Sequence[Result]) -> Iterator[str]:
 def _line(result: Result) -> str:
     figure = result.latency or {}
     low, high, ratio = figure.get("low_us"), figure.get("high_us"), figure.get("ratio")
-    interval = "" if low is None or high is None else f" [{format_microseconds(low)}, {format_microseconds(high)}]"
+    around = "" if low is None or high is None else f" [{format_microseconds(low)}, {format_microseconds(high)}]"
     times = "" if ratio is None else f", {ratio:.2g}x"
     unsure = ", low confidence" if figure.get("low_confidence") else ""
-    return f"  {result.case} on {result.target}: {format_microseconds(figure['median_us'])}{interval}{times}{unsure}"
+    return f"  {result.case} on {result.target}: {format_microseconds(figure['median_us'])}{around}{times}{unsure}"
 
 
 @dataclass(frozen=True, slots=True)
