@@ -147,9 +147,10 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             if (is_file := target.tested_file is not None) or target.transforms:
                 judged = _with_weights(judged, prepared, target, progress)
         if prepared.case.data is not None and have_same_form(answers[0], references[0].eager):
-            reference_of = references[0], partial(_sample_reference, prepared)
-            allowed = judged.tolerance.map(pooled), artifact.digest
-            samples = run_samples(prepared.case, target, session, *reference_of, *allowed, settings, clock)
+            reference_of, tolerance = partial(_sample_reference, prepared), judged.tolerance.map(pooled)
+            samples = run_samples(
+                prepared.case, target, session, references[0], reference_of, tolerance, artifact.digest, settings, clock
+            )
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, target, session)
