@@ -299,7 +299,7 @@ def test_every_file_that_architecture_names_is_there() -> None:
     assert not [path for path in named if not (PACKAGE / path).is_file() and not (ROOT / path).is_file()]
 
 
-LONGEST_WAY = {"passing": (20, 6, 34), "failing": (27, 8, 50)}
+LONGEST_WAY = {"passing": (20, 6, 34), "failing": (27, 8, 51)}
 """The files, climbs and returns of a check, as :mod:`benchmarks.call_path` counts them."""
 
 
