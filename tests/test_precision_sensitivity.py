@@ -115,6 +115,15 @@ class Product(nn.Module):
     def forward(self, x):
         y = torch.tanh(self.inner(x))
         return y @ y.T
+
+
+class Words(nn.Module):
+    def __init__(self, tokens):
+        super().__init__()
+        self.words, self.head = nn.Embedding(tokens, 32), nn.Linear(32, 16, bias=False)
+
+    def forward(self, ids):
+        return self.head(self.words(ids))
 """
 NET = """
 import torch
@@ -312,6 +321,18 @@ def test_what_a_transform_does_not_lower_is_named_with_the_reason(harness: Call,
     assert found == {"MatMul": ("no constant weights", 1), "Tanh": ("+int8 does not lower this operator", 1)}
     assert "Not lowered by +int8, so not in the table:\n  1 MatMul (no constant weights): node_" in ran.out
     assert "no constant weights" in (here / "out" / "sensitivity.html").read_text(encoding="utf-8")
+
+
+def test_quantized_embeddings_are_a_layer_that_can_be_kept(harness: Call, here: Path) -> None:
+    (here / "net.py").write_text(PRODUCT, encoding="utf-8")
+    np.savez(here / "ids.npz", ids=np.arange(24).reshape(4, 6))
+    words = ("--args", "{tokens: 40}", "--inputs", "ids.npz", "--to", "int8", "--sqnr", "45")
+    ran = harness("sensitivity", "net.py:Words", *words, "-o", "out")
+    found = read(here / "out")
+    assert {each["operators"][0] for each in found["layers"]} == {"Gather", "MatMul"}, ran.err
+    assert "Gather" not in str(found["not_lowered"])
+    (alone,) = (each["alone"]["measure"] for each in found["layers"] if each["operators"][0] == "Gather")
+    assert 20 < alone["sqnr"] < 60, "it costs something by itself"
 
 
 def test_layers_that_share_weights_are_lowered_alone_where_they_can_be(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def lower(
 def lowered_nodes(source: Path, lowered: Path) -> set[str]:
     """The nodes of ``source`` that compute in a lower precision in ``lowered``.
 
-    A node is lowered if it writes 16-bit values that were float32, reads dequantized ones, or was replaced.
+    A node is lowered if it writes 16-bit values that were float32, reads dequantized ones or a quantized weight, or was
+    replaced.
     """
     import onnx
 
@@ -143,15 +144,24 @@ def lowered_nodes(source: Path, lowered: Path) -> set[str]:
     half = _of_type(after, {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
     half_before = _of_type(before, {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
     dequantized = {name for node in after.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    codes = _stored_codes(after) - _stored_codes(before)
     lowered_names = set()
     for node in before.graph.node:
         if node.op_type in UNTYPED:
             continue
         # The dynamic quantizer replaces a Gemm by a MatMul in float32 before it looks which nodes are to be kept.
         other = nodes.get(node.name) or nodes.get(f"{node.name}_MatMul")
-        if other is None or set(other.input) & dequantized or (set(other.output) & half) - half_before:
+        if other is None or set(other.input) & (dequantized | codes) or (set(other.output) & half) - half_before:
             lowered_names.add(node.name)
     return lowered_names
+
+
+def _stored_codes(model: Any) -> set[str]:
+    """The stored tensors of 8 bits: a Gather of quantized embeddings keeps its name, and reads one."""
+    import onnx
+
+    codes = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    return {each.name for each in model.graph.initializer if each.data_type in codes}
 
 
 def _of_type(model: Any, types: set[int]) -> set[str]:

@@ -20,7 +20,11 @@ from harness.transforms import (
     require_precision,
 )
 
-_QUANTISED = ("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLSTM")
+_QUANTISED = (
+    *("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLSTM"),
+    # A product of quantized embeddings alone has no other.
+    *("MatMulInteger", "ConvInteger"),
+)
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 _OPTIONS = {
     "per_channel": "one scale for each output channel of the weights: on or off (default: off)",

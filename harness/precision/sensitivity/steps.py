@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.check.stages import message_of
-from harness.errors import HarnessError, Unsupported
+from harness.errors import Unsupported
 from harness.exporters import Artifact
 from harness.latency.sampling import Call
 from harness.precision.hazards import Hazard, find_hazards
@@ -87,7 +87,7 @@ def start(scratch: Path, question: ModelQuestion, lowering: Lowering, *, announc
         seconds = time.perf_counter() - before
     except NotPrepared as error:
         return Problems(error.problems)
-    except (HarnessError, ValueError) as error:
+    except ValueError as error:
         return Problems((f"{question.model}: {error}",))
     except Exception as error:  # noqa: BLE001 - the user's own code, or a library that refuses the model
         return Problems((f"{question.model}: {message_of(error)}",))
