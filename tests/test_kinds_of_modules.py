@@ -330,6 +330,19 @@ def test_a_cast_to_half_precision_in_a_file_is_blamed_on_the_file(clipped: tuple
     assert any("rounds to a narrower type at Cast" in line for line in row.evidence)
 
 
+class WholeDivision(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.div(x, y, rounding_mode="trunc")
+
+
+def test_a_cast_of_integers_that_a_float_cannot_hold_is_blamed_on_the_file() -> None:
+    """torch's dynamo exporter divides int64 in float32, and float64 does not show what that loses."""
+    large, small = torch.tensor([2831071970933, -9007199254740]), torch.tensor([1, 3])
+    (row,) = api.verify(WholeDivision(), (large, small), targets=[DYNAMO]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert any("rounds to a narrower type at Cast" in line for line in row.evidence)
+
+
 # Whose fault it is
 
 
