@@ -369,7 +369,31 @@ def test_nobody_is_blamed_for_the_order_of_equal_values() -> None:
     assert api.verify(best, untied, targets=[LEGACY]).passed
 
 
-# Messages of torch
+# Messages of libraries
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("matmul_helper.h:59 Compute MatMul dimension mismatch", "MatMul dimension mismatch"),
+        ("concatbase.h:135 Compute axis (1) does not match", "axis (1) does not match"),
+        ("Input channels C is not equal to kernel channels", "Input channels C is not equal to kernel channels"),
+        (
+            "/src/core/helper.h:91 ort::Status ort::Helper<T>::Check(const ort::Shape&, bool) const [with T = float] "
+            "sizes.Count(0) == 4 was false. It cannot be reshaped",
+            "It cannot be reshaped (sizes.Count(0) == 4 was false)",
+        ),
+        ("/src/core/a.cc:5 void ort::Init(long) axis == 1 was false.", "axis == 1 was false"),
+        ("/src/core/a.cc:5 operator() axis == 1 was false.", "axis == 1 was false"),
+    ],
+)
+def test_the_informative_part_of_messages_of_onnx_runtime(reason: str, shown: str) -> None:
+    before = "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running"
+    assert (
+        informative_part(f"{before} Conv node. Name:'/net/c' Status Message: {reason}")
+        == f"Conv node '/net/c': {shown}"
+    )
+    assert informative_part(f"{before} Conv node. Name:'' Status Message: {reason}") == f"Conv node: {shown}"
 
 
 def test_the_informative_part_of_messages_of_torchscript() -> None:
