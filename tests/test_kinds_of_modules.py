@@ -379,7 +379,7 @@ def test_nobody_is_blamed_for_the_order_of_equal_values() -> None:
         ("concatbase.h:135 Compute axis (1) does not match", "axis (1) does not match"),
         ("Input channels C is not equal to kernel channels", "Input channels C is not equal to kernel channels"),
         (
-            "/a.h:91 ort::Status ort::Helper<T>::Check(const ort::Shape&, bool) const [with T = float] n(0) was false. No",
+            "/a.h:91 Status ort::Helper<T>::Check(const ort::Shape&, bool) const [with T = float] n(0) was false. No",
             "No (n(0) was false)",
         ),
         ("/src/core/a.cc:5 void ort::Init(long) axis == 1 was false.", "axis == 1 was false"),
