@@ -39,6 +39,7 @@ class Settings:
     - ``concurrent``: number of worker processes that run at the same time.
     - ``samples``: folder of the rows of samples, from which an interrupted run goes on; None keeps none.
     - ``pack``: folder of a bundle that is being written. Cases are then exported into it and not checked.
+    - ``pack_layers``: bytes that the values of the layers of each export may take in that bundle. None packs no layers.
     """
 
     timeout: float | None = TIMEOUT
@@ -51,6 +52,7 @@ class Settings:
     concurrent: int = 1
     samples: Path | None = None
     pack: Path | None = None
+    pack_layers: int | None = None
 
 
 def with_time_limit(settings: Settings, seconds: float | None) -> Settings:
