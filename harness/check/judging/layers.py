@@ -22,7 +22,7 @@ from harness.exporters import Artifact
 from harness.inside.calls import NotVisible, ReferenceInside, SubjectInside, ValueStore
 from harness.inside.table import LayerTable, layer_table
 from harness.model.answer import Reference
-from harness.result import Layer, Result
+from harness.result import NO_LAYERS, Layer, Result
 from harness.runtimes import Profiled, Session
 from harness.spec.bundle.entries import PackedModel
 from harness.spec.language.case import Case, FactoryModel, GraphModel, SequentialModel, StoredModel
@@ -66,15 +66,15 @@ def with_layers(
     if settings.layers is None or not (settings.layers or (result.status == "failed" and is_whole_model(case))):
         return result
     if not settings.layers and settings.timeout is not None and seconds > settings.timeout * TIME_SHARE:
-        return _with_note(result, "no layers: they may take longer than the time limit; use --layers and --timeout")
+        return _with_note(result, f"{NO_LAYERS}they may take longer than the time limit; use --layers and --timeout")
     try:
         table = _table(look_inside, target, artifact, reference, session, passed=result.status == "passed")
     except NotVisible as reason:
-        return _with_note(result, f"no layers: {reason}") if settings.layers else result
+        return _with_note(result, f"{NO_LAYERS}{reason}") if settings.layers else result
     except BaseException as error:
         if not is_from_code_under_test(error):
             raise
-        return _with_note(result, f"no layers: {message_of(error)}")
+        return _with_note(result, f"{NO_LAYERS}{message_of(error)}")
     return with_table(result, table, fails=bool(settings.layers))
 
 
