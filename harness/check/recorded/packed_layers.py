@@ -90,8 +90,8 @@ class LayersEntry(StrictModel):
     """The layers at one set of inputs.
 
     ``reason`` says why there are none. ``shapes`` has the shape of each tensor. ``left_out`` are the tensors whose
-    values did not fit into ``max_bytes``. ``no_float64`` says why float64 values are missing. ``operations`` and
-    ``places`` are only there for a file that torch runs.
+    values did not fit into ``max_bytes``, with those at the sets of inputs before. ``no_float64`` says why float64
+    values are missing. ``operations`` and ``places`` are only there for a file that torch runs.
     """
 
     reason: str | None = None
@@ -131,7 +131,8 @@ class LayersEntry(StrictModel):
         if not names:
             return None
         more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        size = f"{self.max_bytes / 2**20:.4g} MiB"
+        limit = self.max_bytes
+        size = f"{limit:,} bytes" if limit < 2**20 else f"{limit / 2**20:.4g} MiB"
         return (
             f"the values of {len(names)} of {len(self.calls)} rows are not in the bundle, since they did not fit into "
             f"{size} (harness pack --layers-limit): {', '.join(names[:SHOWN])}{more}"

@@ -49,19 +49,20 @@ def pack_layers(
 
     The values take at most ``max_bytes``: those of the largest tensors are left out, and what is left out is listed.
     """
-    paths = []
+    paths: list[str] = []
+    left = max_bytes
     for reference in prepared.references_for(target):
         with tempfile.TemporaryDirectory(prefix="harness-layers-") as folder:
             values = ValueStore(Path(folder))
             try:
                 with clock.stage("compare"):
-                    found = _found(prepared, _runnable_here(target, artifact), artifact, reference, values, max_bytes)
+                    found = _found(prepared, _runnable_here(target, artifact), artifact, reference, values, left)
             except StageStopped as stop:
                 found = str(stop.message)
             keys = () if isinstance(found, str) else dict.fromkeys(found.keys())
             files = {key: store.put_array(values[key]) for key in keys}
-        max_bytes = max(0, max_bytes - sum((store.folder / path).stat().st_size for path in files.values()))
-        entry = LayersEntry(reason=found) if isinstance(found, str) else found.entry(files)
+        left = max(0, left - sum((store.folder / path).stat().st_size for path in files.values()))
+        entry = LayersEntry(reason=found) if isinstance(found, str) else found.entry(files, max_bytes)
         text = json.dumps(entry.model_dump(exclude_defaults=True), indent=1) + "\n"
         paths.append(f"data/{sha256(text.encode()).hexdigest()[:32]}.json")
         store.put_text(paths[-1], text)
@@ -78,7 +79,6 @@ class _Found:
     recording: Recording
     matches: Mapping[int, Match]
     left_out: Sequence[int]
-    max_bytes: int
     exact: dict[Kind, dict[int, str]] = field(default_factory=lambda: {"alone": {}, "whole": {}})
     no_float64: dict[Kind, str] = field(default_factory=dict)
     traced: Traced | None = None
@@ -89,7 +89,7 @@ class _Found:
         for keys in self.exact.values():
             yield from keys.values()
 
-    def entry(self, files: Mapping[str, str]) -> LayersEntry:
+    def entry(self, files: Mapping[str, str], max_bytes: int) -> LayersEntry:
         """What the bundle holds; ``files`` has the path of each key."""
         recording = self.recording
 
@@ -124,7 +124,7 @@ class _Found:
                 for number, match in sorted(self.matches.items())
             ],
             left_out=list(self.left_out),
-            max_bytes=self.max_bytes,
+            max_bytes=max_bytes,
             no_float64=self.no_float64,
             operations=[
                 OperationEntry(name=each.name, shapes=[list(shape) for shape in each.shapes])
@@ -163,7 +163,7 @@ def _found(
             recording, pairing = inside.recording, subject.paired(inside.recording)
             kept, left_out = _fitting(recording, pairing, max_bytes)
             matches = {number: Match(pairing.names.get(number, ""), pairing.how[number]) for number in kept}
-            found = _Found(recording, matches, left_out, max_bytes)
+            found = _Found(recording, matches, left_out)
             traced: Callable[[Recording], Traced] | None = getattr(subject, "traced", None)
             found.traced = None if traced is None else traced(recording)
     except NotVisible as reason:
