@@ -112,7 +112,7 @@ def reseal(bundle: Path, content: dict[str, Any]) -> None:
 
 def layers_file(bundle: Path, case: str, export: str = "onnx-torchscript@17") -> Path:
     (entry,) = (each for each in manifest(bundle)["cases"] if each["id"] == f"nets/{case}")
-    return bundle / entry["exports"][export]["layers"][0]
+    return bundle / str(entry["exports"][export]["layers"][0])
 
 
 def rows_of(report: Path) -> dict[str, dict[str, Any]]:
@@ -230,7 +230,7 @@ def test_a_bundle_without_layers_says_in_one_line_what_to_do(bundle: Path, harne
     content = manifest(bundle)
     for case in content["cases"]:
         for export in case["exports"].values():
-            for path in export.pop("layers"):
+            for path in export.pop("layers", ()):
                 (bundle / path).unlink(missing_ok=True)
     reseal(bundle, content)
     ran = harness("run", str(bundle), "--targets", "ort-cpu", "--layers", "-k", "right", "-j", "1", "--no-latency")

@@ -54,7 +54,9 @@ SHOWN = 10
 @KNOWN_FAILURES
 @click.option("--bench/--no-bench", default=True, help="Include the bench shapes of the specs, which are only timed.")
 @click.option(
-    "--layers", is_flag=True, help="Include the layers of whole models, with the values that they pass to each other."
+    "--layers",
+    is_flag=True,
+    help="Include the layers of whole models. Whoever has the bundle can then read the values inside these models.",
 )
 @click.option(
     "--layers-limit",
@@ -108,8 +110,10 @@ def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
 
 
 def _echo_layers(layers: LayersSummary) -> None:
-    for remark in layers.remarks:
+    for remark in layers.remarks[:SHOWN]:
         echo(remark)
+    if (more := len(layers.remarks) - SHOWN) > 0:
+        echo(f"... and {more} more; the notes of harness run --layers have the reasons")
     if layers.exports:
         exports = "1 export" if layers.exports == 1 else f"{layers.exports} exports"
         echo(

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from harness.check.recorded.protobufs import read_tensor
 from harness.inside.calls import (
     MAX_ARGUMENTS,
     Array,
@@ -204,6 +203,8 @@ class PackedInside:
         return recording
 
     def _read(self, path: str, number: int) -> Array:
+        from harness.check.recorded.protobufs import read_tensor  # the entries are also read where onnx is not loaded
+
         values = read_tensor(self._folder / path)
         if values.shape != tuple(self._entry.shapes[number]):
             raise file_error(self._folder / path, "its shape is not the one of the layer's output", PACK_AGAIN)

@@ -176,7 +176,8 @@ def _put_export(
         tolerance=ToleranceEntry.of(tolerance),
         wrong_weights=next((each.message for each in weights.findings if not each.passed), None),
     )
-    store.put_entry(prepared.case.id, target.export, entry.model_dump())
+    # Without the key of the layers, which come later if at all, earlier releases can read the bundle.
+    store.put_entry(prepared.case.id, target.export, entry.model_dump(exclude={"layers"}))
 
 
 def folder_name(case_id: str, export: str) -> str:
