@@ -20,6 +20,7 @@ from harness.packing import PackRequest, PackSummary, pack
 from harness.spec.bundle.reader import manifest_seal, sha256_of
 from tests.bundles import Silent
 from tests.conftest import Call
+from tests.inside_nets import changed, scaled
 from tests.without_torch import python, without_torch
 
 LEGACY = "onnx-torchscript@17/ort-cpu"
@@ -182,6 +183,22 @@ def test_a_whole_model_of_a_bundle_that_fails_shows_its_layers_by_itself(bundle:
     assert ran.rows["nets/shown", LEGACY]["layers_show"].startswith("one step at 1, ")
     hidden = ran.rows["nets/hidden", LEGACY]
     assert (hidden["status"], hidden["layers"]) == ("passed", [])
+
+
+@pytest.mark.parametrize(("node", "factor", "path"), [("/0/Conv", math.nan, "0"), ("/3/MatMul", 1.01, "3")])
+def test_a_fault_that_is_in_the_file_on_the_board_alone_is_found_at_its_layer(
+    node: str, factor: float, path: str, bundle: Path, harness: Call
+) -> None:
+    (file,) = (each for each in bundle.glob("onnx/*/model.onnx") if "right" in str(each))
+    whole = changed(file, bundle / "changed.onnx", lambda graph: scaled(graph, node, factor))
+    file.unlink()
+    whole.rename(file)
+    reseal(bundle, manifest(bundle))
+    row = harness("run", str(bundle), "--targets", "ort-cpu", "-k", "right", "-j", "1", "--no-latency").only
+    assert (row["status"], wrong(row)) == ("failed", [path])
+    first = next((layer for layer in row["layers"] if layer["nonfinite_new"]), None)
+    assert (first is None) == math.isfinite(factor)
+    assert first is None or (first["path"], first["nonfinite_node"]) == (path, node)
 
 
 def test_a_traced_file_of_a_bundle_shows_its_layers_without_the_module(
