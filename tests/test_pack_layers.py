@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -201,7 +202,7 @@ def test_a_fault_that_is_in_the_file_on_the_board_alone_is_found_at_its_layer(
     assert first is None or (first["path"], first["nonfinite_node"]) == (path, node)
 
 
-def test_a_traced_file_of_a_bundle_shows_its_layers_without_the_module(
+def test_a_traced_file_of_a_bundle_shows_its_layers_and_its_fault_without_the_module(
     context: Path, bundle: Path, harness: Call, here: Path
 ) -> None:
     options = ("--targets", TRACED, "--layers", "-j", "1", "--no-latency", "-k", "right", "-k", "hidden")
@@ -211,6 +212,15 @@ def test_a_traced_file_of_a_bundle_shows_its_layers_without_the_module(
     for case in ("right", "hidden"):
         check_same_layers(packed[f"nets/{case}", TRACED], host[f"nets/{case}", TRACED])
         assert len(packed[f"nets/{case}", TRACED]["layers"]) == len(PATHS)
+    (file,) = (each for each in bundle.glob("torchscript/*/model.pt") if "right" in str(each))
+    script = torch.jit.load(str(file))
+    with torch.no_grad():
+        dict(script.named_parameters())["0.weight"].mul_(1.01)
+    file.unlink()
+    torch.jit.save(script, str(file))
+    reseal(bundle, manifest(bundle))
+    row = harness("run", str(bundle), *options[:-2]).rows["nets/right", TRACED]
+    assert (row["status"], wrong(row), row["blame"]) == ("failed", ["0"], "exporter")
 
 
 def test_explain_names_and_cuts_out_the_layer_on_the_board(board: Path) -> None:
@@ -237,10 +247,17 @@ def test_values_that_do_not_fit_are_left_out_counted_and_listed(context: Path, h
     assert any(note.startswith(text) for note in hidden["notes"])
 
 
-def test_a_size_that_is_none_is_refused_by_the_name_of_its_option(harness: Call) -> None:
-    refused = harness("pack", "specs", "-o", "bundle", "--layers", "--layers-limit", "much")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--layers", "--layers-limit", "much"), "--layers-limit much: not a size; write bytes, or"),
+        (("--layers-limit", "1G"), "--layers-limit: no layers are packed; add --layers"),
+    ],
+)
+def test_a_limit_that_limits_nothing_is_refused(options: tuple[str, ...], words: str, harness: Call) -> None:
+    refused = harness("pack", "specs", "-o", "bundle", *options)
     assert refused.code == 2
-    assert "--layers-limit much: not a size; write bytes" in refused.err
+    assert words in refused.err
 
 
 def test_a_bundle_without_layers_says_in_one_line_what_to_do(bundle: Path, harness: Call) -> None:

@@ -20,6 +20,9 @@ MEMORY_PER_BYTE = 8
 program, the session and the session's own layout, and those of a small model in float64 too, which takes twice as much.
 """
 
+LAYER_BYTES = 2**29
+"""Default of the bytes that the values of the layers of an export take in a bundle."""
+
 SAMPLES_PER_LIMIT = 100
 """This many samples may take as long as a whole check, in which a model is exported and run about ten times."""
 

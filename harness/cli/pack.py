@@ -21,6 +21,7 @@ from harness.cli.options import (
     timeout_option,
 )
 from harness.cli.process import echo
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.packing import LayersSummary
@@ -61,27 +62,28 @@ SHOWN = 10
 @click.option(
     "--layers-limit",
     callback=parse_size,
-    default="512M",
-    show_default=True,
     metavar="SIZE",
-    help="Disk space for the values of the layers of each export; the largest that do not fit are left out.",
+    help="Disk space for the values of the layers of each export; the largest that do not fit are left out. "
+    "[default: 512M]",
 )
 @timeout_option("Seconds per export.")
 @NO_CACHE
 @ALLOW_IMPORT
 def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
     """Export every case, and put the files and all reference values into DIR, for a machine without torch."""
-    from harness.check.settings import Settings, cache_folder, with_time_limit
+    from harness.check.settings import LAYER_BYTES, Settings, cache_folder, with_time_limit
     from harness.engine.processes.fork_server import start_server
     from harness.packing import PackRequest
     from harness.packing import pack as write_bundle
     from harness.report.terminal import Progress
     from harness.report.wording import stage_and_symptom
 
+    if options["layers_limit"] is not None and not options["layers"]:
+        raise UsageError("--layers-limit: no layers are packed; add --layers")
     start_server(torch=True)
     settings = Settings(
         cache=None if options["no_cache"] else cache_folder(),
-        pack_layers=options["layers_limit"] if options["layers"] else None,
+        pack_layers=(options["layers_limit"] or LAYER_BYTES) if options["layers"] else None,
     )
     request = PackRequest(
         paths=paths,
