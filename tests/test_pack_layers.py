@@ -213,7 +213,7 @@ def test_a_traced_file_of_a_bundle_shows_its_layers_and_its_fault_without_the_mo
         check_same_layers(packed[f"nets/{case}", TRACED], host[f"nets/{case}", TRACED])
         assert len(packed[f"nets/{case}", TRACED]["layers"]) == len(PATHS)
     (file,) = (each for each in bundle.glob("torchscript/*/model.pt") if "right" in str(each))
-    script = torch.jit.load(str(file))
+    script = torch.jit.load(str(file))  # type: ignore[no-untyped-call]
     with torch.no_grad():
         dict(script.named_parameters())["0.weight"].mul_(1.01)
     file.unlink()
