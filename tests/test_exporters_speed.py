@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
+import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx_ir import _core as _ir_core
 from torch import nn
 from torch.export import decomp_utils, exported_program
 from torch.onnx._internal.exporter import _decomp, _registration
@@ -15,6 +20,7 @@ from torch.onnx._internal.exporter import _decomp, _registration
 from harness.exporters import _dynamo_cache, _dynamo_sharing, _speed_ups
 from harness.fixes import translation_table
 from harness.model.build import Subject
+from harness.registry import plugins
 from tests.exporting import export, run_file, subject
 
 pytestmark = pytest.mark.filterwarnings("ignore:::torch", "ignore:::copyreg")
@@ -43,6 +49,7 @@ def private_names() -> list[object]:
         vars(exported_program)["_split_decomp_table_to_cia_and_python_decomp"],
         vars(decomp_utils)["_collect_all_valid_cia_ops"],
         _decomp.create_onnx_friendly_decomposition_table,
+        vars(_ir_core)["_create_np_array_for_byte_representation"],
     ]
 
 
@@ -247,3 +254,37 @@ def test_the_cached_registry_is_never_handed_out_itself() -> None:
         second = _registration.ONNXRegistry.from_torchlib(18)
     assert not any(meta.is_custom for metas in second.functions.values() for meta in metas)
     assert any(meta.is_custom for metas in first.functions.values() for meta in metas)
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=2),
+    st.tuples(st.integers(0, 40), st.integers(0, 2100)),
+    st.sampled_from(["f4", "f2", "i1", "c8", ml_dtypes.bfloat16]),
+    st.data(),
+)
+def test_an_array_in_memory_order_has_the_same_elements_whatever_its_strides(
+    outer: list[int], inner: tuple[int, int], dtype: Any, data: st.DataObject
+) -> None:
+    shape = (*outer, *inner)
+    size = np.prod(shape, dtype=int) * np.dtype(dtype).itemsize
+    whole = np.random.default_rng(0).integers(0, 256, size, "u1").view(dtype).reshape(shape)
+    axes = data.draw(st.permutations(range(whole.ndim)))
+    strided = whole.transpose(axes)[..., :: data.draw(st.sampled_from([1, 2, -1]))]
+    ordered = _dynamo_cache.in_memory_order(strided)
+    assert ordered.flags.c_contiguous
+    assert (ordered.dtype, ordered.shape, ordered.tobytes()) == (strided.dtype, strided.shape, strided.tobytes())
+    assert ordered is strided or not strided.flags.c_contiguous
+
+
+def test_transposed_weights_in_a_file_of_their_own_are_written_as_torch_writes_them(tmp_path: Path) -> None:
+    module = nn.Linear(1100, 40, bias=False).eval()
+    stock, ours = tmp_path / "stock" / "m.onnx", tmp_path / "ours" / "m.onnx"
+    for path in (stock, ours):
+        path.parent.mkdir()
+    x = torch.ones(1, 2, 1100)
+    torch.onnx.export(module, (x,), stock, dynamo=True, external_data=True, verbose=False)
+    plugins("exporters")["onnx-dynamo"].export(subject(module, [x]), ours, opset=18, fixes=False, external_data="on")
+    weights = ours.with_name("m.onnx.data").read_bytes()
+    assert weights == stock.with_name("m.onnx.data").read_bytes()
+    written = np.frombuffer(weights, "f4").reshape(1100, 40)
+    assert np.array_equal(written.T, module.weight.detach().numpy())

@@ -5,6 +5,8 @@ ONNX functions, the composite operators, the decomposition table, and the kernel
 :func:`cached_tables` reuses them while it is open. :func:`warm_up` fills them once in a process that will fork workers,
 so that each worker exports quickly from the first time on.
 
+A large export spends its time on writing weights: :func:`in_memory_order`.
+
 The patched names are private to torch; :func:`disabled_reasons` says which of them this release does not have. A
 speed-up hands out copies, so a translation table given to one export cannot reach the next. A cached table is
 discarded as soon as the tables that it was made from have changed. What the exports of one model share is kept by
@@ -19,12 +21,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.exporters import _dynamo_sharing, _speed_ups
 from harness.exporters._speed_ups import SpeedUp
 
 WARMED_UP_EXPORTERS = frozenset({"onnx-dynamo", "onnx-torchscript"})
 """The exporters that are faster after :func:`warm_up`: both load much of torch when they are first used."""
 
+BLOCK_ROWS, BLOCK_COLUMNS = 1024, 16
+
+Array = NDArray[Any]
 Table = dict[Any, Any]
 
 
@@ -250,6 +258,33 @@ def _set_kernels(kernels: Table) -> None:
         op._dispatch_cache.clear()  # noqa: SLF001
 
 
+def in_memory_order(array: Array) -> Array:
+    """``array`` if its elements are in order in memory, else a copy of it in which they are.
+
+    NumPy writes any other array to a file one element at a time: 6 s for 1 GiB of transposed weights, as the optimizer
+    leaves those of ``nn.Linear``. Its own copy of such an array takes up to 2 s. Blocks whose lines stay in the
+    processor's cache take 0.3 s.
+    """
+    if array.flags.c_contiguous:
+        return array
+    if array.ndim < 2:
+        return array.copy()
+    ordered = np.empty(array.shape, array.dtype)
+    rows, columns = array.shape[-2:]
+    for row in range(0, rows, BLOCK_ROWS):
+        for column in range(0, columns, BLOCK_COLUMNS):
+            block = (..., slice(row, row + BLOCK_ROWS), slice(column, column + BLOCK_COLUMNS))
+            ordered[block] = array[block]
+    return ordered
+
+
+def _written_in_order(original: Any) -> Any:
+    def bytes_of(tensor: Any) -> Array:
+        return in_memory_order(original(tensor))
+
+    return bytes_of
+
+
 _EXPORTER = "torch.onnx._internal.exporter"
 _PROGRAM = "torch.export.exported_program"
 _SPEED_UPS: tuple[SpeedUp, ...] = (
@@ -285,5 +320,12 @@ _SPEED_UPS: tuple[SpeedUp, ...] = (
         "_override_composite_implicit_decomp",
         _cached_override,
         parameters=("cia_ops_to_callable",),
+    ),
+    SpeedUp(
+        "writing",
+        "onnx_ir._core",
+        "_create_np_array_for_byte_representation",
+        _written_in_order,
+        parameters=("tensor",),
     ),
 )
