@@ -53,14 +53,15 @@ SHOWN = 10
 @ALLOW_IMPORT
 def pack(paths: tuple[str, ...], out: Path, **options: Any) -> int:
     """Export every case, and put the files and all reference values into DIR, for a machine without torch."""
-    from harness.check.settings import Settings, cache_folder, with_time_limit
     from harness.engine.processes.fork_server import start_server
+
+    start_server(torch=True)  # it loads while this process does
+    from harness.check.settings import Settings, cache_folder, with_time_limit
     from harness.packing import PackRequest
     from harness.packing import pack as write_bundle
     from harness.report.terminal import Progress
     from harness.report.wording import stage_and_symptom
 
-    start_server(torch=True)
     request = PackRequest(
         paths=paths,
         out=out,
