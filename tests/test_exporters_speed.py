@@ -18,6 +18,7 @@ from torch.export import decomp_utils, exported_program
 from torch.onnx._internal.exporter import _decomp, _registration
 
 from harness.exporters import _dynamo_cache, _dynamo_sharing, _speed_ups
+from harness.exporters._files import in_memory_order
 from harness.fixes import translation_table
 from harness.model.build import Subject
 from harness.registry import plugins
@@ -256,6 +257,33 @@ def test_the_cached_registry_is_never_handed_out_itself() -> None:
     assert any(meta.is_custom for metas in first.functions.values() for meta in metas)
 
 
+@pytest.mark.parametrize("opset", [18, 20, 23])
+def test_the_registry_of_each_opset_is_torchs_own(opset: int) -> None:
+    def described(registry: Any) -> object:
+        functions = {target: list(map(vars, kept)) for target, kept in registry.functions.items()}
+        return type(registry), registry.opset_version, functions
+
+    _dynamo_cache.clear()
+    stock = described(_registration.ONNXRegistry.from_torchlib(opset))
+    with _dynamo_cache.cached_tables():
+        for other in (25, opset, opset):
+            ours = _registration.ONNXRegistry.from_torchlib(other)
+    assert repr(described(ours)) == repr(stock)
+
+
+def test_an_operator_that_comes_after_the_first_export_is_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchvision's do, which a model imports. Here an operator that torch has was looked for, and not found."""
+    find = _registration._get_overload
+    _dynamo_cache.clear()
+    with monkeypatch.context() as patch, _dynamo_cache.cached_tables():
+        patch.setattr(_registration, "_get_overload", lambda name: None if name == "aten::gelu" else find(name))
+        assert "aten::gelu" not in _registration.ONNXRegistry.from_torchlib(18).functions
+    _dynamo_cache._CACHE.absent |= {"aten::gelu"}
+    with _dynamo_cache.cached_tables():
+        assert "aten::gelu" in _registration.ONNXRegistry.from_torchlib(18).functions
+        assert _dynamo_cache._CACHE.absent.isdisjoint({"aten::gelu"})
+
+
 @given(
     st.lists(st.integers(0, 3), max_size=2),
     st.tuples(st.integers(0, 40), st.integers(0, 2100)),
@@ -270,7 +298,7 @@ def test_an_array_in_memory_order_has_the_same_elements_whatever_its_strides(
     whole = np.random.default_rng(0).integers(0, 256, size, "u1").view(dtype).reshape(shape)
     axes = data.draw(st.permutations(range(whole.ndim)))
     strided = whole.transpose(axes)[..., :: data.draw(st.sampled_from([1, 2, -1]))]
-    ordered = _dynamo_cache.in_memory_order(strided)
+    ordered = in_memory_order(strided)
     assert ordered.flags.c_contiguous
     assert (ordered.dtype, ordered.shape, ordered.tobytes()) == (strided.dtype, strided.shape, strided.tobytes())
     assert ordered is strided or not strided.flags.c_contiguous
