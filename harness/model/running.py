@@ -6,7 +6,6 @@ several threads. Their number depends on the machine alone, and not on what else
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 import re
@@ -22,6 +21,7 @@ from torch import nn
 from torch.nn import parameter
 from torch.utils import _pytree as pytree
 
+from harness.environment import usable_cpus
 from harness.errors import Unsupported, UsageError
 from harness.model.tensors import copy_module, copy_tensor
 
@@ -201,8 +201,7 @@ def runs_in_several_threads(module: nn.Module) -> bool:
 
 
 def _threads() -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_most_threads.get(), available)
+    return min(_most_threads.get(), usable_cpus())
 
 
 @contextmanager

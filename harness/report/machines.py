@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.deprecated import accept_old_names
-from harness.errors import Location, Problem, SpecError
+from harness.errors import Location, Problem, SpecError, shortened
 from harness.report.shell import command_line
 from harness.result import Report, Result
 
@@ -40,7 +40,7 @@ def environment_rows(report: Report) -> Iterator[tuple[str, str]]:
     for name, value in named_facts(report):
         if name not in _SHOWN_TWICE:
             unit = _UNITS.get(name.rpartition(".")[2], "")
-            yield _label(name), _YES_NO.get(value, value) + (f" {unit}" if unit else "")
+            yield _label(name), shortened(_YES_NO.get(value, value), _MAX_VALUE) + (f" {unit}" if unit else "")
 
 
 def named_facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -49,9 +49,10 @@ def named_facts(report: Report) -> Iterator[tuple[str, str]]:
     yield from ((name, value) for name, value in rows.items() if not name.startswith(_SHOWN_ELSEWHERE))
 
 
-_SHOWN_TWICE = frozenset({"packages.harness", "packages.python"})
+_MAX_VALUE = 200
+_SHOWN_TWICE = frozenset({"packages.harness", "packages.python", "run.compared.harness", "run.compared.about"})
 _YES_NO = {"True": "yes", "False": "no"}
-_UNITS = {"memory_gib": "GiB", "mhz": "MHz", "max_mhz": "MHz", "seconds": "s"}
+_UNITS = {"memory_gib": "GiB", "mhz": "MHz", "max_mhz": "MHz", "seconds": "s", "budget_s": "s"}
 _LABELS = {
     "os": "operating system",
     "machine": "architecture",
@@ -76,12 +77,16 @@ _LABELS = {
     "run.interrupted_by": "interrupted by",
     "run.exports.made": "exports made",
     "run.exports.from_cache": "exports from the cache",
+    "run.bench.budget_s": "bench: time per case and shape",
+    "run.bench.processes": "bench: processes per case and shape",
+    "run.bench.layers": "bench: layers too",
     "run.merged": "merged reports",
     "run.machines": "machines",
 }
 _PREFIXES = (
     (re.compile(r"also\.(\d+)\."), "machine {}: ", 2),
     (re.compile(r"gpus\.(\d+)\."), "GPU {} ", 1),
+    (re.compile(r"run\.compared\.cases\.()\d+\."), "compared: ", 0),
     (re.compile(r"packages\.()|run\.()"), "", 0),
 )
 

@@ -21,7 +21,6 @@ from harness.report.wording import (
     blame_words,
     comparison_line,
     comparisons,
-    count_of,
     expectation_name,
     explanation,
     export_counts,
@@ -35,6 +34,7 @@ from harness.report.wording import (
     verdict,
 )
 from harness.result import STATUSES, OutputComparison, Report, Result
+from harness.spec.quoting import count_of
 
 _MAX_IN_FULL = 100
 """Causes that are shown in full. Each further check has a row; report.json holds all of them."""
