@@ -17,6 +17,7 @@ from harness.deprecated import accept_old_names
 from harness.errors import Location, Problem, SpecError, shortened
 from harness.report.shell import command_line
 from harness.result import Report, Result
+from harness.spec.quoting import count_of
 
 ON = " on "
 """Separates a target from its machine; a target itself has no blanks."""
@@ -135,9 +136,10 @@ def merge(reports: Sequence[tuple[Path, Report]]) -> Report:
         if repeated := [result for result in results if (result.case, result.target) in first]:
             example = repeated[0]
             earlier = first[example.case, example.target]
-            count = f"{len(repeated):,} of its {len(results):,} checks were done on the same machine in {earlier} too"
+            were = "was" if len(repeated) == 1 else "were"
+            count = f"{len(repeated):,} of its {count_of(len(results), 'check')} {were} done on the same machine"
             compare = command_line(["harness", "diff", str(earlier), str(path)])
-            message = f"{count}, such as {example.case} on {without_machine(example.target)}"
+            message = f"{count} in {earlier} too, such as {example.case} on {without_machine(example.target)}"
             problems.append(Problem(Location(str(path), 0), message, f"to compare two runs: {compare}"))
         first = {(result.case, result.target): path for result in results} | first
         merged += results
