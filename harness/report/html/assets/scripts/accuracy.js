@@ -93,7 +93,7 @@ function histogram(ofTarget, measure) {
   const exact = bins[0].good + bins[0].bad;
   const lost = bins[measure.bins].good + bins[measure.bins].bad;
   const farthest = lost ? `${lost.toLocaleString("en")} beyond any tolerance` : `max ${figure(error)} ${measure.unit}`.trim();
-  const [label, rest] = exact === measured.length ? [`all ${measured.length.toLocaleString("en")} exact`, ""] : [farthest, ` of ${measured.length.toLocaleString("en")}`];
+  const [label, rest] = exact === measured.length ? [measured.length > 1 ? `all ${measured.length.toLocaleString("en")} exact` : "exact", ""] : [farthest, ` of ${measured.length.toLocaleString("en")}`];
   const width = (measure.bins + 1) * WIDE;
   return [
     s("svg", { viewBox: `0 0 ${width} 34`, preserveAspectRatio: "none", role: "img", "aria-label": `${exact} of ${measured.length} exact, ${farthest}` }, s("line", { class: "floor", x1: 0, x2: width, y1: 33.5, y2: 33.5 }), bars),
