@@ -27,6 +27,7 @@ from harness.registry import plugins
 from harness.spec.language.case import Case, InputSet, StoredModel
 from harness.spec.language.inputs.draws import input_sets
 from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.samples import WHOLE_SAMPLES
 from harness.spec.language.inputs.tensors import with_layout
 from harness.spec.language.tolerances import Decisions
 from harness.spec.model_files import is_model_file, stored_model
@@ -198,7 +199,7 @@ def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
     if isinstance(written, NoComparison):
         raise NotPrepared(tuple(dict.fromkeys(written.problems)))
     case = _case(dict(written.spec), question)
-    sets = input_sets(case)[: question.samples]
+    sets = _sample_sets(case)[: question.samples]
     drawn = not question.inputs
     names = [_name(each, question, number) for number, each in enumerate(sets)]
     matched, notes, prepared = None, written.notes, None
@@ -233,11 +234,19 @@ def _case(spec: dict[str, Any], question: ModelQuestion) -> Case:
     if "samples" in case:
         # The key takes globs relative to the spec; these are names of files.
         paths = [glob.escape(os.path.relpath(question.home / text, question.home)) for text in case.pop("samples")]
+        if len(paths) > WHOLE_SAMPLES:  # then the first, which is the case's own inputs, is among them
+            del paths[0]
         paths = paths[: None if question.samples is None else question.samples - 1]
         case |= {"samples": paths} if paths else {}
     if not question.inputs:
         case["draws"] = min(DRAWS, question.samples or DRAWS)
     return cases_of({**spec, "cases": [case]}, "model", question.home)[0]
+
+
+def _sample_sets(case: Case) -> tuple[InputSet, ...]:
+    """All sets of inputs. A run takes many samples one by one, so that its sets do not have them."""
+    further = case.samples if case.data is not None else ()
+    return (*input_sets(case), *(InputSet(inputs, f"sample {name}") for name, inputs in further))
 
 
 def _name(each: InputSet, question: ModelQuestion, number: int) -> str:
