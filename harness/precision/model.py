@@ -9,7 +9,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,7 +199,7 @@ def _prepare(question: ModelQuestion, folder: Path) -> PreparedModel:
     if isinstance(written, NoComparison):
         raise NotPrepared(tuple(dict.fromkeys(written.problems)))
     case = _case(dict(written.spec), question)
-    sets = _sample_sets(case)[: question.samples]
+    sets = input_sets(case)[: question.samples]
     drawn = not question.inputs
     names = [_name(each, question, number) for number, each in enumerate(sets)]
     matched, notes, prepared = None, written.notes, None
@@ -240,13 +240,8 @@ def _case(spec: dict[str, Any], question: ModelQuestion) -> Case:
         case |= {"samples": paths} if paths else {}
     if not question.inputs:
         case["draws"] = min(DRAWS, question.samples or DRAWS)
-    return cases_of({**spec, "cases": [case]}, "model", question.home)[0]
-
-
-def _sample_sets(case: Case) -> tuple[InputSet, ...]:
-    """All sets of inputs. A run takes many samples one by one, so that its sets do not have them."""
-    further = case.samples if case.data is not None else ()
-    return (*input_sets(case), *(InputSet(inputs, f"sample {name}") for name, inputs in further))
+    # A run judges many samples as a whole, and its sets of inputs leave them out; here each is a set.
+    return replace(cases_of({**spec, "cases": [case]}, "model", question.home)[0], data=None)
 
 
 def _name(each: InputSet, question: ModelQuestion, number: int) -> str:
