@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.blame.file_runs import SYMPTOMS_OF_THE_FILE
 from harness.check.judging.judge import MET_IN_FLOAT64, ComparedAnswer, Verdict, have_same_form
+from harness.check.judging.layers import is_whole_model
 from harness.check.judging.steps import agreement, first_departures, step_rows
 from harness.check.samples.run import SampleOutcome
 from harness.check.settings import Settings
@@ -165,10 +166,12 @@ def with_samples(result: Result, samples: SampleOutcome) -> Result:
 
 
 def _constant_outputs(case: Case, compared: Sequence[ComparedAnswer]) -> str | None:
-    """Why the pass of a model is inconclusive whose outputs do not depend on its inputs; None if they do."""
+    """Why the pass of a whole model is inconclusive whose outputs do not depend on its inputs; None if they do."""
     answers = [each.expected for each in compared]
-    values = [each for answer in answers for each in answer.values() if each.size]
-    if case.runs_user_code and values and not any(map(np.any, values)):
+    values = [output for answer in answers for output in answer.values() if output.size]
+    if not values or not is_whole_model(case):
+        return None
+    if case.runs_user_code and not any(map(np.any, values)):
         return ALL_ZERO
     drawn = [each.expected for each in compared if each.comparison.repeats_shapes]
     same = all(have_same_form(each, answers[0]) for each in drawn) and all(
