@@ -25,6 +25,7 @@ from harness.spec.discovery import Specs, has_specs, load_specs
 from harness.spec.glob import path_and_case
 from harness.spec.known_failures import KNOWN_FAILURES_FILE
 from harness.spec.language.case import Case, FactoryModel, StoredModel
+from harness.spec.quoting import count_of
 from harness.spec.targets.sets import TARGETS_FILE
 
 PAUSE_S = 0.02
@@ -73,7 +74,7 @@ def _watch(request: Request, show: Show) -> int:
                 return outcome.exit_code
         first = False
         took = time.perf_counter() - began
-        echo(f"{took:.2f} s; watching {len(watched.states):,} files, Ctrl-C ends", error=True)
+        echo(f"{took:.2f} s; watching {count_of(len(watched.states), 'file')}, Ctrl-C ends", error=True)
         change = watched.next_change()
 
 
