@@ -125,7 +125,8 @@ def test_the_page_of_a_comparison_has_its_question_on_top_and_its_facts_in_words
 def test_the_worst_element_is_not_told_again_by_the_evidence() -> None:
     worst = "y: 3 of 4 values differ by more than the tolerance; worst at [0]: 1, expected 2 (50 % off)"
     other = "tract gives another answer: 2 of 4 values differ by more than the tolerance; worst at [1]: 7, expected 2"
-    failed = replace(FAILED, message=worst, evidence=(f"the exported file itself is wrong: {worst}", other))
+    wrong = f"the exported file itself is wrong: {worst}; allowed: 4 x eps"  # a file has a tolerance of its own
+    failed = replace(FAILED, message=f"{worst}; allowed: 3 x eps", evidence=(wrong, other))
     (check,) = page(report(failed)).checks()
     short = "the exported file itself is wrong: y: 3 of 4 values differ by more than the tolerance"
     assert check["evidence"] == [short, other]

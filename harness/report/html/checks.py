@@ -96,7 +96,8 @@ def _evidence(result: Result) -> Iterator[str]:
     """The evidence, without the worst element of a comparison where the message has shown it."""
     for line in result.evidence:
         head, worst, rest = line.partition("; worst at ")
-        yield _cut(head if worst and worst + rest in (result.message or "") else line)
+        shown = worst + rest.partition("; allowed")[0]
+        yield _cut(head if worst and shown in (result.message or "") else line)
 
 
 def _of_samples(result: Result) -> Iterator[str]:
