@@ -389,7 +389,7 @@ def test_none_by_position_is_not_passed_as_an_input() -> None:
 
 
 def test_type_checkers_and_the_call_itself_reject_what_is_no_input() -> None:
-    with pytest.raises(UsageError, match="str is not a tensor"):
+    with pytest.raises(UsageError, match="str is neither a tensor nor an array"):
         harness.verify(nn.ReLU(), "x", "trace/torch-cpu")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="x0 is int, not a tensor"):
         harness.verify(nn.ReLU(), [1, 2], "trace/torch-cpu")  # type: ignore[list-item]
