@@ -32,6 +32,7 @@ from harness.precision.process import (
 )
 from harness.report.wording import format_duration
 from harness.result import to_json
+from harness.spec.quoting import count_of
 
 SLOWEST_STEP = 100.0
 """A rung may take so many times as long as the float32 model: emulated precisions are slow."""
@@ -79,7 +80,7 @@ def measure_rungs(question: ModelQuestion, words: Sequence[str], listener: Liste
             raise Mistakes(start.problems)
         seconds = max(STEP_SECONDS, STEP_FACTOR * SLOWEST_STEP * start.seconds)
         listener.tell(
-            f"{len(start.rungs)} rungs x {len(start.samples)} samples: about "
+            f"{count_of(len(start.rungs), 'rung')} x {count_of(len(start.samples), 'sample')}: about "
             f"{format_duration(len(start.rungs) * (start.seconds + 1))}"
         )
         listener.begin(len(start.rungs), "rungs")

@@ -35,6 +35,7 @@ from harness.precision.sensitivity.search import Choice, Found, Target, most_run
 from harness.precision.sensitivity.steps import Outcome, Start
 from harness.report.wording import format_duration
 from harness.spec import targets
+from harness.spec.quoting import count_of
 
 T = TypeVar("T")
 
@@ -175,7 +176,8 @@ class _Run:
         runs = most_runs(layers)
         already = f", {known} of them known from {self._request.folder / JOURNAL}" if known else ""
         self._listener.tell(
-            f"{layers} layers x {samples} samples: at most {runs} runs of all samples{already}; "
+            f"{count_of(layers, 'layer')} x {count_of(samples, 'sample')}: at most {count_of(runs, 'run')} of all samples"
+            f"{already}; "
             f"{start.seconds:.2g} s each, about {format_duration(start.seconds * (layers + len(points(layers))))}"
         )
         self._listener.begin(runs, "runs")

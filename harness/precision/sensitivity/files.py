@@ -21,6 +21,7 @@ from harness.precision.sensitivity.search import LoweredAlone, Target
 from harness.precision.sensitivity.steps import COPIED_SAMPLES
 from harness.precision.sensitivity.text import conclusion, how_to_use, sqnr
 from harness.result import to_json
+from harness.spec.quoting import count_of
 
 LIST_FILE = "keep.json"
 REPORT = "sensitivity.json"
@@ -105,7 +106,7 @@ def spec(sensitivity: Sensitivity) -> str:
     }
     body: str = yaml.safe_dump({"harness": 1, "cases": [case]}, sort_keys=False, width=100_000, allow_unicode=True)
     return (
-        f"# Written by `harness sensitivity {sensitivity.model} --to {word}`, from {samples} samples.\n"
+        f"# Written by `harness sensitivity {sensitivity.model} --to {word}`, from {count_of(samples, 'sample')}.\n"
         f"# The same list as a target: {sensitivity.target_word}\n{body}"
     )
 

@@ -11,6 +11,7 @@ from harness.errors import shortened
 from harness.precision.measure import decibel, latency_text, megabytes, share_text
 from harness.precision.sensitivity import Sensitivity
 from harness.precision.sensitivity.steps import Outcome
+from harness.spec.quoting import count_of
 
 SHOWN_LAYERS, SHOWN_HAZARDS = 12, 8
 MAX_REASON = 60
@@ -47,9 +48,10 @@ def lines(sensitivity: Sensitivity) -> Iterator[str]:
 def conclusion(sensitivity: Sensitivity) -> Iterator[str]:
     """What was found, in a few sentences."""
     start, word = sensitivity.start, sensitivity.lowering.word
-    drawn = " drawn" if start.drawn else ""
+    drawn = "drawn " if start.drawn else ""
     yield (
-        f"{sensitivity.model} in {word}, {len(start.layers)} layers, {len(start.samples)}{drawn} samples: "
+        f"{sensitivity.model} in {word}, {count_of(len(start.layers), 'layer')}, "
+        f"{count_of(len(start.samples), f'{drawn}sample')}: "
         f"{_measured(start.everything)}"
     )
     if start.drawn:
