@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +18,21 @@ from onnx import TensorProto, helper
 from torch import nn
 
 import harness as api
+from harness.check.cache.artifacts import ArtifactCache
+from harness.check.check import check
+from harness.check.module.prepared_case import PreparedCase
+from harness.check.recorded.content_store import ContentStore
+from harness.check.recorded.packed import PackedCase, check_packed
+from harness.check.recorded.packing import pack_export
+from harness.check.settings import Settings
+from harness.check.stages import Clock
 from harness.errors import UsageError
 from harness.model.tensors import copy_module
 from harness.model.thresholds import reaching_inputs
 from harness.runtimes._messages import informative_part
+from harness.spec.bundle.entries import CaseEntry, PackedModel
+from harness.spec.discovery import load_specs
+from harness.spec.targets import parse_target
 
 TRACED = "trace/torch-cpu"
 LEGACY = "onnx-torchscript@17/ort-cpu"
@@ -199,6 +212,109 @@ def test_state_that_only_other_inputs_show_fails_a_file_that_forgets_it() -> Non
         assert (row.message or "").startswith("the module keeps state between calls")
     assert "a call that follows calls with other inputs" in (row.message or "")
     assert not api.verify(FirstMask().eval(), x, targets=[LEGACY]).passed  # one set of inputs shows it too
+
+
+class Alarm(nn.Module):
+    """A flag that only a value beyond a threshold sets, and that stays set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flag: torch.Tensor
+        self.register_buffer("flag", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs, raised by one since the first alarm."""
+        if bool(x.max() > 30.0):
+            self.flag.fill_(1.0)
+        return x + self.flag
+
+
+def scripted_alarm() -> Any:
+    """An alarm whose export keeps the branch and forgets the flag."""
+    return torch.jit.script(Alarm())
+
+
+class Loud(nn.Module):
+    """A branch beyond the drawn values."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Twice the inputs where one is loud."""
+        return x * 2 if x.max() > 30.0 else x
+
+
+class Counting(nn.Module):
+    """State that an exporter leaves in the module, beside an export that differs by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: torch.Tensor
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs and the number of calls; in an export, something else."""
+        self.count += 1
+        return (x + self.count).square() if torch.onnx.is_in_onnx_export() else x + self.count
+
+
+class Peak(nn.Module):
+    """An integer that is read once by NumPy."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs times the largest of them."""
+        return x * int(x.numpy().max())
+
+
+def test_state_that_only_values_beyond_a_threshold_leave_fails_a_file_that_forgets_it() -> None:
+    (row,) = api.verify(scripted_alarm(), torch.randn(2, 4), targets=[LEGACY]).results
+    assert (row.status, row.blame) == ("failed", "exporter"), row.message
+    assert (row.message or "").startswith("the module keeps state between calls")
+    assert "where gt reaches 30)" in (row.message or "")
+    (row,) = api.verify(scripted_alarm(), torch.randn(2, 4), targets=["script/torch-cpu"]).results
+    assert row.status == "passed", row.message
+
+
+def test_state_is_a_cause_only_of_what_it_explains() -> None:
+    (lost,) = api.verify(Average(), torch.randn(4), targets=[LEGACY]).results
+    assert (lost.message or "").startswith("the module keeps state between calls")
+    (other,) = api.verify(Counting(), torch.randn(4), targets=[LEGACY]).results
+    assert other.status == "failed"
+    assert "keeps state" not in (other.message or "")
+
+
+def test_the_largest_integer_of_the_example_inputs_is_no_constant() -> None:
+    (row,) = api.verify(Peak(), torch.tensor([[3, 0, 8], [1, 8, 2]]), targets=[LEGACY]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert "integers from the lower half of their range" in (row.message or "")
+
+
+MODULES = """
+harness: 1
+cases:
+  - {name: largest, factory: "tests.test_kinds_of_modules:LargestSoFar", inputs: {x: {shape: [2, 4]}}}
+  - {name: alarm, factory: "tests.test_kinds_of_modules:scripted_alarm", inputs: {x: {shape: [2, 4]}}}
+  - {name: loud, factory: "tests.test_kinds_of_modules:Loud", inputs: {x: {shape: [2, 4]}}}
+  - {name: right, factory: "torch.nn:Hardswish", inputs: {x: {shape: [2, 4]}}}
+"""
+
+
+def test_a_bundle_has_the_verdicts_of_the_machine_that_packed_it(spec: Any, tmp_path: Path) -> None:
+    verdicts = {}
+    target = parse_target(LEGACY)
+    for case in load_specs([str(spec("modules.yaml", MODULES).parent)], allow_import=True).cases:
+        name = case.id.rpartition("/")[2]
+        store, prepared = ContentStore(tmp_path / name), PreparedCase(case, ArtifactCache(None, tmp_path))
+        with warnings.catch_warnings(record=True):  # torch warns of what it exports
+            warnings.simplefilter("always")
+            packing = pack_export(prepared, target, tmp_path / name, Clock())
+            desk = check(prepared, target, Settings(latency=False), Clock())
+        assert packing.status == "passed", packing.message
+        exports = {target.export: store.get_entry(case.id, target.export)}
+        entry = CaseEntry.model_validate({**(store.get_entry(case.id) or {}), "exports": exports})
+        model = replace(case.model, model=PackedModel(str(tmp_path / name), seal="", entry=entry))
+        board = check_packed(PackedCase(replace(case, model=model)), target, Settings(latency=False), Clock())
+        assert (board.status, board.blame) == (desk.status, desk.blame), board.message
+        verdicts[name] = board.status
+    assert verdicts == {"largest": "failed", "alarm": "failed", "loud": "failed", "right": "passed"}
 
 
 def test_state_that_an_export_keeps_passes() -> None:

@@ -237,9 +237,10 @@ class PreparedCase:
         """Inputs that a model may treat in another way, as far as eager torch takes them."""
         return self._further.of(kinds)
 
-    def eager_answer(self, inputs: Mapping[str, Array]) -> dict[str, Array] | None:
-        """Eager torch's answer to ``inputs``; None if it refuses them."""
-        return self._quietly(self._further.eager_answer, inputs)
+    def eager_answer(self, inputs: Mapping[str, Array], before: Sequence[Mapping[str, Array]] = ()) -> Any:
+        """Eager torch's answer to ``inputs`` after calls with ``before``; None if it refuses them."""
+        answers = self._quietly(self._further.eager_answers, [*before, inputs])
+        return None if answers is None else answers[-1]
 
     @property
     def _further(self) -> FurtherInputs:
