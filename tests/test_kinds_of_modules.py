@@ -446,6 +446,19 @@ def test_a_cast_to_half_precision_in_a_file_is_blamed_on_the_file(clipped: tuple
     assert any("rounds to a narrower type at Cast" in line for line in row.evidence)
 
 
+class WholeDivision(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.div(x, y, rounding_mode="trunc")
+
+
+def test_a_cast_of_integers_that_a_float_cannot_hold_is_blamed_on_the_file() -> None:
+    """torch's dynamo exporter divides int64 in float32, and float64 does not show what that loses."""
+    large, small = torch.tensor([2831071970933, -9007199254740]), torch.tensor([1, 3])
+    (row,) = api.verify(WholeDivision(), (large, small), targets=[DYNAMO]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert any("rounds to a narrower type at Cast" in line for line in row.evidence)
+
+
 # Whose fault it is
 
 
@@ -472,7 +485,30 @@ def test_nobody_is_blamed_for_the_order_of_equal_values() -> None:
     assert api.verify(best, untied, targets=[LEGACY]).passed
 
 
-# Messages of torch
+# Messages of libraries
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("matmul_helper.h:59 Compute MatMul dimension mismatch", "MatMul dimension mismatch"),
+        ("concatbase.h:135 Compute axis (1) does not match", "axis (1) does not match"),
+        ("Input channels C is not equal to kernel channels", "Input channels C is not equal to kernel channels"),
+        (
+            "/a.h:91 Status ort::Helper<T>::Check(const ort::Shape&, bool) const [with T = float] n(0) was false. No",
+            "No (n(0) was false)",
+        ),
+        ("/src/core/a.cc:5 void ort::Init(long) axis == 1 was false.", "axis == 1 was false"),
+        ("/src/core/a.cc:5 operator() axis == 1 was false.", "axis == 1 was false"),
+    ],
+)
+def test_the_informative_part_of_messages_of_onnx_runtime(reason: str, shown: str) -> None:
+    before = "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running"
+    assert (
+        informative_part(f"{before} Conv node. Name:'/net/c' Status Message: {reason}")
+        == f"Conv node '/net/c': {shown}"
+    )
+    assert informative_part(f"{before} Conv node. Name:'' Status Message: {reason}") == f"Conv node: {shown}"
 
 
 def test_the_informative_part_of_messages_of_torchscript() -> None:
