@@ -26,6 +26,7 @@ from harness.check.recorded.packed import PackedCase, check_packed
 from harness.check.recorded.packing import pack_export
 from harness.check.settings import Settings
 from harness.check.stages import Clock
+from harness.engine.worker_status import last_words
 from harness.errors import UsageError
 from harness.model.tensors import copy_module
 from harness.model.thresholds import reaching_inputs
@@ -509,6 +510,37 @@ def test_the_informative_part_of_messages_of_onnx_runtime(reason: str, shown: st
         == f"Conv node '/net/c': {shown}"
     )
     assert informative_part(f"{before} Conv node. Name:'' Status Message: {reason}") == f"Conv node: {shown}"
+
+
+CODE = "[ONNXRuntimeError] : 10 : INVALID_GRAPH : "
+PLACE = "/onnxruntime_src/onnxruntime/core/graph/model.cc:256 "
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (f"{CODE}Load model from a b/m.onnx failed:This is an invalid model. Error No Op", "Error No Op"),
+        (f"Load model from m.onnx failed:{PLACE}void ort::Model(const T<int, int>&) Opset 99", "Opset 99"),
+        (f"{CODE}Invalid rank for input: x Got: 2 Expected: 3 Please fix the model.", "Invalid rank for "),
+        (f"{CODE}Wrong x for the following indices\n index: 0 Got: 3 Expected: 2\n Please fix it.", "Wrong x for the"),
+        ("Exception from src/core.cpp:84:\nCheck 'false' failed at f.cpp:47:\nLoading input model\nNo 'n'", "No 'n'"),
+        (CODE, CODE.strip()),
+    ],
+)
+def test_the_informative_part_of_a_file_that_does_not_load(message: str, shown: str) -> None:
+    found = informative_part(message)
+    assert found.startswith(shown)
+    assert "Please" not in found
+    assert "index" not in shown or "index: 0 Got: 3 Expected: 2" in found
+
+
+def test_a_panic_of_a_library_says_its_reason() -> None:
+    panic = ("thread '<unnamed>' (12) panicked at core/gather.rs:85:59:", "index 20 out of range", "stack backtrace:")
+    assert last_words(panic) == ": index 20 out of range"
+    assert (
+        last_words(("terminate called after throwing an instance of 'Error'", "  what():  no memory")) == ": no memory"
+    )
+    assert last_words(("no panic", "nor its reason")) == last_words(panic[:1]) == ""
 
 
 def test_the_informative_part_of_messages_of_torchscript() -> None:
