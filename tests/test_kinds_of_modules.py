@@ -650,6 +650,58 @@ def test_the_search_for_thresholds_ends_when_all_are_reached() -> None:
     assert len(called) == 2  # at the drawn inputs, and at larger ones
 
 
+class HalfInside(nn.Module):
+    """Layers in half precision between inputs and outputs in float32; an export may be made with another gain."""
+
+    def __init__(self, exported_gain: float = 1.0) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64).half(), nn.Linear(64, 64).half()
+        self.exported_gain = exported_gain
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The last layer's answer in float32."""
+        gain = self.exported_gain if torch.onnx.is_in_onnx_export() else 1.0
+        result: torch.Tensor = self.last(self.first(x.half()).relu()).float() * gain
+        return result
+
+
+@pytest.mark.parametrize(("gain", "status"), [(1.0, "passed"), (1.004, "failed")])
+def test_half_precision_inside_is_judged_by_its_own_rounding(gain: float, status: str) -> None:
+    """In float64 its casts would give half precision, and layers in float64 refuse that."""
+    torch.manual_seed(0)
+    (row,) = api.verify(HalfInside(gain).eval(), torch.randn(16, 64), targets=[LEGACY]).results
+    assert row.status == status, row.message
+    assert row.outputs[0].reference_rms
+
+
+def test_an_export_from_other_inputs_that_reads_none_of_them_is_proof() -> None:
+    nan = module(lambda _self, x: torch.zeros_like(x) if bool(x.isnan().any()) else x + 1)
+    (row,) = api.verify(nan, torch.randn(2, 4), targets=[LEGACY]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert "at inputs with a NaN" in (row.message or "")
+    assert row.evidence[-1] == "and it gives the right answer there"
+
+
+def test_an_input_that_only_python_reads_is_dropped_with_the_line() -> None:
+    repeated = module(lambda _self, x, n: x * 2 ** int(n))
+    (row,) = api.verify(repeated, (torch.randn(2, 4), torch.tensor(3)), targets=[LEGACY]).results
+    assert (row.status, row.stage) == ("error", "export")
+    assert "(dropped: x1)" in (row.message or "")
+    assert "the export keeps a value of its example inputs (" in (row.message or "")
+
+
+def test_a_quantized_module_is_refused_by_the_exporter_alone() -> None:
+    """Its state holds tuples and dtypes beside tensors."""
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        quantize: Any = torch.ao.quantization.quantize_dynamic
+        quantized = quantize(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
+    kept, refused = api.verify(quantized, torch.randn(2, 4), targets=[TRACED, LEGACY]).results
+    assert kept.status == "passed", kept.message
+    assert (refused.stage, refused.symptom) == ("export", "unsupported")
+    assert "quantized::linear_dynamic" in (refused.message or "")
+
+
 def test_half_precision_is_not_scaled_until_it_reaches_thresholds() -> None:
     sets = [{"x": np.linspace(-1, 1, 8, dtype=np.float32)}]
     bounded = module(lambda _self, x: x.clamp(-3, 3))

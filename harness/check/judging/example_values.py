@@ -32,6 +32,7 @@ from harness.exporters import Artifact
 from harness.model.answer import Reference
 from harness.registry import plugins
 from harness.runtimes import Session
+from harness.runtimes._validation import read_signature
 from harness.spec.language.tolerances import Exact, Tolerance
 from harness.spec.targets import Target
 
@@ -232,7 +233,11 @@ def about_equal(answer: Answer, eager: Answer) -> bool:
 
 
 def _gives_right_answer(target: Target, artifact: Artifact, reference: Reference, tolerance: Tolerance) -> bool:
-    answer = _answer_of_new_session(target, artifact, reference.inputs)
+    inputs = reference.inputs
+    if artifact.format == "onnx":  # this program may read fewer of them
+        read = read_signature(artifact.path, tensors_only=False).inputs
+        inputs = {name: values for name, values in inputs.items() if name in read}
+    answer = _answer_of_new_session(target, artifact, inputs)
     return compare_with_reference(answer, reference, tolerance).passed
 
 

@@ -222,7 +222,9 @@ class PreparedCase:
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact:
         """The module exported for ``target`` into ``folder`` with ``inputs`` as its example. Nothing is printed."""
         exporter = plugins("exporters")[target.exporter]
-        subject = replace(self.subject, inputs=tensors_of(inputs), eager_outputs=None, first_call=None)
+        subject = replace(
+            self.subject, inputs=tensors_of(inputs), eager_outputs=None, first_call=None, may_drop_inputs=True
+        )
         with self._silence():
             artifact: Artifact = exporter.export(
                 subject,
