@@ -460,6 +460,32 @@ def test_a_cast_of_integers_that_a_float_cannot_hold_is_blamed_on_the_file() -> 
     assert any("rounds to a narrower type at Cast" in line for line in row.evidence)
 
 
+def test_a_pass_of_a_model_that_only_gives_zeros_is_inconclusive() -> None:
+    head = nn.Linear(8, 2)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), head).eval()
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    (row,) = api.verify(net, torch.randn(3, 4), targets=[TRACED]).results
+    assert row.status == "passed"
+    assert row.outputs[0].inconclusive == "every output is zero: a file that only gives zeros would pass too"
+    nn.init.ones_(head.bias)
+    (row,) = api.verify(net, torch.randn(3, 4), targets=[TRACED]).results
+    assert row.outputs[0].inconclusive is None
+
+
+@pytest.mark.parametrize("weight", ["zeros", "normal"])
+def test_a_pass_with_the_same_outputs_at_each_draw_is_inconclusive(
+    harness: Callable[..., Any], tmp_path: Path, weight: str
+) -> None:
+    (tmp_path / "dull.yaml").write_text(
+        "harness: 1\nsequential: [{layer: Linear, args: {in_features: 3, out_features: 2}}]\n"
+        f"cases: [{{name: dull, inputs: {{x: {{shape: [2, 3]}}}}, weights: {{0.weight: {{fill: {weight}}}}}}}]\n"
+    )
+    ran = harness("run", "dull.yaml", "--targets", TRACED, "--no-latency")
+    assert ran.code == 0, ran.err
+    assert ("the outputs are the same at every set of inputs" in ran.out) is (weight == "zeros")
+
+
 # Whose fault it is
 
 
