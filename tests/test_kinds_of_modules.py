@@ -728,6 +728,22 @@ def test_a_quantized_module_is_refused_by_the_exporter_alone() -> None:
     assert "quantized::linear_dynamic" in (refused.message or "")
 
 
+def test_outputs_in_another_order_are_told() -> None:
+    def forward(_self: nn.Module, x: torch.Tensor) -> Any:
+        outputs = x.relu(), -x, x + 1
+        return (outputs[1], outputs[0], outputs[2]) if torch.onnx.is_in_onnx_export() else outputs
+
+    (row,) = api.verify(module(forward), torch.randn(2, 4), targets=[LEGACY]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert (row.message or "").startswith(
+        "the outputs are in another order (output_0 holds what is expected of output_1, output_1 holds what is "
+        "expected of output_0): output_"
+    )
+    wrong = module(lambda _self, x: (-x, x.abs()) if torch.onnx.is_in_onnx_export() else (x.relu(), -x))
+    (row,) = api.verify(wrong, torch.randn(2, 4), targets=[LEGACY]).results
+    assert (row.message or "").startswith("output_")
+
+
 def test_half_precision_is_not_scaled_until_it_reaches_thresholds() -> None:
     sets = [{"x": np.linspace(-1, 1, 8, dtype=np.float32)}]
     bounded = module(lambda _self, x: x.clamp(-3, 3))
