@@ -314,6 +314,9 @@ def test_a_bundle_has_the_verdicts_of_the_machine_that_packed_it(spec: Any, tmp_
         model = replace(case.model, model=PackedModel(str(tmp_path / name), seal="", entry=entry))
         board = check_packed(PackedCase(replace(case, model=model)), target, Settings(latency=False), Clock())
         assert (board.status, board.blame) == (desk.status, desk.blame), board.message
+        written = store.get_entry(case.id) or {}
+        assert ("further" in written) == (name != "largest"), "earlier releases read a bundle without the key"
+        assert ("after_others" in written["rounds"][0]) == (name == "largest")
         verdicts[name] = board.status
     assert verdicts == {"largest": "failed", "alarm": "failed", "loud": "failed", "right": "passed"}
 

@@ -150,7 +150,11 @@ def _put_case(
 ) -> None:
     findings = to_json(replace(eager_result, target="", seconds={}))
     fields = {"rounds": rounds, "further": list(further), "expect": expect, "findings": findings}
-    store.put_entry(case.id, "", CaseEntry.of(case).model_copy(update=fields).model_dump())
+    entry = CaseEntry.of(case).model_copy(update=fields).model_dump(exclude=None if further else {"further"})
+    for each in [*entry["rounds"], *entry.get("further", ())]:
+        if each["after_others"] is None:  # earlier releases can read a bundle without these two keys
+            del each["after_others"]
+    store.put_entry(case.id, "", entry)
 
 
 def _tolerance_of(prepared: PreparedCase, target: Target, artifact: Artifact) -> Tolerance:
