@@ -144,7 +144,7 @@ def with_verdict(
         why = f"nothing was compared: {verdict.unrepeatable}; say under `expect` what must hold"
         problems = [why if verdict.unrepeatable else NOTHING_COMPARED]
     if not problems:
-        return _with_reason(result, _constant_outputs(case, verdict.compared))
+        return _with_reason(result, result.inconclusive or _constant_outputs(case, verdict.compared))
     failed = with_mismatch(result, problems)
     first = verdict.compared[verdict.first_failing] if comparisons else None
     if first is not None and is_second_call(first.comparison.at):
