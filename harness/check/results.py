@@ -144,7 +144,7 @@ def with_verdict(
         why = f"nothing was compared: {verdict.unrepeatable}; say under `expect` what must hold"
         problems = [why if verdict.unrepeatable else NOTHING_COMPARED]
     if not problems:
-        return _with_reason(result, result.inconclusive or _constant_outputs(case, verdict.compared))
+        return _with_reason(result, _constant_outputs(case, verdict.compared))
     failed = with_mismatch(result, problems)
     first = verdict.compared[verdict.first_failing] if comparisons else None
     if first is not None and is_second_call(first.comparison.at):
@@ -168,9 +168,9 @@ def with_samples(result: Result, samples: SampleOutcome) -> Result:
 
 
 def _constant_outputs(case: Case, compared: Sequence[ComparedAnswer]) -> str | None:
-    """Why the pass of a whole model is inconclusive whose outputs do not depend on its inputs; None if they do."""
+    """Why the pass of a whole model is inconclusive whose outputs do not depend on its inputs; None if they do, or are NaN."""
     answers = [each.expected for each in compared]
-    values = [output for answer in answers for output in answer.values() if output.size]
+    values = [output for answer in answers for output in answer.values() if np.equal(output, output).any()]
     if not values or not is_whole_model(case):
         return None
     if case.runs_user_code and not any(map(np.any, values)):
