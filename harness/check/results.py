@@ -168,9 +168,9 @@ def with_samples(result: Result, samples: SampleOutcome) -> Result:
 
 
 def _constant_outputs(case: Case, compared: Sequence[ComparedAnswer]) -> str | None:
-    """Why the pass of a whole model is inconclusive whose outputs do not depend on its inputs; None if they do, or are NaN."""
+    """Why the pass of a whole model is inconclusive whose outputs do not depend on its inputs; None if they do."""
     answers = [each.expected for each in compared]
-    values = [output for answer in answers for output in answer.values() if np.equal(output, output).any()]
+    values = [output for answer in answers for output in answer.values() if output.size]
     if not values or not is_whole_model(case):
         return None
     if case.runs_user_code and not any(map(np.any, values)):
