@@ -144,9 +144,9 @@ def with_verdict(
         why = f"nothing was compared: {verdict.unrepeatable}; say under `expect` what must hold"
         problems = [why if verdict.unrepeatable else NOTHING_COMPARED]
     if not problems:
-        return _with_reason(result, _constant_outputs(case, verdict.compared))
-    failed = with_mismatch(result, problems)
-    first = verdict.compared[verdict.first_failing] if comparisons else None
+        known = any(output.inconclusive for output in result.outputs)
+        return result if known else _with_reason(result, _constant_outputs(case, verdict.compared))
+    failed, first = with_mismatch(result, problems), verdict.compared[verdict.first_failing] if comparisons else None
     if first is not None and is_second_call(first.comparison.at):
         cause = LOST_STATE
     elif first is not None and cause is None:

@@ -25,6 +25,7 @@ from harness.spec import KNOWN_FAILURES_FILE, TARGETS_FILE, has_specs
 from harness.spec.discovery import Specs, load_specs
 from harness.spec.glob import path_and_case
 from harness.spec.language.case import Case, FactoryModel, StoredModel
+from harness.spec.quoting import count_of
 
 PAUSE_S = 0.02
 SHARE_OF_TIME = 0.1
@@ -72,7 +73,7 @@ def _watch(request: Request, show: Show) -> int:
                 return outcome.exit_code
         first = False
         took = time.perf_counter() - began
-        echo(f"{took:.2f} s; watching {len(watched.states):,} files, Ctrl-C ends", error=True)
+        echo(f"{took:.2f} s; watching {count_of(len(watched.states), 'file')}, Ctrl-C ends", error=True)
         change = watched.next_change()
 
 

@@ -66,7 +66,7 @@ GIVE_FINITE = "give inputs for which the outputs are numbers: --inputs FILE"
 )
 @click.option("--steps", type=WholeNumber(2, 1000), metavar="N", help="Steps with --loop. [default: 4]")
 @click.option("--layers", is_flag=True, help="Compare every layer inside too; a wrong layer fails its check.")
-@click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write the spec that asks the same.")
+@click.option("--save-spec", type=FOLDER, metavar="FILE", help="Write a spec of this comparison, for harness run.")
 @REPORT_DIR
 @timeout_option("Seconds per check.")
 def compare(subject: str, reference: str, **options: Any) -> int:
