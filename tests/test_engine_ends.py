@@ -6,8 +6,13 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -18,6 +23,8 @@ import torch
 import harness as api
 from harness.check import settings
 from harness.engine import worker_slot
+from harness.engine.processes.exits import has_ended
+from harness.engine.worker_status import NO_DEADLINE, WorkerExit, WorkerStatus
 from tests import recorded_models
 from tests.conftest import Call, Ran
 from tests.running import Running, alive, await_
@@ -158,6 +165,46 @@ def test_a_time_limit_is_a_timeout_and_grows_with_the_model(
     assert ran.rows["Daemon-hang/case", "trace/torch-cpu"]["notes"] == [KILLED_NOTE]
     pid = int((here / "hang").read_text(encoding="utf-8"))
     assert not alive([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
+
+
+class _SilentPool:
+    """A pool that never hears of the process that its server started."""
+
+    active = True
+
+    def schedule(self, *_args: Any, **_named: Any) -> Future[None]:
+        """A future that nothing ends."""
+        return Future()
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+    join = stop
+
+
+class _SilentSlot(worker_slot.WorkerSlot):
+    def _new_pool(self) -> Any:
+        return _SilentPool()
+
+
+def test_a_process_that_is_gone_is_given_up_without_a_time_limit(tmp_path: Path) -> None:
+    """The server may end while it starts a worker: the pool waits for it, and there may be no deadline."""
+    done: list[worker_slot.WorkerSlot] = []
+    slot, job = _SilentSlot(tmp_path / "slot", done.append), SimpleNamespace(runs_user_code=False)
+    slot.submit(cast("Any", job))
+    status = WorkerStatus(tmp_path / "slot" / "status")
+    status.set_between_checks(os.getpid(), NO_DEADLINE)
+    slot.poll()
+    assert not done, "this process lives"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    await_(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE)
+    status.set_between_checks(ended.pid, NO_DEADLINE)
+    slot.poll()
+    assert done == [slot]
+    assert isinstance(slot.take_result()[1], WorkerExit)
+    ended.wait()
+    assert has_ended(ended.pid)
+    slot.close()
 
 
 def test_a_time_limit_set_by_the_user_does_not_grow(harness: Call, put: Put) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
@@ -17,12 +18,24 @@ from onnx import TensorProto, helper
 from torch import nn
 
 import harness as api
+from harness.check.cache.artifacts import ArtifactCache
+from harness.check.check import check
+from harness.check.module.prepared_case import PreparedCase
+from harness.check.recorded.content_store import ContentStore
+from harness.check.recorded.packed import PackedCase, check_packed
+from harness.check.recorded.packing import pack_export
+from harness.check.settings import Settings
+from harness.check.stages import Clock
+from harness.engine.worker_status import last_words
 from harness.errors import UsageError
 from harness.model.tensors import copy_module
 from harness.model.thresholds import reaching_inputs
 from harness.model.user_modules import find_factory, type_name
 from harness.runtimes._messages import informative_part
+from harness.spec.bundle.entries import CaseEntry, PackedModel
+from harness.spec.discovery import load_specs
 from harness.spec.language.case import FactoryModel
+from harness.spec.targets import parse_target
 
 TRACED = "trace/torch-cpu"
 LEGACY = "onnx-torchscript@17/ort-cpu"
@@ -211,6 +224,112 @@ def test_state_that_only_other_inputs_show_fails_a_file_that_forgets_it() -> Non
         assert (row.message or "").startswith("the module keeps state between calls")
     assert "a call that follows calls with other inputs" in (row.message or "")
     assert not api.verify(FirstMask().eval(), x, targets=[LEGACY]).passed  # one set of inputs shows it too
+
+
+class Alarm(nn.Module):
+    """A flag that only a value beyond a threshold sets, and that stays set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flag: torch.Tensor
+        self.register_buffer("flag", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs, raised by one since the first alarm."""
+        if bool(x.max() > 30.0):
+            self.flag.fill_(1.0)
+        return x + self.flag
+
+
+def scripted_alarm() -> Any:
+    """An alarm whose export keeps the branch and forgets the flag."""
+    return torch.jit.script(Alarm())
+
+
+class Loud(nn.Module):
+    """A branch beyond the drawn values."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Twice the inputs where one is loud."""
+        return x * 2 if x.max() > 30.0 else x
+
+
+class Counting(nn.Module):
+    """State that an exporter leaves in the module, beside an export that differs by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count: torch.Tensor
+        self.register_buffer("count", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs and the number of calls; in an export, something else."""
+        self.count += 1
+        return (x + self.count).square() if torch.onnx.is_in_onnx_export() else x + self.count
+
+
+class Peak(nn.Module):
+    """An integer that is read once by NumPy."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs times the largest of them."""
+        return x * int(x.numpy().max())
+
+
+def test_state_that_only_values_beyond_a_threshold_leave_fails_a_file_that_forgets_it() -> None:
+    (row,) = api.verify(scripted_alarm(), torch.randn(2, 4), targets=[LEGACY]).results
+    assert (row.status, row.blame) == ("failed", "exporter"), row.message
+    assert (row.message or "").startswith("the module keeps state between calls")
+    assert "where gt reaches 30)" in (row.message or "")
+    (row,) = api.verify(scripted_alarm(), torch.randn(2, 4), targets=["script/torch-cpu"]).results
+    assert row.status == "passed", row.message
+
+
+def test_state_is_a_cause_only_of_what_it_explains() -> None:
+    (lost,) = api.verify(Average(), torch.randn(4), targets=[LEGACY]).results
+    assert (lost.message or "").startswith("the module keeps state between calls")
+    (other,) = api.verify(Counting(), torch.randn(4), targets=[LEGACY]).results
+    assert other.status == "failed"
+    assert "keeps state" not in (other.message or "")
+
+
+def test_the_largest_integer_of_the_example_inputs_is_no_constant() -> None:
+    (row,) = api.verify(Peak(), torch.tensor([[3, 0, 8], [1, 8, 2]]), targets=[LEGACY]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert "integers from the lower half of their range" in (row.message or "")
+
+
+MODULES = """
+harness: 1
+cases:
+  - {name: largest, factory: "tests.test_kinds_of_modules:LargestSoFar", inputs: {x: {shape: [2, 4]}}}
+  - {name: alarm, factory: "tests.test_kinds_of_modules:scripted_alarm", inputs: {x: {shape: [2, 4]}}}
+  - {name: loud, factory: "tests.test_kinds_of_modules:Loud", inputs: {x: {shape: [2, 4]}}}
+  - {name: right, factory: "torch.nn:Hardswish", inputs: {x: {shape: [2, 4]}}}
+"""
+
+
+def test_a_bundle_has_the_verdicts_of_the_machine_that_packed_it(spec: Any, tmp_path: Path) -> None:
+    verdicts = {}
+    target = parse_target(LEGACY)
+    for case in load_specs([str(spec("modules.yaml", MODULES).parent)], allow_import=True).cases:
+        name = case.id.rpartition("/")[2]
+        store, prepared = ContentStore(tmp_path / name), PreparedCase(case, ArtifactCache(None, tmp_path))
+        with warnings.catch_warnings(record=True):  # torch warns of what it exports
+            warnings.simplefilter("always")
+            packing = pack_export(prepared, target, tmp_path / name, Clock())
+            desk = check(prepared, target, Settings(latency=False), Clock())
+        assert packing.status == "passed", packing.message
+        exports = {target.export: store.get_entry(case.id, target.export)}
+        entry = CaseEntry.model_validate({**(store.get_entry(case.id) or {}), "exports": exports})
+        model = replace(case.model, model=PackedModel(str(tmp_path / name), seal="", entry=entry))
+        board = check_packed(PackedCase(replace(case, model=model)), target, Settings(latency=False), Clock())
+        assert (board.status, board.blame) == (desk.status, desk.blame), board.message
+        written = store.get_entry(case.id) or {}
+        assert ("further" in written) == (name != "largest"), "earlier releases read a bundle without the key"
+        assert ("after_others" in written["rounds"][0]) == (name == "largest")
+        verdicts[name] = board.status
+    assert verdicts == {"largest": "failed", "alarm": "failed", "loud": "failed", "right": "passed"}
 
 
 def test_state_that_an_export_keeps_passes() -> None:
@@ -433,6 +552,37 @@ def test_the_informative_part_of_messages_of_onnx_runtime(reason: str, shown: st
     assert informative_part(f"{before} Conv node. Name:'' Status Message: {reason}") == f"Conv node: {shown}"
 
 
+CODE = "[ONNXRuntimeError] : 10 : INVALID_GRAPH : "
+PLACE = "/onnxruntime_src/onnxruntime/core/graph/model.cc:256 "
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (f"{CODE}Load model from a b/m.onnx failed:This is an invalid model. Error No Op", "Error No Op"),
+        (f"Load model from m.onnx failed:{PLACE}void ort::Model(const T<int, int>&) Opset 99", "Opset 99"),
+        (f"{CODE}Invalid rank for input: x Got: 2 Expected: 3 Please fix the model.", "Invalid rank for "),
+        (f"{CODE}Wrong x for the following indices\n index: 0 Got: 3 Expected: 2\n Please fix it.", "Wrong x for the"),
+        ("Exception from src/core.cpp:84:\nCheck 'false' failed at f.cpp:47:\nLoading input model\nNo 'n'", "No 'n'"),
+        (CODE, CODE.strip()),
+    ],
+)
+def test_the_informative_part_of_a_file_that_does_not_load(message: str, shown: str) -> None:
+    found = informative_part(message)
+    assert found.startswith(shown)
+    assert "Please" not in found
+    assert "index" not in shown or "index: 0 Got: 3 Expected: 2" in found
+
+
+def test_a_panic_of_a_library_says_its_reason() -> None:
+    panic = ("thread '<unnamed>' (12) panicked at core/gather.rs:85:59:", "index 20 out of range", "stack backtrace:")
+    assert last_words(panic) == ": index 20 out of range"
+    assert (
+        last_words(("terminate called after throwing an instance of 'Error'", "  what():  no memory")) == ": no memory"
+    )
+    assert last_words(("no panic", "nor its reason")) == last_words(panic[:1]) == ""
+
+
 def test_the_informative_part_of_messages_of_torchscript() -> None:
     trace = (
         "Tracing failed sanity checks!\nERROR: Graphs differed across invocations!\n\tGraph diff:\n"
@@ -538,6 +688,74 @@ def test_the_search_for_thresholds_ends_when_all_are_reached() -> None:
 
     assert len(list(reaching_inputs(module(forward), [{"x": np.linspace(-1, 1, 8, dtype=np.float32)}], 0))) == 1
     assert len(called) == 2  # at the drawn inputs, and at larger ones
+
+
+class HalfInside(nn.Module):
+    """Layers in half precision between inputs and outputs in float32; an export may be made with another gain."""
+
+    def __init__(self, exported_gain: float = 1.0) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 64).half(), nn.Linear(64, 64).half()
+        self.exported_gain = exported_gain
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The last layer's answer in float32."""
+        gain = self.exported_gain if torch.onnx.is_in_onnx_export() else 1.0
+        result: torch.Tensor = self.last(self.first(x.half()).relu()).float() * gain
+        return result
+
+
+@pytest.mark.parametrize(("gain", "status"), [(1.0, "passed"), (1.004, "failed")])
+def test_half_precision_inside_is_judged_by_its_own_rounding(gain: float, status: str) -> None:
+    """In float64 its casts would give half precision, and layers in float64 refuse that."""
+    torch.manual_seed(0)
+    (row,) = api.verify(HalfInside(gain).eval(), torch.randn(16, 64), targets=[LEGACY]).results
+    assert row.status == status, row.message
+    assert row.outputs[0].reference_rms
+
+
+def test_an_export_from_other_inputs_that_reads_none_of_them_is_proof() -> None:
+    nan = module(lambda _self, x: torch.zeros_like(x) if bool(x.isnan().any()) else x + 1)
+    (row,) = api.verify(nan, torch.randn(2, 4), targets=[LEGACY]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert "at inputs with a NaN" in (row.message or "")
+    assert row.evidence[-1] == "and it gives the right answer there"
+
+
+def test_an_input_that_only_python_reads_is_dropped_with_the_line() -> None:
+    repeated = module(lambda _self, x, n: x * 2 ** int(n))
+    (row,) = api.verify(repeated, (torch.randn(2, 4), torch.tensor(3)), targets=[LEGACY]).results
+    assert (row.status, row.stage) == ("error", "export")
+    assert "(dropped: x1)" in (row.message or "")
+    assert "the export keeps a value of its example inputs (" in (row.message or "")
+
+
+def test_a_quantized_module_is_refused_by_the_exporter_alone() -> None:
+    """Its state holds tuples and dtypes beside tensors."""
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        quantize: Any = torch.ao.quantization.quantize_dynamic
+        quantized = quantize(nn.Sequential(nn.Linear(4, 4)), {nn.Linear})
+    kept, refused = api.verify(quantized, torch.randn(2, 4), targets=[TRACED, LEGACY]).results
+    assert kept.status == "passed", kept.message
+    assert (refused.stage, refused.symptom) == ("export", "unsupported")
+    assert "quantized::linear_dynamic" in (refused.message or "")
+
+
+def test_outputs_in_another_order_are_told() -> None:
+    def forward(_self: nn.Module, x: torch.Tensor) -> Any:
+        outputs = x.relu(), -x, x + 1
+        return (outputs[1], outputs[0], outputs[2]) if torch.onnx.is_in_onnx_export() else outputs
+
+    (row,) = api.verify(module(forward), torch.randn(2, 4), targets=[LEGACY]).results
+    assert (row.status, row.blame) == ("failed", "exporter")
+    assert (row.message or "").startswith(
+        "the outputs are in another order (output_0 holds what is expected of output_1, output_1 holds what is "
+        "expected of output_0): output_"
+    )
+    wrong = module(lambda _self, x: (-x, x.abs()) if torch.onnx.is_in_onnx_export() else (x.relu(), -x))
+    (row,) = api.verify(wrong, torch.randn(2, 4), targets=[LEGACY]).results
+    assert (row.message or "").startswith("output_")
 
 
 def test_half_precision_is_not_scaled_until_it_reaches_thresholds() -> None:

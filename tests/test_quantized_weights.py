@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -16,6 +17,7 @@ from benchmarks.precision.nets import random_net
 from benchmarks.precision.planted import WrongScale
 from harness import compare_models, verify
 from harness.check.cache.artifacts import ArtifactCache
+from harness.check.judging.quantized_weights import compare_weights, float_weights
 from harness.check.module.prepared_case import PreparedCase
 from harness.check.recorded.content_store import ContentStore
 from harness.check.recorded.packed import PackedCase, check_packed
@@ -28,7 +30,7 @@ from harness.spec.bundle.entries import CaseEntry, PackedModel
 from harness.spec.discovery import load_specs
 from harness.spec.targets import parse_target
 from harness.transforms import TransformRequest
-from harness.transforms.int8 import Int4
+from harness.transforms.int8 import Int4, Int8
 
 EXPORTER = "onnx-torchscript@17"
 
@@ -181,6 +183,31 @@ def test_a_quantized_file_under_test_is_compared_and_its_coarse_step_is_told(
     assert row.status == "passed", row.message
     (note,) = (each for each in row.notes if "quantized weights" in each)
     assert note.startswith("int8.onnx, quantized weights: large.weight of /large/Gemm: its step is 4 times what ")
+
+
+def test_a_step_that_cuts_off_half_of_the_range_is_told(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """A quantizer whose rule is not known may cut off a few of the largest values, and no more."""
+    source, path = files[0], tmp_path / "fine.onnx"
+    floats = float_weights(onnx.load(str(source)))
+    problems = {}
+    for share in (1.0, 0.97, 0.5):
+        Int8().apply(source, path, TransformRequest("int8", {}, ()))
+        model = onnx.load(str(path))
+        stored = {each.name: each for each in model.graph.initializer}
+        codes, scale, zero = (
+            next(each for name, each in stored.items() if name.startswith("large.weight") and name.endswith(part))
+            for part in ("_quantized", "_scale", "_zero_point")
+        )
+        step, offset = numpy_helper.to_array(scale) * np.float32(share), int(numpy_helper.to_array(zero).item())
+        values, kind = floats["large.weight"], np.iinfo(numpy_helper.to_array(codes).dtype)
+        values = values.T if list(values.shape) != list(codes.dims) else values
+        fine = np.clip(np.round(values / step) + offset, kind.min, kind.max).astype(kind.dtype)
+        codes.CopyFrom(numpy_helper.from_array(fine, codes.name))
+        scale.CopyFrom(numpy_helper.from_array(step, scale.name))
+        problems[share] = compare_weights(model, floats, exact=False).problems
+    assert problems[1.0] == problems[0.97] == []
+    (problem,) = problems[0.5]
+    assert problem.startswith("large.weight of /large/Gemm: its range is cut off, which makes its RMS error ")
 
 
 def test_weights_whose_names_are_gone_are_counted_and_told(files: tuple[Path, Path]) -> None:

@@ -25,8 +25,10 @@ from harness.blame.declared import declared_difference, has_other_form
 from harness.blame.disagreement import MAX_ERROR_RATIO, Disagreement, max_error, unstable_answer
 from harness.blame.file_evaluation import file_is_right, file_rounds, order_of_equal_values, right_on_another_runtime
 from harness.blame.file_runs import run_without_optimizer
+from harness.model.answer import is_second_call
 from harness.result import Blame
 
+KEEPS_NOTHING = "no ONNX file keeps anything from one call to the next, so it cannot give the answer of a later call"
 STOCHASTIC = "the module is stochastic, so its values were compared with nothing that could show who is wrong"
 
 
@@ -54,6 +56,9 @@ def _of_onnx(disagreement: Disagreement, evidence: list[str]) -> Blame | None:
     file_right = file_is_right(disagreement, evidence)
     right_without_optimizer = _right_only_without_optimizer(disagreement, evidence)
     if file_right is False:
+        if is_second_call(disagreement.reference.at):
+            evidence.append(KEEPS_NOTHING)
+            return "exporter"
         if not right_without_optimizer and not right_on_another_runtime(disagreement, evidence):
             return "exporter"
         file_right = None

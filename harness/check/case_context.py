@@ -88,8 +88,10 @@ class CaseContext(Protocol):
         """Inputs that a model may treat in another way, as far as eager torch takes them. None without the module."""
         ...
 
-    def eager_answer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
-        """Eager torch's answer to ``inputs``; None if it refuses them, or without the module."""
+    def eager_answer(
+        self, inputs: Mapping[str, Array], before: Sequence[Mapping[str, Array]] = ()
+    ) -> Mapping[str, Array] | None:
+        """Eager torch's answer to ``inputs`` after calls with ``before``; None if it refuses one, or has no module."""
         ...
 
     def references_for(self, target: Target) -> Sequence[Reference]:

@@ -15,7 +15,7 @@ from harness.check.judging.example_values import KeptValue, find_kept_value, kep
 from harness.check.judging.judge import Answer, Verdict, have_same_form, meets_expectations, run_twice
 from harness.check.judging.layers import with_layers
 from harness.check.judging.lower_precision import half_precision_of, reference_for, reference_precision
-from harness.check.judging.steps import ERRORS_ADD_UP, departure, run_in_a_row, run_on_own_state
+from harness.check.judging.steps import ERRORS_ADD_UP, departure, loses_state, run_in_a_row, run_on_own_state
 from harness.check.refusal import check_refusal
 from harness.check.results import (
     EXPORT_AGAIN,
@@ -154,7 +154,7 @@ def _checked(prepared: CaseContext, target: Target, settings: Settings, progress
             progress.add(samples=samples.summary)
             with clock.stage("compare"):
                 judged = judged.with_samples(samples, target, session)
-        cause = None if judged.verdict.passed else _cause(judged, references[0])
+        cause = None if judged.verdict.passed else _cause(judged, prepared)
         result = with_verdict(progress.result, prepared.case, judged.complete_verdict, eager_findings, cause)
         if judged.samples is not None:
             result = with_samples(result, judged.samples)
@@ -190,12 +190,12 @@ def _run(
     return [*called, *in_a_row, *on_own_state], [*answers, *row_answers, *own_answers], varies
 
 
-def _cause(judged: _JudgedAnswers, first: Reference) -> str | None:
+def _cause(judged: _JudgedAnswers, prepared: CaseContext) -> str | None:
     """Why a target fails that agrees at the first inputs, as far as it is known."""
     departed, kept = departure(judged.verdict.comparisons), judged.kept
-    if departed is not None:
-        return departed if kept is None or not kept.is_known else f"{departed}; {kept.cause}"
-    causes = [*([LOST_STATE] if first.keeps_state else []), *([kept.cause] if kept is not None else [])]
+    lost = loses_state(judged.references, judged.answers, judged.verdict.first_failing, prepared.eager_answer)
+    causes = [departed] if departed is not None else [LOST_STATE] if lost else []
+    causes += [kept.cause] if kept is not None and (kept.is_known or departed is None) else []
     return "; ".join(causes) or None
 
 
@@ -210,9 +210,8 @@ def _judged(
     varies: bool,
 ) -> _JudgedAnswers:
     """The answers to the case's own inputs, and to others that a model may treat in another way."""
-    tolerance = of_one = prepared.tolerance(artifact.opset, target)
-    if prepared.case.data is not None:
-        tolerance = of_one.map(pooled)
+    of_one = prepared.tolerance(artifact.opset, target)
+    tolerance = of_one if prepared.case.data is None else of_one.map(pooled)
     verdict = prepared.judge.verdict(references, prepared.expected, answers, tolerance, session)
     if references[0].stochastic:
         # In training mode an exporter may leave the noise out on purpose; its note says so. A bundle has no mode.
@@ -220,8 +219,9 @@ def _judged(
         verdict = replace(verdict, keeps_random=keeps_random, unrepeatable=references[0].unrepeatable)
     judged = _JudgedAnswers(of_one, references, answers, verdict)
     if verdict.passed:
-        # Only modules of users branch on values, and `draws: 1` asks for no further inputs.
-        if not prepared.case.runs_user_code or prepared.case.draws == 1:
+        # Only modules of users branch on values, in a bundle too, and `draws: 1` asks for no further inputs.
+        may_branch = prepared.case.runs_user_code or isinstance(prepared.case.model.model, RecordedModel)
+        if prepared.case.draws == 1 or not may_branch:
             return judged
         failed = find_kept_value(
             target, artifact, session, references, of_one, prepared.further_inputs, prepared.exported_from

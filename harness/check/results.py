@@ -22,7 +22,7 @@ from harness.check.stages import Clock, StageStopped, is_from_code_under_test, m
 from harness.compare.inconclusive import EXPORTED_IN_TRAINING, NO_ELEMENTS
 from harness.compare.numbers import same_bits
 from harness.compare.pictures import pictures
-from harness.compare.verdict import Comparison
+from harness.compare.verdict import Comparison, exchanged_outputs
 from harness.errors import RequestError
 from harness.latency import smoke_timing
 from harness.latency.sampling import Call
@@ -146,10 +146,11 @@ def with_verdict(
     if not problems:
         known = any(output.inconclusive for output in result.outputs)
         return result if known else _with_reason(result, _constant_outputs(case, verdict.compared))
-    failed = with_mismatch(result, problems)
-    first = next((comparison for comparison in comparisons if not comparison.passed), None)
-    if first is not None and is_second_call(first.at):
+    failed, first = with_mismatch(result, problems), verdict.compared[verdict.first_failing] if comparisons else None
+    if first is not None and is_second_call(first.comparison.at):
         cause = LOST_STATE
+    elif first is not None and cause is None:
+        cause = exchanged_outputs(first.actual, first.expected)
     return failed if cause is None else with_cause(failed, cause)
 
 

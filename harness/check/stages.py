@@ -50,6 +50,7 @@ _FUSED_NODES = re.compile(r"(ExecutionProvider)_\d{6,}(?:_\d+)*")
 # torch numbers the classes that it compiles and the code that it generates in a process.
 _NUMBERS_OF_TORCH = re.compile(r"\.___torch_mangle_\d+|(?<=<eval_with_key>)\.\d+")
 _ARTIFACT_PATHS = re.compile(r"[^\s'\"]*/(model\.(?:onnx|pt))")
+_ONLY_TYPES = "Issues with types "  # onnx.reference
 _EXIT_CODE = vars(SystemExit)["code"]
 
 
@@ -137,14 +138,15 @@ def message_of(error: BaseException) -> str:
     """``error`` in one line: its class, unless it is one of harness's own, and the informative part of its text.
 
     - Which part of a library's text that is, :func:`harness.runtimes._messages.informative_part` decides.
-    - If an exporter of torch wraps the failure in advice, the message is that of the cause.
+    - If an exporter of torch wraps the failure in advice, or ONNX's evaluator in types, the message is the cause's.
     - Colour codes, addresses in memory, digests and torch's numbers in names, and the folders of harness's own files
       are removed, so that the same failure reads the same on every machine.
     - A text that is too long is cut, and its length is given.
     """
     for _ in range(MAX_CAUSES):
         cause = explicit_cause(error)
-        if cause is None or not class_module(error).startswith("torch.onnx"):
+        wraps = class_module(error).startswith("torch.onnx") or safe_str(error).startswith(_ONLY_TYPES)
+        if cause is None or not wraps:
             break
         error = cause
     if issubclass(type(error), SystemExit):

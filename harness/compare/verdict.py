@@ -14,13 +14,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.compare.calibrated import plain_rule
 from harness.compare.numbers import same_bits
 from harness.compare.output import ComparedOutput, OutputRequest, compare_output
 from harness.model.answer import Reference, Step
 from harness.result import Distance, OutputComparison
-from harness.spec.language.tolerances import Tolerance
+from harness.spec.language.tolerances import Close, Tolerance
 
 Array = NDArray[Any]
+
+MAX_EXCHANGED = 8
+"""Answers with more outputs are not searched for an exchange: each is compared with each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,29 @@ def compare_with_reference(answer: Mapping[str, Array], reference: Reference, to
         for output in comparison.outputs
     )
     return replace(comparison, outputs=outputs, repeats_shapes=reference.repeats_shapes, step=reference.step)
+
+
+def exchanged_outputs(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> str | None:
+    """That outputs are in another order: each wrong one holds the values that are expected in another. Else None."""
+    if list(actual) != list(expected) or not 1 < len(actual) <= MAX_EXCHANGED:
+        return None
+    wrong = [name for name in actual if not _is_close(actual[name], expected[name])]
+    holders = {name: [other for other in wrong if _is_close(actual[name], expected[other])] for name in wrong}
+    others = {name: found[0] for name, found in holders.items() if len(found) == 1}
+    if not wrong or sorted(others.values()) != sorted(wrong):
+        return None
+    pairs = ", ".join(f"{name} holds what is expected of {other}" for name, other in others.items())
+    return f"the outputs are in another order ({pairs})"
+
+
+def _is_close(actual: Array, expected: Array) -> bool:
+    if (actual.dtype, actual.shape) != (expected.dtype, expected.shape):
+        return False
+    rule = plain_rule(expected.dtype.name)
+    if not isinstance(rule, Close):
+        return np.array_equal(actual, expected)
+    pair = actual.astype(np.float64), expected.astype(np.float64)
+    return np.allclose(*pair, rtol=rule.rtol, atol=rule.atol, equal_nan=True)
 
 
 def _output_set_problems(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> tuple[str, ...]:

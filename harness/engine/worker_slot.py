@@ -20,7 +20,7 @@ from pebble import CONSTS, ProcessExpired, ProcessPool
 
 from harness.engine.job import Job
 from harness.engine.journal import Entry
-from harness.engine.processes.exits import kill_descendants_of
+from harness.engine.processes.exits import has_ended, kill_descendants_of
 from harness.engine.processes.fork_server import ServerContext, WorkerProcess
 from harness.engine.processes.output_capture import OutputCapture
 from harness.engine.worker_status import RETIRED, WorkerExit, WorkerStatus
@@ -135,12 +135,15 @@ class WorkerSlot:
         self._capture.limit_size()
         if self._future is None:
             return
-        worker, until = self._context.worker(self._status.pid()), self._status.deadline().until
-        if (worker and worker.final_exit_code == 0) or not self._pool.active:
+        pid, until = self._status.pid(), self._status.deadline().until
+        worker = self._context.worker(pid)
+        # Without a worker, the server ended while it started this process, and the pool never heard of it.
+        is_lost = pid and worker is None and has_ended(pid)
+        if is_lost or (worker and worker.final_exit_code == 0) or not self._pool.active:
             self._future.cancel()
         elif until and time.monotonic() > until + GRACE:
             self._overdue = True
-            if worker is None:  # the server ended while it started this worker, of which the pool never heard
+            if worker is None:
                 self._future.cancel()
             elif worker.pid and worker.final_exit_code is None:
                 with suppress(ProcessLookupError):

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import math
 import mmap
+import re
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -148,6 +150,18 @@ class KeptVerdict:
         return replace(result, notes=(*result.notes, f"{WORK[self.before]} was not finished {how}"))
 
 
+MAX_REASON = 300
+LAST_WORDS = re.compile(r"(thread '.{0,80}panicked at |terminate called after throwing an instance of )")
+"""What Rust and C++ print before they end the process; the reason is on the next line."""
+
+
+def last_words(log: Sequence[str]) -> str:
+    """The reason for which the code of a library ended the process, after a colon; "" if none was printed."""
+    following = (after for line, after in pairwise(log) if LAST_WORDS.match(line))
+    reason = next(following, "").strip().removeprefix("what():").strip()[:MAX_REASON]
+    return f": {reason}" if reason else ""
+
+
 RETIRED = 86
 """The exit code of a working worker that asks to be replaced."""
 CANNOT_REPORT = 70
@@ -190,4 +204,4 @@ class WorkerExit:
             return "out-of-memory", "the process ran out of memory; --memory sets the limit"
         if self.exit_code == CANNOT_REPORT:
             return "crash", "the check left its process unable to report the result; see the log"
-        return "crash", self.description
+        return "crash", f"{self.description}{last_words(self.log)}"

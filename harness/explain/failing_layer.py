@@ -124,7 +124,9 @@ def _resolved(keys: Mapping[str, Any], case: Case, path: str, home: Path) -> Cas
 
 def _exact(case: Case, tensors: Mapping[str, torch.Tensor], layer: nn.Module, prefix: str) -> Case | None:
     """``case`` with the values of the inputs and of the layer's weights; None if there are too many."""
-    weights = {name: tensor for name, tensor in layer.state_dict().items() if tensor.dim()}
+    from harness.model.weights import tensors_of_state
+
+    weights = {name: tensor for name, tensor in tensors_of_state(layer).items() if tensor.dim()}
     if sum(tensor.numel() for tensor in (*tensors.values(), *weights.values())) > MAX_VALUES:
         return None
     literal = {f"{prefix}{name}": _literal(TensorSpec(name, _name(each), ()), each) for name, each in weights.items()}

@@ -73,11 +73,18 @@ def default_opset() -> int:
 
 
 def checked_artifact(
-    exporter: str, staging_path: Path, path: Path, opset: int | None, names: tuple[Sequence[str], Sequence[str]]
+    exporter: str,
+    staging_path: Path,
+    path: Path,
+    opset: int | None,
+    names: tuple[Sequence[str], Sequence[str]],
+    *,
+    kept: Sequence[str] = (),
 ) -> Artifact:
     """The artifact at ``path`` of the file that ``exporter`` has just written to ``staging_path``.
 
-    ``names`` are those of the inputs and outputs. Raises :class:`Unsupported` if the file has another opset than the
+    ``names`` are those of the inputs and outputs; without inputs, any are allowed. ``kept`` are the lines at which the
+    tracer warned that the export keeps a value. Raises :class:`Unsupported` if the file has another opset than the
     requested one, and :class:`StageError` if inputs or outputs were renamed, reordered or dropped.
     """
     import onnx
@@ -96,7 +103,8 @@ def checked_artifact(
         )
     initializers = {tensor.name for tensor in model.graph.initializer}  # with keep_initializers_as_inputs
     inputs = [value.name for value in model.graph.input if value.name not in initializers]
-    _require_names(exporter, "inputs", inputs, list(names[0]))
+    if names[0]:
+        _require_names(exporter, "inputs", inputs, list(names[0]), kept)
     _require_names(exporter, "outputs", [value.name for value in model.graph.output], list(names[1]))
     return Artifact("onnx", path, digest, opset=written_opset, checker=checker_error(staging_path))
 
@@ -119,7 +127,7 @@ def checker_error(path: Path) -> str | None:
     return None
 
 
-def _require_names(exporter: str, kind: str, actual: list[str], expected: list[str]) -> None:
+def _require_names(exporter: str, kind: str, actual: list[str], expected: list[str], kept: Sequence[str] = ()) -> None:
     if actual != expected:
         missing = [name for name in expected if name not in actual]
         dropped = f" (dropped: {', '.join(missing)})" if missing else ""
@@ -129,6 +137,8 @@ def _require_names(exporter: str, kind: str, actual: list[str], expected: list[s
                 "; the exporter makes an input of a number that is a default of forward: pass it as a constant, "
                 "under `forward` in a spec or in a module around this one"
             )
+        if missing and kept:
+            problem += f"; the export keeps a value of its example inputs ({kept[0]})"
         raise StageError(problem)
 
 

@@ -24,7 +24,7 @@ def recorded_tracer_warnings() -> Iterator[list[str]]:
     import torch
     from torch.jit._trace import TracerWarning
 
-    places: dict[str, None] = {}
+    found: list[str] = []
     ignored = (Path(torch.__file__).parent, _OWN_FOLDER)
     show = warnings.showwarning
 
@@ -37,19 +37,16 @@ def recorded_tracer_warnings() -> Iterator[list[str]]:
         line: str | None = None,
     ) -> None:
         if issubclass(category, TracerWarning) and not any(folder in Path(filename).parents for folder in ignored):
-            places[source_line(filename, lineno)] = None
+            place = source_line(filename, lineno)
+            found.extend([] if place in found else [place])
         show(message, category, filename, lineno, file, line)
 
-    found: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", TracerWarning)
         ignore_lib_warnings: Any = TracerWarning.ignore_lib_warnings
         ignore_lib_warnings()
         warnings.showwarning = record
-        try:
-            yield found
-        finally:
-            found.extend(places)
+        yield found
 
 
 def source_line(filename: str, number: int) -> str:

@@ -85,7 +85,8 @@ class OnnxTorchScript(ExportOptions):
                     training=mode,
                     **arguments,
                 )
-            artifact = checked_artifact(self.name, staging_path, path, opset, names)
+            expected = ([] if subject.may_drop_inputs else names[0]), names[1]
+            artifact = checked_artifact(self.name, staging_path, path, opset, expected, kept=places)
         notes = () if mode != torch.onnx.TrainingMode.EVAL or subject.mode == "eval" else (_EXPORTED_IN_EVAL_MODE,)
         return replace(artifact, notes=notes, tracer_warnings=tuple(places))
 
@@ -102,7 +103,9 @@ def _corrected_symbolics(opset: int | None) -> AbstractContextManager[None]:
 
 
 def _require_protobuf_size(module: nn.Module) -> None:
-    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    from harness.model.weights import tensors_of_state
+
+    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of_state(module).values())
     if weight_bytes >= _PROTOBUF_LIMIT:
         raise Unsupported(
             f"the weights take {weight_bytes / 2**30:.1f} GiB and an ONNX file holds at most 2 GiB; "

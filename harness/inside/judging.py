@@ -221,11 +221,14 @@ def _with_folded(layer: Layer, layers: Sequence[Layer]) -> str:
     return " with ".join(dict.fromkeys([layer_name(layer), *folded]))
 
 
+LARGEST_IN_FULL = 1e9
+
+
 def times_text(layer: Layer) -> str:
     """How large an error is, with two significant digits."""
     times = layer.times or 0.0
     if not math.isfinite(times):
         return "with NaN or infinity where the reference has none, or has other values"
     rounded = float(f"{times:.2g}")
-    text = f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
+    text = f"{rounded:,.0f}" if 10 <= rounded < LARGEST_IN_FULL else f"{rounded:g}"
     return f"{text} times what rounding explains"

@@ -19,7 +19,7 @@ AFTER_OTHERS = "a call that follows calls with other inputs"
 
 def is_second_call(at: str | None) -> bool:
     """True for the ``at`` of a call that follows others in a row: only state can show in it."""
-    return at is not None and at.endswith((SECOND_CALL, AFTER_OTHERS))
+    return at is not None and (at.endswith(SECOND_CALL) or AFTER_OTHERS in at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,11 @@ class Reference:
         at = AFTER_OTHERS if self.at is None else f"{self.at}, {AFTER_OTHERS}"
         without = replace(self, float64=None, lower=None, second_call=None, after_others=None, repeats_shapes=True)
         return replace(without, at=at, eager=self.after_others)
+
+    def at_call_after(self, name: str, eager: Mapping[str, Array]) -> Reference:
+        """The reference of a call that follows one with the inputs ``name``; ``eager`` are the outputs there."""
+        following = replace(self, after_others=eager).at_call_after_others()
+        return replace(following, at=f"{following.at} ({name})")
 
     def at_second_call(self) -> Reference:
         """The reference of a second call in a row with the same inputs."""

@@ -24,7 +24,7 @@ from harness.model.binding import TakesFlatInputs, bind_labels
 from harness.model.running import FirstCall, first_call, run_module, seed_torch, size_in_bytes
 from harness.model.tensors import copy_module, copy_tensor, to_torch
 from harness.model.user_modules import call_factory, load_stored_module
-from harness.model.weights import find_parameter, load_weights, require_all_weights
+from harness.model.weights import find_parameter, load_weights, require_all_weights, tensors_of_state
 from harness.spec.language.case import (
     Case,
     FactoryModel,
@@ -60,6 +60,7 @@ class Subject:
     called ``output_0``, ``output_1``, ... in every artifact. ``dynamic`` maps an input's label to its dynamic axes and
     their names. ``eager_outputs`` are eager torch's outputs for the inputs, None if they are not computed yet;
     ``first_call`` is the call that gave them, None if it is not known.
+    An export may lack inputs that it does not read if ``may_drop_inputs`` is True.
     ``structure`` says how the user's own ``forward`` takes the inputs, None if by position (:class:`TakesFlatInputs`).
     ``output_paths`` are where the outputs are in what ``forward`` returns (:func:`harness.model.running.paths_of`).
     Subjects are compared by identity.
@@ -74,6 +75,7 @@ class Subject:
     structure: Structure | None = None
     output_paths: Sequence[str] = ()
     first_call: FirstCall | None = None
+    may_drop_inputs: bool = False
 
     @property
     def output_names(self) -> list[str]:
@@ -173,8 +175,8 @@ def has_random_weights(module: nn.Module, case: Case) -> bool:
     """True if another seed gives the case's ``module`` other weights: its callable draws them, and none are named."""
     if not isinstance(case.model.model, FactoryModel) or case.model.weights:
         return False
-    other = build_module(case.model, replace(case, seed=case.seed + 1)).state_dict()
-    own = module.state_dict()
+    other = tensors_of_state(build_module(case.model, replace(case, seed=case.seed + 1)))
+    own = tensors_of_state(module)
     if any(parameter.is_lazy(values) for values in other.values()):
         return True
     return own.keys() != other.keys() or any(not torch.equal(values, other[name]) for name, values in own.items())

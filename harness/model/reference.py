@@ -24,6 +24,7 @@ from harness.layers import SUMS_OF_PRODUCTS, Answer, Call, composite_tolerance, 
 from harness.model.answer import Reference
 from harness.model.build import Subject, constructor_arguments
 from harness.model.running import (
+    CastsToFloat64,
     Repetition,
     eager_outputs,
     first_call,
@@ -282,8 +283,12 @@ def _eager_in_float64(case: Case, module: nn.Module, inputs: Sequence[torch.Tens
     try:
         outputs = run_module(double, wide, case.seed)
     except (RuntimeError, NotImplementedError):
-        # No float64 kernel: eager alone is the reference, and the row has no distances.
-        return None
+        double = copy_module(module).double()
+        try:  # the module's own casts to half precision may be all that keeps it from float64
+            with CastsToFloat64():
+                outputs = run_module(double, wide, case.seed)
+        except Exception:  # noqa: BLE001 - no float64 kernel: eager alone is the reference, and the row has no distances
+            return None
     except Exception as error:  # noqa: BLE001 - the module's own code refuses float64; the warning is in the row's log
         warnings.warn(f"the module does not run in float64: {bounded_text(error)}", stacklevel=1)
         return None

@@ -10,16 +10,18 @@ import pickle
 import random
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import parameter
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.environment import usable_cpus
 from harness.errors import Unsupported, UsageError
@@ -70,6 +72,22 @@ def run_module(module: nn.Module, inputs: Sequence[torch.Tensor], seed: int) -> 
     """As :func:`eager_outputs`, without copies: the call may change the module and the inputs."""
     with _for_one_call(module, seed):
         return _tensors_in(module(*inputs))
+
+
+class CastsToFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, a cast to a floating dtype gives float64, as in a module that computes in half precision by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = dict(kwargs or {})
+        dtype = named.get("dtype") if func.overloadpacket.__name__ == "_to_copy" else None
+        if dtype is not None and dtype.is_floating_point:
+            named["dtype"] = torch.float64
+        return func(*args, **named)
 
 
 def first_call(

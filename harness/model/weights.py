@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import parameter
+from torch.utils import _pytree as pytree
 
 from harness.errors import UsageError
 from harness.model.tensors import as_tensor
@@ -27,6 +28,16 @@ class HasShape(Protocol):
         """Its shape."""
 
 
+def tensors_of_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of ``module.state_dict()``. Quantized layers keep some of theirs in tuples, beside dtypes."""
+    leaves = {
+        name if leaf is value else f"{name}.{index}": leaf
+        for name, value in module.state_dict().items()
+        for index, leaf in enumerate(pytree.tree_leaves(value))
+    }
+    return {name: leaf for name, leaf in leaves.items() if isinstance(leaf, torch.Tensor)}
+
+
 def require_all_weights(module: nn.Module, weights: Mapping[str, HasShape], file: str) -> None:
     """Check that ``weights``, of ``file``, are every parameter and buffer of ``module`` in its shape, and no others.
 
@@ -34,7 +45,7 @@ def require_all_weights(module: nn.Module, weights: Mapping[str, HasShape], file
 
     Raises :class:`UsageError` in one line that lists all differences.
     """
-    state = module.state_dict()
+    state = tensors_of_state(module)
     expected = {_spec_name(name, weights): tensor for name, tensor in state.items()}
     tied = {_spec_name(name, weights): id(tensor) for name, tensor in named_tensors(module).items()}
     given = {tied[name] for name in weights if name in tied}

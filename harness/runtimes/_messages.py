@@ -15,6 +15,7 @@ _OPENVINO_FRAMES = (
     "Exception from ",
     "Check '",
     "FrontEnd API failed with",
+    "Loading input model",
     "Model wasn't fully converted",
     "Summary:",
 )
@@ -38,6 +39,11 @@ _OPENVINO_NODES = (
     re.compile(r"\[CPU\] (?P<operator>\S{1,300}) node with name '(?P<name>[^']{1,300})'"),
 )
 
+_ORT_PREFIX = re.compile(
+    r"(?:\[ONNXRuntimeError\] : \d+ : \w+ : )?"
+    r"(?:Load model from .{0,300}? failed: ?(?:This is an invalid model\. |Invalid model\. |Fatal error: )?)?"
+)
+_ORT_INDICES, _ORT_ADVICE = "for the following indices", "Please fix"
 _ORT_NODE = re.compile(
     r"(?:\[ONNXRuntimeError\] : \d+ : \w+ : )?Non-zero status code returned while running "
     r"(?P<operator>\S{1,300}) node\. Name:'(?P<name>[^']{0,300})' Status Message: "
@@ -54,7 +60,7 @@ def informative_part(text: str) -> str:
     - An error of OpenVINO: the operators that it cannot convert, or the node and the reason, without the call stack.
     - An error of TorchScript's interpreter: the reason, its last line; of torch's tracer: the reason, and for its own
       check of a trace what a failure means.
-    - An error of a node of ONNX Runtime: the node and the reason, without the place in ONNX Runtime's code.
+    - An error of ONNX Runtime: the node, if there is one, and the reason, without the place in ONNX Runtime's code.
     - Any other: the first line. If that ends with a colon, the first later line that does not is added.
     """
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
@@ -70,6 +76,11 @@ def informative_part(text: str) -> str:
         at = f"{node['operator']} node" + (f" {node['name']!r}" if node["name"] else "")
         return f"{at}: {_without_cpp_place(lines[0][node.end() :])}"
     message = lines[0]
+    if (prefix := _ORT_PREFIX.match(message)) and prefix.end():
+        message = _without_cpp_place(message[prefix.end() :]).partition(f" {_ORT_ADVICE}")[0]
+        if message.endswith(_ORT_INDICES):
+            message += ": " + ", ".join(line for line in lines[1:] if not line.startswith(_ORT_ADVICE))
+        return message or lines[0]
     if message.endswith(":") and len(lines) > 1:
         message += f" {next((line for line in lines[1:] if not line.endswith(':')), lines[1])}"
     return message

@@ -64,7 +64,8 @@ class OpenVinoSession:
         self._signature = read_signature(artifact.path, tensors_only=True)
         for name, declared in self._signature.inputs.items():
             if declared.dtype.kind not in "biuf":
-                raise Unsupported(f"input {name} is {declared.dtype}; OpenVINO's Python interface lacks that dtype")
+                dtype = "string" if declared.dtype.kind == "O" else declared.dtype
+                raise Unsupported(f"input {name} is {dtype}; OpenVINO's Python interface lacks that dtype")
         precision = {} if settings["precision"] == "default" else {"INFERENCE_PRECISION_HINT": "f32"}
         properties = {"INFERENCE_NUM_THREADS": int(settings["threads"]), "PERFORMANCE_HINT": "LATENCY", **precision}
         with _refusals_as_unsupported():

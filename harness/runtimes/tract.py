@@ -68,7 +68,8 @@ class TractSession:
         self._signature = read_signature(artifact.path, tensors_only=True)
         for name, declared in self._signature.inputs.items():
             if declared.dtype.kind not in "biuf":
-                raise Unsupported(f"input {name} is {declared.dtype}; tract takes only NumPy's own dtypes")
+                dtype = "string" if declared.dtype.kind == "O" else declared.dtype
+                raise Unsupported(f"input {name} is {dtype}; tract takes only numbers in NumPy's own dtypes")
         self._onnx = tract.onnx()
         self._model: Any = self._onnx.load(str(self._path))
         self._runnables: dict[_Shapes, Any] = {}

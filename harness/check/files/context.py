@@ -326,13 +326,14 @@ class TestedFile(ReferenceForModel):
         for each in further({"thresholds"} & set(kinds)):
             inputs = self._inputs.applied_to(each.inputs)
             eager = self._outputs.renamed(each.eager)
-            yield OtherInputs(each.name, inputs, eager, partial(self._reference_at, each), each.kind)
+            after = None if each.first_after is None else self._outputs.renamed(each.first_after)
+            yield OtherInputs(each.name, inputs, eager, partial(self._reference_at, each), each.kind, after)
 
     def _reference_at(self, other: OtherInputs) -> Reference | None:
         whole = other.reference()
         return None if whole is None else self.mixed.adapted(self._renamed(whole))
 
-    def eager_answer(self, inputs: Mapping[str, Array]) -> None:
+    def eager_answer(self, inputs: Mapping[str, Array], before: Sequence[Mapping[str, Array]] = ()) -> None:
         """None: the inputs are those of the file."""
 
     def eager_call(self) -> Call | None:

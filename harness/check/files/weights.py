@@ -58,7 +58,9 @@ class PairedWeights:
 def float_weights_of(reference: Any) -> Mapping[str, Array]:
     """The float tensors that a reference stores, by name: those of an ONNX file, or of a module; else none."""
     if not isinstance(reference, FileReference):
-        state = reference.subject.module.state_dict()
+        from harness.model.weights import tensors_of_state
+
+        state = tensors_of_state(reference.subject.module)
         return {name: each.detach().float().numpy() for name, each in state.items() if each.is_floating_point()}
     if reference.file.format != "onnx":
         return {}
@@ -76,9 +78,10 @@ def paired_weights(file: StoredModel, reference: Any) -> PairedWeights:
         others = _stored_in(reference.file)
     else:
         from harness.check.module.in_memory import InMemoryCase
+        from harness.model.weights import tensors_of_state
 
         in_memory = isinstance(reference, InMemoryCase)
-        others = _of_state(reference.subject.module.state_dict())
+        others = _of_state(tensors_of_state(reference.subject.module))
     own = _stored_in(file) if others else {}
     count, differing = 0, []
     for name, values in own.items():
@@ -113,9 +116,11 @@ def _stored_in(file: StoredModel) -> Mapping[str, Array]:
         return {}
     import torch
 
+    from harness.model.weights import tensors_of_state
+
     if file.format == "program":
         return _of_state(torch.export.load(file.path).state_dict)
-    return _of_state(torch.jit.load(file.path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
+    return _of_state(tensors_of_state(torch.jit.load(file.path, map_location="cpu")))  # type: ignore[no-untyped-call]
 
 
 def _of_state(state: Mapping[str, Any]) -> Mapping[str, Array]:

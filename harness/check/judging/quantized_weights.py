@@ -28,6 +28,8 @@ SAME_STEP = 1e-3
 """Two steps are the same up to this share of them: scales are stored in float32, or in float16."""
 NARROW = 2.0**-11
 """The rounding of a float weight that is stored in float16, as a share of it."""
+CUT_OFF = 8.0
+"""The RMS error with a range cut off, as a multiple: for one normal value in a hundred 5, for half the range 13."""
 FEW = 3
 """The weights that a message names."""
 
@@ -137,8 +139,8 @@ class QuantizedWeight:
     def problem(self, weight: Array, *, exact: bool, reduced: bool = False) -> str | None:
         """What is wrong with the stored weight, which was made of the float ``weight``; None if nothing is.
 
-        ``exact``: the rule is known, so the step is the one that it gives. Else only a larger one is wrong: a quantizer
-        may choose a smaller one, and cut off the largest values.
+        ``exact``: the rule is known, so the step is the one that it gives. Else it may be smaller, and a few of the
+        largest values are cut off.
         """
         rows = self.grouping.rows(weight).astype(np.float32)
         expected = self.steps_by_rule(rows, reduced=reduced)
@@ -156,6 +158,10 @@ class QuantizedWeight:
         if count := int(np.count_nonzero(wrong)):
             most = float(np.max(errors / np.where(steps > 0, steps, 1.0), where=wrong, initial=0.0))
             problems.append(f"{count:,} of {weight.size:,} values are off by more than half a step, at most {most:.3g}")
+        full_range = np.sqrt(np.mean(np.min(expected, axis=0) ** 2) / 12)
+        error = np.sqrt(np.mean(errors**2))
+        if not (exact or problems or self.full_bias) and error > CUT_OFF * full_range > 0:
+            problems.append(f"its range is cut off, which makes its RMS error {error / full_range:.3g} times as large")
         return "; ".join(problems) or None
 
     def _wrong_step(self, expected: Sequence[Array], *, exact: bool) -> str | None:
@@ -298,22 +304,17 @@ def _grouping(node: Any, shape: tuple[int, ...], scales: Array, attributes: Mapp
 
 def _unpacked(packed: Array, bits: int) -> Array:
     """Codes of ``bits`` bits along the last axis, the lowest bits first."""
-    if bits == 8:
-        return packed
     parts = [(packed >> shift) & ((1 << bits) - 1) for shift in range(0, 8, bits)]
     return np.stack(parts, axis=-1).reshape(*packed.shape[:-1], -1)
 
 
 def _fills_32_bits(tensor: Any) -> bool:
-    return tensor.data_type == TensorProto.INT32 and bool(
-        np.abs(to_array(tensor).astype(np.int64)).max(initial=0) >= 1 << 30
-    )
+    return tensor.data_type == TensorProto.INT32 and bool((np.abs(to_array(tensor).astype(np.int64)) >= 1 << 30).any())
 
 
 def _float_name(codes: str) -> str:
     """The name of the float weight in that of its codes."""
-    suffix = next((each for each in _SUFFIXES if codes.endswith(each)), "")
-    return codes.removesuffix(suffix)
+    return next((codes.removesuffix(each) for each in _SUFFIXES if codes.endswith(each)), codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,10 +342,8 @@ def compare_weights(model: Any, floats: Mapping[str, Array], *, exact: bool, red
             left_out.append(weight.name)
             continue
         compared += 1
-        problem = weight.problem(source.values, exact=exact, reduced=reduced)
-        if problem is not None:
+        if (problem := weight.problem(source.values, exact=exact, reduced=reduced)) is not None:
             problems.append(f"{source.name} of {_OF_NODES.sub('', weight.node)}: {problem}")
-    named = f"{', '.join(left_out[:FEW])}{', ...' if len(left_out) > FEW else ''}"
-    total = compared + len(left_out)
+    named, total = ", ".join([*left_out[:FEW], *["..."] * (len(left_out) > FEW)]), compared + len(left_out)
     note = f"{len(left_out)} of {total} quantized weights were not compared with float weights: {named}"
     return ComparedFile(compared, problems, note if left_out else None)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from harness.check.files.matching import match_outputs
 from harness.check.files.signatures import read_file_signature
+from harness.check.judging.example_values import about_equal
 from harness.check.judging.judge import Answer, have_same_form
 from harness.compare.verdict import Comparison
 from harness.errors import UsageError
@@ -36,6 +38,8 @@ from harness.spec.quoting import format_value, join_names, suggestion
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
 
+CALLS_OF_EXPORTER = 6
+"""A trace calls the module up to this many times, its own check included."""
 ERRORS_ADD_UP = (
     "with the reference's state fed in, every step is within the tolerance: the errors of single steps are small, and "
     "they add up"
@@ -160,6 +164,27 @@ def inputs_in_a_row(sets: Sequence[Inputs]) -> list[Inputs]:
         },
         first,
     ]
+
+
+def loses_state(
+    references: Sequence[Reference],
+    answers: Sequence[Answer],
+    failing: int,
+    eager_answer: Callable[[Inputs, Sequence[Inputs]], Answer | None],
+) -> bool:
+    """True if a failing answer to a first call is one that eager torch gives at a later call.
+
+    Then what the calls of an exporter left in the module was exported too. ``eager_answer`` gives the answer of eager
+    torch after calls with further inputs.
+    """
+    first, reference = references[0], references[failing]
+    if not first.keeps_state:
+        return False
+    rows = ([inputs] * count for inputs in (reference.inputs, first.inputs) for count in range(1, CALLS_OF_EXPORTER))
+    later = (eager_answer(reference.inputs, before) for before in rows)
+    return any(
+        each is not None and about_equal(answers[failing], each) for each in chain([reference.second_call], later)
+    )
 
 
 def first_departures(comparisons: Iterable[Comparison]) -> Iterator[Comparison]:

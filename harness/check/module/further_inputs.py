@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from harness.check.cache.memo import Memo
-from harness.check.judging.example_values import OtherInputs, OtherKind, other_inputs
+from harness.check.judging.example_values import OtherInputs, OtherKind, about_equal, other_inputs
 from harness.model.answer import Reference
 from harness.model.build import Subject
 from harness.model.reference import compute_reference
-from harness.model.running import eager_outputs
-from harness.model.tensors import to_numpy, to_torch
+from harness.model.running import run_module
+from harness.model.tensors import copy_module, to_numpy, to_torch
 from harness.model.thresholds import reaching_inputs
 from harness.spec.language.case import Case
 
@@ -62,14 +62,22 @@ class FurtherInputs:
         return None if reference is None or reference.stochastic else reference
 
     def _answered(self, name: str, inputs: Inputs, kind: OtherKind) -> Iterator[OtherInputs]:
-        eager = self.memo.get(f"eager at {name}", partial(self.quietly, self.eager_answer, inputs))
-        if eager is not None:
-            yield OtherInputs(name, inputs, eager, partial(self._reference, name, inputs), kind)
+        # State that is kept beyond a threshold shows at a later call alone.
+        row = [inputs, self.references[0].inputs] if kind == "thresholds" else [inputs]
+        answers = self.memo.get(f"eager at {name}", partial(self.quietly, self.eager_answers, row))
+        if answers is not None:
+            eager, *later = answers
+            after = next((each for each in later if not about_equal(each, self.references[0].eager)), None)
+            yield OtherInputs(name, inputs, eager, partial(self._reference, name, inputs), kind, after)
 
-    def eager_answer(self, inputs: Inputs) -> dict[str, Array]:
-        """Eager torch's answer to ``inputs``. Errors of the module pass through."""
-        outputs = eager_outputs(self.subject.module, list(tensors_of(inputs).values()), self.case.seed)
-        return {f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)}
+    def eager_answers(self, row: Sequence[Inputs]) -> list[dict[str, Array]]:
+        """Eager torch's answers to calls of one copy in a row. Errors of the module pass through."""
+        copied = copy_module(self.subject.module)
+        answers = []
+        for inputs in row:
+            outputs = run_module(copied, list(tensors_of(inputs).values()), self.case.seed)
+            answers.append({f"output_{index}": to_numpy(output) for index, output in enumerate(outputs)})
+        return answers
 
     def _reaching(self) -> list[tuple[str, Inputs]]:
         # Sets at other sizes would run other operators.

@@ -226,7 +226,9 @@ class PreparedCase:
     def exported_from(self, target: Target, inputs: Mapping[str, Array], folder: Path) -> Artifact:
         """The module exported for ``target`` into ``folder`` with ``inputs`` as its example. Nothing is printed."""
         exporter = plugins("exporters")[target.exporter]
-        subject = replace(self.subject, inputs=tensors_of(inputs), eager_outputs=None, first_call=None)
+        subject = replace(
+            self.subject, inputs=tensors_of(inputs), eager_outputs=None, first_call=None, may_drop_inputs=True
+        )
         with self._silence():
             artifact: Artifact = exporter.export(
                 subject,
@@ -241,9 +243,10 @@ class PreparedCase:
         """Inputs that a model may treat in another way, as far as eager torch takes them."""
         return self._further.of(kinds)
 
-    def eager_answer(self, inputs: Mapping[str, Array]) -> dict[str, Array] | None:
-        """Eager torch's answer to ``inputs``; None if it refuses them."""
-        return self._quietly(self._further.eager_answer, inputs)
+    def eager_answer(self, inputs: Mapping[str, Array], before: Sequence[Mapping[str, Array]] = ()) -> Any:
+        """Eager torch's answer to ``inputs`` after calls with ``before``; None if it refuses them."""
+        answers = self._quietly(self._further.eager_answers, [*before, inputs])
+        return None if answers is None else answers[-1]
 
     @property
     def _further(self) -> FurtherInputs:

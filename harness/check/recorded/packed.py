@@ -116,11 +116,17 @@ class PackedCase:
     def exported_from(self, _target: Target, _inputs: Mapping[str, Array], _folder: Path) -> None:
         """None: a bundle holds no module."""
 
-    def further_inputs(self, _kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
-        """None: a bundle holds no module."""
-        return iter(())
+    def further_inputs(self, kinds: Collection[OtherKind]) -> Iterator[OtherInputs]:
+        """Those that reach thresholds, which were packed: the others tell something with the module alone."""
+        return map(self._further, self.entry.further if "thresholds" in kinds else ())
 
-    def eager_answer(self, _inputs: Mapping[str, Array]) -> None:
+    def _further(self, entry: RoundEntry) -> OtherInputs:
+        whole = self._reference(entry)
+        reference = replace(whole, after_others=None)
+        name, after = entry.at or "", whole.after_others
+        return OtherInputs(name, whole.inputs, whole.eager, lambda: reference, "thresholds", after)
+
+    def eager_answer(self, _inputs: Mapping[str, Array], _before: Sequence[Mapping[str, Array]] = ()) -> None:
         """None: a bundle holds no module."""
 
     def references_for(self, target: Target) -> Sequence[Reference]:
@@ -184,6 +190,7 @@ class PackedCase:
             at=entry.at,
             repeats_shapes=entry.repeats_shapes,
             second_call=self._arrays(entry.second_call),
+            after_others=self._arrays(entry.after_others),
             paths=entry.paths,
             sample=None if sample is None else Sample(sample.every, tuple(map(tuple, sample.shapes))),
             step=None if entry.step is None else self._step(entry.step),

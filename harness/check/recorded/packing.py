@@ -80,6 +80,7 @@ def pack_export(
             return _pack_refusal(prepared, target, store, result, clock)
         with clock.stage("build"):
             references, findings, expected = prepared.references, prepared.eager_findings, prepared.expected
+            further = list(_further_references(prepared))
         with clock.stage("export"):
             artifact = prepared.artifact(target)
     except StageStopped as stop:
@@ -88,7 +89,9 @@ def pack_export(
     if sample is not None:
         expected = _elementwise_part(expected)
     rounds = [_round_entry(store, reference, sample) for reference in references]
-    _put_case(store, prepared.case, rounds, _expect_entry(store, expected), replace(result, findings=tuple(findings)))
+    further_rounds = [_round_entry(store, reference, None) for reference in further]
+    found = replace(result, findings=tuple(findings))
+    _put_case(store, prepared.case, rounds, _expect_entry(store, expected), found, further_rounds)
     has_answer = sample is None and not any(reference.stochastic for reference in references)
     _put_export(store, prepared, target, artifact, prepared.references_for(target) if has_answer else ())
     if layer_bytes is not None and prepared.case.bench_of is None and is_whole_model(prepared.case):
@@ -128,12 +131,30 @@ def sample_for(case: Case, reference: Reference) -> Sample | None:
     return Sample(every | 1, tuple(values.shape for values in reference.eager.values()))
 
 
+def _further_references(prepared: PreparedCase) -> Iterator[Reference]:
+    """The references at which a module of the user's reaches thresholds, with its answers to the first inputs after."""
+    if not prepared.case.runs_user_code or prepared.case.draws == 1 or prepared.case.bench_of is not None:
+        return
+    for other in prepared.further_inputs({"thresholds"}):
+        if (reference := other.reference()) is not None:
+            yield replace(reference, after_others=other.first_after)
+
+
 def _put_case(
-    store: ContentStore, case: Case, rounds: list[RoundEntry], expect: ExpectEntry, eager_result: Result
+    store: ContentStore,
+    case: Case,
+    rounds: list[RoundEntry],
+    expect: ExpectEntry,
+    eager_result: Result,
+    further: Sequence[RoundEntry] = (),
 ) -> None:
     findings = to_json(replace(eager_result, target="", seconds={}))
-    fields = {"rounds": rounds, "expect": expect, "findings": findings}
-    store.put_entry(case.id, "", CaseEntry.of(case).model_copy(update=fields).model_dump())
+    fields = {"rounds": rounds, "further": list(further), "expect": expect, "findings": findings}
+    entry = CaseEntry.of(case).model_copy(update=fields).model_dump(exclude=None if further else {"further"})
+    for each in [*entry["rounds"], *entry.get("further", ())]:
+        if each["after_others"] is None:  # earlier releases can read a bundle without these two keys
+            del each["after_others"]
+    store.put_entry(case.id, "", entry)
 
 
 def _tolerance_of(prepared: PreparedCase, target: Target, artifact: Artifact) -> Tolerance:
@@ -261,7 +282,8 @@ def _round_entry(store: ContentStore, whole: Reference, sample: Sample | None) -
         stochastic=reference.stochastic,
         at=reference.at,
         repeats_shapes=reference.repeats_shapes,
-        second_call=None if reference.second_call is None else store.put_arrays(reference.second_call),
+        second_call=_put_optional(store, reference.second_call),
+        after_others=_put_optional(store, reference.after_others),
         paths=list(reference.paths),
         step=None if reference.step is None or sample is not None else _step_entry(store, reference.step),
         sample=None if sample is None else SampleEntry(every=sample.every, shapes=list(map(list, sample.shapes))),

@@ -50,6 +50,14 @@ def killed_note(count: int) -> tuple[str, ...]:
     return (f"{processes} started by the check {'was' if count == 1 else 'were'} killed after it",)
 
 
+def has_ended(pid: int) -> bool:
+    """True where no process of that id runs; one that nobody has asked for its exit code counts as ended."""
+    try:
+        return psutil.Process(pid).status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    except psutil.NoSuchProcess:
+        return True
+
+
 # A worker's descendants
 
 PR_SET_CHILD_SUBREAPER = 36

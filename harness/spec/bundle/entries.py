@@ -194,6 +194,7 @@ class RoundEntry(StrictModel):
     at: str | None = None
     sample: SampleEntry | None = None
     second_call: Arrays | None = None
+    after_others: Arrays | None = None
     repeats_shapes: bool = False
     paths: list[str] = Field(default_factory=list)
     step: StepEntry | None = None
@@ -201,7 +202,7 @@ class RoundEntry(StrictModel):
     def files(self) -> Iterator[str]:
         """Every file that the round refers to."""
         yield from (*self.inputs.values(), *self.eager.values(), *(self.float64_reference or {}).values())
-        yield from (self.second_call or {}).values()
+        yield from (*(self.second_call or {}).values(), *(self.after_others or {}).values())
         if self.step is not None:
             yield from (self.step.float64 or {}).values()
         yield from (path for path in (*self.magnitudes, *self.undefined) if path is not None)
@@ -260,10 +261,11 @@ class LocationEntry(StrictModel):
 class CaseEntry(StrictModel):
     """A case, with the id that it has in its specs. ``model`` describes it in one line.
 
-    ``findings`` is a result with the findings about eager torch, compared with the float64 reference and the spec.
-    ``raises`` is the message with which eager torch must refuse the case. ``not_packed`` has a result for each export
-    without a file, since a failed export cannot be repeated on a board. ``bench`` is the case at the further shapes at
-    which it is timed.
+    ``further`` are rounds at which the module reaches thresholds; their ``after_others`` are its answers to the first
+    inputs at a call that follows. ``findings`` is a result with the findings about eager torch, compared with the
+    float64 reference and the spec. ``raises`` is the message with which eager torch must refuse the case.
+    ``not_packed`` has a result for each export without a file, since a failed export cannot be repeated on a board.
+    ``bench`` is the case at the further shapes at which it is timed.
     """
 
     id: str
@@ -274,6 +276,7 @@ class CaseEntry(StrictModel):
     where: LocationEntry
     inputs: list[InputEntry]
     rounds: list[RoundEntry]
+    further: list[RoundEntry] = Field(default_factory=list)
     expect: ExpectEntry
     findings: StoredResult | None = None
     raises: str | None = None
@@ -308,7 +311,7 @@ class CaseEntry(StrictModel):
     def files(self) -> Iterator[str]:
         """Every file that is needed to verify the case."""
         yield from self.expect.files()
-        for each in self.rounds:
+        for each in (*self.rounds, *self.further):
             yield from each.files()
         for export in self.exports.values():
             yield from (export.path, *export.layers)
