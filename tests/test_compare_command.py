@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
-from tests.compared_models import changed, two_by_two, with_other_weight, write_net
+from tests.compared_models import changed, two_by_two, with_input_named, with_other_weight, write_net
 from tests.conftest import Call
 
 
@@ -86,6 +87,26 @@ def test_two_files_on_your_own_data_and_several_runtimes(harness: Call, nets: Pa
         "sample 1.npz",
         "sample 2.npz",
     }
+
+
+def test_samples_without_names_or_with_names_that_are_no_labels_are_each_a_sample(harness: Call, nets: Path) -> None:
+    draws = [np.full((2, 3, 8, 8), number, "float32") for number in range(3)]
+    for folder in ("arrays", "dots", "sets/test_data_set_0", "sets/test_data_set_1"):
+        (nets / folder).mkdir(parents=True)
+    for number, values in enumerate(draws):
+        np.save(nets / "arrays" / f"{number}.npy", values)
+        torch.save({"input.1": torch.from_numpy(values)}, nets / "dots" / f"{number}.pt")
+        for each in (nets / "sets").glob(f"*_{number}"):
+            (each / "input_0.pb").write_bytes(numpy_helper.from_array(values).SerializeToString())
+    changed(nets, with_input_named("input.1"), "dots.onnx")
+    for subject, folder, count in (("fixed.onnx", "arrays", 2), ("dots.onnx", "dots", 2), ("fixed.onnx", "sets", 1)):
+        ran = harness("compare", subject, "fixed.onnx", "--inputs", folder, "--save-spec", f"{folder}.yaml")
+        assert (ran.code, f" and {count} more" in ran.out) == (0, True), ran.err
+        again = harness("run", f"{folder}.yaml", "--no-latency")
+        assert (again.code, len({output["at"] for output in again.only["outputs"]})) == (0, count + 1), again.err
+    np.save(nets / "arrays" / "2.npy", np.zeros((2, 3, 8, 9), "float32"))
+    ran = harness("compare", "fixed.onnx", "fixed.onnx", "--inputs", "arrays")
+    assert (ran.code, "2.npy: x has shape [2,3,8,9], the case's own [2,3,8,8]" in ran.err) == (2, True)
 
 
 @pytest.mark.usefixtures("nets")

@@ -38,11 +38,13 @@ def call_factory(factory: FactoryModel) -> nn.Module:
     it does not return an ``nn.Module``.
     """
     function = find_factory(factory)
+    file, _, name = factory.factory.rpartition(":")
+    label = f"factory '{_shown(file) if file.endswith('.py') else file}:{name}'"
     if problem := argument_problem(function, factory.args, "give them under `args`"):
-        raise UsageError(f"factory {factory.factory!r} {problem}")
+        raise UsageError(f"{label} {problem}")
     module = function if isinstance(function, nn.Module) else function(**factory.args)
     if not isinstance(module, nn.Module):
-        raise UsageError(f"factory {factory.factory!r} returned {type(module).__name__}; it must return an nn.Module")
+        raise UsageError(f"{label} returned {type(module).__name__}; it must return an nn.Module")
     return module
 
 
