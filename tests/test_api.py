@@ -403,6 +403,15 @@ def test_a_refused_module_prints_no_graph(capfd: pytest.CaptureFixture[str]) -> 
     assert "special_bessel_j0" in str(result)
     assert capfd.readouterr() == ("", "")
 
+    class Chosen(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            chosen = x[torch.where(x > 0)[0]]
+            return chosen + 1 if chosen.numel() == 0 else chosen * 2
+
+    result = harness.verify(Chosen().eval(), torch.randn(5), targets="onnx-dynamo@18/ort-cpu")
+    assert "Could not guard on data-dependent expression" in str(result)
+    assert "def forward" not in "".join(capfd.readouterr())
+
 
 def test_a_wrong_output_of_a_dict_fails_with_its_path() -> None:
     class Pooled(torch.nn.Module):

@@ -109,6 +109,22 @@ def test_samples_without_names_or_with_names_that_are_no_labels_are_each_a_sampl
     assert (ran.code, "2.npy: x has shape [2,3,8,9], the case's own [2,3,8,8]" in ran.err) == (2, True)
 
 
+def test_torchscript_with_operators_of_a_library_says_which_one_to_install(harness: Call, nets: Path) -> None:
+    library = torch.library.Library("torch_cluster", "FRAGMENT")
+    library.define("twice(Tensor x) -> Tensor")
+    library.impl("twice", lambda x: x * 2, "CompositeExplicitAutograd")
+
+    class Twice(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            twice: torch.Tensor = torch.ops.torch_cluster.twice(x)
+            return twice
+
+    torch.jit.save(torch.jit.trace(Twice(), torch.ones(2)), str(nets / "twice.pt"))  # type: ignore[no-untyped-call]
+    ran = harness("compare", "twice.pt", "fixed.onnx")
+    assert ran.code == 2
+    assert ran.err == "twice.pt: calls torch_cluster::twice; install torch_cluster, which has this operator\n"
+
+
 @pytest.mark.usefixtures("nets")
 def test_shapes_arguments_and_a_tolerance_are_given_on_the_command_line(harness: Call) -> None:
     options = (

@@ -236,9 +236,9 @@ def _size(size: Any) -> Size:
 
 
 def _torchscript_signature(path: Path) -> FileSignature:
-    import torch
+    from harness.model.user_modules import load_torchscript
 
-    return _script_signature(torch.jit.load(str(path), map_location="cpu"))  # type: ignore[no-untyped-call]
+    return _script_signature(load_torchscript(path))
 
 
 def _script_signature(module: Any) -> FileSignature:

@@ -113,9 +113,11 @@ def _stored_in(file: StoredModel) -> Mapping[str, Array]:
         return {}
     import torch
 
+    from harness.model.user_modules import load_torchscript
+
     if file.format == "program":
         return _of_state(torch.export.load(file.path).state_dict)
-    return _of_state(torch.jit.load(file.path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
+    return _of_state(load_torchscript(file.path).state_dict())
 
 
 def _of_state(state: Mapping[str, Any]) -> Mapping[str, Array]:
