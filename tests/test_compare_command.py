@@ -6,6 +6,7 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -110,7 +111,7 @@ def test_samples_without_names_or_with_names_that_are_no_labels_are_each_a_sampl
 
 
 def test_torchscript_with_operators_of_a_library_says_which_one_to_install(harness: Call, nets: Path) -> None:
-    library = torch.library.Library("torch_cluster", "FRAGMENT")
+    library: Any = torch.library.Library("torch_cluster", "FRAGMENT")  # type: ignore[no-untyped-call]
     library.define("twice(Tensor x) -> Tensor")
     library.impl("twice", lambda x: x * 2, "CompositeExplicitAutograd")
 
