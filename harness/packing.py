@@ -25,6 +25,7 @@ from harness.pipeline import ProgressListener
 from harness.plan import Plan, plan
 from harness.registry import plugins
 from harness.result import Result, to_json
+from harness.spec import KNOWN_FAILURES_FILE
 from harness.spec.bundle.entries import CaseEntry
 from harness.spec.bundle.reader import (
     FORMAT,
@@ -35,7 +36,7 @@ from harness.spec.bundle.reader import (
 )
 from harness.spec.discovery import load_specs
 from harness.spec.glob import NameIndex
-from harness.spec.known_failures import KNOWN_FAILURES_FILE, KnownFailure, load_known_failures
+from harness.spec.known_failures import KnownFailure, load_known_failures
 from harness.spec.language.case import Case
 from harness.spec.targets import Target, split_target
 

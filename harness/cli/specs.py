@@ -81,10 +81,8 @@ def _require_fitting_weights(cases: Sequence[Case]) -> None:
 
 def _groups(paths: Sequence[str]) -> list[tuple[str, ...]]:
     """The specs among ``paths`` by the folder of their targets; the whole folder for a list that belongs to it."""
-    from harness.spec import is_spec_file
+    from harness.spec import KNOWN_FAILURES_FILE, TARGETS_FILE, is_spec_file
     from harness.spec.discovery import spec_folder
-    from harness.spec.known_failures import KNOWN_FAILURES_FILE
-    from harness.spec.targets.sets import TARGETS_FILE
 
     lists = {TARGETS_FILE, KNOWN_FAILURES_FILE}
     groups: dict[str, list[str]] = {}

@@ -18,14 +18,9 @@ import yaml
 
 from harness.errors import SpecError, UsageError
 from harness.result import Report, Result, Status
+from harness.spec import KNOWN_FAILURES_FILE
 from harness.spec.glob import NameIndex
-from harness.spec.known_failures import (
-    KNOWN_FAILURES_FILE,
-    NO_REASON,
-    KnownFailure,
-    entries_by_check,
-    load_known_failures,
-)
+from harness.spec.known_failures import NO_REASON, KnownFailure, entries_by_check, load_known_failures
 
 REASON_PREFIX = f"{NO_REASON} say why"
 """How the reason of a proposed entry begins."""
