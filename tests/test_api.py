@@ -401,6 +401,9 @@ def test_type_checkers_and_the_call_itself_reject_what_is_no_input() -> None:
         harness.verify(nn.ReLU(), [None], "trace/torch-cpu")
     with pytest.raises(UsageError, match="must be bound by name"):
         harness.verify(Nested(), {"state": (torch.ones(1),), "y": torch.ones(1)}, "trace/torch-cpu")
+    indices = torch.zeros(1, 1, 1, 1, dtype=torch.int64)
+    unpooled = harness.verify(nn.MaxUnpool2d(2), {"x": torch.ones(1, 1, 1, 1), "indices": indices}, "trace/torch-cpu")
+    assert "must be bound by name" not in str(unpooled.results[0].message)
     with pytest.raises(UsageError, match="input is str, not an array"):
         harness.compare_models(nn.ReLU(), nn.ReLU(), "x")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"x\.0 is int, not an array"):
@@ -428,6 +431,15 @@ def test_a_refused_module_prints_no_graph(capfd: pytest.CaptureFixture[str]) -> 
     result = harness.verify(Bessel().eval(), torch.randn(2), targets="onnx-torchscript@17/ort-cpu")
     assert "special_bessel_j0" in str(result)
     assert capfd.readouterr() == ("", "")
+
+    class Chosen(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            chosen = x[torch.where(x > 0)[0]]
+            return chosen + 1 if chosen.numel() == 0 else chosen * 2
+
+    result = harness.verify(Chosen().eval(), torch.randn(5), targets="onnx-dynamo@18/ort-cpu")
+    assert "Could not guard on data-dependent expression" in str(result)
+    assert "def forward" not in "".join(capfd.readouterr())
 
 
 def test_a_wrong_output_of_a_dict_fails_with_its_path() -> None:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from tests.conftest import Call
 
@@ -90,6 +92,42 @@ def test_the_message_about_a_missing_factory_names_the_searched_folders(
     ran = harness("run", str(spec("net.yaml", text)), "--allow-import", "--targets", "trace/torch-cpu")
     assert (ran.code, ran.only["stage"], ran.only["blame"]) == (1, "build", "spec")
     assert message.format(here=here) in ran.only["message"]
+
+
+LABELS = """harness: 1
+factory: net.py:Net
+cases:
+  - {name: by-name, inputs: {scale: {shape: [3]}, x: {shape: [3]}}, expect: {formula: "x * scale - x"}}
+  - {name: by-order, inputs: {a: {shape: [3]}, b: {shape: [3]}}, expect: {formula: "a * b - a"}}
+  - {name: mixed, inputs: {x: {shape: [3]}, scael: {shape: [3]}}}
+  - {name: names-of-a-file, inputs: {x: {shape: [3]}, factor: {shape: [3]}}, files: {exported: net.onnx}}
+  - {name: names-of-no-file, inputs: {x: {shape: [3]}, fcator: {shape: [3]}}, files: {exported: net.onnx}}
+  - {name: of-torch, layer: MaxUnpool2d, args: {kernel_size: 2},
+     inputs: {x: {shape: [1, 1, 1, 1]}, indices: {values: [[[[3]]]], dtype: int64}}}
+"""
+
+
+def test_a_mixture_of_names_and_other_labels_is_an_error_but_for_layers_of_torch_and_names_of_a_file(
+    harness: Call, here: Path
+) -> None:
+    lines = (
+        "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x, scale):\n        return x * scale - x\n"
+    )
+    (here / "net.py").write_text(lines, encoding="utf-8")
+    (here / "names.yaml").write_text(LABELS, encoding="utf-8")
+    nodes = [helper.make_node("Mul", ["x", "factor"], ["m"]), helper.make_node("Sub", ["m", "x"], ["y"])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in ("x", "factor", "y")]
+    graph = helper.make_graph(nodes, "net", values[:2], values[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), here / "net.onnx")
+    targets = "onnx-dynamo@18+fixes/ort-cpu,file:exported/ort-cpu"
+    ran = harness("run", "names.yaml", "--allow-import", "--no-latency", "--targets", targets)
+    assert ran.code == 1
+    rows = {row["case"].removeprefix("names/"): row for row in ran.report["results"]}
+    wrong = {name: rows.pop(name) for name in ("mixed", "names-of-no-file")}
+    assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(rows, "passed")
+    assert [(row["stage"], row["blame"]) for row in wrong.values()] == [("build", "spec")] * 2
+    assert "are no parameters of forward(x, scale); label every input" in wrong["mixed"]["message"]
+    assert "names.yaml:6:5" in ran.out
 
 
 def test_an_output_that_is_none_is_none_on_every_target(harness: Call, spec: Write, here: Path) -> None:

@@ -6,13 +6,15 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
-from tests.compared_models import changed, two_by_two, with_other_weight, write_net
+from tests.compared_models import changed, two_by_two, with_input_named, with_other_weight, write_net
 from tests.conftest import Call
 
 
@@ -86,6 +88,42 @@ def test_two_files_on_your_own_data_and_several_runtimes(harness: Call, nets: Pa
         "sample 1.npz",
         "sample 2.npz",
     }
+
+
+def test_samples_without_names_or_with_names_that_are_no_labels_are_each_a_sample(harness: Call, nets: Path) -> None:
+    draws = [np.full((2, 3, 8, 8), number, "float32") for number in range(3)]
+    for folder in ("arrays", "dots", "sets/test_data_set_0", "sets/test_data_set_1"):
+        (nets / folder).mkdir(parents=True)
+    for number, values in enumerate(draws):
+        np.save(nets / "arrays" / f"{number}.npy", values)
+        torch.save({"input.1": torch.from_numpy(values)}, nets / "dots" / f"{number}.pt")
+        for each in (nets / "sets").glob(f"*_{number}"):
+            (each / "input_0.pb").write_bytes(numpy_helper.from_array(values).SerializeToString())
+    changed(nets, with_input_named("input.1"), "dots.onnx")
+    for subject, folder, count in (("fixed.onnx", "arrays", 2), ("dots.onnx", "dots", 2), ("fixed.onnx", "sets", 1)):
+        ran = harness("compare", subject, "fixed.onnx", "--inputs", folder, "--save-spec", f"{folder}.yaml")
+        assert (ran.code, f" and {count} more" in ran.out) == (0, True), ran.err
+        again = harness("run", f"{folder}.yaml", "--no-latency")
+        assert (again.code, len({output["at"] for output in again.only["outputs"]})) == (0, count + 1), again.err
+    np.save(nets / "arrays" / "2.npy", np.zeros((2, 3, 8, 9), "float32"))
+    ran = harness("compare", "fixed.onnx", "fixed.onnx", "--inputs", "arrays")
+    assert (ran.code, "2.npy: x has shape [2,3,8,9], the case's own [2,3,8,8]" in ran.err) == (2, True)
+
+
+def test_torchscript_with_operators_of_a_library_says_which_one_to_install(harness: Call, nets: Path) -> None:
+    library: Any = torch.library.Library("torch_cluster", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library.define("twice(Tensor x) -> Tensor")
+    library.impl("twice", lambda x: x * 2, "CompositeExplicitAutograd")
+
+    class Twice(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            twice: torch.Tensor = torch.ops.torch_cluster.twice(x)
+            return twice
+
+    torch.jit.save(torch.jit.trace(Twice(), torch.ones(2)), str(nets / "twice.pt"))  # type: ignore[no-untyped-call]
+    ran = harness("compare", "twice.pt", "fixed.onnx")
+    assert ran.code == 2
+    assert ran.err == "twice.pt: calls torch_cluster::twice; install torch_cluster, which has this operator\n"
 
 
 @pytest.mark.usefixtures("nets")

@@ -158,6 +158,12 @@ def test_all_that_does_not_fit_is_said_at_once(nets: Path) -> None:
     assert "axis N of two.onnx is 2 in a and 3 in b" in message
 
 
+def test_what_does_not_fit_the_file_is_said_before_the_module_refuses_it(nets: Path, net: nn.Module) -> None:
+    (result,) = harness.compare_models(nets / "fixed.onnx", net, torch.ones(2, 4, 8, 8, dtype=torch.int64)).results
+    assert (result.status, result.stage) == ("error", "build")
+    assert "x is int64[2, 4, 8, 8], and fixed.onnx takes x float32[2, 3, 8, 8]" in str(result.message)
+
+
 def test_float16_inputs_are_converted_and_told(nets: Path, net: nn.Module) -> None:
     subject = changed(nets, with_converted_input(TensorProto.FLOAT16), "half.onnx")
     verdict = harness.compare_models(subject, net, torch.ones(2, 3, 8, 8))
@@ -223,6 +229,10 @@ def test_what_is_no_model_is_refused_in_one_line(nets: Path, net: nn.Module) -> 
         harness.compare_models(3, net)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="inputs: x is str, not an array"):
         harness.compare_models(nets / "net.onnx", net, "x")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="inputs: x has dtype object"):
+        harness.compare_models(nets / "net.onnx", net, {"x": np.array([None])})
+    with pytest.raises(UsageError, match=r"reference: net\.py:Net names a callable; give the module that it returns"):
+        harness.compare_models(nets / "net.onnx", "net.py:Net")
     with pytest.raises(UsageError, match=r"targets: torch-cpu does not run .*net\.onnx, which is ONNX"):
         harness.compare_models(nets / "net.onnx", net, targets="torch-cpu")
 

@@ -61,6 +61,28 @@ def ssdlite(*, fault: bool = False) -> nn.Module:
     return module.eval()
 
 
+def fasterrcnn(*, fault: bool = False) -> nn.Module:
+    """Faster R-CNN for a list of images of 128 px, with a dict for each; the fault is a mean and deviation of 0.5."""
+    from torchvision.models import detection
+
+    torch.manual_seed(0)
+    module: nn.Module = detection.fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=8,
+        min_size=128,
+        max_size=160,
+        rpn_post_nms_top_n_test=50,
+        box_detections_per_img=20,
+        **({"image_mean": [0.5] * 3, "image_std": [0.5] * 3} if fault else {}),
+    )
+    _measure(module.get_submodule("backbone"), torch.randn(4, 3, 128, 160))
+    for name, parameter in module.named_parameters():
+        if name in {"rpn.head.cls_logits.weight", "roi_heads.box_predictor.cls_score.weight"}:
+            nn.init.normal_(parameter, std=0.02)  # scores near 1 would be ties
+    return module.eval()
+
+
 def bert(*, fault: bool = False) -> nn.Module:
     """BERT with a head for masked words; the fault is GELU in its tanh approximation."""
     from transformers import BertConfig, BertForMaskedLM

@@ -32,6 +32,8 @@ def inputs_of(name: str, seed: int) -> tuple[Any, ...]:
         return (torch.randn(1, 3, 224, 224),)
     if name == "ssdlite":
         return ([torch.rand(3, 320, 320)],)
+    if name == "fasterrcnn":
+        return ([torch.rand(3, 128, 160)],)
     if name == "bert":
         return torch.randint(nets.WORDS, (2, 16)), torch.ones(2, 16, dtype=torch.int64)
     if name == "gpt2":
@@ -46,6 +48,7 @@ NAMES = {
     "resnet50": (["x"], ["y"]),
     "vit_b_16": (["x"], ["y"]),
     "ssdlite": (["images.0"], ["0.boxes", "0.scores", "0.labels"]),
+    "fasterrcnn": (["images.0"], ["0.boxes", "0.labels", "0.scores"]),
     "bert": (["input_ids", "attention_mask"], ["logits"]),
     "gpt2": (
         ["input_ids", *[f"past.{i}.{part}" for i in range(nets.LAYERS) for part in ("key", "value")]],
@@ -54,7 +57,7 @@ NAMES = {
     "t5": (["encoder_input", "decoder_input_ids"], ["logits"]),
     "whisper": (["encoder_input", "decoder_input_ids"], ["logits"]),
 }
-NOT_BY_DYNAMO = {"ssdlite", "t5"}
+NOT_BY_DYNAMO = {"ssdlite", "fasterrcnn", "t5"}
 FOLDER = Path("build/real_models")
 
 
@@ -110,7 +113,7 @@ def main() -> None:
     with timed("imports"):
         import onnxruntime
 
-        __import__("torchvision" if name in {"resnet50", "vit_b_16", "ssdlite"} else "transformers")
+        __import__("torchvision" if name in {"resnet50", "vit_b_16", "ssdlite", "fasterrcnn"} else "transformers")
     with timed("build"):
         module = getattr(nets, name)()
     with timed("export"):

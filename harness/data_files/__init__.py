@@ -30,6 +30,8 @@ UNNAMED = ""
 """The name of the only array of a file that gives it none: a ``.npy`` file, or a ``.pt`` file that is one tensor."""
 NEAR = 0.75
 """The share of common characters from which the name of a file is suggested for another."""
+TEST_DATA_NAME = re.compile(r"input_[0-9]+")
+"""The name of an array of a test data set that gives it none."""
 TEST_DATA_SET = re.compile(r"test_data_set_[0-9]+")
 
 

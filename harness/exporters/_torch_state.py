@@ -28,13 +28,19 @@ from weakref import WeakKeyDictionary
 
 @contextmanager
 def as_in_a_fresh_process() -> Iterator[None]:
-    """Let the export in the block find torch as the first export of a process finds it, and leave it so."""
+    """Let the export in the block find torch as the first export of a process finds it, and leave it so.
+
+    A model that is refused for what it does with values is not printed: its graph can have thousands of lines.
+    """
     _forget_implementations()
     rules = _attribute("torch._subclasses.fake_impls", "op_implementations_dict", {})
     rules_before = dict(rules)
+    capturing = import_module("torch.export._trace")
+    vars(capturing)["print"] = lambda *_, **__: None  # torch prints nothing else there
     try:
         yield
     finally:
+        vars(capturing).pop("print", None)
         for operator, rule in rules_before.items():
             rules.setdefault(operator, rule)
 

@@ -30,6 +30,10 @@ from harness.spec.language.inputs.structure import (
 )
 
 
+class MixedLabels(UsageError):
+    """Only some labels of the inputs are parameters of ``forward``."""
+
+
 class TakesFlatInputs(nn.Module):
     """A module that takes the tensors of nested inputs by position, and calls ``nested`` with them put together."""
 
@@ -50,18 +54,18 @@ def bind_labels(
     constants: Mapping[str, Any] | None = None,
     nulls: Collection[str] = (),
     *,
-    strict: bool = False,
+    allow_mixture: bool = False,
 ) -> nn.Module:
     """``module``, taking its inputs in the order of ``labels``, with ``constants`` as keyword arguments of ``forward``.
 
     The arguments ``nulls`` are None and no inputs.
 
-    If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. Labels that
-    are parameters at their own position change nothing. With ``strict``, no other label may stand beside them: it may
-    be a misspelt parameter.
+    If every label is a parameter of ``forward``, the inputs are passed by name; if none is, by position. A mixture is
+    refused, since the others may be misspelt parameters. With ``allow_mixture``, and for a layer of ``torch.nn``, it is
+    passed by position if each label that is a parameter is at its parameter's position.
 
-    Raises :class:`UsageError`, which shows the signature, if only some labels are parameters and one of these is at
-    another position than its parameter, and for a constant that ``forward`` does not take or an input is bound to.
+    Raises :class:`MixedLabels`, which shows the signature, and :class:`UsageError` for a constant that ``forward`` does
+    not take or an input is bound to.
     """
     try:
         signature = script_signature(module) or inspect.signature(module.forward)
@@ -76,11 +80,12 @@ def bind_labels(
     if by_keyword and not variadic and len(labels) > len(named) - len(keyword_only):  # **kwargs takes the others
         return _called(module, labels, constants or {}, nulls, by_position=())
     of_one_kind = variadic or set(labels).isdisjoint(named) or set(labels) <= set(named)
-    if in_place and (of_one_kind or not strict) and keyword_only.isdisjoint(labels):
+    allowed = of_one_kind or allow_mixture or type(module).__module__.startswith("torch.nn.")
+    if in_place and allowed and keyword_only.isdisjoint(labels):
         return module if not constants and not nulls else _called(module, labels, constants or {}, nulls)
     if not set(labels) <= set(named):
         known = ", ".join(label for label in labels if label in named)
-        raise UsageError(
+        raise MixedLabels(
             f"inputs: {known} must be bound by name, and the other labels of {', '.join(labels)} are no parameters of "
             f"forward{signature}; label every input with its parameter, or none"
         )
@@ -96,9 +101,11 @@ def bind_labels(
 def takes_tensors(module: nn.Module, case: Case) -> nn.Module:
     """``module``, taking the tensors of the case's inputs by position; nested ones are put together.
 
+    A mixture of labels was judged before, with the names of the file that is compared.
+
     Raises :class:`UsageError` as :func:`bind_labels`.
     """
-    bound = bind_labels(module, case.arguments, None, null_labels(case.structure))
+    bound = bind_labels(module, case.arguments, None, null_labels(case.structure), allow_mixture=True)
     taking = bound if case.structure is None else TakesFlatInputs(bound, without_null(case.structure))
     for each in (bound, taking):
         each.training = module.training  # the modes of the parts stay as they are

@@ -20,7 +20,7 @@ from torch.nn import parameter
 
 from harness.deprecated import old_attributes
 from harness.errors import UsageError
-from harness.model.binding import TakesFlatInputs, bind_labels
+from harness.model.binding import MixedLabels, TakesFlatInputs, bind_labels
 from harness.model.running import FirstCall, first_call, run_module, seed_torch, size_in_bytes
 from harness.model.tensors import copy_module, copy_tensor, to_torch
 from harness.model.user_modules import call_factory, load_stored_module
@@ -42,6 +42,7 @@ from harness.spec.language.case import (
     WeightedModel,
 )
 from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.names import as_label
 from harness.spec.language.inputs.structure import Structure, arguments, null_labels, without_null
 from harness.spec.language.operations import OPERATIONS
 
@@ -140,11 +141,10 @@ def build_module(weighted: WeightedModel, case: Case) -> nn.Module:
 
 def build_as_returned(weighted: WeightedModel, case: Case) -> nn.Module:
     """As :func:`build_module`, in the mode in which a callable returned it."""
-    labels, structure = case.arguments, structure_of(case)
+    structure = structure_of(case)
     with torch.random.fork_rng(devices=()):
         seed_torch(case.seed)
-        constants = weighted.model.forward if isinstance(weighted.model, FactoryModel) else {}
-        module = bind_labels(_build_model(weighted.model, labels), labels, constants, null_labels(case.structure))
+        module = _bound(weighted, case)
         module = module if structure is None else TakesFlatInputs(module, structure)
         if not isinstance(weighted.model, FactoryModel):
             draw_statistics(module)
@@ -154,6 +154,29 @@ def build_as_returned(weighted: WeightedModel, case: Case) -> nn.Module:
         require_all_weights(module, weighted.weights, weighted.weights_file)
     load_weights(module, ((name, array(spec, _weight_shape(module, name))) for name, spec in weighted.weights.items()))
     return module
+
+
+def _bound(weighted: WeightedModel, case: Case) -> nn.Module:
+    """The model with its inputs bound. A mixture of labels is allowed where all are the names of a file under test."""
+    labels, nulls = case.arguments, null_labels(case.structure)
+    constants = weighted.model.forward if isinstance(weighted.model, FactoryModel) else {}
+    module, is_other = _build_model(weighted.model, labels), weighted is not case.model
+    try:
+        return bind_labels(module, labels, constants, nulls, allow_mixture=is_other)
+    except MixedLabels:
+        if not any(_has_inputs(file, [each.label for each in case.inputs]) for file in case.files.values()):
+            raise
+        return bind_labels(module, labels, constants, nulls, allow_mixture=True)
+
+
+def _has_inputs(file: StoredModel, labels: Sequence[str]) -> bool:
+    """True if the file names its inputs so. The names in formats other than ONNX are not read here."""
+    if file.format != "onnx":
+        return True
+    import onnx
+
+    names = [each.name for each in onnx.load(file.path, load_external_data=False).graph.input]
+    return set(labels) <= {*names, *map(as_label, names)}
 
 
 def require_weights_of_file(weighted: WeightedModel, case: Case) -> None:

@@ -24,7 +24,7 @@ from torch import nn
 
 from harness import search_path
 from harness.data_files import absent_python_file
-from harness.errors import UsageError
+from harness.errors import UsageError, escape_path
 from harness.spec.language.case import FactoryModel, StoredModel
 from harness.spec.quoting import join_names, suggestion
 
@@ -115,10 +115,38 @@ def load_stored_module(file: StoredModel) -> nn.Module:
     Raises :class:`UsageError` for a format that is not loaded as a module.
     """
     if file.format == "torchscript":
-        return with_numbers_from_tensors(torch.jit.load(file.path, map_location="cpu"))  # type: ignore[no-untyped-call]
+        return with_numbers_from_tensors(load_torchscript(file.path))
     if file.format == "program":
         return torch.export.load(file.path).module()
     raise UsageError(f"{file.path}: cannot be a module of torch; it is run as it is")
+
+
+def load_torchscript(path: str | Path, device: str = "cpu", extra_files: dict[str, str] | None = None) -> Any:
+    """The TorchScript module in the file.
+
+    Operators of torchvision and of the like are known once their library is imported, as who wrote the file had to do.
+    Raises :class:`UsageError` if it is not installed, and what torch raises.
+    """
+    load: Any = torch.jit.load
+    try:
+        return load(str(path), map_location=device, _extra_files=extra_files)
+    except RuntimeError as error:
+        unknown = re.search(r"Unknown builtin op: (\w+)::(\w+)", str(error))
+        if unknown is None or unknown[1] not in OPERATOR_LIBRARIES or unknown[1] in sys.modules:
+            raise
+        library = unknown[1]
+        try:
+            import_module(library)
+        except ImportError:
+            file = escape_path(path)
+            raise UsageError(
+                f"{file}: calls {library}::{unknown[2]}; install {library}, which has this operator"
+            ) from error
+    return load(str(path), map_location=device, _extra_files=extra_files)
+
+
+OPERATOR_LIBRARIES = frozenset({"torchvision", "torchaudio", "torch_scatter", "torch_sparse", "torch_cluster"})
+"""Libraries that register operators under their own name when they are imported."""
 
 
 def _import_advice(module_name: str, error: ImportError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.environment import install_command, installed_version
 from harness.errors import Unsupported
@@ -76,12 +76,10 @@ class TorchScript:
         self.availability().require(self.name)
         import torch
 
-        from harness.model.user_modules import with_numbers_from_tensors
+        from harness.model.user_modules import load_torchscript, with_numbers_from_tensors
 
         extra_files = {STRUCTURE_FILE: ""}
-        module: Any = torch.jit.load(  # type: ignore[no-untyped-call]
-            str(artifact.path), map_location=self.device, _extra_files=extra_files
-        )
+        module = load_torchscript(artifact.path, self.device, extra_files)
         structure = artifact.structure or read_structure(extra_files)
         if not self.frozen:
             session_class = CudaSession if self.device == "cuda" else ScriptSession

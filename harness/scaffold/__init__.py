@@ -98,6 +98,7 @@ def _stored_inputs(data: Path, output: Path) -> dict[str, StoredInput]:
     folder = spec_folder(output)
     assert folder.folder is not None
     name = os.path.relpath(data, folder.folder)
+    stored = stored_arrays(data)
     try:
         folder.file(name)
     except UsageError as error:
@@ -107,7 +108,7 @@ def _stored_inputs(data: Path, output: Path) -> dict[str, StoredInput]:
             to_torch(array.read()),
             {"file": name} | ({} if key == UNNAMED else {"key": key}) | {"dtype": array.dtype.name},
         )
-        for key, array in stored_arrays(data).items()
+        for key, array in stored.items()
     }
 
 

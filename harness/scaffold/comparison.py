@@ -17,14 +17,14 @@ import yaml
 
 from harness.check.files.drawing import CASE_DTYPES, drawn_inputs, in_dtype_of
 from harness.check.files.matching import InputsDoNotFit, NamedInput, match_inputs, mixed_labels
-from harness.check.files.signatures import FileSignature, as_label, called_with, module_signature, read_file_signature
-from harness.data_files import UNNAMED, StoredArray, sample_paths, stored_arrays
+from harness.check.files.signatures import FileSignature, called_with, module_signature, read_file_signature
+from harness.data_files import TEST_DATA_NAME, UNNAMED, StoredArray, names_of, sample_paths, stored_arrays
 from harness.errors import Location, StageError, UsageError, escape_path
 from harness.result import Stage
 from harness.scaffold.nesting import nested, nested_arguments, nested_labels
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.expand import expand
-from harness.spec.language.inputs.names import LABEL
+from harness.spec.language.inputs.names import as_label
 from harness.spec.language.inputs.samples import WHOLE_SAMPLES
 from harness.spec.model_files import is_model_file, stored_model
 from harness.spec.yaml import parse
@@ -39,7 +39,6 @@ SUBJECT = "subject"
 SEED = 0
 ADVICE = "give --shape {name}=1,3,224,224, or --inputs FILE"
 _ESCAPED = re.compile(r"\[([*?[])\]")
-TEST_DATA_NAME = re.compile(r"input_[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +266,7 @@ def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: 
     first = samples[0]
     labels = nested_labels(_labels(list(first.arrays), subject), (*subject.arguments, *reference.arguments))
     inputs = []
+    further = f" and {len(samples) - 1:,} more" if len(samples) > 1 else ""
     for key, stored in first.arrays.items():
         if stored.dtype.name not in CASE_DTYPES:
             raise InputsDoNotFit([f"{first.path}: {key} is {stored.dtype.name}, which no input can be"])
@@ -274,8 +274,8 @@ def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: 
         dtype = in_dtype_of(reference, stored.dtype)
         entry["dtype"] = dtype.name
         given = NamedInput(labels[key], dtype, tuple(stored.shape))
-        inputs.append(_Input(given, entry, f"from {escape_path(first.path)}"))
-    problems = list(_different_samples(samples))
+        inputs.append(_Input(given, entry, f"from {escape_path(first.path)}{further}"))
+    problems = list(_different_samples(samples, subject))
     if (mixed := mixed_labels(list(labels.values()), subject, reference)) is not None:
         problems.append(f"{first.path}: {mixed}")
     if problems:
@@ -283,14 +283,13 @@ def _given_inputs(samples: Sequence[Sample], subject: FileSignature, reference: 
     return inputs
 
 
-def _different_samples(samples: Sequence[Sample]) -> Iterator[str]:
+def _different_samples(samples: Sequence[Sample], subject: FileSignature) -> Iterator[str]:
     first = samples[0]
+    labels = set(_labels(list(first.arrays), subject).values())
     for sample in samples[1:]:
-        if list(sample.arrays) != list(first.arrays):
-            names, expected = (", ".join(each.arrays) or "nothing" for each in (sample, first))
+        if set(_labels(list(sample.arrays), subject).values()) != labels:
+            names, expected = (names_of(each.arrays) for each in (sample, first))
             yield f"{sample.path}: holds {names}, and {first.path} holds {expected}; each sample needs the same"
-        elif not all(LABEL.fullmatch(name) for name in sample.arrays):
-            yield f"{sample.path}: with several samples each name must be a label; rename {', '.join(sample.arrays)}"
 
 
 def _labels(keys: Sequence[str], subject: FileSignature) -> dict[str, str]:

@@ -136,7 +136,10 @@ def _import_factory(name: str) -> Any:
         message = " ".join(bounded_text(error).split())[:MAX_MESSAGE_LENGTH]
         raise UsageError(f"{module_name}: {class_name(error)} on import: {message}; {ADVICE}") from error
     factory = getattr(module, attribute, None)
-    if not callable(factory):
+    if factory is not None and not callable(factory):
+        kind = type(factory).__name__
+        raise UsageError(f"{module_name} has no callable {attribute}, which is {kind}; name a class or a function")
+    if factory is None:
         classes = _module_classes(module)
         advice = suggestion(attribute, vars(module), f"it has {', '.join(classes)}" if classes else ADVICE)
         raise UsageError(f"{module_name} has no callable {attribute}; {advice}")

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.check.files.drawing import BATCH, IMAGE, SEQUENCE
-from harness.check.files.signatures import Declared, as_label, read_file_signature
+from harness.check.files.signatures import Declared, read_file_signature
 from harness.errors import StageError, UsageError, escape_path
 from harness.result import Result, Stage
 from harness.scaffold import FILE_HEADER, FirstSpec, NoSpec, flow
 from harness.scaffold.comparison import NoComparison, Question, cases_of, comparison_spec, moved_spec
 from harness.spec.discovery import spec_folder
+from harness.spec.language.inputs.names import as_label
 from harness.spec.model_files import stored_model
 from harness.spec.targets.sets import targets_of
 

@@ -138,6 +138,8 @@ def _complete_arguments(constructor: Constructor, arguments: Mapping[str, Any]) 
 def _build(constructor: Constructor, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         return constructor.build(arguments)
+    except UsageError:
+        raise
     except Exception as error:
         call = f"{constructor.short_name}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
         message = f"{class_name(error)}: {one_line_of(error)}"

@@ -51,8 +51,9 @@ from harness.latency.sampling import Call
 from harness.model.answer import Reference, Step
 from harness.result import Finding, Result
 from harness.spec.language.case import Case, TensorSpec
+from harness.spec.language.inputs.fills import dtype_of
 from harness.spec.language.inputs.structure import Structure
-from harness.spec.language.tolerances import Calibrated, CaseTolerance, Tolerance
+from harness.spec.language.tolerances import Calibrated, Tolerance
 from harness.spec.targets import Target
 from harness.transforms._apply import filename_of, transformed
 
@@ -68,14 +69,12 @@ class ReferenceForModel:
         model: str,
         signature: Callable[[], FileSignature],
         reference: ReferenceAnswers,
-        tolerance: CaseTolerance,
+        case: Case,
     ) -> None:
-        """``model`` is what messages call the model under test, which has the ``signature``.
-
-        ``tolerance`` is what the spec names.
-        """
+        """``model`` is what messages call the model under test, which has the ``signature``."""
         self._model, self._signature, self._reference = model, signature, reference
-        self._named_tolerance = tolerance
+        self._named_tolerance = case.tolerance
+        self._given = [NamedInput(each.label, dtype_of(each.dtype), tuple(each.shape)) for each in case.inputs]
 
     @property
     def example_inputs(self) -> Mapping[str, Array]:
@@ -86,8 +85,10 @@ class ReferenceForModel:
     def references(self) -> tuple[Reference, ...]:
         """The reference's answers with the model's inputs, and outputs under the model's names.
 
-        They hold a run in 16 bits where the model computes in them and the reference does not.
+        They hold a run in 16 bits where the model computes in them and the reference does not. Inputs that do not fit
+        the model are told before the reference is run: its error would tell one of them.
         """
+        _ = self._inputs
         return self.references_in(None if self.mixed.wide else self.mixed.precision)
 
     def references_in(self, precision: str | None) -> tuple[Reference, ...]:
@@ -143,9 +144,8 @@ class ReferenceForModel:
 
     @cached_property
     def _inputs(self) -> MatchedInputs:
-        first = self._reference.example_inputs
-        given = [NamedInput(label, values.dtype, values.shape) for label, values in first.items()]
-        return match_inputs(given, self._signature(), self._model)
+        """How the case's inputs reach the model. The reference is not built for it."""
+        return match_inputs(self._given, self._signature(), self._model)
 
     @cached_property
     def _outputs(self) -> MatchedOutputs:
@@ -209,7 +209,7 @@ class TestedFile(ReferenceForModel):
     ) -> None:
         """``name`` is that of the file in the spec. ``on_size`` is called with its size in bytes, before it is read."""
         self.case, self.file = case, case.files[name]
-        super().__init__(Path(self.file.path).name, lambda: self.signature, reference, case.tolerance)
+        super().__init__(Path(self.file.path).name, lambda: self.signature, reference, case)
         self._on_size, self._artifacts = on_size, artifacts
         self._memo = Memo(capture or NullCapture())
         self.judge = Judge(self._memo)

@@ -9,7 +9,8 @@ from typing import Any, get_args
 import numpy as np
 
 from harness.check.files.matching import FLOATING, InputsDoNotFit, NamedInput
-from harness.check.files.signatures import Declared, FileSignature, as_label
+from harness.check.files.signatures import Declared, FileSignature
+from harness.spec.language.inputs.names import as_label
 from harness.spec.language.schema import DType
 
 BATCH, SEQUENCE, IMAGE = 3, 7, 64

@@ -20,7 +20,7 @@ from harness.check.files.context import ReferenceForModel, TestedFile
 from harness.check.files.drawing import drawn_inputs, in_dtype_of
 from harness.check.files.matching import InputsDoNotFit, mixed_labels
 from harness.check.files.reference import FileReference, ReferenceAnswers
-from harness.check.files.signatures import Declared, FileSignature, as_label, module_signature, read_file_signature
+from harness.check.files.signatures import Declared, FileSignature, module_signature, read_file_signature
 from harness.check.judging.judge import Judge, run_twice
 from harness.check.judging.layers import with_layers
 from harness.check.results import with_error, with_training_mode, with_verdict
@@ -34,6 +34,7 @@ from harness.runtimes import Session
 from harness.spec.language.case import Case, FactoryModel, Mode, StoredModel, TensorSpec, WeightedModel
 from harness.spec.language.data import SpecFolder
 from harness.spec.language.inputs.fills import array
+from harness.spec.language.inputs.names import FACTORY, as_label
 from harness.spec.language.inputs.structure import Structure, flat_tree
 from harness.spec.language.inputs.tensors import tensor_spec
 from harness.spec.language.schema import Input
@@ -93,6 +94,8 @@ def compare_in_memory(
 
 def _side(value: Any, name: str) -> StoredModel | nn.Module:
     if isinstance(value, str | Path):
+        if FACTORY.fullmatch(str(value)):
+            raise UsageError(f"{name}: {value} names a callable; give the module that it returns")
         return stored_model(Path(value))
     if _is_module(value):
         return value
@@ -179,7 +182,10 @@ def _by_label(inputs: Any, subject: FileSignature, reference: FileSignature) -> 
 
 def _array(label: str, value: Any) -> Array:
     if isinstance(value, np.ndarray | np.generic):
-        return np.asarray(value)
+        values = np.asarray(value)
+        if values.dtype.kind in "OSUMm":
+            raise UsageError(f"inputs: {label} has dtype {values.dtype}, which no input can have; convert it")
+        return values
     if hasattr(value, "detach"):
         from harness.model.tensors import to_numpy
 
@@ -247,7 +253,7 @@ def _check_module(
     result = Result(case.id, EAGER_TARGET, "passed", seconds=clock.seconds)
     signature = module_signature(module)
     by_name = replace(signature, inputs=tuple(Declared(each.label) for each in case.inputs))
-    view = ReferenceForModel(type(module).__name__, lambda: by_name, reference, case.tolerance)
+    view = ReferenceForModel(type(module).__name__, lambda: by_name, reference, case)
     try:
         with clock.stage("build"):
             references, findings = view.references, reference.eager_findings

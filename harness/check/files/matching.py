@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.check.files.signatures import Declared, FileSignature, as_label
+from harness.check.files.signatures import Declared, FileSignature
 from harness.errors import StageError
+from harness.spec.language.inputs.names import as_label
 
 Array = NDArray[Any]
 Answer = Mapping[str, Array]

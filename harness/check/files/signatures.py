@@ -20,6 +20,7 @@ import numpy as np
 from harness.data_files.onnx_files import dtype_from_onnx
 from harness.errors import StageError
 from harness.spec.language.case import ModelFormat, StoredModel
+from harness.spec.language.inputs.names import as_label
 from harness.spec.language.inputs.structure import Structure, Tree, in_order
 
 if TYPE_CHECKING:
@@ -114,12 +115,6 @@ def called_with(signature: FileSignature, arguments: Structure) -> tuple[FileSig
         inputs += [Declared(label) for label in in_order({name: passed[name]})]
     is_plain = all(name == tree for name, tree in passed.items())
     return replace(signature, inputs=tuple(inputs)), None if is_plain else passed
-
-
-def as_label(name: str) -> str:
-    """The name of a file's input as a label of a spec: ``input.1`` as ``input_1``."""
-    label = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return label if re.match(r"[A-Za-z_]", label) else f"_{label}"
 
 
 def read_file_signature(file: StoredModel) -> FileSignature:
@@ -241,9 +236,9 @@ def _size(size: Any) -> Size:
 
 
 def _torchscript_signature(path: Path) -> FileSignature:
-    import torch
+    from harness.model.user_modules import load_torchscript
 
-    return _script_signature(torch.jit.load(str(path), map_location="cpu"))  # type: ignore[no-untyped-call]
+    return _script_signature(load_torchscript(path))
 
 
 def _script_signature(module: Any) -> FileSignature:

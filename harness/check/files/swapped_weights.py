@@ -32,7 +32,7 @@ from harness.result import Result
 from harness.runtimes import Session
 from harness.spec.language.case import StoredModel
 from harness.spec.language.inputs.tensors import arrays_of
-from harness.spec.targets import Target
+from harness.spec.targets import FORMATS, Target
 
 if TYPE_CHECKING:
     from harness.check.files.context import TestedFile
@@ -56,10 +56,13 @@ def with_differing_weights(
     """``result`` with the evidence that the differing weights give.
 
     A failure that ends with the reference's weights is the file's own. A pass that does not depend on them is
-    inconclusive. A transformed file has weights of its own. ``as_the_file_takes`` gives inputs the file's names.
+    inconclusive. A note says so if they are not compared: a transformed file has weights of its own, and those of some
+    formats are not read. ``as_the_file_takes`` gives inputs the file's names.
     """
-    if target.transforms or tested.unfit_reference is not None:
+    if tested.unfit_reference is not None:
         return result
+    if (reason := _not_comparable(tested, target)) is not None:
+        return replace(result, notes=(*result.notes, f"the weights were not compared: {reason}"))
     judge = _explained_failure if result.status == "failed" else _judged_pass
     try:
         paired = paired_weights()
@@ -68,6 +71,17 @@ def with_differing_weights(
         return judge(result, paired, _Swap(tested, target, as_the_file_takes))
     except Exception as error:  # noqa: BLE001 - the verdict on the outputs is known without it, and the note says so
         return replace(result, notes=(*result.notes, f"the weights were not compared: {error_summary(error)}"))
+
+
+def _not_comparable(tested: TestedFile, target: Target) -> str | None:
+    """Why the stored weights of the file and of its reference cannot be compared; None if they can."""
+    if target.transforms:
+        return f"+{'+'.join(target.transforms)} changes those of {Path(tested.file.path).name}"
+    model = tested.case.model.model
+    for file in (tested.file, *([model] if isinstance(model, StoredModel) else [])):
+        if file.format not in _WRITERS:
+            return f"those of {Path(file.path).name} are not read, which is {FORMATS[file.format]}"
+    return None
 
 
 def _explained_failure(result: Result, paired: PairedWeights, swap: _Swap) -> Result:
@@ -255,7 +269,9 @@ def _write_onnx(source: Path, path: Path, weights: Mapping[str, Array]) -> None:
 def _write_torchscript(source: Path, path: Path, weights: Mapping[str, Array]) -> None:
     import torch
 
-    module = torch.jit.load(source, map_location="cpu")  # type: ignore[no-untyped-call]
+    from harness.model.user_modules import load_torchscript
+
+    module = load_torchscript(source)
     _fill(module.state_dict(), weights)
     torch.jit.save(module, path)
 

@@ -116,11 +116,12 @@ def _stored_in(file: StoredModel) -> Mapping[str, Array]:
         return {}
     import torch
 
+    from harness.model.user_modules import load_torchscript
     from harness.model.weights import tensors_of_state
 
     if file.format == "program":
         return _of_state(torch.export.load(file.path).state_dict)
-    return _of_state(tensors_of_state(torch.jit.load(file.path, map_location="cpu")))  # type: ignore[no-untyped-call]
+    return _of_state(tensors_of_state(load_torchscript(file.path)))
 
 
 def _of_state(state: Mapping[str, Any]) -> Mapping[str, Array]:

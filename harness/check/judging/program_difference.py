@@ -116,11 +116,10 @@ def _text(value: Any) -> str:
 
 def _torchscript_steps(path: Path) -> Iterator[_Step]:
     """The nodes of the inlined graph. A constant is at the line of the user's code that made it."""
-    import torch
-
     from harness.model.tensors import to_numpy
+    from harness.model.user_modules import load_torchscript
 
-    module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    module = load_torchscript(path)
     yield from _block_steps(module.inlined_graph)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         yield _Step("tensor", name, to_numpy(tensor))

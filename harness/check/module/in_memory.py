@@ -137,7 +137,7 @@ def _python_ctrl_c_handler() -> Iterator[None]:
 def _wrapped(module: nn.Module, inputs: NestedTensors) -> nn.Module:
     """``module``, taking the flat tensors of ``inputs`` by position. Raises :class:`UsageError` for wrong labels."""
     labels, nulls = list(inputs.structure), null_labels(inputs.structure)
-    bound = bind_labels(module, labels, None, nulls, strict=True) if inputs.named else module
+    bound = bind_labels(module, labels, None, nulls) if inputs.named else module
     if not inputs.named and None in inputs.structure.values():
         bound = with_nulls(module, labels, nulls)
     nested = inputs.nested

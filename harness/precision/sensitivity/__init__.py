@@ -176,8 +176,8 @@ class _Run:
         runs = most_runs(layers)
         already = f", {known} of them known from {self._request.folder / JOURNAL}" if known else ""
         self._listener.tell(
-            f"{count_of(layers, 'layer')} x {count_of(samples, 'sample')}: at most {count_of(runs, 'run')} of all samples"
-            f"{already}; "
+            f"{count_of(layers, 'layer')} x {count_of(samples, 'sample')}: "
+            f"at most {count_of(runs, 'run')} of all samples{already}; "
             f"{start.seconds:.2g} s each, about {format_duration(start.seconds * (layers + len(points(layers))))}"
         )
         self._listener.begin(runs, "runs")

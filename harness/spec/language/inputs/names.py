@@ -21,6 +21,12 @@ MAX_NAME_LENGTH = 200
 """For a case, a label or a factory: the name is part of every id and of every line of a report."""
 
 
+def as_label(name: str) -> str:
+    """The name of a file's input as a label of a spec: ``input.1`` as ``input_1``."""
+    label = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return label if re.match(r"[A-Za-z_]", label) else f"_{label}"
+
+
 def matches_pattern(pattern: re.Pattern[str], noun: str, remedy: str) -> BeforeValidator:
     """A check that text matches ``pattern``; the error says what to write."""
 

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from harness.data_files import UNNAMED, pick, stored_arrays
+from harness.data_files import TEST_DATA_NAME, UNNAMED, pick, stored_arrays
 from harness.errors import Problem, SpecError, UsageError
 from harness.spec.language.case import DataSettings, FileSource, TensorSpec
 from harness.spec.language.data import SpecFolder, file_digest, tensors_from_file
 from harness.spec.language.inputs.files import factory_name
-from harness.spec.language.inputs.names import LABEL, TENSOR_LABEL
+from harness.spec.language.inputs.names import LABEL, TENSOR_LABEL, as_label
 from harness.spec.language.inputs.tensors import problem_from
 from harness.spec.language.schema import Case
 from harness.spec.language.tolerances import Decisions
@@ -117,11 +117,20 @@ def _data_settings(node: Node, case: Case, folder: SpecFolder, count: int) -> Da
 
 
 def _labelled(found: dict[str, TensorSpec], inputs: Inputs) -> dict[str, TensorSpec]:
-    """``found`` with the label of the only input for an array without a name, as in a ``.npy`` file."""
-    if found.keys() != {UNNAMED} or len(inputs) > 1:
-        return found
-    label = next(iter(inputs), "x")
-    return {label: replace(found[UNNAMED], label=label)}
+    """``found`` under the labels of ``inputs``.
+
+    The array without a name of a ``.npy`` file is the only input, those of a test data set are the inputs in order.
+    ``input.1`` has the label ``input_1``.
+    """
+    if found.keys() == {UNNAMED} and len(inputs) <= 1:
+        labels = {UNNAMED: next(iter(inputs), "x")}
+    elif len(found) == len(inputs) and all(TEST_DATA_NAME.fullmatch(name) for name in found.keys() - inputs.keys()):
+        labels = dict(zip(found, inputs, strict=True)) if found.keys().isdisjoint(inputs) else {}
+    else:
+        spelled = {as_label(label): label for label in inputs if label not in found}
+        labels = {name: spelled[as_label(name)] for name in found if name not in inputs and as_label(name) in spelled}
+        labels = labels if len(set(labels.values())) == len(labels) else {}
+    return {labels.get(name, name): replace(spec, label=labels.get(name, name)) for name, spec in found.items()}
 
 
 def _as(found: TensorSpec, spec: TensorSpec) -> TensorSpec:
