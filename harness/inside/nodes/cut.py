@@ -20,7 +20,7 @@ from harness.blame.evaluator import evaluate_all
 from harness.data_files.onnx_files import from_array, inner_graphs, names_read, read_model, to_array
 from harness.exporters import Artifact
 from harness.inside.nodes.divergence import ROUNDING_SHARE, computed_difference
-from harness.inside.nodes.matching import CONSTANT_OPERATORS, owning_call, with_all_values_as_outputs
+from harness.inside.nodes.matching import CONSTANT_OPERATORS, first_output, owning_calls, with_all_values_as_outputs
 from harness.inside.nodes.walk import computed_values, matches_by_value
 from harness.spec.targets import Target
 
@@ -91,7 +91,8 @@ def cut_nodes(
         match = matches_by_value(model.graph, computed, calls).get(value)
         if match is None:
             raise NotCut("no torch module has the value that the nodes should compute")
-        own = _selected(producers, value, lambda node: owning_call(node, calls) is match.call)
+        owning = owning_calls(model.graph.node, calls)
+        own = _selected(producers, value, lambda node: owning.get(first_output(node)) is match.call)
         (cut, reaching), expected = _model(model, own, value, known), match.expected
     return _differing(cut, reaching, value, computed[value], expected)
 
