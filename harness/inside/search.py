@@ -87,7 +87,7 @@ class Search:
                 self._pair(number, name, BY_NAME)
 
     def by_result(self, *, by_shape: bool = False) -> None:
-        """Match what the reference returns with the graph's outputs; with ``by_shape`` also the only one of its shape."""
+        """Match the reference's results with the graph's outputs; with ``by_shape`` also the only one of its shape."""
         if len(self._recording.results) != len(self._graph.outputs):
             return
         pairs = [
