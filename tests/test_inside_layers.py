@@ -408,6 +408,14 @@ def test_a_value_that_is_nan_on_one_side_is_a_fault() -> None:
     assert (found.times, found.nonfinite) == (math.inf, 1)
 
 
+def test_the_error_of_the_reference_does_not_depend_on_where_the_file_is_nan() -> None:
+    exact = np.arange(1.0, 9.0)
+    reference = (exact * (1 + 1e-6)).astype(np.float32)
+    right = measure(reference, reference, exact).reference_error
+    assert right is not None
+    assert measure(np.full(8, np.nan, np.float32), reference, exact).reference_error == right > 0
+
+
 def rows(errors: list[float], wrong: dict[int, float] | None = None) -> list[Layer]:
     """A row for each accumulated error; ``wrong`` has the local error of those that are wrong, in times."""
     steps = wrong or {}
