@@ -170,6 +170,17 @@ def test_the_tables_say_what_is_gated_and_what_could_be() -> None:
     assert "Regressed: 1 slower to load." in text
 
 
+def test_what_a_gate_compared_is_counted_and_what_nobody_knows_is_shown() -> None:
+    noisy = report()
+    assert noisy.results[0].latency is not None
+    noisy.results[0].latency["start"]["peak_mb"]["samples"] = [40.0, 65.0]
+    console = Console(width=200, record=True, file=io.StringIO())
+    show_diff(diff(report(), noisy, gate=("load", "memory")), console)
+    text = console.export_text()
+    assert "Load: 1 no change.\nPeak memory: 1 inconclusive.\nNo regression." in text
+    assert "memory" in text.partition("Parity")[0]
+
+
 def test_a_gate_needs_something_to_compare_with(harness: Call, spec: Write) -> None:
     spec("net.yaml", NET)
     assert harness("bench", "specs", "--gate", "load").code == 2
